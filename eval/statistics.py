@@ -1,0 +1,122 @@
+"""How sure a result is: intervals, paired tests and the correction for many tests.
+
+All shares are in 0-1. Every random interval takes a seed and is the same on every machine with the same numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb, sqrt
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+RESAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """An estimate and its two-sided interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class McNemar(NamedTuple):
+    """Discordant pairs: ``only_first`` and ``only_second`` were right alone. ``p`` is exact and two-sided."""
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of a proportion (Wilson 1927). Raises ValueError unless 0 <= successes <= n, n >= 1."""
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is no proportion. At least one item is needed.")
+    p, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    # At the ends the exact bound is 0 or 1; rounding must not push it past the estimate.
+    return Interval(p, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
+    """Exact McNemar test of two systems on the same items, each given as right or wrong per item (n,)."""
+    first, second = _pair(first, second)
+    for values in (first, second):
+        if not np.isin(values, (0, 1)).all():
+            raise ValueError("McNemar's test needs right or wrong (1 or 0) per item. For scores use paired_bootstrap.")
+    b, c = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
+    n, term, tail = b + c, 1, 0
+    for i in range(min(b, c) + 1):  # integers, so that it is exact at any n
+        tail += term
+        term = term * (n - i) // (i + 1)
+    return McNemar(b, c, min(1.0, 2 * tail / 2**n))
+
+
+def paired_bootstrap(first: ArrayLike, second: ArrayLike, clusters: Sequence | None = None,
+                     resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95) -> Interval:
+    """Percentile interval of mean(first) - mean(second) over the same items (n,), resampled together.
+
+    Give ``clusters``, a label per item, where items are not independent.
+    """
+    first, second = _pair(first, second)
+    labels = np.arange(len(first)) if clusters is None else clusters
+    return cluster_bootstrap(first - second, labels, resamples, seed, confidence)
+
+
+def cluster_bootstrap(values: ArrayLike, clusters: Sequence, resamples: int = RESAMPLES, seed: int = 0,
+                      confidence: float = 0.95) -> Interval:
+    """Percentile interval of the mean of ``values`` (n,) that resamples whole clusters, given as a label per item."""
+    values = _row(values)
+    labels = np.asarray(clusters)
+    if labels.shape != values.shape:
+        raise ValueError(f"{len(values)} values, but cluster labels of shape {labels.shape}. Give one label per item.")
+    _, where = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(where).astype(float)  # (C,)
+    sums = np.bincount(where, weights=values)  # (C,)
+    generator, count = np.random.default_rng(seed), len(sizes)
+    rows = max(1, 2_000_000 // count)  # draws a chunk: some 16 MB
+    means = np.empty(resamples)
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(0, count, (min(rows, resamples - start), count))  # (chunk, C)
+        means[start:start + rows] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm's step-down adjusted p-values (m,), in the order given: reject where they are <= alpha (Holm 1979)."""
+    p = _row(p_values)
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError("p-values lie in 0-1.")
+    order, m = np.argsort(p, kind="stable"), len(p)
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * (m - np.arange(m))))
+    return adjusted
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Unbiased chance that one of ``k`` samples is right, from ``n`` samples with ``correct`` right (2107.03374)."""
+    if not (1 <= k <= n and 0 <= correct <= n):
+        raise ValueError(f"pass@{k} needs at least {k} samples and 0 <= correct <= n; got {correct} of {n}.")
+    return 1 - comb(n - correct, k) / comb(n, k)
+
+
+def _row(values: ArrayLike) -> np.ndarray:
+    row = np.asarray(values, dtype=float)
+    if row.ndim != 1 or not len(row):
+        raise ValueError(f"Expected one number per item, got an array of shape {row.shape}.")
+    if not np.isfinite(row).all():
+        raise ValueError("NaN or infinity among the values. Leave those items out and say how many.")
+    return row
+
+
+def _pair(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    first, second = _row(first), _row(second)
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} items. Paired statistics need the same items, in one order.")
+    return first, second

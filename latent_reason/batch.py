@@ -1,0 +1,125 @@
+"""MixedBatch: traces as tensors. Kinds per position, spans, left padding and THE one shift.
+
+Shape letters of the whole project: B rows, N positions, D backbone width, S spans, K latents a span (padded to the
+longest), Z latent width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+import torch.nn.functional as F
+
+from .tokens import Row, Vocabulary
+from .trace import Sketch, Trace
+
+PAD, TEXT, IMAGE, LATENT = range(4)
+
+
+@dataclass
+class Pictures:
+    """n pictures for the eye: ``grid`` (n, 3) patches as (t, h, w), ``pixels`` (all patches, patch size), or the
+    ``tokens`` a frozen eye has already made of them (one (T, D) tensor a picture)."""
+
+    grid: torch.Tensor
+    pixels: torch.Tensor | None = None
+    tokens: list[torch.Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.grid)
+
+    def to(self, device) -> Pictures:
+        return Pictures(self.grid.to(device), None if self.pixels is None else self.pixels.to(device),
+                        None if self.tokens is None else [t.to(device) for t in self.tokens])
+
+
+@dataclass
+class MixedBatch:
+    """Rows of text, picture and latent positions.
+
+    Raises nothing by itself; :func:`collate` checks that spans and sketches match.
+    """
+
+    ids: torch.Tensor  # (B, N) placeholders stand at picture and latent positions
+    kind: torch.Tensor  # (B, N) PAD TEXT IMAGE LATENT
+    weight: torch.Tensor  # (B, N) weight of predicting this position as text
+    spans: torch.Tensor  # (S, 4) row, first latent, grid height, grid width
+    span_weight: torch.Tensor  # (S,)
+    images: Pictures | None = None
+    sketches: Pictures | None = None  # span by span; None where nothing is taught (prompts)
+    image_rows: torch.Tensor | None = None  # (n,) the row each picture belongs to
+
+    @property
+    def mask(self) -> torch.Tensor:
+        return self.kind != PAD  # (B, N)
+
+    @property
+    def span_lengths(self) -> torch.Tensor:
+        return self.spans[:, 2] * self.spans[:, 3]  # (S,)
+
+    def slots(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows (S, K), positions (S, K) and mask (S, K) of the latents of every span."""
+        k = torch.arange(int(self.span_lengths.max()) if len(self.spans) else 0, device=self.ids.device)
+        mask = k < self.span_lengths[:, None]
+        position = torch.where(mask, self.spans[:, 1:2] + k, self.spans[:, 1:2])
+        return self.spans[:, :1].expand_as(position), position, mask
+
+    def to(self, device) -> MixedBatch:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{n: v.to(device) for n, v in moved.items() if v is not None})
+
+
+def before(x: torch.Tensor) -> torch.Tensor:
+    """THE one shift: (B, N, ...) -> (B, N, ...) whose entry t is x at t - 1, the state from which position t is
+    predicted, be it a word or a latent. Entry 0 is zero: nothing predicts the first position."""
+    return F.pad(x[:, :-1], (0, 0) * (x.ndim - 2) + (1, 0))
+
+
+def collate(rows: Sequence[Row], pad: int, look: Callable, *, teach: bool = True) -> MixedBatch:
+    """Left-pad encoded rows into one batch. ``look(pictures) -> Pictures`` readies pictures for the eye.
+
+    Raises:
+        ValueError: a row has spans without a picture to teach them, or the other way round.
+    """
+    width = max(len(r.ids) for r in rows)
+
+    def table(name, fill, dtype):
+        return torch.tensor([[fill] * (width - len(r.ids)) + getattr(r, name) for r in rows], dtype=dtype)
+
+    for i, r in enumerate(rows):
+        if len(r.spans) != len(r.sketches):
+            raise ValueError(f"row {i}: {len(r.spans)} spans of latents but {len(r.sketches)} sketches. "
+                             "Every span needs its picture.")
+    spans = [(i, s + width - len(r.ids), h, w) for i, r in enumerate(rows) for s, h, w in r.spans]
+    images = [p for r in rows for p in r.images]
+    sketches = [p for r in rows for p in r.sketches]
+    return MixedBatch(
+        ids=table("ids", pad, torch.long), kind=table("kind", PAD, torch.long),
+        weight=table("weight", 0.0, torch.float32),
+        spans=torch.tensor(spans, dtype=torch.long).reshape(-1, 4),
+        span_weight=torch.tensor([w for r in rows for w in r.span_weight], dtype=torch.float32),
+        images=look(images) if images else None,
+        sketches=look(sketches) if sketches and teach else None,
+        image_rows=torch.tensor([i for i, r in enumerate(rows) for _ in r.images], dtype=torch.long),
+    )
+
+
+class Collator:
+    """Traces in, one MixedBatch out: the bridge between what people read and what models eat.
+
+    ``look`` turns pictures into :class:`Pictures`; pass a cache of a frozen eye's tokens to run the eye only once a
+    picture.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, look: Callable, token_grid: Callable, latent_grid: Callable):
+        self.vocabulary, self.look = vocabulary, look
+        self.token_grid, self.latent_grid = token_grid, latent_grid
+
+    def _span_grid(self, sketch: Sketch, h: int, w: int) -> tuple[int, int]:
+        return self.latent_grid(h, w, sketch.k)
+
+    def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
+        rows = [self.vocabulary.encode(t, self.token_grid, self._span_grid, generate=generate) for t in traces]
+        return collate(rows, self.vocabulary.pad, self.look)

@@ -1,0 +1,145 @@
+"""Denoising heads: a small AdaLN-MLP, one chain a latent, conditioned on the state before it (MAR 2406.11838,
+Modal-Mixed CoT 2602.00574). Schedules and samplers are those of diffusers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.schedulers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from torch import nn
+
+from .base import LatentHead
+from .regression import MLPHead
+
+
+class Block(nn.Module):
+    """Residual MLP whose normalisation is told by the condition (AdaLN-Zero, DiT 2212.09748)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.ada = nn.Linear(width, 3 * width)
+        nn.init.zeros_(self.ada.weight)
+        nn.init.zeros_(self.ada.bias)
+
+    def forward(self, x, c):
+        shift, scale, gate = self.ada(c).chunk(3, -1)
+        return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
+
+
+class Denoiser(nn.Module):
+    """(x_t (n, Z), t (n,) in 0..1000, h (n, D)) -> prediction (n, Z)."""
+
+    def __init__(self, width: int, latent: int, hidden: int, depth: int):
+        super().__init__()
+        self.enter = nn.Linear(latent, hidden)
+        self.time = nn.Sequential(Timesteps(128, flip_sin_to_cos=True, downscale_freq_shift=0),
+                                  TimestepEmbedding(128, hidden))
+        self.condition = nn.Linear(width, hidden)
+        self.blocks = nn.ModuleList(Block(hidden) for _ in range(depth))
+        self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
+        self.ada = nn.Linear(hidden, 2 * hidden)
+        self.leave = nn.Linear(hidden, latent)
+        for layer in (self.ada, self.leave):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x, t, h):
+        c = F.silu(self.condition(h) + self.time(t).to(h.dtype))
+        x = self.enter(x)
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.ada(c).chunk(2, -1)
+        return self.leave(self.norm(x) * (1 + scale) + shift)
+
+
+class DenoisingHead(LatentHead):
+    """What diffusion and flow share. ``repeats`` fresh noises per target; ``residual`` denoises around an MLP's mean:
+    the MLP learns by regression (and drives the backbone), the denoiser learns what is left, in units of its size.
+    """
+
+    noise = True
+
+    def __init__(self, width, latent, hidden, depth, repeats, steps, residual):
+        super().__init__(width, latent)
+        self.net = Denoiser(width, latent, hidden, depth)
+        self.repeats, self.steps = repeats, steps
+        self.mean = MLPHead(width, latent) if residual else None
+        self.register_buffer("scale", torch.ones(()))  # rms of what the mean leaves over
+
+    def loss(self, h, z):
+        z, extra = z.float(), 0.0
+        if self.mean is not None:
+            mean = self.mean.net(h).float()
+            extra = (mean - z).square().mean(-1)
+            rest = (z - mean).detach()
+            if self.training and len(rest):
+                self.scale.lerp_(rest.square().mean().sqrt().clamp_min(1e-3), 0.01)
+            z, h = rest / self.scale, h.detach()
+        h, z = (x.repeat(self.repeats, *[1] * (x.ndim - 1)) for x in (h, z))
+        return extra + self.denoising_loss(h, z).unflatten(0, (self.repeats, -1)).mean(0)
+
+    def sample(self, h, noise=None):
+        noise = torch.randn(len(h), self.latent, device=h.device, dtype=h.dtype) if noise is None else noise
+        drawn = self.denoise(h, noise.to(h.dtype))
+        return drawn if self.mean is None else self.mean.net(h) + self.scale * drawn
+
+    def denoising_loss(self, h, z):
+        raise NotImplementedError
+
+    def denoise(self, h, x):
+        raise NotImplementedError
+
+
+class FlowHead(DenoisingHead):
+    """Rectified flow: x_s = (1 - s) z + s noise, the net predicts noise - z, Euler from s = 1 to 0 (2209.03003)."""
+
+    def __init__(self, width: int, latent: int, hidden: int = 256, depth: int = 3, repeats: int = 1, steps: int = 8,
+                 residual: bool = False):
+        super().__init__(width, latent, hidden, depth, repeats, steps, residual)
+        self.scheduler = FlowMatchEulerDiscreteScheduler()
+
+    def denoising_loss(self, h, z):
+        noise, s = torch.randn_like(z), torch.rand(len(z), 1, device=z.device)
+        x = (1 - s) * z + s * noise
+        v = self.net(x.to(h.dtype), 1000 * s[:, 0], h)
+        return (v.float() - (noise - z)).square().mean(-1)
+
+    def denoise(self, h, x):
+        self.scheduler.set_timesteps(self.steps, device=h.device)
+        for t in self.scheduler.timesteps:
+            x = self.scheduler.step(self.net(x, t.expand(len(x)), h), t, x, return_dict=False)[0]
+        return x
+
+
+class DiffusionHead(DenoisingHead):
+    """Cosine-schedule diffusion with eps, x or v prediction, drawn by DDIM (deterministic given its noise)."""
+
+    NAMES = {"eps": "epsilon", "x": "sample", "v": "v_prediction"}
+
+    def __init__(self, width: int, latent: int, prediction: str = "v", hidden: int = 256, depth: int = 3,
+                 repeats: int = 1, steps: int = 10, residual: bool = False):
+        super().__init__(width, latent, hidden, depth, repeats, steps, residual)
+        if prediction not in self.NAMES:
+            raise ValueError(f"prediction={prediction!r}: 'eps', 'x' or 'v'.")
+        self.prediction = prediction
+        settings = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2",
+                        prediction_type=self.NAMES[prediction], clip_sample=False)
+        self.train_scheduler = DDPMScheduler(**settings)
+        self.scheduler = DDIMScheduler(**settings, timestep_spacing="trailing")
+
+    def denoising_loss(self, h, z):
+        noise, t = torch.randn_like(z), torch.randint(0, 1000, (len(z),), device=z.device)
+        x = self.train_scheduler.add_noise(z, noise, t)
+        goal = {"eps": lambda: noise, "x": lambda: z,
+                "v": lambda: self.train_scheduler.get_velocity(z, noise, t)}[self.prediction]()
+        return (self.net(x.to(h.dtype), t, h).float() - goal).square().mean(-1)
+
+    def denoise(self, h, x):
+        self.scheduler.set_timesteps(self.steps, device=h.device)
+        for t in self.scheduler.timesteps:
+            x = self.scheduler.step(self.net(x, t.expand(len(x)), h), t, x, return_dict=False)[0]
+        return x

@@ -1,0 +1,178 @@
+"""LatentReasoner: a backbone that thinks in words and in latents. A method is a choice of its parts.
+
+    target       what a latent should be              head     how it is drawn from the state before it
+    feedback     what goes back in                    switch   when a sketch starts and stops
+    latent_input whose latents stand in the context   weights  what is added to the text loss
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .backbones.base import Backbone
+from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, before
+from .heads import LatentHead
+from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
+from .switching import Switch
+from .targets import OwnVision
+from .tokens import Vocabulary
+
+
+class LatentReasoner(nn.Module):
+    """The one skeleton. ``latent_input`` is ``teacher`` (targets stand in the context while training) or ``self``
+    (the model's own latents, unrolled through the cache with their gradient). ``head`` and ``target`` are None for
+    methods that never sketch.
+
+    Raises:
+        ValueError: ``latent_input="self"`` together with activation checkpointing, at the first forward.
+    """
+
+    def __init__(self, backbone: Backbone, vocabulary: Vocabulary, *, target: OwnVision | None = None,
+                 head: LatentHead | None = None, switch: Switch | None = None, latent_input: str = "teacher",
+                 weights: Weights | None = None):
+        super().__init__()
+        if latent_input not in ("teacher", "self"):
+            raise ValueError(f"latent_input={latent_input!r}: 'teacher' or 'self'.")
+        self.backbone, self.target, self.head = backbone, target, head
+        self.vocabulary, self.switch, self.weights = vocabulary, switch or Switch(), weights or Weights()
+        self.latent_input = latent_input
+        backbone.grow(vocabulary)
+
+    @property
+    def sketches(self) -> bool:
+        return self.head is not None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def collator(self, look=None) -> Collator:
+        """What turns traces into batches for this reasoner; ``look`` may be a cache of the frozen eye."""
+        grid = self.target.grid if self.target is not None else (lambda h, w, k=None: (h, w))
+        return Collator(self.vocabulary, look or self.backbone.look, self.backbone.token_grid, grid)
+
+    # -- latents ---------------------------------------------------------------------------------------------------
+    def draw(self, h: torch.Tensor, noise: torch.Tensor | None, grids: torch.Tensor, slot: torch.Tensor):
+        """States (n, D) -> latents as they are fed back (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in its
+        sketch each latent stands, which is what un-standardising needs."""
+        z = self.head.sample(h, noise)
+        if self.head.raw:
+            return z
+        mean = self.target.standardizer.slot_mean(grids, int((grids.prod(-1)).max()))
+        mean = mean[torch.arange(len(slot), device=slot.device), slot.clamp_max(grids.prod(-1) - 1)]
+        return (z * self.target.standardizer.std + mean).to(h.dtype)
+
+    def embed(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, D) inputs: token embeddings, picture tokens, and ``latents`` (S, K, D) at their slots."""
+        embeds = self.backbone.embed(batch.ids)
+        if batch.images is not None:
+            seen = torch.cat(self.backbone.see(batch.images)).to(embeds.dtype)
+            embeds = embeds.masked_scatter((batch.kind == IMAGE)[..., None], seen)
+        if latents is not None:
+            rows, position, mask = batch.slots()
+            embeds = embeds.index_put((rows[mask], position[mask]), latents[mask].to(embeds.dtype))
+        return embeds
+
+    # -- training --------------------------------------------------------------------------------------------------
+    def forward(self, batch: MixedBatch) -> LossTerms:
+        positions = self.backbone.place(batch)
+        z = None
+        if len(batch.spans) and self.target is not None:
+            z = self.target(self.backbone, batch)
+        if self.latent_input == "self" and len(batch.spans):
+            states = self.unroll(batch, positions)
+        else:
+            states = self.backbone.trunk(self.embed(batch, z), batch.mask, positions)
+        return self.losses(batch, before(states), z)
+
+    def losses(self, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None) -> LossTerms:
+        """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
+        terms = LossTerms(self.weights)
+        spoken = (batch.kind == TEXT) & (batch.weight > 0)
+        terms.text = text_loss(self.backbone.logits(h[spoken]), batch.ids[spoken], batch.weight[spoken])
+        if not len(batch.spans) or self.head is None:
+            return terms
+        rows, position, mask = batch.slots()
+        states, grids = h[rows, position], batch.spans[:, 2:]
+        if z is not None and self.weights.latent:
+            standard = self.target.standardizer
+            drawn = standard(states, grids) if self.head.raw else states
+            loss = self.head.loss(drawn[mask], standard(z, grids)[mask])
+            weight = batch.span_weight[:, None].expand_as(mask)[mask]
+            terms.latent = weighted_mean(loss, weight)
+        if self.switch.supervise != "none":
+            terms.stop = self.stop_loss(batch, h, states, mask)
+        return terms
+
+    def stop_loss(self, batch, h, states, mask) -> torch.Tensor:
+        """Two-way cross-entropy: go on at every slot but the first (weight 1/K, ``full``), close at the end."""
+        rows, last = batch.spans[:, 0], batch.spans[:, 1] + batch.span_lengths - 1
+        ends = stop_logprob(self.backbone.logits(h[rows, last + 1]), self.vocabulary.latent, self.vocabulary.close)
+        losses, weights = [-ends[:, 1]], [torch.ones_like(ends[:, 1])]
+        going = mask.clone()
+        going[:, 0] = False
+        if self.switch.supervise == "full" and going.any():
+            go = stop_logprob(self.backbone.logits(states[going]), self.vocabulary.latent, self.vocabulary.close)
+            losses.append(-go[:, 0])
+            weights.append((1 / batch.span_lengths.float())[:, None].expand_as(going)[going])
+        return weighted_mean(torch.cat(losses), torch.cat(weights))
+
+    def unroll(self, batch: MixedBatch, positions: torch.Tensor) -> torch.Tensor:
+        """States (B, N, D) with the model's own latents in the context: one cached pass a column that holds a latent,
+        gradients kept (equal to recomputing the whole prefix each time; Coconut 2412.06769)."""
+        if self.backbone.checkpointing:
+            raise ValueError("latent_input='self' cannot run with activation checkpointing: transformers drops the "
+                             "cache there and every latent would be drawn without its context. Turn one of them off.")
+        embeds, cache, states = self.embed(batch), self.backbone.new_cache(), []
+        rows, position, mask = batch.slots()
+        slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
+        grids = batch.spans[:, None, 2:].expand(*mask.shape, 2)[mask]
+        rows, position = rows[mask], position[mask]
+        columns = position.unique().tolist()
+        edges = [0, *columns, batch.ids.shape[1]]
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            if start == stop:
+                continue
+            chunk = embeds[:, start:stop]
+            here = position == start
+            if here.any():
+                h = states[-1][rows[here], -1]
+                noise = torch.randn(len(h), self.head.latent, device=h.device) if self.head.noise else None
+                own = self.draw(h, noise, grids[here], slot[here]).to(chunk.dtype)
+                first = chunk[:, 0].index_put((rows[here],), own)
+                chunk = torch.cat([first[:, None], chunk[:, 1:]], 1)
+            states.append(self.backbone.trunk(chunk, batch.mask[:, :stop], positions[:, :, start:stop], cache))
+            assert cache.get_seq_length() == stop, "the cache was dropped"
+        return torch.cat(states, 1)
+
+    # -- replay ----------------------------------------------------------------------------------------------------
+    def replay(self, rollout) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities (B, T) of every word, and of every stop decision, that a rollout chose, in one parallel
+        pass over prompt and generation. Zero where nothing was chosen. Gradients flow."""
+        prompt = rollout.prompt
+        fed = self.backbone.embed(rollout.ids)
+        fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
+        embeds = torch.cat([self.embed(prompt), fed], 1)
+        mask = torch.cat([prompt.mask, rollout.kind != 0], 1)
+        positions = torch.cat([self.backbone.place(prompt), rollout.positions], -1)
+        h = before(self.backbone.trunk(embeds, mask, positions))[:, prompt.ids.shape[1]:]
+        words, stops = torch.zeros(2, *rollout.ids.shape, dtype=torch.float32, device=h.device)
+        chosen = rollout.chosen
+        logits = self.masked(self.backbone.logits(h[chosen]), rollout.may_open[chosen])
+        picked = logits.log_softmax(-1).gather(-1, rollout.ids[chosen][:, None])[:, 0]
+        words = words.masked_scatter(chosen, picked)
+        if rollout.decided.any():
+            two = stop_logprob(self.backbone.logits(h[rollout.decided]), self.vocabulary.latent, self.vocabulary.close)
+            went_on = rollout.kind[rollout.decided] == LATENT
+            stops = stops.masked_scatter(rollout.decided, torch.where(went_on, two[:, 0], two[:, 1]))
+        return words, stops
+
+    def masked(self, logits: torch.Tensor, may_open: torch.Tensor) -> torch.Tensor:
+        """(n, V) fp32 logits with everything that may not be written at -inf; ``may_open`` (n,)."""
+        v = self.vocabulary
+        never = v.forbidden(open_too=False, size=logits.shape[-1], device=logits.device)
+        logits = logits.float().masked_fill(never, float("-inf"))
+        shut = F.one_hot(torch.full_like(may_open, v.open, dtype=torch.long), logits.shape[-1]).bool()
+        return logits.masked_fill(shut & ~may_open[:, None], float("-inf"))

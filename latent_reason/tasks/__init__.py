@@ -1,0 +1,37 @@
+"""Procedural tasks: ``make("frozenlake_plan", level=4)[0]`` is an item, ``names()`` lists what there is.
+
+Every module of this package is searched for concrete subclasses of ``Task`` that carry a ``name``; a new task needs no
+entry anywhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pkgutil
+from functools import cache
+from importlib import import_module
+
+from .base import Item, Parsed, Step, Task
+from .checkers import Check
+
+__all__ = ["Check", "Item", "Parsed", "Step", "Task", "make", "names"]
+
+
+@cache
+def _found() -> dict[str, type[Task]]:
+    modules = (import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    classes = (c for module in modules for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Task))
+    return {c.name: c for c in classes if "name" in vars(c) and not inspect.isabstract(c)}
+
+
+def names() -> list[str]:
+    return sorted(_found())
+
+
+def make(name: str, **options) -> Task:
+    """The task of that name; options are those of its class (split, seed, level, skin, ...)."""
+    if name not in _found():
+        near = difflib.get_close_matches(name, names(), 1, 0)[0]
+        raise ValueError(f"no task {name!r}; the nearest name is {near!r} (all: {', '.join(names())})")
+    return _found()[name](**options)

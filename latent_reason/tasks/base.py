@@ -1,0 +1,218 @@
+"""What every procedural task is: items that are pure functions of their key, and traces made from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from PIL import Image as PILImage
+
+from ..trace import Image, Message, Part, Sketch, Text, Trace
+from . import checkers
+from .checkers import Check
+from .stream import SPLITS, Stream, is_excluded, split_of
+
+MODES = ("direct", "text", "vision", "mixed", "text_drop")
+CONTROLS = (None, "copy", "shuffle")
+ATTEMPTS = 200_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """One piece of reasoning: words, then the picture of where they lead (None where no sketch follows)."""
+
+    text: str
+    sketch: PILImage.Image | None
+    state: Any
+    redundant: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """One problem with its gold reasoning. ``meta`` is JSON-only and suffices to check and to draw everything again."""
+
+    id: str
+    task: str
+    version: int
+    split: str
+    seed: int
+    level: int
+    index: int
+    state: Any
+    images: list[PILImage.Image]
+    question: str
+    steps: list[Step]
+    answer: str
+    checker: str
+    meta: dict
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a sketch shows. ``state`` is None if no single state can be read; ``faults`` lists broken invariants."""
+
+    state: Any
+    confidence: float
+    faults: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        return self.state is not None and not self.faults
+
+
+class Rejected(Exception):
+    """This attempt at an item does not fit; the reason is counted and the next attempt begins."""
+
+
+class Task(ABC):
+    """An endless, indexable list of items.
+
+    ``level`` may be a tuple: then item i has level ``level[i % len(level)]``. A subclass says how to draw a puzzle
+    (``draw``), how to name it (``canon``) and how to make the item from it (``build``).
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] = 4,
+                 omit_state_p: float = 0.5):
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+        self.split, self.seed = split, seed
+        self.levels = (level,) if isinstance(level, int) else tuple(level)
+        self.omit_state_p = omit_state_p
+
+    @abstractmethod
+    def targets(self, level: int, stream: Stream) -> Any:
+        """What the item must be (path length, class), drawn once so that rejection cannot bias it."""
+
+    @abstractmethod
+    def draw(self, level: int, targets: Any, stream: Stream) -> Any:
+        """A puzzle that may not fit yet."""
+
+    @abstractmethod
+    def canon(self, puzzle: Any) -> str:
+        """The puzzle's identity, without skin, wording or path."""
+
+    @abstractmethod
+    def verify(self, puzzle: Any, targets: Any) -> None:
+        """Raise ``Rejected`` if the puzzle misses its targets: the dear tests, run last."""
+
+    @abstractmethod
+    def build(self, puzzle: Any, level: int, index: int) -> Item:
+        """The item of a puzzle: pictures, words, steps, answer."""
+
+    @abstractmethod
+    def state_sentence(self, state: Any, stream: Stream) -> str:
+        """A sentence that states in full what a sketch of the state shows."""
+
+    @abstractmethod
+    def score(self, text: str, meta: dict) -> dict[str, float]:
+        """All measures of an output."""
+
+    def stream(self, level: int, index: int, purpose: int | str) -> Stream:
+        """The stream of one attempt (a number) or of one purpose (a word) of an item."""
+        return Stream.of(self.name, self.version, self.split, self.seed, level, index, purpose)
+
+    def puzzle(self, level: int, index: int) -> Any:
+        """The puzzle of an item: the first attempt that falls in the split, is not excluded and meets its targets."""
+        stream = self.stream(level, index, 0)
+        targets = self.targets(level, stream)
+        reasons: Counter[str] = Counter()
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                stream = self.stream(level, index, attempt)
+            try:
+                puzzle = self.draw(level, targets, stream)
+                name = self.canon(puzzle)
+                if split_of(name) != self.split:
+                    raise Rejected("other split")
+                if self.split != "test" and is_excluded(name):
+                    raise Rejected("excluded board")
+                self.verify(puzzle, targets)
+                return puzzle
+            except Rejected as reason:
+                reasons[str(reason)] += 1
+        raise RuntimeError(f"{self.name}, split {self.split}, seed {self.seed}, level {level}, item {index}: nothing "
+                           f"fits after {ATTEMPTS} attempts ({dict(reasons)})")
+
+    def item_id(self, level: int, index: int) -> str:
+        return f"{self.name}.v{self.version}-{self.split}-L{level}-s{self.seed}-{index:07d}"
+
+    def item(self, level: int, index: int) -> Item:
+        return self.build(self.puzzle(level, index), level, index)
+
+    def __getitem__(self, index: int) -> Item:
+        if index < 0:
+            raise IndexError("a task has no last item")
+        return self.item(self.levels[index % len(self.levels)], index)
+
+    def take(self, n: int, patience: int = 500) -> list[Item]:
+        """The first n items whose puzzles differ. Fails if ``patience`` items in a row bring nothing new."""
+        items: dict[str, Item] = {}
+        index = last = 0
+        while len(items) < n:
+            item = self[index]
+            if items.setdefault(self.canon(item.state), item) is item:
+                last = index
+            elif index - last > patience:
+                raise ValueError(f"{self.name} {self.split} level {self.levels} holds too few puzzles: {len(items)} "
+                                 f"of {n} found")
+            index += 1
+        return list(items.values())
+
+    def check(self, text: str, meta: dict) -> Check:
+        """Judge an output by the item's own rule. Never raises on any text."""
+        return getattr(checkers, meta["checker"])(text, meta)
+
+    def trace(self, item: Item, mode: str = "mixed", control: str | None = None) -> Trace:
+        """The item as a chat in one of ``MODES``; ``copy`` and ``shuffle`` put wrong pictures in the sketches."""
+        if mode not in MODES or control not in CONTROLS:
+            raise ValueError(f"no mode {mode!r} with control {control!r}: modes are {MODES}, controls {CONTROLS}")
+        user = Message("user", (*map(Image, item.images), Text(item.question)))
+        answer = Message("assistant", merged(self.reasoning(item, mode, control)))
+        return Trace(item.id, (user, answer), item.task, item.split, item.level, mode, item.answer, item.checker,
+                     item.meta)
+
+    def reasoning(self, item: Item, mode: str, control: str | None = None) -> list[Part]:
+        boxed = f"\\boxed{{{item.answer}}}"
+        stream = self.stream(item.level, item.index, "trace")
+        parts: list[Part] = []
+        for step in [] if mode == "direct" else item.steps:
+            if mode != "vision":
+                parts.append(Text(step.text))
+            if step.sketch is not None and mode == "text":
+                parts.append(Text(self.state_sentence(step.state, stream)))
+            elif step.sketch is not None and mode in ("mixed", "vision"):
+                parts.append(self.sketch(item, step, control, stream))
+        return [*parts, Text(boxed)]
+
+    def sketch(self, item: Item, step: Step, control: str | None, stream: Stream) -> Sketch:
+        if control == "copy":
+            return Sketch(item.images[0], state=step.state, redundant=True)
+        if control == "shuffle":  # a sketch of another item of the same level
+            while True:
+                other = self.item(item.level, item.index + stream.between(1, 100_000))
+                drawn = [s for s in other.steps if s.sketch is not None]
+                if drawn:
+                    step = stream.choice(drawn)
+                    break
+        return Sketch(step.sketch, state=step.state, redundant=step.redundant)
+
+    def blind(self, item: Item, mode: str = "mixed") -> Trace:
+        """The same trace with each problem picture replaced by its mean colour."""
+        blank = [PILImage.new("RGB", i.size, i.resize((1, 1), PILImage.Resampling.BOX).getpixel((0, 0)))
+                 for i in item.images]
+        return self.trace(replace(item, images=blank), mode)
+
+
+def merged(parts: list[Part]) -> tuple[Part, ...]:
+    """Neighbouring words become one text, so that deleting a sketch leaves no seam."""
+    result: list[Part] = []
+    for part in parts:
+        if isinstance(part, Text) and result and isinstance(result[-1], Text):
+            part = Text(f"{result.pop().text} {part.text}")
+        result.append(part)
+    return tuple(result)

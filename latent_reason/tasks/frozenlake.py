@@ -1,0 +1,242 @@
+"""FrozenLake tasks: ``frozenlake_plan`` (which moves lead to the gift) and ``plan_check`` (are these moves safe).
+
+Boards and pictures follow VSP (arXiv 2407.01863) and Mirage (arXiv 2506.17218): planning is VSP's main maze task, the
+check is its task 4. A sketch is the board after the moves said so far.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image as PILImage
+
+from ..trace import Image, Message, Text, Trace
+from . import checkers
+from . import frozenlake_board as board
+from . import frozenlake_reading as reading
+from . import frozenlake_view as view
+from . import frozenlake_words as words
+from .base import Item, Parsed, Rejected, Step, Task, merged
+from .stream import Stream
+
+LONGEST = {3: 4, 4: 5, 5: 7, 6: 8, 7: 10, 8: 11, 9: 13, 10: 14}  # path lengths drawn under dist="uniform"
+
+
+class GridTask(Task):
+    """What tasks on FrozenLake boards share: pictures, states, words."""
+
+    moves_in = staticmethod(words.moves_in)
+    corrupt = staticmethod(words.corrupt)
+    solve = staticmethod(board.solve)
+
+    def __init__(self, *, skin: str = "auto", **options):
+        super().__init__(**options)
+        self.skin = view.skin_of(skin)
+
+    def canon(self, puzzle: dict) -> str:
+        return board.name(puzzle["map"])
+
+    def state_sentence(self, state: dict, stream: Stream) -> str:
+        return words.map_sentence(state, stream)
+
+    def state_after(self, item: Item, moves: list[str]) -> dict:
+        """The state of the item's board after the moves; a fall ends them."""
+        return board.state_of(item.meta["map"], moves)
+
+    def render_state(self, item: Item, state: dict) -> PILImage.Image:
+        return view.render(state, item.meta["skin"])
+
+    def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
+        return view.parse(image, meta["map"], meta["skin"])
+
+    def steps(self, rows: board.Rows, chunks: list[str], last: bool, stream: Stream) -> list[Step]:
+        """One step a chunk; the last one is sketched only if ``last``."""
+        steps, moves = [], ""
+        start = board.state_of(rows)
+        for i, chunk in enumerate(chunks):
+            moves += chunk
+            state = board.state_of(rows, moves)
+            text = words.chunk(chunk, stream)
+            drawn = last or i + 1 < len(chunks)
+            if stream.unit() >= self.omit_state_p and drawn:
+                text = f"{text} {words.place(state, stream)}"
+            steps.append(Step(text, view.render(state, self.skin) if drawn else None, state, board.same(state, start)))
+        return steps
+
+    def text_twin(self, item: Item, mode: str = "text") -> Trace:
+        """The same problem without a picture: the board in the words of VSP's ``pure_text``."""
+        user = Message("user", (Text(f"{board.to_words(item.meta['map'])}\n{item.question}"),))
+        parts = merged(self.reasoning(item, mode))
+        return Trace(f"{item.id}-twin", (user, Message("assistant", parts)), item.task, item.split, item.level, mode,
+                     item.answer, item.checker, item.meta)
+
+    def sketch_report(self, images: list[PILImage.Image], item: Item, moves_text: list[str]) -> dict:
+        """What decoded sketches show. ``moves_text[k]`` is what the model wrote before sketch k.
+
+        ``equal`` compares with the board after the model's own moves so far, ``gold`` with the item's sketch k, and
+        ``legal`` asks whether the stated moves lead from the previous sketch (first: the problem) to this one.
+        """
+        golds = [step.state for step in item.steps if step.sketch is not None]
+        previous: dict | None = board.state_of(item.meta["map"])
+        said: list[str] = []
+        sketches = []
+        for k, image in enumerate(images):
+            chunk = words.moves_in(moves_text[k]) if k < len(moves_text) else []
+            said += chunk
+            parsed = self.parse_sketch(image, item.meta)
+            legal = parsed.valid and previous is not None and bool(chunk) and parsed.state["elf"] == list(
+                board.walk(item.meta["map"], chunk, tuple(previous["elf"]))[-1])
+            sketches.append({
+                "valid": parsed.valid, "equal": board.same(parsed.state, self.state_after(item, said)),
+                "gold": k < len(golds) and board.same(parsed.state, golds[k]), "legal": legal,
+                "confidence": parsed.confidence, "faults": list(parsed.faults),
+                "elf": parsed.state and parsed.state["elf"]})
+            previous = parsed.state if parsed.valid else None
+        shares = {key: sum(s[key] for s in sketches) / max(len(sketches), 1)
+                  for key in ("valid", "equal", "gold", "legal")}
+        return {"count": len(sketches), **shares, "sketches": sketches}
+
+    def route(self, puzzle: dict) -> str:
+        """The moves along which the elf of reading pictures stands."""
+        raise NotImplementedError
+
+    def perception(self, item: Item, index: int = 0) -> list[tuple[str, str]]:
+        """Questions on the item's picture, each with its answer."""
+        stream = self.stream(item.level, item.index, f"perception{index}")
+        return reading.questions(board.state_of(item.meta["map"]), stream)
+
+    def reading_trace(self, index: int) -> Trace:
+        """A chat that reads one picture, or for a quarter of the items tells what changed between two."""
+        level = self.levels[index % len(self.levels)]
+        puzzle = self.puzzle(level, index)
+        stream = self.stream(level, index, "reading")
+        states, pairs = reading.chat(puzzle["map"], self.route(puzzle), stream)
+        shown = [Image(view.render(state, self.skin)) for state in states]
+        messages: list[Message] = []
+        for ask, tell in pairs:
+            messages.append(Message("user", (*shown, Text(ask))))
+            messages.append(Message("assistant", (Text(tell),)))
+            shown = []
+        meta = {"map": list(puzzle["map"]), "skin": self.skin, "states": states, "answers": [a for _, a in pairs]}
+        return Trace(f"{self.item_id(level, index)}-read", tuple(messages), self.name, self.split, level, "direct",
+                     pairs[-1][1], "same_text", meta)
+
+
+class FrozenLakePlan(GridTask):
+    """Find the moves from the elf to the gift. Level = board size.
+
+    ``dist``: "uniform" draws the path length evenly from 1 up to a longest one for the size (or from ``length``),
+    "vsp" takes boards as they fall, as the benchmark did. ``chunk``: fewest and most moves between two sketches.
+    ``path``: "canonical" follows one fixed rule among the shortest paths, "random" draws one.
+    """
+
+    name = "frozenlake_plan"
+
+    def __init__(self, *, dist: str = "uniform", length: tuple[int, int] | None = None,
+                 chunk: tuple[int, int] = (1, 3), path: str = "canonical", **options):
+        super().__init__(**options)
+        if dist not in ("uniform", "vsp") or path not in ("canonical", "random"):
+            raise ValueError(f"dist is uniform or vsp, path is canonical or random; got {dist!r} and {path!r}")
+        self.dist, self.length, self.chunk, self.path = dist, length, chunk, path
+
+    def targets(self, level: int, stream: Stream) -> int | None:
+        return stream.between(*(self.length or (1, LONGEST[level]))) if self.dist == "uniform" else None
+
+    def draw(self, level: int, targets: int | None, stream: Stream) -> dict:
+        return {"map": board.draw(stream, level)}
+
+    def verify(self, puzzle: dict, targets: int | None) -> None:
+        solution = board.solve(puzzle["map"])
+        if solution is None:
+            raise Rejected("unsolvable")
+        if targets is not None and solution[0] != targets:
+            raise Rejected("other path length")
+
+    def route(self, puzzle: dict) -> str:
+        return board.shortest(puzzle["map"])
+
+    def build(self, puzzle: dict, level: int, index: int) -> Item:
+        rows, stream = puzzle["map"], self.stream(level, index, "text")
+        plan = board.shortest(rows, stream.choice if self.path == "random" else None)
+        chunks, rest = [], plan
+        while rest:
+            size = stream.between(*self.chunk)
+            chunks.append(rest[:size])
+            rest = rest[size:]
+        question = words.question(words.PLAN_QUESTIONS, "", stream)
+        steps = self.steps(rows, chunks, False, stream)  # the elf on the gift is no news: that sketch is left out
+        length, ways = board.solve(rows)
+        meta = {"map": list(rows), "n": level, "skin": self.skin, "checker": "vsp", "chunks": chunks,
+                "optimum": length, "solutions": ways}
+        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
+                    {"map": list(rows)}, [view.render(board.state_of(rows), self.skin)], question, steps,
+                    ",".join(plan), "vsp", meta)
+
+    def score(self, text: str, meta: dict) -> dict[str, float]:
+        return {"success": checkers.vsp(text, meta).partial, "mirage": checkers.mirage(text, meta).partial,
+                "exact": checkers.exact(text, meta).partial, "exact_strict": checkers.exact_strict(text, meta).partial,
+                "progress": checkers.progress(text, meta).partial}
+
+
+class PlanCheck(GridTask):
+    """Say whether given moves are safe. Level = number of moves, ``n`` = board size.
+
+    The moves are drawn before the class and the board, so they tell nothing about the answer. ``answers``: "yesno" as
+    in VSP task 4, or "abc" as in Mirage (A gift, B hole, C neither).
+    """
+
+    name = "plan_check"
+
+    def __init__(self, *, n: int = 5, answers: str = "yesno", **options):
+        super().__init__(**options)
+        if answers not in ("yesno", "abc"):
+            raise ValueError(f"answers is yesno or abc, got {answers!r}")
+        self.n, self.answers = n, answers
+
+    def targets(self, level: int, stream: Stream) -> tuple[str, list[board.Cell], str]:
+        """The moves, the starts from which they stay on the board, and the class."""
+        while True:
+            moves = "".join(stream.choice("UDLR") for _ in range(level))
+            path = [(0, 0)]
+            for move in moves:
+                path.append((path[-1][0] + board.MOVES[move][0], path[-1][1] + board.MOVES[move][1]))
+            starts = [(r, c) for r in range(self.n) for c in range(self.n)
+                      if all(0 <= r + y < self.n and 0 <= c + x < self.n for y, x in path)]
+            if starts and (self.answers == "yesno" or path[-1] != (0, 0)):
+                break
+        return moves, starts, stream.choice(("Yes", "No") if self.answers == "yesno" else "ABC")
+
+    def draw(self, level: int, targets: tuple[str, list[board.Cell], str], stream: Stream) -> dict:
+        moves, starts, wanted = targets
+        start, goal = stream.choice(starts), None
+        if wanted == "A":
+            goal = (start[0] + moves.count("D") - moves.count("U"), start[1] + moves.count("R") - moves.count("L"))
+        return {"map": board.draw(stream, self.n, start, goal), "moves": moves}
+
+    def verify(self, puzzle: dict, targets: tuple[str, list[board.Cell], str]) -> None:
+        if self.answer(puzzle) != targets[2]:
+            raise Rejected("other class")
+        if board.solve(puzzle["map"]) is None:
+            raise Rejected("unsolvable")
+
+    def answer(self, puzzle: dict) -> str:
+        fate = checkers.fate(puzzle)
+        return fate if self.answers == "abc" else "No" if fate == "B" else "Yes"
+
+    def route(self, puzzle: dict) -> str:
+        return puzzle["moves"][:len(board.walk(puzzle["map"], puzzle["moves"])) - 1]
+
+    def build(self, puzzle: dict, level: int, index: int) -> Item:
+        rows, moves, stream = puzzle["map"], puzzle["moves"], self.stream(level, index, "text")
+        templates = words.CHECK_QUESTIONS if self.answers == "yesno" else words.FATE_QUESTIONS
+        question = words.question(templates, moves, stream)
+        steps = self.steps(rows, list(self.route(puzzle)), True, stream)
+        checker = "vsp_task4" if self.answers == "yesno" else "mirage_check"
+        meta: dict[str, Any] = {"map": list(rows), "n": len(rows), "moves": moves, "skin": self.skin,
+                                "checker": checker, "chunks": list(self.route(puzzle))}
+        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
+                    {"map": list(rows), "moves": moves}, [view.render(board.state_of(rows), self.skin)], question,
+                    steps, self.answer(puzzle), checker, meta)
+
+    def score(self, text: str, meta: dict) -> dict[str, float]:
+        return {"accuracy": getattr(checkers, meta["checker"])(text, meta).partial}

@@ -1,0 +1,144 @@
+"""FrozenLake boards in letters: S start, G goal, H hole, F ice; rows from top to bottom, cells (row, column) from 0.
+
+A state is ``{"map": rows, "elf": [row, column], "facing": move}``; ``same`` compares two of them without ``facing``,
+which only matters to the picture. The distribution of boards is that of the VSP benchmark (arXiv 2407.01863): start and
+goal anywhere, every other cell a hole with probability 0.2, unsolvable boards drawn again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from .stream import Stream, canon
+
+MOVES = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
+ORDER = "DRUL"  # which of several equally good moves the canonical path takes
+HOLE_P = 0.2
+SPACE = "grid_board/1"  # shared by all tasks on these boards, so that no board crosses a split
+
+Rows = Sequence[str]
+Cell = tuple[int, int]
+
+
+def find(rows: Rows, letter: str) -> Cell:
+    return next((r, row.index(letter)) for r, row in enumerate(rows) if letter in row)
+
+
+def cell_at(rows: Rows, cell: Cell) -> str:
+    return rows[cell[0]][cell[1]]
+
+
+def step(rows: Rows, cell: Cell, move: str) -> Cell:
+    """One move; off the edge the elf stays where it is."""
+    r, c = cell[0] + MOVES[move][0], cell[1] + MOVES[move][1]
+    return (r, c) if 0 <= r < len(rows) and 0 <= c < len(rows) else cell
+
+
+def walk(rows: Rows, moves: Iterable[str], start: Cell | None = None) -> list[Cell]:
+    """The cells visited, start included. A hole ends the walk, the goal does not."""
+    cells = [find(rows, "S") if start is None else start]
+    for move in moves:
+        if cell_at(rows, cells[-1]) == "H":
+            break
+        cells.append(step(rows, cells[-1], move))
+    return cells
+
+
+def distances(rows: Rows) -> dict[Cell, int]:
+    """Moves to the goal from every cell that can reach it, nearest first."""
+    goal = find(rows, "G")
+    far = {goal: 0}
+    for cell in (queue := [goal]):
+        for move in MOVES:
+            there = step(rows, cell, move)
+            if there not in far and cell_at(rows, there) != "H":
+                far[there] = far[cell] + 1
+                queue.append(there)
+    return far
+
+
+def downhill(rows: Rows, far: dict[Cell, int], cell: Cell) -> str:
+    """The moves that bring the goal nearer, in canonical order."""
+    return "".join(m for m in ORDER if far.get(step(rows, cell, m), far[cell]) < far[cell])
+
+
+def solve(rows: Rows) -> tuple[int, int] | None:
+    """Length of a shortest plan and the number of shortest plans; None if the goal cannot be reached."""
+    far, ways = distances(rows), {find(rows, "G"): 1}
+    for cell in list(far)[1:]:
+        ways[cell] = sum(ways[step(rows, cell, m)] for m in downhill(rows, far, cell))
+    start = find(rows, "S")
+    return (far[start], ways[start]) if start in far else None
+
+
+def shortest(rows: Rows, pick: Callable[[str], str] | None = None) -> str:
+    """A shortest plan. By default the canonical one: keep the direction while it helps, else the first that helps."""
+    far, cell, plan = distances(rows), find(rows, "S"), ""
+    while far[cell]:
+        good = downhill(rows, far, cell)
+        plan += pick(good) if pick else plan[-1] if plan and plan[-1] in good else good[0]
+        cell = step(rows, cell, plan[-1])
+    return plan
+
+
+def draw(stream: Stream, n: int, start: Cell | None = None, goal: Cell | None = None) -> tuple[str, ...]:
+    """A board of size n; start and goal are drawn unless given."""
+    a = stream.below(n * n) if start is None else start[0] * n + start[1]
+    if goal is None:
+        b = stream.below(n * n - 1)
+        b += b >= a
+    else:
+        b = goal[0] * n + goal[1]
+    letters = ["S" if i == a else "G" if i == b else "H" if stream.unit() < HOLE_P else "F" for i in range(n * n)]
+    return tuple("".join(letters[i:i + n]) for i in range(0, n * n, n))
+
+
+def name(rows: Rows) -> str:
+    """The canonical string of a board."""
+    return canon(SPACE, {"map": list(rows)})
+
+
+def state_of(rows: Rows, moves: Iterable[str] = ()) -> dict:
+    """The state after the moves. The elf faces the last move it tried; before any move it faces down."""
+    tried = list(moves)
+    cells = walk(rows, tried)
+    tried = tried[:len(cells) - 1]
+    return {"map": list(rows), "elf": list(cells[-1]), "facing": tried[-1] if tried else "D"}
+
+
+def same(a: dict | None, b: dict | None) -> bool:
+    """Whether two states hold the same board with the elf on the same cell."""
+    return a is not None and b is not None and (a["map"], a["elf"]) == (b["map"], b["elf"])
+
+
+def letters(state: dict) -> list[str]:
+    """The rows with E at the elf's cell, or X if it fell into a hole."""
+    rows, (r, c) = list(state["map"]), state["elf"]
+    rows[r] = rows[r][:c] + ("X" if rows[r][c] == "H" else "E") + rows[r][c + 1:]
+    return rows
+
+
+def map_line(state: dict) -> str:
+    """The whole state in one line: ``E F H / F F F / F F G``."""
+    return " / ".join(" ".join(row) for row in letters(state))
+
+
+def to_words(rows: Rows) -> str:
+    """The board in the words of VSP's ``pure_text`` files."""
+    n = len(rows)
+    holes = [f"Row {r + 1}, Column {c + 1}; " for r in range(n) for c in range(n) if rows[r][c] == "H"]
+    (sr, sc), (gr, gc) = find(rows, "S"), find(rows, "G")
+    pits = f"The hole(s) are at: {''.join(holes).rstrip()}" if holes else "There is no holes in this map;"
+    return (f"This is a {n}x{n} map.\nThe player is at: row {sr + 1}, column {sc + 1};\n{pits}\n"
+            f"The goal is at: Row {gr + 1}, Column {gc + 1}.")
+
+
+def from_words(text: str) -> tuple[str, ...]:
+    """The board that a ``pure_text`` file describes."""
+    n = int(re.search(r"(\d+)x\d+ map", text)[1])
+    cells = [(int(r) - 1, int(c) - 1) for r, c in re.findall(r"[Rr]ow (\d+), [Cc]olumn (\d+)", text)]
+    grid = [["F"] * n for _ in range(n)]
+    for (r, c), letter in zip(cells, "S" + "H" * (len(cells) - 2) + "G", strict=True):
+        grid[r][c] = letter
+    return tuple(map("".join, grid))

@@ -1,0 +1,117 @@
+"""Reading questions on FrozenLake pictures: dense supervision that teaches a small model to see the board.
+
+Answers are a word or two; ``read the map`` asks for the whole board. Cells count from 1.
+"""
+
+from __future__ import annotations
+
+from . import frozenlake_board as board
+from .frozenlake_words import cell_words
+from .stream import Stream
+
+NAMES = {"F": "ice", "H": "hole", "G": "gift", "S": "stool", "E": "elf", "X": "broken ice"}
+WORDINGS = {
+    "map": ("Read the map.", "Write the map.", "Give the whole map.", "What is the map?", "Spell the board."),
+    "cell": ("What is at {cell}?", "What does {cell} hold?", "Name the thing at {cell}.", "Which thing is at {cell}?",
+             "Look at {cell}: what is there?"),
+    "hole": ("Is there a hole at {cell}?", "Is {cell} a hole?", "Does {cell} hold a hole?", "Hole at {cell}?",
+             "Can the elf fall at {cell}?"),
+    "elf": ("Where is the elf?", "Find the elf.", "Which cell holds the elf?", "Where does the elf stand?",
+            "Give the place of the elf."),
+    "gift": ("Where is the gift?", "Find the gift.", "Which cell holds the gift?", "Where does the gift stand?",
+             "Give the place of the gift."),
+    "count": ("How many holes are in row {row}?", "Count the holes in row {row}.", "Holes in row {row}?",
+              "Row {row} has how many holes?", "Give the number of holes in row {row}."),
+    "row": ("Read row {row}.", "Write row {row}.", "What is in row {row}?", "Spell row {row}.", "Give row {row}."),
+    "beside": ("What is {move} of the elf?", "What does the elf meet on {move}?", "The elf goes {move}: what is there?",
+               "Look {move} of the elf.", "Name the thing {move} of the elf."),
+    "safe": ("Which moves are safe?", "Which moves avoid the holes now?", "Name the safe moves.",
+             "Where can the elf go?", "List the safe moves."),
+    "from": ("Where was the elf before?", "Where did the elf start to move?", "Which cell did the elf leave?",
+             "Where is the elf in the first picture?", "From where did the elf go?"),
+    "to": ("Where is the elf now?", "Where did the elf go?", "Which cell did the elf enter?",
+           "Where is the elf in the second picture?", "To where did the elf move?"),
+    "moved": ("Which moves were made?", "How did the elf move?", "Which moves lead to the second picture?",
+              "Name the moves of the elf.", "What moves did the elf take?"),
+    "changed": ("What changed?", "What is new in the second picture?", "Compare the pictures.",
+                "Tell what changed.", "What happened?"),
+    "new_map": ("Read the map of the second picture.", "Write the second map.", "Give the whole map after the move.",
+                "What is the new map?", "Spell the second board."),
+}
+ONE = ("cell", "cell", "hole", "elf", "gift", "count", "row", "row", "beside", "safe")  # how often each is asked
+TWO = ("from", "to", "moved", "gift", "hole", "count")
+THING = "FHGE"  # a cell question first picks what it will find, so that ice is not the usual answer
+
+
+def _cell(shown: list[str], wanted: str, stream: Stream) -> board.Cell:
+    n = len(shown)
+    cells = [(r, c) for r in range(n) for c in range(n) if shown[r][c] == wanted]
+    return stream.choice(cells) if cells else (stream.below(n), stream.below(n))
+
+
+def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> tuple[str, str]:
+    """One question of a kind on the state, with its answer; ``before`` is the state of an earlier picture."""
+    shown, rows, elf = board.letters(state), state["map"], tuple(state["elf"])
+    cell = _cell(shown, stream.choice("HHF" if kind == "hole" else THING), stream)
+    row, move = stream.below(len(rows)), stream.choice("UDLR")
+    there = board.step(rows, elf, move)
+    origin = tuple(before["elf"]) if before else elf
+    moves = way(origin, elf)
+    answers = {
+        "map": lambda: board.map_line(state),
+        "new_map": lambda: board.map_line(state),
+        "cell": lambda: NAMES[shown[cell[0]][cell[1]]],
+        "hole": lambda: "yes" if board.cell_at(rows, cell) == "H" else "no",
+        "elf": lambda: cell_words(elf),
+        "to": lambda: cell_words(elf),
+        "from": lambda: cell_words(origin),
+        "gift": lambda: cell_words(board.find(rows, "G")),
+        "count": lambda: str(rows[row].count("H")),
+        "row": lambda: " ".join(shown[row]),
+        "beside": lambda: "edge" if there == elf else NAMES[shown[there[0]][there[1]]],
+        "safe": lambda: " ".join(m for m in "UDLR" if (to := board.step(rows, elf, m)) != elf
+                                 and board.cell_at(rows, to) != "H") or "none",
+        "moved": lambda: moves,
+        "changed": lambda: f"The elf moved {moves} from {cell_words(origin)} to {cell_words(elf)}.",
+    }
+    wording = stream.choice(WORDINGS[kind])
+    return wording.format(cell=cell_words(cell), row=row + 1, move=move), answers[kind]()
+
+
+def way(origin: board.Cell, end: board.Cell) -> str:
+    """The moves of a straight way between two cells."""
+    (r, c), (y, x) = origin, end
+    return " ".join("D" * (y - r) + "U" * (r - y) + "R" * (x - c) + "L" * (c - x)) or "none"
+
+
+def questions(state: dict, stream: Stream, most: int = 8) -> list[tuple[str, str]]:
+    """4 to ``most`` different questions on one picture, ``read the map`` among them in two items of three."""
+    kinds = stream.shuffle([stream.choice(ONE) for _ in range(stream.between(4, most))])
+    if stream.below(3):
+        kinds[stream.below(len(kinds))] = "map"
+    return _distinct([ask(kind, state, stream) for kind in kinds])
+
+
+def _distinct(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return list(dict(pairs).items())
+
+
+def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list[tuple[str, str]]]:
+    """The states shown (one, or two for a quarter of the items) and the questions asked about them.
+
+    The elf stands somewhere along the route or, half of the time, on any safe cell, facing any way.
+    """
+    if route and not stream.below(4):
+        at = stream.below(len(route))
+        straight = len(route[at:]) - len(route[at:].lstrip(route[at]))
+        end = at + stream.between(1, min(straight, 3))
+        before, after = (board.state_of(rows, route[:k]) for k in (at, end))
+        kinds = ["changed", *stream.shuffle(TWO)[:stream.between(3, 5)]]
+        if stream.below(3):
+            kinds.append("new_map")
+        return [before, after], _distinct([ask(kind, after, stream, before) for kind in kinds])
+    state = board.state_of(rows, route[:stream.below(len(route) + 1)])
+    if stream.below(2):
+        safe = [[r, c] for r, row in enumerate(rows) for c, letter in enumerate(row) if letter in "SF"]
+        state |= {"elf": stream.choice(safe), "facing": stream.choice("UDLR")}
+    return [state], questions(state, stream)

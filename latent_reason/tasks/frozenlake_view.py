@@ -1,0 +1,193 @@
+"""Pictures of FrozenLake boards: drawing them and reading them back.
+
+A cell is a 64x64 tile chosen by its letter and by the elf, so a board is pasted from 20 ready tiles. The skin
+``sprites`` equals the pictures of VSP and Mirage byte for byte; its nine sprites (MIT, Copyright OpenAI 2016, Farama
+Foundation 2022) are read from the installed gymnasium 0.29.1, which is not imported. The skin ``drawn`` needs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from functools import cache
+from importlib import metadata
+
+import numpy as np
+from PIL import Image
+
+from .base import Parsed
+
+TILE = 64
+KINDS = "SFHG"
+FACINGS = "UDLR"
+WAYS = 1 + len(FACINGS)  # a tile without the elf, then one for each way it may face
+OUTLINE = (180, 200, 230)
+COARSE = 16  # cell size at which pictures are read: small enough to forgive blur and noise
+UNREADABLE = 48.0  # mean absolute difference to the nearest tile beyond which a cell shows nothing known
+
+SPRITES = {
+    "ice": "bfb1f584ffcfadd12360a1999d2fb0c10bac32c9a27dc5a29ed08bac103ebcfb",
+    "hole": "21439be29a447bb31b7d0f659de6670ce10937112e2df4e6402aacbe861384b2",
+    "cracked_hole": "b3485ed40a21f9491bc9c9890b39d3212855d7a18b4a1b6ebad1406bf887250a",
+    "goal": "38af8e6f3cb5ef78b96343b232d073bdf10fb7c729cc3167ba6c493cf0799b2c",
+    "stool": "1b4d1f4e99198703bcbac812c1a4a2d1c17c5f14726b3c675f84dd881ca9d8f7",
+    "elf_up": "42f31f20af62cc160379a4acddc1119841007a805874a323e1f378ac8973dc0f",
+    "elf_down": "525ef7ebc75101f104a0501f8c03b76cea3e285bd7a764ac55d95dfe3e941702",
+    "elf_left": "3b080a70cdd8afcbca7907a05b1f5c52018e65a5f445f5c21902d3ac4fceae3a",
+    "elf_right": "39498b6304b9fb41a8d5876388c83c9caa82f05bb80203eb742baa920db03792",
+}
+ELVES = ("elf_up", "elf_down", "elf_left", "elf_right")  # in the order of FACINGS
+INSTALL = "the sprites come from gymnasium 0.29.1: pip install --no-deps gymnasium==0.29.1 (or use skin='drawn')"
+
+
+class SpritesMissing(RuntimeError):
+    """The pinned sprites are not installed."""
+
+
+@cache
+def _sprites() -> dict[str, np.ndarray]:
+    try:
+        package = metadata.distribution("gymnasium")
+    except metadata.PackageNotFoundError:
+        raise SpritesMissing(f"gymnasium is not installed; {INSTALL}") from None
+    if package.version != "0.29.1":
+        raise SpritesMissing(f"gymnasium {package.version} has other sprites; {INSTALL}")
+    sprites = {}
+    for name, digest in SPRITES.items():
+        path = package.locate_file(f"gymnasium/envs/toy_text/img/{name}.png")
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise SpritesMissing(f"{name}.png is missing or changed; {INSTALL}")
+        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"), np.int32)
+        sprites[name] = pixels.repeat(2, 0).repeat(2, 1)
+    return sprites
+
+
+def _blit(under: np.ndarray, sprite: np.ndarray) -> np.ndarray:
+    """SDL's rule, in integers: Pillow's ``alpha_composite`` would differ by 1 in a few pixels."""
+    colour, alpha = sprite[..., :3], sprite[..., 3:]
+    return np.where(alpha == 0, under, under + ((colour - under) * alpha + colour >> 8))
+
+
+def _outline(tile: np.ndarray) -> np.ndarray:
+    tile[[0, -1]] = tile[:, [0, -1]] = OUTLINE
+    return tile
+
+
+def _sprite_tiles() -> list[np.ndarray]:
+    sprites, tiles = _sprites(), []
+    for thing in ("stool", None, "hole", "goal"):  # in the order of KINDS
+        tile = sprites["ice"][..., :3]
+        tile = _outline(_blit(tile, sprites[thing]) if thing else tile.copy())
+        tiles.append(tile)
+        tiles += [_blit(tile, sprites["cracked_hole" if thing == "hole" else elf]) for elf in ELVES]
+    return tiles
+
+
+def _drawn_tiles() -> list[np.ndarray]:
+    """Flat shapes in colours far apart: yellow frame (start), ink disc (hole), green square (goal), red dart (elf)."""
+    y, x = np.mgrid[:TILE, :TILE] - TILE // 2
+    far, disc = np.maximum(abs(x), abs(y)), x * x + y * y
+    shapes = {"S": ((far < 28) & (far >= 22), (235, 200, 40)), "H": (disc < 24 * 24, (0, 0, 0)),
+              "G": (far < 26, (40, 160, 60))}
+    up = (abs(x) * 2 < y + 18) & (y < 16)
+    darts = (up, up[::-1], up.T, up.T[:, ::-1])  # in the order of FACINGS
+    tiles = []
+    for kind in KINDS:
+        tile = np.full((TILE, TILE, 3), 255, np.int32)
+        if kind in shapes:
+            mask, colour = shapes[kind]
+            tile[mask] = colour
+        tile[far >= TILE // 2 - 1] = (128, 128, 128)
+        tiles.append(tile)
+        for dart in darts:
+            over = tile.copy()
+            over[(disc < 12 * 12) if kind == "H" else dart] = (220, 40, 40)
+            tiles.append(over)
+    return tiles
+
+
+@cache
+def _tiles(skin: str) -> np.ndarray:
+    tiles = {"sprites": _sprite_tiles, "drawn": _drawn_tiles}[skin]()
+    return np.stack(tiles).astype(np.uint8)
+
+
+def skin_of(wish: str) -> str:
+    """The skin to use: ``auto`` takes the sprites where they are installed."""
+    if wish not in ("auto", "sprites", "drawn"):
+        raise ValueError(f"unknown skin {wish!r}: use auto, sprites or drawn")
+    if wish == "drawn":
+        return "drawn"
+    try:
+        _sprites()
+    except SpritesMissing:
+        if wish == "sprites":
+            raise
+        return "drawn"
+    return "sprites"
+
+
+def render(state: dict, skin: str) -> Image.Image:
+    """The picture of a state, 64 pixels a cell."""
+    rows, (r, c) = state["map"], state["elf"]
+    n = len(rows)
+    kinds = np.array([[KINDS.index(letter) * WAYS for letter in row] for row in rows])
+    kinds[r, c] += 1 + FACINGS.index(state["facing"])
+    cells = _tiles(skin)[kinds].swapaxes(1, 2)
+    return Image.fromarray(cells.reshape(n * TILE, n * TILE, 3))
+
+
+def _coarse(image: Image.Image, n: int) -> np.ndarray:
+    """The picture at 16 pixels a cell, as (n * n, values)."""
+    size = (n * COARSE, n * COARSE)
+    shrinks = image.width >= size[0] and image.height >= size[1]
+    small = image.convert("RGB").resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+    cells = np.asarray(small, np.float32).reshape(n, COARSE, n, COARSE, 3).swapaxes(1, 2)
+    return cells.reshape(n * n, -1)
+
+
+@cache
+def _templates(skin: str) -> np.ndarray:
+    return np.concatenate([_coarse(Image.fromarray(tile), 1) for tile in _tiles(skin)])
+
+
+def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
+    """Read a picture of any size as a state of a board like ``rows``.
+
+    Each cell is its nearest tile by mean absolute difference. An elf that faces up or down hides the stool, so an elf
+    on plain ground stands on the start if no other cell shows it. The state is None unless one elf, one goal and one
+    start are seen; cells that differ from ``rows`` are faults.
+    """
+    n = len(rows)
+    far = np.abs(_coarse(image, n)[:, None] - _templates(skin)[None]).mean(-1)  # cells x tiles
+    best = far.argmin(1)
+    kind, facing = best // WAYS, best % WAYS  # facing 0: no elf
+    seen = [KINDS[k] for k in kind]
+    elves = np.flatnonzero(facing)
+    faults = [f"cell {i // n + 1} {i % n + 1} is unreadable" for i in np.flatnonzero(far.min(1) > UNREADABLE)]
+    if len(elves) == 1 and seen[elves[0]] in "SF":
+        stool = any(letter == "S" for i, letter in enumerate(seen) if i != elves[0])
+        seen[elves[0]] = "F" if stool else "S"
+    for what, count in (("elf", len(elves)), ("start", seen.count("S")), ("goal", seen.count("G"))):
+        if count != 1:
+            faults.append(f"{count} cells show the {what}")
+    state = None
+    if not faults:
+        found = ["".join(seen[i:i + n]) for i in range(0, n * n, n)]
+        state = {"map": found, "elf": [int(elves[0]) // n, int(elves[0]) % n],
+                 "facing": FACINGS[facing[elves[0]] - 1]}
+        faults = [f"cell {r + 1} {c + 1} is {found[r][c]}, not {rows[r][c]}"
+                  for r in range(n) for c in range(n) if found[r][c] != rows[r][c]]
+    return Parsed(state, _confidence(far, best), tuple(faults))
+
+
+def _confidence(far: np.ndarray, best: np.ndarray) -> float:
+    """1 if every cell fits one reading alone, 0 if some cell fits two equally well."""
+    tile = np.arange(far.shape[1])
+    elf = tile % WAYS > 0
+    ground = np.where(elf & (tile // WAYS < 2), 0, tile // WAYS)  # the elf's start and ice count as one reading
+    label = 2 * ground + elf
+    nearest = far.min(1)
+    other = np.where(label[None] == label[best][:, None], np.inf, far).min(1)
+    return float((1 - nearest / np.maximum(other, 1e-6)).clip(0, 1).min())

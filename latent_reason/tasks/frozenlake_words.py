@@ -1,0 +1,84 @@
+"""The words of the FrozenLake tasks: short, one plain word a token, several wordings for each slot.
+
+Moves are the letters U, D, L, R standing alone; no wording uses such a letter otherwise, so that ``moves_in`` reads the
+moves of a chunk back from any wording.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .checkers import LETTER
+from .frozenlake_board import cell_at, map_line
+from .stream import Stream
+
+PLAN_QUESTIONS = (
+    "Find a safe path from the elf to the gift.",
+    "Lead the elf to the gift.",
+    "How does the elf reach the gift?",
+    "Plan the moves from the elf to the gift.",
+    "Guide the elf to the gift and avoid the holes.",
+    "Which moves bring the elf to the gift?",
+)
+CHECK_QUESTIONS = (
+    "Is it safe to move {moves}?",
+    "The elf moves {moves}. Is that safe?",
+    "Check the plan {moves}. Is it safe?",
+    "Is the plan {moves} safe for the elf?",
+    "Does the elf stay out of the holes with {moves}?",
+)
+FATE_QUESTIONS = (
+    "Where do the moves {moves} lead? A gift, B hole, C neither.",
+    "The elf moves {moves}. Where does it end? A gift, B hole, C neither.",
+    "Check the plan {moves}: A gift, B hole, C neither.",
+    "What does the plan {moves} reach? A gift, B hole, C neither.",
+    "Follow the moves {moves}. What is the end? A gift, B hole, C neither.",
+)
+CHUNKS = ("Go {moves}.", "Move {moves}.", "Take {moves}.", "Step {moves}.", "Then {moves}.", "Next {moves}.")
+PLACES = ("Now at {cell}.", "The elf is at {cell}.", "At {cell}.", "It stands at {cell}.", "Here is {cell}.")
+FALLS = ("It falls in a hole.", "The elf falls.", "That is a hole.", "A hole.", "The ice breaks.")
+MAPS = ("Map: {map}.", "The map: {map}.", "Board: {map}.", "The board: {map}.", "Now the map: {map}.")
+
+_ANSWER = re.compile(r"\\boxed\{[^}]*\}?|Action [Pp]lan:.*", re.DOTALL)
+_MOVE = re.compile(r"\b(?:[UDLR]|[Uu]p|[Dd]own|[Ll]eft|[Rr]ight)\b")
+
+
+def question(templates: Sequence[str], moves: str, stream: Stream) -> str:
+    return stream.choice(templates).format(moves=" ".join(moves))
+
+
+def chunk(moves: str, stream: Stream) -> str:
+    return stream.choice(CHUNKS).format(moves=" ".join(moves))
+
+
+def cell_words(cell: Sequence[int]) -> str:
+    """A cell as people count it, from 1."""
+    return f"row {cell[0] + 1} column {cell[1] + 1}"
+
+
+def place(state: dict, stream: Stream) -> str:
+    """The state clause: where the elf is now."""
+    fallen = cell_at(state["map"], state["elf"]) == "H"
+    return stream.choice(FALLS if fallen else PLACES).format(cell=cell_words(state["elf"]))
+
+
+def map_sentence(state: dict, stream: Stream) -> str:
+    """The whole state in words: what a text trace says where another shows a sketch."""
+    return stream.choice(MAPS).format(map=map_line(state))
+
+
+def moves_in(text: str) -> list[str]:
+    """The moves that a text writes down one after another, its final answer left out."""
+    return [LETTER.get(word.upper(), word) for word in _MOVE.findall(_ANSWER.sub(" ", text))]
+
+
+def corrupt(text: str, stream: Stream) -> str:
+    """The text with one of its stated moves replaced by another move."""
+    body = _ANSWER.search(text)
+    found = list(_MOVE.finditer(text, 0, body.start() if body else len(text)))
+    if not found:
+        return text
+    spot = stream.choice(found)
+    old = LETTER.get(spot[0].upper(), spot[0])
+    return text[:spot.start()] + stream.choice([m for m in "UDLR" if m != old]) + text[spot.end():]

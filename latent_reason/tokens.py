@@ -1,0 +1,139 @@
+"""Control tokens and prompt layout on any tokenizer. The only place that knows an id.
+
+Every method speaks of three roles: ``open`` a span of latents, ``latent`` (the placeholder that stands at a latent's
+position) and ``close``. Their ids come from the tokenizer at hand; nothing in this project writes an id down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from .trace import Image, Sketch, Text, Trace
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The strings a model family puts around turns and pictures (defaults: ChatML as in Qwen-VL)."""
+
+    turn: str = "<|im_start|>{role}\n"
+    end: str = "<|im_end|>"
+    after: str = "\n"
+    image_open: str = "<|vision_start|>"
+    image: str = "<|image_pad|>"
+    image_close: str = "<|vision_end|>"
+    pad: str = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The strings of the three control tokens of a method."""
+
+    open: str = "<|sketch_start|>"
+    latent: str = "<|sketch|>"
+    close: str = "<|sketch_end|>"
+
+
+@dataclass
+class Row:
+    """One encoded trace: parallel lists over positions, then its pictures and spans in order of appearance."""
+
+    ids: list[int] = field(default_factory=list)
+    kind: list[int] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+    images: list = field(default_factory=list)
+    sketches: list = field(default_factory=list)
+    spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, grid height, grid width
+    span_weight: list[float] = field(default_factory=list)
+
+
+class Vocabulary:
+    """A tokenizer with the control tokens of a method added to it.
+
+    Adding is idempotent, so a reloaded tokenizer keeps its ids. ``added`` lists the ids that are new to the model.
+
+    Raises:
+        ValueError: the tokenizer lacks a token the layout names.
+    """
+
+    def __init__(self, tokenizer, layout: Layout | None = None, roles: Roles | None = None):
+        self.tokenizer, self.layout, self.roles = tokenizer, layout or Layout(), roles or Roles()
+        before = len(tokenizer)
+        tokenizer.add_tokens([self.roles.open, self.roles.latent, self.roles.close], special_tokens=True)
+        self.added = list(range(before, len(tokenizer)))
+        self.open, self.latent, self.close = (self.id(t) for t in (self.roles.open, self.roles.latent,
+                                                                   self.roles.close))
+        self.image, self.end, self.pad = (self.id(t) for t in (self.layout.image, self.layout.end, self.layout.pad))
+        marks = (self.layout.image_open, self.layout.image, self.layout.image_close, self.layout.pad)
+        #: ids a model may never write as text: placeholders, picture marks, padding, and the close of a span
+        self.silent = sorted({self.id(t) for t in marks} | {self.latent, self.close})
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def id(self, token: str) -> int:
+        found = self.tokenizer.convert_tokens_to_ids(token)
+        if found is None or found == self.tokenizer.unk_token_id:
+            raise ValueError(f"the tokenizer has no token {token!r}. Use the layout of this model family.")
+        return found
+
+    def words(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Words only: control tokens, placeholders and ends are left out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def forbidden(self, *, open_too: bool, size: int, device=None) -> torch.Tensor:
+        """(V,) bool: what may not be sampled as text. ``size`` is the width of the logits (padding included)."""
+        mask = torch.zeros(size, dtype=torch.bool, device=device)
+        mask[self.silent] = True
+        mask[len(self):] = True
+        mask[self.open] = open_too
+        return mask
+
+    def encode(self, trace: Trace, size_of: Callable, span_grid: Callable, *, generate: bool = False) -> Row:
+        """Lay a trace out as one row.
+
+        ``size_of(picture) -> (h, w)`` is the grid of tokens the backbone makes of a picture, and
+        ``span_grid(sketch, h, w) -> (h', w')`` the grid of latents a sketch becomes. ``generate`` drops the last
+        assistant turn and ends with its header, ready to be continued.
+        """
+        from .batch import IMAGE, LATENT, TEXT
+
+        row, layout = Row(), self.layout
+
+        def put(ids, weight=0.0, kind=TEXT):
+            row.ids += ids
+            row.kind += [kind] * len(ids)
+            row.weight += [weight] * len(ids)
+
+        messages = trace.prompt().messages if generate else trace.messages
+        for message in messages:
+            role = message.role
+            spoken = 1.0 if role == "assistant" else 0.0
+            put(self.words(layout.turn.format(role=role)))
+            for part in message.content:
+                if isinstance(part, Text):
+                    put(self.words(part.text), spoken if part.loss is None else part.loss)
+                elif isinstance(part, Image):
+                    h, w = size_of(part.image)
+                    put([self.id(layout.image_open)])
+                    put([self.image] * (h * w), kind=IMAGE)
+                    put([self.id(layout.image_close)])
+                    row.images.append(part.image)
+                elif isinstance(part, Sketch):
+                    h, w = span_grid(part, *size_of(part.image))
+                    put([self.open], spoken)
+                    row.spans.append((len(row.ids), h, w))
+                    row.span_weight.append(part.loss)
+                    put([self.latent] * (h * w), kind=LATENT)
+                    put([self.close])  # a stop is learnt by the two-way stop loss, never by the text loss
+                    row.sketches.append(part.image)
+            put([self.end], spoken)
+            put(self.words(layout.after))
+        if generate:
+            put(self.words(layout.turn.format(role="assistant")))
+        return row
