@@ -15,16 +15,24 @@ _setup_runs() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev
 
 _setup_prefix() { "$1" -I -c 'import sys; print(sys.prefix)'; }
 
+# Prints the path, from the root on, of a command or a file.
+_setup_path() {
+    local path
+    path=$(command -v -- "$1") || return 1
+    case $path in /*) ;; *) path=$PWD/$path ;; esac
+    printf '%s\n' "$path"
+}
+
 # Prints the first interpreter that will do.
 _setup_find() {
     local candidate
     if [ -n "${PYTHON:-}" ]; then
-        if _setup_runs "$PYTHON"; then command -v -- "$PYTHON"; return 0; fi
+        if _setup_runs "$PYTHON"; then _setup_path "$PYTHON"; return 0; fi
         _setup_say "PYTHON='$PYTHON' does not run or is older than 3.11. Point it at Python 3.11 or 3.12."
         return 1
     fi
     for candidate in python3.12 python3.11 python3; do
-        if _setup_runs "$candidate"; then command -v -- "$candidate"; return 0; fi
+        if _setup_runs "$candidate"; then _setup_path "$candidate"; return 0; fi
     done
     _setup_say "no Python 3.11 or newer found (tried python3.12, python3.11, python3). Install one or set PYTHON."
     return 1
@@ -70,14 +78,23 @@ _setup_install() { # python root
         _setup_say "keeping torch $torch"
     fi
     _setup_say "installing latent_reason and what it needs (1-3 minutes)"
-    limits=$(mktemp) || return 1
-    { grep -v '^torch==' "$root/constraints.txt"; printf 'torch==%s\n' "$torch"; } >"$limits"
-    if ! (cd "$root" && "$python" -m pip install -q -e '.[dev]' -c "$limits"); then
-        rm -f "$limits"
-        _setup_say "the packages could not be installed, see above. Without a network, use an environment that has them."
-        return 1
+    limits=$(mktemp -d) || return 1
+    printf 'torch==%s\n' "$torch" >"$limits/torch"
+    { grep -v '^torch==' "$root/constraints.txt"; cat "$limits/torch"; } >"$limits/all"
+    if ! (cd "$root" && "$python" -m pip install -q -e '.[dev]' -c "$limits/all"); then
+        _setup_say "the exact versions cannot be had, see above; adding only what is missing"
+        "$python" - "$root/pyproject.toml" >"$limits/needed" <<'PY'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
+PY
+        if ! "$python" -m pip install -q -r "$limits/needed" -c "$limits/torch"; then
+            rm -rf "$limits"
+            _setup_say "that failed too, see above. Without a network, use an environment that has the packages."
+            return 1
+        fi
     fi
-    rm -f "$limits"
+    rm -rf "$limits"
     # Only for its sprites: its own dependencies are not needed.
     "$python" -m pip install -q --no-deps gymnasium==0.29.1 ||
         _setup_say "gymnasium could not be installed: frozen-lake boards are drawn without its sprites."

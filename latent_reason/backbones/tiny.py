@@ -34,17 +34,17 @@ def train_tokenizer(corpus: Iterable[str] | None = None, size: int = 512) -> Pre
 
 
 def tiny(*, width: int = 128, layers: int = 4, heads: int = 4, eye_width: int = 96, eye_layers: int = 1,
-         patch: int = 32, corpus: Iterable[str] | None = None, positions: str = "line", attn: str = "sdpa",
+         patch: int = 32, rope_theta: float = 3.0, corpus: Iterable[str] | None = None, positions: str = "line", attn: str = "sdpa",
          seed: int = 0) -> QwenVL:
     """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights."""
     tokenizer = train_tokenizer(corpus)
     head_dim = width // heads
-    rope = [head_dim // 2 - 2 * (head_dim * 3 // 16), head_dim * 3 // 16, head_dim * 3 // 16]
+    rope = [head_dim // 2 - 2 * (head_dim * 7 // 32), head_dim * 7 // 32, head_dim * 7 // 32]
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         text_config=dict(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=width * 3,
                          num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
-                         rope_parameters=dict(rope_type="default", rope_theta=10_000.0, mrope_section=rope),
+                         rope_parameters=dict(rope_type="default", rope_theta=rope_theta, mrope_section=rope),
                          pad_token_id=token("<|endoftext|>"), bos_token_id=None, eos_token_id=token("<|im_end|>"),
                          max_position_embeddings=4096),
         vision_config=dict(depth=eye_layers, hidden_size=eye_width, intermediate_size=eye_width * 2, num_heads=4,

@@ -21,8 +21,7 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The module of a method. Raises ValueError naming the nearest known method."""
     if name not in names():
-        raise ValueError(f"unknown method {name!r}. Did you mean {nearest(name, names())!r}? "
-                         f"Known methods: {', '.join(names())}.")
+        raise ValueError(f"unknown method {name!r}. {nearest(name, names())} Known methods: {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -37,8 +36,8 @@ def build(name: str, backbone, **options):
     known = schema(name)
     for option in options:
         if option not in known:
-            raise ValueError(f"method {name!r} has no option {option!r}. Did you mean {nearest(option, known)!r}? "
-                             f"It has: {', '.join(known)}.")
+            raise ValueError(f"method {name!r} has no option {option!r}. {nearest(option, known)} "
+                             f"It has: {', '.join(known) or 'none'}.")
     reasoner = load(name).build(backbone, **options)
     reasoner.recipe = {"method": name, "options": {n: p.default for n, p in known.items()} | options}
     return reasoner

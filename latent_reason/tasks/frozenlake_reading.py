@@ -38,8 +38,8 @@ WORDINGS = {
     "new_map": ("Read the map of the second picture.", "Write the second map.", "Give the whole map after the move.",
                 "What is the new map?", "Spell the second board."),
 }
-ONE = ("cell", "cell", "hole", "elf", "gift", "count", "row", "row", "beside", "safe")  # how often each is asked
-TWO = ("from", "to", "moved", "gift", "hole", "count")
+ONE = ("cell", "cell", "cell", "hole", "hole", "elf", "gift", "count", "row", "row", "beside", "safe")  # the bags that
+TWO = ("from", "to", "moved", "gift", "hole", "hole", "count", "count")  # questions on one or two pictures come from
 THING = "FHGE"  # a cell question first picks what it will find, so that ice is not the usual answer
 
 
@@ -84,16 +84,20 @@ def way(origin: board.Cell, end: board.Cell) -> str:
     return " ".join("D" * (y - r) + "U" * (r - y) + "R" * (x - c) + "L" * (c - x)) or "none"
 
 
-def questions(state: dict, stream: Stream, most: int = 8) -> list[tuple[str, str]]:
-    """4 to ``most`` different questions on one picture, ``read the map`` among them in two items of three."""
-    kinds = stream.shuffle([stream.choice(ONE) for _ in range(stream.between(4, most))])
-    if stream.below(3):
-        kinds[stream.below(len(kinds))] = "map"
-    return _distinct([ask(kind, state, stream) for kind in kinds])
+def questions(state: dict, stream: Stream) -> list[tuple[str, str]]:
+    """4 to 8 different questions on one picture, ``read the map`` among them in two items of three."""
+    kinds = ["map"] if stream.below(3) else []
+    return stream.shuffle(_pairs(kinds, ONE, stream.between(4, 8), state, stream))
 
 
-def _distinct(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return list(dict(pairs).items())
+def _pairs(kinds: list[str], more: tuple[str, ...], count: int, state: dict, stream: Stream,
+           before: dict | None = None) -> list[tuple[str, str]]:
+    """Up to ``count`` different questions: one of each of ``kinds``, then of ``more`` as they come from the bag."""
+    pairs: dict[str, str] = {}
+    for kind in [*kinds, *stream.shuffle(more)]:
+        if len(pairs) < count:
+            pairs.update([ask(kind, state, stream, before)])
+    return list(pairs.items())
 
 
 def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list[tuple[str, str]]]:
@@ -106,10 +110,8 @@ def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list
         straight = len(route[at:]) - len(route[at:].lstrip(route[at]))
         end = at + stream.between(1, min(straight, 3))
         before, after = (board.state_of(rows, route[:k]) for k in (at, end))
-        kinds = ["changed", *stream.shuffle(TWO)[:stream.between(3, 5)]]
-        if stream.below(3):
-            kinds.append("new_map")
-        return [before, after], _distinct([ask(kind, after, stream, before) for kind in kinds])
+        kinds = ["changed", "new_map"] if stream.below(3) else ["changed"]
+        return [before, after], _pairs(kinds, TWO, stream.between(4, 7), after, stream, before)
     state = board.state_of(rows, route[:stream.below(len(route) + 1)])
     if stream.below(2):
         safe = [[r, c] for r, row in enumerate(rows) for c, letter in enumerate(row) if letter in "SF"]

@@ -1,0 +1,59 @@
+"""What can be wrong with data, said in one form: ``<file>:<row>: <field>: <what is wrong>. <what to do>``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+class DataError(ValueError):
+    """One problem in one place. ``code`` is E01-E25; ``row`` counts lines from 1; ``id`` is the record's, if known.
+
+    Deep functions name code, field and sentence; the reader adds file, row and id, which it alone knows.
+    """
+
+    def __init__(self, code: str, field: str, what: str, file: str = "", row: int | None = None, id: str | None = None):
+        super().__init__(code, field, what, file, row, id)
+        self.code, self.field, self.what, self.file, self.row, self.id = code, field, what, file, row, id
+
+    def at(self, file: str, row: int, id: object = None) -> DataError:
+        self.file, self.row, self.id = file, row, id if isinstance(id, str) else None
+        return self
+
+    def __str__(self) -> str:
+        place = [self.file] if self.row is None else [f"{self.file}:{self.row}"]
+        # "id 'x' already used" names its field itself
+        named = [] if not self.field or self.what.startswith(self.field) else [self.field]
+        return ": ".join(part for part in [*place, *named, self.what] if part)
+
+
+@dataclass
+class Report:
+    """All that was found in a set: one problem a row at most. ``str()`` is what a person reads."""
+
+    files: int = 0
+    rows: int = 0
+    traces: int = 0
+    empty_lines: int = 0
+    warnings: list[str] = field(default_factory=list)
+    errors: list[DataError] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Problems per code."""
+        return dict(sorted(Counter(error.code for error in self.errors).items()))
+
+    def __str__(self) -> str:
+        lines = [f"{error.code} {error}" for error in self.errors[:20]]
+        if len(self.errors) > 20:
+            lines.append(f"... and {len(self.errors) - 20} more")
+        lines += [f"warning: {sentence}" for sentence in self.warnings]
+        if self.errors:
+            lines.append("problems: " + ", ".join(f"{code} {count}" for code, count in self.codes.items()))
+        lines.append(f"{self.traces} of {self.rows} rows usable in {self.files} file{'s' * (self.files != 1)}, "
+                     f"{self.empty_lines} empty lines skipped")
+        return "\n".join(lines)

@@ -1,0 +1,247 @@
+"""One record of the schema ``latent_reason/1`` to a Trace, and every rule it must keep.
+
+Nothing is guessed: what contradicts the rules raises DataError with its code and its place in the record.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from PIL.Image import Image as Picture
+
+from ..files import nearest
+from ..trace import Image, Message, Part, Sketch, Text, Trace
+from .errors import DataError
+
+SCHEMA = "latent_reason/1"
+MODES = ("direct", "text", "vision", "mixed")
+KEYS = ("schema", "id", "task", "split", "level", "mode", "messages", "answer", "checker", "meta")
+PART_KEYS = {
+    "text": {"type", "text", "loss"},
+    "image": {"type", "image"},
+    "sketch": {"type", "image", "k", "loss", "state", "redundant", "box"},
+}
+# Control tokens of chat templates and placeholders of public formats: in plain text they would become control.
+RESERVED = re.compile(r"<\|\w+\|>|</?(?:image|video|image_start|image_end|output_image|image_soft_token|start_of_turn|"
+                      r"end_of_turn|lvr|abs_vis_token)>")
+TYPES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number",
+         type(None): "null"}
+
+Load = Callable[[str, str], Picture]  # (name, field) -> picture
+Warn = Callable[[str, str], None]  # (kind, sentence)
+
+
+def parse(record: Any, load: Load, warn: Warn) -> Trace:
+    """The Trace of a decoded JSON value. ``load`` finds pictures, ``warn`` hears what is kept aside or left out."""
+    if not isinstance(record, dict):
+        raise DataError("E05", "record", f"expected an object, found {TYPES[type(record)]}. Write one object per line.")
+    schema = _get(record, "schema", str)
+    if not re.fullmatch(re.escape(SCHEMA) + r"(\.\d+)?", schema):
+        raise DataError("E05", "schema", f"'{schema[:40]}' is not '{SCHEMA}'. Convert the file to this version.")
+    id = _get(record, "id", str)
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", id):
+        raise DataError("E05", "id", f"{id[:40]!r} is not 1-128 letters, digits, '.', '_', ':' or '-'. Rename it.")
+    split, mode = _get(record, "split", str), _get(record, "mode", str)
+    if not re.fullmatch(r"train|val|test|ood-[\w-]+", split):
+        raise DataError("E05", "split", f"'{split[:40]}' is not train, val, test or ood-<axis>. Correct it.")
+    if mode not in MODES:
+        raise DataError("E05", "mode", f"'{mode[:40]}' is no mode. {nearest(mode, MODES)}")
+    task, level = _get(record, "task", str), _get(record, "level", int, optional=True)
+    answer, checker = _get(record, "answer", str, optional=True), _get(record, "checker", str, default="same_text")
+    meta = _get(record, "meta", dict, default={})
+    if answer is not None and not answer.strip():
+        raise DataError("E14", "answer", "empty. Give the answer, or null where there is none.")
+    messages = _messages(_get(record, "messages", list), split, load, warn)
+    _check_sketches(record, messages)
+    if messages[-1].role == "assistant":
+        _check_mode(mode, messages)
+        _check_answer(answer, messages[-1].content[-1])
+    extra = {key: value for key, value in record.items() if key not in KEYS and key != "sketches"}
+    if extra:
+        warn("extra", f"unknown keys are kept under meta.extra: {', '.join(sorted(extra))}")
+        before = meta.get("extra", {})
+        meta = {**meta, "extra": {**(before if isinstance(before, dict) else {"extra": before}), **extra}}
+    return Trace(id, messages, task, split, level, mode, answer, checker, meta)
+
+
+def boxed(text: str) -> str | None:
+    """Content of the last ``\\boxed{...}``, braces balanced; None where there is none."""
+    start = text.rfind("\\boxed{")
+    depth, begin = 1, start + len("\\boxed{")
+    if start < 0:
+        return None
+    for end in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if not depth:
+            return text[begin:end]
+    return None
+
+
+def _get(record: dict, key: str, kind: type, *, optional: bool = False, default: Any = None, at: str = "") -> Any:
+    """The value of a field of the right type. ``optional`` allows null, ``default`` stands in where it is absent."""
+    field, expected = at + key, TYPES[kind]
+    if key not in record:
+        if optional or default is not None:
+            return default
+        raise DataError("E05", field, f"missing, expected {expected}. See the format table.")
+    value = record[key]
+    if value is None and optional:
+        return None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise DataError("E05", field, f"expected {expected}, found {TYPES[type(value)]}. See the format table.")
+    return value
+
+
+def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message, ...]:
+    messages, before = [], "nothing"
+    for i, turn in enumerate(turns):
+        at = f"messages[{i}]"
+        if not isinstance(turn, dict):
+            raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
+        role = _get(turn, "role", str, at=at + ".")
+        _check_order(role, before, at + ".role")
+        if strange := turn.keys() - {"role", "content"}:
+            warn("turn keys", f"unknown keys of a turn are left out: {', '.join(sorted(strange))}")
+        content = turn.get("content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        if not isinstance(content, list):
+            found = TYPES[type(content)] if "content" in turn else "nothing"
+            raise DataError("E05", at + ".content", f"expected a list of parts, found {found}. See the format table.")
+        parts = tuple(_part(part, role, f"{at}.content[{j}]", load, warn) for j, part in enumerate(content))
+        if not any(not isinstance(part, Text) or part.text.strip() for part in parts):
+            name = {"user": "the question", "assistant": "the trace"}.get(role, "the turn")
+            raise DataError("E14", at + ".content", f"empty: {name} says nothing. Drop the row.")
+        messages.append(Message(role, parts))
+        before = role
+    if before == "nothing" or before == "system":
+        raise DataError("E19", "messages", "there is no user turn. Add the question.")
+    if before == "user" and not (split == "test" or split.startswith("ood-")):
+        raise DataError("E19", "messages", f"no assistant turn at the end, which only test items may lack ('{split}'). "
+                        "Add the answer or correct the split.")
+    return tuple(messages)
+
+
+def _check_order(role: str, before: str, field: str) -> None:
+    if role in ("tool", "function", "observation"):
+        raise DataError("E19", field, f"'{role}' turns are not supported. Put their content into other turns.")
+    if role not in ("system", "user", "assistant"):
+        raise DataError("E06", field, f"'{role[:40]}' is no role. Use system, user or assistant.")
+    if role == before:
+        raise DataError("E19", field, f"two {role} turns in a row. Join them.")
+    if role == "system" and before != "nothing":
+        raise DataError("E19", field, "a system turn that is not the first. Move it to the front.")
+    if role == "assistant" and before != "user":
+        raise DataError("E19", field, "an assistant turn before any user turn. Begin with the question.")
+
+
+def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
+    if not isinstance(part, dict):
+        raise DataError("E05", at, f"expected an object, found {TYPES[type(part)]}. See the format table.")
+    kind = _get(part, "type", str, at=at + ".")
+    if kind not in PART_KEYS:
+        raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text, image or sketch.")
+    if kind == "image" and role == "assistant":
+        raise DataError("E06", at + ".type", "'image' in an assistant turn. "
+                        "Use 'sketch', or convert with --assistant-image sketch.")
+    if kind == "sketch" and role != "assistant":
+        raise DataError("E06", at + ".type", f"'sketch' in a {role} turn. Use 'image', or move it to the assistant.")
+    if kind == "sketch" and part.get("image") is None and isinstance(part.get("latents"), str):
+        raise DataError("E05", at + ".image", "null, with stored latents alone. Give the picture they were made from.")
+    if strange := part.keys() - PART_KEYS[kind]:
+        warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(strange))}")
+    loss = _loss(part.get("loss"), at + ".loss")
+    if kind == "text":
+        return Text(_text(_get(part, "text", str, at=at + "."), at + ".text"), loss)
+    name = _get(part, "image", str, at=at + ".")
+    if not name:
+        raise DataError("E05", at + ".image", "expected a path, found an empty string. See the format table.")
+    if kind == "image":
+        return Image(load(name, at + ".image"))
+    k = _get(part, "k", int, optional=True, at=at + ".")
+    if k is not None and k < 1:
+        raise DataError("E05", at + ".k", f"{k} latents. Give 1 or more, or null to leave it open.")
+    redundant, box = _get(part, "redundant", bool, default=False, at=at + "."), _box(part.get("box"), at + ".box")
+    return Sketch(load(name, at + ".image"), k, 1.0 if loss is None else loss, part.get("state"), redundant, box)
+
+
+def _text(text: str, field: str) -> str:
+    if not text:
+        raise DataError("E14", field, "empty. Drop the part or fill it.")
+    found = RESERVED.search(text)
+    if found:
+        raise DataError("E18", field, f"holds the reserved token '{found[0][:40]}'. Remove or escape it.")
+    return text
+
+
+def _loss(value: Any, field: str) -> float | None:
+    """True, false or a weight in [0, 100]."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise DataError("E05", field, "expected true, false or a weight in 0-100. See the format table.")
+    return float(value)
+
+
+def _box(value: Any, field: str) -> tuple[float, float, float, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 4 or any(type(x) not in (int, float) for x in value):
+        raise DataError("E15", field, "expected 4 numbers [x0, y0, x1, y1]. Correct or drop it.")
+    if not all(math.isfinite(x) and 0 <= x <= 1 for x in value):
+        raise DataError("E15", field, f"{value} is not in 0-1. Divide by the picture size or give --box-unit pixel.")
+    x0, y0, x1, y1 = value
+    if x1 <= x0 or y1 <= y0:
+        raise DataError("E15", field, f"{value} holds no area: x0 < x1 and y0 < y1 are needed. Swap the corners.")
+    return (float(x0), float(y0), float(x1), float(y1))
+
+
+def _check_sketches(record: dict, messages: tuple[Message, ...]) -> None:
+    """An optional field ``sketches`` says how many there are: it finds rows that lost one."""
+    wanted = _get(record, "sketches", int, optional=True)
+    found = sum(isinstance(part, Sketch) for message in messages for part in message.content)
+    if wanted is not None and wanted != found:
+        parts = f"{found} sketch part{'s' * (found != 1)}"
+        raise DataError("E10", "sketches", f"{wanted} announced, {parts} in the messages. Counts must match.")
+
+
+def _check_mode(mode: str, messages: tuple[Message, ...]) -> None:
+    """The mode against the last assistant turn, whose last part holds the answer; sketches of all turns count."""
+    *before, last = messages[-1].content
+    if not isinstance(last, Text):
+        raise DataError("E14", f"messages[{len(messages) - 1}].content", "ends with a sketch, the answer is missing. "
+                        "End with a text part.")
+    sketches = sum(isinstance(part, Sketch) for message in messages for part in message.content)
+    words = next((i for i, part in enumerate(before) if isinstance(part, Text) and part.text.strip()), None)
+    reasons = words is not None or bool(last.text.partition("\\boxed{")[0].strip())
+    wrong = None
+    if mode in ("direct", "text") and sketches:
+        wrong = f"but there {'is a sketch' if sketches == 1 else f'are {sketches} sketches'}. Set mode mixed or vision."
+    elif mode == "direct" and before:
+        wrong = f"but the answer turn has {len(before) + 1} parts. Set mode text, or keep the answer alone."
+    elif mode == "text" and not reasons:
+        wrong = "but no words stand before the answer. Set mode direct."
+    elif mode in ("vision", "mixed") and not sketches:
+        wrong = "but there is no sketch. Set mode text or direct."
+    elif mode == "vision" and words is not None:
+        wrong = f"but part {words} is text. Set mode mixed."
+    elif mode == "mixed" and not reasons:
+        wrong = "but no words of reasoning. Set mode vision."
+    if wrong:
+        raise DataError("E16", "mode", f"'{mode}' {wrong}")
+
+
+def _check_answer(answer: str | None, last: Part) -> None:
+    if answer is None:
+        return
+    found = boxed(last.text)
+    if found is None:
+        what = "the last text boxes nothing. End it with \\boxed{...}."
+    elif found.strip() != answer.strip():
+        what = f"the text boxes '{found.strip()[:80]}'. Correct one of them."
+    else:
+        return
+    raise DataError("E17", "answer", f"'{answer[:80]}' but {what}")

@@ -1,0 +1,150 @@
+"""Traces to batches: encoded once, pictures seen once where the eye is frozen, grouped by length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import lightning as L
+import torch
+from rich.progress import track
+from torch.utils.data import DataLoader, Sampler
+
+from latent_reason import methods, tasks
+from latent_reason.batch import MixedBatch, Pictures, collate
+from latent_reason.data import native
+from latent_reason.tokens import Row
+from latent_reason.trace import Text, Trace
+
+from .recipe import Data
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture a frozen eye has already looked at: patch grid (3,) and tokens (T, D) in half precision."""
+
+    grid: torch.Tensor
+    tokens: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A picture ready for the eye: patch grid (3,) and pixels (patches, patch size), and the picture itself."""
+
+    grid: torch.Tensor
+    pixels: torch.Tensor
+    picture: object
+
+
+def look(pictures: list[Seen | Looked]) -> Pictures:
+    grid = torch.stack([p.grid for p in pictures])
+    if isinstance(pictures[0], Seen):
+        return Pictures(grid, tokens=[p.tokens.float() for p in pictures])
+    return Pictures(grid, pixels=torch.cat([p.pixels for p in pictures]))
+
+
+@torch.no_grad()
+def ready(row: Row, backbone, frozen_eye: bool) -> Row:
+    """Replace a row's pictures by what the eye needs of them, so that nothing is decoded twice."""
+    for name in ("images", "sketches"):
+        pictures = getattr(row, name)
+        if not pictures:
+            continue
+        looked = backbone.look(pictures)
+        if frozen_eye:
+            tokens = backbone.see(looked.to(backbone.model.device))
+            setattr(row, name, [Seen(g, t.half().cpu()) for g, t in zip(looked.grid, tokens, strict=True)])
+        else:
+            pixels = looked.pixels.split(looked.grid.prod(-1).tolist())
+            setattr(row, name, [Looked(*x) for x in zip(looked.grid, pixels, pictures, strict=True)])
+    return row
+
+
+def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
+    """The traces a recipe asks for: native records of a folder, or items of a task."""
+    if data.folder:
+        yield from native.read(data.folder, limit=n)
+        return
+    task = make_task(data, split)
+    for i in range(n):
+        yield task.reading_trace(i) if mode == "reading" else task.trace(task[i], mode)
+
+
+def make_task(data: Data, split: str):
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.options.items()}
+    return tasks.make(data.task, split=split, seed=data.seed, level=tuple(data.levels), **options)
+
+
+def corpus(data: Data, n: int = 300) -> list[str]:
+    """Texts in every mode, for the tiny tokenizer."""
+    modes = ("reading", "mixed", "text", "direct") if not data.folder else ("mixed",)
+    words = [p.text for mode in modes for t in traces(data, mode, "train", n) for m in t.messages for p in m.content
+             if isinstance(p, Text)]
+    return words + ["user\n", "assistant\n", "system\n"] * len(words)
+
+
+class LengthGrouped(Sampler[list[int]]):
+    """Batches of rows of similar length. The order is a pure function of (seed, epoch); only the place is state."""
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, window: int = 8):
+        self.lengths, self.batch_size, self.seed, self.window = lengths, min(batch_size, len(lengths)), seed, window
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        self.epoch += 1
+        order = torch.randperm(len(self.lengths), generator=random).tolist()[: len(self) * self.batch_size]
+        for start in range(0, len(order), self.batch_size * self.window):
+            near = sorted(order[start:start + self.batch_size * self.window], key=lambda i: self.lengths[i])
+            batches = [near[i:i + self.batch_size] for i in range(0, len(near), self.batch_size)]
+            yield from (batches[i] for i in torch.randperm(len(batches), generator=random).tolist())
+
+
+class TraceData(L.LightningDataModule):
+    """Encoded rows of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``."""
+
+    def __init__(self, data: Data, reasoner, mode: str, seed: int, frozen_eye: bool):
+        super().__init__()
+        self.data, self.reasoner, self.mode, self.seed, self.frozen_eye = data, reasoner, mode, seed, frozen_eye
+        self.rows: dict[str, list[Row]] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.rows:
+            return
+        for split, n in (("train", self.data.items), ("val", self.data.val_items)):
+            self.rows[split] = [self.encode(t) for t in track(
+                traces(self.data, self.mode, split, n), total=n, description=f"{split} items of {self.data.task}")]
+        if not self.rows["train"]:
+            raise ValueError("no training items. Raise data.items or give another data.folder.")
+
+    def encode(self, trace: Trace) -> Row:
+        collator = self.reasoner.collator()
+        row = collator.vocabulary.encode(trace, collator.token_grid, collator._span_grid)
+        return ready(row, self.reasoner.backbone, self.frozen_eye)
+
+    def sketch_samples(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
+        """Raw targets of training sketches with their grids, for the standardiser."""
+        samples, backbone, target = [], self.reasoner.backbone, self.reasoner.target
+        for row in self.rows["train"]:
+            if row.sketches and len(samples) < most:
+                grids = [(h, w) for _, h, w in row.spans]
+                samples += zip(target.tokens(backbone, look(row.sketches).to(backbone.model.device), grids), grids,
+                               strict=True)
+        return samples
+
+    def collate(self, rows: list[Row]) -> MixedBatch:
+        return collate(rows, self.reasoner.vocabulary.pad, look)
+
+    def train_dataloader(self) -> DataLoader:
+        sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed)
+        return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.collate)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)
+
+
+def mode_of(method: str) -> str:
+    return methods.load(method).MODE

@@ -1,0 +1,176 @@
+"""Lightning modules: one for each thing that is trained. Every part of a loss is logged apart."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from latent_reason.batch import TEXT, MixedBatch, before
+from latent_reason.reasoner import LatentReasoner
+from latent_reason.rendering import SketchDecoder, to_pixels
+
+from .data import look
+from .optim import optimizers, schedule
+from .recipe import Optim
+
+PARTS = {"eye": "backbone.model.model.visual.", "trunk": "backbone.model.model.language_model.layers.",
+         "embeddings": "embed_tokens", "head": "head."}
+
+
+def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
+    """Train the named parts and nothing else.
+
+    Raises:
+        ValueError: an unknown part.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(f"trainable: {part!r} is not a part. Known: {', '.join(PARTS)}.")
+    for name, p in reasoner.named_parameters():
+        in_eye = PARTS["eye"] in name
+        owner = "eye" if in_eye else next((k for k, v in PARTS.items() if v in name or name.startswith(v)), "trunk")
+        p.requires_grad_(owner in parts)
+
+
+def parameter_table(reasoner: LatentReasoner) -> list[tuple[str, int, int]]:
+    """(part, parameters, trainable parameters) of a reasoner."""
+    table: dict[str, list[int]] = {}
+    for name, p in reasoner.named_parameters():
+        part = "eye" if PARTS["eye"] in name else "embeddings" if PARTS["embeddings"] in name else \
+            "head" if name.startswith("head.") else "trunk"
+        row = table.setdefault(part, [0, 0])
+        row[0] += p.numel()
+        row[1] += p.numel() * p.requires_grad
+    return [(part, *row) for part, row in table.items()]
+
+
+class Stepper(L.LightningModule):
+    """Manual optimisation, so that two optimisers share one backward. Subclasses say what a batch costs."""
+
+    def __init__(self, optim: Optim):
+        super().__init__()
+        self.optim = optim
+        self.automatic_optimization = False
+
+    def cost(self, batch: MixedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Total loss and its parts."""
+        raise NotImplementedError
+
+    def training_step(self, batch, index):
+        loss, parts = self.cost(batch)
+        chosen = self.optimizers(use_pl_optimizer=True)
+        chosen = chosen if isinstance(chosen, list) else [chosen]
+        for optimizer in chosen:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], self.optim.clip)
+        for number, optimizer in enumerate(chosen):
+            if number:  # Lightning counts a step for each optimiser; one batch is one step
+                optimizer = optimizer.optimizer
+            optimizer.step()
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()
+        self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
+        self.log("train/grad_norm", norm)
+
+    def validation_step(self, batch, index):
+        _, parts = self.cost(batch)
+        self.log_dict({f"val/{n}": p for n, p in parts.items()}, batch_size=len(batch.ids))
+
+    def configure_optimizers(self):
+        chosen = optimizers(self, self.optim)
+        return chosen, [{"scheduler": schedule(o, self.optim), "interval": "step"} for o in chosen]
+
+
+class Sft(Stepper):
+    """Joint next-token and latent loss of a reasoner."""
+
+    def __init__(self, reasoner: LatentReasoner, optim: Optim):
+        super().__init__(optim)
+        self.reasoner = reasoner
+
+    def cost(self, batch):
+        terms = self.reasoner(batch)
+        return terms.total, terms.parts()
+
+
+def picture_loss(decoder: SketchDecoder, tokens: list[torch.Tensor], pictures: list, grids: list[tuple[int, int]],
+                 sizes: list[tuple[int, int]]) -> torch.Tensor:
+    """Mean squared error of pixels in 0..1 between decoded latents (grid by grid) and their pictures."""
+    losses = []
+    for kind in set(zip(grids, sizes, strict=True)):
+        chosen = [i for i, k in enumerate(zip(grids, sizes, strict=True)) if k == kind]
+        drawn = decoder(torch.stack([tokens[i] for i in chosen]), *kind)
+        gold = torch.stack([to_pixels(pictures[i], kind[1], decoder.config.patch) for i in chosen]).to(drawn)
+        losses.append(F.mse_loss(drawn, gold, reduction="none").mean((1, 2, 3)))
+    return torch.cat(losses).mean()
+
+
+class Pretrain(Stepper):
+    """Makes a random backbone a VLM: the whole learns to read pictures, while eye and decoder learn to keep them.
+
+    Reading alone does not need all of a picture, drawing alone does not need words: both losses share the eye.
+    """
+
+    def __init__(self, reasoner: LatentReasoner, decoder: SketchDecoder, optim: Optim, picture_weight: float,
+                 pictures_per_step: int = 24):
+        super().__init__(optim)
+        self.reasoner, self.decoder = reasoner, decoder
+        self.picture_weight, self.pictures_per_step = picture_weight, pictures_per_step
+
+    def cost(self, batch):
+        backbone = self.reasoner.backbone
+        batch.images.tokens = backbone.see(batch.images)
+        terms = self.reasoner(batch)
+        n = self.pictures_per_step
+        sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()][:n]
+        drawn = picture_loss(self.decoder, batch.images.tokens[:n], batch.pictures[:n], sizes, sizes)
+        parts = terms.parts() | {"picture": drawn}
+        if not self.training:
+            parts["right"] = next_token_accuracy(self.reasoner, batch)
+        return terms.total + self.picture_weight * drawn, parts
+
+
+class TrainDecoder(Stepper):
+    """A decoder for a frozen eye: latents of a picture back to the picture."""
+
+    def __init__(self, reasoner: LatentReasoner, decoder: SketchDecoder, optim: Optim):
+        super().__init__(optim)
+        self.reasoner, self.decoder = reasoner.requires_grad_(False), decoder
+
+    def cost(self, batch):
+        backbone, target = self.reasoner.backbone, self.reasoner.target
+        sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()]
+        grids = [target.grid(*s) if target is not None else s for s in sizes]
+        if target is not None:
+            tokens = target.tokens(backbone, batch.images, grids)
+        else:
+            with torch.no_grad():
+                tokens = backbone.see(batch.images)
+        loss = picture_loss(self.decoder, tokens, batch.pictures, grids, sizes)
+        return loss, {"picture": loss}
+
+
+@torch.no_grad()
+def next_token_accuracy(reasoner: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
+    """Share of taught words that are the most likely ones."""
+    spoken = (batch.kind == TEXT) & (batch.weight > 0)
+    h = before(reasoner.backbone.trunk(reasoner.embed(batch), batch.mask, reasoner.backbone.place(batch)))
+    return (reasoner.backbone.logits(h[spoken]).argmax(-1) == batch.ids[spoken]).float().mean()
+
+
+def with_pictures(collate):
+    """A collate function that also keeps the pictures themselves, for losses on pixels."""
+
+    def collated(rows):
+        batch = collate(rows)
+        batch.pictures = [p.picture for r in rows for p in r.images]
+        return batch
+
+    return collated
+
+
+__all__ = ["Pretrain", "Sft", "TrainDecoder", "look", "parameter_table", "picture_loss", "set_trainable"]

@@ -1,0 +1,40 @@
+"""Optimisers of a recipe: Muon for the matrices of the trunk, AdamW for everything else."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from .recipe import Optim
+
+
+def groups(module: nn.Module) -> tuple[list, list]:
+    """Trainable parameters that are matrices inside the network, and all others (embeddings, norms, biases)."""
+    matrices, others = [], []
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            inner = p.ndim == 2 and "embed" not in name and "lm_head" not in name
+            (matrices if inner else others).append(p)
+    return matrices, others
+
+
+def optimizers(module: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
+    """One optimiser, or two with ``muon`` (2502.16982: update scaled to the rms of AdamW's)."""
+    matrices, others = groups(module)
+    adamw = {"weight_decay": optim.weight_decay, "betas": tuple(optim.betas), "fused": True}
+    if optim.name == "adamw":
+        return [torch.optim.AdamW([{"params": matrices}, {"params": others, "weight_decay": 0.0}], lr=optim.lr, **adamw)]
+    return [torch.optim.Muon(matrices, lr=optim.lr, weight_decay=optim.weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=optim.other_lr, **adamw | {"weight_decay": 0.0})]
+
+
+def schedule(optimizer: torch.optim.Optimizer, optim: Optim) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, cosine decay to ``final`` of the peak."""
+
+    def factor(step: int) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / optim.steps)))
+        return min(1.0, (step + 1) / optim.warmup) * (optim.final + (1 - optim.final) * cosine)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
