@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 import torch.nn.functional as F
 
-from .tokens import Row, Vocabulary
+from .tokens import IMAGE, LATENT, PAD, TEXT, Row, Vocabulary
 from .trace import Sketch, Trace
 
-PAD, TEXT, IMAGE, LATENT = range(4)
+__all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "Collator", "MixedBatch", "Pictures", "before", "collate"]
 
 
 @dataclass
@@ -50,6 +50,7 @@ class MixedBatch:
     images: Pictures | None = None
     sketches: Pictures | None = None  # span by span; None where nothing is taught (prompts)
     image_rows: torch.Tensor | None = None  # (n,) the row each picture belongs to
+    shown: list | None = None  # the pictures themselves, kept only for losses on pixels
 
     @property
     def mask(self) -> torch.Tensor:
@@ -68,7 +69,7 @@ class MixedBatch:
 
     def to(self, device) -> MixedBatch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{n: v.to(device) for n, v in moved.items() if v is not None})
+        return replace(self, **{n: v.to(device) for n, v in moved.items() if hasattr(v, "to")})
 
 
 def before(x: torch.Tensor) -> torch.Tensor:
@@ -120,6 +121,8 @@ class Collator:
     def _span_grid(self, sketch: Sketch, h: int, w: int) -> tuple[int, int]:
         return self.latent_grid(h, w, sketch.k)
 
+    def encode(self, trace: Trace, *, generate: bool = False) -> Row:
+        return self.vocabulary.encode(trace, self.token_grid, self._span_grid, generate=generate)
+
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
-        rows = [self.vocabulary.encode(t, self.token_grid, self._span_grid, generate=generate) for t in traces]
-        return collate(rows, self.vocabulary.pad, self.look)
+        return collate([self.encode(t, generate=generate) for t in traces], self.vocabulary.pad, self.look)

@@ -136,6 +136,9 @@ class _Decoder:
         switch = reasoner.switch if latents_per_span is None else replace(Switch(), max_spans=reasoner.switch.max_spans)
         self.state = SwitchState(switch, plan)
         self.can_sketch = sketching != "off" and reasoner.sketches
+        if not self.can_sketch and any(reasoner.vocabulary.open in q for q in self.queue):
+            raise ValueError("a span is forced open, but this method does not sketch or sketching is 'off'. "
+                             "Leave the open token out, or use sketching='learned' with a method that sketches.")
         self.record = {n: [] for n in ("ids", "kind", "vectors", "positions", "logprob", "sampled_logprob",
                                        "stop_logprob", "chosen", "decided", "may_open")}
         self.spans: list[Span] = []
@@ -145,7 +148,7 @@ class _Decoder:
     def run(self) -> Rollout:
         r, prompt = self.reasoner, self.prompt
         cache, mask, placed = r.backbone.new_cache(), prompt.mask, r.backbone.place(prompt)
-        h = r.backbone.trunk(r.embed(prompt), mask, placed, cache)[:, -1]
+        h = r.backbone.trunk(r.context(prompt), mask, placed, cache)[:, -1]
         self.next = placed.masked_fill(~mask, -1).amax((0, 2)) + 1  # (B,)
         self.base = self.next.clone()
         for step in range(int(self.budget.max()) + 2):  # an open span is still closed
@@ -192,7 +195,7 @@ class _Decoder:
         # what really happened
         self.log_spans(step, closing, deciding)
         opened = (s.mode == WRITING) & (ids == v.open)
-        ended = choosing & (ids == v.end)
+        ended = (s.mode == WRITING) & (ids == v.end)
         for row in ended.nonzero()[:, 0].tolist():
             self.reasons[row] = "end"
         positions = self.place(drawing, opened, closing, active)
@@ -265,10 +268,10 @@ class _Decoder:
         return at
 
     def log_spans(self, step, closing, deciding):
+        full, limit = self.state.must_close(), "count" if self.state.switch.stop == "count" else "cap"
         for row in closing.nonzero()[:, 0].tolist():
             length = int(self.state.slot[row])
-            cause = "close" if deciding[row] else "budget" if step >= int(self.budget[row]) - 1 else \
-                "count" if self.state.switch.stop == "count" else "cap"
+            cause = "close" if deciding[row] else limit if full[row] else "budget"
             self.spans.append(Span(row, step - length, length, tuple(self.grids[row].tolist()), cause))
 
     def finish(self) -> Rollout:

@@ -44,12 +44,18 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
         if decoder is not None:
             decoder.save_pretrained(new / "decoder")
         v = reasoner.vocabulary
-        card = {"format": FORMAT, "written_by": f"latent_reason {__version__}", **reasoner.recipe,
-                "positions": backbone.positions, "decoder": decoder is not None,
+        card = {"format": FORMAT, "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
+                "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder is not None,
                 "control_tokens": {"open": [v.roles.open, v.open], "latent": [v.roles.latent, v.latent],
-                                   "close": [v.roles.close, v.close]}, "notes": notes or {}}
+                                   "close": [v.roles.close, v.close]}, "notes": notes if notes is not None else reasoner.recipe.get("notes", {})}
         (new / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return Path(folder)
+
+
+def resolve(folder: str | Path) -> Path:
+    """A run folder stands for the checkpoint in it."""
+    folder = Path(folder)
+    return folder / "model" if not (folder / CARD).is_file() and (folder / "model" / CARD).is_file() else folder
 
 
 def read_card(folder: str | Path) -> dict:
@@ -59,7 +65,7 @@ def read_card(folder: str | Path) -> dict:
         FileNotFoundError: not a checkpoint folder, or a part of it is missing; names the part.
         ValueError: written in another format.
     """
-    folder = Path(folder)
+    folder = resolve(folder)
     if not (folder / CARD).is_file():
         inner = sorted(p.parent.name for p in folder.glob(f"*/{CARD}")) if folder.is_dir() else []
         hint = f" Did you mean '{folder / inner[0]}'?" if inner else " Train one with: bash train/quickstart.sh"
@@ -88,10 +94,11 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
     Raises:
         FileNotFoundError, ValueError: see :func:`read_card`; also where weights or control tokens do not fit.
     """
-    folder = Path(folder)
+    folder = resolve(folder)
     card = read_card(folder)
     backbone = load_backbone(str(folder / "backbone"), positions=card["positions"], attn=attn)
     reasoner = methods.build(card["method"], backbone, **card["options"])
+    reasoner.recipe["notes"] = card.get("notes", {})
     for role, (token, number) in card["control_tokens"].items():
         found = getattr(reasoner.vocabulary, role)
         if found != number:

@@ -75,6 +75,11 @@ class LatentReasoner(nn.Module):
             embeds = embeds.index_put((rows[mask], position[mask]), latents[mask].to(embeds.dtype))
         return embeds
 
+    def context(self, prompt: MixedBatch) -> torch.Tensor:
+        """(B, N, D) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
+        taught = len(prompt.spans) and self.target is not None
+        return self.embed(prompt, self.target(self.backbone, prompt) if taught else None)
+
     # -- training --------------------------------------------------------------------------------------------------
     def forward(self, batch: MixedBatch) -> LossTerms:
         positions = self.backbone.place(batch)
@@ -154,7 +159,7 @@ class LatentReasoner(nn.Module):
         prompt = rollout.prompt
         fed = self.backbone.embed(rollout.ids)
         fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
-        embeds = torch.cat([self.embed(prompt), fed], 1)
+        embeds = torch.cat([self.context(prompt), fed], 1)
         mask = torch.cat([prompt.mask, rollout.kind != 0], 1)
         positions = torch.cat([self.backbone.place(prompt), rollout.positions], -1)
         h = before(self.backbone.trunk(embeds, mask, positions))[:, prompt.ids.shape[1]:]

@@ -85,7 +85,7 @@ def to_pil(pixels: torch.Tensor) -> PILImage.Image:
 def to_pixels(picture: PILImage.Image, size: tuple[int, int], patch: int) -> torch.Tensor:
     """Picture -> (3, h*patch, w*patch) in 0..1."""
     small = picture.resize((size[1] * patch, size[0] * patch), PILImage.Resampling.BOX)
-    return torch.from_numpy(np.asarray(small)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
 
 
 def sheet(rows: Sequence[Sequence[tuple[str, PILImage.Image | str]]], tile: int = 128, gap: int = 8,
@@ -94,7 +94,7 @@ def sheet(rows: Sequence[Sequence[tuple[str, PILImage.Image | str]]], tile: int 
     font, line = ImageFont.load_default(12), 15
 
     def wide(cell):
-        return text_width if isinstance(cell[1], str) else tile
+        return text_width if isinstance(cell[1], str) else tile  # an empty cell keeps its place
 
     widths = [max(wide(r[i]) for r in rows if i < len(r)) for i in range(max(map(len, rows)))]
     height = tile + line + gap

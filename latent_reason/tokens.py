@@ -13,6 +13,8 @@ import torch
 
 from .trace import Image, Sketch, Text, Trace
 
+PAD, TEXT, IMAGE, LATENT = range(4)  # what stands at a position
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -101,8 +103,6 @@ class Vocabulary:
         ``span_grid(sketch, h, w) -> (h', w')`` the grid of latents a sketch becomes. ``generate`` drops the last
         assistant turn and ends with its header, ready to be continued.
         """
-        from .batch import IMAGE, LATENT, TEXT
-
         row, layout = Row(), self.layout
 
         def put(ids, weight=0.0, kind=TEXT):

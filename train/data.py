@@ -44,20 +44,21 @@ def look(pictures: list[Seen | Looked]) -> Pictures:
 
 
 @torch.no_grad()
-def ready(row: Row, backbone, frozen_eye: bool) -> Row:
-    """Replace a row's pictures by what the eye needs of them, so that nothing is decoded twice."""
-    for name in ("images", "sketches"):
-        pictures = getattr(row, name)
-        if not pictures:
-            continue
-        looked = backbone.look(pictures)
+def ready(rows: list[Row], backbone, frozen_eye: bool, at_once: int = 64) -> None:
+    """Replace the pictures of rows by what the eye needs of them, so that nothing is decoded or seen twice."""
+    homes = [(pictures, i) for row in rows for pictures in (row.images, row.sketches) for i in range(len(pictures))]
+    for start in range(0, len(homes), at_once):
+        some = homes[start:start + at_once]
+        shown = [pictures[i] for pictures, i in some]
+        looked = backbone.look(shown)
         if frozen_eye:
             tokens = backbone.see(looked.to(backbone.model.device))
-            setattr(row, name, [Seen(g, t.half().cpu()) for g, t in zip(looked.grid, tokens, strict=True)])
+            done = [Seen(g, t.half().cpu()) for g, t in zip(looked.grid, tokens, strict=True)]
         else:
             pixels = looked.pixels.split(looked.grid.prod(-1).tolist())
-            setattr(row, name, [Looked(*x) for x in zip(looked.grid, pixels, pictures, strict=True)])
-    return row
+            done = [Looked(*x) for x in zip(looked.grid, pixels, shown, strict=True)]
+        for (pictures, i), seen in zip(some, done, strict=True):
+            pictures[i] = seen
 
 
 def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
@@ -114,16 +115,20 @@ class TraceData(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
             return
+        collator = self.reasoner.collator()
         for split, n in (("train", self.data.items), ("val", self.data.val_items)):
-            self.rows[split] = [self.encode(t) for t in track(
-                traces(self.data, self.mode, split, n), total=n, description=f"{split} items of {self.data.task}")]
+            rows: list[Row] = []
+            waiting: list[Row] = []  # a few at a time: all pictures of a set would not fit into memory
+            for trace in track(traces(self.data, self.mode, split, n), total=n,
+                               description=f"{split} items of {self.data.task}"):
+                waiting.append(collator.encode(trace))
+                if len(waiting) == 64:
+                    ready(waiting, self.reasoner.backbone, self.frozen_eye)
+                    rows, waiting = rows + waiting, []
+            ready(waiting, self.reasoner.backbone, self.frozen_eye)
+            self.rows[split] = rows + waiting
         if not self.rows["train"]:
             raise ValueError("no training items. Raise data.items or give another data.folder.")
-
-    def encode(self, trace: Trace) -> Row:
-        collator = self.reasoner.collator()
-        row = collator.vocabulary.encode(trace, collator.token_grid, collator._span_grid)
-        return ready(row, self.reasoner.backbone, self.frozen_eye)
 
     def sketch_samples(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
         """Raw targets of training sketches with their grids, for the standardiser."""

@@ -127,7 +127,7 @@ class Pretrain(Stepper):
         terms = self.reasoner(batch)
         n = self.pictures_per_step
         sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()][:n]
-        drawn = picture_loss(self.decoder, batch.images.tokens[:n], batch.pictures[:n], sizes, sizes)
+        drawn = picture_loss(self.decoder, batch.images.tokens[:n], batch.shown[:n], sizes, sizes)
         parts = terms.parts() | {"picture": drawn}
         if not self.training:
             parts["right"] = next_token_accuracy(self.reasoner, batch)
@@ -150,7 +150,7 @@ class TrainDecoder(Stepper):
         else:
             with torch.no_grad():
                 tokens = backbone.see(batch.images)
-        loss = picture_loss(self.decoder, tokens, batch.pictures, grids, sizes)
+        loss = picture_loss(self.decoder, tokens, batch.shown, grids, sizes)
         return loss, {"picture": loss}
 
 
@@ -167,7 +167,7 @@ def with_pictures(collate):
 
     def collated(rows):
         batch = collate(rows)
-        batch.pictures = [p.picture for r in rows for p in r.images]
+        batch.shown = [p.picture for r in rows for p in r.images]
         return batch
 
     return collated

@@ -58,6 +58,6 @@ def tiny(*, width: int = 128, layers: int = 4, heads: int = 4, eye_width: int = 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
-    processor = Qwen2VLImageProcessorPil(patch_size=patch, merge_size=2, temporal_patch_size=1,
+    processor = Qwen2VLImageProcessorPil(patch_size=patch, merge_size=2, temporal_patch_size=1, do_normalize=False,
                                          min_pixels=(2 * patch) ** 2, max_pixels=(2 * patch * 16) ** 2)
     return QwenVL(model, tokenizer, processor, positions)

@@ -119,6 +119,7 @@ class DiffusionHead(DenoisingHead):
     """Cosine-schedule diffusion with eps, x or v prediction, drawn by DDIM (deterministic given its noise)."""
 
     NAMES = {"eps": "epsilon", "x": "sample", "v": "v_prediction"}
+    BOUND = 5.0  # of a latent, in units of the standardised space
 
     def __init__(self, width: int, latent: int, prediction: str = "v", hidden: int = 256, depth: int = 3,
                  repeats: int = 1, steps: int = 10, residual: bool = False):
@@ -129,7 +130,9 @@ class DiffusionHead(DenoisingHead):
         settings = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2",
                         prediction_type=self.NAMES[prediction], clip_sample=False)
         self.train_scheduler = DDPMScheduler(**settings)
-        self.scheduler = DDIMScheduler(**settings, timestep_spacing="trailing")
+        # at t = 999 hardly any signal is left: there eps gives z = (x - eps) / 5e-5, so its estimate has to be bounded
+        bounded = {"clip_sample": prediction == "eps", "clip_sample_range": self.BOUND}
+        self.scheduler = DDIMScheduler(**settings | bounded, timestep_spacing="trailing")
 
     def denoising_loss(self, h, z):
         noise, t = torch.randn_like(z), torch.randint(0, 1000, (len(z),), device=z.device)

@@ -28,14 +28,15 @@ class Check:
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last ``\\boxed{...}`` with balanced braces."""
-    for start in reversed([m.end() for m in re.finditer(r"\\boxed\{", text)]):
-        depth = 1
-        for i in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[i], 0)
-            if depth == 0:
-                return text[start:i]
-    return None
+    """The content of the last ``\\boxed{...}`` with balanced braces, in one pass over the text."""
+    opened: list[int | None] = []  # where the content of each open brace starts, None if the brace is no box
+    last = None
+    for brace in re.finditer(r"\\boxed\{|[{}]", text):
+        if brace[0] != "}":
+            opened.append(brace.end() if brace[0] != "{" else None)
+        elif opened and (start := opened.pop()) is not None and (last is None or start > last[0]):
+            last = start, brace.start()
+    return None if last is None else text[slice(*last)]
 
 
 def plan(text: str, style: str = "auto") -> list[str] | None:

@@ -137,6 +137,8 @@ class FrozenLakePlan(GridTask):
         super().__init__(**options)
         if dist not in ("uniform", "vsp") or path not in ("canonical", "random"):
             raise ValueError(f"dist is uniform or vsp, path is canonical or random; got {dist!r} and {path!r}")
+        if not set(self.levels) <= set(LONGEST):
+            raise ValueError(f"the level is the size of the board, 3 to 10; got {self.levels}")
         self.dist, self.length, self.chunk, self.path = dist, length, chunk, path
 
     def targets(self, level: int, stream: Stream) -> int | None:
@@ -195,6 +197,8 @@ class PlanCheck(GridTask):
         super().__init__(**options)
         if answers not in ("yesno", "abc"):
             raise ValueError(f"answers is yesno or abc, got {answers!r}")
+        if min(self.levels) < 1:
+            raise ValueError(f"the level is the number of moves, at least 1; got {self.levels}")
         self.n, self.answers = n, answers
 
     def targets(self, level: int, stream: Stream) -> tuple[str, list[board.Cell], str]:

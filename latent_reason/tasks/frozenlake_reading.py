@@ -101,11 +101,13 @@ def _pairs(kinds: list[str], more: tuple[str, ...], count: int, state: dict, str
 
 
 def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list[tuple[str, str]]]:
-    """The states shown (one, or two for a quarter of the items) and the questions asked about them.
+    """The states shown (one, or two for a quarter of the items) and the questions asked about them. Half of the items
+    ask for the whole map and nothing else: the densest lesson per token, and the first to be learnt.
 
     The elf stands somewhere along the route or, half of the time, on any safe cell, facing any way.
     """
-    if route and not stream.below(4):
+    whole = bool(stream.below(2))
+    if not whole and route and not stream.below(2):
         at = stream.below(len(route))
         straight = len(route[at:]) - len(route[at:].lstrip(route[at]))
         end = at + stream.between(1, min(straight, 3))
@@ -116,4 +118,4 @@ def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list
     if stream.below(2):
         safe = [[r, c] for r, row in enumerate(rows) for c, letter in enumerate(row) if letter in "SF"]
         state |= {"elf": stream.choice(safe), "facing": stream.choice("UDLR")}
-    return [state], questions(state, stream)
+    return [state], [ask("map", state, stream)] if whole else questions(state, stream)

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import metadata
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from .base import Parsed
 
@@ -22,8 +22,9 @@ KINDS = "SFHG"
 FACINGS = "UDLR"
 WAYS = 1 + len(FACINGS)  # a tile without the elf, then one for each way it may face
 OUTLINE = (180, 200, 230)
-COARSE = 16  # cell size at which pictures are read: small enough to forgive blur and noise
-UNREADABLE = 48.0  # mean absolute difference to the nearest tile beyond which a cell shows nothing known
+COARSE = 8  # cell size at which pictures are read: small enough to forgive blur and noise
+BLURS = (0, 4, 8)  # of the templates, in pixels of a tile
+UNREADABLE = 72.0  # mean absolute difference to the nearest tile beyond which a cell shows nothing known
 
 SPRITES = {
     "ice": "bfb1f584ffcfadd12360a1999d2fb0c10bac32c9a27dc5a29ed08bac103ebcfb",
@@ -91,6 +92,7 @@ def _drawn_tiles() -> list[np.ndarray]:
     shapes = {"S": ((far < 28) & (far >= 22), (235, 200, 40)), "H": (disc < 24 * 24, (0, 0, 0)),
               "G": (far < 26, (40, 160, 60))}
     up = (abs(x) * 2 < y + 18) & (y < 16)
+    cross = (abs(abs(x) - abs(y)) < 5) & (disc < 24 * 24)  # the ice broke
     darts = (up, up[::-1], up.T, up.T[:, ::-1])  # in the order of FACINGS
     tiles = []
     for kind in KINDS:
@@ -102,7 +104,10 @@ def _drawn_tiles() -> list[np.ndarray]:
         tiles.append(tile)
         for dart in darts:
             over = tile.copy()
-            over[(disc < 12 * 12) if kind == "H" else dart] = (220, 40, 40)
+            if kind == "H":
+                over[cross] = 255
+            else:
+                over[dart] = (220, 40, 40)
             tiles.append(over)
     return tiles
 
@@ -139,7 +144,7 @@ def render(state: dict, skin: str) -> Image.Image:
 
 
 def _coarse(image: Image.Image, n: int) -> np.ndarray:
-    """The picture at 16 pixels a cell, as (n * n, values)."""
+    """The picture at ``COARSE`` pixels a cell, as (n * n, values)."""
     size = (n * COARSE, n * COARSE)
     shrinks = image.width >= size[0] and image.height >= size[1]
     small = image.convert("RGB").resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
@@ -149,7 +154,9 @@ def _coarse(image: Image.Image, n: int) -> np.ndarray:
 
 @cache
 def _templates(skin: str) -> np.ndarray:
-    return np.concatenate([_coarse(Image.fromarray(tile), 1) for tile in _tiles(skin)])
+    """All tiles as sharp and as blurred as a decoder may draw them, as (blurs, tiles, values)."""
+    tiles = [Image.fromarray(tile) for tile in _tiles(skin)]
+    return np.stack([np.concatenate([_coarse(t.filter(ImageFilter.GaussianBlur(b)), 1) for t in tiles]) for b in BLURS])
 
 
 def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
@@ -160,7 +167,9 @@ def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
     start are seen; cells that differ from ``rows`` are faults.
     """
     n = len(rows)
-    far = np.abs(_coarse(image, n)[:, None] - _templates(skin)[None]).mean(-1)  # cells x tiles
+    cells = _coarse(image, n)
+    each = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in _templates(skin)]
+    far = min(each, key=lambda table: table.min(1).sum())  # cells x tiles, at the blur that fits the picture best
     best = far.argmin(1)
     kind, facing = best // WAYS, best % WAYS  # facing 0: no elf
     seen = [KINDS[k] for k in kind]

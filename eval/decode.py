@@ -1,0 +1,70 @@
+"""Decode items with a reasoner and score what comes out: the one loop behind accuracy, probes and panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rich.progress import track
+
+from latent_reason.generation import Rollout, generate
+from latent_reason.sheet import own_sketches, texts_between
+from latent_reason.tasks import Item, Task
+from latent_reason.trace import Trace
+
+
+@dataclass
+class Result:
+    """One decoded item. ``row`` is its row in ``rollout``."""
+
+    item: Item
+    text: str
+    scores: dict[str, float]
+    rollout: Rollout
+    row: int
+    sketches: list[dict] = field(default_factory=list)  # valid, equal, gold, legal, ... of each rendered sketch
+
+    @property
+    def latents(self) -> list:
+        """(K, D) of each span."""
+        return [self.rollout.latents(s) for s in self.rollout.spans_of(self.row)]
+
+
+def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, batch_size: int = 32,
+           max_new: int = 320, make_trace: Callable[[Item], Trace] | None = None, progress: str = "",
+           **options) -> list[Result]:
+    """Results of items in order. ``options`` go to :func:`generate`; ``intervene`` and ``queue`` may be functions of
+    the batch's items, because they depend on who is in it."""
+    collator, results = reasoner.collator(), []
+    starts = range(0, len(items), batch_size)
+    for start in track(starts, description=progress, transient=True) if progress else starts:
+        chunk = items[start:start + batch_size]
+        traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
+        prompt = collator(traces, generate=True).to(reasoner.device)
+        given = {n: v(chunk) if n in ("intervene", "queue") and callable(v) else v for n, v in options.items()}
+        rollout = generate(reasoner, prompt, max_new=max_new, row_ids=range(start, start + len(chunk)), **given)
+        for row, item in enumerate(chunk):
+            text = rollout.text(row, reasoner.vocabulary)
+            result = Result(item, text, task.score(text, item.meta), rollout, row)
+            if decoder is not None and rollout.spans_of(row):
+                pictures = own_sketches(reasoner, decoder, rollout, row, item.images[-1])
+                said = texts_between(rollout, row, reasoner.vocabulary)
+                result.sketches = task.sketch_report(pictures, item, said)["sketches"]
+            results.append(result)
+    return results
+
+
+def main_score(results: Sequence[Result]) -> str:
+    """The headline measure of a task: the first its ``score`` names."""
+    return next(iter(results[0].scores))
+
+
+def summarise(results: Sequence[Result]) -> dict[str, float]:
+    """Means over items, and over sketches: ``sketch_equal`` asks whether the drawn board is the one the model's own
+    moves lead to."""
+    means = {n: sum(r.scores[n] for r in results) / len(results) for n in results[0].scores}
+    sketches = [s for r in results for s in r.sketches]
+    means["sketches"] = sum(len(r.rollout.spans_of(r.row)) for r in results) / len(results)
+    for name in ("valid", "equal", "legal", "gold") if sketches else ():
+        means[f"sketch_{name}"] = sum(s[name] for s in sketches) / len(sketches)
+    return means

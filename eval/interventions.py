@@ -1,0 +1,109 @@
+"""What stands in for a drawn latent while a probe decodes: noise, nothing, another item's sketch, the true one.
+
+Each is called by the engine as ``f(rows, spans, slots, vectors, written) -> vectors`` (n, D) just before latents are
+fed, and everything after is free ("regenerate" protocol).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .decode import Result
+
+
+class Zero:
+    """P2a."""
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        return torch.zeros_like(vectors)
+
+
+class Mean:
+    """P2b: the mean latent of the slot; the floor of what a sketch could say."""
+
+    def __init__(self, bank: Bank, grids):
+        self.bank, self.grids = bank, grids
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        means = [self.bank.mean[self.grids[r]][min(s, len(self.bank.mean[self.grids[r]]) - 1)]
+                 for r, s in zip(rows.tolist(), slots.tolist(), strict=True)]
+        return torch.stack(means).to(vectors)
+
+
+class Noise:
+    """P1: Gaussian with the mean and the (shrunk) covariance of the slot over many items, norm matched to what was
+    drawn."""
+
+    def __init__(self, bank: Bank, grids, seed: int):
+        self.bank, self.grids = bank, grids
+        self.random = torch.Generator().manual_seed(seed)
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        out = []
+        for r, s in zip(rows.tolist(), slots.tolist(), strict=True):
+            grid = self.grids[r]
+            s = min(s, len(self.bank.mean[grid]) - 1)
+            out.append(self.bank.mean[grid][s] + self.bank.root[grid][s] @ torch.randn(vectors.shape[-1],
+                                                                                     generator=self.random))
+        noise = torch.stack(out).to(vectors)
+        return noise * vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp_min(1e-8)
+
+
+class Given:
+    """Latents known beforehand, span by span: P3 (another item's) and the kept latents of P7. ``spans`` are lists of
+    (K, D) a row; a row with fewer spans than the model opens repeats its last one, or draws freely with
+    ``only_given``."""
+
+    def __init__(self, latents: list[list[torch.Tensor]], only_given: bool = False):
+        self.latents, self.only_given = latents, only_given
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        out = vectors.clone()
+        for i, (r, span, slot) in enumerate(zip(rows.tolist(), spans.tolist(), slots.tolist(), strict=True)):
+            own = self.latents[r]
+            if own and not (self.only_given and span >= len(own)):
+                given = own[min(span, len(own) - 1)]
+                out[i] = given[min(slot, len(given) - 1)]
+        return out
+
+
+class Oracle:
+    """P4: the encoding of the true picture, the board after the moves the model itself has written so far."""
+
+    def __init__(self, reasoner, task, items):
+        self.reasoner, self.task, self.items, self.drawn = reasoner, task, items, {}
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        out = vectors.clone()
+        for i, (r, span, slot) in enumerate(zip(rows.tolist(), spans.tolist(), slots.tolist(), strict=True)):
+            if (r, span) not in self.drawn:
+                self.drawn[r, span] = self.encode(self.items[r], written[r])
+            latents = self.drawn[r, span]
+            out[i] = latents[min(slot, len(latents) - 1)]
+        return out
+
+    def encode(self, item, ids) -> torch.Tensor:
+        moves = self.task.moves_in(self.reasoner.vocabulary.text(ids))
+        picture = self.task.render_state(item, self.task.state_after(item, moves))
+        looked = self.reasoner.backbone.look([picture]).to(self.reasoner.device)
+        return self.reasoner.target.tokens(self.reasoner.backbone, looked)[0]
+
+
+class Bank:
+    """Mean (K, D) and square root of the covariance (K, D, D) of drawn latents, per span grid."""
+
+    def __init__(self, results: list[Result], shrink: float = 0.1):
+        by_grid: dict[tuple, list[torch.Tensor]] = {}
+        for r in results:
+            for span in r.rollout.spans_of(r.row):
+                if span.length == span.grid[0] * span.grid[1]:
+                    by_grid.setdefault(span.grid, []).append(r.rollout.latents(span).float().cpu())
+        self.mean, self.root, self.count = {}, {}, {g: len(x) for g, x in by_grid.items()}
+        for grid, spans in by_grid.items():
+            z = torch.stack(spans)  # (n, K, D)
+            self.mean[grid] = z.mean(0)
+            centred = z - z.mean(0)
+            cov = torch.einsum("nkd,nke->kde", centred, centred) / max(len(z) - 1, 1)
+            cov = (1 - shrink) * cov + shrink * torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
+            values, vectors = torch.linalg.eigh(cov)
+            self.root[grid] = vectors * values.clamp_min(0).sqrt()[:, None, :]

@@ -1,0 +1,183 @@
+"""Do the latents matter? Replace them while the model decodes and see whether the answer obeys.
+
+    python -m eval.probe CHECKPOINT --task frozenlake_plan --n 200 --out FILE.json
+
+Protocol "regenerate": the replacement is fed instead of each latent as it is produced, and all later text is free.
+Only items whose gold trace holds a sketch are probed. Reading rule: latents carry content only if the interval of the
+loss under noise, mean and foreign latents, and that of sketch-following, exclude 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from latent_reason import hub, methods, tasks
+from latent_reason.files import atomic_write_json
+from latent_reason.sheet import texts_between
+
+from .decode import Result, decode, main_score
+from .interventions import Bank, Given, Mean, Noise, Oracle, Zero
+from .statistics import mcnemar, paired_bootstrap, wilson
+
+console = Console()
+
+
+def sketched_items(task, n: int) -> list:
+    """The first n items whose gold reasoning holds a sketch."""
+    found, seen, i = [], set(), 0
+    while len(found) < n:
+        item = task[i]
+        i += 1
+        name = task.canon(item.state)
+        if any(s.sketch is not None for s in item.steps) and (name not in seen or i > 50 * n):
+            seen.add(name)
+            found.append(item)
+    return found
+
+
+def donors(results: list[Result], seed: int) -> list[int]:
+    """For each item another one of the same level with another gold answer that drew at least one sketch."""
+    random, out = np.random.default_rng(seed), []
+    for i, r in enumerate(results):
+        fits = [j for j, d in enumerate(results) if j != i and d.item.level == r.item.level
+                and d.item.answer != r.item.answer and d.latents]
+        out.append(int(random.choice(fits)) if fits else -1)
+    return out
+
+
+def continues(task, vocabulary, writer: Result, donor: Result) -> float:
+    """1 if the moves written after the writer's first sketch lead the *donor's* elf from where the donor's first
+    sketch shows it to the donor's goal: what a reader of the donor's sketch would write."""
+    if not writer.rollout.spans_of(writer.row):
+        return 0.0
+    _, *rest = texts_between(writer.rollout, writer.row, vocabulary)
+    said = task.moves_in(texts_between(donor.rollout, donor.row, vocabulary)[0])
+    moves = said + task.moves_in(" ".join(rest))
+    return task.score(f"\\boxed{{{','.join(moves)}}}", donor.item.meta)[main_score([donor])] if moves else 0.0
+
+
+def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32) -> dict:
+    """All probes on the same items: accuracy with interval, paired difference to P0, flip rate."""
+    mode = methods.load(reasoner.recipe["method"]).MODE
+
+    def run(name, **options):
+        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}", **options)
+
+    plain = run("as generated")
+    key = main_score(plain)
+    report = {"as_generated": _accuracy(plain, key) | {
+        "sketches_per_item": round(float(np.mean([len(r.latents) for r in plain])), 3)}}
+    index = {id(r.item): i for i, r in enumerate(plain)}
+
+    def at(chunk):
+        return [index[id(i)] for i in chunk]
+
+    def grids(chunk):
+        return [reasoner.target.grid(*reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
+
+    bank, given = Bank(plain), donors(plain, seed)
+    arms = {
+        "noise": {"intervene": lambda c: Noise(bank, grids(c), seed)},
+        "mean": {"intervene": lambda c: Mean(bank, grids(c))},
+        "zero": {"intervene": lambda c: Zero()},
+        "foreign": {"intervene": lambda c: Given([plain[given[i]].latents if given[i] >= 0 else [] for i in at(c)])},
+        "oracle": {"intervene": lambda c: Oracle(reasoner, task, c)},
+        "markers": {"latents_per_span": 0},
+        "removed": {"sketching": "off"},
+        "text_corrupted": {"queue": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
+                           "intervene": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True)},
+    }
+    for name, options in arms.items():
+        changed = run(name, **options)
+        report[name] = _accuracy(changed, key) | _paired(plain, changed, key)
+        if name == "foreign":
+            report[name] |= _following(task, reasoner.vocabulary, plain, changed, given)
+    return report
+
+
+def _corrupted(reasoner, task, result: Result) -> list[int]:
+    """The words before the first sketch with one stated move flipped, then the opening of that sketch."""
+    first = texts_between(result.rollout, result.row, reasoner.vocabulary)[0]
+    words = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
+    return reasoner.vocabulary.words(words) + ([reasoner.vocabulary.open] if result.latents else [])
+
+
+def _interval(found) -> dict:
+    return {"low": round(found.low, 4), "high": round(found.high, 4)}
+
+
+def _accuracy(results: list[Result], key: str) -> dict:
+    found = wilson(sum(r.scores[key] for r in results), len(results))
+    return {"accuracy": round(found.estimate, 4), **_interval(found), "exact": round(
+        float(np.mean([r.scores.get("exact", r.scores[key]) for r in results])), 4)}
+
+
+def _paired(plain: list[Result], changed: list[Result], key: str) -> dict:
+    """Accuracy as generated minus accuracy under the probe, on the same items, and how many answers changed."""
+    a, b = (np.array([r.scores[key] for r in x]) for x in (plain, changed))
+    found = paired_bootstrap(a, b)
+    return {"difference": {"value": round(found.estimate, 4), **_interval(found)},
+            "mcnemar_p": round(mcnemar(a, b).p, 5),
+            "flip_rate": round(float(np.mean([p.text.split("\\boxed")[-1] != c.text.split("\\boxed")[-1]
+                                              for p, c in zip(plain, changed, strict=True)])), 4)}
+
+
+def _following(task, vocabulary, plain, changed, given) -> dict:
+    """How often the words after a foreign sketch continue the donor's puzzle, beside how often the model's own did."""
+    pairs = [(c, p, plain[d]) for c, p, d in zip(changed, plain, given, strict=True) if d >= 0 and p.latents]
+    if not pairs:
+        return {"follow_rate": None, "follow_n": 0}
+    follows = np.array([continues(task, vocabulary, c, d) for c, _, d in pairs])
+    chance = np.array([continues(task, vocabulary, p, d) for _, p, d in pairs])
+    found = paired_bootstrap(follows, chance)
+    return {"follow_rate": round(float(follows.mean()), 4), "follow_by_chance": round(float(chance.mean()), 4),
+            "follow_difference": {"value": round(found.estimate, 4), **_interval(found)}, "follow_n": len(pairs)}
+
+
+def table(report: dict) -> Table:
+    shown = Table(title="probes (regenerate)")
+    for title in ("latents are", "accuracy", "interval", "loss", "interval of loss", "answers changed", "follow"):
+        shown.add_column(title, justify="left" if title == "latents are" else "right")
+    for name, r in report.items():
+        d = r.get("difference")
+        shown.add_row(name.replace("_", " "), f"{r['accuracy']:.3f}", f"{r['low']:.3f} - {r['high']:.3f}",
+                      f"{d['value']:+.3f}" if d else "", f"{d['low']:+.3f} - {d['high']:+.3f}" if d else "",
+                      f"{r['flip_rate']:.2f}" if d else "",
+                      f"{r['follow_rate']:.2f} (chance {r['follow_by_chance']:.2f})" if r.get("follow_n") else "")
+    return shown
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m eval.probe", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--task", default="frozenlake_plan")
+    parser.add_argument("--levels", help="such as 3,4; default: the levels it was trained on")
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--out", required=True)
+    given = parser.parse_args(argv)
+    reasoner, decoder = hub.load(given.checkpoint)
+    if not reasoner.sketches:
+        raise SystemExit(f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no latents: "
+                         "there is nothing to probe.")
+    data = reasoner.recipe.get("notes", {}).get("data", {})
+    levels = tuple(int(x) for x in given.levels.split(",")) if given.levels else tuple(data.get("levels", (3, 4)))
+    task = tasks.make(given.task, split="test", seed=given.seed, level=levels, **data.get("options", {}))
+    items = sketched_items(task, given.n)
+    report = probe(reasoner, decoder, task, items, given.seed, given.batch_size)
+    atomic_write_json(given.out, {"schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "task": given.task,
+                                  "levels": list(levels), "n": len(items), "seed": given.seed,
+                                  "protocol": "regenerate", "decoding": "greedy", "probes": report})
+    console.print(table(report))
+    console.print(f"Written to {given.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Accuracy of a checkpoint on held-out items and on the real benchmark.
+
+    python -m eval.run CHECKPOINT --tasks frozenlake_plan --levels 3,4,5,6 --n 200 --seed 1 [--vsp DIR] --out FILE.json
+
+``--n`` counts items per level. Beside each accuracy stand what no look at the holes scores (``hole_blind``) and the
+best fixed answer (``constant``): success without them says little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from latent_reason import hub, methods, tasks
+from latent_reason.files import atomic_write_json
+from latent_reason.tasks import vsp
+
+from .decode import Result, decode
+from .statistics import wilson
+
+console = Console()
+
+
+def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
+    """One row a measure: value with its Wilson interval (fractional measures: the interval of their mean)."""
+    out = []
+    measures = {n: [r.scores[n] for r in results] for n in results[0].scores}
+    sketches = [s for r in results for s in r.sketches]
+    measures |= {f"sketch_{n}": [float(s[n]) for s in sketches] for n in ("valid", "equal", "legal", "gold")
+                 if sketches}
+    for name, values in measures.items():
+        found = wilson(sum(values), len(values))
+        out.append({"task": task, "level": level, "split": split, "n": len(values), "metric": name,
+                    "value": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)})
+    mean = sum(len(r.rollout.spans_of(r.row)) for r in results) / len(results)
+    out.append({"task": task, "level": level, "split": split, "n": len(results), "metric": "sketches_per_item",
+                "value": round(mean, 3), "low": None, "high": None})
+    return out
+
+
+def baselines(task, items, train_items, name: str, level, split: str) -> list[dict]:
+    """What plans score that do not look at the picture, or not at its holes."""
+    if not name.startswith("frozenlake"):
+        return []
+    constant, _ = vsp.constant_plan(train_items, longest=20)
+    scored = {"constant": [task.score(f"\\boxed{{{constant}}}", i.meta)["success"] for i in items],
+              "hole_blind": [task.score(f"\\boxed{{{vsp.hole_blind(i)}}}", i.meta)["success"] for i in items]}
+    out = []
+    for metric, values in scored.items():
+        found = wilson(sum(values), len(values))
+        out.append({"task": name, "level": level, "split": split, "n": len(values), "metric": metric,
+                    "value": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)})
+    return out
+
+
+def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, seed: int, *, vsp_folder=None,
+             options: dict | None = None, batch_size: int = 32, say=console.print) -> tuple[list[dict], list[Result]]:
+    """All result rows, per level and over all levels, and the decoded items."""
+    mode, found, everything = methods.load(reasoner.recipe["method"]).MODE, [], []
+
+    def measure(task, items, train_items, name, level, split):
+        results = decode(reasoner, decoder, task, items, mode, batch_size=batch_size,
+                         progress=f"{name} {split} level {level}")
+        found.extend(rows(results, name, level, split) + baselines(task, items, train_items, name, level, split))
+        return results
+
+    for name in names:
+        pooled = []
+        for level in levels:
+            held_out = tasks.make(name, split="test", seed=seed, level=level, **options or {})
+            train = tasks.make(name, split="train", seed=seed, level=level, **options or {})
+            items = held_out.take(n)
+            pooled += measure(held_out, items, [train[i] for i in range(300)], name, level, "test")
+        if len(levels) > 1:
+            label = f"{min(levels)}-{max(levels)}"
+            found.extend(rows(pooled, name, label, "test"))
+            train = tasks.make(name, split="train", seed=seed, level=tuple(levels), **options or {})
+            found.extend(baselines(held_out, [r.item for r in pooled], [train[i] for i in range(500)], name, label,
+                                   "test"))
+        everything += pooled
+    if vsp_folder:
+        everything += _benchmark(measure, found, vsp_folder, levels, seed)
+    return found, everything
+
+
+def _benchmark(measure, found, folder, levels, seed) -> list[Result]:
+    items = list(vsp.plan_items(folder, levels))
+    task = tasks.make("frozenlake_plan", split="test", seed=seed, level=tuple(levels), dist="vsp")
+    train = tasks.make("frozenlake_plan", split="train", seed=seed, level=tuple(levels), dist="vsp")
+    train_items, pooled = [train[i] for i in range(500)], []
+    for level in sorted({i.level for i in items}):
+        pooled += measure(task, [i for i in items if i.level == level], train_items, "frozenlake_plan", level, "vsp")
+    label = f"{min(levels)}-{max(levels)}"
+    found.extend(rows(pooled, "frozenlake_plan", label, "vsp"))
+    found.extend(baselines(task, [r.item for r in pooled], train_items, "frozenlake_plan", label, "vsp"))
+    return pooled
+
+
+def table(found: list[dict]) -> Table:
+    shown = Table(title="accuracy (95 % Wilson interval)")
+    for title in ("task", "split", "level", "n", "metric", "value", "interval"):
+        shown.add_column(title, justify="right" if title in ("n", "value") else "left")
+    for r in found:
+        interval = "" if r["low"] is None else f"{r['low']:.3f} - {r['high']:.3f}"
+        shown.add_row(r["task"], r["split"], str(r["level"]), str(r["n"]), r["metric"], f"{r['value']:.3f}", interval)
+    return shown
+
+
+def numbers(text: str) -> list[int]:
+    try:
+        return [int(x) for x in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write levels as 3,4,5") from None
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m eval.run", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--tasks", default="frozenlake_plan", type=lambda t: t.split(","))
+    parser.add_argument("--levels", default="3,4,5,6", type=numbers)
+    parser.add_argument("--n", type=int, default=200, help="items per level")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--vsp", help="folder of the real benchmark (maze/task-main)")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--out", required=True)
+    given = parser.parse_args(argv)
+    began = time.time()
+    reasoner, decoder = hub.load(given.checkpoint)
+    options = reasoner.recipe.get("notes", {}).get("data", {}).get("options", {})
+    found, _ = evaluate(reasoner, decoder, given.tasks, given.levels, given.n, given.seed, vsp_folder=given.vsp,
+                        options=options, batch_size=given.batch_size)
+    atomic_write_json(given.out, {
+        "schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "method": reasoner.recipe["method"],
+        "decoding": "greedy", "seed": given.seed, "seconds": round(time.time() - began, 1), "results": found})
+    console.print(table(found))
+    console.print(f"Written to {given.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What people look at while a run goes on: sketches in TensorBoard, and how often they and the plans are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from eval.decode import decode, summarise
+from latent_reason.sheet import storyboard
+
+from .data import make_task, mode_of
+from .recipe import Data
+
+
+class SketchPanel(Callback):
+    """At every validation: decode held-out items, log their scores and, where the method sketches, the storyboard."""
+
+    def __init__(self, reasoner, decoder, data: Data, folder: Path, items: int = 32, shown: int = 4):
+        self.reasoner, self.decoder, self.folder, self.shown = reasoner, decoder, folder, shown
+        self.task = make_task(data, "val")
+        self.items = [self.task[i] for i in range(items)]
+        self.mode = mode_of(reasoner.recipe["method"])
+
+    def on_validation_epoch_end(self, trainer, module):
+        if trainer.sanity_checking or trainer.global_rank:
+            return
+        results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode)
+        module.log_dict({f"val/{n}": v for n, v in summarise(results).items()}, rank_zero_only=True)
+        if self.decoder is None or not self.reasoner.sketches or trainer.logger is None:
+            return
+        traces = [self.task.trace(i, self.mode) for i in self.items[:self.shown]]
+        small = decode(self.reasoner, self.decoder, self.task, self.items[:self.shown], self.mode)
+        picture = storyboard(self.reasoner, self.decoder, traces, small[0].rollout)
+        if hasattr(trainer.logger, "experiment"):
+            trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step,
+                                                dataformats="HWC")

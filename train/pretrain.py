@@ -1,0 +1,50 @@
+"""Make the tiny backbone a VLM: it learns to read pictures while its eye and a sketch decoder learn to keep them.
+
+    python -m train.pretrain --config train/recipes/tiny_pretrain.yaml
+
+Only for backbones that start from nothing. A real VLM skips this and trains its decoder with train.decoder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latent_reason import hub
+from latent_reason.rendering import SketchDecoder
+
+from .data import TraceData
+from .module import Pretrain, with_pictures
+from .recipe import Recipe, parse
+from .run import console, fit, freeze, notes, run_folder, start
+
+
+def train(recipe: Recipe, folder: Path):
+    """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    reasoner, decoder = start(recipe)
+    decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
+    freeze(reasoner, recipe.trainable)
+    data = TraceData(recipe.data, reasoner, "reading", recipe.seed, frozen_eye=False)
+    data.setup()
+    data.collate = with_pictures(data.collate)
+
+    def save(where: Path) -> Path:
+        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe))
+
+    trainer = fit(recipe, Pretrain(reasoner, decoder, recipe.optim, recipe.picture_weight), data, folder, save)
+    if not recipe.fast_dev_run:
+        save(folder / "model")
+        right = trainer.callback_metrics.get("val/right")
+        if right is not None:
+            console.print(f"Reading held-out pictures: {float(right):.3f} of the words right.")
+    return reasoner.eval(), decoder.eval()
+
+
+def main() -> None:
+    recipe = parse(description=__doc__)
+    folder = run_folder(recipe)
+    train(recipe, folder)
+    console.print(f"Checkpoint: {folder / 'model'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The main job, whole: data -> VLM -> sketching -> accuracy -> probes -> sheet of sketches -> export.
+
+    bash train/quickstart.sh                # sets up the environment first
+    python -m train.quickstart --run NAME   # where it is set up already
+
+Leaves out on purpose: anything the stages cannot do on their own. Each stage is the command it prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def stage(number: int, title: str, began: float) -> None:
+    console.rule(f"[bold]{number}/6 {title}[/bold]  ({time.time() - began:.0f} s so far)", align="left")
+
+
+def value(found: list[dict], metric: str, level: str) -> str:
+    row = next((r for r in found if r["metric"] == metric and str(r["level"]) == level and r["split"] == "test"), None)
+    return "-" if row is None else f"{row['value']:.3f}  ({row['low']:.3f} - {row['high']:.3f}, n = {row['n']})"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="bash train/quickstart.sh", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", default="checkpoints/quickstart", help="run folder; -2, -3, ... is added if it exists")
+    parser.add_argument("--n", type=int, default=150, help="held-out items per level")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
+    given = parser.parse_args(argv)
+    began = time.time()
+    console.print("Loading libraries ...")
+    import torch
+
+    from eval import probe as probing
+    from eval import run as accuracy
+    from latent_reason import tasks
+    from latent_reason.card import export
+    from latent_reason.files import atomic_write_json, new_run_folder
+    from latent_reason.sheet import storyboard
+    from train import pretrain, sft
+    from train.data import make_task
+    from train.recipe import dump, load
+
+    torch.set_float32_matmul_precision("high")
+    folder = new_run_folder(given.run)
+    short = {"optim__steps": 4, "data__items": 64, "data__val_items": 8} if given.smoke else {}
+    first = load(RECIPES / "tiny_pretrain.yaml", run=str(folder / "pretrain"), **short)
+    second = load(RECIPES / "quickstart.yaml", run=str(folder), init=str(folder / "pretrain" / "model"), **short)
+    (folder / "recipe.yaml").write_text(f"# stage 1\n{dump(first)}---\n# stage 2\n{dump(second)}", encoding="utf-8")
+    console.print(f"Run folder: {folder}   device: {'GPU' if torch.cuda.is_available() else 'CPU'}   pictures: "
+                  f"{make_task(first.data, 'train').skin}")
+
+    stage(1, "a random tiny Qwen2.5-VL learns to read pictures, its eye and decoder to keep them", began)
+    (folder / "pretrain").mkdir()
+    pretrain.train(first, folder / "pretrain")
+    stage(2, "modal-mixed reasoning: words and sketches", began)
+    reasoner, decoder = sft.train(second, folder)
+    stage(3, "held-out boards", began)
+    n = 4 if given.smoke else given.n
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in second.data.options.items()}
+    levels = second.data.levels
+    found, _ = accuracy.evaluate(reasoner, decoder, [second.data.task], levels, n, 1, options=options)
+    atomic_write_json(folder / "eval.json", {
+        "schema": 1, "checkpoint": (folder / "model").as_posix(), "method": reasoner.recipe["method"],
+        "decoding": "greedy", "seed": 1, "results": found})
+    stage(4, "do the latents matter? noise, nothing, foreign and true sketches in their place", began)
+    task = tasks.make(second.data.task, split="test", seed=1, level=tuple(levels), **options)
+    items = probing.sketched_items(task, n)
+    report = probing.probe(reasoner, decoder, task, items, seed=1)
+    atomic_write_json(folder / "probe.json", {
+        "schema": 1, "checkpoint": (folder / "model").as_posix(), "task": second.data.task, "levels": levels,
+        "n": len(items), "seed": 1, "protocol": "regenerate", "decoding": "greedy", "probes": report})
+    stage(5, "the sheet of sketches", began)
+    from eval.decode import decode
+
+    shown = decode(reasoner, decoder, task, items[:6], second.method.name and "mixed")
+    storyboard(reasoner, decoder, [task.trace(i, "mixed") for i in items[:6]], shown[0].rollout).save(
+        folder / "sketches.png")
+    stage(6, "export", began)
+    export(folder, folder / "export")
+    shutil.rmtree(folder / "pretrain" / "model", ignore_errors=False)
+    finish(folder, found, report, f"{min(levels)}-{max(levels)}", time.time() - began)
+
+
+def finish(folder: Path, found: list[dict], report: dict, label: str, seconds: float) -> None:
+    """The short table, the sheet, and what to try next."""
+    table = Table(title=f"quickstart: FrozenLake levels {label}, boards it never saw ({seconds:.0f} s)")
+    table.add_column("measure")
+    table.add_column("value  (95 % interval)")
+    for title, metric in (("plans that reach the gift", "success"), ("shortest plans", "exact"),
+                          ("best fixed plan", "constant"), ("plans blind to holes", "hole_blind"),
+                          ("drawn sketches that show the right board", "sketch_equal")):
+        table.add_row(title, value(found, metric, label))
+    for title, arm in (("success on boards that need a sketch", "as_generated"), ("  latents replaced by noise", "noise"),
+                       ("  by another board's sketch", "foreign"), ("  sketching forbidden", "removed")):
+        r = report[arm]
+        table.add_row(title, f"{r['accuracy']:.3f}  ({r['low']:.3f} - {r['high']:.3f})")
+    console.print(table)
+    console.print(f"The sheet of sketches: [bold]{folder / 'sketches.png'}[/bold]\n\nNext, try:\n"
+                  f"  python -m latent_reason generate {folder / 'export'} --task frozenlake_plan --level 4\n"
+                  f"  python -m eval.run {folder / 'export'} --tasks frozenlake_plan --levels 3,4,5 --n 100 "
+                  f"--out {folder / 'eval-more.json'}\n"
+                  f"  tensorboard --logdir {folder / 'logs'}")
+    (folder / "summary.json").write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

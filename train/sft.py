@@ -1,0 +1,50 @@
+"""Teach a reasoner its method on traces: next-token loss + weight x latent loss.
+
+    python -m train.sft --config train/recipes/modal_mixed.yaml --optim.steps 2000 --run my-run
+    torchrun --nproc-per-node 8 -m train.sft --config ... --devices 8      # several GPUs
+
+Leaves out on purpose: reinforcement learning (train/rl.py) and anything a method file should say.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latent_reason import hub
+
+from .callbacks import SketchPanel
+from .data import TraceData, mode_of
+from .module import Sft
+from .recipe import Recipe, parse
+from .run import console, fit, freeze, notes, run_folder, start
+
+
+def train(recipe: Recipe, folder: Path):
+    """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    reasoner, decoder = start(recipe)
+    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
+    data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
+    data.setup()
+    if reasoner.target is not None and not reasoner.target.standardizer.fitted:
+        reasoner.target.standardizer.fit(data.sketch_samples())
+
+    def save(where: Path) -> Path:
+        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe))
+
+    panel = SketchPanel(reasoner, decoder, recipe.data, folder) if not recipe.data.folder else None
+    fit(recipe, Sft(reasoner, recipe.optim), data, folder, save, [panel] if panel else None)
+    if not recipe.fast_dev_run:
+        save(folder / "model")
+    return reasoner.eval(), decoder
+
+
+def main() -> None:
+    recipe = parse(description=__doc__)
+    folder = run_folder(recipe)
+    train(recipe, folder)
+    console.print(f"Checkpoint: {folder / 'model'}\nNext: python -m eval.run {folder / 'model'} --tasks "
+                  f"{recipe.data.task} --out {folder / 'eval.json'}")
+
+
+if __name__ == "__main__":
+    main()
