@@ -54,6 +54,26 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
     return results
 
 
+def distinct_items(task: Task, n: int, fits: Callable[[Item], bool] = lambda item: True,
+                   patience: int = 100) -> list[Item]:
+    """The first n items that fit and whose puzzles differ; fewer where ``patience`` items in a row bring nothing new
+    (there are some 130 held-out boards of 3 x 3).
+
+    Raises:
+        ValueError: not a single item fits.
+    """
+    found: dict[str, Item] = {}
+    index = last = 0
+    while len(found) < n and index - last <= patience:
+        item = task[index]
+        if fits(item) and found.setdefault(task.canon(item.state), item) is item:
+            last = index
+        index += 1
+    if not found:
+        raise ValueError(f"none of {index} items of {task.name}, level {task.levels}, can be used here.")
+    return list(found.values())
+
+
 def main_score(results: Sequence[Result]) -> str:
     """The headline measure of a task: the first its ``score`` names."""
     return next(iter(results[0].scores))

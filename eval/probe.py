@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import hub, methods, tasks
+from latent_reason.door import door, natural, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.sheet import texts_between
 
-from .decode import Result, decode, main_score
+from .decode import Result, decode, distinct_items, main_score
 from .interventions import Bank, Given, Mean, Noise, Oracle, Zero
 from .statistics import mcnemar, paired_bootstrap, wilson
 
@@ -28,16 +29,8 @@ console = Console()
 
 
 def sketched_items(task, n: int) -> list:
-    """The first n items whose gold reasoning holds a sketch."""
-    found, seen, i = [], set(), 0
-    while len(found) < n:
-        item = task[i]
-        i += 1
-        name = task.canon(item.state)
-        if any(s.sketch is not None for s in item.steps) and (name not in seen or i > 50 * n):
-            seen.add(name)
-            found.append(item)
-    return found
+    """The first n different items whose gold reasoning holds a sketch; fewer where there are no more."""
+    return distinct_items(task, n, fits=lambda item: any(s.sketch is not None for s in item.steps))
 
 
 def donors(results: list[Result], seed: int) -> list[int]:
@@ -66,7 +59,8 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32) -
     mode = methods.load(reasoner.recipe["method"]).MODE
 
     def run(name, **options):
-        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}", **options)
+        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}",
+                      **options)
 
     plain = run("as generated")
     key = main_score(plain)
@@ -157,18 +151,22 @@ def main(argv: list[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--task", default="frozenlake_plan")
-    parser.add_argument("--levels", help="such as 3,4; default: the levels it was trained on")
-    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
+    parser.add_argument("--n", type=natural, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=natural, default=32)
     parser.add_argument("--out", required=True)
-    given = parser.parse_args(argv)
+    with door():
+        probe_to_file(parser.parse_args(argv))
+
+
+def probe_to_file(given: argparse.Namespace) -> None:
     reasoner, decoder = hub.load(given.checkpoint)
     if not reasoner.sketches:
-        raise SystemExit(f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no latents: "
-                         "there is nothing to probe.")
+        raise ValueError(f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no "
+                         "latents: there is nothing to probe.")
     data = reasoner.recipe.get("notes", {}).get("data", {})
-    levels = tuple(int(x) for x in given.levels.split(",")) if given.levels else tuple(data.get("levels", (3, 4)))
+    levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(given.task, split="test", seed=given.seed, level=levels, **data.get("options", {}))
     items = sketched_items(task, given.n)
     report = probe(reasoner, decoder, task, items, given.seed, given.batch_size)

@@ -2,8 +2,9 @@
 
     python -m eval.run CHECKPOINT --tasks frozenlake_plan --levels 3,4,5,6 --n 200 --seed 1 [--vsp DIR] --out FILE.json
 
-``--n`` counts items per level. Beside each accuracy stand what no look at the holes scores (``hole_blind``) and the
-best fixed answer (``constant``): success without them says little.
+``--n`` counts items per level, all different: where a level has fewer, all it has are used. Beside each accuracy stand
+what no look at the holes scores (``hole_blind``) and the best fixed answer (``constant``): success without them says
+little.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import hub, methods, tasks
+from latent_reason.door import door, natural, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import vsp
 
-from .decode import Result, decode
+from .decode import Result, decode, distinct_items
 from .statistics import wilson
 
 console = Console()
@@ -59,8 +61,15 @@ def baselines(task, items, train_items, name: str, level, split: str) -> list[di
 
 def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, seed: int, *, vsp_folder=None,
              options: dict | None = None, batch_size: int = 32, say=console.print) -> tuple[list[dict], list[Result]]:
-    """All result rows, per level and over all levels, and the decoded items."""
+    """All result rows, per level and over all levels, and the decoded items.
+
+    Raises:
+        ValueError, FileNotFoundError: an unknown task or level, or a benchmark that is not there; before decoding.
+    """
     mode, found, everything = methods.load(reasoner.recipe["method"]).MODE, [], []
+    made = {(name, level, split): tasks.make(name, split=split, seed=seed, level=level, **_own(name, options or {}))
+            for name in names for level in [*levels, tuple(levels)] for split in ("test", "train")}
+    benchmark = list(vsp.plan_items(vsp_folder, levels)) if vsp_folder else []
 
     def measure(task, items, train_items, name, level, split):
         results = decode(reasoner, decoder, task, items, mode, batch_size=batch_size,
@@ -71,24 +80,29 @@ def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, see
     for name in names:
         pooled = []
         for level in levels:
-            held_out = tasks.make(name, split="test", seed=seed, level=level, **options or {})
-            train = tasks.make(name, split="train", seed=seed, level=level, **options or {})
-            items = held_out.take(n)
+            held_out, train = made[name, level, "test"], made[name, level, "train"]
+            items = distinct_items(held_out, n)
+            if len(items) < n:
+                say(f"{name}, level {level}: {len(items)} different held-out items are all there are")
             pooled += measure(held_out, items, [train[i] for i in range(300)], name, level, "test")
         if len(levels) > 1:
             label = f"{min(levels)}-{max(levels)}"
             found.extend(rows(pooled, name, label, "test"))
-            train = tasks.make(name, split="train", seed=seed, level=tuple(levels), **options or {})
+            train = made[name, tuple(levels), "train"]
             found.extend(baselines(held_out, [r.item for r in pooled], [train[i] for i in range(500)], name, label,
                                    "test"))
         everything += pooled
-    if vsp_folder:
-        everything += _benchmark(measure, found, vsp_folder, levels, seed)
+    if benchmark:
+        everything += _benchmark(measure, found, benchmark, levels, seed)
     return found, everything
 
 
-def _benchmark(measure, found, folder, levels, seed) -> list[Result]:
-    items = list(vsp.plan_items(folder, levels))
+def _own(name: str, options: dict) -> dict:
+    """Of the options of the task that was trained on, those that task ``name`` has too."""
+    return {n: v for n, v in options.items() if n in tasks.options(name)}
+
+
+def _benchmark(measure, found, items, levels, seed) -> list[Result]:
     task = tasks.make("frozenlake_plan", split="test", seed=seed, level=tuple(levels), dist="vsp")
     train = tasks.make("frozenlake_plan", split="train", seed=seed, level=tuple(levels), dist="vsp")
     train_items, pooled = [train[i] for i in range(500)], []
@@ -110,25 +124,22 @@ def table(found: list[dict]) -> Table:
     return shown
 
 
-def numbers(text: str) -> list[int]:
-    try:
-        return [int(x) for x in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write levels as 3,4,5") from None
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.run", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--tasks", default="frozenlake_plan", type=lambda t: t.split(","))
     parser.add_argument("--levels", default="3,4,5,6", type=numbers)
-    parser.add_argument("--n", type=int, default=200, help="items per level")
+    parser.add_argument("--n", type=natural, default=200, help="items per level")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vsp", help="folder of the real benchmark (maze/task-main)")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=natural, default=32)
     parser.add_argument("--out", required=True)
-    given = parser.parse_args(argv)
+    with door():
+        measure_to_file(parser.parse_args(argv))
+
+
+def measure_to_file(given: argparse.Namespace) -> None:
     began = time.time()
     reasoner, decoder = hub.load(given.checkpoint)
     options = reasoner.recipe.get("notes", {}).get("data", {}).get("options", {})

@@ -11,18 +11,23 @@ Nothing here unpickles.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from . import __version__, methods
 from .backbones import load as load_backbone
-from .files import atomic_folder
+from .backbones import no_bars
+from .files import atomic_folder, nearest
 from .reasoner import LatentReasoner
 
 FORMAT = 1
 CARD = "latent_reason.json"
+KEYS = {"format", "method", "options", "positions", "decoder", "control_tokens"}
 
 
 def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: dict | None = None) -> Path:
@@ -32,7 +37,7 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
         FileExistsError: the folder exists and is not empty.
         OSError: the disk is full; nothing is left behind.
     """
-    with atomic_folder(folder) as new:
+    with atomic_folder(folder) as new, no_bars():
         (new / "backbone").mkdir()
         backbone = reasoner.backbone
         backbone.model.save_pretrained(new / "backbone")
@@ -44,10 +49,12 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
         if decoder is not None:
             decoder.save_pretrained(new / "decoder")
         v = reasoner.vocabulary
+        written = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
         card = {"format": FORMAT, "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
                 "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder is not None,
                 "control_tokens": {"open": [v.roles.open, v.open], "latent": [v.roles.latent, v.latent],
-                                   "close": [v.roles.close, v.close]}, "notes": notes if notes is not None else reasoner.recipe.get("notes", {})}
+                                   "close": [v.roles.close, v.close]}, "files": written,
+                "notes": reasoner.recipe.get("notes", {}) if notes is None else notes}
         (new / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return Path(folder)
 
@@ -67,25 +74,48 @@ def read_card(folder: str | Path) -> dict:
     """
     folder = resolve(folder)
     if not (folder / CARD).is_file():
-        inner = sorted(p.parent.name for p in folder.glob(f"*/{CARD}")) if folder.is_dir() else []
-        hint = f" Did you mean '{folder / inner[0]}'?" if inner else " Train one with: bash train/quickstart.sh"
-        raise FileNotFoundError(f"'{folder}' is not a checkpoint: it has no {CARD}.{hint}")
+        what = f"it has no {CARD}" if folder.is_dir() else "there is no such folder"
+        raise FileNotFoundError(f"'{folder}' is not a checkpoint: {what}. {_nearby(folder)}")
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"'{folder / CARD}' is not readable JSON ({error}). Copy the checkpoint again.") from error
+    if not isinstance(card, dict) or (card.get("format") == FORMAT and KEYS - card.keys()):
+        lacking = ", ".join(sorted(KEYS - set(card)))
+        raise ValueError(f"'{folder / CARD}' does not describe a checkpoint: it lacks {lacking}. Copy it again.")
     if card.get("format") != FORMAT:
         raise ValueError(f"'{folder}' has checkpoint format {card.get('format')}, this version reads {FORMAT} "
                          f"(it was written by {card.get('written_by', 'an unknown version')}). "
                          "Use that version, or export it again.")
-    parts = ["backbone/config.json", "backbone/tokenizer.json", "backbone/preprocessor_config.json",
-             "reasoner.safetensors"] + (["decoder/config.json"] if card["decoder"] else [])
-    for part in parts:
+    for part, size in card.get("files", {}).items():
         if not (folder / part).is_file():
             raise FileNotFoundError(f"'{folder}' is incomplete: {part} is missing. Copy the checkpoint again.")
-    if not any((folder / "backbone").glob("*.safetensors")):
-        raise FileNotFoundError(f"'{folder}' is incomplete: backbone/ has no .safetensors. Copy the checkpoint again.")
+        found = (folder / part).stat().st_size
+        if part.endswith(".safetensors") and found != size:
+            raise ValueError(f"'{folder}' is incomplete: {part} has {found:,} bytes instead of {size:,}. Copy the "
+                             "checkpoint again.")
     return card
+
+
+def _nearby(folder: Path) -> str:
+    """Which checkpoint was meant: one inside the folder, else the one of the nearest name around it."""
+    inner = sorted(p.parent for p in folder.glob(f"*/{CARD}"))
+    around = {p for place in (folder.parent, Path("checkpoints")) if place.is_dir() for p in place.iterdir()
+              if (resolve(p) / CARD).is_file()}
+    if inner:
+        return f"Did you mean '{inner[0]}'?"
+    return nearest(str(folder), map(str, around)) if around else "Train one with: bash train/quickstart.sh"
+
+
+@contextmanager
+def _reading(part: Path) -> Iterator[None]:
+    """Says what a library finds wrong with a part of a checkpoint with the part's name and what to do."""
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"'{part}' cannot be read ({type(error).__name__}: {reason[:200]}). Copy the checkpoint "
+                         "again.") from error
 
 
 def load(folder: str | Path, *, device: str | torch.device | None = None, attn: str = "sdpa"):
@@ -96,7 +126,8 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
     """
     folder = resolve(folder)
     card = read_card(folder)
-    backbone = load_backbone(str(folder / "backbone"), positions=card["positions"], attn=attn)
+    with _reading(folder / "backbone"), no_bars():
+        backbone = load_backbone(str(folder / "backbone"), positions=card["positions"], attn=attn)
     reasoner = methods.build(card["method"], backbone, **card["options"])
     reasoner.recipe["notes"] = card.get("notes", {})
     for role, (token, number) in card["control_tokens"].items():
@@ -104,16 +135,27 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
         if found != number:
             raise ValueError(f"'{folder}': control token {token!r} has id {found} in backbone/tokenizer.json but "
                              f"{number} in {CARD}. The tokenizer was changed; copy the checkpoint again.")
-    own = load_file(folder / "reasoner.safetensors")
-    missing, unexpected = reasoner.load_state_dict(own, strict=False)
-    missing = [m for m in missing if not m.startswith("backbone.")]
-    if missing or unexpected:
-        raise ValueError(f"'{folder}/reasoner.safetensors' does not fit method {card['method']!r}: missing "
-                         f"{missing[:3]}, left over {list(unexpected)[:3]}. Was {CARD} edited?")
+    with _reading(folder / "reasoner.safetensors"):
+        own = load_file(folder / "reasoner.safetensors")
+    _fit(reasoner, own, f"'{folder / 'reasoner.safetensors'}' does not fit method {card['method']!r} of {CARD}")
     decoder = None
     if card["decoder"]:
         from .rendering import SketchDecoder
 
-        decoder = SketchDecoder.from_pretrained(folder / "decoder").eval()
+        with _reading(folder / "decoder"):
+            decoder = SketchDecoder.from_pretrained(folder / "decoder", use_safetensors=True).eval()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return reasoner.to(device).eval(), None if decoder is None else decoder.to(device)
+
+
+def _fit(reasoner: LatentReasoner, own: dict[str, torch.Tensor], problem: str) -> None:
+    """Load everything that is not the backbone. Raises ValueError, with ``problem``, for what does not fit."""
+    wanted = {n: t.shape for n, t in reasoner.state_dict().items() if not n.startswith("backbone.")}
+    wrong = [f"{n} is missing" for n in wanted.keys() - own.keys()] + [
+        f"{n} is left over" for n in own.keys() - wanted.keys()] + [
+        f"{n} is {tuple(own[n].shape)} instead of {tuple(wanted[n])}" for n in wanted.keys() & own.keys()
+        if own[n].shape != wanted[n]]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"{problem}: {', '.join(sorted(wrong)[:3])}{more}. Copy both again, from one checkpoint.")
+    reasoner.load_state_dict(own, strict=False)

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -31,13 +33,13 @@ class LatentReasoner(nn.Module):
 
     def __init__(self, backbone: Backbone, vocabulary: Vocabulary, *, target: OwnVision | None = None,
                  head: LatentHead | None = None, switch: Switch | None = None, latent_input: str = "teacher",
-                 weights: Weights | None = None):
+                 input_noise: float = 0.0, weights: Weights | None = None):
         super().__init__()
         if latent_input not in ("teacher", "self"):
             raise ValueError(f"latent_input={latent_input!r}: 'teacher' or 'self'.")
         self.backbone, self.target, self.head = backbone, target, head
         self.vocabulary, self.switch, self.weights = vocabulary, switch or Switch(), weights or Weights()
-        self.latent_input = latent_input
+        self.latent_input, self.input_noise = latent_input, input_noise
         backbone.grow(vocabulary)
 
     @property
@@ -89,8 +91,15 @@ class LatentReasoner(nn.Module):
         if self.latent_input == "self" and len(batch.spans):
             states = self.unroll(batch, positions)
         else:
-            states = self.backbone.trunk(self.embed(batch, z), batch.mask, positions)
+            states = self.backbone.trunk(self.embed(batch, self.noised(z)), batch.mask, positions)
         return self.losses(batch, before(states), z)
+
+    def noised(self, z: torch.Tensor | None) -> torch.Tensor | None:
+        """Teacher latents as they are fed: with noise of ``input_noise`` channel stds while training, because a model
+        fed only perfect latents never learns to bear its own (ILVR 2512.05665, Latent Sketchpad 2510.24514)."""
+        if z is None or not self.training or not self.input_noise:
+            return z
+        return z + self.input_noise * self.target.standardizer.std * torch.randn_like(z)
 
     def losses(self, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None) -> LossTerms:
         """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
@@ -137,7 +146,7 @@ class LatentReasoner(nn.Module):
         rows, position = rows[mask], position[mask]
         columns = position.unique().tolist()
         edges = [0, *columns, batch.ids.shape[1]]
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             if start == stop:
                 continue
             chunk = embeds[:, start:stop]

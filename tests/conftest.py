@@ -1,18 +1,20 @@
-"""What the contract tests share: a very small backbone, and traces with words, pictures and sketches of many sizes.
-
-Everything is made here from numpy noise, so no task, no download and no file is needed.
+"""What the contract tests share: a very small backbone, traces with words, pictures and sketches of many sizes, and
+every method built small. Everything is made here from numpy noise: no task, no download and no file is needed.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
 
+from latent_reason import methods
 from latent_reason.backbones import load
+from latent_reason.batch import Pictures
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 CELL = 64  # pixels a token
@@ -84,3 +86,105 @@ def make_traces():
         return [trace(str(i), *row) for i, row in enumerate(zip(sizes, questions, said, drawn, pictures, strict=True))]
 
     return make
+
+
+# -- methods built small -----------------------------------------------------------------------------------------------
+DENOISER = {"hidden": 64, "depth": 1, "steps": 4, "repeats": 8}
+SMALL = {"identity": {}, "mlp": {"hidden": 64}, "flow": DENOISER, "diffusion": DENOISER}
+
+
+class Case(NamedTuple):
+    method: str
+    options: dict
+    positions: str = "line"
+
+    def __str__(self):
+        said = {n: v for n, v in self.options.items() if n not in ("k", "head_options")}
+        kind = ["residual"] if self.options.get("head_options", {}).get("residual") else []
+        return "-".join([self.method, *map(str, said.values()), *kind, self.positions])
+
+
+def small(method: str, **options) -> dict:
+    """Options that make a method small, of those it has."""
+    known = methods.schema(method)
+    head = options.get("head", known["head"].default if "head" in known else None)
+    sized = {"k": 4, "head_options": SMALL.get(head, {}) | options.pop("head_options", {})}
+    return {n: v for n, v in sized.items() if n in known} | options
+
+
+def modal_mixed(head, positions="line", **options) -> Case:
+    return Case("modal_mixed", small("modal_mixed", head=head, **options), positions)
+
+
+CASES = [Case(name, small(name)) for name in methods.names()] + [
+    modal_mixed("mlp", "grid"),
+    modal_mixed("mlp", stop="close", supervise="full"),
+    modal_mixed("identity", "grid", stop="close", supervise="end_only"),
+    modal_mixed("diffusion", head_options={"prediction": "x"}),
+    modal_mixed("flow", "grid", stop="close", supervise="full", head_options={"residual": True}),
+    modal_mixed("mlp", latent_input="self", stop="close", supervise="full"),
+    modal_mixed("identity", latent_input="self"),
+    modal_mixed("flow", "grid", latent_input="self"),
+]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def reasoner(case, make_backbone, make_traces):
+    return ready(case, make_backbone, make_traces)
+
+
+@pytest.fixture
+def sketcher(reasoner):
+    """The reasoner of a method that sketches."""
+    if not reasoner.sketches:
+        pytest.skip("this method never sketches")
+    return reasoner
+
+
+@pytest.fixture
+def batch(reasoner, make_traces):
+    return reasoner.collator()(make_traces(reasoner.sketches))
+
+
+def ready(case, make_backbone, make_traces):
+    """A method with the eye frozen, its target space fitted, and no weight at zero (a denoiser begins at zero, where
+    nothing depends on anything)."""
+    torch.manual_seed(0)
+    reasoner = methods.build(case.method, make_backbone(case.positions), **case.options)
+    reasoner.backbone.eye.requires_grad_(False)
+    for p in reasoner.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.1)
+    if reasoner.sketches and reasoner.target is not None:
+        fit(reasoner, reasoner.collator()(make_traces()))
+    return reasoner
+
+
+def fit(reasoner, batch):
+    grids = [tuple(g) for g in batch.spans[:, 2:].tolist()]
+    tokens = reasoner.target.tokens(reasoner.backbone, batch.sketches, grids)
+    reasoner.target.standardizer.fit(list(zip(tokens, grids, strict=True)))
+
+
+def seen_once(reasoner, batch):
+    """The same batch with what a frozen eye makes of its pictures, so that training steps are quick."""
+    with torch.no_grad():
+        for name in ("images", "sketches"):
+            pictures = getattr(batch, name)
+            if pictures is not None:
+                setattr(batch, name, Pictures(pictures.grid, tokens=reasoner.backbone.see(pictures)))
+    return batch
+
+
+def eager(reasoner):
+    """Make an untrained model open spans and end turns now and then."""
+    plain, v = reasoner.backbone.logits, reasoner.vocabulary
+    bias = torch.zeros(plain(torch.zeros(1, reasoner.backbone.width)).shape[-1])
+    bias[v.open], bias[v.end] = 6.0, 4.0
+    reasoner.backbone.logits = lambda states: plain(states) + bias
+    return reasoner

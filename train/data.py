@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import lightning as L
 import torch
@@ -16,6 +17,7 @@ from latent_reason.data import native
 from latent_reason.tokens import Row
 from latent_reason.trace import Text, Trace
 
+from .progress import console
 from .recipe import Data
 
 
@@ -27,44 +29,27 @@ class Seen:
     tokens: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Looked:
-    """A picture ready for the eye: patch grid (3,) and pixels (patches, patch size), and the picture itself."""
-
-    grid: torch.Tensor
-    pixels: torch.Tensor
-    picture: object
-
-
-def look(pictures: list[Seen | Looked]) -> Pictures:
-    grid = torch.stack([p.grid for p in pictures])
-    if isinstance(pictures[0], Seen):
-        return Pictures(grid, tokens=[p.tokens.float() for p in pictures])
-    return Pictures(grid, pixels=torch.cat([p.pixels for p in pictures]))
+def look(pictures: list[Seen]) -> Pictures:
+    """Pictures already seen, as a batch takes them."""
+    return Pictures(torch.stack([p.grid for p in pictures]), tokens=[p.tokens.float() for p in pictures])
 
 
 @torch.no_grad()
-def ready(rows: list[Row], backbone, frozen_eye: bool, at_once: int = 64) -> None:
-    """Replace the pictures of rows by what the eye needs of them, so that nothing is decoded or seen twice."""
+def see(rows: list[Row], backbone, at_once: int = 64) -> None:
+    """Replace the pictures of rows by what the frozen eye makes of them, so that nothing is looked at twice."""
     homes = [(pictures, i) for row in rows for pictures in (row.images, row.sketches) for i in range(len(pictures))]
     for start in range(0, len(homes), at_once):
         some = homes[start:start + at_once]
-        shown = [pictures[i] for pictures, i in some]
-        looked = backbone.look(shown)
-        if frozen_eye:
-            tokens = backbone.see(looked.to(backbone.model.device))
-            done = [Seen(g, t.half().cpu()) for g, t in zip(looked.grid, tokens, strict=True)]
-        else:
-            pixels = looked.pixels.split(looked.grid.prod(-1).tolist())
-            done = [Looked(*x) for x in zip(looked.grid, pixels, shown, strict=True)]
-        for (pictures, i), seen in zip(some, done, strict=True):
-            pictures[i] = seen
+        looked = backbone.look([pictures[i] for pictures, i in some])
+        tokens = backbone.see(looked.to(backbone.model.device))
+        for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
+            pictures[i] = Seen(g, t.half().cpu())
 
 
 def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
     """The traces a recipe asks for: native records of a folder, or items of a task."""
     if data.folder:
-        yield from native.read(data.folder, limit=n)
+        yield from islice((t for t in native.read(data.folder) if t.split == split), n)
         return
     task = make_task(data, split)
     for i in range(n):
@@ -85,19 +70,27 @@ def corpus(data: Data, n: int = 300) -> list[str]:
 
 
 class LengthGrouped(Sampler[list[int]]):
-    """Batches of rows of similar length. The order is a pure function of (seed, epoch); only the place is state."""
+    """Batches of rows of similar length. The order is a pure function of (seed, epoch); only the place is state.
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int, window: int = 8):
-        self.lengths, self.batch_size, self.seed, self.window = lengths, min(batch_size, len(lengths)), seed, window
+    Of ``world`` processes each takes every ``world``-th batch, from its ``rank`` on: none sees a row of another's.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, window: int = 8, rank: int = 0, world: int = 1):
+        self.lengths, self.seed, self.window, self.rank, self.world = lengths, seed, window, rank, world
+        self.batch_size = max(1, min(batch_size, len(lengths) // world))
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.lengths) // self.batch_size
+        return len(self.lengths) // self.batch_size // self.world
 
     def __iter__(self) -> Iterator[list[int]]:
+        return islice(self.all_batches(), self.rank, len(self) * self.world, self.world)
+
+    def all_batches(self) -> Iterator[list[int]]:
         random = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         self.epoch += 1
-        order = torch.randperm(len(self.lengths), generator=random).tolist()[: len(self) * self.batch_size]
+        order = torch.randperm(len(self.lengths), generator=random).tolist()
+        order = order[: len(order) // self.batch_size * self.batch_size]
         for start in range(0, len(order), self.batch_size * self.window):
             near = sorted(order[start:start + self.batch_size * self.window], key=lambda i: self.lengths[i])
             batches = [near[i:i + self.batch_size] for i in range(0, len(near), self.batch_size)]
@@ -119,16 +112,19 @@ class TraceData(L.LightningDataModule):
         for split, n in (("train", self.data.items), ("val", self.data.val_items)):
             rows: list[Row] = []
             waiting: list[Row] = []  # a few at a time: all pictures of a set would not fit into memory
-            for trace in track(traces(self.data, self.mode, split, n), total=n,
-                               description=f"{split} items of {self.data.task}"):
+            for trace in track(traces(self.data, self.mode, split, n), total=None if self.data.folder else n,
+                               description=f"{split} items of {self.data.folder or self.data.task}", console=console):
                 waiting.append(collator.encode(trace))
                 if len(waiting) == 64:
-                    ready(waiting, self.reasoner.backbone, self.frozen_eye)
-                    rows, waiting = rows + waiting, []
-            ready(waiting, self.reasoner.backbone, self.frozen_eye)
-            self.rows[split] = rows + waiting
+                    rows, waiting = rows + self.seen(waiting), []
+            self.rows[split] = rows + self.seen(waiting)
         if not self.rows["train"]:
-            raise ValueError("no training items. Raise data.items or give another data.folder.")
+            raise ValueError(f"no training items. '{self.data.folder}' holds none whose split is train.")
+
+    def seen(self, rows: list[Row]) -> list[Row]:
+        if self.frozen_eye:
+            see(rows, self.reasoner.backbone)
+        return rows
 
     def sketch_samples(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
         """Raw targets of training sketches with their grids, for the standardiser."""
@@ -141,10 +137,16 @@ class TraceData(L.LightningDataModule):
         return samples
 
     def collate(self, rows: list[Row]) -> MixedBatch:
-        return collate(rows, self.reasoner.vocabulary.pad, look)
+        if self.frozen_eye:
+            return collate(rows, self.reasoner.vocabulary.pad, look)
+        batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look)
+        batch.shown = [p for r in rows for p in r.images]
+        return batch
 
     def train_dataloader(self) -> DataLoader:
-        sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed)
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, rank=rank,
+                                world=world)
         return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:

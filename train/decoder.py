@@ -13,24 +13,21 @@ from latent_reason import hub
 from latent_reason.rendering import SketchDecoder
 
 from .data import TraceData
-from .module import TrainDecoder, with_pictures
-from .recipe import Recipe, parse
-from .run import console, fit, notes, run_folder
+from .module import TrainDecoder
+from .recipe import Recipe
+from .run import console, fit, run, saver
 
 
 def train(recipe: Recipe, folder: Path):
     """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
     if not recipe.init:
-        raise SystemExit("a decoder needs a model to look with. Give its checkpoint: --init checkpoints/NAME/model")
+        raise ValueError("a decoder needs a model to look with. Give its checkpoint: --init checkpoints/NAME/model")
     reasoner, decoder = hub.load(recipe.init, device="cpu")
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     data = TraceData(recipe.data, reasoner, "reading", recipe.seed, frozen_eye=False)
     data.setup()
-    data.collate = with_pictures(data.collate)
 
-    def save(where: Path) -> Path:
-        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe))
-
+    save = saver(recipe, reasoner, decoder)
     fit(recipe, TrainDecoder(reasoner, decoder.train(), recipe.optim), data, folder, save)
     if not recipe.fast_dev_run:
         save(folder / "model")
@@ -38,10 +35,8 @@ def train(recipe: Recipe, folder: Path):
 
 
 def main() -> None:
-    recipe = parse(description=__doc__)
-    folder = run_folder(recipe)
-    train(recipe, folder)
-    console.print(f"Checkpoint: {folder / 'model'}")
+    if done := run(train, __doc__):
+        console.print(f"Checkpoint: {done[1] / 'model'}")
 
 
 if __name__ == "__main__":

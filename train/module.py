@@ -11,7 +11,6 @@ from latent_reason.batch import TEXT, MixedBatch, before
 from latent_reason.reasoner import LatentReasoner
 from latent_reason.rendering import SketchDecoder, to_pixels
 
-from .data import look
 from .optim import optimizers, schedule
 from .recipe import Optim
 
@@ -160,17 +159,3 @@ def next_token_accuracy(reasoner: LatentReasoner, batch: MixedBatch) -> torch.Te
     spoken = (batch.kind == TEXT) & (batch.weight > 0)
     h = before(reasoner.backbone.trunk(reasoner.embed(batch), batch.mask, reasoner.backbone.place(batch)))
     return (reasoner.backbone.logits(h[spoken]).argmax(-1) == batch.ids[spoken]).float().mean()
-
-
-def with_pictures(collate):
-    """A collate function that also keeps the pictures themselves, for losses on pixels."""
-
-    def collated(rows):
-        batch = collate(rows)
-        batch.shown = [p.picture for r in rows for p in r.images]
-        return batch
-
-    return collated
-
-
-__all__ = ["Pretrain", "Sft", "TrainDecoder", "look", "parameter_table", "picture_loss", "set_trainable"]

@@ -25,7 +25,8 @@ def optimizers(module: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
     matrices, others = groups(module)
     adamw = {"weight_decay": optim.weight_decay, "betas": tuple(optim.betas), "fused": True}
     if optim.name == "adamw":
-        return [torch.optim.AdamW([{"params": matrices}, {"params": others, "weight_decay": 0.0}], lr=optim.lr, **adamw)]
+        decayed = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+        return [torch.optim.AdamW(decayed, lr=optim.lr, **adamw)]
     return [torch.optim.Muon(matrices, lr=optim.lr, weight_decay=optim.weight_decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=optim.other_lr, **adamw | {"weight_decay": 0.0})]
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latent_reason import hub
 from latent_reason.rendering import SketchDecoder
 
 from .data import TraceData
-from .module import Pretrain, with_pictures
-from .recipe import Recipe, parse
-from .run import console, fit, freeze, notes, run_folder, start
+from .module import Pretrain
+from .recipe import Recipe
+from .run import console, fit, freeze, run, saver, start
 
 
 def train(recipe: Recipe, folder: Path):
@@ -25,11 +24,8 @@ def train(recipe: Recipe, folder: Path):
     freeze(reasoner, recipe.trainable)
     data = TraceData(recipe.data, reasoner, "reading", recipe.seed, frozen_eye=False)
     data.setup()
-    data.collate = with_pictures(data.collate)
 
-    def save(where: Path) -> Path:
-        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe))
-
+    save = saver(recipe, reasoner, decoder)
     trainer = fit(recipe, Pretrain(reasoner, decoder, recipe.optim, recipe.picture_weight), data, folder, save)
     if not recipe.fast_dev_run:
         save(folder / "model")
@@ -40,10 +36,8 @@ def train(recipe: Recipe, folder: Path):
 
 
 def main() -> None:
-    recipe = parse(description=__doc__)
-    folder = run_folder(recipe)
-    train(recipe, folder)
-    console.print(f"Checkpoint: {folder / 'model'}")
+    if done := run(train, __doc__):
+        console.print(f"Checkpoint: {done[1] / 'model'}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -88,7 +87,6 @@ def main(argv: list[str] | None = None) -> None:
         folder / "sketches.png")
     stage(6, "export", began)
     export(folder, folder / "export")
-    shutil.rmtree(folder / "pretrain" / "model", ignore_errors=False)
     finish(folder, found, report, f"{min(levels)}-{max(levels)}", time.time() - began)
 
 

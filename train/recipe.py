@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 import sys
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser, get_loader
 
 from latent_reason.files import nearest
 
@@ -37,7 +41,8 @@ class Method:
 
 @dataclass
 class Data:
-    """Items of a task, made on the fly; or a folder of native records (``folder``)."""
+    """Items of a task, made on the fly; or a folder of native records (``folder``), of which at most ``items`` are
+    trained on and at most ``val_items`` of those marked ``val`` are held out. ``batch_size`` counts rows a device."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -47,6 +52,11 @@ class Data:
     folder: str | None = None
     batch_size: int = 32
     val_items: int = 64
+
+    def __post_init__(self):
+        at_least_one(self, "data", "items", "batch_size")
+        if not self.levels:
+            raise ValueError("data.levels is empty. Name a level, such as [4].")
 
 
 @dataclass
@@ -63,6 +73,11 @@ class Optim:
     warmup: int = 30
     final: float = 0.05
     clip: float = 1.0
+
+    def __post_init__(self):
+        at_least_one(self, "optim", "steps", "warmup")
+        if self.name not in ("muon", "adamw"):
+            raise ValueError(f"optim.name={self.name!r}: 'muon' or 'adamw'.")
 
 
 @dataclass
@@ -81,59 +96,63 @@ class Recipe:
     accelerator: str = "auto"
     devices: str = "auto"
     log_every: int = 10
-    sketch_every: int = 0  # steps between sketch panels; 0: at the end only
+    sketch_every: int = 0  # steps between looks at held-out items, with sketch panels; 0: at the end only
     picture_weight: float = 10.0  # pretraining: weight of the picture loss beside the reading loss
     fast_dev_run: bool = False
 
 
+def at_least_one(holder, group: str, *names: str) -> None:
+    for name in names:
+        if getattr(holder, name) < 1:
+            raise ValueError(f"{group}.{name}={getattr(holder, name)}: a number from 1 on.")
+
+
 def parse(argv: list[str] | None = None, description: str = "") -> Recipe:
-    """The recipe of a command line. Exits with one sentence for an unknown key, naming the nearest known one."""
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    """The recipe of a command line: ``--config FILE`` and dotted keys (``--optim.steps 500``), later ones win.
 
-    argv = sys.argv[1:] if argv is None else argv
-    if "--fast_dev_run" in argv:
-        at = argv.index("--fast_dev_run")
-        if at + 1 == len(argv) or argv[at + 1].startswith("--"):
-            argv = [*argv[:at], "--fast_dev_run=true", *argv[at + 1:]]
-    parser = ArgumentParser(description=description, exit_on_error=True)
-    parser.add_argument("--config", action=ActionConfigFile, help="a YAML recipe")
-    parser.add_class_arguments(Recipe)
-    for problem in _problems(argv):
-        raise SystemExit(problem)
-    given = parser.parse_args(argv)
-    return parser.instantiate_classes(given)["recipe"] if "recipe" in given else _recipe(given)
-
-
-def _recipe(given) -> Recipe:
-    values = given.as_dict()
-    values.pop("config", None)
-    return build(Recipe, values)
-
-
-def build(kind, values: dict):
-    """A (nested) dataclass from plain values. Raises ValueError for an unknown key."""
-    hints, known = typing.get_type_hints(kind), {f.name for f in dataclasses.fields(kind)}
-    for key in values:
-        if key not in known:
-            raise ValueError(f"unknown key {key!r}. {nearest(key, known)}")
-    return kind(**{k: build(hints[k], v) if dataclasses.is_dataclass(hints[k]) and isinstance(v, dict) else v
-                   for k, v in values.items()})
+    Raises:
+        ValueError, FileNotFoundError: one sentence that says what is wrong where; an unknown key names the nearest.
+    """
+    values: dict = {}
+    for key, text in _words(sys.argv[1:] if argv is None else argv):
+        if key == "help":
+            _parser(description).print_help()
+            raise SystemExit(0)
+        if key == "config":
+            if text is None:
+                raise ValueError("command line: --config needs a file, such as train/recipes/quickstart.yaml.")
+            values = _merged(values, read(text))
+        else:
+            values = _merged(values, _plain(_nested(key, text), "command line"))
+    return _made(values)
 
 
 def load(path: str | Path, **changes) -> Recipe:
-    """A recipe file. ``changes`` are dotted keys with ``__``: ``load(f, optim__steps=3)``."""
-    path = Path(path)
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    for problem in check(values, str(path)):
-        raise ValueError(problem)
-    recipe = build(Recipe, values)
+    """A recipe file. ``changes`` are dotted keys with ``__``: ``load(f, optim__steps=3)``. Raises as :func:`parse`."""
+    values = read(path)
     for key, value in changes.items():
-        *way, last = key.split("__")
-        holder = recipe
-        for name in way:
-            holder = getattr(holder, name)
-        setattr(holder, last, value)
-    return recipe
+        values = _merged(values, _nested(key.replace("__", "."), value))
+    return _made(values)
+
+
+def read(path: str | Path) -> dict:
+    """The plain values of a recipe file.
+
+    Raises:
+        FileNotFoundError: it is not there; names the nearest shipped recipe.
+        ValueError: it is not YAML, or has a key that a recipe may not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        shipped = sorted(p.as_posix() for p in Path("train/recipes").glob("*.yaml"))
+        raise FileNotFoundError(f"recipe '{path}' is not there. {nearest(path.as_posix(), shipped)}")
+    try:
+        values = get_loader("yaml")(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: holds no keys. Write lines like 'seed: 0'.")
+    return _plain(values, str(path))
 
 
 def dump(recipe: Recipe) -> str:
@@ -143,34 +162,104 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(plain, sort_keys=False)
 
 
-def check(values: dict, where: str, kind=Recipe, prefix: str = "") -> list[str]:
-    """A sentence for every key a recipe may not have."""
-    hints, known = typing.get_type_hints(kind), {f.name for f in dataclasses.fields(kind)}
-    problems = []
+def _words(argv: list[str]) -> Iterator[tuple[str, str | None]]:
+    """(key, text) of every ``--key text`` and ``--key=text``; the text of a key that stands alone is None."""
+    at = 0
+    while at < len(argv):
+        word, at = argv[at], at + 1
+        if word != "-h" and not word.startswith("--"):
+            raise ValueError(f"command line: '{word}' belongs to no key. Write keys as --optim.steps 100.")
+        key, equals, text = ("help", "", "") if word == "-h" else word[2:].partition("=")
+        if not equals and at < len(argv) and not argv[at].startswith("--"):
+            equals, text, at = "=", argv[at], at + 1
+        yield key, text if equals else None
+
+
+def _nested(key: str, value) -> dict:
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def _merged(old: dict, new: dict) -> dict:
+    both = {k: _merged(old[k], v) if isinstance(v, dict) and isinstance(old.get(k), dict) else v
+            for k, v in new.items()}
+    return old | both
+
+
+def _plain(values: dict, where: str, kind=Recipe, prefix: str = "") -> dict:
+    """The values with numbers as text where text is wanted, and texts from a command line as what they say.
+
+    Raises:
+        ValueError: a key that ``kind`` does not have, or a key without a value.
+    """
+    hints, plain = typing.get_type_hints(kind), {}
     for key, value in values.items():
-        if key not in known:
-            problems.append(f"{where}: unknown key '{prefix}{key}'. {nearest(key, known)}")
-        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
-            problems += check(value, where, hints[key], f"{prefix}{key}.")
-    return problems
+        if key not in hints:
+            raise ValueError(f"{where}: unknown key '{prefix}{key}'. {_nearest_key(f'{prefix}{key}')}")
+        if value is None and hints[key] is bool:
+            value = True
+        elif value is None and where == "command line":
+            raise ValueError(f"command line: --{prefix}{key} needs a value.")
+        elif dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, dict):
+                raise ValueError(f"{where}: {prefix}{key} holds keys, such as {prefix}{key}."
+                                 f"{dataclasses.fields(hints[key])[0].name}; got {value!r}.")
+            value = _plain(value, where, hints[key], f"{prefix}{key}.")
+        elif hints[key] is str and isinstance(value, int | float):
+            value = str(value)
+        elif typing.get_origin(hints[key]) is dict and where == "command line":
+            value = _said(value)
+        elif isinstance(value, dict) and typing.get_origin(hints[key]) is not dict:
+            raise ValueError(f"{where}: unknown key '{prefix}{key}.{next(iter(value))}'. {prefix}{key} holds no keys.")
+        plain[key] = value
+    return plain
 
 
-def _problems(argv: list[str]) -> list[str]:
-    problems = []
-    for i, word in enumerate(argv):
-        name, _, value = word.partition("=")
-        if name == "--config":
-            path = Path(value or (argv[i + 1] if i + 1 < len(argv) else ""))
-            if not path.is_file():
-                found = sorted(str(p) for p in Path("train/recipes").glob("*.yaml"))
-                problems.append(f"recipe '{path}' is not there. {nearest(str(path), found)}")
-                continue
-            problems += check(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, str(path))
-        elif name.startswith("--") and name not in ("--help", "--print_config"):
-            keys, holder = name[2:].split("."), {}
-            if keys[0] == "fast_dev_run" or keys[-1] == "help":
-                continue
-            for key in reversed(keys):
-                holder = {key: holder}
-            problems += check(holder, "command line")
-    return problems
+def _said(value):
+    """The YAML values that texts (in dicts) spell."""
+    if isinstance(value, dict):
+        return {k: _said(v) for k, v in value.items()}
+    return get_loader("yaml")(value) if isinstance(value, str) else value
+
+
+def _nearest_key(key: str) -> str:
+    group, _, name = key.rpartition(".")
+    known = _keys(Recipe)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    names = {k.rpartition(".")[2]: k for k in known}
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean '{names[close[0]]}'?" if close else nearest(key, [k for k in known if k.startswith(group)])
+
+
+def _keys(kind, prefix: str = "") -> list[str]:
+    """Every dotted key of a dataclass."""
+    out = []
+    for name, hint in typing.get_type_hints(kind).items():
+        out += _keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+    return out
+
+
+def _parser(description: str) -> ArgumentParser:
+    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser.add_argument("--config", help="a YAML recipe; keys after it change it")
+    parser.add_class_arguments(Recipe)
+    return parser
+
+
+def _made(values: dict) -> Recipe:
+    """A recipe of plain values. Raises ValueError for a value of the wrong type."""
+    try:
+        checked = _parser("").parse_object(values).as_dict()
+    except ArgumentError as error:
+        said = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(error).split())).replace(". Got value: ", ", got ")
+        raise ValueError(re.sub(r'^Parser key "(.*?)": Expected an? ', r"\1: expected ", said)) from None
+    checked.pop("config", None)
+    return _built(Recipe, checked)
+
+
+def _built(kind, values: dict):
+    hints = typing.get_type_hints(kind)
+    return kind(**{k: _built(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()})

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
-from rich.console import Console
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
 from latent_reason import backbones, hub, methods
+from latent_reason.door import door
 
 from .data import corpus
 from .module import Stepper, parameter_table, set_trainable
-from .recipe import Recipe, dump
+from .progress import Steps, console, quiet
+from .recipe import Recipe, dump, parse
 
-console = Console()
 ROOT = Path("checkpoints")
 
 
+def run(train: Callable[[Recipe, Path], object], description: str) -> tuple[Recipe, Path] | None:
+    """What every ``python -m train.NAME`` does: read the recipe, make the run folder, train into it.
+
+    What goes wrong is one sentence. A run that left nothing to keep (an error before the first step, a trial with
+    ``--fast_dev_run``) takes its folder away again, and the trial returns None.
+    """
+    with door():
+        recipe = parse(description=description)
+        folder = run_folder(recipe)
+        try:
+            train(recipe, folder)
+        finally:
+            if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} == {"recipe.yaml"}:
+                shutil.rmtree(folder)
+        if not recipe.fast_dev_run:
+            return recipe, folder
+        console.print("One batch went through training and validation. Nothing was kept.")
+        return None
+
+
 def run_folder(recipe: Recipe) -> Path:
-    """Make ``checkpoints/RUN`` and leave the resolved recipe in it.
+    """Make ``checkpoints/RUN`` and leave the resolved recipe in it; of several processes, one does so.
 
     Raises:
         FileExistsError: it is there already; nothing of it is touched.
     """
     folder = Path(recipe.run) if "/" in recipe.run else ROOT / recipe.run
+    if rank_zero_only.rank:
+        return folder
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -41,7 +67,7 @@ def run_folder(recipe: Recipe) -> Path:
 def start(recipe: Recipe):
     """(reasoner, decoder or None) a recipe begins with: from a checkpoint, or from a backbone by name."""
     L.seed_everything(recipe.seed, verbose=False)
-    decoder = None
+    loaded = decoder = None
     if recipe.init:
         loaded, decoder = hub.load(recipe.init, device="cpu", attn=recipe.backbone.attn)
         backbone = loaded.backbone
@@ -53,8 +79,10 @@ def start(recipe: Recipe):
         backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions,
                                   attn=recipe.backbone.attn, **options)
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
+    if loaded is not None and all(loaded.recipe[k] == reasoner.recipe[k] for k in ("method", "options")):
+        reasoner.load_state_dict(loaded.state_dict())  # go on where that run stopped: head and statistics as well
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
-        reasoner.cuda()
+        reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))
     return reasoner, decoder
 
 
@@ -77,6 +105,16 @@ def notes(recipe: Recipe) -> dict:
                                           "options": data.options}}
 
 
+def saver(recipe: Recipe, reasoner, decoder) -> Callable[[Path], Path | None]:
+    """``save(folder)`` writes the whole checkpoint; of several processes, one does so."""
+
+    @rank_zero_only
+    def save(where: Path) -> Path:
+        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe))
+
+    return save
+
+
 class SaveOnInterrupt(Callback):
     """Ctrl-C, or an error, in training: what was learnt so far is written beside the run, whole."""
 
@@ -84,7 +122,10 @@ class SaveOnInterrupt(Callback):
         self.folder, self.save = folder, save
 
     def on_exception(self, trainer, module, exception):
-        if trainer.global_rank == 0 and trainer.global_step:
+        if trainer.is_global_zero and not trainer.global_step:
+            console.print(f"Stopped before the first step ({type(exception).__name__}). Nothing was learnt.",
+                          style="yellow")
+        elif trainer.is_global_zero:
             where = self.save(self.folder / "interrupted")
             console.print(f"Stopped at step {trainer.global_step} ({type(exception).__name__}). What was learnt so far "
                           f"is in '{where}'. Go on from it with --init {where}", style="yellow")
@@ -92,22 +133,43 @@ class SaveOnInterrupt(Callback):
 
 def fit(recipe: Recipe, module: Stepper, data: L.LightningDataModule, folder: Path, save,
         callbacks: list[Callback] | None = None) -> L.Trainer:
-    """Train ``module`` for ``optim.steps`` steps with bars, TensorBoard logs and a safe stop."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LitLogger.*")
-    trainer = L.Trainer(
-        max_steps=recipe.optim.steps, max_epochs=-1, accelerator=recipe.accelerator, devices=_devices(recipe.devices),
-        precision=recipe.precision, logger=TensorBoardLogger(folder, name="logs", version=""),
-        callbacks=[RichProgressBar(refresh_rate=5), LearningRateMonitor("step"), SaveOnInterrupt(folder, save),
-                   *(callbacks or [])],
-        log_every_n_steps=recipe.log_every, enable_checkpointing=False, enable_model_summary=False,
-        num_sanity_val_steps=0, limit_val_batches=1.0, check_val_every_n_epoch=None,
-        val_check_interval=max(1, min(recipe.optim.steps, recipe.sketch_every or recipe.optim.steps)),
-        fast_dev_run=recipe.fast_dev_run,
-    )
-    trainer.fit(module, data)
+    """Train ``module`` for ``optim.steps`` steps with a bar, TensorBoard logs and a safe stop.
+
+    Raises:
+        ValueError: Lightning cannot train so on this machine; its sentence says why.
+    """
+    if rank_zero_only.rank:
+        torch.manual_seed(recipe.seed + rank_zero_only.rank)  # the weights are those of rank 0, the noise is not
+    with quiet():
+        try:
+            trainer = L.Trainer(
+                max_steps=recipe.optim.steps, max_epochs=-1, accelerator=recipe.accelerator,
+                precision=recipe.precision, logger=TensorBoardLogger(folder, name="logs", version=""),
+                callbacks=[Steps(), LearningRateMonitor("step"), SaveOnInterrupt(folder, save), *(callbacks or [])],
+                log_every_n_steps=recipe.log_every, enable_checkpointing=False, enable_model_summary=False,
+                enable_progress_bar=False, num_sanity_val_steps=0, check_val_every_n_epoch=None,
+                val_check_interval=max(1, min(recipe.optim.steps, recipe.sketch_every or recipe.optim.steps)),
+                fast_dev_run=recipe.fast_dev_run, **processes(recipe.devices),
+            )
+        except (MisconfigurationException, ValueError) as error:
+            raise ValueError(" ".join(str(error).split())) from error
+        trainer.fit(module.train(), data)  # a loaded model comes in eval mode
     return trainer
 
 
-def _devices(given: str):
-    return int(given) if given.lstrip("-").isdigit() else given
+def processes(devices: str) -> dict:
+    """How many processes train together, as arguments of a Trainer: all that torchrun started, else one on this
+    machine, or ``devices`` of them.
+
+    Raises:
+        ValueError: ``devices`` is neither ``auto`` nor a number.
+    """
+    if devices != "auto" and not devices.isdigit():
+        raise ValueError(f"devices={devices!r}: 'auto' or a number.")
+    here, nodes = 1 if devices == "auto" else int(devices), 1
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // here
+    # A batch without a sketch leaves the head without a gradient.
+    strategy = "ddp_find_unused_parameters_true" if here * nodes > 1 else "auto"
+    return {"devices": here, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}

@@ -1,7 +1,7 @@
 """Teach a reasoner its method on traces: next-token loss + weight x latent loss.
 
     python -m train.sft --config train/recipes/modal_mixed.yaml --optim.steps 2000 --run my-run
-    torchrun --nproc-per-node 8 -m train.sft --config ... --devices 8      # several GPUs
+    torchrun --nproc-per-node 8 -m -- train.sft --config ...      # several GPUs: data.batch_size rows on each
 
 Leaves out on purpose: reinforcement learning (train/rl.py) and anything a method file should say.
 """
@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latent_reason import hub
-
 from .callbacks import SketchPanel
 from .data import TraceData, mode_of
 from .module import Sft
-from .recipe import Recipe, parse
-from .run import console, fit, freeze, notes, run_folder, start
+from .recipe import Recipe
+from .run import console, fit, freeze, run, saver, start
 
 
 def train(recipe: Recipe, folder: Path):
@@ -28,9 +26,7 @@ def train(recipe: Recipe, folder: Path):
     if reasoner.target is not None and not reasoner.target.standardizer.fitted:
         reasoner.target.standardizer.fit(data.sketch_samples())
 
-    def save(where: Path) -> Path:
-        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe))
-
+    save = saver(recipe, reasoner, decoder)
     panel = SketchPanel(reasoner, decoder, recipe.data, folder) if not recipe.data.folder else None
     fit(recipe, Sft(reasoner, recipe.optim), data, folder, save, [panel] if panel else None)
     if not recipe.fast_dev_run:
@@ -39,11 +35,10 @@ def train(recipe: Recipe, folder: Path):
 
 
 def main() -> None:
-    recipe = parse(description=__doc__)
-    folder = run_folder(recipe)
-    train(recipe, folder)
-    console.print(f"Checkpoint: {folder / 'model'}\nNext: python -m eval.run {folder / 'model'} --tasks "
-                  f"{recipe.data.task} --out {folder / 'eval.json'}")
+    if done := run(train, __doc__):
+        recipe, folder = done
+        console.print(f"Checkpoint: {folder / 'model'}\nNext: python -m eval.run {folder / 'model'} --tasks "
+                      f"{recipe.data.task} --out {folder / 'eval.json'}")
 
 
 if __name__ == "__main__":

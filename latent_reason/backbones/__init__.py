@@ -6,6 +6,6 @@ name. One file a model family; everything else in this project knows only :class
 
 from __future__ import annotations
 
-from .base import Backbone, load
+from .base import Backbone, load, no_bars
 
-__all__ = ["Backbone", "load"]
+__all__ = ["Backbone", "load", "no_bars"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -105,6 +107,20 @@ class Backbone(nn.Module, ABC):
                 old = table[: min(rows)]
                 table[rows] = old.mean(0) + 0.02 * old.std() * torch.randn(len(rows), table.shape[1],
                                                                           dtype=table.dtype, device=table.device)
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keeps transformers from drawing a progress bar for every file it reads or writes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load(name: str = "tiny", *, positions: str = "line", attn: str = "sdpa", **options) -> Backbone:

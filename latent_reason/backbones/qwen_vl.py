@@ -20,7 +20,7 @@ class QwenVL(Backbone):
     def from_pretrained(cls, folder: str, *, positions: str = "line", attn: str = "sdpa", dtype=None) -> QwenVL:
         """Raises ValueError where weights are missing or left over."""
         model, info = AutoModelForImageTextToText.from_pretrained(
-            folder, attn_implementation=attn, dtype=dtype or "auto", output_loading_info=True)
+            folder, attn_implementation=attn, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
         if info["missing_keys"] or info["unexpected_keys"]:
             raise ValueError(f"{folder}: {len(info['missing_keys'])} weights missing, "
                              f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")

@@ -34,9 +34,10 @@ def train_tokenizer(corpus: Iterable[str] | None = None, size: int = 512) -> Pre
 
 
 def tiny(*, width: int = 128, layers: int = 4, heads: int = 4, eye_width: int = 96, eye_layers: int = 1,
-         patch: int = 32, rope_theta: float = 3.0, corpus: Iterable[str] | None = None, positions: str = "line", attn: str = "sdpa",
-         seed: int = 0) -> QwenVL:
-    """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights."""
+         patch: int = 32, rope_theta: float = 3.0, corpus: Iterable[str] | None = None, positions: str = "line",
+         attn: str = "sdpa", seed: int = 0) -> QwenVL:
+    """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights. The rotary base
+    is small because contexts are short: with the usual 10,000 the axes that tell columns apart hardly turn."""
     tokenizer = train_tokenizer(corpus)
     head_dim = width // heads
     rope = [head_dim // 2 - 2 * (head_dim * 7 // 32), head_dim * 7 // 32, head_dim * 7 // 32]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+
+from ..files import nearest
 from .base import LatentHead
 from .denoise import DiffusionHead, FlowHead
 from .regression import IdentityHead, MLPHead
@@ -10,9 +13,13 @@ KINDS = {"identity": IdentityHead, "mlp": MLPHead, "diffusion": DiffusionHead, "
 
 
 def make(kind: str, width: int, latent: int, **options) -> LatentHead:
-    """A head by name. Raises ValueError for an unknown kind."""
+    """A head by name. Raises ValueError for an unknown kind or option."""
     if kind not in KINDS:
         raise ValueError(f"head={kind!r}: known heads are {', '.join(KINDS)}.")
+    known = list(inspect.signature(KINDS[kind]).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"head {kind!r} has no option {option!r}. {nearest(option, known)}")
     return KINDS[kind](width, latent, **options)
 
 

@@ -48,7 +48,8 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x, t, h):
-        c = F.silu(self.condition(h) + self.time(t).to(h.dtype))
+        waves, embed = self.time
+        c = F.silu(self.condition(h) + embed(waves(t).to(h.dtype)))
         x = self.enter(x)
         for block in self.blocks:
             x = block(x, c)
@@ -77,7 +78,7 @@ class DenoisingHead(LatentHead):
             extra = (mean - z).square().mean(-1)
             rest = (z - mean).detach()
             if self.training and len(rest):
-                self.scale.lerp_(rest.square().mean().sqrt().clamp_min(1e-3), 0.01)
+                self.scale.lerp_(rest.square().mean().sqrt().clamp_min(1e-3).to(self.scale.dtype), 0.01)
             z, h = rest / self.scale, h.detach()
         h, z = (x.repeat(self.repeats, *[1] * (x.ndim - 1)) for x in (h, z))
         return extra + self.denoising_loss(h, z).unflatten(0, (self.repeats, -1)).mean(0)

@@ -12,10 +12,11 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
+from ..files import nearest
 from .base import Item, Parsed, Step, Task
 from .checkers import Check
 
-__all__ = ["Check", "Item", "Parsed", "Step", "Task", "make", "names"]
+__all__ = ["Check", "Item", "Parsed", "Step", "Task", "make", "names", "options"]
 
 
 @cache
@@ -29,9 +30,20 @@ def names() -> list[str]:
     return sorted(_found())
 
 
-def make(name: str, **options) -> Task:
-    """The task of that name; options are those of its class (split, seed, level, skin, ...)."""
+def options(name: str) -> list[str]:
+    """The options a task of that name takes. Raises ValueError for an unknown name."""
     if name not in _found():
         near = difflib.get_close_matches(name, names(), 1, 0)[0]
         raise ValueError(f"no task {name!r}; the nearest name is {near!r} (all: {', '.join(names())})")
-    return _found()[name](**options)
+    made = [inspect.signature(c.__init__).parameters.values() for c in _found()[name].__mro__ if issubclass(c, Task)]
+    return sorted({p.name for parameters in made for p in parameters if p.kind is p.KEYWORD_ONLY})
+
+
+def make(name: str, **given) -> Task:
+    """The task of that name; options are those of its class (split, seed, level, skin, ...). Raises ValueError for an
+    unknown name or option."""
+    known = options(name)
+    for option in given:
+        if option not in known:
+            raise ValueError(f"task {name!r} has no option {option!r}. {nearest(option, known)}")
+    return _found()[name](**given)

@@ -27,6 +27,8 @@ WORDINGS = {
                "Look {move} of the elf.", "Name the thing {move} of the elf."),
     "safe": ("Which moves are safe?", "Which moves avoid the holes now?", "Name the safe moves.",
              "Where can the elf go?", "List the safe moves."),
+    "way": ("Which way is the gift from the elf?", "Where is the gift seen from the elf?", "Show the way to the gift.",
+            "How far is the gift, and where?", "Count the cells from the elf to the gift."),
     "from": ("Where was the elf before?", "Where did the elf start to move?", "Which cell did the elf leave?",
              "Where is the elf in the first picture?", "From where did the elf go?"),
     "to": ("Where is the elf now?", "Where did the elf go?", "Which cell did the elf enter?",
@@ -38,8 +40,9 @@ WORDINGS = {
     "new_map": ("Read the map of the second picture.", "Write the second map.", "Give the whole map after the move.",
                 "What is the new map?", "Spell the second board."),
 }
-ONE = ("cell", "cell", "cell", "hole", "hole", "elf", "gift", "count", "row", "row", "beside", "safe")  # the bags that
-TWO = ("from", "to", "moved", "gift", "hole", "hole", "count", "count")  # questions on one or two pictures come from
+# the bags that questions on one picture and on two come from
+ONE = ("cell", "cell", "cell", "hole", "hole", "elf", "gift", "count", "row", "row", "beside", "safe", "way")
+TWO = ("from", "to", "moved", "gift", "hole", "hole", "count", "count")
 THING = "FHGE"  # a cell question first picks what it will find, so that ice is not the usual answer
 
 
@@ -72,6 +75,7 @@ def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> t
         "safe": lambda: " ".join(m for m in "UDLR" if (to := board.step(rows, elf, m)) != elf
                                  and board.cell_at(rows, to) != "H") or "none",
         "moved": lambda: moves,
+        "way": lambda: way(elf, board.find(rows, "G")),
         "changed": lambda: f"The elf moved {moves} from {cell_words(origin)} to {cell_words(elf)}.",
     }
     wording = stream.choice(WORDINGS[kind])
@@ -101,13 +105,13 @@ def _pairs(kinds: list[str], more: tuple[str, ...], count: int, state: dict, str
 
 
 def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list[tuple[str, str]]]:
-    """The states shown (one, or two for a quarter of the items) and the questions asked about them. Half of the items
-    ask for the whole map and nothing else: the densest lesson per token, and the first to be learnt.
+    """The states shown (one, or two for an eighth of the items) and the questions asked about them. Three of four items
+    ask only for the whole map and the way to the gift, holes aside: the densest lessons per token.
 
     The elf stands somewhere along the route or, half of the time, on any safe cell, facing any way.
     """
-    whole = bool(stream.below(2))
-    if not whole and route and not stream.below(2):
+    whole = bool(stream.below(4))
+    if not whole and route and stream.below(2):
         at = stream.below(len(route))
         straight = len(route[at:]) - len(route[at:].lstrip(route[at]))
         end = at + stream.between(1, min(straight, 3))
@@ -118,4 +122,6 @@ def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list
     if stream.below(2):
         safe = [[r, c] for r, row in enumerate(rows) for c, letter in enumerate(row) if letter in "SF"]
         state |= {"elf": stream.choice(safe), "facing": stream.choice("UDLR")}
-    return [state], [ask("map", state, stream)] if whole else questions(state, stream)
+    if not whole:
+        return [state], questions(state, stream)
+    return [state], stream.shuffle([ask(kind, state, stream) for kind in ("map", "way")])

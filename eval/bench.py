@@ -1,0 +1,100 @@
+"""Speed of decoding: rows per second by batch size, and a latent step beside a text step. Ratios come from one run.
+
+    python -m eval.bench CHECKPOINT --out FILE.json
+
+``batch_speedup`` is rows per second at batch 16 over batch 1; ``latent_over_text`` is the time of a step that draws a
+latent over one that writes a word, both at batch 1 with the cache as long as in use (medians).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from rich.console import Console
+
+from latent_reason import hub, tasks
+from latent_reason.files import atomic_write_json
+from latent_reason.generation import generate
+
+console = Console()
+
+
+def _clock(device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(run, device, repeats: int) -> list[float]:
+    """Seconds of each repeat, after one to warm up."""
+    run()
+    out = []
+    for _ in range(repeats):
+        began = _clock(device)
+        run()
+        out.append(_clock(device) - began)
+    return out
+
+
+def rows_per_second(reasoner, prompts: list, batch: int, new: int, repeats: int) -> float:
+    """Rows decoded a second at a batch size; every row writes ``new`` positions, with sketches opened by force."""
+    collator = reasoner.collator()
+    prompt = collator([prompts[i % len(prompts)] for i in range(batch)], generate=True).to(reasoner.device)
+
+    def run():
+        generate(reasoner, prompt, max_new=new, sketching="first" if reasoner.sketches else "off")
+
+    return batch / statistics.median(timed(run, reasoner.device, repeats))
+
+
+def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float:
+    """Median seconds of one ``text`` or ``latent`` step at batch 1: (long - short) / steps, so that the prompt cancels.
+    Words are forced, so a text step is timed without its logits: a little to the latent step's disadvantage."""
+    word = reasoner.vocabulary.words(" the")[0]
+
+    def run(n):
+        if kind == "text":
+            return lambda: generate(reasoner, prompt, max_new=n, sketching="off", queue=[[word] * n])
+        return lambda: generate(reasoner, prompt, max_new=n + 1, sketching="first", latents_per_span=n)
+
+    short, long = (statistics.median(timed(run(n), reasoner.device, repeats)) for n in (4, 4 + steps))
+    return (long - short) / steps
+
+
+def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
+    one = reasoner.collator()(prompts[:1], generate=True).to(reasoner.device)
+    rates = {b: rows_per_second(reasoner, prompts, b, new, repeats) for b in (1, 4, 16)}
+    found = {"rows_per_second": {str(b): round(r, 3) for b, r in rates.items()},
+             "batch_speedup": round(rates[16] / rates[1], 2)}
+    if reasoner.sketches:
+        text, latent = (step_seconds(reasoner, one, kind, 24, repeats) for kind in ("text", "latent"))
+        found |= {"text_step_ms": round(1e3 * text, 3), "latent_step_ms": round(1e3 * latent, 3),
+                  "latent_over_text": round(latent / text, 3), "head": type(reasoner.head).__name__,
+                  "denoising_steps": getattr(reasoner.head, "steps", 0)}
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m eval.bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--level", type=int, default=4)
+    parser.add_argument("--new", type=int, default=40, help="positions a row writes")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", required=True)
+    given = parser.parse_args(argv)
+    reasoner, _ = hub.load(given.checkpoint)
+    task = tasks.make("frozenlake_plan", split="test", seed=1, level=given.level)
+    found = bench(reasoner, [task.trace(task[i]) for i in range(16)], given.new, given.repeats)
+    device = torch.cuda.get_device_name() if reasoner.device.type == "cuda" else "CPU"
+    atomic_write_json(given.out, {"schema": 1, "checkpoint": given.checkpoint, "device": device,
+                                  "threads": torch.get_num_threads(), "level": given.level, **found})
+    console.print(found)
+    console.print(f"Written to {given.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""python -m latent_reason VERB: a thin door to the library. Everything heavy is imported inside its verb."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .door import door, natural
+
+
+def methods_verb(given) -> None:
+    """List every method with its source and one line."""
+    from . import methods
+
+    for name in methods.names():
+        module = methods.load(name)
+        print(f"{name:18} {module.PAPER:12} {module.SUMMARY}")
+        if given.options:
+            for option, parameter in methods.schema(name).items():
+                print(f"{'':18} --method.options.{option} (default {parameter.default!r})")
+
+
+def _decoded(given, indices: range):
+    """Held-out items of the checkpoint's task, and what it makes of them."""
+    from eval.decode import decode
+    from latent_reason import hub, methods, tasks
+
+    reasoner, decoder = hub.load(given.checkpoint)
+    data = reasoner.recipe.get("notes", {}).get("data", {})
+    name = given.task or data.get("task", "frozenlake_plan")
+    levels = (given.level,) if given.level else tuple(data.get("levels", (4,)))
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.get("options", {}).items()}
+    task = tasks.make(name, split="test", seed=given.seed, level=levels, **options)
+    mode = methods.load(reasoner.recipe["method"]).MODE
+    items = [task[i] for i in indices]
+    return reasoner, decoder, task, items, mode, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
+
+
+def render_verb(given) -> None:
+    """Draw a sheet of sketches: input, gold, decoded target, decoded own sketch, words."""
+    from .sheet import storyboard
+
+    reasoner, decoder, task, items, mode, results = _decoded(given, range(given.n))
+    if decoder is None or not reasoner.sketches:
+        raise ValueError(f"'{given.checkpoint}' draws no sketches (method {reasoner.recipe['method']}"
+                         f"{'' if decoder else ', no decoder'}): nothing to render.")
+    out = Path(given.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items], results[0].rollout).save(out)
+    drawn = [s for r in results for s in r.sketches]
+    right = sum(s["equal"] for s in drawn)
+    print(f"{len(items)} boards, {len(drawn)} sketches, {right} of them show the board the model's moves lead to.\n"
+          f"Sheet: {out}")
+
+
+def generate_verb(given) -> None:
+    """Let a checkpoint reason about one held-out item and print what it wrote and drew."""
+    from .generation import Span
+
+    reasoner, _, _, [item], _, [result] = _decoded(given, range(given.index, given.index + 1))
+    print(f"question: {item.question}")
+    spans = iter(result.sketches)
+    for piece in result.rollout.pieces(result.row, reasoner.vocabulary):
+        if isinstance(piece, Span):
+            seen = next(spans, None)
+            shows = "" if seen is None else f", shows the elf at {seen['elf']}" if seen["valid"] else ", unreadable"
+            print(f"  [sketch: {piece.length} latents{shows}]")
+        else:
+            print(f"  {piece.strip()}")
+    print("scores: " + ", ".join(f"{n} {v:.2f}" for n, v in result.scores.items()) + f"   (gold {item.answer})")
+    if given.image:
+        item.images[0].save(given.image)
+        print(f"picture: {given.image}")
+
+
+def data_verb(given) -> None:
+    """Make native records of a task: traces.jsonl and its pictures, to look at or to train from."""
+    from . import tasks
+    from .data import native
+
+    task = tasks.make(given.task, split=given.split, seed=given.seed, level=tuple(map(int, given.levels.split(","))))
+    folder = native.write((task.trace(task[i], given.mode) for i in range(given.n)), given.folder)
+    print(f"{given.n} traces of {given.task} ({given.mode}): {folder}\nTrain from them with --data.folder {folder}")
+
+
+def export_verb(given) -> None:
+    """Copy a run's checkpoint into a folder of its own with a model card."""
+    from .card import export
+
+    print(f"Exported to {export(given.run, given.folder)}")
+
+
+def doctor_verb(given) -> None:
+    """Say what this machine has and what is missing."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    lacking = []
+    for name in ("torch", "transformers", "diffusers", "lightning", "jsonargparse", "einops", "safetensors",
+                 "tensorboard", "rich", "gymnasium"):
+        try:
+            print(f"  {name:14} {version(name)}")
+        except PackageNotFoundError:
+            hint = "optional: sprites of the benchmark's pictures" if name == "gymnasium" else "needed"
+            print(f"  {name:14} missing ({hint})")
+            lacking += [name] if hint == "needed" else []
+    try:
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none, CPU is used"
+        print(f"  GPU            {gpu}\n  threads        {torch.get_num_threads()}")
+    except ImportError:
+        pass
+    if lacking:
+        raise ValueError("install what is missing with: source train/setup.sh")
+    print("All needed packages are there.")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m latent_reason", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name, function):
+        made = verbs.add_parser(name, help=function.__doc__, description=function.__doc__)
+        made.set_defaults(function=function)
+        return made
+
+    one = verb("methods", methods_verb)
+    one.add_argument("--options", action="store_true", help="with the options of each")
+    for name, function in (("render", render_verb), ("generate", generate_verb)):
+        one = verb(name, function)
+        one.add_argument("checkpoint")
+        one.add_argument("--task", help="default: the task it was trained on")
+        one.add_argument("--level", type=natural, help="default: the levels it was trained on")
+        one.add_argument("--seed", type=int, default=1)
+        if name == "render":
+            one.add_argument("--n", type=natural, default=6, help="boards on the sheet")
+            one.add_argument("--out", default="sketches.png")
+        else:
+            one.add_argument("--index", type=int, default=0, help="which held-out item")
+            one.add_argument("--image", help="save the picture of the item here")
+    one = verb("data", data_verb)
+    one.add_argument("action", choices=["make"])
+    one.add_argument("task")
+    one.add_argument("folder", help="a new folder")
+    one.add_argument("--n", type=int, default=100)
+    one.add_argument("--levels", default="3,4,5,6")
+    one.add_argument("--split", default="train")
+    one.add_argument("--mode", default="mixed", help="direct, text, vision or mixed")
+    one.add_argument("--seed", type=int, default=0)
+    one = verb("export", export_verb)
+    one.add_argument("run", help="a run folder or a checkpoint")
+    one.add_argument("folder", help="a new folder")
+    verb("doctor", doctor_verb)
+    given = parser.parse_args(argv)
+    with door():
+        given.function(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Export: a checkpoint folder with a model card, ready to be published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from . import hub, methods
+from .files import atomic_folder
+
+
+def export(run: str | Path, folder: str | Path) -> Path:
+    """Copy the checkpoint of a run into a new folder of its own, with README.md, LICENSE, metrics and sketches.
+
+    Raises:
+        FileNotFoundError, ValueError: the run holds no whole checkpoint.
+        FileExistsError: the folder exists and is not empty.
+    """
+    run = Path(run)
+    model = hub.resolve(run)
+    card = hub.read_card(model)
+    with atomic_folder(folder) as new:
+        for part in sorted(model.iterdir()):
+            if part.is_dir() and part.name in ("backbone", "decoder"):
+                shutil.copytree(part, new / part.name)
+            elif part.name in (hub.CARD, "reasoner.safetensors"):
+                shutil.copy2(part, new / part.name)
+        for extra in ("eval.json", "probe.json", "sketches.png", "recipe.yaml"):
+            if (run / extra).is_file():
+                shutil.copy2(run / extra, new / extra)
+        licence = Path(__file__).parent.parent / "LICENSE"
+        if licence.is_file():
+            shutil.copy2(licence, new / "LICENSE")
+        (new / "README.md").write_text(model_card(card, run), encoding="utf-8")
+    return Path(folder)
+
+
+def model_card(card: dict, run: Path) -> str:
+    """The README of a checkpoint: what it is, its figures with intervals, how to use it, its limits."""
+    notes, method = card.get("notes", {}), card["method"]
+    data = notes.get("data", {})
+    lines = [
+        "---", "license: apache-2.0", "library_name: latent_reason", "pipeline_tag: image-text-to-text",
+        "tags: [latent-reasoning, visual-reasoning]", "---", "",
+        f"# {method} on {data.get('task', 'its task')}", "",
+        f"{methods.load(method).SUMMARY} (method `{method}`, source: {methods.load(method).PAPER}).", "",
+        "## Use", "", "```python", "import latent_reason",
+        "from latent_reason import generate, tasks", "",
+        "reasoner, decoder = latent_reason.load(\".\")  # this folder",
+        f"task = tasks.make(\"{data.get('task', 'frozenlake_plan')}\", split=\"test\", level=4)",
+        "prompt = reasoner.collator()([task.trace(task[0])], generate=True)",
+        "rollout = generate(reasoner, prompt)",
+        "print(rollout.text(0, reasoner.vocabulary))", "```", "",
+        f"Or: `python -m latent_reason generate . --task {data.get('task', 'frozenlake_plan')} --level 4`", "",
+        "## Training", "", f"Seed {notes.get('seed')}, {notes.get('steps')} steps of batch {notes.get('batch_size')}, "
+        f"levels {data.get('levels')}, options `{json.dumps(card['options'])}`. The whole recipe is in `recipe.yaml`.",
+        "", "## Results", ""]
+    lines += _results(run / "eval.json") + _probes(run / "probe.json")
+    if (run / "sketches.png").is_file():
+        lines += ["", "![sketches](sketches.png)"]
+    lines += ["", "## Limits", "", "A research checkpoint for one procedural task. It knows nothing else."]
+    return "\n".join(lines) + "\n"
+
+
+def _results(path: Path) -> list[str]:
+    if not path.is_file():
+        return ["No evaluation was run."]
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| task | split | level | n | metric | value | 95 % interval |", "|---|---|---|---|---|---|---|"]
+    for r in found["results"]:
+        interval = "" if r["low"] is None else f"{r['low']:.3f} - {r['high']:.3f}"
+        lines.append(f"| {r['task']} | {r['split']} | {r['level']} | {r['n']} | {r['metric']} | {r['value']:.3f} | "
+                     f"{interval} |")
+    return lines
+
+
+def _probes(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["", f"Probes on {found['n']} items whose gold trace has a sketch ({found['protocol']}):", "",
+             "| latents are | accuracy | 95 % interval | loss, paired 95 % interval |", "|---|---|---|---|"]
+    for name, r in found["probes"].items():
+        d = r.get("difference")
+        loss = f"{d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" if d else ""
+        lines.append(f"| {name.replace('_', ' ')} | {r['accuracy']:.3f} | {r['low']:.3f} - {r['high']:.3f} | {loss} |")
+    return lines

@@ -1,0 +1,41 @@
+"""Which head learns to sketch? Reads paper_figs/data/heads.json, writes paper_figs/heads.png.
+
+    python paper_figs/heads.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    found = json.loads((HERE / "data" / "heads.json").read_text(encoding="utf-8"))
+    results = sorted(found["results"], key=lambda r: r["drawn_error"])
+    names = [f"{r['head']}  (seed {r['seed']})" for r in results]
+    panels = (("drawn_error", "error of a drawn latent\n(1 = the slot's mean)"),
+              ("sketch_equal", "own sketches that show\nthe right board"), ("success", "plans that reach the gift"),
+              ("seconds_per_step", "seconds a training step"))
+    figure, axes = plt.subplots(1, len(panels), figsize=(13, 0.4 * len(names) + 1.4), sharey=True)
+    for axis, (key, title) in zip(axes, panels, strict=True):
+        axis.barh(names, [r.get(key, 0.0) for r in results], color="#4c72b0")
+        axis.set_title(title, fontsize=9)
+        axis.invert_yaxis() if axis is axes[0] else None
+        for y, r in enumerate(results):
+            axis.text(r.get(key, 0.0), y, f" {r.get(key, 0.0):.2f}", va="center", fontsize=8)
+        axis.margins(x=0.2)
+    figure.suptitle(f"{results[0]['steps']} steps of batch 16 from one start, n = {results[0]['n']} held-out boards "
+                    "of levels 3-4", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(HERE / "heads.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Which head learns to sketch? The same start, data and steps for every head; one JSON.
+
+    python -m train.heads --config train/recipes/heads.yaml --init checkpoints/NAME/model --out paper_figs/data/heads.json
+
+Leaves out on purpose: tuning each head by itself. One seed a head unless --seeds says more; a lead, not a law.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+from eval.decode import decode, summarise
+from latent_reason.files import atomic_write_json
+
+from . import recipe as recipes
+from .data import TraceData, make_task, mode_of
+from .module import Sft
+from .run import console, set_trainable, start
+
+VARIANTS = {
+    "mlp (regression)": {"head": "mlp"},
+    "flow": {"head": "flow"},
+    "diffusion eps": {"head": "diffusion", "head_options": {"prediction": "eps"}},
+    "diffusion x": {"head": "diffusion", "head_options": {"prediction": "x"}},
+    "diffusion v": {"head": "diffusion", "head_options": {"prediction": "v"}},
+    "flow, 4 noises a latent": {"head": "flow", "head_options": {"repeats": 4}},
+    "flow, width Z/2": {"head": "flow", "head_options": {"hidden": 64}},
+    "flow, width 4Z": {"head": "flow", "head_options": {"hidden": 512}},
+    "flow, residual": {"head": "flow", "head_options": {"residual": True}},
+    "diffusion v, residual": {"head": "diffusion", "head_options": {"prediction": "v", "residual": True}},
+}
+
+
+def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
+    """Train one head and measure it: error of a drawn latent under teacher forcing, sketches and plans when decoding."""
+    recipe.method.options = {"k": 16, **options}
+    reasoner, decoder = start(recipe)
+    set_trainable(reasoner, recipe.trainable)
+    data = TraceData(recipe.data, reasoner, mode_of("modal_mixed"), recipe.seed, frozen_eye=True)
+    data.rows = rows
+    data.setup()
+    reasoner.target.standardizer.fit(data.sketch_samples())
+    module = Sft(reasoner, recipe.optim).train()
+    optimizers, schedules = module.configure_optimizers()
+    began, step, loader = time.time(), 0, data.train_dataloader()
+    while step < recipe.optim.steps:
+        for batch in loader:
+            loss, _ = module.cost(batch)
+            for o in optimizers:
+                o.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], recipe.optim.clip)
+            for o, s in zip(optimizers, schedules, strict=True):
+                o.step()
+                s["scheduler"].step()
+            step += 1
+            if step == recipe.optim.steps:
+                break
+    seconds = (time.time() - began) / recipe.optim.steps
+    error = drawn_error(reasoner.eval(), data)
+    found = summarise(decode(reasoner, decoder, task, items, "mixed"))
+    return {"steps": step, "seconds_per_step": round(seconds, 4), "drawn_error": round(error, 4),
+            **{k: round(v, 4) for k, v in found.items()}}
+
+
+@torch.no_grad()
+def drawn_error(reasoner, data: TraceData) -> float:
+    """Mean squared error of one drawn latent, standardised (1 is the slot mean), given gold latents before it."""
+    from latent_reason.batch import before
+
+    total, count = 0.0, 0
+    for batch in data.val_dataloader():
+        if not len(batch.spans):
+            continue
+        z = reasoner.target(reasoner.backbone, batch)
+        h = before(reasoner.backbone.trunk(reasoner.embed(batch, z), batch.mask, reasoner.backbone.place(batch)))
+        rows, position, mask = batch.slots()
+        gold = reasoner.target.standardizer(z, batch.spans[:, 2:])[mask]
+        noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))
+        drawn = reasoner.head.sample(h[rows, position][mask], noise)
+        total += float((drawn - gold).square().mean(-1).sum())
+        count += len(gold)
+    return total / max(count, 1)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m train.heads", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--init", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--n", type=int, default=100, help="held-out items to decode")
+    parser.add_argument("--only", help="variants whose name holds this")
+    given = parser.parse_args(argv)
+    rows: dict = {}
+    found = []
+    for seed in map(int, given.seeds.split(",")):
+        for name, options in VARIANTS.items():
+            if given.only and given.only not in name:
+                continue
+            recipe = recipes.load(given.config, init=given.init, seed=seed)
+            task = make_task(recipe.data, "test")
+            items = [task[i] for i in range(given.n)]
+            result = {"head": name, "seed": seed, "n": given.n} | train_one(recipe, options, rows, items, task)
+            console.print(result)
+            found.append(result)
+            atomic_write_json(given.out, {
+                "schema": 1, "command": f"python -m train.heads --config {given.config} --seeds {given.seeds}",
+                "start": "a run of train/recipes/tiny_pretrain.yaml", "device": platform.processor() or "CPU",
+                "threads": torch.get_num_threads(), "results": found})
+    console.print(f"Written to {Path(given.out)}")
+
+
+if __name__ == "__main__":
+    main()

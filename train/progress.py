@@ -1,0 +1,85 @@
+"""What a person sees of a run: one bar over all its steps, or a line every tenth of them where there is no terminal."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(soft_wrap=True, quiet=rank_zero_only.rank != 0)  # of several processes one speaks
+
+NOISE = (  # hints of Lightning that a person training cannot act on, each by its message
+    ".*LeafSpec.*is deprecated",
+    ".*does not have many workers.*",
+    ".*number of training batches .* is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*It is recommended to use .self.log.*sync_dist=True.*",  # every process validates the same items
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Lightning's greetings and the hints in ``NOISE`` off the console; all other warnings still show."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in NOISE:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def figures(metrics: dict, stage: str) -> str:
+    """``text 1.234  latent 0.567`` from the metrics ``train/text``, ``train/latent``."""
+    return "  ".join(f"{name.removeprefix(f'{stage}/')} {float(value):.3f}" for name, value in metrics.items()
+                     if name.startswith(f"{stage}/"))
+
+
+class Steps(Callback):
+    """Steps done, every part of the loss and the time left; what validation found, in one line."""
+
+    def __init__(self, every: int = 5):
+        self.every, self.bar, self.began = every, None, 0.0
+
+    def on_train_start(self, trainer, module):
+        self.began = time.time()
+        if console.is_terminal and trainer.is_global_zero:
+            columns = (TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn(),
+                       TextColumn("{task.fields[losses]}"), TimeRemainingColumn(), TextColumn("left"))
+            self.bar = Progress(*columns, console=console)
+            self.bar.start()
+            self.task = self.bar.add_task("", total=trainer.max_steps, losses="")
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        step, total = trainer.global_step, trainer.max_steps
+        if self.bar and (step % self.every == 0 or step == total):
+            self.bar.update(self.task, completed=step, losses=figures(trainer.progress_bar_metrics, "train"))
+        elif not self.bar and step * 10 // total != (step - 1) * 10 // total:
+            left = (time.time() - self.began) / step * (total - step)
+            left = f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s"
+            console.print(f"step {step}/{total}  {figures(trainer.progress_bar_metrics, 'train')}  {left} left")
+
+    def on_validation_end(self, trainer, module):
+        if not trainer.sanity_checking:
+            console.print(f"held-out items at step {trainer.global_step}: {figures(trainer.callback_metrics, 'val')}")
+
+    def on_train_end(self, trainer, module):
+        self.stop()
+
+    def on_exception(self, trainer, module, exception):
+        self.stop()
+
+    def stop(self):
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
