@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from rich.console import Console
 from rich.progress import track
 
 from latent_reason.generation import Rollout, generate
@@ -37,7 +38,9 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
     the batch's items, because they depend on who is in it."""
     collator, results = reasoner.collator(), []
     starts = range(0, len(items), batch_size)
-    for start in track(starts, description=progress, transient=True) if progress else starts:
+    if progress:  # a bar that goes away; a line where there is no terminal
+        starts = track(starts, description=progress, transient=Console().is_terminal)
+    for start in starts:
         chunk = items[start:start + batch_size]
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
         prompt = collator(traces, generate=True).to(reasoner.device)

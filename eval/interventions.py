@@ -25,27 +25,26 @@ class Mean:
         self.bank, self.grids = bank, grids
 
     def __call__(self, rows, spans, slots, vectors, written):
-        means = [self.bank.mean[self.grids[r]][min(s, len(self.bank.mean[self.grids[r]]) - 1)]
-                 for r, s in zip(rows.tolist(), slots.tolist(), strict=True)]
-        return torch.stack(means).to(vectors)
+        out = vectors.clone()
+        for i, (r, s) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+            if known := self.bank.slot(self.grids[r], s):
+                out[i] = known[0]
+        return out
 
 
 class Noise:
     """P1: Gaussian with the mean and the (shrunk) covariance of the slot over many items, norm matched to what was
-    drawn."""
+    drawn. ``random`` is shared by all batches of a probe."""
 
-    def __init__(self, bank: Bank, grids, seed: int):
-        self.bank, self.grids = bank, grids
-        self.random = torch.Generator().manual_seed(seed)
+    def __init__(self, bank: Bank, grids, random: torch.Generator):
+        self.bank, self.grids, self.random = bank, grids, random
 
     def __call__(self, rows, spans, slots, vectors, written):
-        out = []
-        for r, s in zip(rows.tolist(), slots.tolist(), strict=True):
-            grid = self.grids[r]
-            s = min(s, len(self.bank.mean[grid]) - 1)
-            out.append(self.bank.mean[grid][s] + self.bank.root[grid][s] @ torch.randn(vectors.shape[-1],
-                                                                                     generator=self.random))
-        noise = torch.stack(out).to(vectors)
+        noise = vectors.clone()
+        for i, (r, s) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+            if known := self.bank.slot(self.grids[r], s):
+                mean, root = known
+                noise[i] = mean + root @ torch.randn(vectors.shape[-1], generator=self.random)
         return noise * vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp_min(1e-8)
 
 
@@ -90,7 +89,8 @@ class Oracle:
 
 
 class Bank:
-    """Mean (K, D) and square root of the covariance (K, D, D) of drawn latents, per span grid."""
+    """Mean (K, D) and square root of the covariance (K, D, D) of drawn latents, per span grid. Spans that the budget
+    cut short are left out."""
 
     def __init__(self, results: list[Result], shrink: float = 0.1):
         by_grid: dict[tuple, list[torch.Tensor]] = {}
@@ -107,3 +107,10 @@ class Bank:
             cov = (1 - shrink) * cov + shrink * torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
             values, vectors = torch.linalg.eigh(cov)
             self.root[grid] = vectors * values.clamp_min(0).sqrt()[:, None, :]
+
+    def slot(self, grid: tuple[int, int], number: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Mean (D,) and root (D, D) of a slot, of the last one beyond the end; None for a grid nothing was drawn on."""
+        if grid not in self.mean:
+            return None
+        number = min(number, len(self.mean[grid]) - 1)
+        return self.mean[grid][number], self.root[grid][number]

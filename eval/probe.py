@@ -13,11 +13,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from latent_reason import hub, methods, tasks
-from latent_reason.door import door, natural, numbers
+from latent_reason.door import at_least, door, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.sheet import texts_between
 
@@ -25,7 +26,7 @@ from .decode import Result, decode, distinct_items, main_score
 from .interventions import Bank, Given, Mean, Noise, Oracle, Zero
 from .statistics import mcnemar, paired_bootstrap, wilson
 
-console = Console()
+console = Console(soft_wrap=True)
 
 
 def sketched_items(task, n: int) -> list:
@@ -74,9 +75,9 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32) -
     def grids(chunk):
         return [reasoner.target.grid(*reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
-    bank, given = Bank(plain), donors(plain, seed)
+    bank, given, random = Bank(plain), donors(plain, seed), torch.Generator().manual_seed(seed)
     arms = {
-        "noise": {"intervene": lambda c: Noise(bank, grids(c), seed)},
+        "noise": {"intervene": lambda c: Noise(bank, grids(c), random)},
         "mean": {"intervene": lambda c: Mean(bank, grids(c))},
         "zero": {"intervene": lambda c: Zero()},
         "foreign": {"intervene": lambda c: Given([plain[given[i]].latents if given[i] >= 0 else [] for i in at(c)])},
@@ -152,9 +153,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--task", default="frozenlake_plan")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
-    parser.add_argument("--n", type=natural, default=200)
+    parser.add_argument("--n", type=at_least(1), default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--batch-size", type=natural, default=32)
+    parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument("--out", required=True)
     with door():
         probe_to_file(parser.parse_args(argv))
@@ -167,7 +168,8 @@ def probe_to_file(given: argparse.Namespace) -> None:
                          "latents: there is nothing to probe.")
     data = reasoner.recipe.get("notes", {}).get("data", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
-    task = tasks.make(given.task, split="test", seed=given.seed, level=levels, **data.get("options", {}))
+    task = tasks.make(given.task, split="test", seed=given.seed, level=levels,
+                      **tasks.own(given.task, data.get("options", {})))
     items = sketched_items(task, given.n)
     report = probe(reasoner, decoder, task, items, given.seed, given.batch_size)
     atomic_write_json(given.out, {"schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "task": given.task,

@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import hub, methods, tasks
-from latent_reason.door import door, natural, numbers
+from latent_reason.door import at_least, door, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import vsp
 
 from .decode import Result, decode, distinct_items
 from .statistics import wilson
 
-console = Console()
+console = Console(soft_wrap=True)
 
 
 def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
@@ -67,7 +67,8 @@ def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, see
         ValueError, FileNotFoundError: an unknown task or level, or a benchmark that is not there; before decoding.
     """
     mode, found, everything = methods.load(reasoner.recipe["method"]).MODE, [], []
-    made = {(name, level, split): tasks.make(name, split=split, seed=seed, level=level, **_own(name, options or {}))
+    own = {name: tasks.own(name, options or {}) for name in names}
+    made = {(name, level, split): tasks.make(name, split=split, seed=seed, level=level, **own[name])
             for name in names for level in [*levels, tuple(levels)] for split in ("test", "train")}
     benchmark = list(vsp.plan_items(vsp_folder, levels)) if vsp_folder else []
 
@@ -95,11 +96,6 @@ def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, see
     if benchmark:
         everything += _benchmark(measure, found, benchmark, levels, seed)
     return found, everything
-
-
-def _own(name: str, options: dict) -> dict:
-    """Of the options of the task that was trained on, those that task ``name`` has too."""
-    return {n: v for n, v in options.items() if n in tasks.options(name)}
 
 
 def _benchmark(measure, found, items, levels, seed) -> list[Result]:
@@ -130,10 +126,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--tasks", default="frozenlake_plan", type=lambda t: t.split(","))
     parser.add_argument("--levels", default="3,4,5,6", type=numbers)
-    parser.add_argument("--n", type=natural, default=200, help="items per level")
+    parser.add_argument("--n", type=at_least(1), default=200, help="items per level")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vsp", help="folder of the real benchmark (maze/task-main)")
-    parser.add_argument("--batch-size", type=natural, default=32)
+    parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument("--out", required=True)
     with door():
         measure_to_file(parser.parse_args(argv))

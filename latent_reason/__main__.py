@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .door import door, natural
+from .door import at_least, door, numbers
 
 
 def methods_verb(given) -> None:
@@ -29,8 +29,7 @@ def _decoded(given, indices: range):
     data = reasoner.recipe.get("notes", {}).get("data", {})
     name = given.task or data.get("task", "frozenlake_plan")
     levels = (given.level,) if given.level else tuple(data.get("levels", (4,)))
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.get("options", {}).items()}
-    task = tasks.make(name, split="test", seed=given.seed, level=levels, **options)
+    task = tasks.make(name, split="test", seed=given.seed, level=levels, **tasks.own(name, data.get("options", {})))
     mode = methods.load(reasoner.recipe["method"]).MODE
     items = [task[i] for i in indices]
     return reasoner, decoder, task, items, mode, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
@@ -78,7 +77,7 @@ def data_verb(given) -> None:
     from . import tasks
     from .data import native
 
-    task = tasks.make(given.task, split=given.split, seed=given.seed, level=tuple(map(int, given.levels.split(","))))
+    task = tasks.make(given.task, split=given.split, seed=given.seed, level=tuple(given.levels))
     folder = native.write((task.trace(task[i], given.mode) for i in range(given.n)), given.folder)
     print(f"{given.n} traces of {given.task} ({given.mode}): {folder}\nTrain from them with --data.folder {folder}")
 
@@ -132,20 +131,20 @@ def main(argv: list[str] | None = None) -> None:
         one = verb(name, function)
         one.add_argument("checkpoint")
         one.add_argument("--task", help="default: the task it was trained on")
-        one.add_argument("--level", type=natural, help="default: the levels it was trained on")
+        one.add_argument("--level", type=at_least(1), help="default: the levels it was trained on")
         one.add_argument("--seed", type=int, default=1)
         if name == "render":
-            one.add_argument("--n", type=natural, default=6, help="boards on the sheet")
+            one.add_argument("--n", type=at_least(1), default=6, help="boards on the sheet")
             one.add_argument("--out", default="sketches.png")
         else:
-            one.add_argument("--index", type=int, default=0, help="which held-out item")
+            one.add_argument("--index", type=at_least(0), default=0, help="which held-out item")
             one.add_argument("--image", help="save the picture of the item here")
     one = verb("data", data_verb)
     one.add_argument("action", choices=["make"])
     one.add_argument("task")
     one.add_argument("folder", help="a new folder")
-    one.add_argument("--n", type=int, default=100)
-    one.add_argument("--levels", default="3,4,5,6")
+    one.add_argument("--n", type=at_least(1), default=100)
+    one.add_argument("--levels", type=numbers, default="3,4,5,6")
     one.add_argument("--split", default="train")
     one.add_argument("--mode", default="mixed", help="direct, text, vision or mixed")
     one.add_argument("--seed", type=int, default=0)

@@ -26,7 +26,7 @@ def export(run: str | Path, folder: str | Path) -> Path:
                 shutil.copytree(part, new / part.name)
             elif part.name in (hub.CARD, "reasoner.safetensors"):
                 shutil.copy2(part, new / part.name)
-        for extra in ("eval.json", "probe.json", "sketches.png", "recipe.yaml"):
+        for extra in ("eval.json", "probe.json", "sketches.png", "recipe.yaml", "recipe-pretrain.yaml"):
             if (run / extra).is_file():
                 shutil.copy2(run / extra, new / extra)
         licence = Path(__file__).parent.parent / "LICENSE"

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,11 +47,15 @@ def sentence(error: Exception) -> str:
     return str(error)
 
 
-def natural(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Whole numbers from ``lowest`` on, for argparse."""
+
+    def number(text: str) -> int:
+        if not text.isdigit() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} on")
+        return int(text)
+
+    return number
 
 
 def numbers(text: str) -> list[int]:

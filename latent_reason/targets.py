@@ -50,21 +50,25 @@ class Standardizer(nn.Module):
 
     def __init__(self, width: int, side: int = 6):
         super().__init__()
-        self.side = side
+        self.side, self._kept = side, {}
         self.register_buffer("mean", torch.zeros(side, side, width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("fitted", torch.tensor(False))
 
     def slot_mean(self, grids: torch.Tensor, k: int) -> torch.Tensor:
         """(S, 2) grids -> (S, k, D) means of the slots, row-major, zero beyond a span's length."""
-        kinds, index = torch.unique(grids, dim=0, return_inverse=True)
-        plane = rearrange(self.mean, "h w d -> 1 d h w")
-        rows = []
-        for h, w in kinds.tolist():
-            means = plane if (h, w) == (self.side, self.side) else F.interpolate(
-                plane, size=(h, w), mode="bilinear", align_corners=True)
-            rows.append(F.pad(rearrange(means, "1 d h w -> (h w) d"), (0, 0, 0, k - h * w)))
-        return torch.stack(rows)[index]
+        return torch.stack([self._means(h, w, k) for h, w in grids.tolist()])
+
+    def _means(self, h: int, w: int, k: int) -> torch.Tensor:
+        """(k, D) means of one grid, kept until the statistics change: decoding asks for them at every latent."""
+        key = (h, w, k, self.mean.data_ptr(), self.mean._version)
+        if key not in self._kept:
+            self._kept = {old: m for old, m in self._kept.items() if old[3:] == key[3:]}
+            plane = rearrange(self.mean, "h w d -> 1 d h w")
+            if (h, w) != (self.side, self.side):
+                plane = F.interpolate(plane, size=(h, w), mode="bilinear", align_corners=True)
+            self._kept[key] = F.pad(rearrange(plane, "1 d h w -> (h w) d"), (0, 0, 0, k - h * w))
+        return self._kept[key]
 
     def forward(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(S, K, D) raw -> standardised."""

@@ -24,12 +24,13 @@ from .run import console, set_trainable, start
 
 VARIANTS = {
     "mlp (regression)": {"head": "mlp"},
-    "flow": {"head": "flow"},
+    "flow (width 2Z)": {"head": "flow"},
     "diffusion eps": {"head": "diffusion", "head_options": {"prediction": "eps"}},
     "diffusion x": {"head": "diffusion", "head_options": {"prediction": "x"}},
     "diffusion v": {"head": "diffusion", "head_options": {"prediction": "v"}},
     "flow, 4 noises a latent": {"head": "flow", "head_options": {"repeats": 4}},
     "flow, width Z/2": {"head": "flow", "head_options": {"hidden": 64}},
+    "flow, width Z": {"head": "flow", "head_options": {"hidden": 128}},
     "flow, width 4Z": {"head": "flow", "head_options": {"hidden": 512}},
     "flow, residual": {"head": "flow", "head_options": {"residual": True}},
     "diffusion v, residual": {"head": "diffusion", "head_options": {"prediction": "v", "residual": True}},

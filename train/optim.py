@@ -21,14 +21,22 @@ def groups(module: nn.Module) -> tuple[list, list]:
 
 
 def optimizers(module: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
-    """One optimiser, or two with ``muon`` (2502.16982: update scaled to the rms of AdamW's)."""
+    """One optimiser, or two with ``muon`` (2502.16982: update scaled to the rms of AdamW's). Raises ValueError where
+    nothing trains."""
     matrices, others = groups(module)
+    if not matrices and not others:
+        raise ValueError("no parameter trains. Name a part in trainable.")
     adamw = {"weight_decay": optim.weight_decay, "betas": tuple(optim.betas), "fused": True}
     if optim.name == "adamw":
         decayed = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
         return [torch.optim.AdamW(decayed, lr=optim.lr, **adamw)]
-    return [torch.optim.Muon(matrices, lr=optim.lr, weight_decay=optim.weight_decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=optim.other_lr, **adamw | {"weight_decay": 0.0})]
+    made = []
+    if matrices:
+        made.append(torch.optim.Muon(matrices, lr=optim.lr, weight_decay=optim.weight_decay,
+                                     adjust_lr_fn="match_rms_adamw"))
+    if others:
+        made.append(torch.optim.AdamW(others, lr=optim.other_lr, **adamw | {"weight_decay": 0.0}))
+    return made
 
 
 def schedule(optimizer: torch.optim.Optimizer, optim: Optim) -> torch.optim.lr_scheduler.LambdaLR:

@@ -16,7 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-console = Console()
+from latent_reason.door import at_least, door
+
+console = Console(soft_wrap=True)  # a command stays on one line
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -33,9 +35,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bash train/quickstart.sh", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="checkpoints/quickstart", help="run folder; -2, -3, ... is added if it exists")
-    parser.add_argument("--n", type=int, default=150, help="held-out items per level")
+    parser.add_argument("--n", type=at_least(1), default=150, help="held-out items per level")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     given = parser.parse_args(argv)
+    with door():
+        job(given)
+
+
+def job(given: argparse.Namespace) -> None:
+    """All six stages."""
     began = time.time()
     console.print("Loading libraries ...")
     import torch
@@ -55,7 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     short = {"optim__steps": 4, "data__items": 64, "data__val_items": 8} if given.smoke else {}
     first = load(RECIPES / "tiny_pretrain.yaml", run=str(folder / "pretrain"), **short)
     second = load(RECIPES / "quickstart.yaml", run=str(folder), init=str(folder / "pretrain" / "model"), **short)
-    (folder / "recipe.yaml").write_text(f"# stage 1\n{dump(first)}---\n# stage 2\n{dump(second)}", encoding="utf-8")
+    for name, recipe in (("recipe-pretrain.yaml", first), ("recipe.yaml", second)):
+        (folder / name).write_text(dump(recipe), encoding="utf-8")
     console.print(f"Run folder: {folder}   device: {'GPU' if torch.cuda.is_available() else 'CPU'}   pictures: "
                   f"{make_task(first.data, 'train').skin}")
 
@@ -99,8 +108,9 @@ def finish(folder: Path, found: list[dict], report: dict, label: str, seconds: f
                           ("best fixed plan", "constant"), ("plans blind to holes", "hole_blind"),
                           ("drawn sketches that show the right board", "sketch_equal")):
         table.add_row(title, value(found, metric, label))
-    for title, arm in (("success on boards that need a sketch", "as_generated"), ("  latents replaced by noise", "noise"),
-                       ("  by another board's sketch", "foreign"), ("  sketching forbidden", "removed")):
+    for title, arm in (("success on boards that need a sketch", "as_generated"),
+                       ("  latents replaced by noise", "noise"), ("  by another board's sketch", "foreign"),
+                       ("  sketching forbidden", "removed")):
         r = report[arm]
         table.add_row(title, f"{r['accuracy']:.3f}  ({r['low']:.3f} - {r['high']:.3f})")
     console.print(table)

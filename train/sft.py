@@ -1,6 +1,6 @@
 """Teach a reasoner its method on traces: next-token loss + weight x latent loss.
 
-    python -m train.sft --config train/recipes/modal_mixed.yaml --optim.steps 2000 --run my-run
+    python -m train.sft --config train/recipes/frozenlake_modal_mixed.yaml --optim.steps 2000 --run my-run
     torchrun --nproc-per-node 8 -m -- train.sft --config ...      # several GPUs: data.batch_size rows on each
 
 Leaves out on purpose: reinforcement learning (train/rl.py) and anything a method file should say.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train a method from a recipe:  bash train/sft.sh train/recipes/modal_mixed.yaml --run my-run --optim.steps 2000
+# Train a method from a recipe:  bash train/sft.sh train/recipes/frozenlake_modal_mixed.yaml --run my-run
 # Several GPUs:                  NPROC=8 bash train/sft.sh RECIPE
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

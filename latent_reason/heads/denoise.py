@@ -4,6 +4,8 @@ Modal-Mixed CoT 2602.00574). Schedules and samplers are those of diffusers.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -25,13 +27,17 @@ class Block(nn.Module):
         nn.init.zeros_(self.ada.weight)
         nn.init.zeros_(self.ada.bias)
 
-    def forward(self, x, c):
-        shift, scale, gate = self.ada(c).chunk(3, -1)
+    def forward(self, x, told):
+        shift, scale, gate = told.chunk(3, -1)
         return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
 
 
 class Denoiser(nn.Module):
-    """(x_t (n, Z), t (n,) in 0..1000, h (n, D)) -> prediction (n, Z)."""
+    """(x_t (n, Z), t (n,) in 0..1000, h (n, D)) -> prediction (n, Z).
+
+    What the normalisations are told depends on t and h but not on x_t, so :meth:`tell` makes it for all steps of a
+    chain at once and :meth:`step` is all that is left inside the chain.
+    """
 
     def __init__(self, width: int, latent: int, hidden: int, depth: int):
         super().__init__()
@@ -47,14 +53,27 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x, t, h):
+    def tell(self, t, h):
+        """t (..., 1) or (n,) and h (n, D) -> what every normalisation is told, one tensor each."""
         waves, embed = self.time
-        c = F.silu(self.condition(h) + embed(waves(t).to(h.dtype)))
+        time = embed(waves(t.flatten()).to(h.dtype)).unflatten(0, t.shape)
+        c = F.silu(self.condition(h) + time)
+        return [layer(c) for layer in (*(block.ada for block in self.blocks), self.ada)]
+
+    def step(self, x, told):
         x = self.enter(x)
-        for block in self.blocks:
-            x = block(x, c)
-        shift, scale = self.ada(c).chunk(2, -1)
+        for block, words in zip(self.blocks, told, strict=False):
+            x = block(x, words)
+        shift, scale = told[-1].chunk(2, -1)
         return self.leave(self.norm(x) * (1 + scale) + shift)
+
+    def forward(self, x, t, h):
+        return self.step(x, self.tell(t, h))
+
+    def chain(self, times, h):
+        """For the times (T,) of a sampling chain, what the normalisations are told at each: T lists of (n, ...)."""
+        told = self.tell(times[:, None].expand(-1, len(h)), h)
+        return list(zip(*told, strict=True))
 
 
 class DenoisingHead(LatentHead):
@@ -101,7 +120,9 @@ class FlowHead(DenoisingHead):
     def __init__(self, width: int, latent: int, hidden: int = 256, depth: int = 3, repeats: int = 1, steps: int = 8,
                  residual: bool = False):
         super().__init__(width, latent, hidden, depth, repeats, steps, residual)
-        self.scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler.set_timesteps(steps)
+        self.times, self.sigmas = scheduler.timesteps, scheduler.sigmas.tolist()  # Euler itself is one line
 
     def denoising_loss(self, h, z):
         noise, s = torch.randn_like(z), torch.rand(len(z), 1, device=z.device)
@@ -110,9 +131,8 @@ class FlowHead(DenoisingHead):
         return (v.float() - (noise - z)).square().mean(-1)
 
     def denoise(self, h, x):
-        self.scheduler.set_timesteps(self.steps, device=h.device)
-        for t in self.scheduler.timesteps:
-            x = self.scheduler.step(self.net(x, t.expand(len(x)), h), t, x, return_dict=False)[0]
+        for told, (now, after) in zip(self.net.chain(self.times.to(h.device), h), pairwise(self.sigmas), strict=True):
+            x = x + (after - now) * self.net.step(x, told)
         return x
 
 
@@ -144,6 +164,7 @@ class DiffusionHead(DenoisingHead):
 
     def denoise(self, h, x):
         self.scheduler.set_timesteps(self.steps, device=h.device)
-        for t in self.scheduler.timesteps:
-            x = self.scheduler.step(self.net(x, t.expand(len(x)), h), t, x, return_dict=False)[0]
+        times = self.scheduler.timesteps
+        for t, told in zip(times, self.net.chain(times, h), strict=True):
+            x = self.scheduler.step(self.net.step(x, told), t, x, return_dict=False)[0]
         return x

@@ -16,7 +16,7 @@ from ..files import nearest
 from .base import Item, Parsed, Step, Task
 from .checkers import Check
 
-__all__ = ["Check", "Item", "Parsed", "Step", "Task", "make", "names", "options"]
+__all__ = ["Check", "Item", "Parsed", "Step", "Task", "make", "names", "options", "own"]
 
 
 @cache
@@ -37,6 +37,11 @@ def options(name: str) -> list[str]:
         raise ValueError(f"no task {name!r}; the nearest name is {near!r} (all: {', '.join(names())})")
     made = [inspect.signature(c.__init__).parameters.values() for c in _found()[name].__mro__ if issubclass(c, Task)]
     return sorted({p.name for parameters in made for p in parameters if p.kind is p.KEYWORD_ONLY})
+
+
+def own(name: str, given: dict) -> dict:
+    """Of options that were given to another task, as JSON keeps them, those that task ``name`` has too."""
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if n in options(name)}
 
 
 def make(name: str, **given) -> Task:

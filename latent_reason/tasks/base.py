@@ -173,6 +173,8 @@ class Task(ABC):
             raise ValueError(f"no mode {mode!r} with control {control!r}: modes are {MODES}, controls {CONTROLS}")
         user = Message("user", (*map(Image, item.images), Text(item.question)))
         answer = Message("assistant", merged(self.reasoning(item, mode, control)))
+        if not any(isinstance(part, Sketch) for part in answer.content):  # short items need none
+            mode = {"mixed": "text", "text_drop": "text", "vision": "direct"}.get(mode, mode)
         return Trace(item.id, (user, answer), item.task, item.split, item.level, mode, item.answer, item.checker,
                      item.meta)
 

@@ -1,0 +1,414 @@
+"""Training runs, end to end, on the smallest model: what they leave behind, what they refuse, how they stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from io import StringIO
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import ROOT, recipe, short, untrained
+
+from latent_reason import hub
+from latent_reason.data import native
+from latent_reason.tasks import make
+from train import decoder, pretrain, sft
+from train import progress as progressing
+from train import run as running
+from train.data import LengthGrouped, TraceData
+from train.module import Sft, parameter_table, set_trainable
+from train.optim import groups, optimizers, schedule
+from train.recipe import Optim, dump, load
+
+
+@pytest.fixture(autouse=True)
+def few_words(monkeypatch):
+    short(monkeypatch, budget=12)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Lightning turns Ctrl-C off once it was pressed."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def run(train, folder, **changes):
+    """What ``python -m train.NAME`` does, as a call."""
+    made = recipe(folder, **changes)
+    return train(made, running.run_folder(made)), folder
+
+
+def weights(folder, part: str = "backbone/model") -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / f"{part}.safetensors")
+
+
+def events(folder) -> EventAccumulator:
+    return EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0}).Reload()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A pretraining run and a run of sft that starts from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        short(patch, budget=12)
+        _, first = run(pretrain.train, tmp_path_factory.mktemp("runs") / "first", method="direct", optim__steps=2,
+                       data__items=16, trainable=["eye", "trunk", "embeddings"])
+        _, second = run(sft.train, first.parent / "second", init=str(first))
+    return first, second
+
+
+# -- what a run leaves ---------------------------------------------------------------------------------------------
+def test_runs_leave_checkpoints_recipe_and_logs(trained):
+    for folder in trained:
+        assert sorted(p.name for p in folder.iterdir()) == ["logs", "model", "recipe.yaml"]
+        assert load(folder / "recipe.yaml").run == str(folder)
+        reasoner, drawn_by = hub.load(folder)
+        assert drawn_by is not None and reasoner.recipe["notes"]["data"]["levels"] == [3]
+
+
+def test_losses_are_logged_apart_with_a_panel_of_sketches(trained):
+    found = events(trained[1])
+    scalars = found.Tags()["scalars"]
+    assert {"train/text", "train/latent", "val/text", "val/latent", "val/success", "val/sketch_equal",
+            "train/grad_norm"} <= set(scalars)
+    assert sum("lr-" in name for name in scalars) == 2, "the learning rate of each optimiser"
+    assert [e.step for e in found.Scalars("train/latent")] == [0, 1, 2]
+    assert found.Tags()["images"] == ["sketches"] and found.Images("sketches")[0].width > 400
+    assert {"train/text", "train/picture", "val/right"} <= set(events(trained[0]).Tags()["scalars"])
+
+
+def test_frozen_eye_stays_and_the_rest_learns(trained):
+    before, after = (weights(folder) for folder in trained)
+    changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
+    assert changed and not [name for name in changed if "visual" in name]
+    assert any("layers" in name for name in changed) and any("embed_tokens" in name for name in changed)
+    statistics = weights(trained[1], "reasoner")
+    assert statistics["target.standardizer.fitted"] and statistics["target.standardizer.mean"].abs().sum() > 0
+
+
+def test_same_seed_gives_the_same_weights(trained, tmp_path):
+    first, second = trained
+    again = weights(run(sft.train, tmp_path / "again", init=str(first))[1])
+    assert all(torch.equal(t, again[name]) for name, t in weights(second).items())
+    other = weights(run(sft.train, tmp_path / "other", init=str(first), seed=1)[1])
+    assert not all(torch.equal(t, other[name]) for name, t in weights(second).items())
+
+
+def test_decoder_run_trains_the_decoder_only(trained, tmp_path):
+    _, folder = run(decoder.train, tmp_path / "decoder", init=str(trained[1]), optim__name="adamw")
+    part = "decoder/diffusion_pytorch_model"
+    for name in ("backbone/model", "reasoner"):
+        before, after = weights(trained[1], name), weights(folder, name)
+        assert all(torch.equal(before[n], t) for n, t in after.items())
+    assert not all(torch.equal(t, weights(folder, part)[n]) for n, t in weights(trained[1], part).items())
+    assert "train/picture" in events(folder).Tags()["scalars"]
+
+
+def test_decoder_run_needs_a_model(tmp_path):
+    with pytest.raises(ValueError, match="--init"):
+        run(decoder.train, tmp_path / "decoder")
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_its_method(trained, tmp_path):
+    """Head and statistics too, not the backbone alone."""
+    made = recipe(tmp_path, init=str(trained[1]))
+    reasoner, _ = running.start(made)
+    stored = weights(trained[1], "reasoner")
+    assert all(torch.equal(t, stored[n]) for n, t in reasoner.state_dict().items() if n in stored)
+    made.method.options = {"k": 2, "head": "mlp"}
+    other, _ = running.start(made)
+    assert not other.target.standardizer.fitted, "another head starts anew"
+
+
+# -- what it prints ------------------------------------------------------------------------------------------------
+def test_console_shows_losses_and_time_and_nothing_else(trained, tmp_path, capfd, recwarn):
+    run(sft.train, tmp_path / "quiet", init=str(trained[0]), optim__steps=20, data__items=16)
+    shown, noise = capfd.readouterr()
+    lines = [line for line in shown.splitlines() if line.startswith("step ")]
+    assert len(lines) == 10 and lines[-1].startswith("step 20/20  text ")
+    assert all("latent" in line and line.endswith(" left") for line in lines)
+    assert "held-out items at step 20: text" in shown and "success" in shown
+    for word in ("Tip", "TPU", "GPU available", "Warning", "Epoch", "configured", "LeafSpec", "eval mode"):
+        assert word not in shown + noise, word
+    assert noise == "" and not recwarn.list
+
+
+def test_terminal_shows_one_bar_over_all_steps(monkeypatch):
+    screen = StringIO()
+    monkeypatch.setattr(progressing, "console", Console(file=screen, force_terminal=True, width=100))
+    trainer = SimpleNamespace(is_global_zero=True, global_step=0, max_steps=20, sanity_checking=False,
+                              progress_bar_metrics={"train/text": 1.5, "train/latent": 0.25}, callback_metrics={})
+    steps = progressing.Steps()
+    steps.on_train_start(trainer, None)
+    for trainer.global_step in range(1, 21):
+        steps.on_train_batch_end(trainer, None, None, None, 0)
+    steps.on_train_end(trainer, None)
+    assert "step 20/20" in screen.getvalue() and "text 1.500  latent 0.250" in screen.getvalue()
+    assert steps.bar is None
+
+
+def test_warnings_of_substance_are_heard():
+    with pytest.warns(UserWarning, match="substance"), progressing.quiet():
+        import warnings
+
+        warnings.warn("of substance")
+
+
+# -- what it refuses -----------------------------------------------------------------------------------------------
+def command(monkeypatch, module, *words) -> str | None:
+    """The sentence with which ``python -m train.NAME`` ends, or None."""
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    try:
+        module.main()
+    except SystemExit as ended:
+        return ended.code
+    return None
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Words of a command line for a run into ``tmp_path / "run"``."""
+    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run")))
+    return ["--config", str(tmp_path / "small.yaml")]
+
+
+def test_run_folder_that_exists_is_refused_and_untouched(monkeypatch, tmp_path, small):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("dear")
+    said = command(monkeypatch, sft, *small)
+    assert said.startswith("error: run folder") and "exists" in said and "nothing was touched" in said
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+REFUSED = {
+    "unknown method": (["--method.name", "modal_mixd"], "unknown method 'modal_mixd'", "Did you mean 'modal_mixed'?"),
+    "unknown option": (["--method.options.kk", "3"], "has no option 'kk'", "Did you mean 'k'?"),
+    "unknown head": (["--method.options.head", "flw"], "known heads are", "flow"),
+    "unknown head option": (["--method.options.head_options.hiden", "3"], "no option 'hiden'", "'hidden'"),
+    "unknown task": (["--data.task", "frozenlake_pln"], "no task 'frozenlake_pln'", "'frozenlake_plan'"),
+    "unknown task option": (["--data.options.chnk", "[1,1]"], "no option 'chnk'", "Did you mean 'chunk'?"),
+    "level": (["--data.levels", "[2]"], "the level is the size of the board, 3 to 10", "2"),
+    "unknown part": (["--trainable", "[trunc]"], "'trunc' is not a part", "trunk"),
+    "nothing trains": (["--trainable", "[]"], "no parameter trains", "trainable"),
+    "checkpoint": (["--init", "checkpoints/none"], "'checkpoints/none' is not a checkpoint", "no such folder"),
+    "backbone": (["--backbone.name", "./none"], "backbone './none'", "no such folder"),
+    "devices": (["--devices", "many"], "devices='many'", "number"),
+    "accelerator": (["--accelerator", "toaster"], "toaster"),
+    "data folder": (["--data.folder", "none"], "There is no file or folder 'none'"),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED.values(), ids=REFUSED)
+def test_wrong_value_is_one_sentence_and_leaves_no_folder(words, monkeypatch, tmp_path, small):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    more, *parts = words
+    said = command(monkeypatch, sft, *small, *more)
+    assert said and said.startswith("error: ") and all(part in said for part in parts), said
+    assert "\n" not in said and not (tmp_path / "run").exists()
+
+
+def records(folder, change=lambda line: line):
+    """Native records of a few boards, with one line changed."""
+    task = make("frozenlake_plan", level=3, chunk=(1, 1))
+    file = native.write((task.trace(task[i]) for i in range(10)), folder)
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([change(first), *rest]) + "\n")
+    return folder
+
+
+BROKEN = {
+    "picture is missing": (lambda s: s.replace("img/", "img/none-", 1), "traces.jsonl:1:"),
+    "path leaves the folder": (lambda s: s.replace('"img/', '"../img/', 1), "traces.jsonl:1:"),
+    "not JSON": (lambda s: s[:40], "JSON"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_broken_records_are_one_sentence(broken, monkeypatch, tmp_path, small):
+    change, part = broken
+    said = command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data", change)))
+    assert said.startswith("error: ") and part in said and "\n" not in said, said
+    assert not (tmp_path / "run").exists()
+
+
+def test_records_of_a_folder_are_trained_on(monkeypatch, tmp_path, small):
+    assert command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data"))) is None
+    assert (tmp_path / "run" / "model" / hub.CARD).is_file()
+
+
+def test_records_without_a_training_split_are_refused(monkeypatch, tmp_path, small):
+    data = records(tmp_path / "data")
+    (data / "traces.jsonl").write_text((data / "traces.jsonl").read_text().replace('"split":"train"', '"split":"test"'))
+    assert "none whose split is train" in command(monkeypatch, sft, *small, "--data.folder", str(data))
+
+
+def test_fast_dev_run_leaves_nothing(monkeypatch, tmp_path, small, capsys):
+    assert command(monkeypatch, sft, *small, "--fast_dev_run") is None
+    assert "Nothing was kept" in capsys.readouterr().out and not (tmp_path / "run").exists()
+
+
+# -- how it stops --------------------------------------------------------------------------------------------------
+def stop_at(monkeypatch, step: int, error: BaseException):
+    before = Sft.training_step
+
+    def training_step(self, batch, index):
+        if self.trainer.global_step == step:
+            raise error
+        return before(self, batch, index)
+
+    monkeypatch.setattr(Sft, "training_step", training_step)
+
+
+def test_ctrl_c_leaves_a_whole_checkpoint(monkeypatch, tmp_path, small, capsys, ctrl_c):
+    stop_at(monkeypatch, 2, KeyboardInterrupt())
+    assert command(monkeypatch, sft, *small) == 1
+    where = tmp_path / "run" / "interrupted"
+    assert f"Stopped at step 2 (KeyboardInterrupt). What was learnt so far is in '{where}'" in capsys.readouterr().out
+    reasoner, _ = hub.load(where)
+    assert reasoner.recipe["method"] == "modal_mixed" and not (tmp_path / "run" / "model").exists()
+
+
+def test_ctrl_c_before_the_first_step(monkeypatch, tmp_path, small, capsys, ctrl_c):
+    stop_at(monkeypatch, 0, KeyboardInterrupt())
+    assert command(monkeypatch, sft, *small) == 1
+    assert "Nothing was learnt" in capsys.readouterr().out and not (tmp_path / "run" / "interrupted").exists()
+
+
+def test_ctrl_c_while_data_is_made_takes_the_folder_away(monkeypatch, tmp_path, small):
+    monkeypatch.setattr(TraceData, "setup", lambda self, stage=None: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert "stopped by Ctrl-C" in command(monkeypatch, sft, *small) and not (tmp_path / "run").exists()
+
+
+def test_an_error_in_training_also_saves_and_is_not_hidden(monkeypatch, tmp_path, small):
+    stop_at(monkeypatch, 1, ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        command(monkeypatch, sft, *small)
+    assert hub.load(tmp_path / "run" / "interrupted")
+
+
+def test_full_disk_at_the_end_is_one_sentence(monkeypatch, tmp_path, small):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("latent_reason.hub.save_file", full)
+    said = command(monkeypatch, sft, *small)
+    assert said.startswith("error: The disk is full: ") and str(tmp_path / "run" / "model") in said
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["logs", "recipe.yaml"], "nothing half-written"
+
+
+# -- how it learns -------------------------------------------------------------------------------------------------
+def test_each_optimiser_steps_once_a_batch(monkeypatch, tmp_path):
+    steps = {"Muon": 0, "AdamW": 0}
+
+    def counted(module, optim):
+        made = optimizers(module, optim)
+        for one in made:
+            one.register_step_post_hook(lambda o, *_: steps.update({type(o).__name__: steps[type(o).__name__] + 1}))
+        return made
+
+    monkeypatch.setattr("train.module.optimizers", counted)
+    made = recipe(tmp_path / "run", optim__steps=5, data__items=16)
+    reasoner, _ = untrained()
+    set_trainable(reasoner, made.trainable)
+    data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
+    trainer = running.fit(made, Sft(reasoner, made.optim), data, tmp_path / "run", lambda where: where)
+    assert steps == {"Muon": 5, "AdamW": 5} and trainer.global_step == 5
+    assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == 5 and trainer.current_epoch > 0, "over several epochs"
+
+
+def test_muon_gets_the_inner_matrices_only():
+    reasoner, _ = untrained()
+    module = Sft(reasoner, Optim())
+    matrices, others = groups(module)
+    names = {id(p): name for name, p in module.named_parameters()}
+    assert all(p.ndim == 2 for p in matrices) and len(matrices) + len(others) == len(list(module.parameters()))
+    chosen = [names[id(p)] for p in matrices]
+    assert any("layers.0" in n for n in chosen) and any(".head." in n for n in chosen)
+    assert not [n for n in chosen if "embed" in n or "lm_head" in n or "norm" in n]
+    assert {type(o).__name__ for o in optimizers(module, Optim())} == {"Muon", "AdamW"}
+    assert [type(o).__name__ for o in optimizers(module, Optim(name="adamw"))] == ["AdamW"]
+
+
+def test_one_optimiser_where_only_embeddings_train():
+    reasoner, _ = untrained()
+    set_trainable(reasoner, ["embeddings"])
+    assert [type(o).__name__ for o in optimizers(Sft(reasoner, Optim()), Optim())] == ["AdamW"]
+
+
+def test_learning_rate_warms_up_and_decays():
+    optim = Optim(steps=100, warmup=10, final=0.05)
+    one = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    following, rates = schedule(one, optim), []
+    for _ in range(101):
+        rates.append(one.param_groups[0]["lr"])
+        one.step()
+        following.step()
+    assert rates[0] == pytest.approx(0.2) and max(rates) == pytest.approx(2.0, abs=0.1)
+    assert rates.index(max(rates)) == 9 and rates[100] == pytest.approx(0.1)
+    assert all(a < b for a, b in pairwise(rates[:10])) and all(a > b for a, b in pairwise(rates[9:]))
+
+
+def test_parameter_table_counts_everything_once():
+    reasoner, _ = untrained()
+    set_trainable(reasoner, ["trunk", "head"])
+    table = {part: (total, trains) for part, total, trains in parameter_table(reasoner)}
+    assert sum(total for total, _ in table.values()) == sum(p.numel() for p in reasoner.parameters())
+    assert {part for part, (_, trains) in table.items() if trains} == {"trunk", "head"}
+    assert table["head"][0] == table["head"][1] and table["eye"][1] == table["embeddings"][1] == 0
+
+
+# -- several processes ---------------------------------------------------------------------------------------------
+def test_processes_share_the_batches_of_an_epoch():
+    lengths = [i % 7 for i in range(53)]
+    alone, ranks = LengthGrouped(lengths, 4, seed=3), [LengthGrouped(lengths, 4, 3, rank=r, world=3) for r in range(3)]
+    for _ in range(2):
+        every, shares = list(alone), [list(r) for r in ranks]
+        assert len(every) == len(alone) == 13 and [len(s) for s in shares] == [len(ranks[0])] * 3 == [4] * 3
+        assert [tuple(b) for group in zip(*shares, strict=True) for b in group] == [tuple(b) for b in every[:12]]
+    assert len(LengthGrouped(lengths[:3], 4, 0, rank=1, world=3)) == 1, "fewer rows than a batch for each"
+
+
+def test_only_the_first_process_makes_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(running.rank_zero_only, "rank", 1)
+    made = recipe(tmp_path / "run")
+    assert running.run_folder(made) == tmp_path / "run" and not (tmp_path / "run").exists()
+    save = running.saver(made, *untrained())
+    assert save(tmp_path / "model") is None and not (tmp_path / "model").exists()
+
+
+def test_processes_are_those_of_torchrun(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert running.processes("auto")["devices"] == 1 and running.processes("auto")["strategy"] == "auto"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    found = running.processes("auto")
+    assert (found["devices"], found["num_nodes"]) == (4, 2) and "ddp" in found["strategy"]
+
+
+@pytest.mark.slow
+def test_sft_script_trains_in_two_processes(tmp_path):
+    """``NPROC=2 bash train/sft.sh``, over gloo on the CPU, on traces of which some have no sketch."""
+    task = make("frozenlake_plan", level=3, chunk=(1, 1))
+    native.write((task.trace(task[i], "text" if i < 8 else "mixed") for i in range(16)), tmp_path / "data")
+    made = recipe(tmp_path / "run", data__batch_size=2, data__folder=str(tmp_path / "data"), optim__steps=2,
+                  data__val_items=0)
+    (tmp_path / "two.yaml").write_text(dump(made))
+    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    done = subprocess.run(["bash", "train/sft.sh", str(tmp_path / "two.yaml"), "--run", str(tmp_path / "mine")],
+                          cwd=ROOT, env=env | {"PYTHON": sys.executable, "NPROC": "2", "CUDA_VISIBLE_DEVICES": ""},
+                          capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("step 2/2") == 1 and done.stdout.count("Checkpoint: ") == 1, "one process speaks"
+    assert len(list((tmp_path / "mine" / "logs").glob("events*"))) == 1
+    assert hub.load(tmp_path / "mine")[0].recipe["method"] == "modal_mixed"

@@ -1,0 +1,69 @@
+"""Recipes and checkpoints of the smallest size, shared by the tests of training, checkpoints and command lines."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from latent_reason import backbones, generation, hub, methods
+from latent_reason.rendering import SketchDecoder
+from train import recipe as recipes
+
+ROOT = Path(__file__).parent.parent
+BACKBONE = {"width": 32, "layers": 1, "heads": 2, "eye_width": 32}
+METHOD = {"modal_mixed": {"k": 4, "head": "mlp", "head_options": {"hidden": 32}}, "text_cot": {}, "direct": {}}
+
+
+def recipe(folder: Path, method: str = "modal_mixed", **changes) -> recipes.Recipe:
+    """A run of a few steps on eight rows a batch; ``changes`` are dotted keys with ``__``."""
+    given = {"optim__steps": 3, "optim__warmup": 2, "data__levels": [3], "data__items": 24, "data__val_items": 4,
+             "data__batch_size": 8, "accelerator": "cpu", "log_every": 1, "backbone__options": BACKBONE,
+             "method__name": method, "method__options": METHOD[method], "run": str(folder)}
+    return recipes.load(EMPTY, **given | changes)
+
+
+@cache
+def place() -> Path:
+    """A folder that goes away with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="latent_reason-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+EMPTY = place() / "empty.yaml"
+EMPTY.write_text("seed: 0\n")
+
+
+def untrained(method: str = "modal_mixed"):
+    """(reasoner, decoder) of the smallest size, with random weights that the seed fixes."""
+    torch.manual_seed(0)
+    reasoner = methods.build(method, backbones.load("tiny", **BACKBONE), **METHOD[method])
+    if reasoner.target is not None:
+        reasoner.target.standardizer.fitted.fill_(True)
+    return reasoner.eval(), SketchDecoder(latent=32, width=32)
+
+
+@cache
+def checkpoint(method: str = "modal_mixed") -> Path:
+    """An untrained checkpoint in a folder, for reading only."""
+    reasoner, decoder = untrained(method)
+    notes = {"seed": 0, "steps": 0, "batch_size": 8, "data": {"task": "frozenlake_plan", "levels": [3, 4],
+                                                              "options": {"chunk": [1, 1]}}}
+    return hub.save(reasoner, place() / method, decoder=decoder if reasoner.sketches else None, notes=notes)
+
+
+def short(monkeypatch, budget: int = 24) -> None:
+    """Untrained models never stop by themselves: cut what eval.decode writes, and let a method that sketches begin
+    with a sketch."""
+
+    def generate(reasoner, prompt, **options):
+        if reasoner.sketches and options.get("sketching") is None and not options.get("queue"):
+            options["sketching"] = "first"
+        return generation.generate(reasoner, prompt, **options | {"max_new": budget})
+
+    monkeypatch.setattr("eval.decode.generate", generate)
