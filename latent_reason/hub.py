@@ -47,6 +47,7 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
                if not n.startswith("backbone.")}
         save_file(own, new / "reasoner.safetensors", metadata={"format": "pt"})
         if decoder is not None:
+            decoder.register_to_config(_name_or_path="")  # else diffusers writes the folder it was loaded from
             decoder.save_pretrained(new / "decoder")
         v = reasoner.vocabulary
         written = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}

@@ -199,7 +199,7 @@ REFUSED = {
     "unknown task option": (["--data.options.chnk", "[1,1]"], "no option 'chnk'", "Did you mean 'chunk'?"),
     "level": (["--data.levels", "[2]"], "the level is the size of the board, 3 to 10", "2"),
     "unknown part": (["--trainable", "[trunc]"], "'trunc' is not a part", "trunk"),
-    "nothing trains": (["--trainable", "[]"], "no parameter trains", "trainable"),
+    "nothing trains": (["--trainable", "[]"], "no parameter trains", "trunk"),
     "checkpoint": (["--init", "checkpoints/none"], "'checkpoints/none' is not a checkpoint", "no such folder"),
     "backbone": (["--backbone.name", "./none"], "backbone './none'", "no such folder"),
     "devices": (["--devices", "many"], "devices='many'", "number"),
@@ -322,6 +322,7 @@ def test_each_optimiser_steps_once_a_batch(monkeypatch, tmp_path):
     reasoner, _ = untrained()
     set_trainable(reasoner, made.trainable)
     data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
+    data.setup()
     trainer = running.fit(made, Sft(reasoner, made.optim), data, tmp_path / "run", lambda where: where)
     assert steps == {"Muon": 5, "AdamW": 5} and trainer.global_step == 5
     assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == 5 and trainer.current_epoch > 0, "over several epochs"

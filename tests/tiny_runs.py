@@ -15,7 +15,8 @@ from latent_reason.rendering import SketchDecoder
 from train import recipe as recipes
 
 ROOT = Path(__file__).parent.parent
-BACKBONE = {"width": 32, "layers": 1, "heads": 2, "eye_width": 32}
+WORDS = ["user assistant Go Move Take U D L R. row 1 column 2 3 \\boxed{U,D} the elf is at map F S H E G"]
+BACKBONE = {"width": 32, "layers": 1, "heads": 2, "eye_width": 32, "corpus": WORDS}
 METHOD = {"modal_mixed": {"k": 4, "head": "mlp", "head_options": {"hidden": 32}}, "text_cot": {}, "direct": {}}
 
 

@@ -20,7 +20,7 @@ class SketchPanel(Callback):
     def __init__(self, reasoner, decoder, data: Data, folder: Path, items: int = 32, shown: int = 4):
         self.reasoner, self.decoder, self.folder, self.shown = reasoner, decoder, folder, shown
         self.task = make_task(data, "val")
-        self.items = [self.task[i] for i in range(items)]
+        self.items = [self.task[i] for i in range(min(items, max(shown, data.val_items)))]
         self.mode = mode_of(reasoner.recipe["method"])
 
     def on_validation_epoch_end(self, trainer, module):

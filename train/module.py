@@ -22,7 +22,7 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
     """Train the named parts and nothing else.
 
     Raises:
-        ValueError: an unknown part.
+        ValueError: an unknown part, or nothing is left to train.
     """
     for part in parts:
         if part not in PARTS:
@@ -31,6 +31,8 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
         in_eye = PARTS["eye"] in name
         owner = "eye" if in_eye else next((k for k, v in PARTS.items() if v in name or name.startswith(v)), "trunk")
         p.requires_grad_(owner in parts)
+    if not any(p.requires_grad for p in reasoner.parameters()):
+        raise ValueError(f"trainable={parts}: no parameter trains. Name one of {', '.join(PARTS)}.")
 
 
 def parameter_table(reasoner: LatentReasoner) -> list[tuple[str, int, int]]:

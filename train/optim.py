@@ -21,11 +21,8 @@ def groups(module: nn.Module) -> tuple[list, list]:
 
 
 def optimizers(module: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
-    """One optimiser, or two with ``muon`` (2502.16982: update scaled to the rms of AdamW's). Raises ValueError where
-    nothing trains."""
+    """One optimiser, or two with ``muon`` (2502.16982: update scaled to the rms of AdamW's)."""
     matrices, others = groups(module)
-    if not matrices and not others:
-        raise ValueError("no parameter trains. Name a part in trainable.")
     adamw = {"weight_decay": optim.weight_decay, "betas": tuple(optim.betas), "fused": True}
     if optim.name == "adamw":
         decayed = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]

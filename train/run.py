@@ -18,7 +18,7 @@ from rich.table import Table
 from latent_reason import backbones, hub, methods
 from latent_reason.door import door
 
-from .data import corpus
+from .data import TraceData, corpus
 from .module import Stepper, parameter_table, set_trainable
 from .progress import Steps, console, quiet
 from .recipe import Recipe, dump, parse
@@ -74,8 +74,8 @@ def start(recipe: Recipe):
         backbone.positions = recipe.backbone.positions
     else:
         options = dict(recipe.backbone.options)
-        if recipe.backbone.name == "tiny":
-            options.setdefault("corpus", corpus(recipe.data))
+        if recipe.backbone.name == "tiny" and "corpus" not in options:
+            options["corpus"] = corpus(recipe.data)
         backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions,
                                   attn=recipe.backbone.attn, **options)
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
@@ -131,9 +131,9 @@ class SaveOnInterrupt(Callback):
                           f"is in '{where}'. Go on from it with --init {where}", style="yellow")
 
 
-def fit(recipe: Recipe, module: Stepper, data: L.LightningDataModule, folder: Path, save,
+def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
         callbacks: list[Callback] | None = None) -> L.Trainer:
-    """Train ``module`` for ``optim.steps`` steps with a bar, TensorBoard logs and a safe stop.
+    """Train ``module`` on data that is set up for ``optim.steps`` steps, with a bar, TensorBoard logs and a safe stop.
 
     Raises:
         ValueError: Lightning cannot train so on this machine; its sentence says why.
@@ -148,6 +148,7 @@ def fit(recipe: Recipe, module: Stepper, data: L.LightningDataModule, folder: Pa
                 callbacks=[Steps(), LearningRateMonitor("step"), SaveOnInterrupt(folder, save), *(callbacks or [])],
                 log_every_n_steps=recipe.log_every, enable_checkpointing=False, enable_model_summary=False,
                 enable_progress_bar=False, num_sanity_val_steps=0, check_val_every_n_epoch=None,
+                limit_val_batches=1.0 if data.rows["val"] else 0,
                 val_check_interval=max(1, min(recipe.optim.steps, recipe.sketch_every or recipe.optim.steps)),
                 fast_dev_run=recipe.fast_dev_run, **processes(recipe.devices),
             )
