@@ -135,15 +135,16 @@ def _following(task, vocabulary, plain, changed, given) -> dict:
 
 
 def table(report: dict) -> Table:
-    shown = Table(title="probes (regenerate)")
-    for title in ("latents are", "accuracy", "interval", "loss", "interval of loss", "answers changed", "follow"):
+    """Every probe: accuracy, what it costs beside P0 on the same items, how many answers changed."""
+    shown = Table(title="what becomes of the answer (95 % intervals; loss is paired)")
+    for title in ("latents are", "right", "loss", "changed", "follows"):
         shown.add_column(title, justify="left" if title == "latents are" else "right")
     for name, r in report.items():
         d = r.get("difference")
-        shown.add_row(name.replace("_", " "), f"{r['accuracy']:.3f}", f"{r['low']:.3f} - {r['high']:.3f}",
-                      f"{d['value']:+.3f}" if d else "", f"{d['low']:+.3f} - {d['high']:+.3f}" if d else "",
-                      f"{r['flip_rate']:.2f}" if d else "",
-                      f"{r['follow_rate']:.2f} (chance {r['follow_by_chance']:.2f})" if r.get("follow_n") else "")
+        loss = f"{d['value']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})" if d else ""
+        follow = f"{r['follow_rate']:.2f} (by chance {r['follow_by_chance']:.2f})" if r.get("follow_n") else ""
+        shown.add_row(name.replace("_", " "), f"{r['accuracy']:.2f} ({r['low']:.2f}-{r['high']:.2f})", loss,
+                      f"{r['flip_rate']:.2f}" if d else "", follow)
     return shown
 
 

@@ -110,13 +110,24 @@ def _benchmark(measure, found, items, levels, seed) -> list[Result]:
     return pooled
 
 
+SHOWN = {"accuracy": "accuracy", "success": "success", "exact": "shortest", "sketch_equal": "sketch right",
+         "constant": "best constant", "hole_blind": "hole-blind"}
+
+
 def table(found: list[dict]) -> Table:
-    shown = Table(title="accuracy (95 % Wilson interval)")
-    for title in ("task", "split", "level", "n", "metric", "value", "interval"):
-        shown.add_column(title, justify="right" if title in ("n", "value") else "left")
+    """The measures people compare, one line a set of items; the rest is in the JSON."""
+    sets: dict[tuple, dict] = {}
     for r in found:
-        interval = "" if r["low"] is None else f"{r['low']:.3f} - {r['high']:.3f}"
-        shown.add_row(r["task"], r["split"], str(r["level"]), str(r["n"]), r["metric"], f"{r['value']:.3f}", interval)
+        sets.setdefault((r["task"], r["split"], str(r["level"])), {})[r["metric"]] = r
+    shown = Table(title="share right (95 % Wilson interval)")
+    titles = [m for m in SHOWN if any(m in measures for measures in sets.values())]
+    for title in ("items", "n", *(SHOWN[m] for m in titles)):
+        shown.add_column(title, justify="left" if title == "items" else "right")
+    for (task, split, level), measures in sets.items():
+        cells = [f"{m['value']:.3f}\n({m['low']:.2f}-{m['high']:.2f})" if (m := measures.get(name)) else "-"
+                 for name in titles]
+        n = next((m["n"] for name, m in measures.items() if name in ("success", "accuracy")), "")
+        shown.add_row(f"{task}\n{split}, level {level}", str(n), *cells)
     return shown
 
 

@@ -22,7 +22,7 @@ def positions(request):
 
 @pytest.fixture
 def reasoner(positions, make_backbone):
-    return methods.build("modal_mixed", make_backbone(positions), k=4, head="mlp").eval()
+    return methods.build("modal_mixed", make_backbone(positions), k=6, head="mlp").eval()
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_more_padding_changes_nothing(reasoner, batch, make_traces):
 
 # -- positions ---------------------------------------------------------------------------------------------------------
 def test_latents_stand_where_they_stood_in_training(reasoner, make_traces):
-    """A trace packed for training, and the same trace decoded with its words forced."""
+    """A trace packed for training, and the same trace decoded with its words forced; spans of 2x3 and of 3x2."""
     v, traces = reasoner.vocabulary, make_traces(same_size=True)
     for trace in traces:
         batch, prompt = reasoner.collator()([trace]), reasoner.collator()([trace], generate=True)

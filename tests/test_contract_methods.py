@@ -107,7 +107,7 @@ def test_3_overfits_one_batch(reasoner, make_traces):
         return
     assert last["latent"] < (0.5 if reasoner.head.noise else 0.05) * first["latent"]
     assert last.get("stop", 0.0) <= 0.05 * first.get("stop", 0.0)
-    if reasoner.head.noise:
+    if not reasoner.head.raw:
         drawn, z, mask = drawn_latents(reasoner, batch)
         error = (drawn - z)[mask].square().mean() / (z[mask] - z[mask].mean(0)).square().mean()
         assert error < 0.3, f"drawn latents are off by {error:.2f} of the variance of what was to be drawn"
@@ -194,6 +194,18 @@ def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
     mask = fed[-1][1]
     assert cached.shape[1] > out.prompt.ids.shape[1] + 5
     torch.testing.assert_close(trunk(embeds, mask, positions)[mask], cached[mask], atol=2e-5, rtol=1e-5)
+
+
+def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
+    mask, width, grids = batch.slots()[2], sketcher.head.latent, batch.spans[:, 2:]
+    h, noise = torch.randn(*mask.shape, sketcher.backbone.width), torch.randn(*mask.shape, width)
+    sample = sketcher.head.sample(h[mask], noise[mask])
+    expected = torch.zeros(*mask.shape, width).masked_scatter(mask[..., None], sample)
+    if not sketcher.head.raw:
+        expected = sketcher.target.standardizer.inverse(expected, grids)
+    slot = torch.arange(mask.shape[1]).expand_as(mask)[mask]
+    drawn = sketcher.draw(h[mask], noise[mask], grids[:, None].expand(*mask.shape, 2)[mask], slot)
+    torch.testing.assert_close(drawn, expected[mask])
 
 
 def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_traces):

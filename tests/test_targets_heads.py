@@ -132,6 +132,16 @@ def test_statistics_are_kept_bit_by_bit(fitted, tmp_path):
         assert torch.equal(other.state_dict()[name], value)
 
 
+def test_means_follow_their_statistics(fitted):
+    grids = torch.tensor([[2, 2], [3, 3]])
+    first = fitted.slot_mean(grids, 9)
+    fitted.mean.mul_(2)
+    torch.testing.assert_close(fitted.slot_mean(grids, 9), 2 * first)
+    fitted.load_state_dict({n: t / 4 if n == "mean" else t for n, t in fitted.state_dict().items()})
+    torch.testing.assert_close(fitted.slot_mean(grids, 9), first / 2)
+    assert fitted.to(torch.bfloat16).slot_mean(grids, 9).dtype == torch.bfloat16
+
+
 def test_channels_that_never_move_do_not_explode():
     standard = Standardizer(2, side=1)
     standard.fit([(torch.tensor([[1.0, float(i)]]), (1, 1)) for i in range(4)])

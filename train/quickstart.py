@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bash train/quickstart.sh", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="checkpoints/quickstart", help="run folder; -2, -3, ... is added if it exists")
-    parser.add_argument("--n", type=at_least(1), default=150, help="held-out items per level")
+    parser.add_argument("--n", type=at_least(1), default=200, help="held-out items per level")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     given = parser.parse_args(argv)
     with door():
