@@ -69,8 +69,8 @@ def distinct_items(task: Task, n: int, fits: Callable[[Item], bool] = lambda ite
     index = last = 0
     while len(found) < n and index - last <= patience:
         item = task[index]
-        if fits(item) and found.setdefault(task.canon(item.state), item) is item:
-            last = index
+        if fits(item) and (name := task.canon(item.state)) not in found:
+            found[name], last = item, index
         index += 1
     if not found:
         raise ValueError(f"none of {index} items of {task.name}, level {task.levels}, can be used here.")

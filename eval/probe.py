@@ -136,14 +136,14 @@ def _following(task, vocabulary, plain, changed, given) -> dict:
 
 def table(report: dict) -> Table:
     """Every probe: accuracy, what it costs beside P0 on the same items, how many answers changed."""
-    shown = Table(title="what becomes of the answer (95 % intervals; loss is paired)")
+    shown = Table(title="what the answer does when latents are replaced (95 % intervals; loss is paired)")
     for title in ("latents are", "right", "loss", "changed", "follows"):
         shown.add_column(title, justify="left" if title == "latents are" else "right")
     for name, r in report.items():
         d = r.get("difference")
-        loss = f"{d['value']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})" if d else ""
-        follow = f"{r['follow_rate']:.2f} (by chance {r['follow_by_chance']:.2f})" if r.get("follow_n") else ""
-        shown.add_row(name.replace("_", " "), f"{r['accuracy']:.2f} ({r['low']:.2f}-{r['high']:.2f})", loss,
+        loss = f"{d['value']:+.2f}\n{d['low']:+.2f} to {d['high']:+.2f}" if d else ""
+        follow = f"{r['follow_rate']:.2f}\nby chance {r['follow_by_chance']:.2f}" if r.get("follow_n") else ""
+        shown.add_row(name.replace("_", " "), f"{r['accuracy']:.2f}\n{r['low']:.2f}-{r['high']:.2f}", loss,
                       f"{r['flip_rate']:.2f}" if d else "", follow)
     return shown
 

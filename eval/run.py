@@ -111,7 +111,7 @@ def _benchmark(measure, found, items, levels, seed) -> list[Result]:
 
 
 SHOWN = {"accuracy": "accuracy", "success": "success", "exact": "shortest", "sketch_equal": "sketch right",
-         "constant": "best constant", "hole_blind": "hole-blind"}
+         "constant": "best constant", "hole_blind": "blind to holes"}
 
 
 def table(found: list[dict]) -> Table:
@@ -119,15 +119,16 @@ def table(found: list[dict]) -> Table:
     sets: dict[tuple, dict] = {}
     for r in found:
         sets.setdefault((r["task"], r["split"], str(r["level"])), {})[r["metric"]] = r
-    shown = Table(title="share right (95 % Wilson interval)")
+    tasks_named = sorted({task for task, *_ in sets})
+    shown = Table(title=f"{', '.join(tasks_named)}: share right, 95 % Wilson interval below")
     titles = [m for m in SHOWN if any(m in measures for measures in sets.values())]
     for title in ("items", "n", *(SHOWN[m] for m in titles)):
         shown.add_column(title, justify="left" if title == "items" else "right")
     for (task, split, level), measures in sets.items():
-        cells = [f"{m['value']:.3f}\n({m['low']:.2f}-{m['high']:.2f})" if (m := measures.get(name)) else "-"
+        cells = [f"{m['value']:.3f}\n{m['low']:.2f}-{m['high']:.2f}" if (m := measures.get(name)) else "-"
                  for name in titles]
         n = next((m["n"] for name, m in measures.items() if name in ("success", "accuracy")), "")
-        shown.add_row(f"{task}\n{split}, level {level}", str(n), *cells)
+        shown.add_row(f"{split} level {level}\n{task if len(tasks_named) > 1 else ''}", str(n), *cells)
     return shown
 
 

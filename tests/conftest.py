@@ -184,7 +184,7 @@ def seen_once(reasoner, batch):
 def eager(reasoner):
     """Make an untrained model open spans and end turns now and then."""
     plain, v = reasoner.backbone.logits, reasoner.vocabulary
-    bias = torch.zeros(plain(torch.zeros(1, reasoner.backbone.width)).shape[-1])
+    bias = torch.zeros(len(reasoner.backbone.model.get_output_embeddings().weight))
     bias[v.open], bias[v.end] = 6.0, 4.0
     reasoner.backbone.logits = lambda states: plain(states) + bias
     return reasoner

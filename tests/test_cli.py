@@ -47,9 +47,15 @@ def refused(function, *words) -> str:
 # -- the library's door ----------------------------------------------------------------------------------------------
 def test_help_is_quick_and_loads_nothing_heavy():
     began = time.time()
-    loaded = "import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_module('latent_reason', run_name='__main__')" \
-             "\nfinally: print('torch' in sys.modules, 'lightning' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True)
+    script = """
+import runpy, sys
+sys.argv = ["latent_reason", "--help"]
+try:
+    runpy.run_module("latent_reason", run_name="__main__")
+finally:
+    print("torch" in sys.modules, "lightning" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert time.time() - began < 10, "it takes a fraction of a second on a quiet machine"
     assert all(verb in done.stdout for verb in VERBS) and done.stdout.endswith("False False\n")
 
@@ -90,14 +96,16 @@ def test_render_draws_a_sheet(tmp_path, capsys):
     main(["render", str(checkpoint()), "--n", "2", "--level", "3", "--out", str(tmp_path / "new" / "sheet.png")])
     shown = capsys.readouterr().out
     assert "2 boards, " in shown and "sheet.png" in shown and " 0 sketches" not in shown
-    assert Image.open(tmp_path / "new" / "sheet.png").width > 400
+    with Image.open(tmp_path / "new" / "sheet.png") as sheet:
+        assert sheet.width > 400
 
 
 def test_generate_shows_words_and_sketches(tmp_path, capsys):
     main(["generate", str(checkpoint()), "--index", "3", "--image", str(tmp_path / "board.png")])
     shown = capsys.readouterr().out
     assert "question: " in shown and "[sketch: " in shown and "success 0.00" in shown and "(gold " in shown
-    assert Image.open(tmp_path / "board.png").size[0] % 64 == 0
+    with Image.open(tmp_path / "board.png") as board:
+        assert board.width % 64 == 0
 
 
 def test_generate_of_a_method_without_sketches(capsys):
@@ -142,9 +150,9 @@ def test_errors_of_libraries_keep_their_traceback(monkeypatch):
 
 
 def test_system_errors_are_sentences():
-    with pytest.raises(SystemExit, match="error: .*No such file.*none"), door():
-        open("none/none")  # noqa: SIM115
-    with pytest.raises(SystemExit, match="^error: The disk is full$"), door():
+    with pytest.raises(SystemExit, match=r"error: .*No such file.*none"), door():
+        open("none/none")
+    with pytest.raises(SystemExit, match=r"^error: The disk is full$"), door():
         raise OSError(28, "The disk is full")
 
 
@@ -169,10 +177,11 @@ def test_accuracy_file_has_the_promised_shape(tmp_path, capsys):
         assert r["split"] == "test" and math.isfinite(r["value"]) and r["n"] >= 4
         assert r["low"] is None or 0 <= r["low"] <= r["value"] <= r["high"] <= 1
     plan = {r["metric"]: r for r in rows if (r["task"], r["level"]) == ("frozenlake_plan", "3-4")}
-    assert {"success", "exact", "sketch_valid", "sketch_equal", "sketches_per_item", "constant", "hole_blind"} <= set(plan)
+    assert {"success", "exact", "sketch_valid", "sketch_equal", "sketches_per_item", "constant", "hole_blind"} <= set(
+        plan)
     assert plan["success"]["n"] == 8
     shown = capsys.readouterr().out
-    assert "accuracy (95 % Wilson interval)" in shown and "Written to" in shown
+    assert "95 % Wilson interval" in shown and "Written to" in shown
 
 
 def test_accuracy_is_the_same_again(tmp_path):
@@ -232,7 +241,7 @@ def test_probe_file_has_the_promised_shape(tmp_path, capsys):
             assert p["difference"]["low"] <= p["difference"]["value"] <= p["difference"]["high"]
             assert 0 <= p["mcnemar_p"] <= 1 and 0 <= p["flip_rate"] <= 1
     assert {"follow_rate", "follow_n"} <= probes["foreign"].keys()
-    assert "probes (regenerate)" in capsys.readouterr().out
+    assert "text corrupted" in capsys.readouterr().out
 
 
 def test_wrong_probes_are_one_sentence(tmp_path, monkeypatch):

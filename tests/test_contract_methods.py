@@ -24,23 +24,26 @@ from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 
 # -- building blocks ---------------------------------------------------------------------------------------------------
-def train(reasoner, batch, steps=None):
-    """Losses before each step of AdamW on everything that is not frozen. A raw head learns in the space of the states
-    themselves, which takes longer."""
-    steps, lr = (steps or 140, 1.5e-2) if reasoner.sketches and reasoner.head.raw else (steps or 100, 1e-2)
+def train(reasoner, batch, steps=140, until=lambda first, now: False):
+    """AdamW on everything that is not frozen, at most ``steps`` of it; the parts of the first loss and of the last.
+    A raw head learns in the space of the states themselves, which takes longer."""
     reasoner.train()
+    lr = 1.5e-2 if reasoner.sketches and reasoner.head.raw else 1e-2
     optimizer = torch.optim.AdamW([p for p in reasoner.parameters() if p.requires_grad], lr, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    history = []
+    first = now = None
     for _ in range(steps):
         terms = reasoner(batch)
-        history.append({n: p.item() for n, p in terms.parts().items()} | {"total": terms.total.item()})
+        now = {n: p.item() for n, p in terms.parts().items()}
+        first = first or now
+        if until(first, now):
+            break
         optimizer.zero_grad()
         terms.total.backward()
         optimizer.step()
         decay.step()
     reasoner.eval()
-    return history
+    return first, now
 
 
 def gradients(reasoner, batch):
@@ -100,17 +103,19 @@ def test_2_loss_is_finite_and_its_gradient_reaches_what_trains_and_nothing_else(
 def test_3_overfits_one_batch(reasoner, make_traces):
     rows = make_traces(reasoner.sketches, same_size=True)[1::2]
     batch = seen_once(reasoner, reasoner.collator()(rows))
-    history = train(reasoner, batch)
-    first, last = history[0], history[-1]
-    assert last["text"] < 0.05 * first["text"]
-    if not reasoner.sketches:
-        return
-    assert last["latent"] < (0.5 if reasoner.head.noise else 0.05) * first["latent"]
-    assert last.get("stop", 0.0) <= 0.05 * first.get("stop", 0.0)
-    if not reasoner.head.raw:
+    share = {"text": 0.05, "stop": 0.05, "latent": 0.1 if reasoner.sketches and reasoner.head.noise else 0.05}
+
+    def learnt(first, now):
+        return all(now[part] < share[part] * first[part] for part in now)
+
+    first, last = train(reasoner, batch, until=learnt)
+    assert learnt(first, last), f"{first} became {last}"
+    if reasoner.sketches and not reasoner.head.raw:
         drawn, z, mask = drawn_latents(reasoner, batch)
         error = (drawn - z)[mask].square().mean() / (z[mask] - z[mask].mean(0)).square().mean()
-        assert error < 0.3, f"drawn latents are off by {error:.2f} of the variance of what was to be drawn"
+        assert error < 0.5, f"drawn latents are off by {error:.2f} of the variance of what was to be drawn"
+        nearest = torch.cdist(drawn[mask], z[mask]).argmin(1)
+        assert (nearest == torch.arange(len(nearest))).float().mean() > 0.7, "they are nearer to other targets"
 
 
 @torch.no_grad()
@@ -152,7 +157,7 @@ def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
         assert latent_gradient(sketcher, batch) > 0
         return
     fit(sketcher, batch)
-    train(sketcher, batch)
+    train(sketcher, batch, until=lambda first, now: now["text"] < 0.02)
     z = sketcher.target(sketcher.backbone, batch).requires_grad_()
     right, swapped = answer_losses(sketcher, batch, z), answer_losses(sketcher, batch, z.flip(0))
     assert (right < 0.3).all() and (swapped > 3).all()
@@ -206,6 +211,11 @@ def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
     slot = torch.arange(mask.shape[1]).expand_as(mask)[mask]
     drawn = sketcher.draw(h[mask], noise[mask], grids[:, None].expand(*mask.shape, 2)[mask], slot)
     torch.testing.assert_close(drawn, expected[mask])
+    if sketcher.head.raw:  # a state that is its target costs nothing
+        rows, position, _ = batch.slots()
+        z = sketcher.target(sketcher.backbone, batch)
+        states = torch.zeros(*batch.ids.shape, width).index_put((rows[mask], position[mask]), z[mask])
+        assert sketcher.losses(batch, states, z).latent < 1e-6
 
 
 def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_traces):
@@ -255,6 +265,14 @@ def test_7_replaying_a_rollout_gives_its_log_probabilities(reasoner, rollout):
     torch.testing.assert_close(stops, rollout.stop_logprob, atol=2e-5, rtol=1e-5)
     (words.sum() + stops.sum()).backward()
     assert reasoner.backbone.model.get_input_embeddings().weight.grad.any()
+
+
+def test_7_in_bfloat16_too(reasoner, batch, make_traces):
+    terms = reasoner.to(torch.bfloat16)(batch)
+    assert all(part.isfinite() and part.dtype == torch.float32 for part in terms.parts().values())
+    out = generate(eager(reasoner), prompts(reasoner, make_traces), temperature=1.0, **settings(reasoner))
+    for replayed, said in zip(reasoner.replay(out), (out.logprob, out.stop_logprob), strict=True):
+        assert replayed.dtype == torch.float32 and (replayed - said).abs().mean() < 0.02
 
 
 def test_8_spans_open_and_close_and_keep_their_limits(sketcher, make_traces):

@@ -286,6 +286,28 @@ def test_top_p_keeps_the_smallest_set_of_that_mass(make_reasoner, prompts):
         torch.testing.assert_close(kept, (p[i] / mass).log(), atol=1e-4, rtol=1e-4)
 
 
+def test_words_are_drawn_by_their_probability(reasoner, make_traces):
+    rows, temperature = 300, 0.5
+    prompt = reasoner.collator()(make_traces()[2:3] * rows, generate=True)
+    out = generate(reasoner, prompt, max_new=1, temperature=temperature, sketching="off")
+    h = reasoner.backbone.trunk(reasoner.context(prompt)[:1], prompt.mask[:1], reasoner.backbone.place(prompt)[:, :1])
+    p = (reasoner.masked(reasoner.backbone.logits(h[:, -1]), torch.tensor([False])) / temperature).softmax(-1)[0]
+    drawn = out.ids[:, 0].bincount(minlength=len(p)) / rows
+    assert ((drawn - p).abs() < 4 * (p * (1 - p) / rows).sqrt() + 2 / rows).all()
+    torch.testing.assert_close(out.sampled_logprob[:, 0], p[out.ids[:, 0]].log(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_learned_stop_is_the_models_own(make_reasoner, prompts, temperature):
+    for role, length, cause in (("close", 1, "close"), ("latent", 8, "cap")):
+        reasoner = make_reasoner(**CLOSE)
+        plain, bias = reasoner.backbone.logits, torch.zeros(len(reasoner.vocabulary))
+        bias[getattr(reasoner.vocabulary, role)] = 40.0
+        reasoner.backbone.logits = lambda states, plain=plain, bias=bias: plain(states) + bias
+        out = generate(reasoner, prompts(reasoner), max_new=12, sketching="first", temperature=temperature)
+        assert [(s.length, s.cause) for s in out.spans if s.start == 1] == [(length, cause)] * 4
+
+
 def test_words_that_may_not_be_written_never_are(reasoner, prompt):
     v = reasoner.vocabulary
     for seed in range(3):
