@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from latent_reason import hub, tasks
+from latent_reason.door import door
 from latent_reason.files import atomic_write_json
 from latent_reason.generation import generate
 
@@ -77,6 +78,7 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
     return found
 
 
+@door()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

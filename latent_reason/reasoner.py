@@ -28,7 +28,8 @@ class LatentReasoner(nn.Module):
     methods that never sketch.
 
     Raises:
-        ValueError: ``latent_input="self"`` together with activation checkpointing, at the first forward.
+        ValueError: ``latent_input="self"`` together with activation checkpointing, or a batch with sketches for a
+            method without a head, at the first forward.
     """
 
     def __init__(self, backbone: Backbone, vocabulary: Vocabulary, *, target: OwnVision | None = None,
@@ -84,6 +85,9 @@ class LatentReasoner(nn.Module):
 
     # -- training --------------------------------------------------------------------------------------------------
     def forward(self, batch: MixedBatch) -> LossTerms:
+        if len(batch.spans) and not self.sketches:
+            raise ValueError(f"{len(batch.spans)} sketches for a method that draws none. Train it on traces without "
+                             "sketches.")
         positions = self.backbone.place(batch)
         z = None
         if len(batch.spans) and self.target is not None:

@@ -50,7 +50,7 @@ class Standardizer(nn.Module):
 
     def __init__(self, width: int, side: int = 6):
         super().__init__()
-        self.side, self._kept = side, {}
+        self.side, self._kept, self._kept_for = side, {}, (None, 0)
         self.register_buffer("mean", torch.zeros(side, side, width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("fitted", torch.tensor(False))
@@ -61,10 +61,14 @@ class Standardizer(nn.Module):
 
     def _means(self, h: int, w: int, k: int) -> torch.Tensor:
         """(k, D) means of one grid, kept until the statistics change: decoding asks for them at every latent."""
-        key = (h, w, k, self.mean.data_ptr(), self.mean._version)
+        known, version = self._kept_for
+        if known is not self.mean or version != self.mean._version:
+            self._kept, self._kept_for = {}, (self.mean, self.mean._version)
+        key = (h, w, k)
         if key not in self._kept:
-            self._kept = {old: m for old, m in self._kept.items() if old[3:] == key[3:]}
             plane = rearrange(self.mean, "h w d -> 1 d h w")
+            for axis in (a for a, size in ((2, h), (3, w)) if size == 1):  # corners of one row: it would be the first
+                plane = plane.mean(axis, keepdim=True)
             if (h, w) != (self.side, self.side):
                 plane = F.interpolate(plane, size=(h, w), mode="bilinear", align_corners=True)
             self._kept[key] = F.pad(rearrange(plane, "1 d h w -> (h w) d"), (0, 0, 0, k - h * w))

@@ -68,9 +68,9 @@ class Vocabulary:
         self.open, self.latent, self.close = (self.id(t) for t in (self.roles.open, self.roles.latent,
                                                                    self.roles.close))
         self.image, self.end, self.pad = (self.id(t) for t in (self.layout.image, self.layout.end, self.layout.pad))
-        marks = (self.layout.image_open, self.layout.image, self.layout.image_close, self.layout.pad)
-        #: ids a model may never write as text: placeholders, picture marks, padding, and the close of a span
-        self.silent = sorted({self.id(t) for t in marks} | {self.latent, self.close})
+        marks = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        #: ids a model may never write as text: all marks but the end of a turn and the opening of a span
+        self.silent = sorted((marks | {self.image, self.pad, self.latent, self.close}) - {self.end, self.open})
 
     def __len__(self) -> int:
         return len(self.tokenizer)
@@ -81,8 +81,10 @@ class Vocabulary:
             raise ValueError(f"the tokenizer has no token {token!r}. Use the layout of this model family.")
         return found
 
-    def words(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def words(self, text: str, *, plain: bool = False) -> list[int]:
+        """Ids of a text. ``plain`` reads what looks like a control token as the letters it is made of: nobody's data
+        can open a span or end a turn."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
 
     def text(self, ids: Sequence[int]) -> str:
         """Words only: control tokens, placeholders and ends are left out."""
@@ -117,7 +119,7 @@ class Vocabulary:
             put(self.words(layout.turn.format(role=role)))
             for part in message.content:
                 if isinstance(part, Text):
-                    put(self.words(part.text), spoken if part.loss is None else part.loss)
+                    put(self.words(part.text, plain=True), spoken if part.loss is None else part.loss)
                 elif isinstance(part, Image):
                     h, w = size_of(part.image)
                     put([self.id(layout.image_open)])

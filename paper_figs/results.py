@@ -40,7 +40,7 @@ def results() -> str:
 def probes() -> str:
     found = json.loads((HOME / "probe.json").read_text(encoding="utf-8"))
     lines = [f"n = {found['n']} items with a sketch, levels {found['levels']}, seed {found['seed']}", "",
-             "| latents are | success | loss, paired 95 % interval | answers changed | follows the sketch (by chance) |",
+             "| latents are | success | loss, paired 95 % interval | answers changed | follows a sketch (by chance) |",
              "|---|---|---|---|---|"]
     for name, r in found["probes"].items():
         d = r.get("difference")

@@ -89,7 +89,7 @@ def make_traces():
 
 
 # -- methods built small -----------------------------------------------------------------------------------------------
-DENOISER = {"hidden": 64, "depth": 1, "steps": 4, "repeats": 8}
+DENOISER = {"hidden": 64, "depth": 1, "steps": 3, "repeats": 8}
 SMALL = {"identity": {}, "mlp": {"hidden": 64}, "flow": DENOISER, "diffusion": DENOISER}
 
 

@@ -191,3 +191,17 @@ def test_only_the_bridge_and_the_engine_compare_ids_with_control_tokens():
     for where, sides in comparisons(p for p in CORE if p.name not in ("tokens.py", "batch.py", "generation.py")):
         control = any(isinstance(s, ast.Attribute) and s.attr in roles for s in sides)
         assert not (control and any(map(is_ids, sides))), where
+
+
+def test_words_that_look_like_control_tokens_stay_words(reasoner):
+    v = reasoner.vocabulary
+    text = f"a {v.roles.open} b {v.layout.end} {v.layout.image}"
+    trace = Trace("x", (Message("user", (Text(text),)), Message("assistant", (Text(text),))))
+    row = encode(reasoner, trace)
+    assert v.open not in row.ids and v.image not in row.ids and row.ids.count(v.end) == 2
+    assert v.tokenizer.decode(row.ids).count(text) == 2
+
+
+def test_a_method_without_a_head_refuses_sketches(batch, make_backbone):
+    with pytest.raises(ValueError, match="draws none"):
+        methods.build("direct", make_backbone())(batch)

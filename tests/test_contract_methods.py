@@ -103,13 +103,12 @@ def test_2_loss_is_finite_and_its_gradient_reaches_what_trains_and_nothing_else(
 def test_3_overfits_one_batch(reasoner, make_traces):
     rows = make_traces(reasoner.sketches, same_size=True)[1::2]
     batch = seen_once(reasoner, reasoner.collator()(rows))
-    share = {"text": 0.05, "stop": 0.05, "latent": 0.1 if reasoner.sketches and reasoner.head.noise else 0.05}
-
-    def learnt(first, now):
-        return all(now[part] < share[part] * first[part] for part in now)
+    def learnt(first, now, latent=0.05):
+        return all(now[part] < (latent if part == "latent" else 0.05) * first[part] for part in now)
 
     first, last = train(reasoner, batch, until=learnt)
-    assert learnt(first, last), f"{first} became {last}"
+    denoises = reasoner.sketches and reasoner.head.noise  # its loss keeps what no one can know of the noise
+    assert learnt(first, last, latent=0.2 if denoises else 0.05), f"{first} became {last}"
     if reasoner.sketches and not reasoner.head.raw:
         drawn, z, mask = drawn_latents(reasoner, batch)
         error = (drawn - z)[mask].square().mean() / (z[mask] - z[mask].mean(0)).square().mean()

@@ -121,6 +121,8 @@ def test_means_are_interpolated_for_other_grids(fitted):
     torch.testing.assert_close(means[1].reshape(5, 5, 8)[::2, ::2], fitted.mean)
     torch.testing.assert_close(means[1].reshape(5, 5, 8)[0, 1], fitted.mean[0, :2].mean(0))
     torch.testing.assert_close(means[2, :4].reshape(2, 2, 8), fitted.mean[::2, ::2])
+    torch.testing.assert_close(fitted.slot_mean(torch.tensor([[1, 3]]), 3)[0], fitted.mean.mean(0))
+    torch.testing.assert_close(fitted.slot_mean(torch.tensor([[2, 1]]), 2)[0], fitted.mean.mean(1)[::2])
     assert not means[0, 9:].any() and not means[2, 4:].any(), "zero beyond a span's length"
 
 
@@ -139,6 +141,9 @@ def test_means_follow_their_statistics(fitted):
     torch.testing.assert_close(fitted.slot_mean(grids, 9), 2 * first)
     fitted.load_state_dict({n: t / 4 if n == "mean" else t for n, t in fitted.state_dict().items()})
     torch.testing.assert_close(fitted.slot_mean(grids, 9), first / 2)
+    fitted.mean = None
+    fitted.mean = torch.ones(3, 3, 8)
+    assert (fitted.slot_mean(grids, 4) == 1).all(), "another tensor may get the memory of the one before"
     assert fitted.to(torch.bfloat16).slot_mean(grids, 9).dtype == torch.bfloat16
 
 

@@ -247,6 +247,20 @@ def test_records_of_a_folder_are_trained_on(monkeypatch, tmp_path, small):
     assert (tmp_path / "run" / "model" / hub.CARD).is_file()
 
 
+def test_unreadable_picture_is_one_sentence(monkeypatch, tmp_path, small):
+    data = records(tmp_path / "data")
+    for picture in (data / "img").iterdir():
+        picture.write_bytes(b"no picture")
+    said = command(monkeypatch, sft, *small, "--data.folder", str(data))
+    assert said.startswith("error: ") and "traces.jsonl:1:" in said and "\n" not in said, said
+
+
+def test_sketches_for_a_method_that_draws_none_are_refused(monkeypatch, tmp_path, small):
+    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run", method="text_cot")))
+    said = command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data")))
+    assert "holds a sketch, but method 'text_cot' draws none" in said
+
+
 def test_records_without_a_training_split_are_refused(monkeypatch, tmp_path, small):
     data = records(tmp_path / "data")
     (data / "traces.jsonl").write_text((data / "traces.jsonl").read_text().replace('"split":"train"', '"split":"test"'))

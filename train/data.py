@@ -114,6 +114,9 @@ class TraceData(L.LightningDataModule):
             waiting: list[Row] = []  # a few at a time: all pictures of a set would not fit into memory
             for trace in track(traces(self.data, self.mode, split, n), total=None if self.data.folder else n,
                                description=f"{split} items of {self.data.folder or self.data.task}", console=console):
+                if trace.sketches() and not self.reasoner.sketches:
+                    raise ValueError(f"trace '{trace.id}' holds a sketch, but method "
+                                     f"{self.reasoner.recipe['method']!r} draws none. Give traces without sketches.")
                 waiting.append(collator.encode(trace))
                 if len(waiting) == 64:
                     rows, waiting = rows + self.seen(waiting), []

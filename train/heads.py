@@ -1,6 +1,6 @@
 """Which head learns to sketch? The same start, data and steps for every head; one JSON.
 
-    python -m train.heads --config train/recipes/heads.yaml --init checkpoints/NAME/model --out paper_figs/data/heads.json
+    python -m train.heads --config train/recipes/heads.yaml --init checkpoints/NAME --out paper_figs/data/heads.json
 
 Leaves out on purpose: tuning each head by itself. One seed a head unless --seeds says more; a lead, not a law.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from eval.decode import decode, summarise
+from latent_reason.door import door
 from latent_reason.files import atomic_write_json
 
 from . import recipe as recipes
@@ -38,7 +39,7 @@ VARIANTS = {
 
 
 def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
-    """Train one head and measure it: error of a drawn latent under teacher forcing, sketches and plans when decoding."""
+    """Train one head and measure it: error of a latent drawn under teacher forcing, sketches and plans in decoding."""
     recipe.method.options = {"k": 16, **options}
     reasoner, decoder = start(recipe)
     set_trainable(reasoner, recipe.trainable)
@@ -89,6 +90,7 @@ def drawn_error(reasoner, data: TraceData) -> float:
     return total / max(count, 1)
 
 
+@door()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m train.heads", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
