@@ -9,6 +9,8 @@ from pathlib import Path
 from . import hub, methods
 from .files import atomic_folder
 
+EXTRAS = ("eval.json", "eval-larger.json", "probe.json", "sketches.png", "recipe.yaml", "recipe-pretrain.yaml")
+
 
 def export(run: str | Path, folder: str | Path) -> Path:
     """Copy the checkpoint of a run into a new folder of its own, with README.md, LICENSE, metrics and sketches.
@@ -26,7 +28,7 @@ def export(run: str | Path, folder: str | Path) -> Path:
                 shutil.copytree(part, new / part.name)
             elif part.name in (hub.CARD, "reasoner.safetensors"):
                 shutil.copy2(part, new / part.name)
-        for extra in ("eval.json", "probe.json", "sketches.png", "recipe.yaml", "recipe-pretrain.yaml"):
+        for extra in EXTRAS:
             if (run / extra).is_file():
                 shutil.copy2(run / extra, new / extra)
         licence = Path(__file__).parent.parent / "LICENSE"
@@ -56,16 +58,17 @@ def model_card(card: dict, run: Path) -> str:
         "## Training", "", f"Seed {notes.get('seed')}, {notes.get('steps')} steps of batch {notes.get('batch_size')}, "
         f"levels {data.get('levels')}, options `{json.dumps(card['options'])}`. The whole recipe is in `recipe.yaml`.",
         "", "## Results", ""]
-    lines += _results(run / "eval.json") + _probes(run / "probe.json")
+    lines += _results(run / "eval.json") + _results(run / "eval-larger.json", optional=True)
+    lines += _probes(run / "probe.json")
     if (run / "sketches.png").is_file():
         lines += ["", "![sketches](sketches.png)"]
     lines += ["", "## Limits", "", "A research checkpoint for one procedural task. It knows nothing else."]
     return "\n".join(lines) + "\n"
 
 
-def _results(path: Path) -> list[str]:
+def _results(path: Path, optional: bool = False) -> list[str]:
     if not path.is_file():
-        return ["No evaluation was run."]
+        return [] if optional else ["No evaluation was run."]
     found = json.loads(path.read_text(encoding="utf-8"))
     lines = ["| task | split | level | n | metric | value | 95 % interval |", "|---|---|---|---|---|---|---|"]
     for r in found["results"]:

@@ -94,23 +94,24 @@ def sheet(rows: Sequence[Sequence[tuple[str, PILImage.Image | str]]], tile: int 
     font, line = ImageFont.load_default(12), 15
 
     def wide(cell):
-        return text_width if isinstance(cell[1], str) else tile  # an empty cell keeps its place
+        return text_width if isinstance(cell[1], str) else tile
 
     widths = [max(wide(r[i]) for r in rows if i < len(r)) for i in range(max(map(len, rows)))]
-    height = tile + line + gap
-    canvas = PILImage.new("RGB", (sum(widths) + gap * (len(widths) + 1), gap + height * len(rows)), "white")
-    pen = ImageDraw.Draw(canvas)
-    for j, row in enumerate(rows):
+    # a line without pictures is only as high as its words
+    heights = [gap + line + (tile if any(isinstance(c, PILImage.Image) for _, c in row) else 2 * line) for row in rows]
+    canvas = PILImage.new("RGB", (sum(widths) + gap * (len(widths) + 1), gap + sum(heights)), "white")
+    pen, y = ImageDraw.Draw(canvas), gap
+    for row, height in zip(rows, heights, strict=True):
         x = gap
         for (caption, content), width in zip(row, widths, strict=False):
-            y = gap + j * height
             pen.text((x, y), caption, fill=(90, 90, 90), font=font)
             if isinstance(content, str):
-                for i, words in enumerate(_wrap(content, pen, font, text_width)[: tile // line]):
+                for i, words in enumerate(_wrap(content, pen, font, text_width)[: height // line - 1]):
                     pen.text((x, y + line * (i + 1)), words, fill="black", font=font)
             elif content is not None:
                 canvas.paste(content.convert("RGB").resize((tile, tile), PILImage.Resampling.BILINEAR), (x, y + line))
             x += width + gap
+        y += height
     return canvas
 
 

@@ -21,11 +21,18 @@ def cell(found: dict, split: str, level: str, metric: str) -> str:
     return "-" if row is None else f"{row['value']:.3f} ({row['low']:.2f}-{row['high']:.2f})"
 
 
+def read(file: str) -> dict:
+    """An evaluation, with the larger boards measured apart (``-larger``) if they were."""
+    found, more = json.loads((HOME / file).read_text(encoding="utf-8")), HOME / file.replace(".json", "-larger.json")
+    if more.is_file():
+        found["results"] += json.loads(more.read_text(encoding="utf-8"))["results"]
+    return found
+
+
 def results() -> str:
     lines = ["| method | measure | " + " | ".join(f"{'generated' if s == 'test' else 'VSP sample'} L{n}"
                                                  for s, n in COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
-    arms = [(name, json.loads((HOME / file).read_text(encoding="utf-8"))) for name, file in ARMS
-            if (HOME / file).is_file()]
+    arms = [(name, read(file)) for name, file in ARMS if (HOME / file).is_file()]
     for name, found in arms:
         for metric, title in MEASURES:
             cells = [cell(found, split, level, metric) for split, level in COLUMNS]

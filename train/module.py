@@ -117,7 +117,7 @@ class Pretrain(Stepper):
     """
 
     def __init__(self, reasoner: LatentReasoner, decoder: SketchDecoder, optim: Optim, picture_weight: float,
-                 pictures_per_step: int = 24):
+                 pictures_per_step: int = 12):
         super().__init__(optim)
         self.reasoner, self.decoder = reasoner, decoder
         self.picture_weight, self.pictures_per_step = picture_weight, pictures_per_step
