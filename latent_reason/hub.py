@@ -144,7 +144,8 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
         from .rendering import SketchDecoder
 
         with _reading(folder / "decoder"):
-            decoder = SketchDecoder.from_pretrained(folder / "decoder", use_safetensors=True).eval()
+            decoder = SketchDecoder.from_pretrained(folder / "decoder", use_safetensors=True,
+                                                    low_cpu_mem_usage=False).eval()  # True needs accelerate
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return reasoner.to(device).eval(), None if decoder is None else decoder.to(device)
 
