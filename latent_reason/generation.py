@@ -38,7 +38,7 @@ class Rollout:
     vectors: torch.Tensor  # (B, T, D) the latents exactly as they were fed, zero elsewhere
     positions: torch.Tensor  # (axes, B, T)
     logprob: torch.Tensor  # (B, T) of chosen words at temperature 1
-    sampled_logprob: torch.Tensor  # (B, T) of chosen words under the sampling distribution
+    sampled_logprob: torch.Tensor  # (B, T) of words and stop decisions as sampled: temperature and top_p applied
     stop_logprob: torch.Tensor  # (B, T) of the model's own stop decisions
     chosen: torch.Tensor  # (B, T) words the model chose itself (forced ones are no choice)
     decided: torch.Tensor  # (B, T) positions where the model itself decided to go on or to close
@@ -183,7 +183,7 @@ class _Decoder:
         deciding = s.may_close() & ~closing
         if deciding.any():
             two = stop_logprob(r.backbone.logits(h[deciding]), v.latent, v.close)
-            stops = self.choose_stop(two, deciding, step)
+            stops, sampled[deciding] = self.choose_stop(two, deciding, step)
             stop[deciding] = torch.where(stops, two[:, 1], two[:, 0])
             closing = closing.masked_scatter(deciding, stops)
         drawing = (s.mode == DRAWING) & ~closing
@@ -233,11 +233,14 @@ class _Decoder:
         return ids, plain.gather(-1, ids[:, None])[:, 0], shaped.gather(-1, ids[:, None])[:, 0]
 
     def choose_stop(self, two, rows, step):
+        """Whether each deciding row closes, and the log-probability of that as sampled."""
         if self.temperature == 0:
-            return two[:, 1] > two[:, 0]
+            return two[:, 1] > two[:, 0], torch.zeros(len(two), device=two.device)
+        two = (two / self.temperature).log_softmax(-1)
         uniform = torch.cat([torch.rand(1, generator=keyed(self.seed, self.row_ids[row], step, "stop"))
                              for row in rows.nonzero()[:, 0].tolist()]).to(two.device)
-        return uniform < two[:, 1].exp()
+        stops = uniform < two[:, 1].exp()
+        return stops, torch.where(stops, two[:, 1], two[:, 0])
 
     def draw(self, h, rows, step):
         """(n, D) latents of the drawing rows, as they are fed."""

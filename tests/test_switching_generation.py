@@ -308,6 +308,23 @@ def test_a_learned_stop_is_the_models_own(make_reasoner, prompts, temperature):
         assert [(s.length, s.cause) for s in out.spans if s.start == 1] == [(length, cause)] * 4
 
 
+def test_stops_are_drawn_at_the_temperature_of_the_words(make_reasoner, make_traces):
+    reasoner, rows, temperature = make_reasoner(**CLOSE), 300, 0.5
+    plain, bias = reasoner.backbone.logits, torch.zeros(len(reasoner.vocabulary))
+    bias[reasoner.vocabulary.latent] = 0.5
+    reasoner.backbone.logits = lambda states: plain(states) + bias
+    prompt = reasoner.collator()(make_traces()[2:3] * rows, generate=True)
+    out = generate(reasoner, prompt, max_new=6, temperature=temperature, sketching="first")
+    made = out.decided[:, 2]
+    assert made.all(), "every row decides after its first latent"
+    odds = (out.stop_logprob[:, 2].exp() / (1 - out.stop_logprob[:, 2].exp())) ** (1 / temperature)
+    torch.testing.assert_close(out.sampled_logprob[:, 2], (odds / (1 + odds)).log(), atol=1e-4, rtol=1e-4)
+    closed = out.ids[:, 2] == reasoner.vocabulary.close
+    p = out.sampled_logprob[:, 2].exp()
+    p = torch.where(closed, p, 1 - p).mean()
+    assert 0.05 < p < 0.95 and (closed.float().mean() - p).abs() < 4 * (p * (1 - p) / rows).sqrt()
+
+
 def test_words_that_may_not_be_written_never_are(reasoner, prompt):
     v = reasoner.vocabulary
     for seed in range(3):
