@@ -32,7 +32,7 @@ class Result:
 
 
 def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, batch_size: int = 32,
-           max_new: int = 320, make_trace: Callable[[Item], Trace] | None = None, progress: str = "",
+           max_new: int = 640, make_trace: Callable[[Item], Trace] | None = None, progress: str = "",
            **options) -> list[Result]:
     """Results of items in order. ``options`` go to :func:`generate`; ``intervene`` and ``queue`` may be functions of
     the batch's items, because they depend on who is in it."""

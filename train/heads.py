@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from eval.decode import decode, summarise
+from latent_reason.batch import before
 from latent_reason.door import door
 from latent_reason.files import atomic_write_json
 
@@ -34,8 +35,11 @@ VARIANTS = {
     "flow, width Z": {"head": "flow", "head_options": {"hidden": 128}},
     "flow, width 4Z": {"head": "flow", "head_options": {"hidden": 512}},
     "flow, residual": {"head": "flow", "head_options": {"residual": True}},
+    "flow, residual, width Z, depth 2": {"head": "flow",
+                                         "head_options": {"residual": True, "hidden": 128, "depth": 2}},
     "diffusion v, residual": {"head": "diffusion", "head_options": {"prediction": "v", "residual": True}},
 }
+CHAINS = (1, 2, 4, 8, 16)  # denoising steps at which a drawn latent is measured
 
 
 def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
@@ -64,17 +68,20 @@ def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
             if step == recipe.optim.steps:
                 break
     seconds = (time.time() - began) / recipe.optim.steps
-    error = drawn_error(reasoner.eval(), data)
+    head, errors = reasoner.eval().head, {}
+    if head.noise:
+        default = head.steps
+        for head.steps in CHAINS:
+            errors[str(head.steps)] = round(drawn_error(reasoner, data), 4)
+        head.steps = default
     found = summarise(decode(reasoner, decoder, task, items, "mixed"))
-    return {"steps": step, "seconds_per_step": round(seconds, 4), "drawn_error": round(error, 4),
-            **{k: round(v, 4) for k, v in found.items()}}
+    return {"steps": step, "seconds_per_step": round(seconds, 4), "drawn_error": round(drawn_error(reasoner, data), 4),
+            "drawn_error_by_denoising_steps": errors, **{k: round(v, 4) for k, v in found.items()}}
 
 
 @torch.no_grad()
 def drawn_error(reasoner, data: TraceData) -> float:
     """Mean squared error of one drawn latent, standardised (1 is the slot mean), given gold latents before it."""
-    from latent_reason.batch import before
-
     total, count = 0.0, 0
     for batch in data.val_dataloader():
         if not len(batch.spans):

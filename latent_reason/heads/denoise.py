@@ -4,6 +4,7 @@ Modal-Mixed CoT 2602.00574). Schedules and samplers are those of diffusers.
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -28,8 +29,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.ada.bias)
 
     def forward(self, x, told):
-        shift, scale, gate = told.chunk(3, -1)
-        return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
+        shift, scale, gate = told
+        return torch.addcmul(x, gate, self.mlp(torch.addcmul(shift, scale, self.norm(x))))
 
 
 class Denoiser(nn.Module):
@@ -54,26 +55,28 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def tell(self, t, h):
-        """t (..., 1) or (n,) and h (n, D) -> what every normalisation is told, one tensor each."""
+        """t (..., 1) or (n,) and h (n, D) -> what every normalisation is told: shift, scale and, in blocks, a gate."""
         waves, embed = self.time
         time = embed(waves(t.flatten()).to(h.dtype)).unflatten(0, t.shape)
         c = F.silu(self.condition(h) + time)
-        return [layer(c) for layer in (*(block.ada for block in self.blocks), self.ada)]
+        layers = [*(block.ada for block in self.blocks), self.ada]
+        told = (layer(c).split(self.norm.normalized_shape[0], -1) for layer in layers)
+        return [(shift, 1 + scale, *gate) for shift, scale, *gate in told]
 
     def step(self, x, told):
         x = self.enter(x)
         for block, words in zip(self.blocks, told, strict=False):
             x = block(x, words)
-        shift, scale = told[-1].chunk(2, -1)
-        return self.leave(self.norm(x) * (1 + scale) + shift)
+        shift, scale = told[-1]
+        return self.leave(torch.addcmul(shift, scale, self.norm(x)))
 
     def forward(self, x, t, h):
         return self.step(x, self.tell(t, h))
 
     def chain(self, times, h):
-        """For the times (T,) of a sampling chain, what the normalisations are told at each: T lists of (n, ...)."""
+        """For the times (T,) of a sampling chain, what :meth:`step` is told at each."""
         told = self.tell(times[:, None].expand(-1, len(h)), h)
-        return list(zip(*told, strict=True))
+        return list(zip(*(zip(*words, strict=True) for words in told), strict=True))
 
 
 class DenoisingHead(LatentHead):
@@ -114,15 +117,20 @@ class DenoisingHead(LatentHead):
         raise NotImplementedError
 
 
+@cache
+def euler(steps: int) -> tuple[torch.Tensor, list[float]]:
+    """The times (steps,) of a flow's chain and its sigmas (steps + 1), from 1 to 0."""
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    return scheduler.timesteps, scheduler.sigmas.tolist()
+
+
 class FlowHead(DenoisingHead):
     """Rectified flow: x_s = (1 - s) z + s noise, the net predicts noise - z, Euler from s = 1 to 0 (2209.03003)."""
 
-    def __init__(self, width: int, latent: int, hidden: int = 256, depth: int = 3, repeats: int = 1, steps: int = 8,
+    def __init__(self, width: int, latent: int, hidden: int = 256, depth: int = 3, repeats: int = 1, steps: int = 4,
                  residual: bool = False):
         super().__init__(width, latent, hidden, depth, repeats, steps, residual)
-        scheduler = FlowMatchEulerDiscreteScheduler()
-        scheduler.set_timesteps(steps)
-        self.times, self.sigmas = scheduler.timesteps, scheduler.sigmas.tolist()  # Euler itself is one line
 
     def denoising_loss(self, h, z):
         noise, s = torch.randn_like(z), torch.rand(len(z), 1, device=z.device)
@@ -131,7 +139,8 @@ class FlowHead(DenoisingHead):
         return (v.float() - (noise - z)).square().mean(-1)
 
     def denoise(self, h, x):
-        for told, (now, after) in zip(self.net.chain(self.times.to(h.device), h), pairwise(self.sigmas), strict=True):
+        times, sigmas = euler(self.steps)
+        for told, (now, after) in zip(self.net.chain(times.to(h.device), h), pairwise(sigmas), strict=True):
             x = x + (after - now) * self.net.step(x, told)
         return x
 
