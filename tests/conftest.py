@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
+from tiny_runs import recipe
 
 from latent_reason import methods
 from latent_reason.backbones import load
 from latent_reason.batch import Pictures
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
+from train.recipe import dump
 
 CELL = 64  # pixels a token
 
@@ -188,3 +190,10 @@ def eager(reasoner):
     bias[v.open], bias[v.end] = 6.0, 4.0
     reasoner.backbone.logits = lambda states: plain(states) + bias
     return reasoner
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Words of a command line for a run into ``tmp_path / "run"``."""
+    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run")))
+    return ["--config", str(tmp_path / "small.yaml")]

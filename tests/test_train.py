@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from io import StringIO
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +14,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import ROOT, recipe, short, untrained
+from tiny_runs import ROOT, command, recipe, short, untrained
 
 from latent_reason import hub
 from latent_reason.data import native
@@ -24,9 +23,8 @@ from train import decoder, pretrain, sft
 from train import progress as progressing
 from train import run as running
 from train.data import LengthGrouped, TraceData
-from train.module import Sft, parameter_table, set_trainable
-from train.optim import groups, optimizers, schedule
-from train.recipe import Optim, dump, load
+from train.module import Sft
+from train.recipe import dump, load
 
 
 @pytest.fixture(autouse=True)
@@ -164,114 +162,6 @@ def test_warnings_of_substance_are_heard():
         warnings.warn("of substance")
 
 
-# -- what it refuses -----------------------------------------------------------------------------------------------
-def command(monkeypatch, module, *words) -> str | None:
-    """The sentence with which ``python -m train.NAME`` ends, or None."""
-    monkeypatch.setattr(sys, "argv", ["train", *words])
-    try:
-        module.main()
-    except SystemExit as ended:
-        return ended.code
-    return None
-
-
-@pytest.fixture
-def small(tmp_path):
-    """Words of a command line for a run into ``tmp_path / "run"``."""
-    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run")))
-    return ["--config", str(tmp_path / "small.yaml")]
-
-
-def test_run_folder_that_exists_is_refused_and_untouched(monkeypatch, tmp_path, small):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "mine.txt").write_text("dear")
-    said = command(monkeypatch, sft, *small)
-    assert said.startswith("error: run folder") and "exists" in said and "nothing was touched" in said
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
-
-
-REFUSED = {
-    "unknown method": (["--method.name", "modal_mixd"], "unknown method 'modal_mixd'", "Did you mean 'modal_mixed'?"),
-    "unknown option": (["--method.options.kk", "3"], "has no option 'kk'", "Did you mean 'k'?"),
-    "unknown head": (["--method.options.head", "flw"], "known heads are", "flow"),
-    "unknown head option": (["--method.options.head_options.hiden", "3"], "no option 'hiden'", "'hidden'"),
-    "unknown task": (["--data.task", "frozenlake_pln"], "no task 'frozenlake_pln'", "'frozenlake_plan'"),
-    "unknown task option": (["--data.options.chnk", "[1,1]"], "no option 'chnk'", "Did you mean 'chunk'?"),
-    "level": (["--data.levels", "[2]"], "the level is the size of the board, 3 to 10", "2"),
-    "unknown part": (["--trainable", "[trunc]"], "'trunc' is not a part", "trunk"),
-    "nothing trains": (["--trainable", "[]"], "no parameter trains", "trunk"),
-    "checkpoint": (["--init", "checkpoints/none"], "'checkpoints/none' is not a checkpoint", "no such folder"),
-    "backbone": (["--backbone.name", "./none"], "backbone './none'", "no such folder"),
-    "devices": (["--devices", "many"], "devices='many'", "number"),
-    "accelerator": (["--accelerator", "toaster"], "toaster"),
-    "data folder": (["--data.folder", "none"], "There is no file or folder 'none'"),
-}
-
-
-@pytest.mark.parametrize("words", REFUSED.values(), ids=REFUSED)
-def test_wrong_value_is_one_sentence_and_leaves_no_folder(words, monkeypatch, tmp_path, small):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    more, *parts = words
-    said = command(monkeypatch, sft, *small, *more)
-    assert said and said.startswith("error: ") and all(part in said for part in parts), said
-    assert "\n" not in said and not (tmp_path / "run").exists()
-
-
-def records(folder, change=lambda line: line):
-    """Native records of a few boards, with one line changed."""
-    task = make("frozenlake_plan", level=3, chunk=(1, 1))
-    file = native.write((task.trace(task[i]) for i in range(10)), folder)
-    first, *rest = file.read_text().splitlines()
-    file.write_text("\n".join([change(first), *rest]) + "\n")
-    return folder
-
-
-BROKEN = {
-    "picture is missing": (lambda s: s.replace("img/", "img/none-", 1), "traces.jsonl:1:"),
-    "path leaves the folder": (lambda s: s.replace('"img/', '"../img/', 1), "traces.jsonl:1:"),
-    "not JSON": (lambda s: s[:40], "JSON"),
-}
-
-
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-def test_broken_records_are_one_sentence(broken, monkeypatch, tmp_path, small):
-    change, part = broken
-    said = command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data", change)))
-    assert said.startswith("error: ") and part in said and "\n" not in said, said
-    assert not (tmp_path / "run").exists()
-
-
-def test_records_of_a_folder_are_trained_on(monkeypatch, tmp_path, small):
-    assert command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data"))) is None
-    assert (tmp_path / "run" / "model" / hub.CARD).is_file()
-
-
-def test_unreadable_picture_is_one_sentence(monkeypatch, tmp_path, small):
-    data = records(tmp_path / "data")
-    for picture in (data / "img").iterdir():
-        picture.write_bytes(b"no picture")
-    said = command(monkeypatch, sft, *small, "--data.folder", str(data))
-    assert said.startswith("error: ") and "traces.jsonl:1:" in said and "\n" not in said, said
-
-
-def test_sketches_for_a_method_that_draws_none_are_refused(monkeypatch, tmp_path, small):
-    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run", method="text_cot")))
-    said = command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data")))
-    assert "holds a sketch, but method 'text_cot' draws none" in said
-
-
-def test_records_without_a_training_split_are_refused(monkeypatch, tmp_path, small):
-    data = records(tmp_path / "data")
-    (data / "traces.jsonl").write_text((data / "traces.jsonl").read_text().replace('"split":"train"', '"split":"test"'))
-    assert "none whose split is train" in command(monkeypatch, sft, *small, "--data.folder", str(data))
-
-
-def test_fast_dev_run_leaves_nothing(monkeypatch, tmp_path, small, capsys):
-    assert command(monkeypatch, sft, *small, "--fast_dev_run") is None
-    assert "Nothing was kept" in capsys.readouterr().out and not (tmp_path / "run").exists()
-
-
 # -- how it stops --------------------------------------------------------------------------------------------------
 def stop_at(monkeypatch, step: int, error: BaseException):
     before = Sft.training_step
@@ -319,68 +209,6 @@ def test_full_disk_at_the_end_is_one_sentence(monkeypatch, tmp_path, small):
     said = command(monkeypatch, sft, *small)
     assert said.startswith("error: The disk is full: ") and str(tmp_path / "run" / "model") in said
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["logs", "recipe.yaml"], "nothing half-written"
-
-
-# -- how it learns -------------------------------------------------------------------------------------------------
-def test_each_optimiser_steps_once_a_batch(monkeypatch, tmp_path):
-    steps = {"Muon": 0, "AdamW": 0}
-
-    def counted(module, optim):
-        made = optimizers(module, optim)
-        for one in made:
-            one.register_step_post_hook(lambda o, *_: steps.update({type(o).__name__: steps[type(o).__name__] + 1}))
-        return made
-
-    monkeypatch.setattr("train.module.optimizers", counted)
-    made = recipe(tmp_path / "run", optim__steps=5, data__items=16)
-    reasoner, _ = untrained()
-    set_trainable(reasoner, made.trainable)
-    data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
-    data.setup()
-    trainer = running.fit(made, Sft(reasoner, made.optim), data, tmp_path / "run", lambda where: where)
-    assert steps == {"Muon": 5, "AdamW": 5} and trainer.global_step == 5
-    assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == 5 and trainer.current_epoch > 0, "over several epochs"
-
-
-def test_muon_gets_the_inner_matrices_only():
-    reasoner, _ = untrained()
-    module = Sft(reasoner, Optim())
-    matrices, others = groups(module)
-    names = {id(p): name for name, p in module.named_parameters()}
-    assert all(p.ndim == 2 for p in matrices) and len(matrices) + len(others) == len(list(module.parameters()))
-    chosen = [names[id(p)] for p in matrices]
-    assert any("layers.0" in n for n in chosen) and any(".head." in n for n in chosen)
-    assert not [n for n in chosen if "embed" in n or "lm_head" in n or "norm" in n]
-    assert {type(o).__name__ for o in optimizers(module, Optim())} == {"Muon", "AdamW"}
-    assert [type(o).__name__ for o in optimizers(module, Optim(name="adamw"))] == ["AdamW"]
-
-
-def test_one_optimiser_where_only_embeddings_train():
-    reasoner, _ = untrained()
-    set_trainable(reasoner, ["embeddings"])
-    assert [type(o).__name__ for o in optimizers(Sft(reasoner, Optim()), Optim())] == ["AdamW"]
-
-
-def test_learning_rate_warms_up_and_decays():
-    optim = Optim(steps=100, warmup=10, final=0.05)
-    one = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
-    following, rates = schedule(one, optim), []
-    for _ in range(101):
-        rates.append(one.param_groups[0]["lr"])
-        one.step()
-        following.step()
-    assert rates[0] == pytest.approx(0.2) and max(rates) == pytest.approx(2.0, abs=0.1)
-    assert rates.index(max(rates)) == 9 and rates[100] == pytest.approx(0.1)
-    assert all(a < b for a, b in pairwise(rates[:10])) and all(a > b for a, b in pairwise(rates[9:]))
-
-
-def test_parameter_table_counts_everything_once():
-    reasoner, _ = untrained()
-    set_trainable(reasoner, ["trunk", "head"])
-    table = {part: (total, trains) for part, total, trains in parameter_table(reasoner)}
-    assert sum(total for total, _ in table.values()) == sum(p.numel() for p in reasoner.parameters())
-    assert {part for part, (_, trains) in table.items() if trains} == {"trunk", "head"}
-    assert table["head"][0] == table["head"][1] and table["eye"][1] == table["embeddings"][1] == 0
 
 
 # -- several processes ---------------------------------------------------------------------------------------------

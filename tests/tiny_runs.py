@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -68,3 +69,13 @@ def short(monkeypatch, budget: int = 24) -> None:
         return generation.generate(reasoner, prompt, **options | {"max_new": budget})
 
     monkeypatch.setattr("eval.decode.generate", generate)
+
+
+def command(monkeypatch, module, *words) -> str | None:
+    """The sentence with which ``python -m train.NAME`` ends, or None."""
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    try:
+        module.main()
+    except SystemExit as ended:
+        return ended.code
+    return None
