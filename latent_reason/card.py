@@ -9,7 +9,10 @@ from pathlib import Path
 from . import hub, methods
 from .files import atomic_folder
 
-EXTRAS = ("eval.json", "eval-larger.json", "probe.json", "sketches.png", "recipe.yaml", "recipe-pretrain.yaml")
+EXTRAS = ("eval.json", "eval-larger.json", "probe.json", "controls", "sketches.png", "recipe.yaml",
+          "recipe-pretrain.yaml")
+MEASURES = ("success", "accuracy", "exact", "sketch_equal",
+            "constant", "hole_blind")
 
 
 def export(run: str | Path, folder: str | Path) -> Path:
@@ -29,7 +32,9 @@ def export(run: str | Path, folder: str | Path) -> Path:
             elif part.name in (hub.CARD, "reasoner.safetensors"):
                 shutil.copy2(part, new / part.name)
         for extra in EXTRAS:
-            if (run / extra).is_file():
+            if (run / extra).is_dir():
+                shutil.copytree(run / extra, new / extra)
+            elif (run / extra).is_file():
                 shutil.copy2(run / extra, new / extra)
         licence = Path(__file__).parent.parent / "LICENSE"
         if licence.is_file():
@@ -58,7 +63,7 @@ def model_card(card: dict, run: Path) -> str:
         "## Training", "", f"Seed {notes.get('seed')}, {notes.get('steps')} steps of batch {notes.get('batch_size')}, "
         f"levels {data.get('levels')}, options `{json.dumps(card['options'])}`. The whole recipe is in `recipe.yaml`.",
         "", "## Results", ""]
-    lines += _results(run / "eval.json") + _results(run / "eval-larger.json", optional=True)
+    lines += [*_results(run), "", "Shares with their 95 % Wilson intervals; all measures are in the JSON files."]
     lines += _probes(run / "probe.json")
     if (run / "sketches.png").is_file():
         lines += ["", "![sketches](sketches.png)"]
@@ -66,16 +71,28 @@ def model_card(card: dict, run: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _results(path: Path, optional: bool = False) -> list[str]:
-    if not path.is_file():
-        return [] if optional else ["No evaluation was run."]
-    found = json.loads(path.read_text(encoding="utf-8"))
-    lines = ["| task | split | level | n | metric | value | 95 % interval |", "|---|---|---|---|---|---|---|"]
-    for r in found["results"]:
-        interval = "" if r["low"] is None else f"{r['low']:.3f} - {r['high']:.3f}"
-        lines.append(f"| {r['task']} | {r['split']} | {r['level']} | {r['n']} | {r['metric']} | {r['value']:.3f} | "
-                     f"{interval} |")
-    return lines
+def _results(run: Path) -> list[str]:
+    """One line a level, those of the controls after those of the model; every measure is in the JSON files."""
+    files = [("this model", run / name) for name in ("eval.json", "eval-larger.json")]
+    files += [(path.stem.removesuffix("-larger"), path) for path in sorted(run.glob("controls/*.json"))]
+    table: dict[tuple, dict] = {}
+    for who, path in files:
+        for r in json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else ():
+            table.setdefault((who, r["task"], r["split"], str(r["level"])), {})[r["metric"]] = r
+    if not table:
+        return ["No evaluation was run."]
+    known = list(dict.fromkeys(metric for found in table.values() for metric in found))
+    shown = [m for m in MEASURES if m in known] or known
+    head = ["", "task", "split", "level", "n", *(m.replace("_", " ") for m in shown)]
+    rows = [[*place, str(next(iter(found.values()))["n"]), *(_cell(found.get(m)) for m in shown)]
+            for place, found in table.items()]
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _cell(row: dict | None) -> str:
+    if row is None:
+        return ""
+    return f"{row['value']:.3f}" + (f" ({row['low']:.2f}-{row['high']:.2f})" if row["low"] is not None else "")
 
 
 def _probes(path: Path) -> list[str]:

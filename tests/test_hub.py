@@ -203,7 +203,10 @@ def exported(tmp_path_factory):
     shutil.copytree(checkpoint(), run / "model")
     row = {"task": "frozenlake_plan", "level": 3, "split": "test", "n": 4, "metric": "success", "value": 0.5,
            "low": 0.15, "high": 0.85}
-    (run / "eval.json").write_text(json.dumps({"schema": 1, "results": [row, row | {"low": None, "high": None}]}))
+    sketches = row | {"metric": "sketches_per_item", "low": None, "high": None}
+    (run / "eval.json").write_text(json.dumps({"schema": 1, "results": [row, row | {"metric": "exact"}, sketches]}))
+    (run / "controls").mkdir()
+    (run / "controls" / "direct.json").write_text(json.dumps({"schema": 1, "results": [row | {"value": 0.25}]}))
     (run / "probe.json").write_text(json.dumps({"schema": 1, "n": 4, "protocol": "regenerate", "probes": {
         "as_generated": {"accuracy": 0.5, "low": 0.2, "high": 0.8},
         "zero": {"accuracy": 0.25, "low": 0.1, "high": 0.6, "difference": {"value": 0.25, "low": 0.0, "high": 0.5}}}}))
@@ -213,7 +216,7 @@ def exported(tmp_path_factory):
 
 def test_export_holds_the_checkpoint_and_what_is_known_of_it(exported):
     assert set(files(exported)) == {*files(checkpoint()), "README.md", "LICENSE", "eval.json", "probe.json",
-                                    "recipe.yaml"}
+                                    "recipe.yaml", "controls/direct.json"}
     assert {n: d for n, d in files(exported).items() if n in files(checkpoint())} == files(checkpoint())
 
 
@@ -223,7 +226,8 @@ def test_model_card_has_a_head_results_and_limits(exported):
     found = yaml.safe_load(head)
     assert found["license"] == "apache-2.0" and found["library_name"] == "latent_reason"
     assert found["pipeline_tag"] == "image-text-to-text" and isinstance(found["tags"], list)
-    assert "| frozenlake_plan | test | 3 | 4 | success | 0.500 | 0.150 - 0.850 |" in body
+    assert "| this model | frozenlake_plan | test | 3 | 4 | 0.500 (0.15-0.85) | 0.500 (0.15-0.85) |" in body
+    assert "| direct | frozenlake_plan | test | 3 | 4 | 0.250 (0.15-0.85) |  |" in body
     assert "| zero | 0.250 | 0.100 - 0.600 | +0.250 (+0.000 to +0.500) |" in body
     assert "## Limits" in body and "None" not in body and str(ROOT) not in text
 
