@@ -67,6 +67,22 @@ class MixedBatch:
         position = torch.where(mask, self.spans[:, 1:2] + k, self.spans[:, 1:2])
         return self.spans[:, :1].expand_as(position), position, mask
 
+    def shortened(self, k: int) -> MixedBatch:
+        """The same rows with at most the first k latents of every span, taught by nothing."""
+        rows, position, mask = self.slots()
+        drop = mask & (torch.arange(mask.shape[1], device=mask.device) >= k)
+        keep = self.mask.index_put((rows[drop], position[drop]), torch.zeros_like(rows[drop], dtype=torch.bool))
+        order = keep.int().argsort(dim=1, stable=True)  # what goes, goes to the left, where it becomes padding
+        first = int((~keep).sum(1).min())
+        kind = torch.where(keep.gather(1, order), self.kind.gather(1, order), PAD)
+        after = keep.flip(1).cumsum(1).flip(1)  # positions kept from here on
+        starts = keep.shape[1] - after[self.spans[:, 0], self.spans[:, 1]]
+        cut = (self.span_lengths > k)[:, None]
+        grids = torch.where(cut, torch.tensor([1, k], device=cut.device), self.spans[:, 2:])
+        return replace(self, ids=self.ids.gather(1, order)[:, first:], kind=kind[:, first:],
+                       weight=self.weight.gather(1, order)[:, first:], sketches=None,
+                       spans=torch.cat([self.spans[:, :1], (starts - first)[:, None], grids], 1))
+
     def to(self, device) -> MixedBatch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{n: v.to(device) for n, v in moved.items() if hasattr(v, "to")})
@@ -96,13 +112,15 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, *, teach: bool = True
     spans = [(i, s + width - len(r.ids), h, w) for i, r in enumerate(rows) for s, h, w in r.spans]
     images = [p for r in rows for p in r.images]
     sketches = [p for r in rows for p in r.sketches]
+    if (drawn := sum(p is not None for p in sketches)) not in (0, len(sketches)):
+        raise ValueError(f"{drawn} of {len(sketches)} sketches of a batch have a picture. All of them, or none.")
     return MixedBatch(
         ids=table("ids", pad, torch.long), kind=table("kind", PAD, torch.long),
         weight=table("weight", 0.0, torch.float32),
         spans=torch.tensor(spans, dtype=torch.long).reshape(-1, 4),
         span_weight=torch.tensor([w for r in rows for w in r.span_weight], dtype=torch.float32),
         images=look(images) if images else None,
-        sketches=look(sketches) if sketches and teach else None,
+        sketches=look(sketches) if drawn and teach else None,
         image_rows=torch.tensor([i for i, r in enumerate(rows) for _ in r.images], dtype=torch.long),
     )
 
@@ -111,18 +129,19 @@ class Collator:
     """Traces in, one MixedBatch out: the bridge between what people read and what models eat.
 
     ``look`` turns pictures into :class:`Pictures`; pass a cache of a frozen eye's tokens to run the eye only once a
-    picture.
+    picture. ``read(trace) -> trace`` is how a method wants its traces.
     """
 
-    def __init__(self, vocabulary: Vocabulary, look: Callable, token_grid: Callable, latent_grid: Callable):
-        self.vocabulary, self.look = vocabulary, look
+    def __init__(self, vocabulary: Vocabulary, look: Callable, token_grid: Callable, latent_grid: Callable,
+                 read: Callable[[Trace], Trace] = lambda trace: trace):
+        self.vocabulary, self.look, self.read = vocabulary, look, read
         self.token_grid, self.latent_grid = token_grid, latent_grid
 
     def _span_grid(self, sketch: Sketch, h: int, w: int) -> tuple[int, int]:
         return self.latent_grid(h, w, sketch.k)
 
     def encode(self, trace: Trace, *, generate: bool = False) -> Row:
-        return self.vocabulary.encode(trace, self.token_grid, self._span_grid, generate=generate)
+        return self.vocabulary.encode(self.read(trace), self.token_grid, self._span_grid, generate=generate)
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
         return collate([self.encode(t, generate=generate) for t in traces], self.vocabulary.pad, self.look)

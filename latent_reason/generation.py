@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -75,13 +75,12 @@ def keyed(seed: int, row: int, position: int, what: str) -> torch.Generator:
 
 
 def planned_grids(reasoner, prompt: MixedBatch) -> torch.Tensor:
-    """(B, 2) the latent grid of each row's sketches: a sketch is as large as the row's last picture."""
-    side = reasoner.target.standardizer.side if reasoner.target else 1
-    grids = torch.tensor([side, side]).repeat(len(prompt.ids), 1)
-    if prompt.images is not None and reasoner.target is not None:
+    """(B, 2) the latent grid of each row's sketches: the switch's count, or as large as the row's last picture."""
+    grids = torch.tensor(reasoner.plan(None)).repeat(len(prompt.ids), 1)
+    if prompt.images is not None:
         merged = reasoner.backbone.merged(prompt.images).tolist()
         for row, seen in zip(prompt.image_rows.tolist(), merged, strict=True):
-            grids[row] = torch.tensor(reasoner.target.grid(*seen))
+            grids[row] = torch.tensor(reasoner.plan(tuple(seen)))
     return grids.to(prompt.ids.device)
 
 
@@ -95,7 +94,8 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
     Args:
         max_new: budget of new positions, one for all or one a row. A span open when it runs out is closed.
         temperature: 0 is greedy; ``top_p`` filters otherwise.
-        sketching: ``learned``, ``off`` (a span cannot be opened) or ``first`` (a span is opened at once).
+        sketching: ``learned`` (as the reasoner's switch says), ``off`` (a span cannot be opened) or ``first`` (a span
+            is opened at once).
         latents_per_span: overrides the planned number; 0 leaves only the markers.
         queue: forced token ids a row writes first; they are no choice of the model's. An open token in it opens a
             span, and the queue waits until that span is closed.
@@ -127,13 +127,18 @@ class _Decoder:
         self.temperature, self.top_p, self.seed, self.intervene = temperature, top_p, seed, intervene
         self.row_ids = list(row_ids) if row_ids is not None else list(range(self.b))
         self.queue = [list(q) for q in queue] if queue is not None else [[] for _ in range(self.b)]
-        if sketching == "first":
-            self.queue = [[reasoner.vocabulary.open, *q] for q in self.queue]
+        first = sketching == "first" or (sketching == "learned" and reasoner.switch.start == "first")
+        if first and (sketching == "first" or reasoner.sketches):
+            opening = reasoner.vocabulary.open
+            self.queue = [q if q[:1] == [opening] else [opening, *q] for q in self.queue]
         self.grids = planned_grids(reasoner, prompt)
+        self.seen = reasoner.seen(prompt) if reasoner.sketches and reasoner.head.looks else None
         plan = self.grids.prod(-1)
         if latents_per_span is not None:
             plan = torch.full_like(plan, latents_per_span)
-        switch = reasoner.switch if latents_per_span is None else replace(Switch(), max_spans=reasoner.switch.max_spans)
+        switch = reasoner.switch
+        if latents_per_span is not None:
+            switch = Switch(start=switch.start, max_spans=switch.max_spans)
         self.state = SwitchState(switch, plan)
         self.can_sketch = sketching != "off" and reasoner.sketches
         if not self.can_sketch and any(reasoner.vocabulary.open in q for q in self.queue):
@@ -251,7 +256,8 @@ class _Decoder:
                                              generator=keyed(self.seed, self.row_ids[row], step, "latent"))
                                  for row in index.tolist()]).to(h.device)
         slot = self.state.slot[rows]
-        vectors = self.reasoner.draw(h[rows], noise, self.grids[rows], slot)
+        seen = None if self.seen is None else tuple(part[rows] for part in self.seen)
+        vectors = self.reasoner.draw(h[rows], noise, self.grids[rows], slot, seen)
         if self.intervene is not None:
             vectors = self.intervene(index, self.state.spans[rows] - 1, slot, vectors, self.written).to(vectors.dtype)
         return vectors

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from .backbones.base import Backbone
 from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, before
@@ -20,12 +21,13 @@ from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
 from .switching import Switch
 from .targets import OwnVision
 from .tokens import Vocabulary
+from .trace import Trace
 
 
 class LatentReasoner(nn.Module):
-    """The one skeleton. ``latent_input`` is ``teacher`` (targets stand in the context while training) or ``self``
-    (the model's own latents, unrolled through the cache with their gradient). ``head`` and ``target`` are None for
-    methods that never sketch.
+    """The one skeleton. ``latent_input`` is ``teacher`` (targets stand in the context while training), ``self``
+    (the model's own latents, unrolled through the cache with their gradient) or ``blank`` (what the head gives
+    whatever the state). ``head`` is None for methods that never sketch, ``target`` where no picture teaches a latent.
 
     Raises:
         ValueError: ``latent_input="self"`` together with activation checkpointing, or a batch with sketches for a
@@ -36,8 +38,8 @@ class LatentReasoner(nn.Module):
                  head: LatentHead | None = None, switch: Switch | None = None, latent_input: str = "teacher",
                  input_noise: float = 0.0, weights: Weights | None = None):
         super().__init__()
-        if latent_input not in ("teacher", "self"):
-            raise ValueError(f"latent_input={latent_input!r}: 'teacher' or 'self'.")
+        if latent_input not in ("teacher", "self", "blank"):
+            raise ValueError(f"latent_input={latent_input!r}: 'teacher', 'self' or 'blank'.")
         self.backbone, self.target, self.head = backbone, target, head
         self.vocabulary, self.switch, self.weights = vocabulary, switch or Switch(), weights or Weights()
         self.latent_input, self.input_noise = latent_input, input_noise
@@ -48,24 +50,53 @@ class LatentReasoner(nn.Module):
         return self.head is not None
 
     @property
+    def taught(self) -> bool:
+        """Whether pictures teach the latents."""
+        return self.target is not None and bool(self.weights.latent)
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     def collator(self, look=None) -> Collator:
         """What turns traces into batches for this reasoner; ``look`` may be a cache of the frozen eye."""
         grid = self.target.grid if self.target is not None else (lambda h, w, k=None: (h, w))
-        return Collator(self.vocabulary, look or self.backbone.look, self.backbone.token_grid, grid)
+        return Collator(self.vocabulary, look or self.backbone.look, self.backbone.token_grid, grid, self.read)
+
+    def read(self, trace: Trace) -> Trace:
+        """A trace as this method wants it. Methods that put their latents elsewhere than the sketches override it."""
+        return trace
 
     # -- latents ---------------------------------------------------------------------------------------------------
-    def draw(self, h: torch.Tensor, noise: torch.Tensor | None, grids: torch.Tensor, slot: torch.Tensor):
+    def draw(self, h: torch.Tensor, noise: torch.Tensor | None, grids: torch.Tensor, slot: torch.Tensor, seen=None):
         """States (n, D) -> latents as they are fed back (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in its
-        sketch each latent stands, which is what un-standardising needs."""
-        z = self.head.sample(h, noise)
+        sketch each latent stands, which is what un-standardising needs; ``seen`` is for a head that looks."""
+        z = self.head.sample(h, noise, seen) if self.head.looks else self.head.sample(h, noise)
         if self.head.raw:
             return z
         mean = self.target.standardizer.slot_mean(grids, int((grids.prod(-1)).max()))
         mean = mean[torch.arange(len(slot), device=slot.device), slot.clamp_max(grids.prod(-1) - 1)]
         return (z * self.target.standardizer.std + mean).to(h.dtype)
+
+    def plan(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """The grid of the latents of a span after a picture of ``size`` tokens (None: after none)."""
+        if self.switch.count:
+            return 1, self.switch.count
+        if self.target is None:
+            return 1, 1
+        side = self.target.standardizer.side
+        return (side, side) if size is None else self.target.grid(*size)
+
+    def seen(self, batch: MixedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The picture tokens of every row (B, T, D) and which of them are there (B, T)."""
+        rows = [[] for _ in batch.ids]
+        if batch.images is not None:
+            for row, tokens in zip(batch.image_rows.tolist(), self.backbone.see(batch.images), strict=True):
+                rows[row].append(tokens)
+        nothing = self.backbone.embed(batch.ids[:1, :0])[0]
+        rows = [torch.cat([nothing, *r]) for r in rows]
+        mask = pad_sequence([torch.ones(len(r), dtype=torch.bool, device=r.device) for r in rows], batch_first=True)
+        return pad_sequence(rows, batch_first=True), mask
 
     def embed(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, D) inputs: token embeddings, picture tokens, and ``latents`` (S, K, D) at their slots."""
@@ -80,8 +111,18 @@ class LatentReasoner(nn.Module):
 
     def context(self, prompt: MixedBatch) -> torch.Tensor:
         """(B, N, D) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
-        taught = len(prompt.spans) and self.target is not None
-        return self.embed(prompt, self.target(self.backbone, prompt) if taught else None)
+        if not len(prompt.spans):
+            return self.embed(prompt)
+        return self.embed(prompt, self.target(self.backbone, prompt) if self.taught else self.blanks(prompt))
+
+    def blanks(self, batch: MixedBatch) -> torch.Tensor:
+        """(S, K, D) what stands at the latents of a batch where no state is at hand: what the head gives for none."""
+        mask = batch.slots()[2]
+        slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
+        grids = batch.spans[:, None, 2:].expand(*mask.shape, 2)[mask]
+        nothing = self.backbone.embed(batch.ids[:1, :1])[0].detach().new_zeros(len(slot), self.backbone.width)
+        drawn = self.draw(nothing, None, grids, slot)
+        return drawn.new_zeros(*mask.shape, drawn.shape[-1]).index_put((mask,), drawn)
 
     # -- training --------------------------------------------------------------------------------------------------
     def forward(self, batch: MixedBatch) -> LossTerms:
@@ -89,13 +130,12 @@ class LatentReasoner(nn.Module):
             raise ValueError(f"{len(batch.spans)} sketches for a method that draws none. Train it on traces without "
                              "sketches.")
         positions = self.backbone.place(batch)
-        z = None
-        if len(batch.spans) and self.target is not None:
-            z = self.target(self.backbone, batch)
+        z = self.target(self.backbone, batch) if self.taught and len(batch.spans) else None
         if self.latent_input == "self" and len(batch.spans):
-            states = self.unroll(batch, positions)
+            states, _ = self.unroll(batch, positions)
         else:
-            states = self.backbone.trunk(self.embed(batch, self.noised(z)), batch.mask, positions)
+            latents = self.blanks(batch) if self.latent_input == "blank" and len(batch.spans) else self.noised(z)
+            states = self.backbone.trunk(self.embed(batch, latents), batch.mask, positions)
         return self.losses(batch, before(states), z)
 
     def noised(self, z: torch.Tensor | None) -> torch.Tensor | None:
@@ -114,7 +154,7 @@ class LatentReasoner(nn.Module):
             return terms
         rows, position, mask = batch.slots()
         states, grids = h[rows, position], batch.spans[:, 2:]
-        if z is not None and self.weights.latent:
+        if z is not None:
             standard = self.target.standardizer
             drawn = standard(states, grids) if self.head.raw else states
             loss = self.head.loss(drawn[mask], standard(z, grids)[mask])
@@ -137,14 +177,18 @@ class LatentReasoner(nn.Module):
             weights.append((1 / batch.span_lengths.float())[:, None].expand_as(going)[going])
         return weighted_mean(torch.cat(losses), torch.cat(weights))
 
-    def unroll(self, batch: MixedBatch, positions: torch.Tensor) -> torch.Tensor:
-        """States (B, N, D) with the model's own latents in the context: one cached pass a column that holds a latent,
-        gradients kept (equal to recomputing the whole prefix each time; Coconut 2412.06769)."""
+    def unroll(self, batch: MixedBatch, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (B, N, D) with the model's own latents in the context, and these latents (S, K, D): one cached pass a
+        column that holds a latent, gradients kept (equal to recomputing the whole prefix each time; Coconut
+        2412.06769)."""
         if self.backbone.checkpointing:
             raise ValueError("latent_input='self' cannot run with activation checkpointing: transformers drops the "
                              "cache there and every latent would be drawn without its context. Turn one of them off.")
         embeds, cache, states = self.embed(batch), self.backbone.new_cache(), []
+        seen = self.seen(batch) if self.head.looks else None
         rows, position, mask = batch.slots()
+        latents = embeds.new_zeros(*mask.shape, embeds.shape[-1])
+        spot = mask.nonzero(as_tuple=True)
         slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
         grids = batch.spans[:, None, 2:].expand(*mask.shape, 2)[mask]
         rows, position = rows[mask], position[mask]
@@ -158,12 +202,14 @@ class LatentReasoner(nn.Module):
             if here.any():
                 h = states[-1][rows[here], -1]
                 noise = torch.randn(len(h), self.head.latent, device=h.device) if self.head.noise else None
-                own = self.draw(h, noise, grids[here], slot[here]).to(chunk.dtype)
+                shown = None if seen is None else tuple(part[rows[here]] for part in seen)
+                own = self.draw(h, noise, grids[here], slot[here], shown).to(chunk.dtype)
+                latents = latents.index_put((spot[0][here], spot[1][here]), own)
                 first = chunk[:, 0].index_put((rows[here],), own)
                 chunk = torch.cat([first[:, None], chunk[:, 1:]], 1)
             states.append(self.backbone.trunk(chunk, batch.mask[:, :stop], positions[:, :, start:stop], cache))
             assert cache.get_seq_length() == stop, "the cache was dropped"
-        return torch.cat(states, 1)
+        return torch.cat(states, 1), latents
 
     # -- replay ----------------------------------------------------------------------------------------------------
     def replay(self, rollout) -> tuple[torch.Tensor, torch.Tensor]:

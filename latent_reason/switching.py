@@ -1,7 +1,8 @@
 """When to sketch and when to stop: the policy that is saved with the weights, and its state row by row.
 
-The model opens a span by a control token. A span closes by count, or by the model's own two-way decision with a cap.
-No text logit is read inside a span: read there, an untrained model would open again and the span would never end.
+The model opens a span by a control token, or one stands before every answer. A span closes by count, or by the model's
+own two-way decision with a cap. No text logit is read inside a span: read there, an untrained model would open again
+and the span would never end.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ WRITING, DRAWING, DONE = range(3)
 
 @dataclass(frozen=True)
 class Switch:
-    """``stop``: ``count`` closes after the planned number of latents, ``close`` lets the model close from
-    ``min_latents`` on, at most ``cap`` times the planned number. ``supervise`` says what teaches a stop: ``none``,
-    ``end_only`` (SkiLa, SwimBird: only the last slot is told, so nothing teaches "not yet"), or ``full``."""
+    """``start``: ``token`` leaves it to the model, ``first`` puts one span before every answer and no other.
+    ``count`` is the number of latents of a span; 0 takes it from the picture. ``stop``: ``count`` closes after the
+    planned number of latents, ``close`` lets the model close from ``min_latents`` on, at most ``cap`` times the planned
+    number. ``supervise`` says what teaches a stop: ``none``, ``end_only`` (SkiLa, SwimBird: only the last slot is told,
+    so nothing teaches "not yet"), or ``full``."""
 
+    start: str = "token"
+    count: int = 0
     stop: str = "count"
     supervise: str = "none"
     min_latents: int = 1
@@ -26,6 +31,8 @@ class Switch:
     max_spans: int = 8
 
     def __post_init__(self):
+        if self.start not in ("token", "first"):
+            raise ValueError(f"start={self.start!r}: a span opens by a 'token' of the model's or comes 'first'.")
         if self.stop not in ("count", "close"):
             raise ValueError(f"stop={self.stop!r}: a span closes by 'count' or by the model's own 'close'.")
         if self.supervise not in ("none", "end_only", "full"):
@@ -57,6 +64,8 @@ class SwitchState:
 
     def may_open(self) -> torch.Tensor:
         """(B,) loop guard: a span needs text before it, and there are only so many."""
+        if self.switch.start == "first":
+            return torch.zeros_like(self.rested)
         return (self.spans < self.switch.max_spans) & self.rested
 
     def must_close(self) -> torch.Tensor:

@@ -46,7 +46,7 @@ class Row:
     kind: list[int] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
     images: list = field(default_factory=list)
-    sketches: list = field(default_factory=list)
+    sketches: list = field(default_factory=list)  # None for a thought without a picture
     spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, grid height, grid width
     span_weight: list[float] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ class Vocabulary:
                     put([self.id(layout.image_close)])
                     row.images.append(part.image)
                 elif isinstance(part, Sketch):
-                    h, w = span_grid(part, *size_of(part.image))
+                    h, w = (1, part.k) if part.image is None else span_grid(part, *size_of(part.image))
                     put([self.open], spoken)
                     row.spans.append((len(row.ids), h, w))
                     row.span_weight.append(part.loss)

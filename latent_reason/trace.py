@@ -32,12 +32,13 @@ class Image:
 class Sketch:
     """A picture the assistant draws in latents.
 
-    ``image`` is what the latents should hold. ``k`` wishes for a number of latents; None leaves it to the target.
+    ``image`` is what the latents should hold; None is a thought that no picture teaches, of ``k`` latents. ``k`` wishes
+    for a number of latents; None leaves it to the target.
     ``state`` is what it shows, ``redundant`` marks a sketch that only repeats the input, ``box`` is a region of an
     input picture as (x0, y0, x1, y1) shares.
     """
 
-    image: PILImage.Image
+    image: PILImage.Image | None
     k: int | None = None
     loss: float = 1.0
     state: Any = None

@@ -127,6 +127,7 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     modal_mixed("mlp", latent_input="self", stop="close", supervise="full"),
     modal_mixed("identity", latent_input="self"),
     modal_mixed("flow", "grid", latent_input="self"),
+    Case("mcout", {"thoughts": 3, "multi": True}, "grid"),
 ]
 
 

@@ -52,11 +52,11 @@ class Engine:
         self.codes = 3 * torch.eye(len(items))
         self.vocabulary = Vocabulary(train_tokenizer())
         self.backbone = SimpleNamespace(token_grid=lambda picture: (4, 4), look=lambda pictures: Prompt(pictures))
-        self.target = SimpleNamespace(grid=lambda h, w: GRID, tokens=self.see)
+        self.target, self.taught, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
 
     def drawn(self, item):
-        return self.task.render_state(item, self.task.state_after(item, [self.plan(item)[0]]))
+        return self.task.render_state(item, self.task.state_after(item, [self.moves(item)[0]]))
 
     def see(self, backbone, looked):
         return [self.codes[self.boards[picture.tobytes()]][None] for picture in looked.items]
@@ -68,7 +68,7 @@ class Engine:
     def named(self):
         return {item.id: item for item in self.items}
 
-    def plan(self, item) -> list[str]:
+    def moves(self, item) -> list[str]:
         return item.answer.split(",")
 
     def go_on(self, item, z: torch.Tensor | None) -> list[str]:
@@ -78,7 +78,7 @@ class Engine:
                  intervene=None) -> Rollout:
         rows, spans = [], []
         for row, item in enumerate(prompt.items):
-            ids = list(queue[row]) if queue else [*self.vocabulary.words(f"Go {self.plan(item)[0]}."),
+            ids = list(queue[row]) if queue else [*self.vocabulary.words(f"Go {self.moves(item)[0]}."),
                                                   self.vocabulary.open]
             if sketching == "off":
                 ids = [i for i in ids if i != self.vocabulary.open]
@@ -115,14 +115,14 @@ class Reader(Engine):
     def go_on(self, item, z):
         if z is None or z.norm() < 1e-6:
             return ["U", "U"]
-        return self.plan(self.items[int((self.codes @ z).argmax())])[1:]
+        return self.moves(self.items[int((self.codes @ z).argmax())])[1:]
 
 
 class Parrot(Engine):
     """Goes on with the item's own plan, whatever the latent is."""
 
     def go_on(self, item, z):
-        return self.plan(item)[1:]
+        return self.moves(item)[1:]
 
 
 def probed(engine_class, lake, monkeypatch) -> dict:
@@ -202,7 +202,7 @@ def test_corrupted_text_flips_one_move(lake):
     for r in results:
         ids = probe._corrupted(engine, task, r)
         assert ids[-1] == engine.vocabulary.open and ids == probe._corrupted(engine, task, r), "the same each time"
-        was, now = engine.plan(r.item)[:1], task.moves_in(engine.vocabulary.text(ids))
+        was, now = engine.moves(r.item)[:1], task.moves_in(engine.vocabulary.text(ids))
         assert len(now) == 1 and now != was
 
 
@@ -274,7 +274,7 @@ def test_oracle_encodes_the_board_after_the_written_moves(lake):
     task, items = lake
     engine = Reader(task, items)
     oracle = Oracle(engine, task, items)
-    written = [engine.vocabulary.words(f"Go {engine.plan(item)[0]}.") for item in items]
+    written = [engine.vocabulary.words(f"Go {engine.moves(item)[0]}.") for item in items]
     drawn = call(oracle, torch.zeros(ITEMS, ITEMS), rows=list(range(ITEMS)), written=written)
     assert torch.equal(drawn, engine.codes)
     written[0] = engine.vocabulary.words("Go U U U.")

@@ -28,7 +28,7 @@ class SketchPanel(Callback):
             return
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode)
         module.log_dict({f"val/{n}": v for n, v in summarise(results).items()}, rank_zero_only=True)
-        if self.decoder is None or not self.reasoner.sketches or trainer.logger is None:
+        if self.decoder is None or not self.reasoner.taught or trainer.logger is None:
             return
         traces = [self.task.trace(i, self.mode) for i in self.items[:self.shown]]
         small = decode(self.reasoner, self.decoder, self.task, self.items[:self.shown], self.mode)

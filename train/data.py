@@ -37,7 +37,8 @@ def look(pictures: list[Seen]) -> Pictures:
 @torch.no_grad()
 def see(rows: list[Row], backbone, at_once: int = 64) -> None:
     """Replace the pictures of rows by what the frozen eye makes of them, so that nothing is looked at twice."""
-    homes = [(pictures, i) for row in rows for pictures in (row.images, row.sketches) for i in range(len(pictures))]
+    homes = [(pictures, i) for row in rows for pictures in (row.images, row.sketches)
+             for i, picture in enumerate(pictures) if picture is not None]
     for start in range(0, len(homes), at_once):
         some = homes[start:start + at_once]
         looked = backbone.look([pictures[i] for pictures, i in some])

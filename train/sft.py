@@ -23,7 +23,7 @@ def train(recipe: Recipe, folder: Path):
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
     data.setup()
-    if reasoner.target is not None and not reasoner.target.standardizer.fitted:
+    if reasoner.taught and not reasoner.target.standardizer.fitted:
         reasoner.target.standardizer.fit(data.sketch_samples())
 
     save = saver(recipe, reasoner, decoder)

@@ -6,6 +6,7 @@ import inspect
 
 from ..files import nearest
 from .base import LatentHead
+from .constant import ConstantHead
 from .denoise import DiffusionHead, FlowHead
 from .regression import IdentityHead, MLPHead
 
@@ -23,4 +24,4 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
     return KINDS[kind](width, latent, **options)
 
 
-__all__ = ["DiffusionHead", "FlowHead", "IdentityHead", "LatentHead", "MLPHead", "make"]
+__all__ = ["ConstantHead", "DiffusionHead", "FlowHead", "IdentityHead", "LatentHead", "MLPHead", "make"]

@@ -17,6 +17,7 @@ class LatentHead(nn.Module, ABC):
 
     raw: bool = False
     noise: bool = False  # whether a draw is random
+    looks: bool = False  # whether it is shown the pictures of its row: ``sample(..., seen)``
 
     def __init__(self, width: int, latent: int):
         super().__init__()
@@ -28,4 +29,5 @@ class LatentHead(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, h: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """States (n, D) and standard normal noise (n, Z) -> latents (n, Z)."""
+        """States (n, D) and standard normal noise (n, Z) -> latents (n, Z). A head that ``looks`` takes ``seen`` after
+        them: picture tokens (n, T, D) and which of them are there (n, T)."""
