@@ -84,7 +84,7 @@ class Oracle:
     def encode(self, item, ids) -> torch.Tensor:
         moves = self.task.moves_in(self.reasoner.vocabulary.text(ids))
         picture = self.task.render_state(item, self.task.state_after(item, moves))
-        looked = self.reasoner.backbone.look([picture]).to(self.reasoner.device)
+        looked = self.reasoner.look([picture]).to(self.reasoner.device)
         return self.reasoner.target.tokens(self.reasoner.backbone, looked)[0]
 
 

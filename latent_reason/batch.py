@@ -94,8 +94,9 @@ def before(x: torch.Tensor) -> torch.Tensor:
     return F.pad(x[:, :-1], (0, 0) * (x.ndim - 2) + (1, 0))
 
 
-def collate(rows: Sequence[Row], pad: int, look: Callable, *, teach: bool = True) -> MixedBatch:
-    """Left-pad encoded rows into one batch. ``look(pictures) -> Pictures`` readies pictures for the eye.
+def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Callable | None = None) -> MixedBatch:
+    """Left-pad encoded rows into one batch. ``look(pictures) -> Pictures`` readies pictures for the eye, and
+    ``look_at_sketches`` those of sketches, where another eye sees them.
 
     Raises:
         ValueError: a row has spans without a picture to teach them, or the other way round.
@@ -120,7 +121,7 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, *, teach: bool = True
         spans=torch.tensor(spans, dtype=torch.long).reshape(-1, 4),
         span_weight=torch.tensor([w for r in rows for w in r.span_weight], dtype=torch.float32),
         images=look(images) if images else None,
-        sketches=look(sketches) if drawn and teach else None,
+        sketches=(look_at_sketches or look)(sketches) if drawn else None,
         image_rows=torch.tensor([i for i, r in enumerate(rows) for _ in r.images], dtype=torch.long),
     )
 
@@ -128,13 +129,13 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, *, teach: bool = True
 class Collator:
     """Traces in, one MixedBatch out: the bridge between what people read and what models eat.
 
-    ``look`` turns pictures into :class:`Pictures`; pass a cache of a frozen eye's tokens to run the eye only once a
-    picture. ``read(trace) -> trace`` is how a method wants its traces.
+    ``look`` turns pictures into :class:`Pictures`, ``look_at_sketches`` those of sketches; ``read(trace) -> trace`` is
+    how a method wants its traces.
     """
 
-    def __init__(self, vocabulary: Vocabulary, look: Callable, token_grid: Callable, latent_grid: Callable,
-                 read: Callable[[Trace], Trace] = lambda trace: trace):
-        self.vocabulary, self.look, self.read = vocabulary, look, read
+    def __init__(self, vocabulary: Vocabulary, look: Callable, look_at_sketches: Callable, token_grid: Callable,
+                 latent_grid: Callable, read: Callable[[Trace], Trace] = lambda trace: trace):
+        self.vocabulary, self.look, self.look_at_sketches, self.read = vocabulary, look, look_at_sketches, read
         self.token_grid, self.latent_grid = token_grid, latent_grid
 
     def _span_grid(self, sketch: Sketch, h: int, w: int) -> tuple[int, int]:
@@ -144,4 +145,5 @@ class Collator:
         return self.vocabulary.encode(self.read(trace), self.token_grid, self._span_grid, generate=generate)
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
-        return collate([self.encode(t, generate=generate) for t in traces], self.vocabulary.pad, self.look)
+        rows = [self.encode(t, generate=generate) for t in traces]
+        return collate(rows, self.vocabulary.pad, self.look, self.look_at_sketches)

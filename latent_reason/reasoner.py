@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from .backbones.base import Backbone
-from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, before
+from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, Pictures, before
 from .heads import LatentHead
 from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
 from .switching import Switch
@@ -58,10 +58,14 @@ class LatentReasoner(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def collator(self, look=None) -> Collator:
-        """What turns traces into batches for this reasoner; ``look`` may be a cache of the frozen eye."""
+    def collator(self) -> Collator:
+        """What turns traces into batches for this reasoner."""
         grid = self.target.grid if self.target is not None else (lambda h, w, k=None: (h, w))
-        return Collator(self.vocabulary, look or self.backbone.look, self.backbone.token_grid, grid, self.read)
+        return Collator(self.vocabulary, self.backbone.look, self.look, self.backbone.token_grid, grid, self.read)
+
+    def look(self, pictures: list) -> Pictures:
+        """The pictures of sketches as the eye of the target takes them."""
+        return self.target.look(self.backbone, pictures) if self.target is not None else self.backbone.look(pictures)
 
     def read(self, trace: Trace) -> Trace:
         """A trace as this method wants it. Methods that put their latents elsewhere than the sketches override it."""
@@ -72,11 +76,7 @@ class LatentReasoner(nn.Module):
         """States (n, D) -> latents as they are fed back (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in its
         sketch each latent stands, which is what un-standardising needs; ``seen`` is for a head that looks."""
         z = self.head.sample(h, noise, seen) if self.head.looks else self.head.sample(h, noise)
-        if self.head.raw:
-            return z
-        mean = self.target.standardizer.slot_mean(grids, int((grids.prod(-1)).max()))
-        mean = mean[torch.arange(len(slot), device=slot.device), slot.clamp_max(grids.prod(-1) - 1)]
-        return (z * self.target.standardizer.std + mean).to(h.dtype)
+        return z if self.head.raw else self.target.fed(z, grids, slot).to(h.dtype)
 
     def plan(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """The grid of the latents of a span after a picture of ``size`` tokens (None: after none)."""
@@ -143,7 +143,7 @@ class LatentReasoner(nn.Module):
         fed only perfect latents never learns to bear its own (ILVR 2512.05665, Latent Sketchpad 2510.24514)."""
         if z is None or not self.training or not self.input_noise:
             return z
-        return z + self.input_noise * self.target.standardizer.std * torch.randn_like(z)
+        return z + self.input_noise * self.target.spread * torch.randn_like(z)
 
     def losses(self, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None) -> LossTerms:
         """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
@@ -155,9 +155,8 @@ class LatentReasoner(nn.Module):
         rows, position, mask = batch.slots()
         states, grids = h[rows, position], batch.spans[:, 2:]
         if z is not None:
-            standard = self.target.standardizer
-            drawn = standard(states, grids) if self.head.raw else states
-            loss = self.head.loss(drawn[mask], standard(z, grids)[mask])
+            drawn = self.target.standard(states, grids) if self.head.raw else states
+            loss = self.head.loss(drawn[mask], self.target.standard(z.detach(), grids)[mask])
             weight = batch.span_weight[:, None].expand_as(mask)[mask]
             terms.latent = weighted_mean(loss, weight)
         if self.switch.supervise != "none":

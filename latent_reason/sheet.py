@@ -30,8 +30,8 @@ def texts_between(rollout: Rollout, row: int, vocabulary) -> list[str]:
 
 def decoded_target(reasoner, decoder, picture: PILImage.Image) -> PILImage.Image:
     """A picture through the target encoder and back: the best any drawn sketch can look."""
-    looked = reasoner.backbone.look([picture]).to(reasoner.device)
-    size = tuple(reasoner.backbone.merged(looked)[0].tolist())
+    looked = reasoner.look([picture]).to(reasoner.device)
+    size = reasoner.backbone.token_grid(picture)
     grid = reasoner.target.grid(*size)
     return decoder.draw(reasoner.target.tokens(reasoner.backbone, looked, [grid])[0], grid, size)
 

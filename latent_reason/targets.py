@@ -7,10 +7,12 @@ the loss also pulled the target toward the prediction).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image as PILImage
 from torch import nn
 
 from .batch import MixedBatch, Pictures
@@ -99,33 +101,54 @@ class Standardizer(nn.Module):
 
 
 class OwnVision(nn.Module):
-    """The model's own (frozen) eye and connector looking at the sketch, pooled to at most k latents.
+    """The model's own (frozen) eye and connector looking at the sketch, as at most k latents.
 
-    Modal-Mixed CoT (2602.00574) pools 256 tokens to 32; here small pictures keep one latent a token.
+    Modal-Mixed CoT (2602.00574) pools 256 tokens to 32; here small pictures keep one latent a token. ``shrink`` makes
+    the picture small before it is looked at instead of pooling its tokens (SwimBird 2602.06040).
+
+    Other targets of pictures override what differs: how a picture is looked at, and what becomes of what is seen.
     """
 
-    def __init__(self, width: int, k: int = 32):
+    def __init__(self, width: int, k: int = 32, shrink: bool = False):
         super().__init__()
-        self.k = k
+        self.k, self.shrink = k, shrink
         self.standardizer = Standardizer(width, side=max(1, math.isqrt(k)))
 
-    @property
-    def width(self) -> int:
-        return self.standardizer.std.shape[0]
-
     def grid(self, height: int, width: int, k: int | None = None) -> tuple[int, int]:
+        """The latent grid of a picture of height x width tokens of the backbone; k asks for fewer."""
         return latent_grid(height, width, min(k or self.k, self.k))
 
-    @torch.no_grad()
-    def tokens(self, backbone, pictures: Pictures, grids: list[tuple[int, int]] | None = None) -> list[torch.Tensor]:
-        """Raw latents of each picture, one (h'*w', D) tensor a picture."""
-        seen = [tuple(g) for g in backbone.merged(pictures).tolist()]
-        grids = grids or [self.grid(*g) for g in seen]
-        return [pool(t.float(), s, tuple(g)) for t, s, g in zip(backbone.see(pictures), seen, grids, strict=True)]
+    # -- looking ---------------------------------------------------------------------------------------------------
+    def look(self, backbone, pictures: Sequence[PILImage.Image]) -> Pictures:
+        """Pictures as the eye of this target takes them."""
+        if self.shrink:
+            sizes = [self.grid(*backbone.token_grid(p)) for p in pictures]
+            pictures = [p.resize((w * backbone.cell, h * backbone.cell)) for p, (h, w) in
+                        zip(pictures, sizes, strict=True)]
+        return backbone.look(list(pictures))
 
+    def see(self, backbone, pictures: Pictures) -> list[torch.Tensor]:
+        """What that eye sees: one (T, C) tensor a picture, row-major."""
+        return backbone.see(pictures)
+
+    def sizes(self, backbone, pictures: Pictures) -> list[tuple[int, int]]:
+        return [tuple(size) for size in backbone.merged(pictures).tolist()]
+
+    # -- latents ---------------------------------------------------------------------------------------------------
     @torch.no_grad()
+    def features(self, backbone, pictures: Pictures, grids: list[tuple[int, int]] | None = None) -> list[torch.Tensor]:
+        """What is seen, pooled to the latent grids: one (h'*w', C) tensor a picture."""
+        sizes = self.sizes(backbone, pictures)
+        grids = grids or [self.grid(*size) for size in sizes]
+        seen = self.see(backbone, pictures)
+        return [pool(t.float(), s, tuple(g)) for t, s, g in zip(seen, sizes, grids, strict=True)]
+
+    def tokens(self, backbone, pictures: Pictures, grids: list[tuple[int, int]] | None = None) -> list[torch.Tensor]:
+        """Latents of each picture as they are fed: one (h'*w', D) tensor a picture."""
+        return self.features(backbone, pictures, grids)
+
     def forward(self, backbone, batch: MixedBatch) -> torch.Tensor:
-        """Raw targets (S, K, D) of the batch's spans, zero beyond a span's length.
+        """Latents (S, K, D) of the batch's spans as they are fed, zero beyond a span's length.
 
         Raises:
             ValueError: spans without pictures to teach them.
@@ -133,7 +156,72 @@ class OwnVision(nn.Module):
         if batch.sketches is None or len(batch.sketches) != len(batch.spans):
             raise ValueError(f"{len(batch.spans)} spans but {0 if batch.sketches is None else len(batch.sketches)} "
                              "sketches to teach them.")
-        grids = [tuple(g) for g in batch.spans[:, 2:].tolist()]
-        tokens = self.tokens(backbone, batch.sketches, grids)
+        tokens = self.tokens(backbone, batch.sketches, [tuple(g) for g in batch.spans[:, 2:].tolist()])
         k = int(batch.span_lengths.max())
         return torch.stack([F.pad(t, (0, 0, 0, k - len(t))) for t in tokens])
+
+    # -- the space they are learnt in ------------------------------------------------------------------------------
+    def fit(self, features: list[tuple[torch.Tensor, tuple[int, int]]]) -> None:
+        """Statistics of training features with their grids."""
+        self.standardizer.fit(features)
+
+    def standard(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+        """(S, K, D) as fed -> as learnt."""
+        return self.standardizer(z, grids)
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """(D,) or () std of a channel as it is fed."""
+        return self.standardizer.std
+
+    def fed(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """(n, D) as learnt -> as fed, for latents at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
+        mean = self.standardizer.slot_mean(grids, int(grids.prod(-1).max()))
+        return z * self.standardizer.std + mean[torch.arange(len(slot), device=slot.device),
+                                                slot.clamp_max(grids.prod(-1) - 1)]
+
+
+class OutsideEncoder(OwnVision):
+    """A frozen encoder from outside looks at the sketch; its features, standardised and pooled, are projected into the
+    backbone's space (SkiLa 2512.16584). The projector learns on the input path only, as the loss sees its output
+    detached; that output has unit RMS, or the words would blow it up and the loss run after it. ``encoder`` is kept out
+    of the weights, as it is never trained: its name brings it back."""
+
+    def __init__(self, encoder, width: int, k: int = 27):
+        super().__init__(encoder.width, k)
+        self._encoder = [encoder]  # in a list, so that it is no submodule
+        self.project = nn.Linear(encoder.width, width)
+
+    @property
+    def encoder(self):
+        return self._encoder[0]
+
+    def grid(self, height: int, width: int, k: int | None = None) -> tuple[int, int]:
+        return latent_grid(self.encoder.side, self.encoder.side, min(k or self.k, self.k))
+
+    def look(self, backbone, pictures):
+        return self.encoder.look(list(pictures))
+
+    def see(self, backbone, pictures):
+        return self.encoder.see(pictures) if pictures.tokens is None else pictures.tokens
+
+    def sizes(self, backbone, pictures):
+        return [(self.encoder.side, self.encoder.side)] * len(pictures)
+
+    def tokens(self, backbone, pictures, grids=None):
+        features = self.features(backbone, pictures, grids)
+        grids = grids or [self.grid(0, 0)] * len(features)
+        standard = [self.standardizer(f[None], torch.tensor([g], device=f.device))[0]
+                    for f, g in zip(features, grids, strict=True)]
+        projected = (self.project(f.to(self.project.weight.dtype)) for f in standard)
+        return [F.rms_norm(p, p.shape[-1:]) for p in projected]
+
+    def standard(self, z, grids):
+        return z
+
+    @property
+    def spread(self):
+        return self.project.weight.new_ones(())
+
+    def fed(self, z, grids, slot):
+        return z

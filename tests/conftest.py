@@ -128,6 +128,7 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     modal_mixed("identity", latent_input="self"),
     modal_mixed("flow", "grid", latent_input="self"),
     Case("mcout", {"thoughts": 3, "multi": True}, "grid"),
+    Case("mirage", {"k": 4, "stage": 2}),
 ]
 
 
@@ -170,17 +171,18 @@ def ready(case, make_backbone, make_traces):
 
 def fit(reasoner, batch):
     grids = [tuple(g) for g in batch.spans[:, 2:].tolist()]
-    tokens = reasoner.target.tokens(reasoner.backbone, batch.sketches, grids)
-    reasoner.target.standardizer.fit(list(zip(tokens, grids, strict=True)))
+    features = reasoner.target.features(reasoner.backbone, batch.sketches, grids)
+    reasoner.target.fit(list(zip(features, grids, strict=True)))
 
 
 def seen_once(reasoner, batch):
-    """The same batch with what a frozen eye makes of its pictures, so that training steps are quick."""
+    """The same batch with what frozen eyes make of its pictures, so that training steps are quick."""
     with torch.no_grad():
-        for name in ("images", "sketches"):
-            pictures = getattr(batch, name)
-            if pictures is not None:
-                setattr(batch, name, Pictures(pictures.grid, tokens=reasoner.backbone.see(pictures)))
+        if batch.images is not None:
+            batch.images = Pictures(batch.images.grid, tokens=reasoner.backbone.see(batch.images))
+        if batch.sketches is not None:
+            seen = reasoner.target.see(reasoner.backbone, batch.sketches)
+            batch.sketches = Pictures(batch.sketches.grid, tokens=seen)
     return batch
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import fit
+from PIL import Image as PILImage
 
 from latent_reason import methods
 from latent_reason.batch import LATENT, MixedBatch, before
@@ -104,3 +106,77 @@ def test_mcout_pays_no_attention_to_padding(make_backbone, make_traces):
         alone = reasoner.collator()([trace])
         _, own = reasoner.unroll(alone, reasoner.backbone.place(alone))
         torch.testing.assert_close(own[0], thoughts[i], atol=2e-5, rtol=1e-4)
+
+
+# -- skila -------------------------------------------------------------------------------------------------------------
+def fitted(name, backbone, traces, **options):
+    reasoner = methods.build(name, backbone, **options)
+    batch = reasoner.collator()(traces)
+    fit(reasoner, batch)
+    return reasoner, batch
+
+
+def test_skila_the_latent_loss_does_not_pull_at_its_projection(make_backbone, make_traces):
+    """In the released code the loss also pulled the target toward the prediction."""
+    reasoner, batch = fitted("skila", make_backbone(), make_traces(), k=4)
+    project = reasoner.target.project
+    assert torch.autograd.grad(reasoner(batch).text, project.weight)[0].any(), "it learns on the input path"
+    h = torch.randn(*batch.ids.shape, reasoner.backbone.width, requires_grad=True)
+    latent = reasoner.losses(batch, h, reasoner.target(reasoner.backbone, batch)).latent
+    assert torch.autograd.grad(latent, project.weight, allow_unused=True)[0] is None
+
+
+def test_skila_words_cannot_blow_its_target_up(make_backbone, make_traces):
+    reasoner, batch = fitted("skila", make_backbone(), make_traces(), k=4)
+    before_growth = reasoner.target(reasoner.backbone, batch)
+    with torch.no_grad():
+        reasoner.target.project.weight.mul_(100)
+        reasoner.target.project.bias.mul_(100)
+    torch.testing.assert_close(reasoner.target(reasoner.backbone, batch), before_growth, atol=1e-4, rtol=1e-4)
+
+
+def test_skila_encoder_is_looked_through_and_left_out_of_the_weights(make_backbone, make_traces, picture):
+    reasoner, batch = fitted("skila", make_backbone(), make_traces(), k=4)
+    assert not [n for n in reasoner.state_dict() if "encoder" in n]
+    grids = batch.spans[:, 2:].tolist()
+    assert grids == [[2, 2], [1, 2], [2, 2], [1, 2]], "as many as k, and as a sketch wishes, whatever its size"
+    dark, light = (PILImage.new("RGB", (192, 192), c) for c in ("black", "white"))
+    half = dark.copy()
+    half.paste(light.crop((0, 0, 96, 192)), (96, 0))
+    one, three = reasoner.target.features(reasoner.backbone, reasoner.look([dark, half]))
+    sides = (three[0] - one[0]).norm(), (three[1] - one[1]).norm()
+    assert sides[0] < sides[1], "left half dark: its columns are told apart, rows are not averaged away"
+
+
+# -- swimbird ----------------------------------------------------------------------------------------------------------
+def test_swimbird_the_number_of_latents_follows_the_picture(make_backbone, picture):
+    reasoner = methods.build("swimbird", make_backbone(), k=8)
+    target, backbone = reasoner.target, reasoner.backbone
+    pictures = [picture(2, 3), picture(4, 2), picture(8, 8), picture(9, 3)]
+    looked = reasoner.look(pictures)
+    sizes = target.sizes(backbone, looked)
+    assert sizes == [(2, 3), (4, 2), (2, 4), (4, 2)]
+    for tokens, shown, grid in zip(target.tokens(backbone, looked), pictures, sizes, strict=True):
+        assert len(tokens) == grid[0] * grid[1] <= 8
+        assert grid == target.grid(*backbone.token_grid(shown)), "what is planned is what is seen"
+
+
+# -- mirage ------------------------------------------------------------------------------------------------------------
+def test_mirage_stage_2_really_runs_its_own_latents(make_backbone, make_traces):
+    """With activation checkpointing on, the released stage 2 ran without its cache and nobody was told."""
+    reasoner, batch = fitted("mirage", make_backbone(), make_traces(), k=4, stage=2)
+    draw, drawn = reasoner.draw, []
+    reasoner.draw = lambda *args: drawn.append(draw(*args)) or drawn[-1]
+    grads = torch.autograd.grad(reasoner(batch).total, drawn)
+    assert sum(len(z) for z in drawn) == int(batch.span_lengths.sum()) and all(g.any() for g in grads)
+    reasoner.backbone.model.activation_checkpointing_enable()
+    with pytest.raises(ValueError, match="activation checkpointing"):
+        reasoner(batch)
+
+
+def test_mirage_stage_1_weighs_the_picture_more_than_the_words(make_backbone, make_traces):
+    reasoner, batch = fitted("mirage", make_backbone(), make_traces(), k=4)
+    terms = reasoner(batch)
+    torch.testing.assert_close(terms.total, 0.1 * terms.text + terms.latent + terms.stop)
+    with pytest.raises(ValueError, match="stage=3"):
+        methods.build("mirage", make_backbone(), stage=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import lightning as L
@@ -35,16 +36,20 @@ def look(pictures: list[Seen]) -> Pictures:
 
 
 @torch.no_grad()
-def see(rows: list[Row], backbone, at_once: int = 64) -> None:
-    """Replace the pictures of rows by what the frozen eye makes of them, so that nothing is looked at twice."""
-    homes = [(pictures, i) for row in rows for pictures in (row.images, row.sketches)
-             for i, picture in enumerate(pictures) if picture is not None]
-    for start in range(0, len(homes), at_once):
-        some = homes[start:start + at_once]
-        looked = backbone.look([pictures[i] for pictures, i in some])
-        tokens = backbone.see(looked.to(backbone.model.device))
-        for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
-            pictures[i] = Seen(g, t.half().cpu())
+def see(rows: list[Row], reasoner, at_once: int = 64) -> None:
+    """Replace the pictures of rows by what frozen eyes make of them, so that nothing is looked at twice."""
+    backbone, target = reasoner.backbone, reasoner.target
+    eyes = {"images": (backbone.look, backbone.see),
+            "sketches": (reasoner.look, backbone.see if target is None else partial(target.see, backbone))}
+    for name, (look, look_closely) in eyes.items():
+        homes = [(getattr(row, name), i) for row in rows for i, picture in enumerate(getattr(row, name))
+                 if picture is not None]
+        for start in range(0, len(homes), at_once):
+            some = homes[start:start + at_once]
+            looked = look([pictures[i] for pictures, i in some])
+            tokens = look_closely(looked.to(backbone.model.device))
+            for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
+                pictures[i] = Seen(g, t.half().cpu())
 
 
 def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
@@ -127,23 +132,23 @@ class TraceData(L.LightningDataModule):
 
     def seen(self, rows: list[Row]) -> list[Row]:
         if self.frozen_eye:
-            see(rows, self.reasoner.backbone)
+            see(rows, self.reasoner)
         return rows
 
-    def sketch_samples(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
-        """Raw targets of training sketches with their grids, for the standardiser."""
-        samples, backbone, target = [], self.reasoner.backbone, self.reasoner.target
+    def sketch_features(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
+        """What the target's eye sees of training sketches, with their grids, for the standardiser."""
+        found, backbone, target = [], self.reasoner.backbone, self.reasoner.target
         for row in self.rows["train"]:
-            if row.sketches and len(samples) < most:
+            if row.sketches and len(found) < most:
                 grids = [(h, w) for _, h, w in row.spans]
-                samples += zip(target.tokens(backbone, look(row.sketches).to(backbone.model.device), grids), grids,
-                               strict=True)
-        return samples
+                pictures = look(row.sketches) if self.frozen_eye else self.reasoner.look(row.sketches)
+                found += zip(target.features(backbone, pictures.to(backbone.model.device), grids), grids, strict=True)
+        return found
 
     def collate(self, rows: list[Row]) -> MixedBatch:
         if self.frozen_eye:
             return collate(rows, self.reasoner.vocabulary.pad, look)
-        batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look)
+        batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look, self.reasoner.look)
         batch.shown = [p for r in rows for p in r.images]
         return batch
 

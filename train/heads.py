@@ -50,7 +50,7 @@ def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
     data = TraceData(recipe.data, reasoner, mode_of("modal_mixed"), recipe.seed, frozen_eye=True)
     data.rows = rows
     data.setup()
-    reasoner.target.standardizer.fit(data.sketch_samples())
+    reasoner.target.fit(data.sketch_features())
     module = Sft(reasoner, recipe.optim).train()
     optimizers, schedules = module.configure_optimizers()
     began, step, loader = time.time(), 0, data.train_dataloader()
@@ -89,7 +89,7 @@ def drawn_error(reasoner, data: TraceData) -> float:
         z = reasoner.target(reasoner.backbone, batch)
         h = before(reasoner.backbone.trunk(reasoner.embed(batch, z), batch.mask, reasoner.backbone.place(batch)))
         rows, position, mask = batch.slots()
-        gold = reasoner.target.standardizer(z, batch.spans[:, 2:])[mask]
+        gold = reasoner.target.standard(z, batch.spans[:, 2:])[mask]
         noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))
         drawn = reasoner.head.sample(h[rows, position][mask], noise)
         total += float((drawn - gold).square().mean(-1).sum())

@@ -15,7 +15,13 @@ from .optim import optimizers, schedule
 from .recipe import Optim
 
 PARTS = {"eye": "backbone.model.model.visual.", "trunk": "backbone.model.model.language_model.layers.",
-         "embeddings": "embed_tokens", "head": "head."}
+         "embeddings": "embed_tokens", "head": "head.", "target": "target."}
+
+
+def part_of(name: str) -> str:
+    """The part a parameter belongs to; what has no part of its own (norms) is the trunk's."""
+    owners = (part for part, mark in PARTS.items() if name.startswith(mark) or (part == "embeddings" and mark in name))
+    return next(owners, "trunk")
 
 
 def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
@@ -28,9 +34,7 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
         if part not in PARTS:
             raise ValueError(f"trainable: {part!r} is not a part. Known: {', '.join(PARTS)}.")
     for name, p in reasoner.named_parameters():
-        in_eye = PARTS["eye"] in name
-        owner = "eye" if in_eye else next((k for k, v in PARTS.items() if v in name or name.startswith(v)), "trunk")
-        p.requires_grad_(owner in parts)
+        p.requires_grad_(part_of(name) in parts)
     if not any(p.requires_grad for p in reasoner.parameters()):
         raise ValueError(f"trainable={parts}: no parameter trains. Name one of {', '.join(PARTS)}.")
 
@@ -39,9 +43,7 @@ def parameter_table(reasoner: LatentReasoner) -> list[tuple[str, int, int]]:
     """(part, parameters, trainable parameters) of a reasoner."""
     table: dict[str, list[int]] = {}
     for name, p in reasoner.named_parameters():
-        part = "eye" if PARTS["eye"] in name else "embeddings" if PARTS["embeddings"] in name else \
-            "head" if name.startswith("head.") else "trunk"
-        row = table.setdefault(part, [0, 0])
+        row = table.setdefault(part_of(name), [0, 0])
         row[0] += p.numel()
         row[1] += p.numel() * p.requires_grad
     return [(part, *row) for part, row in table.items()]
@@ -146,11 +148,11 @@ class TrainDecoder(Stepper):
         backbone, target = self.reasoner.backbone, self.reasoner.target
         sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()]
         grids = [target.grid(*s) if target is not None else s for s in sizes]
-        if target is not None:
-            tokens = target.tokens(backbone, batch.images, grids)
-        else:
-            with torch.no_grad():
+        with torch.no_grad():
+            if target is None:
                 tokens = backbone.see(batch.images)
+            else:
+                tokens = target.tokens(backbone, self.reasoner.look(batch.shown).to(self.device), grids)
         loss = picture_loss(self.decoder, tokens, batch.shown, grids, sizes)
         return loss, {"picture": loss}
 

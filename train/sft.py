@@ -24,7 +24,7 @@ def train(recipe: Recipe, folder: Path):
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
     data.setup()
     if reasoner.taught and not reasoner.target.standardizer.fitted:
-        reasoner.target.standardizer.fit(data.sketch_samples())
+        reasoner.target.fit(data.sketch_features())
 
     save = saver(recipe, reasoner, decoder)
     panel = SketchPanel(reasoner, decoder, recipe.data, folder) if not recipe.data.folder else None

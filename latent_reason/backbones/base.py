@@ -59,6 +59,11 @@ class Backbone(nn.Module, ABC):
     def token_grid(self, picture: PILImage.Image) -> tuple[int, int]:
         """(h, w) of the tokens :meth:`see` makes of a picture."""
 
+    @property
+    @abstractmethod
+    def cell(self) -> int:
+        """Pixels of a side of one token."""
+
     @abstractmethod
     def merged(self, pictures: Pictures) -> torch.Tensor:
         """(n, 2) the same, of pictures already looked at."""

@@ -35,16 +35,19 @@ class QwenVL(Backbone):
     def merge(self) -> int:
         return self.image_processor.merge_size
 
+    @property
+    def cell(self) -> int:
+        return self.image_processor.patch_size * self.merge
+
     def look(self, pictures: list[PILImage.Image]) -> Pictures:
         seen = self.image_processor(images=pictures, return_tensors="pt")
         return Pictures(grid=seen["image_grid_thw"], pixels=seen["pixel_values"])
 
     def token_grid(self, picture: PILImage.Image) -> tuple[int, int]:
-        p, size = self.image_processor, self.image_processor.size
-        factor = p.patch_size * p.merge_size
-        h, w = smart_resize(picture.height, picture.width, factor=factor,
+        size = self.image_processor.size
+        h, w = smart_resize(picture.height, picture.width, factor=self.cell,
                             min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"])
-        return h // factor, w // factor
+        return h // self.cell, w // self.cell
 
     def merged(self, pictures: Pictures) -> torch.Tensor:
         return pictures.grid[:, 1:] // self.merge

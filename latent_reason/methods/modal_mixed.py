@@ -30,7 +30,7 @@ def build(backbone, *, k: int = 32, head: str = "flow", head_options: dict | Non
     target = OwnVision(backbone.width, k)
     return LatentReasoner(
         backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=target,
-        head=heads.make(head, backbone.width, target.width, **(head_options or {})),
+        head=heads.make(head, backbone.width, backbone.width, **(head_options or {})),
         switch=Switch(stop=stop, supervise=supervise, max_spans=max_spans), latent_input=latent_input,
         input_noise=input_noise, weights=Weights(latent=latent_weight),
     )
