@@ -57,9 +57,9 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
     if data.folder:
         yield from islice((t for t in native.read(data.folder) if t.split == split), n)
         return
-    task = make_task(data, split)
+    task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
     for i in range(n):
-        yield task.reading_trace(i) if mode == "reading" else task.trace(task[i], mode)
+        yield task.reading_trace(i) if mode == "reading" else task.trace(task[i], modes[i % len(modes)])
 
 
 def make_task(data: Data, split: str):

@@ -42,7 +42,8 @@ class Method:
 @dataclass
 class Data:
     """Items of a task, made on the fly; or a folder of native records (``folder``), of which at most ``items`` are
-    trained on and at most ``val_items`` of those marked ``val`` are held out. ``batch_size`` counts rows a device."""
+    trained on and at most ``val_items`` of those marked ``val`` are held out. ``batch_size`` counts rows a device.
+    ``modes``, such as [text, vision, mixed], are taken in turn; none given: the one of the method."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -50,6 +51,7 @@ class Data:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     folder: str | None = None
+    modes: list[str] = field(default_factory=list)
     batch_size: int = 32
     val_items: int = 64
 
@@ -82,7 +84,8 @@ class Optim:
 
 @dataclass
 class Recipe:
-    """One run. ``init`` is a checkpoint folder to start from; ``run`` names the folder under checkpoints/."""
+    """One run. ``init`` is a checkpoint folder to start from; ``run`` names the folder under checkpoints/. ``stages``
+    are changes to this recipe, trained one after the other, each from the model of the one before."""
 
     run: str = "run"
     init: str | None = None
@@ -97,6 +100,7 @@ class Recipe:
     devices: str = "auto"
     log_every: int = 10
     sketch_every: int = 0  # steps between looks at held-out items, with sketch panels; 0: at the end only
+    stages: list[dict[str, Any]] = field(default_factory=list)
     picture_weight: float = 10.0  # pretraining: weight of the picture loss beside the reading loss
     fast_dev_run: bool = False
 
@@ -105,6 +109,26 @@ def at_least_one(holder, group: str, *names: str) -> None:
     for name in names:
         if getattr(holder, name) < 1:
             raise ValueError(f"{group}.{name}={getattr(holder, name)}: a number from 1 on.")
+
+
+def staged(recipe: Recipe) -> list[Recipe]:
+    """The recipe of every stage, without ``init``; of a recipe without stages, itself.
+
+    Raises:
+        ValueError: a stage has a key or value that a recipe may not have; says which stage.
+    """
+    if not recipe.stages:
+        return [recipe]
+    base, made = dataclasses.asdict(recipe) | {"stages": []}, []
+    for number, changes in enumerate(recipe.stages, 1):
+        where = f"stage {number}"
+        if not isinstance(changes, dict) or {"stages", "run", "init"} & changes.keys():
+            raise ValueError(f"{where}: a stage holds keys of a recipe, not 'run', 'init' or 'stages'; got {changes}.")
+        try:
+            made.append(_made(_merged(base, _plain(changes, where))))
+        except ValueError as error:
+            raise ValueError(f"{where}: {str(error).removeprefix(where + ': ')}") from None
+    return made
 
 
 def parse(argv: list[str] | None = None, description: str = "") -> Recipe:
@@ -257,7 +281,9 @@ def _made(values: dict) -> Recipe:
         said = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(error).split())).replace(". Got value: ", ", got ")
         raise ValueError(re.sub(r'^Parser key "(.*?)": Expected an? ', r"\1: expected ", said)) from None
     checked.pop("config", None)
-    return _built(Recipe, checked)
+    recipe = _built(Recipe, checked)
+    staged(recipe)
+    return recipe
 
 
 def _built(kind, values: dict):

@@ -79,11 +79,20 @@ def start(recipe: Recipe):
         backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions,
                                   attn=recipe.backbone.attn, **options)
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
-    if loaded is not None and all(loaded.recipe[k] == reasoner.recipe[k] for k in ("method", "options")):
-        reasoner.load_state_dict(loaded.state_dict())  # go on where that run stopped: head and statistics as well
+    if loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]:
+        go_on(reasoner, loaded)
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))
     return reasoner, decoder
+
+
+def go_on(reasoner, loaded) -> None:
+    """Take over what an earlier run of the same method learnt, head and statistics as well; say what starts anew."""
+    old, new = loaded.state_dict(), reasoner.state_dict()
+    kept = {n: t for n, t in old.items() if n in new and new[n].shape == t.shape}
+    reasoner.load_state_dict(kept, strict=False)
+    if anew := sorted({n.rpartition(".")[0] for n in new.keys() - kept.keys()}):
+        console.print(f"Not in that checkpoint, or of another size, so it starts anew: {', '.join(anew)}")
 
 
 def freeze(reasoner, parts: list[str]) -> None:

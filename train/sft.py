@@ -13,12 +13,27 @@ from pathlib import Path
 from .callbacks import SketchPanel
 from .data import TraceData, mode_of
 from .module import Sft
-from .recipe import Recipe
-from .run import console, fit, freeze, run, saver, start
+from .recipe import Recipe, staged
+from .run import console, fit, freeze, run, run_folder, saver, start
 
 
 def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``, those
+    of earlier stages are in ``folder/stage-1`` and so on."""
+    *earlier, last = staged(recipe)[:1 if recipe.fast_dev_run else None]
+    for number, stage in enumerate(earlier, 1):
+        console.rule(f"stage {number} of {len(earlier) + 1}")
+        stage.run = str(folder / f"stage-{number}")
+        train_stage(stage, run_folder(stage))
+        after = earlier[number] if number < len(earlier) else last
+        after.init = f"{stage.run}/model"
+    if earlier:
+        console.rule(f"stage {len(earlier) + 1} of {len(earlier) + 1}")
+    return train_stage(last, folder)
+
+
+def train_stage(recipe: Recipe, folder: Path):
+    """One stage: its model, its data, its steps."""
     reasoner, decoder = start(recipe)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
