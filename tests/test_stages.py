@@ -29,8 +29,9 @@ def test_stages_change_the_recipe_one_by_one():
     assert all(s.stages == [] for s in (first, second, third)) and staged(first) == [first]
 
 
-@pytest.mark.parametrize("stage, said", [({"optim": {"stps": 3}}, "Did you mean 'optim.steps'"), ({"run": "x"}, "not 'run'"),
-                                         ({"optim": {"steps": 0}}, "optim.steps=0")])
+@pytest.mark.parametrize("stage, said", [
+    ({"optim": {"stps": 3}}, "Did you mean 'optim.steps'"), ({"run": "x"}, "not 'run'"),
+    ({"optim": {"steps": 0}}, "optim.steps=0")])
 def test_a_wrong_stage_is_named_before_anything_runs(stage, said):
     with pytest.raises(ValueError, match="stage 2") as error:
         recipes.load(EMPTY, stages=[{}, stage])

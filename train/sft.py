@@ -18,8 +18,8 @@ from .run import console, fit, freeze, run, run_folder, saver, start
 
 
 def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``, those
-    of earlier stages are in ``folder/stage-1`` and so on."""
+    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``; what
+    earlier stages leave is in ``folder/stage-1`` and so on."""
     *earlier, last = staged(recipe)[:1 if recipe.fast_dev_run else None]
     for number, stage in enumerate(earlier, 1):
         console.rule(f"stage {number} of {len(earlier) + 1}")
