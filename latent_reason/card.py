@@ -77,7 +77,7 @@ def _results(run: Path) -> list[str]:
     files += [(path.stem.removesuffix("-larger"), path) for path in sorted(run.glob("controls/*.json"))]
     table: dict[tuple, dict] = {}
     for who, path in files:
-        for r in json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else ():
+        for r in json.loads(path.read_text(encoding="utf-8")).get("results", ()) if path.is_file() else ():
             table.setdefault((who, r["task"], r["split"], str(r["level"])), {})[r["metric"]] = r
     if not table:
         return ["No evaluation was run."]

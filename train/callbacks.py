@@ -1,4 +1,5 @@
-"""What people look at while a run goes on: sketches in TensorBoard, and how often they and the plans are right."""
+"""What people look at while a run goes on: sketches in TensorBoard, how often they and the plans are right, and whether
+the latents are alive."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from eval.decode import decode, summarise
+from eval.health import alarm, health
 from latent_reason.sheet import storyboard
 
 from .data import make_task, mode_of
+from .progress import console
 from .recipe import Data
 
 
@@ -27,12 +30,15 @@ class SketchPanel(Callback):
         if trainer.sanity_checking or trainer.global_rank:
             return
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode)
-        module.log_dict({f"val/{n}": v for n, v in summarise(results).items()}, rank_zero_only=True)
+        traces = [self.task.trace(i, self.mode) for i in self.items]
+        found = health(self.reasoner, results, traces) if self.reasoner.sketches else {}
+        module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
+        if warning := alarm(found):
+            console.print(f"Warning: {warning}", style="yellow")
         if self.decoder is None or not self.reasoner.taught or trainer.logger is None:
             return
-        traces = [self.task.trace(i, self.mode) for i in self.items[:self.shown]]
         small = decode(self.reasoner, self.decoder, self.task, self.items[:self.shown], self.mode)
-        picture = storyboard(self.reasoner, self.decoder, traces, small[0].rollout)
+        picture = storyboard(self.reasoner, self.decoder, traces[:self.shown], small[0].rollout)
         if hasattr(trainer.logger, "experiment"):
             trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step,
                                                 dataformats="HWC")
