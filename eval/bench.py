@@ -4,6 +4,8 @@
 
 ``batch_speedup`` is rows per second at batch 16 over batch 1; ``latent_over_text`` is the time of a step that draws a
 latent over one that writes a word, both at batch 1 with the cache as long as in use (medians).
+``unrolled_over_given_training`` is the time of a training step on own latents (one cached pass a column of latents)
+over one on given latents.
 """
 
 from __future__ import annotations
@@ -65,6 +67,21 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
     return (long - short) / steps
 
 
+def training_ratio(reasoner, traces: list, repeats: int) -> float:
+    """Seconds of a training step on the model's own latents, unrolled through the cache, over one on given latents."""
+    batch, before = reasoner.collator()(traces).to(reasoner.device), reasoner.latent_input
+
+    def step():
+        reasoner.zero_grad()
+        reasoner(batch).total.backward()
+
+    seconds = {}
+    for reasoner.latent_input in ("teacher", "self"):
+        seconds[reasoner.latent_input] = statistics.median(timed(step, reasoner.device, repeats))
+    reasoner.latent_input = before
+    return seconds["self"] / seconds["teacher"]
+
+
 def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
     one = reasoner.collator()(prompts[:1], generate=True).to(reasoner.device)
     rates = {b: rows_per_second(reasoner, prompts, b, new, repeats) for b in (1, 4, 16)}
@@ -74,7 +91,8 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
         text, latent = (step_seconds(reasoner, one, kind, 24, repeats) for kind in ("text", "latent"))
         found |= {"text_step_ms": round(1e3 * text, 3), "latent_step_ms": round(1e3 * latent, 3),
                   "latent_over_text": round(latent / text, 3), "head": type(reasoner.head).__name__,
-                  "denoising_steps": getattr(reasoner.head, "steps", 0)}
+                  "denoising_steps": getattr(reasoner.head, "steps", 0),
+                  "unrolled_over_given_training": round(training_ratio(reasoner, prompts[:8], repeats), 2)}
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from .tokens import IMAGE, LATENT, PAD, TEXT, Row, Vocabulary
-from .trace import Sketch, Trace
+from .trace import Trace
 
 __all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "Collator", "MixedBatch", "Pictures", "before", "collate"]
 
@@ -50,6 +50,7 @@ class MixedBatch:
     images: Pictures | None = None
     sketches: Pictures | None = None  # span by span; None where nothing is taught (prompts)
     image_rows: torch.Tensor | None = None  # (n,) the row each picture belongs to
+    boxes: torch.Tensor | None = None  # (S, 5) the picture before each span (-1: none) and a region x0 y0 x1 y1 of it
     shown: list | None = None  # the pictures themselves, kept only for losses on pixels
 
     @property
@@ -111,7 +112,10 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
             raise ValueError(f"row {i}: {len(r.spans)} spans of latents but {len(r.sketches)} sketches. "
                              "Every span needs its picture.")
     spans = [(i, s + width - len(r.ids), h, w) for i, r in enumerate(rows) for s, h, w in r.spans]
-    images = [p for r in rows for p in r.images]
+    images, boxes, first = [p for r in rows for p in r.images], [], 0
+    for r in rows:
+        boxes += [(first + picture if picture >= 0 else -1, *box) for picture, *box in r.boxes]
+        first += len(r.images)
     sketches = [p for r in rows for p in r.sketches]
     if (drawn := sum(p is not None for p in sketches)) not in (0, len(sketches)):
         raise ValueError(f"{drawn} of {len(sketches)} sketches of a batch have a picture. All of them, or none.")
@@ -123,6 +127,7 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
         images=look(images) if images else None,
         sketches=(look_at_sketches or look)(sketches) if drawn else None,
         image_rows=torch.tensor([i for i, r in enumerate(rows) for _ in r.images], dtype=torch.long),
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5),
     )
 
 
@@ -134,15 +139,12 @@ class Collator:
     """
 
     def __init__(self, vocabulary: Vocabulary, look: Callable, look_at_sketches: Callable, token_grid: Callable,
-                 latent_grid: Callable, read: Callable[[Trace], Trace] = lambda trace: trace):
+                 span_grid: Callable, read: Callable[[Trace], Trace] = lambda trace: trace):
         self.vocabulary, self.look, self.look_at_sketches, self.read = vocabulary, look, look_at_sketches, read
-        self.token_grid, self.latent_grid = token_grid, latent_grid
-
-    def _span_grid(self, sketch: Sketch, h: int, w: int) -> tuple[int, int]:
-        return self.latent_grid(h, w, sketch.k)
+        self.token_grid, self.span_grid = token_grid, span_grid
 
     def encode(self, trace: Trace, *, generate: bool = False) -> Row:
-        return self.vocabulary.encode(self.read(trace), self.token_grid, self._span_grid, generate=generate)
+        return self.vocabulary.encode(self.read(trace), self.token_grid, self.span_grid, generate=generate)
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
         rows = [self.encode(t, generate=generate) for t in traces]

@@ -186,6 +186,11 @@ class _Decoder:
         # latents
         closing = s.must_close() | ((s.mode == DRAWING) & (step >= self.budget - 1))
         deciding = s.may_close() & ~closing
+        near = deciding & (s.switch.stop == "distance")
+        if near.any():
+            end = r.backbone.embed(torch.tensor(v.close, device=self.device))
+            near = near & ((h - end).float().square().mean(-1) < s.switch.near)
+            closing, deciding = closing | near, torch.zeros_like(deciding)  # not drawn, so nothing to replay
         if deciding.any():
             two = stop_logprob(r.backbone.logits(h[deciding]), v.latent, v.close)
             stops, sampled[deciding] = self.choose_stop(two, deciding, step)
@@ -198,7 +203,7 @@ class _Decoder:
         if drawing.any():
             vectors[drawing] = self.draw(h, drawing, step)
         # what really happened
-        self.log_spans(step, closing, deciding)
+        self.log_spans(step, closing, deciding | near)
         opened = (s.mode == WRITING) & (ids == v.open)
         ended = (s.mode == WRITING) & (ids == v.end)
         for row in ended.nonzero()[:, 0].tolist():
@@ -276,11 +281,11 @@ class _Decoder:
         self.base = torch.where(opened, self.next, self.base)
         return at
 
-    def log_spans(self, step, closing, deciding):
+    def log_spans(self, step, closing, by_itself):
         full, limit = self.state.must_close(), "count" if self.state.switch.stop == "count" else "cap"
         for row in closing.nonzero()[:, 0].tolist():
             length = int(self.state.slot[row])
-            cause = "close" if deciding[row] else limit if full[row] else "budget"
+            cause = "close" if by_itself[row] else limit if full[row] else "budget"
             self.spans.append(Span(row, step - length, length, tuple(self.grids[row].tolist()), cause))
 
     def finish(self) -> Rollout:

@@ -21,7 +21,7 @@ from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
 from .switching import Switch
 from .targets import OwnVision
 from .tokens import Vocabulary
-from .trace import Trace
+from .trace import Sketch, Trace
 
 
 class LatentReasoner(nn.Module):
@@ -60,8 +60,13 @@ class LatentReasoner(nn.Module):
 
     def collator(self) -> Collator:
         """What turns traces into batches for this reasoner."""
-        grid = self.target.grid if self.target is not None else (lambda h, w, k=None: (h, w))
-        return Collator(self.vocabulary, self.backbone.look, self.look, self.backbone.token_grid, grid, self.read)
+        return Collator(self.vocabulary, self.backbone.look, self.look, self.backbone.token_grid, self.span_grid,
+                        self.read)
+
+    def span_grid(self, sketch: Sketch, seen) -> tuple[int, int]:
+        """The grid of latents of a sketch that comes after the picture ``seen``."""
+        size = self.backbone.token_grid(sketch.image)
+        return size if self.target is None else self.target.span_grid(self.backbone, sketch, seen)
 
     def look(self, pictures: list) -> Pictures:
         """The pictures of sketches as the eye of the target takes them."""
@@ -164,8 +169,12 @@ class LatentReasoner(nn.Module):
         return terms
 
     def stop_loss(self, batch, h, states, mask) -> torch.Tensor:
-        """Two-way cross-entropy: go on at every slot but the first (weight 1/K, ``full``), close at the end."""
+        """Two-way cross-entropy: go on at every slot but the first (weight 1/K, ``full``), close at the end. A stop by
+        distance learns to come near the close token's embedding at the end instead."""
         rows, last = batch.spans[:, 0], batch.spans[:, 1] + batch.span_lengths - 1
+        if self.switch.stop == "distance":
+            end = self.backbone.embed(torch.tensor(self.vocabulary.close, device=h.device)).detach()
+            return (h[rows, last + 1] - end).float().square().mean()
         ends = stop_logprob(self.backbone.logits(h[rows, last + 1]), self.vocabulary.latent, self.vocabulary.close)
         losses, weights = [-ends[:, 1]], [torch.ones_like(ends[:, 1])]
         going = mask.clone()

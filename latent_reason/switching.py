@@ -17,10 +17,13 @@ WRITING, DRAWING, DONE = range(3)
 @dataclass(frozen=True)
 class Switch:
     """``start``: ``token`` leaves it to the model, ``first`` puts one span before every answer and no other.
-    ``count`` is the number of latents of a span; 0 takes it from the picture. ``stop``: ``count`` closes after the
-    planned number of latents, ``close`` lets the model close from ``min_latents`` on, at most ``cap`` times the planned
-    number. ``supervise`` says what teaches a stop: ``none``, ``end_only`` (SkiLa, SwimBird: only the last slot is told,
-    so nothing teaches "not yet"), or ``full``."""
+    ``count`` is the number of latents of a span; 0 takes it from the picture.
+
+    ``stop``: ``count`` closes after the planned number of latents; ``close`` lets the model close from ``min_latents``
+    on, at most ``cap`` times the planned number; ``distance`` closes, within the same limits, where the state comes as
+    near to the close token's embedding as ``near`` (mean square; LVR 2509.24251). ``supervise`` says what teaches a
+    stop: ``none``, ``end_only`` (SkiLa, SwimBird: only the last slot is told, so nothing teaches "not yet"), or
+    ``full``."""
 
     start: str = "token"
     count: int = 0
@@ -28,17 +31,18 @@ class Switch:
     supervise: str = "none"
     min_latents: int = 1
     cap: float = 2.0
+    near: float = 0.05
     max_spans: int = 8
 
     def __post_init__(self):
         if self.start not in ("token", "first"):
             raise ValueError(f"start={self.start!r}: a span opens by a 'token' of the model's or comes 'first'.")
-        if self.stop not in ("count", "close"):
-            raise ValueError(f"stop={self.stop!r}: a span closes by 'count' or by the model's own 'close'.")
+        if self.stop not in ("count", "close", "distance"):
+            raise ValueError(f"stop={self.stop!r}: a span closes by 'count', the model's own 'close' or 'distance'.")
         if self.supervise not in ("none", "end_only", "full"):
             raise ValueError(f"supervise={self.supervise!r}: 'none', 'end_only' or 'full'.")
-        if self.stop == "close" and self.supervise == "none":
-            raise ValueError("stop='close' needs supervise='end_only' or 'full': nothing else teaches a stop.")
+        if self.stop != "count" and self.supervise == "none":
+            raise ValueError(f"stop={self.stop!r} needs supervise='end_only' or 'full': nothing else teaches a stop.")
 
 
 class SwitchState:

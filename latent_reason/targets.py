@@ -16,6 +16,7 @@ from PIL import Image as PILImage
 from torch import nn
 
 from .batch import MixedBatch, Pictures
+from .trace import Sketch
 
 
 def latent_grid(height: int, width: int, k: int) -> tuple[int, int]:
@@ -118,6 +119,10 @@ class OwnVision(nn.Module):
         """The latent grid of a picture of height x width tokens of the backbone; k asks for fewer."""
         return latent_grid(height, width, min(k or self.k, self.k))
 
+    def span_grid(self, backbone, sketch: Sketch, seen: PILImage.Image | None) -> tuple[int, int]:
+        """The latent grid of a sketch that comes after the picture ``seen``."""
+        return self.grid(*backbone.token_grid(sketch.image), sketch.k)
+
     # -- looking ---------------------------------------------------------------------------------------------------
     def look(self, backbone, pictures: Sequence[PILImage.Image]) -> Pictures:
         """Pictures as the eye of this target takes them."""
@@ -142,6 +147,11 @@ class OwnVision(nn.Module):
         grids = grids or [self.grid(*size) for size in sizes]
         seen = self.see(backbone, pictures)
         return [pool(t.float(), s, tuple(g)) for t, s, g in zip(seen, sizes, grids, strict=True)]
+
+    def samples(self, backbone, batch: MixedBatch) -> list[tuple[torch.Tensor, tuple[int, int]]]:
+        """Features of a batch's sketches with their grids: what :meth:`fit` takes."""
+        grids = [tuple(g) for g in batch.spans[:, 2:].tolist()]
+        return list(zip(self.features(backbone, batch.sketches, grids), grids, strict=True))
 
     def tokens(self, backbone, pictures: Pictures, grids: list[tuple[int, int]] | None = None) -> list[torch.Tensor]:
         """Latents of each picture as they are fed: one (h'*w', D) tensor a picture."""
@@ -225,3 +235,36 @@ class OutsideEncoder(OwnVision):
 
     def fed(self, z, grids, slot):
         return z
+
+
+class Region(OwnVision):
+    """The tokens of a region of the picture already seen (LVR 2509.24251): the box of the sketch, or all of the
+    picture. What a latent should be is in the context already, so this is the redundant control among the targets."""
+
+    def region(self, box: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
+        """Rows and columns (top, bottom, left, right) of the tokens a box of shares touches, at least one."""
+        x0, y0, x1, y1 = box
+        top, left = min(int(y0 * height), height - 1), min(int(x0 * width), width - 1)
+        return top, max(math.ceil(y1 * height - 1e-6), top + 1), left, max(math.ceil(x1 * width - 1e-6), left + 1)
+
+    def span_grid(self, backbone, sketch, seen):
+        if seen is None:
+            raise ValueError("a region needs a picture before it, and there is none. Show the picture first.")
+        top, bottom, left, right = self.region(sketch.box or (0, 0, 1, 1), *backbone.token_grid(seen))
+        return self.grid(bottom - top, right - left, sketch.k)
+
+    def samples(self, backbone, batch):
+        grids = [tuple(g) for g in batch.spans[:, 2:].tolist()]
+        return [(z[:h * w], (h, w)) for z, (h, w) in zip(self(backbone, batch), grids, strict=True)]
+
+    @torch.no_grad()
+    def forward(self, backbone, batch):
+        sizes, seen = self.sizes(backbone, batch.images), backbone.see(batch.images)
+        latents, k = [], int(batch.span_lengths.max())
+        for (picture, *box), grid in zip(batch.boxes.tolist(), batch.spans[:, 2:].tolist(), strict=True):
+            size = sizes[int(picture)]
+            top, bottom, left, right = self.region(box, *size)
+            cut = seen[int(picture)].float().unflatten(0, size)[top:bottom, left:right]
+            z = pool(cut.flatten(0, 1), (bottom - top, right - left), tuple(grid))
+            latents.append(F.pad(z, (0, 0, 0, k - len(z))))
+        return torch.stack(latents)

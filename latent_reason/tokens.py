@@ -49,6 +49,7 @@ class Row:
     sketches: list = field(default_factory=list)  # None for a thought without a picture
     spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, grid height, grid width
     span_weight: list[float] = field(default_factory=list)
+    boxes: list[tuple] = field(default_factory=list)  # picture of the row before a span (-1: none), x0, y0, x1, y1
 
 
 class Vocabulary:
@@ -102,8 +103,8 @@ class Vocabulary:
         """Lay a trace out as one row.
 
         ``size_of(picture) -> (h, w)`` is the grid of tokens the backbone makes of a picture, and
-        ``span_grid(sketch, h, w) -> (h', w')`` the grid of latents a sketch becomes. ``generate`` drops the last
-        assistant turn and ends with its header, ready to be continued.
+        ``span_grid(sketch, seen) -> (h', w')`` the grid of latents a sketch becomes after the last picture seen (None:
+        there is none). ``generate`` drops the last assistant turn and ends with its header, ready to be continued.
         """
         row, layout = Row(), self.layout
 
@@ -127,10 +128,12 @@ class Vocabulary:
                     put([self.id(layout.image_close)])
                     row.images.append(part.image)
                 elif isinstance(part, Sketch):
-                    h, w = (1, part.k) if part.image is None else span_grid(part, *size_of(part.image))
+                    seen = row.images[-1] if row.images else None
+                    h, w = (1, part.k) if part.image is None else span_grid(part, seen)
                     put([self.open], spoken)
                     row.spans.append((len(row.ids), h, w))
                     row.span_weight.append(part.loss)
+                    row.boxes.append((len(row.images) - 1, *(part.box or (0.0, 0.0, 1.0, 1.0))))
                     put([self.latent] * (h * w), kind=LATENT)
                     put([self.close])  # a stop is learnt by the two-way stop loss, never by the text loss
                     row.sketches.append(part.image)

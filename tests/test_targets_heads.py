@@ -156,10 +156,11 @@ def test_channels_that_never_move_do_not_explode():
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
-HEADS = [("identity", {}), ("identity", {"loss": "cosine"}), ("mlp", {}), ("mlp", {"loss": "cosine"}), ("flow", {}),
-         ("flow", {"residual": True, "repeats": 3}), *(("diffusion", {"prediction": p}) for p in ("eps", "x", "v"))]
-DENOISING = [("flow", {}), ("flow", {"residual": True}), ("diffusion", {"prediction": "eps", "residual": True}),
-             *(("diffusion", {"prediction": p}) for p in ("eps", "x", "v"))]
+HEADS = [("identity", {}), ("identity", {"loss": "cosine"}), ("mlp", {}), ("mlp", {"loss": "cosine"}),
+         ("flow", {"repeats": 3}), ("flow", {"residual": False}),
+         *(("diffusion", {"prediction": p, "residual": False}) for p in ("eps", "x", "v"))]
+DENOISING = [("flow", {}), ("flow", {"residual": False}), ("diffusion", {"prediction": "eps", "residual": True}),
+             *(("diffusion", {"prediction": p, "residual": False}) for p in ("eps", "x", "v"))]
 
 
 def awake(head):

@@ -136,13 +136,14 @@ class TraceData(L.LightningDataModule):
         return rows
 
     def sketch_features(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
-        """What the target's eye sees of training sketches, with their grids, for the standardiser."""
+        """What the target makes of training sketches, with their grids, for the standardiser."""
         found, backbone, target = [], self.reasoner.backbone, self.reasoner.target
-        for row in self.rows["train"]:
-            if row.sketches and len(found) < most:
-                grids = [(h, w) for _, h, w in row.spans]
-                pictures = look(row.sketches) if self.frozen_eye else self.reasoner.look(row.sketches)
-                found += zip(target.features(backbone, pictures.to(backbone.model.device), grids), grids, strict=True)
+        rows = [row for row in self.rows["train"] if row.spans]
+        for start in range(0, len(rows), 32):
+            if len(found) >= most:
+                break
+            batch = self.collate(rows[start:start + 32]).to(backbone.model.device)
+            found += target.samples(backbone, batch)
         return found
 
     def collate(self, rows: list[Row]) -> MixedBatch:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
 from pathlib import Path
 
 import torch
@@ -24,20 +23,20 @@ from .data import TraceData, make_task, mode_of
 from .module import Sft
 from .run import console, set_trainable, start
 
+LARGE = {"residual": False, "hidden": 256, "depth": 3}
 VARIANTS = {
     "mlp (regression)": {"head": "mlp"},
-    "flow (width 2Z)": {"head": "flow"},
-    "diffusion eps": {"head": "diffusion", "head_options": {"prediction": "eps"}},
-    "diffusion x": {"head": "diffusion", "head_options": {"prediction": "x"}},
-    "diffusion v": {"head": "diffusion", "head_options": {"prediction": "v"}},
-    "flow, 4 noises a latent": {"head": "flow", "head_options": {"repeats": 4}},
-    "flow, width Z/2": {"head": "flow", "head_options": {"hidden": 64}},
-    "flow, width Z": {"head": "flow", "head_options": {"hidden": 128}},
-    "flow, width 4Z": {"head": "flow", "head_options": {"hidden": 512}},
-    "flow, residual": {"head": "flow", "head_options": {"residual": True}},
-    "flow, residual, width Z, depth 2": {"head": "flow",
-                                         "head_options": {"residual": True, "hidden": 128, "depth": 2}},
-    "diffusion v, residual": {"head": "diffusion", "head_options": {"prediction": "v", "residual": True}},
+    "flow (width 2Z)": {"head": "flow", "head_options": LARGE},
+    "diffusion eps": {"head": "diffusion", "head_options": LARGE | {"prediction": "eps"}},
+    "diffusion x": {"head": "diffusion", "head_options": LARGE | {"prediction": "x"}},
+    "diffusion v": {"head": "diffusion", "head_options": LARGE | {"prediction": "v"}},
+    "flow, 4 noises a latent": {"head": "flow", "head_options": LARGE | {"repeats": 4}},
+    "flow, width Z/2": {"head": "flow", "head_options": LARGE | {"hidden": 64}},
+    "flow, width Z": {"head": "flow", "head_options": LARGE | {"hidden": 128}},
+    "flow, width 4Z": {"head": "flow", "head_options": LARGE | {"hidden": 512}},
+    "flow, residual": {"head": "flow", "head_options": LARGE | {"residual": True}},
+    "flow, residual, width Z, depth 2": {"head": "flow"},  # the default
+    "diffusion v, residual": {"head": "diffusion", "head_options": LARGE | {"residual": True}},
 }
 CHAINS = (1, 2, 4, 8, 16)  # denoising steps at which a drawn latent is measured
 
@@ -53,7 +52,7 @@ def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
     reasoner.target.fit(data.sketch_features())
     module = Sft(reasoner, recipe.optim).train()
     optimizers, schedules = module.configure_optimizers()
-    began, step, loader = time.time(), 0, data.train_dataloader()
+    step, loader = 0, data.train_dataloader()
     while step < recipe.optim.steps:
         for batch in loader:
             loss, _ = module.cost(batch)
@@ -67,7 +66,6 @@ def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
             step += 1
             if step == recipe.optim.steps:
                 break
-    seconds = (time.time() - began) / recipe.optim.steps
     head, errors = reasoner.eval().head, {}
     if head.noise:
         default = head.steps
@@ -75,7 +73,7 @@ def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
             errors[str(head.steps)] = round(drawn_error(reasoner, data), 4)
         head.steps = default
     found = summarise(decode(reasoner, decoder, task, items, "mixed"))
-    return {"steps": step, "seconds_per_step": round(seconds, 4), "drawn_error": round(drawn_error(reasoner, data), 4),
+    return {"steps": step, "drawn_error": round(drawn_error(reasoner, data), 4),
             "drawn_error_by_denoising_steps": errors, **{k: round(v, 4) for k, v in found.items()}}
 
 

@@ -87,12 +87,16 @@ def start(recipe: Recipe):
 
 
 def go_on(reasoner, loaded) -> None:
-    """Take over what an earlier run of the same method learnt, head and statistics as well; say what starts anew."""
+    """Take over what an earlier run of the same method learnt: the backbone is there already; head and target each as a
+    whole or not at all, which is said (half a set of statistics would be wrong)."""
     old, new = loaded.state_dict(), reasoner.state_dict()
-    kept = {n: t for n, t in old.items() if n in new and new[n].shape == t.shape}
+    parts = {n.partition(".")[0] for n in new} - {"backbone"}
+    anew = {n.partition(".")[0] for n, t in new.items() if n not in old or old[n].shape != t.shape}
+    kept = {n: t for n, t in old.items() if n in new and n.partition(".")[0] not in anew}
     reasoner.load_state_dict(kept, strict=False)
-    if anew := sorted({n.rpartition(".")[0] for n in new.keys() - kept.keys()}):
-        console.print(f"Not in that checkpoint, or of another size, so it starts anew: {', '.join(anew)}")
+    if anew & parts:
+        console.print(f"Of another kind or size than in {loaded.recipe['method']!r} before, so it starts anew: "
+                      f"{', '.join(sorted(anew & parts))}")
 
 
 def freeze(reasoner, parts: list[str]) -> None:

@@ -80,15 +80,17 @@ class Denoiser(nn.Module):
 
 
 class DenoisingHead(LatentHead):
-    """What diffusion and flow share. ``repeats`` fresh noises per target; ``residual`` denoises around an MLP's mean:
-    the MLP learns by regression (and drives the backbone), the denoiser learns what is left, in units of its size.
+    """What diffusion and flow share. ``hidden`` 0 is as wide as a latent; ``repeats`` fresh noises per target;
+    ``residual`` denoises around an MLP's mean: the MLP learns by regression (and drives the backbone), the denoiser
+    learns what is left, in units of its size. Without it a backbone that starts from nothing learnt to sketch several
+    times more slowly (paper_figs/data/heads.json), so it is the default.
     """
 
     noise = True
 
     def __init__(self, width, latent, hidden, depth, repeats, steps, residual):
         super().__init__(width, latent)
-        self.net = Denoiser(width, latent, hidden, depth)
+        self.net = Denoiser(width, latent, hidden or latent, depth)
         self.repeats, self.steps = repeats, steps
         self.mean = MLPHead(width, latent) if residual else None
         self.register_buffer("scale", torch.ones(()))  # rms of what the mean leaves over
@@ -100,7 +102,8 @@ class DenoisingHead(LatentHead):
             extra = (mean - z).square().mean(-1)
             rest = (z - mean).detach()
             if self.training and len(rest):
-                self.scale.lerp_(rest.square().mean().sqrt().clamp_min(1e-3).to(self.scale.dtype), 0.01)
+                size = rest.square().mean().sqrt().clamp_min(1e-3).to(self.scale.dtype)
+                self.scale = self.scale.lerp(size, 0.01)  # not in place: own latents of this step were drawn with it
             z, h = rest / self.scale, h.detach()
         h, z = (x.repeat(self.repeats, *[1] * (x.ndim - 1)) for x in (h, z))
         return extra + self.denoising_loss(h, z).unflatten(0, (self.repeats, -1)).mean(0)
@@ -128,8 +131,8 @@ def euler(steps: int) -> tuple[torch.Tensor, list[float]]:
 class FlowHead(DenoisingHead):
     """Rectified flow: x_s = (1 - s) z + s noise, the net predicts noise - z, Euler from s = 1 to 0 (2209.03003)."""
 
-    def __init__(self, width: int, latent: int, hidden: int = 256, depth: int = 3, repeats: int = 1, steps: int = 4,
-                 residual: bool = False):
+    def __init__(self, width: int, latent: int, hidden: int = 0, depth: int = 2, repeats: int = 1, steps: int = 4,
+                 residual: bool = True):
         super().__init__(width, latent, hidden, depth, repeats, steps, residual)
 
     def denoising_loss(self, h, z):
@@ -151,8 +154,8 @@ class DiffusionHead(DenoisingHead):
     NAMES = {"eps": "epsilon", "x": "sample", "v": "v_prediction"}
     BOUND = 5.0  # of a latent, in units of the standardised space
 
-    def __init__(self, width: int, latent: int, prediction: str = "v", hidden: int = 256, depth: int = 3,
-                 repeats: int = 1, steps: int = 10, residual: bool = False):
+    def __init__(self, width: int, latent: int, prediction: str = "v", hidden: int = 0, depth: int = 2,
+                 repeats: int = 1, steps: int = 10, residual: bool = True):
         super().__init__(width, latent, hidden, depth, repeats, steps, residual)
         if prediction not in self.NAMES:
             raise ValueError(f"prediction={prediction!r}: 'eps', 'x' or 'v'.")

@@ -4,9 +4,9 @@ Idea: the model's own frozen eye defines what a sketch is; a small diffusion hea
 state, draws it latent by latent; a control token opens a span, the count closes it.
 
 What differs from the paper, which released no code: targets are standardised per slot and channel; the default head is
-flow (the recipes use its residual form; heads have not been compared to the end yet, see train/heads.py); a picture of
-fewer than k tokens keeps its own grid instead of being blown up to k. ``head="diffusion", prediction="eps"`` is the
-paper's.
+a flow around a regression mean, the best of twelve on the tiny model (paper_figs/data/heads.json); a picture of fewer
+than k tokens keeps its own grid instead of being blown up to k. The paper's head is
+``head="diffusion", head_options={"prediction": "eps", "residual": False}``.
 Defaults: k = 32 and latent weight 1 from the paper (second-hand), the rest ours.
 """
 
