@@ -55,15 +55,17 @@ def rows_per_second(reasoner, prompts: list, batch: int, new: int, repeats: int)
 
 def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float:
     """Median seconds of one ``text`` or ``latent`` step at batch 1: (long - short) / steps, so that the prompt cancels.
-    Words are forced, so a text step is timed without its logits: a little to the latent step's disadvantage."""
-    word = reasoner.vocabulary.words(" the")[0]
-
+    While words are timed the model does not know how to end, so it writes on."""
     def run(n):
         if kind == "text":
-            return lambda: generate(reasoner, prompt, max_new=n, sketching="off", queue=[[word] * n])
+            return lambda: generate(reasoner, prompt, max_new=n, sketching="off")
         return lambda: generate(reasoner, prompt, max_new=n + 1, sketching="first", latents_per_span=n)
 
-    short, long = (statistics.median(timed(run(n), reasoner.device, repeats)) for n in (4, 4 + steps))
+    end, reasoner.vocabulary.end = reasoner.vocabulary.end, -1
+    try:
+        short, long = (statistics.median(timed(run(n), reasoner.device, repeats)) for n in (4, 4 + steps))
+    finally:
+        reasoner.vocabulary.end = end
     return (long - short) / steps
 
 
