@@ -132,7 +132,7 @@ class _Decoder:
             opening = reasoner.vocabulary.open
             self.queue = [q if q[:1] == [opening] else [opening, *q] for q in self.queue]
         self.grids = planned_grids(reasoner, prompt)
-        self.seen = reasoner.seen(prompt) if reasoner.sketches and reasoner.head.looks else None
+        self.scene = reasoner.scene(prompt)
         plan = self.grids.prod(-1)
         if latents_per_span is not None:
             plan = torch.full_like(plan, latents_per_span)
@@ -173,6 +173,8 @@ class _Decoder:
         ids = torch.full((self.b,), v.pad, device=self.device)
         kind = torch.where(active, TEXT, PAD)
         logprob, sampled, stop = torch.zeros(3, self.b, device=self.device)
+        if s.switch.start == "rule" and self.can_sketch:
+            self.follow_rule()
         queued = torch.tensor([bool(q) for q in self.queue], device=self.device)
         # words
         may_open = s.may_open() & self.can_sketch
@@ -218,6 +220,13 @@ class _Decoder:
         embeds = torch.where(drawing[:, None], vectors, r.backbone.embed(ids).to(vectors.dtype))
         return embeds, positions, active
 
+    def follow_rule(self):
+        """Force a span open in rows that have just ended a sentence."""
+        v, s = self.reasoner.vocabulary, self.state
+        for row in ((s.mode == WRITING) & s.has_room()).nonzero()[:, 0].tolist():
+            if v.text(self.written[row][-1:]).rstrip().endswith(".") and self.queue[row][:1] != [v.open]:
+                self.queue[row].insert(0, v.open)
+
     def _none(self, n):
         return (torch.zeros(self.b, dtype=torch.bool, device=self.device) for _ in range(n))
 
@@ -261,8 +270,8 @@ class _Decoder:
                                              generator=keyed(self.seed, self.row_ids[row], step, "latent"))
                                  for row in index.tolist()]).to(h.device)
         slot = self.state.slot[rows]
-        seen = None if self.seen is None else tuple(part[rows] for part in self.seen)
-        vectors = self.reasoner.draw(h[rows], noise, self.grids[rows], slot, seen)
+        context = self.scene and self.scene.at(index, slot)
+        vectors = self.reasoner.draw(h[rows], noise, self.grids[rows], slot, context)
         if self.intervene is not None:
             vectors = self.intervene(index, self.state.spans[rows] - 1, slot, vectors, self.written).to(vectors.dtype)
         return vectors

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .backbones.base import Backbone
 from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, Pictures, before
-from .heads import LatentHead
+from .heads import Context, LatentHead
 from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
 from .switching import Switch
 from .targets import OwnVision
@@ -51,8 +51,8 @@ class LatentReasoner(nn.Module):
 
     @property
     def taught(self) -> bool:
-        """Whether pictures teach the latents."""
-        return self.target is not None and bool(self.weights.latent)
+        """Whether pictures say what the latents should be: in the context, in the loss or in both."""
+        return self.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
 
     @property
     def device(self) -> torch.device:
@@ -77,11 +77,16 @@ class LatentReasoner(nn.Module):
         return trace
 
     # -- latents ---------------------------------------------------------------------------------------------------
-    def draw(self, h: torch.Tensor, noise: torch.Tensor | None, grids: torch.Tensor, slot: torch.Tensor, seen=None):
+    def draw(self, h: torch.Tensor, noise: torch.Tensor | None, grids: torch.Tensor, slot: torch.Tensor,
+             context: Context | None = None) -> torch.Tensor:
         """States (n, D) -> latents as they are fed back (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in its
-        sketch each latent stands, which is what un-standardising needs; ``seen`` is for a head that looks."""
-        z = self.head.sample(h, noise, seen) if self.head.looks else self.head.sample(h, noise)
-        return z if self.head.raw else self.target.fed(z, grids, slot).to(h.dtype)
+        sketch each latent stands, which is what un-standardising needs; ``context`` is for a head that reads."""
+        z = self.head.sample(h, noise, context) if self.head.reads else self.head.sample(h, noise)
+        return z if self.head.raw else self.feedback(self.target.unstandard(z, grids, slot)).to(h.dtype)
+
+    def feedback(self, z: torch.Tensor) -> torch.Tensor:
+        """Latents (..., Z) as the backbone takes them (..., D)."""
+        return z if self.target is None else self.target.feedback(self.backbone, z)
 
     def plan(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """The grid of the latents of a span after a picture of ``size`` tokens (None: after none)."""
@@ -92,8 +97,10 @@ class LatentReasoner(nn.Module):
         side = self.target.standardizer.side
         return (side, side) if size is None else self.target.grid(*size)
 
-    def seen(self, batch: MixedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The picture tokens of every row (B, T, D) and which of them are there (B, T)."""
+    def scene(self, batch: MixedBatch) -> Context | None:
+        """What a head that reads may look at in the rows of a batch."""
+        if self.head is None or not self.head.reads:
+            return None
         rows = [[] for _ in batch.ids]
         if batch.images is not None:
             for row, tokens in zip(batch.image_rows.tolist(), self.backbone.see(batch.images), strict=True):
@@ -101,7 +108,7 @@ class LatentReasoner(nn.Module):
         nothing = self.backbone.embed(batch.ids[:1, :0])[0]
         rows = [torch.cat([nothing, *r]) for r in rows]
         mask = pad_sequence([torch.ones(len(r), dtype=torch.bool, device=r.device) for r in rows], batch_first=True)
-        return pad_sequence(rows, batch_first=True), mask
+        return Context(pad_sequence(rows, batch_first=True), mask)
 
     def embed(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, D) inputs: token embeddings, picture tokens, and ``latents`` (S, K, D) at their slots."""
@@ -118,7 +125,8 @@ class LatentReasoner(nn.Module):
         """(B, N, D) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
         if not len(prompt.spans):
             return self.embed(prompt)
-        return self.embed(prompt, self.target(self.backbone, prompt) if self.taught else self.blanks(prompt))
+        latents = self.feedback(self.target(self.backbone, prompt)) if self.taught else self.blanks(prompt)
+        return self.embed(prompt, latents)
 
     def blanks(self, batch: MixedBatch) -> torch.Tensor:
         """(S, K, D) what stands at the latents of a batch where no state is at hand: what the head gives for none."""
@@ -139,16 +147,21 @@ class LatentReasoner(nn.Module):
         if self.latent_input == "self" and len(batch.spans):
             states, _ = self.unroll(batch, positions)
         else:
-            latents = self.blanks(batch) if self.latent_input == "blank" and len(batch.spans) else self.noised(z)
+            latents = self.given(z)
+            if self.latent_input == "blank" and len(batch.spans):
+                latents = self.blanks(batch)
             states = self.backbone.trunk(self.embed(batch, latents), batch.mask, positions)
         return self.losses(batch, before(states), z)
 
-    def noised(self, z: torch.Tensor | None) -> torch.Tensor | None:
-        """Teacher latents as they are fed: with noise of ``input_noise`` channel stds while training, because a model
-        fed only perfect latents never learns to bear its own (ILVR 2512.05665, Latent Sketchpad 2510.24514)."""
-        if z is None or not self.training or not self.input_noise:
-            return z
-        return z + self.input_noise * self.target.spread * torch.randn_like(z)
+    def given(self, z: torch.Tensor | None) -> torch.Tensor | None:
+        """Teacher latents (S, K, Z) as they are fed (S, K, D): with noise of ``input_noise`` channel stds in training,
+        because a model fed only perfect latents never learns to bear its own (ILVR 2512.05665, Latent Sketchpad
+        2510.24514)."""
+        if z is None:
+            return None
+        if self.training and self.input_noise:
+            z = z + self.input_noise * self.target.spread * torch.randn_like(z)
+        return self.feedback(z)
 
     def losses(self, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None) -> LossTerms:
         """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
@@ -159,9 +172,11 @@ class LatentReasoner(nn.Module):
             return terms
         rows, position, mask = batch.slots()
         states, grids = h[rows, position], batch.spans[:, 2:]
-        if z is not None:
+        if z is not None and self.weights.latent:
             drawn = self.target.standard(states, grids) if self.head.raw else states
-            loss = self.head.loss(drawn[mask], self.target.standard(z.detach(), grids)[mask])
+            scene = self.scene(batch)
+            loss = self.head.span_loss(drawn, self.target.standard(z.detach(), grids), mask,
+                                       scene and scene.at(batch.spans[:, 0]))
             weight = batch.span_weight[:, None].expand_as(mask)[mask]
             terms.latent = weighted_mean(loss, weight)
         if self.switch.supervise != "none":
@@ -193,7 +208,7 @@ class LatentReasoner(nn.Module):
             raise ValueError("latent_input='self' cannot run with activation checkpointing: transformers drops the "
                              "cache there and every latent would be drawn without its context. Turn one of them off.")
         embeds, cache, states = self.embed(batch), self.backbone.new_cache(), []
-        seen = self.seen(batch) if self.head.looks else None
+        scene = self.scene(batch)
         rows, position, mask = batch.slots()
         latents = embeds.new_zeros(*mask.shape, embeds.shape[-1])
         spot = mask.nonzero(as_tuple=True)
@@ -210,8 +225,8 @@ class LatentReasoner(nn.Module):
             if here.any():
                 h = states[-1][rows[here], -1]
                 noise = torch.randn(len(h), self.head.latent, device=h.device) if self.head.noise else None
-                shown = None if seen is None else tuple(part[rows[here]] for part in seen)
-                own = self.draw(h, noise, grids[here], slot[here], shown).to(chunk.dtype)
+                context = scene and scene.at(rows[here], slot[here])
+                own = self.draw(h, noise, grids[here], slot[here], context).to(chunk.dtype)
                 latents = latents.index_put((spot[0][here], spot[1][here]), own)
                 first = chunk[:, 0].index_put((rows[here],), own)
                 chunk = torch.cat([first[:, None], chunk[:, 1:]], 1)

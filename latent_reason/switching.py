@@ -16,7 +16,8 @@ WRITING, DRAWING, DONE = range(3)
 
 @dataclass(frozen=True)
 class Switch:
-    """``start``: ``token`` leaves it to the model, ``first`` puts one span before every answer and no other.
+    """``start``: ``token`` leaves it to the model, ``first`` puts one span before every answer and no other, ``rule``
+    puts one after every sentence (Latent Sketchpad 2510.24514).
     ``count`` is the number of latents of a span; 0 takes it from the picture.
 
     ``stop``: ``count`` closes after the planned number of latents; ``close`` lets the model close from ``min_latents``
@@ -35,8 +36,8 @@ class Switch:
     max_spans: int = 8
 
     def __post_init__(self):
-        if self.start not in ("token", "first"):
-            raise ValueError(f"start={self.start!r}: a span opens by a 'token' of the model's or comes 'first'.")
+        if self.start not in ("token", "first", "rule"):
+            raise ValueError(f"start={self.start!r}: a span opens by a 'token' of the model's, 'first' or by 'rule'.")
         if self.stop not in ("count", "close", "distance"):
             raise ValueError(f"stop={self.stop!r}: a span closes by 'count', the model's own 'close' or 'distance'.")
         if self.supervise not in ("none", "end_only", "full"):
@@ -68,8 +69,11 @@ class SwitchState:
 
     def may_open(self) -> torch.Tensor:
         """(B,) loop guard: a span needs text before it, and there are only so many."""
-        if self.switch.start == "first":
+        if self.switch.start != "token":
             return torch.zeros_like(self.rested)
+        return self.has_room()
+
+    def has_room(self) -> torch.Tensor:
         return (self.spans < self.switch.max_spans) & self.rested
 
     def must_close(self) -> torch.Tensor:

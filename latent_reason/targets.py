@@ -153,12 +153,20 @@ class OwnVision(nn.Module):
         grids = [tuple(g) for g in batch.spans[:, 2:].tolist()]
         return list(zip(self.features(backbone, batch.sketches, grids), grids, strict=True))
 
-    def tokens(self, backbone, pictures: Pictures, grids: list[tuple[int, int]] | None = None) -> list[torch.Tensor]:
-        """Latents of each picture as they are fed: one (h'*w', D) tensor a picture."""
+    def latents(self, backbone, pictures: Pictures, grids: list[tuple[int, int]] | None = None) -> list[torch.Tensor]:
+        """What a head learns to draw, one (h'*w', Z) tensor a picture."""
         return self.features(backbone, pictures, grids)
 
+    def feedback(self, backbone, z: torch.Tensor) -> torch.Tensor:
+        """Latents (..., Z) as the backbone takes them (..., D)."""
+        return z
+
+    def tokens(self, backbone, pictures: Pictures, grids: list[tuple[int, int]] | None = None) -> list[torch.Tensor]:
+        """Latents of each picture as they are fed: one (h'*w', D) tensor a picture."""
+        return [self.feedback(backbone, z) for z in self.latents(backbone, pictures, grids)]
+
     def forward(self, backbone, batch: MixedBatch) -> torch.Tensor:
-        """Latents (S, K, D) of the batch's spans as they are fed, zero beyond a span's length.
+        """Latents (S, K, Z) of the batch's spans, zero beyond a span's length.
 
         Raises:
             ValueError: spans without pictures to teach them.
@@ -166,9 +174,9 @@ class OwnVision(nn.Module):
         if batch.sketches is None or len(batch.sketches) != len(batch.spans):
             raise ValueError(f"{len(batch.spans)} spans but {0 if batch.sketches is None else len(batch.sketches)} "
                              "sketches to teach them.")
-        tokens = self.tokens(backbone, batch.sketches, [tuple(g) for g in batch.spans[:, 2:].tolist()])
+        latents = self.latents(backbone, batch.sketches, [tuple(g) for g in batch.spans[:, 2:].tolist()])
         k = int(batch.span_lengths.max())
-        return torch.stack([F.pad(t, (0, 0, 0, k - len(t))) for t in tokens])
+        return torch.stack([F.pad(z, (0, 0, 0, k - len(z))) for z in latents])
 
     # -- the space they are learnt in ------------------------------------------------------------------------------
     def fit(self, features: list[tuple[torch.Tensor, tuple[int, int]]]) -> None:
@@ -176,19 +184,30 @@ class OwnVision(nn.Module):
         self.standardizer.fit(features)
 
     def standard(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
-        """(S, K, D) as fed -> as learnt."""
+        """(S, K, Z) latents -> the space they are learnt in."""
         return self.standardizer(z, grids)
 
     @property
     def spread(self) -> torch.Tensor:
-        """(D,) or () std of a channel as it is fed."""
+        """(Z,) or () std of a channel."""
         return self.standardizer.std
 
-    def fed(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        """(n, D) as learnt -> as fed, for latents at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
+    def unstandard(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """(n, Z) as learnt -> latents, for those at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
         mean = self.standardizer.slot_mean(grids, int(grids.prod(-1).max()))
         return z * self.standardizer.std + mean[torch.arange(len(slot), device=slot.device),
                                                 slot.clamp_max(grids.prod(-1) - 1)]
+
+
+class BeforeConnector(OwnVision):
+    """The own eye before its connector (Latent Sketchpad 2510.24514): its C = Z channels are drawn, and the frozen
+    connector brings them into the backbone's space."""
+
+    def see(self, backbone, pictures):
+        return backbone.features(pictures) if pictures.tokens is None else pictures.tokens
+
+    def feedback(self, backbone, z):
+        return backbone.connect(z)
 
 
 class OutsideEncoder(OwnVision):
@@ -218,7 +237,7 @@ class OutsideEncoder(OwnVision):
     def sizes(self, backbone, pictures):
         return [(self.encoder.side, self.encoder.side)] * len(pictures)
 
-    def tokens(self, backbone, pictures, grids=None):
+    def latents(self, backbone, pictures, grids=None):
         features = self.features(backbone, pictures, grids)
         grids = grids or [self.grid(0, 0)] * len(features)
         standard = [self.standardizer(f[None], torch.tensor([g], device=f.device))[0]
@@ -233,7 +252,7 @@ class OutsideEncoder(OwnVision):
     def spread(self):
         return self.project.weight.new_ones(())
 
-    def fed(self, z, grids, slot):
+    def unstandard(self, z, grids, slot):
         return z
 
 

@@ -110,7 +110,7 @@ def small(method: str, **options) -> dict:
     """Options that make a method small, of those it has."""
     known = methods.schema(method)
     head = options.get("head", known["head"].default if "head" in known else None)
-    sized = {"k": 4, "head_options": SMALL.get(head, {}) | options.pop("head_options", {})}
+    sized = {"k": 4, "depth": 1, "looks": 1, "head_options": SMALL.get(head, {}) | options.pop("head_options", {})}
     return {n: v for n, v in sized.items() if n in known} | options
 
 

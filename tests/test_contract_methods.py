@@ -121,17 +121,28 @@ def test_3_overfits_one_batch(reasoner, make_traces):
 @torch.no_grad()
 def drawn_latents(reasoner, batch):
     """What the trained model draws in place of its targets (S, K, D), the targets, and which slots are real."""
-    z, positions = reasoner.target(reasoner.backbone, batch), reasoner.backbone.place(batch)
+    z, positions = reasoner.feedback(reasoner.target(reasoner.backbone, batch)), reasoner.backbone.place(batch)
     rows, position, mask = batch.slots()
     if reasoner.latent_input == "self":
         states, _ = reasoner.unroll(batch, positions)
     else:
         states = reasoner.backbone.trunk(reasoner.embed(batch, z), batch.mask, positions)
-    slot = torch.arange(mask.shape[1]).expand_as(mask)[mask]
-    grids = batch.spans[:, None, 2:].expand(*mask.shape, 2)[mask]
-    drawn = torch.zeros_like(z)
-    drawn[mask] = reasoner.draw(before(states)[rows, position][mask], torch.randn(len(slot), z.shape[-1]), grids, slot)
-    return drawn, z, mask
+    h = before(states)[rows, position]
+    return slot_by_slot(reasoner, batch, h, torch.randn(*mask.shape, reasoner.head.latent), reasoner.draw), z, mask
+
+
+def slot_by_slot(reasoner, batch, h, noise, draw):
+    """(S, K, ...) what ``draw(h, noise, grids, slot, context)`` gives, one slot of every span after the other."""
+    mask, scene, columns = batch.slots()[2], reasoner.scene(batch), []
+    if scene is not None:
+        rows = batch.spans[:, 0]
+        scene = type(scene)(scene.seen[rows], scene.there[rows])  # a row of its own for every span
+    for j in range(mask.shape[1]):
+        own = mask[:, j].nonzero()[:, 0]
+        slot = torch.full_like(own, j)
+        drawn = draw(h[own, j], noise[own, j], batch.spans[own, 2:], slot, scene and scene.at(own, slot))
+        columns.append(drawn.new_zeros(len(mask), drawn.shape[-1]).index_put((own,), drawn))
+    return torch.stack(columns, 1)
 
 
 # -- 4: the latents matter ---------------------------------------------------------------------------------------------
@@ -158,7 +169,7 @@ def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
         return
     fit(sketcher, batch)
     train(sketcher, batch, steps=280, until=lambda first, now: now["text"] < 0.02)
-    z = sketcher.target(sketcher.backbone, batch).detach().requires_grad_()
+    z = sketcher.feedback(sketcher.target(sketcher.backbone, batch)).detach().requires_grad_()
     right, swapped = answer_losses(sketcher, batch, z), answer_losses(sketcher, batch, z.flip(0))
     assert (right < 0.3).all() and (swapped > 2).all()
     assert (torch.autograd.grad(right.sum(), z)[0].abs().sum((1, 2)) > 0).all()
@@ -202,17 +213,14 @@ def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
 
 
 def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
-    mask, width, grids = batch.slots()[2], sketcher.head.latent, batch.spans[:, 2:]
+    mask, width, grids, head = batch.slots()[2], sketcher.head.latent, batch.spans[:, 2:], sketcher.head
     h, noise = torch.randn(*mask.shape, sketcher.backbone.width), torch.randn(*mask.shape, width)
-    shown = tuple(part[batch.slots()[0][mask]] for part in sketcher.seen(batch)) if sketcher.head.looks else None
-    sample = sketcher.head.sample(h[mask], noise[mask], *[shown] * sketcher.head.looks)
-    expected = torch.zeros(*mask.shape, width).masked_scatter(mask[..., None], sample)
-    if not sketcher.head.raw:
-        expected = sketcher.target.standardizer.inverse(expected, grids)
-    slot = torch.arange(mask.shape[1]).expand_as(mask)[mask]
-    drawn = sketcher.draw(h[mask], noise[mask], grids[:, None].expand(*mask.shape, 2)[mask], slot, shown)
-    torch.testing.assert_close(drawn, expected[mask])
-    if sketcher.head.raw and sketcher.taught:  # a state that is its target costs nothing
+    expected = slot_by_slot(sketcher, batch, h, noise,
+                            lambda h, noise, *where: head.sample(h, noise, *[where[-1]] * head.reads))
+    if not head.raw:
+        expected = sketcher.feedback(sketcher.target.standardizer.inverse(expected, grids))
+    torch.testing.assert_close(slot_by_slot(sketcher, batch, h, noise, sketcher.draw)[mask], expected[mask])
+    if head.raw and sketcher.taught:  # a state that is its target costs nothing
         rows, position, _ = batch.slots()
         z = sketcher.target(sketcher.backbone, batch)
         states = torch.zeros(*batch.ids.shape, width).index_put((rows[mask], position[mask]), z[mask])
@@ -223,7 +231,7 @@ def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_trac
     """The same words with the model's own latents, unrolled in training or decoded with the words forced."""
     traces, collate = make_traces(same_size=True)[:2], sketcher.collator()
     batch, prompt = collate(traces), collate(traces, generate=True)
-    noise = torch.zeros(1, 32) if sketcher.head.noise else None
+    noise = torch.zeros(1, sketcher.head.latent) if sketcher.head.noise else None
     draw = sketcher.draw
     sketcher.draw = lambda h, _, *where: draw(h, None if noise is None else noise.expand(len(h), -1), *where)
     _, own = sketcher.unroll(batch, sketcher.backbone.place(batch))

@@ -7,10 +7,11 @@ import torch
 from conftest import fit
 from PIL import Image as PILImage
 
-from latent_reason import methods
+from latent_reason import heads, methods
 from latent_reason.batch import LATENT, MixedBatch, before
 from latent_reason.generation import generate
 from latent_reason.trace import Message, Sketch, Text, Trace
+from train.module import set_trainable
 
 
 def equal(a: MixedBatch, b: MixedBatch) -> bool:
@@ -180,3 +181,75 @@ def test_mirage_stage_1_weighs_the_picture_more_than_the_words(make_backbone, ma
     torch.testing.assert_close(terms.total, 0.1 * terms.text + terms.latent + terms.stop)
     with pytest.raises(ValueError, match="stage=3"):
         methods.build("mirage", make_backbone(), stage=3)
+
+
+# -- latent_sketchpad --------------------------------------------------------------------------------------------------
+def test_features_and_connector_together_are_the_eye(make_backbone, picture):
+    backbone = make_backbone()
+    looked = backbone.look([picture(2, 3), picture(5, 4), picture(1, 1)])
+    features = backbone.features(looked)
+    for before_connector, seen in zip(features, backbone.see(looked), strict=True):
+        assert before_connector.shape == (len(seen), backbone.feature_width)
+        torch.testing.assert_close(backbone.connect(before_connector), seen)
+
+
+def spans_of_a_head(lengths=(4, 2, 3), width=32, latent=12):
+    torch.manual_seed(0)
+    head = heads.make("autoregressive", width, latent, depth=2, looks=1, longest=6).eval()
+    k = max(lengths)
+    mask = torch.arange(k) < torch.tensor(lengths)[:, None]
+    there = torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [False] * 5])
+    scene = heads.Context(torch.randn(3, 5, width) * there[..., None], there)
+    return head, torch.randn(3, k, width), mask, scene
+
+
+def test_a_head_that_reads_its_span_draws_what_it_was_taught_on():
+    """Drawn slot by slot with a cache, then handed over as targets: the loss of each is zero, whatever its span's K."""
+    head, h, mask, scene = spans_of_a_head()
+    drawn = torch.zeros(*mask.shape, head.latent)
+    with torch.no_grad():
+        for j in range(mask.shape[1]):
+            rows = mask[:, j].nonzero()[:, 0]
+            drawn[rows, j] = head.sample(h[rows, j], None, scene.at(rows, torch.full_like(rows, j)))
+        loss = head.span_loss(h, drawn, mask, scene.at(torch.arange(3)))
+    assert loss.shape == (9,) and loss.max() < 1e-5
+
+
+def test_a_latent_of_such_a_head_depends_on_those_before_it_and_on_the_pictures_only():
+    head, h, mask, scene = spans_of_a_head()
+    z, rows = torch.randn(*mask.shape, head.latent, requires_grad=True), torch.arange(3)
+    for part in head.parameters():
+        torch.nn.init.normal_(part, std=0.2)
+    slots = mask.nonzero().tolist()
+    loss = head.span_loss(h, z, mask, scene.at(rows))
+    for n, (row, j) in enumerate(slots):
+        grad = torch.autograd.grad(loss[n], z, retain_graph=True)[0].abs().sum(-1)
+        assert (grad[row, :j + 1] > 0).all() and not grad[row, j + 1:].any() and not grad[torch.arange(3) != row].any()
+    other = heads.Context(2 * scene.seen, scene.there).at(rows)
+    changed = (head.span_loss(h, z, mask, other) - loss).abs()
+    seen = torch.tensor([row < 2 for row, _ in slots])
+    assert (changed[seen] > 1e-6).all() and not changed[~seen].any(), "a row without pictures sees none"
+
+
+def test_latent_sketchpad_second_stage_trains_its_head_alone(make_backbone, make_traces):
+    reasoner, batch = fitted("latent_sketchpad", make_backbone(), make_traces(), k=4, depth=1, looks=1, text_weight=0.0)
+    set_trainable(reasoner, ["head"])
+    terms = reasoner.train()(batch)
+    torch.testing.assert_close(terms.total, terms.latent)
+    terms.total.backward()
+    assert {n.partition(".")[0] for n, p in reasoner.named_parameters() if p.grad is not None} == {"head"}
+    first = methods.build("latent_sketchpad", make_backbone(), k=4, depth=1, looks=1, latent_weight=0.0)
+    fit(first, batch)
+    assert set(first(batch).parts()) == {"text"} and first.taught, "true features stand in the context"
+
+
+def test_the_rule_opens_a_span_after_every_sentence(make_backbone, make_traces):
+    reasoner = methods.build("latent_sketchpad", make_backbone(), k=4, depth=1, looks=1, rule=True, max_spans=2)
+    v = reasoner.vocabulary
+    said = [v.words("go. now left. up. down"), v.words("no dot"), v.words("a.b"), []]
+    prompt = reasoner.collator()(make_traces(same_size=True), generate=True)
+    out = generate(reasoner, prompt, max_new=20, queue=[[*words, v.end] for words in said])
+    kept = [[v.text(out.ids[r, :s.start - 1].tolist()) for s in out.spans_of(r)] for r in range(4)]
+    assert kept[1:] == [[], ["a."], []] or kept[1:] == [[], [], []]
+    assert len(kept[0]) == 2 and all(text.endswith(".") for text in kept[0])
+    assert not out.may_open.any(), "the model opens none by itself"

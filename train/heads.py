@@ -85,7 +85,8 @@ def drawn_error(reasoner, data: TraceData) -> float:
         if not len(batch.spans):
             continue
         z = reasoner.target(reasoner.backbone, batch)
-        h = before(reasoner.backbone.trunk(reasoner.embed(batch, z), batch.mask, reasoner.backbone.place(batch)))
+        embeds, positions = reasoner.embed(batch, reasoner.feedback(z)), reasoner.backbone.place(batch)
+        h = before(reasoner.backbone.trunk(embeds, batch.mask, positions))
         rows, position, mask = batch.slots()
         gold = reasoner.target.standard(z, batch.spans[:, 2:])[mask]
         noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))

@@ -38,6 +38,19 @@ class Backbone(nn.Module, ABC):
     def see(self, pictures: Pictures) -> list[torch.Tensor]:
         """What the eye and its connector make of each picture: one (T, D) tensor a picture, row-major."""
 
+    def features(self, pictures: Pictures) -> list[torch.Tensor]:
+        """What the eye makes of each picture before its connector: one (T, C) tensor a picture, row-major."""
+        raise ValueError(f"{type(self).__name__} has no eye that can be read before its connector.")
+
+    def connect(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., C) -> (..., D): the connector alone, so that ``connect(features) == see``."""
+        raise ValueError(f"{type(self).__name__} has no connector that stands alone.")
+
+    @property
+    def feature_width(self) -> int:
+        """C of :meth:`features`."""
+        raise ValueError(f"{type(self).__name__} has no eye that can be read before its connector.")
+
     @abstractmethod
     def place(self, batch: MixedBatch) -> torch.Tensor:
         """Position ids (axes, B, N) of a batch; latents as ``positions`` says."""

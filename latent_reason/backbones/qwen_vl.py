@@ -7,6 +7,7 @@ from PIL import Image as PILImage
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.cache_utils import DynamicCache
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window_index
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from ..batch import IMAGE, LATENT, MixedBatch, Pictures
@@ -56,6 +57,22 @@ class QwenVL(Backbone):
         if pictures.tokens is not None:
             return pictures.tokens
         return list(self.model.model.get_image_features(pictures.pixels, pictures.grid).pooler_output)
+
+    def features(self, pictures: Pictures) -> list[torch.Tensor]:
+        """Merged neighbourhoods after the connector's norm and before its MLP, row-major again."""
+        eye, grid = self.eye, pictures.grid
+        hidden = eye(pictures.pixels, grid_thw=grid).last_hidden_state
+        window, _ = get_vision_window_index(grid, spatial_merge_size=self.merge, window_size=eye.window_size,
+                                            patch_size=eye.patch_size)
+        merged = eye.merger.ln_q(hidden).reshape(-1, self.feature_width)[window.argsort()]
+        return list(merged.split((grid.prod(-1) // self.merge**2).tolist()))
+
+    def connect(self, features: torch.Tensor) -> torch.Tensor:
+        return self.eye.merger.mlp(features.to(self.model.dtype))
+
+    @property
+    def feature_width(self) -> int:
+        return self.eye.merger.hidden_size
 
     def place(self, batch: MixedBatch) -> torch.Tensor:
         kind, grids = (batch.kind == IMAGE).int(), []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 
 from ..files import nearest
-from .base import LatentHead
+from .autoregressive import AutoregressiveHead
+from .base import Context, LatentHead
 from .constant import ConstantHead
 from .denoise import DiffusionHead, FlowHead
 from .regression import IdentityHead, MLPHead
 
-KINDS = {"identity": IdentityHead, "mlp": MLPHead, "diffusion": DiffusionHead, "flow": FlowHead}
+KINDS = {"identity": IdentityHead, "mlp": MLPHead, "diffusion": DiffusionHead, "flow": FlowHead,
+         "autoregressive": AutoregressiveHead}
 
 
 def make(kind: str, width: int, latent: int, **options) -> LatentHead:
@@ -24,4 +26,5 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
     return KINDS[kind](width, latent, **options)
 
 
-__all__ = ["ConstantHead", "DiffusionHead", "FlowHead", "IdentityHead", "LatentHead", "MLPHead", "make"]
+__all__ = ["AutoregressiveHead", "ConstantHead", "Context", "DiffusionHead", "FlowHead", "IdentityHead", "LatentHead",
+           "MLPHead", "make"]

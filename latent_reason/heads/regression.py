@@ -10,13 +10,15 @@ from .base import LatentHead
 
 
 def regression_loss(predicted: torch.Tensor, z: torch.Tensor, kind: str) -> torch.Tensor:
-    """(n, Z) and (n, Z) -> (n,) in fp32. ``mse`` is the mean over channels, ``cosine`` is 1 - cos."""
+    """(n, Z) and (n, Z) -> (n,) in fp32. ``mse`` and ``l1`` are means over channels, ``cosine`` is 1 - cos."""
     predicted, z = predicted.float(), z.float()
     if kind == "mse":
         return (predicted - z).square().mean(-1)
+    if kind == "l1":
+        return (predicted - z).abs().mean(-1)
     if kind == "cosine":
         return 1 - F.cosine_similarity(predicted, z, dim=-1)
-    raise ValueError(f"loss={kind!r}: 'mse' or 'cosine'.")
+    raise ValueError(f"loss={kind!r}: 'mse', 'l1' or 'cosine'.")
 
 
 class IdentityHead(LatentHead):

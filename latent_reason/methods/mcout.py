@@ -32,7 +32,7 @@ MODE = "direct"
 class LookingHead(IdentityHead):
     """LN(W_back LN(attention of W h over the picture + W h))."""
 
-    looks = True
+    reads = True
 
     def __init__(self, width: int):
         super().__init__(width, width)
@@ -40,10 +40,9 @@ class LookingHead(IdentityHead):
         self.attend = nn.MultiheadAttention(width, gcd(8, width), batch_first=True)
         self.mixed, self.out = nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def sample(self, h, noise=None, seen=None):
-        tokens, there = seen
+    def sample(self, h, noise=None, context=None):
+        tokens, missing = context.pictures()
         asked = self.ask(h)[:, None]
-        missing = ~there & there.any(1, keepdim=True)  # a row without pictures attends to zeros
         looked, _ = self.attend(asked, tokens.to(h.dtype), tokens.to(h.dtype), key_padding_mask=missing)
         return self.out(self.back(self.mixed(looked + asked)))[:, 0]
 
