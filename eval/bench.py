@@ -17,7 +17,7 @@ import time
 import torch
 from rich.console import Console
 
-from latent_reason import hub, tasks
+from latent_reason import filling, hub, tasks
 from latent_reason.door import door
 from latent_reason.files import atomic_write_json
 from latent_reason.generation import generate
@@ -84,6 +84,24 @@ def training_ratio(reasoner, traces: list, repeats: int) -> float:
     return seconds["self"] / seconds["teacher"]
 
 
+def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
+    """How many parallel sweeps until own latents are those drawn one after the other (mean square ``near`` of theirs),
+    at most one a latent, and the time of these sweeps over that of drawing them in turn."""
+    batch = reasoner.collator()(traces).to(reasoner.device)
+    positions, mask = reasoner.backbone.place(batch), batch.slots()[2]
+    with torch.no_grad():
+        _, exact = filling.unroll(reasoner, batch, positions)
+        for sweeps in range(1, int(batch.span_lengths.sum()) + 1):
+            _, latents = filling.sweep(reasoner, batch, positions, sweeps)
+            if (latents - exact)[mask].square().mean() < near * exact[mask].square().mean():
+                break
+        ways = (lambda: filling.unroll(reasoner, batch, positions),
+                lambda: filling.sweep(reasoner, batch, positions, sweeps))
+        seconds = [statistics.median(timed(way, reasoner.device, repeats)) for way in ways]
+    return {"sweeps": sweeps, "latents_in_turn": len(filling.places(batch)[2].unique()),
+            "sweeps_over_in_turn": round(seconds[1] / seconds[0], 2)}
+
+
 def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
     one = reasoner.collator()(prompts[:1], generate=True).to(reasoner.device)
     rates = {b: rows_per_second(reasoner, prompts, b, new, repeats) for b in (1, 4, 16)}
@@ -95,6 +113,8 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
                   "latent_over_text": round(latent / text, 3), "head": type(reasoner.head).__name__,
                   "denoising_steps": getattr(reasoner.head, "steps", 0),
                   "unrolled_over_given_training": round(training_ratio(reasoner, prompts[:8], repeats), 2)}
+        if not reasoner.head.noise:
+            found |= sweeping(reasoner, prompts[:8], repeats)
     return found
 
 

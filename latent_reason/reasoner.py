@@ -7,15 +7,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from . import filling
 from .backbones.base import Backbone
 from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, Pictures, before
+from .filling import Exposure, exposure_of
 from .heads import Context, LatentHead
 from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
 from .switching import Switch
@@ -27,7 +27,9 @@ from .trace import Sketch, Trace
 class LatentReasoner(nn.Module):
     """The one skeleton. ``latent_input`` is ``teacher`` (targets stand in the context while training), ``self``
     (the model's own latents, unrolled through the cache with their gradient) or ``blank`` (what the head gives
-    whatever the state). ``head`` is None for methods that never sketch, ``target`` where no picture teaches a latent.
+    whatever the state). ``exposure`` are the fields of :class:`~latent_reason.filling.Exposure`; ``sweeps`` unrolls by
+    that many parallel sweeps in place of one step a latent. ``head`` is None for methods that never sketch, ``target``
+    where no picture teaches a latent.
 
     Raises:
         ValueError: ``latent_input="self"`` together with activation checkpointing, or a batch with sketches for a
@@ -36,13 +38,17 @@ class LatentReasoner(nn.Module):
 
     def __init__(self, backbone: Backbone, vocabulary: Vocabulary, *, target: OwnVision | None = None,
                  head: LatentHead | None = None, switch: Switch | None = None, latent_input: str = "teacher",
-                 input_noise: float = 0.0, weights: Weights | None = None):
+                 exposure: dict | None = None, sweeps: int = 0, weights: Weights | None = None):
         super().__init__()
         if latent_input not in ("teacher", "self", "blank"):
             raise ValueError(f"latent_input={latent_input!r}: 'teacher', 'self' or 'blank'.")
         self.backbone, self.target, self.head = backbone, target, head
         self.vocabulary, self.switch, self.weights = vocabulary, switch or Switch(), weights or Weights()
-        self.latent_input, self.input_noise = latent_input, input_noise
+        self.latent_input, self.exposure, self.sweeps = latent_input, exposure_of(exposure), sweeps
+        if sweeps and head is not None and head.noise:
+            raise ValueError(f"sweeps={sweeps}: sweeps over own latents need a head without noise.")
+        self.progress = 1.0  # share of the training steps done; training sets it, and ``redraw`` where it has a decoder
+        self.redraw = None
         backbone.grow(vocabulary)
 
     @property
@@ -142,26 +148,38 @@ class LatentReasoner(nn.Module):
         if len(batch.spans) and not self.sketches:
             raise ValueError(f"{len(batch.spans)} sketches for a method that draws none. Train it on traces without "
                              "sketches.")
-        positions = self.backbone.place(batch)
-        z = self.target(self.backbone, batch) if self.taught and len(batch.spans) else None
-        if self.latent_input == "self" and len(batch.spans):
+        positions, z = self.backbone.place(batch), None
+        if not len(batch.spans):
+            states = self.backbone.trunk(self.embed(batch), batch.mask, positions)
+            return self.losses(batch, before(states), z)
+        if self.taught:
+            z = self.target(self.backbone, batch)
+        if self.latent_input == "self":
             states, _ = self.unroll(batch, positions)
+        elif self.latent_input == "blank":
+            states = self.backbone.trunk(self.embed(batch, self.blanks(batch)), batch.mask, positions)
         else:
-            latents = self.given(z)
-            if self.latent_input == "blank" and len(batch.spans):
-                latents = self.blanks(batch)
-            states = self.backbone.trunk(self.embed(batch, latents), batch.mask, positions)
+            states = self.taught_states(batch, positions, z)
         return self.losses(batch, before(states), z)
 
-    def given(self, z: torch.Tensor | None) -> torch.Tensor | None:
-        """Teacher latents (S, K, Z) as they are fed (S, K, D): with noise of ``input_noise`` channel stds in training,
-        because a model fed only perfect latents never learns to bear its own (ILVR 2512.05665, Latent Sketchpad
-        2510.24514)."""
-        if z is None:
-            return None
-        if self.training and self.input_noise:
-            z = z + self.input_noise * self.target.spread * torch.randn_like(z)
-        return self.feedback(z)
+    def taught_states(self, batch: MixedBatch, positions: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """States (B, N, D) with targets z (S, K, Z) in the context and, while training, what ``exposure`` adds."""
+        exposure = self.exposure if self.training else Exposure()
+        if exposure.noise:
+            z = z + exposure.noise * self.target.spread * torch.randn_like(z)
+        fed = self.feedback(z)
+        if exposure.redraw:
+            if self.redraw is None:
+                raise ValueError("exposure.redraw needs a sketch decoder. Start from a checkpoint that has one.")
+            fed = self.redraw(batch, fed, torch.rand(len(fed), device=fed.device) < exposure.redraw)
+        if share := exposure.own * self.progress:
+            own = torch.rand(fed.shape[:2], device=fed.device) < share
+            if exposure.serial:
+                return filling.unroll(self, batch, positions, fed, own)[0]
+            with torch.no_grad():
+                first = self.backbone.trunk(self.embed(batch, fed), batch.mask, positions)
+                fed = torch.where(own[..., None], filling.drawn_from(self, batch, first).to(fed.dtype), fed)
+        return self.backbone.trunk(self.embed(batch, fed), batch.mask, positions)
 
     def losses(self, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None) -> LossTerms:
         """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
@@ -201,38 +219,10 @@ class LatentReasoner(nn.Module):
         return weighted_mean(torch.cat(losses), torch.cat(weights))
 
     def unroll(self, batch: MixedBatch, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (B, N, D) with the model's own latents in the context, and these latents (S, K, D): one cached pass a
-        column that holds a latent, gradients kept (equal to recomputing the whole prefix each time; Coconut
-        2412.06769)."""
-        if self.backbone.checkpointing:
-            raise ValueError("latent_input='self' cannot run with activation checkpointing: transformers drops the "
-                             "cache there and every latent would be drawn without its context. Turn one of them off.")
-        embeds, cache, states = self.embed(batch), self.backbone.new_cache(), []
-        scene = self.scene(batch)
-        rows, position, mask = batch.slots()
-        latents = embeds.new_zeros(*mask.shape, embeds.shape[-1])
-        spot = mask.nonzero(as_tuple=True)
-        slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
-        grids = batch.spans[:, None, 2:].expand(*mask.shape, 2)[mask]
-        rows, position = rows[mask], position[mask]
-        columns = position.unique().tolist()
-        edges = [0, *columns, batch.ids.shape[1]]
-        for start, stop in pairwise(edges):
-            if start == stop:
-                continue
-            chunk = embeds[:, start:stop]
-            here = position == start
-            if here.any():
-                h = states[-1][rows[here], -1]
-                noise = torch.randn(len(h), self.head.latent, device=h.device) if self.head.noise else None
-                context = scene and scene.at(rows[here], slot[here])
-                own = self.draw(h, noise, grids[here], slot[here], context).to(chunk.dtype)
-                latents = latents.index_put((spot[0][here], spot[1][here]), own)
-                first = chunk[:, 0].index_put((rows[here],), own)
-                chunk = torch.cat([first[:, None], chunk[:, 1:]], 1)
-            states.append(self.backbone.trunk(chunk, batch.mask[:, :stop], positions[:, :, start:stop], cache))
-            assert cache.get_seq_length() == stop, "the cache was dropped"
-        return torch.cat(states, 1), latents
+        """States (B, N, D) with the model's own latents in the context, and these latents (S, K, D)."""
+        if self.sweeps:
+            return filling.sweep(self, batch, positions, self.sweeps)
+        return filling.unroll(self, batch, positions)
 
     # -- replay ----------------------------------------------------------------------------------------------------
     def replay(self, rollout) -> tuple[torch.Tensor, torch.Tensor]:

@@ -129,6 +129,8 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     modal_mixed("flow", "grid", latent_input="self"),
     Case("mcout", {"thoughts": 3, "multi": True}, "grid"),
     Case("mirage", {"k": 4, "stage": 2}),
+    Case("coconut", {"c": 2, "stage": 2, "sweeps": 4}),
+    modal_mixed("mlp", exposure={"noise": 0.1, "own": 0.5}),
     Case("lvr", {"k": 4, "head": "mlp", "stop": "distance", "supervise": "end_only"}),
 ]
 

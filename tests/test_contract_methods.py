@@ -192,7 +192,10 @@ def latent_gradient(reasoner, batch):
         return drawn[-1]
 
     reasoner.draw = recorded
-    grads = torch.autograd.grad(reasoner(batch).text, drawn)
+    loss = reasoner(batch).text
+    if reasoner.sweeps:  # those of earlier sweeps are only on the way
+        drawn = drawn[-1:]
+    grads = torch.autograd.grad(loss, drawn)
     return min(g.abs().sum(-1).min() for g in grads)
 
 
@@ -392,18 +395,17 @@ def test_10_the_latent_loss_does_not_pull_at_the_target(sketcher, batch):
 
 
 def test_11_activation_checkpointing_changes_no_gradient_or_is_refused(reasoner, batch):
-    plain = gradients(copy.deepcopy(reasoner.train()), batch)
+    passes = []
+    reasoner.backbone.model.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+    plain, usual = gradients(copy.deepcopy(reasoner.train()), batch), len(passes)
     reasoner.backbone.model.activation_checkpointing_enable()
     assert reasoner.backbone.checkpointing
-    if reasoner.latent_input == "self":
+    if reasoner.latent_input == "self" and not reasoner.sweeps:
         with pytest.raises(ValueError, match="'self' cannot run with activation checkpointing"):
             reasoner(batch)
         return
-    passes = []
-    layer = reasoner.backbone.model.model.language_model.layers[0]
-    layer.mlp.register_forward_pre_hook(lambda *_: passes.append(1))
     checked = gradients(reasoner, batch)
-    assert len(passes) == 2, "the layer was not recomputed, so nothing was tested"
+    assert len(passes) - usual > usual, "the layer was not recomputed, so nothing was tested"
     assert checked.keys() == plain.keys()
     for name, grad in plain.items():
         torch.testing.assert_close(checked[name], grad, msg=lambda m, name=name: f"{name}: {m}")

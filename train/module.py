@@ -96,6 +96,8 @@ class Sft(Stepper):
         self.reasoner = reasoner
 
     def cost(self, batch):
+        if self._trainer is not None:
+            self.reasoner.progress = min(1.0, self.trainer.global_step / max(self.trainer.max_steps, 1))
         terms = self.reasoner(batch)
         return terms.total, terms.parts()
 

@@ -8,7 +8,10 @@ Leaves out on purpose: reinforcement learning (train/rl.py) and anything a metho
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+
+from latent_reason.rendering import seen_again
 
 from .callbacks import SketchPanel
 from .data import TraceData, mode_of
@@ -36,6 +39,8 @@ def train_stage(recipe: Recipe, folder: Path):
     """One stage: its model, its data, its steps."""
     reasoner, decoder = start(recipe)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
+    if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
+        reasoner.redraw = partial(seen_again, reasoner, decoder)
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
     data.setup()
     if reasoner.taught and not reasoner.target.standardizer.fitted:

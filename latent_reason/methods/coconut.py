@@ -39,11 +39,11 @@ class Coconut(LatentReasoner):
         return replace(trace, messages=(*asked, replace(last, content=(Sketch(None, self.switch.count), Text(rest)))))
 
 
-def build(backbone, *, c: int = 2, stage: int = 2) -> LatentReasoner:
+def build(backbone, *, c: int = 2, stage: int = 2, sweeps: int = 0) -> LatentReasoner:
     vocabulary = Vocabulary(backbone.tokenizer, backbone.layout)
     if stage == 0:
         return LatentReasoner(backbone, vocabulary)
     reasoner = Coconut(backbone, vocabulary, head=IdentityHead(backbone.width, backbone.width),
-                       switch=Switch(start="first", count=c * stage), latent_input="self")
+                       switch=Switch(start="first", count=c * stage), latent_input="self", sweeps=sweeps)
     reasoner.removed = stage
     return reasoner

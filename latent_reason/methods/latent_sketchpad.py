@@ -27,9 +27,9 @@ MODE = "mixed"
 
 def build(backbone, *, k: int = 256, text_weight: float = 1.0, latent_weight: float = 1.0, hidden: int = 0,
           depth: int = 8, looks: int = 2, loss: str = "l1", rule: bool = False, max_spans: int = 8,
-          input_noise: float = 0.0) -> LatentReasoner:
+          exposure: dict | None = None) -> LatentReasoner:
     head = AutoregressiveHead(backbone.width, backbone.feature_width, hidden, depth, looks, longest=k, loss=loss)
     return LatentReasoner(
         backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=BeforeConnector(backbone.feature_width, k),
-        head=head, switch=Switch(start="rule" if rule else "token", max_spans=max_spans), input_noise=input_noise,
+        head=head, switch=Switch(start="rule" if rule else "token", max_spans=max_spans), exposure=exposure,
         weights=Weights(text=text_weight, latent=latent_weight))

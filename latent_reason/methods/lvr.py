@@ -39,8 +39,8 @@ class Lvr(LatentReasoner):
 
 def build(backbone, *, k: int = 32, head: str = "identity", head_options: dict | None = None,
           latent_weight: float = 0.1, stop: str = "count", supervise: str = "none", count: int = 0, cap: float = 2.0,
-          max_spans: int = 1, input_noise: float = 0.0) -> LatentReasoner:
+          max_spans: int = 1, exposure: dict | None = None) -> LatentReasoner:
     return Lvr(backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=Region(backbone.width, k),
-               head=heads.make(head, backbone.width, backbone.width, **(head_options or {})), input_noise=input_noise,
+               head=heads.make(head, backbone.width, backbone.width, **(head_options or {})), exposure=exposure,
                switch=Switch(count=count, stop=stop, supervise=supervise, cap=cap, max_spans=max_spans),
                weights=Weights(latent=latent_weight))

@@ -72,9 +72,9 @@ class Mcout(LatentReasoner):
         return terms
 
 
-def build(backbone, *, thoughts: int = 5, multi: bool = False, mu: float = 0.3) -> LatentReasoner:
+def build(backbone, *, thoughts: int = 5, multi: bool = False, mu: float = 0.3, sweeps: int = 0) -> LatentReasoner:
     head = LookingHead(backbone.width) if multi else IdentityHead(backbone.width, backbone.width)
     reasoner = Mcout(backbone, Vocabulary(backbone.tokenizer, backbone.layout), head=head,
-                     switch=Switch(start="first", count=thoughts), latent_input="self")
+                     switch=Switch(start="first", count=thoughts), latent_input="self", sweeps=sweeps)
     reasoner.mu = mu
     return reasoner

@@ -24,12 +24,12 @@ MODE = "mixed"
 
 
 def build(backbone, *, stage: int = 1, k: int = 4, supervise: str = "end_only", cap: float = 2.0, max_spans: int = 8,
-          input_noise: float = 0.0) -> LatentReasoner:
+          exposure: dict | None = None, sweeps: int = 0) -> LatentReasoner:
     if stage not in (1, 2):
         raise ValueError(f"stage={stage!r}: 1 (toward the picture) or 2 (own states, text loss alone).")
     return LatentReasoner(
         backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=OwnVision(backbone.width, k),
-        head=IdentityHead(backbone.width, backbone.width, loss="cosine"), input_noise=input_noise,
-        latent_input="teacher" if stage == 1 else "self",
+        head=IdentityHead(backbone.width, backbone.width, loss="cosine"), exposure=exposure,
+        latent_input="teacher" if stage == 1 else "self", sweeps=sweeps,
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
         weights=Weights(text=0.1, latent=1.0) if stage == 1 else Weights(latent=0.0))

@@ -26,11 +26,11 @@ MODE = "mixed"
 
 def build(backbone, *, k: int = 32, head: str = "flow", head_options: dict | None = None, latent_weight: float = 1.0,
           stop: str = "count", supervise: str = "none", max_spans: int = 8,
-          latent_input: str = "teacher", input_noise: float = 0.0) -> LatentReasoner:
+          latent_input: str = "teacher", exposure: dict | None = None) -> LatentReasoner:
     target = OwnVision(backbone.width, k)
     return LatentReasoner(
         backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=target,
         head=heads.make(head, backbone.width, backbone.width, **(head_options or {})),
         switch=Switch(stop=stop, supervise=supervise, max_spans=max_spans), latent_input=latent_input,
-        input_noise=input_noise, weights=Weights(latent=latent_weight),
+        exposure=exposure, weights=Weights(latent=latent_weight),
     )

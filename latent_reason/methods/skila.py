@@ -26,10 +26,11 @@ MODE = "mixed"
 
 
 def build(backbone, *, k: int = 27, encoder: str = "tiny", loss: str = "mse", latent_weight: float = 0.1,
-          supervise: str = "full", cap: float = 2.0, max_spans: int = 8, input_noise: float = 0.0) -> LatentReasoner:
+          supervise: str = "full", cap: float = 2.0, max_spans: int = 8,
+          exposure: dict | None = None) -> LatentReasoner:
     return LatentReasoner(
         backbone, Vocabulary(backbone.tokenizer, backbone.layout),
         target=OutsideEncoder(load_encoder(encoder), backbone.width, k),
-        head=IdentityHead(backbone.width, backbone.width, loss), input_noise=input_noise,
+        head=IdentityHead(backbone.width, backbone.width, loss), exposure=exposure,
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
         weights=Weights(latent=latent_weight))
