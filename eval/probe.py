@@ -10,6 +10,7 @@ loss under noise, mean and foreign latents, and that of sketch-following, exclud
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,9 @@ def continues(task, vocabulary, writer: Result, donor: Result) -> float:
     return task.score(f"\\boxed{{{','.join(moves)}}}", donor.item.meta)[main_score([donor])] if moves else 0.0
 
 
-def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32) -> dict:
-    """All probes on the same items: accuracy with interval, paired difference to P0, flip rate."""
+def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
+          only: Sequence[str] | None = None) -> dict:
+    """All probes, or only some, on the same items: accuracy with interval, paired difference to P0, flip rate."""
     mode = methods.load(reasoner.recipe["method"]).MODE
 
     def run(name, **options):
@@ -87,8 +89,10 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32) -
         "text_corrupted": {"queue": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
                            "intervene": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True)},
     }
+    if only is not None:
+        arms = {name: arms[name] for name in only}
     if not reasoner.taught:  # no picture says what its latents should have been
-        del arms["oracle"]
+        arms.pop("oracle", None)
     for name, options in arms.items():
         changed = run(name, **options)
         report[name] = _accuracy(changed, key) | _paired(plain, changed, key)

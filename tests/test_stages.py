@@ -30,7 +30,7 @@ def test_stages_change_the_recipe_one_by_one():
 
 
 @pytest.mark.parametrize("stage, said", [
-    ({"optim": {"stps": 3}}, "Did you mean 'optim.steps'"), ({"run": "x"}, "not 'run'"),
+    ({"optim": {"stps": 3}}, "Did you mean 'optim.steps'"), ({"run": "x"}, "none of arms, init, run"),
     ({"optim": {"steps": 0}}, "optim.steps=0")])
 def test_a_wrong_stage_is_named_before_anything_runs(stage, said):
     with pytest.raises(ValueError, match="stage 2") as error:

@@ -63,6 +63,8 @@ class Stepper(L.LightningModule):
 
     def training_step(self, batch, index):
         loss, parts = self.cost(batch)
+        if not loss.requires_grad:  # a head that trains alone, and no sketch in this batch: every process still steps
+            loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         chosen = self.optimizers(use_pl_optimizer=True)
         chosen = chosen if isinstance(chosen, list) else [chosen]
         for optimizer in chosen:

@@ -85,7 +85,8 @@ class Optim:
 @dataclass
 class Recipe:
     """One run. ``init`` is a checkpoint folder to start from; ``run`` names the folder under checkpoints/. ``stages``
-    are changes to this recipe, trained one after the other, each from the model of the one before."""
+    are changes to this recipe, trained one after the other, each from the model of the one before; ``arms`` are changes
+    by name, each trained by itself and compared (train/compare.py)."""
 
     run: str = "run"
     init: str | None = None
@@ -101,6 +102,7 @@ class Recipe:
     log_every: int = 10
     sketch_every: int = 0  # steps between looks at held-out items, with sketch panels; 0: at the end only
     stages: list[dict[str, Any]] = field(default_factory=list)
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     picture_weight: float = 10.0  # pretraining: weight of the picture loss beside the reading loss
     fast_dev_run: bool = False
 
@@ -112,23 +114,30 @@ def at_least_one(holder, group: str, *names: str) -> None:
 
 
 def staged(recipe: Recipe) -> list[Recipe]:
-    """The recipe of every stage, without ``init``; of a recipe without stages, itself.
+    """The recipe of every stage; of a recipe without stages, itself.
 
     Raises:
         ValueError: a stage has a key or value that a recipe may not have; says which stage.
     """
-    if not recipe.stages:
-        return [recipe]
-    base, made = dataclasses.asdict(recipe) | {"stages": []}, []
-    for number, changes in enumerate(recipe.stages, 1):
-        where = f"stage {number}"
-        if not isinstance(changes, dict) or {"stages", "run", "init"} & changes.keys():
-            raise ValueError(f"{where}: a stage holds keys of a recipe, not 'run', 'init' or 'stages'; got {changes}.")
-        try:
-            made.append(_made(_merged(base, _plain(changes, where))))
-        except ValueError as error:
-            raise ValueError(f"{where}: {str(error).removeprefix(where + ': ')}") from None
-    return made
+    return [_changed(recipe, changes, f"stage {n}", {"stages", "arms", "run", "init"})
+            for n, changes in enumerate(recipe.stages, 1)] or [recipe]
+
+
+def armed(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipe of every arm by its name. Raises ValueError as :func:`staged`."""
+    return {name: _changed(recipe, changes, f"arm {name!r}", {"arms", "run", "init"})
+            for name, changes in recipe.arms.items()}
+
+
+def _changed(recipe: Recipe, changes: dict, where: str, fixed: set[str]) -> Recipe:
+    """A recipe without stages and arms, with some keys changed; ``fixed`` keys may not be."""
+    if not isinstance(changes, dict) or fixed & changes.keys():
+        raise ValueError(f"{where}: holds keys of a recipe, but none of {', '.join(sorted(fixed))}; got {changes!r}.")
+    base = dataclasses.asdict(recipe) | {"stages": [], "arms": {}}
+    try:
+        return _made(_merged(base, _plain(changes, where)))
+    except ValueError as error:
+        raise ValueError(f"{where}: {str(error).removeprefix(where + ': ')}") from None
 
 
 def parse(argv: list[str] | None = None, description: str = "") -> Recipe:
@@ -283,6 +292,7 @@ def _made(values: dict) -> Recipe:
     checked.pop("config", None)
     recipe = _built(Recipe, checked)
     staged(recipe)
+    armed(recipe)
     return recipe
 
 

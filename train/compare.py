@@ -1,0 +1,116 @@
+"""All methods from one start, on the same items, steps and seeds: one JSON, then one table.
+
+    python -m train.compare --config train/recipes/compare_frozenlake.yaml --init CHECKPOINT --out FILE.json
+    python paper_figs/compare.py FILE.json            # the table, as Markdown
+
+An arm that FILE.json holds already is not trained again, so a comparison that was stopped goes on where it was; its
+runs are kept under ``--runs``. Leaves out on purpose: tuning each method by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from eval.decode import decode, distinct_items, main_score
+from eval.probe import probe, sketched_items
+from eval.statistics import wilson
+from latent_reason import hub, methods, tasks
+from latent_reason.batch import TEXT
+from latent_reason.door import at_least, door, numbers
+from latent_reason.files import atomic_write_json
+
+from . import recipe as recipes
+from . import sft
+from .data import make_task
+from .recipe import Recipe, armed, staged
+from .run import console, run_folder
+
+PROBES = ("zero", "foreign", "oracle")
+
+
+def fair(base: Recipe, arms: dict[str, Recipe]) -> None:
+    """Raises ValueError for an arm with other items or another number of optimiser steps than the rest."""
+    if not arms:
+        raise ValueError("nothing to compare: the recipe has no arms. Name them under 'arms:'.")
+    for name, arm in arms.items():
+        steps, data = sum(stage.optim.steps for stage in staged(arm)), {s.data.batch_size for s in staged(arm)}
+        if steps != base.optim.steps or data != {base.data.batch_size}:
+            raise ValueError(f"arm {name!r} takes {steps} steps of batch {sorted(data)}, the comparison "
+                             f"{base.optim.steps} of {base.data.batch_size}. Equal steps are the point.")
+        same = ("task", "levels", "items", "seed", "options", "folder")
+        if other := {f for f in same for s in staged(arm) if getattr(s.data, f) != getattr(base.data, f)}:
+            raise ValueError(f"arm {name!r} has other data ({', '.join(sorted(other))}). Equal items are the point.")
+
+
+def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
+    """Accuracy on n held-out items a level, what an answer costs, and probes of the latents if there are any."""
+    mode, data = methods.load(reasoner.recipe["method"]).MODE, recipe.data
+    items = [i for level in data.levels
+             for i in distinct_items(tasks.make(data.task, split="test", seed=1, level=level), n)]
+    task, began = make_task(data, "test"), time.time()
+    results = decode(reasoner, None, task, items, mode)
+    seconds, key = time.time() - began, main_score(results)
+    found = {"n": len(items), "seconds_per_answer": round(seconds / len(items), 4)}
+    for name in (key, "exact"):
+        interval = wilson(sum(r.scores[name] for r in results), len(results))
+        found[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
+    found["words_per_answer"] = round(sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results) / len(items), 2)
+    found["latents_per_answer"] = round(sum(len(z) for r in results for z in r.latents) / len(items), 2)
+    if found["latents_per_answer"]:
+        report = probe(reasoner, decoder, task, sketched_items(task, min(n, 100)), seed=1, only=PROBES)
+        kept = ("accuracy", "difference", "follow_rate", "follow_by_chance")
+        found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
+    return found
+
+
+def train_one(arm: Recipe, folder: Path):
+    """(reasoner, decoder) of an arm, trained, or as an earlier call left it."""
+    if (folder / "model").is_dir():
+        return hub.load(folder)
+    arm.run = str(folder)
+    reasoner, decoder = sft.train(arm, run_folder(arm))
+    return reasoner, decoder
+
+
+@door()
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m train.compare", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--init", required=True, help="the checkpoint every arm starts from")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seeds", type=numbers, default="0,1")
+    parser.add_argument("--n", type=at_least(1), default=100, help="held-out items per level")
+    parser.add_argument("--only", help="arms whose name holds this")
+    parser.add_argument("--runs", default="checkpoints/compare", help="where the runs are kept")
+    given = parser.parse_args(argv)
+    base = recipes.load(given.config, init=given.init)
+    arms = armed(base)
+    fair(base, arms)
+    out = Path(given.out)
+    rows = json.loads(out.read_text(encoding="utf-8"))["results"] if out.is_file() else []
+    for seed in given.seeds:
+        for name in arms:
+            if (given.only and given.only not in name) or any((r["arm"], r["seed"]) == (name, seed) for r in rows):
+                continue
+            console.rule(f"{name}, seed {seed}")
+            arm = armed(recipes.load(given.config, init=given.init, seed=seed))[name]
+            reasoner, decoder = train_one(arm, Path(given.runs) / f"{name}-{seed}")
+            found = measure(reasoner, decoder, arm, given.n)
+            rows.append({"arm": name, "method": arm.method.name, "seed": seed} | found)
+            console.print(rows[-1])
+            atomic_write_json(out, {
+                "schema": 1, "command": f"python -m train.compare --config {given.config} --init {given.init}",
+                "steps": base.optim.steps, "batch_size": base.data.batch_size, "items": base.data.items,
+                "levels": base.data.levels, "threads": torch.get_num_threads(),
+                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "results": rows})
+    console.print(f"Written to {out}. The table: python paper_figs/compare.py {out}")
+
+
+if __name__ == "__main__":
+    main()
