@@ -1,0 +1,57 @@
+"""The table of methods, from the JSON of train/compare.py.
+
+    python paper_figs/compare.py [FILE.json]            # prints Markdown
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def pooled(rows: list[dict], measure: str) -> tuple[float, float, float]:
+    """Mean over seeds with the 95 % Wilson interval of all their items together. Items are the same for every seed, so
+    the interval is about items, not about seeds: those are printed one by one."""
+    n, z = sum(r["n"] for r in rows), 1.96
+    p = sum(r[measure]["value"] * r["n"] for r in rows) / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return p, (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+def mean(rows: list[dict], *path: str) -> str:
+    values = []
+    for r in rows:
+        for key in path:
+            r = r.get(key) if isinstance(r, dict) else None
+        values.append(r)
+    values = [v for v in values if v is not None]
+    return f"{sum(values) / len(values):.2f}" if values else ""
+
+
+def table(found: dict) -> str:
+    arms: dict[str, list[dict]] = {}
+    for r in found["results"]:
+        arms.setdefault(r["arm"], []).append(r)
+    head = ["arm", "success", "each seed", "latents", "words", "probed", "zero", "foreign", "follows (chance)",
+            "oracle"]
+    lines = []
+    for name, rows in sorted(arms.items(), key=lambda item: -pooled(item[1], "success")[0]):
+        value, low, high = pooled(rows, "success")
+        follows = mean(rows, "probes", "foreign", "follow_rate")
+        if follows:
+            follows += f" ({mean(rows, 'probes', 'foreign', 'follow_by_chance')})"
+        lines.append([f"`{name}`", f"{value:.3f} ({low:.2f}-{high:.2f})",
+                      ", ".join(f"{r['success']['value']:.2f}" for r in rows), mean(rows, "latents_per_answer"),
+                      mean(rows, "words_per_answer"),
+                      *(mean(rows, "probes", p, "accuracy") for p in ("as_generated", "zero", "foreign")),
+                      follows, mean(rows, "probes", "oracle", "accuracy")])
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *lines))
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "data" / "compare.json"
+    print(table(json.loads(file.read_text(encoding="utf-8"))))
