@@ -49,7 +49,7 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
         for row, item in enumerate(chunk):
             text = rollout.text(row, reasoner.vocabulary)
             result = Result(item, text, task.score(text, item.meta), rollout, row)
-            if decoder is not None and reasoner.taught and rollout.spans_of(row):
+            if decoder is not None and reasoner.renders and rollout.spans_of(row):
                 pictures = own_sketches(reasoner, decoder, rollout, row, item.images[-1])
                 said = texts_between(rollout, row, reasoner.vocabulary)
                 result.sketches = task.sketch_report(pictures, item, said)["sketches"]

@@ -63,7 +63,7 @@ def health(reasoner, results: Sequence[Result], traces) -> dict[str, float]:
     if not (slots := by_slot(spans)):
         return {}
     found = {"latent_cosine": likeness(slots), "latent_rank": effective_rank(slots)}
-    true = true_spans(reasoner, traces) if reasoner.taught else []
+    true = true_spans(reasoner, traces) if reasoner.renders else []
     reference = torch.cat([z for _, z in true]) if true else reasoner.backbone.model.get_input_embeddings().weight
     drawn = torch.cat([z for _, z in spans]).float()
     found["latent_rms"] = float(drawn.square().mean().sqrt() / reference.float().square().mean().sqrt().cpu())

@@ -91,7 +91,7 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
     }
     if only is not None:
         arms = {name: arms[name] for name in only}
-    if not reasoner.taught:  # no picture says what its latents should have been
+    if not reasoner.renders:  # no picture says what its latents should have been
         arms.pop("oracle", None)
     for name, options in arms.items():
         changed = run(name, **options)

@@ -40,7 +40,7 @@ def render_verb(given) -> None:
     from .sheet import storyboard
 
     reasoner, decoder, task, items, mode, results = _decoded(given, range(given.n))
-    if decoder is None or not reasoner.taught:
+    if decoder is None or not reasoner.renders:
         raise ValueError(f"'{given.checkpoint}' draws no sketches (method {reasoner.recipe['method']}"
                          f"{'' if decoder else ', no decoder'}): nothing to render.")
     out = Path(given.out)

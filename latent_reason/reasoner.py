@@ -61,6 +61,11 @@ class LatentReasoner(nn.Module):
         return self.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
 
     @property
+    def renders(self) -> bool:
+        """Whether a latent it draws stands for a piece of a picture, so that a decoder can show it."""
+        return self.taught and self.latent_input != "blank"
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -131,17 +136,16 @@ class LatentReasoner(nn.Module):
         """(B, N, D) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
         if not len(prompt.spans):
             return self.embed(prompt)
-        latents = self.feedback(self.target(self.backbone, prompt)) if self.taught else self.blanks(prompt)
+        latents = self.feedback(self.target(self.backbone, prompt)) if self.renders else self.blanks(prompt)
         return self.embed(prompt, latents)
 
     def blanks(self, batch: MixedBatch) -> torch.Tensor:
         """(S, K, D) what stands at the latents of a batch where no state is at hand: what the head gives for none."""
-        mask = batch.slots()[2]
-        slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
-        grids = batch.spans[:, None, 2:].expand(*mask.shape, 2)[mask]
+        span, row, _, slot, grids = filling.places(batch)
         nothing = self.backbone.embed(batch.ids[:1, :1])[0].detach().new_zeros(len(slot), self.backbone.width)
-        drawn = self.draw(nothing, None, grids, slot)
-        return drawn.new_zeros(*mask.shape, drawn.shape[-1]).index_put((mask,), drawn)
+        scene = self.scene(batch)
+        drawn = self.draw(nothing, None, grids, slot, scene and scene.at(row, slot))
+        return drawn.new_zeros(*batch.slots()[2].shape, drawn.shape[-1]).index_put((span, slot), drawn)
 
     # -- training --------------------------------------------------------------------------------------------------
     def forward(self, batch: MixedBatch) -> LossTerms:

@@ -10,6 +10,7 @@ from PIL import Image as PILImage
 from latent_reason import heads, methods
 from latent_reason.batch import LATENT, MixedBatch, before
 from latent_reason.generation import generate
+from latent_reason.methods import covt
 from latent_reason.trace import Message, Sketch, Text, Trace
 from train.module import set_trainable
 
@@ -253,3 +254,37 @@ def test_the_rule_opens_a_span_after_every_sentence(make_backbone, make_traces):
     assert kept[1:] == [[], ["a."], []] or kept[1:] == [[], [], []]
     assert len(kept[0]) == 2 and all(text.endswith(".") for text in kept[0])
     assert not out.may_open.any(), "the model opens none by itself"
+
+
+# -- covt --------------------------------------------------------------------------------------------------------------
+def test_covt_edges_are_where_the_picture_changes():
+    half = PILImage.new("RGB", (32, 32), "white")
+    half.paste("black", (0, 0, 16, 32))
+    for picture_, across in ((half, True), (half.rotate(90), False)):
+        found = covt.edges(picture_, 4).reshape(4, 4, covt.FINE, covt.FINE).permute(0, 2, 1, 3).reshape(32, 32)
+        found = found if across else found.T
+        assert found[:, 15:17].min() == 1 and not found[:, :15].any() and not found[:, 17:].any()
+
+
+def test_covt_what_is_taught_is_the_state_at_a_pad(make_backbone, make_traces):
+    """And what is fed is the pad: every position its own, the same for every picture."""
+    reasoner, batch = fitted("covt", make_backbone(), make_traces())
+    fed = reasoner.blanks(batch)
+    assert fed.shape[1] == 8 and (fed == fed[:1]).all() and len(fed[0].unique(dim=0)) == 8
+    h = torch.randn(*batch.ids.shape, reasoner.backbone.width, requires_grad=True)
+    grad, = torch.autograd.grad(reasoner.losses(batch, h, reasoner.target(reasoner.backbone, batch)).latent, h)
+    touched = grad.abs().sum(-1) > 0
+    rows, position, _ = batch.slots()
+    expected = torch.zeros_like(touched).index_put((rows.flatten(), position.flatten() + 1), torch.tensor(True))
+    assert torch.equal(touched, expected), "h is shifted by one: its entry after a pad is the state at that pad"
+
+
+def test_covt_pads_learn_the_maps_of_their_picture(make_backbone, make_traces):
+    reasoner, batch = fitted("covt", make_backbone(), make_traces())
+    maps = reasoner.target(reasoner.backbone, batch)
+    assert maps.shape == (4, 144, covt.FINE**2 + 64)
+    states = torch.randn(4, 8, 32)
+    losses = reasoner.head.maps_loss(states, maps)
+    assert losses.shape == (4,) and losses.dtype == torch.float32
+    other = reasoner.head.maps_loss(states, maps.flip(0))
+    assert not torch.allclose(losses, other)

@@ -52,7 +52,7 @@ class Engine:
         self.codes = 3 * torch.eye(len(items))
         self.vocabulary = Vocabulary(train_tokenizer())
         self.backbone, self.look = SimpleNamespace(token_grid=lambda picture: (4, 4)), Prompt
-        self.target, self.taught, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
+        self.target, self.renders, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
 
     def drawn(self, item):

@@ -35,7 +35,7 @@ class SketchPanel(Callback):
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
         if warning := alarm(found):
             console.print(f"Warning: {warning}", style="yellow")
-        if self.decoder is None or not self.reasoner.taught or trainer.logger is None:
+        if self.decoder is None or not self.reasoner.renders or trainer.logger is None:
             return
         small = decode(self.reasoner, self.decoder, self.task, self.items[:self.shown], self.mode)
         picture = storyboard(self.reasoner, self.decoder, traces[:self.shown], small[0].rollout)

@@ -9,6 +9,7 @@ from .autoregressive import AutoregressiveHead
 from .base import Context, LatentHead
 from .constant import ConstantHead
 from .denoise import DiffusionHead, FlowHead
+from .pads import PadHead
 from .regression import IdentityHead, MLPHead
 
 KINDS = {"identity": IdentityHead, "mlp": MLPHead, "diffusion": DiffusionHead, "flow": FlowHead,
@@ -27,4 +28,4 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
 
 
 __all__ = ["AutoregressiveHead", "ConstantHead", "Context", "DiffusionHead", "FlowHead", "IdentityHead", "LatentHead",
-           "MLPHead", "make"]
+           "MLPHead", "PadHead", "make"]
