@@ -87,6 +87,9 @@ class LatentReasoner(nn.Module):
         """A trace as this method wants it. Methods that put their latents elsewhere than the sketches override it."""
         return trace
 
+    def after_step(self) -> None:
+        """What is to be done after every optimiser step; training calls it. Nothing, for most methods."""
+
     # -- latents ---------------------------------------------------------------------------------------------------
     def draw(self, h: torch.Tensor, noise: torch.Tensor | None, grids: torch.Tensor, slot: torch.Tensor,
              context: Context | None = None) -> torch.Tensor:

@@ -29,7 +29,7 @@ def train(reasoner, batch, steps=140, until=lambda first, now: False):
     A raw head learns in the space of the states themselves, which takes longer."""
     reasoner.train()
     raw = reasoner.taught and reasoner.head.raw
-    lr, steps = (1.5e-2, 2 * steps) if raw else (1e-2, steps)
+    lr, steps = (1.5e-2, 3 * steps) if raw else (1e-2, steps)
     optimizer = torch.optim.AdamW([p for p in reasoner.parameters() if p.requires_grad], lr, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     first = now = None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from conftest import fit
 from PIL import Image as PILImage
+from tiny_runs import recipe, short
 
 from latent_reason import heads, methods
 from latent_reason.batch import LATENT, MixedBatch, before
 from latent_reason.generation import generate
-from latent_reason.methods import covt
-from latent_reason.trace import Message, Sketch, Text, Trace
+from latent_reason.methods import covt, ilvr
+from latent_reason.trace import Image, Message, Sketch, Text, Trace
+from train import sft
 from train.module import set_trainable
 
 
@@ -288,3 +292,61 @@ def test_covt_pads_learn_the_maps_of_their_picture(make_backbone, make_traces):
     assert losses.shape == (4,) and losses.dtype == torch.float32
     other = reasoner.head.maps_loss(states, maps.flip(0))
     assert not torch.allclose(losses, other)
+
+
+# -- ilvr --------------------------------------------------------------------------------------------------------------
+def test_ilvr_the_teacher_follows_the_model_while_it_trains(tmp_path, monkeypatch):
+    """In the released code its update sat in a hook that the trainer never called: it stayed the initial model."""
+    short(monkeypatch, budget=12)
+    followed, follow = [], ilvr.PickedPatches.follow
+
+    def recorded(self, backbone):
+        was = copy.deepcopy(self.teacher(backbone).state_dict())
+        follow(self, backbone)
+        now = backbone.model.model.language_model.state_dict()
+        after = self.teacher(backbone).state_dict()
+        followed.append({n: (was[n], after[n].clone(), now[n].clone()) for n in was})
+
+    monkeypatch.setattr(ilvr.PickedPatches, "follow", recorded)
+    made = recipe(tmp_path / "run", "modal_mixed", method__name="ilvr", method__options={"k": 3, "decay": 0.9})
+    (tmp_path / "run").mkdir()
+    sft.train(made, tmp_path / "run")
+    assert len(followed) == 3, "once a step"
+    for name, (was, now, model) in followed[-1].items():
+        torch.testing.assert_close(now, 0.9 * was + 0.1 * model, msg=name)
+    assert any(not torch.equal(was, now) for was, now, _ in followed[-1].values())
+
+
+def test_ilvr_picks_patches_of_the_picture_in_their_order_whatever_the_batch(make_backbone, make_traces):
+    reasoner, batch = fitted("ilvr", make_backbone(), make_traces(same_size=True), k=3)
+    z, mask = reasoner.target(reasoner.backbone, batch), batch.slots()[2]
+    for picked, there, tokens in zip(z, mask, reasoner.backbone.see(batch.sketches), strict=True):
+        found = torch.cdist(picked[there], tokens).argmin(1)
+        torch.testing.assert_close(tokens[found], picked[there])
+        assert len(found) == 3 and (found.diff() > 0).all()
+    collate, traces = reasoner.collator(), make_traces(same_size=True)
+    for row in (0, 1, 3):
+        alone = reasoner.target(reasoner.backbone, collate([traces[row]]))
+        torch.testing.assert_close(alone, z[batch.spans[:, 0] == row], atol=1e-4, rtol=1e-4)
+
+
+def test_ilvr_picks_by_the_reasoning_so_far(make_backbone, picture):
+    reasoner = methods.build("ilvr", make_backbone(), k=2)
+
+    def trace(words, name):
+        return Trace(name, (Message("user", (Image(picture(3, 3)), Text("where?"))),
+                            Message("assistant", (Text(words), Sketch(picture(6, 6, 5)), Text("up")))))
+
+    words = ["go left", "now the map is safe", "down", "a hole? no, right", "yes", "U D L R", "0 1 2 3", "ice ice ice"]
+    batch = reasoner.collator()([trace(w, str(i)) for i, w in enumerate(words)])
+    fit(reasoner, batch)
+    z = reasoner.target(reasoner.backbone, batch)
+    assert len({tuple(v.flatten().tolist()) for v in z}) > 1, "the same picture, other words, other patches"
+
+
+def test_what_is_known_of_picture_positions_brings_states_into_their_space():
+    torch.manual_seed(0)
+    known, linear = torch.randn(200, 16), torch.randn(16, 16)
+    for direction in torch.randn(5, 16):
+        found = ilvr.in_vision(direction, known + 3, known @ linear - 7)
+        torch.testing.assert_close(found, direction @ linear, atol=0.05, rtol=0.05)

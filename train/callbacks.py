@@ -31,7 +31,7 @@ class SketchPanel(Callback):
             return
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode)
         traces = [self.task.trace(i, self.mode) for i in self.items]
-        found = health(self.reasoner, results, traces) if self.reasoner.sketches else {}
+        found = health(self.reasoner, results, traces) if self.reasoner.latent_input != "blank" else {}
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
         if warning := alarm(found):
             console.print(f"Warning: {warning}", style="yellow")

@@ -103,6 +103,9 @@ class Sft(Stepper):
         terms = self.reasoner(batch)
         return terms.total, terms.parts()
 
+    def on_train_batch_end(self, outputs, batch, index):
+        self.reasoner.after_step()
+
 
 def picture_loss(decoder: SketchDecoder, tokens: list[torch.Tensor], pictures: list, grids: list[tuple[int, int]],
                  sizes: list[tuple[int, int]]) -> torch.Tensor:
