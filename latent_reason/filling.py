@@ -12,9 +12,8 @@ from itertools import pairwise
 
 import torch
 
-from .batch import MixedBatch, before
+from .batch import TEXT, MixedBatch, before
 from .files import nearest
-from .heads import Context
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,19 @@ def places(batch: MixedBatch) -> tuple[torch.Tensor, ...]:
     return span, rows[mask], position[mask], slot, batch.spans[span, 2:]
 
 
+def said_before(batch: MixedBatch) -> torch.Tensor:
+    """(S, N) the positions of the model's own words between a span and the one before it in its row, and of the span's
+    first latent: the states before these are what an edit is told."""
+    at, since = torch.arange(batch.ids.shape[1], device=batch.ids.device), []
+    ends: dict[int, int] = {}
+    for row, start, h, w in batch.spans.tolist():
+        since.append(ends.get(row, 0))
+        ends[row] = start + h * w + 1  # after the close token
+    row, start = batch.spans[:, 0], batch.spans[:, 1:2]
+    own = ((batch.kind == TEXT) & (batch.weight > 0))[row] | (at == start)
+    return own & (at >= torch.tensor(since, device=at.device)[:, None]) & (at <= start)
+
+
 def noise_for(reasoner, n: int) -> torch.Tensor | None:
     return torch.randn(n, reasoner.head.latent, device=reasoner.device) if reasoner.head.noise else None
 
@@ -76,6 +88,7 @@ def unroll(reasoner, batch: MixedBatch, positions: torch.Tensor, given: torch.Te
     scene = reasoner.scene(batch)
     span, row, position, slot, grids = places(batch)
     latents = embeds.new_zeros(*batch.slots()[2].shape, embeds.shape[-1])
+    said = said_before(batch)
     edges = [0, *position.unique().tolist(), batch.ids.shape[1]]
     for start, stop in pairwise(edges):
         if start == stop:
@@ -83,6 +96,9 @@ def unroll(reasoner, batch: MixedBatch, positions: torch.Tensor, given: torch.Te
         chunk, here = embeds[:, start:stop], position == start
         if here.any():
             r, s, j = row[here], span[here], slot[here]
+            if scene is not None:
+                scene.states = before(torch.cat([*states, states[-1][:, :1]], 1))  # of positions up to this
+                scene.said = torch.zeros_like(batch.mask)[:, :start + 1].index_put((r,), said[s, :start + 1])
             drawn = reasoner.draw(states[-1][r, -1], noise_for(reasoner, len(r)), grids[here], j,
                                   scene and scene.at(r, j)).to(chunk.dtype)
             if given is not None:
@@ -102,7 +118,7 @@ def drawn_from(reasoner, batch: MixedBatch, states: torch.Tensor) -> torch.Tenso
     steps = [torch.ones_like(slot, dtype=torch.bool)]
     if scene is not None:  # it reads the latents before: one slot of every span after the other
         rows = batch.spans[:, 0]
-        scene = Context(scene.seen[rows], scene.there[rows])
+        scene = scene.spread(rows, before(states)[rows], said_before(batch))
         steps = [slot == j for j in range(int(slot.max()) + 1)]
     for here in steps:
         drawn = reasoner.draw(h[here], None if noise is None else noise[here], grids[here], slot[here],

@@ -133,6 +133,8 @@ class _Decoder:
             self.queue = [q if q[:1] == [opening] else [opening, *q] for q in self.queue]
         self.grids = planned_grids(reasoner, prompt)
         self.scene = reasoner.scene(prompt)
+        self.trail: list[torch.Tensor] = []  # states so far, and whether they belong to words since the last span
+        self.said: list[torch.Tensor] = []
         plan = self.grids.prod(-1)
         if latents_per_span is not None:
             plan = torch.full_like(plan, latents_per_span)
@@ -201,6 +203,9 @@ class _Decoder:
         drawing = (s.mode == DRAWING) & ~closing
         ids[closing], ids[drawing] = v.close, v.latent
         kind[drawing] = LATENT
+        if self.scene is not None:
+            self.trail.append(h)
+            self.said = [said & ~closing for said in (*self.said, active & ((s.mode == WRITING) | (s.slot == 0)))]
         vectors = h.new_zeros(self.b, h.shape[-1])
         if drawing.any():
             vectors[drawing] = self.draw(h, drawing, step)
@@ -271,6 +276,8 @@ class _Decoder:
                                  for row in index.tolist()]).to(h.device)
         slot = self.state.slot[rows]
         context = self.scene and self.scene.at(index, slot)
+        if context is not None:
+            context.states, context.said = torch.stack(self.trail, 1), torch.stack(self.said, 1)
         vectors = self.reasoner.draw(h[rows], noise, self.grids[rows], slot, context)
         if self.intervene is not None:
             vectors = self.intervene(index, self.state.spans[rows] - 1, slot, vectors, self.written).to(vectors.dtype)

@@ -120,9 +120,10 @@ class LatentReasoner(nn.Module):
             for row, tokens in zip(batch.image_rows.tolist(), self.backbone.see(batch.images), strict=True):
                 rows[row].append(tokens)
         nothing = self.backbone.embed(batch.ids[:1, :0])[0]
+        last = torch.tensor([len(r[-1]) if r else 0 for r in rows], device=nothing.device)
         rows = [torch.cat([nothing, *r]) for r in rows]
         mask = pad_sequence([torch.ones(len(r), dtype=torch.bool, device=r.device) for r in rows], batch_first=True)
-        return Context(pad_sequence(rows, batch_first=True), mask)
+        return Context(pad_sequence(rows, batch_first=True), mask, last)
 
     def embed(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, D) inputs: token embeddings, picture tokens, and ``latents`` (S, K, D) at their slots."""

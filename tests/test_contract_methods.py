@@ -19,7 +19,8 @@ from conftest import CASES, eager, fit, ready, seen_once
 import latent_reason
 from latent_reason import hub, methods
 from latent_reason.batch import LATENT, TEXT, before
-from latent_reason.generation import generate
+from latent_reason.filling import said_before
+from latent_reason.generation import generate, planned_grids
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 
@@ -136,8 +137,9 @@ def slot_by_slot(reasoner, batch, h, noise, draw):
     """(S, K, ...) what ``draw(h, noise, grids, slot, context)`` gives, one slot of every span after the other."""
     mask, scene, columns = batch.slots()[2], reasoner.scene(batch), []
     if scene is not None:
-        rows = batch.spans[:, 0]
-        scene = type(scene)(scene.seen[rows], scene.there[rows])  # a row of its own for every span
+        rows, states = batch.spans[:, 0], torch.randn(len(batch.spans), batch.ids.shape[1], h.shape[-1],
+                                                      generator=torch.Generator().manual_seed(0))
+        scene = scene.spread(rows, states, said_before(batch))  # a row of its own for every span
     for j in range(mask.shape[1]):
         own = mask[:, j].nonzero()[:, 0]
         slot = torch.full_like(own, j)
@@ -224,7 +226,7 @@ def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
     if not head.raw:
         expected = sketcher.feedback(sketcher.target.standardizer.inverse(expected, grids))
     torch.testing.assert_close(slot_by_slot(sketcher, batch, h, noise, sketcher.draw)[mask], expected[mask])
-    if head.raw and sketcher.renders:  # a state that is its target costs nothing
+    if head.raw and not head.reads and sketcher.renders:  # a state that is its target costs nothing
         rows, position, _ = batch.slots()
         z = sketcher.target(sketcher.backbone, batch)
         states = torch.zeros(*batch.ids.shape, width).index_put((rows[mask], position[mask]), z[mask])
@@ -245,7 +247,7 @@ def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_trac
             for ids, kinds in zip(batch.ids.tolist(), batch.kind.tolist(), strict=True)]
     asked = [int((row == TEXT).sum()) for row in prompt.kind]
     queue = [words[a:] for words, a in zip(said, asked, strict=True)]
-    plan = sketcher.switch.count or 4
+    plan = None if sketcher.switch.stop == "count" else 4
     out = generate(sketcher, prompt, max_new=batch.ids.shape[1] - n + 20, queue=queue, latents_per_span=plan)
     torch.testing.assert_close(out.vectors[out.kind == LATENT], own[batch.slots()[2]], atol=1e-4, rtol=1e-4)
 
@@ -289,7 +291,7 @@ def test_8_spans_open_and_close_and_keep_their_limits(sketcher, make_traces):
     sketcher.switch = dataclasses.replace(sketcher.switch, min_latents=3, cap=1.5, max_spans=2)
     learned, budgets, v = sketcher.switch.stop != "count", [1, 4, 11, 40], sketcher.vocabulary
     eager(sketcher)
-    causes = set()
+    causes, plans = set(), planned_grids(sketcher, prompts(sketcher, make_traces)).prod(-1).tolist()
     for seed in range(20):
         if seed > 3 and len(causes) > 1 and "budget" in causes:
             break
@@ -305,7 +307,7 @@ def test_8_spans_open_and_close_and_keep_their_limits(sketcher, make_traces):
                 stop = span.start + span.length
                 assert ids[span.start - 1] == v.open and ids[stop] == v.close and all(latent[span.start:stop])
                 assert span.start < 2 or ids[span.start - 2] != v.close, "a span needs text before it"
-                low, high = (3, 6) if learned else [sketcher.switch.count or 4] * 2
+                low, high = (3, int(1.5 * plans[r])) if learned else [plans[r]] * 2
                 assert span.length <= high and (span.length >= low or span.cause == "budget")
                 inside |= set(range(span.start, stop))
                 causes.add(span.cause)

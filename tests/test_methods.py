@@ -12,6 +12,7 @@ from tiny_runs import recipe, short
 
 from latent_reason import heads, methods
 from latent_reason.batch import LATENT, MixedBatch, before
+from latent_reason.filling import said_before
 from latent_reason.generation import generate
 from latent_reason.methods import covt, ilvr
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
@@ -204,7 +205,7 @@ def spans_of_a_head(lengths=(4, 2, 3), width=32, latent=12):
     k = max(lengths)
     mask = torch.arange(k) < torch.tensor(lengths)[:, None]
     there = torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [False] * 5])
-    scene = heads.Context(torch.randn(3, 5, width) * there[..., None], there)
+    scene = heads.Context(torch.randn(3, 5, width) * there[..., None], there, there.sum(1))
     return head, torch.randn(3, k, width), mask, scene
 
 
@@ -230,7 +231,7 @@ def test_a_latent_of_such_a_head_depends_on_those_before_it_and_on_the_pictures_
     for n, (row, j) in enumerate(slots):
         grad = torch.autograd.grad(loss[n], z, retain_graph=True)[0].abs().sum(-1)
         assert (grad[row, :j + 1] > 0).all() and not grad[row, j + 1:].any() and not grad[torch.arange(3) != row].any()
-    other = heads.Context(2 * scene.seen, scene.there).at(rows)
+    other = heads.Context(2 * scene.seen, scene.there, scene.last).at(rows)
     changed = (head.span_loss(h, z, mask, other) - loss).abs()
     seen = torch.tensor([row < 2 for row, _ in slots])
     assert (changed[seen] > 1e-6).all() and not changed[~seen].any(), "a row without pictures sees none"
@@ -350,3 +351,49 @@ def test_what_is_known_of_picture_positions_brings_states_into_their_space():
     for direction in torch.randn(5, 16):
         found = ilvr.in_vision(direction, known + 3, known @ linear - 7)
         torch.testing.assert_close(found, direction @ linear, atol=0.05, rtol=0.05)
+
+
+# -- deepsketcher ------------------------------------------------------------------------------------------------------
+def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_other(make_backbone, make_traces):
+    reasoner = methods.build("deepsketcher", make_backbone(), words=4, depth=1)
+    traces = make_traces(same_size=True)[:2]
+    prompt = reasoner.collator()(traces, generate=True)
+    v = reasoner.vocabulary
+    said = [[*v.words("go"), v.open, *v.words("left"), v.open, *v.words("up"), v.end]] * 2
+
+    def drawn():
+        out = generate(reasoner, prompt, max_new=60, queue=said)
+        assert [s.length for s in out.spans] == [6, 6, 9, 9]
+        return [out.latents(s) for s in out.spans]
+
+    seen, rows = reasoner.backbone.see(prompt.images), prompt.image_rows.tolist()
+    last = [seen[max(i for i, r in enumerate(rows) if r == row)] for row in (0, 0, 1, 1)]
+    for block, tokens in zip(drawn(), last, strict=True):
+        torch.testing.assert_close(block, tokens)
+    torch.nn.init.normal_(reasoner.head.leave.weight, std=0.3)
+    first, second, *_ = drawn()
+    assert not torch.allclose(first, last[0], atol=1e-2) and not torch.allclose(first, second, atol=1e-2)
+
+
+def test_deepsketcher_an_edit_is_told_by_the_words_since_the_last_one(make_backbone, make_traces):
+    reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True), words=4, depth=1)
+    torch.nn.init.normal_(reasoner.head.leave.weight, std=0.3)
+    z, told = reasoner.target(reasoner.backbone, batch), said_before(batch)
+    h = torch.randn(*batch.ids.shape, reasoner.backbone.width, requires_grad=True)
+    for i in range(len(batch.spans)):
+        alone = torch.zeros(len(batch.spans))
+        alone[i] = 1.0
+        batch.span_weight = alone
+        grad = torch.autograd.grad(reasoner.losses(batch, h, z).latent, h)[0].abs().sum(-1) > 0
+        expected = torch.zeros_like(grad)
+        expected[batch.spans[i, 0]] = told[i]
+        assert torch.equal(grad, expected) and 1 < told[i].sum() < 12
+
+
+def test_deepsketcher_is_taught_to_edit_the_true_picture_before(make_backbone, make_traces):
+    """An unlearnt editor changes nothing, so its loss is the distance of each sketch from the picture before it."""
+    reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True)[:1], words=4, depth=1)
+    z, grids = reasoner.target(reasoner.backbone, batch), batch.spans[:, 2:]
+    shown = torch.stack([reasoner.backbone.see(batch.images)[-1], z[0]])
+    expected = (reasoner.target.standard(shown, grids) - reasoner.target.standard(z, grids)).abs().mean()
+    torch.testing.assert_close(reasoner(batch).latent, expected)

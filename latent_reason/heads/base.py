@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -13,20 +13,28 @@ from torch import nn
 class Context:
     """What a head that ``reads`` may look at beside the state before a latent.
 
-    ``seen`` (R, T, D) are the picture tokens of every row, ``there`` (R, T) which of them exist. While latents are
-    drawn one after the other, ``rows`` (n,) and ``slot`` (n,) say whose and which they are, and ``memory`` is the
-    head's to keep things in from one call to the next.
+    ``seen`` (R, T, D) are the picture tokens of every row, ``there`` (R, T) which of them exist, and the ``last`` (R,)
+    of them are those of its last picture. While latents are drawn one after the other, ``rows`` (n,) and ``slot`` (n,)
+    say whose and which they are, ``states`` (R, L, D) are the states of every row so far, of which ``said`` (R, L)
+    belong to the words since its last span, and ``memory`` is the head's to keep things in from call to call.
     """
 
     seen: torch.Tensor
     there: torch.Tensor
+    last: torch.Tensor
     rows: torch.Tensor | None = None
     slot: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+    said: torch.Tensor | None = None
     memory: dict = field(default_factory=dict)
 
     def at(self, rows: torch.Tensor, slot: torch.Tensor | None = None) -> Context:
-        """The same for latents of other rows; the memory is shared."""
-        return Context(self.seen, self.there, rows, slot, self.memory)
+        """The same for latents of these rows; the memory is shared."""
+        return replace(self, rows=rows, slot=slot)
+
+    def spread(self, rows: torch.Tensor, states: torch.Tensor, said: torch.Tensor) -> Context:
+        """A context of its own, with ``states`` and ``said``, for each of ``rows`` (S,), which may repeat."""
+        return Context(self.seen[rows], self.there[rows], self.last[rows], states=states, said=said)
 
     def pictures(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (n, T, D) of the rows drawn for, and which of them are missing (n, T); a row without any looks at
