@@ -52,7 +52,7 @@ def true_spans(reasoner, traces) -> list[tuple[tuple[int, int], torch.Tensor]]:
     batch = reasoner.collator()(traces).to(reasoner.device)
     if not len(batch.spans):
         return []
-    z = reasoner.target(reasoner.backbone, batch)
+    z = reasoner.feedback(reasoner.target(reasoner.backbone, batch))
     return [((h, w), z[i, :h * w].cpu()) for i, (_, _, h, w) in enumerate(batch.spans.tolist())]
 
 

@@ -127,7 +127,7 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
         images=look(images) if images else None,
         sketches=(look_at_sketches or look)(sketches) if drawn else None,
         image_rows=torch.tensor([i for i, r in enumerate(rows) for _ in r.images], dtype=torch.long),
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5),
+        boxes=torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5),
     )
 
 

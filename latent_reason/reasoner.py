@@ -42,7 +42,8 @@ class LatentReasoner(nn.Module):
         super().__init__()
         if latent_input not in ("teacher", "self", "blank"):
             raise ValueError(f"latent_input={latent_input!r}: 'teacher', 'self' or 'blank'.")
-        self.backbone, self.target, self.head = backbone, target, head
+        self.backbone, self.target = backbone, target
+        self.head = None if head is None else head.to(backbone.model.dtype)
         self.vocabulary, self.switch, self.weights = vocabulary, switch or Switch(), weights or Weights()
         self.latent_input, self.exposure, self.sweeps = latent_input, exposure_of(exposure), sweeps
         if sweeps and head is not None and head.noise:
@@ -63,7 +64,7 @@ class LatentReasoner(nn.Module):
     @property
     def renders(self) -> bool:
         """Whether a latent it draws stands for a piece of a picture, so that a decoder can show it."""
-        return self.taught and self.latent_input != "blank"
+        return self.taught and self.latent_input != "blank" and self.target.shows
 
     @property
     def device(self) -> torch.device:
@@ -140,7 +141,8 @@ class LatentReasoner(nn.Module):
         """(B, N, D) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
         if not len(prompt.spans):
             return self.embed(prompt)
-        latents = self.feedback(self.target(self.backbone, prompt)) if self.renders else self.blanks(prompt)
+        known = self.taught and self.latent_input != "blank"
+        latents = self.feedback(self.target(self.backbone, prompt)) if known else self.blanks(prompt)
         return self.embed(prompt, latents)
 
     def blanks(self, batch: MixedBatch) -> torch.Tensor:

@@ -110,6 +110,8 @@ class OwnVision(nn.Module):
     Other targets of pictures override what differs: how a picture is looked at, and what becomes of what is seen.
     """
 
+    shows = True  # whether latents show the picture of their sketch, piece by piece
+
     def __init__(self, width: int, k: int = 32, shrink: bool = False):
         super().__init__()
         self.k, self.shrink = k, shrink
@@ -260,10 +262,12 @@ class Region(OwnVision):
     """The tokens of a region of the picture already seen (LVR 2509.24251): the box of the sketch, or all of the
     picture. What a latent should be is in the context already, so this is the redundant control among the targets."""
 
+    shows = False
+
     def region(self, box: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
         """Rows and columns (top, bottom, left, right) of the tokens a box of shares touches, at least one."""
         x0, y0, x1, y1 = box
-        top, left = min(int(y0 * height), height - 1), min(int(x0 * width), width - 1)
+        top, left = min(int(y0 * height + 1e-6), height - 1), min(int(x0 * width + 1e-6), width - 1)
         return top, max(math.ceil(y1 * height - 1e-6), top + 1), left, max(math.ceil(x1 * width - 1e-6), left + 1)
 
     def span_grid(self, backbone, sketch, seen):

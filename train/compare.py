@@ -4,7 +4,8 @@
     python paper_figs/compare.py FILE.json            # the table, as Markdown
 
 An arm that FILE.json holds already is not trained again, so a comparison that was stopped goes on where it was; its
-runs are kept under ``--runs``. Leaves out on purpose: tuning each method by itself.
+runs are kept under ``--runs``, and one cut off half-way has to be moved away. Leaves out on purpose: tuning each method
+by itself.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     """Accuracy on n held-out items a level, what an answer costs, and probes of the latents if there are any."""
     mode, data = methods.load(reasoner.recipe["method"]).MODE, recipe.data
     items = [i for level in data.levels
-             for i in distinct_items(tasks.make(data.task, split="test", seed=1, level=level), n)]
+             for i in distinct_items(tasks.make(data.task, split="test", seed=1, level=level,
+                                                **tasks.own(data.task, data.options)), n)]
     task, began = make_task(data, "test"), time.time()
     results = decode(reasoner, None, task, items, mode)
     seconds, key = time.time() - began, main_score(results)

@@ -89,14 +89,16 @@ def start(recipe: Recipe):
 def go_on(reasoner, loaded) -> None:
     """Take over what an earlier run of the same method learnt: the backbone is there already; head and target each as a
     whole or not at all, which is said (half a set of statistics would be wrong)."""
-    old, new = loaded.state_dict(), reasoner.state_dict()
-    parts = {n.partition(".")[0] for n in new} - {"backbone"}
-    anew = {n.partition(".")[0] for n, t in new.items() if n not in old or old[n].shape != t.shape}
-    kept = {n: t for n, t in old.items() if n in new and n.partition(".")[0] not in anew}
+    old, new = ({n: t for n, t in r.state_dict().items() if not n.startswith("backbone.")} for r in (loaded, reasoner))
+    anew = {n.partition(".")[0] for n in old.keys() ^ new.keys()}
+    anew |= {n.partition(".")[0] for n in old.keys() & new.keys() if old[n].shape != new[n].shape}
+    was, now = (r.recipe["options"] for r in (loaded, reasoner))
+    if any(was.get(name) != now.get(name) for name in ("head", "head_options")):
+        anew.add("head")  # a head of another kind may have weights of the same shapes
+    kept = {n: t for n, t in old.items() if n.partition(".")[0] not in anew}
     reasoner.load_state_dict(kept, strict=False)
-    if anew & parts:
-        console.print(f"Of another kind or size than in {loaded.recipe['method']!r} before, so it starts anew: "
-                      f"{', '.join(sorted(anew & parts))}")
+    if anew := anew & {n.partition(".")[0] for n in new}:
+        console.print(f"Of another kind or size than before, so it starts anew: {', '.join(sorted(anew))}")
 
 
 def freeze(reasoner, parts: list[str]) -> None:

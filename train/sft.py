@@ -11,6 +11,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from latent_reason.rendering import seen_again
 
 from .callbacks import SketchPanel
@@ -28,6 +30,8 @@ def train(recipe: Recipe, folder: Path):
         console.rule(f"stage {number} of {len(earlier) + 1}")
         stage.run = str(folder / f"stage-{number}")
         train_stage(stage, run_folder(stage))
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # one process writes what all read next
         after = earlier[number] if number < len(earlier) else last
         after.init = f"{stage.run}/model"
     if earlier:

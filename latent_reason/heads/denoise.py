@@ -122,9 +122,10 @@ class DenoisingHead(LatentHead):
 
 @cache
 def euler(steps: int) -> tuple[torch.Tensor, list[float]]:
-    """The times (steps,) of a flow's chain and its sigmas (steps + 1), from 1 to 0."""
+    """The times (steps,) of a flow's chain and its sigmas (steps + 1), from 1 to 0 in equal steps (by default diffusers
+    goes to 0.001 first, and the last step does nothing)."""
     scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
     return scheduler.timesteps, scheduler.sigmas.tolist()
 
 

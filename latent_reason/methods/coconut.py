@@ -34,7 +34,7 @@ class Coconut(LatentReasoner):
         if last.role != "assistant" or not self.sketches:
             return trace
         said = "".join(p.text for p in last.content if isinstance(p, Text))
-        steps = re.split(r"(?<=[.\n]) ?", said)
+        steps = [step for step in re.split(r"(?<=\.)\s+|(?<=\n)", said) if step.strip()] or [""]
         rest = " ".join(steps[min(self.removed, len(steps) - 1):])  # the answer is never removed
         return replace(trace, messages=(*asked, replace(last, content=(Sketch(None, self.switch.count), Text(rest)))))
 

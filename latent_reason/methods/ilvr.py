@@ -36,6 +36,8 @@ class PickedPatches(OwnVision):
     """The k tokens of a sketch that a teacher (a copy of the trunk, no part of the weights) finds nearest to what the
     words before the sketch add to the question, and to what it picked before."""
 
+    shows = False
+
     def __init__(self, width: int, k: int, decay: float):
         super().__init__(width, k)
         self.standardizer, self.decay, self._teacher = Standardizer(width, 1), decay, []
@@ -45,7 +47,8 @@ class PickedPatches(OwnVision):
 
     def teacher(self, backbone):
         if not self._teacher:
-            self._teacher.append(copy.deepcopy(backbone.model.model.language_model).requires_grad_(False).eval())
+            trunk = copy.deepcopy(backbone.model.model.language_model).float()  # in bf16 a small step rounds to none
+            self._teacher.append(trunk.requires_grad_(False).eval())
         return self._teacher[0]
 
     @torch.no_grad()
@@ -53,7 +56,7 @@ class PickedPatches(OwnVision):
         """Move the teacher a little toward the model, after every training step."""
         for old, new in zip(self.teacher(backbone).parameters(), backbone.model.model.language_model.parameters(),
                             strict=True):
-            old.lerp_(new, 1 - self.decay)
+            old.lerp_(new.to(old), 1 - self.decay)
 
     def samples(self, backbone, batch):
         return [(token[None].float(), (1, 1)) for tokens in self.see(backbone, batch.sketches) for token in tokens[::2]]
@@ -62,7 +65,7 @@ class PickedPatches(OwnVision):
     def forward(self, backbone, batch):
         embeds, image = backbone.embed(batch.ids), batch.kind == IMAGE
         embeds = embeds.masked_scatter(image[..., None], torch.cat(backbone.see(batch.images)).to(embeds.dtype))
-        states = self.teacher(backbone)(inputs_embeds=embeds, attention_mask=batch.mask.long(),
+        states = self.teacher(backbone)(inputs_embeds=embeds.float(), attention_mask=batch.mask.long(),
                                         position_ids=backbone.place(batch)).last_hidden_state.float()
         latents, k, last, chosen = [], int(batch.span_lengths.max()), {}, {}
         places, centre = torch.arange(batch.ids.shape[1], device=states.device), self.standardizer.mean[0, 0]
