@@ -397,3 +397,42 @@ def test_deepsketcher_is_taught_to_edit_the_true_picture_before(make_backbone, m
     shown = torch.stack([reasoner.backbone.see(batch.images)[-1], z[0]])
     expected = (reasoner.target.standard(shown, grids) - reasoner.target.standard(z, grids)).abs().mean()
     torch.testing.assert_close(reasoner(batch).latent, expected)
+
+
+# -- lvr ---------------------------------------------------------------------------------------------------------------
+def boxed(picture, box):
+    return Trace("r", (Message("user", (Image(picture(4, 5)), Text("where?"))),
+                       Message("assistant", (Text("look "), Sketch(picture(2, 2), box=box), Text("up")))))
+
+
+def test_lvr_start_keeps_its_text_loss(make_backbone, picture):
+    """The released code gave START no gradient, so nothing taught the decision to look."""
+    reasoner = methods.build("lvr", make_backbone())
+    batch = reasoner.collator()([boxed(picture, (0, 0, 0.4, 0.5))])
+    opens = batch.ids == reasoner.vocabulary.open
+    assert opens.sum() == 1 and (batch.weight[opens] == 1).all()
+
+
+@pytest.mark.parametrize(("box", "rows", "columns"), [
+    ((0, 0, 0.4, 0.5), (0, 2), (0, 2)), ((0.2, 0.25, 0.6, 1), (1, 4), (1, 3)), ((0.9, 0.9, 1, 1), (3, 4), (4, 5)),
+    (None, (0, 4), (0, 5))])
+def test_lvr_is_taught_the_tokens_of_its_region_of_the_input(make_backbone, picture, box, rows, columns):
+    reasoner = methods.build("lvr", make_backbone())
+    batch = reasoner.collator()([boxed(picture, None), boxed(picture, box)])
+    seen = reasoner.backbone.see(batch.images)[1].unflatten(0, (4, 5))[slice(*rows), slice(*columns)].flatten(0, 1)
+    z = reasoner.target(reasoner.backbone, batch)[1][:len(seen)]
+    assert int(batch.span_lengths[1]) == len(seen)
+    torch.testing.assert_close(z, seen)
+
+
+# -- a backbone in half precision --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["modal_mixed", "skila", "latent_sketchpad", "mcout", "deepsketcher", "covt", "ilvr"])
+def test_heads_take_the_precision_of_their_backbone(make_backbone, make_traces, name):
+    options = {"multi": True} if name == "mcout" else {}
+    reasoner = methods.build(name, make_backbone().to(torch.bfloat16), **options)
+    batch = reasoner.collator()(make_traces())
+    if reasoner.taught:
+        fit(reasoner, batch)
+    reasoner.train()(batch).total.backward()
+    out = generate(reasoner, reasoner.collator()(make_traces(), generate=True), max_new=8, sketching="first")
+    assert out.vectors.isfinite().all() and (out.kind == LATENT).any()
