@@ -52,6 +52,8 @@ class MixedBatch:
     image_rows: torch.Tensor | None = None  # (n,) the row each picture belongs to
     boxes: torch.Tensor | None = None  # (S, 5) the picture before each span (-1: none) and a region x0 y0 x1 y1 of it
     shown: list | None = None  # the pictures themselves, kept only for losses on pixels
+    told: MixedBatch | None = None  # the same traces as a teacher reads them
+    sees: torch.Tensor | None = None  # (B, N, N) what a position may attend to; None: all that is there before it
 
     @property
     def mask(self) -> torch.Tensor:
@@ -60,6 +62,10 @@ class MixedBatch:
     @property
     def span_lengths(self) -> torch.Tensor:
         return self.spans[:, 2] * self.spans[:, 3]  # (S,)
+
+    def attention(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """What the positions from ``start`` to ``stop`` may attend to, as a backbone's trunk takes it."""
+        return self.mask[:, :stop] if self.sees is None else self.sees[:, start:stop, :stop]
 
     def slots(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows (S, K), positions (S, K) and mask (S, K) of the latents of every span."""
@@ -81,7 +87,7 @@ class MixedBatch:
         cut = (self.span_lengths > k)[:, None]
         grids = torch.where(cut, torch.tensor([1, k], device=cut.device), self.spans[:, 2:])
         return replace(self, ids=self.ids.gather(1, order)[:, first:], kind=kind[:, first:],
-                       weight=self.weight.gather(1, order)[:, first:], sketches=None,
+                       weight=self.weight.gather(1, order)[:, first:], sketches=None, told=None, sees=None,
                        spans=torch.cat([self.spans[:, :1], (starts - first)[:, None], grids], 1))
 
     def to(self, device) -> MixedBatch:
@@ -119,6 +125,7 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
     sketches = [p for r in rows for p in r.sketches]
     if (drawn := sum(p is not None for p in sketches)) not in (0, len(sketches)):
         raise ValueError(f"{drawn} of {len(sketches)} sketches of a batch have a picture. All of them, or none.")
+    told = [r.told for r in rows if r.told is not None]
     return MixedBatch(
         ids=table("ids", pad, torch.long), kind=table("kind", PAD, torch.long),
         weight=table("weight", 0.0, torch.float32),
@@ -128,6 +135,7 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
         sketches=(look_at_sketches or look)(sketches) if drawn else None,
         image_rows=torch.tensor([i for i, r in enumerate(rows) for _ in r.images], dtype=torch.long),
         boxes=torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5),
+        told=collate(told, pad, look, look_at_sketches) if told else None,
     )
 
 
@@ -135,16 +143,20 @@ class Collator:
     """Traces in, one MixedBatch out: the bridge between what people read and what models eat.
 
     ``look`` turns pictures into :class:`Pictures`, ``look_at_sketches`` those of sketches; ``read(trace) -> trace`` is
-    how a method wants its traces.
+    how a method wants its traces, ``told(trace) -> trace or None`` how its teacher does.
     """
 
     def __init__(self, vocabulary: Vocabulary, look: Callable, look_at_sketches: Callable, token_grid: Callable,
-                 span_grid: Callable, read: Callable[[Trace], Trace] = lambda trace: trace):
-        self.vocabulary, self.look, self.look_at_sketches, self.read = vocabulary, look, look_at_sketches, read
-        self.token_grid, self.span_grid = token_grid, span_grid
+                 span_grid: Callable, read: Callable[[Trace], Trace] = lambda trace: trace,
+                 told: Callable[[Trace], Trace | None] = lambda trace: None):
+        self.vocabulary, self.look, self.look_at_sketches = vocabulary, look, look_at_sketches
+        self.token_grid, self.span_grid, self.read, self.told = token_grid, span_grid, read, told
 
     def encode(self, trace: Trace, *, generate: bool = False) -> Row:
-        return self.vocabulary.encode(self.read(trace), self.token_grid, self.span_grid, generate=generate)
+        row = self.vocabulary.encode(self.read(trace), self.token_grid, self.span_grid, generate=generate)
+        if not generate and (told := self.told(trace)) is not None:
+            row.told = self.vocabulary.encode(told, self.token_grid, self.span_grid)
+        return row
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
         rows = [self.encode(t, generate=generate) for t in traces]

@@ -105,7 +105,7 @@ def unroll(reasoner, batch: MixedBatch, positions: torch.Tensor, given: torch.Te
                 drawn = torch.where(own[s, j][:, None], drawn, given[s, j].to(chunk.dtype))
             latents = latents.index_put((s, j), drawn)
             chunk = torch.cat([chunk[:, 0].index_put((r,), drawn)[:, None], chunk[:, 1:]], 1)
-        states.append(reasoner.backbone.trunk(chunk, batch.mask[:, :stop], positions[:, :, start:stop], cache))
+        states.append(reasoner.backbone.trunk(chunk, batch.attention(start, stop), positions[:, :, start:stop], cache))
         assert cache.get_seq_length() == stop, "the cache was dropped"
     return torch.cat(states, 1), latents
 
@@ -133,6 +133,6 @@ def sweep(reasoner, batch: MixedBatch, positions: torch.Tensor, sweeps: int) -> 
     exactly the sequential result; fewer are an approximation. Needs a head without noise."""
     latents = reasoner.embed(batch).new_zeros(*batch.slots()[2].shape, reasoner.backbone.width)
     for _ in range(sweeps):
-        states = reasoner.backbone.trunk(reasoner.embed(batch, latents), batch.mask, positions)
+        states = reasoner.backbone.trunk(reasoner.embed(batch, latents), batch.attention(), positions)
         latents = drawn_from(reasoner, batch, states)
-    return reasoner.backbone.trunk(reasoner.embed(batch, latents), batch.mask, positions), latents
+    return reasoner.backbone.trunk(reasoner.embed(batch, latents), batch.attention(), positions), latents

@@ -58,13 +58,14 @@ class LatentReasoner(nn.Module):
 
     @property
     def taught(self) -> bool:
-        """Whether pictures say what the latents should be: in the context, in the loss or in both."""
+        """Whether pictures, or a teacher, say what latents should be: in the context, in the loss or in both."""
         return self.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
 
     @property
     def renders(self) -> bool:
         """Whether a latent it draws stands for a piece of a picture, so that a decoder can show it."""
-        return self.taught and self.latent_input != "blank" and self.target.shows
+        known = self.taught and self.target is not None and self.latent_input != "blank"
+        return known and self.target.shows
 
     @property
     def device(self) -> torch.device:
@@ -73,7 +74,7 @@ class LatentReasoner(nn.Module):
     def collator(self) -> Collator:
         """What turns traces into batches for this reasoner."""
         return Collator(self.vocabulary, self.backbone.look, self.look, self.backbone.token_grid, self.span_grid,
-                        self.read)
+                        self.read, self.told)
 
     def span_grid(self, sketch: Sketch, seen) -> tuple[int, int]:
         """The grid of latents of a sketch that comes after the picture ``seen``."""
@@ -87,6 +88,10 @@ class LatentReasoner(nn.Module):
     def read(self, trace: Trace) -> Trace:
         """A trace as this method wants it. Methods that put their latents elsewhere than the sketches override it."""
         return trace
+
+    def told(self, trace: Trace) -> Trace | None:
+        """The trace as a teacher of this method reads it beside; None, for most methods."""
+        return None
 
     def after_step(self) -> None:
         """What is to be done after every optimiser step; training calls it. Nothing, for most methods."""
@@ -141,7 +146,7 @@ class LatentReasoner(nn.Module):
         """(B, N, D) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
         if not len(prompt.spans):
             return self.embed(prompt)
-        known = self.taught and self.latent_input != "blank"
+        known = self.taught and self.latent_input == "teacher"
         latents = self.feedback(self.target(self.backbone, prompt)) if known else self.blanks(prompt)
         return self.embed(prompt, latents)
 
@@ -160,14 +165,14 @@ class LatentReasoner(nn.Module):
                              "sketches.")
         positions, z = self.backbone.place(batch), None
         if not len(batch.spans):
-            states = self.backbone.trunk(self.embed(batch), batch.mask, positions)
+            states = self.backbone.trunk(self.embed(batch), batch.attention(), positions)
             return self.losses(batch, before(states), z)
         if self.taught:
             z = self.target(self.backbone, batch)
         if self.latent_input == "self":
             states, _ = self.unroll(batch, positions)
         elif self.latent_input == "blank":
-            states = self.backbone.trunk(self.embed(batch, self.blanks(batch)), batch.mask, positions)
+            states = self.backbone.trunk(self.embed(batch, self.blanks(batch)), batch.attention(), positions)
         else:
             states = self.taught_states(batch, positions, z)
         return self.losses(batch, before(states), z)
@@ -187,9 +192,9 @@ class LatentReasoner(nn.Module):
             if exposure.serial:
                 return filling.unroll(self, batch, positions, fed, own)[0]
             with torch.no_grad():
-                first = self.backbone.trunk(self.embed(batch, fed), batch.mask, positions)
+                first = self.backbone.trunk(self.embed(batch, fed), batch.attention(), positions)
                 fed = torch.where(own[..., None], filling.drawn_from(self, batch, first).to(fed.dtype), fed)
-        return self.backbone.trunk(self.embed(batch, fed), batch.mask, positions)
+        return self.backbone.trunk(self.embed(batch, fed), batch.attention(), positions)
 
     def losses(self, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None) -> LossTerms:
         """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""

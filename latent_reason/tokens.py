@@ -50,6 +50,7 @@ class Row:
     spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, grid height, grid width
     span_weight: list[float] = field(default_factory=list)
     boxes: list[tuple] = field(default_factory=list)  # picture of the row before a span (-1: none), x0, y0, x1, y1
+    told: Row | None = None  # the same trace as a teacher reads it
 
 
 class Vocabulary:
@@ -105,6 +106,9 @@ class Vocabulary:
         ``size_of(picture) -> (h, w)`` is the grid of tokens the backbone makes of a picture, and
         ``span_grid(sketch, seen) -> (h', w')`` the grid of latents a sketch becomes after the last picture seen (None:
         there is none). ``generate`` drops the last assistant turn and ends with its header, ready to be continued.
+
+        Raises:
+            ValueError: a part that is neither Text, Image nor Sketch; it would be left out without a word.
         """
         row, layout = Row(), self.layout
 
@@ -137,6 +141,9 @@ class Vocabulary:
                     put([self.latent] * (h * w), kind=LATENT)
                     put([self.close])  # a stop is learnt by the two-way stop loss, never by the text loss
                     row.sketches.append(part.image)
+                else:
+                    raise ValueError(f"trace '{trace.id}': a message holds {part!r}. Its parts are Text, Image or "
+                                     "Sketch.")
             put([self.end], spoken)
             put(self.words(layout.after))
         if generate:

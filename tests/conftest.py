@@ -74,7 +74,8 @@ def make_traces():
 
     def trace(name, size, question, said, drawn, pictures=1):
         seen = tuple(Image(_picture(*size, seed)) for seed in range(pictures))
-        content = [part for pair in zip(said, [*drawn, None], strict=True) for part in pair if part is not None]
+        words = [Text(words) for words in said]
+        content = [part for pair in zip(words, [*drawn, None], strict=True) for part in pair if part is not None]
         return Trace(name, (Message("user", (*seen, Text(question))), Message("assistant", tuple(content))))
 
     def make(sketches: bool = True, same_size: bool = False):

@@ -10,6 +10,7 @@ from latent_reason import backbones, methods
 from latent_reason.backbones.base import Backbone
 from latent_reason.batch import IMAGE, LATENT, PAD, Pictures
 from latent_reason.generation import generate
+from latent_reason.masks import causal
 from latent_reason.tokens import Roles, Vocabulary
 
 FAMILIES = ["tiny"]
@@ -97,6 +98,29 @@ def test_continuous_steps_through_the_cache_are_one_long_forward(reasoner, batch
         pieces.append(backbone.trunk(embeds[:, t:t + 1], batch.mask[:, :t + 1], at[:, :, t:t + 1], cache))
         assert cache.get_seq_length() == t + 1
     close(torch.cat(pieces, 1)[batch.mask], backbone.trunk(embeds, batch.mask, at)[batch.mask])
+
+
+@torch.no_grad()
+def test_a_mask_for_every_position_is_kept_cached_or_not(reasoner, batch):
+    backbone, n = reasoner.backbone, batch.ids.shape[1]
+    embeds, at = reasoner.embed(batch, reasoner.target(reasoner.backbone, batch)), backbone.place(batch)
+    plain, sees = backbone.trunk(embeds, batch.mask, at), causal(batch)
+    close(backbone.trunk(embeds, sees, at)[batch.mask], plain[batch.mask])
+    sees[1, n - 3:, n - 9:n - 5] = False
+    veiled, cache = backbone.trunk(embeds, sees, at), backbone.new_cache()
+    batch.sees = sees
+    pieces = [backbone.trunk(embeds[:, a:b], batch.attention(a, b), at[:, :, a:b], cache)
+              for a, b in ((0, n - 7), (n - 7, n - 2), (n - 2, n - 1), (n - 1, n))]
+    close(torch.cat(pieces, 1)[batch.mask], veiled[batch.mask])
+    same = (veiled - plain).abs().amax(-1) < 1e-5
+    assert same[[0, 2, 3]][batch.mask[[0, 2, 3]]].all() and same[1, :n - 3][batch.mask[1, :n - 3]].all()
+    assert not same[1, n - 3:].any()
+    states = backbone.layers(embeds, sees, at)
+    assert len(states) == 2 and not torch.allclose(states[0], states[1])
+    close(states[-1], backbone.trunk(embeds, sees, at))
+    backbone.model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="Use attn: sdpa"):
+        backbone.trunk(embeds, sees, at)
 
 
 def test_a_row_in_a_left_padded_batch_is_the_row_alone(reasoner, batch, make_traces):

@@ -37,6 +37,7 @@ REFUSED = {
     "nothing trains": (["--trainable", "[]"], "no parameter trains", "trunk"),
     "checkpoint": (["--init", "checkpoints/none"], "'checkpoints/none' is not a checkpoint", "no such folder"),
     "backbone": (["--backbone.name", "./none"], "backbone './none'", "no such folder"),
+    "teacher": (["--teacher", "checkpoints/none"], "method 'modal_mixed' learns from none"),
     "devices": (["--devices", "many"], "devices='many'", "number"),
     "accelerator": (["--accelerator", "toaster"], "toaster"),
     "data folder": (["--data.folder", "none"], "There is no file or folder 'none'"),

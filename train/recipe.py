@@ -84,15 +84,17 @@ class Optim:
 
 @dataclass
 class Recipe:
-    """One run. ``init`` is a checkpoint folder to start from; ``run`` names the folder under checkpoints/. ``stages``
-    are changes to this recipe, trained one after the other, each from the model of the one before; ``arms`` are changes
-    by name, each trained by itself and compared (train/compare.py)."""
+    """One run. ``init`` is a checkpoint folder to start from and ``teacher`` one to learn from, where a method has a
+    teacher (none given: the model as it starts); ``run`` names the folder under checkpoints/. ``stages`` are changes to
+    this recipe, trained one after the other, each from the model of the one before; ``arms`` are changes by name, each
+    trained by itself and compared (train/compare.py)."""
 
     run: str = "run"
     init: str | None = None
     seed: int = 0
     backbone: Backbone = field(default_factory=Backbone)
     method: Method = field(default_factory=Method)
+    teacher: str | None = None
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
     trainable: list[str] = field(default_factory=lambda: ["trunk", "embeddings", "head"])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from latent_reason import hub
 from latent_reason.rendering import seen_again
 
 from .callbacks import SketchPanel
@@ -42,12 +43,16 @@ def train(recipe: Recipe, folder: Path):
 def train_stage(recipe: Recipe, folder: Path):
     """One stage: its model, its data, its steps."""
     reasoner, decoder = start(recipe)
+    if recipe.teacher:
+        if not hasattr(reasoner, "learn_from"):
+            raise ValueError(f"teacher: method {recipe.method.name!r} learns from none. Leave the key out.")
+        reasoner.learn_from(hub.load(recipe.teacher)[0])
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
     if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
         reasoner.redraw = partial(seen_again, reasoner, decoder)
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
     data.setup()
-    if reasoner.taught and not reasoner.target.standardizer.fitted:
+    if reasoner.target is not None and reasoner.taught and not reasoner.target.standardizer.fitted:
         reasoner.target.fit(data.sketch_features())
 
     save = saver(recipe, reasoner, decoder)

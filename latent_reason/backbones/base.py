@@ -57,7 +57,16 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def trunk(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache=None) -> torch.Tensor:
-        """States (B, n, D) of n new positions. ``mask`` (B, past + n) marks what may be attended."""
+        """States (B, n, D) of n new positions. ``mask`` (B, past + n) marks what may be attended, of what is before a
+        position; or (B, n, past + n) says so for each position.
+
+        Raises:
+            ValueError: a mask for each position under flash attention, which knows none.
+        """
+
+    @abstractmethod
+    def layers(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """States after every layer (L, B, N, D); the last of them are those of :meth:`trunk`. Raises as it does."""
 
     @abstractmethod
     def logits(self, states: torch.Tensor) -> torch.Tensor:

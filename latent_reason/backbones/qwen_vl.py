@@ -106,11 +106,20 @@ class QwenVL(Backbone):
                                                        attention_mask=batch.mask.long())
         return positions
 
+    def _run(self, embeds, mask, positions, **options):
+        attn = self.model.config._attn_implementation
+        if mask.ndim == 3 and attn != "sdpa":
+            raise ValueError(f"attn={attn!r} takes no mask of what each position may see. Use attn: sdpa.")
+        mask = mask.long() if mask.ndim == 2 else mask[:, None]
+        return self.model.model.language_model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions,
+                                               **options)
+
     def trunk(self, embeds, mask, positions, cache=None) -> torch.Tensor:
-        out = self.model.model.language_model(inputs_embeds=embeds, attention_mask=mask.long(),
-                                              position_ids=positions, past_key_values=cache,
-                                              use_cache=cache is not None)
-        return out.last_hidden_state
+        return self._run(embeds, mask, positions, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+
+    def layers(self, embeds, mask, positions) -> torch.Tensor:
+        out = self._run(embeds, mask, positions, use_cache=False, output_hidden_states=True)
+        return torch.stack(out.hidden_states[1:])
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return self.model.lm_head(states)

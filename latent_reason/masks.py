@@ -1,0 +1,31 @@
+"""Who may look at what: masks for training that make latents carry what words could otherwise look up.
+
+A mask says for each position what it may attend to (``MixedBatch.sees``); without one it is all that is before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from .batch import IMAGE, MixedBatch
+
+
+def causal(batch: MixedBatch) -> torch.Tensor:
+    """(B, N, N) all that is before a position. Padding looks at itself, or its attention would be undefined."""
+    n = batch.ids.shape[1]
+    before = torch.ones(n, n, dtype=torch.bool, device=batch.ids.device).tril()
+    return before & batch.mask[:, None] | torch.eye(n, dtype=torch.bool, device=before.device)
+
+
+def veiled(batch: MixedBatch, backbone) -> MixedBatch:
+    """The batch where a picture that stands just before a span is seen by the latents of that span and by nothing after
+    it (Monet 2511.21395). Its marks and START have seen it, so they are hidden with it."""
+    shown = batch.kind[batch.spans[:, 0], batch.spans[:, 1] - 3] == IMAGE
+    if not shown.any():
+        return batch
+    sees, sizes = causal(batch), backbone.merged(batch.images).prod(-1).tolist()
+    for (row, start, h, w), picture in zip(batch.spans[shown].tolist(), batch.boxes[shown, 0].tolist(), strict=True):
+        sees[row, start + h * w:, start - 3 - sizes[int(picture)]:start] = False
+    return replace(batch, sees=sees)
