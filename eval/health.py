@@ -19,13 +19,13 @@ CAUSES = ("count", "close", "cap", "budget")
 ALIKE = 0.9  # mean cosine across items from which latents count as collapsed, or half-way from the true ones' to 1
 
 
-def by_slot(spans: Sequence[tuple[tuple[int, int], torch.Tensor]]) -> list[torch.Tensor]:
-    """Latents of the same place: (n, D) of each slot of each grid, for (grid, (K, D)) spans. Slots seen once are left
-    out."""
+def by_slot(spans: Sequence[tuple[tuple[int, ...], torch.Tensor]]) -> list[torch.Tensor]:
+    """Latents of the same place: (n, D) of each slot of each grid, for (kind, (K, D)) spans, where a kind says which
+    sketch of its item it is and its grid: one item's sketches are alike. Slots seen once are left out."""
     slots: dict[tuple, list[torch.Tensor]] = {}
-    for grid, latents in spans:
+    for kind, latents in spans:
         for number, z in enumerate(latents.float()):
-            slots.setdefault((grid, number), []).append(z)
+            slots.setdefault((kind, number), []).append(z)
     return [torch.stack(zs) for zs in slots.values() if len(zs) > 1]
 
 
@@ -47,19 +47,25 @@ def effective_rank(slots: Sequence[torch.Tensor]) -> float:
 
 
 @torch.no_grad()
-def true_spans(reasoner, traces) -> list[tuple[tuple[int, int], torch.Tensor]]:
-    """(grid, (K, D)) of the gold sketches of traces."""
+def true_spans(reasoner, traces) -> list[tuple[tuple[int, ...], torch.Tensor]]:
+    """((which of its item, height, width), (K, D)) of the gold sketches of traces."""
     batch = reasoner.collator()(traces).to(reasoner.device)
     if not len(batch.spans):
         return []
     z = reasoner.feedback(reasoner.target(reasoner.backbone, batch))
-    return [((h, w), z[i, :h * w].cpu()) for i, (_, _, h, w) in enumerate(batch.spans.tolist())]
+    seen: Counter[int] = Counter()
+    found = []
+    for i, (row, _, h, w) in enumerate(batch.spans.tolist()):
+        found.append(((seen[row], h, w), z[i, :h * w].cpu()))
+        seen[row] += 1
+    return found
 
 
 def health(reasoner, results: Sequence[Result], traces) -> dict[str, float]:
     """Figures of what was drawn: ``latent_rms`` (over that of the true latents, or of the token embeddings),
     ``latent_cosine``, ``latent_rank``, the same two of the true latents, and the share of each cause of a stop."""
-    spans = [(s.grid, r.rollout.latents(s).cpu()) for r in results for s in r.rollout.spans_of(r.row) if s.length]
+    spans = [((number, *s.grid), r.rollout.latents(s).cpu()) for r in results
+             for number, s in enumerate(r.rollout.spans_of(r.row)) if s.length]
     if not (slots := by_slot(spans)):
         return {}
     found = {"latent_cosine": likeness(slots), "latent_rank": effective_rank(slots)}

@@ -93,7 +93,7 @@ def make_traces():
 
 # -- methods built small -----------------------------------------------------------------------------------------------
 DENOISER = {"hidden": 64, "depth": 1, "steps": 3, "repeats": 8}
-SMALL = {"identity": {}, "mlp": {"hidden": 64}, "flow": DENOISER, "diffusion": DENOISER}
+SMALL = {"identity": {}, "mlp": {"hidden": 64}, "gaussian": {"hidden": 64}, "flow": DENOISER, "diffusion": DENOISER}
 
 
 class Case(NamedTuple):
@@ -124,6 +124,7 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     modal_mixed("mlp", stop="close", supervise="full"),
     modal_mixed("identity", "grid", stop="close", supervise="end_only"),
     modal_mixed("diffusion", head_options={"prediction": "x", "residual": False}),
+    modal_mixed("gaussian", "grid"),
     modal_mixed("flow", "grid", stop="close", supervise="full", head_options={"residual": False}),
     modal_mixed("mlp", latent_input="self", stop="close", supervise="full"),
     modal_mixed("identity", latent_input="self"),

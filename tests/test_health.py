@@ -12,7 +12,7 @@ from eval import health as monitors
 from eval.decode import decode
 from latent_reason.tasks import make
 
-GRID = (1, 2)
+GRID = (0, 1, 2)
 
 
 def spans(n=200, share=0.0, width=16):
@@ -29,6 +29,13 @@ def test_likeness_is_the_share_all_items_have_in_common(share):
     assert monitors.likeness(slots) == pytest.approx(share, abs=0.1)
     pairs = [torch.cosine_similarity(z[i], z[j], 0) for z in slots for i in range(8) for j in range(8) if i != j]
     assert monitors.likeness([z[:8] for z in slots]) == pytest.approx(float(torch.stack(pairs).mean()), abs=1e-5)
+
+
+def test_sketches_of_one_item_are_not_compared_with_each_other():
+    z = torch.randn(2, 2, 4)
+    slots = monitors.by_slot([((n, 1, 2), z[i] + 100 * n) for i in range(2) for n in range(3)])
+    assert len(slots) == 6 and all(len(s) == 2 and torch.equal(s - s.round(decimals=-2), s - 100 * n)
+                                   for s, n in zip(slots, (0, 0, 1, 1, 2, 2), strict=True))
 
 
 def test_rank_counts_directions():

@@ -407,7 +407,7 @@ def boxed(picture, box):
 
 def test_lvr_start_keeps_its_text_loss(make_backbone, picture):
     """The released code gave START no gradient, so nothing taught the decision to look."""
-    reasoner = methods.build("lvr", make_backbone())
+    reasoner = methods.build("lvr", make_backbone(), stop="close", supervise="full")
     batch = reasoner.collator()([boxed(picture, (0, 0, 0.4, 0.5))])
     opens = batch.ids == reasoner.vocabulary.open
     assert opens.sum() == 1 and (batch.weight[opens] == 1).all()
@@ -417,7 +417,7 @@ def test_lvr_start_keeps_its_text_loss(make_backbone, picture):
     ((0, 0, 0.4, 0.5), (0, 2), (0, 2)), ((0.2, 0.25, 0.6, 1), (1, 4), (1, 3)), ((0.9, 0.9, 1, 1), (3, 4), (4, 5)),
     (None, (0, 4), (0, 5))])
 def test_lvr_is_taught_the_tokens_of_its_region_of_the_input(make_backbone, picture, box, rows, columns):
-    reasoner = methods.build("lvr", make_backbone())
+    reasoner = methods.build("lvr", make_backbone(), stop="close", supervise="full")
     batch = reasoner.collator()([boxed(picture, None), boxed(picture, box)])
     seen = reasoner.backbone.see(batch.images)[1].unflatten(0, (4, 5))[slice(*rows), slice(*columns)].flatten(0, 1)
     z = reasoner.target(reasoner.backbone, batch)[1][:len(seen)]
@@ -426,6 +426,14 @@ def test_lvr_is_taught_the_tokens_of_its_region_of_the_input(make_backbone, pict
 
 
 # -- a backbone in half precision --------------------------------------------------------------------------------------
+def test_lvr_refuses_regions_whose_count_decoding_cannot_know(make_backbone, picture):
+    trace = Trace("boxed", (Message("user", (Image(picture(4, 4)),)),
+                            Message("assistant", (Sketch(picture(4, 4), box=(0, 0, 0.5, 1)), Text("left")))))
+    with pytest.raises(ValueError, match="'boxed': its region has a number of latents"):
+        methods.build("lvr", make_backbone()).collator()([trace])
+    assert len(methods.build("lvr", make_backbone(), count=8).collator()([trace]).spans) == 1
+
+
 @pytest.mark.parametrize("name", ["modal_mixed", "skila", "latent_sketchpad", "mcout", "deepsketcher", "covt", "ilvr"])
 def test_heads_take_the_precision_of_their_backbone(make_backbone, make_traces, name):
     options = {"multi": True} if name == "mcout" else {}

@@ -157,7 +157,7 @@ def test_channels_that_never_move_do_not_explode():
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 HEADS = [("identity", {}), ("identity", {"loss": "cosine"}), ("mlp", {}), ("mlp", {"loss": "cosine"}),
-         ("flow", {"repeats": 3}), ("flow", {"residual": False}),
+         ("gaussian", {}), ("flow", {"repeats": 3}), ("flow", {"residual": False}),
          *(("diffusion", {"prediction": p, "residual": False}) for p in ("eps", "x", "v"))]
 DENOISING = [("flow", {}), ("flow", {"residual": False}), ("diffusion", {"prediction": "eps", "residual": True}),
              *(("diffusion", {"prediction": p, "residual": False}) for p in ("eps", "x", "v"))]
@@ -191,6 +191,19 @@ def test_a_sample_is_a_pure_function_of_state_and_noise(kind, options):
     torch.testing.assert_close(head.sample(h[2:4], noise[2:4]), first[2:4], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(head.sample(h.flip(0), noise), first, atol=1e-3)
     assert torch.equal(head.sample(h, noise.flip(0)), first) != head.noise
+
+
+def test_a_gaussian_head_knows_the_density_of_what_it_draws():
+    head = awake(heads.make("gaussian", 8, 6, sigma=0.3))
+    h, noise = torch.randn(5, 8), torch.randn(5, 6)
+    z = head.sample(h, noise)
+    torch.testing.assert_close((z - head.mean.net(h)) / 0.3, noise)
+    expected = torch.distributions.Normal(head.mean.net(h), 0.3).log_prob(z).sum(-1)
+    torch.testing.assert_close(head.log_prob(h, z), expected)
+    pulled = torch.autograd.grad(head.log_prob(h, z.detach() + 1).sum(), list(head.parameters()))
+    assert all(g.any() for g in pulled)
+    with pytest.raises(ValueError, match="sigma=0"):
+        heads.make("gaussian", 8, 6, sigma=0)
 
 
 CENTRE = torch.tensor([1.0, -1.0, 0.5])
@@ -238,7 +251,7 @@ def test_in_a_residual_head_only_the_mean_teaches_the_state():
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda: heads.make("mpl", 4, 4), "known heads are identity, mlp, diffusion, flow"),
+    (lambda: heads.make("mpl", 4, 4), "known heads are identity, mlp, gaussian, diffusion, flow"),
     (lambda: heads.make("diffusion", 4, 4, prediction="z"), "'eps', 'x' or 'v'"),
     (lambda: heads.make("mlp", 4, 4, loss="l3").loss(torch.zeros(1, 4), torch.zeros(1, 4)), "'mse', 'l1' or 'cosine'"),
     (lambda: heads.make("identity", 4, 6), "as wide as states"),

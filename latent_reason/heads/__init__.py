@@ -9,11 +9,12 @@ from .autoregressive import AutoregressiveHead
 from .base import Context, LatentHead
 from .constant import ConstantHead
 from .denoise import DiffusionHead, FlowHead
+from .gaussian import GaussianHead
 from .pads import PadHead
 from .regression import IdentityHead, MLPHead
 
-KINDS = {"identity": IdentityHead, "mlp": MLPHead, "diffusion": DiffusionHead, "flow": FlowHead,
-         "autoregressive": AutoregressiveHead}
+KINDS = {"identity": IdentityHead, "mlp": MLPHead, "gaussian": GaussianHead,
+         "diffusion": DiffusionHead, "flow": FlowHead, "autoregressive": AutoregressiveHead}
 
 
 def make(kind: str, width: int, latent: int, **options) -> LatentHead:
@@ -27,5 +28,5 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
     return KINDS[kind](width, latent, **options)
 
 
-__all__ = ["AutoregressiveHead", "ConstantHead", "Context", "DiffusionHead", "FlowHead", "IdentityHead", "LatentHead",
-           "MLPHead", "PadHead", "make"]
+__all__ = ["AutoregressiveHead", "ConstantHead", "Context", "DiffusionHead", "FlowHead", "GaussianHead",
+           "IdentityHead", "LatentHead", "MLPHead", "PadHead", "make"]

@@ -28,11 +28,19 @@ MODE = "mixed"
 
 class Lvr(LatentReasoner):
     def read(self, trace: Trace) -> Trace:
-        """The trace with the first sketch alone: a region of the input need not be drawn twice."""
+        """The trace with the first sketch alone: a region of the input need not be drawn twice.
+
+        Raises:
+            ValueError: a region by a box, while spans close by the whole picture's count.
+        """
         *asked, last = trace.messages
         if last.role != "assistant":
             return trace
         first = next((p for p in last.content if isinstance(p, Sketch)), None)
+        counted = self.switch.stop == "count" and not self.switch.count
+        if first is not None and first.box is not None and counted:
+            raise ValueError(f"trace '{trace.id}': its region has a number of latents that decoding cannot know. Give "
+                             "lvr a count, or stop: close with supervise: full.")
         content = tuple(p for p in last.content if p is first or not isinstance(p, Sketch))
         return replace(trace, messages=(*asked, replace(last, content=content)))
 
