@@ -8,15 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_runs import BACKBONE
 
 from latent_reason import heads, methods, tasks
+from latent_reason.data import native
+from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train import recipe as recipes
 from train import sft
 from train.module import PARTS
 from train.recipe import Recipe, dump, load, parse
+from train.run import run_folder
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = sorted((ROOT / "train" / "recipes").glob("*.yaml"))
+SHIPPED = sorted((ROOT / "train" / "recipes").rglob("*.yaml"))
+PUBLISHED = [path for path in SHIPPED if path.parent.name == "published"]
 QUICK = str(ROOT / "train" / "recipes" / "quickstart.yaml")
 
 
@@ -45,9 +50,46 @@ def test_shipped_recipe_fits_the_code(path):
 def test_shipped_recipe_opens_with_its_command(path):
     command = path.read_text().splitlines()[0]
     found = re.match(r"# python -m (train\.\w+) --config (\S+)", command)
-    assert found and found[2] == f"train/recipes/{path.name}"
+    assert found and found[2] == path.relative_to(ROOT).as_posix()
     importlib.import_module(found[1])
     assert path.read_text().splitlines()[1].startswith("# "), "the second line says what it is"
+
+
+def flavour(picture, mode: str) -> list[Trace]:
+    """Records as the data sets of the published recipes hold them, small."""
+    def said(i):
+        words = [Text(w) for w in ("Look at the left. ", "Then turn. ", f"It is \\boxed{{{i}}}")]
+        drawn = [Sketch(picture(2, 2, i), box=(0, 0, 0.5, 1)), Sketch(picture(2, 2, i + 9), box=(0.5, 0, 1, 1))]
+        kept = {"direct": words[2:], "text": words, "vision": [*drawn, words[2]],
+                "mixed": [words[0], drawn[0], words[1], drawn[1], words[2]]}
+        return tuple(kept[mode])
+
+    return [Trace(f"{mode}-{i}", (Message("user", (Image(picture(2, 2, i + 5)), Text("What is it?"))),
+                                  Message("assistant", said(i))), mode=mode, answer=str(i)) for i in range(4)]
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda p: p.stem)
+def test_published_recipe_trains_every_stage_on_records_of_its_flavour(path, tmp_path, picture):
+    recipe = load(path)
+    assert recipe.method.name == path.stem and recipe.data.folder and recipe.optim.name == "adamw"
+    modes = ["text", "vision", "mixed"] if path.stem == "swimbird" else [methods.load(path.stem).MODE]
+    native.write([t for mode in modes for t in flavour(picture, mode)], tmp_path / "rows")
+    small = {"encoder": "tiny", "depth": 1, "looks": 1, "k": 4, "head_options": {"hidden": 16, "depth": 1, "steps": 2}}
+    recipe.method.options |= {n: v for n, v in small.items() if n in recipe.method.options}
+    for stage in recipe.stages:
+        stage["optim"] = stage.get("optim", {}) | {"steps": 1}
+    recipe.backbone, recipe.data.folder = recipes.Backbone(options=BACKBONE), str(tmp_path / "rows")
+    recipe.optim.steps, recipe.optim.accumulate, recipe.precision, recipe.accelerator = 1, 2, "32-true", "cpu"
+    recipe.data.val_items, recipe.run = 1, str(tmp_path / "run")
+    reasoner, _ = sft.train(recipe, run_folder(recipe))
+    assert all(p.isfinite().all() for p in reasoner.parameters())
+    assert len(list((tmp_path / "run").glob("stage-*"))) == max(0, len(recipe.stages) - 1)
+
+
+def test_every_method_has_a_recipe_for_frozenlake_and_for_its_own_data():
+    sketching = {n for n in methods.names() if methods.load(n).PAPER != "control"}
+    assert {p.stem for p in PUBLISHED} == sketching
+    assert {f"frozenlake_{n}" for n in methods.names()} <= {p.stem for p in SHIPPED}
 
 
 def test_recipes_named_in_files_exist():

@@ -256,3 +256,21 @@ def test_sft_script_trains_in_two_processes(tmp_path):
     assert done.stdout.count("step 2/2") == 1 and done.stdout.count("Checkpoint: ") == 1, "one process speaks"
     assert len(list((tmp_path / "mine" / "logs").glob("events*"))) == 1
     assert hub.load(tmp_path / "mine")[0].recipe["method"] == "modal_mixed"
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
+    """Rows of one length, so that the mean over batches is the mean over rows."""
+    task = make("frozenlake_plan", split="train", level=3)
+    traces = [task.trace(task[i], "direct") for i in range(40)]
+    length = len(traces[0].answer)
+    same = [t for t in traces if len(t.answer) == length][:8]
+    native.write(same, tmp_path / "rows")
+    weight = {}
+    for name, size, accumulate in (("large", 8, 1), ("small", 2, 4)):
+        train_one = dict(method="direct", data__folder=str(tmp_path / "rows"), data__batch_size=size, optim__steps=2,
+                         optim__accumulate=accumulate, optim__name="adamw", optim__lr=1e-3, data__val_items=1)
+        (reasoner, _), _ = run(sft.train, tmp_path / name, **train_one)
+        weight[name] = {n: p for n, p in reasoner.named_parameters() if p.requires_grad}
+    assert len(events(tmp_path / "small").Scalars("train/grad_norm")) == 2
+    for name, large in weight["large"].items():
+        torch.testing.assert_close(weight["small"][name], large, atol=2e-5, rtol=1e-3)

@@ -54,7 +54,7 @@ class Stepper(L.LightningModule):
 
     def __init__(self, optim: Optim):
         super().__init__()
-        self.optim = optim
+        self.optim, self.waiting = optim, 0
         self.automatic_optimization = False
 
     def cost(self, batch: MixedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -67,9 +67,14 @@ class Stepper(L.LightningModule):
             loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         chosen = self.optimizers(use_pl_optimizer=True)
         chosen = chosen if isinstance(chosen, list) else [chosen]
-        for optimizer in chosen:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
+        if not self.waiting:
+            for optimizer in chosen:
+                optimizer.zero_grad()
+        self.manual_backward(loss / self.optim.accumulate)
+        self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
+        self.waiting = (self.waiting + 1) % self.optim.accumulate
+        if self.waiting:
+            return
         norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], self.optim.clip)
         for number, optimizer in enumerate(chosen):
             if number:  # Lightning counts a step for each optimiser; one batch is one step
@@ -78,7 +83,6 @@ class Stepper(L.LightningModule):
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()
-        self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
         self.log("train/grad_norm", norm)
 
     def validation_step(self, batch, index):
@@ -104,7 +108,8 @@ class Sft(Stepper):
         return terms.total, terms.parts()
 
     def on_train_batch_end(self, outputs, batch, index):
-        self.reasoner.after_step()
+        if not self.waiting:
+            self.reasoner.after_step()
 
 
 def picture_loss(decoder: SketchDecoder, tokens: list[torch.Tensor], pictures: list, grids: list[tuple[int, int]],

@@ -62,6 +62,8 @@ class Steps(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         step, total = trainer.global_step, trainer.max_steps
+        if getattr(module, "waiting", 0):
+            return
         if self.bar and (step % self.every == 0 or step == total):
             self.bar.update(self.task, completed=step, losses=figures(trainer.progress_bar_metrics, "train"))
         elif not self.bar and step * 10 // total != (step - 1) * 10 // total:

@@ -64,10 +64,11 @@ class Data:
 @dataclass
 class Optim:
     """``name``: muon (matrices by Muon at ``lr``, the rest by AdamW at ``other_lr``) or adamw (all at ``lr``). Linear
-    warm-up, cosine decay to ``final`` of the peak."""
+    warm-up, cosine decay to ``final`` of the peak. A step takes the mean gradient of ``accumulate`` batches."""
 
     name: str = "muon"
     steps: int = 1000
+    accumulate: int = 1
     lr: float = 5e-3
     other_lr: float = 2e-3
     weight_decay: float = 0.05
@@ -77,7 +78,7 @@ class Optim:
     clip: float = 1.0
 
     def __post_init__(self):
-        at_least_one(self, "optim", "steps", "warmup")
+        at_least_one(self, "optim", "steps", "accumulate", "warmup")
         if self.name not in ("muon", "adamw"):
             raise ValueError(f"optim.name={self.name!r}: 'muon' or 'adamw'.")
 

@@ -155,6 +155,7 @@ def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
     """
     if rank_zero_only.rank:
         torch.manual_seed(recipe.seed + rank_zero_only.rank)  # the weights are those of rank 0, the noise is not
+    look = recipe.sketch_every or recipe.optim.steps
     with quiet():
         try:
             trainer = L.Trainer(
@@ -164,7 +165,7 @@ def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
                 log_every_n_steps=recipe.log_every, enable_checkpointing=False, enable_model_summary=False,
                 enable_progress_bar=False, num_sanity_val_steps=0, check_val_every_n_epoch=None,
                 limit_val_batches=1.0 if data.rows["val"] else 0,
-                val_check_interval=max(1, min(recipe.optim.steps, recipe.sketch_every or recipe.optim.steps)),
+                val_check_interval=recipe.optim.accumulate * max(1, min(recipe.optim.steps, look)),
                 fast_dev_run=recipe.fast_dev_run, **processes(recipe.devices),
             )
         except (MisconfigurationException, ValueError) as error:
