@@ -67,7 +67,7 @@ class Given:
 
 
 class Oracle:
-    """P4: the encoding of the true picture, the board after the moves the model itself has written so far."""
+    """P4: the encoding of the true picture, that of the state the model's own words have led to so far."""
 
     def __init__(self, reasoner, task, items):
         self.reasoner, self.task, self.items, self.drawn = reasoner, task, items, {}
@@ -76,14 +76,14 @@ class Oracle:
         out = vectors.clone()
         for i, (r, span, slot) in enumerate(zip(rows.tolist(), spans.tolist(), slots.tolist(), strict=True)):
             if (r, span) not in self.drawn:
-                self.drawn[r, span] = self.encode(self.items[r], written[r])
+                self.drawn[r, span] = self.encode(self.items[r], span, written[r])
             latents = self.drawn[r, span]
             out[i] = latents[min(slot, len(latents) - 1)]
         return out
 
-    def encode(self, item, ids) -> torch.Tensor:
-        moves = self.task.moves_in(self.reasoner.vocabulary.text(ids))
-        picture = self.task.render_state(item, self.task.state_after(item, moves))
+    def encode(self, item, span: int, ids) -> torch.Tensor:
+        said = [""] * span + [self.reasoner.vocabulary.text(ids)]
+        picture = self.task.render_state(item, self.task.state_said(item, said))
         looked = self.reasoner.look([picture]).to(self.reasoner.device)
         return self.reasoner.target.tokens(self.reasoner.backbone, looked)[0]
 

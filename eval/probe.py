@@ -46,14 +46,11 @@ def donors(results: list[Result], seed: int) -> list[int]:
 
 
 def continues(task, vocabulary, writer: Result, donor: Result) -> float:
-    """1 if the moves written after the writer's first sketch lead the *donor's* elf from where the donor's first
-    sketch shows it to the donor's goal: what a reader of the donor's sketch would write."""
+    """How far what the writer wrote after its first sketch is what a reader of the *donor's* sketch would write."""
     if not writer.rollout.spans_of(writer.row):
         return 0.0
     _, *rest = texts_between(writer.rollout, writer.row, vocabulary)
-    said = task.moves_in(texts_between(donor.rollout, donor.row, vocabulary)[0])
-    moves = said + task.moves_in(" ".join(rest))
-    return task.score(f"\\boxed{{{','.join(moves)}}}", donor.item.meta)[main_score([donor])] if moves else 0.0
+    return task.follows(donor.item, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
 def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,

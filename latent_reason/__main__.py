@@ -56,13 +56,15 @@ def generate_verb(given) -> None:
     """Let a checkpoint reason about one held-out item and print what it wrote and drew."""
     from .generation import Span
 
-    reasoner, _, _, [item], _, [result] = _decoded(given, range(given.index, given.index + 1))
+    reasoner, _, task, [item], _, [result] = _decoded(given, range(given.index, given.index + 1))
     print(f"question: {item.question}")
     spans = iter(result.sketches)
     for piece in result.rollout.pieces(result.row, reasoner.vocabulary):
         if isinstance(piece, Span):
             seen = next(spans, None)
-            shows = "" if seen is None else f", shows the elf at {seen['elf']}" if seen["valid"] else ", unreadable"
+            shows = "" if seen is None else ", unreadable"
+            if seen is not None and seen["valid"]:
+                shows = f", {task.state_sentence(seen['state'], task.stream(item.level, item.index, 'shown'))}"
             print(f"  [sketch: {piece.length} latents{shows}]")
         else:
             print(f"  {piece.strip()}")

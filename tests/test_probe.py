@@ -20,6 +20,7 @@ from latent_reason import tasks
 from latent_reason.backbones.tiny import train_tokenizer
 from latent_reason.batch import LATENT, TEXT
 from latent_reason.generation import Rollout, Span
+from latent_reason.tasks.frozenlake_words import moves_in
 from latent_reason.tokens import Vocabulary
 
 ITEMS = 24
@@ -56,7 +57,7 @@ class Engine:
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
 
     def drawn(self, item):
-        return self.task.render_state(item, self.task.state_after(item, [self.moves(item)[0]]))
+        return self.task.render_state(item, self.task.state_said(item, [self.moves(item)[0]]))
 
     def see(self, backbone, looked):
         return [self.codes[self.boards[picture.tobytes()]][None] for picture in looked.items]
@@ -88,7 +89,7 @@ class Engine:
                 if intervene:
                     at = torch.tensor([row]), torch.tensor([0]), torch.tensor([0])
                     z = intervene(*at, z[None], {row: ids})[0]
-            said = self.task.moves_in(self.vocabulary.text(ids))
+            said = moves_in(self.vocabulary.text(ids))
             rest = self.go_on(item, z)
             words = self.vocabulary.words(f" Then {' '.join(rest)}. \\boxed{{{','.join(said + rest)}}}")
             if self.vocabulary.open in ids:
@@ -202,7 +203,7 @@ def test_corrupted_text_flips_one_move(lake):
     for r in results:
         ids = probe._corrupted(engine, task, r)
         assert ids[-1] == engine.vocabulary.open and ids == probe._corrupted(engine, task, r), "the same each time"
-        was, now = engine.moves(r.item)[:1], task.moves_in(engine.vocabulary.text(ids))
+        was, now = engine.moves(r.item)[:1], moves_in(engine.vocabulary.text(ids))
         assert len(now) == 1 and now != was
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from .stream import SPLITS, Stream, is_excluded, split_of
 MODES = ("direct", "text", "vision", "mixed", "text_drop")
 CONTROLS = (None, "copy", "shuffle")
 ATTEMPTS = 200_000
+READ = ("Say what the picture shows.", "What is in the picture?", "Describe the picture in full.",
+        "Read the picture.", "What do you see?")
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,23 @@ class Rejected(Exception):
 class Task(ABC):
     """An endless, indexable list of items.
 
-    ``level`` may be a tuple: then item i has level ``level[i % len(level)]``. A subclass says how to draw a puzzle
-    (``draw``), how to name it (``canon``) and how to make the item from it (``build``).
+    ``level`` may be a tuple: then item i has level ``level[i % len(level)]``; none given: the levels ``trained``. A
+    subclass says how to draw a puzzle (``draw``), how to name it (``canon``) and how to make the item from it
+    (``build``). ``ood`` names the ways out of what is trained on: for each, the options that lead there.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    trained: ClassVar[tuple[int, ...]]
+    ood: ClassVar[dict[str, dict[str, Any]]]
+    swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of words of which one may stand for another
 
-    def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] = 4,
+    def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] | None = None,
                  omit_state_p: float = 0.5):
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
         self.split, self.seed = split, seed
-        self.levels = (level,) if isinstance(level, int) else tuple(level)
+        self.levels = self.trained if level is None else (level,) if isinstance(level, int) else tuple(level)
         self.omit_state_p = omit_state_p
 
     @abstractmethod
@@ -107,6 +114,22 @@ class Task(ABC):
     @abstractmethod
     def state_sentence(self, state: Any, stream: Stream) -> str:
         """A sentence that states in full what a sketch of the state shows."""
+
+    @abstractmethod
+    def in_words(self, item: Item) -> str:
+        """What the problem's pictures show, in words that suffice to answer without them."""
+
+    @abstractmethod
+    def render_state(self, item: Item, state: Any) -> PILImage.Image:
+        """The picture of a state, as large as the problem's last picture: a gold sketch, or what one should be."""
+
+    @abstractmethod
+    def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
+        """The state a picture of any size shows; ``parse_sketch(render_state(item, s), meta).state == s``."""
+
+    @abstractmethod
+    def wrong(self, item: Item) -> list[str]:
+        """Answers near the gold one that must not pass, at least three."""
 
     @abstractmethod
     def score(self, text: str, meta: dict) -> dict[str, float]:
@@ -167,6 +190,60 @@ class Task(ABC):
         """Judge an output by the item's own rule. Never raises on any text."""
         return getattr(checkers, meta["checker"])(text, meta)
 
+    # -- what a model's own sketches are held against ------------------------------------------------------------------
+    def state_said(self, item: Item, said: list[str]) -> Any:
+        """The state after the model's own words: those before each sketch, the last of them just before the sketch in
+        question. Where words do not fix it, the gold state of that sketch."""
+        golds = [step.state for step in item.steps if step.sketch is not None]
+        return golds[min(len(said), len(golds)) - 1] if golds else None
+
+    def same(self, one: Any, other: Any) -> bool:
+        return one is not None and one == other
+
+    def legal(self, item: Item, before: Any, said: str, after: Any) -> bool:
+        """Whether the words lead from one drawn state (None: unreadable; at first: the problem's) to the next."""
+        return before != after
+
+    def shown(self, item: Item) -> Any:
+        """The state the problem's picture shows, where it shows one that a sketch could."""
+        return None
+
+    def sketch_report(self, images: list[PILImage.Image], item: Item, said: list[str]) -> dict:
+        """What decoded sketches show. ``said[k]`` is what the model wrote before sketch k.
+
+        ``equal`` compares with the state the model's own words lead to, ``gold`` with the item's sketch k, and
+        ``legal`` asks whether the stated step leads from the previous sketch (first: the problem) to this one.
+        """
+        golds = [step.state for step in item.steps if step.sketch is not None]
+        before, sketches = self.shown(item), []
+        for k, image in enumerate(images):
+            parsed, words = self.parse_sketch(image, item.meta), said[k] if k < len(said) else ""
+            sketches.append({
+                "valid": parsed.valid, "equal": self.same(parsed.state, self.state_said(item, said[:k + 1])),
+                "gold": k < len(golds) and self.same(parsed.state, golds[k]),
+                "legal": parsed.valid and self.legal(item, before, words, parsed.state),
+                "confidence": parsed.confidence, "faults": list(parsed.faults), "state": parsed.state})
+            before = parsed.state if parsed.valid else None
+        shares = {key: sum(s[key] for s in sketches) / max(len(sketches), 1)
+                  for key in ("valid", "equal", "gold", "legal")}
+        return {"count": len(sketches), **shares, "sketches": sketches}
+
+    def follows(self, donor: Item, before: str, after: list[str]) -> float:
+        """How far words written after a sketch of the ``donor`` item obey it: those the donor's model wrote ``before``
+        that sketch, then the writer's own ``after`` it, scored by the donor's rule."""
+        return next(iter(self.score(" ".join(after), donor.meta).values()))
+
+    def corrupt(self, text: str, stream: Stream) -> str:
+        """The text with one word that tells the step replaced by another of its kind (``swaps``)."""
+        kinds = {word: kind for kind in self.swaps for word in kind}
+        found = [m for m in re.finditer(r"[A-Za-z]+|\d+", text.split("\\boxed")[0]) if m[0] in kinds]
+        if not found:
+            return text
+        spot = stream.choice(found)
+        other = stream.choice([w for w in kinds[spot[0]] if w != spot[0]])
+        return text[:spot.start()] + other + text[spot.end():]
+
+    # -- traces --------------------------------------------------------------------------------------------------------
     def trace(self, item: Item, mode: str = "mixed", control: str | None = None) -> Trace:
         """The item as a chat in one of ``MODES``; ``copy`` and ``shuffle`` put wrong pictures in the sketches."""
         if mode not in MODES or control not in CONTROLS:
@@ -202,6 +279,23 @@ class Task(ABC):
                     step = stream.choice(drawn)
                     break
         return Sketch(step.sketch, state=step.state, redundant=step.redundant)
+
+    def text_twin(self, item: Item, mode: str = "text") -> Trace:
+        """The same problem without a picture: what the pictures show is said in words."""
+        user = Message("user", (Text(f"{self.in_words(item)}\n{item.question}"),))
+        parts = merged(self.reasoning(item, mode))
+        return Trace(f"{item.id}-twin", (user, Message("assistant", parts)), item.task, item.split, item.level, mode,
+                     item.answer, item.checker, item.meta)
+
+    def reading_trace(self, index: int) -> Trace:
+        """A chat that reads one picture: that of a sketch, said in full."""
+        level = self.levels[index % len(self.levels)]
+        item, stream = self.item(level, index), self.stream(level, index, "reading")
+        step = stream.choice([s for s in item.steps if s.sketch is not None])
+        said = self.state_sentence(step.state, stream)
+        user = Message("user", (Image(step.sketch), Text(stream.choice(READ))))
+        return Trace(f"{item.id}-read", (user, Message("assistant", (Text(said),))), self.name, self.split, level,
+                     "direct", said, "same_text", item.meta)
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The same trace with each problem picture replaced by its mean colour."""

@@ -6,7 +6,7 @@ check is its task 4. A sketch is the board after the moves said so far.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image as PILImage
 
@@ -16,7 +16,7 @@ from . import frozenlake_board as board
 from . import frozenlake_reading as reading
 from . import frozenlake_view as view
 from . import frozenlake_words as words
-from .base import Item, Parsed, Rejected, Step, Task, merged
+from .base import Item, Parsed, Rejected, Step, Task
 from .stream import Stream
 
 LONGEST = {3: 4, 4: 5, 5: 7, 6: 8, 7: 10, 8: 11, 9: 13, 10: 14}  # path lengths drawn under dist="uniform"
@@ -25,8 +25,6 @@ LONGEST = {3: 4, 4: 5, 5: 7, 6: 8, 7: 10, 8: 11, 9: 13, 10: 14}  # path lengths 
 class GridTask(Task):
     """What tasks on FrozenLake boards share: pictures, states, words."""
 
-    moves_in = staticmethod(words.moves_in)
-    corrupt = staticmethod(words.corrupt)
     solve = staticmethod(board.solve)
 
     def __init__(self, *, skin: str = "auto", **options):
@@ -39,15 +37,20 @@ class GridTask(Task):
     def state_sentence(self, state: dict, stream: Stream) -> str:
         return words.map_sentence(state, stream)
 
-    def state_after(self, item: Item, moves: list[str]) -> dict:
-        """The state of the item's board after the moves; a fall ends them."""
-        return board.state_of(item.meta["map"], moves)
-
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return view.render(state, item.meta["skin"])
 
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
         return view.parse(image, meta["map"], meta["skin"])
+
+    def follows(self, donor: Item, before: str, after: list[str]) -> float:
+        """1 if the moves written after the donor's sketch lead the *donor's* elf from where that sketch shows it to the
+        donor's goal."""
+        moves = words.moves_in(before) + words.moves_in(" ".join(after))
+        return next(iter(self.score(f"\\boxed{{{','.join(moves)}}}", donor.meta).values())) if moves else 0.0
+
+    def corrupt(self, text: str, stream: Stream) -> str:
+        return words.corrupt(text, stream)
 
     def steps(self, rows: board.Rows, chunks: list[str], last: bool, stream: Stream) -> list[Step]:
         """One step a chunk; the last one is sketched only if ``last``."""
@@ -63,38 +66,23 @@ class GridTask(Task):
             steps.append(Step(text, view.render(state, self.skin) if drawn else None, state, board.same(state, start)))
         return steps
 
-    def text_twin(self, item: Item, mode: str = "text") -> Trace:
-        """The same problem without a picture: the board in the words of VSP's ``pure_text``."""
-        user = Message("user", (Text(f"{board.to_words(item.meta['map'])}\n{item.question}"),))
-        parts = merged(self.reasoning(item, mode))
-        return Trace(f"{item.id}-twin", (user, Message("assistant", parts)), item.task, item.split, item.level, mode,
-                     item.answer, item.checker, item.meta)
+    def in_words(self, item: Item) -> str:
+        """The board in the words of VSP's ``pure_text``."""
+        return board.to_words(item.meta["map"])
 
-    def sketch_report(self, images: list[PILImage.Image], item: Item, moves_text: list[str]) -> dict:
-        """What decoded sketches show. ``moves_text[k]`` is what the model wrote before sketch k.
+    def state_said(self, item: Item, said: list[str]) -> dict:
+        return board.state_of(item.meta["map"], [move for text in said for move in words.moves_in(text)])
 
-        ``equal`` compares with the board after the model's own moves so far, ``gold`` with the item's sketch k, and
-        ``legal`` asks whether the stated moves lead from the previous sketch (first: the problem) to this one.
-        """
-        golds = [step.state for step in item.steps if step.sketch is not None]
-        previous: dict | None = board.state_of(item.meta["map"])
-        said: list[str] = []
-        sketches = []
-        for k, image in enumerate(images):
-            chunk = words.moves_in(moves_text[k]) if k < len(moves_text) else []
-            said += chunk
-            parsed = self.parse_sketch(image, item.meta)
-            legal = parsed.valid and previous is not None and bool(chunk) and parsed.state["elf"] == list(
-                board.walk(item.meta["map"], chunk, tuple(previous["elf"]))[-1])
-            sketches.append({
-                "valid": parsed.valid, "equal": board.same(parsed.state, self.state_after(item, said)),
-                "gold": k < len(golds) and board.same(parsed.state, golds[k]), "legal": legal,
-                "confidence": parsed.confidence, "faults": list(parsed.faults),
-                "elf": parsed.state and parsed.state["elf"]})
-            previous = parsed.state if parsed.valid else None
-        shares = {key: sum(s[key] for s in sketches) / max(len(sketches), 1)
-                  for key in ("valid", "equal", "gold", "legal")}
-        return {"count": len(sketches), **shares, "sketches": sketches}
+    def same(self, one: dict | None, other: dict | None) -> bool:
+        return board.same(one, other)
+
+    def shown(self, item: Item) -> dict:
+        return board.state_of(item.meta["map"])
+
+    def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
+        moves = words.moves_in(said)
+        return before is not None and bool(moves) and after["elf"] == list(
+            board.walk(item.meta["map"], moves, tuple(before["elf"]))[-1])
 
     def route(self, puzzle: dict) -> str:
         """The moves along which the elf of reading pictures stands."""
@@ -131,6 +119,8 @@ class FrozenLakePlan(GridTask):
     """
 
     name = "frozenlake_plan"
+    trained = (3, 4, 5, 6)
+    ood: ClassVar = {"size": {"level": (7, 8)}, "skin": {"skin": "drawn"}, "length": {"level": 6, "length": (8, 8)}}
 
     def __init__(self, *, dist: str = "uniform", length: tuple[int, int] | None = None,
                  chunk: tuple[int, int] = (1, 3), path: str = "canonical", **options):
@@ -178,6 +168,13 @@ class FrozenLakePlan(GridTask):
                     {"map": list(rows)}, [view.render(board.state_of(rows), self.skin)], question, steps,
                     ",".join(plan), "vsp", meta)
 
+    def wrong(self, item: Item) -> list[str]:
+        moves = item.answer.split(",")
+        flipped = [[*moves[:i], other, *moves[i + 1:]] for i in range(len(moves)) for other in "UDLR"]
+        goal = board.find(item.meta["map"], "G")
+        return [",".join(m) for m in [moves[:-1], [*moves[:-1], "X"], *flipped]
+                if "X" in m or goal not in board.walk(item.meta["map"], m)]
+
     def score(self, text: str, meta: dict) -> dict[str, float]:
         return {"success": checkers.vsp(text, meta).partial, "mirage": checkers.mirage(text, meta).partial,
                 "exact": checkers.exact(text, meta).partial, "exact_strict": checkers.exact_strict(text, meta).partial,
@@ -192,6 +189,8 @@ class PlanCheck(GridTask):
     """
 
     name = "plan_check"
+    trained = (1, 2, 3, 4, 5, 6, 7)
+    ood: ClassVar = {"length": {"level": (9, 11)}, "size": {"n": 7}, "skin": {"skin": "drawn"}}
 
     def __init__(self, *, n: int = 5, answers: str = "yesno", **options):
         super().__init__(**options)
@@ -245,6 +244,9 @@ class PlanCheck(GridTask):
         return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
                     {"map": list(rows), "moves": moves}, [view.render(board.state_of(rows), self.skin)], question,
                     steps, self.answer(puzzle), checker, meta)
+
+    def wrong(self, item: Item) -> list[str]:
+        return [a for a in ("Yes", "No", "A", "B", "C", "maybe", "yes and no") if a != item.answer]
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         return {"accuracy": getattr(checkers, meta["checker"])(text, meta).partial}
