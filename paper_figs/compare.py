@@ -32,12 +32,17 @@ def mean(rows: list[dict], *path: str) -> str:
     return f"{sum(values) / len(values):.2f}" if values else ""
 
 
+def milliseconds(rows: list[dict]) -> str:
+    timed = [1000 * r["seconds_per_answer"] for r in rows if "seconds_per_answer" in r]
+    return f"{sum(timed) / len(timed):.0f}" if timed else ""
+
+
 def table(found: dict) -> str:
     arms: dict[str, list[dict]] = {}
     for r in found["results"]:
         arms.setdefault(r["arm"], []).append(r)
     head = ["arm", "success", "each seed", "latents", "words", "probed", "zero", "foreign", "follows (chance)",
-            "oracle"]
+            "oracle", "ms an answer"]
     lines = []
     for name, rows in sorted(arms.items(), key=lambda item: -pooled(item[1], "success")[0]):
         value, low, high = pooled(rows, "success")
@@ -48,7 +53,8 @@ def table(found: dict) -> str:
                       ", ".join(f"{r['success']['value']:.2f}" for r in rows), mean(rows, "latents_per_answer"),
                       mean(rows, "words_per_answer"),
                       *(mean(rows, "probes", p, "accuracy") for p in ("as_generated", "zero", "foreign")),
-                      follows, mean(rows, "probes", "oracle", "accuracy")])
+                      follows, mean(rows, "probes", "oracle", "accuracy"),
+                      milliseconds(rows)])
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *lines))
 
 
