@@ -19,13 +19,16 @@ CAUSES = ("count", "close", "cap", "budget")
 ALIKE = 0.9  # mean cosine across items from which latents count as collapsed, or half-way from the true ones' to 1
 
 
-def by_slot(spans: Sequence[tuple[tuple[int, ...], torch.Tensor]]) -> list[torch.Tensor]:
-    """Latents of the same place: (n, D) of each slot of each grid, for (kind, (K, D)) spans, where a kind says which
-    sketch of its item it is and its grid: one item's sketches are alike. Slots seen once are left out."""
+Place = tuple[int, int, int]  # which sketch of its item, and its grid: one item's sketches are alike
+Spans = dict[tuple[int, Place], torch.Tensor]  # (item, place) -> latents (K, D)
+
+
+def by_slot(spans: Spans) -> list[torch.Tensor]:
+    """Latents of the same slot of the same place: (n, D) each. Slots seen once are left out."""
     slots: dict[tuple, list[torch.Tensor]] = {}
-    for kind, latents in spans:
+    for (_, place), latents in spans.items():
         for number, z in enumerate(latents.float()):
-            slots.setdefault((kind, number), []).append(z)
+            slots.setdefault((place, number), []).append(z)
     return [torch.stack(zs) for zs in slots.values() if len(zs) > 1]
 
 
@@ -46,35 +49,62 @@ def effective_rank(slots: Sequence[torch.Tensor]) -> float:
     return float(torch.exp(-(p * p.clamp_min(1e-12).log()).sum()))
 
 
+def along(spans: Spans) -> float:
+    """Mean cosine of neighbours in a span."""
+    pairs = [F.cosine_similarity(z[1:].float(), z[:-1].float(), dim=-1) for z in spans.values() if len(z) > 1]
+    return float(torch.cat(pairs).mean()) if pairs else 0.0
+
+
+def retrieval(drawn: Spans, true: Spans) -> tuple[float, float] | None:
+    """(share, chance) of drawn sketches whose nearest true sketch of their place, by cosine after the mean of each slot
+    is taken away, is that of their own item. None where no two items meet."""
+    hits, chance = [], []
+    for place in {p for _, p in drawn}:
+        items = [i for i, p in drawn if p == place and (i, p) in true and len(drawn[i, p]) == len(true[i, p])]
+        if len(items) < 2:
+            continue
+        golds = torch.stack([true[i, place].float() for i in items])
+        own = torch.stack([drawn[i, place].float() for i in items]) - golds.mean(0)
+        own, golds = (F.normalize(z.flatten(1), dim=-1) for z in (own, golds - golds.mean(0)))
+        nearest = (own @ golds.T).argmax(1)
+        hits += (nearest == torch.arange(len(items))).tolist()
+        chance += [1 / len(items)] * len(items)
+    return (sum(hits) / len(hits), sum(chance) / len(chance)) if hits else None
+
+
 @torch.no_grad()
-def true_spans(reasoner, traces) -> list[tuple[tuple[int, ...], torch.Tensor]]:
-    """((which of its item, height, width), (K, D)) of the gold sketches of traces."""
+def true_spans(reasoner, traces) -> Spans:
+    """The gold sketches of traces."""
     batch = reasoner.collator()(traces).to(reasoner.device)
     if not len(batch.spans):
-        return []
+        return {}
     z = reasoner.feedback(reasoner.target(reasoner.backbone, batch))
     seen: Counter[int] = Counter()
-    found = []
+    found = {}
     for i, (row, _, h, w) in enumerate(batch.spans.tolist()):
-        found.append(((seen[row], h, w), z[i, :h * w].cpu()))
+        found[row, (seen[row], h, w)] = z[i, :h * w].cpu()
         seen[row] += 1
     return found
 
 
 def health(reasoner, results: Sequence[Result], traces) -> dict[str, float]:
-    """Figures of what was drawn: ``latent_rms`` (over that of the true latents, or of the token embeddings),
-    ``latent_cosine``, ``latent_rank``, the same two of the true latents, and the share of each cause of a stop."""
-    spans = [((number, *s.grid), r.rollout.latents(s).cpu()) for r in results
-             for number, s in enumerate(r.rollout.spans_of(r.row)) if s.length]
-    if not (slots := by_slot(spans)):
+    """Figures of what was drawn for items and of their ``traces``: ``latent_rms`` (over that of the true latents, or of
+    the token embeddings), ``latent_cosine`` across items, ``latent_along`` the span, ``latent_rank``, the first two of
+    the true latents, how often a drawn sketch finds its own true one (``latent_retrieval``, beside its chance), and the
+    share of each cause of a stop."""
+    drawn = {(i, (number, *s.grid)): r.rollout.latents(s).cpu() for i, r in enumerate(results)
+             for number, s in enumerate(r.rollout.spans_of(r.row)) if s.length}
+    if not (slots := by_slot(drawn)):
         return {}
-    found = {"latent_cosine": likeness(slots), "latent_rank": effective_rank(slots)}
-    true = true_spans(reasoner, traces) if reasoner.renders else []
-    reference = torch.cat([z for _, z in true]) if true else reasoner.backbone.model.get_input_embeddings().weight
-    drawn = torch.cat([z for _, z in spans]).float()
-    found["latent_rms"] = float(drawn.square().mean().sqrt() / reference.float().square().mean().sqrt().cpu())
+    found = {"latent_cosine": likeness(slots), "latent_along": along(drawn), "latent_rank": effective_rank(slots)}
+    true = true_spans(reasoner, traces) if reasoner.renders else {}
+    reference = torch.cat([*true.values()]) if true else reasoner.backbone.model.get_input_embeddings().weight
+    size = torch.cat([*drawn.values()]).float().square().mean().sqrt()
+    found["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())
     if true_slots := by_slot(true):
         found |= {"true_cosine": likeness(true_slots), "true_rank": effective_rank(true_slots)}
+    if true and (hits := retrieval(drawn, true)):
+        found |= {"latent_retrieval": hits[0], "retrieval_chance": hits[1]}
     causes = Counter(s.cause for r in results for s in r.rollout.spans_of(r.row))
     return found | {f"stop_{c}": causes[c] / sum(causes.values()) for c in CAUSES if causes[c]}
 

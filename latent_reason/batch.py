@@ -87,12 +87,19 @@ class MixedBatch:
         cut = (self.span_lengths > k)[:, None]
         grids = torch.where(cut, torch.tensor([1, k], device=cut.device), self.spans[:, 2:])
         return replace(self, ids=self.ids.gather(1, order)[:, first:], kind=kind[:, first:],
-                       weight=self.weight.gather(1, order)[:, first:], sketches=None, told=None, sees=None,
+                       weight=self.weight.gather(1, order)[:, first:], sketches=None, told=None,
+                       sees=None if self.sees is None else _both(self.sees, order)[:, first:, first:],
                        spans=torch.cat([self.spans[:, :1], (starts - first)[:, None], grids], 1))
 
     def to(self, device) -> MixedBatch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{n: v.to(device) for n, v in moved.items() if hasattr(v, "to")})
+
+
+def _both(sees: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """(B, N, N) with rows and columns in another order (B, N)."""
+    n = order.shape[1]
+    return sees.gather(1, order[:, :, None].expand(-1, -1, n)).gather(2, order[:, None].expand(-1, n, -1))
 
 
 def before(x: torch.Tensor) -> torch.Tensor:

@@ -68,6 +68,23 @@ def said_before(batch: MixedBatch) -> torch.Tensor:
     return own & (at >= torch.tensor(since, device=at.device)[:, None]) & (at <= start)
 
 
+def left_out(reasoner, batch: MixedBatch) -> torch.Tensor | None:
+    """(S, K) the latents to leave out of this training step, a share ``dropped`` of them; None: none."""
+    if not (reasoner.training and reasoner.dropped):
+        return None
+    return torch.rand(batch.slots()[2].shape, device=batch.ids.device) < reasoner.dropped
+
+
+def nothing(reasoner, batch: MixedBatch) -> torch.Tensor:
+    """(S, K, D) what a latent is where it says nothing: the mean of its slot; zeros where no picture teaches it."""
+    span, _, _, slot, grids = places(batch)
+    empty = torch.zeros(*batch.slots()[2].shape, reasoner.backbone.width, device=batch.ids.device)
+    if not reasoner.taught or reasoner.target is None:
+        return empty
+    z = torch.zeros(len(slot), reasoner.head.latent, device=batch.ids.device)
+    return empty.index_put((span, slot), reasoner.feedback(reasoner.target.unstandard(z, grids, slot)).float())
+
+
 def noise_for(reasoner, n: int) -> torch.Tensor | None:
     return torch.randn(n, reasoner.head.latent, device=reasoner.device) if reasoner.head.noise else None
 
@@ -88,7 +105,8 @@ def unroll(reasoner, batch: MixedBatch, positions: torch.Tensor, given: torch.Te
     scene = reasoner.scene(batch)
     span, row, position, slot, grids = places(batch)
     latents = embeds.new_zeros(*batch.slots()[2].shape, embeds.shape[-1])
-    said = said_before(batch)
+    said, out = said_before(batch), left_out(reasoner, batch)
+    empty = None if out is None else nothing(reasoner, batch)
     edges = [0, *position.unique().tolist(), batch.ids.shape[1]]
     for start, stop in pairwise(edges):
         if start == stop:
@@ -103,6 +121,8 @@ def unroll(reasoner, batch: MixedBatch, positions: torch.Tensor, given: torch.Te
                                   scene and scene.at(r, j)).to(chunk.dtype)
             if given is not None:
                 drawn = torch.where(own[s, j][:, None], drawn, given[s, j].to(chunk.dtype))
+            if out is not None:
+                drawn = torch.where(out[s, j][:, None], empty[s, j].to(chunk.dtype), drawn)
             latents = latents.index_put((s, j), drawn)
             chunk = torch.cat([chunk[:, 0].index_put((r,), drawn)[:, None], chunk[:, 1:]], 1)
         states.append(reasoner.backbone.trunk(chunk, batch.attention(start, stop), positions[:, :, start:stop], cache))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from .batch import IMAGE, MixedBatch
+from .batch import IMAGE, TEXT, MixedBatch
 
 
 def causal(batch: MixedBatch) -> torch.Tensor:
@@ -19,13 +19,28 @@ def causal(batch: MixedBatch) -> torch.Tensor:
     return before & batch.mask[:, None] | torch.eye(n, dtype=torch.bool, device=before.device)
 
 
+def bottlenecked(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
+    """The batch where, in the chosen ``rows`` (B,), words after a sketch look neither at the input's pictures nor at
+    the words of the steps before that sketch: what they need of both has to stand in the latents, which may look at
+    all. (The question stays in sight, and it has seen the picture.)"""
+    sees = causal(batch) if batch.sees is None else batch.sees.clone()
+    places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    own = (batch.kind == TEXT) & (batch.weight > 0)
+    for row, start, h, w in batch.spans[rows[batch.spans[:, 0]]].tolist():
+        told = (batch.kind[row] == TEXT) & (places >= start + h * w)
+        hidden = (batch.kind[row] == IMAGE) | own[row] & (places < start)
+        sees[row] &= ~(told[:, None] & hidden)
+    return replace(batch, sees=sees)
+
+
 def veiled(batch: MixedBatch, backbone) -> MixedBatch:
     """The batch where a picture that stands just before a span is seen by the latents of that span and by nothing after
     it (Monet 2511.21395). Its marks and START have seen it, so they are hidden with it."""
     shown = batch.kind[batch.spans[:, 0], batch.spans[:, 1] - 3] == IMAGE
     if not shown.any():
         return batch
-    sees, sizes = causal(batch), backbone.merged(batch.images).prod(-1).tolist()
+    sees = causal(batch) if batch.sees is None else batch.sees.clone()
+    sizes = backbone.merged(batch.images).prod(-1).tolist()
     for (row, start, h, w), picture in zip(batch.spans[shown].tolist(), batch.boxes[shown, 0].tolist(), strict=True):
         sees[row, start + h * w:, start - 3 - sizes[int(picture)]:start] = False
     return replace(batch, sees=sees)

@@ -18,6 +18,7 @@ from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, Pictures, before
 from .filling import Exposure, exposure_of
 from .heads import Context, LatentHead
 from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
+from .masks import bottlenecked
 from .switching import Switch
 from .targets import OwnVision
 from .tokens import Vocabulary
@@ -48,6 +49,7 @@ class LatentReasoner(nn.Module):
         self.latent_input, self.exposure, self.sweeps = latent_input, exposure_of(exposure), sweeps
         if sweeps and head is not None and head.noise:
             raise ValueError(f"sweeps={sweeps}: sweeps over own latents need a head without noise.")
+        self.bottleneck = self.dropped = 0.0  # shares, in training: see masks.bottlenecked and filling.left_out
         self.progress = 1.0  # share of the training steps done; training sets it, and ``redraw`` where it has a decoder
         self.redraw = None
         backbone.grow(vocabulary)
@@ -164,6 +166,8 @@ class LatentReasoner(nn.Module):
             raise ValueError(f"{len(batch.spans)} sketches for a method that draws none. Train it on traces without "
                              "sketches.")
         positions, z = self.backbone.place(batch), None
+        if self.training and self.bottleneck:
+            batch = bottlenecked(batch, torch.rand(len(batch.ids), device=self.device) < self.bottleneck)
         if not len(batch.spans):
             states = self.backbone.trunk(self.embed(batch), batch.attention(), positions)
             return self.losses(batch, before(states), z)
@@ -183,6 +187,8 @@ class LatentReasoner(nn.Module):
         if exposure.noise:
             z = z + exposure.noise * self.target.spread * torch.randn_like(z)
         fed = self.feedback(z)
+        if (left_out := filling.left_out(self, batch)) is not None:
+            fed = torch.where(left_out[..., None], filling.nothing(self, batch).to(fed.dtype), fed)
         if exposure.redraw:
             if self.redraw is None:
                 raise ValueError("exposure.redraw needs a sketch decoder. Start from a checkpoint that has one.")

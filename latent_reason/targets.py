@@ -85,14 +85,20 @@ class Standardizer(nn.Module):
         return z * self.std + self.slot_mean(grids, z.shape[1])
 
     @torch.no_grad()
-    def fit(self, samples: list[tuple[torch.Tensor, tuple[int, int]]]) -> None:
-        """Statistics of training targets: pairs of (h*w, D) tokens and their grid.
+    def fit(self, samples: list[tuple[torch.Tensor, tuple[int, int]]], centred: bool = True) -> None:
+        """Statistics of training targets: pairs of (h*w, D) tokens and their grid. Not ``centred``, targets are divided
+        by one number, their rms, and keep the constant of their place: what most papers do.
 
         Raises:
             ValueError: fewer than two samples.
         """
         if len(samples) < 2:
             raise ValueError(f"standardising needs at least two sketches, got {len(samples)}.")
+        if not centred:
+            self.mean.zero_()
+            self.std.fill_(torch.cat([z for z, _ in samples]).square().mean().sqrt().clamp_min(1e-3))
+            self.fitted.fill_(True)
+            return
         planes = [F.interpolate(rearrange(z, "(h w) d -> 1 d h w", h=g[0]), size=(self.side, self.side),
                                 mode="bilinear", align_corners=True) for z, g in samples]
         self.mean.copy_(rearrange(torch.cat(planes).mean(0), "d h w -> h w d"))
@@ -181,9 +187,9 @@ class OwnVision(nn.Module):
         return torch.stack([F.pad(z, (0, 0, 0, k - len(z))) for z in latents])
 
     # -- the space they are learnt in ------------------------------------------------------------------------------
-    def fit(self, features: list[tuple[torch.Tensor, tuple[int, int]]]) -> None:
-        """Statistics of training features with their grids."""
-        self.standardizer.fit(features)
+    def fit(self, features: list[tuple[torch.Tensor, tuple[int, int]]], centred: bool = True) -> None:
+        """Statistics of training features with their grids; see :meth:`Standardizer.fit`."""
+        self.standardizer.fit(features, centred)
 
     def standard(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(S, K, Z) latents -> the space they are learnt in."""

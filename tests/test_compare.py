@@ -65,4 +65,4 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
     monkeypatch.setattr("sys.argv", ["compare.py", str(out)])
     runpy.run_path(str(ROOT / "paper_figs" / "compare.py"), run_name="__main__")
     table = capsys.readouterr().out.splitlines()
-    assert len(table) == 4 and table[0].startswith("| arm | success |") and {len(t.split("|")) for t in table} == {12}
+    assert len(table) == 4 and table[0].startswith("| arm | success |") and {len(t.split("|")) for t in table} == {13}

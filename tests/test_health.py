@@ -19,7 +19,7 @@ def spans(n=200, share=0.0, width=16):
     """n spans of two latents that share a constant: ``share`` of their variance."""
     torch.manual_seed(0)
     common = torch.randn(2, width)
-    return [(GRID, math.sqrt(share) * common + math.sqrt(1 - share) * torch.randn(2, width)) for _ in range(n)]
+    return {(i, GRID): math.sqrt(share) * common + math.sqrt(1 - share) * torch.randn(2, width) for i in range(n)}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
@@ -33,7 +33,7 @@ def test_likeness_is_the_share_all_items_have_in_common(share):
 
 def test_sketches_of_one_item_are_not_compared_with_each_other():
     z = torch.randn(2, 2, 4)
-    slots = monitors.by_slot([((n, 1, 2), z[i] + 100 * n) for i in range(2) for n in range(3)])
+    slots = monitors.by_slot({(i, (n, 1, 2)): z[i] + 100 * n for i in range(2) for n in range(3)})
     assert len(slots) == 6 and all(len(s) == 2 and torch.equal(s - s.round(decimals=-2), s - 100 * n)
                                    for s, n in zip(slots, (0, 0, 1, 1, 2, 2), strict=True))
 
@@ -43,6 +43,18 @@ def test_rank_counts_directions():
     for rank in (1, 3):
         z = torch.randn(500, rank) @ torch.linalg.qr(torch.randn(16, rank))[0].T
         assert monitors.effective_rank([z]) == pytest.approx(rank, rel=0.05)
+
+
+def test_drawn_sketches_find_their_own_true_ones():
+    torch.manual_seed(0)
+    common = 50 * torch.randn(2, 16)  # what all have in common must not decide
+    true = {(i, GRID): common + torch.randn(2, 16) for i in range(30)}
+    near = {key: z + 0.3 * torch.randn(2, 16) for key, z in true.items()}
+    blind = {key: common + torch.randn(2, 16) for key in true}
+    assert monitors.retrieval(near, true) == (1.0, pytest.approx(1 / 30))
+    assert monitors.retrieval(blind, true)[0] < 0.2
+    assert monitors.retrieval({(0, GRID): common}, true) is None
+    assert monitors.along({0: torch.ones(3, 4)}) == pytest.approx(1) and monitors.along({0: torch.ones(1, 4)}) == 0
 
 
 def test_alarm_knows_how_alike_true_latents_are():

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from eval.decode import decode, distinct_items, main_score
+from eval.health import health
 from eval.probe import probe, sketched_items
 from eval.statistics import wilson
 from latent_reason import hub, methods, tasks
@@ -64,6 +65,9 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     found["words_per_answer"] = round(sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results) / len(items), 2)
     found["latents_per_answer"] = round(sum(len(z) for r in results for z in r.latents) / len(items), 2)
     if found["latents_per_answer"]:
+        if reasoner.latent_input != "blank":
+            found["health"] = {k: round(v, 4) for k, v in health(reasoner, results, [
+                task.trace(i, mode) for i in items]).items()}
         report = probe(reasoner, decoder, task, sketched_items(task, min(n, 100)), seed=1, only=PROBES)
         kept = ("accuracy", "difference", "follow_rate", "follow_by_chance")
         found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Sampler
 from latent_reason import methods, tasks
 from latent_reason.batch import MixedBatch, Pictures, collate
 from latent_reason.data import native
+from latent_reason.tasks import Item
 from latent_reason.tokens import Row
-from latent_reason.trace import Text, Trace
+from latent_reason.trace import Image, Sketch, Text, Trace
 
 from .progress import console
 from .recipe import Data
@@ -60,7 +61,26 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
         return
     task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
     for i in range(n):
-        yield task.reading_trace(i) if mode == "reading" else task.trace(task[i], modes[i % len(modes)])
+        if mode == "reading":
+            yield task.reading_trace(i)
+            continue
+        trace = task.trace(task[i], modes[i % len(modes)])
+        chance = task.stream(trace.level, i, "foreign").unit()
+        yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.foreign else trace
+
+
+def foreign(trace: Trace, other: Item) -> Trace:
+    """The trace under the picture of another item of its level. What can be told from neither picture nor sketch, up to
+    and with the first sketch, is not taught."""
+    *asked, last = trace.messages
+    first = next((i for i, part in enumerate(last.content) if isinstance(part, Sketch)), None)
+    if first is None:
+        return trace
+    shown = iter(other.images)
+    asked = [replace(m, content=tuple(Image(next(shown)) if isinstance(p, Image) else p for p in m.content))
+             for m in asked]
+    parts = tuple(replace(part, loss=0.0) if i <= first else part for i, part in enumerate(last.content))
+    return replace(trace, id=f"{trace.id}-foreign", messages=(*asked, replace(last, content=parts)))
 
 
 def make_task(data: Data, split: str):

@@ -33,17 +33,26 @@ class Backbone:
 
 @dataclass
 class Method:
-    """A file of latent_reason/methods and its options."""
+    """A file of latent_reason/methods and its options, and what may make the latents of any method carry the state:
+    ``centred`` targets (without the constant of their place), a ``bottleneck`` (share of rows whose words after a
+    sketch may not look at the input picture or at earlier steps), ``dropped`` (share of latents left out)."""
 
     name: str = "modal_mixed"
     options: dict[str, Any] = field(default_factory=dict)
+    centred: bool = True
+    bottleneck: float = 0.0
+    dropped: float = 0.0
+
+    def __post_init__(self):
+        shares(self, "method", "bottleneck", "dropped")
 
 
 @dataclass
 class Data:
     """Items of a task, made on the fly; or a folder of native records (``folder``), of which at most ``items`` are
     trained on and at most ``val_items`` of those marked ``val`` are held out. ``batch_size`` counts rows a device.
-    ``modes``, such as [text, vision, mixed], are taken in turn; none given: the one of the method."""
+    ``modes``, such as [text, vision, mixed], are taken in turn; none given: the one of the method. ``foreign`` is the
+    share of items of a task whose picture is another item's, so that only the sketch tells how to go on."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -52,11 +61,13 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)
     folder: str | None = None
     modes: list[str] = field(default_factory=list)
+    foreign: float = 0.0
     batch_size: int = 32
     val_items: int = 64
 
     def __post_init__(self):
         at_least_one(self, "data", "items", "batch_size")
+        shares(self, "data", "foreign")
         if not self.levels:
             raise ValueError("data.levels is empty. Name a level, such as [4].")
 
@@ -114,6 +125,12 @@ def at_least_one(holder, group: str, *names: str) -> None:
     for name in names:
         if getattr(holder, name) < 1:
             raise ValueError(f"{group}.{name}={getattr(holder, name)}: a number from 1 on.")
+
+
+def shares(holder, group: str, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(holder, name) <= 1:
+            raise ValueError(f"{group}.{name}={getattr(holder, name)}: a share from 0 to 1.")
 
 
 def staged(recipe: Recipe) -> list[Recipe]:

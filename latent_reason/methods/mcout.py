@@ -66,7 +66,8 @@ class Mcout(LatentReasoner):
         text, n = (1 + self.mu) * terms.text, self.switch.count
         for k in range(1, n):
             fewer = batch.shortened(k)
-            states = self.backbone.trunk(self.embed(fewer, thoughts[:, :k]), fewer.mask, self.backbone.place(fewer))
+            states = self.backbone.trunk(self.embed(fewer, thoughts[:, :k]), fewer.attention(),
+                                         self.backbone.place(fewer))
             text = text + self.mu * self.losses(fewer, before(states), None).text
         terms.text = text / (1 + self.mu * n)
         return terms
