@@ -51,8 +51,8 @@ def train_stage(recipe: Recipe, folder: Path):
     if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
         reasoner.redraw = partial(seen_again, reasoner, decoder)
     if recipe.data.foreign and not (reasoner.taught and reasoner.latent_input == "teacher"):
-        raise ValueError(f"data.foreign: {recipe.method.name!r} is given no latents of a sketch to go on from. Leave the "
-                         "key out.")
+        raise ValueError(f"data.foreign: {recipe.method.name!r} is given no latents of a sketch to go on from. Leave "
+                         "the key out.")
     reasoner.bottleneck, reasoner.dropped = recipe.method.bottleneck, recipe.method.dropped
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
     data.setup()
