@@ -48,6 +48,59 @@ class Noise:
         return noise * vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp_min(1e-8)
 
 
+class Dummy:
+    """P2c: the embedding of one ordinary word."""
+
+    def __init__(self, reasoner):
+        word, *_ = reasoner.vocabulary.words("the")
+        self.vector = reasoner.backbone.embed(torch.tensor([word], device=reasoner.device))[0].detach()
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        return self.vector.to(vectors).expand_as(vectors)
+
+
+class Region:
+    """P1r: the encoding of a random part of the item's own picture, blown up to the whole."""
+
+    def __init__(self, reasoner, items, random: torch.Generator):
+        self.latents = []
+        for item in items:
+            picture = item.images[-1]
+            w, h = (max(s // 2, 1) for s in picture.size)
+            x, y = (int(torch.randint(s - part + 1, (), generator=random)) for s, part in
+                    zip(picture.size, (w, h), strict=True))
+            looked = reasoner.look([picture.crop((x, y, x + w, y + h)).resize(picture.size)]).to(reasoner.device)
+            self.latents.append(reasoner.target.tokens(reasoner.backbone, looked)[0])
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        picked = [self.latents[r][min(s, len(self.latents[r]) - 1)] for r, s in
+                  zip(rows.tolist(), slots.tolist(), strict=True)]
+        return torch.stack(picked).to(vectors)
+
+
+class FirstOnly:
+    """The first ``share`` of a span as drawn, the mean of its slot after that."""
+
+    def __init__(self, mean: Mean, grids, share: float):
+        self.mean, self.share = mean, share
+        self.lengths = torch.tensor([h * w for h, w in grids])
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        late = slots >= (self.share * self.lengths.to(slots.device)[rows]).ceil()
+        return torch.where(late[:, None], self.mean(rows, spans, slots, vectors, written), vectors)
+
+
+def shuffled(spans: list[torch.Tensor], random: torch.Generator) -> list[torch.Tensor]:
+    """P8: the latents of each span in another order; a single one stays."""
+    out = []
+    for z in spans:
+        order = torch.arange(len(z))
+        while len(z) > 1 and torch.equal(order, torch.arange(len(z))):
+            order = torch.randperm(len(z), generator=random)
+        out.append(z[order])
+    return out
+
+
 class Given:
     """Latents known beforehand, span by span: P3 (another item's) and the kept latents of P7. ``spans`` are lists of
     (K, D) a row; a row with fewer spans than the model opens repeats its last one, or draws freely with
@@ -89,8 +142,8 @@ class Oracle:
 
 
 class Bank:
-    """Mean (K, D) and square root of the covariance (K, D, D) of drawn latents, per span grid. Spans that the budget
-    cut short are left out."""
+    """Mean (K, D) and square root of the covariance (K, D, D) of drawn latents, per span grid, shrunk toward its
+    diagonal (``shrink`` 1: only that). Spans that the budget cut short are left out."""
 
     def __init__(self, results: list[Result], shrink: float = 0.1):
         by_grid: dict[tuple, list[torch.Tensor]] = {}

@@ -24,8 +24,8 @@ from latent_reason.files import atomic_write_json
 from latent_reason.sheet import texts_between
 
 from .decode import Result, decode, distinct_items, main_score
-from .interventions import Bank, Given, Mean, Noise, Oracle, Zero
-from .statistics import mcnemar, paired_bootstrap, wilson
+from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, shuffled
+from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
 console = Console(soft_wrap=True)
 
@@ -75,27 +75,64 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
         return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
     bank, given, random = Bank(plain), donors(plain, seed), torch.Generator().manual_seed(seed)
+    changed_order = [shuffled(r.latents, random) for r in plain]
     arms = {
+        "again": {"seed": seed + 1},
         "noise": {"intervene": lambda c: Noise(bank, grids(c), random)},
+        "noise_diagonal": {"intervene": lambda c: Noise(Bank(plain, 1.0), grids(c), random)},
+        "region": {"intervene": lambda c: Region(reasoner, c, random)},
         "mean": {"intervene": lambda c: Mean(bank, grids(c))},
         "zero": {"intervene": lambda c: Zero()},
+        "dummy": {"intervene": lambda c: Dummy(reasoner)},
+        "first_half": {"intervene": lambda c: FirstOnly(Mean(bank, grids(c)), grids(c), 0.5)},
+        "permuted": {"intervene": lambda c: Given([changed_order[i] for i in at(c)])},
+        "reversed": {"intervene": lambda c: Given([[z.flip(0) for z in plain[i].latents] for i in at(c)])},
         "foreign": {"intervene": lambda c: Given([plain[given[i]].latents if given[i] >= 0 else [] for i in at(c)])},
         "oracle": {"intervene": lambda c: Oracle(reasoner, task, c)},
         "markers": {"latents_per_span": 0},
         "removed": {"sketching": "off"},
+        "image_blanked": {"make_trace": lambda item: task.blind(item, mode),
+                          "intervene": lambda c: Given([plain[i].latents for i in at(c)])},
+        "blind": {"make_trace": lambda item: task.blind(item, mode), "sketching": "off"},
         "text_corrupted": {"queue": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
                            "intervene": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True)},
     }
     if only is not None:
         arms = {name: arms[name] for name in only}
     if not reasoner.renders:  # no picture says what its latents should have been
-        arms.pop("oracle", None)
+        arms = {name: options for name, options in arms.items() if name not in ("oracle", "region")}
+    if not reasoner.head.noise:  # greedy words and no noise: nothing would change
+        arms.pop("again", None)
     for name, options in arms.items():
         changed = run(name, **options)
         report[name] = _accuracy(changed, key) | _paired(plain, changed, key)
         if name == "foreign":
             report[name] |= _following(task, reasoner.vocabulary, plain, changed, given)
+    tested = [name for name in report if "mcnemar_p" in report[name]]
+    for name, p in zip(tested, holm([report[n]["mcnemar_p"] for n in tested]) if tested else [], strict=True):
+        report[name]["holm_p"] = round(float(p), 5)
     return report
+
+
+def verdict(report: dict) -> str:
+    """What may be said of a report, by one rule: content only if noise, mean and foreign latents all cost something and
+    a foreign sketch is followed; markers only if sketching matters, content does not, and marks keep 0.8 of it."""
+    needed = ("noise", "mean", "foreign")
+    if not all("difference" in report.get(name, {}) for name in (*needed, "markers", "removed")):
+        return "Not all probes that a verdict needs were run."
+    foreign = report["foreign"]
+    content = all(report[name]["difference"]["low"] > 0 for name in needed)
+    followed = foreign.get("follow_n", 0) and foreign["follow_difference"]["low"] > 0
+    gain = report["removed"]["difference"]
+    if content and followed:
+        return ("The latents carry content: noise, mean and foreign latents each cost accuracy, and the answer follows "
+                "a foreign sketch more often than by chance.")
+    if content:
+        return "Replacing latents costs accuracy, but a foreign sketch is not followed: what they carry is not shown."
+    kept = gain["value"] and 1 - report["markers"]["difference"]["value"] / gain["value"]
+    if gain["low"] > 0 and kept >= 0.8:
+        return f"Only the markers matter: they alone keep {kept:.0%} of what sketching brings."
+    return "Nothing here shows that the latents matter."
 
 
 def _corrupted(reasoner, task, result: Result) -> list[int]:
@@ -180,6 +217,7 @@ def probe_to_file(given: argparse.Namespace) -> None:
                                   "levels": list(levels), "n": len(items), "seed": given.seed,
                                   "protocol": "regenerate", "decoding": "greedy", "probes": report})
     console.print(table(report))
+    console.print(verdict(report))
     console.print(f"Written to {given.out}")
 
 

@@ -245,17 +245,21 @@ class LatentReasoner(nn.Module):
             return filling.sweep(self, batch, positions, self.sweeps)
         return filling.unroll(self, batch, positions)
 
-    # -- replay ----------------------------------------------------------------------------------------------------
-    def replay(self, rollout) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities (B, T) of every word, and of every stop decision, that a rollout chose, in one parallel
-        pass over prompt and generation. Zero where nothing was chosen. Gradients flow."""
+    def states_of(self, rollout) -> torch.Tensor:
+        """States (B, T, D) before every position of a rollout, from one parallel pass over prompt and generation."""
         prompt = rollout.prompt
         fed = self.backbone.embed(rollout.ids)
         fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
         embeds = torch.cat([self.context(prompt), fed], 1)
         mask = torch.cat([prompt.mask, rollout.kind != 0], 1)
         positions = torch.cat([self.backbone.place(prompt), rollout.positions], -1)
-        h = before(self.backbone.trunk(embeds, mask, positions))[:, prompt.ids.shape[1]:]
+        return before(self.backbone.trunk(embeds, mask, positions))[:, prompt.ids.shape[1]:]
+
+    # -- replay ----------------------------------------------------------------------------------------------------
+    def replay(self, rollout) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities (B, T) of every word, and of every stop decision, that a rollout chose, in one parallel
+        pass over prompt and generation. Zero where nothing was chosen. Gradients flow."""
+        h = self.states_of(rollout)
         words, stops = torch.zeros(2, *rollout.ids.shape, dtype=torch.float32, device=h.device)
         chosen = rollout.chosen
         logits = self.masked(self.backbone.logits(h[chosen]), rollout.may_open[chosen])

@@ -53,14 +53,18 @@ class Engine:
         self.codes = 3 * torch.eye(len(items))
         self.vocabulary = Vocabulary(train_tokenizer())
         self.backbone, self.look = SimpleNamespace(token_grid=lambda picture: (4, 4)), Prompt
+        self.backbone.embed = lambda ids: torch.full((*ids.shape, len(items)), 0.1)
         self.target, self.renders, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
+        self.head = SimpleNamespace(noise=True)
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
 
     def drawn(self, item):
         return self.task.render_state(item, self.task.state_said(item, [self.moves(item)[0]]))
 
     def see(self, backbone, looked):
-        return [self.codes[self.boards[picture.tobytes()]][None] for picture in looked.items]
+        """A part of a picture is no board that is known."""
+        known = [self.boards.get(picture.tobytes()) for picture in looked.items]
+        return [(torch.zeros(len(self.items)) if i is None else self.codes[i])[None] for i in known]
 
     def collator(self):
         return lambda traces, generate: Prompt([self.named[t.id] for t in traces])
@@ -76,7 +80,7 @@ class Engine:
         raise NotImplementedError
 
     def __call__(self, reasoner, prompt, *, max_new, row_ids, sketching="learned", latents_per_span=None, queue=None,
-                 intervene=None) -> Rollout:
+                 intervene=None, seed=0) -> Rollout:
         rows, spans = [], []
         for row, item in enumerate(prompt.items):
             ids = list(queue[row]) if queue else [*self.vocabulary.words(f"Go {self.moves(item)[0]}."),
@@ -136,7 +140,8 @@ def test_a_reader_of_latents_is_found_out(lake, monkeypatch):
     report = probed(Reader, lake, monkeypatch)
     assert report["as_generated"]["accuracy"] == 1 and report["as_generated"]["sketches_per_item"] == 1
     assert report["oracle"]["accuracy"] == 1 and report["oracle"]["difference"]["value"] == 0
-    for name in ("zero", "mean", "noise", "markers", "removed", "foreign"):
+    for name in ("zero", "mean", "noise", "noise_diagonal", "dummy", "region", "markers", "removed", "foreign",
+                 "blind"):
         assert report[name]["accuracy"] <= 0.5 and report[name]["difference"]["low"] > 0.3, name
         assert report[name]["flip_rate"] >= 0.5 and report[name]["mcnemar_p"] < 0.01, name
     foreign = report["foreign"]
@@ -148,13 +153,34 @@ def test_a_reader_of_latents_is_found_out(lake, monkeypatch):
 def test_latents_that_nobody_reads_are_found_out(lake, monkeypatch):
     report = probed(Parrot, lake, monkeypatch)
     assert report["as_generated"]["accuracy"] == 1
-    for name in ("zero", "mean", "noise", "markers", "removed", "foreign", "oracle"):
+    for name in ("zero", "mean", "noise", "dummy", "region", "permuted", "first_half", "markers", "removed", "foreign",
+                 "oracle", "again", "image_blanked", "blind"):
+        assert report[name]["holm_p"] == 1
         assert report[name]["difference"] == {"value": 0, "low": 0, "high": 0}, name
         assert report[name]["flip_rate"] == 0 and report[name]["mcnemar_p"] == 1, name
     foreign = report["foreign"]
     assert foreign["follow_rate"] == foreign["follow_by_chance"]
     assert foreign["follow_difference"] == {"value": 0, "low": 0, "high": 0}
     assert report["text_corrupted"]["difference"]["value"] > 0
+
+
+def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
+    assert "carry content" in probe.verdict(probed(Reader, lake, monkeypatch))
+    assert "Nothing here" in probe.verdict(probed(Parrot, lake, monkeypatch))
+
+    def said(follows=(0.2, 0.1), markers=0.0, **low):
+        report = {name: {"difference": {"value": v + 0.1, "low": v, "high": v + 0.2}} for name, v in low.items()}
+        report["markers"] = {"difference": {"value": markers, "low": markers - 0.1, "high": markers + 0.1}}
+        report["foreign"] |= {"follow_n": 9, "follow_difference": {"value": follows[0], "low": follows[1], "high": 0.3}}
+        return probe.verdict(report)
+
+    real = {"noise": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
+    assert "carry content" in said(**real)
+    assert "not followed" in said((0.1, -0.1), **real)
+    dead = {"noise": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
+    assert "Only the markers matter: they alone keep 90%" in said(markers=0.05, **dead)
+    assert "Nothing here" in said(markers=0.3, **dead)
+    assert "Not all probes" in probe.verdict({"as_generated": {}})
 
 
 def test_a_model_that_never_sketches(lake, monkeypatch):

@@ -21,6 +21,8 @@ from latent_reason.door import at_least, door
 console = Console(soft_wrap=True)  # a command stays on one line
 RECIPES = Path(__file__).parent / "recipes"
 
+PROBES = ("noise", "mean", "zero", "foreign", "oracle", "markers", "removed", "text_corrupted")
+
 
 def stage(number: int, title: str, began: float) -> None:
     console.rule(f"[bold]{number}/6 {title}[/bold]  ({time.time() - began:.0f} s so far)", align="left")
@@ -84,7 +86,7 @@ def job(given: argparse.Namespace) -> None:
     stage(4, "do the latents matter? noise, nothing, foreign and true sketches in their place", began)
     task = tasks.make(second.data.task, split="test", seed=1, level=tuple(levels), **options)
     items = probing.sketched_items(task, max(1, n // 2))  # nine decodings of each
-    report = probing.probe(reasoner, decoder, task, items, seed=1, batch_size=50)
+    report = probing.probe(reasoner, decoder, task, items, seed=1, batch_size=50, only=PROBES)
     atomic_write_json(folder / "probe.json", {
         "schema": 1, "checkpoint": (folder / "model").as_posix(), "task": second.data.task, "levels": levels,
         "n": len(items), "seed": 1, "protocol": "regenerate", "decoding": "greedy", "probes": report})
