@@ -69,6 +69,11 @@ class Backbone(nn.Module, ABC):
         """States after every layer (L, B, N, D); the last of them are those of :meth:`trunk`. Raises as it does."""
 
     @abstractmethod
+    def attentions(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """What each position attends to, mean over heads, layer by layer (L, B, N, N); rows sum to 1. For looking, not
+        for training: it holds every layer's whole table at once."""
+
+    @abstractmethod
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Next-token logits (..., V)."""
 

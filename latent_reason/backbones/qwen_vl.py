@@ -121,6 +121,16 @@ class QwenVL(Backbone):
         out = self._run(embeds, mask, positions, use_cache=False, output_hidden_states=True)
         return torch.stack(out.hidden_states[1:])
 
+    @torch.no_grad()
+    def attentions(self, embeds, mask, positions) -> torch.Tensor:
+        usual = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")  # the others never hold the table
+        try:
+            out = self._run(embeds, mask, positions, use_cache=False, output_attentions=True)
+        finally:
+            self.model.set_attn_implementation(usual)
+        return torch.stack([a.mean(1) for a in out.attentions])
+
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return self.model.lm_head(states)
 

@@ -233,6 +233,10 @@ class Task(ABC):
         that sketch, then the writer's own ``after`` it, scored by the donor's rule."""
         return next(iter(self.score(" ".join(after), donor.meta).values()))
 
+    def concluded(self, text: str, item: Item) -> str | None:
+        """The answer that the reasoning itself arrives at, its boxed answer left out; None where no rule can tell."""
+        return None
+
     def corrupt(self, text: str, stream: Stream) -> str:
         """The text with one word that tells the step replaced by another of its kind (``swaps``)."""
         kinds = {word: kind for kind in self.swaps for word in kind}

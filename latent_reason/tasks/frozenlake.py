@@ -168,6 +168,9 @@ class FrozenLakePlan(GridTask):
                     {"map": list(rows)}, [view.render(board.state_of(rows), self.skin)], question, steps,
                     ",".join(plan), "vsp", meta)
 
+    def concluded(self, text: str, item: Item) -> str | None:
+        return ",".join(words.moves_in(text)) or None
+
     def wrong(self, item: Item) -> list[str]:
         moves = item.answer.split(",")
         flipped = [[*moves[:i], other, *moves[i + 1:]] for i in range(len(moves)) for other in "UDLR"]

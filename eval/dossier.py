@@ -1,0 +1,127 @@
+"""Everything that is measured of a checkpoint, as one JSON and one page that needs no other file.
+
+    python -m eval.dossier CHECKPOINT --out DIR [--task frozenlake_plan] [--levels 3,4] [--n 100]
+
+DIR (new) gets dossier.json and index.html: accuracy in and out of distribution, what is lost without the picture,
+the probes of the latents with their verdict, what sketches alone show, how the answer grows with steps and latents,
+where it looks, the health of the latents, and the sheet of sketches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from latent_reason import hub, methods, tasks
+from latent_reason.door import at_least, door, numbers
+from latent_reason.files import atomic_folder, atomic_write_json
+from latent_reason.sheet import storyboard
+
+from . import measures
+from .decode import decode, distinct_items, main_score
+from .health import alarm, health
+from .interventions import Bank, Given, Mean, Zero
+from .page import page
+from .probe import donors, probe, sketched_items, verdict
+from .replay import answer_kl
+
+console = Console(soft_wrap=True)
+
+
+def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed: int,
+            options: dict) -> tuple[dict, bytes]:
+    """(all figures, the PNG of the sheet). ``n`` items a level for accuracy, n in all for everything else."""
+    mode, own = methods.load(reasoner.recipe["method"]).MODE, tasks.own(name, options)
+
+    def made(level=levels, **changes):
+        return tasks.make(name, **{"split": "test", "seed": seed, "level": level} | own | changes)
+
+    task = made()
+    found: dict = {"accuracy": {}, "out_of_distribution": {}}
+    for level in levels:
+        found["accuracy"][f"level {level}"] = accuracy(reasoner, decoder, made(level), n, mode, f"level {level}")
+    for axis, changes in task.ood.items():
+        found["out_of_distribution"][axis] = accuracy(reasoner, decoder, made(**changes), n, mode, axis)
+    items = distinct_items(task, n)
+    plain = decode(reasoner, decoder, task, items, mode, progress="as generated")
+    found["main_score"] = main_score(plain)
+    found["input"] = measures.inputs(reasoner, task, items, mode, plain)
+    found["consistency"] = measures.consistency(task, plain, reasoner.vocabulary)
+    if reasoner.sketches:
+        found |= of_latents(reasoner, decoder, task, n, seed, mode)
+        found["health"] = health(reasoner, plain, [task.trace(i, mode) for i in items])
+        found["alarm"] = alarm(found["health"])
+    if decoder is None or not reasoner.renders:
+        return found, b""
+    found["sketches_alone"] = measures.sketches_alone(reasoner, decoder, task, plain)
+    shown = decode(reasoner, decoder, task, items[:6], mode)
+    held = BytesIO()
+    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], shown[0].rollout).save(held, "PNG")
+    return found, held.getvalue()
+
+
+def accuracy(reasoner, decoder, task, n: int, mode: str, label: str) -> dict:
+    items = distinct_items(task, n)
+    results = decode(reasoner, decoder, task, items, mode, progress=label)
+    return {name: measures.share([r.scores[name] for r in results]) for name in results[0].scores}
+
+
+def of_latents(reasoner, decoder, task, n: int, seed: int, mode: str) -> dict:
+    """Probes, their verdict, the replay protocol, curves over steps and budgets, and attention."""
+    items = sketched_items(task, n)
+    report = probe(reasoner, decoder, task, items, seed)
+    plain = decode(reasoner, decoder, task, items, mode)
+    bank, given, index = Bank(plain), donors(plain, seed), {id(r.item): i for i, r in enumerate(plain)}
+
+    def grids(chunk):
+        return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
+
+    swaps = {"zero": lambda c: Zero(), "mean": lambda c: Mean(bank, grids(c)), "foreign": lambda c: Given(
+        [plain[given[index[id(i)]]].latents if given[index[id(i)]] >= 0 else [] for i in c])}
+    divergence = {name: answer_kl(reasoner, plain, swap) for name, swap in swaps.items()}
+    means = {name: {"nats": round(sum(v) / len(v), 4), "n": len(v)} for name, v in divergence.items() if v}
+    return {"probes": report, "verdict": verdict(report), "answer_kl": means,
+            "by_step": measures.by_step(reasoner, task, mode, plain),
+            "by_budget": measures.by_budget(reasoner, task, items, mode, plain),
+            "attention": measures.looks(reasoner, plain)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m eval.dossier", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--out", required=True, help="a new folder")
+    parser.add_argument("--task", help="default: the task it was trained on")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
+    parser.add_argument("--n", type=at_least(2), default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    with door():
+        to_folder(parser.parse_args(argv))
+
+
+def to_folder(given: argparse.Namespace) -> None:
+    began = time.time()
+    reasoner, decoder = hub.load(given.checkpoint)
+    data = reasoner.recipe.get("notes", {}).get("data", {})
+    name = given.task or data.get("task", "frozenlake_plan")
+    levels = tuple(given.levels or data.get("levels", (3, 4)))
+    with atomic_folder(given.out) as folder:
+        found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}))
+        about = {"checkpoint": Path(given.checkpoint).as_posix(), "method": reasoner.recipe["method"], "task": name,
+                 "levels": ", ".join(map(str, levels)), "items": f"{given.n} a level, {given.n} for probes",
+                 "seed": given.seed, "decoding": "greedy", "protocol": "regenerate, unless said otherwise",
+                 "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+                 "seconds": round(time.time() - began)}
+        atomic_write_json(folder / "dossier.json", {"schema": 1, "about": about, **found})
+        (folder / "index.html").write_text(page(found, about, sheet), encoding="utf-8")
+    console.print(found.get("verdict", "No latents to probe."))
+    console.print(f"Written to {given.out}: dossier.json, and index.html to look at")
+
+
+if __name__ == "__main__":
+    main()
