@@ -8,7 +8,8 @@ import html
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .15rem .8rem .15rem 0; text-align: left }
+table { border-collapse: collapse; margin: .6rem 0 }
+td, th { padding: .15rem .8rem .15rem 0; text-align: left; white-space: nowrap }
 th { font-weight: 600; color: #555 } td.n { text-align: right; font-variant-numeric: tabular-nums }
 .verdict { background: #f3f6fb; border-left: 4px solid #3a6ea5; padding: .7rem 1rem; font-size: 1.05rem }
 .alarm { background: #fdf2ec; border-left: 4px solid #c8541c; padding: .7rem 1rem } .quiet { color: #666 }
@@ -74,7 +75,7 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
     if "probes" in found:
         section("Probes of the latents", "Each latent is replaced as it is drawn and all later words are free. The "
                 "loss is paired; p is McNemar's with Holm's correction over this table.", table(
-                    [row(n, {"value": r["accuracy"], "low": r["low"], "high": r["high"]}, *loss_cells(r),
+                    [row(n, r | {"value": r["accuracy"]}, *loss_cells(r),
                          f"{r['flip_rate']:.2f}" if "flip_rate" in r else "",
                          f"{r['holm_p']:.3f}" if "holm_p" in r else "",
                          f"{r['follow_rate']:.2f} ({r['follow_by_chance']:.2f})" if r.get("follow_n") else "")

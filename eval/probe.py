@@ -148,7 +148,7 @@ def _interval(found) -> dict:
 
 def _accuracy(results: list[Result], key: str) -> dict:
     found = wilson(sum(r.scores[key] for r in results), len(results))
-    return {"accuracy": round(found.estimate, 4), **_interval(found), "exact": round(
+    return {"accuracy": round(found.estimate, 4), **_interval(found), "n": len(results), "exact": round(
         float(np.mean([r.scores.get("exact", r.scores[key]) for r in results])), 4)}
 
 

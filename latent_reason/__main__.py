@@ -75,11 +75,54 @@ def generate_verb(given) -> None:
 
 
 def data_verb(given) -> None:
-    """Make native records of a task: traces.jsonl and its pictures, to look at or to train from."""
+    """Look at a task or make records of it. show: a sheet of items and their sketches; inspect: one trace, position by
+    position, as a model is taught it; make: native records with pictures, to train from."""
     from . import tasks
+
+    options = {"skin": given.skin} if given.skin else {}
+    task = tasks.make(given.task, split=given.split, seed=given.seed, **options,
+                      **({"level": tuple(given.levels)} if given.levels else {}))
+    {"show": show, "inspect": inspect, "make": make}[given.action](given, task)
+
+
+def show(given, task) -> None:
+    import time
+
+    from .showing import items_sheet
+
+    began = time.perf_counter()
+    items = [task[i] for i in range(given.n or 2 * len(task.levels))]
+    rate = len(items) / (time.perf_counter() - began)
+    out = Path(given.folder or f"{given.task}.png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    items_sheet(items).save(out)
+    print(f"{len(items)} items of {given.task}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items a second.\n"
+          f"Sheet: {out}")
+
+
+def inspect(given, task) -> None:
+    from rich.console import Console
+
+    from . import backbones, methods
+    from .showing import coloured, words_of
+
+    mode, item = methods.load(given.method).MODE, task[given.index]
+    trace = task.trace(item, mode)
+    reasoner = methods.build(given.method, backbones.load("tiny", corpus=words_of(trace) * 50))
+    row, console = reasoner.collator().encode(trace), Console()
+    console.print(f"{trace.id} as {given.method} is taught it: [bold green]text loss[/], [bold blue]latents[/], "
+                  "[dim]no loss[/]", highlight=False, soft_wrap=True)
+    console.print(coloured(row, reasoner.vocabulary), soft_wrap=True)
+    print(f"{len(row.ids)} positions, {sum(w > 0 for w in row.weight)} of them words with a loss; "
+          f"{len(row.spans)} spans of latents")
+
+
+def make(given, task) -> None:
     from .data import native
 
-    task = tasks.make(given.task, split=given.split, seed=given.seed, level=tuple(given.levels))
+    if not given.folder:
+        raise ValueError("data make needs a new folder, such as: data make frozenlake_plan data/boards")
+    given.n = given.n or 100
     folder = native.write((task.trace(task[i], given.mode) for i in range(given.n)), given.folder)
     print(f"{given.n} traces of {given.task} ({given.mode}): {folder}\nTrain from them with --data.folder {folder}")
 
@@ -142,11 +185,14 @@ def main(argv: list[str] | None = None) -> None:
             one.add_argument("--index", type=at_least(0), default=0, help="which held-out item")
             one.add_argument("--image", help="save the picture of the item here")
     one = verb("data", data_verb)
-    one.add_argument("action", choices=["make"])
+    one.add_argument("action", choices=["show", "inspect", "make"])
     one.add_argument("task")
-    one.add_argument("folder", help="a new folder")
-    one.add_argument("--n", type=at_least(1), default=100)
-    one.add_argument("--levels", type=numbers, default="3,4,5,6")
+    one.add_argument("folder", nargs="?", help="make: a new folder; show: the PNG to write (default TASK.png)")
+    one.add_argument("--n", type=at_least(1), help="items (make: 100; show: two a level)")
+    one.add_argument("--levels", type=numbers, help="default: those the task is trained on")
+    one.add_argument("--skin", help="how it is drawn, such as other")
+    one.add_argument("--index", type=at_least(0), default=0, help="inspect: which item")
+    one.add_argument("--method", default="modal_mixed", help="inspect: as this method is taught")
     one.add_argument("--split", default="train")
     one.add_argument("--mode", default="mixed", help="direct, text, vision or mixed")
     one.add_argument("--seed", type=int, default=0)

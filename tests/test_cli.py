@@ -19,7 +19,7 @@ from latent_reason.__main__ import main
 from latent_reason.data import native
 from latent_reason.door import door
 from latent_reason.hub import CARD
-from latent_reason.tasks import vsp
+from latent_reason.tasks import make, vsp
 
 VERBS = ("methods", "render", "generate", "data", "export", "doctor")
 
@@ -251,3 +251,18 @@ def test_wrong_probes_are_one_sentence(tmp_path, monkeypatch):
     assert "no task 'lake'" in refused(probing.main, checkpoint(), "--task", "lake", *out)
     assert "is not a checkpoint" in refused(probing.main, "none", *out)
     assert not list(tmp_path.iterdir())
+
+
+def test_data_shows_a_task_as_a_sheet(tmp_path, capsys):
+    main(["data", "show", "plan_check", str(tmp_path / "sheets" / "check.png"), "--n", "3", "--skin", "drawn"])
+    assert "3 items of plan_check" in capsys.readouterr().out
+    assert Image.open(tmp_path / "sheets" / "check.png").height > 3 * 160
+
+
+def test_data_inspect_tells_what_is_taught(capsys):
+    main(["data", "inspect", "frozenlake_plan", "--levels", "4", "--index", "1"])
+    said = capsys.readouterr().out
+    assert "[picture of 16 tokens]" in said and said.count("[16 latents]") == 2 and "boxed" in said
+    assert "2 spans of latents" in said
+    trace = make("frozenlake_plan", level=4)[1]
+    assert trace.question in said.replace("\n", " ")
