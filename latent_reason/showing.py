@@ -8,13 +8,12 @@ from PIL import Image as PILImage
 from rich.text import Text as Coloured
 
 from .rendering import sheet
-from .tasks import Item
 from .tokens import IMAGE, LATENT, Row, Vocabulary
 from .trace import Text, Trace
 
 
-def items_sheet(items: Sequence[Item], most: int = 9) -> PILImage.Image:
-    """One line an item: question and answer, the words of its steps, its pictures and gold sketches (``most`` of both
+def items_sheet(items: Sequence, most: int = 9) -> PILImage.Image:
+    """One line an item of a task: question and answer, the words of its steps, its pictures and gold sketches (``most`` of both
     together)."""
     lines = []
     for item in items:

@@ -256,7 +256,8 @@ def test_wrong_probes_are_one_sentence(tmp_path, monkeypatch):
 def test_data_shows_a_task_as_a_sheet(tmp_path, capsys):
     main(["data", "show", "plan_check", str(tmp_path / "sheets" / "check.png"), "--n", "3", "--skin", "drawn"])
     assert "3 items of plan_check" in capsys.readouterr().out
-    assert Image.open(tmp_path / "sheets" / "check.png").height > 3 * 160
+    with Image.open(tmp_path / "sheets" / "check.png") as sheet:
+        assert sheet.height > 3 * 160
 
 
 def test_data_inspect_tells_what_is_taught(capsys):
