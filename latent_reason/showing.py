@@ -13,8 +13,8 @@ from .trace import Text, Trace
 
 
 def items_sheet(items: Sequence, most: int = 9) -> PILImage.Image:
-    """One line an item of a task: question and answer, the words of its steps, its pictures and gold sketches (``most`` of both
-    together)."""
+    """One line an item of a task: question and answer, the words of its steps, its pictures and gold sketches (at most
+    ``most`` of both)."""
     lines = []
     for item in items:
         pictures = [(f"problem, level {item.level}", p) for p in item.images]
