@@ -19,7 +19,8 @@ def items_sheet(items: Sequence, most: int = 9) -> PILImage.Image:
     for item in items:
         pictures = [(f"problem, level {item.level}", p) for p in item.images]
         pictures += [(f"sketch {i}", s.sketch) for i, s in enumerate(item.steps, 1) if s.sketch is not None]
-        lines.append([("question and answer", f"{item.question} [{item.answer}]"),
+        answer = item.answer.replace(",", ", ")  # a long list has to wrap
+        lines.append([("question and answer", f"{item.question} [{answer}]"),
                       ("words", " | ".join(step.text for step in item.steps)), *pictures[:most]])
     return sheet(lines, tile=160, text_width=230)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from conftest import CASES, fit, ready
-from tiny_runs import recipe, short
+from tiny_runs import checkpoint, recipe, short, untrained
 
+from eval import hints
+from eval.decode import Result
 from latent_reason import filling, methods
 from latent_reason.batch import IMAGE, LATENT, TEXT, MixedBatch
 from latent_reason.masks import bottlenecked
@@ -146,6 +150,44 @@ def test_each_is_one_flag_of_a_run(changes, tmp_path, monkeypatch):
     space = reasoner.target.standardizer
     flat = not space.mean.any() and space.std.unique().numel() == 1
     assert flat == ("method__centred" in changes)
+
+
+def test_items_that_need_their_sketch_are_kept(monkeypatch, tmp_path):
+    """Four kinds of items by what a model makes of them with and without the true sketch."""
+    reasoner, _ = untrained()
+    task = make("frozenlake_plan", level=4, length=(3, 3), chunk=(1, 1))
+
+    def decoded(reasoner, decoder, task, items, mode, *, sketching="learned", intervene=None, progress=""):
+        assert (sketching == "off") == (intervene is None)
+        right = [i.index % 4 in ((1, 3) if sketching == "off" else (0, 1)) for i in items]
+        return [Result(i, "", {"success": float(r)}, None, 0) for i, r in zip(items, right, strict=True)]
+
+    monkeypatch.setattr("eval.hints.decode", decoded)
+    kept, counts = hints.needed(reasoner, task, 12, "mixed")
+    assert kept == [0, 4, 8] and list(counts.values()) == [3, 3, 3, 3, 0]
+
+
+def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
+    short(monkeypatch, budget=10)
+    file = tmp_path / "keep.json"
+    hints.main([str(checkpoint()), "--out", str(file), "--n", "6", "--levels", "3,4"])
+    found = json.loads(file.read_text())
+    assert sum(found["solved"].values()) == 6 and found["levels"] == [3, 4]
+    file.write_text(json.dumps(found | {"keep": [5, 2, 9]}))
+    plain, some, task = Data(items=20), Data(items=20, keep=str(file)), make("frozenlake_plan", level=(3, 4))
+    assert [t.id for t in traces(some, "mixed", "train", 20)] == [task[i].id for i in (5, 2, 9)]
+    assert len(list(traces(some, "mixed", "val", 3))) == 3, "held-out items are all kept"
+    assert len(list(traces(plain, "mixed", "train", 20))) == 20
+    others = {"about seed 0": {"seed": 1}, "about levels": {"levels": [4]}, "about task": {"task": "plan_check"}}
+    for said, changes in others.items():
+        with pytest.raises(ValueError, match=said):
+            list(traces(Data(keep=str(file), **changes), "mixed", "train", 3))
+    file.write_text(json.dumps(found | {"keep": []}))
+    with pytest.raises(ValueError, match="names no items"):
+        list(traces(Data(keep=str(file)), "mixed", "train", 3))
+    file.write_text("[1, 2]")
+    with pytest.raises(ValueError, match="is no file of"):
+        list(traces(Data(keep=str(file)), "mixed", "train", 3))
 
 
 def test_foreign_pictures_are_refused_where_no_sketch_is_given(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -60,13 +62,33 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
         yield from islice((t for t in native.read(data.folder) if t.split == split), n)
         return
     task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
-    for i in range(n):
+    for i in kept(data, n) if data.keep and split == "train" and mode != "reading" else range(n):
         if mode == "reading":
             yield task.reading_trace(i)
             continue
         trace = task.trace(task[i], modes[i % len(modes)])
         chance = task.stream(trace.level, i, "foreign").unit()
         yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.foreign else trace
+
+
+def kept(data: Data, n: int) -> list[int]:
+    """The first n indices of the items a file of eval.hints names.
+
+    Raises:
+        ValueError: it is no such file, is about other items, or names none.
+    """
+    try:
+        found = json.loads(Path(data.keep).read_text(encoding="utf-8"))
+        about, indices = {k: found[k] for k in ("task", "levels", "seed")}, found["keep"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"data.keep: '{data.keep}' is no file of eval.hints ({type(error).__name__}). Make one with "
+                         "python -m eval.hints CHECKPOINT --out FILE.") from None
+    for name, value in about.items():
+        if value != (own := getattr(data, name)):
+            raise ValueError(f"data.keep: '{data.keep}' is about {name} {value}, the recipe is about {own}.")
+    if not indices:
+        raise ValueError(f"data.keep: '{data.keep}' names no items. Look at its counts.")
+    return indices[:n]
 
 
 def foreign(trace: Trace, other: Item) -> Trace:

@@ -52,7 +52,8 @@ class Data:
     """Items of a task, made on the fly; or a folder of native records (``folder``), of which at most ``items`` are
     trained on and at most ``val_items`` of those marked ``val`` are held out. ``batch_size`` counts rows a device.
     ``modes``, such as [text, vision, mixed], are taken in turn; none given: the one of the method. ``foreign`` is the
-    share of items of a task whose picture is another item's, so that only the sketch tells how to go on."""
+    share of items of a task whose picture is another item's, so that only the sketch tells how to go on. ``keep`` is a
+    file of eval.hints: only the items it names are trained on."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -62,6 +63,7 @@ class Data:
     folder: str | None = None
     modes: list[str] = field(default_factory=list)
     foreign: float = 0.0
+    keep: str | None = None
     batch_size: int = 32
     val_items: int = 64
 
