@@ -110,7 +110,9 @@ def test_the_whole_text_does_not_tell_the_answer():
     task, right, answers = tasks.make("scene_edit"), 0, defaultdict(Counter)
     for index in range(200):
         puzzle, stream = task.puzzle(3, index), Stream.of("guess", index)
-        held = {"hues": scene_edit.HUES[:4], "count": 8, **puzzle}
+        words = set(str([puzzle["edits"], puzzle["query"]]).replace("'", " ").split())
+        hues = sorted(scene_edit.HUES, key=lambda hue: hue not in words)[:4]
+        held = {"hues": hues, "count": 8, **puzzle}
         guesses = Counter(task.outcome(task.scene(held, stream), held) for _ in range(60))
         del guesses[None]
         gold = task.outcome(puzzle["scene"], puzzle)
