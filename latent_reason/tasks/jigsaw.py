@@ -81,7 +81,8 @@ def cost(order: list[int], right: list[list[int]], below: list[list[int]], grid:
 
 
 def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
-    """Whether the order as given costs least, and every other by more than the share ``margin`` (and 2 pixels) more.
+    """Whether the order as given costs least, and every other by more than the share ``margin`` and a quarter of a
+    tile's side more.
 
     Lays tiles in reading order and leaves a branch as soon as it must cost too much: every tile that lies neither in
     the first column nor in the first row costs its cheapest edges at least. So nothing is missed. Gives up, with
@@ -90,7 +91,7 @@ def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
     right, below = edge_costs(tiles)
     gold = range(grid * grid)
     least = [[min(costs[a][t] for a in gold if a != t) for t in gold] for costs in (right, below)]
-    most, nodes = cost(list(gold), right, below, grid) * (1 + margin) + 2, 0
+    most, nodes = cost(list(gold), right, below, grid) * (1 + margin) + tiles.shape[1] // 4, 0
     stack: list[tuple[tuple[int, ...], int]] = [((), sum(map(sum, least)))]
     while stack:
         laid, paid = stack.pop()
@@ -174,8 +175,9 @@ def numbers_in(words: str) -> list[int]:
 class Jigsaw(DrawnTask):
     """Order the tiles of a cut picture. Level = tiles a side, 2 to 4.
 
-    ``texture``: the ground of the scene, ``bands`` or ``rings``. ``margin``: by what share every other assembly must
-    mismatch more along its edges than the right one. ``chunk``: fewest and most tiles between two sketches.
+    ``texture``: the ground of the scene, ``bands`` or ``rings``. ``margin``: by what share (and a quarter of a tile's
+    side) every other assembly must mismatch more along its edges than the right one. ``chunk``: fewest and most
+    tiles between two sketches.
     """
 
     name = "jigsaw"
