@@ -109,7 +109,8 @@ def sheet(rows: Sequence[Sequence[tuple[str, PILImage.Image | str]]], tile: int 
                 for i, words in enumerate(_wrap(content, pen, font, text_width)[: height // line - 1]):
                     pen.text((x, y + line * (i + 1)), words, fill="black", font=font)
             elif content is not None:
-                canvas.paste(content.convert("RGB").resize((tile, tile), PILImage.Resampling.BILINEAR), (x, y + line))
+                size = [max(1, round(side * tile / max(content.size))) for side in content.size]
+                canvas.paste(content.convert("RGB").resize(size, PILImage.Resampling.BILINEAR), (x, y + line))
             x += width + gap
         y += height
     return canvas

@@ -301,8 +301,9 @@ class Task(ABC):
         step = stream.choice(drawn)
         said = self.state_sentence(step.state, stream)
         user = Message("user", (Image(step.sketch), Text(stream.choice(READ))))
-        return Trace(f"{self.item_id(level, index)}-read", (user, Message("assistant", (Text(said),))), self.name, self.split, level,
-                     "direct", said, "same_text", item.meta)
+        tell = Message("assistant", (Text(said),))
+        return Trace(f"{self.item_id(level, index)}-read", (user, tell), self.name, self.split, level, "direct", said,
+                     "same_text", item.meta)
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The same trace with each problem picture replaced by its mean colour."""
