@@ -1,0 +1,344 @@
+"""Blocks world: which moves turn the stacks of one picture into those of another (the blocks task of VSP,
+arXiv 2407.01863, on drawn pictures). A sketch is the table after each move but the last.
+
+An arrangement is a list of as many slots as there are blocks, from left to right; a slot holds the colours of a stack
+from the bottom, or nothing. What is put on the table goes to the first empty slot. The order of stacks does not count.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import ClassVar
+
+from PIL import Image as PILImage
+
+from . import canvas
+from .base import Item, Parsed, Rejected, Step
+from .canvas import LOOKS, Look
+from .checkers import Check, boxed
+from .drawn import DrawnTask
+from .stream import Stream, canon
+
+Slots = list[list[str]]
+Move = tuple[str, str]  # the block, then the block it goes on or "table"
+
+NAMES = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "magenta")  # no two begin with the same letter
+LONGEST = {3: 4, 4: 5, 5: 6, 6: 7, 7: 9, 8: 10}  # by the number of blocks: the longest plan that is drawn
+
+QUESTIONS = (
+    "Turn the stacks of the first picture into those of the second in as few moves as you can.",
+    "Which moves lead from the first picture to the second? Use as few as possible.",
+    "Move one block at a time until the first picture looks like the second. What is the shortest plan?",
+    "The blocks stand as in the first picture and should stand as in the second. Plan the fewest moves.",
+    "Find a shortest plan that rebuilds the first picture into the second.",
+)
+MOVES = ("Move {block} onto {dest}.", "Put {block} on {dest}.", "Take {block} and put it on {dest}.",
+         "Place {block} on {dest}.", "Next {block} goes onto {dest}.", "Set {block} on {dest}.")
+CLAUSES = ("From the bottom, its stack is now {stack}.", "Its stack reads {stack} from below.",
+           "That stack, bottom first: {stack}.", "Now {stack} stand there, bottom first.",
+           "This makes the stack {stack}.")
+STATES = ("Stacks, bottom first: {stacks}.", "The stacks from below are: {stacks}.", "Table: {stacks}, bottom first.",
+          "Read from the bottom, the table holds: {stacks}.", "Now the stacks, each from its bottom: {stacks}.")
+_SAID = re.compile(rf"\b({'|'.join(NAMES)})\b(?: and put it| goes)? on(?:to)? (?:the )?({'|'.join(NAMES)}|table)\b")
+_MOVE = re.compile(r"move\s*\(\s*([a-z])[a-z ]*,\s*([a-z])[a-z ]*\)", re.ASCII)
+
+
+# -- the rules ---------------------------------------------------------------------------------------------------------
+def moved(slots: Slots, block: str, dest: str) -> Slots | None:
+    """The arrangement after a move, None if it is not legal: one of the two is not on top, or nothing would change."""
+    source = next((s for s in slots if s and s[-1] == block), None)
+    target = next((s for s in slots if (s[-1] == dest if s else dest == "table")), None)
+    if source is None or target is None or source is target or (dest == "table" and len(source) == 1):
+        return None
+    return [s[:-1] if s is source else [*s, block] if s is target else s for s in slots]
+
+
+def legal_moves(slots: Slots) -> list[Move]:
+    tops = [s[-1] for s in slots if s]
+    return [(b, d) for b in tops for d in (*tops, "table") if moved(slots, b, d) is not None]
+
+
+def arrangement(names: list[str], stream: Stream) -> Slots:
+    """The blocks one after another, each on a stack there is or beside all of them."""
+    stacks: Slots = []
+    for name in names:
+        spot = stream.below(len(stacks) + 1)
+        if spot == len(stacks):
+            stacks.append([])
+        stacks[spot].append(name)
+    return [*stream.shuffle(stacks), *([] for _ in range(len(names) - len(stacks)))]
+
+
+def stacks_of(slots: Slots) -> list[list[str]]:
+    """The stacks in an order that does not depend on the slots."""
+    return sorted(s for s in slots if s)
+
+
+def below(slots: Slots) -> dict[str, str]:
+    """What each block stands on."""
+    return {block: under for stack in slots for under, block in pairwise(["table", *stack])}
+
+
+def solve(begin: Slots, end: Slots) -> list[Move]:
+    """A shortest plan.
+
+    Moves that put a block where it stays come first, they are never a loss; where there is none, some block must go to
+    the table on the way, and the plan is shortest if the fewest do (Gupta and Nau 1992).
+    """
+    wanted = below(end)
+
+    def finish(slots: Slots, spare: int) -> list[Move] | None:
+        plan: list[Move] = []
+        while True:
+            right = {"table"}
+            for stack in slots:
+                for under, block in pairwise(["table", *stack]):
+                    if wanted[block] != under:
+                        break
+                    right.add(block)
+            tops = [s[-1] for s in slots if s]
+            loose = [b for b in tops if b not in right]
+            step = next(((b, wanted[b]) for b in loose if wanted[b] == "table" or wanted[b] in right & set(tops)), None)
+            if step is None:
+                break
+            plan.append(step)
+            slots = moved(slots, *step)
+        if not loose:
+            return plan
+        for block in loose if spare else ():
+            after = moved(slots, block, "table")
+            rest = None if after is None else finish(after, spare - 1)
+            if rest is not None:
+                return [*plan, (block, "table"), *rest]
+        return None
+
+    return next(plan for spare in range(len(wanted) + 1) if (plan := finish(begin, spare)) is not None)
+
+
+def pieces(text: str) -> list[str] | None:
+    """The moves as written: those of the box, else the lines after ``<Output>`` as the benchmark takes them."""
+    content = boxed(text)
+    if content is not None:
+        found = re.split(r"[;\n]", content)
+    elif "<Output>" in text:
+        found = [line[2:] for line in text.split("<Output>", 1)[1].split("\n")[1:]]
+    else:
+        return None
+    found = [re.sub(r"[\"'.]", "", piece).strip().lower() for piece in found]
+    return [piece for piece in found if piece.startswith("move")]
+
+
+def follow(begin: Slots, said: list[str]) -> tuple[Slots, int]:
+    """Where written moves lead if those that are not legal are skipped, and how many those are. A block is known by its
+    first letter."""
+    initials = {name[0]: name for name in (*below(begin), "table")}
+    slots, skipped = begin, 0
+    for piece in said:
+        match = _MOVE.match(piece)
+        names = [initials.get(letter) for letter in match.groups()] if match else [None]
+        after = None if None in names else moved(slots, *names)
+        slots, skipped = (slots, skipped + 1) if after is None else (after, skipped)
+    return slots, skipped
+
+
+class Blocks(DrawnTask):
+    """Rebuild stacks of blocks. Level = length of a shortest plan, ``blocks`` = fewest and most blocks.
+
+    Blocks of eight colours are drawn from, and so many of them that the level can be reached. A move is right if it
+    takes a block from the top of a stack to the table or to the top of another.
+    """
+
+    name = "blocks"
+    trained = (2, 3, 4, 5, 6)
+    ood: ClassVar = {"size": {"blocks": (7, 8)}, "skin": {"skin": "other"},
+                     "composition": {"level": (7, 8, 9, 10), "blocks": (7, 8)}}
+    swaps: ClassVar = (NAMES,)
+    solve = staticmethod(solve)
+
+    def __init__(self, *, blocks: tuple[int, int] = (4, 6), **options):
+        super().__init__(**options)
+        fewest, most = blocks
+        if not 3 <= fewest <= most <= 8:
+            raise ValueError(f"blocks is the fewest and the most blocks, between 3 and 8; got {blocks}")
+        if min(self.levels) < 1 or max(self.levels) > LONGEST[most]:
+            raise ValueError(f"the level is the number of moves, 1 to {LONGEST[most]} with up to {most} blocks; "
+                             f"got {self.levels}")
+        self.blocks = blocks
+
+    # -- items ---------------------------------------------------------------------------------------------------------
+    def targets(self, level: int, stream: Stream) -> tuple[int, int]:
+        """The number of blocks and the length of the plan."""
+        return stream.choice([n for n in range(self.blocks[0], self.blocks[1] + 1) if LONGEST[n] >= level]), level
+
+    def draw(self, level: int, targets: tuple[int, int], stream: Stream) -> dict:
+        count = targets[0]
+        names = stream.shuffle(NAMES)[:count]
+        begin = end = arrangement(names, stream)
+        if 2 * level <= count + 1:  # short plans are rare between two arrangements drawn apart
+            for _ in range(level):
+                end = moved(end, *stream.choice(legal_moves(end)))
+            stacks = stream.shuffle(stacks_of(end))
+            end = [*stacks, *([] for _ in range(count - len(stacks)))]
+        else:
+            end = arrangement(stream.shuffle(names), stream)
+        return {"begin": begin, "end": end}
+
+    def canon(self, puzzle: dict) -> str:
+        return canon("blocks/1", [stacks_of(puzzle["begin"]), stacks_of(puzzle["end"])])
+
+    def verify(self, puzzle: dict, targets: tuple[int, int]) -> None:
+        if len(solve(puzzle["begin"], puzzle["end"])) != targets[1]:
+            raise Rejected("other length of plan")
+
+    def build(self, puzzle: dict, level: int, index: int) -> Item:
+        begin, end, stream = puzzle["begin"], puzzle["end"], self.stream(level, index, "text")
+        question = stream.choice(QUESTIONS)
+        plan = solve(begin, end)
+        steps, slots = [], begin
+        for number, (block, dest) in enumerate(plan):
+            slots = moved(slots, block, dest)
+            text = stream.choice(MOVES).format(block=block, dest="the table" if dest == "table" else dest)
+            last = number + 1 == len(plan)  # the second picture shows where that leads
+            if stream.unit() >= self.omit_state_p and not last:
+                text = f"{text} {stream.choice(CLAUSES).format(stack=stack_of(slots, block))}"
+            steps.append(Step(text, None if last else draw(slots, self.look), {"slots": slots}))
+        meta = {"begin": begin, "end": end, "optimum": len(plan), "skin": self.skin, "checker": self.name}
+        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
+                    puzzle, [draw(begin, self.look), draw(end, self.look)], question, steps, written(plan), self.name,
+                    meta)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+    def check(self, text: str, meta: dict) -> Check:
+        """VSP's rule: a move that is not legal is skipped, and the stacks must be the wanted ones at last, in any
+        order. ``partial`` is the share of blocks that stand on what they should."""
+        said = pieces(text)
+        if not said:
+            return Check(False, 0.0, "no_plan", said)
+        slots, skipped = follow(meta["begin"], said)
+        now, wanted = below(slots), below(meta["end"])
+        right = sum(now[block] == under for block, under in wanted.items())
+        return Check(now == wanted, right / len(wanted), f"{right} of {len(wanted)} blocks right, {skipped} moves "
+                     "skipped", said)
+
+    def score(self, text: str, meta: dict) -> dict[str, float]:
+        """``strict``: without a move that is not legal; ``exact``: and in as few moves as can be; ``placed``: the share
+        of blocks that stand right."""
+        found = self.check(text, meta)
+        strict = found.ok and follow(meta["begin"], found.parsed)[1] == 0
+        exact = strict and len(found.parsed) == meta["optimum"]
+        return {"success": float(found.ok), "strict": float(strict), "exact": float(exact), "placed": found.partial}
+
+    def wrong(self, item: Item) -> list[str]:
+        plan, meta = solve(item.meta["begin"], item.meta["end"]), item.meta
+        tries = [plan[:-1], plan[1:], [(b, a) for a, b in plan], [*plan[:-1], (plan[-1][0], plan[-1][0])],
+                 *([*plan, move] for move in legal_moves(meta["end"]))]
+        near = [a for a in map(written, tries) if not self.check(f"\\boxed{{{a}}}", meta).ok]
+        return [*near, "move(table,table)", f"{written(plan)};".replace("move", "go"), "none"]
+
+    # -- words ---------------------------------------------------------------------------------------------------------
+    def state_sentence(self, state: dict, stream: Stream) -> str:
+        return stream.choice(STATES).format(stacks=in_line(state["slots"]))
+
+    def in_words(self, item: Item) -> str:
+        """Both pictures."""
+        return (f"First picture, each stack from its bottom: {in_line(item.meta['begin'])}. "
+                f"Second picture: {in_line(item.meta['end'])}.")
+
+    def shown(self, item: Item) -> dict:
+        return {"slots": item.meta["begin"]}
+
+    def state_said(self, item: Item, said: list[str]) -> dict:
+        slots = item.meta["begin"]
+        for move in moves_in(" ".join(said)):
+            slots = moved(slots, *move) or slots
+        return {"slots": slots}
+
+    def same(self, one: dict | None, other: dict | None) -> bool:
+        return None not in (one, other) and stacks_of(one["slots"]) == stacks_of(other["slots"])
+
+    def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
+        moves, slots = moves_in(said), before and before["slots"]
+        for move in moves:
+            slots = slots and moved(slots, *move)
+        return bool(moves and slots) and self.same({"slots": slots}, after)
+
+    def follows(self, donor: Item, before: str, after: list[str]) -> float:
+        """1 if the moves written before and after the donor's sketch rebuild the donor's stacks."""
+        plan = moves_in(" ".join([before, *after]))
+        return self.score(f"\\boxed{{{written(plan)}}}", donor.meta)["success"]
+
+    # -- pictures ------------------------------------------------------------------------------------------------------
+    def render_state(self, item: Item, state: dict) -> PILImage.Image:
+        return draw(state["slots"], LOOKS[item.meta["skin"]])
+
+    def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
+        """The colour of each cell by majority, stacks from the table up. Faults: blocks that float, are missing or are
+        there twice."""
+        look, count = LOOKS[meta["skin"]], len(meta["begin"])
+        side = look.cell
+        shades = [colour(name, look) for name in NAMES]
+        found = canvas.labels(canvas.pixels(image, (count + 1) * side, count * side),
+                              [*shades, look["paper"], look["ink"]])
+        slots: Slots = []
+        faults, sure = set(), 1.0
+        for slot in range(count):
+            column = []
+            for row in range(count):
+                label, share = canvas.majority(found, top_of(row, count, side), slot * side, side, side)
+                if not 0 <= label <= len(NAMES):
+                    return Parsed(None, 0.0, ("cell that is neither a block nor empty",))
+                sure = min(sure, share)
+                column.append(NAMES[label] if label < len(NAMES) else None)
+            stack = [name for name in column if name]
+            if column[:len(stack)] != stack:
+                faults.add("block that floats")
+            slots.append(stack)
+        names = [name for stack in slots for name in stack]
+        if len(set(names)) < len(names):
+            faults.add("block twice")
+        if set(names) != set(below(meta["begin"])):
+            faults.add("other blocks than in the problem")
+        return Parsed({"slots": slots}, sure, tuple(sorted(faults)))
+
+
+# -- words and pictures ------------------------------------------------------------------------------------------------
+def written(plan: list[Move]) -> str:
+    return ";".join(f"move({block},{dest})" for block, dest in plan)
+
+
+def moves_in(text: str) -> list[Move]:
+    """The moves that a text tells in the words of the steps, its final answer left out."""
+    return _SAID.findall(text)
+
+
+def stack_of(slots: Slots, block: str) -> str:
+    return " ".join(next(s for s in slots if block in s))
+
+
+def in_line(slots: Slots) -> str:
+    """The slots from left to right; those that are empty are named where a stack stands to their right."""
+    last = max(i for i, stack in enumerate(slots) if stack)
+    return ", ".join(" ".join(stack) or "empty" for stack in slots[:last + 1])
+
+
+def colour(name: str, look: Look) -> canvas.Colour:
+    return look["pink" if name == "magenta" else name]
+
+
+def top_of(row: int, count: int, side: int) -> int:
+    """The first pixel row of the cells ``row`` blocks above the table."""
+    return (count - row) * side - side // 2
+
+
+def draw(slots: Slots, look: Look) -> PILImage.Image:
+    """The stacks on the table: n x n cells for n blocks, half a cell of air above and of table below."""
+    side, count = look.cell, len(slots)
+    board = canvas.blank((count + 1) * side, count * side, look["paper"])
+    canvas.rectangle(board, top_of(-1, count, side), 0, side, count * side, look["ink"])
+    for number, stack in enumerate(slots):
+        for row, name in enumerate(stack):
+            place = top_of(row, count, side), number * side + look.line // 2, side, side - look.line
+            canvas.rectangle(board, *place, colour(name, look))
+            canvas.frame(board, *place, look.line // 2, look["ink"])
+    return canvas.picture(board)
