@@ -292,18 +292,14 @@ class Task(ABC):
                      item.answer, item.checker, item.meta)
 
     def reading_trace(self, index: int) -> Trace:
-        """A chat that reads one picture: that of a sketch, said in full."""
+        """A chat that reads one picture: that of a sketch (none: of a step without), said in full."""
         level = self.levels[index % len(self.levels)]
-        stream, drawn, at = self.stream(level, index, "reading"), [], index
-        while not drawn:  # short items need no sketch: take one further on
-            item = self.item(level, at)
-            drawn, at = [s for s in item.steps if s.sketch is not None], at + 100_003
-        step = stream.choice(drawn)
+        item, stream = self.item(level, index), self.stream(level, index, "reading")
+        step = stream.choice([s for s in item.steps if s.sketch is not None] or item.steps)
         said = self.state_sentence(step.state, stream)
-        user = Message("user", (Image(step.sketch), Text(stream.choice(READ))))
-        tell = Message("assistant", (Text(said),))
-        return Trace(f"{self.item_id(level, index)}-read", (user, tell), self.name, self.split, level, "direct", said,
-                     "same_text", item.meta)
+        user = Message("user", (Image(self.render_state(item, step.state)), Text(stream.choice(READ))))
+        return Trace(f"{item.id}-read", (user, Message("assistant", (Text(said),))), self.name, self.split, level,
+                     "direct", said, "same_text", item.meta)
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The same trace with each problem picture replaced by its mean colour."""

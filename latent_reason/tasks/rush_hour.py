@@ -1,0 +1,402 @@
+"""Rush Hour: which cars slide, one after another, until the red car can leave a 6 x 6 yard on the right. A sketch is
+the yard after every one to three moves, but never the solved one.
+
+A car is ``[row, column, length, way]`` of its first cell, way H (moves left and right) or V (up and down). A list of
+cars is a state; the first car is the red one, called A, the others are B, C, ... in the order they are met at the
+start. A move such as ``B-2`` slides one car any number of free cells, + to the right or down.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image as PILImage
+
+from . import canvas
+from .base import Item, Parsed, Rejected, Step
+from .canvas import LOOKS
+from .checkers import Check, boxed
+from .drawn import DrawnTask
+from .stream import Stream, canon, split_of
+
+Car = list  # [row, column, length, way]
+Move = tuple[int, int]  # number of the car, cells
+
+N, RED_ROW = 6, 2
+BANDS = {1: (1, 5), 2: (6, 10), 3: (11, 15), 4: (16, 20)}  # moves of a shortest plan
+EMPTY = 6  # free cells of a drawn yard, at most
+MOST_STATES = 1500  # a yard with more states is loose, and seldom hard
+LETTERS = "ABCDEFGHIJKLMNO"
+PAINT = ("green", "blue", "yellow", "purple", "orange", "cyan", "pink")
+FAR = 40  # mean difference from a drawn car above which a picture does not show it
+
+QUESTIONS = (
+    "Slide the cars so that the red car can leave on the right. Which moves, in order?",
+    "Free the red car: which cars slide, and how far?",
+    "The red car wants out of the yard. Plan the moves, as few as you can.",
+    "Which moves bring the red car to the exit?",
+    "Solve the traffic jam: the red car must reach the gap in the wall.",
+)
+MOVES = ("Slide {moves}.", "Move {moves}.", "Push {moves}.", "Shift {moves}.", "Then {moves}.", "Next {moves}.")
+CLAUSES = ("Car {car} is now at {cell}.", "Now car {car} begins at {cell}.", "That puts car {car} at {cell}.",
+           "Car {car} stands at {cell}.", "So {car} is at {cell}.")
+STATES = ("Cars: {cars}.", "The cars: {cars}.", "Yard: {cars}.", "Now the cars stand so: {cars}.",
+          "The yard holds {cars}.")
+_SAID = re.compile(r"\b([A-O])([+-][1-4])\b", re.ASCII)
+
+
+# -- the rules ---------------------------------------------------------------------------------------------------------
+@cache
+def mask(lane: int, length: int, way: str, place: int) -> int:
+    """The cells of a car as bits; it stands in a row (H) or column (V) from ``place`` on."""
+    return sum(1 << (lane * N + i if way == "H" else i * N + lane) for i in range(place, place + length))
+
+
+def lane_of(car: Car) -> tuple[int, int, str, int]:
+    row, column, length, way = car
+    return (row, length, way, column) if way == "H" else (column, length, way, row)
+
+
+def occupied(cars: list[Car]) -> int:
+    return sum(mask(*lane_of(car)) for car in cars)
+
+
+def slid(cars: list[Car], number: int, cells: int) -> list[Car] | None:
+    """The state after a move, None if the car does not exist or a cell on its way is not free."""
+    if not 0 <= number < len(cars) or not cells:
+        return None
+    lane, length, way, place = lane_of(cars[number])
+    others = occupied(cars) ^ mask(lane, length, way, place)
+    low, high = min(place, place + cells), max(place, place + cells) + length
+    if low < 0 or high > N or others & mask(lane, high - low, way, low):
+        return None
+    moved = [lane, place + cells] if way == "H" else [place + cells, lane]
+    return [[*moved, length, way] if i == number else car for i, car in enumerate(cars)]
+
+
+def walk(cars: list[Car], moves: list[Move]) -> list[Car] | None:
+    """The state after all moves, None if one of them is not legal."""
+    for move in moves:
+        cars = slid(cars, *move)
+        if cars is None:
+            return None
+    return cars
+
+
+def solved(cars: list[Car]) -> bool:
+    return cars[0][1] == N - 2
+
+
+class Space:
+    """All states that can be reached from one, each a number with the car's places in three bits apiece.
+
+    ``keys``: the states, ``beside[i]``: those one move from state i. Stops past ``most`` states (``whole`` is False).
+    """
+
+    def __init__(self, cars: list[Car], most: int):
+        lanes = [lane_of(car) for car in cars]
+        self.cars = cars
+        self.keys, self.beside = [sum(lane[3] << 3 * i for i, lane in enumerate(lanes))], []
+        index, taken = {self.keys[0]: 0}, [occupied(cars)]
+        frames = [(3 * i, [mask(*lane[:3], p) for p in range(N - lane[1] + 1)]) for i, lane in enumerate(lanes)]
+        while len(self.beside) < len(self.keys) <= most:
+            key, full, near = self.keys[len(self.beside)], taken[len(self.beside)], []
+            for shift, masks in frames:
+                place = key >> shift & 7
+                others = full ^ masks[place]
+                for way, end in ((1, len(masks)), (-1, -1)):
+                    there = key
+                    for to in range(place + way, end, way):
+                        if others & masks[to]:
+                            break
+                        there += way << shift
+                        number = index.setdefault(there, len(index))
+                        if number == len(self.keys):
+                            self.keys.append(there)
+                            taken.append(others | masks[to])
+                        near.append(number)
+            self.beside.append(near)
+        self.whole = len(self.beside) == len(self.keys)
+
+    def layers(self) -> list[list[int]]:
+        """The states by the moves they are from a solved one; no layer if none can be solved."""
+        edge = [i for i, key in enumerate(self.keys) if key & 7 == N - 2]
+        seen, found = bytearray(len(self.keys)), []
+        for i in edge:
+            seen[i] = 1
+        while edge:
+            found.append(edge)
+            edge = []
+            for i in found[-1]:
+                for j in self.beside[i]:
+                    if not seen[j]:
+                        seen[j] = 1
+                        edge.append(j)
+        return found
+
+    def state(self, number: int) -> list[Car]:
+        places = [self.keys[number] >> 3 * i & 7 for i in range(len(self.cars))]
+        return [[row, p, length, way] if way == "H" else [p, column, length, way]
+                for p, (row, column, length, way) in zip(places, self.cars, strict=True)]
+
+
+def solve(cars: list[Car]) -> list[Move] | None:
+    """A shortest plan, None if there is none; of several the one that moves the first car first."""
+    space = Space(cars, 10**6)
+    far = {number: d for d, layer in enumerate(space.layers()) for number in layer}
+    if 0 not in far:
+        return None
+    path = [0]
+    while far[path[-1]]:
+        path.append(next(j for j in space.beside[path[-1]] if far[j] == far[path[-1]] - 1))
+    plan = []
+    for one, other in pairwise(space.state(number) for number in path):
+        car = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+        plan.append((car, sum(other[car][:2]) - sum(one[car][:2])))
+    return plan
+
+
+def spots(length: int) -> list[tuple[Car, int]]:
+    """Where a car of that length may stand, with its cells as bits: anywhere but in the red car's row, along it."""
+    cars = [[lane, p, length, way] if way == "H" else [p, lane, length, way] for way in "HV" for lane in range(N)
+            for p in range(N - length + 1) if (lane, way) != (RED_ROW, "H")]
+    return [(car, occupied([car])) for car in cars]
+
+
+SPOTS = {length: spots(length) for length in (2, 3)}
+
+
+def filled(cars: list[Car], stream: Stream) -> list[Car]:
+    """More cars, till the yard is nearly full."""
+    cars, full = list(cars), occupied(cars)
+    while N * N - full.bit_count() > EMPTY:
+        length = 3 if stream.below(5) < 3 else 2
+        free = [(spot, bits) for spot, bits in SPOTS[length] if not bits & full]
+        if not free:
+            length = 2
+            free = [(spot, bits) for spot, bits in SPOTS[length] if not bits & full]
+        if not free:
+            break
+        spot, bits = stream.choice(free)
+        cars.append(spot)
+        full |= bits
+    return cars
+
+
+class RushHour(DrawnTask):
+    """Free the red car. Level 1 takes 1 to 5 moves, each further level up to 4 takes 5 more.
+
+    The identity of a puzzle is which cars share which row or column, so that two states of one yard are never in
+    different splits. Hard yards are rare: an item of level 3
+    takes about half a second, one of level 4 several seconds. ``chunk``: fewest and most moves between two sketches.
+    """
+
+    name = "rush_hour"
+    trained = (1, 2)
+    ood: ClassVar = {"size": {"level": 3}, "skin": {"skin": "other"}, "composition": {"level": 2, "chunk": (4, 4)}}
+    swaps: ClassVar = (tuple(LETTERS[:12]), tuple("1234"))
+    solve = staticmethod(solve)
+
+    def __init__(self, *, chunk: tuple[int, int] = (1, 3), **options):
+        super().__init__(**options)
+        if not set(self.levels) <= set(BANDS):
+            raise ValueError(f"the level is 1 to {max(BANDS)}, five more moves each; got {self.levels}")
+        if not 1 <= chunk[0] <= chunk[1]:
+            raise ValueError(f"chunk is the fewest and the most moves between two sketches, at least 1; got {chunk}")
+        self.chunk = chunk
+
+    # -- items ---------------------------------------------------------------------------------------------------------
+    def targets(self, level: int, stream: Stream) -> int:
+        """The number of moves."""
+        return stream.between(*BANDS[level])
+
+    def draw(self, level: int, targets: int, stream: Stream) -> dict:
+        """A state so many moves from solved, among all that lead to a yard filled around the red car at the exit."""
+        cars = filled([[RED_ROW, N - 2, 2, "H"]], stream)
+        while split_of(self.canon({"cars": cars})) != self.split:  # one change is faster than another yard
+            out = stream.between(1, len(cars) - 1)
+            cars = filled(cars[:out] + cars[out + 1:], stream)
+        space = Space(cars, MOST_STATES)
+        layers = space.layers() if space.whole else []
+        if len(layers) <= targets:
+            raise Rejected("no state so far from solved")
+        red, *others = space.state(stream.choice(layers[targets]))
+        return {"cars": [red, *sorted(others)]}
+
+    def canon(self, puzzle: dict) -> str:
+        lanes: dict[str, list[int]] = {}
+        for lane, length, way, _ in sorted(map(lane_of, puzzle["cars"]), key=lambda car: (car[2], car[0], car[3])):
+            lanes.setdefault(f"{way}{lane}", []).append(length)
+        return canon("rush_hour/1", lanes)
+
+    def verify(self, puzzle: dict, targets: int) -> None:
+        """Yards are drawn at the wanted distance: nothing is left to test."""
+
+    def build(self, puzzle: dict, level: int, index: int) -> Item:
+        start, stream = puzzle["cars"], self.stream(level, index, "text")
+        question = stream.choice(QUESTIONS)
+        plan = solve(start)
+        steps, cars, done = [], start, 0
+        while done < len(plan):
+            moves = plan[done:done + stream.between(*self.chunk)]
+            done += len(moves)
+            cars, last = walk(cars, moves), done == len(plan)
+            text = stream.choice(MOVES).format(moves=written(moves, " "))
+            if stream.unit() >= self.omit_state_p and not last:
+                car = moves[-1][0]
+                text = f"{text} {stream.choice(CLAUSES).format(car=LETTERS[car], cell=cell_of(cars[car]))}"
+            steps.append(Step(text, None if last else draw(cars, self.skin), {"cars": cars}))
+        meta = {"cars": start, "optimum": len(plan), "skin": self.skin, "checker": self.name}
+        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
+                    puzzle, [draw(start, self.skin)], question, steps, written(plan), self.name, meta)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+    def check(self, text: str, meta: dict) -> Check:
+        """Right if every move is legal and the red car is at the exit in the end; else ``partial`` is the share of its
+        way that it came."""
+        content = boxed(text)
+        found = [re.fullmatch(r"([A-O])([+-][1-4])", piece, re.ASCII)
+                 for piece in re.split(r"[,;\s]+", (content or "").strip().upper())]
+        if None in found:
+            return Check(False, 0.0, "no_plan")
+        moves = [(LETTERS.index(match[1]), int(match[2])) for match in found]
+        end = walk(meta["cars"], moves)
+        if end is None:
+            return Check(False, 0.0, "a move that is not legal", moves)
+        begun, now = meta["cars"][0][1], end[0][1]
+        if solved(end):
+            return Check(True, 1.0, "out", moves)
+        return Check(False, max(0.0, (now - begun) / (N - 2 - begun)), "the red car is not at the exit", moves)
+
+    def score(self, text: str, meta: dict) -> dict[str, float]:
+        """``exact``: in as few moves as can be."""
+        found = self.check(text, meta)
+        exact = found.ok and len(found.parsed) == meta["optimum"]
+        return {"success": float(found.ok), "exact": float(exact), "progress": found.partial}
+
+    def wrong(self, item: Item) -> list[str]:
+        plan = item.answer.split(",")
+        tries = [plan[:-1], plan[1:], [*plan, "A+1"], [*plan, "A-1"], [*plan, "Z+1"], ["A+4", *plan], [*plan, "A"]]
+        tries += [[*plan[:i], move.translate(str.maketrans("+-", "-+")), *plan[i + 1:]] for i, move in enumerate(plan)]
+        return [a for a in map(",".join, tries) if not self.check(f"\\boxed{{{a}}}", item.meta).ok]
+
+    # -- words ---------------------------------------------------------------------------------------------------------
+    def state_sentence(self, state: dict, stream: Stream) -> str:
+        return stream.choice(STATES).format(cars=in_line(state["cars"]))
+
+    def in_words(self, item: Item) -> str:
+        """All cars by their first cell, length and way, and the exit."""
+        return f"A yard of {N} by {N} cells. Red car and others: {in_line(item.meta['cars'])}. Exit: right of row 3."
+
+    def shown(self, item: Item) -> dict:
+        return {"cars": item.meta["cars"]}
+
+    def state_said(self, item: Item, said: list[str]) -> dict:
+        cars = item.meta["cars"]
+        for move in moves_in(" ".join(said)):
+            cars = slid(cars, *move) or cars
+        return {"cars": cars}
+
+    def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
+        moves = moves_in(said)
+        return before is not None and bool(moves) and walk(before["cars"], moves) == after["cars"]
+
+    def follows(self, donor: Item, before: str, after: list[str]) -> float:
+        """1 if the moves written before and after the donor's sketch free the donor's car."""
+        plan = moves_in(before) + moves_in(" ".join(after))
+        return self.score(f"\\boxed{{{written(plan)}}}", donor.meta)["success"]
+
+    # -- pictures ------------------------------------------------------------------------------------------------------
+    def render_state(self, item: Item, state: dict) -> PILImage.Image:
+        return draw(state["cars"], item.meta["skin"])
+
+    def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
+        """Each car of the problem is sought along its row or column; what it hides and what is left over must look as
+        it would be drawn. Faults: cars that are not there, and cells that show something else."""
+        skin, cars, faults, worst = meta["skin"], [], set(), 0.0
+        side = LOOKS[skin].cell
+        size = (N + 1) * side
+        seen = canvas.pixels(image, size, size).astype(np.int16)
+        for number, (row, column, length, way) in enumerate(meta["cars"]):
+            sprite = drawn_car(number, length, way, skin).astype(np.int16)
+            places = [[row, p, length, way] if way == "H" else [p, column, length, way] for p in range(N - length + 1)]
+            off = [np.abs(patch(seen, car, side) - sprite).mean() for car in places]
+            cars.append(places[int(np.argmin(off))])
+            worst = max(worst, min(off))
+        if worst > FAR:
+            return Parsed(None, 0.0, ("car that is not there",))
+        if occupied(cars).bit_count() != sum(car[2] for car in cars):
+            faults.add("cars on top of each other")
+        wanted = np.asarray(draw(cars, skin)).astype(np.int16)
+        cells = np.abs(seen - wanted)[side // 2:-(side // 2), side // 2:-(side // 2)]
+        if cells.reshape(N, side, N, side, 3).mean((1, 3, 4)).max() > FAR:
+            faults.add("cell that shows something else")
+        return Parsed({"cars": cars}, float(1 - worst / FAR), tuple(sorted(faults)))
+
+
+# -- words and pictures ------------------------------------------------------------------------------------------------
+def written(moves: list[Move], between: str = ",") -> str:
+    return between.join(f"{LETTERS[car]}{cells:+d}" for car, cells in moves)
+
+
+def moves_in(text: str) -> list[Move]:
+    """The moves that a text tells, its final answer left out."""
+    return [(LETTERS.index(car), int(cells)) for car, cells in _SAID.findall(text.split("\\boxed")[0])]
+
+
+def cell_of(car: Car) -> str:
+    return f"row {car[0] + 1} column {car[1] + 1}"
+
+
+def in_line(cars: list[Car]) -> str:
+    """``A 3 1 across 2`` is the car that begins at row 3 column 1 and is 2 long."""
+    return ", ".join(f"{LETTERS[i]} {row + 1} {column + 1} {'across' if way == 'H' else 'down'} {length}"
+                     for i, (row, column, length, way) in enumerate(cars))
+
+
+@cache
+def drawn_car(number: int, length: int, way: str, skin: str) -> np.ndarray:
+    """(height, width, 3) a car with its letter on the first cell, as it covers its cells."""
+    look = LOOKS[skin]
+    side, gap, scale = look.cell, look.line // 2, look.cell // 12
+    high, wide = (side, length * side) if way == "H" else (length * side, side)
+    cells = canvas.blank(high, wide, look["paper"])
+    paint = look[PAINT[(number - 1) % len(PAINT)] if number else "red"]
+    canvas.rectangle(cells, gap, gap, high - 2 * gap, wide - 2 * gap, paint)
+    canvas.frame(cells, gap, gap, high - 2 * gap, wide - 2 * gap, gap, look["ink"])
+    ink = look["paper" if sum(paint) < 380 else "ink"]
+    canvas.text(cells, (side - 7 * scale) // 2, (side - 5 * scale) // 2, LETTERS[number], ink, scale)
+    return cells
+
+
+@cache
+def empty_yard(skin: str) -> np.ndarray:
+    """A wall half a cell thick with a gap on the right, around cells with thin grey borders."""
+    look = LOOKS[skin]
+    side, half = look.cell, look.cell // 2
+    yard = canvas.blank((N + 1) * side, (N + 1) * side, look["ink"])
+    canvas.rectangle(yard, half, half, N * side, N * side, look["paper"])
+    canvas.rectangle(yard, half + RED_ROW * side, half + N * side, side, half, look["paper"])
+    for row in range(N):
+        for column in range(N):
+            canvas.frame(yard, half + row * side, half + column * side, side, side, 1, look["grey"])
+    return yard
+
+
+def patch(yard: np.ndarray, car: Car, side: int) -> np.ndarray:
+    """The pixels of the cells of a car."""
+    row, column, length, way = car
+    top, left = side // 2 + row * side, side // 2 + column * side
+    return yard[top:top + (side if way == "H" else length * side), left:left + (length * side if way == "H" else side)]
+
+
+def draw(cars: list[Car], skin: str) -> PILImage.Image:
+    """7 x 7 cells, half a cell of wall on each side."""
+    yard = empty_yard(skin).copy()
+    for number, car in enumerate(cars):
+        patch(yard, car, LOOKS[skin].cell)[:] = drawn_car(number, car[2], car[3], skin)
+    return canvas.picture(yard)
