@@ -192,7 +192,7 @@ class RushHour(DrawnTask):
 
     The identity of a puzzle is which cars share which row or column, so that two states of one yard are never in
     different splits. Hard yards are rare: an item of level 3
-    takes about half a second, one of level 4 several seconds. ``chunk``: fewest and most moves between two sketches.
+    takes about a second, one of level 4 several. ``chunk``: fewest and most moves between two sketches.
     """
 
     name = "rush_hour"
