@@ -236,8 +236,8 @@ def test_reading_traces_say_what_the_picture_shows(name):
 def test_the_question_alone_does_not_tell_the_answer(name):
     """The best answer to each wording beats the best constant by no more than 3 points and chance allows."""
     level = max(tasks.make(name).levels)
-    _, train = made(name, 160, level=level)
-    task, val = made(name, 80, level=level, split="val")
+    _, train = made(name, 120, level=level)
+    task, val = made(name, 60, level=level, split="val")
     def right(answer, item):
         return task.check(f"\\boxed{{{answer}}}", item.meta).ok
 

@@ -50,9 +50,13 @@ def untrained(method: str = "modal_mixed"):
     return reasoner.eval(), SketchDecoder(latent=32, width=32)
 
 
-@cache
 def checkpoint(method: str = "modal_mixed") -> Path:
     """An untrained checkpoint in a folder, for reading only."""
+    return _checkpoint(method)
+
+
+@cache
+def _checkpoint(method: str) -> Path:
     reasoner, decoder = untrained(method)
     notes = {"seed": 0, "steps": 0, "batch_size": 8, "data": {"task": "frozenlake_plan", "levels": [3, 4],
                                                               "options": {"chunk": [1, 1]}}}
