@@ -10,7 +10,7 @@ from pathlib import Path
 
 HOME = Path(__file__).parent.parent / "checkpoints" / "frozenlake-tiny"
 ARMS = (("modal_mixed, flow head (published)", "eval.json"), ("modal_mixed, regression head", "controls/mlp.json"),
-        ("text_cot", "controls/text_cot.json"), ("direct", "controls/direct.json"))
+        ("blank", "controls/blank.json"), ("text_cot", "controls/text_cot.json"), ("direct", "controls/direct.json"))
 COLUMNS = (("test", "3-6"), ("test", "7"), ("test", "8"), ("vsp", "3-6"))
 MEASURES = (("success", "success"), ("exact", "shortest plan"), ("sketch_equal", "sketch right"))
 
