@@ -75,7 +75,8 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
         return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
     bank, given, random = Bank(plain), donors(plain, seed), torch.Generator().manual_seed(seed)
-    changed_order = [shuffled(r.latents, random) for r in plain]
+    order = torch.Generator().manual_seed(seed)
+    changed_order = [shuffled(r.latents, order) for r in plain]
     arms = {
         "again": {"seed": seed + 1},
         "noise": {"intervene": lambda c: Noise(bank, grids(c), random)},
