@@ -26,7 +26,7 @@ COLOURS = {"raw": "#c8541c", "centred": "#1d4e89"}
 def draw(found: dict, file: Path) -> None:
     """One panel a measure: a dot a seed, a bar at their mean."""
     names = list(dict.fromkeys(r["arm"].split()[0] for r in found["results"]))
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(14, 3.6), sharey=True)
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(14, 4), sharey=True)
     for axis, (title, value) in zip(axes, PANELS.items(), strict=True):
         for at, name in enumerate(names):
             for shift, kind in ((-0.17, "centred"), (0.17, "raw")):
@@ -40,8 +40,9 @@ def draw(found: dict, file: Path) -> None:
         axis.set_xlim(min(0, axis.get_xlim()[0]), 1)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
-    axes[0].legend(fontsize=9, frameon=False, title="targets", loc="lower right")
-    figure.tight_layout()
+    axes[0].get_figure().legend(*axes[0].get_legend_handles_labels(), ncols=2, fontsize=9, frameon=False,
+                                title="targets", loc="upper center", bbox_to_anchor=(0.5, 0.14))
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(file, dpi=120)
 
 
