@@ -66,6 +66,7 @@ def to_file(given: argparse.Namespace) -> None:
     task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
     kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.recipe["method"]).MODE)
     atomic_write_json(given.out, {"schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "task": name,
+                                  "version": task.version, "options": tasks.own(name, options),
                                   "levels": list(levels), "seed": given.seed, "n": given.n, "solved": counts,
                                   "keep": kept})
     console.print(f"Of {given.n} items: " + ", ".join(f"{v} {k}" for k, v in counts.items()))

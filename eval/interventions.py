@@ -113,8 +113,8 @@ class Given:
         out = vectors.clone()
         for i, (r, span, slot) in enumerate(zip(rows.tolist(), spans.tolist(), slots.tolist(), strict=True)):
             own = self.latents[r]
-            if own and not (self.only_given and span >= len(own)):
-                given = own[min(span, len(own) - 1)]
+            given = own[min(span, len(own) - 1)] if own else ()
+            if len(given) and not (self.only_given and span >= len(own)):
                 out[i] = given[min(slot, len(given) - 1)]
         return out
 
@@ -142,28 +142,34 @@ class Oracle:
 
 
 class Bank:
-    """Mean (K, D) and square root of the covariance (K, D, D) of drawn latents, per span grid, shrunk toward its
-    diagonal (``shrink`` 1: only that). Spans that the budget cut short are left out."""
+    """Mean (D,) and square root of the covariance (D, D) of drawn latents, slot by slot of each grid, shrunk toward its
+    diagonal (``shrink`` 1: only that). Where a slot was never drawn on a grid, the last one before it stands in; on a
+    grid never drawn on, all latents together do."""
 
     def __init__(self, results: list[Result], shrink: float = 0.1):
-        by_grid: dict[tuple, list[torch.Tensor]] = {}
+        self.shrink, self.found = shrink, {}
+        self.drawn: dict[tuple | None, dict[int, list[torch.Tensor]]] = {None: {0: []}}
         for r in results:
             for span in r.rollout.spans_of(r.row):
-                if span.length == span.grid[0] * span.grid[1]:
-                    by_grid.setdefault(span.grid, []).append(r.rollout.latents(span).float().cpu())
-        self.mean, self.root, self.count = {}, {}, {g: len(x) for g, x in by_grid.items()}
-        for grid, spans in by_grid.items():
-            z = torch.stack(spans)  # (n, K, D)
-            self.mean[grid] = z.mean(0)
-            centred = z - z.mean(0)
-            cov = torch.einsum("nkd,nke->kde", centred, centred) / max(len(z) - 1, 1)
-            cov = (1 - shrink) * cov + shrink * torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
-            values, vectors = torch.linalg.eigh(cov)
-            self.root[grid] = vectors * values.clamp_min(0).sqrt()[:, None, :]
+                for number, z in enumerate(r.rollout.latents(span).float().cpu()):
+                    self.drawn.setdefault(tuple(span.grid), {}).setdefault(number, []).append(z)
+                    self.drawn[None][0].append(z)
 
     def slot(self, grid: tuple[int, int], number: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Mean (D,) and root (D, D) of a slot, of the last one beyond the end; None for a grid nothing was drawn on."""
-        if grid not in self.mean:
+        """Mean and root of a slot; None where nothing was drawn at all."""
+        grid = tuple(grid) if tuple(grid) in self.drawn else None
+        number = max((n for n in self.drawn[grid] if n <= number), default=0)
+        if not self.drawn[grid].get(number):
             return None
-        number = min(number, len(self.mean[grid]) - 1)
-        return self.mean[grid][number], self.root[grid][number]
+        if (grid, number) not in self.found:
+            z = torch.stack(self.drawn[grid][number])
+            centred = z - z.mean(0)
+            if self.shrink == 1:
+                root = torch.diag(centred.square().mean(0).sqrt())
+            else:
+                cov = centred.T @ centred / max(len(z) - 1, 1)
+                cov = (1 - self.shrink) * cov + self.shrink * torch.diag(cov.diagonal())
+                values, vectors = torch.linalg.eigh(cov)
+                root = vectors * values.clamp_min(0).sqrt()
+            self.found[grid, number] = z.mean(0), root
+        return self.found[grid, number]

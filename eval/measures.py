@@ -105,7 +105,13 @@ def sketches_alone(reasoner, decoder, task: Task, results: Sequence[Result]) -> 
     if golds:
         out["pixels"] = reads([s.sketch for _, s in golds])
         out["ceiling"] = reads([decoded_target(reasoner, decoder, s.sketch) for _, s in golds])
-        out["floor"] = reads([golds[(i + len(golds) // 2) % len(golds)][1].sketch for i in range(len(golds))])
+        def another(i, item):
+            return next((s.sketch for other, s in golds[i + 1:] + golds[:i]
+                         if other.id != item.id and other.level == item.level), None)
+
+        others = [another(i, item) for i, (item, _) in enumerate(golds)]
+        if all(others):
+            out["floor"] = reads(others)
     return out
 
 
@@ -120,7 +126,8 @@ def by_step(reasoner, task: Task, mode: str, plain: Sequence[Result], most: int 
         def queue(chunk, s=s):
             return [cut(index[id(i)], s, v) + boxed for i in chunk]
 
-        found = decode(reasoner, None, task, [r.item for r in plain], mode, queue=queue, progress=f"answer at step {s}",
+        found = decode(reasoner, None, task, [r.item for r in plain], mode, queue=queue,
+                       sketching="learned" if s else "off", progress=f"answer at step {s}",
                        intervene=lambda c: Given([index[id(i)].latents for i in c], only_given=True))
         out.append({"step": s} | share([r.scores[key] for r in found]))
     return out

@@ -74,13 +74,14 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
     def grids(chunk):
         return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
-    bank, given, random = Bank(plain), donors(plain, seed), torch.Generator().manual_seed(seed)
+    bank, diagonal, given = Bank(plain), Bank(plain, 1.0), donors(plain, seed)
+    random = torch.Generator().manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     changed_order = [shuffled(r.latents, order) for r in plain]
     arms = {
         "again": {"seed": seed + 1},
         "noise": {"intervene": lambda c: Noise(bank, grids(c), random)},
-        "noise_diagonal": {"intervene": lambda c: Noise(Bank(plain, 1.0), grids(c), random)},
+        "noise_diagonal": {"intervene": lambda c: Noise(diagonal, grids(c), random)},
         "region": {"intervene": lambda c: Region(reasoner, c, random)},
         "mean": {"intervene": lambda c: Mean(bank, grids(c))},
         "zero": {"intervene": lambda c: Zero()},
@@ -104,11 +105,18 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
         arms = {name: options for name, options in arms.items() if name not in ("oracle", "region")}
     if not reasoner.head.noise:  # greedy words and no noise: nothing would change
         arms.pop("again", None)
+    if reasoner.switch.start == "first":  # there are no words before its sketch
+        arms.pop("text_corrupted", None)
+    runs = {}
     for name, options in arms.items():
-        changed = run(name, **options)
-        report[name] = _accuracy(changed, key) | _paired(plain, changed, key)
-        if name == "foreign":
-            report[name] |= _following(task, reasoner.vocabulary, plain, changed, given)
+        changed = runs[name] = run(name, **options)
+        at_all = [i for i, r in enumerate(plain) if name != "foreign" or (given[i] >= 0 and r.latents)]
+        at_all = at_all or range(len(plain))  # of foreign latents: the items that got some
+        report[name] = _accuracy([changed[i] for i in at_all], key) | _paired(
+            [plain[i] for i in at_all], [changed[i] for i in at_all], key)
+    if "foreign" in runs:
+        idle = next((runs[n] for n in ("mean", "noise", "zero") if n in runs), plain)
+        report["foreign"] |= _following(task, reasoner.vocabulary, plain, runs["foreign"], given, idle)
     tested = [name for name in report if "mcnemar_p" in report[name]]
     for name, p in zip(tested, holm([report[n]["mcnemar_p"] for n in tested]) if tested else [], strict=True):
         report[name]["holm_p"] = round(float(p), 5)
@@ -117,13 +125,15 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
 
 def verdict(report: dict) -> str:
     """What may be said of a report, by one rule: content only if noise, mean and foreign latents all cost something and
-    a foreign sketch is followed; markers only if sketching matters, content does not, and marks keep 0.8 of it."""
+    a foreign sketch is followed more often than by chance and than after latents that say nothing; markers only if
+    sketching matters, content does not, and marks keep 0.8 of it."""
     needed = ("noise", "mean", "foreign")
     if not all("difference" in report.get(name, {}) for name in (*needed, "markers", "removed")):
         return "Not all probes that a verdict needs were run."
     foreign = report["foreign"]
     content = all(report[name]["difference"]["low"] > 0 for name in needed)
-    followed = foreign.get("follow_n", 0) and foreign["follow_difference"]["low"] > 0
+    followed = foreign.get("follow_n", 0) and min(
+        foreign["follow_difference"]["low"], foreign["follow_beyond_idle"]["low"]) > 0
     gain = report["removed"]["difference"]
     if content and followed:
         return ("The latents carry content: noise, mean and foreign latents each cost accuracy, and the answer follows "
@@ -163,15 +173,20 @@ def _paired(plain: list[Result], changed: list[Result], key: str) -> dict:
                                               for p, c in zip(plain, changed, strict=True)])), 4)}
 
 
-def _following(task, vocabulary, plain, changed, given) -> dict:
-    """How often the words after a foreign sketch continue the donor's puzzle, beside how often the model's own did."""
-    pairs = [(c, p, plain[d]) for c, p, d in zip(changed, plain, given, strict=True) if d >= 0 and p.latents]
+def _following(task, vocabulary, plain, changed, given, idle) -> dict:
+    """How often the words after a foreign sketch continue the donor's puzzle, beside how often the model's own did, and
+    how often it does so after latents that say nothing (``idle``): a model that only guesses may hit the donor too."""
+    pairs = [(c, p, plain[d], n) for c, p, d, n in zip(changed, plain, given, idle, strict=True)
+             if d >= 0 and p.latents]
     if not pairs:
         return {"follow_rate": None, "follow_n": 0}
-    follows = np.array([continues(task, vocabulary, c, d) for c, _, d in pairs])
-    chance = np.array([continues(task, vocabulary, p, d) for _, p, d in pairs])
-    found = paired_bootstrap(follows, chance)
-    return {"follow_rate": round(float(follows.mean()), 4), "follow_by_chance": round(float(chance.mean()), 4),
+    follows = np.array([continues(task, vocabulary, c, d) for c, _, d, _ in pairs])
+    chance = np.array([continues(task, vocabulary, p, d) for _, p, d, _ in pairs])
+    guessed = np.array([continues(task, vocabulary, n, d) for *_, d, n in pairs])
+    found, beyond = paired_bootstrap(follows, chance), paired_bootstrap(follows, guessed)
+    return {"follow_when_idle": round(float(guessed.mean()), 4),
+            "follow_beyond_idle": {"value": round(beyond.estimate, 4), **_interval(beyond)},
+            "follow_rate": round(float(follows.mean()), 4), "follow_by_chance": round(float(chance.mean()), 4),
             "follow_difference": {"value": round(found.estimate, 4), **_interval(found)}, "follow_n": len(pairs)}
 
 

@@ -64,6 +64,11 @@ class LatentReasoner(nn.Module):
         return self.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
 
     @property
+    def droppable(self) -> bool:
+        """Whether single latents can be left out in training (``dropped``)."""
+        return self.sketches and self.latent_input != "blank" and not self.exposure.own
+
+    @property
     def renders(self) -> bool:
         """Whether a latent it draws stands for a piece of a picture, so that a decoder can show it."""
         known = self.taught and self.target is not None and self.latent_input != "blank"
@@ -166,8 +171,7 @@ class LatentReasoner(nn.Module):
             raise ValueError(f"{len(batch.spans)} sketches for a method that draws none. Train it on traces without "
                              "sketches.")
         positions, z = self.backbone.place(batch), None
-        if self.training and self.bottleneck:
-            batch = bottlenecked(batch, torch.rand(len(batch.ids), device=self.device) < self.bottleneck)
+        batch = self.narrowed(batch)
         if not len(batch.spans):
             states = self.backbone.trunk(self.embed(batch), batch.attention(), positions)
             return self.losses(batch, before(states), z)
@@ -180,6 +184,12 @@ class LatentReasoner(nn.Module):
         else:
             states = self.taught_states(batch, positions, z)
         return self.losses(batch, before(states), z)
+
+    def narrowed(self, batch: MixedBatch) -> MixedBatch:
+        """The batch with the bottleneck of this training step; a method with a forward of its own calls it too."""
+        if not (self.training and self.bottleneck):
+            return batch
+        return bottlenecked(batch, torch.rand(len(batch.ids), device=self.device) < self.bottleneck)
 
     def taught_states(self, batch: MixedBatch, positions: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """States (B, N, D) with targets z (S, K, Z) in the context and, while training, what ``exposure`` adds."""

@@ -174,20 +174,44 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
     found = json.loads(file.read_text())
     assert sum(found["solved"].values()) == 6 and found["levels"] == [3, 4]
     file.write_text(json.dumps(found | {"keep": [5, 2, 9]}))
-    plain, some, task = Data(items=20), Data(items=20, keep=str(file)), make("frozenlake_plan", level=(3, 4))
+    own = {"items": 20, "options": {"chunk": [1, 1]}}
+    plain, some = Data(**own), Data(**own, keep=str(file))
+    task = make("frozenlake_plan", level=(3, 4), chunk=(1, 1))
     assert [t.id for t in traces(some, "mixed", "train", 20)] == [task[i].id for i in (5, 2, 9)]
     assert len(list(traces(some, "mixed", "val", 3))) == 3, "held-out items are all kept"
     assert len(list(traces(plain, "mixed", "train", 20))) == 20
-    others = {"about seed 0": {"seed": 1}, "about levels": {"levels": [4]}, "about task": {"task": "plan_check"}}
+    others = {"about options": {"options": {}}, "about seed 0": {"seed": 1}, "about levels": {"levels": [4]},
+              "about task": {"task": "plan_check", "options": {}}}
     for said, changes in others.items():
         with pytest.raises(ValueError, match=said):
-            list(traces(Data(keep=str(file), **changes), "mixed", "train", 3))
+            list(traces(Data(**own | changes, keep=str(file)), "mixed", "train", 3))
     file.write_text(json.dumps(found | {"keep": []}))
     with pytest.raises(ValueError, match="names no items"):
-        list(traces(Data(keep=str(file)), "mixed", "train", 3))
+        list(traces(some, "mixed", "train", 3))
     file.write_text("[1, 2]")
     with pytest.raises(ValueError, match="is no file of"):
-        list(traces(Data(keep=str(file)), "mixed", "train", 3))
+        list(traces(some, "mixed", "train", 3))
+
+
+@pytest.mark.parametrize("name", ["monet", "mcout", "coconut", "skila"])
+def test_the_bottleneck_reaches_every_method(name, make_backbone, make_traces, monkeypatch):
+    reasoner = ready(next(c for c in CASES if c.method == name), make_backbone, make_traces)
+    batch, seen = reasoner.collator()(make_traces()), []
+    attention = MixedBatch.attention
+    monkeypatch.setattr(MixedBatch, "attention", lambda self, *where: seen.append(self.sees) or attention(self, *where))
+    reasoner.bottleneck = 1.0
+    reasoner.train()(batch)
+    assert any(s is not None for s in seen)
+
+
+def test_what_cannot_be_is_refused(tmp_path):
+    blank = recipe(tmp_path / "a", method__name="blank", method__dropped=0.5, method__options={"k": 4})
+    with pytest.raises(ValueError, match="left out one"):
+        sft.train(blank, run_folder(blank))
+    with pytest.raises(ValueError, match="does not show all that later steps need"):
+        list(traces(Data(task="jigsaw", levels=[2], foreign=0.5), "mixed", "train", 3))
+    with pytest.raises(ValueError, match="for items of a task"):
+        list(traces(Data(folder="x", foreign=0.5), "mixed", "train", 3))
 
 
 def test_foreign_pictures_are_refused_where_no_sketch_is_given(tmp_path):

@@ -55,7 +55,7 @@ class Engine:
         self.backbone, self.look = SimpleNamespace(token_grid=lambda picture: (4, 4)), Prompt
         self.backbone.embed = lambda ids: torch.full((*ids.shape, len(items)), 0.1)
         self.target, self.renders, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
-        self.head = SimpleNamespace(noise=True)
+        self.head, self.switch = SimpleNamespace(noise=True), SimpleNamespace(start="token")
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
 
     def drawn(self, item):
@@ -171,7 +171,8 @@ def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
     def said(follows=(0.2, 0.1), markers=0.0, **low):
         report = {name: {"difference": {"value": v + 0.1, "low": v, "high": v + 0.2}} for name, v in low.items()}
         report["markers"] = {"difference": {"value": markers, "low": markers - 0.1, "high": markers + 0.1}}
-        report["foreign"] |= {"follow_n": 9, "follow_difference": {"value": follows[0], "low": follows[1], "high": 0.3}}
+        above = {"value": follows[0], "low": follows[1], "high": 0.3}
+        report["foreign"] |= {"follow_n": 9, "follow_difference": above, "follow_beyond_idle": above}
         return probe.verdict(report)
 
     real = {"noise": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
@@ -257,9 +258,8 @@ def bank():
 
 def test_bank_holds_mean_and_shrunk_covariance(bank):
     found, mean, cov = bank
-    assert found.count == {(1, 2): 400}
-    assert torch.allclose(found.mean[1, 2], mean, atol=0.35)
-    root = found.root[1, 2]
+    means, root = (torch.stack(x) for x in zip(*(found.slot((1, 2), n) for n in (0, 1)), strict=True))
+    assert torch.allclose(means, mean, atol=0.35)
     shrunk = 0.9 * cov + 0.1 * torch.diag_embed(cov.diagonal(dim1=1, dim2=2))
     assert torch.allclose(root @ root.mT, shrunk, atol=1.0)
 
@@ -276,7 +276,8 @@ def test_noise_has_the_norm_of_what_was_drawn_and_the_directions_of_the_bank(ban
     assert not torch.allclose(again, drawn), "no batch repeats the noise of another"
     same = Noise(found, {0: (1, 2)}, torch.Generator().manual_seed(1))
     assert torch.equal(call(same, vectors, slots=[1] * 500), drawn)
-    assert torch.allclose(call(noise, vectors[:2], rows=[1, 1]), vectors[:2]), "a grid nothing was drawn on stays"
+    other = call(noise, vectors[:2], rows=[1, 1])
+    assert not torch.allclose(other, vectors[:2]), "a grid nothing was drawn on takes the noise of all"
 
 
 def test_zero_and_mean(bank):
@@ -284,7 +285,13 @@ def test_zero_and_mean(bank):
     vectors = torch.ones(3, 3)
     assert not call(Zero(), vectors).any()
     means = call(Mean(found, {0: (1, 2), 1: (9, 9)}), vectors, rows=[0, 0, 1], slots=[0, 7, 0])
-    assert torch.equal(means, torch.stack([*found.mean[1, 2], vectors[0]])), "beyond the last slot, the last one"
+    first, last = (found.slot((1, 2), n)[0] for n in (0, 1))
+    everything = torch.stack(found.drawn[None][0]).mean(0)
+    assert torch.equal(means, torch.stack([first, last, everything])), "beyond the last slot, the last one"
+    short = Bank([Result(None, "", {}, SimpleNamespace(
+        spans_of=lambda row: [SimpleNamespace(grid=(2, 2), length=3)], latents=lambda s: torch.ones(3, 4)), 0)] * 3)
+    assert torch.equal(short.slot((2, 2), 3)[0], torch.ones(4)), "spans that a model closed early count"
+    assert Bank([]).slot((1, 2), 0) is None
 
 
 def test_given_feeds_span_by_span():

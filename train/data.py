@@ -58,6 +58,8 @@ def see(rows: list[Row], reasoner, at_once: int = 64) -> None:
 
 def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
     """The traces a recipe asks for: native records of a folder, or items of a task."""
+    if data.folder and (data.keep or data.foreign):
+        raise ValueError("data.keep and data.foreign are for items of a task, not for a folder. Leave them out.")
     if data.folder:
         yield from islice((t for t in native.read(data.folder) if t.split == split), n)
         return
@@ -66,6 +68,9 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
         if mode == "reading":
             yield task.reading_trace(i)
             continue
+        if data.foreign and not task.redraws:
+            raise ValueError(f"data.foreign: a sketch of {data.task} does not show all that later steps need, so under "
+                             "another picture they could not be told. Leave the key out.")
         trace = task.trace(task[i], modes[i % len(modes)])
         chance = task.stream(trace.level, i, "foreign").unit()
         yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.foreign else trace
@@ -79,12 +84,14 @@ def kept(data: Data, n: int) -> list[int]:
     """
     try:
         found = json.loads(Path(data.keep).read_text(encoding="utf-8"))
-        about, indices = {k: found[k] for k in ("task", "levels", "seed")}, found["keep"]
+        about, indices = {k: found[k] for k in ("task", "version", "levels", "seed", "options")}, found["keep"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"data.keep: '{data.keep}' is no file of eval.hints ({type(error).__name__}). Make one with "
                          "python -m eval.hints CHECKPOINT --out FILE.") from None
+    here = {"task": data.task, "version": make_task(data, "train").version, "levels": data.levels, "seed": data.seed,
+            "options": json.loads(json.dumps(data.options))}
     for name, value in about.items():
-        if value != (own := getattr(data, name)):
+        if value != (own := here[name]):
             raise ValueError(f"data.keep: '{data.keep}' is about {name} {value}, the recipe is about {own}.")
     if not indices:
         raise ValueError(f"data.keep: '{data.keep}' names no items. Look at its counts.")

@@ -53,6 +53,9 @@ def train_stage(recipe: Recipe, folder: Path):
     if recipe.data.foreign and not (reasoner.taught and reasoner.latent_input == "teacher"):
         raise ValueError(f"data.foreign: {recipe.method.name!r} is given no latents of a sketch to go on from. Leave "
                          "the key out.")
+    if recipe.method.dropped and not reasoner.droppable:
+        raise ValueError(f"method.dropped: {recipe.method.name!r}, as it is set, has no latents that can be left out "
+                         "one by one. Leave the key out.")
     reasoner.bottleneck, reasoner.dropped = recipe.method.bottleneck, recipe.method.dropped
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
     data.setup()

@@ -61,6 +61,7 @@ class Mcout(LatentReasoner):
     def forward(self, batch) -> LossTerms:
         if not self.mu or not len(batch.spans):
             return super().forward(batch)
+        batch = self.narrowed(batch)
         states, thoughts = self.unroll(batch, self.backbone.place(batch))
         terms = self.losses(batch, before(states), None)
         text, n = (1 + self.mu) * terms.text, self.switch.count

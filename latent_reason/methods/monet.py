@@ -42,6 +42,10 @@ class Monet(LatentReasoner):
     def taught(self) -> bool:
         return self.stage > 1
 
+    @property
+    def droppable(self) -> bool:
+        return False  # its gradient goes to the states that drew what was fed
+
     def read(self, trace: Trace, stage: int = 0) -> Trace:
         """The trace as ``stage`` (0: this one) wants it: pictures shown (1), then thought (2), or thought alone (3).
         Words after the first weigh ``observed``, unless they say what they weigh."""
@@ -65,7 +69,7 @@ class Monet(LatentReasoner):
     def forward(self, batch: MixedBatch) -> LossTerms:
         if not len(batch.spans):
             return super().forward(batch)
-        layers, own, drawn = self.layers(batch)
+        layers, own, drawn = self.layers(self.narrowed(batch))
         terms = self.losses(batch, before(layers[-1]), None)
         with torch.no_grad():
             goal, _, goal_drawn = self.teacher().layers(batch.told)

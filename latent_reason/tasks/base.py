@@ -81,6 +81,7 @@ class Task(ABC):
     version: ClassVar[int] = 1
     trained: ClassVar[tuple[int, ...]]
     ood: ClassVar[dict[str, dict[str, Any]]]
+    redraws: ClassVar[bool] = False  # whether a sketch shows all of the input that later steps need
     swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of words of which one may stand for another
 
     def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] | None = None,

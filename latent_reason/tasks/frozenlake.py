@@ -27,6 +27,8 @@ class GridTask(Task):
 
     solve = staticmethod(board.solve)
 
+    redraws = True
+
     def __init__(self, *, skin: str = "auto", **options):
         super().__init__(**options)
         self.skin = view.skin_of(skin)

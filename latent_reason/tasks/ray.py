@@ -280,6 +280,7 @@ class Ray(DrawnTask):
     """
 
     name = "ray"
+    redraws = True
     trained = (1, 2, 3, 4, 5, 6, 7, 8)
     ood: ClassVar = {"size": {"n": 8}, "skin": {"skin": "other"}, "composition": {"density": (0.4, 0.5)},
                      "length": {"level": (9, 12)}}

@@ -196,6 +196,7 @@ class RushHour(DrawnTask):
     """
 
     name = "rush_hour"
+    redraws = True
     trained = (1, 2)
     ood: ClassVar = {"size": {"level": 3}, "skin": {"skin": "other"}, "composition": {"level": 2, "chunk": (4, 4)}}
     swaps: ClassVar = (tuple(LETTERS[:12]), tuple("1234"))

@@ -216,6 +216,7 @@ class SceneEdit(DrawnTask):
     """
 
     name = "scene_edit"
+    redraws = True
     version = 1
     trained = (2, 3, 4, 5)
     ood: ClassVar = {"size": {"objects": (13, 16)}, "skin": {"skin": "other"}, "composition": {"pairs": "held_out"},

@@ -129,6 +129,7 @@ class Transform(DrawnTask):
     """
 
     name = "transform"
+    redraws = True
     trained = (1, 2, 3, 4)
     ood: ClassVar = {"size": {"cells": (10, 12)}, "skin": {"skin": "other"}, "composition": {"level": (5, 6)}}
     swaps: ClassVar = (TURNS, FLIPS)

@@ -269,6 +269,7 @@ class WallMaze(DrawnTask):
     """
 
     name = "wall_maze"
+    redraws = True
     trained = (1, 2, 3, 4, 5)
     ood: ClassVar = {"size": {"level": (6, 8)}, "skin": {"skin": "other"}, "composition": {"loops": 3}}
 
