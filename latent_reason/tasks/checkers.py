@@ -39,6 +39,15 @@ def boxed(text: str) -> str | None:
     return None if last is None else text[slice(*last)]
 
 
+def one_of(text: str, meta: dict, marks: str) -> Check:
+    """The boxed answer is one of the ``marks``, such as ABCDEF, and the right one (``meta["answer"]``)."""
+    found = (boxed(text) or "").upper().strip().removesuffix(".").strip()
+    if len(found) != 1 or found not in marks:
+        return Check(False, 0.0, "no_answer")
+    ok = found == meta["answer"]
+    return Check(ok, float(ok), "right" if ok else "wrong", found)
+
+
 def plan(text: str, style: str = "auto") -> list[str] | None:
     """The pieces of the plan: letters where they can be read, else the raw piece. None if there is no plan.
 

@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 
 from .base import Item, Parsed, Step
 from .canvas import LOOKS, blank, frame, picture, pixels, text
-from .checkers import Check, boxed
+from .checkers import Check, one_of
 from .drawn import DrawnTask
 from .stream import Stream, canon
 
@@ -251,11 +251,7 @@ class CubeNet(DrawnTask):
         return [letter for letter in LETTERS if letter != item.answer]
 
     def check(self, text: str, meta: dict) -> Check:
-        found = re.fullmatch(r"\s*([A-F])\s*\.?\s*", (boxed(text) or "").upper())
-        if not found:
-            return Check(False, 0.0, "no_answer")
-        ok = found[1] == meta["answer"]
-        return Check(ok, float(ok), "right" if ok else "wrong", found[1])
+        return one_of(text, meta, LETTERS)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         return {"accuracy": self.check(text, meta).partial}

@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 
 from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS, Look, blank, frame, labels, line, majority, picture, pixels, polygon_mask, rectangle, text
-from .checkers import Check, boxed
+from .checkers import Check, one_of
 from .drawn import DrawnTask
 from .stream import Stream, canon
 
@@ -257,11 +257,7 @@ class DiceNet(DrawnTask):
         return [d for d in "123456" if d != item.answer]
 
     def check(self, text: str, meta: dict) -> Check:
-        found = re.fullmatch(r"\s*([1-6])\s*\.?\s*", boxed(text) or "")
-        if not found:
-            return Check(False, 0.0, "no_answer")
-        ok = found[1] == meta["answer"]
-        return Check(ok, float(ok), "right" if ok else "wrong", found[1])
+        return one_of(text, meta, "123456")
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         return {"accuracy": self.check(text, meta).partial}

@@ -20,7 +20,7 @@ from . import canvas
 from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS
 from .checkers import Check, boxed
-from .drawn import DrawnTask
+from .drawn import PlannedTask
 from .stream import Stream, canon, split_of
 
 Car = list  # [row, column, length, way]
@@ -187,7 +187,7 @@ def filled(cars: list[Car], stream: Stream) -> list[Car]:
     return cars
 
 
-class RushHour(DrawnTask):
+class RushHour(PlannedTask):
     """Free the red car. Level 1 takes 1 to 5 moves, each further level up to 4 takes 5 more.
 
     The identity of a puzzle is which cars share which row or column, so that two states of one yard are never in
@@ -200,21 +200,10 @@ class RushHour(DrawnTask):
     trained = (1, 2)
     ood: ClassVar = {"size": {"level": 3}, "skin": {"skin": "other"}, "composition": {"level": 2, "chunk": (4, 4)}}
     swaps: ClassVar = (tuple(LETTERS[:12]), tuple("1234"))
+    bands = BANDS
     solve = staticmethod(solve)
 
-    def __init__(self, *, chunk: tuple[int, int] = (1, 3), **options):
-        super().__init__(**options)
-        if not set(self.levels) <= set(BANDS):
-            raise ValueError(f"the level is 1 to {max(BANDS)}, five more moves each; got {self.levels}")
-        if not 1 <= chunk[0] <= chunk[1]:
-            raise ValueError(f"chunk is the fewest and the most moves between two sketches, at least 1; got {chunk}")
-        self.chunk = chunk
-
     # -- items ---------------------------------------------------------------------------------------------------------
-    def targets(self, level: int, stream: Stream) -> int:
-        """The number of moves."""
-        return stream.between(*BANDS[level])
-
     def draw(self, level: int, targets: int, stream: Stream) -> dict:
         """A state so many moves from solved, among all that lead to a yard filled around the red car at the exit."""
         cars = filled([[RED_ROW, N - 2, 2, "H"]], stream)

@@ -20,7 +20,7 @@ from . import canvas
 from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS
 from .checkers import Check, boxed
-from .drawn import DrawnTask
+from .drawn import PlannedTask
 from .stream import Stream, canon
 
 Board = list[int]
@@ -126,7 +126,7 @@ def solve(board: Board, goal: Board) -> list[int]:
     return plan
 
 
-class Slide(DrawnTask):
+class Slide(PlannedTask):
     """Solve a 3 x 3 sliding puzzle. Level 1 takes 1 to 5 moves, each further level up to 6 takes 5 more (6: 26 to 31).
 
     The wanted board is drawn too, so the end is not always in order and no board need be known by heart. ``chunk``:
@@ -137,21 +137,10 @@ class Slide(DrawnTask):
     trained = (1, 2, 3, 4)
     ood: ClassVar = {"size": {"level": (5, 6)}, "skin": {"skin": "other"}, "composition": {"level": 4, "chunk": (4, 4)}}
     swaps: ClassVar = (tuple("12345678"),)
+    bands = BANDS
     solve = staticmethod(solve)
 
-    def __init__(self, *, chunk: tuple[int, int] = (1, 3), **options):
-        super().__init__(**options)
-        if not set(self.levels) <= set(BANDS):
-            raise ValueError(f"the level is 1 to {max(BANDS)}, five more moves each; got {self.levels}")
-        if not 1 <= chunk[0] <= chunk[1]:
-            raise ValueError(f"chunk is the fewest and the most moves between two sketches, at least 1; got {chunk}")
-        self.chunk = chunk
-
     # -- items ---------------------------------------------------------------------------------------------------------
-    def targets(self, level: int, stream: Stream) -> int:
-        """The number of moves."""
-        return stream.between(*BANDS[level])
-
     def draw(self, level: int, targets: int, stream: Stream) -> dict:
         goal = stream.shuffle(range(9))
         boards = layer(goal.index(0), targets)
