@@ -76,7 +76,7 @@ def of_latents(reasoner, decoder, task, n: int, seed: int, mode: str) -> dict:
     items = sketched_items(task, n)
     report = probe(reasoner, decoder, task, items, seed)
     plain = decode(reasoner, decoder, task, items, mode)
-    bank, given, index = Bank(plain), donors(plain, seed), {id(r.item): i for i, r in enumerate(plain)}
+    bank, given, index = Bank(plain), donors(task, plain, seed), {id(r.item): i for i, r in enumerate(plain)}
 
     def grids(chunk):
         return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]

@@ -59,6 +59,11 @@ class Dummy:
         return self.vector.to(vectors).expand_as(vectors)
 
 
+def encoded(reasoner, picture) -> torch.Tensor:
+    """(K, D) the latents a sketch that looks like the picture should have."""
+    return reasoner.target.tokens(reasoner.backbone, reasoner.look([picture]).to(reasoner.device))[0]
+
+
 class Region:
     """P1r: the encoding of a random part of the item's own picture, blown up to the whole."""
 
@@ -69,8 +74,7 @@ class Region:
             w, h = (max(s // 2, 1) for s in picture.size)
             x, y = (int(torch.randint(s - part + 1, (), generator=random)) for s, part in
                     zip(picture.size, (w, h), strict=True))
-            looked = reasoner.look([picture.crop((x, y, x + w, y + h)).resize(picture.size)]).to(reasoner.device)
-            self.latents.append(reasoner.target.tokens(reasoner.backbone, looked)[0])
+            self.latents.append(encoded(reasoner, picture.crop((x, y, x + w, y + h)).resize(picture.size)))
 
     def __call__(self, rows, spans, slots, vectors, written):
         picked = [self.latents[r][min(s, len(self.latents[r]) - 1)] for r, s in
@@ -136,9 +140,7 @@ class Oracle:
 
     def encode(self, item, span: int, ids) -> torch.Tensor:
         said = [""] * span + [self.reasoner.vocabulary.text(ids)]
-        picture = self.task.render_state(item, self.task.state_said(item, said))
-        looked = self.reasoner.look([picture]).to(self.reasoner.device)
-        return self.reasoner.target.tokens(self.reasoner.backbone, looked)[0]
+        return encoded(self.reasoner, self.task.render_state(item, self.task.state_said(item, said)))
 
 
 class Bank:

@@ -24,7 +24,7 @@ from latent_reason.files import atomic_write_json
 from latent_reason.sheet import texts_between
 
 from .decode import Result, decode, distinct_items, main_score
-from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, shuffled
+from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
 console = Console(soft_wrap=True)
@@ -35,12 +35,13 @@ def sketched_items(task, n: int) -> list:
     return distinct_items(task, n, fits=lambda item: any(s.sketch is not None for s in item.steps))
 
 
-def donors(results: list[Result], seed: int) -> list[int]:
-    """For each item another one of the same level with another gold answer that drew at least one sketch."""
+def donors(task, results: list[Result], seed: int) -> list[int]:
+    """For each item another one of the same level that drew at least one sketch and whose sketches lead to another
+    answer."""
     random, out = np.random.default_rng(seed), []
     for i, r in enumerate(results):
         fits = [j for j, d in enumerate(results) if j != i and d.item.level == r.item.level
-                and d.item.answer != r.item.answer and d.latents]
+                and d.latents and (asked := task.asked_of(r.item, d.item)) and asked.answer != r.item.answer]
         out.append(int(random.choice(fits)) if fits else -1)
     return out
 
@@ -50,7 +51,8 @@ def continues(task, vocabulary, writer: Result, donor: Result) -> float:
     if not writer.rollout.spans_of(writer.row):
         return 0.0
     _, *rest = texts_between(writer.rollout, writer.row, vocabulary)
-    return task.follows(donor.item, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
+    asked = task.asked_of(writer.item, donor.item)
+    return task.follows(asked, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
 def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
@@ -74,7 +76,7 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
     def grids(chunk):
         return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
-    bank, diagonal, given = Bank(plain), Bank(plain, 1.0), donors(plain, seed)
+    bank, diagonal, given = Bank(plain), Bank(plain, 1.0), donors(task, plain, seed)
     random = torch.Generator().manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     changed_order = [shuffled(r.latents, order) for r in plain]
@@ -91,6 +93,7 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
         "reversed": {"intervene": lambda c: Given([[z.flip(0) for z in plain[i].latents] for i in at(c)])},
         "foreign": {"intervene": lambda c: Given([plain[given[i]].latents if given[i] >= 0 else [] for i in at(c)])},
         "oracle": {"intervene": lambda c: Oracle(reasoner, task, c)},
+        "copy": {"intervene": lambda c: Given([[encoded(reasoner, i.images[-1])] for i in c])},
         "markers": {"latents_per_span": 0},
         "removed": {"sketching": "off"},
         "image_blanked": {"make_trace": lambda item: task.blind(item, mode),
@@ -102,7 +105,7 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
     if only is not None:
         arms = {name: arms[name] for name in only}
     if not reasoner.renders:  # no picture says what its latents should have been
-        arms = {name: options for name, options in arms.items() if name not in ("oracle", "region")}
+        arms = {name: options for name, options in arms.items() if name not in ("oracle", "copy", "region")}
     if not reasoner.head.noise:  # greedy words and no noise: nothing would change
         arms.pop("again", None)
     if reasoner.switch.start == "first":  # there are no words before its sketch
@@ -114,6 +117,9 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
         at_all = at_all or range(len(plain))  # of foreign latents: the items that got some
         report[name] = _accuracy([changed[i] for i in at_all], key) | _paired(
             [plain[i] for i in at_all], [changed[i] for i in at_all], key)
+    if "oracle" in runs and "copy" in runs:
+        shares = (report[name]["accuracy"] for name in ("as_generated", "oracle", "copy"))
+        report["oracle"]["gain_recovered"] = recovered(*shares)
     if "foreign" in runs:
         idle = next((runs[n] for n in ("mean", "noise", "zero") if n in runs), plain)
         report["foreign"] |= _following(task, reasoner.vocabulary, plain, runs["foreign"], given, idle)
@@ -121,6 +127,12 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
     for name, p in zip(tested, holm([report[n]["mcnemar_p"] for n in tested]) if tested else [], strict=True):
         report[name]["holm_p"] = round(float(p), 5)
     return report
+
+
+def recovered(own: float, oracle: float, copy: float) -> float | None:
+    """How much of what true sketches bring over copies of the input the model's own bring; None where they bring
+    nothing."""
+    return round((own - copy) / (oracle - copy), 4) if oracle > copy else None
 
 
 def verdict(report: dict) -> str:

@@ -214,13 +214,14 @@ def result(item, answer="U", latents=1, level=4) -> Result:
 
 
 def test_donors_have_another_answer_the_same_level_and_a_sketch():
+    task = tasks.make("frozenlake_plan", level=4)
     results = [result(0, "U"), result(1, "D"), result(2, "U"), result(3, "R", latents=0), result(4, "L", level=5)]
     for seed in range(5):
-        given = probe.donors(results, seed)
+        given = probe.donors(task, results, seed)
         assert given[0] == given[2] == 1 and given[1] in (0, 2) and given[3] in (0, 1, 2) and given[4] == -1
     many = [result(i, str(i % 5)) for i in range(40)]
-    assert probe.donors(many, 1) == probe.donors(many, 1) != probe.donors(many, 2)
-    assert all(many[d].item.answer != r.item.answer for r, d in zip(many, probe.donors(many, 3), strict=True))
+    assert probe.donors(task, many, 1) == probe.donors(task, many, 1) != probe.donors(task, many, 2)
+    assert all(many[d].item.answer != r.item.answer for r, d in zip(many, probe.donors(task, many, 3), strict=True))
 
 
 def test_corrupted_text_flips_one_move(lake):

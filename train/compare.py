@@ -32,7 +32,7 @@ from .data import make_task
 from .recipe import Recipe, armed, staged
 from .run import console, run_folder
 
-PROBES = ("zero", "foreign", "oracle")
+PROBES = ("zero", "foreign", "oracle", "copy")
 
 
 def fair(base: Recipe, arms: dict[str, Recipe]) -> None:
@@ -59,7 +59,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     results = decode(reasoner, None, task, items, mode)
     seconds, key = time.time() - began, main_score(results)
     found = {"n": len(items), "seconds_per_answer": round(seconds / len(items), 4)}
-    for name in (key, "exact"):
+    for name in dict.fromkeys((key, *({"exact"} & results[0].scores.keys()))):
         interval = wilson(sum(r.scores[name] for r in results), len(results))
         found[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
     found["words_per_answer"] = round(sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results) / len(items), 2)

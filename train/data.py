@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import lightning as L
@@ -64,14 +64,16 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
         yield from islice((t for t in native.read(data.folder) if t.split == split), n)
         return
     task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
-    for i in kept(data, n) if data.keep and split == "train" and mode != "reading" else range(n):
+    indices = kept(data, n) if data.keep and split == "train" and mode != "reading" else range(n)
+    paired = product(indices, modes) if data.paired else ((i, modes[i % len(modes)]) for i in indices)
+    for i, wanted in islice(paired, n):
         if mode == "reading":
             yield task.reading_trace(i)
             continue
         if data.foreign and not task.redraws:
             raise ValueError(f"data.foreign: a sketch of {data.task} does not show all that later steps need, so under "
                              "another picture they could not be told. Leave the key out.")
-        trace = task.trace(task[i], modes[i % len(modes)])
+        trace = task.trace(task[i], wanted)
         chance = task.stream(trace.level, i, "foreign").unit()
         yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.foreign else trace
 

@@ -51,9 +51,10 @@ class Method:
 class Data:
     """Items of a task, made on the fly; or a folder of native records (``folder``), of which at most ``items`` are
     trained on and at most ``val_items`` of those marked ``val`` are held out. ``batch_size`` counts rows a device.
-    ``modes``, such as [text, vision, mixed], are taken in turn; none given: the one of the method. ``foreign`` is the
-    share of items of a task whose picture is another item's, so that only the sketch tells how to go on. ``keep`` is a
-    file of eval.hints: only the items it names are trained on."""
+    ``modes``, such as [text, vision, mixed], are taken in turn; none given: the one of the method. With ``paired`` each
+    item of a task is there in every mode (``items`` counts traces). ``foreign`` is the share of items of a task whose
+    picture is another item's, so that only the sketch tells how to go on. ``keep`` is a file of eval.hints: only the
+    items it names are trained on."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -62,6 +63,7 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)
     folder: str | None = None
     modes: list[str] = field(default_factory=list)
+    paired: bool = False
     foreign: float = 0.0
     keep: str | None = None
     batch_size: int = 32
@@ -70,6 +72,9 @@ class Data:
     def __post_init__(self):
         at_least_one(self, "data", "items", "batch_size")
         shares(self, "data", "foreign")
+        if self.paired and (len(self.modes) < 2 or self.folder):
+            raise ValueError("data.paired: the items of a task, each in every one of data.modes. Name two modes or "
+                             "more, such as [direct, text, mixed], and leave out data.folder.")
         if not self.levels:
             raise ValueError("data.levels is empty. Name a level, such as [4].")
 

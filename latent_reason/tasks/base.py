@@ -17,6 +17,8 @@ from .stream import SPLITS, Stream, is_excluded, split_of
 
 MODES = ("direct", "text", "vision", "mixed", "text_drop")
 CONTROLS = (None, "copy", "shuffle")
+ASKED = {"direct": "Answer at once.", "text": "Think in words.", "vision": "Think in sketches.",
+         "mixed": "Think in words and sketches.", "text_drop": "Think in words and leave the sketches out."}
 ATTEMPTS = 200_000
 READ = ("Say what the picture shows.", "What is in the picture?", "Describe the picture in full.",
         "Read the picture.", "What do you see?")
@@ -72,7 +74,8 @@ class Rejected(Exception):
 class Task(ABC):
     """An endless, indexable list of items.
 
-    ``level`` may be a tuple: then item i has level ``level[i % len(level)]``; none given: the levels ``trained``. A
+    ``level`` may be a tuple: then item i has level ``level[i % len(level)]``; none given: the levels ``trained``. With
+    ``asked`` the prompt of a trace says which mode is wanted. A
     subclass says how to draw a puzzle (``draw``), how to name it (``canon``) and how to make the item from it
     (``build``). ``ood`` names the ways out of what is trained on: for each, the options that lead there.
     """
@@ -85,12 +88,12 @@ class Task(ABC):
     swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of words of which one may stand for another
 
     def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] | None = None,
-                 omit_state_p: float = 0.5):
+                 omit_state_p: float = 0.5, asked: bool = False):
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
         self.split, self.seed = split, seed
         self.levels = self.trained if level is None else (level,) if isinstance(level, int) else tuple(level)
-        self.omit_state_p = omit_state_p
+        self.omit_state_p, self.asked = omit_state_p, asked
 
     @abstractmethod
     def targets(self, level: int, stream: Stream) -> Any:
@@ -229,6 +232,11 @@ class Task(ABC):
                   for key in ("valid", "equal", "gold", "legal")}
         return {"count": len(sketches), **shares, "sketches": sketches}
 
+    def asked_of(self, item: Item, donor: Item) -> Item | None:
+        """The problem that an item's question becomes under the ``donor``'s sketches: the donor's own. None where it
+        would have no answer."""
+        return donor
+
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
         """How far words written after a sketch of the ``donor`` item obey it: those the donor's model wrote ``before``
         that sketch, then the writer's own ``after`` it, scored by the donor's rule."""
@@ -253,7 +261,8 @@ class Task(ABC):
         """The item as a chat in one of ``MODES``; ``copy`` and ``shuffle`` put wrong pictures in the sketches."""
         if mode not in MODES or control not in CONTROLS:
             raise ValueError(f"no mode {mode!r} with control {control!r}: modes are {MODES}, controls {CONTROLS}")
-        user = Message("user", (*map(Image, item.images), Text(item.question)))
+        question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
+        user = Message("user", (*map(Image, item.images), Text(question)))
         answer = Message("assistant", merged(self.reasoning(item, mode, control)))
         if not any(isinstance(part, Sketch) for part in answer.content):  # short items need none
             mode = {"mixed": "text", "text_drop": "text", "vision": "direct"}.get(mode, mode)
@@ -287,7 +296,8 @@ class Task(ABC):
 
     def text_twin(self, item: Item, mode: str = "text") -> Trace:
         """The same problem without a picture: what the pictures show is said in words."""
-        user = Message("user", (Text(f"{self.in_words(item)}\n{item.question}"),))
+        question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
+        user = Message("user", (Text(f"{self.in_words(item)}\n{question}"),))
         parts = merged(self.reasoning(item, mode))
         return Trace(f"{item.id}-twin", (user, Message("assistant", parts)), item.task, item.split, item.level, mode,
                      item.answer, item.checker, item.meta)

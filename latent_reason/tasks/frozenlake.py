@@ -45,12 +45,6 @@ class GridTask(Task):
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
         return view.parse(image, meta["map"], meta["skin"])
 
-    def follows(self, donor: Item, before: str, after: list[str]) -> float:
-        """1 if the moves written after the donor's sketch lead the *donor's* elf from where that sketch shows it to the
-        donor's goal."""
-        moves = words.moves_in(before) + words.moves_in(" ".join(after))
-        return next(iter(self.score(f"\\boxed{{{','.join(moves)}}}", donor.meta).values())) if moves else 0.0
-
     def corrupt(self, text: str, stream: Stream) -> str:
         return words.corrupt(text, stream)
 
@@ -169,6 +163,12 @@ class FrozenLakePlan(GridTask):
         return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
                     {"map": list(rows)}, [view.render(board.state_of(rows), self.skin)], question, steps,
                     ",".join(plan), "vsp", meta)
+
+    def follows(self, donor: Item, before: str, after: list[str]) -> float:
+        """1 if the moves written after the donor's sketch lead the *donor's* elf from where that sketch shows it to the
+        donor's goal."""
+        moves = words.moves_in(before) + words.moves_in(" ".join(after))
+        return next(iter(self.score(f"\\boxed{{{','.join(moves)}}}", donor.meta).values())) if moves else 0.0
 
     def concluded(self, text: str, item: Item) -> str | None:
         return ",".join(words.moves_in(text)) or None

@@ -8,6 +8,7 @@ first, then one of the answers they allow, then a scene that gives it, so the te
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Any, ClassVar
@@ -384,6 +385,12 @@ class SceneEdit(DrawnTask):
                 "colour": HUES, "shape": tuple(SHAPES)}.get(item.state["query"]["kind"],
                                                            ["Yes", "No", "maybe", "Yes and No"])
         return [a for a in near if a != item.answer]
+
+    def asked_of(self, item: Item, donor: Item) -> Item | None:
+        """The item's query on the donor's last scene."""
+        meta = {**donor.meta, "query": item.meta["query"]}
+        found = answer(run(meta["scene"], meta["edits"])[-1], meta["query"])
+        return found and replace(donor, meta=meta, answer=found)
 
     # -- what a model's own sketches are held against ------------------------------------------------------------------
     def shown(self, item: Item) -> list[list]:
