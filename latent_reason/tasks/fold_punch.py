@@ -16,8 +16,9 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image as PILImage
 
+from ..trace import Image, Message, Text, Trace
 from . import canvas
-from .base import Item, Parsed, Rejected, Step
+from .base import READ, Item, Parsed, Rejected, Step
 from .canvas import LOOKS
 from .checkers import Check, boxed
 from .drawn import DrawnTask
@@ -321,11 +322,21 @@ class FoldPunch(DrawnTask):
     def in_words(self, item: Item) -> str:
         meta = item.meta
         said = [f"A sheet of {meta['n']} rows and {meta['n']} columns."]
-        for k, fold in enumerate(meta["folds"], 1):
-            here, there = WORDS[BACK[fold["to"]]], WORDS[fold["to"]]
-            said.append(f"Fold {k}: the {here} part is folded to the {there} over the {line_words(meta['n'], fold)}.")
+        said += [f"Fold {k}: {fold_words(meta['n'], fold)}." for k, fold in enumerate(meta["folds"], 1)]
         punches = listed([(r + 1, c + 1) for r, c in meta["punches"]])
         return " ".join([*said, f"Then it is punched through all layers at {punches}."])
+
+    def reading_trace(self, index: int) -> Trace:
+        """Half of them read the picture of a fold: its line and where the flap goes."""
+        level = self.levels[index % len(self.levels)]
+        stream = self.stream(level, index, "reading_fold")
+        if stream.below(2):
+            return super().reading_trace(index)
+        item, k = self.item(level, index), stream.below(level)
+        said = f"A fold: {fold_words(self.n, item.meta['folds'][k])}."
+        user = Message("user", (Image(item.images[k]), Text(stream.choice(READ))))
+        return Trace(f"{item.id}-read", (user, Message("assistant", (Text(said),))), self.name, self.split, level,
+                     "direct", said, "same_text", item.meta)
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return draw_sheet(item.meta["skin"], state["rows"])
@@ -388,6 +399,10 @@ class FoldPunch(DrawnTask):
         free = next((r, c) for r in range(1, n + 1) for c in range(1, n + 1) if (r, c) not in gold)
         punches = [(r + 1, c + 1) for r, c in item.meta["punches"]]
         return [listed(cells) for cells in (gold[1:], gold[:-1], [*gold, free], [free, *gold[1:]], punches)]
+
+
+def fold_words(n: int, fold: dict) -> str:
+    return f"the {WORDS[BACK[fold['to']]]} part is folded to the {WORDS[fold['to']]} over the {line_words(n, fold)}"
 
 
 def line_words(n: int, fold: dict) -> str:
