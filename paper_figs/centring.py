@@ -1,20 +1,15 @@
 """Raw against slot-centred targets: success, what foreign latents cost, and whether latents collapse.
 
-    python paper_figs/centring.py [FILE.json]        # writes centring.png beside this file
+    python paper_figs/centring.py [FILE.json] [--out FILE.png]
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from figure import asked
 
-HERE = Path(__file__).parent
 PANELS = {"success": lambda r: r["success"]["value"],
           "loss under foreign latents": lambda r: r["probes"]["foreign"]["difference"]["value"],
           "follows a foreign sketch, above chance": lambda r: (r["probes"]["foreign"].get("follow_rate") or 0)
@@ -47,5 +42,5 @@ def draw(found: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    source = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "data" / "centring.json"
-    draw(json.loads(source.read_text(encoding="utf-8")), HERE / "centring.png")
+    (found,), out = asked(__doc__, "centring", "data/centring.json")
+    draw(found, out)

@@ -41,16 +41,17 @@ def table(found: dict) -> str:
     arms: dict[str, list[dict]] = {}
     for r in found["results"]:
         arms.setdefault(r["arm"], []).append(r)
-    head = ["arm", "success", "each seed", "latents", "words", "probed", "zero", "foreign", "follows (chance)",
+    key = next(name for name, kept in found["results"][0].items() if isinstance(kept, dict) and "value" in kept)
+    head = ["arm", key, "each seed", "latents", "words", "probed", "zero", "foreign", "follows (chance)",
             "oracle", "ms an answer"]
     lines = []
-    for name, rows in sorted(arms.items(), key=lambda item: -pooled(item[1], "success")[0]):
-        value, low, high = pooled(rows, "success")
+    for name, rows in sorted(arms.items(), key=lambda item: -pooled(item[1], key)[0]):
+        value, low, high = pooled(rows, key)
         follows = mean(rows, "probes", "foreign", "follow_rate")
         if follows:
             follows += f" ({mean(rows, 'probes', 'foreign', 'follow_by_chance')})"
         lines.append([f"`{name}`", f"{value:.3f} ({low:.2f}-{high:.2f})",
-                      ", ".join(f"{r['success']['value']:.2f}" for r in rows), mean(rows, "latents_per_answer"),
+                      ", ".join(f"{r[key]['value']:.2f}" for r in rows), mean(rows, "latents_per_answer"),
                       mean(rows, "words_per_answer"),
                       *(mean(rows, "probes", p, "accuracy") for p in ("as_generated", "zero", "foreign")),
                       follows, mean(rows, "probes", "oracle", "accuracy"),

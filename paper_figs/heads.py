@@ -1,23 +1,17 @@
-"""Which head learns to sketch? Reads paper_figs/data/heads.json, writes paper_figs/heads.png.
+"""Which head learns to sketch? Twelve from one start.
 
-    python paper_figs/heads.py
+    python paper_figs/heads.py [FILE.json] [--out FILE.png]
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from figure import asked
 
-HERE = Path(__file__).parent
 
-
-def main() -> None:
-    found = json.loads((HERE / "data" / "heads.json").read_text(encoding="utf-8"))
+def draw(found: dict, file: Path) -> None:
     results = sorted(found["results"], key=lambda r: r["drawn_error"])
     names = [f"{r['head']}  (seed {r['seed']})" for r in results]
     panels = (("drawn_error", "error of a drawn latent\n(1 = the slot's mean)"),
@@ -37,8 +31,9 @@ def main() -> None:
     figure.suptitle(f"{results[0]['steps']} steps of batch 16 from one start, n = {results[0]['n']} held-out boards "
                     "of levels 3-4", fontsize=9)
     figure.tight_layout()
-    figure.savefig(HERE / "heads.png", dpi=110)
+    figure.savefig(file, dpi=110)
 
 
 if __name__ == "__main__":
-    main()
+    (found,), out = asked(__doc__, "heads", "data/heads.json")
+    draw(found, out)
