@@ -19,7 +19,7 @@ import torch
 
 from eval.decode import decode, distinct_items, main_score
 from eval.health import health
-from eval.probe import probe, sketched_items
+from eval.probe import probe, sketched_items, verdict
 from eval.statistics import wilson
 from latent_reason import hub, methods, tasks
 from latent_reason.batch import TEXT
@@ -29,14 +29,15 @@ from latent_reason.files import atomic_write_json
 from . import recipe as recipes
 from . import sft
 from .data import make_task
-from .recipe import Recipe, armed, staged
+from .recipe import Data, Recipe, armed, staged
 from .run import console, run_folder
 
-PROBES = ("zero", "foreign", "oracle", "copy")
+PROBES = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
 
 
 def fair(base: Recipe, arms: dict[str, Recipe]) -> None:
-    """Raises ValueError for an arm with other items or another number of optimiser steps than the rest."""
+    """Raises ValueError for an arm with other items (they may be worded otherwise) or another number of optimiser steps
+    than the rest."""
     if not arms:
         raise ValueError("nothing to compare: the recipe has no arms. Name them under 'arms:'.")
     for name, arm in arms.items():
@@ -44,9 +45,15 @@ def fair(base: Recipe, arms: dict[str, Recipe]) -> None:
         if steps != base.optim.steps or data != {base.data.batch_size}:
             raise ValueError(f"arm {name!r} takes {steps} steps of batch {sorted(data)}, the comparison "
                              f"{base.optim.steps} of {base.data.batch_size}. Equal steps are the point.")
-        same = ("task", "levels", "items", "seed", "options", "folder")
-        if other := {f for f in same for s in staged(arm) if getattr(s.data, f) != getattr(base.data, f)}:
+        if other := {f for stage in staged(arm) for f, value in drawn(stage.data).items()
+                     if value != drawn(base.data)[f]}:
             raise ValueError(f"arm {name!r} has other data ({', '.join(sorted(other))}). Equal items are the point.")
+
+
+def drawn(data: Data) -> dict:
+    """What decides which items there are; ``omit_state_p`` only how they are worded."""
+    options = {name: value for name, value in data.options.items() if name != "omit_state_p"}
+    return {name: getattr(data, name) for name in ("task", "levels", "items", "seed", "folder")} | {"options": options}
 
 
 def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
@@ -62,6 +69,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     for name in dict.fromkeys((key, *({"exact"} & results[0].scores.keys()))):
         interval = wilson(sum(r.scores[name] for r in results), len(results))
         found[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
+    found["right"] = "".join(str(int(r.scores[key] == 1)) for r in results)  # item by item, the same in every arm
     found["words_per_answer"] = round(sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results) / len(items), 2)
     found["latents_per_answer"] = round(sum(len(z) for r in results for z in r.latents) / len(items), 2)
     if found["latents_per_answer"]:
@@ -69,8 +77,9 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
             found["health"] = {k: round(v, 4) for k, v in health(reasoner, results, [
                 task.trace(i, mode) for i in items]).items()}
         report = probe(reasoner, decoder, task, sketched_items(task, min(n, 100)), seed=1, only=PROBES)
-        kept = ("accuracy", "difference", "follow_rate", "follow_by_chance")
+        kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
         found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
+        found["verdict"] = verdict(report)
     return found
 
 
@@ -113,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
             atomic_write_json(out, {
                 "schema": 1, "command": f"python -m train.compare --config {given.config} --init {given.init}",
                 "steps": base.optim.steps, "batch_size": base.data.batch_size, "items": base.data.items,
-                "levels": base.data.levels, "threads": torch.get_num_threads(),
+                "task": base.data.task, "levels": base.data.levels, "threads": torch.get_num_threads(),
                 "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "results": rows})
     console.print(f"Written to {out}. The table: python paper_figs/compare.py {out}")
 

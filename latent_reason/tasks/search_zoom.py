@@ -114,7 +114,7 @@ def paint(grid: np.ndarray, skin: str) -> np.ndarray:
 class SearchZoom(DrawnTask):
     """Find a thing and say its letter, its colour or its neighbour's letter. Level: 40 + 20 x level things.
 
-    ``side``: cells a side, a multiple of 4; the number of things grows with its square from 16 on. ``pairs``: "train"
+    ``side``: cells a side, a multiple of 4; the number of things grows with its square. ``pairs``: "train"
     or "held_out", pairs of colour and shape that training never asks about.
     """
 
@@ -129,8 +129,8 @@ class SearchZoom(DrawnTask):
         super().__init__(**options)
         if not all(1 <= level <= 5 for level in self.levels):
             raise ValueError(f"The level says how many things there are, 1 to 5; got {self.levels}.")
-        if side % WINDOW or not 16 <= side <= 64:
-            raise ValueError(f"side is the number of cells a side, a multiple of {WINDOW} from 16 to 64; got {side}.")
+        if side % WINDOW or not 8 <= side <= 64:
+            raise ValueError(f"side is the number of cells a side, a multiple of {WINDOW} from 8 to 64; got {side}.")
         if pairs not in ("train", "held_out"):
             raise ValueError(f"pairs is train or held_out; got {pairs!r}.")
         self.side, self.pairs = side, pairs

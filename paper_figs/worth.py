@@ -1,0 +1,56 @@
+"""Is the sketch worth it? Sketches against words, constants and answers at once, task by task, from train.compare.
+
+    python paper_figs/worth.py [FILE.json ...]            # prints Markdown; default: data/needed_*.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from compare import mean, pooled
+
+from eval.statistics import paired_bootstrap
+
+HERE = Path(__file__).parent
+SKETCH = "modal_mixed"
+
+
+def gain(rows: dict[str, list[dict]], arm: str) -> str:
+    """How many more answers are right with sketches than in another arm: the same items, resampled together with what
+    all seeds made of them."""
+    right = {name: {r["seed"]: [int(c) for c in r["right"]] for r in rows[name]} for name in (SKETCH, arm)}
+    seeds = sorted(right[SKETCH].keys() & right[arm].keys())
+    first, second = (np.concatenate([right[name][seed] for seed in seeds]) for name in (SKETCH, arm))
+    found = paired_bootstrap(first, second, clusters=np.tile(np.arange(len(first) // len(seeds)), len(seeds)))
+    return f"{found.estimate:+.3f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def table(reports: list[dict]) -> str:
+    head = ["task", "arm", "right", "each seed", "sketches - arm", "latents", "words", "foreign", "follows (chance)",
+            "oracle", "copy", "gain recovered"]
+    lines = []
+    for report in reports:
+        rows: dict[str, list[dict]] = {}
+        for r in report["results"]:
+            rows.setdefault(r["arm"], []).append(r)
+        key = next(name for name, kept in report["results"][0].items() if isinstance(kept, dict) and "value" in kept)
+        for arm, found in rows.items():
+            value, low, high = pooled(found, key)
+            follows = mean(found, "probes", "foreign", "follow_rate")
+            chance = mean(found, "probes", "foreign", "follow_by_chance")
+            lines.append([f"`{report['task']}`" if arm == SKETCH else "", f"`{arm}`",
+                          f"{value:.3f} ({low:.2f}-{high:.2f})", ", ".join(f"{r[key]['value']:.2f}" for r in found),
+                          "" if arm == SKETCH else gain(rows, arm), mean(found, "latents_per_answer"),
+                          mean(found, "words_per_answer"), mean(found, "probes", "foreign", "accuracy"),
+                          f"{follows} ({chance})" if follows else "", mean(found, "probes", "oracle", "accuracy"),
+                          mean(found, "probes", "copy", "accuracy"),
+                          mean(found, "probes", "oracle", "gain_recovered")])
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *lines))
+
+
+if __name__ == "__main__":
+    files = [Path(file) for file in sys.argv[1:]] or sorted((HERE / "data").glob("needed_*.json"))
+    print(table([json.loads(file.read_text(encoding="utf-8")) for file in files]))
