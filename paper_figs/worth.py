@@ -29,8 +29,10 @@ def gain(rows: dict[str, list[dict]], arm: str) -> str:
 
 
 def table(reports: list[dict]) -> str:
-    head = ["task", "arm", "right", "each seed", "sketches - arm", "latents", "words", "foreign", "follows (chance)",
-            "oracle", "copy", "gain recovered"]
+    probed = {"foreign": ("foreign", "accuracy"), "follows": ("foreign", "follow_rate"),
+              "(by chance)": ("foreign", "follow_by_chance"), "oracle": ("oracle", "accuracy"),
+              "copy": ("copy", "accuracy"), "gain recovered": ("oracle", "gain_recovered")}
+    head = ["task", "arm", "right", "each seed", "sketches - arm", "blind", "latents", "words", *probed]
     lines = []
     for report in reports:
         rows: dict[str, list[dict]] = {}
@@ -39,15 +41,11 @@ def table(reports: list[dict]) -> str:
         key = next(name for name, kept in report["results"][0].items() if isinstance(kept, dict) and "value" in kept)
         for arm, found in rows.items():
             value, low, high = pooled(found, key)
-            follows = mean(found, "probes", "foreign", "follow_rate")
-            chance = mean(found, "probes", "foreign", "follow_by_chance")
             lines.append([f"`{report['task']}`" if arm == SKETCH else "", f"`{arm}`",
                           f"{value:.3f} ({low:.2f}-{high:.2f})", ", ".join(f"{r[key]['value']:.2f}" for r in found),
-                          "" if arm == SKETCH else gain(rows, arm), mean(found, "latents_per_answer"),
-                          mean(found, "words_per_answer"), mean(found, "probes", "foreign", "accuracy"),
-                          f"{follows} ({chance})" if follows else "", mean(found, "probes", "oracle", "accuracy"),
-                          mean(found, "probes", "copy", "accuracy"),
-                          mean(found, "probes", "oracle", "gain_recovered")])
+                          "" if arm == SKETCH else gain(rows, arm),
+                          *(mean(found, name) for name in ("blind", "latents_per_answer", "words_per_answer")),
+                          *(mean(found, "probes", *path) for path in probed.values())])
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *lines))
 
 

@@ -72,6 +72,8 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     found["right"] = "".join(str(int(r.scores[key] == 1)) for r in results)  # item by item, the same in every arm
     found["words_per_answer"] = round(sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results) / len(items), 2)
     found["latents_per_answer"] = round(sum(len(z) for r in results for z in r.latents) / len(items), 2)
+    blind = decode(reasoner, None, task, items, mode, make_trace=lambda item: task.blind(item, mode))
+    found["blind"] = round(sum(r.scores[key] for r in blind) / len(items), 4)
     if found["latents_per_answer"]:
         if reasoner.latent_input != "blank":
             found["health"] = {k: round(v, 4) for k, v in health(reasoner, results, [
