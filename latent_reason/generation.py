@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 
-from .batch import LATENT, PAD, TEXT, MixedBatch
+from .batch import IMAGE, LATENT, PAD, TEXT, MixedBatch
 from .losses import stop_logprob
 from .switching import DONE, DRAWING, WRITING, Switch, SwitchState
 
@@ -88,7 +89,7 @@ def planned_grids(reasoner, prompt: MixedBatch) -> torch.Tensor:
 def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256, temperature: float = 0.0,
              top_p: float = 1.0, seed: int = 0, row_ids: Sequence[int] | None = None, sketching: str = "learned",
              latents_per_span: int | None = None, queue: Sequence[Sequence[int]] | None = None,
-             intervene: Callable | None = None) -> Rollout:
+             intervene: Callable | None = None, hide_pictures: bool = False) -> Rollout:
     """Continue a batch of prompts.
 
     Args:
@@ -101,9 +102,12 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
             span, and the queue waits until that span is closed.
         intervene: ``f(rows, spans, slots, vectors, written) -> vectors`` replaces drawn latents (n, D) before they
             are fed; ``written`` are the ids of every row so far.
+        hide_pictures: words after a sketch cannot attend to the prompt's pictures. The question, which has seen them,
+            stays in sight, and latents and the token that opens them may look at all.
 
     Returns:
-        Rollout; row r of it equals the same prompt decoded alone with the same ``row_ids[r]``.
+        Rollout; row r of it equals the same prompt decoded alone with the same ``row_ids[r]``. With ``hide_pictures``
+        it is no rollout to replay: a parallel pass would let its words look.
     """
     if sketching not in ("learned", "off", "first"):
         raise ValueError(f"sketching={sketching!r}: 'learned', 'off' or 'first'.")
@@ -111,7 +115,7 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
     reasoner.eval()
     try:
         return _Decoder(reasoner, prompt, max_new, temperature, top_p, seed, row_ids, sketching, latents_per_span,
-                        queue, intervene).run()
+                        queue, intervene, hide_pictures).run()
     finally:
         reasoner.train(was_training)
 
@@ -120,11 +124,12 @@ class _Decoder:
     """One call of generate(): row state as tensors of B, records as lists over steps."""
 
     def __init__(self, reasoner, prompt, max_new, temperature, top_p, seed, row_ids, sketching, latents_per_span,
-                 queue, intervene):
+                 queue, intervene, hide_pictures):
         self.reasoner, self.prompt, self.device = reasoner, prompt, prompt.ids.device
         self.b = len(prompt.ids)
         self.budget = torch.as_tensor(max_new, device=self.device).expand(self.b)
         self.temperature, self.top_p, self.seed, self.intervene = temperature, top_p, seed, intervene
+        self.hide_pictures = hide_pictures
         self.row_ids = list(row_ids) if row_ids is not None else list(range(self.b))
         self.queue = [list(q) for q in queue] if queue is not None else [[] for _ in range(self.b)]
         first = sketching == "first" or (sketching == "learned" and reasoner.switch.start == "first")
@@ -163,8 +168,16 @@ class _Decoder:
             if not active.any():
                 break
             mask = torch.cat([mask, active[:, None]], 1)
-            h = r.backbone.trunk(embeds[:, None], mask, positions[:, :, None], cache)[:, -1]
+            h = r.backbone.trunk(embeds[:, None], self.in_sight(mask), positions[:, :, None], cache)[:, -1]
         return self.finish()
+
+    def in_sight(self, mask: torch.Tensor) -> torch.Tensor:
+        """(B, past + 1) what the position fed now may attend to, of all that is there."""
+        if not self.hide_pictures:
+            return mask
+        told = (self.state.mode == WRITING) & (self.state.spans > 0)  # an open span may look
+        hidden = told[:, None] & (self.prompt.kind == IMAGE)
+        return mask & ~F.pad(hidden, (0, mask.shape[1] - hidden.shape[1]))
 
     def step(self, step: int, h: torch.Tensor):
         """Decide what every row does now, record it, and return what is fed: (B, D), (axes, B), (B,)."""

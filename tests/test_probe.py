@@ -80,8 +80,8 @@ class Engine:
         raise NotImplementedError
 
     def __call__(self, reasoner, prompt, *, max_new, row_ids, sketching="learned", latents_per_span=None, queue=None,
-                 intervene=None, seed=0) -> Rollout:
-        rows, spans = [], []
+                 intervene=None, seed=0, hide_pictures=False) -> Rollout:
+        rows, spans, self.blindfold = [], [], hide_pictures
         for row, item in enumerate(prompt.items):
             ids = list(queue[row]) if queue else [*self.vocabulary.words(f"Go {self.moves(item)[0]}."),
                                                   self.vocabulary.open]
@@ -130,6 +130,13 @@ class Parrot(Engine):
         return self.moves(item)[1:]
 
 
+class Looker(Engine):
+    """Goes on with the item's own plan as long as it sees the picture."""
+
+    def go_on(self, item, z):
+        return ["U", "U"] if self.blindfold else self.moves(item)[1:]
+
+
 def probed(engine_class, lake, monkeypatch) -> dict:
     engine = engine_class(*lake)
     monkeypatch.setattr("eval.decode.generate", engine)
@@ -144,6 +151,7 @@ def test_a_reader_of_latents_is_found_out(lake, monkeypatch):
                  "blind"):
         assert report[name]["accuracy"] <= 0.5 and report[name]["difference"]["low"] > 0.3, name
         assert report[name]["flip_rate"] >= 0.5 and report[name]["mcnemar_p"] < 0.01, name
+    assert report["image_masked"]["difference"]["value"] == 0, "what it needs is in the latents"
     foreign = report["foreign"]
     assert foreign["follow_rate"] == 1 and foreign["follow_n"] >= 20
     assert foreign["follow_by_chance"] < 0.6 and foreign["follow_difference"]["low"] > 0.3
@@ -154,7 +162,7 @@ def test_latents_that_nobody_reads_are_found_out(lake, monkeypatch):
     report = probed(Parrot, lake, monkeypatch)
     assert report["as_generated"]["accuracy"] == 1
     for name in ("zero", "mean", "noise", "dummy", "region", "permuted", "first_half", "markers", "removed", "foreign",
-                 "oracle", "again", "image_blanked", "blind"):
+                 "oracle", "again", "image_blanked", "image_masked", "blind"):
         assert report[name]["holm_p"] == 1
         assert report[name]["difference"] == {"value": 0, "low": 0, "high": 0}, name
         assert report[name]["flip_rate"] == 0 and report[name]["mcnemar_p"] == 1, name
@@ -162,6 +170,12 @@ def test_latents_that_nobody_reads_are_found_out(lake, monkeypatch):
     assert foreign["follow_rate"] == foreign["follow_by_chance"]
     assert foreign["follow_difference"] == {"value": 0, "low": 0, "high": 0}
     assert report["text_corrupted"]["difference"]["value"] > 0
+
+
+def test_words_that_look_back_at_the_picture_are_found_out(lake, monkeypatch):
+    report = probed(Looker, lake, monkeypatch)
+    assert report["image_masked"]["difference"]["low"] > 0.3
+    assert all(r["difference"]["value"] == 0 for n, r in report.items() if n in ("noise", "zero", "image_blanked"))
 
 
 def test_the_verdict_follows_from_the_figures(lake, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from conftest import eager
 
 from latent_reason import methods
-from latent_reason.batch import LATENT, PAD, TEXT, before
+from latent_reason.batch import IMAGE, LATENT, PAD, TEXT, before
 from latent_reason.generation import Span, generate, keyed
 from latent_reason.switching import DONE, DRAWING, WRITING, Switch, SwitchState
 
@@ -268,6 +268,35 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
     words, stops = reasoner.replay(out)
     torch.testing.assert_close(words, out.logprob, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(stops, out.stop_logprob, atol=2e-5, rtol=1e-5)
+
+
+def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner, prompts):
+    """Keys and values of the pictures are spoilt in the cache once the first span is full. Where pictures are hidden,
+    the words that follow are as before, and the next span, which may look, is not."""
+    reasoner = make_reasoner(**COUNT)
+    v, trunk = reasoner.vocabulary, reasoner.backbone.trunk
+    said = [v.open, *v.words("no"), v.open, *v.words("no"), v.end]
+    pictures, full = prompts(reasoner).kind == IMAGE, 4  # passes: the prompt, the open token and two latents
+    opens = full + 1 + len(v.words("no"))
+
+    def states(spoil, **options):
+        seen = []
+
+        def watched(embeds, mask, positions, cache=None):
+            for layer in cache.layers if spoil and len(seen) == full else ():
+                for held in (layer.keys, layer.values):
+                    held.transpose(1, 2)[:, :pictures.shape[1]][pictures] += 1
+            seen.append(trunk(embeds, mask, positions, cache))
+            return seen[-1]
+
+        reasoner.backbone.trunk = watched
+        generate(reasoner, prompts(reasoner), queue=[said] * 4, latents_per_span=2, **options)
+        return seen
+
+    for hidden in (False, True):
+        plain, spoilt = states(False, hide_pictures=hidden), states(True, hide_pictures=hidden)
+        unchanged = [torch.equal(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
+        assert all(unchanged[:full]) and set(unchanged[full:opens]) == {hidden} and not any(unchanged[opens:opens + 3])
 
 
 def test_top_p_keeps_the_smallest_set_of_that_mass(make_reasoner, prompts):
