@@ -85,3 +85,16 @@ def test_sketches_with_broken_stacks_have_faults():
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ValueError, match=r"blocks"):
         tasks.make("blocks", **options)
+
+
+def test_a_flipped_picture_has_the_same_plans():
+    task = tasks.make("blocks")
+    for i in range(6):
+        item = task[i]
+        other = task.turned(item, "flipped")
+        flipped = {**item.meta, "begin": item.meta["begin"][::-1], "end": item.meta["end"][::-1]}
+        for picture, key in zip(other.images, ("begin", "end"), strict=True):
+            shown = task.parse_sketch(picture, flipped).state["slots"]
+            assert blocks.stacks_of(shown) == blocks.stacks_of(flipped[key]) and shown != item.meta[key]
+        assert other.answer == item.answer and task.check(f"\\boxed{{{other.answer}}}", flipped).ok
+    assert task.turned(item, "turned_90") is None, "what is up would no longer be"

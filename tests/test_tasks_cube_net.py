@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from latent_reason import tasks
+from latent_reason.tasks.base import TURNS
 from latent_reason.tasks.cube_net import HELD, LETTERS, NETS, cells, folded, folds, state_of, turned
 from latent_reason.tasks.dice_net import WAYS, rolled
 
@@ -65,3 +66,14 @@ def test_faults_are_named():
     assert "a letter lies twice on the cube" in task.parse_sketch(twice, item.meta).faults
     with pytest.raises(ValueError, match="2 to 5 folds"):
         tasks.make("cube_net", level=6)
+
+
+def test_opposite_letters_stay_so_however_the_net_is_turned():
+    task = tasks.make("cube_net")
+    for i in range(20):
+        item = task[i]
+        letters, squares = zip(*item.meta["net"].items(), strict=True)
+        for way in range(8):
+            net = dict(zip(letters, turned(list(squares), way), strict=True))
+            assert folds({"net": net, "face": item.meta["face"]})[-1] == (item.answer, "lid")
+        assert all(task.turned(item, turn).answer == item.answer for turn in TURNS)

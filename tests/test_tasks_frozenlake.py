@@ -10,7 +10,7 @@ import pytest
 from latent_reason import tasks
 from latent_reason.tasks import frozenlake_board as board
 from latent_reason.tasks import frozenlake_words as words
-from latent_reason.tasks.base import MODES
+from latent_reason.tasks.base import MODES, TURNS
 from latent_reason.tasks.frozenlake_reading import NAMES
 from latent_reason.tasks.stream import Stream
 from latent_reason.trace import Image, Sketch, Text
@@ -194,3 +194,16 @@ def test_perception_asks_about_the_problem_picture():
     pairs = dict(p for k in range(12) for p in task.perception(task[2], k))
     answer = board.map_line(board.state_of(task[2].meta["map"]))
     assert answer in pairs.values() and len(pairs) > 20
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_turned_picture_shows_the_board_whose_plan_is_asked_for(turn):
+    task = tasks.make("frozenlake_plan", level=5, skin="drawn")
+    for item in task.take(6):
+        other = task.turned(item, turn)
+        whole = task.render_state(other, task.shown(other))  # the elf upright, all else as when turned
+        off = np.abs(np.asarray(other.images[0], int) - np.asarray(whole, int))
+        cells = np.argwhere(off.reshape(5, 64, 5, 64, 3).mean((1, 3, 4)) > 40)
+        assert {tuple(c) for c in cells} <= {board.find(other.meta["map"], "S")}
+        assert task.check(f"\\boxed{{{other.answer}}}", other.meta).ok and other.meta["map"] != item.meta["map"]
+        assert (other.question, other.meta["optimum"]) == (item.question, item.meta["optimum"])

@@ -44,6 +44,9 @@ def test_the_part_is_a_crop_of_the_picture():
         top, left = (cell * (at - 1) for at in item.steps[0].state["box"])
         crop = item.images[0].crop((left, top, left + 4 * cell, top + 4 * cell))
         assert crop.resize(item.images[0].size, Image.Resampling.NEAREST).tobytes() == item.steps[1].sketch.tobytes()
+        wide = item.images[0].width
+        assert tasks.make("search_zoom", **options).box(item) == tuple(
+            side / wide for side in (left, top, left + 4 * cell, top + 4 * cell))
         assert all(step.redundant for step in item.steps)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from PIL import Image as PILImage
+from PIL.Image import Transpose
 
 from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import checkers
@@ -20,6 +21,8 @@ CONTROLS = (None, "copy", "shuffle")
 ASKED = {"direct": "Answer at once.", "text": "Think in words.", "vision": "Think in sketches.",
          "mixed": "Think in words and sketches.", "text_drop": "Think in words and leave the sketches out."}
 ATTEMPTS = 200_000
+TURNS = {"turned_90": Transpose.ROTATE_90, "turned_180": Transpose.ROTATE_180, "turned_270": Transpose.ROTATE_270,
+         "flipped": Transpose.FLIP_LEFT_RIGHT}  # to the left, as Pillow counts
 READ = ("Say what the picture shows.", "What is in the picture?", "Describe the picture in full.",
         "Read the picture.", "What do you see?")
 
@@ -86,6 +89,7 @@ class Task(ABC):
     ood: ClassVar[dict[str, dict[str, Any]]]
     redraws: ClassVar[bool] = False  # whether a sketch shows all of the input that later steps need
     swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of words of which one may stand for another
+    invariant_to: ClassVar[tuple[str, ...]] = ()  # which of ``TURNS`` of the pictures leave every answer as it is
 
     def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] | None = None,
                  omit_state_p: float = 0.5, asked: bool = False):
@@ -193,6 +197,18 @@ class Task(ABC):
     def check(self, text: str, meta: dict) -> Check:
         """Judge an output by the item's own rule. Never raises on any text."""
         return getattr(checkers, meta["checker"])(text, meta)
+
+    # -- the pictures, looked at otherwise -----------------------------------------------------------------------------
+    def box(self, item: Item) -> tuple[float, float, float, float] | None:
+        """The part of the last picture that suffices to answer, as shares x0, y0, x1, y1; None where no rule tells."""
+        return None
+
+    def turned(self, item: Item, turn: str) -> Item | None:
+        """The item with its pictures turned (one of ``TURNS``) and the answer they have then; None where no rule tells
+        it."""
+        if turn not in self.invariant_to:
+            return None
+        return replace(item, images=[i.transpose(TURNS[turn]) for i in item.images])
 
     # -- what a model's own sketches are held against ------------------------------------------------------------------
     def state_said(self, item: Item, said: list[str]) -> Any:

@@ -154,6 +154,7 @@ class Blocks(DrawnTask):
     ood: ClassVar = {"size": {"blocks": (7, 8)}, "skin": {"skin": "other"},
                      "composition": {"level": (7, 8, 9, 10), "blocks": (7, 8)}}
     swaps: ClassVar = (NAMES,)
+    invariant_to: ClassVar = ("flipped",)
     solve = staticmethod(solve)
 
     def __init__(self, *, blocks: tuple[int, int] = (4, 6), **options):

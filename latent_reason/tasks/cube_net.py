@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image as PILImage
 
-from .base import Item, Parsed, Step
+from .base import TURNS, Item, Parsed, Step
 from .canvas import LOOKS, blank, frame, picture, pixels, text
 from .checkers import Check, one_of
 from .drawn import DrawnTask
@@ -162,6 +162,7 @@ class CubeNet(DrawnTask):
     trained = (2, 3, 4, 5)
     ood: ClassVar = {"skin": {"skin": "other"}, "composition": {"nets": "held", "level": (3, 4, 5)}}
     swaps: ClassVar = (tuple(LETTERS), ("north", "east", "south", "west"))
+    invariant_to: ClassVar = tuple(TURNS)
 
     def __init__(self, *, nets: str = "trained", **options):
         super().__init__(**options)

@@ -6,8 +6,10 @@ check is its task 4. A sketch is the board after the moves said so far.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 from PIL import Image as PILImage
 
 from ..trace import Image, Message, Text, Trace
@@ -16,7 +18,7 @@ from . import frozenlake_board as board
 from . import frozenlake_reading as reading
 from . import frozenlake_view as view
 from . import frozenlake_words as words
-from .base import Item, Parsed, Rejected, Step, Task
+from .base import TURNS, Item, Parsed, Rejected, Step, Task
 from .stream import Stream
 
 LONGEST = {3: 4, 4: 5, 5: 7, 6: 8, 7: 10, 8: 11, 9: 13, 10: 14}  # path lengths drawn under dist="uniform"
@@ -169,6 +171,14 @@ class FrozenLakePlan(GridTask):
         donor's goal."""
         moves = words.moves_in(before) + words.moves_in(" ".join(after))
         return next(iter(self.score(f"\\boxed{{{','.join(moves)}}}", donor.meta).values())) if moves else 0.0
+
+    def turned(self, item: Item, turn: str) -> Item:
+        """A turned picture shows another board (which training may have held), so the item is that board's; the elf of
+        the picture lies on its side."""
+        letters = PILImage.fromarray(np.array([list(row.encode()) for row in item.meta["map"]], np.uint8))
+        rows = [bytes(row).decode() for row in np.asarray(letters.transpose(TURNS[turn]))]
+        return replace(self.build({"map": rows}, item.level, item.index), question=item.question,
+                       images=[i.transpose(TURNS[turn]) for i in item.images])
 
     def concluded(self, text: str, item: Item) -> str | None:
         return ",".join(words.moves_in(text)) or None

@@ -197,6 +197,10 @@ class SearchZoom(DrawnTask):
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return drawing(state, item.meta)
 
+    def box(self, item: Item) -> tuple[float, float, float, float]:
+        top, left = (at - 1 for at in item.steps[0].state["box"])
+        return tuple(at / item.meta["side"] for at in (left, top, left + WINDOW, top + WINDOW))
+
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
         """A picture with a pink box is the canvas, which is held against the problem's; any other is a part."""
         look, side = canvas.LOOKS[meta["skin"]], meta["side"]
