@@ -1,10 +1,11 @@
 """Everything that is measured of a checkpoint, as one JSON and one page that needs no other file.
 
-    python -m eval.dossier CHECKPOINT --out DIR [--task frozenlake_plan] [--levels 3,4] [--n 100]
+    python -m eval.dossier CHECKPOINT --out DIR [--task frozenlake_plan] [--levels 3,4] [--n 100] [--reader CHECKPOINT]
 
-DIR (new) gets dossier.json and index.html: accuracy in and out of distribution, what is lost without the picture,
-the probes of the latents with their verdict, what sketches alone show, how the answer grows with steps and latents,
-where it looks, the health of the latents, and the sheet of sketches.
+DIR (new) gets dossier.json and index.html: accuracy in and out of distribution, what is lost without the picture or
+with another, the probes of the latents with their verdict, what sketches alone show (to the task's reader, and to the
+model given as --reader), how the answer grows with steps and latents, where it looks, the health of the latents, and
+the sheet of sketches.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from latent_reason.door import at_least, door, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.sheet import storyboard
 
-from . import measures
+from . import attention, inputs, measures
 from .decode import decode, distinct_items, main_score
 from .health import alarm, health
 from .interventions import Bank, Given, Mean, Zero
@@ -34,8 +35,9 @@ console = Console(soft_wrap=True)
 
 
 def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed: int,
-            options: dict) -> tuple[dict, bytes]:
-    """(all figures, the PNG of the sheet). ``n`` items a level for accuracy, n in all for everything else."""
+            options: dict, reader=None) -> tuple[dict, bytes]:
+    """(all figures, the PNG of the sheet). ``n`` items a level for accuracy, n in all for everything else, but at most
+    100 for turned pictures, words as pixels and the ``reader`` of sketches."""
     mode, own = methods.load(reasoner.recipe["method"]).MODE, tasks.own(name, options)
 
     def made(level=levels, **changes):
@@ -50,7 +52,9 @@ def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed:
     items = distinct_items(task, n)
     plain = decode(reasoner, decoder, task, items, mode, progress="as generated")
     found["main_score"] = main_score(plain)
-    found["input"] = measures.inputs(reasoner, task, items, mode, plain)
+    found["input"] = inputs.inputs(reasoner, task, mode, plain)
+    found["as_pixels"] = inputs.as_pixels(reasoner, task, mode, plain)
+    found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain)
     found["consistency"] = measures.consistency(task, plain, reasoner.vocabulary)
     if reasoner.sketches:
         found |= of_latents(reasoner, decoder, task, n, seed, mode)
@@ -59,6 +63,8 @@ def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed:
     if decoder is None or not reasoner.renders:
         return found, b""
     found["sketches_alone"] = measures.sketches_alone(reasoner, decoder, task, plain)
+    if reader is not None:
+        found["sketchqa_vlm"] = measures.read_by(reader, reasoner, decoder, task, plain)
     shown = decode(reasoner, decoder, task, items[:6], mode)
     held = BytesIO()
     storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], shown[0].rollout).save(held, "PNG")
@@ -88,7 +94,7 @@ def of_latents(reasoner, decoder, task, n: int, seed: int, mode: str) -> dict:
     return {"probes": report, "verdict": verdict(report), "answer_kl": means,
             "by_step": measures.by_step(reasoner, task, mode, plain),
             "by_budget": measures.by_budget(reasoner, task, items, mode, plain),
-            "attention": measures.looks(reasoner, plain)}
+            "attention": attention.looks(reasoner, plain)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,6 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(2), default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that is to answer from sketches alone")
     with door():
         to_folder(parser.parse_args(argv))
 
@@ -107,16 +114,23 @@ def main(argv: list[str] | None = None) -> None:
 def to_folder(given: argparse.Namespace) -> None:
     began = time.time()
     reasoner, decoder = hub.load(given.checkpoint)
+    if given.reader and (decoder is None or not reasoner.renders):
+        raise ValueError(f"'{given.checkpoint}' draws no sketch that can be rendered, so there is none to read. Leave "
+                         "--reader out.")
+    reader = hub.load(given.reader)[0] if given.reader else None
     data = reasoner.recipe.get("notes", {}).get("data", {})
     name = given.task or data.get("task", "frozenlake_plan")
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     with atomic_folder(given.out) as folder:
-        found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}))
+        found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}),
+                               reader)
         about = {"checkpoint": Path(given.checkpoint).as_posix(), "method": reasoner.recipe["method"], "task": name,
                  "levels": ", ".join(map(str, levels)), "items": f"{given.n} a level, {given.n} for probes",
                  "seed": given.seed, "decoding": "greedy", "protocol": "regenerate, unless said otherwise",
                  "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
                  "seconds": round(time.time() - began)}
+        if given.reader:
+            about["reader"] = Path(given.reader).as_posix()
         atomic_write_json(folder / "dossier.json", {"schema": 1, "about": about, **found})
         (folder / "index.html").write_text(page(found, about, sheet), encoding="utf-8")
     console.print(found.get("verdict", "No latents to probe."))

@@ -1,5 +1,5 @@
-"""Measures beside accuracy and probes: what is lost without the picture or with a spoilt one, whether thoughts and
-answers agree, what sketches alone tell, how the answer grows step by step, where it looks, and what it costs.
+"""Measures beside accuracy and probes: whether thoughts and answers agree, what sketches alone tell, how the answer
+grows step by step, and what it costs. (Other inputs are in inputs.py, where a model looks in attention.py.)
 
 Each takes decoded results or decodes anew, and returns plain numbers for a JSON.
 """
@@ -7,21 +7,19 @@ Each takes decoded results or decodes anew, and returns plain numbers for a JSON
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
 
-import numpy as np
-import torch
 from PIL import Image as PILImage
-from PIL import ImageEnhance, ImageFilter
 
-from latent_reason.batch import IMAGE, LATENT, TEXT
-from latent_reason.sheet import decoded_target, texts_between
+from latent_reason import methods
+from latent_reason.batch import TEXT
+from latent_reason.sheet import decoded_target, own_sketches, texts_between
 from latent_reason.tasks import Item, Task
+from latent_reason.tasks.base import Step
+from latent_reason.tasks.checkers import boxed
 
 from .decode import Result, decode, main_score
-from .replay import answer_at
 from .statistics import paired_bootstrap, wilson
 
 
@@ -36,41 +34,6 @@ def difference(first: Sequence[Result], second: Sequence[Result], key: str) -> d
     """How much more often the first are right than the second on the same items."""
     found = paired_bootstrap([r.scores[key] for r in first], [r.scores[key] for r in second])
     return {"value": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)}
-
-
-# -- the input ---------------------------------------------------------------------------------------------------------
-def spoilt(how: str) -> Callable[[PILImage.Image], PILImage.Image]:
-    """A picture made worse in a way that leaves its answer as it is."""
-    def noise(picture):
-        pixels = np.asarray(picture, np.float64)
-        drawn = np.random.default_rng(0).normal(0, 16, pixels.shape)
-        return PILImage.fromarray((pixels + drawn).clip(0, 255).astype(np.uint8))
-
-    def jpeg(picture):
-        held = BytesIO()
-        picture.save(held, "JPEG", quality=20)
-        return PILImage.open(held).convert("RGB")
-
-    return {"noise": noise, "jpeg": jpeg, "blur": lambda p: p.filter(ImageFilter.GaussianBlur(2)),
-            "low_contrast": lambda p: ImageEnhance.Contrast(p).enhance(0.5)}[how]
-
-
-SPOILT = ("noise", "blur", "jpeg", "low_contrast")
-
-
-def inputs(reasoner, task: Task, items: Sequence[Item], mode: str, plain: Sequence[Result]) -> dict:
-    """Accuracy without the picture, with the picture said in words, and with a spoilt picture; each with its paired
-    loss against ``plain``."""
-    key = main_score(plain)
-    arms = {"blind": lambda item: task.blind(item, mode), "text_twin": lambda item: task.text_twin(item, mode)}
-    for how in SPOILT:
-        arms[how] = lambda item, how=how: task.trace(
-            replace(item, images=[spoilt(how)(i) for i in item.images]), mode)
-    out = {}
-    for name, make_trace in arms.items():
-        found = decode(reasoner, None, task, items, mode, make_trace=make_trace, progress=name.replace("_", " "))
-        out[name] = share([r.scores[key] for r in found]) | {"loss": difference(plain, found, key)}
-    return out
 
 
 # -- thoughts, answers, sketches ---------------------------------------------------------------------------------------
@@ -105,14 +68,55 @@ def sketches_alone(reasoner, decoder, task: Task, results: Sequence[Result]) -> 
     if golds:
         out["pixels"] = reads([s.sketch for _, s in golds])
         out["ceiling"] = reads([decoded_target(reasoner, decoder, s.sketch) for _, s in golds])
-        def another(i, item):
-            return next((s.sketch for other, s in golds[i + 1:] + golds[:i]
-                         if other.id != item.id and other.level == item.level), None)
-
-        others = [another(i, item) for i, (item, _) in enumerate(golds)]
+        others = [of_another(golds, i) for i in range(len(golds))]
         if all(others):
             out["floor"] = reads(others)
     return out
+
+
+def of_another(golds: list[tuple[Item, Step]], i: int) -> PILImage.Image | None:
+    """The true sketch of another item of the same level."""
+    item, _ = golds[i]
+    return next((s.sketch for other, s in golds[i + 1:] + golds[:i]
+                 if other.id != item.id and other.level == item.level), None)
+
+
+def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result], few: int = 100) -> dict:
+    """SketchQA with a model as reader: shown the last sketch of an item alone and asked the item's question, how often
+    does ``reader`` go on to the item's answer, by the task's rule and after the words before that sketch? Over the
+    first ``few`` items with a true sketch, for the model's own where it drew any (``own``), true ones as ``pixels`` and
+    through encoder and decoder (``ceiling``), an empty page (``blank``) and another item's true sketch (``another``). A
+    reader that thinks in words serves every task; one that only answers fails where a plan is told in words (blocks,
+    slide)."""
+    drawn = [(r, [k for k, s in enumerate(r.item.steps) if s.sketch is not None]) for r in results]
+    last = [(r, at[-1]) for r, at in drawn if at][:few]
+    golds = [(r.item, r.item.steps[k]) for r, k in last]
+    before = [" ".join(s.text for s in r.item.steps[:k + 1]) for r, k in last]
+    mode = methods.load(reader.recipe["method"]).MODE
+
+    def reads(name, items, before, pictures):
+        shown = [replace(item, images=[p]) for item, p in zip(items, pictures, strict=True)]
+        found = decode(reader, None, task, shown, mode, progress=f"reader of {name}")
+        return share([task.follows(r.item, said, [told(r.text)]) for r, said in zip(found, before, strict=True)])
+
+    if not golds:
+        return {}
+    pictures = {"pixels": [s.sketch for _, s in golds],
+                "ceiling": [decoded_target(reasoner, decoder, s.sketch) for _, s in golds],
+                "blank": [PILImage.new("RGB", s.sketch.size, "white") for _, s in golds],
+                "another": [of_another(golds, i) for i in range(len(golds))]}
+    out = {name: reads(name, [item for item, _ in golds], before, shown) for name, shown in pictures.items()
+           if all(shown)}
+    if own := [r for r, _ in last if r.latents]:
+        said = [" ".join(texts_between(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
+        ends = [own_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
+        out = {"own": reads("own", [r.item for r in own], said, ends)} | out
+    return out
+
+
+def told(text: str) -> str:
+    """What a reader wrote; its answer twice, once as words, where it wrote nothing else."""
+    return text if text.split("\\boxed")[0].strip() else f"{boxed(text) or ''} {text}"
 
 
 # -- steps and budgets -------------------------------------------------------------------------------------------------
@@ -174,38 +178,3 @@ def by_budget(reasoner, task: Task, items: Sequence[Item], mode: str, plain: Seq
             run("denoising steps", n)
         reasoner.head.steps = steps
     return out
-
-
-# -- attention ---------------------------------------------------------------------------------------------------------
-@torch.no_grad()
-def looks(reasoner, results: Sequence[Result]) -> dict:
-    """Where the state before the answer looks: shares of its attention on the picture, the latents, the model's own
-    words and the rest of the prompt, layer by layer, over items that sketched and boxed an answer; and how much of each
-    is there to look at (share of positions)."""
-    layers, there = [], []
-    for r in results:
-        at = answer_at(r.rollout, r.row, reasoner)
-        if at is None or not r.latents:
-            continue
-        rollout, prompt = r.rollout, r.rollout.prompt
-        fed = reasoner.backbone.embed(rollout.ids)
-        fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
-        row = slice(r.row, r.row + 1)
-        embeds = torch.cat([reasoner.context(prompt), fed], 1)[row]
-        kind = torch.cat([prompt.kind, rollout.kind], 1)[row]
-        positions = torch.cat([reasoner.backbone.place(prompt), rollout.positions], -1)[:, row]
-        q = prompt.ids.shape[1] + at - 1
-        looked = reasoner.backbone.attentions(embeds[:, :q + 1], kind[:, :q + 1] != 0, positions[..., :q + 1])[:, 0, -1]
-        kinds, own = kind[0, :q + 1], torch.arange(q + 1, device=kind.device) >= prompt.ids.shape[1]
-        parts = {"picture": kinds == IMAGE, "latents": (kinds == LATENT) & own, "own_words": (kinds == TEXT) & own,
-                 "prompt": (kinds == TEXT) & ~own}
-        layers.append(torch.stack([looked[:, m].sum(-1) for m in parts.values()], -1))
-        there.append(torch.tensor([m.sum() for m in parts.values()]) / sum(int(m.sum()) for m in parts.values()))
-        if len(layers) == 32:
-            break
-    if not layers:
-        return {}
-    names = ("picture", "latents", "own_words", "prompt")
-    mean, size = torch.stack(layers).mean(0), torch.stack(there).mean(0)
-    return {"n": len(layers), "share_of_positions": dict(zip(names, [round(float(v), 4) for v in size], strict=True)),
-            "layers": [dict(zip(names, [round(float(v), 4) for v in row], strict=True)) for row in mean]}

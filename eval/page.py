@@ -69,12 +69,19 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
         [row(label, scores[key]) for label, scores in found["accuracy"].items()]))
     section("Out of distribution", "The same measure on larger puzzles, another skin, other compositions.", table(
         [row(label, scores[key]) for label, scores in found["out_of_distribution"].items()]))
-    section("Without the picture, and with a spoilt one", "Blind: each picture is its mean colour. Text twin: it is "
-            "said in words. The loss is paired, against the same items as they are.", table(
+    section("Without the picture, and with another", "Blind: each picture is its mean colour. Text twin: it is said in "
+            "words. Gold crop: the part that suffices, enlarged (the zoom gap is minus its loss). Turned, flipped: the "
+            "answer turns with the picture. The loss is paired, against the same items as they are.", table(
                 [row(n, r, *loss_cells(r)) for n, r in found["input"].items()], "loss", ""))
+    drawn = found["as_pixels"]
+    section("Words as pixels", "The words of the text twin drawn on paper in place of the picture, in some fonts and "
+            f"sizes (pixels): from {drawn['min']:.3f} to {drawn['max']:.3f}, median {drawn['median']:.3f}.", table(
+                [row(n, r, *loss_cells(r)) for n, r in drawn["grid"].items()], "loss", ""))
     if "probes" in found:
-        section("Probes of the latents", "Each latent is replaced as it is drawn and all later words are free. The "
-                "loss is paired; p is McNemar's with Holm's correction over this table.", table(
+        section("Probes of the latents", "Each latent is replaced as it is drawn and all later words are free. Image "
+                "blanked, image masked: latents are kept, and the picture is its mean colour from the start, or out of "
+                "sight of the words after a sketch. The loss is paired; p is McNemar's with Holm's correction over "
+                "this table.", table(
                     [row(n, r | {"value": r["accuracy"]}, *loss_cells(r),
                          f"{r['flip_rate']:.2f}" if "flip_rate" in r else "",
                          f"{r['holm_p']:.3f}" if "holm_p" in r else "",
@@ -96,6 +103,13 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
         section("Health of the latents", "How alike latents of different items are, how many directions they use, and "
                 "whether a drawn sketch is nearest to its own true one.", plain_table(["", ""], [
                     [n, float(v)] for n, v in found["health"].items()]))
+    if looked := found["attention_in_box"]:
+        names, ratio = list(looked["layers"][0]), looked["ratio"]
+        section("Does it look where the answer is?", "Of the attention on the picture, the share within the part that "
+                f"suffices to answer, which is {looked['share_of_area']:.3f} of it, {looked['n']} items; and how many "
+                "times that is (1: no focus).", plain_table(["layer", *names], [
+                    *([f"layer {i}", *r.values()] for i, r in enumerate(looked["layers"], 1)),
+                    *([f"times the area, {what}", *(ratio[n][what] for n in names)] for what in ("mean", "best"))]))
     if found["consistency"]:
         told = {n: r for n, r in found["consistency"].items() if isinstance(r, dict)}
         section("Do thought and answer agree?", f"{found['consistency']['silent']} items whose thought concludes "
@@ -104,6 +118,11 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
         section("Sketches alone", "What the task's own reader makes of the pictures: the model's, true ones through "
                 "encoder and decoder (ceiling), true pixels, another item's (floor).", table(
                     [row(n, r) for n, r in found["sketches_alone"].items()]))
+    if "sketchqa_vlm" in found:
+        section("Sketches read by a model", f"How often {about['reader']}, shown the last sketch alone, goes on to the "
+                "item's answer: from the model's own, from true ones as pixels and through encoder and decoder "
+                "(ceiling), from an empty page and from another item's (floor).", table(
+                    [row(n, r) for n, r in found["sketchqa_vlm"].items()]))
     if sheet:
         parts.append("<h2>Sketches</h2><img alt='input, gold sketch, decoded target, own sketch, words of six items' "
                      f"src='data:image/png;base64,{base64.b64encode(sheet).decode()}'>")

@@ -106,7 +106,7 @@ def sheet(rows: Sequence[Sequence[tuple[str, PILImage.Image | str]]], tile: int 
         for (caption, content), width in zip(row, widths, strict=False):
             pen.text((x, y), caption, fill=(90, 90, 90), font=font)
             if isinstance(content, str):
-                for i, words in enumerate(_wrap(content, pen, font, text_width)[: height // line - 1]):
+                for i, words in enumerate(wrapped(content, pen, font, text_width)[: height // line - 1]):
                     pen.text((x, y + line * (i + 1)), words, fill="black", font=font)
             elif content is not None:
                 size = [max(1, round(side * tile / max(content.size))) for side in content.size]
@@ -129,7 +129,8 @@ def seen_again(reasoner, decoder: SketchDecoder, batch, fed: torch.Tensor, chose
     return fed
 
 
-def _wrap(text, pen, font, width) -> list[str]:
+def wrapped(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The words in lines of at most ``width`` pixels; a word longer than that has a line of its own."""
     lines, now = [], ""
     for word in text.split():
         longer = f"{now} {word}".strip()

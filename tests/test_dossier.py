@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image as PILImage
+from PIL import ImageOps
 from tiny_runs import checkpoint, short, untrained
 
-from eval import dossier, measures
+from eval import attention, dossier, inputs, measures
 from eval.decode import Result, decode
 from eval.page import page
 from latent_reason.tasks import make
+from latent_reason.tasks.base import TURNS
 
 
 @pytest.fixture
@@ -25,23 +27,59 @@ def lake(monkeypatch):
     return reasoner, decoder, task, [task[i] for i in range(6)]
 
 
-def test_inputs_are_changed_as_they_say(lake, monkeypatch):
-    reasoner, _, task, items = lake
+@pytest.fixture
+def shown(monkeypatch):
+    """The traces of every arm, by its name; nothing is decoded and every answer is right."""
     seen = {}
 
     def watched(reasoner, decoder, task, items, mode, *, make_trace=None, progress="", **options):
+        make_trace = make_trace or (lambda item: task.trace(item, mode))
         seen[progress] = [make_trace(i) for i in items]
-        return plain
+        return [Result(i, "", {"success": 1.0}, None, 0) for i in items]
 
-    plain = [Result(i, "", {"success": 1.0}, None, 0) for i in items]
-    monkeypatch.setattr("eval.measures.decode", watched)
-    found = measures.inputs(reasoner, task, items, "mixed", plain)
-    assert found.keys() == {"blind", "text_twin", *measures.SPOILT}
-    assert all(r["loss"]["value"] == 0 and r["n"] == 6 for r in found.values())
-    assert all(len(t.images()[0].getcolors()) == 1 for t in seen["blind"]) and not seen["text twin"][0].images()
-    for how in measures.SPOILT:
-        shown = seen[how.replace("_", " ")][0].images()[0]
-        assert shown.size == items[0].images[0].size and shown.tobytes() != items[0].images[0].tobytes(), how
+    monkeypatch.setattr("eval.inputs.decode", watched)
+    return seen
+
+
+def right(items) -> list[Result]:
+    return [Result(i, "", {"success": 1.0}, None, 0) for i in items]
+
+
+def test_inputs_are_changed_as_they_say(lake, shown):
+    reasoner, _, task, items = lake
+    found = inputs.inputs(reasoner, task, "mixed", right(items), few=2)
+    assert found.keys() == {"blind", "text_twin", *inputs.SPOILT, *TURNS}, "a board has no part that suffices"
+    assert all(r["loss"]["value"] == 0 and r["n"] == (2 if n in TURNS else 6) for n, r in found.items())
+    assert all(len(t.images()[0].getcolors()) == 1 for t in shown["blind"]) and not shown["text twin"][0].images()
+    for how in (*inputs.SPOILT, *TURNS):
+        picture = shown[how.replace("_", " ")][0].images()[0]
+        assert picture.size == items[0].images[0].size and picture.tobytes() != items[0].images[0].tobytes(), how
+
+
+def test_a_crop_shows_the_part_and_nothing_else(lake, shown):
+    task = make("search_zoom", split="test")
+    items = [task[i] for i in range(3)]
+    assert inputs.inputs(lake[0], task, "mixed", right(items))["gold_crop"]["n"] == 3
+    for item, trace in zip(items, shown["gold crop"], strict=True):
+        assert task.same(task.parse_sketch(trace.images()[0], item.meta).state, item.steps[1].state)
+    assert not shown.keys() & {t.replace("_", " ") for t in TURNS}, "a letter turned may be another"
+
+
+def test_words_are_drawn_whole_in_each_font_and_size(lake, shown):
+    reasoner, _, task, items = lake
+    found = inputs.as_pixels(reasoner, task, "mixed", right(items), few=2)
+    assert len(found["grid"]) == 4 and found["min"] == found["median"] == found["max"] == 1
+    assert len({shown[cell][0].images()[0].tobytes() for cell in found["grid"]}) == 4
+    for name in inputs.FONTS:
+        for size in inputs.SIZES:
+            drawn = inputs.font(name, size)
+            page = inputs.on_paper(task.in_words(items[0]), drawn, items[0].images[0].size)
+            ink = ImageOps.invert(page.convert("L")).getbbox()
+            assert ink[0] >= 2 and ink[2] <= page.width - 2 and ink[3] < page.height, "nothing is cut off"
+            assert page.size[0] == 192 and page.size[1] >= 192
+    long = inputs.on_paper("word " * 400, drawn, (2000, 64))
+    assert long.width == inputs.WIDEST and long.height > 64
+    assert reasoner.backbone.token_grid(long)[0] * 64 == pytest.approx(long.height, abs=64), "the eye takes it as it is"
 
 
 def test_thought_and_answer_are_compared_by_rule(lake, monkeypatch):
@@ -94,13 +132,52 @@ def test_attention_adds_up_and_finds_the_latents(lake):
     reasoner, _, task, items = lake
     v = reasoner.vocabulary
     plain = decode(reasoner, None, task, items, "mixed", queue=[[v.open, *v.words("Go. \\boxed{R,D}"), v.end]] * 6)
-    found = measures.looks(reasoner, plain)
+    found = attention.looks(reasoner, plain)
     assert found["n"] == 6 and len(found["layers"]) == 1
     for shares in (found["share_of_positions"], *found["layers"]):
         assert sum(shares.values()) == pytest.approx(1, abs=1e-3) and min(shares.values()) >= 0
     assert found["share_of_positions"]["latents"] > 0 and found["layers"][0]["latents"] > 0
-    assert measures.looks(reasoner, [Result(items[0], "", {}, SimpleNamespace(
+    assert attention.looks(reasoner, [Result(items[0], "", {}, SimpleNamespace(
         kind=torch.zeros(1, 3), ids=torch.zeros(1, 3)), 0)]) == {}
+
+
+def test_coverage_sums_to_one_over_parts_and_to_their_area_without_focus(lake, monkeypatch):
+    reasoner, _, _, _ = lake
+    task, v = make("search_zoom", split="test"), reasoner.vocabulary
+    items = [task[i] for i in range(3)]
+    plain = decode(reasoner, None, task, items, "mixed", queue=[[v.open, *v.words("Go."), v.end]] * 3)
+    parts, found = [(0, 0, 0.3, 1), (0.3, 0, 1, 0.45), (0.3, 0.45, 1, 1)], []
+    for box in parts:
+        monkeypatch.setattr(task, "box", lambda item, box=box: box)
+        found.append(attention.looks_into_box(reasoner, task, plain))
+    assert [f["share_of_area"] for f in found] == pytest.approx([0.3, 0.315, 0.385], abs=1e-4)
+    for name in ("prompt", "start", "latents"):
+        assert sum(f["layers"][0][name] for f in found) == pytest.approx(1, abs=1e-3)
+    even = torch.ones(4, 999, 999)
+    monkeypatch.setattr(reasoner.backbone, "attentions", lambda e, *_: even[:, None, :e.shape[1], :e.shape[1]])
+    assert attention.looks_into_box(reasoner, task, plain)["ratio"]["latents"] == {"mean": 1, "best": 1}
+    assert attention.looks_into_box(reasoner, make("frozenlake_plan"), plain) == {}
+    assert attention.inside((0.25, 0, 0.5, 1), (1, 3)).tolist() == pytest.approx([0.25, 0.5, 0])
+
+
+def test_a_reader_is_asked_about_the_last_sketch_alone(lake, monkeypatch):
+    """A reader that knows each board and goes on as its moves need: right on true sketches, wrong on another's."""
+    reasoner, decoder, task, items = lake
+    items = [i for i in items if i.steps[0].sketch is not None and len(i.answer) > 3]
+    plain = decode(reasoner, decoder, task, items, "mixed")
+    boards = {i.steps[-2].sketch.tobytes(): i for i in items}
+
+    def reading(reader, decoder, task, items, mode, **options):
+        known = [boards.get(i.images[0].tobytes()) for i in items]
+        return [Result(i, f"\\boxed{{{k.answer.split(',')[-1] if k else 'U,U'}}}", {}, None, 0)
+                for i, k in zip(items, known, strict=True)]
+
+    monkeypatch.setattr("eval.measures.decode", reading)
+    found = measures.read_by(reasoner, reasoner, decoder, task, plain)
+    assert found.keys() == {"own", "pixels", "ceiling", "blank", "another"}
+    assert found["pixels"]["value"] == 1 and found["pixels"]["n"] == len(items)
+    assert found["another"]["value"] < 1 and found["ceiling"]["value"] == found["blank"]["value"] < 1
+    assert measures.told("Go R. \\boxed{R}") == "Go R. \\boxed{R}" and measures.told("\\boxed{R}") == "R \\boxed{R}"
 
 
 class Wellformed(HTMLParser):
@@ -125,30 +202,36 @@ class Wellformed(HTMLParser):
 def test_one_command_leaves_a_json_and_a_page(method, tmp_path, monkeypatch):
     short(monkeypatch, budget=10)
     out = tmp_path / "dossier"
-    dossier.main([str(checkpoint(method)), "--out", str(out), "--n", "2", "--levels", "3"])
+    words = [str(checkpoint(method)), "--out", str(out), "--n", "2", "--levels", "3"]
+    reader = ["--reader", str(checkpoint("direct"))]
+    if method == "direct":
+        with pytest.raises(SystemExit, match="Leave --reader out"):
+            dossier.main(words + reader)
+        reader = []
+    dossier.main(words + reader)
     found, shown = json.loads((out / "dossier.json").read_text()), (out / "index.html").read_text()
     reader = Wellformed()
     reader.feed(shown)
     assert reader.open == [] and "Accuracy" in reader.text and "level 3" in reader.text
     assert found["about"]["method"] == method and found["accuracy"]["level 3"]["success"]["n"] == 2
     assert found["out_of_distribution"].keys() == make("frozenlake_plan").ood.keys()
-    latent = {"probes", "verdict", "by_step", "by_budget", "attention", "health", "sketches_alone"}
+    latent = {"probes", "verdict", "by_step", "by_budget", "attention", "health", "sketches_alone", "sketchqa_vlm"}
     assert latent & found.keys() == (latent if method == "modal_mixed" else set())
     assert ("data:image/png;base64," in shown) == (method == "modal_mixed")
     assert found.get("verdict", "Accuracy") in reader.text
     with pytest.raises(SystemExit, match="exists"):
-        dossier.main([str(checkpoint(method)), "--out", str(out), "--n", "2", "--levels", "3"])
+        dossier.main(words)
 
 
 def test_what_a_file_says_is_text_on_the_page():
     share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
     nasty = "<script>alert(1)</script>"
     found = {"main_score": "success", "accuracy": {nasty: {"success": share}}, "out_of_distribution": {}, "input": {},
-             "consistency": {}}
+             "as_pixels": {"grid": {}, "min": 0, "median": 0, "max": 0}, "attention_in_box": {}, "consistency": {}}
     shown = page(found, {"method": nasty, "checkpoint": nasty}, b"")
     assert "<script>" not in shown and shown.count("&lt;script&gt;") >= 4
 
 
 def test_pictures_stay_as_large_as_they_were():
     picture = PILImage.new("RGB", (64, 32), (200, 10, 10))
-    assert all(measures.spoilt(how)(picture).size == (64, 32) for how in measures.SPOILT)
+    assert all(inputs.spoilt(how)(picture).size == (64, 32) for how in inputs.SPOILT)
