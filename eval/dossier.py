@@ -36,25 +36,26 @@ console = Console(soft_wrap=True)
 
 def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed: int,
             options: dict, reader=None) -> tuple[dict, bytes]:
-    """(all figures, the PNG of the sheet). ``n`` items a level for accuracy, n in all for everything else, but at most
-    100 for turned pictures, words as pixels and the ``reader`` of sketches."""
+    """(all figures, the PNG of the sheet). ``n`` items over all levels for accuracy, ``n`` for the probes and the
+    health of latents, half as many for everything else, a quarter for each page of words as pixels."""
     mode, own = methods.load(reasoner.recipe["method"]).MODE, tasks.own(name, options)
 
     def made(level=levels, **changes):
         return tasks.make(name, **{"split": "test", "seed": seed, "level": level} | own | changes)
 
-    task = made()
+    task, half = made(), -(-n // 2)
     found: dict = {"accuracy": {}, "out_of_distribution": {}}
     for level in levels:
-        found["accuracy"][f"level {level}"] = accuracy(reasoner, decoder, made(level), n, mode, f"level {level}")
+        found["accuracy"][f"level {level}"] = accuracy(reasoner, decoder, made(level), -(-n // len(levels)), mode,
+                                                       f"level {level}")
     for axis, changes in task.ood.items():
-        found["out_of_distribution"][axis] = accuracy(reasoner, decoder, made(**changes), n, mode, axis)
+        found["out_of_distribution"][axis] = accuracy(reasoner, decoder, made(**changes), half, mode, axis)
     items = distinct_items(task, n)
     plain = decode(reasoner, decoder, task, items, mode, progress="as generated")
     found["main_score"] = main_score(plain)
-    found["input"] = inputs.inputs(reasoner, task, mode, plain)
-    found["as_pixels"] = inputs.as_pixels(reasoner, task, mode, plain)
-    found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain)
+    found["input"] = inputs.inputs(reasoner, task, mode, plain[:half])
+    found["as_pixels"] = inputs.as_pixels(reasoner, task, mode, plain[:-(-n // 4)])
+    found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain[:half])
     found["consistency"] = measures.consistency(task, plain, reasoner.vocabulary)
     if reasoner.sketches:
         found |= of_latents(reasoner, decoder, task, n, seed, mode)
@@ -62,9 +63,9 @@ def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed:
         found["alarm"] = alarm(found["health"])
     if decoder is None or not reasoner.renders:
         return found, b""
-    found["sketches_alone"] = measures.sketches_alone(reasoner, decoder, task, plain)
+    found["sketches_alone"] = measures.sketches_alone(reasoner, decoder, task, plain[:half])
     if reader is not None:
-        found["sketchqa_vlm"] = measures.read_by(reader, reasoner, decoder, task, plain)
+        found["sketchqa_vlm"] = measures.read_by(reader, reasoner, decoder, task, plain[:half])
     shown = decode(reasoner, decoder, task, items[:6], mode)
     held = BytesIO()
     storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], shown[0].rollout).save(held, "PNG")
@@ -81,7 +82,7 @@ def of_latents(reasoner, decoder, task, n: int, seed: int, mode: str) -> dict:
     """Probes, their verdict, the replay protocol, curves over steps and budgets, and attention."""
     items = sketched_items(task, n)
     report = probe(reasoner, decoder, task, items, seed)
-    plain = decode(reasoner, decoder, task, items, mode)
+    plain = decode(reasoner, None, task, items[:-(-n // 2)], mode)
     bank, given, index = Bank(plain), donors(task, plain, seed), {id(r.item): i for i, r in enumerate(plain)}
 
     def grids(chunk):
@@ -93,7 +94,7 @@ def of_latents(reasoner, decoder, task, n: int, seed: int, mode: str) -> dict:
     means = {name: {"nats": round(sum(v) / len(v), 4), "n": len(v)} for name, v in divergence.items() if v}
     return {"probes": report, "verdict": verdict(report), "answer_kl": means,
             "by_step": measures.by_step(reasoner, task, mode, plain),
-            "by_budget": measures.by_budget(reasoner, task, items, mode, plain),
+            "by_budget": measures.by_budget(reasoner, task, mode, plain),
             "attention": attention.looks(reasoner, plain)}
 
 
@@ -125,7 +126,7 @@ def to_folder(given: argparse.Namespace) -> None:
         found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}),
                                reader)
         about = {"checkpoint": Path(given.checkpoint).as_posix(), "method": reasoner.recipe["method"], "task": name,
-                 "levels": ", ".join(map(str, levels)), "items": f"{given.n} a level, {given.n} for probes",
+                 "levels": ", ".join(map(str, levels)), "items": f"{given.n}; half as many beside accuracy and probes",
                  "seed": given.seed, "decoding": "greedy", "protocol": "regenerate, unless said otherwise",
                  "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
                  "seconds": round(time.time() - began)}

@@ -73,10 +73,10 @@ def cropped(task: Task, item: Item) -> Item | None:
 
 
 # -- accuracy on other inputs ------------------------------------------------------------------------------------------
-def inputs(reasoner, task: Task, mode: str, plain: Sequence[Result], few: int = 100) -> dict:
+def inputs(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> dict:
     """Accuracy on changed items, each with its paired loss against ``plain``: without the picture, with it said in
     words, with a spoilt one; and where the task has a rule for it, with the part that suffices, enlarged (the zoom gap
-    is minus that loss), and with turned pictures (of the first ``few`` items)."""
+    is minus that loss), and with turned pictures."""
     out = changed(reasoner, task, mode, plain, "blind", make_trace=lambda item: task.blind(item, mode))
     out |= changed(reasoner, task, mode, plain, "text_twin", make_trace=lambda item: task.text_twin(item, mode))
     for how in SPOILT:
@@ -84,18 +84,18 @@ def inputs(reasoner, task: Task, mode: str, plain: Sequence[Result], few: int = 
             item, images=[spoilt(how)(i) for i in item.images]))
     out |= changed(reasoner, task, mode, plain, "gold_crop", lambda item: cropped(task, item))
     for turn in TURNS:
-        out |= changed(reasoner, task, mode, plain[:few], turn, lambda item, turn=turn: task.turned(item, turn))
+        out |= changed(reasoner, task, mode, plain, turn, lambda item, turn=turn: task.turned(item, turn))
     return out
 
 
-def as_pixels(reasoner, task: Task, mode: str, plain: Sequence[Result], few: int = 100) -> dict:
-    """Accuracy on the first ``few`` items with the words of their text twin drawn on paper in place of the pictures:
-    each cell of a grid of fonts and sizes, and the least, median and greatest of them."""
+def as_pixels(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> dict:
+    """Accuracy with the words of the items' text twins drawn on paper in place of the pictures: each cell of a grid of
+    fonts and sizes, and the least, median and greatest of them."""
     cells: dict = {}
     for name in FONTS:
         for size in SIZES:
             drawn = font(name, size)
-            cells |= changed(reasoner, task, mode, plain[:few], f"{name} {size}", lambda item, drawn=drawn: replace(
+            cells |= changed(reasoner, task, mode, plain, f"{name} {size}", lambda item, drawn=drawn: replace(
                 item, images=[on_paper(task.in_words(item), drawn, item.images[-1].size)]))
     values = [cell["value"] for cell in cells.values()]
     return {"grid": cells, "min": min(values), "median": round(float(np.median(values)), 4), "max": max(values)}

@@ -81,15 +81,14 @@ def of_another(golds: list[tuple[Item, Step]], i: int) -> PILImage.Image | None:
                  if other.id != item.id and other.level == item.level), None)
 
 
-def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result], few: int = 100) -> dict:
+def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) -> dict:
     """SketchQA with a model as reader: shown the last sketch of an item alone and asked the item's question, how often
-    does ``reader`` go on to the item's answer, by the task's rule and after the words before that sketch? Over the
-    first ``few`` items with a true sketch, for the model's own where it drew any (``own``), true ones as ``pixels`` and
-    through encoder and decoder (``ceiling``), an empty page (``blank``) and another item's true sketch (``another``). A
-    reader that thinks in words serves every task; one that only answers fails where a plan is told in words (blocks,
-    slide)."""
+    does ``reader`` go on to the item's answer, by the task's rule and after the words before that sketch? Over items
+    with a true sketch, for the model's own where it drew any (``own``), true ones as ``pixels`` and through encoder and
+    decoder (``ceiling``), an empty page (``blank``) and another item's true sketch (``another``). A reader that thinks
+    in words serves every task; one that only answers fails where a plan is told in words (blocks, slide)."""
     drawn = [(r, [k for k, s in enumerate(r.item.steps) if s.sketch is not None]) for r in results]
-    last = [(r, at[-1]) for r, at in drawn if at][:few]
+    last = [(r, at[-1]) for r, at in drawn if at]
     golds = [(r.item, r.item.steps[k]) for r, k in last]
     before = [" ".join(s.text for s in r.item.steps[:k + 1]) for r, k in last]
     mode = methods.load(reader.recipe["method"]).MODE
@@ -157,10 +156,10 @@ def cut(result: Result, s: int, vocabulary) -> list[int]:
     return ids
 
 
-def by_budget(reasoner, task: Task, items: Sequence[Item], mode: str, plain: Sequence[Result]) -> list[dict]:
+def by_budget(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> list[dict]:
     """Accuracy and seconds an answer against the number of latents a span has (where they are counted) and against the
     denoising steps of the head (where it has any)."""
-    key, out = main_score(plain), []
+    key, items, out = main_score(plain), [r.item for r in plain], []
     planned = max((s.length for r in plain for s in r.rollout.spans_of(r.row)), default=0)
 
     def run(label: str, value: int, **options):

@@ -47,9 +47,9 @@ def right(items) -> list[Result]:
 
 def test_inputs_are_changed_as_they_say(lake, shown):
     reasoner, _, task, items = lake
-    found = inputs.inputs(reasoner, task, "mixed", right(items), few=2)
+    found = inputs.inputs(reasoner, task, "mixed", right(items))
     assert found.keys() == {"blind", "text_twin", *inputs.SPOILT, *TURNS}, "a board has no part that suffices"
-    assert all(r["loss"]["value"] == 0 and r["n"] == (2 if n in TURNS else 6) for n, r in found.items())
+    assert all(r["loss"]["value"] == 0 and r["n"] == 6 for r in found.values())
     assert all(len(t.images()[0].getcolors()) == 1 for t in shown["blind"]) and not shown["text twin"][0].images()
     for how in (*inputs.SPOILT, *TURNS):
         picture = shown[how.replace("_", " ")][0].images()[0]
@@ -67,7 +67,7 @@ def test_a_crop_shows_the_part_and_nothing_else(lake, shown):
 
 def test_words_are_drawn_whole_in_each_font_and_size(lake, shown):
     reasoner, _, task, items = lake
-    found = inputs.as_pixels(reasoner, task, "mixed", right(items), few=2)
+    found = inputs.as_pixels(reasoner, task, "mixed", right(items))
     assert len(found["grid"]) == 4 and found["min"] == found["median"] == found["max"] == 1
     assert len({shown[cell][0].images()[0].tobytes() for cell in found["grid"]}) == 4
     for name in inputs.FONTS:
@@ -227,9 +227,11 @@ def test_what_a_file_says_is_text_on_the_page():
     share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
     nasty = "<script>alert(1)</script>"
     found = {"main_score": "success", "accuracy": {nasty: {"success": share}}, "out_of_distribution": {}, "input": {},
-             "as_pixels": {"grid": {}, "min": 0, "median": 0, "max": 0}, "attention_in_box": {}, "consistency": {}}
+             "as_pixels": {"grid": {}, "min": 0, "median": 0, "max": 0}, "consistency": {},
+             "attention_in_box": {"n": 1, "share_of_area": 0.1, "layers": [{nasty: 0.2}],
+                                  "ratio": {nasty: {"mean": 2.0, "best": 2.0}}}}
     shown = page(found, {"method": nasty, "checkpoint": nasty}, b"")
-    assert "<script>" not in shown and shown.count("&lt;script&gt;") >= 4
+    assert "<script>" not in shown and shown.count("&lt;script&gt;") >= 5 and "2.000" in shown
 
 
 def test_pictures_stay_as_large_as_they_were():
