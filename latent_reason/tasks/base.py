@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, ClassVar
 
 from PIL import Image as PILImage
@@ -180,19 +182,25 @@ class Task(ABC):
             raise IndexError("a task has no last item")
         return self.item(self.levels[index % len(self.levels)], index)
 
+    def distinct(self, patience: int) -> Iterator[Item]:
+        """Items whose puzzles differ, in order, until ``patience`` items in a row bring nothing new."""
+        seen: set[str] = set()
+        index = last = 0
+        while index - last <= patience:
+            item = self[index]
+            if (name := self.canon(item.state)) not in seen:
+                seen.add(name)
+                last = index
+                yield item
+            index += 1
+
     def take(self, n: int, patience: int = 500) -> list[Item]:
         """The first n items whose puzzles differ. Fails if ``patience`` items in a row bring nothing new."""
-        items: dict[str, Item] = {}
-        index = last = 0
-        while len(items) < n:
-            item = self[index]
-            if items.setdefault(self.canon(item.state), item) is item:
-                last = index
-            elif index - last > patience:
-                raise ValueError(f"{self.name} {self.split} level {self.levels} holds too few puzzles: {len(items)} "
-                                 f"of {n} found")
-            index += 1
-        return list(items.values())
+        items = list(islice(self.distinct(patience), n))
+        if len(items) < n:
+            raise ValueError(f"{self.name} {self.split} level {self.levels} holds too few puzzles: {len(items)} of {n} "
+                             "found")
+        return items
 
     def check(self, text: str, meta: dict) -> Check:
         """Judge an output by the item's own rule. Never raises on any text."""
@@ -227,6 +235,11 @@ class Task(ABC):
     def shown(self, item: Item) -> Any:
         """The state the problem's picture shows, where it shows one that a sketch could."""
         return None
+
+    def variables(self, state: Any) -> dict:
+        """The state as named values, such that ``same`` states have the same ones: here each leaf of its JSON, and of
+        a row of cells each letter."""
+        return dict(leaves(state))
 
     def sketch_report(self, images: list[PILImage.Image], item: Item, said: list[str]) -> dict:
         """What decoded sketches show. ``said[k]`` is what the model wrote before sketch k.
@@ -333,6 +346,17 @@ class Task(ABC):
         blank = [PILImage.new("RGB", i.size, i.resize((1, 1), PILImage.Resampling.BOX).getpixel((0, 0)))
                  for i in item.images]
         return self.trace(replace(item, images=blank), mode)
+
+
+def leaves(state: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """(path, value) of each number and each letter of a JSON state."""
+    if isinstance(state, dict | list):
+        for key, part in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from leaves(part, (*path, key))
+    elif isinstance(state, str):
+        yield from (((*path, k), letter) for k, letter in enumerate(state))
+    else:
+        yield path, state
 
 
 def merged(parts: list[Part]) -> tuple[Part, ...]:

@@ -249,6 +249,10 @@ class Blocks(DrawnTask):
     def shown(self, item: Item) -> dict:
         return {"slots": item.meta["begin"]}
 
+    def variables(self, state: dict) -> dict:
+        """What each block stands on."""
+        return below(state["slots"])
+
     def state_said(self, item: Item, said: list[str]) -> dict:
         slots = item.meta["begin"]
         for move in moves_in(" ".join(said)):

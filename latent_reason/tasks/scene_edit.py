@@ -396,6 +396,10 @@ class SceneEdit(DrawnTask):
     def shown(self, item: Item) -> list[list]:
         return state_of(item.meta["scene"])
 
+    def variables(self, state: list[list]) -> dict:
+        """What stands in each cell that is not empty."""
+        return {(row, column): name for row, column, name in state}
+
     def after(self, state: list[list], words: str) -> Any:
         """The state that the edits told in a text lead to; None where it tells none or they do not suit."""
         edits = edits_in(words)

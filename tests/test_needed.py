@@ -1,0 +1,115 @@
+"""What tells that a task's sketches are not needed: a leaky task is refused for each of its leaks."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from eval import needed
+from latent_reason import tasks
+from latent_reason.tasks.frozenlake import FrozenLakePlan
+
+
+class Leaky(FrozenLakePlan):
+    """The question gives the answer and the cell the sketch shows; the sketch is a crop of the picture."""
+
+    def build(self, puzzle, level, index):
+        item = super().build(puzzle, level, index)
+        cells = [self.variables(step.state)["elf"] for step in item.steps]
+        told = f"{item.question} The plan is {item.answer}, by way of {cells[0]}."
+        wide, high = item.images[0].size
+        crop = item.images[0].crop((wide // 4, high // 4, wide // 4 * 3, high // 4 * 3)).resize((wide, high))
+        return replace(item, question=told, steps=[replace(step, sketch=step.sketch and crop) for step in item.steps])
+
+
+@pytest.fixture(scope="module")
+def leaky():
+    return needed.judged(Leaky, (4,), 250, sample=10)
+
+
+@pytest.mark.parametrize("reason", ["the question tells the answer: its words", "a sketch is a crop of the input",
+                                    "the question says what a sketch shows or the answer",
+                                    "the first sketch is read at a glance"])
+def test_each_leak_is_named(leaky, reason):
+    assert not leaky["needed"] and any(reason in said for said in leaky["reasons"]), leaky["reasons"]
+
+
+def test_a_state_that_the_input_shows_is_named():
+    class Still(FrozenLakePlan):
+        def build(self, puzzle, level, index):
+            item = super().build(puzzle, level, index)
+            return replace(item, steps=[replace(step, state=self.shown(item)) for step in item.steps])
+
+    task = Still(level=4)
+    found = needed.look(task, [task[i] for i in range(6)])
+    assert found["shown"]["value"] == 1 and "the input shows" in needed.picture_reasons(found)[0]
+
+
+def test_the_negative_control_is_not_needed():
+    found = needed.judged(partial(tasks.make, "search_zoom"), (1, 2), 12, sample=4)
+    assert not found["needed"] and "no sketch counts" in found["reasons"][0]
+    item = tasks.make("search_zoom")[0]
+    assert needed.crop_likeness(item.steps[1].sketch, item.images[0]) > needed.ALIKE
+
+
+def test_sound_tasks_have_no_fault_in_their_pictures_and_small_boards_are_read_more_often():
+    for name in ("frozenlake_plan", "cube_net"):
+        task = tasks.make(name, level=max(tasks.make(name).levels))
+        found = needed.look(task, [task[i] for i in range(8)])
+        assert found["sketches"] >= 6 and not needed.picture_reasons(found), found
+    report = needed.judged(partial(tasks.make, "frozenlake_plan"), (3, 6), 300, sample=4)
+    small, large, both = (row["glance"]["first"] for row in report["rows"])
+    assert small["read"]["value"] > large["read"]["value"] + 0.1
+    assert large["after"]["1"]["value"] > large["after"]["3"]["value"]
+    assert both["read"]["n"] == small["read"]["n"] + large["read"]["n"] and report["rows"][2]["level"] == "all"
+
+
+def test_the_last_sketch_does_not_count_where_the_input_shows_it():
+    task = tasks.make("slide", level=1)
+    item = next(i for i in map(task.__getitem__, range(20)) if len(needed.drawn(i)) > 0)
+    last = replace(item.steps[-1], sketch=item.images[1])
+    assert len(needed.counted(task, replace(item, steps=[*item.steps[:-1], last]))) == len(item.steps) - 1
+
+
+def test_a_crop_is_found_at_its_place_and_nowhere_else():
+    random = np.random.default_rng(0)
+    large = random.random((40, 50, 3))
+    assert needed.within(large, large[7:27, 11:41]) == pytest.approx(1)
+    assert needed.within(large, random.random((20, 30, 3))) < 0.5
+
+
+def test_reading_is_linear_and_judges_what_changed():
+    """A value that hangs on one feature is read, one that hangs on the product of two is not; with more features than
+    items, too."""
+    torch.manual_seed(0)
+    features = torch.randn(500, 400)
+    seen = needed.compact(features, 300)
+    assert seen.shape == (500, 300)
+    assert torch.allclose(seen[:300] @ seen[300:].T, features[:300] @ features[300:].T, rtol=1e-3, atol=0.1)
+    easy = [{"a": bool(f)} for f in features[:, 0] > 0]
+    hard = [{"a": bool(f)} for f in features[:, 0] * features[:, 1] > 0]
+    assert np.mean(needed.read(features[:, :20], easy[:300], easy[300:])) > 0.9
+    assert np.mean(needed.read(features[:, :20], hard[:300], hard[300:])) < 0.65
+    assert needed.read(features[:, :20], easy[:300], [{"b": True}] * 200) == [False] * 200, "never seen to change"
+
+
+def test_the_best_fixed_state_and_change():
+    changes = [{"elf": (k, k + 3)} for k in range(10)] + [{"elf": (0, 5)}] * 2
+    assert needed.fixed(*[[needed.moved(c) for c in changes]] * 2) == [True] * 10 + [False] * 2
+    states = [{name: new for name, (_, new) in c.items()} for c in changes]
+    assert sum(needed.fixed(states, states)) == 3
+
+
+def test_the_command_writes_what_it_was_and_says_what_is_wrong_with_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(needed, "judged", partial(needed.judged, sample=3))
+    out = tmp_path / "needed.json"
+    needed.main(["jigsaw", "cube_net", "--levels", "2", "--n", "10", "--n-of", "cube_net=6", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["command"].startswith("python -m eval.needed jigsaw") and "cube_net=6" in found["command"]
+    assert [(r["task"], r["n"]) for r in found["results"]] == [("jigsaw", 10), ("cube_net", 6)]
+    assert found["results"][0]["rows"][0]["question"]["chance"]["n"] == 10
+    with pytest.raises(SystemExit, match="no task 'jigsav'"):
+        needed.main(["jigsav", "--out", str(out)])
