@@ -134,7 +134,7 @@ def constant(task: Task, items: Sequence[Item], longest: int = LONGEST) -> str:
         return sorted(answers, key=lambda a: -worth[a])[:width]
 
     beam = best(common, BEAM)
-    for _ in range(longest if marks else 0):
+    for _ in range(longest if marks and worth[beam[0]] else 0):
         beam = best([*(f"{answer}{marks[0]}{piece}" for answer in beam for piece in pieces), *beam], BEAM)
     return max(best(worth, BEAM), key=lambda a: right(task, [a] * len(items), items).mean())
 
