@@ -56,6 +56,7 @@ GAIN, READ, ALIKE = 0.03, 0.6, 0.98  # what a question may add to chance, a glan
 THUMB, SMALL, SAMPLE = 32, 96, 100  # pixels a side; of a sketch that is sought in the input; items looked at so
 SCALES = (1 / 2, 2 / 3, 4 / 5, 5 / 4, 3 / 2, 2, 5 / 2, 3, 4)  # of a crop; at 1 it is the picture, judged by its state
 DECAY, ROUNDS = 1e-5, 100  # weight decay and steps of L-BFGS
+PATIENCE = 200  # items in a row that may bring no new puzzle before a level counts as used up
 COMMON, BEAM, PIECES, LONGEST, TRIED = 24, 6, 8, 14, 300  # of the search for a constant answer
 WAYS = {"u": (-1, 0), "up": (-1, 0), "north": (-1, 0), "d": (1, 0), "down": (1, 0), "south": (1, 0),
         "l": (0, -1), "left": (0, -1), "west": (0, -1), "r": (0, 1), "right": (0, 1), "east": (0, 1)}
@@ -378,10 +379,9 @@ def pooled(parts: Iterable[Hits]) -> Hits:
 
 def row(level: int | str, question: dict, hits: Hits) -> dict:
     glance, against = rates(hits), []
-    for name, what in (("by_question", "its commonest answer"), ("by_words", "its words")):
-        if question[name]["gain"]["estimate"] > GAIN and question[name]["gain"]["low"] > 0:
-            against.append(f"the question tells the answer: {what} {question[name]['value']:.2f}, chance "
-                           f"{question['chance']['value']:.2f}")
+    best = max(question["by_question"], question["by_words"], key=lambda found: found["value"])
+    if best["gain"]["estimate"] > GAIN and best["gain"]["low"] > 0:
+        against.append(f"the question tells the answer: {best['value']:.2f}, chance {question['chance']['value']:.2f}")
     against += [f"the {which} sketch is read at a glance: {found['read']['value']:.2f}"
                 for which, found in glance.items() if found["read"]["value"] >= READ]
     return {"level": level, "question": question, "glance": glance, "reasons": against}
@@ -403,11 +403,10 @@ def judged(make: Callable[..., Task], levels: Sequence[int], n: int, sample: int
     rows, hits, items = [], [], ([], [])
     for level in levels:
         parts = []
-        for split in ("train", "val"):
+        for split, count in (("train", n), ("val", -(-n // len(levels)))):
             task = make(split=split, level=level)
             variants = {k: make(split=split, level=level, chunk=(k, k)) if k else task for k in range(fewest, most + 1)}
-            drawn = map(task.__getitem__, range(n)) if split == "train" else islice(task.distinct(100),
-                                                                                    -(-n // len(levels)))
+            drawn = islice(task.distinct(PATIENCE), count) if split == "val" else map(task.__getitem__, range(count))
             parts.append([seen(variants, item) for item in drawn])
             items[split == "val"].extend(s.item for s in parts[-1])
         hits.append(glance_rule(*parts))

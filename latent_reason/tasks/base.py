@@ -237,8 +237,8 @@ class Task(ABC):
         return None
 
     def variables(self, state: Any) -> dict:
-        """The state as named values, such that ``same`` states have the same ones: here each leaf of its JSON, and of
-        a row of cells each letter."""
+        """The state as named values, so that one can tell which of them change: here the leaves of its JSON, and of a
+        row of cells each letter."""
         return dict(leaves(state))
 
     def sketch_report(self, images: list[PILImage.Image], item: Item, said: list[str]) -> dict:

@@ -250,8 +250,8 @@ class Blocks(DrawnTask):
         return {"slots": item.meta["begin"]}
 
     def variables(self, state: dict) -> dict:
-        """What each block stands on."""
-        return below(state["slots"])
+        """The block at each place above the table."""
+        return {(slot, row): name for slot, stack in enumerate(state["slots"]) for row, name in enumerate(stack)}
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         slots = item.meta["begin"]
