@@ -4,6 +4,8 @@
     python -m eval.needed rush_hour slide --out FILE.json --levels 1 --n 300
     python -m eval.needed --out FILE.json --n-of rush_hour=300
 
+What FILE.json holds about other tasks is kept.
+
 Three rules, for each level and for all together; ``--n`` counts the train items of a level and the val items of a task.
 
 **Question**: no predictor that reads the question alone (its commonest answer; logistic regression on its words and on
@@ -24,6 +26,7 @@ other, so that a small level has fewer.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -33,6 +36,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, pairwise, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -460,14 +464,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def judge_to_file(given: argparse.Namespace, command: str) -> None:
-    names, counts, results = given.tasks or tasks.names(), dict(given.n_of), []
+    names, counts, out = given.tasks or tasks.names(), dict(given.n_of), Path(given.out)
+    results = json.loads(out.read_text(encoding="utf-8"))["results"] if out.is_file() else []
     for name in (*names, *counts):
         tasks.options(name)
     for name in names:
         levels = given.levels or tasks.make(name).trained
-        results.append(judged(partial(tasks.make, name), levels, counts.get(name, given.n)))
-        atomic_write_json(given.out, {"schema": 1, "command": command, "results": results})
-        console.print(table(results[-1:]))
+        found = {"command": command, **judged(partial(tasks.make, name), levels, counts.get(name, given.n))}
+        results = sorted([*(r for r in results if r["task"] != name), found], key=lambda r: r["task"])
+        atomic_write_json(out, {"schema": 2, "results": results})
+        console.print(table([found]))
     console.print(f"Written to {given.out}")
 
 

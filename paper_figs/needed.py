@@ -1,20 +1,14 @@
-"""Which tasks need their sketches? Prints paper_figs/data/needed.json as Markdown, writes paper_figs/needed.png.
+"""Which tasks need their sketches? What eval.needed found, as Markdown and drawn.
 
-    python paper_figs/needed.py [FILE.json]
+    python paper_figs/needed.py [FILE.json] [--out FILE.png]
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
+from figure import asked
 
 
 def share(found: dict | None) -> str:
@@ -45,11 +39,12 @@ def table(results: list[dict]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
 
 
-def figure(results: list[dict]) -> None:
+def draw(results: list[dict], file: Path) -> None:
     """What a glance reads of the first and the last sketch, level by level, and by the moves between sketches."""
     results = [r for r in results if any(row["glance"] for row in r["rows"])]
-    columns = 5
-    sheet, axes = plt.subplots(-(-len(results) // columns), columns, figsize=(13, 7), sharey=True, squeeze=False)
+    columns = min(5, len(results))
+    lines = -(-len(results) // columns)
+    sheet, axes = plt.subplots(lines, columns, figsize=(1 + 2.4 * columns, 1 + 2.2 * lines), sharey=True, squeeze=False)
     for axis, result in zip(axes.flat, results, strict=False):
         rows = [row for row in result["rows"] if row["level"] != "all" and row["glance"]]
         for which, colour in (("first", "#4c72b0"), ("last", "#dd8452")):
@@ -72,15 +67,10 @@ def figure(results: list[dict]) -> None:
     sheet.supxlabel("level; dotted: the first sketch after so many moves", fontsize=9)
     sheet.supylabel("items whose sketch a linear reader of thumbnails gets right", fontsize=9)
     sheet.tight_layout()
-    sheet.savefig(HERE / "needed.png", dpi=110)
-
-
-def main() -> None:
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "data" / "needed.json"
-    results = json.loads(file.read_text(encoding="utf-8"))["results"]
-    print(table(results))
-    figure(results)
+    sheet.savefig(file, dpi=110)
 
 
 if __name__ == "__main__":
-    main()
+    (found,), out = asked(__doc__, "needed", "data/needed.json")
+    print(table(found["results"]))
+    draw(found["results"], out)

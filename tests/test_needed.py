@@ -112,9 +112,12 @@ def test_the_command_writes_what_it_was_and_says_what_is_wrong_with_it(tmp_path,
     monkeypatch.setattr(needed, "judged", partial(needed.judged, sample=3))
     out = tmp_path / "needed.json"
     needed.main(["jigsaw", "cube_net", "--levels", "2", "--n", "10", "--n-of", "cube_net=6", "--out", str(out)])
-    found = json.loads(out.read_text())
-    assert found["command"].startswith("python -m eval.needed jigsaw") and "cube_net=6" in found["command"]
-    assert [(r["task"], r["n"]) for r in found["results"]] == [("jigsaw", 10), ("cube_net", 6)]
-    assert found["results"][0]["rows"][0]["question"]["chance"]["n"] == 10
+    found = json.loads(out.read_text())["results"]
+    assert all(r["command"].startswith("python -m eval.needed jigsaw") and "cube_net=6" in r["command"] for r in found)
+    assert [(r["task"], r["n"]) for r in found] == [("cube_net", 6), ("jigsaw", 10)]
+    assert found[1]["rows"][0]["question"]["chance"]["n"] == 10
+    needed.main(["jigsaw", "--levels", "2", "--n", "8", "--out", str(out)])
+    again = json.loads(out.read_text())["results"]
+    assert [r["n"] for r in again] == [6, 8] and again[0] == found[0], "what is held about other tasks is kept"
     with pytest.raises(SystemExit, match="no task 'jigsav'"):
         needed.main(["jigsav", "--out", str(out)])
