@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import track
 
+from latent_reason.batch import PAD
 from latent_reason.generation import Rollout, generate
 from latent_reason.sheet import own_sketches, texts_between
 from latent_reason.tasks import Item, Task
@@ -55,6 +56,11 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
                 result.sketches = task.sketch_report(pictures, item, said)["sketches"]
             results.append(result)
     return results
+
+
+def room(results: Sequence[Result]) -> int:
+    """Twice the longest of these outputs, in positions: where one that a probe makes ramble is cut, to save time."""
+    return 2 * max(int((r.rollout.kind[r.row] != PAD).sum()) for r in results)
 
 
 def distinct_items(task: Task, n: int, fits: Callable[[Item], bool] = lambda item: True,

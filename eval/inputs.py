@@ -20,7 +20,7 @@ from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import TURNS
 from latent_reason.trace import Trace
 
-from .decode import Result, decode, main_score
+from .decode import Result, decode, main_score, room
 from .measures import difference, share
 
 SPOILT = ("noise", "blur", "jpeg", "low_contrast")
@@ -109,6 +109,7 @@ def changed(reasoner, task: Task, mode: str, plain: Sequence[Result], name: str,
     if not pairs:
         return {}
     kept, items = zip(*pairs, strict=True)
-    found = decode(reasoner, None, task, items, mode, make_trace=make_trace, progress=name.replace("_", " "))
+    found = decode(reasoner, None, task, items, mode, make_trace=make_trace, max_new=room(plain),
+                   progress=name.replace("_", " "))
     key = main_score(plain)
     return {name: share([r.scores[key] for r in found]) | {"loss": difference(kept, found, key)}}

@@ -19,7 +19,7 @@ from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import Step
 from latent_reason.tasks.checkers import boxed
 
-from .decode import Result, decode, main_score
+from .decode import Result, decode, main_score, room
 from .statistics import paired_bootstrap, wilson
 
 
@@ -130,7 +130,7 @@ def by_step(reasoner, task: Task, mode: str, plain: Sequence[Result], most: int 
             return [cut(index[id(i)], s, v) + boxed for i in chunk]
 
         found = decode(reasoner, None, task, [r.item for r in plain], mode, queue=queue,
-                       sketching="learned" if s else "off", progress=f"answer at step {s}",
+                       sketching="learned" if s else "off", max_new=room(plain), progress=f"answer at step {s}",
                        intervene=lambda c: Given([index[id(i)].latents for i in c], only_given=True))
         out.append({"step": s} | share([r.scores[key] for r in found]))
     return out
@@ -164,7 +164,7 @@ def by_budget(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> list[
 
     def run(label: str, value: int, **options):
         began = time.perf_counter()
-        found = decode(reasoner, None, task, items, mode, progress=f"{label} {value}", **options)
+        found = decode(reasoner, None, task, items, mode, max_new=room(plain), progress=f"{label} {value}", **options)
         seconds = (time.perf_counter() - began) / len(items)
         out.append({"what": label, "at": value, "seconds": round(seconds, 4)} | share([r.scores[key] for r in found]))
 

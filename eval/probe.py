@@ -2,7 +2,8 @@
 
     python -m eval.probe CHECKPOINT --task frozenlake_plan --n 200 --out FILE.json
 
-Protocol "regenerate": the replacement is fed instead of each latent as it is produced, and all later text is free.
+Protocol "regenerate": the replacement is fed instead of each latent as it is produced, and all later text is free, but
+cut at twice the longest output as generated.
 Only items whose gold trace holds a sketch are probed. Reading rule: latents carry content only if the interval of the
 loss under noise, mean and foreign latents, and that of sketch-following, exclude 0.
 """
@@ -23,7 +24,7 @@ from latent_reason.door import at_least, door, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.sheet import texts_between
 
-from .decode import Result, decode, distinct_items, main_score
+from .decode import Result, decode, distinct_items, main_score, room
 from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
@@ -114,7 +115,7 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
         arms.pop("text_corrupted", None)
     runs = {}
     for name, options in arms.items():
-        changed = runs[name] = run(name, **options)
+        changed = runs[name] = run(name, max_new=room(plain), **options)
         at_all = [i for i, r in enumerate(plain) if name != "foreign" or (given[i] >= 0 and r.latents)]
         at_all = at_all or range(len(plain))  # of foreign latents: the items that got some
         report[name] = _accuracy([changed[i] for i in at_all], key) | _paired(
