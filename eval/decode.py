@@ -36,26 +36,29 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
            max_new: int = 640, make_trace: Callable[[Item], Trace] | None = None, progress: str = "",
            **options) -> list[Result]:
     """Results of items in order. ``options`` go to :func:`generate`; ``intervene`` and ``queue`` may be functions of
-    the batch's items, because they depend on who is in it."""
-    collator, results = reasoner.collator(), []
+    the batch's items, because they depend on who is in it. Items of one level are batched together: a batch takes as
+    long as its longest answer."""
+    collator, results = reasoner.collator(), {}
+    order = sorted(range(len(items)), key=lambda i: items[i].level)
     starts = range(0, len(items), batch_size)
     if progress:  # a bar that goes away; a line where there is no terminal
         starts = track(starts, description=progress, transient=Console().is_terminal)
     for start in starts:
-        chunk = items[start:start + batch_size]
+        places = order[start:start + batch_size]
+        chunk = [items[i] for i in places]
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
         prompt = collator(traces, generate=True).to(reasoner.device)
         given = {n: v(chunk) if n in ("intervene", "queue") and callable(v) else v for n, v in options.items()}
-        rollout = generate(reasoner, prompt, max_new=max_new, row_ids=range(start, start + len(chunk)), **given)
-        for row, item in enumerate(chunk):
+        rollout = generate(reasoner, prompt, max_new=max_new, row_ids=places, **given)
+        for row, (place, item) in enumerate(zip(places, chunk, strict=True)):
             text = rollout.text(row, reasoner.vocabulary)
             result = Result(item, text, task.score(text, item.meta), rollout, row)
             if decoder is not None and reasoner.renders and rollout.spans_of(row):
                 pictures = own_sketches(reasoner, decoder, rollout, row, item.images[-1])
                 said = texts_between(rollout, row, reasoner.vocabulary)
                 result.sketches = task.sketch_report(pictures, item, said)["sketches"]
-            results.append(result)
-    return results
+            results[place] = result
+    return [results[i] for i in range(len(items))]
 
 
 def room(results: Sequence[Result]) -> int:

@@ -28,7 +28,7 @@ from .decode import decode, distinct_items, main_score
 from .health import alarm, health
 from .interventions import Bank, Given, Mean, Zero
 from .page import page
-from .probe import donors, probe, sketched_items, verdict
+from .probe import MAIN, OTHERS, donors, probe, sketched_items, verdict
 from .replay import answer_kl
 
 console = Console(soft_wrap=True)
@@ -36,26 +36,26 @@ console = Console(soft_wrap=True)
 
 def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed: int,
             options: dict, reader=None) -> tuple[dict, bytes]:
-    """(all figures, the PNG of the sheet). ``n`` items over all levels for accuracy, ``n`` for the probes and the
-    health of latents, half as many for everything else, a quarter for each page of words as pixels."""
+    """(all figures, the PNG of the sheet). ``n`` items over all levels for accuracy, ``n`` for the health of
+    latents and the probes that a verdict needs, a quarter of that for everything else."""
     mode, own = methods.load(reasoner.recipe["method"]).MODE, tasks.own(name, options)
 
     def made(level=levels, **changes):
         return tasks.make(name, **{"split": "test", "seed": seed, "level": level} | own | changes)
 
-    task, half = made(), -(-n // 2)
+    task, quarter = made(), -(-n // 4)
     found: dict = {"accuracy": {}, "out_of_distribution": {}}
     for level in levels:
         found["accuracy"][f"level {level}"] = accuracy(reasoner, decoder, made(level), -(-n // len(levels)), mode,
                                                        f"level {level}")
     for axis, changes in task.ood.items():
-        found["out_of_distribution"][axis] = accuracy(reasoner, decoder, made(**changes), half, mode, axis)
+        found["out_of_distribution"][axis] = accuracy(reasoner, decoder, made(**changes), quarter, mode, axis)
     items = distinct_items(task, n)
     plain = decode(reasoner, decoder, task, items, mode, progress="as generated")
     found["main_score"] = main_score(plain)
-    found["input"] = inputs.inputs(reasoner, task, mode, plain[:half])
-    found["as_pixels"] = inputs.as_pixels(reasoner, task, mode, plain[:-(-n // 4)])
-    found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain[:half])
+    found["input"] = inputs.inputs(reasoner, task, mode, plain[:quarter])
+    found["as_pixels"] = inputs.as_pixels(reasoner, task, mode, plain[:quarter])
+    found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain[:quarter])
     found["consistency"] = measures.consistency(task, plain, reasoner.vocabulary)
     if reasoner.sketches:
         found |= of_latents(reasoner, decoder, task, n, seed, mode)
@@ -63,9 +63,9 @@ def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed:
         found["alarm"] = alarm(found["health"])
     if decoder is None or not reasoner.renders:
         return found, b""
-    found["sketches_alone"] = measures.sketches_alone(reasoner, decoder, task, plain[:half])
+    found["sketches_alone"] = measures.sketches_alone(reasoner, decoder, task, plain[:quarter])
     if reader is not None:
-        found["sketchqa_vlm"] = measures.read_by(reader, reasoner, decoder, task, plain[:half])
+        found["sketchqa_vlm"] = measures.read_by(reader, reasoner, decoder, task, plain[:quarter])
     shown = decode(reasoner, decoder, task, items[:6], mode)
     held = BytesIO()
     storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], shown[0].rollout).save(held, "PNG")
@@ -81,8 +81,11 @@ def accuracy(reasoner, decoder, task, n: int, mode: str, label: str) -> dict:
 def of_latents(reasoner, decoder, task, n: int, seed: int, mode: str) -> dict:
     """Probes, their verdict, the replay protocol, curves over steps and budgets, and attention."""
     items = sketched_items(task, n)
-    report = probe(reasoner, decoder, task, items, seed)
-    plain = decode(reasoner, None, task, items[:-(-n // 2)], mode)
+    report = probe(reasoner, decoder, task, items, seed, only=MAIN)
+    few = items[:-(-n // 4)]
+    others = probe(reasoner, decoder, task, few, seed, only=OTHERS)
+    report |= {name: found for name, found in others.items() if name not in report}
+    plain = decode(reasoner, None, task, few, mode)
     bank, given, index = Bank(plain), donors(task, plain, seed), {id(r.item): i for i, r in enumerate(plain)}
 
     def grids(chunk):
@@ -126,7 +129,7 @@ def to_folder(given: argparse.Namespace) -> None:
         found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}),
                                reader)
         about = {"checkpoint": Path(given.checkpoint).as_posix(), "method": reasoner.recipe["method"], "task": name,
-                 "levels": ", ".join(map(str, levels)), "items": f"{given.n}; half as many beside accuracy and probes",
+                 "levels": ", ".join(map(str, levels)), "items": f"{given.n}; a quarter of them where n says so",
                  "seed": given.seed, "decoding": "greedy", "protocol": "regenerate, unless said otherwise",
                  "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
                  "seconds": round(time.time() - began)}

@@ -81,7 +81,7 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
         section("Probes of the latents", "Each latent is replaced as it is drawn and all later words are free. Image "
                 "blanked, image masked: latents are kept, and the picture is its mean colour from the start, or out of "
                 "sight of the words after a sketch. The loss is paired; p is McNemar's with Holm's correction over "
-                "this table.", table(
+                "the probes with as many items.", table(
                     [row(n, r | {"value": r["accuracy"]}, *loss_cells(r),
                          f"{r['flip_rate']:.2f}" if "flip_rate" in r else "",
                          f"{r['holm_p']:.3f}" if "holm_p" in r else "",

@@ -29,6 +29,9 @@ from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, R
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
 console = Console(soft_wrap=True)
+MAIN = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
+OTHERS = ("again", "noise_diagonal", "region", "dummy", "first_half", "permuted", "reversed", "image_blanked",
+          "image_masked", "blind", "text_corrupted")
 
 
 def sketched_items(task, n: int) -> list:
@@ -57,8 +60,8 @@ def continues(task, vocabulary, writer: Result, donor: Result) -> float:
 
 
 def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
-          only: Sequence[str] | None = None) -> dict:
-    """All probes, or only some, on the same items: accuracy with interval, paired difference to P0, flip rate."""
+          only: Sequence[str] = (*MAIN, *OTHERS)) -> dict:
+    """Probes on the same items: accuracy with interval, paired difference to P0, flip rate."""
     mode = methods.load(reasoner.recipe["method"]).MODE
 
     def run(name, **options):
@@ -105,8 +108,7 @@ def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
         "text_corrupted": {"queue": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
                            "intervene": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True)},
     }
-    if only is not None:
-        arms = {name: arms[name] for name in only}
+    arms = {name: arms[name] for name in only}
     if not reasoner.renders:  # no picture says what its latents should have been
         arms = {name: options for name, options in arms.items() if name not in ("oracle", "copy", "region")}
     if not reasoner.head.noise:  # greedy words and no noise: nothing would change

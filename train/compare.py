@@ -19,7 +19,7 @@ import torch
 
 from eval.decode import decode, distinct_items, main_score
 from eval.health import health
-from eval.probe import probe, sketched_items, verdict
+from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.statistics import wilson
 from latent_reason import hub, methods, tasks
 from latent_reason.batch import TEXT
@@ -31,8 +31,6 @@ from . import sft
 from .data import make_task
 from .recipe import Data, Recipe, armed, staged
 from .run import console, run_folder
-
-PROBES = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
 
 
 def fair(base: Recipe, arms: dict[str, Recipe]) -> None:
@@ -78,7 +76,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
         if reasoner.latent_input != "blank":
             found["health"] = {k: round(v, 4) for k, v in health(reasoner, results, [
                 task.trace(i, mode) for i in items]).items()}
-        report = probe(reasoner, decoder, task, sketched_items(task, min(n, 100)), seed=1, only=PROBES)
+        report = probe(reasoner, decoder, task, sketched_items(task, min(n, 100)), seed=1, only=MAIN)
         kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
         found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
         found["verdict"] = verdict(report)

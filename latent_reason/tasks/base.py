@@ -80,7 +80,7 @@ class Task(ABC):
     """An endless, indexable list of items.
 
     ``level`` may be a tuple: then item i has level ``level[i % len(level)]``; none given: the levels ``trained``. With
-    ``asked`` the prompt of a trace says which mode is wanted. A
+    ``asked`` the prompt of a trace says which mode is wanted; ``control`` makes its sketches useless (see ``trace``). A
     subclass says how to draw a puzzle (``draw``), how to name it (``canon``) and how to make the item from it
     (``build``). ``ood`` names the ways out of what is trained on: for each, the options that lead there.
     """
@@ -94,12 +94,15 @@ class Task(ABC):
     invariant_to: ClassVar[tuple[str, ...]] = ()  # which of ``TURNS`` of the pictures leave every answer as it is
 
     def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] | None = None,
-                 omit_state_p: float = 0.5, asked: bool = False):
+                 omit_state_p: float = 0.5, asked: bool = False,
+                 control: str | None = None):
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
         self.split, self.seed = split, seed
         self.levels = self.trained if level is None else (level,) if isinstance(level, int) else tuple(level)
-        self.omit_state_p, self.asked = omit_state_p, asked
+        if control not in CONTROLS:
+            raise ValueError(f"control={control!r}: one of {', '.join(filter(None, CONTROLS))}, or none.")
+        self.omit_state_p, self.asked, self.control = omit_state_p, asked, control
 
     @abstractmethod
     def targets(self, level: int, stream: Stream) -> Any:
@@ -292,7 +295,7 @@ class Task(ABC):
             raise ValueError(f"no mode {mode!r} with control {control!r}: modes are {MODES}, controls {CONTROLS}")
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (*map(Image, item.images), Text(question)))
-        answer = Message("assistant", merged(self.reasoning(item, mode, control)))
+        answer = Message("assistant", merged(self.reasoning(item, mode, control or self.control)))
         if not any(isinstance(part, Sketch) for part in answer.content):  # short items need none
             mode = {"mixed": "text", "text_drop": "text", "vision": "direct"}.get(mode, mode)
         return Trace(item.id, (user, answer), item.task, item.split, item.level, mode, item.answer, item.checker,
