@@ -94,7 +94,8 @@ def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) ->
     mode = methods.load(reader.recipe["method"]).MODE
 
     def reads(name, items, before, pictures):
-        shown = [replace(item, images=[p]) for item, p in zip(items, pictures, strict=True)]
+        shown = [replace(item, images=[p.resize(item.images[-1].size)])  # a decoder may draw smaller
+                 for item, p in zip(items, pictures, strict=True)]
         found = decode(reader, None, task, shown, mode, progress=f"reader of {name}")
         return share([task.follows(r.item, said, [told(r.text)]) for r, said in zip(found, before, strict=True)])
 

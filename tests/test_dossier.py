@@ -169,6 +169,7 @@ def test_a_reader_is_asked_about_the_last_sketch_alone(lake, monkeypatch):
     boards = {i.steps[-2].sketch.tobytes(): i for i in items}
 
     def reading(reader, decoder, task, items, mode, **options):
+        assert all(i.images[0].size == (192, 192) for i in items), "however small the decoder draws"
         known = [boards.get(i.images[0].tobytes()) for i in items]
         return [Result(i, f"\\boxed{{{k.answer.split(',')[-1] if k else 'U,U'}}}", {}, None, 0)
                 for i, k in zip(items, known, strict=True)]
