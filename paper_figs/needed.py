@@ -65,7 +65,7 @@ def draw(results: list[dict], file: Path) -> None:
         axis.axis("off")
     axes[0, 0].legend(fontsize=7)
     sheet.supxlabel("level; dotted: the first sketch after so many moves", fontsize=9)
-    sheet.supylabel("items whose sketch a linear reader of thumbnails gets right", fontsize=9)
+    sheet.supylabel("sketches read at a glance", fontsize=9)
     sheet.tight_layout()
     sheet.savefig(file, dpi=110)
 

@@ -202,6 +202,8 @@ def test_modes_and_controls(name):
         for control in ("copy", "shuffle"):
             changed = task.trace(item, "mixed", control)
             assert len(changed.sketches()) == len(drawn)
+        useless = tasks.make(name, level=item.level, omit_state_p=1.0, control="copy").trace(item, "mixed")
+        assert all(s.image is item.images[0] for s in useless.sketches())
         assert all(len(i.getcolors()) == 1 for i in task.blind(item).images())
         twin = task.text_twin(item)
         assert not twin.images() and len(twin.messages[0].content[0].text) > len(item.question) + 10
