@@ -33,11 +33,11 @@ class Result:
 
 
 def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, batch_size: int = 32,
-           max_new: int = 640, make_trace: Callable[[Item], Trace] | None = None, progress: str = "",
-           **options) -> list[Result]:
-    """Results of items in order. ``options`` go to :func:`generate`; ``intervene`` and ``queue`` may be functions of
-    the batch's items, because they depend on who is in it. Items of one level are batched together: a batch takes as
-    long as its longest answer."""
+           max_new: int | Callable[[Sequence[Item]], list[int]] = 640,
+           make_trace: Callable[[Item], Trace] | None = None, progress: str = "", **options) -> list[Result]:
+    """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,
+    because it depends on who is in it. Items of one level are batched together: a batch takes as long as its longest
+    answer."""
     collator, results = reasoner.collator(), {}
     order = sorted(range(len(items)), key=lambda i: items[i].level)
     starts = range(0, len(items), batch_size)
@@ -48,8 +48,8 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
         chunk = [items[i] for i in places]
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
         prompt = collator(traces, generate=True).to(reasoner.device)
-        given = {n: v(chunk) if n in ("intervene", "queue") and callable(v) else v for n, v in options.items()}
-        rollout = generate(reasoner, prompt, max_new=max_new, row_ids=places, **given)
+        given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new": max_new} | options).items()}
+        rollout = generate(reasoner, prompt, row_ids=places, **given)
         for row, (place, item) in enumerate(zip(places, chunk, strict=True)):
             text = rollout.text(row, reasoner.vocabulary)
             result = Result(item, text, task.score(text, item.meta), rollout, row)
@@ -61,9 +61,14 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
     return [results[i] for i in range(len(items))]
 
 
-def room(results: Sequence[Result]) -> int:
-    """Twice the longest of these outputs, in positions: where one that a probe makes ramble is cut, to save time."""
-    return 2 * max(int((r.rollout.kind[r.row] != PAD).sum()) for r in results)
+def room(results: Sequence[Result]) -> Callable[[Sequence[Item]], list[int]]:
+    """``max_new`` for the items of these results, so that one that a probe makes ramble is cut to save time: twice as
+    many positions as its output took, or as many as the longest output of its level, whichever is more."""
+    taken = {r.item.id: int((r.rollout.kind[r.row] != PAD).sum()) for r in results}
+    longest = {r.item.level: 0 for r in results}
+    for r in results:
+        longest[r.item.level] = max(longest[r.item.level], taken[r.item.id])
+    return lambda chunk: [max(2 * taken[item.id], longest[item.level]) for item in chunk]
 
 
 def distinct_items(task: Task, n: int, fits: Callable[[Item], bool] = lambda item: True,

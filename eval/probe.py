@@ -3,7 +3,7 @@
     python -m eval.probe CHECKPOINT --task frozenlake_plan --n 200 --out FILE.json
 
 Protocol "regenerate": the replacement is fed instead of each latent as it is produced, and all later text is free, but
-cut at twice the longest output as generated.
+cut at twice the item's output as generated or the longest of its level.
 Only items whose gold trace holds a sketch are probed. Reading rule: latents carry content only if the interval of the
 loss under noise, mean and foreign latents, and that of sketch-following, exclude 0.
 """

@@ -23,9 +23,9 @@ def draw(reports: list[dict], file: Path) -> None:
             around = [[b["value"] - b["low"] for b in bars], [b["high"] - b["value"] for b in bars]]
             axis.bar([i + shift for i in range(len(bars))], [b["value"] for b in bars], 0.19, yerr=around, color=colour,
                      label="best before tuning" if arm == "base" else arm, error_kw={"linewidth": 0.8})
-        ticks = [f"{name}\nworth it: {found['label']}" for name, found in levels]
+        ticks = [f"{name}, n = {found['n']}\nworth it: {found['label']}" for name, found in levels]
         axis.set_xticks(range(len(levels)), ticks, fontsize=8)
-        axis.set_title(f"{report['task']}, n = {levels[0][1]['n']} a level", fontsize=9)
+        axis.set_title(report["task"], fontsize=9)
         axis.set_ylim(0, 1.02)
     axes[0][0].set_ylabel("right answers")
     axes[0][0].legend(fontsize=8, frameon=False)

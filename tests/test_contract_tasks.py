@@ -243,7 +243,7 @@ def test_the_question_alone_does_not_tell_the_answer(name):
     (_, train), (task, val) = made(name, 120, level=level), made(name, 60, level=level, split="val")
     constant = needed.constant(task, train, longest=0)
     flat = needed.right(task, [constant] * len(val), val)
-    told = needed.right(task, needed.by_question(train, val, constant), val)
+    told = needed.right(task, needed.by_question(train, val, [constant] * len(val)), val)
     error = math.sqrt((told - flat).var() / len(val))
     said = f"{flat.mean():.2f} for {constant!r}, {told.mean():.2f} by question"
     assert (told - flat).mean() <= needed.GAIN + 2.5 * error, said

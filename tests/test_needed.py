@@ -121,3 +121,9 @@ def test_the_command_writes_what_it_was_and_says_what_is_wrong_with_it(tmp_path,
     assert [r["n"] for r in again] == [6, 8] and again[0] == found[0], "what is held about other tasks is kept"
     with pytest.raises(SystemExit, match="no task 'jigsav'"):
         needed.main(["jigsav", "--out", str(out)])
+
+
+def test_chance_is_the_best_constant_to_each_kind_of_question():
+    train, val = ([tasks.make("search_zoom", split=split, level=1)[i] for i in range(40)] for split in ("train", "val"))
+    found = needed.question_rule(tasks.make("search_zoom"), train, val)
+    assert found["constant"].keys() == {i.meta["query"]["kind"] for i in train} and len(found["constant"]) == 3

@@ -239,6 +239,10 @@ class Task(ABC):
         """The state the problem's picture shows, where it shows one that a sketch could."""
         return None
 
+    def kind(self, item: Item) -> str:
+        """The kind of question an item asks, where answers of one kind cannot be those of another."""
+        return ""
+
     def variables(self, state: Any) -> dict:
         """The state as named values, so that one can tell which of them change: here the leaves of its JSON, and of a
         row of cells each letter."""

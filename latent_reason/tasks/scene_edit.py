@@ -396,6 +396,9 @@ class SceneEdit(DrawnTask):
     def shown(self, item: Item) -> list[list]:
         return state_of(item.meta["scene"])
 
+    def kind(self, item: Item) -> str:
+        return item.meta["query"]["kind"]
+
     def variables(self, state: list[list]) -> dict:
         """What stands in each cell that is not empty."""
         return {(row, column): name for row, column, name in state}

@@ -238,6 +238,9 @@ class SearchZoom(DrawnTask):
     def wrong(self, item: Item) -> list[str]:
         return [a for a in (HUES if item.state["query"]["kind"] == "colour" else LETTERS) if a != item.answer]
 
+    def kind(self, item: Item) -> str:
+        return item.meta["query"]["kind"]
+
     def legal(self, item: Item, before: Any, said: str, after: dict) -> bool:
         """A box must hold the thing the words name, a part must be what the box before it holds."""
         if after["view"] == "part":
