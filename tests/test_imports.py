@@ -87,7 +87,9 @@ def test_the_library_knows_neither_training_nor_evaluation():
 
 def test_figures_read_nothing_but_files():
     for path in (HOUSE / "paper_figs").rglob("*.py"):
-        found = {n.split(".")[0] for n in imported(path)} & {"torch", "latent_reason", "train", "eval"}
+        # intervals are computed in one place, of numpy alone; sheets are drawn by the command line
+        found = {n for n in imported(path) if not n.startswith(("eval.statistics.", "latent_reason.__main__."))
+                 and n.split(".")[0] in ("torch", "latent_reason", "train", "eval")}
         assert not found, f"{path.name} imports {found}"
 
 
