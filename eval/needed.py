@@ -54,7 +54,6 @@ from .measures import share
 from .statistics import paired_bootstrap
 
 console = Console(soft_wrap=True)
-torch.set_flush_denormal(True)  # losses of separable classes underflow, and slow numbers take ten times as long
 
 GAIN, READ, ALIKE = 0.03, 0.6, 0.98  # what a question may add to chance, a glance may read, a crop may correlate
 THUMB, SMALL, SAMPLE = 32, 96, 100  # pixels a side; of a sketch that is sought in the input; items looked at so
@@ -210,7 +209,11 @@ def logistic(features: torch.Tensor, labels: Sequence, others: torch.Tensor) -> 
         value.backward()
         return value
 
-    optimiser.step(loss)
+    torch.set_flush_denormal(True)  # losses of separable classes underflow, and slow numbers take ten times as long
+    try:
+        optimiser.step(loss)
+    finally:
+        torch.set_flush_denormal(False)
     return [classes[k] for k in (others @ weight + bias).argmax(1).tolist()]
 
 

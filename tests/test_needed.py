@@ -127,3 +127,8 @@ def test_chance_is_the_best_constant_to_each_kind_of_question():
     train, val = ([tasks.make("search_zoom", split=split, level=1)[i] for i in range(40)] for split in ("train", "val"))
     found = needed.question_rule(tasks.make("search_zoom"), train, val)
     assert found["constant"].keys() == {i.meta["query"]["kind"] for i in train} and len(found["constant"]) == 3
+
+
+def test_reading_leaves_the_smallest_numbers_of_the_process_alone():
+    found = needed.logistic(torch.eye(2), ["a", "b"], torch.eye(2))
+    assert found == ["a", "b"] and np.float64(5e-324) * np.float64(1) > 0
