@@ -32,7 +32,7 @@ class Result:
         return [self.rollout.latents(s) for s in self.rollout.spans_of(self.row)]
 
 
-def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, batch_size: int = 32,
+def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, batch_size: int = 64,
            max_new: int | Callable[[Sequence[Item]], list[int]] = 640,
            make_trace: Callable[[Item], Trace] | None = None, progress: str = "", **options) -> list[Result]:
     """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,

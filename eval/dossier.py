@@ -24,11 +24,11 @@ from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.sheet import storyboard
 
 from . import attention, inputs, measures
-from .decode import decode, distinct_items, main_score
+from .decode import Result, decode, distinct_items, main_score
 from .health import alarm, health
 from .interventions import Bank, Given, Mean, Zero
 from .page import page
-from .probe import MAIN, OTHERS, donors, probe, sketched_items, verdict
+from .probe import MAIN, OTHERS, donors, probe, verdict
 from .replay import answer_kl
 
 console = Console(soft_wrap=True)
@@ -36,29 +36,30 @@ console = Console(soft_wrap=True)
 
 def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed: int,
             options: dict, reader=None) -> tuple[dict, bytes]:
-    """(all figures, the PNG of the sheet). ``n`` items over all levels for accuracy, ``n`` for the health of
-    latents and the probes that a verdict needs, a quarter of that for everything else."""
+    """(all figures, the PNG of the sheet). ``n`` items over all levels for accuracy, the health of latents and the
+    probes that a verdict needs (those of them whose gold trace holds a sketch), a quarter of that for all else."""
     mode, own = methods.load(reasoner.recipe["method"]).MODE, tasks.own(name, options)
 
     def made(level=levels, **changes):
         return tasks.make(name, **{"split": "test", "seed": seed, "level": level} | own | changes)
 
     task, quarter = made(), -(-n // 4)
-    found: dict = {"accuracy": {}, "out_of_distribution": {}}
-    for level in levels:
-        found["accuracy"][f"level {level}"] = accuracy(reasoner, decoder, made(level), -(-n // len(levels)), mode,
-                                                       f"level {level}")
-    for axis, changes in task.ood.items():
-        found["out_of_distribution"][axis] = accuracy(reasoner, decoder, made(**changes), quarter, mode, axis)
     items = distinct_items(task, n)
     plain = decode(reasoner, decoder, task, items, mode, progress="as generated")
-    found["main_score"] = main_score(plain)
+    found: dict = {"main_score": main_score(plain), "out_of_distribution": {}}
+    found["accuracy"] = {f"level {k}": scores([r for r in plain if r.item.level == k])
+                         for k in sorted({r.item.level for r in plain})}
+    for axis, changes in task.ood.items():
+        others = distinct_items(made(**changes), quarter)
+        found["out_of_distribution"][axis] = scores(decode(reasoner, None, made(**changes), others, mode,
+                                                           progress=axis))
     found["input"] = inputs.inputs(reasoner, task, mode, plain[:quarter])
     found["as_pixels"] = inputs.as_pixels(reasoner, task, mode, plain[:quarter])
     found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain[:quarter])
     found["consistency"] = measures.consistency(task, plain, reasoner.vocabulary)
     if reasoner.sketches:
-        found |= of_latents(reasoner, decoder, task, n, seed, mode)
+        sketched = [r for r in plain if any(s.sketch is not None for s in r.item.steps)] or plain
+        found |= of_latents(reasoner, task, sketched, seed, mode)
         found["health"] = health(reasoner, plain, [task.trace(i, mode) for i in items])
         found["alarm"] = alarm(found["health"])
     if decoder is None or not reasoner.renders:
@@ -72,20 +73,18 @@ def dossier(reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed:
     return found, held.getvalue()
 
 
-def accuracy(reasoner, decoder, task, n: int, mode: str, label: str) -> dict:
-    items = distinct_items(task, n)
-    results = decode(reasoner, decoder, task, items, mode, progress=label)
+def scores(results: list[Result]) -> dict:
     return {name: measures.share([r.scores[name] for r in results]) for name in results[0].scores}
 
 
-def of_latents(reasoner, decoder, task, n: int, seed: int, mode: str) -> dict:
-    """Probes, their verdict, the replay protocol, curves over steps and budgets, and attention."""
-    items = sketched_items(task, n)
-    report = probe(reasoner, decoder, task, items, seed, only=MAIN)
-    few = items[:-(-n // 4)]
-    others = probe(reasoner, decoder, task, few, seed, only=OTHERS)
+def of_latents(reasoner, task, results: list[Result], seed: int, mode: str) -> dict:
+    """Probes, their verdict, the replay protocol, curves over steps and budgets, and attention; all but the probes that
+    the verdict needs on a quarter of the results."""
+    report = probe(reasoner, task, [r.item for r in results], seed, only=MAIN, plain=results)
+    few = [r.item for r in results[:-(-len(results) // 4)]]
+    plain = decode(reasoner, None, task, few, mode)  # again, as replay takes rollouts whole
+    others = probe(reasoner, task, few, seed, only=OTHERS, plain=plain)
     report |= {name: found for name, found in others.items() if name not in report}
-    plain = decode(reasoner, None, task, few, mode)
     bank, given, index = Bank(plain), donors(task, plain, seed), {id(r.item): i for i, r in enumerate(plain)}
 
     def grids(chunk):

@@ -59,16 +59,17 @@ def continues(task, vocabulary, writer: Result, donor: Result) -> float:
     return task.follows(asked, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
-def probe(reasoner, decoder, task, items, seed: int = 0, batch_size: int = 32,
-          only: Sequence[str] = (*MAIN, *OTHERS)) -> dict:
-    """Probes on the same items: accuracy with interval, paired difference to P0, flip rate."""
+def probe(reasoner, task, items, seed: int = 0, batch_size: int = 64, only: Sequence[str] = (*MAIN, *OTHERS),
+          plain: list[Result] | None = None) -> dict:
+    """Probes on the same items: accuracy with interval, paired difference to P0, flip rate. ``plain``: the items as
+    generated, where they have been decoded already."""
     mode = methods.load(reasoner.recipe["method"]).MODE
 
     def run(name, **options):
         return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}",
                       **options)
 
-    plain = run("as generated")
+    plain = run("as generated") if plain is None else plain
     key = main_score(plain)
     report = {"as_generated": _accuracy(plain, key) | {
         "sketches_per_item": round(float(np.mean([len(r.latents) for r in plain])), 3)}}
@@ -229,14 +230,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(1), default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--batch-size", type=at_least(1), default=32)
+    parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--out", required=True)
     with door():
         probe_to_file(parser.parse_args(argv))
 
 
 def probe_to_file(given: argparse.Namespace) -> None:
-    reasoner, decoder = hub.load(given.checkpoint)
+    reasoner, _ = hub.load(given.checkpoint)
     if not reasoner.sketches:
         raise ValueError(f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no "
                          "latents: there is nothing to probe.")
@@ -245,7 +246,7 @@ def probe_to_file(given: argparse.Namespace) -> None:
     task = tasks.make(given.task, split="test", seed=given.seed, level=levels,
                       **tasks.own(given.task, data.get("options", {})))
     items = sketched_items(task, given.n)
-    report = probe(reasoner, decoder, task, items, given.seed, given.batch_size)
+    report = probe(reasoner, task, items, given.seed, given.batch_size)
     atomic_write_json(given.out, {"schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "task": given.task,
                                   "levels": list(levels), "n": len(items), "seed": given.seed,
                                   "protocol": "regenerate", "decoding": "greedy", "probes": report})

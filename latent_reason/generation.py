@@ -163,12 +163,17 @@ class _Decoder:
         h = r.backbone.trunk(r.context(prompt), mask, placed, cache)[:, -1]
         self.next = placed.masked_fill(~mask, -1).amax((0, 2)) + 1  # (B,)
         self.base = self.next.clone()
+        held = torch.arange(self.b, device=self.device)  # rows still in the cache: one that has ended leaves it
         for step in range(int(self.budget.max()) + 2):  # an open span is still closed
             embeds, positions, active = self.step(step, h)
             if not active.any():
                 break
+            if not active[held].all():
+                cache.batch_select_indices(active[held].nonzero()[:, 0])
+                held = active.nonzero()[:, 0]
             mask = torch.cat([mask, active[:, None]], 1)
-            h = r.backbone.trunk(embeds[:, None], self.in_sight(mask), positions[:, :, None], cache)[:, -1]
+            h = torch.zeros_like(h).index_copy(0, held, r.backbone.trunk(
+                embeds[held, None], self.in_sight(mask)[held], positions[:, held, None], cache)[:, -1])
         return self.finish()
 
     def in_sight(self, mask: torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,7 @@ class Looker(Engine):
 def probed(engine_class, lake, monkeypatch) -> dict:
     engine = engine_class(*lake)
     monkeypatch.setattr("eval.decode.generate", engine)
-    return probe.probe(engine, None, *lake, seed=0, batch_size=10)
+    return probe.probe(engine, *lake, seed=0, batch_size=10)
 
 
 def test_a_reader_of_latents_is_found_out(lake, monkeypatch):

@@ -76,7 +76,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
         if reasoner.latent_input != "blank":
             found["health"] = {k: round(v, 4) for k, v in health(reasoner, results, [
                 task.trace(i, mode) for i in items]).items()}
-        report = probe(reasoner, decoder, task, sketched_items(task, min(n, 100)), seed=1, only=MAIN)
+        report = probe(reasoner, task, sketched_items(task, min(n, 100)), seed=1, only=MAIN)
         kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
         found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
         found["verdict"] = verdict(report)

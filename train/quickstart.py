@@ -86,7 +86,7 @@ def job(given: argparse.Namespace) -> None:
     stage(4, "do the latents matter? noise, nothing, foreign and true sketches in their place", began)
     task = tasks.make(second.data.task, split="test", seed=1, level=tuple(levels), **options)
     items = probing.sketched_items(task, max(1, n // 2))  # nine decodings of each
-    report = probing.probe(reasoner, decoder, task, items, seed=1, batch_size=50, only=PROBES)
+    report = probing.probe(reasoner, task, items, seed=1, batch_size=50, only=PROBES)
     atomic_write_json(folder / "probe.json", {
         "schema": 1, "checkpoint": (folder / "model").as_posix(), "task": second.data.task, "levels": levels,
         "n": len(items), "seed": 1, "protocol": "regenerate", "decoding": "greedy", "probes": report})
