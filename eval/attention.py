@@ -26,7 +26,7 @@ def attended(reasoner, r: Result, stop: int) -> tuple[torch.Tensor, torch.Tensor
     fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
     asked = prompt.ids.shape[1]
     n = asked + stop
-    embeds = torch.cat([reasoner.context(prompt), fed], 1)[row, :n]
+    embeds = torch.cat([reasoner.context(prompt), reasoner.backbone.widen(fed)], 1)[row, :n]
     ids, kind = (torch.cat([getattr(prompt, name), getattr(rollout, name)], 1)[row, :n] for name in ("ids", "kind"))
     positions = torch.cat([reasoner.backbone.place(prompt), rollout.positions], -1)[:, row, :n]
     return reasoner.backbone.attentions(embeds, kind != 0, positions)[:, 0], ids[0], kind[0], asked

@@ -104,7 +104,7 @@ def unroll(reasoner, batch: MixedBatch, positions: torch.Tensor, given: torch.Te
     embeds, cache, states = reasoner.embed(batch), reasoner.backbone.new_cache(), []
     scene = reasoner.scene(batch)
     span, row, position, slot, grids = places(batch)
-    latents = embeds.new_zeros(*batch.slots()[2].shape, embeds.shape[-1])
+    latents = embeds.new_zeros(*batch.slots()[2].shape, reasoner.backbone.width)
     said, out = said_before(batch), left_out(reasoner, batch)
     empty = None if out is None else nothing(reasoner, batch)
     edges = [0, *position.unique().tolist(), batch.ids.shape[1]]
@@ -124,7 +124,8 @@ def unroll(reasoner, batch: MixedBatch, positions: torch.Tensor, given: torch.Te
             if out is not None:
                 drawn = torch.where(out[s, j][:, None], empty[s, j].to(chunk.dtype), drawn)
             latents = latents.index_put((s, j), drawn)
-            chunk = torch.cat([chunk[:, 0].index_put((r,), drawn)[:, None], chunk[:, 1:]], 1)
+            first = chunk[:, 0].index_put((r,), reasoner.backbone.widen(drawn))
+            chunk = torch.cat([first[:, None], chunk[:, 1:]], 1)
         states.append(reasoner.backbone.trunk(chunk, batch.attention(start, stop), positions[:, :, start:stop], cache))
         assert cache.get_seq_length() == stop, "the cache was dropped"
     return torch.cat(states, 1), latents

@@ -139,18 +139,19 @@ class LatentReasoner(nn.Module):
         return Context(pad_sequence(rows, batch_first=True), mask, last)
 
     def embed(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, N, D) inputs: token embeddings, picture tokens, and ``latents`` (S, K, D) at their slots."""
-        embeds = self.backbone.embed(batch.ids)
+        """(B, N, D + more) inputs: token embeddings, what pictures bring, and ``latents`` (S, K, D) at their slots."""
+        embeds = self.backbone.widen(self.backbone.embed(batch.ids))
         if batch.images is not None:
-            seen = torch.cat(self.backbone.see(batch.images)).to(embeds.dtype)
+            seen = torch.cat(self.backbone.inputs(batch.images)).to(embeds.dtype)
             embeds = embeds.masked_scatter((batch.kind == IMAGE)[..., None], seen)
         if latents is not None:
             rows, position, mask = batch.slots()
-            embeds = embeds.index_put((rows[mask], position[mask]), latents[mask].to(embeds.dtype))
+            latents = self.backbone.widen(latents[mask].to(embeds.dtype))
+            embeds = embeds.index_put((rows[mask], position[mask]), latents)
         return embeds
 
     def context(self, prompt: MixedBatch) -> torch.Tensor:
-        """(B, N, D) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
+        """(B, N, D + more) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
         if not len(prompt.spans):
             return self.embed(prompt)
         known = self.taught and self.latent_input == "teacher"
@@ -260,7 +261,7 @@ class LatentReasoner(nn.Module):
         prompt = rollout.prompt
         fed = self.backbone.embed(rollout.ids)
         fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
-        embeds = torch.cat([self.context(prompt), fed], 1)
+        embeds = torch.cat([self.context(prompt), self.backbone.widen(fed)], 1)
         mask = torch.cat([prompt.mask, rollout.kind != 0], 1)
         positions = torch.cat([self.backbone.place(prompt), rollout.positions], -1)
         return before(self.backbone.trunk(embeds, mask, positions))[:, prompt.ids.shape[1]:]

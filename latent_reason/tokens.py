@@ -18,15 +18,22 @@ PAD, TEXT, IMAGE, LATENT = range(4)  # what stands at a position
 
 @dataclass(frozen=True)
 class Layout:
-    """The strings a model family puts around turns and pictures (defaults: ChatML as in Qwen-VL)."""
+    """The strings a model family puts around turns and pictures (defaults: ChatML as in Qwen-VL). ``roles`` are its
+    names for ours; ``trailing`` picture positions follow the grid of a picture's tokens."""
 
+    begin: str = ""
     turn: str = "<|im_start|>{role}\n"
     end: str = "<|im_end|>"
     after: str = "\n"
     image_open: str = "<|vision_start|>"
     image: str = "<|image_pad|>"
     image_close: str = "<|vision_end|>"
+    trailing: int = 0
     pad: str = "<|endoftext|>"
+    roles: dict[str, str] = field(default_factory=dict)
+
+    def header(self, role: str) -> str:
+        return self.turn.format(role=self.roles.get(role, role))
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,8 @@ class Vocabulary:
         self.added = list(range(before, len(tokenizer)))
         self.open, self.latent, self.close = (self.id(t) for t in (self.roles.open, self.roles.latent,
                                                                    self.roles.close))
-        self.image, self.end, self.pad = (self.id(t) for t in (self.layout.image, self.layout.end, self.layout.pad))
+        self.image, self.end, self.pad = (self.id(t) for t in (self.layout.image, self.layout.end,
+                                                               tokenizer.pad_token or self.layout.pad))
         marks = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         #: ids a model may never write as text: all marks but the end of a turn and the opening of a span
         self.silent = sorted((marks | {self.image, self.pad, self.latent, self.close}) - {self.end, self.open})
@@ -117,19 +125,20 @@ class Vocabulary:
             row.kind += [kind] * len(ids)
             row.weight += [weight] * len(ids)
 
+        put(self.words(layout.begin))
         messages = trace.prompt().messages if generate else trace.messages
         for message in messages:
             role = message.role
             spoken = 1.0 if role == "assistant" else 0.0
-            put(self.words(layout.turn.format(role=role)))
+            put(self.words(layout.header(role)))
             for part in message.content:
                 if isinstance(part, Text):
                     put(self.words(part.text, plain=True), spoken if part.loss is None else part.loss)
                 elif isinstance(part, Image):
                     h, w = size_of(part.image)
-                    put([self.id(layout.image_open)])
-                    put([self.image] * (h * w), kind=IMAGE)
-                    put([self.id(layout.image_close)])
+                    put(self.words(layout.image_open))
+                    put([self.image] * (h * w + layout.trailing), kind=IMAGE)
+                    put(self.words(layout.image_close))
                     row.images.append(part.image)
                 elif isinstance(part, Sketch):
                     seen = row.images[-1] if row.images else None
@@ -147,5 +156,5 @@ class Vocabulary:
             put([self.end], spoken)
             put(self.words(layout.after))
         if generate:
-            put(self.words(layout.turn.format(role="assistant")))
+            put(self.words(layout.header("assistant")))
         return row

@@ -5,6 +5,7 @@ every method built small. Everything is made here from numpy noise: no task, no 
 from __future__ import annotations
 
 import copy
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -37,11 +38,11 @@ def picture():
     return _picture
 
 
-@pytest.fixture(scope="session")
-def small_backbone():
-    """The smallest stock model. Its weights are scaled up: at the usual 0.02 a random transformer hardly looks at its
-    context, and a test that mixes up rows or positions would stay green."""
-    backbone = load("tiny", width=32, layers=2, heads=2, eye_width=32)
+@cache
+def small_backbone(family: str):
+    """The smallest stock model of a family. Its weights are scaled up: at the usual 0.02 a random transformer hardly
+    looks at its context, and a test that mixes up rows or positions would stay green."""
+    backbone = load(f"tiny-{family}", width=32, layers=2, heads=2, eye_width=32, cells=2)
     with torch.no_grad():
         for name, p in backbone.named_parameters():
             if p.ndim > 1:
@@ -50,11 +51,11 @@ def small_backbone():
 
 
 @pytest.fixture(scope="session")
-def make_backbone(small_backbone):
-    """``make_backbone(positions)``: a fresh copy of the small backbone, whose tokenizer may be grown."""
+def make_backbone():
+    """``make_backbone(positions, family)``: a fresh copy of a small backbone, whose tokenizer may be grown."""
 
-    def make(positions: str = "line"):
-        backbone = copy.deepcopy(small_backbone)
+    def make(positions: str = "line", family: str = "qwen2_5_vl"):
+        backbone = copy.deepcopy(small_backbone(family))
         backbone.positions = positions
         return backbone
 
@@ -165,7 +166,7 @@ def ready(case, make_backbone, make_traces):
     nothing depends on anything)."""
     torch.manual_seed(0)
     reasoner = methods.build(case.method, make_backbone(case.positions), **case.options)
-    reasoner.backbone.eye.requires_grad_(False)
+    torch.nn.ParameterList(reasoner.backbone.eye).requires_grad_(False)
     for p in reasoner.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.1)
@@ -182,7 +183,7 @@ def seen_once(reasoner, batch):
     """The same batch with what frozen eyes make of its pictures, so that training steps are quick."""
     with torch.no_grad():
         if batch.images is not None:
-            batch.images = Pictures(batch.images.grid, tokens=reasoner.backbone.see(batch.images))
+            batch.images = Pictures(batch.images.grid, tokens=reasoner.backbone.inputs(batch.images))
         if batch.sketches is not None:
             seen = reasoner.target.see(reasoner.backbone, batch.sketches)
             batch.sketches = Pictures(batch.sketches.grid, tokens=seen)

@@ -7,23 +7,32 @@ import torch
 from conftest import eager
 
 from latent_reason import backbones, methods
-from latent_reason.backbones.base import Backbone
+from latent_reason.backbones.base import FAMILIES
+from latent_reason.backbones.qwen_vl import QwenVL
 from latent_reason.batch import IMAGE, LATENT, PAD, Pictures
 from latent_reason.generation import generate
 from latent_reason.masks import causal
 from latent_reason.tokens import Roles, Vocabulary
 
-FAMILIES = ["tiny"]
+#: families under every contract, and how their latents stand; the others share their code and are compared with stock
+CASES = [("qwen2_5_vl", "line"), ("qwen2_5_vl", "grid"), ("qwen3_vl", "grid"), ("gemma3", "line"),
+         ("llava_onevision", "line"), ("internvl", "line"), ("smolvlm", "line")]
 
 
-@pytest.fixture(params=["line", "grid"])
-def positions(request):
+@pytest.fixture(params=CASES, ids=" ".join)
+def case(request):
     return request.param
 
 
 @pytest.fixture
-def reasoner(positions, make_backbone):
-    return methods.build("modal_mixed", make_backbone(positions), k=6, head="mlp").eval()
+def positions(case):
+    return case[1]
+
+
+@pytest.fixture
+def reasoner(case, make_backbone):
+    family, positions = case
+    return methods.build("modal_mixed", make_backbone(positions, family), k=6, head="mlp").eval()
 
 
 @pytest.fixture
@@ -52,39 +61,62 @@ def close(a, b, at=2e-5):
 
 
 # -- the stock model ---------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_backbone_is_found_by_name(family, monkeypatch):
+def test_a_backbone_is_found_by_name(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert isinstance(backbones.load(family, width=16, layers=1, heads=1, eye_width=16), Backbone)
+    small = {"width": 16, "layers": 1, "heads": 1, "eye_width": 16}
+    assert type(backbones.load("tiny", **small)) is type(backbones.load("tiny-qwen2.5-vl", **small)) is QwenVL
+    with pytest.raises(ValueError, match="'qwen9' has no file in latent_reason/backbones"):
+        backbones.load("tiny-qwen9")
+    with pytest.raises(ValueError, match="Gemma3 has one axis of positions"):
+        backbones.load("tiny-gemma3", positions="grid", **small)
     with pytest.raises(ValueError, match=r"'no-such-folder' is neither 'tiny'.*no such folder"):
         backbones.load("no-such-folder")
     with pytest.raises(ValueError, match="on a 'line' or on a 'grid'"):
-        backbones.load(family, width=16, layers=1, heads=1, eye_width=16, positions="circle")
+        backbones.load("tiny", positions="circle", **small)
 
 
-def test_own_forward_is_the_stock_models(make_backbone, make_traces):
+def as_the_stock_class_wants(family, batch):
+    """Pictures of a batch as keywords of the stock forward."""
+    images, pictures = batch.images, (batch.kind == IMAGE).int()
+    if "qwen" in family:
+        return {"pixel_values": images.pixels, "image_grid_thw": images.grid, "mm_token_type_ids": pictures}
+    if family == "llava_onevision":  # never as a picture alone, which it would cut into tiles
+        n, side = len(images), images.pixels.shape[-1]
+        return {"pixel_values": images.pixels, "image_sizes": torch.tensor([[side, side]] * n),
+                "batch_num_images": torch.tensor([n + 1])}
+    if family in ("smolvlm", "idefics3"):  # (B, most pictures, ...), zeros where a row has fewer
+        rows = [images.pixels[batch.image_rows == r] for r in range(len(batch.ids))]
+        return {"pixel_values": torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)}
+    return {"pixel_values": images.pixels} | ({"token_type_ids": pictures} if family == "gemma3" else {})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_own_forward_is_the_stock_models(family, make_backbone, make_traces):
     """Ids and pixels through the stock class, several pictures a row, against embed, see, place, trunk and logits."""
-    reasoner = methods.build("direct", make_backbone()).eval()
+    reasoner = methods.build("direct", make_backbone(family=family)).eval()
     batch = reasoner.collator()(make_traces(sketches=False))
     backbone = reasoner.backbone
     with torch.no_grad():
-        stock = backbone.model(input_ids=batch.ids, attention_mask=batch.mask.long(), pixel_values=batch.images.pixels,
-                               image_grid_thw=batch.images.grid, mm_token_type_ids=(batch.kind == IMAGE).int())
+        stock = backbone.model(input_ids=batch.ids, attention_mask=batch.mask.long(),
+                               **as_the_stock_class_wants(family, batch))
         own = backbone.logits(states(reasoner, batch))
-    assert (batch.image_rows.bincount() > 1).any()
+    assert (batch.image_rows.bincount() > 1).any() and (~batch.mask).any()
     close(own[batch.mask], stock.logits[batch.mask], at=1e-4)
 
 
-def test_pictures_are_seen_one_by_one_and_kept_in_order(make_backbone, picture):
-    backbone = make_backbone()
+def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
+    backbone = reasoner.backbone
     several = [picture(2, 3, 1), picture(3, 2, 2), picture(2, 2, 3)]
-    together = backbone.see(backbone.look(several))
+    looked = backbone.look(several)
+    together, grid = backbone.see(looked), looked.grid
     for shown, tokens in zip(several, together, strict=True):
         looked = backbone.look([shown])
         close(backbone.see(looked)[0], tokens)
         assert tuple(backbone.merged(looked)[0].tolist()) == backbone.token_grid(shown)
-        assert len(tokens) == shown.width * shown.height // 64 ** 2
-    assert backbone.see(Pictures(torch.zeros(3, 3), tokens=together)) is together
+        h, w = backbone.token_grid(shown)
+        assert len(tokens) == h * w == (shown.width * shown.height // 64 ** 2 if backbone.grids else 4)
+    assert not torch.allclose(together[0][:4], together[2][:4])
+    assert all(map(torch.equal, backbone.see(Pictures(grid, tokens=together)), together)), "not looked at again"
 
 
 # -- cache and padding -------------------------------------------------------------------------------------------------
@@ -92,7 +124,7 @@ def test_pictures_are_seen_one_by_one_and_kept_in_order(make_backbone, picture):
 def test_continuous_steps_through_the_cache_are_one_long_forward(reasoner, batch):
     backbone, cache, start = reasoner.backbone, reasoner.backbone.new_cache(), batch.ids.shape[1] - 9
     embeds, at = reasoner.embed(batch, reasoner.target(reasoner.backbone, batch)), reasoner.backbone.place(batch)
-    embeds[:, start:] += torch.randn_like(embeds[:, start:])
+    embeds[:, start:, :backbone.width] += torch.randn_like(embeds[:, start:, :backbone.width])
     pieces = [backbone.trunk(embeds[:, :start], batch.mask[:, :start], at[:, :, :start], cache)]
     for t in range(start, batch.ids.shape[1]):
         pieces.append(backbone.trunk(embeds[:, t:t + 1], batch.mask[:, :t + 1], at[:, :, t:t + 1], cache))

@@ -90,7 +90,7 @@ def test_1_builds_and_says_how(case, reasoner):
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["eye frozen", "eye trained"])
 def test_2_loss_is_finite_and_its_gradient_reaches_what_trains_and_nothing_else(reasoner, batch, frozen):
-    reasoner.backbone.eye.requires_grad_(not frozen)
+    torch.nn.ParameterList(reasoner.backbone.eye).requires_grad_(not frozen)
     terms = reasoner(batch)
     stops = reasoner.sketches and reasoner.switch.supervise != "none"
     assert list(terms.parts()) == ["text"] + ["latent"] * reasoner.taught + ["stop"] * stops
@@ -401,7 +401,7 @@ def test_10_the_latent_loss_does_not_pull_at_the_target(sketcher, batch):
     sketcher.requires_grad_(True)
     h = torch.randn(*batch.ids.shape, sketcher.backbone.width, requires_grad=True)
     loss = sketcher.losses(batch, h, sketcher.target(sketcher.backbone, batch)).latent
-    teacher = [*sketcher.target.parameters(), *sketcher.backbone.eye.parameters()]
+    teacher = [*sketcher.target.parameters(), *sketcher.backbone.eye]
     pulled = torch.autograd.grad(loss, [h, *teacher], allow_unused=True)
     assert pulled[0].any() and not any(g is not None and g.any() for g in pulled[1:])
 

@@ -190,8 +190,9 @@ def test_mirage_stage_1_weighs_the_picture_more_than_the_words(make_backbone, ma
 
 
 # -- latent_sketchpad --------------------------------------------------------------------------------------------------
-def test_features_and_connector_together_are_the_eye(make_backbone, picture):
-    backbone = make_backbone()
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "llava_onevision", "internvl"])
+def test_features_and_connector_together_are_the_eye(family, make_backbone, picture):
+    backbone = make_backbone(family=family)
     looked = backbone.look([picture(2, 3), picture(5, 4), picture(1, 1)])
     features = backbone.features(looked)
     for before_connector, seen in zip(features, backbone.see(looked), strict=True):

@@ -16,7 +16,7 @@ from latent_reason.trace import Text
 
 def monet_case(make_backbone, make_traces, stage=2):
     reasoner = methods.build("monet", make_backbone(), k=3, stage=stage)
-    reasoner.backbone.eye.requires_grad_(False)
+    torch.nn.ParameterList(reasoner.backbone.eye).requires_grad_(False)
     return reasoner, reasoner.collator()(make_traces())
 
 

@@ -43,7 +43,7 @@ def see(rows: list[Row], reasoner, at_once: int = 64) -> None:
     """Replace the pictures of rows by what frozen eyes make of them, so that nothing is looked at twice."""
     backbone, target = reasoner.backbone, reasoner.target
     told = [row.told for row in rows if row.told is not None]
-    eyes = {"images": (backbone.look, backbone.see),
+    eyes = {"images": (backbone.look, backbone.inputs),
             "sketches": (reasoner.look, backbone.see if target is None else partial(target.see, backbone))}
     for name, (look, look_closely) in eyes.items():
         homes = [(getattr(row, name), i) for row in rows + told for i, picture in enumerate(getattr(row, name))

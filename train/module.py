@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -14,14 +16,16 @@ from latent_reason.rendering import SketchDecoder, to_pixels
 from .optim import optimizers, schedule
 from .recipe import Optim
 
-PARTS = {"eye": "backbone.model.model.visual.", "trunk": "backbone.model.model.language_model.layers.",
-         "embeddings": "embed_tokens", "head": "head.", "target": "target."}
+#: part -> what the names of its parameters look like, first match; of the stock model, what is not its language sees
+PARTS = {"embeddings": r"backbone\..*(embed_tokens|lm_head)",
+         "trunk": r"backbone\.model\.model\.(language|text)_model\.",
+         "connector": r"backbone\..*(merger|projector|connector|image_newline)",
+         "eye": r"backbone\.", "head": r"head\.", "target": r"target\."}
 
 
 def part_of(name: str) -> str:
-    """The part a parameter belongs to; what has no part of its own (norms) is the trunk's."""
-    owners = (part for part, mark in PARTS.items() if name.startswith(mark) or (part == "embeddings" and mark in name))
-    return next(owners, "trunk")
+    """The part a parameter belongs to."""
+    return next(part for part, looks in PARTS.items() if re.match(looks, name))
 
 
 def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
@@ -138,11 +142,11 @@ class Pretrain(Stepper):
 
     def cost(self, batch):
         backbone = self.reasoner.backbone
-        batch.images.tokens = backbone.see(batch.images)
+        batch.images.tokens = backbone.inputs(batch.images)
         terms = self.reasoner(batch)
         n = self.pictures_per_step
         sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()][:n]
-        drawn = picture_loss(self.decoder, batch.images.tokens[:n], batch.shown[:n], sizes, sizes)
+        drawn = picture_loss(self.decoder, backbone.see(batch.images)[:n], batch.shown[:n], sizes, sizes)
         parts = terms.parts() | {"picture": drawn}
         if not self.training:
             parts["right"] = next_token_accuracy(self.reasoner, batch)

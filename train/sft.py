@@ -57,7 +57,8 @@ def train_stage(recipe: Recipe, folder: Path):
         raise ValueError(f"method.dropped: {recipe.method.name!r}, as it is set, has no latents that can be left out "
                          "one by one. Leave the key out.")
     reasoner.bottleneck, reasoner.dropped = recipe.method.bottleneck, recipe.method.dropped
-    data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, "eye" not in recipe.trainable)
+    frozen = not {"eye", "connector"} & set(recipe.trainable)
+    data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, frozen)
     data.setup()
     if reasoner.target is not None and reasoner.taught and not reasoner.target.standardizer.fitted:
         reasoner.target.fit(data.sketch_features(), recipe.method.centred)

@@ -1,7 +1,7 @@
 """Stock Hugging Face vision-language models behind five calls: embed, see, place, trunk, logits.
 
-``load(name)`` takes ``tiny`` (a small random Qwen2.5-VL with its own tokenizer, no download), a local folder, or a Hub
-name. One file a model family; everything else in this project knows only :class:`Backbone`.
+``load(name)`` takes ``tiny`` or ``tiny-FAMILY`` (a small random model of any family with its own tokenizer, no
+download), a local folder, or a Hub name. Everything else in this project knows only :class:`Backbone`.
 """
 
 from __future__ import annotations

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import nn
 
@@ -18,25 +21,66 @@ from ..tokens import Layout
 class Backbone(nn.Module, ABC):
     """A stock model by composition. ``model`` is the Hugging Face module, ``tokenizer`` and ``image_processor`` its
     own; nothing of it is subclassed or patched. ``positions`` says how latents are placed: ``line`` (like text) or
-    ``grid`` (like a picture); it is saved with the checkpoint."""
+    ``grid`` (like a picture, where the family has an axis for rows and columns); it is saved with the checkpoint.
+
+    What stands at a picture's positions may be wider than D: ``more`` channels bring what a family's trunk wants to
+    know of pictures beside their tokens (features for later layers, the block they form). Words and latents have none.
+    """
 
     layout: Layout = Layout()
+    grids = False  # whether positions have axes for rows and columns
+    two_way = False  # whether tokens of a picture attend to each other both ways, which takes a mask of our own
+    more = 0
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, positions: str = "line"):
         super().__init__()
         if positions not in ("line", "grid"):
             raise ValueError(f"positions={positions!r}: latents are placed on a 'line' or on a 'grid'.")
+        if positions == "grid" and not self.grids:
+            raise ValueError(f"positions='grid': {type(self).__name__} has one axis of positions, on which latents can "
+                             "only stand on a 'line'.")
         self.model, self.tokenizer, self.image_processor = model, tokenizer, image_processor
         self.positions = positions
+
+    @classmethod
+    def from_pretrained(cls, folder: str, *, positions: str = "line", attn: str = "sdpa", dtype=None) -> Backbone:
+        """A folder or Hub name of this family. Raises ValueError where weights are missing or left over."""
+        from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            folder, attn_implementation=attn, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
+        if info["missing_keys"] or info["unexpected_keys"]:
+            raise ValueError(f"{folder}: {len(info['missing_keys'])} weights missing, "
+                             f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")
+        return cls(model, AutoTokenizer.from_pretrained(folder), cls.processor(folder, model.config), positions)
+
+    @staticmethod
+    @abstractmethod
+    def processor(folder: str, config):
+        """The family's picture processor as it was saved in a folder."""
 
     # -- the five calls -------------------------------------------------------------------------------------------
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Token embeddings (..., D)."""
         return self.model.get_input_embeddings()(ids)
 
-    @abstractmethod
     def see(self, pictures: Pictures) -> list[torch.Tensor]:
         """What the eye and its connector make of each picture: one (T, D) tensor a picture, row-major."""
+        sizes = self.merged(pictures).prod(-1).tolist()
+        return [tokens[:n, :self.width] for tokens, n in zip(self.inputs(pictures), sizes, strict=True)]
+
+    def inputs(self, pictures: Pictures) -> list[torch.Tensor]:
+        """What stands at the positions of each picture: (T + layout.trailing, D + more), the tokens of :meth:`see` and
+        whatever else the family puts there."""
+        return self.encode(pictures) if pictures.tokens is None else pictures.tokens
+
+    @abstractmethod
+    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
+        """:meth:`inputs` of pictures that no eye has looked at yet."""
+
+    def widen(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., D + more): words or latents among what stands in a trunk's inputs."""
+        return F.pad(x, (0, self.more))
 
     def features(self, pictures: Pictures) -> list[torch.Tensor]:
         """What the eye makes of each picture before its connector: one (T, C) tensor a picture, row-major."""
@@ -55,27 +99,69 @@ class Backbone(nn.Module, ABC):
     def place(self, batch: MixedBatch) -> torch.Tensor:
         """Position ids (axes, B, N) of a batch; latents as ``positions`` says."""
 
-    @abstractmethod
     def trunk(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache=None) -> torch.Tensor:
-        """States (B, n, D) of n new positions. ``mask`` (B, past + n) marks what may be attended, of what is before a
-        position; or (B, n, past + n) says so for each position.
+        """States (B, n, D) of n new positions ``embeds`` (B, n, D or D + more). ``mask`` (B, past + n) marks what may
+        be attended, of what is before a position; or (B, n, past + n) says so for each position.
 
         Raises:
             ValueError: a mask for each position under flash attention, which knows none.
         """
+        return self.run(embeds, mask, positions, past_key_values=cache, use_cache=cache is not None).last_hidden_state
 
-    @abstractmethod
     def layers(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """States after every layer (L, B, N, D); the last of them are those of :meth:`trunk`. Raises as it does."""
+        out = self.run(embeds, mask, positions, use_cache=False, output_hidden_states=True)
+        return torch.stack(out.hidden_states[1:])
 
-    @abstractmethod
+    @torch.no_grad()
     def attentions(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """What each position attends to, mean over heads, layer by layer (L, B, N, N); rows sum to 1. For looking, not
         for training: it holds every layer's whole table at once."""
+        usual = self.attn
+        self.model.set_attn_implementation("eager")  # the others never hold the table
+        try:
+            out = self.run(embeds, mask, positions, use_cache=False, output_attentions=True)
+        finally:
+            self.model.set_attn_implementation(usual)
+        return torch.stack([a.mean(1) for a in out.attentions])
 
-    @abstractmethod
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Next-token logits (..., V)."""
+        return self.model.lm_head(states)
+
+    # -- the language model inside ------------------------------------------------------------------------------------
+    @property
+    def language(self) -> nn.Module:
+        """The stock text model that :meth:`run` calls."""
+        return self.model.model.language_model
+
+    @property
+    def attn(self) -> str:
+        return self.model.config._attn_implementation
+
+    def run(self, embeds, mask, positions, language: nn.Module | None = None, **options):
+        """The stock text model (or ``language``, a copy of it) on what :meth:`trunk` takes; its stock output."""
+        if (mask.ndim == 3 or self.two_way) and self.attn not in ("sdpa", "eager"):
+            raise ValueError(f"attn={self.attn!r} takes no mask of what each position may see. Use attn: sdpa.")
+        given = self.given(embeds[..., :self.width], embeds[..., self.width:], mask, positions)
+        return (language or self.language)(**given, **options)
+
+    def given(self, embeds, more, mask, positions) -> dict:
+        """What the stock text model is called with; ``more`` (B, n, 0 or more) is what pictures bring beside tokens."""
+        return {"inputs_embeds": embeds, "position_ids": positions, "attention_mask":
+                mask.long() if mask.ndim == 2 else self.mask_of(mask, embeds.dtype)}
+
+    def mask_of(self, sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """(B, n, m) bool -> the (B, 1, n, m) mask of the attention at hand: eager adds it to its scores."""
+        if self.attn != "eager":
+            return sees[:, None]
+        return torch.zeros_like(sees, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[:, None]
+
+    def new_cache(self):
+        """An empty cache for :meth:`trunk`."""
+        from transformers.cache_utils import DynamicCache
+
+        return DynamicCache(config=self.model.config.get_text_config())
 
     # -- what the calls need --------------------------------------------------------------------------------------
     @abstractmethod
@@ -95,14 +181,11 @@ class Backbone(nn.Module, ABC):
     def merged(self, pictures: Pictures) -> torch.Tensor:
         """(n, 2) the same, of pictures already looked at."""
 
-    @abstractmethod
-    def new_cache(self):
-        """An empty cache for :meth:`trunk`."""
-
     @property
-    @abstractmethod
-    def eye(self) -> nn.Module:
-        """The vision encoder with its connector."""
+    def eye(self) -> list[nn.Parameter]:
+        """Parameters of the vision encoder with its connector: all of the stock model that is not its language."""
+        words = {id(p) for part in (self.language, self.model.lm_head) for p in part.parameters()}
+        return [p for p in self.model.parameters() if id(p) not in words]
 
     @property
     def width(self) -> int:
@@ -155,16 +238,33 @@ def no_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+#: model_type of a configuration -> (file, class) of its family
+FAMILIES = {"qwen2_vl": ("qwen_vl", "QwenVL"), "qwen2_5_vl": ("qwen_vl", "QwenVL"), "qwen3_vl": ("qwen_vl", "Qwen3VL"),
+            "gemma3": ("gemma3", "Gemma3"), "llava": ("square", "Llava"),
+            "llava_onevision": ("square", "LlavaOneVision"), "internvl": ("square", "InternVL"),
+            "idefics3": ("square", "Idefics3"), "smolvlm": ("square", "SmolVLM")}
+
+
+def family(model_type: str) -> type[Backbone]:
+    """The class of a family, by the model_type of its configurations."""
+    file, name = FAMILIES[model_type]
+    return getattr(import_module(f"{__package__}.{file}"), name)
+
+
 def load(name: str = "tiny", *, positions: str = "line", attn: str = "sdpa", **options) -> Backbone:
-    """A backbone by name: ``tiny``, a local folder, or a Hub name.
+    """A backbone by name: ``tiny`` (a Qwen2.5-VL), ``tiny-FAMILY`` (as ``tiny-qwen3-vl``), a folder, or a Hub name.
 
     Raises:
         ValueError: no such folder, or a model family without a file here.
     """
-    if name == "tiny":
+    known = f"Families: {', '.join(FAMILIES)}."
+    if name == "tiny" or name.startswith("tiny-"):
         from .tiny import tiny
 
-        return tiny(positions=positions, attn=attn, **options)
+        model_type = re.sub(r"[-.]", "_", name.removeprefix("tiny").removeprefix("-")) or "qwen2_5_vl"
+        if model_type not in FAMILIES:
+            raise ValueError(f"backbone {name!r}: {model_type!r} has no file in latent_reason/backbones. {known}")
+        return tiny(model_type, positions=positions, attn=attn, **options)
     from transformers import AutoConfig
 
     try:
@@ -173,9 +273,7 @@ def load(name: str = "tiny", *, positions: str = "line", attn: str = "sdpa", **o
         raise ValueError(f"backbone {name!r} is neither 'tiny', nor a folder with a config.json"
                          f"{'' if Path(name).exists() else ' (no such folder)'}, nor reachable on the Hub. Download "
                          "it where you have a network and give the folder.") from error
-    if config.model_type in ("qwen2_5_vl", "qwen2_vl"):
-        from .qwen_vl import QwenVL
-
-        return QwenVL.from_pretrained(name, positions=positions, attn=attn, **options)
-    raise ValueError(f"backbone {name!r} is of the family {config.model_type!r}, which has no file in "
-                     "latent_reason/backbones. Supported: qwen2_5_vl, qwen2_vl.")
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"backbone {name!r} is of the family {config.model_type!r}, which has no file in "
+                         f"latent_reason/backbones. {known}")
+    return family(config.model_type).from_pretrained(name, positions=positions, attn=attn, **options)

@@ -1,12 +1,10 @@
-"""Qwen2-VL and Qwen2.5-VL (2409.12191, 2502.13923) over the stock transformers classes."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (2409.12191, 2502.13923, 2511.21631) over the stock transformers classes."""
 
 from __future__ import annotations
 
 import torch
 from PIL import Image as PILImage
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoTokenizer
-from transformers.cache_utils import DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window_index
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
@@ -17,19 +15,14 @@ from .base import Backbone
 class QwenVL(Backbone):
     """M-RoPE positions are always passed: from embeddings alone the stock model silently falls back to 1-D ones."""
 
-    @classmethod
-    def from_pretrained(cls, folder: str, *, positions: str = "line", attn: str = "sdpa", dtype=None) -> QwenVL:
-        """Raises ValueError where weights are missing or left over."""
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            folder, attn_implementation=attn, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
-        if info["missing_keys"] or info["unexpected_keys"]:
-            raise ValueError(f"{folder}: {len(info['missing_keys'])} weights missing, "
-                             f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")
-        return cls(model, AutoTokenizer.from_pretrained(folder), Qwen2VLImageProcessorPil.from_pretrained(folder),
-                   positions)
+    grids = True
+
+    @staticmethod
+    def processor(folder: str, config) -> Qwen2VLImageProcessorPil:
+        return Qwen2VLImageProcessorPil.from_pretrained(folder)
 
     @property
-    def eye(self) -> nn.Module:
+    def visual(self) -> nn.Module:
         return self.model.model.visual
 
     @property
@@ -53,14 +46,12 @@ class QwenVL(Backbone):
     def merged(self, pictures: Pictures) -> torch.Tensor:
         return pictures.grid[:, 1:] // self.merge
 
-    def see(self, pictures: Pictures) -> list[torch.Tensor]:
-        if pictures.tokens is not None:
-            return pictures.tokens
+    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
         return list(self.model.model.get_image_features(pictures.pixels, pictures.grid).pooler_output)
 
     def features(self, pictures: Pictures) -> list[torch.Tensor]:
         """Merged neighbourhoods after the connector's norm and before its MLP, row-major again."""
-        eye, grid = self.eye, pictures.grid
+        eye, grid = self.visual, pictures.grid
         hidden = eye(pictures.pixels, grid_thw=grid).last_hidden_state
         window, _ = get_vision_window_index(grid, spatial_merge_size=self.merge, window_size=eye.window_size,
                                             patch_size=eye.patch_size)
@@ -68,11 +59,11 @@ class QwenVL(Backbone):
         return list(merged.split((grid.prod(-1) // self.merge**2).tolist()))
 
     def connect(self, features: torch.Tensor) -> torch.Tensor:
-        return self.eye.merger.mlp(features.to(self.model.dtype))
+        return self.visual.merger.mlp(features.to(self.model.dtype))
 
     @property
     def feature_width(self) -> int:
-        return self.eye.merger.hidden_size
+        return self.visual.merger.hidden_size
 
     def place(self, batch: MixedBatch) -> torch.Tensor:
         kind, grids = (batch.kind == IMAGE).int(), []
@@ -106,33 +97,34 @@ class QwenVL(Backbone):
                                                        attention_mask=batch.mask.long())
         return positions
 
-    def _run(self, embeds, mask, positions, **options):
-        attn = self.model.config._attn_implementation
-        if mask.ndim == 3 and attn != "sdpa":
-            raise ValueError(f"attn={attn!r} takes no mask of what each position may see. Use attn: sdpa.")
-        mask = mask.long() if mask.ndim == 2 else mask[:, None]
-        return self.model.model.language_model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions,
-                                               **options)
 
-    def trunk(self, embeds, mask, positions, cache=None) -> torch.Tensor:
-        return self._run(embeds, mask, positions, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+class Qwen3VL(QwenVL):
+    """Its trunk adds what the eye's middle layers saw of a picture to the states of its own first layers (DeepStack
+    2406.04334). These features stand beside the picture's tokens; latents, like words, have none."""
 
-    def layers(self, embeds, mask, positions) -> torch.Tensor:
-        out = self._run(embeds, mask, positions, use_cache=False, output_hidden_states=True)
-        return torch.stack(out.hidden_states[1:])
+    @property
+    def more(self) -> int:
+        return self.width * len(self.visual.deepstack_visual_indexes)
 
-    @torch.no_grad()
-    def attentions(self, embeds, mask, positions) -> torch.Tensor:
-        usual = self.model.config._attn_implementation
-        self.model.set_attn_implementation("eager")  # the others never hold the table
-        try:
-            out = self._run(embeds, mask, positions, use_cache=False, output_attentions=True)
-        finally:
-            self.model.set_attn_implementation(usual)
-        return torch.stack([a.mean(1) for a in out.attentions])
+    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
+        seen = self.model.model.get_image_features(pictures.pixels, pictures.grid)
+        # a list of (all tokens, D) in transformers 5.17, of one (T, D) a picture in 5.23
+        deep = [layer if isinstance(layer, torch.Tensor) else torch.cat(list(layer))
+                for layer in seen.deepstack_features]
+        tokens = list(seen.pooler_output)
+        return list(torch.cat([torch.cat(tokens), *deep], -1).split([len(t) for t in tokens]))
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        return self.model.lm_head(states)
+    def given(self, embeds, more, mask, positions) -> dict:
+        given = super().given(embeds, more, mask, positions)
+        if more.shape[-1] and (pictures := more.any(-1)).any():
+            deep = more[pictures].split(self.width, -1)
+            given |= {"visual_pos_masks": pictures, "deepstack_visual_embeds": list(deep)}
+        return given
 
-    def new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self.model.config.get_text_config())
+    def features(self, pictures: Pictures) -> list[torch.Tensor]:
+        raise ValueError("Qwen3-VL's eye has several connectors, so there is no place before the connector. Use a "
+                         "method with another target.")
+
+    @property
+    def feature_width(self) -> int:
+        return self.features(None)

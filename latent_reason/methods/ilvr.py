@@ -47,14 +47,14 @@ class PickedPatches(OwnVision):
 
     def teacher(self, backbone):
         if not self._teacher:
-            trunk = copy.deepcopy(backbone.model.model.language_model).float()  # in bf16 a small step rounds to none
+            trunk = copy.deepcopy(backbone.language).float()  # in bf16 a small step rounds to none
             self._teacher.append(trunk.requires_grad_(False).eval())
         return self._teacher[0]
 
     @torch.no_grad()
     def follow(self, backbone) -> None:
         """Move the teacher a little toward the model, after every training step."""
-        for old, new in zip(self.teacher(backbone).parameters(), backbone.model.model.language_model.parameters(),
+        for old, new in zip(self.teacher(backbone).parameters(), backbone.language.parameters(),
                             strict=True):
             old.lerp_(new.to(old), 1 - self.decay)
 
@@ -63,10 +63,10 @@ class PickedPatches(OwnVision):
 
     @torch.no_grad()
     def forward(self, backbone, batch):
-        embeds, image = backbone.embed(batch.ids), batch.kind == IMAGE
-        embeds = embeds.masked_scatter(image[..., None], torch.cat(backbone.see(batch.images)).to(embeds.dtype))
-        states = self.teacher(backbone)(inputs_embeds=embeds.float(), attention_mask=batch.mask.long(),
-                                        position_ids=backbone.place(batch)).last_hidden_state.float()
+        embeds, image = backbone.widen(backbone.embed(batch.ids)), batch.kind == IMAGE
+        embeds = embeds.masked_scatter(image[..., None], torch.cat(backbone.inputs(batch.images)).to(embeds.dtype))
+        states = backbone.run(embeds.float(), batch.mask, backbone.place(batch),
+                              self.teacher(backbone)).last_hidden_state.float()
         latents, k, last, chosen = [], int(batch.span_lengths.max()), {}, {}
         places, centre = torch.arange(batch.ids.shape[1], device=states.device), self.standardizer.mean[0, 0]
         candidates = [t.float() for t in self.see(backbone, batch.sketches)]
@@ -74,7 +74,7 @@ class PickedPatches(OwnVision):
             text = (batch.kind[row] == TEXT) & (places < start)
             said, asked = text & (places >= last.get(row, 0)) & (batch.weight[row] > 0), text & (batch.weight[row] == 0)
             meant = states[row][said].mean(0) - states[row][asked].mean(0)  # what these words add to the question
-            query = in_vision(meant, states[row][image[row]], embeds[row][image[row]].float())
+            query = in_vision(meant, states[row][image[row]], embeds[row][image[row]][:, :backbone.width].float())
             query = query + (chosen[row] - centre if row in chosen else 0)
             score = F.cosine_similarity(tokens - centre, query[None], dim=-1)
             picked = tokens[score.topk(count).indices.sort().values]

@@ -93,7 +93,7 @@ class Monet(LatentReasoner):
             with torch.no_grad():
                 own = self.unroll(batch, positions)[1][mask]
             own.requires_grad_(torch.is_grad_enabled())
-            embeds = embeds.index_put((rows[mask], position[mask]), own)
+            embeds = embeds.index_put((rows[mask], position[mask]), self.backbone.widen(own))
         layers = self.backbone.layers(embeds, batch.attention(), positions)
         return layers, own, layers[:, rows[mask], position[mask] - 1]
 

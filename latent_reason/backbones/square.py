@@ -1,0 +1,145 @@
+"""Families that squeeze every picture into one square of tokens and know one axis of positions: LLaVA, LLaVA-OneVision,
+InternVL, Idefics3 and SmolVLM.
+
+A picture is never cut into tiles (several of these families can): it is resized to the eye's square, as their own
+processors do with tiles switched off. So a board keeps all its cells, and a sketch has one grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from einops import rearrange
+from PIL import Image as PILImage
+from transformers.image_processing_base import ImageProcessingMixin
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from ..batch import MixedBatch, Pictures
+from ..tokens import Layout
+from .base import Backbone
+
+CHATML = Layout(image_open="", image="<image>", image_close="\n")
+
+
+class Square(Backbone):
+    @staticmethod
+    def processor(folder: str, config) -> SiglipImageProcessorPil:
+        """Resizes to the eye's square and normalises as the saved processor does, whatever class that is of."""
+        saved, _ = ImageProcessingMixin.get_image_processor_dict(folder)
+        eye = config.vision_config.image_size
+        height, width = (eye, eye) if isinstance(eye, int) else eye
+        kept = {name: saved[name] for name in ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")
+                if saved.get(name) is not None}
+        return SiglipImageProcessorPil(size={"height": height, "width": width}, **kept)
+
+    @property
+    def side(self) -> int:
+        """Tokens a side of every picture."""
+        config = self.model.config.vision_config
+        size = config.image_size if isinstance(config.image_size, int) else config.image_size[0]
+        patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+        return size // patch
+
+    @property
+    def cell(self) -> int:
+        return self.image_processor.size["height"] // self.side
+
+    def look(self, pictures: list[PILImage.Image]) -> Pictures:
+        pixels = self.image_processor(images=[p.convert("RGB") for p in pictures], return_tensors="pt")["pixel_values"]
+        return Pictures(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(pictures), 1), pixels=pixels)
+
+    def token_grid(self, picture: PILImage.Image) -> tuple[int, int]:
+        return self.side, self.side
+
+    def merged(self, pictures: Pictures) -> torch.Tensor:
+        return pictures.grid[:, 1:]
+
+    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
+        return list(self.model.model.get_image_features(pictures.pixels.to(self.model.dtype)).pooler_output)
+
+    def place(self, batch: MixedBatch) -> torch.Tensor:
+        return (batch.mask.cumsum(-1) - 1).clamp(min=0).expand(3, -1, -1)
+
+    def given(self, embeds, more, mask, positions) -> dict:
+        return super().given(embeds, more, mask, positions[0])
+
+
+class Llava(Square):
+    """LLaVA (2304.08485) with ChatML turns."""
+
+    layout = CHATML
+
+    def features(self, pictures: Pictures) -> list[torch.Tensor]:
+        config = self.model.config
+        seen = self.model.model.vision_tower(pictures.pixels.to(self.model.dtype), output_hidden_states=True)
+        states = seen.hidden_states[config.vision_feature_layer]
+        return list(states[:, 1:] if config.vision_feature_select_strategy == "default" else states)
+
+    def connect(self, features: torch.Tensor) -> torch.Tensor:
+        return self.model.model.multi_modal_projector(features.to(self.model.dtype))
+
+    @property
+    def feature_width(self) -> int:
+        return self.model.config.vision_config.hidden_size
+
+
+class LlavaOneVision(Llava):
+    """LLaVA-OneVision (2408.03326). Every picture is read as one of several: one square, and a learned mark of its end
+    after the last token."""
+
+    layout = replace(CHATML, trailing=1)
+
+    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
+        n, size = len(pictures), self.image_processor.size
+        return list(self.model.model.get_image_features(
+            pictures.pixels.to(self.model.dtype), torch.tensor([[size["height"], size["width"]]] * n),
+            batch_num_images=torch.tensor([n + 1])).pooler_output)  # never 1: one alone would be cut into tiles
+
+
+class InternVL(Llava):
+    """InternVL 3 and 3.5 (2504.10479) in the layout of transformers (models whose name ends in -HF)."""
+
+    layout = Layout(image_open="<img>", image="<IMG_CONTEXT>", image_close="</img>\n")
+
+    @property
+    def side(self) -> int:
+        return int(super().side * self.model.config.downsample_ratio)
+
+    def features(self, pictures: Pictures) -> list[torch.Tensor]:
+        """Neighbourhoods as the connector takes them."""
+        seen = torch.stack(super().features(pictures))
+        planes = rearrange(seen, "n (h w) c -> n h w c", h=math.isqrt(seen.shape[1]))
+        merged = self.model.model.pixel_shuffle(planes, scale_factor=self.model.config.downsample_ratio)
+        return list(merged.flatten(1, 2))
+
+    @property
+    def feature_width(self) -> int:
+        return int(super().feature_width / self.model.config.downsample_ratio ** 2)
+
+
+class Idefics3(Square):
+    """Idefics3 (2408.12637)."""
+
+    layout = Layout(begin="<|begin_of_text|>", turn="{role}:", end="<end_of_utterance>", image="<image>",
+                    image_open="<fake_token_around_image><global-img>", image_close="<fake_token_around_image>",
+                    roles={"system": "System", "user": "User", "assistant": "Assistant"})
+
+    @property
+    def language(self):
+        return self.model.model.text_model
+
+    @property
+    def side(self) -> int:
+        return super().side // self.model.config.scale_factor
+
+    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
+        # rows of one picture each
+        return list(self.model.model.get_image_features(pictures.pixels[:, None].to(self.model.dtype)).pooler_output)
+
+
+class SmolVLM(Idefics3):
+    """SmolVLM and SmolVLM2 (2504.05299)."""
+
+    layout = replace(Idefics3.layout, begin="<|im_start|>")
