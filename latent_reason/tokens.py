@@ -87,7 +87,7 @@ class Vocabulary:
 
     def id(self, token: str) -> int:
         found = self.tokenizer.convert_tokens_to_ids(token)
-        if found is None or found == self.tokenizer.unk_token_id:
+        if found is None or (found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
             raise ValueError(f"the tokenizer has no token {token!r}. Use the layout of this model family.")
         return found
 

@@ -25,6 +25,7 @@ from latent_reason.__main__ import main
 from latent_reason.backbones import assembled
 from latent_reason.backbones.tiny import train_tokenizer
 from latent_reason.files import atomic_write_json
+from latent_reason.tokens import Layout
 
 LANGUAGE, VISION = assembled.PARTS
 
@@ -42,7 +43,7 @@ def small_eye() -> Dinov2Model:
 
 
 def save_small_language(member: Path, folder: Path) -> None:
-    tokenizer = train_tokenizer()
+    tokenizer = train_tokenizer(Layout())
     tokenizer.add_tokens([assembled.UNUSED], special_tokens=True)
     small_language().to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -74,7 +74,7 @@ def start(recipe: Recipe):
         backbone.positions = recipe.backbone.positions
     else:
         options = dict(recipe.backbone.options)
-        if recipe.backbone.name == "tiny" and "corpus" not in options:
+        if recipe.backbone.name.startswith("tiny") and "corpus" not in options:
             options["corpus"] = corpus(recipe.data)
         backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions,
                                   attn=recipe.backbone.attn, **options)

@@ -47,8 +47,9 @@ class Backbone(nn.Module, ABC):
         """A folder or Hub name of this family. Raises ValueError where weights are missing or left over."""
         from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            folder, attn_implementation=attn, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
+        with no_bars():
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                folder, attn_implementation=attn, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
         if info["missing_keys"] or info["unexpected_keys"]:
             raise ValueError(f"{folder}: {len(info['missing_keys'])} weights missing, "
                              f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")

@@ -26,10 +26,12 @@ CHATML = Layout(image_open="", image="<image>", image_close="\n")
 class Square(Backbone):
     @staticmethod
     def processor(folder: str, config) -> SiglipImageProcessorPil:
-        """Resizes to the eye's square and normalises as the saved processor does, whatever class that is of."""
+        """Resizes to the square of the saved processor (where it names none, to the one the eye was trained on) and
+        normalises as it does, whatever class it is of."""
         saved, _ = ImageProcessingMixin.get_image_processor_dict(folder)
-        eye = config.vision_config.image_size
+        eye, size = config.vision_config.image_size, saved.get("size") or {}
         height, width = (eye, eye) if isinstance(eye, int) else eye
+        height, width = size.get("height", height), size.get("width", width)
         kept = {name: saved[name] for name in ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")
                 if saved.get(name) is not None}
         return SiglipImageProcessorPil(size={"height": height, "width": width}, **kept)
@@ -37,10 +39,8 @@ class Square(Backbone):
     @property
     def side(self) -> int:
         """Tokens a side of every picture."""
-        config = self.model.config.vision_config
-        size = config.image_size if isinstance(config.image_size, int) else config.image_size[0]
-        patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
-        return size // patch
+        patch = self.model.config.vision_config.patch_size
+        return self.image_processor.size["height"] // (patch if isinstance(patch, int) else patch[0])
 
     @property
     def cell(self) -> int:
