@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+LOGITS_AT_ONCE = 2**25  # so many logits of a loss stand in memory at once; 128 MB in fp32
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,21 @@ def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (values * weight).sum() / weight.sum().clamp_min(1e-8)
 
 
-def text_loss(logits: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Weighted next-token cross-entropy in fp32 over chosen positions: logits (n, V), ids (n,), weight (n,)."""
-    return weighted_mean(F.cross_entropy(logits.float(), ids, reduction="none"), weight)
+def word_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Next-token cross-entropy in fp32: logits (n, V), ids (n,) -> (n,)."""
+    return F.cross_entropy(logits.float(), ids, reduction="none")
 
 
 def stop_logprob(logits: torch.Tensor, latent: int, close: int) -> torch.Tensor:
     """(n, V) -> (n, 2) log-probabilities of going on and of closing, and nothing else (rule S5)."""
     return logits[:, [latent, close]].float().log_softmax(-1)
+
+
+def in_chunks(function: Callable[..., torch.Tensor], size: int, *rows: torch.Tensor) -> torch.Tensor:
+    """``function(*rows)`` of rows (n, ...), each of which becomes ``size`` logits on the way. Where that is more than
+    ``LOGITS_AT_ONCE`` they are taken in chunks, whose logits are computed again in the backward pass."""
+    n = max(1, LOGITS_AT_ONCE // size)
+    if len(rows[0]) <= n:
+        return function(*rows)
+    chunks = zip(*(r.split(n) for r in rows), strict=True)
+    return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])

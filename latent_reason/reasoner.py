@@ -17,7 +17,7 @@ from .backbones.base import Backbone
 from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, Pictures, before
 from .filling import Exposure, exposure_of
 from .heads import Context, LatentHead
-from .losses import LossTerms, Weights, stop_logprob, text_loss, weighted_mean
+from .losses import LossTerms, Weights, in_chunks, stop_logprob, weighted_mean, word_losses
 from .masks import bottlenecked
 from .switching import Switch
 from .targets import OwnVision
@@ -62,6 +62,11 @@ class LatentReasoner(nn.Module):
     def taught(self) -> bool:
         """Whether pictures, or a teacher, say what latents should be: in the context, in the loss or in both."""
         return self.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
+
+    @property
+    def masks(self) -> bool:
+        """Whether positions have masks of their own in training, which not every attention takes."""
+        return self.bottleneck > 0
 
     @property
     def droppable(self) -> bool:
@@ -217,7 +222,9 @@ class LatentReasoner(nn.Module):
         """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
         terms = LossTerms(self.weights)
         spoken = (batch.kind == TEXT) & (batch.weight > 0)
-        terms.text = text_loss(self.backbone.logits(h[spoken]), batch.ids[spoken], batch.weight[spoken])
+        words = in_chunks(lambda h, ids: word_losses(self.backbone.logits(h), ids), len(self.vocabulary), h[spoken],
+                          batch.ids[spoken])
+        terms.text = weighted_mean(words, batch.weight[spoken])
         if not len(batch.spans) or self.head is None:
             return terms
         rows, position, mask = batch.slots()
@@ -240,15 +247,19 @@ class LatentReasoner(nn.Module):
         if self.switch.stop == "distance":
             end = self.backbone.embed(torch.tensor(self.vocabulary.close, device=h.device)).detach()
             return (h[rows, last + 1] - end).float().square().mean()
-        ends = stop_logprob(self.backbone.logits(h[rows, last + 1]), self.vocabulary.latent, self.vocabulary.close)
+        ends = self.stops(h[rows, last + 1])
         losses, weights = [-ends[:, 1]], [torch.ones_like(ends[:, 1])]
         going = mask.clone()
         going[:, 0] = False
         if self.switch.supervise == "full" and going.any():
-            go = stop_logprob(self.backbone.logits(states[going]), self.vocabulary.latent, self.vocabulary.close)
-            losses.append(-go[:, 0])
+            losses.append(-self.stops(states[going])[:, 0])
             weights.append((1 / batch.span_lengths.float())[:, None].expand_as(going)[going])
         return weighted_mean(torch.cat(losses), torch.cat(weights))
+
+    def stops(self, h: torch.Tensor) -> torch.Tensor:
+        """States (n, D) -> (n, 2) log-probabilities of going on and of closing."""
+        return in_chunks(lambda h: stop_logprob(self.backbone.logits(h), self.vocabulary.latent, self.vocabulary.close),
+                         len(self.vocabulary), h)
 
     def unroll(self, batch: MixedBatch, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (B, N, D) with the model's own latents in the context, and these latents (S, K, D)."""
@@ -277,7 +288,7 @@ class LatentReasoner(nn.Module):
         picked = logits.log_softmax(-1).gather(-1, rollout.ids[chosen][:, None])[:, 0]
         words = words.masked_scatter(chosen, picked)
         if rollout.decided.any():
-            two = stop_logprob(self.backbone.logits(h[rollout.decided]), self.vocabulary.latent, self.vocabulary.close)
+            two = self.stops(h[rollout.decided])
             went_on = rollout.kind[rollout.decided] == LATENT
             stops = stops.masked_scatter(rollout.decided, torch.where(went_on, two[:, 0], two[:, 1]))
         return words, stops

@@ -57,6 +57,25 @@ def test_every_loss_reads_the_states_one_position_before_what_it_predicts(reason
         assert torch.equal(taught_states(loss, states), F.pad(predicted[:, 1:], (0, 1)))
 
 
+def test_losses_in_chunks_are_the_losses(reasoner, batch, monkeypatch):
+    """With the gradients of the states and of the table of words, and never more logits at once than is said."""
+    states = torch.randn(*batch.ids.shape, reasoner.backbone.width, requires_grad=True)
+    table = reasoner.backbone.model.get_output_embeddings().weight
+    logits, rows = reasoner.backbone.logits, []
+    monkeypatch.setattr(reasoner.backbone, "logits", lambda h: rows.append(len(h)) or logits(h))
+
+    def cost() -> list[torch.Tensor]:
+        terms = reasoner.losses(batch, states, None)
+        return [terms.text, terms.stop, *torch.autograd.grad(terms.text + terms.stop, (states, table))]
+
+    whole, most = cost(), max(rows)
+    monkeypatch.setattr("latent_reason.losses.LOGITS_AT_ONCE", 4 * len(reasoner.vocabulary))
+    rows.clear()
+    for one, other in zip(cost(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+    assert max(rows) == 4 < most
+
+
 def test_text_loss_is_that_of_the_stock_model(reasoner, make_traces):
     batch = reasoner.collator()(make_traces(sketches=False)[2:3])
     batch.images = None
