@@ -144,29 +144,9 @@ def assemble_verb(given) -> None:
 
 def doctor_verb(given) -> None:
     """Say what this machine has and what is missing."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
+    from .doctor import examine
 
-    print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    lacking = []
-    for name in ("torch", "transformers", "diffusers", "lightning", "jsonargparse", "einops", "safetensors",
-                 "tensorboard", "rich", "gymnasium"):
-        try:
-            print(f"  {name:14} {version(name)}")
-        except PackageNotFoundError:
-            hint = "optional: sprites of the benchmark's pictures" if name == "gymnasium" else "needed"
-            print(f"  {name:14} missing ({hint})")
-            lacking += [name] if hint == "needed" else []
-    try:
-        import torch
-
-        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none, CPU is used"
-        print(f"  GPU            {gpu}\n  threads        {torch.get_num_threads()}")
-    except ImportError:
-        pass
-    if lacking:
-        raise ValueError("install what is missing with: source train/setup.sh")
-    print("All needed packages are there.")
+    examine()
 
 
 def main(argv: list[str] | None = None) -> None:

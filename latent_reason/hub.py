@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from . import __version__, methods
 from .backbones import load as load_backbone
 from .backbones import no_bars
+from .backbones.attention import settle
 from .files import atomic_folder, nearest
 from .reasoner import LatentReasoner
 
@@ -119,16 +120,17 @@ def _reading(part: Path) -> Iterator[None]:
                          "again.") from error
 
 
-def load(folder: str | Path, *, device: str | torch.device | None = None, attn: str = "sdpa"):
+def load(folder: str | Path, *, device: str | torch.device | None = None, attn: str = "auto"):
     """A checkpoint folder -> (reasoner, decoder or None), in eval mode.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`read_card`; also where weights or control tokens do not fit.
+        FileNotFoundError, ValueError: see :func:`read_card`; also where weights or control tokens do not fit, or
+            ``attn`` cannot be used.
     """
     folder = resolve(folder)
     card = read_card(folder)
     with _reading(folder / "backbone"), no_bars():
-        backbone = load_backbone(str(folder / "backbone"), positions=card["positions"], attn=attn)
+        backbone = load_backbone(str(folder / "backbone"), positions=card["positions"])
     reasoner = methods.build(card["method"], backbone, **card["options"])
     reasoner.recipe["notes"] = card.get("notes", {})
     for role, (token, number) in card["control_tokens"].items():
@@ -147,7 +149,8 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
             decoder = SketchDecoder.from_pretrained(folder / "decoder", use_safetensors=True,
                                                     low_cpu_mem_usage=False).eval()  # True needs accelerate
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return reasoner.to(device).eval(), None if decoder is None else decoder.to(device)
+    settle(reasoner.to(device).backbone, attn, masks=reasoner.masks)
+    return reasoner.eval(), None if decoder is None else decoder.to(device)
 
 
 def _fit(reasoner: LatentReasoner, own: dict[str, torch.Tensor], problem: str) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import time
+import tomllib
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -14,7 +17,7 @@ from tiny_runs import ROOT, checkpoint, short
 
 from eval import probe as probing
 from eval import run as accuracy
-from latent_reason import methods
+from latent_reason import doctor, methods
 from latent_reason.__main__ import main
 from latent_reason.data import native
 from latent_reason.door import door
@@ -78,7 +81,34 @@ def test_methods_lists_every_method(capsys):
 def test_doctor_names_what_is_there(capsys):
     main(["doctor"])
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("Python", "torch", "transformers", "lightning", "GPU", "All needed"))
+    assert all(word in shown for word in ("Python", "torch", "threads", "GPU", "All needed"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(doctor.NEEDED) == {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert {extra: package for extra, (package, *_) in doctor.EXTRAS.items()} == {
+        extra: re.match(r"[\w-]+", lines[0])[0] for extra, lines in project["optional-dependencies"].items()}
+
+
+def test_doctor_says_what_an_extra_is_and_how_to_get_it(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "version", lambda package: None if package.startswith("flash-attn") else "7.7")
+    main(["doctor"])
+    shown = capsys.readouterr().out
+    assert "  peft             peft 7.7 " in shown and "-e '.[peft]'" not in shown
+    assert re.search(r"flash +missing .*\n +-> pip install setuptools .* --no-build-isolation -e '\.\[flash\]'", shown)
+    assert re.search(r"flash4 +missing .*\n +-> pip install -e '\.\[flash4\]'", shown)
+
+
+def test_doctor_knows_the_gpu_and_its_attention(capsys, monkeypatch):
+    from latent_reason.backbones import attention
+
+    h100 = SimpleNamespace(name="NVIDIA H100", major=9, minor=0, total_memory=80 * 2**30)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda i: h100)
+    monkeypatch.setattr(attention, "look", lambda: attention.Machine("2.13", "NVIDIA H100", (9, 0),
+                                                                     frozenset({"flash_attention_2"})))
+    main(["doctor"])
+    shown = capsys.readouterr().out
+    assert "GPU 0            NVIDIA H100, capability 9.0, 80 GiB" in shown and "none, the CPU" not in shown
+    assert "attention        flash_attention_2 for weights in bfloat16: flash-attn is installed" in shown
 
 
 def test_doctor_names_what_is_missing(capsys, monkeypatch):
@@ -89,7 +119,7 @@ def test_doctor_names_what_is_missing(capsys, monkeypatch):
 
     monkeypatch.setattr("importlib.metadata.version", nothing)
     assert "source train/setup.sh" in refused(main, "doctor")
-    assert "rich           missing (needed)" in capsys.readouterr().out
+    assert "rich             missing (needed)" in capsys.readouterr().out
 
 
 def test_render_draws_a_sheet(tmp_path, capsys):

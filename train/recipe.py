@@ -23,11 +23,12 @@ from latent_reason.files import nearest
 
 @dataclass
 class Backbone:
-    """``name``: tiny, a folder, or a Hub name; ignored where the run starts from a checkpoint (``init``)."""
+    """``name``: tiny, a folder, or a Hub name; ignored where the run starts from a checkpoint (``init``).
+    ``attn``: auto, sdpa, eager, flash_attention_2, ..._3 or ..._4 (latent_reason/backbones/attention.py)."""
 
     name: str = "tiny"
     positions: str = "line"
-    attn: str = "sdpa"
+    attn: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
 from latent_reason import backbones, hub, methods
+from latent_reason.backbones.attention import Choice, settle
 from latent_reason.door import door
 
 from .data import TraceData, corpus
@@ -69,21 +70,27 @@ def start(recipe: Recipe):
     L.seed_everything(recipe.seed, verbose=False)
     loaded = decoder = None
     if recipe.init:
-        loaded, decoder = hub.load(recipe.init, device="cpu", attn=recipe.backbone.attn)
+        loaded, decoder = hub.load(recipe.init, device="cpu")
         backbone = loaded.backbone
         backbone.positions = recipe.backbone.positions
     else:
         options = dict(recipe.backbone.options)
         if recipe.backbone.name.startswith("tiny") and "corpus" not in options:
             options["corpus"] = corpus(recipe.data)
-        backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions,
-                                  attn=recipe.backbone.attn, **options)
+        backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions, **options)
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
     if loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]:
         go_on(reasoner, loaded)
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))
+    choice = attend(reasoner, recipe)
+    console.print(f"attention: {choice.name} ({choice.reason})")
     return reasoner, decoder
+
+
+def attend(reasoner, recipe: Recipe) -> Choice:
+    """Settle the attention of a reasoner, or of its teacher, as a recipe trains it."""
+    return settle(reasoner.backbone, recipe.backbone.attn, masks=reasoner.masks or recipe.method.bottleneck > 0)
 
 
 def go_on(reasoner, loaded) -> None:

@@ -20,7 +20,7 @@ from .callbacks import SketchPanel
 from .data import TraceData, mode_of
 from .module import Sft
 from .recipe import Recipe, staged
-from .run import console, fit, freeze, run, run_folder, saver, start
+from .run import attend, console, fit, freeze, run, run_folder, saver, start
 
 
 def train(recipe: Recipe, folder: Path):
@@ -46,7 +46,9 @@ def train_stage(recipe: Recipe, folder: Path):
     if recipe.teacher:
         if not hasattr(reasoner, "learn_from"):
             raise ValueError(f"teacher: method {recipe.method.name!r} learns from none. Leave the key out.")
-        reasoner.learn_from(hub.load(recipe.teacher)[0])
+        teacher, _ = hub.load(recipe.teacher)
+        attend(teacher, recipe)
+        reasoner.learn_from(teacher)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
     if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
         reasoner.redraw = partial(seen_again, reasoner, decoder)

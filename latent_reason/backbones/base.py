@@ -29,7 +29,7 @@ class Backbone(nn.Module, ABC):
 
     layout: Layout = Layout()
     grids = False  # whether positions have axes for rows and columns
-    two_way = False  # whether tokens of a picture attend to each other both ways, which takes a mask of our own
+    masks = False  # whether it gives its positions masks of their own, as pictures seen both ways need
     more = 0
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, positions: str = "line"):
@@ -43,13 +43,13 @@ class Backbone(nn.Module, ABC):
         self.positions = positions
 
     @classmethod
-    def from_pretrained(cls, folder: str, *, positions: str = "line", attn: str = "sdpa", dtype=None) -> Backbone:
+    def from_pretrained(cls, folder: str, *, positions: str = "line", dtype=None) -> Backbone:
         """A folder or Hub name of this family. Raises ValueError where weights are missing or left over."""
         from transformers import AutoModelForImageTextToText, AutoTokenizer
 
         with no_bars():
             model, info = AutoModelForImageTextToText.from_pretrained(
-                folder, attn_implementation=attn, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
+                folder, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
         if info["missing_keys"] or info["unexpected_keys"]:
             raise ValueError(f"{folder}: {len(info['missing_keys'])} weights missing, "
                              f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")
@@ -142,7 +142,7 @@ class Backbone(nn.Module, ABC):
 
     def run(self, embeds, mask, positions, language: nn.Module | None = None, **options):
         """The stock text model (or ``language``, a copy of it) on what :meth:`trunk` takes; its stock output."""
-        if (mask.ndim == 3 or self.two_way) and self.attn not in ("sdpa", "eager"):
+        if (mask.ndim == 3 or self.masks) and self.attn not in ("sdpa", "eager"):
             raise ValueError(f"attn={self.attn!r} takes no mask of what each position may see. Use attn: sdpa.")
         given = self.given(embeds[..., :self.width], embeds[..., self.width:], mask, positions)
         return (language or self.language)(**given, **options)
@@ -252,8 +252,9 @@ def family(model_type: str) -> type[Backbone]:
     return getattr(import_module(f"{__package__}.{file}"), name)
 
 
-def load(name: str = "tiny", *, positions: str = "line", attn: str = "sdpa", **options) -> Backbone:
+def load(name: str = "tiny", *, positions: str = "line", **options) -> Backbone:
     """A backbone by name: ``tiny`` (a Qwen2.5-VL), ``tiny-FAMILY`` (as ``tiny-qwen3-vl``), a folder, or a Hub name.
+    It is on the CPU; :func:`.attention.settle` chooses its attention where it goes.
 
     Raises:
         ValueError: no such folder, or a model family without a file here.
@@ -265,7 +266,7 @@ def load(name: str = "tiny", *, positions: str = "line", attn: str = "sdpa", **o
         model_type = re.sub(r"[-.]", "_", name.removeprefix("tiny").removeprefix("-")) or "qwen2_5_vl"
         if model_type not in FAMILIES:
             raise ValueError(f"backbone {name!r}: {model_type!r} has no file in latent_reason/backbones. {known}")
-        return tiny(model_type, positions=positions, attn=attn, **options)
+        return tiny(model_type, positions=positions, **options)
     from transformers import AutoConfig
 
     try:
@@ -277,4 +278,4 @@ def load(name: str = "tiny", *, positions: str = "line", attn: str = "sdpa", **o
     if config.model_type not in FAMILIES:
         raise ValueError(f"backbone {name!r} is of the family {config.model_type!r}, which has no file in "
                          f"latent_reason/backbones. {known}")
-    return family(config.model_type).from_pretrained(name, positions=positions, attn=attn, **options)
+    return family(config.model_type).from_pretrained(name, positions=positions, **options)

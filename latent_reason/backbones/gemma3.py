@@ -16,7 +16,7 @@ class Gemma3(Square):
     layout = Layout(begin="<bos>", turn="<start_of_turn>{role}\n", end="<end_of_turn>", image="<image_soft_token>",
                     image_open="\n\n<start_of_image>", image_close="<end_of_image>\n\n", pad="<pad>",
                     roles={"system": "user", "user": "user", "assistant": "model"})
-    two_way = True
+    masks = True
     more = 1
 
     @property

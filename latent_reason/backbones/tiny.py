@@ -42,7 +42,7 @@ def train_tokenizer(layout: Layout, corpus: Iterable[str] | None = None, size: i
 
 def tiny(model_type: str = "qwen2_5_vl", *, width: int = 128, layers: int = 4, heads: int = 4, eye_width: int = 96,
          eye_layers: int = 1, patch: int = 32, cells: int = 4, rope_theta: float = 3.0,
-         corpus: Iterable[str] | None = None, positions: str = "line", attn: str = "sdpa", seed: int = 0) -> Backbone:
+         corpus: Iterable[str] | None = None, positions: str = "line", seed: int = 0) -> Backbone:
     """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights. The rotary base
     is small because contexts are short: with the usual 10,000 the axes that tell columns apart hardly turn. ``patch``
     are the pixels of half a token's side."""
@@ -55,7 +55,6 @@ def tiny(model_type: str = "qwen2_5_vl", *, width: int = 128, layers: int = 4, h
                 rope_parameters=dict(rope_type="default", rope_theta=rope_theta))
     config = (qwen if issubclass(kind, QwenVL) else square)(model_type, text, token, kind.layout, eye_width, eye_layers,
                                                             patch, cells)
-    config._attn_implementation = attn
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)

@@ -43,6 +43,10 @@ class Monet(LatentReasoner):
         return self.stage > 1
 
     @property
+    def masks(self) -> bool:
+        return self.taught or super().masks  # it veils pictures, or its teacher does
+
+    @property
     def droppable(self) -> bool:
         return False  # its gradient goes to the states that drew what was fed
 

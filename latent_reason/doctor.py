@@ -1,0 +1,60 @@
+"""``python -m latent_reason doctor``: what this machine has, what is missing, and the line that installs it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+
+NEEDED = ("torch", "transformers", "huggingface_hub", "tokenizers", "safetensors", "einops", "numpy", "pillow",
+          "diffusers", "lightning", "tensorboard", "rich", "matplotlib", "jsonargparse")
+#: extra of pyproject.toml -> (the package that it is about, what for, the line that installs it, from the project root)
+EXTRAS = {
+    "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]'"),
+    "vsp": ("gymnasium", "the benchmark's frozen-lake sprites", "pip install --no-deps gymnasium==0.29.1"),
+    "peft": ("peft", "LoRA", "pip install -e '.[peft]'"),
+    "data": ("datasets", "data sets of the Hub", "pip install -e '.[data]'"),
+    "flash": ("flash-attn", "flash attention 2: A100 and newer", "pip install setuptools wheel ninja packaging && pip "
+              "install --no-build-isolation -e '.[flash]'"),  # compiled against the torch that is there
+    "flash4": ("flash-attn-4", "flash attention 4: H100 and newer", "pip install -e '.[flash4]'"),
+}
+
+
+def examine() -> None:
+    """Print it all. Raises ValueError where a needed package is missing."""
+    print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}\n\nNeeded")
+    for name in NEEDED:
+        print(f"  {name:16} {version(name) or 'missing (needed)'}")
+    if version("torch") and version("transformers"):
+        print("\nMachine", *machine(), sep="\n  ")
+    print("\nExtras")
+    for extra, (package, what, install) in EXTRAS.items():
+        found = version(package)
+        print(f"  {extra:16} {f'{package} {found}' if found else 'missing':20} {what}")
+        if not found:
+            print(f"  {'':16} -> {install}")
+    if not all(map(version, NEEDED)):
+        raise ValueError("install what is missing with: source train/setup.sh")
+    print("\nAll needed packages are there; extras are only for what they say.")
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def machine() -> list[str]:
+    """Threads, GPUs, and the attention that a training of bfloat16 weights takes here."""
+    import torch
+
+    from .backbones.attention import choose
+
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    choice = choose("auto", dtype=torch.bfloat16, device="cuda" if gpus else "cpu", masks=False)
+    return [f"{'threads':16} {torch.get_num_threads()} of {os.cpu_count()} cores",
+            *(f"{f'GPU {i}':16} {gpu.name}, capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB"
+              for i, gpu in enumerate(gpus)),
+            *([] if gpus else [f"{'GPU':16} none, the CPU is used"]),
+            f"{'attention':16} {choice.name} for weights in bfloat16: {choice.reason}"]
