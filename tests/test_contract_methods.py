@@ -220,9 +220,20 @@ def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
 
     monkeypatch.setattr(reasoner.backbone, "trunk", recorded)
     out = generate(eager(reasoner), prompts(reasoner, make_traces), temperature=1.0, **settings(reasoner))
-    embeds, positions, cached = (torch.cat([f[i] for f in fed], axis) for i, axis in ((0, 1), (2, 2), (3, 1)))
-    mask = fed[-1][1]
-    assert cached.shape[1] > out.prompt.ids.shape[1] + 5
+    (asked, _, placed, answered), steps = fed[0], fed[1:]
+    there = out.kind[:, :len(steps)] != 0
+    assert there.shape[1] > 5 and [f[0].shape[0] for f in steps] == there.sum(0).tolist(), "who has ended is not fed"
+
+    def whole(first, column, rows_in):
+        """(B, N + T, ...) of what was fed, zero where a row had ended."""
+        more = first.new_zeros(len(first), len(steps), *first.shape[2:])
+        for t, f in enumerate(steps):
+            more[there[:, t], t] = rows_in(f[column])[:, 0]
+        return torch.cat([first, more], 1)
+
+    mask = torch.cat([out.prompt.mask, there], 1)
+    embeds, cached = whole(asked, 0, lambda x: x), whole(answered, 3, lambda x: x)
+    positions = whole(placed.permute(1, 2, 0), 2, lambda x: x.permute(1, 2, 0)).permute(2, 0, 1)
     torch.testing.assert_close(trunk(embeds, mask, positions)[mask], cached[mask], atol=2e-5, rtol=1e-5)
 
 

@@ -31,6 +31,8 @@ class Backbone(nn.Module, ABC):
     grids = False  # whether positions have axes for rows and columns
     masks = False  # whether it gives its positions masks of their own, as pictures seen both ways need
     more = 0
+    name: str | None = None  # the folder or Hub name it was loaded from
+    adapter = None  # peft's handle of a LoRA inside ``model`` (adapters.py)
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, positions: str = "line"):
         super().__init__()
@@ -53,7 +55,9 @@ class Backbone(nn.Module, ABC):
         if info["missing_keys"] or info["unexpected_keys"]:
             raise ValueError(f"{folder}: {len(info['missing_keys'])} weights missing, "
                              f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")
-        return cls(model, AutoTokenizer.from_pretrained(folder), cls.processor(folder, model.config), positions)
+        backbone = cls(model, AutoTokenizer.from_pretrained(folder), cls.processor(folder, model.config), positions)
+        backbone.name = folder
+        return backbone
 
     @staticmethod
     @abstractmethod
