@@ -1,7 +1,8 @@
 """A checkpoint is a folder of safetensors and JSON that says everything: save it, load it, export it.
 
     latent_reason.json         method with all options, control tokens, format version
-    backbone/                  the stock model, its tokenizer and picture processor, as transformers writes them
+    backbone/                  the stock model, its tokenizer and picture processor, as transformers writes them; or a
+                               LoRA adapter as peft writes it, for the base the card names (adapters.py)
     reasoner.safetensors       head, target statistics: everything that is not the backbone
     decoder/                   sketch decoder, as diffusers writes it (optional)
 
@@ -19,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from . import __version__, methods
+from . import __version__, adapters, methods
 from .backbones import load as load_backbone
 from .backbones import no_bars
 from .backbones.attention import settle
@@ -41,7 +42,11 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
     with atomic_folder(folder) as new, no_bars():
         (new / "backbone").mkdir()
         backbone = reasoner.backbone
-        backbone.model.save_pretrained(new / "backbone")
+        base = None
+        if backbone.adapter is None:
+            backbone.model.save_pretrained(new / "backbone")
+        else:
+            base = adapters.save(backbone, new / "backbone")
         backbone.tokenizer.save_pretrained(new / "backbone")
         backbone.image_processor.save_pretrained(new / "backbone")
         own = {n: t.detach().cpu().contiguous() for n, t in reasoner.state_dict().items()
@@ -54,6 +59,7 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
         written = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
         card = {"format": FORMAT, "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
                 "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder is not None,
+                "base": base,
                 "control_tokens": {"open": [v.roles.open, v.open], "latent": [v.roles.latent, v.latent],
                                    "close": [v.roles.close, v.close]}, "files": written,
                 "notes": reasoner.recipe.get("notes", {}) if notes is None else notes}
@@ -129,8 +135,7 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
     """
     folder = resolve(folder)
     card = read_card(folder)
-    with _reading(folder / "backbone"), no_bars():
-        backbone = load_backbone(str(folder / "backbone"), positions=card["positions"])
+    backbone = _backbone(folder, card)
     reasoner = methods.build(card["method"], backbone, **card["options"])
     reasoner.recipe["notes"] = card.get("notes", {})
     for role, (token, number) in card["control_tokens"].items():
@@ -138,6 +143,9 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
         if found != number:
             raise ValueError(f"'{folder}': control token {token!r} has id {found} in backbone/tokenizer.json but "
                              f"{number} in {CARD}. The tokenizer was changed; copy the checkpoint again.")
+    if card.get("base"):
+        with _reading(folder / "backbone"):
+            adapters.load(reasoner, folder / "backbone")
     with _reading(folder / "reasoner.safetensors"):
         own = load_file(folder / "reasoner.safetensors")
     _fit(reasoner, own, f"'{folder / 'reasoner.safetensors'}' does not fit method {card['method']!r} of {CARD}")
@@ -151,6 +159,22 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settle(reasoner.to(device).backbone, attn, masks=reasoner.masks)
     return reasoner.eval(), None if decoder is None else decoder.to(device)
+
+
+def _backbone(folder: Path, card: dict):
+    """The stock model of a checkpoint; of one that holds an adapter, its base."""
+    base = card.get("base")
+    if base in (None, adapters.BASE):
+        with _reading(folder / "backbone"), no_bars():
+            backbone = load_backbone(str(folder / "backbone" / (base or "")), positions=card["positions"])
+        if base:
+            backbone.name = None  # it belongs to this checkpoint alone
+        return backbone
+    try:
+        return load_backbone(base, positions=card["positions"])
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{folder}' holds an adapter of '{base}', which cannot be loaded: {error} Or write where it "
+                         f"is as \"base\" in {folder / CARD}.") from error
 
 
 def _fit(reasoner: LatentReasoner, own: dict[str, torch.Tensor], problem: str) -> None:

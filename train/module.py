@@ -17,7 +17,8 @@ from .optim import optimizers, schedule
 from .recipe import Optim
 
 #: part -> what the names of its parameters look like, first match; of the stock model, what is not its language sees
-PARTS = {"embeddings": r"backbone\..*(embed_tokens|lm_head)",
+PARTS = {"lora": r"backbone\..*(lora_|trainable_tokens_)",
+         "embeddings": r"backbone\..*(embed_tokens|lm_head)",
          "trunk": r"backbone\.model\.model\.(language|text)_model\.",
          "connector": r"backbone\..*(merger|projector|connector|image_newline)",
          "eye": r"backbone\.", "head": r"head\.", "target": r"target\."}
@@ -37,6 +38,10 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"trainable: {part!r} is not a part. Known: {', '.join(PARTS)}.")
+    if "lora" in parts and reasoner.backbone.adapter is None:
+        raise ValueError("trainable: 'lora' is an adapter, and there is none. Add one to the recipe with 'lora: {}'.")
+    if reasoner.backbone.adapter is not None and {"trunk", "embeddings"} & set(parts):
+        raise ValueError(f"trainable={parts}: an adapter trains in place of trunk and embeddings. Name lora, and head.")
     for name, p in reasoner.named_parameters():
         p.requires_grad_(part_of(name) in parts)
     if not any(p.requires_grad for p in reasoner.parameters()):

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, get_loader
 
+from latent_reason.adapters import LINEAR
 from latent_reason.files import nearest
 
 
@@ -46,6 +47,21 @@ class Method:
 
     def __post_init__(self):
         shares(self, "method", "bottleneck", "dropped")
+
+
+@dataclass
+class Lora:
+    """An adapter on the text model (latent_reason/adapters.py), which trains as the part ``lora`` together with the
+    rows of the control tokens. ``targets`` is a regular expression of whole module names."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str = LINEAR
+
+    def __post_init__(self):
+        at_least_one(self, "lora", "rank", "alpha")
+        shares(self, "lora", "dropout")
 
 
 @dataclass
@@ -117,6 +133,7 @@ class Recipe:
     teacher: str | None = None
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
+    lora: Lora | None = None
     trainable: list[str] = field(default_factory=lambda: ["trunk", "embeddings", "head"])
     precision: str = "32-true"
     accelerator: str = "auto"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning as L
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
-from latent_reason import backbones, hub, methods
+from latent_reason import adapters, backbones, hub, methods
 from latent_reason.backbones.attention import Choice, settle
 from latent_reason.door import door
 
@@ -81,6 +82,8 @@ def start(recipe: Recipe):
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
     if loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]:
         go_on(reasoner, loaded)
+    if recipe.lora is not None:
+        adapters.add(reasoner, **asdict(recipe.lora))
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))
     choice = attend(reasoner, recipe)

@@ -194,7 +194,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def width(self) -> int:
-        return self.model.get_input_embeddings().embedding_dim
+        return self.model.config.get_text_config().hidden_size
 
     @property
     def checkpointing(self) -> bool:

@@ -1,0 +1,114 @@
+"""LoRA: what trains, that it is saved and found again with its base, and that merging changes nothing."""
+
+import pytest
+import torch
+from conftest import CASES, ready
+
+from latent_reason import adapters, hub
+from latent_reason.backbones import load
+from latent_reason.files import atomic_write_json
+from train.module import parameter_table, set_trainable
+
+FAMILIES = ["qwen2_5_vl", "gemma3", "smolvlm"]
+
+
+@pytest.fixture(params=FAMILIES)
+def reasoner(request, make_backbone, make_traces):
+    case = next(case for case in CASES if case.method == "modal_mixed")
+    return ready(case, lambda positions: make_backbone(positions, request.param), make_traces).eval()
+
+
+@pytest.fixture
+def adapted(reasoner):
+    """With an adapter that says something: a fresh one adds nothing."""
+    adapters.add(reasoner, rank=3)
+    set_trainable(reasoner, ["lora", "head"])
+    with torch.no_grad():
+        for name, p in reasoner.named_parameters():
+            if "lora_B" in name or "trainable_tokens" in name:
+                p.add_(torch.randn_like(p), alpha=0.3)
+    return reasoner
+
+
+@pytest.fixture
+def batch(reasoner, make_traces):
+    return reasoner.collator()(make_traces())
+
+
+@torch.no_grad()
+def logits(reasoner, batch):
+    backbone = reasoner.backbone
+    embeds = reasoner.embed(batch, reasoner.feedback(reasoner.target(backbone, batch)))
+    return backbone.logits(backbone.trunk(embeds, batch.mask, backbone.place(batch)))[batch.mask]
+
+
+def test_a_fresh_adapter_changes_nothing_and_trains_alone_with_the_control_tokens(reasoner, batch):
+    before, v = logits(reasoner, batch), reasoner.vocabulary
+    table = reasoner.backbone.model.get_input_embeddings().weight.detach().clone()
+    adapters.add(reasoner, rank=3)
+    torch.testing.assert_close(logits(reasoner, batch), before)
+    set_trainable(reasoner, ["lora"])
+    counts = {part: trained for part, _, trained in parameter_table(reasoner) if trained}
+    assert counts.keys() == {"lora"}
+    optimizer = torch.optim.SGD([p for p in reasoner.parameters() if p.requires_grad], lr=1.0)
+    reasoner(batch).total.backward()
+    optimizer.step()
+    adapters.merge(reasoner)
+    now = reasoner.backbone.model.get_input_embeddings().weight
+    changed = (now != table).any(-1).nonzero()[:, 0].tolist()
+    assert set(changed) <= {v.open, v.latent, v.close} and v.open in changed
+    assert now is reasoner.backbone.model.get_output_embeddings().weight, "still tied"
+
+
+def test_merging_changes_nothing_but_the_form(adapted, batch):
+    said = logits(adapted, batch)
+    adapters.merge(adapted)
+    assert adapted.backbone.adapter is None and not any("lora" in name for name, _ in adapted.named_parameters())
+    torch.testing.assert_close(logits(adapted, batch), said, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_is_saved_without_a_base_that_has_a_name_and_with_one_that_has_none(adapted, batch, tmp_path):
+    said = logits(adapted, batch)
+    hub.save(adapted, tmp_path / "whole")
+    again, _ = hub.load(tmp_path / "whole")
+    assert again.backbone.adapter is not None
+    torch.testing.assert_close(logits(again, batch), said, atol=1e-5, rtol=1e-5)
+    hub.save(again, tmp_path / "twice")  # and its base has no name still
+    assert (tmp_path / "twice" / "backbone" / "base" / "model.safetensors").is_file()
+
+    adapters.merge(again)
+    hub.save(again, tmp_path / "merged")
+    torch.testing.assert_close(logits(hub.load(tmp_path / "merged")[0], batch), said, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_of_a_named_base_is_small_and_names_it(reasoner, batch, tmp_path):
+    hub.save(reasoner, tmp_path / "base")
+    start, _ = hub.load(tmp_path / "base")
+    adapters.add(start, rank=2)
+    hub.save(start, tmp_path / "adapter")
+    assert not list((tmp_path / "adapter").rglob("model.safetensors"))
+    card = hub.read_card(tmp_path / "adapter")
+    assert card["base"] == str(tmp_path / "base" / "backbone")
+    torch.testing.assert_close(logits(hub.load(tmp_path / "adapter")[0], batch), logits(reasoner, batch))
+    atomic_write_json(tmp_path / "adapter" / hub.CARD, card | {"base": "gone"})
+    with pytest.raises(ValueError, match=r"holds an adapter of 'gone', which cannot be loaded.*\"base\" in"):
+        hub.load(tmp_path / "adapter")
+
+
+def test_what_does_not_fit_together_is_said(adapted, make_backbone):
+    with pytest.raises(ValueError, match="has an adapter already"):
+        adapters.add(adapted)
+    with pytest.raises(ValueError, match="in place of trunk"):
+        set_trainable(adapted, ["trunk", "head"])
+    adapters.merge(adapted)
+    with pytest.raises(ValueError, match="'lora' is an adapter, and there is none"):
+        set_trainable(adapted, ["lora"])
+    with pytest.raises(ValueError, match="nothing"):
+        adapters.add(adapted, targets="nothing")
+
+
+def test_a_stock_folder_keeps_its_name(make_backbone, tmp_path):
+    backbone = make_backbone()
+    for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
+        part.save_pretrained(tmp_path)
+    assert backbone.name is None and load(str(tmp_path)).name == str(tmp_path)
