@@ -44,7 +44,7 @@ class LatentReasoner(nn.Module):
         if latent_input not in ("teacher", "self", "blank"):
             raise ValueError(f"latent_input={latent_input!r}: 'teacher', 'self' or 'blank'.")
         self.backbone, self.target = backbone, target
-        self.head = None if head is None else head.to(backbone.model.dtype)
+        self.head = head
         self.vocabulary, self.switch, self.weights = vocabulary, switch or Switch(), weights or Weights()
         self.latent_input, self.exposure, self.sweeps = latent_input, exposure_of(exposure), sweeps
         if sweeps and head is not None and head.noise:
@@ -113,8 +113,9 @@ class LatentReasoner(nn.Module):
              context: Context | None = None) -> torch.Tensor:
         """States (n, D) -> latents as they are fed back (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in its
         sketch each latent stands, which is what un-standardising needs; ``context`` is for a head that reads."""
-        z = self.head.sample(h, noise, context) if self.head.reads else self.head.sample(h, noise)
-        return z if self.head.raw else self.feedback(self.target.unstandard(z, grids, slot)).to(h.dtype)
+        states, context = self.head.taken(h, context)
+        z = self.head.sample(states, noise, context) if self.head.reads else self.head.sample(states, noise)
+        return (z if self.head.raw else self.feedback(self.target.unstandard(z, grids, slot))).to(h.dtype)
 
     def feedback(self, z: torch.Tensor) -> torch.Tensor:
         """Latents (..., Z) as the backbone takes them (..., D)."""
@@ -232,8 +233,8 @@ class LatentReasoner(nn.Module):
         if z is not None and self.weights.latent:
             drawn = self.target.standard(states, grids) if self.head.raw else states
             scene = self.scene(batch)
-            loss = self.head.span_loss(drawn, self.target.standard(z.detach(), grids), mask,
-                                       scene and scene.at(batch.spans[:, 0]))
+            drawn, scene = self.head.taken(drawn, scene and scene.at(batch.spans[:, 0]))
+            loss = self.head.span_loss(drawn, self.target.standard(z.detach(), grids), mask, scene)
             weight = batch.span_weight[:, None].expand_as(mask)[mask]
             terms.latent = weighted_mean(loss, weight)
         if self.switch.supervise != "none":

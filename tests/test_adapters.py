@@ -112,3 +112,20 @@ def test_a_stock_folder_keeps_its_name(make_backbone, tmp_path):
     for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
         part.save_pretrained(tmp_path)
     assert backbone.name is None and load(str(tmp_path)).name == str(tmp_path)
+
+
+def test_an_adapter_learns_through_checkpointed_layers_what_it_learns_through_others(adapted, batch):
+    """Behind frozen embeddings a re-entrant checkpoint gives no gradient at all."""
+    def gradients():
+        adapted.zero_grad()
+        torch.manual_seed(0)
+        adapted.train()(batch).total.backward()
+        return {n: p.grad.clone() for n, p in adapted.named_parameters() if p.requires_grad and p.grad is not None}
+
+    plain = gradients()
+    adapted.backbone.checkpoint()
+    assert adapted.backbone.checkpointing and any("lora" in n for n in plain)
+    checked = gradients()
+    assert checked.keys() == plain.keys()
+    for name, grad in plain.items():
+        torch.testing.assert_close(checked[name], grad, atol=1e-4, rtol=1e-3)

@@ -421,7 +421,7 @@ def test_11_activation_checkpointing_changes_no_gradient_or_is_refused(reasoner,
     passes = []
     reasoner.backbone.model.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
     plain, usual = gradients(copy.deepcopy(reasoner.train()), batch), len(passes)
-    reasoner.backbone.model.activation_checkpointing_enable()
+    reasoner.backbone.checkpoint()
     assert reasoner.backbone.checkpointing
     if reasoner.latent_input == "self" and not reasoner.sweeps:
         with pytest.raises(ValueError, match="'self' cannot run with activation checkpointing"):

@@ -79,3 +79,19 @@ def test_weights_that_are_missing_are_not_made_up(make_backbone, tmp_path):
     backbone.image_processor.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="1 weights missing, 0 left over"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_on_a_backbone_in_bfloat16_heads_stay_in_float32(method, make_backbone, make_traces):
+    """Small steps of a head would round to none."""
+    case = next(case for case in CASES if case.method == method)
+    reasoner = ready(case, lambda positions: make_backbone(positions).to(torch.bfloat16), make_traces)
+    assert reasoner.backbone.model.dtype == torch.bfloat16
+    head = [] if reasoner.head is None else list(reasoner.head.parameters())
+    assert all(p.dtype == torch.float32 for p in head)
+    terms = reasoner.train()(reasoner.collator()(make_traces(reasoner.sketches)))
+    terms.total.backward()
+    assert terms.total.isfinite() and all(p.grad is not None and p.grad.isfinite().all() for p in head)
+    prompt = reasoner.collator()(make_traces(reasoner.sketches), generate=True)
+    out = generate(eager(reasoner.eval()), prompt, max_new=12)
+    assert out.vectors.isfinite().all() and (out.spans or not reasoner.sketches)

@@ -24,12 +24,14 @@ from latent_reason.files import nearest
 
 @dataclass
 class Backbone:
-    """``name``: tiny, a folder, or a Hub name; ignored where the run starts from a checkpoint (``init``).
-    ``attn``: auto, sdpa, eager, flash_attention_2, ..._3 or ..._4 (latent_reason/backbones/attention.py)."""
+    """``name``: tiny, tiny-FAMILY, a folder, or a Hub name; ignored where the run starts from a checkpoint (``init``).
+    ``checkpointing`` computes activations again in the backward pass instead of keeping them. ``attn``: auto, sdpa,
+    eager, flash_attention_2, ..._3 or ..._4 (latent_reason/backbones/attention.py)."""
 
     name: str = "tiny"
     positions: str = "line"
     attn: str = "auto"
+    checkpointing: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 

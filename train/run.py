@@ -82,6 +82,8 @@ def start(recipe: Recipe):
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
     if loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]:
         go_on(reasoner, loaded)
+    if recipe.backbone.checkpointing:
+        backbone.checkpoint()
     if recipe.lora is not None:
         adapters.add(reasoner, **asdict(recipe.lora))
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):

@@ -42,7 +42,8 @@ def train_tokenizer(layout: Layout, corpus: Iterable[str] | None = None, size: i
 
 def tiny(model_type: str = "qwen2_5_vl", *, width: int = 128, layers: int = 4, heads: int = 4, eye_width: int = 96,
          eye_layers: int = 1, patch: int = 32, cells: int = 4, rope_theta: float = 3.0,
-         corpus: Iterable[str] | None = None, positions: str = "line", seed: int = 0) -> Backbone:
+         corpus: Iterable[str] | None = None, positions: str = "line", dtype: str = "float32",
+         seed: int = 0) -> Backbone:
     """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights. The rotary base
     is small because contexts are short: with the usual 10,000 the axes that tell columns apart hardly turn. ``patch``
     are the pixels of half a token's side."""
@@ -57,7 +58,7 @@ def tiny(model_type: str = "qwen2_5_vl", *, width: int = 128, layers: int = 4, h
                                                             patch, cells)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, dtype))
         for p in model.parameters():
             if p.ndim > 1 and not p.any():  # Gemma's connector begins at zero: every picture would look the same
                 torch.nn.init.normal_(p, std=0.02)

@@ -32,6 +32,10 @@ class Context:
         """The same for latents of these rows; the memory is shared."""
         return replace(self, rows=rows, slot=slot)
 
+    def to(self, dtype: torch.dtype) -> Context:
+        """The same tokens and states in another precision; the memory is shared."""
+        return replace(self, seen=self.seen.to(dtype), states=None if self.states is None else self.states.to(dtype))
+
     def spread(self, rows: torch.Tensor, states: torch.Tensor, said: torch.Tensor) -> Context:
         """A context of its own, with ``states`` and ``said``, for each of ``rows`` (S,), which may repeat."""
         return Context(self.seen[rows], self.there[rows], self.last[rows], states=states, said=said)
@@ -58,6 +62,11 @@ class LatentHead(nn.Module, ABC):
     def __init__(self, width: int, latent: int):
         super().__init__()
         self.width, self.latent = width, latent
+
+    def taken(self, h: torch.Tensor, context: Context | None) -> tuple[torch.Tensor, Context | None]:
+        """States and context in the precision of the head, which stays in fp32 on a backbone in bf16."""
+        dtype = next((p.dtype for p in self.parameters()), h.dtype)
+        return h.to(dtype), context and context.to(dtype)
 
     @abstractmethod
     def loss(self, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:

@@ -87,7 +87,7 @@ class Covt(LatentReasoner):
         terms = super().losses(batch, h, None)
         if z is not None and self.weights.latent:
             rows, position, _ = batch.slots()
-            at_pads = h[rows, position + 1]  # the state before the next position is the one at this
+            at_pads, _ = self.head.taken(h[rows, position + 1], None)  # before the next is at this
             terms.latent = weighted_mean(self.head.maps_loss(at_pads, z), batch.span_weight)
         return terms
 

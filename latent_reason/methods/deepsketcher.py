@@ -74,7 +74,8 @@ class DeepSketcher(LatentReasoner):
         terms = super().losses(batch, h, None)
         if z is None or not self.weights.latent:
             return terms
-        rows, scene, mask = batch.spans[:, 0].tolist(), self.scene(batch), batch.slots()[2]
+        h, scene = self.head.taken(h, self.scene(batch))
+        rows, mask = batch.spans[:, 0].tolist(), batch.slots()[2]
         words = self.head.pooled(h[batch.spans[:, 0]], said_before(batch))
         standard, before, losses = self.target.standard(z.detach(), batch.spans[:, 2:]), {}, []
         for i, (row, k) in enumerate(zip(rows, batch.span_lengths.tolist(), strict=True)):
