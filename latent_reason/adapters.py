@@ -39,8 +39,8 @@ def add(reasoner, *, rank: int = 16, alpha: int = 32, dropout: float = 0.0, targ
     """
     backbone, v = reasoner.backbone, reasoner.vocabulary
     if backbone.adapter is not None:
-        raise ValueError("the model has an adapter already. Leave 'lora' out to go on training that, or merge it first "
-                         "(latent_reason.adapters.merge).")
+        raise ValueError("the model has an adapter already. Leave lora.rank out to go on training that, or merge it "
+                         "first (latent_reason.adapters.merge).")
     rows = [v.open, v.latent, v.close]
     tied = backbone.model.get_input_embeddings().weight is backbone.model.get_output_embeddings().weight
     with _peft() as peft:

@@ -7,7 +7,10 @@ from conftest import CASES, ready
 from latent_reason import adapters, hub
 from latent_reason.backbones import load
 from latent_reason.files import atomic_write_json
+from train import sft
 from train.module import parameter_table, set_trainable
+from train.recipe import load as load_recipe
+from train.run import run_folder
 
 FAMILIES = ["qwen2_5_vl", "gemma3", "smolvlm"]
 
@@ -129,3 +132,14 @@ def test_an_adapter_learns_through_checkpointed_layers_what_it_learns_through_ot
     assert checked.keys() == plain.keys()
     for name, grad in plain.items():
         torch.testing.assert_close(checked[name], grad, atol=1e-4, rtol=1e-3)
+
+
+def test_the_recipe_of_a_real_model_runs_on_its_stand_in(tmp_path):
+    recipe = load_recipe("train/recipes/qwen25vl_3b_modal_mixed.yaml", backbone__name="tiny", data__items=16,
+                         data__val_items=2, data__levels=[3], optim__steps=2, run=str(tmp_path / "run"))
+    recipe.method.options["head_options"] |= {"hidden": 32, "depth": 1}
+    sft.train(recipe, run_folder(recipe))
+    reasoner, _ = hub.load(tmp_path / "run")
+    assert reasoner.backbone.adapter is not None and reasoner.backbone.model.dtype == torch.bfloat16
+    assert next(reasoner.head.parameters()).dtype == torch.float32
+    assert "lora" in {part for part, *_ in parameter_table(reasoner)}

@@ -39,7 +39,7 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
         if part not in PARTS:
             raise ValueError(f"trainable: {part!r} is not a part. Known: {', '.join(PARTS)}.")
     if "lora" in parts and reasoner.backbone.adapter is None:
-        raise ValueError("trainable: 'lora' is an adapter, and there is none. Add one to the recipe with 'lora: {}'.")
+        raise ValueError("trainable: 'lora' is an adapter, and there is none. Add one with lora.rank, such as 16.")
     if reasoner.backbone.adapter is not None and {"trunk", "embeddings"} & set(parts):
         raise ValueError(f"trainable={parts}: an adapter trains in place of trunk and embeddings. Name lora, and head.")
     for name, p in reasoner.named_parameters():

@@ -53,16 +53,18 @@ class Method:
 
 @dataclass
 class Lora:
-    """An adapter on the text model (latent_reason/adapters.py), which trains as the part ``lora`` together with the
-    rows of the control tokens. ``targets`` is a regular expression of whole module names."""
+    """An adapter of this ``rank`` on the text model (0: none; latent_reason/adapters.py), which trains as the part
+    ``lora`` together with the rows of the control tokens. ``targets`` is a regular expression of whole module names."""
 
-    rank: int = 16
+    rank: int = 0
     alpha: int = 32
     dropout: float = 0.0
     targets: str = LINEAR
 
     def __post_init__(self):
-        at_least_one(self, "lora", "rank", "alpha")
+        at_least_one(self, "lora", "alpha")
+        if self.rank < 0:
+            raise ValueError(f"lora.rank={self.rank}: a number such as 16, or 0 for no adapter.")
         shares(self, "lora", "dropout")
 
 
@@ -135,7 +137,7 @@ class Recipe:
     teacher: str | None = None
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
-    lora: Lora | None = None
+    lora: Lora = field(default_factory=Lora)
     trainable: list[str] = field(default_factory=lambda: ["trunk", "embeddings", "head"])
     precision: str = "32-true"
     accelerator: str = "auto"

@@ -84,7 +84,7 @@ def start(recipe: Recipe):
         go_on(reasoner, loaded)
     if recipe.backbone.checkpointing:
         backbone.checkpoint()
-    if recipe.lora is not None:
+    if recipe.lora.rank:
         adapters.add(reasoner, **asdict(recipe.lora))
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))

@@ -208,6 +208,10 @@ class CubeNet(DrawnTask):
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return picture(drawing(state["slots"], item.meta["net"], item.meta["skin"]))
 
+    def kind(self, item: Item) -> str:
+        """No face is opposite itself: each letter asked about leaves five."""
+        return item.meta["face"]
+
     def state_sentence(self, state: dict, stream: Stream) -> str:
         parts = [f"{PLACE[slot]} {letter}" for slot, letter in zip(SLOTS, state["slots"], strict=True) if letter != "."]
         return stream.choice(STATES).format(all=", ".join(parts) or "nothing")
