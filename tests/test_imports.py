@@ -13,12 +13,12 @@ LIBRARY = Path(latent_reason.__file__).parent
 HOUSE = LIBRARY.parent
 #: modules and packages of the library from left to right; those of one step do not import each other
 STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"heads", "targets", "switching", "backbones", "losses", "rendering"},
-         {"masks", "filling"}, {"reasoner"}, {"generation"}, {"methods", "decoding", "sheet", "showing"}, {"hub"},
+         {"masks", "filling"}, {"reasoner"}, {"generation", "adapters"}, {"methods", "decoding", "sheet", "showing"}, {"hub"},
          {"card", "doctor"}]
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
 EVERYWHERE = {"files", "door", "__init__"}  # imported by anyone, import nobody
 THIRD = {"transformers": {"backbones", "tokens"}, "diffusers": {"heads", "rendering"}, "lightning": set(),
-         "pytorch_lightning": set(), "tokenizers": {"backbones"}}
+         "pytorch_lightning": set(), "tokenizers": {"backbones"}, "peft": {"adapters"}}
 
 
 def part_of(path: Path) -> str:
