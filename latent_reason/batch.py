@@ -53,6 +53,7 @@ class MixedBatch:
     boxes: torch.Tensor | None = None  # (S, 5) the picture before each span (-1: none) and a region x0 y0 x1 y1 of it
     shown: list | None = None  # the pictures themselves, kept only for losses on pixels
     told: MixedBatch | None = None  # the same traces as a teacher reads them
+    documents: list[list[tuple[int, int]]] | None = None  # row by row, length and pictures of each trace packed into it
     sees: torch.Tensor | None = None  # (B, N, N) what a position may attend to; None: all that is there before it
 
     @property
@@ -102,6 +103,14 @@ def _both(sees: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return sees.gather(1, order[:, :, None].expand(-1, -1, n)).gather(2, order[:, None].expand(-1, n, -1))
 
 
+def _alone(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
+    """(B, N, N) every position sees what is before it in its document; padding sees itself."""
+    number = torch.stack([F.pad(torch.arange(1, len(row) + 1).repeat_interleave(torch.tensor([n for n, _ in row])),
+                                (width - sum(n for n, _ in row), 0)) for row in documents])
+    same = (number[:, :, None] == number[:, None]) & (number[:, None] > 0)
+    return same & torch.ones(width, width, dtype=torch.bool).tril() | torch.eye(width, dtype=torch.bool)
+
+
 def before(x: torch.Tensor) -> torch.Tensor:
     """THE one shift: (B, N, ...) -> (B, N, ...) whose entry t is x at t - 1, the state from which position t is
     predicted, be it a word or a latent. Entry 0 is zero: nothing predicts the first position."""
@@ -133,7 +142,9 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
     if (drawn := sum(p is not None for p in sketches)) not in (0, len(sketches)):
         raise ValueError(f"{drawn} of {len(sketches)} sketches of a batch have a picture. All of them, or none.")
     told = [r.told for r in rows if r.told is not None]
+    packed = [r.documents or [(len(r.ids), len(r.images))] for r in rows] if any(r.documents for r in rows) else None
     return MixedBatch(
+        documents=packed, sees=_alone(packed, width) if packed else None,
         ids=table("ids", pad, torch.long), kind=table("kind", PAD, torch.long),
         weight=table("weight", 0.0, torch.float32),
         spans=torch.tensor(spans, dtype=torch.long).reshape(-1, 4),

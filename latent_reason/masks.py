@@ -27,7 +27,7 @@ def bottlenecked(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
     places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     own = (batch.kind == TEXT) & (batch.weight > 0)
     for row, start, h, w in batch.spans[rows[batch.spans[:, 0]]].tolist():
-        told = (batch.kind[row] == TEXT) & (places >= start + h * w)
+        told = (batch.kind[row] == TEXT) & (places >= start + h * w) & sees[row, :, start]  # of the same trace
         hidden = (batch.kind[row] == IMAGE) | own[row] & (places < start)
         sees[row] &= ~(told[:, None] & hidden)
     return replace(batch, sees=sees)

@@ -74,6 +74,11 @@ class LatentReasoner(nn.Module):
         return self.sketches and self.latent_input != "blank" and not self.exposure.own
 
     @property
+    def packs(self) -> bool:
+        """Whether several traces may share a row (packing.py): not where something reads a row as a whole."""
+        return self.head is None or not self.head.reads
+
+    @property
     def renders(self) -> bool:
         """Whether a latent it draws stands for a piece of a picture, so that a decoder can show it."""
         known = self.taught and self.target is not None and self.latent_input != "blank"

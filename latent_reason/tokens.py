@@ -57,6 +57,7 @@ class Row:
     spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, grid height, grid width
     span_weight: list[float] = field(default_factory=list)
     boxes: list[tuple] = field(default_factory=list)  # picture of the row before a span (-1: none), x0, y0, x1, y1
+    documents: list[tuple[int, int]] = field(default_factory=list)  # length and pictures of each trace packed into it
     told: Row | None = None  # the same trace as a teacher reads it
 
 

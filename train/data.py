@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from latent_reason import methods, tasks
 from latent_reason.batch import MixedBatch, Pictures, collate
 from latent_reason.data import native
+from latent_reason.packing import packed
 from latent_reason.tasks import Item
 from latent_reason.tokens import Row
 from latent_reason.trace import Image, Sketch, Text, Trace
@@ -166,6 +167,9 @@ class TraceData(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
             return
+        if self.data.pack and not self.reasoner.packs:
+            raise ValueError(f"data.pack: {self.reasoner.recipe['method']!r} reads rows as a whole, so traces cannot "
+                             "share one. Leave the key out.")
         collator = self.reasoner.collator()
         for split, n in (("train", self.data.items), ("val", self.data.val_items)):
             rows: list[Row] = []
@@ -199,6 +203,7 @@ class TraceData(L.LightningDataModule):
         return found
 
     def collate(self, rows: list[Row]) -> MixedBatch:
+        rows = packed(rows, self.data.pack) if self.data.pack else rows
         if self.frozen_eye:
             return collate(rows, self.reasoner.vocabulary.pad, look)
         batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look, self.reasoner.look)
@@ -207,8 +212,9 @@ class TraceData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, rank=rank,
-                                world=world)
+        window = 1 if self.data.pack else 8  # rows of all lengths fill what they share best
+        sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, window,
+                                rank, world)
         return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:

@@ -182,5 +182,5 @@ class TrainDecoder(Stepper):
 def next_token_accuracy(reasoner: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
     """Share of taught words that are the most likely ones."""
     spoken = (batch.kind == TEXT) & (batch.weight > 0)
-    h = before(reasoner.backbone.trunk(reasoner.embed(batch), batch.mask, reasoner.backbone.place(batch)))
+    h = before(reasoner.backbone.trunk(reasoner.embed(batch), batch.attention(), reasoner.backbone.place(batch)))
     return (reasoner.backbone.logits(h[spoken]).argmax(-1) == batch.ids[spoken]).float().mean()

@@ -75,7 +75,8 @@ class Data:
     ``modes``, such as [text, vision, mixed], are taken in turn; none given: the one of the method. With ``paired`` each
     item of a task is there in every mode (``items`` counts traces). ``foreign`` is the share of items of a task whose
     picture is another item's, so that only the sketch tells how to go on. ``keep`` is a file of eval.hints: only the
-    items it names are trained on."""
+    items it names are trained on. ``pack`` joins the traces of a batch in rows of at most that many positions (0: each
+    has its own row): less padding, the same loss, by PyTorch's sdpa."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -88,11 +89,14 @@ class Data:
     foreign: float = 0.0
     keep: str | None = None
     batch_size: int = 32
+    pack: int = 0
     val_items: int = 64
 
     def __post_init__(self):
         at_least_one(self, "data", "items", "batch_size")
         shares(self, "data", "foreign")
+        if self.pack < 0:
+            raise ValueError(f"data.pack={self.pack}: positions of a row, such as 2048, or 0 for a row a trace.")
         if self.paired and (len(self.modes) < 2 or self.folder):
             raise ValueError("data.paired: the items of a task, each in every one of data.modes. Name two modes or "
                              "more, such as [direct, text, mixed], and leave out data.folder.")

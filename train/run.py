@@ -95,7 +95,8 @@ def start(recipe: Recipe):
 
 def attend(reasoner, recipe: Recipe) -> Choice:
     """Settle the attention of a reasoner, or of its teacher, as a recipe trains it."""
-    return settle(reasoner.backbone, recipe.backbone.attn, masks=reasoner.masks or recipe.method.bottleneck > 0)
+    masks = reasoner.masks or recipe.method.bottleneck > 0 or recipe.data.pack > 0
+    return settle(reasoner.backbone, recipe.backbone.attn, masks=masks)
 
 
 def go_on(reasoner, loaded) -> None:

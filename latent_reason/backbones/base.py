@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from torch import nn
 
 from ..batch import MixedBatch, Pictures
+from ..packing import apart
 from ..tokens import Layout
 
 
@@ -100,9 +101,16 @@ class Backbone(nn.Module, ABC):
         """C of :meth:`features`."""
         raise ValueError(f"{type(self).__name__} has no eye that can be read before its connector.")
 
-    @abstractmethod
     def place(self, batch: MixedBatch) -> torch.Tensor:
-        """Position ids (axes, B, N) of a batch; latents as ``positions`` says."""
+        """Position ids (axes, B, N) of a batch; latents as ``positions`` says, packed traces each from 0 on."""
+        if batch.documents is None:
+            return self.placed(batch)
+        alone, row, position = apart(batch)
+        return self.placed(alone)[:, row, position]
+
+    @abstractmethod
+    def placed(self, batch: MixedBatch) -> torch.Tensor:
+        """:meth:`place` where every row is one trace."""
 
     def trunk(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache=None) -> torch.Tensor:
         """States (B, n, D) of n new positions ``embeds`` (B, n, D or D + more). ``mask`` (B, past + n) marks what may

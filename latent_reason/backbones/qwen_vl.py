@@ -65,7 +65,7 @@ class QwenVL(Backbone):
     def feature_width(self) -> int:
         return self.visual.merger.hidden_size
 
-    def place(self, batch: MixedBatch) -> torch.Tensor:
+    def placed(self, batch: MixedBatch) -> torch.Tensor:
         kind, grids = (batch.kind == IMAGE).int(), []
         runs = [] if batch.images is None else [
             (int(r), i, g) for i, (r, g) in enumerate(zip(batch.image_rows, batch.images.grid, strict=True))]

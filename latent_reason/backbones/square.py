@@ -59,7 +59,7 @@ class Square(Backbone):
     def encode(self, pictures: Pictures) -> list[torch.Tensor]:
         return list(self.model.model.get_image_features(pictures.pixels.to(self.model.dtype)).pooler_output)
 
-    def place(self, batch: MixedBatch) -> torch.Tensor:
+    def placed(self, batch: MixedBatch) -> torch.Tensor:
         return (batch.mask.cumsum(-1) - 1).clamp(min=0).expand(3, -1, -1)
 
     def given(self, embeds, more, mask, positions) -> dict:

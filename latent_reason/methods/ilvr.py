@@ -93,6 +93,8 @@ def in_vision(direction: torch.Tensor, known: torch.Tensor, vision: torch.Tensor
 
 
 class Ilvr(LatentReasoner):
+    packs = False  # its target looks back over a row
+
     def after_step(self) -> None:
         self.target.follow(self.backbone)
 

@@ -48,6 +48,7 @@ class LookingHead(IdentityHead):
 
 
 class Mcout(LatentReasoner):
+    packs = False  # rows are shortened, thought by thought
     mu = 0.0
 
     def read(self, trace: Trace) -> Trace:
