@@ -24,7 +24,7 @@ def _peft() -> Iterator:
     try:
         import peft
     except ImportError as error:
-        raise ValueError("LoRA needs peft. Install it with: pip install -e '.[lora]' -c constraints.txt") from error
+        raise ValueError("LoRA needs peft. Install it with: pip install -e '.[peft]' -c constraints.txt") from error
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")  # between peft and transformers
         yield peft

@@ -25,7 +25,6 @@ from latent_reason.__main__ import main
 from latent_reason.backbones import assembled
 from latent_reason.backbones.tiny import train_tokenizer
 from latent_reason.files import atomic_write_json
-from latent_reason.tokens import Layout
 
 LANGUAGE, VISION = assembled.PARTS
 
@@ -43,7 +42,7 @@ def small_eye() -> Dinov2Model:
 
 
 def save_small_language(member: Path, folder: Path) -> None:
-    tokenizer = train_tokenizer(Layout())
+    tokenizer = train_tokenizer()
     tokenizer.add_tokens([assembled.UNUSED], special_tokens=True)
     small_language().to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -208,12 +208,14 @@ class Backbone(nn.Module, ABC):
     def checkpointing(self) -> bool:
         return any(getattr(m, "gradient_checkpointing", False) for m in self.model.modules())
 
-    def checkpoint(self) -> None:
-        """Turn activation checkpointing on: layers are computed again in the backward pass. It is not re-entrant, or
+    def checkpoint(self, on: bool = True) -> None:
+        """Turn activation checkpointing on or off: layers are computed again in the backward pass. Not re-entrant, or
         what trains behind frozen embeddings would get no gradient."""
-        name = "activation_checkpointing_enable"  # transformers 5.17 knows the other name only
-        getattr(self.model, name if hasattr(self.model, name) else "gradient_checkpointing_enable")(
-            {"use_reentrant": False})
+        what = "activation" if hasattr(self.model, "activation_checkpointing_enable") else "gradient"  # in 5.17
+        if on:
+            getattr(self.model, f"{what}_checkpointing_enable")({"use_reentrant": False})
+        else:
+            getattr(self.model, f"{what}_checkpointing_disable")()
 
     def span_positions(self, start: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """(axes, K, ...) positions of a span's latents that begins at ``start``; see :meth:`after_span`."""

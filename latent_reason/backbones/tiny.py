@@ -25,9 +25,11 @@ WORDS = ["system user assistant yes no the a is at to from of on in what where h
          " ".join("0123456789"), ", . ? : / ; \\boxed{ } U D L R S F H G E"]
 
 
-def train_tokenizer(layout: Layout, corpus: Iterable[str] | None = None, size: int = 512) -> PreTrainedTokenizerFast:
+def train_tokenizer(corpus: Iterable[str] | None = None, layout: Layout | None = None,
+                    size: int = 512) -> PreTrainedTokenizerFast:
     """Byte-level BPE: any text round-trips, the words of the corpus become single tokens, the marks of the layout (all
     but its line breaks) are special."""
+    layout = layout or Layout()
     written = layout.begin + layout.turn + layout.image_open + layout.image_close
     marks = [layout.pad, "<|im_start|>", layout.end, "<|vision_start|>", "<|vision_end|>", layout.image,
              "<|video_pad|>", *re.findall(r"<[^<>]*>", written)]
@@ -48,7 +50,7 @@ def tiny(model_type: str = "qwen2_5_vl", *, width: int = 128, layers: int = 4, h
     is small because contexts are short: with the usual 10,000 the axes that tell columns apart hardly turn. ``patch``
     are the pixels of half a token's side."""
     kind = family(model_type)
-    tokenizer = train_tokenizer(kind.layout, corpus)
+    tokenizer = train_tokenizer(corpus, kind.layout)
     token = tokenizer.convert_tokens_to_ids
     text = dict(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=width * 3, num_hidden_layers=layers,
                 num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=4096,
