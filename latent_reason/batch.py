@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from .tokens import IMAGE, LATENT, PAD, TEXT, Row, Vocabulary
 from .trace import Trace
 
-__all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "Collator", "MixedBatch", "Pictures", "before", "collate"]
+__all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "Collator", "MixedBatch", "Pictures", "before", "collate", "within"]
 
 
 @dataclass
@@ -54,7 +54,8 @@ class MixedBatch:
     shown: list | None = None  # the pictures themselves, kept only for losses on pixels
     told: MixedBatch | None = None  # the same traces as a teacher reads them
     documents: list[list[tuple[int, int]]] | None = None  # row by row, length and pictures of each trace packed into it
-    sees: torch.Tensor | None = None  # (B, N, N) what a position may attend to; None: all that is there before it
+    number: torch.Tensor | None = None  # (B, N) of packed rows, which trace a position belongs to, from 1 on; 0: none
+    sees: torch.Tensor | None = None  # (B, N, N) what a position may attend to; None: all of its trace before it
 
     @property
     def mask(self) -> torch.Tensor:
@@ -66,7 +67,9 @@ class MixedBatch:
 
     def attention(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """What the positions from ``start`` to ``stop`` may attend to, as a backbone's trunk takes it."""
-        return self.mask[:, :stop] if self.sees is None else self.sees[:, start:stop, :stop]
+        if self.sees is not None:
+            return self.sees[:, start:stop, :stop]
+        return (self.mask if self.number is None else self.number)[:, :stop]
 
     def slots(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows (S, K), positions (S, K) and mask (S, K) of the latents of every span."""
@@ -103,12 +106,21 @@ def _both(sees: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return sees.gather(1, order[:, :, None].expand(-1, -1, n)).gather(2, order[:, None].expand(-1, n, -1))
 
 
-def _alone(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
-    """(B, N, N) every position sees what is before it in its document; padding sees itself."""
-    number = torch.stack([F.pad(torch.arange(1, len(row) + 1).repeat_interleave(torch.tensor([n for n, _ in row])),
-                                (width - sum(n for n, _ in row), 0)) for row in documents])
-    same = (number[:, :, None] == number[:, None]) & (number[:, None] > 0)
-    return same & torch.ones(width, width, dtype=torch.bool).tril() | torch.eye(width, dtype=torch.bool)
+def _numbered(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
+    """(B, N) which document of its row a position belongs to, from 1 on; 0 where there is padding."""
+    return torch.stack([F.pad(torch.arange(1, len(row) + 1).repeat_interleave(torch.tensor([n for n, _ in row])),
+                              (width - sum(n for n, _ in row), 0)) for row in documents])
+
+
+def within(number: torch.Tensor, n: int | None = None) -> torch.Tensor:
+    """Numbers (B, m) as :meth:`MixedBatch.attention` gives them (or a mask of what is there) -> (B, n, m): each of the
+    last n (default all) positions sees what is before it and of its number. Padding sees itself, or its attention would
+    be undefined."""
+    m = number.shape[1]
+    at = torch.arange(m, device=number.device)
+    late, own = at[m - (n or m):], number[:, m - (n or m):]
+    same = (own[:, :, None] == number[:, None]) & (number[:, None] > 0)
+    return same & (at <= late[:, None]) | (at == late[:, None])
 
 
 def before(x: torch.Tensor) -> torch.Tensor:
@@ -144,7 +156,7 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
     told = [r.told for r in rows if r.told is not None]
     packed = [r.documents or [(len(r.ids), len(r.images))] for r in rows] if any(r.documents for r in rows) else None
     return MixedBatch(
-        documents=packed, sees=_alone(packed, width) if packed else None,
+        documents=packed, number=_numbered(packed, width) if packed else None,
         ids=table("ids", pad, torch.long), kind=table("kind", PAD, torch.long),
         weight=table("weight", 0.0, torch.float32),
         spans=torch.tensor(spans, dtype=torch.long).reshape(-1, 4),

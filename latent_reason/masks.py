@@ -9,14 +9,12 @@ from dataclasses import replace
 
 import torch
 
-from .batch import IMAGE, TEXT, MixedBatch
+from .batch import IMAGE, TEXT, MixedBatch, within
 
 
 def causal(batch: MixedBatch) -> torch.Tensor:
-    """(B, N, N) all that is before a position. Padding looks at itself, or its attention would be undefined."""
-    n = batch.ids.shape[1]
-    before = torch.ones(n, n, dtype=torch.bool, device=batch.ids.device).tril()
-    return before & batch.mask[:, None] | torch.eye(n, dtype=torch.bool, device=before.device)
+    """(B, N, N) all of its trace that is before a position; padding looks at itself."""
+    return within(batch.mask if batch.number is None else batch.number)
 
 
 def bottlenecked(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:

@@ -1,7 +1,7 @@
 """Several traces in one row: fewer positions of padding, and nobody sees anybody else.
 
 A row says which documents stand in it (``Row.documents``); masks, positions and losses then are those of each document
-alone. The mask is one of each position, so attention is PyTorch's sdpa.
+alone. Flash attention takes them end to end in one row (varlen), the others a mask of what each position sees.
 """
 
 from __future__ import annotations

@@ -69,6 +69,12 @@ class LatentReasoner(nn.Module):
         return self.bottleneck > 0
 
     @property
+    def unrolls(self) -> bool:
+        """Whether training goes through rows piece by piece, as its own latents have to stand in them."""
+        own = self.latent_input == "self" and not self.sweeps
+        return self.sketches and (own or bool(self.exposure.own and self.exposure.serial))
+
+    @property
     def droppable(self) -> bool:
         """Whether single latents can be left out in training (``dropped``)."""
         return self.sketches and self.latent_input != "blank" and not self.exposure.own

@@ -16,7 +16,7 @@ STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"packing"},
          {"heads", "targets", "switching", "backbones", "losses", "rendering"}, {"masks", "filling"}, {"reasoner"},
          {"generation", "adapters"}, {"methods", "decoding", "sheet", "showing"}, {"hub"}, {"card", "doctor"}]
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
-EVERYWHERE = {"files", "door", "__init__"}  # imported by anyone, import nobody
+EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
 THIRD = {"transformers": {"backbones", "tokens"}, "diffusers": {"heads", "rendering"}, "lightning": set(),
          "pytorch_lightning": set(), "tokenizers": {"backbones"}, "peft": {"adapters"}}
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import CASES, ready
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AttentionInterface
 
 from latent_reason import methods, tasks
 from latent_reason.batch import collate
@@ -85,6 +87,50 @@ def test_packed_losses_and_gradients_are_those_of_rows_alone(family, positions, 
     at, own = (reasoner.backbone.place(b)[:, b.mask] for b in (together, alone))
     assert sorted(at.flatten().tolist()) == sorted(own.flatten().tolist()), "each begins at 0 again"
     same(losses(reasoner, alone), losses(reasoner, together))
+
+
+def varlen(module, query, key, value, attention_mask, cu_seq_lens_q=None, max_length_q=None, **options):
+    """What flash attention does with traces end to end, in the words of PyTorch: each alone."""
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    causal = options.get("is_causal")
+    causal = module.is_causal if causal is None else causal
+    if cu_seq_lens_q is None:
+        out = F.scaled_dot_product_attention(query, key, value, scale=options.get("scaling"), is_causal=causal)
+    else:
+        assert attention_mask is None and len(query) == 1 and cu_seq_lens_q[-1] == query.shape[2]
+        lengths = cu_seq_lens_q.diff().tolist()
+        assert max_length_q == max(lengths) and cu_seq_lens_q.dtype == torch.int32
+        parts = (x.split(lengths, 2) for x in (query, key, value))
+        out = torch.cat([F.scaled_dot_product_attention(*qkv, scale=options.get("scaling"), is_causal=True)
+                         for qkv in zip(*parts, strict=True)], 2)
+    return out.transpose(1, 2), None
+
+
+@pytest.mark.parametrize("family, positions", [f for f in FAMILIES if f[0] != "gemma3"])
+def test_flash_attention_is_told_where_each_trace_begins(family, positions, make_backbone, make_traces, monkeypatch):
+    """On a stand-in for its kernel, which runs on GPUs alone."""
+    AttentionInterface.register("varlen", varlen)
+    case = next(c for c in CASES if c.options.get("head") == "mlp" and c.options.get("supervise") == "full")
+    reasoner = ready(case, lambda _: make_backbone(positions, family), make_traces)
+    alone, together = both(reasoner, make_traces())
+    wanted = losses(reasoner, alone)
+    reasoner.backbone.model.set_attn_implementation("varlen")
+    same(wanted, losses(reasoner, together))
+    with pytest.raises(ValueError, match="attn='varlen' takes no mask of what each position may see"):
+        reasoner.train().bottleneck = 1.0
+        reasoner(together)
+
+
+def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_traces):
+    """Pieces of packed rows after a cache have several traces before them."""
+    AttentionInterface.register("varlen", varlen)
+    case = next(c for c in CASES if c.method == "coconut")
+    reasoner = ready(case, make_backbone, make_traces)
+    _, together = both(reasoner, make_traces(reasoner.sketches))
+    assert reasoner.unrolls
+    reasoner.backbone.model.set_attn_implementation("varlen")
+    with pytest.raises(ValueError, match="takes no mask"):
+        reasoner(together)
 
 
 @pytest.mark.parametrize("method", methods.names())

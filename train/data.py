@@ -68,7 +68,7 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
     indices = kept(data, n) if data.keep and split == "train" and mode != "reading" else range(n)
     paired = product(indices, modes) if data.paired else ((i, modes[i % len(modes)]) for i in indices)
     for i, wanted in islice(paired, n):
-        if mode == "reading":
+        if wanted == "reading":
             yield task.reading_trace(i)
             continue
         if data.foreign and not task.redraws:

@@ -76,7 +76,7 @@ class Data:
     item of a task is there in every mode (``items`` counts traces). ``foreign`` is the share of items of a task whose
     picture is another item's, so that only the sketch tells how to go on. ``keep`` is a file of eval.hints: only the
     items it names are trained on. ``pack`` joins the traces of a batch in rows of at most that many positions (0: each
-    has its own row): less padding, the same loss, by PyTorch's sdpa."""
+    has its own row): less padding, the same loss."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])

@@ -95,7 +95,7 @@ def start(recipe: Recipe):
 
 def attend(reasoner, recipe: Recipe) -> Choice:
     """Settle the attention of a reasoner, or of its teacher, as a recipe trains it."""
-    masks = reasoner.masks or recipe.method.bottleneck > 0 or recipe.data.pack > 0
+    masks = reasoner.masks or recipe.method.bottleneck > 0 or (recipe.data.pack > 0 and reasoner.unrolls)
     return settle(reasoner.backbone, recipe.backbone.attn, masks=masks)
 
 

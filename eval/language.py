@@ -1,0 +1,101 @@
+"""What training did to plain text: its loss under a checkpoint and under the model that it began as.
+
+    python -m eval.language CHECKPOINT --base MODEL --out FILE.json [--texts FILE.txt]
+
+Without ``--texts`` (one text a line) the texts are docstrings of Python's standard library: prose by people, on every
+machine, and nothing this project trains on. ``--base`` is a backbone's folder or Hub name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from latent_reason import backbones, hub
+from latent_reason.backbones import Backbone
+from latent_reason.door import at_least, door
+from latent_reason.files import atomic_write_json
+from latent_reason.losses import word_losses
+
+from .statistics import paired_bootstrap
+
+console = Console(soft_wrap=True)
+
+
+def docstrings(most: int, shortest: int = 400) -> list[str]:
+    """Module docstrings of the standard library of at least ``shortest`` letters, by name of their file."""
+    found = []
+    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        said = ast.get_docstring(ast.parse(file.read_bytes())) or ""
+        if len(said) >= shortest:
+            found.append(said)
+    return found[:most]
+
+
+def lines(file: str, most: int) -> list[str]:
+    """The texts of a file, one a line. Raises ValueError where there is none."""
+    found = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not found:
+        raise ValueError(f"'{file}' holds no text. Write one text a line.")
+    return found[:most]
+
+
+@torch.no_grad()
+def losses(backbone: Backbone, texts: Iterable[str], longest: int = 256) -> np.ndarray:
+    """Mean next-token loss (nats) of each text, of its first ``longest`` tokens."""
+    out = []
+    for text in texts:
+        ids = torch.tensor(backbone.tokenizer(text, add_special_tokens=False)["input_ids"][:longest + 1])
+        ids = ids.to(backbone.model.device)
+        mask = torch.ones(1, len(ids), dtype=torch.bool, device=ids.device)
+        positions = torch.arange(len(ids), device=ids.device).expand(3, 1, -1)
+        states = backbone.trunk(backbone.embed(ids)[None], mask, positions)
+        out.append(word_losses(backbone.logits(states[0, :-1]), ids[1:]).mean().item())
+    return np.array(out)
+
+
+def compare(before: np.ndarray, after: np.ndarray) -> dict:
+    """Mean losses, and their difference as a share of the loss before, with its 95 % interval over texts."""
+    gap, base = paired_bootstrap(after, before), float(before.mean())
+    return {"n": len(before), "before": round(base, 4), "after": round(float(after.mean()), 4),
+            "worse": [round(x / base, 4) for x in gap]}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m eval.language", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--base", required=True, help="the model it began as: a folder or a Hub name")
+    parser.add_argument("--texts", help="a file with one text a line; default: docstrings")
+    parser.add_argument("--n", type=at_least(2), default=100, help="texts at most")
+    parser.add_argument("--out", required=True)
+    with door():
+        to_file(parser.parse_args(argv))
+
+
+def to_file(given: argparse.Namespace) -> None:
+    texts = lines(given.texts, given.n) if given.texts else docstrings(given.n)
+    found = []
+    for name in ("before", "after"):
+        backbone = backbones.load(given.base).float() if name == "before" else hub.load(given.checkpoint)[0].backbone
+        found.append(losses(backbone.eval(), track(texts, description=name, console=console, transient=True)))
+    result = compare(*found)
+    source = given.texts or f"docstrings of Python {sys.version_info.major}.{sys.version_info.minor}"
+    atomic_write_json(given.out, {"schema": 1, "checkpoint": given.checkpoint, "base": given.base, "texts": source,
+                                  **result})
+    worse, low, high = (100 * x for x in result["worse"])
+    console.print(f"Plain text ({result['n']} texts): {result['before']:.3f} nats a token before, "
+                  f"{result['after']:.3f} after: {worse:+.1f} % ({low:+.1f} to {high:+.1f}). Written to {given.out}")
+
+
+if __name__ == "__main__":
+    main()
