@@ -54,7 +54,7 @@ def test_pictures_become_conversations_and_test_questions_stand_alone(package, t
     found = list(native.read(tmp_path / "records"))
     by_split = {split: [t for t in found if t.split == split] for split in ("train", "val", "test")}
     assert [len(by_split[s]) for s in ("train", "val", "test")] == [50, 1, 2]
-    assert by_split["val"][0].id == "easy_vqa-train-49"
+    assert by_split["val"][0].id == "easy_vqa-train-49-0"
     last = by_split["train"][-1]
     assert [m.role for m in last.messages] == ["user", "assistant"] * 3
     assert len(last.images()) == 1 and isinstance(last.messages[0].content[0], Image)

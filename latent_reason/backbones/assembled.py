@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
@@ -229,18 +230,53 @@ def join(language: LlamaForCausalLM, vision: Dinov2Model, tokenizer, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(config)
-    model.model.language_model.load_state_dict(language.model.state_dict())
-    model.model.vision_tower.load_state_dict(vision.state_dict())
-    model.tie_weights()
+        model.model.language_model.load_state_dict(language.model.state_dict())
+        model.model.vision_tower.load_state_dict(vision.state_dict())
+        model.tie_weights()
+        calibrate(model, drawings(seed))
     model.generation_config = GenerationConfig(**marks)
     return model
 
 
-def processor(tokenizer, config: LlavaConfig) -> LlavaProcessor:
+@torch.no_grad()
+def calibrate(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> None:
+    """Start the projector where it can learn. Two thirds of what this eye says is the same for every picture, and left
+    so that drowns the rest: the first layer takes in every channel centred, with unit std; what comes out is centred and
+    as large as the embedding of a word."""
+    eye, projector = model.model.vision_tower, model.model.multi_modal_projector
+    seen = eye(pixels, output_hidden_states=True).hidden_states[model.config.vision_feature_layer][:, 1:].flatten(0, 1)
+    first, last = projector.linear_1, projector.linear_2
+    for layer in (first, last):
+        layer.weight.normal_(std=layer.in_features ** -0.5)
+        layer.bias.zero_()
+    first.weight.div_(seen.std(0).clamp_min(1e-3))
+    first.bias.copy_(-first.weight @ seen.mean(0))
+    last.weight.mul_(model.get_input_embeddings().weight.std() / projector(seen).std())
+    last.bias.copy_(-projector(seen).mean(0))
+
+
+def drawings(seed: int, n: int = 64) -> torch.Tensor:
+    """(n, 3, SIDE, SIDE) pixels as the eye takes them: a few plain shapes on a plain ground."""
+    random, pictures = np.random.default_rng(seed), []
+    for _ in range(n):
+        picture = Image.new("RGB", (SIDE, SIDE), tuple(random.integers(0, 256, 3).tolist()))
+        pen = ImageDraw.Draw(picture)
+        for _ in range(random.integers(1, 9)):
+            x, y, w, h = random.integers(0, SIDE, 4).tolist()
+            shape = pen.ellipse if random.random() < 0.5 else pen.rectangle
+            shape((x, y, x + w // 2, y + h // 2), fill=tuple(random.integers(0, 256, 3).tolist()))
+        pictures.append(picture)
+    return squares()(images=pictures, return_tensors="pt")["pixel_values"]
+
+
+def squares() -> SiglipImageProcessorPil:
     """Pictures squeezed to a square, nothing cropped, in ImageNet's colours; by Pillow, so the same everywhere."""
-    pictures = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=[0.485, 0.456, 0.406],
-                                       image_std=[0.229, 0.224, 0.225])
-    return LlavaProcessor(pictures, tokenizer, patch_size=config.vision_config.patch_size, image_token=IMAGE,
+    return SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=[0.485, 0.456, 0.406],
+                                   image_std=[0.229, 0.224, 0.225])
+
+
+def processor(tokenizer, config: LlavaConfig) -> LlavaProcessor:
+    return LlavaProcessor(squares(), tokenizer, patch_size=config.vision_config.patch_size, image_token=IMAGE,
                           vision_feature_select_strategy=config.vision_feature_select_strategy,
                           num_additional_image_tokens=1, chat_template=CHATML)  # the class token, which is dropped
 

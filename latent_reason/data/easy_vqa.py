@@ -1,7 +1,7 @@
 """easy-VQA (a package of the Python index, MIT): 5,000 pictures of one coloured shape with 48,248 questions.
 
-Its own 4,000 training pictures become one conversation each (every 50th of them ``val``); its test questions stand
-alone, as an answer before would tell of the next. Compare with a reader that does not look: the most frequent training
+Its 4,000 training pictures become conversations of a few questions (every 50th picture ``val``); its test questions
+stand alone, as an answer before would tell of the next. Compare with a reader that does not look: the most frequent training
 answer to a question's words is right for 0.670 of the test questions.
 """
 
@@ -22,6 +22,7 @@ from . import native
 PACKAGE = Package("easy-vqa==1.0", "easy_vqa-1.0-py3-none-any.whl",
                   "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f")
 INSIDE = "easy_vqa/data/"
+TURNS = 4  # questions of a conversation: more would follow from the answers before
 
 
 def write(folder: str | Path) -> Path:
@@ -40,7 +41,9 @@ def traces(source: Path) -> Iterator[Trace]:
     """The records of an unpacked ``easy_vqa/data`` folder: train and val, then test."""
     for image, asked in _pictures(source / "train"):
         split = "val" if image % 50 == 49 else "train"
-        yield trace(f"easy_vqa-train-{image}", split, source / "train" / "images" / f"{image}.png", asked)
+        for i in range(0, len(asked), TURNS):
+            yield trace(f"easy_vqa-train-{image}-{i}", split, source / "train" / "images" / f"{image}.png",
+                        asked[i:i + TURNS])
     for image, asked in _pictures(source / "test"):
         for i, pair in enumerate(asked):
             yield trace(f"easy_vqa-test-{image}-{i}", "test", source / "test" / "images" / f"{image}.png", [pair])

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# A small pretrained model without a hub learns to read pictures, then to sketch, whole and on this machine.
+#   bash train/assembled.sh             # about an hour on 2 CPU cores; 1.2 GB under checkpoints/
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source train/setup.sh
+run() { printf '\n== %s\n' "$*" >&2; "$PYTHON" -m "$@"; }
+out=checkpoints/assembled-report
+[ -d checkpoints/assembled ] || run latent_reason assemble checkpoints/assembled
+[ -d data/easy-vqa ] || run latent_reason easy-vqa data/easy-vqa
+run train.sft --config train/recipes/assembled_connector.yaml
+run train.sft --config train/recipes/assembled_frozenlake.yaml
+run train.decoder --config train/recipes/decoder.yaml --init checkpoints/assembled-frozenlake --run assembled-drawing \
+    --data.levels '[3]' --data.items 600 --data.batch_size 16
+model=checkpoints/assembled-drawing
+mkdir -p "$out"
+run eval.answers checkpoints/assembled-connector/stage-1 data/easy-vqa --out "$out/answers.json"
+run eval.language "$model" --base checkpoints/assembled --out "$out/language.json"
+run eval.run "$model" --tasks frozenlake_plan --levels 3 --n 100 --out "$out/eval.json"
+run latent_reason render "$model" --out "$out/sketches.png"
+run latent_reason generate "$model"
