@@ -176,16 +176,16 @@ class Collator:
     how a method wants its traces, ``told(trace) -> trace or None`` how its teacher does.
     """
 
-    def __init__(self, vocabulary: Vocabulary, look: Callable, look_at_sketches: Callable, token_grid: Callable,
+    def __init__(self, vocabulary: Vocabulary, look: Callable, look_at_sketches: Callable, laid: Callable,
                  span_grid: Callable, read: Callable[[Trace], Trace] = lambda trace: trace,
                  told: Callable[[Trace], Trace | None] = lambda trace: None):
         self.vocabulary, self.look, self.look_at_sketches = vocabulary, look, look_at_sketches
-        self.token_grid, self.span_grid, self.read, self.told = token_grid, span_grid, read, told
+        self.laid, self.span_grid, self.read, self.told = laid, span_grid, read, told
 
     def encode(self, trace: Trace, *, generate: bool = False) -> Row:
-        row = self.vocabulary.encode(self.read(trace), self.token_grid, self.span_grid, generate=generate)
+        row = self.vocabulary.encode(self.read(trace), self.laid, self.span_grid, generate=generate)
         if not generate and (told := self.told(trace)) is not None:
-            row.told = self.vocabulary.encode(told, self.token_grid, self.span_grid)
+            row.told = self.vocabulary.encode(told, self.laid, self.span_grid)
         return row
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:

@@ -34,13 +34,12 @@ def bottlenecked(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
 def veiled(batch: MixedBatch, backbone) -> MixedBatch:
     """The batch where a picture that stands just before a span is seen by the latents of that span and by nothing after
     it (Monet 2511.21395). Its marks and START have seen it, so they are hidden with it."""
-    opens, closes = (len(backbone.tokenizer(mark, add_special_tokens=False)["input_ids"])
-                     for mark in (backbone.layout.image_open, backbone.layout.image_close))
+    closes = len(backbone.tokenizer(backbone.layout.image_close, add_special_tokens=False)["input_ids"])
     shown = batch.kind[batch.spans[:, 0], batch.spans[:, 1] - 2 - closes] == IMAGE  # before its mark and START
     if not shown.any():
         return batch
     sees = causal(batch) if batch.sees is None else batch.sees.clone()
-    sizes = (backbone.merged(batch.images).prod(-1) + backbone.layout.trailing + opens + closes + 1).tolist()
+    sizes = [size + 1 for size in backbone.room(batch.images)]
     for (row, start, h, w), picture in zip(batch.spans[shown].tolist(), batch.boxes[shown, 0].tolist(), strict=True):
         sees[row, start + h * w:, start - sizes[int(picture)]:start] = False
     return replace(batch, sees=sees)

@@ -96,7 +96,7 @@ class LatentReasoner(nn.Module):
 
     def collator(self) -> Collator:
         """What turns traces into batches for this reasoner."""
-        return Collator(self.vocabulary, self.backbone.look, self.look, self.backbone.token_grid, self.span_grid,
+        return Collator(self.vocabulary, self.backbone.look, self.look, self.backbone.laid, self.span_grid,
                         self.read, self.told)
 
     def span_grid(self, sketch: Sketch, seen) -> tuple[int, int]:
@@ -106,7 +106,7 @@ class LatentReasoner(nn.Module):
 
     def look(self, pictures: list) -> Pictures:
         """The pictures of sketches as the eye of the target takes them."""
-        return self.target.look(self.backbone, pictures) if self.target is not None else self.backbone.look(pictures)
+        return self.backbone.look_whole(pictures) if self.target is None else self.target.look(self.backbone, pictures)
 
     def read(self, trace: Trace) -> Trace:
         """A trace as this method wants it. Methods that put their latents elsewhere than the sketches override it."""

@@ -138,7 +138,7 @@ class OwnVision(nn.Module):
             sizes = [self.grid(*backbone.token_grid(p)) for p in pictures]
             pictures = [p.resize((w * backbone.cell, h * backbone.cell)) for p, (h, w) in
                         zip(pictures, sizes, strict=True)]
-        return backbone.look(list(pictures))
+        return backbone.look_whole(list(pictures))
 
     def see(self, backbone, pictures: Pictures) -> list[torch.Tensor]:
         """What that eye sees: one (T, C) tensor a picture, row-major."""

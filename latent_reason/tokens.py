@@ -19,7 +19,8 @@ PAD, TEXT, IMAGE, LATENT = range(4)  # what stands at a position
 @dataclass(frozen=True)
 class Layout:
     """The strings a model family puts around turns and pictures (defaults: ChatML as in Qwen-VL). ``roles`` are its
-    names for ours; ``trailing`` picture positions follow the grid of a picture's tokens."""
+    names for ours; ``trailing`` picture positions follow the grid of a picture's tokens; ``tile`` stands before each
+    tile of a picture that is cut up."""
 
     begin: str = ""
     turn: str = "<|im_start|>{role}\n"
@@ -28,6 +29,7 @@ class Layout:
     image_open: str = "<|vision_start|>"
     image: str = "<|image_pad|>"
     image_close: str = "<|vision_end|>"
+    tile: str = ""
     trailing: int = 0
     pad: str = "<|endoftext|>"
     roles: dict[str, str] = field(default_factory=dict)
@@ -109,10 +111,10 @@ class Vocabulary:
         mask[self.open] = open_too
         return mask
 
-    def encode(self, trace: Trace, size_of: Callable, span_grid: Callable, *, generate: bool = False) -> Row:
+    def encode(self, trace: Trace, laid: Callable, span_grid: Callable, *, generate: bool = False) -> Row:
         """Lay a trace out as one row.
 
-        ``size_of(picture) -> (h, w)`` is the grid of tokens the backbone makes of a picture, and
+        ``laid(picture) -> [(mark, positions), ...]`` is how a picture stands there (:meth:`Backbone.laid`), and
         ``span_grid(sketch, seen) -> (h', w')`` the grid of latents a sketch becomes after the last picture seen (None:
         there is none). ``generate`` drops the last assistant turn and ends with its header, ready to be continued.
 
@@ -136,10 +138,9 @@ class Vocabulary:
                 if isinstance(part, Text):
                     put(self.words(part.text, plain=True), spoken if part.loss is None else part.loss)
                 elif isinstance(part, Image):
-                    h, w = size_of(part.image)
-                    put(self.words(layout.image_open))
-                    put([self.image] * (h * w + layout.trailing), kind=IMAGE)
-                    put(self.words(layout.image_close))
+                    for mark, positions in laid(part.image):
+                        put(self.words(mark))
+                        put([self.image] * positions, kind=IMAGE)
                     row.images.append(part.image)
                 elif isinstance(part, Sketch):
                     seen = row.images[-1] if row.images else None

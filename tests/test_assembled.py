@@ -41,9 +41,14 @@ def small_eye() -> Dinov2Model:
                                     image_size=42))
 
 
-def save_small_language(member: Path, folder: Path) -> None:
+def with_marks():
     tokenizer = train_tokenizer()
     tokenizer.add_tokens([assembled.UNUSED], special_tokens=True)
+    return tokenizer
+
+
+def save_small_language(member: Path, folder: Path) -> None:
+    tokenizer = with_marks()
     small_language().to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -173,6 +178,22 @@ def test_a_plain_model_is_not_marked_as_quantized():
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), model.parameters(), strict=True))
 
 
+def test_the_projector_starts_at_the_size_of_words_and_tells_pictures_apart():
+    tokenizer = assembled.with_image_token(with_marks())
+    language = small_language()
+    language.resize_token_embeddings(len(tokenizer))
+    model = assembled.join(language, small_eye(), tokenizer, seed=0)
+    pixels = assembled.drawings(seed=5)
+    with torch.no_grad():
+        seen = model.get_image_features(pixels).pooler_output
+    seen = torch.stack(list(seen))  # (pictures, tokens, D)
+    words = model.get_input_embeddings().weight.std()
+    assert 0.7 < seen.std() / words < 1.4
+    assert seen.mean((0, 1)).square().mean() < 0.1 * seen.square().mean(), "what all pictures share is taken out"
+    again = assembled.join(language, small_eye(), tokenizer, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
 def test_the_joined_folder_is_a_stock_model(parts, tmp_path, capsys):
     main(["assemble", str(tmp_path / "vlm")])
     assert "Made " in capsys.readouterr().out
@@ -199,7 +220,7 @@ def test_the_seed_is_that_of_the_projector(parts, tmp_path):
     first, again, other = (weights(assembled.assemble(tmp_path / f"{i}", seed)) for i, seed in enumerate((0, 0, 1)))
     assert first.keys() == other.keys() and all(torch.equal(first[k], again[k]) for k in first)
     assert {k for k in first if not torch.equal(first[k], other[k])} == {
-        f"model.multi_modal_projector.linear_{i}.weight" for i in (1, 2)}
+        f"model.multi_modal_projector.linear_{i}.{what}" for i in (1, 2) for what in ("weight", "bias")}
 
 
 def weights(folder) -> dict:

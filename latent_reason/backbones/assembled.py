@@ -240,8 +240,8 @@ def join(language: LlamaForCausalLM, vision: Dinov2Model, tokenizer, seed: int) 
 
 @torch.no_grad()
 def calibrate(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> None:
-    """Start the projector where it can learn. Two thirds of what this eye says is the same for every picture, and left
-    so that drowns the rest: the first layer takes in every channel centred, with unit std; what comes out is centred and
+    """Start the projector where it can learn. Two thirds of what this eye says is the same for every picture, which
+    would drown the rest: the first layer takes in every channel centred, with unit std; what comes out is centred and
     as large as the embedding of a word."""
     eye, projector = model.model.vision_tower, model.model.multi_modal_projector
     seen = eye(pixels, output_hidden_states=True).hidden_states[model.config.vision_feature_layer][:, 1:].flatten(0, 1)

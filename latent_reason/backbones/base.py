@@ -50,8 +50,13 @@ class Backbone(nn.Module, ABC):
         self.positions = positions
 
     @classmethod
-    def from_pretrained(cls, folder: str, *, positions: str = "line", dtype=None) -> Backbone:
-        """A folder or Hub name of this family. Raises ValueError where weights are missing or left over."""
+    def from_pretrained(cls, folder: str, *, positions: str = "line", dtype=None,
+                        tiles: bool | None = None) -> Backbone:
+        """A folder or Hub name of this family. ``tiles`` says whether pictures are cut up (None: as saved with it).
+
+        Raises:
+            ValueError: weights are missing or left over.
+        """
         from transformers import AutoModelForImageTextToText, AutoTokenizer
 
         with no_bars():
@@ -62,6 +67,8 @@ class Backbone(nn.Module, ABC):
                              f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")
         backbone = cls(model, AutoTokenizer.from_pretrained(folder), cls.processor(folder, model.config), positions)
         backbone.name = folder
+        if tiles is not None:
+            backbone.cut(tiles)
         return backbone
 
     @staticmethod
@@ -212,9 +219,35 @@ class Backbone(nn.Module, ABC):
     def look(self, pictures: list[PILImage.Image]) -> Pictures:
         """Pictures as the eye takes them."""
 
+    def look_whole(self, pictures: list[PILImage.Image]) -> Pictures:
+        """The same, but never cut into tiles: how sketches are looked at."""
+        return self.look(pictures)
+
+    def cut(self, tiles: bool) -> None:
+        """Cut pictures into tiles, each as large as the eye's square, or leave them whole.
+
+        Raises:
+            ValueError: this family is not read in tiles here.
+        """
+        if tiles:
+            raise ValueError(f"tiles: {type(self).__name__} takes pictures whole. Leave the option out.")
+
     @abstractmethod
     def token_grid(self, picture: PILImage.Image) -> tuple[int, int]:
         """(h, w) of the tokens :meth:`see` makes of a picture."""
+
+    def laid(self, picture: PILImage.Image) -> list[tuple[str, int]]:
+        """How a picture stands in a row: marks, each with the number of picture positions that follow it."""
+        return self.laid_as(*self.token_grid(picture))
+
+    def laid_as(self, height: int, width: int) -> list[tuple[str, int]]:
+        """:meth:`laid` of a picture of that many tokens."""
+        return [(self.layout.image_open, height * width + self.layout.trailing), (self.layout.image_close, 0)]
+
+    def room(self, pictures: Pictures) -> list[int]:
+        """How many positions of a row each picture takes, marks and all."""
+        return [sum(len(self.tokenizer(mark, add_special_tokens=False)["input_ids"]) + n
+                    for mark, n in self.laid_as(*size)) for size in self.merged(pictures).tolist()]
 
     @property
     @abstractmethod

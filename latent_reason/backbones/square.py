@@ -1,25 +1,29 @@
 """Families that squeeze every picture into one square of tokens and know one axis of positions: LLaVA, LLaVA-OneVision,
 InternVL, Idefics3 and SmolVLM.
 
-A picture is never cut into tiles (several of these families can): it is resized to the eye's square, as their own
-processors do with tiles switched off. So a board keeps all its cells, and a sketch has one grid.
+A picture is resized to the eye's square, as their own processors do with tiles switched off: so a board keeps all its
+cells, and a sketch has one grid. Idefics3 and SmolVLM may see pictures they are shown in tiles as well.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from einops import rearrange
 from PIL import Image as PILImage
 from transformers.image_processing_base import ImageProcessingMixin
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from ..batch import MixedBatch, Pictures
 from ..tokens import Layout
 from .base import Backbone
 
+KEPT = ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")  # of a saved processor
 CHATML = Layout(image_open="", image="<image>", image_close="\n")
 
 
@@ -32,19 +36,23 @@ class Square(Backbone):
         eye, size = config.vision_config.image_size, saved.get("size") or {}
         height, width = (eye, eye) if isinstance(eye, int) else eye
         height, width = size.get("height", height), size.get("width", width)
-        kept = {name: saved[name] for name in ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")
-                if saved.get(name) is not None}
+        kept = {name: saved[name] for name in KEPT if saved.get(name) is not None}
         return SiglipImageProcessorPil(size={"height": height, "width": width}, **kept)
+
+    @property
+    def square(self) -> int:
+        """Pixels a side of what the eye takes."""
+        return self.image_processor.size["height"]
 
     @property
     def side(self) -> int:
         """Tokens a side of every picture."""
         patch = self.model.config.vision_config.patch_size
-        return self.image_processor.size["height"] // (patch if isinstance(patch, int) else patch[0])
+        return self.square // (patch if isinstance(patch, int) else patch[0])
 
     @property
     def cell(self) -> int:
-        return self.image_processor.size["height"] // self.side
+        return self.square // self.side
 
     def look(self, pictures: list[PILImage.Image]) -> Pictures:
         pixels = self.image_processor(images=[p.convert("RGB") for p in pictures], return_tensors="pt")["pixel_values"]
@@ -120,26 +128,94 @@ class InternVL(Llava):
 
 
 class Idefics3(Square):
-    """Idefics3 (2408.12637)."""
+    """Idefics3 (2408.12637). A picture is read whole, or (where the processor says so, as that of most checkpoints
+    does) blown up and cut into rows and columns of tiles as well, each with a mark of its place; whole it comes last.
+    ``Pictures.grid`` then holds rows, columns and the side of the whole in tokens."""
 
     layout = Layout(begin="<|begin_of_text|>", turn="{role}:", end="<end_of_utterance>", image="<image>",
                     image_open="<fake_token_around_image><global-img>", image_close="<fake_token_around_image>",
+                    tile="<fake_token_around_image><row_{row}_col_{column}>",
                     roles={"system": "System", "user": "User", "assistant": "Assistant"})
+    Processor = Idefics3ImageProcessorPil
+
+    @classmethod
+    def processor(cls, folder: str, config):
+        saved, _ = ImageProcessingMixin.get_image_processor_dict(folder)
+        side = saved.get("max_image_size", {}).get("longest_edge", config.vision_config.image_size)
+        kept = {name: saved[name] for name in (*KEPT, "size", "do_image_splitting") if saved.get(name) is not None}
+        return cls.Processor(max_image_size={"longest_edge": side}, **kept)
+
+    def cut(self, tiles: bool) -> None:
+        self.image_processor.do_image_splitting = tiles
 
     @property
     def language(self):
         return self.model.model.text_model
 
     @property
+    def square(self) -> int:
+        return self.image_processor.max_image_size["longest_edge"]
+
+    @property
     def side(self) -> int:
         return super().side // self.model.config.scale_factor
 
+    def tiles(self, picture: PILImage.Image) -> tuple[int, int]:
+        """(rows, columns) of the tiles of a picture; (0, 0) where it is left whole."""
+        return self.image_processor.get_number_of_image_patches(picture.height, picture.width)[1:]
+
+    def laid(self, picture: PILImage.Image) -> list[tuple[str, int]]:
+        return self.laid_in(*self.tiles(picture))
+
+    def room(self, pictures: Pictures) -> list[int]:
+        return [sum(len(self.tokenizer(mark, add_special_tokens=False)["input_ids"]) + n
+                    for mark, n in self.laid_in(rows, columns)) for rows, columns, _ in pictures.grid.tolist()]
+
+    def laid_in(self, rows: int, columns: int) -> list[tuple[str, int]]:
+        """:meth:`laid` of a picture of so many tiles."""
+        marks, size = [], self.side ** 2
+        for row in range(rows):
+            for column in range(columns):
+                between = "\n" if row and not column else ""  # rows end in a line break
+                marks.append((between + self.layout.tile.format(row=row + 1, column=column + 1), size))
+        return [*marks, ("\n\n" * bool(rows) + self.layout.image_open, size), (self.layout.image_close, 0)]
+
+    def look(self, pictures: list[PILImage.Image], tiles: bool = True) -> Pictures:
+        """Tiles and the whole of each picture, in the order in which they stand in a row."""
+        seen, grids = [], []
+        for picture in pictures:
+            rows, columns = self.tiles(picture) if tiles else (0, 0)
+            how = {} if rows else {"do_image_splitting": False, "do_resize": False}  # squeezed at once
+            seen.append(self.image_processor(images=[[picture.convert("RGB")]], do_pad=False, return_tensors="pt",
+                                             **how)["pixel_values"][0])
+            grids.append([rows, columns, self.side])
+        return Pictures(grid=torch.tensor(grids), pixels=torch.cat(seen))
+
+    def look_whole(self, pictures: list[PILImage.Image]) -> Pictures:
+        return self.look(pictures, tiles=False)
+
+    def merged(self, pictures: Pictures) -> torch.Tensor:
+        return pictures.grid[:, 2:].expand(-1, 2)
+
+    def see(self, pictures: Pictures) -> list[torch.Tensor]:
+        return [tokens[-self.side ** 2:] for tokens in self.inputs(pictures)]
+
     def encode(self, pictures: Pictures) -> list[torch.Tensor]:
-        # rows of one picture each
-        return list(self.model.model.get_image_features(pictures.pixels[:, None].to(self.model.dtype)).pooler_output)
+        # one tile a row: the stock model leaves tiles out that are all zero, and only where others are beside them
+        squares = self.model.model.get_image_features(pictures.pixels[:, None].to(self.model.dtype)).pooler_output
+        counts = (pictures.grid[:, 0] * pictures.grid[:, 1] + 1).tolist()
+        return [torch.cat(some) for some in _groups(list(squares), counts)]
+
+
+def _groups(things: list, counts: list[int]) -> list[list]:
+    """The first so many things, then the next so many, and so on."""
+    rest = iter(things)
+    return [list(islice(rest, n)) for n in counts]
 
 
 class SmolVLM(Idefics3):
     """SmolVLM and SmolVLM2 (2504.05299)."""
+
+    Processor = SmolVLMImageProcessorPil
 
     layout = replace(Idefics3.layout, begin="<|im_start|>")

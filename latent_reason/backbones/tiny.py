@@ -19,6 +19,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from ..tokens import Layout
 from .base import Backbone, family
 from .qwen_vl import QwenVL
+from .square import Idefics3
 
 WORDS = ["system user assistant yes no the a is at to from of on in what where how many which row column map board",
          "up down left right move go then now next ice hole gift elf start goal safe path " * 2,
@@ -30,7 +31,8 @@ def train_tokenizer(corpus: Iterable[str] | None = None, layout: Layout | None =
     """Byte-level BPE: any text round-trips, the words of the corpus become single tokens, the marks of the layout (all
     but its line breaks) are special."""
     layout = layout or Layout()
-    written = layout.begin + layout.turn + layout.image_open + layout.image_close
+    tiles = "".join(layout.tile.format(row=r, column=c) for r in (1, 2) for c in (1, 2))
+    written = layout.begin + layout.turn + layout.image_open + layout.image_close + tiles
     marks = [layout.pad, "<|im_start|>", layout.end, "<|vision_start|>", "<|vision_end|>", layout.image,
              "<|video_pad|>", *re.findall(r"<[^<>]*>", written)]
     tokenizer = Tokenizer(models.BPE())
@@ -44,7 +46,7 @@ def train_tokenizer(corpus: Iterable[str] | None = None, layout: Layout | None =
 
 def tiny(model_type: str = "qwen2_5_vl", *, width: int = 128, layers: int = 4, heads: int = 4, eye_width: int = 96,
          eye_layers: int = 1, patch: int = 32, cells: int = 4, rope_theta: float = 3.0,
-         corpus: Iterable[str] | None = None, positions: str = "line", dtype: str = "float32",
+         corpus: Iterable[str] | None = None, positions: str = "line", dtype: str = "float32", tiles: bool = False,
          seed: int = 0) -> Backbone:
     """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights. The rotary base
     is small because contexts are short: with the usual 10,000 the axes that tell columns apart hardly turn. ``patch``
@@ -70,8 +72,11 @@ def tiny(model_type: str = "qwen2_5_vl", *, width: int = 128, layers: int = 4, h
     else:
         side = config.vision_config.image_size
         side = side if isinstance(side, int) else side[0]
-        processor = SiglipImageProcessorPil(size={"height": side, "width": side})
-    return kind(model, tokenizer, processor, positions)
+        processor = (kind.Processor(size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side})
+                     if issubclass(kind, Idefics3) else SiglipImageProcessorPil(size={"height": side, "width": side}))
+    backbone = kind(model, tokenizer, processor, positions)
+    backbone.cut(tiles)
+    return backbone
 
 
 def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye_layers: int, patch: int, cells: int):

@@ -1,8 +1,8 @@
 """easy-VQA (a package of the Python index, MIT): 5,000 pictures of one coloured shape with 48,248 questions.
 
 Its 4,000 training pictures become conversations of a few questions (every 50th picture ``val``); its test questions
-stand alone, as an answer before would tell of the next. Compare with a reader that does not look: the most frequent training
-answer to a question's words is right for 0.670 of the test questions.
+stand alone, as an answer before would tell of the next. Compare with a reader that does not look: the most frequent
+training answer to a question's words is right for 0.670 of the test questions.
 """
 
 from __future__ import annotations
