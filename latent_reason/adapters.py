@@ -50,7 +50,14 @@ def add(reasoner, *, rank: int = 16, alpha: int = 32, dropout: float = 0.0, targ
 
 
 def merge(reasoner) -> None:
-    """Fold the adapter into full weights: the same model, without peft."""
+    """Fold the adapter into full weights: the same model, without peft.
+
+    Raises:
+        ValueError: the weights below it are rounded, so the sum would be as well.
+    """
+    if reasoner.backbone.bits:
+        raise ValueError(f"weights rounded to {reasoner.backbone.bits} bits take no adapter up. Load the checkpoint on "
+                         f"its base as it is: remove \"bits\" from latent_reason.json, then merge.")
     if reasoner.backbone.adapter is not None:
         reasoner.backbone.adapter.merge_and_unload()
         _hold(reasoner.backbone, None)

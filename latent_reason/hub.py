@@ -37,11 +37,15 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
 
     Raises:
         FileExistsError: the folder exists and is not empty.
+        ValueError: the backbone's weights are rounded and it has no adapter.
         OSError: the disk is full; nothing is left behind.
     """
+    backbone = reasoner.backbone
+    if backbone.bits and backbone.adapter is None:
+        raise ValueError(f"weights rounded to {backbone.bits} bits are no checkpoint. Save them with the adapter that "
+                         "was trained on them.")
     with atomic_folder(folder) as new, no_bars():
         (new / "backbone").mkdir()
-        backbone = reasoner.backbone
         base = None
         if backbone.adapter is None:
             backbone.model.save_pretrained(new / "backbone")
@@ -59,7 +63,7 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
         written = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
         card = {"format": FORMAT, "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
                 "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder is not None,
-                "base": base,
+                "base": base, "bits": backbone.bits,
                 "control_tokens": {"open": [v.roles.open, v.open], "latent": [v.roles.latent, v.latent],
                                    "close": [v.roles.close, v.close]}, "files": written,
                 "notes": reasoner.recipe.get("notes", {}) if notes is None else notes}
@@ -171,7 +175,7 @@ def _backbone(folder: Path, card: dict):
             backbone.name = None  # it belongs to this checkpoint alone
         return backbone
     try:
-        return load_backbone(base, positions=card["positions"])
+        return load_backbone(base, positions=card["positions"], **({"bits": card["bits"]} if card.get("bits") else {}))
     except (OSError, ValueError) as error:
         raise ValueError(f"'{folder}' holds an adapter of '{base}', which cannot be loaded: {error} Or write where it "
                          f"is as \"base\" in {folder / CARD}.") from error

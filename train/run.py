@@ -78,6 +78,9 @@ def start(recipe: Recipe):
         options = dict(recipe.backbone.options)
         if recipe.backbone.name.startswith("tiny") and "corpus" not in options:
             options["corpus"] = corpus(recipe.data)
+        if options.get("bits") and not recipe.lora.rank:
+            raise ValueError("backbone.options.bits rounds weights for good: they train through an adapter alone. Add "
+                             "one with lora.rank, such as 16.")
         backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions, **options)
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
     if loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ class Backbone(nn.Module, ABC):
     masks = False  # whether it gives its positions masks of their own, as pictures seen both ways need
     more = 0
     name: str | None = None  # the folder or Hub name it was loaded from
+    bits: int | None = None  # of a text weight, where they were rounded on the way
     adapter = None  # peft's handle of a LoRA inside ``model`` (adapters.py)
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, positions: str = "line"):
@@ -50,23 +52,25 @@ class Backbone(nn.Module, ABC):
         self.positions = positions
 
     @classmethod
-    def from_pretrained(cls, folder: str, *, positions: str = "line", dtype=None,
-                        tiles: bool | None = None) -> Backbone:
-        """A folder or Hub name of this family. ``tiles`` says whether pictures are cut up (None: as saved with it).
+    def from_pretrained(cls, folder: str, *, positions: str = "line", dtype=None, tiles: bool | None = None,
+                        bits: int | None = None) -> Backbone:
+        """A folder or Hub name of this family. ``tiles`` says whether pictures are cut up (None: as saved with it);
+        ``bits=4`` rounds the text model's weights as it is read (for LoRA alone, by bitsandbytes).
 
         Raises:
-            ValueError: weights are missing or left over.
+            ValueError: weights are missing or left over, or cannot be rounded here.
         """
         from transformers import AutoModelForImageTextToText, AutoTokenizer
 
         with no_bars():
             model, info = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True)
+                folder, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True,
+                **(rounded(bits) if bits is not None else {}))
         if info["missing_keys"] or info["unexpected_keys"]:
             raise ValueError(f"{folder}: {len(info['missing_keys'])} weights missing, "
                              f"{len(info['unexpected_keys'])} left over. Is this the folder of a whole model?")
         backbone = cls(model, AutoTokenizer.from_pretrained(folder), cls.processor(folder, model.config), positions)
-        backbone.name = folder
+        backbone.name, backbone.bits = folder, bits
         if tiles is not None:
             backbone.cut(tiles)
         return backbone
@@ -322,6 +326,26 @@ def no_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def rounded(bits: int) -> dict:
+    """How transformers is asked to round the text model's weights (NF4, 2305.14314); eye, connector and output stay as
+    they are. Raises ValueError for other than 4 bits, or where what does it is missing."""
+    from transformers import BitsAndBytesConfig
+
+    if bits != 4:
+        raise ValueError(f"bits={bits}: 4, or leave it out for weights as they are.")
+    missing = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"bits=4 needs {' and '.join(missing)}. Install with: pip install -e '.[bits]' -c "
+                         "constraints.txt")
+    gpu = torch.cuda.is_available()
+    whole = ["lm_head", *(f"model.{part}" for part in ("visual", "vision_tower", "vision_model", "connector",
+                                                       "multi_modal_projector"))]
+    return {"device_map": {"": torch.cuda.current_device() if gpu else "cpu"},
+            "quantization_config": BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.bfloat16 if gpu else torch.float32, llm_int8_skip_modules=whole)}
 
 
 #: model_type of a configuration -> (file, class) of its family
