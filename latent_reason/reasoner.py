@@ -296,9 +296,13 @@ class LatentReasoner(nn.Module):
         h = self.states_of(rollout)
         words, stops = torch.zeros(2, *rollout.ids.shape, dtype=torch.float32, device=h.device)
         chosen = rollout.chosen
-        logits = self.masked(self.backbone.logits(h[chosen]), rollout.may_open[chosen])
-        picked = logits.log_softmax(-1).gather(-1, rollout.ids[chosen][:, None])[:, 0]
-        words = words.masked_scatter(chosen, picked)
+
+        def logprob(h, ids, may_open):
+            table = self.masked(self.backbone.logits(h), may_open).log_softmax(-1)
+            return table.gather(-1, ids[:, None])[:, 0]
+
+        words = words.masked_scatter(chosen, in_chunks(logprob, len(self.vocabulary), h[chosen], rollout.ids[chosen],
+                                                       rollout.may_open[chosen]))
         if rollout.decided.any():
             two = self.stops(h[rollout.decided])
             went_on = rollout.kind[rollout.decided] == LATENT

@@ -289,14 +289,19 @@ def test_6_a_row_in_a_batch_is_that_row_alone(reasoner, make_traces, rollout, re
         assert [dataclasses.replace(s, row=0) for s in rollout.spans_of(r)] == alone.spans
 
 
-def test_7_replaying_a_rollout_gives_its_log_probabilities(reasoner, rollout):
+def test_7_replaying_a_rollout_gives_its_log_probabilities(reasoner, rollout, monkeypatch):
     words, stops = reasoner.replay(rollout)
     assert rollout.chosen.any() and (rollout.logprob[rollout.chosen] < 0).all()
     assert rollout.decided.any() == (reasoner.sketches and reasoner.switch.stop == "close")
     torch.testing.assert_close(words, rollout.logprob, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(stops, rollout.stop_logprob, atol=2e-5, rtol=1e-5)
-    (words.sum() + stops.sum()).backward()
-    assert reasoner.backbone.model.get_input_embeddings().weight.grad.any()
+    table = reasoner.backbone.model.get_input_embeddings().weight
+    gradient, = torch.autograd.grad(words.sum() + stops.sum(), table)
+    assert gradient.any()
+    monkeypatch.setattr("latent_reason.losses.LOGITS_AT_ONCE", 3 * len(reasoner.vocabulary))
+    again = torch.stack(reasoner.replay(rollout))
+    torch.testing.assert_close(again, torch.stack([words, stops]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(again.sum(), table)[0], gradient, atol=1e-3, rtol=1e-3)
 
 
 def test_7_in_bfloat16_too(reasoner, batch, make_traces):

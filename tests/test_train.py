@@ -22,7 +22,7 @@ from latent_reason.tasks import make
 from train import decoder, pretrain, sft
 from train import progress as progressing
 from train import run as running
-from train.data import LengthGrouped, TraceData
+from train.data import LengthGrouped, Seen, TraceData
 from train.module import Sft
 from train.recipe import dump, load
 
@@ -83,6 +83,24 @@ def test_losses_are_logged_apart_with_a_panel_of_sketches(trained):
     assert [e.step for e in found.Scalars("train/latent")] == [0, 1, 2]
     assert found.Tags()["images"] == ["sketches"] and found.Images("sketches")[0].width > 400
     assert {"train/text", "train/picture", "val/right"} <= set(events(trained[0]).Tags()["scalars"])
+
+
+def test_what_does_not_fit_into_memory_is_looked_at_again(capsys):
+    """The same batches, whether all is kept, some, or nothing; and nothing is kept that does not fit."""
+    reasoner, _ = untrained()
+    found, kept = [], []
+    for room in (1.0, 2e-5, 0.0):
+        data = TraceData(recipe(None, data__items=70, data__seen_gb=room).data, reasoner, "mixed", 0, frozen_eye=True)
+        data.setup()
+        rows = data.rows["train"]
+        found.append(data.collate(rows[:2] + rows[-2:]))
+        kept.append(sum(isinstance(p, Seen) for row in rows for p in row.images))
+    assert kept[0] == 70 and kept[1] == 64 and kept[2] == 0
+    assert "fills 2e-05 GB (data.seen_gb)" in capsys.readouterr().out
+    for other in found[1:]:
+        for one, two in ((found[0].images, other.images), (found[0].sketches, other.sketches)):
+            assert torch.equal(one.grid, two.grid)
+            assert all(torch.allclose(a, b, atol=2e-3) for a, b in zip(one.tokens, two.tokens, strict=True))
 
 
 def test_frozen_eye_stays_and_the_rest_learns(trained):

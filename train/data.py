@@ -48,13 +48,25 @@ def see(rows: list[Row], reasoner, at_once: int = 64) -> None:
             "sketches": (reasoner.look, backbone.see if target is None else partial(target.see, backbone))}
     for name, (look, look_closely) in eyes.items():
         homes = [(getattr(row, name), i) for row in rows + told for i, picture in enumerate(getattr(row, name))
-                 if picture is not None]
+                 if picture is not None and not isinstance(picture, Seen)]
         for start in range(0, len(homes), at_once):
             some = homes[start:start + at_once]
             looked = look([pictures[i] for pictures, i in some])
             tokens = look_closely(looked.to(backbone.model.device))
             for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
                 pictures[i] = Seen(g, t.half().cpu())
+
+
+def _pictures(row: Row) -> list[Seen]:
+    """What was seen of a row's pictures and sketches, and of those of its teacher's."""
+    own = [p for p in row.images + row.sketches if p is not None]
+    return own + (_pictures(row.told) if row.told is not None else [])
+
+
+def _own_pictures(row: Row) -> Row:
+    """The row with lists of pictures of its own, so that what is seen for one batch is not kept."""
+    return replace(row, images=list(row.images), sketches=list(row.sketches),
+                   told=None if row.told is None else _own_pictures(row.told))
 
 
 def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
@@ -163,6 +175,7 @@ class TraceData(L.LightningDataModule):
         super().__init__()
         self.data, self.reasoner, self.mode, self.seed, self.frozen_eye = data, reasoner, mode, seed, frozen_eye
         self.rows: dict[str, list[Row]] = {}
+        self.room = data.seen_gb * 2**30  # bytes left for what a frozen eye saw
 
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
@@ -187,8 +200,13 @@ class TraceData(L.LightningDataModule):
             raise ValueError(f"no training items. '{self.data.folder}' holds none whose split is train.")
 
     def seen(self, rows: list[Row]) -> list[Row]:
-        if self.frozen_eye:
+        """Rows whose pictures a frozen eye has looked at, as long as there is room to keep what it saw."""
+        if self.frozen_eye and self.room > 0:
             see(rows, self.reasoner)
+            self.room -= sum(p.tokens.nbytes for row in rows for p in _pictures(row))
+            if self.room <= 0:
+                console.print(f"What the frozen eye saw fills {self.data.seen_gb:g} GB (data.seen_gb): the other "
+                              "pictures are looked at whenever their turn comes.", style="yellow")
         return rows
 
     def sketch_features(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
@@ -205,6 +223,8 @@ class TraceData(L.LightningDataModule):
     def collate(self, rows: list[Row]) -> MixedBatch:
         rows = packed(rows, self.data.pack) if self.data.pack else rows
         if self.frozen_eye:
+            rows = [_own_pictures(row) for row in rows]
+            see(rows, self.reasoner)
             return collate(rows, self.reasoner.vocabulary.pad, look)
         batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look, self.reasoner.look)
         batch.shown = [p for r in rows for p in r.images]

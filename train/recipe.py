@@ -76,7 +76,8 @@ class Data:
     item of a task is there in every mode (``items`` counts traces). ``foreign`` is the share of items of a task whose
     picture is another item's, so that only the sketch tells how to go on. ``keep`` is a file of eval.hints: only the
     items it names are trained on. ``pack`` joins the traces of a batch in rows of at most that many positions (0: each
-    has its own row): less padding, the same loss."""
+    has its own row): less padding, the same loss. What a frozen eye saw of pictures is kept in memory, up to
+    ``seen_gb`` GB."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -90,6 +91,7 @@ class Data:
     keep: str | None = None
     batch_size: int = 32
     pack: int = 0
+    seen_gb: float = 8.0
     val_items: int = 64
 
     def __post_init__(self):
