@@ -1,0 +1,151 @@
+"""The objectives of reinforcement learning as a table: objective = advantage x ratio x average.
+
+Shapes: R rollouts of a batch, in groups of those of one prompt; T positions. ``actions`` (R, T) marks what a policy
+chose; forced tokens, prompts and what only follows from the state are none, and leave numerators and denominators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+# -- advantages: rewards (R,) and groups (R,) -> (R,) ------------------------------------------------------------------
+def means(values: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """(R,) the mean of each value's group."""
+    _, at, count = groups.unique(return_inverse=True, return_counts=True)
+    return (values.new_zeros(len(count)).index_add(0, at, values) / count)[at]
+
+
+def centre(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Reward less the mean of its group (Dr. GRPO 2503.20783)."""
+    return rewards - means(rewards, groups)
+
+
+def zscore(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """The same in units of the group's standard deviation, of n - 1 (GRPO 2402.03300)."""
+    _, at, count = groups.unique(return_inverse=True, return_counts=True)
+    centred = centre(rewards, groups)
+    spread = (means(centred.square(), groups) * count[at] / (count[at] - 1).clamp_min(1)).sqrt()
+    return centred / (spread + 1e-4)
+
+
+def leave_one_out(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Reward less the mean of the others of its group (RLOO 2402.14740); 0 for a group of one."""
+    _, at, count = groups.unique(return_inverse=True, return_counts=True)
+    n = count[at].to(rewards)
+    return centre(rewards, groups) * n / (n - 1).clamp_min(1)
+
+
+# -- ratios: log-ratios (R, T) of new over old, with the gradient of the new -> log-ratios that enter the loss ---------
+def token(change: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """One ratio an action."""
+    return change
+
+
+def sequence(change: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """One ratio a rollout, the geometric mean of those of its actions (GSPO 2507.18071)."""
+    n = actions.sum(1, keepdim=True).clamp_min(1)
+    return ((change * actions).sum(1, keepdim=True) / n).expand_as(change)
+
+
+def none(change: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """Ratio 1, with the gradient of the log-probability: the plain policy gradient, of one update a rollout."""
+    return change - change.detach()
+
+
+# -- averages: losses (R, T) -> scalar ---------------------------------------------------------------------------------
+def per_sequence(losses: torch.Tensor, actions: torch.Tensor, longest: int) -> torch.Tensor:
+    """Mean over rollouts of the mean over their actions; rollouts without an action are left out."""
+    n = actions.sum(1)
+    return ((losses * actions).sum(1) / n.clamp_min(1)).sum() / (n > 0).sum().clamp_min(1)
+
+
+def all_tokens(losses: torch.Tensor, actions: torch.Tensor, longest: int) -> torch.Tensor:
+    """Mean over all actions of the batch (DAPO 2503.14476)."""
+    return (losses * actions).sum() / actions.sum().clamp_min(1)
+
+
+def constant(losses: torch.Tensor, actions: torch.Tensor, longest: int) -> torch.Tensor:
+    """Sum over actions, divided by rollouts x ``longest``: no length of an answer changes what an action weighs."""
+    return (losses * actions).sum() / (len(losses) * longest)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A row of the table. ``low`` and ``high`` clip the ratio to 1 - low and 1 + high (None: never), ``dual`` bounds
+    the loss of an action that did worse than its group by that many advantages, ``kl`` weighs the distance to a
+    reference.
+
+    Raises:
+        ValueError: a ratio of whole rollouts with an average over tokens, which would count a rollout by its length.
+    """
+
+    advantage: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ratio: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    average: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+    low: float | None = 0.2
+    high: float | None = 0.2
+    dual: float | None = None
+    kl: float = 0.0
+
+    def __post_init__(self):
+        if self.ratio is sequence and self.average is not per_sequence:
+            raise ValueError("a ratio of whole rollouts needs the average per_sequence.")
+
+
+OBJECTIVES = {
+    "grpo": Objective(zscore, token, per_sequence),
+    "dr_grpo": Objective(centre, token, constant),
+    "dapo": Objective(zscore, token, all_tokens, high=0.28),
+    "gspo": Objective(zscore, sequence, per_sequence, low=3e-4, high=4e-4),
+    "rloo": Objective(leave_one_out, none, constant, low=None, high=None),
+    "reinforce": Objective(centre, none, constant, low=None, high=None),
+}
+
+
+@dataclass
+class Surrogate:
+    """What a policy update minimises (scalar), and what is logged of it: share of actions whose ratio was clipped, and
+    mean and greatest ratio."""
+
+    loss: torch.Tensor
+    clipped: torch.Tensor
+    ratio_mean: torch.Tensor
+    ratio_max: torch.Tensor
+
+
+def surrogate(objective: Objective, new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor,
+              actions: torch.Tensor, longest: int) -> Surrogate:
+    """The clipped policy loss (PPO 1707.06347) of actions with log-probabilities ``new`` and ``old`` (R, T) under
+    ``advantages`` (R,).
+
+    Raises:
+        ValueError: a log-probability of an action is not finite; names the row and the position.
+    """
+    for name, values in (("new", new), ("old", old)):
+        if len(bad := (actions & ~values.isfinite()).nonzero()):
+            row, at = bad[0].tolist()
+            raise ValueError(f"the {name} log-probability of the action at position {at} of rollout {row} is "
+                             f"{float(values[row, at])}.")
+    change = torch.where(actions, new - old.detach(), 0.0)
+    ratio = objective.ratio(change, actions).exp()
+    a = advantages[:, None]
+    losses, clipped = -ratio * a, torch.zeros_like(actions)
+    if objective.low is not None:
+        bounded = -ratio.clamp(1 - objective.low, 1 + objective.high) * a
+        clipped = (bounded > losses) & actions
+        losses = torch.maximum(losses, bounded)
+    if objective.dual is not None:
+        losses = torch.where(a < 0, torch.minimum(losses, -objective.dual * a), losses)
+    n, seen = actions.sum().clamp_min(1), torch.where(actions, ratio.detach(), 0.0)
+    return Surrogate(objective.average(losses, actions, longest), clipped.sum() / n, seen.sum() / n, seen.max())
+
+
+def distance(new: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Unbiased estimate, never negative, of the KL divergence to a reference from log-probabilities of what the policy
+    sampled (k3: http://joschu.net/blog/kl-approx.html)."""
+    gap = reference - new
+    return gap.exp() - gap - 1
