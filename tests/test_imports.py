@@ -14,8 +14,8 @@ HOUSE = LIBRARY.parent
 #: modules and packages of the library from left to right; those of one step do not import each other
 STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"packing"},
          {"heads", "targets", "switching", "backbones", "losses", "objectives", "rendering"}, {"masks", "filling"},
-         {"reasoner"},
-         {"generation", "adapters"}, {"methods", "decoding", "sheet", "showing"}, {"hub"}, {"card", "doctor"}]
+         {"reasoner", "policies"}, {"generation", "adapters"}, {"methods", "decoding", "sheet", "showing"}, {"hub"},
+         {"card", "doctor"}]
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
 EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
 THIRD = {"transformers": {"backbones", "tokens"}, "diffusers": {"heads", "rendering"}, "lightning": set(),

@@ -1,0 +1,200 @@
+"""Latents as actions: densities against numerical integration and torch's own, chains against their samplers."""
+
+import copy
+import math
+
+import pytest
+import torch
+from diffusers.schedulers import DDPMScheduler
+from torch.distributions import Normal
+
+from latent_reason import heads
+from latent_reason.policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo
+
+WIDTH, LATENT, N = 12, 6, 9
+HEADS = {"identity": ("identity", {}), "mlp": ("mlp", {}), "gaussian": ("gaussian", {}), "flow": ("flow", {}),
+         "plain flow": ("flow", {"residual": False}), "diffusion": ("diffusion", {}),
+         "eps": ("diffusion", {"residual": False, "prediction": "eps", "steps": 20})}
+MADE = {"mask": Mask, "weighted": RewardWeighted, "vlpo": Vlpo, "vlpo 10": lambda h: Vlpo(h, sigma=10.0),
+        "sum": lambda h: Gaussian(h, norm="sum"), "sqrt": Gaussian, "mean": lambda h: Gaussian(h, norm="mean"),
+        "spread": lambda h: Gaussian(h, spread=torch.linspace(0.5, 2, h.latent)),
+        "rank": lambda h: Gaussian(h, norm="sum", basis=Gaussian.directions(torch.randn(50, h.latent), 3)),
+        "flow_sde": FlowSde, "ddpm_sde": DdpmSde}
+FITS = [(p, h) for p in MADE for h in HEADS if (p != "flow_sde" or "flow" in h)
+        and (p != "ddpm_sde" or h in ("diffusion", "eps"))]
+
+
+def head_of(name: str, latent: int = LATENT):
+    """A head that says something: those that begin at zero are shaken."""
+    kind, options = HEADS[name]
+    torch.manual_seed(1)
+    head = heads.make(kind, latent if kind == "identity" else WIDTH, latent, **options)
+    with torch.no_grad():
+        for p in head.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+        if getattr(head, "mean", None) is not None and hasattr(head, "scale"):
+            head.scale.fill_(0.7)
+    return head.eval()
+
+
+@pytest.fixture(params=FITS, ids=" of ".join)
+def case(request):
+    policy, head = request.param[0], head_of(request.param[1])
+    torch.manual_seed(2)
+    made = MADE[policy](head)
+    h = torch.randn(N, head.width)
+    z, record = made.sample(head, h, torch.randn(N, made.draws, head.latent))
+    return made, head, h, z.detach(), record.detach()
+
+
+def test_a_record_says_what_was_drawn_and_nothing_has_changed_before_an_update(case):
+    policy, head, h, z, record = case
+    assert z.shape == (N, LATENT) and z.isfinite().all()
+    assert torch.equal(record[:, -1], z) if record.shape[1] else isinstance(policy, Mask)
+    found = policy.log_prob(head, h, record)
+    assert found.shape == (N, policy.steps) and found.dtype == torch.float32 and found.isfinite().all()
+    assert torch.equal(found, policy.log_prob(head, h, record)), "the ratio is exactly 1"
+    kl = policy.kl(head, h, copy.deepcopy(head), h.clone(), record)
+    assert kl.shape == found.shape and (kl.abs() < 1e-9).all()
+
+
+def test_a_row_does_not_see_its_batch(case):
+    policy, head, h, _, record = case
+    torch.testing.assert_close(policy.log_prob(head, h[3:5], record[3:5]), policy.log_prob(head, h, record)[3:5],
+                               atol=1e-4, rtol=1e-4)
+
+
+def test_only_the_state_before_a_latent_counts_and_its_gradient_is_the_schemes(case):
+    policy, head, h, _, record = case
+    h = h.clone().requires_grad_()
+    found = policy.log_prob(head, h, record)
+    if not policy.scored:
+        assert found.numel() == 0
+        return
+    pulled, = torch.autograd.grad(found[2].sum(), h)
+    assert not pulled[[i for i in range(N) if i != 2]].any()
+    if isinstance(policy, Vlpo):
+        assert pulled[2].abs().max() == 0, "drawn at its own mean, nothing is learnt before the policy has moved"
+        moved = policy.log_prob(head, h + 0.1 * torch.randn_like(h), record)
+        assert (moved < found).all(), "and a ratio is at most 1"
+    else:
+        assert pulled[2].abs().max() > 1e-4
+
+
+def test_divergence_is_none_only_where_nothing_differs(case):
+    policy, head, h, _, record = case
+    if policy.scored:
+        kl = policy.kl(head, h, head, h + 0.3 * torch.randn_like(h), record)
+        assert (kl > 0).all() and kl.isfinite().all()
+
+
+def test_a_gaussian_is_torchs_own():
+    head = head_of("mlp")
+    h, spread = torch.randn(N, WIDTH), torch.linspace(0.5, 2, LATENT)
+    policy = Gaussian(head, fraction=0.1, norm="sum", spread=spread)
+    z, record = policy.sample(head, h, torch.randn(N, 1, LATENT))
+    other = head_of("mlp")
+    with torch.no_grad():
+        other.net[-1].bias.add_(0.03)
+    for one in (head, other):
+        wanted = Normal(one.sample(h), 0.1 * spread).log_prob(z).sum(-1)
+        torch.testing.assert_close(policy.log_prob(one, h, record)[:, 0], wanted)
+        for norm, divisor in (("sqrt", LATENT ** 0.5), ("mean", LATENT)):
+            tempered = Gaussian(head, fraction=0.1, norm=norm, spread=spread).log_prob(one, h, record)[:, 0]
+            torch.testing.assert_close(tempered, wanted / divisor)
+    exact = torch.distributions.kl_divergence(*(Normal(one.sample(h), 0.1 * spread) for one in (head, other)))
+    torch.testing.assert_close(policy.kl(head, h, other, h, record)[:, 0], exact.sum(-1))
+
+
+def test_a_basis_keeps_noise_within_it_and_counts_its_coordinates_alone():
+    head, h = head_of("mlp"), torch.randn(N, WIDTH)
+    basis = Gaussian.directions(torch.randn(200, LATENT) * torch.tensor([5, 0.1, 4, 0.1, 0.1, 3.0]), 3)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(3))
+    assert basis[[1, 3, 4]].abs().max() < 0.1, "the directions in which latents differ"
+    policy = Gaussian(head, norm="sum", basis=basis)
+    z, record = policy.sample(head, h, torch.randn(N, 1, LATENT))
+    off = z - head.sample(h)
+    torch.testing.assert_close(off @ basis @ basis.T, off, atol=1e-6, rtol=1e-4)
+    other = copy.deepcopy(head)
+    with torch.no_grad():
+        other.net[-1].bias.add_(torch.linalg.svd(basis.T).Vh[-1])  # a direction outside
+    found = (policy.log_prob(one, h, record) for one in (head, other))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name, policy", [("flow", FlowSde), ("plain flow", FlowSde), ("diffusion", DdpmSde),
+                                          ("eps", DdpmSde), ("mlp", Gaussian), ("flow", Gaussian)])
+def test_every_step_is_a_density(name, policy):
+    """Of a latent of one channel, summed over a fine grid of what could have come next: 1."""
+    head = head_of(name, latent=1)
+    made, h = policy(head), torch.randn(1, WIDTH)
+    _, record = made.sample(head, h, torch.randn(1, made.draws, 1))
+    values = torch.linspace(-10, 10, 40_001, dtype=torch.float64).float()
+    first = 0 if getattr(head, "mean", None) is not None and policy is not Gaussian else 1
+    for j in range(max(1, record.shape[1] - 3), record.shape[1]):
+        grid = record.expand(len(values), -1, -1).clone()
+        grid[:, j, 0] = values
+        step = j - first if policy is not Gaussian else 0
+        with torch.no_grad():
+            total = made.log_prob(head, h.expand(len(values), -1), grid)[:, step].double().exp().sum()
+        if policy is DdpmSde and j == record.shape[1] - 1:
+            assert total > 0, "the last step is narrower than the grid"
+            continue
+        assert abs(total * 20 / 40_000 - 1) < 2e-3
+
+
+def test_without_noise_the_flow_is_its_euler_chain():
+    for name in ("flow", "plain flow"):
+        head, h = head_of(name), torch.randn(N, WIDTH)
+        policy, start = FlowSde(head, noise=1e-6), torch.randn(N, 1, LATENT)
+        z, _ = policy.sample(head, h, torch.cat([start, torch.randn(N, head.steps, LATENT)], 1))
+        torch.testing.assert_close(z, head.sample(h, start[:, 0]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps, low, high", [(10, 0.46, 0.52), (40, 0.48, 0.52)])
+def test_the_noisy_flow_keeps_the_marginals(steps, low, high, monkeypatch):
+    """Of a normal of spread 0.5, whose velocity is known: 0.478 at 10 steps and 0.498 at 40."""
+    head = heads.make("flow", WIDTH, 1, residual=False, steps=steps)
+
+    def velocity(x, t, h):
+        s = (t / 1000)[:, None]
+        return x * (s - 0.25 * (1 - s)) / (s ** 2 + 0.25 * (1 - s) ** 2)
+
+    monkeypatch.setattr(head.net, "forward", velocity)
+    policy = FlowSde(head)
+    z, _ = policy.sample(head, torch.zeros(20_000, WIDTH), torch.randn(20_000, policy.draws, 1))
+    assert low < z.std() < high and abs(z.mean()) < 0.02
+
+
+def test_a_step_of_the_noisy_diffusion_is_that_of_ddpm():
+    """With as many steps as it was trained with, the posterior of the textbook."""
+    head = heads.make("diffusion", WIDTH, LATENT, residual=False, prediction="v", steps=1000)
+    h, x = torch.randn(N, WIDTH), torch.randn(N, LATENT)
+    with torch.no_grad():
+        for p in head.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    scheduler = DDPMScheduler.from_config(head.train_scheduler.config, variance_type="fixed_small")
+    for t in (700, 300):
+        mean, spread = DdpmSde(head).step(head, 999 - t, x, h)
+        alpha, before = scheduler.alphas_cumprod[t], scheduler.alphas_cumprod[t - 1]
+        beta = 1 - alpha / before
+        v = head.net(x, torch.full((N,), t), h)
+        clean = alpha.sqrt() * x - (1 - alpha).sqrt() * v
+        wanted = (before.sqrt() * beta * clean + (alpha / before).sqrt() * (1 - before) * x) / (1 - alpha)
+        torch.testing.assert_close(mean, wanted, atol=1e-4, rtol=1e-4)
+        assert math.isclose(spread ** 2, float(beta * (1 - before) / (1 - alpha)), rel_tol=1e-3)
+
+
+def test_a_policy_of_another_head_says_so():
+    for policy, name, said in ((FlowSde, "mlp", "flow head, not of a MLPHead"),
+                               (DdpmSde, "flow", "diffusion head, not of a FlowHead")):
+        with pytest.raises(ValueError, match=said):
+            policy(head_of(name))
+    reading = heads.make("autoregressive", WIDTH, LATENT)
+    with pytest.raises(ValueError, match="looks at more than the state"):
+        Gaussian(reading)
+    for options, said in (({"norm": "max"}, "norm='max'"), ({"fraction": 0.0}, "fraction=0.0")):
+        with pytest.raises(ValueError, match=said):
+            Gaussian(head_of("mlp"), **options)
+    with pytest.raises(ValueError, match=r"noise=0.0: more than 0"):
+        FlowSde(head_of("flow"), noise=0.0)
