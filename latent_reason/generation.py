@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from .batch import IMAGE, LATENT, PAD, TEXT, MixedBatch
 from .losses import stop_logprob
+from .policies import LatentPolicy
 from .switching import DONE, DRAWING, WRITING, Switch, SwitchState
 
 
@@ -46,6 +47,7 @@ class Rollout:
     may_open: torch.Tensor  # (B, T) whether a span could have been opened there
     spans: list[Span] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)  # end | budget, one a row
+    records: torch.Tensor | None = None  # (n, J, Z) what a policy noted of each of the n latents, row by row
 
     def spans_of(self, row: int) -> list[Span]:
         return [s for s in self.spans if s.row == row]
@@ -89,7 +91,8 @@ def planned_grids(reasoner, prompt: MixedBatch) -> torch.Tensor:
 def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256, temperature: float = 0.0,
              top_p: float = 1.0, seed: int = 0, row_ids: Sequence[int] | None = None, sketching: str = "learned",
              latents_per_span: int | None = None, queue: Sequence[Sequence[int]] | None = None,
-             intervene: Callable | None = None, hide_pictures: bool = False) -> Rollout:
+             intervene: Callable | None = None, hide_pictures: bool = False,
+             policy: LatentPolicy | None = None) -> Rollout:
     """Continue a batch of prompts.
 
     Args:
@@ -104,18 +107,22 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
             are fed; ``written`` are the ids of every row so far.
         hide_pictures: words after a sketch cannot attend to the prompt's pictures. The question, which has seen them,
             stays in sight, and latents and the token that opens them may look at all.
+        policy: draws the latents in place of the head, and notes in ``records`` what :meth:`replay` needs.
 
     Returns:
         Rollout; row r of it equals the same prompt decoded alone with the same ``row_ids[r]``. With ``hide_pictures``
         it is no rollout to replay: a parallel pass would let its words look.
     """
+    if policy is not None and (intervene is not None or reasoner.head is None):
+        raise ValueError("a policy draws the latents of a method that sketches, and nothing may replace them: leave "
+                         "intervene out.")
     if sketching not in ("learned", "off", "first"):
         raise ValueError(f"sketching={sketching!r}: 'learned', 'off' or 'first'.")
     was_training = reasoner.training
     reasoner.eval()
     try:
         return _Decoder(reasoner, prompt, max_new, temperature, top_p, seed, row_ids, sketching, latents_per_span,
-                        queue, intervene, hide_pictures).run()
+                        queue, intervene, hide_pictures, policy).run()
     finally:
         reasoner.train(was_training)
 
@@ -124,12 +131,12 @@ class _Decoder:
     """One call of generate(): row state as tensors of B, records as lists over steps."""
 
     def __init__(self, reasoner, prompt, max_new, temperature, top_p, seed, row_ids, sketching, latents_per_span,
-                 queue, intervene, hide_pictures):
+                 queue, intervene, hide_pictures, policy):
         self.reasoner, self.prompt, self.device = reasoner, prompt, prompt.ids.device
         self.b = len(prompt.ids)
         self.budget = torch.as_tensor(max_new, device=self.device).expand(self.b)
         self.temperature, self.top_p, self.seed, self.intervene = temperature, top_p, seed, intervene
-        self.hide_pictures = hide_pictures
+        self.hide_pictures, self.policy, self.records = hide_pictures, policy, {}
         self.row_ids = list(row_ids) if row_ids is not None else list(range(self.b))
         self.queue = [list(q) for q in queue] if queue is not None else [[] for _ in range(self.b)]
         first = sketching == "first" or (sketching == "learned" and reasoner.switch.start == "first")
@@ -287,12 +294,15 @@ class _Decoder:
     def draw(self, h, rows, step):
         """(n, D) latents of the drawing rows, as they are fed."""
         index = rows.nonzero()[:, 0]
-        noise = None
-        if self.reasoner.head.noise:
-            noise = torch.stack([torch.randn(self.reasoner.head.latent,
+        noise, draws = None, self.policy.draws if self.policy else int(self.reasoner.head.noise)
+        if draws:
+            noise = torch.stack([torch.randn(draws, self.reasoner.head.latent,
                                              generator=keyed(self.seed, self.row_ids[row], step, "latent"))
                                  for row in index.tolist()]).to(h.device)
         slot = self.state.slot[rows]
+        if self.policy is not None:
+            return self.act(h[rows], noise, index, slot, step)
+        noise = None if noise is None else noise[:, 0]
         context = self.scene and self.scene.at(index, slot)
         if context is not None:
             context.states, context.said = torch.stack(self.trail, 1), torch.stack(self.said, 1)
@@ -300,6 +310,15 @@ class _Decoder:
         if self.intervene is not None:
             vectors = self.intervene(index, self.state.spans[rows] - 1, slot, vectors, self.written).to(vectors.dtype)
         return vectors
+
+    def act(self, h, noise, index, slot, step):
+        """(n, D) latents of the rows ``index`` as the policy draws them, which are noted."""
+        head = self.reasoner.head
+        states, _ = head.taken(h, None)
+        noise = states.new_zeros(len(h), 0, head.latent) if noise is None else noise.to(states.dtype)
+        z, record = self.policy.sample(head, states, noise)
+        self.records |= {(row, step): one for row, one in zip(index.tolist(), record, strict=True)}
+        return self.reasoner.fed(z, self.grids[index], slot).to(h.dtype)
 
     def place(self, drawing, opened, closing, active):
         """Positions (axes, B) of this step, and where the next one stands."""
@@ -326,5 +345,6 @@ class _Decoder:
         stacked = {n: torch.stack(x, 2 if n == "positions" else 1) for n, x in self.record.items()}
         used = int((stacked["kind"] != PAD).any(0).sum())
         stacked = {n: x[:, :, :used] if n == "positions" else x[:, :used] for n, x in stacked.items()}
+        records = [self.records[place] for place in sorted(self.records)]
         return Rollout(self.prompt, **stacked, spans=sorted(self.spans, key=lambda s: (s.row, s.start)),
-                       reasons=self.reasons)
+                       reasons=self.reasons, records=torch.stack(records) if records else None)

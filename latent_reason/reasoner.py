@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -19,10 +21,20 @@ from .filling import Exposure, exposure_of
 from .heads import Context, LatentHead
 from .losses import LossTerms, Weights, in_chunks, stop_logprob, weighted_mean, word_losses
 from .masks import bottlenecked
+from .policies import LatentPolicy
 from .switching import Switch
 from .targets import OwnVision
 from .tokens import Vocabulary
 from .trace import Sketch, Trace
+
+
+class Replay(NamedTuple):
+    """Log-probabilities of what a rollout chose: of words and of stop decisions (B, T), zero where nothing was chosen,
+    and of the actions (n, steps) that its n latents are made of, row by row."""
+
+    words: torch.Tensor
+    stops: torch.Tensor
+    latents: torch.Tensor
 
 
 class LatentReasoner(nn.Module):
@@ -126,7 +138,11 @@ class LatentReasoner(nn.Module):
         sketch each latent stands, which is what un-standardising needs; ``context`` is for a head that reads."""
         states, context = self.head.taken(h, context)
         z = self.head.sample(states, noise, context) if self.head.reads else self.head.sample(states, noise)
-        return (z if self.head.raw else self.feedback(self.target.unstandard(z, grids, slot))).to(h.dtype)
+        return self.fed(z, grids, slot).to(h.dtype)
+
+    def fed(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """Latents (n, Z) as a head draws them -> as they are fed back (n, D); ``grids`` and ``slot`` as above."""
+        return z if self.head.raw else self.feedback(self.target.unstandard(z, grids, slot))
 
     def feedback(self, z: torch.Tensor) -> torch.Tensor:
         """Latents (..., Z) as the backbone takes them (..., D)."""
@@ -290,24 +306,36 @@ class LatentReasoner(nn.Module):
         return before(self.backbone.trunk(embeds, mask, positions))[:, prompt.ids.shape[1]:]
 
     # -- replay ----------------------------------------------------------------------------------------------------
-    def replay(self, rollout) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities (B, T) of every word, and of every stop decision, that a rollout chose, in one parallel
-        pass over prompt and generation. Zero where nothing was chosen. Gradients flow."""
+    def replay(self, rollout, policy: LatentPolicy | None = None, temperature: float = 1.0) -> Replay:
+        """How likely all was that a rollout chose, in one parallel pass over prompt and generation; its latents as
+        ``policy``, which drew them, scores them. Gradients flow.
+
+        Raises:
+            ValueError: the rollout was not drawn by a policy, or its records are not those of its latents.
+        """
         h = self.states_of(rollout)
         words, stops = torch.zeros(2, *rollout.ids.shape, dtype=torch.float32, device=h.device)
         chosen = rollout.chosen
 
         def logprob(h, ids, may_open):
-            table = self.masked(self.backbone.logits(h), may_open).log_softmax(-1)
+            table = (self.masked(self.backbone.logits(h), may_open) / temperature).log_softmax(-1)
             return table.gather(-1, ids[:, None])[:, 0]
 
         words = words.masked_scatter(chosen, in_chunks(logprob, len(self.vocabulary), h[chosen], rollout.ids[chosen],
                                                        rollout.may_open[chosen]))
         if rollout.decided.any():
-            two = self.stops(h[rollout.decided])
+            two = (self.stops(h[rollout.decided]) / temperature).log_softmax(-1)
             went_on = rollout.kind[rollout.decided] == LATENT
             stops = stops.masked_scatter(rollout.decided, torch.where(went_on, two[:, 0], two[:, 1]))
-        return words, stops
+        if policy is None:
+            return Replay(words, stops, words.new_zeros(0, 0))
+        drawn = rollout.kind == LATENT
+        if rollout.records is None or len(rollout.records) != int(drawn.sum()):
+            found = "none" if rollout.records is None else len(rollout.records)
+            raise ValueError(f"the rollout has {int(drawn.sum())} latents (row by row {drawn.sum(1).tolist()}) and "
+                             f"records of {found}. Replay what generate(policy=...) gave, whole.")
+        states, _ = self.head.taken(h[drawn], None)
+        return Replay(words, stops, policy.log_prob(self.head, states, rollout.records))
 
     def masked(self, logits: torch.Tensor, may_open: torch.Tensor) -> torch.Tensor:
         """(n, V) fp32 logits with everything that may not be written at -inf; ``may_open`` (n,)."""

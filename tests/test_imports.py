@@ -13,9 +13,9 @@ LIBRARY = Path(latent_reason.__file__).parent
 HOUSE = LIBRARY.parent
 #: modules and packages of the library from left to right; those of one step do not import each other
 STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"packing"},
-         {"heads", "targets", "switching", "backbones", "losses", "objectives", "rendering"}, {"masks", "filling"},
-         {"reasoner", "policies"}, {"generation", "adapters"}, {"methods", "decoding", "sheet", "showing"}, {"hub"},
-         {"card", "doctor"}]
+         {"heads", "targets", "switching", "backbones", "losses", "objectives", "rendering"},
+         {"masks", "filling", "policies"}, {"reasoner"}, {"generation", "adapters"},
+         {"methods", "decoding", "sheet", "showing"}, {"hub"}, {"card", "doctor"}]
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
 EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
 THIRD = {"transformers": {"backbones", "tokens"}, "diffusers": {"heads", "rendering"}, "lightning": set(),

@@ -168,7 +168,7 @@ def test_a_forced_phrase_appears_verbatim_and_is_no_choice(make_reasoner, prompt
     assert out.chosen[2, 0]
     assert out.spans_of(0)[0] == Span(0, n + 1, 4, (2, 2), "count") and out.spans_of(3)[0].start == 1
     assert not out.vectors[out.kind == TEXT].any()
-    words, _ = reasoner.replay(out)
+    words, *_ = reasoner.replay(out)
     assert not words[0, :n + m + 6].any()
 
 
@@ -265,7 +265,7 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
         for row, slot in zip(rows, slots, strict=True):
             assert written[row] == out.ids[row, :len(written[row])].tolist()
             assert out.kind[row, len(written[row])] == LATENT and (step > slot)
-    words, stops = reasoner.replay(out)
+    words, stops, _ = reasoner.replay(out)
     torch.testing.assert_close(words, out.logprob, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(stops, out.stop_logprob, atol=2e-5, rtol=1e-5)
 
