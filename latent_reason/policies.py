@@ -29,6 +29,7 @@ class LatentPolicy:
 
     clip = 0.2
     steps = 0
+    regresses = False  # whether it learns by the head's own loss, so that a log-probability is minus that
 
     def __init__(self, head: LatentHead):
         if head.reads and self.scored:
@@ -67,7 +68,16 @@ class Mask(LatentPolicy):
 
 class RewardWeighted(LatentPolicy):
     """No likelihood: the head is taught its own latents of good rollouts by its own loss (RAFT 2304.06767, AWR
-    1910.00177). The record is the latent."""
+    1910.00177), minus which stands for a log-probability. The record is the latent."""
+
+    steps = 1
+    regresses = True
+
+    def log_prob(self, head, h, record):
+        return -head.loss(h, record[:, -1].detach()).float()[:, None]
+
+    def kl(self, head, h, other, other_h, record):
+        return h.new_zeros(len(h), 1, dtype=torch.float32)
 
     def sample(self, head, h, noise):
         z = middle(head, h, noise[:, :1])

@@ -330,6 +330,8 @@ class LatentReasoner(nn.Module):
         if policy is None:
             return Replay(words, stops, words.new_zeros(0, 0))
         drawn = rollout.kind == LATENT
+        if not drawn.any():
+            return Replay(words, stops, words.new_zeros(0, policy.steps))
         if rollout.records is None or len(rollout.records) != int(drawn.sum()):
             found = "none" if rollout.records is None else len(rollout.records)
             raise ValueError(f"the rollout has {int(drawn.sum())} latents (row by row {drawn.sum(1).tolist()}) and "

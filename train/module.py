@@ -74,13 +74,17 @@ class Stepper(L.LightningModule):
         loss, parts = self.cost(batch)
         if not loss.requires_grad:  # a head that trains alone, and no sketch in this batch: every process still steps
             loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
+        self.update(loss)
+
+    def update(self, loss: torch.Tensor) -> None:
+        """One backward pass and, every ``accumulate`` of them, one step of the optimisers."""
         chosen = self.optimizers(use_pl_optimizer=True)
         chosen = chosen if isinstance(chosen, list) else [chosen]
         if not self.waiting:
             for optimizer in chosen:
                 optimizer.zero_grad()
         self.manual_backward(loss / self.optim.accumulate)
-        self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
         self.waiting = (self.waiting + 1) % self.optim.accumulate
         if self.waiting:
             return

@@ -62,7 +62,7 @@ class Steps(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         step, total = trainer.global_step, trainer.max_steps
-        if getattr(module, "waiting", 0):
+        if getattr(module, "waiting", 0) or not step:  # no step of an optimiser yet
             return
         if self.bar and (step % self.every == 0 or step == total):
             self.bar.update(self.task, completed=step, losses=figures(trainer.progress_bar_metrics, "train"))

@@ -20,6 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser, get_loader
 
 from latent_reason.adapters import LINEAR
 from latent_reason.files import nearest
+from latent_reason.objectives import OBJECTIVES
 
 
 @dataclass
@@ -129,6 +130,39 @@ class Optim:
 
 
 @dataclass
+class Rl:
+    """Reinforcement learning (train/rl.py): ``group`` rollouts of each of ``prompts`` items at ``temperature``, of at
+    most ``max_new`` positions, then ``updates`` steps by the ``objective`` (latent_reason/objectives.py). ``policy``
+    says how latents are actions (latent_reason/policies.py), ``latent_weight`` what they weigh beside words.
+    ``rewards`` are those of train/rewards.py, or dotted paths, with their weights; ``kl`` weighs the distance to the
+    model it began as, ``anchor`` the solver's traces of items that no rollout solved."""
+
+    objective: str = "dapo"
+    policy: str = "mask"
+    policy_options: dict[str, Any] = field(default_factory=dict)
+    group: int = 8
+    prompts: int = 8
+    updates: int = 1
+    temperature: float = 1.0
+    max_new: int = 256
+    rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
+    kl: float = 0.0
+    latent_weight: float = 1.0
+    anchor: float = 0.0
+
+    def __post_init__(self):
+        at_least_one(self, "rl", "prompts", "updates", "max_new")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"rl.objective={self.objective!r}: one of {', '.join(OBJECTIVES)}.")
+        if self.group < 2:
+            raise ValueError(f"rl.group={self.group}: rollouts are compared with others of their item, so 2 or more.")
+        if self.temperature <= 0:
+            raise ValueError(f"rl.temperature={self.temperature}: more than 0, or all rollouts are the same.")
+        if not self.rewards:
+            raise ValueError("rl.rewards is empty. Name one, such as {accuracy: 1.0}.")
+
+
+@dataclass
 class Recipe:
     """One run. ``init`` is a checkpoint folder to start from and ``teacher`` one to learn from, where a method has a
     teacher (none given: the model as it starts); ``run`` names the folder under checkpoints/. ``stages`` are changes to
@@ -144,6 +178,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
     lora: Lora = field(default_factory=Lora)
+    rl: Rl = field(default_factory=Rl)
     trainable: list[str] = field(default_factory=lambda: ["trunk", "embeddings", "head"])
     precision: str = "32-true"
     accelerator: str = "auto"

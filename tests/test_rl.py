@@ -1,0 +1,178 @@
+"""Reinforcement learning: bandits that only a latent or only the switch can win, what is refused, and a run whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from tiny_runs import EMPTY, checkpoint, recipe, untrained
+
+from latent_reason import generation, hub, methods
+from latent_reason.tasks import make
+from train import recipe as recipes
+from train import rewards, rl
+from train.rewards import Graded, paid
+from train.run import run_folder
+
+OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "mask": {}, "reward_weighted": {}, "vlpo": {}}
+
+
+def bandit(policy: str, monkeypatch, grade, queue=None, **changes):
+    """A module on one item whose reward is ``grade(rollout, row)``; rows begin with the tokens of ``queue``."""
+    made = recipe("unused", rl__policy=policy, rl__policy_options=OPTIONS[policy], rl__group=24, rl__prompts=1,
+                  rl__max_new=6, rl__objective="reinforce", rl__rewards={"accuracy": 1.0}, **changes)
+    backbone = untrained()[0].backbone
+    head = "mlp" if policy == "gaussian" else "flow"
+    torch.manual_seed(0)
+    reasoner = methods.build("modal_mixed", backbone, k=1, head=head)
+    reasoner.target.standardizer.fitted.fill_(True)
+    task = make("frozenlake_plan", level=3)
+    module = rl.Rl(reasoner, task, made)
+    if queue:
+        forced = [[getattr(reasoner.vocabulary, token) for token in queue]] * made.rl.group
+        monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
+    monkeypatch.setattr(module, "grade", lambda rollout, row, item: Graded(
+        item, "", grade(reasoner, rollout, row), 1, 0, 0, True))
+    monkeypatch.setattr(module, "log_dict", lambda *args, **options: None)
+    return module, [task[0]]
+
+
+def learn(module, items, steps: int, lr: float, parts: str = "") -> list[float]:
+    """Rewards step by step."""
+    trained = [p for n, p in module.named_parameters() if parts in n]
+    optimizer, earned = torch.optim.Adam(trained, lr=lr), []
+    for _ in range(steps):
+        found = module.experience(items)
+        loss, _ = module.loss(found)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        earned.append(float(found.total.mean()))
+    return earned
+
+
+def by_latent(reasoner, rollout, row) -> float:
+    """1 where the latent points into half of its space."""
+    span = rollout.spans_of(row)[0]
+    z = rollout.records[sum(s.length for s in rollout.spans if s.row < row)][-1] if rollout.records.shape[1] else (
+        reasoner.target.standard(rollout.latents(span)[None], torch.tensor([span.grid]))[0, 0])
+    return float(z[:8].sum() < -1.0)
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "flow_sde"])
+def test_what_the_latent_alone_decides_is_learnt_by_a_policy_of_latents(policy, monkeypatch):
+    module, items = bandit(policy, monkeypatch, by_latent, queue=["open"])
+    earned = learn(module, items, 60, 3e-3, "head.")
+    assert earned[0] < 0.7 and sum(earned[-5:]) / 5 > 0.9
+
+
+def test_and_not_where_latents_are_no_action(monkeypatch):
+    """All that could be learnt is what follows the latent, which earns nothing."""
+    module, items = bandit("mask", monkeypatch, by_latent, queue=["open"])
+    found = module.experience(items)
+    loss, parts = module.loss(found)
+    loss.backward()
+    assert "latent" not in parts and 0 < float(found.total.mean()) < 1
+    assert all(p.grad is None or not p.grad.any() for n, p in module.named_parameters() if "head." in n)
+    module.zero_grad()
+    earned = learn(module, items, 40, 3e-3)
+    assert sum(earned[-10:]) / 10 < 0.85, "what moves by training the rest is chance"
+
+
+def by_switch(reasoner, rollout, row) -> float:
+    return float(bool(rollout.spans_of(row)))
+
+
+@pytest.mark.parametrize("policy", OPTIONS)
+def test_what_the_switch_alone_decides_is_learnt_by_all(policy, monkeypatch):
+    module, items = bandit(policy, monkeypatch, by_switch)
+    v, plain = module.reasoner.vocabulary, module.reasoner.backbone.logits
+    bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
+    bias[v.open], bias[v.end] = 3.0, 5.0  # untrained, it would hardly ever open a span
+    monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
+    earned = learn(module, items, 40, 1e-2)
+    assert earned[0] < 0.6 and sum(earned[-4:]) / 4 > 0.9
+
+
+# -- rewards -----------------------------------------------------------------------------------------------------------
+ITEM = make("frozenlake_plan", level=3)[0]
+
+
+def graded(score: float, text: str = "\\boxed{U}", **changes) -> Graded:
+    return replace(Graded(ITEM, text, score, 10, 4, 1, True), **changes)
+
+
+def test_process_is_paid_to_right_answers_alone():
+    group = [graded(1.0), graded(1.0, spans=0), graded(0.5), graded(0.0)]
+    assert paid("use_if_correct", rewards.use_if_correct, group) == [1.0, 0.0, 0.0, 0.0]
+    assert paid("accuracy", rewards.accuracy, group) == [1.0, 1.0, 0.5, 0.0]
+    group = [graded(1.0, words=10), graded(1.0, words=20), graded(0.0, words=1)]
+    assert paid("short", rewards.short, group) == [1.0, -1.0, 0.0]
+    assert paid("short", rewards.short, [graded(1.0)] * 2) == [0.0, 0.0]
+    assert paid("format", rewards.format, [graded(0.0), graded(1.0, "U"), graded(1.0, ended=False)]) == [1.0, 0.0, 0.0]
+    assert paid("hard", rewards.hard, [graded(1.0), graded(0.9), graded(1.0, "U")]) == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("reward, said", [
+    (lambda group: 1 / 0, "raised ZeroDivisionError"), (lambda group: [float("nan")] * len(group), "gave nan"),
+    (lambda group: [1.0], "gave 1 values for 2 rollouts")])
+def test_a_reward_that_fails_is_named_with_its_item(reward, said):
+    with pytest.raises(ValueError, match=rf"reward 'mine' on item '{ITEM.id}' {said}"):
+        paid("mine", reward, [graded(1.0)] * 2)
+
+
+def test_rewards_are_found_by_name_or_path():
+    assert rewards.find("accuracy") is rewards.accuracy and rewards.find("math.sqrt")
+    with pytest.raises(ValueError, match=r"no reward 'acuracy'. Did you mean 'accuracy'\?"):
+        rewards.find("acuracy")
+    with pytest.raises(ValueError, match=r"'math.nothing' cannot be imported"):
+        rewards.find("math.nothing")
+
+
+# -- a run -------------------------------------------------------------------------------------------------------------
+def small(folder, **changes):
+    return recipe(folder, **{"init": str(checkpoint()), "rl__group": 2, "rl__prompts": 2, "rl__max_new": 8,
+                             "optim__steps": 2, "optim__name": "adamw"} | changes)
+
+
+def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
+    """An untrained model earns nothing; a reward by length gives it something to learn."""
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    made = small(tmp_path / "run", rl__rewards={"long": 1.0}, rl__updates=2, rl__kl=0.1, rl__anchor=0.5)
+    before, _ = hub.load(checkpoint())
+    reasoner, _ = rl.train(made, run_folder(made))
+    assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), reasoner.parameters(), strict=True))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tmp_path / "run" / "logs"))
+    found.Reload()
+    assert {"reward", "reward_std", "frac_reward_zero_std", "rewards/long/mean", "train/policy", "train/kl",
+            "train/anchor", "switch/start_rate", "completions/clipped_ratio", "entropy"} <= set(found.Tags()["scalars"])
+    assert hub.load(tmp_path / "run")[0].recipe["method"] == "modal_mixed"
+
+
+def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(rl, "PATIENCE", 3)
+    made = small(tmp_path / "run", rl__rewards={"accuracy": 1.0})
+    with pytest.raises(ValueError, match=r"3 batches in a row taught nothing: .*mean 0.00"):
+        rl.train(made, run_folder(made))
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"init": None}, "begins with a model that solves an item"), ({"data__folder": "x"}, "rewards need a task"),
+    ({"rl__policy": "none"}, "rl.policy='none': one of mask"), ({"rl__policy": "flow_sde"}, "one of a flow head"),
+    ({"rl__rewards": {"acuracy": 1.0}}, "Did you mean 'accuracy'")])
+def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
+    made = small(tmp_path / "run", **changes)
+    with pytest.raises(ValueError, match=said):
+        rl.train(made, run_folder(made))
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"rl__objective": "ppo"}, "rl.objective='ppo': one of grpo"), ({"rl__group": 1}, "so 2 or more"),
+    ({"rl__temperature": 0.0}, "all rollouts are the same"), ({"rl__rewards": {}}, "rl.rewards is empty")])
+def test_recipes_say_what_is_wrong(changes, said):
+    with pytest.raises(ValueError, match=said):
+        recipes.load(EMPTY, **changes)
