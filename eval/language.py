@@ -2,18 +2,16 @@
 
     python -m eval.language CHECKPOINT --base MODEL --out FILE.json [--texts FILE.txt]
 
-Without ``--texts`` (one text a line) the texts are docstrings of Python's standard library: prose by people, on every
-machine, and nothing this project trains on. ``--base`` is a backbone's folder or Hub name.
+Without ``--texts`` (one text a line) the texts are docstrings of the modules of Python's standard library: prose by
+people, on every machine, and nothing this project trains on. ``--base`` is a backbone's folder or Hub name.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 import sysconfig
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from rich.progress import track
 
 from latent_reason import backbones, hub
 from latent_reason.backbones import Backbone
+from latent_reason.data.texts import docstrings, lines
 from latent_reason.door import at_least, door
 from latent_reason.files import atomic_write_json
 from latent_reason.losses import word_losses
@@ -29,24 +28,6 @@ from latent_reason.losses import word_losses
 from .statistics import paired_bootstrap
 
 console = Console(soft_wrap=True)
-
-
-def docstrings(most: int, shortest: int = 400) -> list[str]:
-    """Module docstrings of the standard library of at least ``shortest`` letters, by name of their file."""
-    found = []
-    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        said = ast.get_docstring(ast.parse(file.read_bytes())) or ""
-        if len(said) >= shortest:
-            found.append(said)
-    return found[:most]
-
-
-def lines(file: str, most: int) -> list[str]:
-    """The texts of a file, one a line. Raises ValueError where there is none."""
-    found = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not found:
-        raise ValueError(f"'{file}' holds no text. Write one text a line.")
-    return found[:most]
 
 
 @torch.no_grad()
@@ -83,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def to_file(given: argparse.Namespace) -> None:
-    texts = lines(given.texts, given.n) if given.texts else docstrings(given.n)
+    texts = lines(given.texts) if given.texts else docstrings(sysconfig.get_path("stdlib"))
+    texts = texts[:given.n]
     found = []
     for name in ("before", "after"):
         backbone = backbones.load(given.base).float() if name == "before" else hub.load(given.checkpoint)[0].backbone

@@ -150,6 +150,21 @@ def easy_vqa_verb(given) -> None:
     print(f"Written: {write(given.folder)}\nTrain from them with --data.folder {given.folder}")
 
 
+def texts_verb(given) -> None:
+    """Collect plain texts to rehearse: docstrings of classes and functions of installed packages."""
+    from importlib.util import find_spec
+
+    from .data.texts import inner_docstrings, write
+
+    found = []
+    for package in given.packages:
+        if (spec := find_spec(package)) is None or not spec.submodule_search_locations:
+            raise ValueError(f"there is no package '{package}' here. Name one that is installed.")
+        found += inner_docstrings(spec.submodule_search_locations[0])
+    write(found, given.file)
+    print(f"{len(found)} texts: {given.file}\nRehearse them with --data.rehearse {given.file}")
+
+
 def doctor_verb(given) -> None:
     """Say what this machine has and what is missing."""
     from .doctor import examine
@@ -199,6 +214,9 @@ def main(argv: list[str] | None = None) -> None:
     one.add_argument("folder", help="a new folder")
     one.add_argument("--seed", type=int, default=0, help="of the projector's first weights")
     verb("easy-vqa", easy_vqa_verb).add_argument("folder", help="a new folder")
+    one = verb("texts", texts_verb)
+    one.add_argument("file", help="a new file, one text a line")
+    one.add_argument("--packages", nargs="+", default=["torch"], help="installed packages (default: torch)")
     verb("doctor", doctor_verb)
     given = parser.parse_args(argv)
     with door():

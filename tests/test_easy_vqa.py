@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sysconfig
 import zipfile
 from dataclasses import replace
 
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
-from tiny_runs import checkpoint, untrained
+from tiny_runs import checkpoint, recipe, untrained
 
 from eval import answers, language
 from latent_reason import backbones, hub
 from latent_reason.__main__ import main
 from latent_reason.assets import sha256
-from latent_reason.data import easy_vqa, native
+from latent_reason.data import easy_vqa, native, texts
 from latent_reason.trace import Image, Message, Text, Trace
+from train.data import TraceData
 
 
 def png(colour: str) -> bytes:
@@ -124,16 +126,65 @@ def test_plain_text_is_as_it_was_until_weights_change(tmp_path, monkeypatch):
 
 def test_a_loss_is_that_of_each_text_alone():
     backbone = untrained("direct")[0].backbone
-    texts = ["The elf goes down.", "There is a hole to the right."]
-    found = language.losses(backbone, texts)
-    ids = torch.tensor([backbone.tokenizer(texts[1], add_special_tokens=False)["input_ids"]])
+    two = ["The elf goes down.", "There is a hole to the right."]
+    found = language.losses(backbone, two)
+    ids = torch.tensor([backbone.tokenizer(two[1], add_special_tokens=False)["input_ids"]])
     wanted = backbone.model(input_ids=ids, labels=ids).loss.item()
     assert np.isclose(found[1], wanted, atol=1e-5)
-    assert np.allclose(language.losses(backbone, texts[::-1])[::-1], found, atol=1e-6)
+    assert np.allclose(language.losses(backbone, two[::-1])[::-1], found, atol=1e-6)
 
 
-def test_there_are_docstrings_enough_and_an_empty_file_is_refused(tmp_path):
-    assert len(language.docstrings(50)) == 50
+def test_there_are_docstrings_enough(tmp_path):
+    stdlib = sysconfig.get_path("stdlib")
+    assert len(texts.docstrings(stdlib)) > 50
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.py").write_text(f'"""Module."""\ndef f():\n    """{"Long. " * 80}"""\n')
+    (tmp_path / "b.py").write_text("not ( python")
+    assert texts.inner_docstrings(tmp_path) == [("Long. " * 80).strip()] and not texts.docstrings(tmp_path)
+
+
+def test_texts_come_back_as_they_were_written(tmp_path):
+    given = ["One line.", 'Two\nlines and a "quotation".', "Ünïcode"]
+    texts.write(given, tmp_path / "texts.jsonl")
+    assert texts.lines(tmp_path / "texts.jsonl") == given
+    with pytest.raises(FileExistsError, match="nothing was touched"):
+        texts.write(given, tmp_path / "texts.jsonl")
+    (tmp_path / "plain.txt").write_text("As it is.\n\nAnother.\n")
+    assert texts.lines(tmp_path / "plain.txt") == ["As it is.", "Another."]
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="holds no text"):
-        language.lines(str(tmp_path / "empty.txt"), 5)
+        texts.lines(tmp_path / "empty.txt")
+    with pytest.raises(FileNotFoundError, match="Write one text a line"):
+        texts.lines(tmp_path / "nothing.txt")
+
+
+def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
+    texts.write(["The elf goes down.", "There is a hole to the right."], tmp_path / "texts.jsonl")
+    reasoner, _ = untrained()
+    made = recipe(tmp_path, data__rehearse=str(tmp_path / "texts.jsonl"), data__rehearse_rows=3)
+    data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert len(batch.ids) == 8 + 3 and set(batch.spans[:, 0].tolist()) <= set(range(8))
+    said = [reasoner.vocabulary.text(row[there].tolist())
+            for row, there in zip(batch.ids[8:], batch.mask[8:], strict=True)]
+    assert set(said) <= {"The elf goes down.", "There is a hole to the right."}
+    first = batch.mask[8:].int().argmax(1)
+    assert not batch.weight[8:].gather(1, first[:, None]).any(), "nothing is before a first word"
+    assert (batch.weight[8:] > 0).sum() == batch.mask[8:].sum() - 3
+    assert len(next(iter(data.val_dataloader())).ids) == 4, "held-out items are by themselves"
+    terms = reasoner(batch)
+    assert terms.total.isfinite()
+
+
+def test_a_file_of_texts_that_is_not_there_is_said(tmp_path):
+    made = recipe(tmp_path, data__rehearse=str(tmp_path / "nothing.txt"))
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        TraceData(made.data, untrained()[0], "mixed", 0, frozen_eye=True).setup()
+
+
+def test_the_verb_collects_from_installed_packages(tmp_path, capsys):
+    main(["texts", str(tmp_path / "texts.jsonl"), "--packages", "einops"])
+    assert "--data.rehearse" in capsys.readouterr().out and len(texts.lines(tmp_path / "texts.jsonl")) > 3
+    with pytest.raises(SystemExit, match="no package 'nothing_such'"):
+        main(["texts", str(tmp_path / "more.jsonl"), "--packages", "nothing_such"])

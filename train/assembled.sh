@@ -8,6 +8,7 @@ run() { printf '\n== %s\n' "$*" >&2; "$PYTHON" -m "$@"; }
 out=checkpoints/assembled-report
 [ -d checkpoints/assembled ] || run latent_reason assemble checkpoints/assembled
 [ -d data/easy-vqa ] || run latent_reason easy-vqa data/easy-vqa
+[ -f data/texts.jsonl ] || run latent_reason texts data/texts.jsonl
 run train.sft --config train/recipes/assembled_connector.yaml
 run train.sft --config train/recipes/assembled_frozenlake.yaml
 run train.decoder --config train/recipes/decoder.yaml --init checkpoints/assembled-frozenlake --run assembled-drawing \

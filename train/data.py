@@ -15,8 +15,8 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Sampler
 
 from latent_reason import methods, tasks
-from latent_reason.batch import MixedBatch, Pictures, collate
-from latent_reason.data import native
+from latent_reason.batch import TEXT, MixedBatch, Pictures, collate
+from latent_reason.data import native, texts
 from latent_reason.packing import packed
 from latent_reason.tasks import Item
 from latent_reason.tokens import Row
@@ -55,6 +55,12 @@ def see(rows: list[Row], reasoner, at_once: int = 64) -> None:
             tokens = look_closely(looked.to(backbone.model.device))
             for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
                 pictures[i] = Seen(g, t.half().cpu())
+
+
+def plain(text: str, vocabulary, longest: int = 128) -> Row:
+    """A text without turns, each of its words taught but the first."""
+    ids = vocabulary.words(text, plain=True)[:longest]
+    return Row(ids=ids, kind=[TEXT] * len(ids), weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
 def _pictures(row: Row) -> list[Seen]:
@@ -176,6 +182,8 @@ class TraceData(L.LightningDataModule):
         self.data, self.reasoner, self.mode, self.seed, self.frozen_eye = data, reasoner, mode, seed, frozen_eye
         self.rows: dict[str, list[Row]] = {}
         self.room = data.seen_gb * 2**30  # bytes left for what a frozen eye saw
+        self.texts: list[Row] = []
+        self.random = torch.Generator().manual_seed(seed)
 
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
@@ -196,6 +204,8 @@ class TraceData(L.LightningDataModule):
                 if len(waiting) == 64:
                     rows, waiting = rows + self.seen(waiting), []
             self.rows[split] = rows + self.seen(waiting)
+        if self.data.rehearse:
+            self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.rehearse)]
         if not self.rows["train"]:
             raise ValueError(f"no training items. '{self.data.folder}' holds none whose split is train.")
 
@@ -220,6 +230,15 @@ class TraceData(L.LightningDataModule):
             found += target.samples(backbone, batch)
         return found
 
+    def rehearsed(self) -> list[Row]:
+        """The next few plain texts, in an order of their own."""
+        chosen = torch.randint(len(self.texts), (self.data.rehearse_rows,), generator=self.random)
+        return [self.texts[i] for i in chosen.tolist()]
+
+    def taught(self, rows: list[Row]) -> MixedBatch:
+        """A batch of training: rows of the task, and plain texts beside them where the recipe rehearses some."""
+        return self.collate(rows + (self.rehearsed() if self.texts else []))
+
     def collate(self, rows: list[Row]) -> MixedBatch:
         rows = packed(rows, self.data.pack) if self.data.pack else rows
         if self.frozen_eye:
@@ -235,7 +254,7 @@ class TraceData(L.LightningDataModule):
         window = 1 if self.data.pack else 8  # rows of all lengths fill what they share best
         sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, window,
                                 rank, world)
-        return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.collate)
+        return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.taught)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)

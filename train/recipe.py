@@ -78,7 +78,8 @@ class Data:
     picture is another item's, so that only the sketch tells how to go on. ``keep`` is a file of eval.hints: only the
     items it names are trained on. ``pack`` joins the traces of a batch in rows of at most that many positions (0: each
     has its own row): less padding, the same loss. What a frozen eye saw of pictures is kept in memory, up to
-    ``seen_gb`` GB."""
+    ``seen_gb`` GB. ``rehearse`` is a file of plain texts, one a line, of which every batch gets ``rehearse_rows`` more,
+    so that a model that could write still can (latent_reason/data/texts.py)."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -93,10 +94,12 @@ class Data:
     batch_size: int = 32
     pack: int = 0
     seen_gb: float = 8.0
+    rehearse: str | None = None
+    rehearse_rows: int = 2
     val_items: int = 64
 
     def __post_init__(self):
-        at_least_one(self, "data", "items", "batch_size")
+        at_least_one(self, "data", "items", "batch_size", "rehearse_rows")
         shares(self, "data", "foreign")
         if self.pack < 0:
             raise ValueError(f"data.pack={self.pack}: positions of a row, such as 2048, or 0 for a row a trace.")
