@@ -138,9 +138,9 @@ def test_there_are_docstrings_enough(tmp_path):
     stdlib = sysconfig.get_path("stdlib")
     assert len(texts.docstrings(stdlib)) > 50
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "a.py").write_text(f'"""Module."""\ndef f():\n    """{"Long. " * 80}"""\n')
+    (tmp_path / "deep" / "a.py").write_text(f'"""Module."""\ndef f():\n    """{"Long " * 90}end."""\n')
     (tmp_path / "b.py").write_text("not ( python")
-    assert texts.inner_docstrings(tmp_path) == [("Long. " * 80).strip()] and not texts.docstrings(tmp_path)
+    assert texts.inner_docstrings(tmp_path) == ["Long " * 90 + "end."] and not texts.docstrings(tmp_path)
 
 
 def test_texts_come_back_as_they_were_written(tmp_path):

@@ -21,8 +21,8 @@ OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "mask": {}, "reward_we
 
 def bandit(policy: str, monkeypatch, grade, queue=None, **changes):
     """A module on one item whose reward is ``grade(rollout, row)``; rows begin with the tokens of ``queue``."""
-    made = recipe("unused", rl__policy=policy, rl__policy_options=OPTIONS[policy], rl__group=24, rl__prompts=1,
-                  rl__max_new=6, rl__objective="reinforce", rl__rewards={"accuracy": 1.0}, **changes)
+    made = recipe("unused", rl__policy=policy, rl__policy_options=OPTIONS[policy], rl__group=16, rl__prompts=1,
+                  rl__max_new=3, rl__objective="reinforce", rl__rewards={"accuracy": 1.0}, **changes)
     backbone = untrained()[0].backbone
     head = "mlp" if policy == "gaussian" else "flow"
     torch.manual_seed(0)
@@ -64,8 +64,8 @@ def by_latent(reasoner, rollout, row) -> float:
 @pytest.mark.parametrize("policy", ["gaussian", "flow_sde"])
 def test_what_the_latent_alone_decides_is_learnt_by_a_policy_of_latents(policy, monkeypatch):
     module, items = bandit(policy, monkeypatch, by_latent, queue=["open"])
-    earned = learn(module, items, 60, 3e-3, "head.")
-    assert earned[0] < 0.7 and sum(earned[-5:]) / 5 > 0.9
+    earned = learn(module, items, 40, 5e-3, "head.")
+    assert earned[0] < 0.8 and sum(earned[-5:]) / 5 > 0.9
 
 
 def test_and_not_where_latents_are_no_action(monkeypatch):
@@ -77,7 +77,7 @@ def test_and_not_where_latents_are_no_action(monkeypatch):
     assert "latent" not in parts and 0 < float(found.total.mean()) < 1
     assert all(p.grad is None or not p.grad.any() for n, p in module.named_parameters() if "head." in n)
     module.zero_grad()
-    earned = learn(module, items, 40, 3e-3)
+    earned = learn(module, items, 20, 5e-3)
     assert sum(earned[-10:]) / 10 < 0.85, "what moves by training the rest is chance"
 
 
@@ -87,12 +87,12 @@ def by_switch(reasoner, rollout, row) -> float:
 
 @pytest.mark.parametrize("policy", OPTIONS)
 def test_what_the_switch_alone_decides_is_learnt_by_all(policy, monkeypatch):
-    module, items = bandit(policy, monkeypatch, by_switch)
+    module, items = bandit(policy, monkeypatch, by_switch, rl__latent_weight=0.1)
     v, plain = module.reasoner.vocabulary, module.reasoner.backbone.logits
     bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
     bias[v.open], bias[v.end] = 3.0, 5.0  # untrained, it would hardly ever open a span
     monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
-    earned = learn(module, items, 40, 1e-2)
+    earned = learn(module, items, 30, 1e-2)
     assert earned[0] < 0.6 and sum(earned[-4:]) / 4 > 0.9
 
 
