@@ -78,6 +78,8 @@ def to_file(given: argparse.Namespace) -> None:
     if not asked:
         raise ValueError(f"'{given.folder}' has no records whose split is test.")
     unseeing = Unseeing(t for t in native.read(given.folder) if t.split == "train")
+    if not unseeing.all:
+        raise ValueError(f"'{given.folder}' has no records whose split is train, from which to know what is usual.")
     gold = [list(turns(t))[-1] for t in asked]
     said = answers(reasoner, asked)
     rows = {"seeing": [plain(a) == right for a, (_, right) in zip(said, gold, strict=True)],

@@ -81,6 +81,8 @@ def looks_into_box(reasoner, task: Task, results: Sequence[Result]) -> dict:
         table, ids, kind, asked = attended(reasoner, r, stop)
         seen = table[..., kind == IMAGE]  # (L, N, picture tokens)
         part = inside(box, reasoner.backbone.token_grid(r.item.images[-1])).to(seen)
+        if len(reasoner.backbone.laid(r.item.images[-1])) > 2:  # in tiles: look at the whole, which comes last
+            seen = seen[..., -len(part):]
         part = torch.cat([part.new_zeros(seen.shape[-1] - len(part)), part])  # pictures before it hold none
         covered, at = seen @ part / seen.sum(-1), torch.arange(len(ids), device=ids.device)
         own = at >= asked

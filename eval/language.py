@@ -36,6 +36,8 @@ def losses(backbone: Backbone, texts: Iterable[str], longest: int = 256) -> np.n
     out = []
     for text in texts:
         ids = torch.tensor(backbone.tokenizer(text, add_special_tokens=False)["input_ids"][:longest + 1])
+        if len(ids) < 2:
+            raise ValueError(f"the text {text[:40]!r} has no second word to tell. Leave it out.")
         ids = ids.to(backbone.model.device)
         mask = torch.ones(1, len(ids), dtype=torch.bool, device=ids.device)
         positions = torch.arange(len(ids), device=ids.device).expand(3, 1, -1)

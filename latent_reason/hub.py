@@ -63,7 +63,7 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
         written = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
         card = {"format": FORMAT, "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
                 "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder is not None,
-                "base": base, "bits": backbone.bits,
+                "base": base, "bits": backbone.bits, "dtype": str(backbone.model.dtype).removeprefix("torch."),
                 "control_tokens": {"open": [v.roles.open, v.open], "latent": [v.roles.latent, v.latent],
                                    "close": [v.roles.close, v.close]}, "files": written,
                 "notes": reasoner.recipe.get("notes", {}) if notes is None else notes}
@@ -175,10 +175,14 @@ def _backbone(folder: Path, card: dict):
             backbone.name = None  # it belongs to this checkpoint alone
         return backbone
     try:
-        return load_backbone(base, positions=card["positions"], **({"bits": card["bits"]} if card.get("bits") else {}))
+        options = {"bits": card["bits"]} if card.get("bits") else {}
+        backbone = load_backbone(base, positions=card["positions"], dtype=getattr(torch, card["dtype"]), **options)
     except (OSError, ValueError) as error:
         raise ValueError(f"'{folder}' holds an adapter of '{base}', which cannot be loaded: {error} Or write where it "
                          f"is as \"base\" in {folder / CARD}.") from error
+    with _reading(folder / "backbone"):  # how pictures were taken in training may differ from how the base takes them
+        backbone.image_processor = backbone.processor(str(folder / "backbone"), backbone.model.config)
+    return backbone
 
 
 def _fit(reasoner: LatentReasoner, own: dict[str, torch.Tensor], problem: str) -> None:

@@ -76,8 +76,7 @@ def constant(losses: torch.Tensor, actions: torch.Tensor, longest: int) -> torch
 @dataclass(frozen=True)
 class Objective:
     """A row of the table. ``low`` and ``high`` clip the ratio to 1 - low and 1 + high (None: never), ``dual`` bounds
-    the loss of an action that did worse than its group by that many advantages, ``kl`` weighs the distance to a
-    reference.
+    the loss of an action that did worse than its group by that many advantages.
 
     Raises:
         ValueError: a ratio of whole rollouts with an average over tokens, which would count a rollout by its length.
@@ -89,7 +88,6 @@ class Objective:
     low: float | None = 0.2
     high: float | None = 0.2
     dual: float | None = None
-    kl: float = 0.0
 
     def __post_init__(self):
         if self.ratio is sequence and self.average is not per_sequence:

@@ -250,7 +250,7 @@ class LatentReasoner(nn.Module):
         """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
         terms = LossTerms(self.weights)
         spoken = (batch.kind == TEXT) & (batch.weight > 0)
-        words = in_chunks(lambda h, ids: word_losses(self.backbone.logits(h), ids), len(self.vocabulary), h[spoken],
+        words = in_chunks(lambda h, ids: word_losses(self.backbone.logits(h), ids), self.backbone.table_size, h[spoken],
                           batch.ids[spoken])
         terms.text = weighted_mean(words, batch.weight[spoken])
         if not len(batch.spans) or self.head is None:
@@ -287,7 +287,7 @@ class LatentReasoner(nn.Module):
     def stops(self, h: torch.Tensor) -> torch.Tensor:
         """States (n, D) -> (n, 2) log-probabilities of going on and of closing."""
         return in_chunks(lambda h: stop_logprob(self.backbone.logits(h), self.vocabulary.latent, self.vocabulary.close),
-                         len(self.vocabulary), h)
+                         self.backbone.table_size, h)
 
     def unroll(self, batch: MixedBatch, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (B, N, D) with the model's own latents in the context, and these latents (S, K, D)."""
@@ -321,8 +321,8 @@ class LatentReasoner(nn.Module):
             table = (self.masked(self.backbone.logits(h), may_open) / temperature).log_softmax(-1)
             return table.gather(-1, ids[:, None])[:, 0]
 
-        words = words.masked_scatter(chosen, in_chunks(logprob, len(self.vocabulary), h[chosen], rollout.ids[chosen],
-                                                       rollout.may_open[chosen]))
+        words = words.masked_scatter(chosen, in_chunks(logprob, self.backbone.table_size, h[chosen],
+                                                       rollout.ids[chosen], rollout.may_open[chosen]))
         if rollout.decided.any():
             two = (self.stops(h[rollout.decided]) / temperature).log_softmax(-1)
             went_on = rollout.kind[rollout.decided] == LATENT

@@ -28,9 +28,10 @@ def test_what_is_missing_is_named(base, monkeypatch):
         backbones.load(base, bits=8)
 
 
-def test_rounded_weights_without_an_adapter_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"backbone.options.bits .* Add one with lora.rank"):
-        start(recipe(tmp_path / "run", backbone__options={**BACKBONE, "bits": 4}))
+@pytest.mark.parametrize("name, said", [("base", "Add one with lora.rank"), ("tiny", "those of a tiny model are made")])
+def test_rounded_weights_without_an_adapter_or_of_nothing_are_refused(name, said, tmp_path):
+    with pytest.raises(ValueError, match=f"backbone.options.bits .*{said}"):
+        start(recipe(tmp_path / "run", backbone__name=name, backbone__options={"bits": 4}))
 
 
 @pytest.fixture

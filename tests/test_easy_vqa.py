@@ -91,6 +91,16 @@ def test_answers_are_counted_beside_those_of_who_does_not_look(package, tmp_path
     assert [found["accuracy"][who][0] for who in ("seeing", "unseeing")] == [0.5, 0.0]
 
 
+def test_records_without_training_questions_are_refused_before_any_answer(package, tmp_path, monkeypatch):
+    easy_vqa.write(tmp_path / "records")
+    native.write((t for t in native.read(tmp_path / "records") if t.split == "test"), tmp_path / "test")
+    monkeypatch.setattr(answers, "answers", None)
+    with pytest.raises(SystemExit, match="no records whose split is train"):
+        answers.main([str(checkpoint()), str(tmp_path / "test"), "--out", str(tmp_path / "out.json")])
+    with pytest.raises(ValueError, match="has no second word"):
+        language.losses(untrained("direct")[0].backbone, ["a"])
+
+
 def test_a_reasoner_answers_each_question_from_its_own_picture():
     reasoner, _ = untrained("direct")
     asked = [Trace(str(i), (Message("user", (Image(PILImage.new("RGB", (128, 128), c)), Text("which?"))),))

@@ -8,10 +8,11 @@ from PIL import Image as PILImage
 from test_packing import both, losses, same
 from transformers import Idefics3Processor
 
-from latent_reason import hub, methods
+from latent_reason import adapters, hub, methods
 from latent_reason.backbones import load
 from latent_reason.masks import veiled
 from latent_reason.trace import Image, Message, Text, Trace
+from train.module import set_trainable
 
 SIZES = [(128, 128), (256, 96), (60, 200), (33, 33)]
 
@@ -97,6 +98,27 @@ def test_a_checkpoint_remembers_and_an_option_decides(backbone, tmp_path):
     assert again.backbone.laid(picture) == backbone.laid(picture) and len(backbone.laid(picture)) == 4
     whole = load(str(tmp_path / "model" / "backbone"), tiles=False)
     assert len(whole.laid(picture)) == 2
+
+
+def test_an_adapters_checkpoint_remembers_how_pictures_were_taken(backbone, tmp_path):
+    methods.build("direct", backbone)
+    for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
+        part.save_pretrained(tmp_path / "base")
+    trained = load(str(tmp_path / "base"), tiles=False, dtype=torch.bfloat16)
+    reasoner = methods.build("direct", trained)
+    adapters.add(reasoner, rank=2)
+    hub.save(reasoner, tmp_path / "model")
+    again = hub.load(tmp_path / "model")[0].backbone
+    assert len(again.laid(noise(128, 64))) == 2 and again.model.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="so its eye and connector would not be saved"):
+        set_trainable(reasoner, ["lora", "connector"])
+
+
+def test_a_black_tile_is_a_tile(backbone):
+    backbone.image_processor.do_normalize = False
+    picture = noise(128, 64)
+    picture.paste((0, 0, 0), (64, 0, 128, 64))
+    assert [len(t) for t in backbone.inputs(backbone.look([picture]))] == [3 * backbone.side ** 2]
 
 
 def test_a_family_that_is_read_whole_says_so():

@@ -9,9 +9,9 @@ out=checkpoints/assembled-report
 [ -d checkpoints/assembled ] || run latent_reason assemble checkpoints/assembled
 [ -d data/easy-vqa ] || run latent_reason easy-vqa data/easy-vqa
 [ -f data/texts.jsonl ] || run latent_reason texts data/texts.jsonl
-run train.sft --config train/recipes/assembled_connector.yaml
-run train.sft --config train/recipes/assembled_frozenlake.yaml
-run train.decoder --config train/recipes/decoder.yaml --init checkpoints/assembled-frozenlake --run assembled-drawing \
+[ -d checkpoints/assembled-connector/model ] || run train.sft --config train/recipes/assembled_connector.yaml
+[ -d checkpoints/assembled-frozenlake/model ] || run train.sft --config train/recipes/assembled_frozenlake.yaml
+[ -d checkpoints/assembled-drawing/model ] || run train.decoder --config train/recipes/decoder.yaml --init checkpoints/assembled-frozenlake --run assembled-drawing \
     --data.levels '[3]' --data.items 600 --data.batch_size 16
 model=checkpoints/assembled-drawing
 mkdir -p "$out"

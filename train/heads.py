@@ -86,7 +86,7 @@ def drawn_error(reasoner, data: TraceData) -> float:
             continue
         z = reasoner.target(reasoner.backbone, batch)
         embeds, positions = reasoner.embed(batch, reasoner.feedback(z)), reasoner.backbone.place(batch)
-        h = before(reasoner.backbone.trunk(embeds, batch.mask, positions))
+        h = before(reasoner.backbone.trunk(embeds, batch.attention(), positions))
         rows, position, mask = batch.slots()
         gold = reasoner.target.standard(z, batch.spans[:, 2:])[mask]
         noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))

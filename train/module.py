@@ -42,6 +42,10 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
         raise ValueError("trainable: 'lora' is an adapter, and there is none. Add one with lora.rank, such as 16.")
     if reasoner.backbone.adapter is not None and {"trunk", "embeddings"} & set(parts):
         raise ValueError(f"trainable={parts}: an adapter trains in place of trunk and embeddings. Name lora, and head.")
+    if reasoner.backbone.adapter is not None and reasoner.backbone.name and {"eye", "connector"} & set(parts):
+        raise ValueError(f"trainable={parts}: a checkpoint with an adapter holds the name of its base, "
+                         f"'{reasoner.backbone.name}', so its eye and connector would not be saved. Train them before, "
+                         "in a run without lora.")
     for name, p in reasoner.named_parameters():
         p.requires_grad_(part_of(name) in parts)
     if not any(p.requires_grad for p in reasoner.parameters()):

@@ -77,9 +77,10 @@ class Data:
     item of a task is there in every mode (``items`` counts traces). ``foreign`` is the share of items of a task whose
     picture is another item's, so that only the sketch tells how to go on. ``keep`` is a file of eval.hints: only the
     items it names are trained on. ``pack`` joins the traces of a batch in rows of at most that many positions (0: each
-    has its own row): less padding, the same loss. What a frozen eye saw of pictures is kept in memory, up to
-    ``seen_gb`` GB. ``rehearse`` is a file of plain texts, one a line, of which every batch gets ``rehearse_rows`` more,
-    so that a model that could write still can (latent_reason/data/texts.py)."""
+    has its own row): less padding, the same loss. What a frozen eye saw of pictures is kept in memory, by each process
+    up to ``seen_gb`` GB (pictures beyond that are kept themselves). ``rehearse`` is a file of plain texts, one a line,
+    of which every batch gets ``rehearse_rows`` more, so that a model that could write still can
+    (latent_reason/data/texts.py)."""
 
     task: str = "frozenlake_plan"
     levels: list[int] = field(default_factory=lambda: [3, 4])
@@ -137,8 +138,8 @@ class Rl:
     """Reinforcement learning (train/rl.py): ``group`` rollouts of each of ``prompts`` items at ``temperature``, of at
     most ``max_new`` positions, then ``updates`` steps by the ``objective`` (latent_reason/objectives.py). ``policy``
     says how latents are actions (latent_reason/policies.py), ``latent_weight`` what they weigh beside words.
-    ``rewards`` are those of train/rewards.py, or dotted paths, with their weights; ``kl`` weighs the distance to the
-    model it began as, ``anchor`` the solver's traces of items that no rollout solved."""
+    ``rewards`` are those of train/rewards.py, or dotted paths, with their weights; ``kl`` weighs the distance of
+    words and stops to the model it began as, ``anchor`` the solver's traces of items that no rollout solved."""
 
     objective: str = "dapo"
     policy: str = "mask"

@@ -110,7 +110,8 @@ class Rl(Stepper):
         self.log_dict(self.told(found), prog_bar=False, batch_size=len(items))
         self.log("train/reward", found.total.mean(), prog_bar=True)
         anchored = self.to_anchor(items, found)
-        if not found.advantages.abs().max() > 1e-6 and not anchored and self._reference[0] is None:
+        alone = self._trainer is None or self.trainer.world_size == 1  # several processes step together or hang
+        if alone and not found.advantages.abs().max() > 1e-6 and not anchored and self._reference[0] is None:
             self.idle += 1
             self.log("rl/skipped", float(self.idle))
             if self.idle >= PATIENCE:
@@ -177,7 +178,8 @@ class Rl(Stepper):
             return Surrogate(-(laid_out(new) * weight).sum() / weight.sum().clamp_min(1e-8), 0 * one, one, one)
         old = new.detach() if found.latents is None else found.latents
         clipped = replace(self.objective, low=self.policy.clip, high=self.policy.clip)
-        return surrogate(clipped, laid_out(new), laid_out(old), found.advantages, actions, int(counts.max()))
+        return surrogate(clipped, laid_out(new), laid_out(old), found.advantages, actions,
+                         self.rl.max_new * self.policy.steps)
 
     # -- what is said of it ----------------------------------------------------------------------------------------
     def told(self, found: Experience) -> dict[str, float]:

@@ -69,6 +69,8 @@ def run_folder(recipe: Recipe) -> Path:
 def start(recipe: Recipe):
     """(reasoner, decoder or None) a recipe begins with: from a checkpoint, or from a backbone by name."""
     L.seed_everything(recipe.seed, verbose=False)
+    if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     loaded = decoder = None
     if recipe.init:
         loaded, decoder = hub.load(recipe.init, device="cpu")
@@ -78,6 +80,8 @@ def start(recipe: Recipe):
         options = dict(recipe.backbone.options)
         if recipe.backbone.name.startswith("tiny") and "corpus" not in options:
             options["corpus"] = corpus(recipe.data)
+        if options.get("bits") and recipe.backbone.name.startswith("tiny"):
+            raise ValueError("backbone.options.bits rounds weights that are read; those of a tiny model are made here.")
         if options.get("bits") and not recipe.lora.rank:
             raise ValueError("backbone.options.bits rounds weights for good: they train through an adapter alone. Add "
                              "one with lora.rank, such as 16.")

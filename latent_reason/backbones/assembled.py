@@ -251,7 +251,8 @@ def calibrate(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> Non
         layer.bias.zero_()
     first.weight.div_(seen.std(0).clamp_min(1e-3))
     first.bias.copy_(-first.weight @ seen.mean(0))
-    last.weight.mul_(model.get_input_embeddings().weight.std() / projector(seen).std())
+    told = projector(seen)
+    last.weight.mul_(model.get_input_embeddings().weight.std() / (told - told.mean(0)).std())
     last.bias.copy_(-projector(seen).mean(0))
 
 

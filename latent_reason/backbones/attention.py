@@ -94,7 +94,8 @@ def obstacle(name: str, dtype: torch.dtype, device: str, masks: bool, machine: M
     if name == "sdpa":
         return ""
     if masks:
-        return "positions have masks of their own (a bottleneck, a veil, two-way blocks), which sdpa alone takes"
+        return ("positions have masks of their own (a bottleneck, a veil, two-way blocks, own latents in packed rows), "
+                "which sdpa alone takes")
     if name == "eager":
         return ""
     flash = FLASH[name]

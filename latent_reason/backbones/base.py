@@ -158,6 +158,11 @@ class Backbone(nn.Module, ABC):
         """Next-token logits (..., V)."""
         return self.model.lm_head(states)
 
+    @property
+    def table_size(self) -> int:
+        """V of :meth:`logits`, which may be more than the tokenizer knows."""
+        return len(self.model.get_output_embeddings().weight)
+
     # -- the language model inside ------------------------------------------------------------------------------------
     @property
     def language(self) -> nn.Module:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import islice
 
 import torch
 from einops import rearrange
@@ -24,6 +23,7 @@ from ..tokens import Layout
 from .base import Backbone
 
 KEPT = ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")  # of a saved processor
+AT_ONCE = 64  # squares that the eye sees in one pass
 CHATML = Layout(image_open="", image="<image>", image_close="\n")
 
 
@@ -201,16 +201,17 @@ class Idefics3(Square):
         return [tokens[-self.side ** 2:] for tokens in self.inputs(pictures)]
 
     def encode(self, pictures: Pictures) -> list[torch.Tensor]:
-        # one tile a row: the stock model leaves tiles out that are all zero, and only where others are beside them
-        squares = self.model.model.get_image_features(pictures.pixels[:, None].to(self.model.dtype)).pooler_output
+        # not by get_image_features, which leaves out squares that are all zero
+        squares = [self._square(some) for some in pictures.pixels.to(self.model.dtype).split(AT_ONCE)]
         counts = (pictures.grid[:, 0] * pictures.grid[:, 1] + 1).tolist()
-        return [torch.cat(some) for some in _groups(list(squares), counts)]
+        return [torch.cat(list(some)) for some in torch.cat(squares).split(counts)]
 
-
-def _groups(things: list, counts: list[int]) -> list[list]:
-    """The first so many things, then the next so many, and so on."""
-    rest = iter(things)
-    return [list(islice(rest, n)) for n in counts]
+    def _square(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, side, side) -> (n, T, D)."""
+        patches = self.square // self.model.config.vision_config.patch_size
+        there = torch.ones(len(pixels), patches, patches, dtype=torch.bool, device=pixels.device)
+        eye = self.model.model
+        return eye.connector(eye.vision_model(pixel_values=pixels, patch_attention_mask=there).last_hidden_state)
 
 
 class SmolVLM(Idefics3):

@@ -56,7 +56,8 @@ class PickedPatches(OwnVision):
         """Move the teacher a little toward the model, after every training step."""
         for old, new in zip(self.teacher(backbone).parameters(), backbone.language.parameters(),
                             strict=True):
-            old.lerp_(new.to(old), 1 - self.decay)
+            if new.is_floating_point():  # weights of 4 bits never move
+                old.lerp_(new.to(old), 1 - self.decay)
 
     def samples(self, backbone, batch):
         return [(token[None].float(), (1, 1)) for tokens in self.see(backbone, batch.sketches) for token in tokens[::2]]
