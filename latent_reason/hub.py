@@ -176,7 +176,9 @@ def _backbone(folder: Path, card: dict):
         return backbone
     try:
         options = {"bits": card["bits"]} if card.get("bits") else {}
-        backbone = load_backbone(base, positions=card["positions"], dtype=getattr(torch, card["dtype"]), **options)
+        if card.get("dtype"):  # cards written before it was kept have none
+            options["dtype"] = getattr(torch, card["dtype"])
+        backbone = load_backbone(base, positions=card["positions"], **options)
     except (OSError, ValueError) as error:
         raise ValueError(f"'{folder}' holds an adapter of '{base}', which cannot be loaded: {error} Or write where it "
                          f"is as \"base\" in {folder / CARD}.") from error

@@ -137,15 +137,13 @@ def test_every_step_is_a_density(name, policy):
     _, record = made.sample(head, h, torch.randn(1, made.draws, 1))
     values = torch.linspace(-10, 10, 40_001, dtype=torch.float64).float()
     first = 0 if getattr(head, "mean", None) is not None and policy is not Gaussian else 1
-    for j in range(max(1, record.shape[1] - 3), record.shape[1]):
+    steps = range(max(1, record.shape[1] - 3), record.shape[1])
+    for j in steps[:-1] if policy is DdpmSde else steps:  # the last of DDPM is narrower than any grid
         grid = record.expand(len(values), -1, -1).clone()
         grid[:, j, 0] = values
         step = j - first if policy is not Gaussian else 0
         with torch.no_grad():
             total = made.log_prob(head, h.expand(len(values), -1), grid)[:, step].double().exp().sum()
-        if policy is DdpmSde and j == record.shape[1] - 1:
-            assert total > 0, "the last step is narrower than the grid"
-            continue
         assert abs(total * 20 / 40_000 - 1) < 2e-3
 
 

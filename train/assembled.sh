@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A small pretrained model without a hub learns to read pictures, then to sketch, whole and on this machine.
-#   bash train/assembled.sh             # about an hour on 2 CPU cores; 1.2 GB under checkpoints/
+#   bash train/assembled.sh             # one to two hours on 2 CPU cores; its steps have run one by one, not yet in one go
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source train/setup.sh
