@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,20 @@ class Rollout:
     def latents(self, span: Span) -> torch.Tensor:
         """(K, D) the latents of a span."""
         return self.vectors[span.row, span.start:span.start + span.length]
+
+    def part(self, rows: Sequence[int], prompt: MixedBatch) -> Rollout:
+        """Some of its rows, no longer than they are. ``prompt`` holds theirs and may be padded otherwise."""
+        at = torch.as_tensor(rows, device=self.ids.device)
+        longest = int((self.kind[at] != PAD).sum(1).max())
+        cut = {name: getattr(self, name)[at, :longest] for name in (
+            "ids", "kind", "vectors", "logprob", "sampled_logprob", "stop_logprob", "chosen", "decided", "may_open")}
+        spans = [replace(span, row=new) for new, row in enumerate(rows) for span in self.spans_of(row)]
+        records = None
+        if self.records is not None:
+            by_row = self.records.split((self.kind == LATENT).sum(1).tolist())
+            records = torch.cat([by_row[row] for row in rows])
+        return Rollout(prompt, **cut, positions=self.positions[:, at, :longest], spans=spans, records=records,
+                       reasons=[self.reasons[row] for row in rows])
 
     def pieces(self, row: int, vocabulary) -> list[str | Span]:
         """A row as a person reads it: texts and spans in order."""

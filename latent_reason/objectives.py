@@ -56,21 +56,21 @@ def none(change: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
     return change - change.detach()
 
 
-# -- averages: losses (R, T) -> scalar ---------------------------------------------------------------------------------
-def per_sequence(losses: torch.Tensor, actions: torch.Tensor, longest: int) -> torch.Tensor:
+# -- averages: actions (R, T) of a whole batch -> (R, T) what the loss of each weighs, 0 where there is none -----------
+def per_sequence(actions: torch.Tensor, longest: int) -> torch.Tensor:
     """Mean over rollouts of the mean over their actions; rollouts without an action are left out."""
-    n = actions.sum(1)
-    return ((losses * actions).sum(1) / n.clamp_min(1)).sum() / (n > 0).sum().clamp_min(1)
+    n = actions.sum(1, keepdim=True)
+    return actions / n.clamp_min(1) / (n > 0).sum().clamp_min(1)
 
 
-def all_tokens(losses: torch.Tensor, actions: torch.Tensor, longest: int) -> torch.Tensor:
+def all_tokens(actions: torch.Tensor, longest: int) -> torch.Tensor:
     """Mean over all actions of the batch (DAPO 2503.14476)."""
-    return (losses * actions).sum() / actions.sum().clamp_min(1)
+    return actions / actions.sum().clamp_min(1)
 
 
-def constant(losses: torch.Tensor, actions: torch.Tensor, longest: int) -> torch.Tensor:
+def constant(actions: torch.Tensor, longest: int) -> torch.Tensor:
     """Sum over actions, divided by rollouts x ``longest``: no length of an answer changes what an action weighs."""
-    return (losses * actions).sum() / (len(losses) * longest)
+    return actions / (len(actions) * longest)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Objective:
 
     advantage: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     ratio: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    average: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+    average: Callable[[torch.Tensor, int], torch.Tensor]
     low: float | None = 0.2
     high: float | None = 0.2
     dual: float | None = None
@@ -116,9 +116,10 @@ class Surrogate:
 
 
 def surrogate(objective: Objective, new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor,
-              actions: torch.Tensor, longest: int) -> Surrogate:
+              actions: torch.Tensor, weights: torch.Tensor) -> Surrogate:
     """The clipped policy loss (PPO 1707.06347) of actions with log-probabilities ``new`` and ``old`` (R, T) under
-    ``advantages`` (R,).
+    ``advantages`` (R,), weighed by ``weights`` (R, T), which the objective's average gave for the whole batch: rows may
+    be part of it.
 
     Raises:
         ValueError: a log-probability of an action is not finite; names the row and the position.
@@ -139,7 +140,7 @@ def surrogate(objective: Objective, new: torch.Tensor, old: torch.Tensor, advant
     if objective.dual is not None:
         losses = torch.where(a < 0, torch.minimum(losses, -objective.dual * a), losses)
     n, seen = actions.sum().clamp_min(1), torch.where(actions, ratio.detach(), 0.0)
-    return Surrogate(objective.average(losses, actions, longest), clipped.sum() / n, seen.sum() / n, seen.max())
+    return Surrogate((losses * weights).sum(), clipped.sum() / n, seen.sum() / n, seen.max())
 
 
 def distance(new: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

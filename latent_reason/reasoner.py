@@ -30,11 +30,13 @@ from .trace import Sketch, Trace
 
 class Replay(NamedTuple):
     """Log-probabilities of what a rollout chose: of words and of stop decisions (B, T), zero where nothing was chosen,
-    and of the actions (n, steps) that its n latents are made of, row by row."""
+    and of the actions (n, steps) that its n latents are made of, row by row; and the states (n, D) those were drawn
+    in."""
 
     words: torch.Tensor
     stops: torch.Tensor
     latents: torch.Tensor
+    states: torch.Tensor
 
 
 class LatentReasoner(nn.Module):
@@ -327,17 +329,15 @@ class LatentReasoner(nn.Module):
             two = (self.stops(h[rollout.decided]) / temperature).log_softmax(-1)
             went_on = rollout.kind[rollout.decided] == LATENT
             stops = stops.masked_scatter(rollout.decided, torch.where(went_on, two[:, 0], two[:, 1]))
-        if policy is None:
-            return Replay(words, stops, words.new_zeros(0, 0))
         drawn = rollout.kind == LATENT
-        if not drawn.any():
-            return Replay(words, stops, words.new_zeros(0, policy.steps))
+        states = h[drawn] if self.head is None else self.head.taken(h[drawn], None)[0]
+        if policy is None or not drawn.any():
+            return Replay(words, stops, words.new_zeros(0, policy.steps if policy else 0), states)
         if rollout.records is None or len(rollout.records) != int(drawn.sum()):
             found = "none" if rollout.records is None else len(rollout.records)
             raise ValueError(f"the rollout has {int(drawn.sum())} latents (row by row {drawn.sum(1).tolist()}) and "
                              f"records of {found}. Replay what generate(policy=...) gave, whole.")
-        states, _ = self.head.taken(h[drawn], None)
-        return Replay(words, stops, policy.log_prob(self.head, states, rollout.records))
+        return Replay(words, stops, policy.log_prob(self.head, states, rollout.records), states)
 
     def masked(self, logits: torch.Tensor, may_open: torch.Tensor) -> torch.Tensor:
         """(n, V) fp32 logits with everything that may not be written at -inf; ``may_open`` (n,)."""

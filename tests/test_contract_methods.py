@@ -290,7 +290,7 @@ def test_6_a_row_in_a_batch_is_that_row_alone(reasoner, make_traces, rollout, re
 
 
 def test_7_replaying_a_rollout_gives_its_log_probabilities(reasoner, rollout, monkeypatch):
-    words, stops, _ = reasoner.replay(rollout)
+    words, stops, *_ = reasoner.replay(rollout)
     assert rollout.chosen.any() and (rollout.logprob[rollout.chosen] < 0).all()
     assert rollout.decided.any() == (reasoner.sketches and reasoner.switch.stop == "close")
     torch.testing.assert_close(words, rollout.logprob, atol=2e-5, rtol=1e-5)

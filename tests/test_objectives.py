@@ -64,6 +64,10 @@ def batch():
     return {"new": new, "old": old, "actions": actions, "advantages": torch.tensor([1.0, -1.0, 0.3, -0.2, 0.8, -0.9])}
 
 
+def loss_of(objective: Objective, new, old, actions, advantages):
+    return surrogate(objective, new, old, advantages, actions, objective.average(actions, 9))
+
+
 def reference(name: str, new, old, actions, advantages, longest: int) -> torch.Tensor:
     """Every row in loops."""
     sums, means, count, rows = [], [], 0, 0
@@ -91,26 +95,37 @@ def reference(name: str, new, old, actions, advantages, longest: int) -> torch.T
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_row_is_its_definition(name, batch):
-    found = surrogate(OBJECTIVES[name], **batch, longest=9).loss
+    found = loss_of(OBJECTIVES[name], **batch).loss
     wanted = reference(name, **batch, longest=9)
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(*(torch.autograd.grad(loss, batch["new"])[0] for loss in (found, wanted)))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+def test_parts_of_a_batch_add_up_to_it(name, batch):
+    """As long as what an action weighs is known of the whole."""
+    objective = OBJECTIVES[name]
+    weights = objective.average(batch["actions"], 9)
+    names = ("new", "old", "advantages", "actions")
+    parts = [surrogate(objective, *(batch[name][rows] for name in names), weights[rows]).loss
+             for rows in (slice(0, 2), slice(2, 5), slice(5, 6))]
+    torch.testing.assert_close(sum(parts), loss_of(objective, **batch).loss)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_nothing_is_clipped_where_nothing_has_changed(name, batch):
-    found = surrogate(OBJECTIVES[name], **batch | {"new": batch["old"].clone().requires_grad_()}, longest=9)
+    found = loss_of(OBJECTIVES[name], **batch | {"new": batch["old"].clone().requires_grad_()})
     assert found.clipped == 0 and found.ratio_max == 1 and found.ratio_mean == 1
     assert torch.autograd.grad(found.loss, found.loss)[0] == 1
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_what_is_no_action_leaves_numerator_and_denominator(name, batch):
-    plain = surrogate(OBJECTIVES[name], **batch, longest=9)
+    plain = loss_of(OBJECTIVES[name], **batch)
     wide = {n: torch.cat([batch[n].detach(), torch.full((6, 4), v)], 1) for n, v in
             (("new", float("-inf")), ("old", -3.0))} | {"actions": torch.nn.functional.pad(batch["actions"], (0, 4)),
                                                          "advantages": batch["advantages"]}
-    more = surrogate(OBJECTIVES[name], **wide, longest=9)
+    more = loss_of(OBJECTIVES[name], **wide)
     for one, other in zip(vars(plain).values(), vars(more).values(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -118,7 +133,7 @@ def test_what_is_no_action_leaves_numerator_and_denominator(name, batch):
 def test_a_step_makes_what_did_better_likelier(batch):
     for name, objective in OBJECTIVES.items():
         new = batch["old"].clone().requires_grad_()
-        surrogate(objective, **batch | {"new": new}, longest=9).loss.backward()
+        loss_of(objective, **batch | {"new": new}).loss.backward()
         for i, advantage in enumerate(batch["advantages"]):
             pulled = new.grad[i][batch["actions"][i]]
             assert (pulled * advantage < 0).all(), f"{name}: the loss falls as it gets likelier"
@@ -127,8 +142,8 @@ def test_a_step_makes_what_did_better_likelier(batch):
 
 def test_dual_clipping_bounds_what_one_bad_action_can_cost(batch):
     batch["new"] = (batch["old"] + 3.0).requires_grad_()
-    free = surrogate(OBJECTIVES["grpo"], **batch, longest=9).loss
-    dual = surrogate(dataclasses.replace(OBJECTIVES["grpo"], dual=3.0), **batch, longest=9).loss
+    free = loss_of(OBJECTIVES["grpo"], **batch).loss
+    dual = loss_of(dataclasses.replace(OBJECTIVES["grpo"], dual=3.0), **batch).loss
     assert dual < free
     grad, = torch.autograd.grad(dual, batch["new"])
     assert not grad.any(), "good ones are clipped above, bad ones at their bound"
@@ -136,15 +151,15 @@ def test_dual_clipping_bounds_what_one_bad_action_can_cost(batch):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_batch_without_an_action_is_no_error(name):
-    found = surrogate(OBJECTIVES[name], torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2),
-                      torch.zeros(2, 3, dtype=torch.bool), 9)
+    found = loss_of(OBJECTIVES[name], torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool),
+                    torch.ones(2))
     assert found.loss == 0 and found.clipped == 0
 
 
 def test_what_is_wrong_is_named(batch):
     batch["old"][2, 3], batch["actions"][2, 3] = float("nan"), True
     with pytest.raises(ValueError, match="the old log-probability of the action at position 3 of rollout 2 is nan"):
-        surrogate(OBJECTIVES["grpo"], **batch, longest=9)
+        loss_of(OBJECTIVES["grpo"], **batch)
     for average in (all_tokens, constant):
         with pytest.raises(ValueError, match="needs the average per_sequence"):
             Objective(zscore, sequence, average)

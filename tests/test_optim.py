@@ -48,6 +48,12 @@ def test_muon_gets_the_inner_matrices_only():
     assert [type(o).__name__ for o in optimizers(module, Optim(name="adamw"))] == ["AdamW"]
 
 
+def test_factors_of_lora_are_not_orthogonalised():
+    module = torch.nn.ModuleDict({name: torch.nn.Linear(4, n, bias=False) for name, n in (("lora_A", 2), ("net", 4))})
+    matrices, others = groups(module)
+    assert [p.shape for p in matrices] == [(4, 4)] and [p.shape for p in others] == [(2, 4)]
+
+
 def test_one_optimiser_where_only_embeddings_train():
     reasoner, _ = untrained()
     set_trainable(reasoner, ["embeddings"])

@@ -31,7 +31,7 @@ def test_replay_is_the_rollout(drawn):
     """The words at the temperature they were sampled at; latents with the ratio 1, as the states are the same."""
     reasoner, policy, rollout = drawn
     assert rollout.spans and len(rollout.records) == int((rollout.kind == LATENT).sum())
-    words, stops, latents = reasoner.replay(rollout, policy, temperature=0.7)
+    words, stops, latents, *_ = reasoner.replay(rollout, policy, temperature=0.7)
     torch.testing.assert_close(words + stops, rollout.sampled_logprob, atol=2e-4, rtol=1e-4)
     assert latents.shape == (len(rollout.records), policy.steps) and latents.isfinite().all()
     again = reasoner.replay(rollout, policy, temperature=0.7)
@@ -111,7 +111,7 @@ def test_checkpointing_keeps_the_gradient(drawn):
 
     def gradients():
         reasoner.zero_grad()
-        words, _, latents = reasoner.replay(rollout, policy)
+        words, _, latents, *_ = reasoner.replay(rollout, policy)
         (words.sum() + latents.sum()).backward()
         return {n: p.grad.clone() for n, p in reasoner.named_parameters() if p.grad is not None}
 

@@ -96,6 +96,89 @@ def test_what_the_switch_alone_decides_is_learnt_by_all(policy, monkeypatch):
     assert earned[0] < 0.6 and sum(earned[-4:]) / 4 > 0.9
 
 
+# -- batches in parts --------------------------------------------------------------------------------------------------
+@pytest.fixture
+def module():
+    """One whose rewards are the lengths of what it wrote, with noisy latents."""
+    made = small("unused", rl__policy="gaussian", rl__policy_options={"fraction": 0.3}, rl__max_new=12, rl__group=4)
+    reasoner, _ = hub.load(checkpoint())
+    found = rl.Rl(reasoner, make("frozenlake_plan", level=3), made)
+    found.log_dict = lambda *args, **options: None
+    found.log = lambda *args, **options: None
+    found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    return found
+
+
+def gradient(module, found) -> torch.Tensor:
+    module.zero_grad()
+    for one in found:
+        module.loss(one)[0].backward()
+    return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("objective", ["grpo", "dapo", "gspo", "reinforce"])
+def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monkeypatch):
+    """With spans that were opened in some rows alone, and rows of several lengths."""
+    module.objective = rl.OBJECTIVES[objective]
+    forced = [[module.reasoner.vocabulary.open] if row % 3 else [] for row in range(8)]
+    monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
+    items = [module.task[i] for i in range(2)]
+    whole = module.experience(items)
+    assert whole.latent_actions.any() and len({len(one.text) for one in whole.graded}) > 1
+    wanted = gradient(module, [whole])
+    parts = [whole.part(rows, module.reasoner) for rows in ([0, 1, 2], [3], [4, 5, 6, 7])]
+    torch.testing.assert_close(gradient(module, parts), wanted, atol=2e-5 * float(wanted.abs().max()), rtol=1e-3)
+    assert wanted.abs().max() > 0
+
+
+def test_rows_that_teach_nothing_are_not_scored_again(module):
+    found = module.experience([module.task[i] for i in range(3)])
+    found.advantages = torch.tensor([0.0] * 5 + [1.0, -1.0, 0.0] + [0.0] * 4)
+    pieces = module.pieces(found)
+    assert [len(one.traces) for one in pieces] == [2]
+    torch.testing.assert_close(gradient(module, pieces), gradient(module, [found]), atol=1e-6, rtol=1e-3)
+
+
+def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
+    """Of three batches of two items, the first teaches nothing, the second half of what is asked."""
+    module.rl = replace(module.rl, refill=3)
+    plain, dull = module.experience, [(True, True), (True, False), (False, False), (False, False)]
+
+    def experience(items):
+        found = plain(items)
+        found.advantages = torch.tensor([0.0 if each else (-1.0) ** i for each in dull[module.batches - 1]
+                                         for i in range(4)])
+        return found
+
+    monkeypatch.setattr(module, "experience", experience)
+    found, _ = module.gathered([module.task[i] for i in range(8)])
+    assert module.batches == 3 and [len(one.traces) for one in found] == [4, 8]
+    assert sum(float(one.weights.sum()) for one in found) == pytest.approx(1), "all that is left counts, once"
+
+
+def test_rollouts_without_an_end_can_be_left_out(module):
+    module.rl = replace(module.rl, unfinished="left_out")
+    found = module.experience([module.task[0]])
+    cut = torch.tensor([not one.ended for one in found.graded])
+    assert cut.any() and not found.actions[cut].any() and not found.latent_actions[cut].any()
+    assert not found.advantages[cut].any() and not found.weights[cut].any()
+
+
+def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
+    module._reference = [hub.load(checkpoint())[0]]
+    monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=[[module.reasoner.vocabulary.open]] * 4))
+    found = module.experience([module.task[0]])
+    with torch.no_grad():
+        _, parts = module.loss(found)
+    assert abs(float(parts["kl"])) < 1e-6 and abs(float(parts["kl/latent"])) < 1e-6
+    assert float(parts["latents/cos_to_sft"]) == pytest.approx(1, abs=1e-4)
+    with torch.no_grad():
+        for p in module.reasoner.head.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+        _, parts = module.loss(found)
+    assert float(parts["kl/latent"]) > 1e-3 and float(parts["latents/cos_to_sft"]) < 0.999
+
+
 # -- rewards -----------------------------------------------------------------------------------------------------------
 ITEM = make("frozenlake_plan", level=3)[0]
 
@@ -112,6 +195,8 @@ def test_process_is_paid_to_right_answers_alone():
     assert paid("short", rewards.short, group) == [1.0, -1.0, 0.0]
     assert paid("short", rewards.short, [graded(1.0)] * 2) == [0.0, 0.0]
     assert paid("format", rewards.format, [graded(0.0), graded(1.0, "U"), graded(1.0, ended=False)]) == [1.0, 0.0, 0.0]
+    group = [graded(0.0, words=w, latents=0, budget=100) for w in (10, 80, 90, 100)]
+    assert paid("overlong", rewards.overlong, group) == pytest.approx([0, 0, -0.5, -1])
     assert paid("hard", rewards.hard, [graded(1.0), graded(0.9), graded(1.0, "U")]) == [1.0, 0.0, 0.0]
 
 
@@ -140,7 +225,8 @@ def small(folder, **changes):
 def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
     """An untrained model earns nothing; a reward by length gives it something to learn."""
     monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
-    made = small(tmp_path / "run", rl__rewards={"long": 1.0}, rl__updates=2, rl__kl=0.1, rl__anchor=0.5)
+    made = small(tmp_path / "run", rl__rewards={"long": 1.0}, rl__updates=2, rl__kl=0.1, rl__anchor=0.5,
+                 rl__replay_rows=3)
     before, _ = hub.load(checkpoint())
     reasoner, _ = rl.train(made, run_folder(made))
     assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), reasoner.parameters(), strict=True))
@@ -148,7 +234,7 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
 
     found = EventAccumulator(str(tmp_path / "run" / "logs"))
     found.Reload()
-    assert {"reward", "reward_std", "frac_reward_zero_std", "rewards/long/mean", "train/policy", "train/kl",
+    assert {"reward", "reward_std", "frac_reward_zero_std", "rewards/long/mean", "train/policy", "kl",
             "train/anchor", "switch/start_rate", "completions/clipped_ratio", "entropy"} <= set(found.Tags()["scalars"])
     assert hub.load(tmp_path / "run")[0].recipe["method"] == "modal_mixed"
 
@@ -156,7 +242,7 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
 def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(rl, "PATIENCE", 3)
     made = small(tmp_path / "run", rl__rewards={"accuracy": 1.0})
-    with pytest.raises(ValueError, match=r"3 batches in a row taught nothing: .*mean 0.00"):
+    with pytest.raises(ValueError, match=r"3 batches in a row taught nothing: in every group"):
         rl.train(made, run_folder(made))
 
 
@@ -172,6 +258,7 @@ def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
 
 @pytest.mark.parametrize("changes, said", [
     ({"rl__objective": "ppo"}, "rl.objective='ppo': one of grpo"), ({"rl__group": 1}, "so 2 or more"),
+    ({"rl__unfinished": "x"}, "rl.unfinished='x'"), ({"rl__kl": -1.0}, "rl.kl=-1.0: 0 or more"),
     ({"rl__temperature": 0.0}, "all rollouts are the same"), ({"rl__rewards": {}}, "rl.rewards is empty")])
 def test_recipes_say_what_is_wrong(changes, said):
     with pytest.raises(ValueError, match=said):

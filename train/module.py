@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import lightning as L
 import torch
@@ -77,18 +78,24 @@ class Stepper(L.LightningModule):
     def training_step(self, batch, index):
         loss, parts = self.cost(batch)
         if not loss.requires_grad:  # a head that trains alone, and no sketch in this batch: every process still steps
-            loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+            loss = loss + self.nothing()
         self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
-        self.update(loss)
+        self.update([loss])
 
-    def update(self, loss: torch.Tensor) -> None:
-        """One backward pass and, every ``accumulate`` of them, one step of the optimisers."""
+    def nothing(self) -> torch.Tensor:
+        """A loss of 0 that gives everything that trains a gradient of 0."""
+        return 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+
+    def update(self, losses: Iterable[torch.Tensor]) -> None:
+        """One backward pass for each of the losses, which add up, before the next of them is asked for; and, every
+        ``accumulate`` calls, one step of the optimisers."""
         chosen = self.optimizers(use_pl_optimizer=True)
         chosen = chosen if isinstance(chosen, list) else [chosen]
         if not self.waiting:
             for optimizer in chosen:
                 optimizer.zero_grad()
-        self.manual_backward(loss / self.optim.accumulate)
+        for loss in losses:
+            self.manual_backward(loss / self.optim.accumulate)
         self.waiting = (self.waiting + 1) % self.optim.accumulate
         if self.waiting:
             return

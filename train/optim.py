@@ -1,4 +1,4 @@
-"""Optimisers of a recipe: Muon for the matrices of the trunk, AdamW for everything else."""
+"""Optimisers of a recipe: Muon for the matrices inside the network, AdamW for everything else."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from .recipe import Optim
 
 
 def groups(module: nn.Module) -> tuple[list, list]:
-    """Trainable parameters that are matrices inside the network, and all others (embeddings, norms, biases)."""
+    """Trainable parameters that are matrices inside the network, and all others (embeddings, norms, biases, and the
+    factors of LoRA: to orthogonalise those moves every direction of a pretrained matrix alike, and what the model could
+    write before is lost).
+    """
     matrices, others = [], []
     for name, p in module.named_parameters():
         if p.requires_grad:
-            inner = p.ndim == 2 and "embed" not in name and "lm_head" not in name
+            inner = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "lora_"))
             (matrices if inner else others).append(p)
     return matrices, others
 

@@ -139,7 +139,12 @@ class Rl:
     most ``max_new`` positions, then ``updates`` steps by the ``objective`` (latent_reason/objectives.py). ``policy``
     says how latents are actions (latent_reason/policies.py), ``latent_weight`` what they weigh beside words.
     ``rewards`` are those of train/rewards.py, or dotted paths, with their weights; ``kl`` weighs the distance of
-    words and stops to the model it began as, ``anchor`` the solver's traces of items that no rollout solved."""
+    words and stops to the model it began as, ``latent_kl`` that of latents, ``anchor`` the solver's traces of items
+    that no rollout solved. ``dual`` bounds the loss of a bad action by that many advantages (0: not).
+
+    ``refill`` draws up to that many times ``prompts`` more where all rollouts of an item earn the same, and leaves
+    those out (DAPO's dynamic sampling); ``unfinished`` says whether rollouts that ran out of budget are ``graded`` or
+    ``left_out``, of the statistics of their group too. ``replay_rows`` rollouts are scored again at a time (0: all)."""
 
     objective: str = "dapo"
     policy: str = "mask"
@@ -151,8 +156,13 @@ class Rl:
     max_new: int = 256
     rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
     kl: float = 0.0
+    latent_kl: float = 0.0
     latent_weight: float = 1.0
     anchor: float = 0.0
+    dual: float = 0.0
+    refill: int = 0
+    unfinished: str = "graded"
+    replay_rows: int = 0
 
     def __post_init__(self):
         at_least_one(self, "rl", "prompts", "updates", "max_new")
@@ -160,6 +170,11 @@ class Rl:
             raise ValueError(f"rl.objective={self.objective!r}: one of {', '.join(OBJECTIVES)}.")
         if self.group < 2:
             raise ValueError(f"rl.group={self.group}: rollouts are compared with others of their item, so 2 or more.")
+        if self.unfinished not in ("graded", "left_out"):
+            raise ValueError(f"rl.unfinished={self.unfinished!r}: 'graded' or 'left_out'.")
+        for name in ("kl", "latent_kl", "latent_weight", "anchor", "dual", "refill", "replay_rows"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"rl.{name}={getattr(self, name)}: 0 or more.")
         if self.temperature <= 0:
             raise ValueError(f"rl.temperature={self.temperature}: more than 0, or all rollouts are the same.")
         if not self.rewards:

@@ -28,6 +28,7 @@ class Graded:
     latents: int
     spans: int
     ended: bool
+    budget: int = 1  # positions it could have taken
 
     @property
     def right(self) -> bool:
@@ -74,7 +75,12 @@ def short(group: Sequence[Graded]) -> list[float]:
     return [max(-1.0, min(1.0, (mean - one.words - one.latents) / spread)) if spread else 0.0 for one in group]
 
 
-OURS: dict[str, Reward] = {f.__name__: f for f in (accuracy, hard, format, use_if_correct, short)}
+def overlong(group: Sequence[Graded]) -> list[float]:
+    """0 up to 80 % of the budget, from there on falling to -1 at all of it (DAPO 2503.14476, eq. 13)."""
+    return [-max(0.0, ((one.words + one.latents) / one.budget - 0.8) / 0.2) for one in group]
+
+
+OURS: dict[str, Reward] = {f.__name__: f for f in (accuracy, hard, format, use_if_correct, short, overlong)}
 
 
 def find(name: str) -> Reward:

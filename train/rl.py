@@ -8,13 +8,14 @@ learnt of them is a row of latent_reason/objectives.py. Leaves out on purpose: g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from latent_reason import policies
@@ -22,7 +23,9 @@ from latent_reason.batch import LATENT, TEXT
 from latent_reason.generation import Rollout, generate
 from latent_reason.objectives import OBJECTIVES, Surrogate, distance, surrogate
 from latent_reason.policies import LatentPolicy
+from latent_reason.reasoner import Replay
 from latent_reason.tasks import Item
+from latent_reason.trace import Trace
 
 from . import rewards
 from .callbacks import SketchPanel
@@ -35,6 +38,7 @@ from .run import console, fit, freeze, run, saver, start
 POLICIES = {"mask": policies.Mask, "reward_weighted": policies.RewardWeighted, "vlpo": policies.Vlpo,
             "gaussian": policies.Gaussian, "flow_sde": policies.FlowSde, "ddpm_sde": policies.DdpmSde}
 PATIENCE = 50  # batches in a row that may teach nothing
+DULL = 1e-6  # an advantage no greater than this teaches nothing
 
 
 def policy_of(reasoner, recipe: Recipe) -> LatentPolicy | None:
@@ -55,17 +59,38 @@ def policy_of(reasoner, recipe: Recipe) -> LatentPolicy | None:
 
 @dataclass
 class Experience:
-    """A batch of rollouts, R = prompts x group of them: what they earned and how likely they were. ``rewards`` (R,) by
-    name, ``total`` (R,), ``advantages`` (R,), ``old`` the log-probabilities they were drawn with."""
+    """Rollouts, R = prompts x group of them: what they earned and how likely they were."""
 
+    traces: list[Trace]  # what each row was asked
     rollout: Rollout
     graded: list[Graded]
-    rewards: dict[str, torch.Tensor]
-    total: torch.Tensor
-    groups: torch.Tensor
-    advantages: torch.Tensor
-    words: torch.Tensor | None = None  # (R, T)
+    rewards: dict[str, torch.Tensor]  # (R,) by name
+    total: torch.Tensor  # (R,)
+    advantages: torch.Tensor  # (R,)
+    actions: torch.Tensor  # (R, T) words and stops that were chosen
+    latent_actions: torch.Tensor  # (R, A) the actions that latents are made of, row by row from the left
+    weights: torch.Tensor | None = None  # (R, T) what the loss of an action weighs
+    latent_weights: torch.Tensor | None = None  # (R, A)
+    words: torch.Tensor | None = None  # (R, T) log-probabilities they were drawn with; None: those of now
     latents: torch.Tensor | None = None  # (n, steps)
+
+    def part(self, rows: list[int], reasoner) -> Experience:
+        """Some of its rows."""
+        if len(rows) == len(self.traces):
+            return self
+        traces = [self.traces[row] for row in rows]
+        prompt = reasoner.collator()(traces, generate=True).to(reasoner.device)
+        rollout, at = self.rollout.part(rows, prompt), torch.tensor(rows, device=self.total.device)
+        width = max(1, int(self.latent_actions[at].sum(1).max())) if self.latent_actions.numel() else 0
+
+        def cut(table: torch.Tensor | None, width: int) -> torch.Tensor | None:
+            return None if table is None else table[at, :width]
+
+        length = rollout.ids.shape[1]
+        return Experience(traces, rollout, [self.graded[row] for row in rows],
+                          {name: values[at] for name, values in self.rewards.items()}, self.total[at],
+                          self.advantages[at], cut(self.actions, length), cut(self.latent_actions, width),
+                          cut(self.weights, length), cut(self.latent_weights, width))
 
 
 class Rl(Stepper):
@@ -75,10 +100,15 @@ class Rl(Stepper):
         super().__init__(recipe.optim)
         self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
         self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe)
-        self.objective = OBJECTIVES[recipe.rl.objective]
+        self.objective = replace(OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
         self.paid = {name: (rewards.find(name), weight) for name, weight in recipe.rl.rewards.items()}
         self._reference = [reference]  # in a list, so that it is no submodule
         self.batches = self.idle = 0
+
+    @property
+    def steps(self) -> int:
+        """Actions that a latent is made of."""
+        return self.policy.steps if self.policy is not None else 0
 
     # -- experience ------------------------------------------------------------------------------------------------
     def experience(self, items: Sequence[Item]) -> Experience:
@@ -95,91 +125,173 @@ class Rl(Stepper):
                                      device=device) for name, (reward, _) in self.paid.items()}
         total = sum(weight * earned[name] for name, (_, weight) in self.paid.items())
         groups = torch.arange(len(items), device=device).repeat_interleave(g)
-        return Experience(rollout, graded, earned, total, groups, self.objective.advantage(total, groups))
+        counted = torch.tensor([one.ended or self.rl.unfinished == "graded" for one in graded], device=device)
+        advantages = torch.zeros_like(total)
+        advantages[counted] = self.objective.advantage(total[counted], groups[counted])
+        sizes = (rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
+        made_of = torch.arange(int(sizes.max()), device=device) < sizes
+        return self.weighed([Experience(traces, rollout, graded, earned, total, advantages,
+                                        (rollout.chosen | rollout.decided) & counted[:, None],
+                                        made_of & counted[:, None])])[0]
 
     def grade(self, rollout: Rollout, row: int, item: Item) -> Graded:
         text = rollout.text(row, self.reasoner.vocabulary)
         kind = rollout.kind[row]
         return Graded(item, text, float(next(iter(self.task.score(text, item.meta).values()))),
                       int((kind == TEXT).sum()), int((kind == LATENT).sum()), len(rollout.spans_of(row)),
-                      rollout.reasons[row] == "end")
+                      rollout.reasons[row] == "end", self.rl.max_new)
+
+    def weighed(self, found: list[Experience]) -> list[Experience]:
+        """Says what each action weighs among all of them."""
+        def among(tables: list[torch.Tensor], longest: int) -> list[torch.Tensor]:
+            widest = max(table.shape[1] for table in tables)
+            whole = torch.cat([F.pad(table, (0, widest - table.shape[1])) for table in tables])
+            parts = self.objective.average(whole, longest).split([len(table) for table in tables])
+            return [part[:, :table.shape[1]] for part, table in zip(parts, tables, strict=True)]
+
+        words = among([one.actions for one in found], self.rl.max_new)
+        if self.policy is not None and self.policy.regresses:  # an average over what did better than its group
+            good = [one.advantages.clamp_min(0)[:, None] * one.latent_actions for one in found]
+            latents = [one / sum(each.sum() for each in good).clamp_min(1e-8) for one in good]
+        else:
+            latents = among([one.latent_actions for one in found], self.rl.max_new * max(self.steps, 1))
+        for one, weights, latent_weights in zip(found, words, latents, strict=True):
+            one.weights, one.latent_weights = weights, latent_weights
+        return found
+
+    def gathered(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item]]:
+        """What a batch teaches, and the items that no rollout solved."""
+        found, told, unsolved, n = [], [], [], self.rl.prompts
+        for at in range(0, len(items), n):
+            one = self.experience(items[at:at + n])
+            told.append(self.told(one))
+            unsolved += [item for i, item in enumerate(items[at:at + n]) if not any(
+                each.right for each in one.graded[i * self.rl.group:(i + 1) * self.rl.group])]
+            if self.rl.refill:
+                live = one.advantages.view(-1, self.rl.group).abs().amax(1) > DULL
+                rows = live.repeat_interleave(self.rl.group).nonzero()[:, 0].tolist()
+                found += [one.part(rows, self.reasoner)] if rows else []
+            else:
+                found.append(one)
+            if sum(len(one.traces) for one in found) >= n * self.rl.group:
+                break
+        self.log_dict({name: sum(one[name] for one in told if name in one) / sum(name in one for one in told)
+                       for name in {name for one in told for name in one}}, batch_size=n)
+        self.log("train/reward", sum(one["reward"] for one in told) / len(told), prog_bar=True, batch_size=n)
+        return self.weighed(found) if found else [], unsolved
 
     # -- learning --------------------------------------------------------------------------------------------------
     def training_step(self, items, index):
-        found = self.experience(items)
-        self.log_dict(self.told(found), prog_bar=False, batch_size=len(items))
-        self.log("train/reward", found.total.mean(), prog_bar=True)
-        anchored = self.to_anchor(items, found)
-        alone = self._trainer is None or self.trainer.world_size == 1  # several processes step together or hang
-        if alone and not found.advantages.abs().max() > 1e-6 and not anchored and self._reference[0] is None:
+        found, unsolved = self.gathered(items)
+        anchored = unsolved if self.rl.anchor else []  # AHPO's gate (MM-HELIX 2510.08540)
+        pieces = [piece for one in found for piece in self.pieces(one)]
+        count = len(pieces) + bool(anchored)
+        most = self.most(count)
+        if not most:
             self.idle += 1
             self.log("rl/skipped", float(self.idle))
             if self.idle >= PATIENCE:
-                raise ValueError(f"{PATIENCE} batches in a row taught nothing: in every group all rewards are equal "
-                                 f"(mean {float(found.total.mean()):.2f}). Take items the model solves now and then, "
-                                 "a larger rl.group or a higher rl.temperature.")
+                raise ValueError(f"{PATIENCE} batches in a row taught nothing: in every group all rewards are equal. "
+                                 "Take items the model solves now and then, a larger rl.group or a higher "
+                                 "rl.temperature.")
             return
         self.idle = 0
         if self.rl.updates > 1:
-            with torch.no_grad():
-                old = self.reasoner.replay(found.rollout, self.policy, self.rl.temperature)
-                found.words, found.latents = old.words + old.stops, old.latents
+            for piece in pieces:
+                with torch.no_grad():
+                    old = self.reasoner.replay(piece.rollout, self.policy, self.rl.temperature)
+                piece.words, piece.latents = old.words + old.stops, old.latents
         for _ in range(self.rl.updates):
-            loss, parts = self.loss(found)
-            if anchored:
-                batch = self.reasoner.collator()([self.task.trace(item, self.mode) for item in anchored])
-                terms = self.reasoner(batch.to(self.reasoner.device))
-                parts["anchor"], loss = terms.total, loss + self.rl.anchor * terms.total
-            self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True, batch_size=len(items))
-            self.update(loss)
+            said: list[dict[str, torch.Tensor]] = []
+            self.update(self.losses(pieces, anchored, most - count, said))
+            for name in {name for parts in said for name in parts}:
+                values = torch.stack([parts[name].detach() for parts in said if name in parts])
+                self.log(name, values.sum() if name.startswith("train/") else values.mean(), batch_size=len(items),
+                         prog_bar=name.startswith("train/"))
 
-    def to_anchor(self, items: Sequence[Item], found: Experience) -> list[Item]:
-        """The items that no rollout solved: what is taught of them is the solver's own trace (AHPO's gate, MM-HELIX
-        2510.08540)."""
-        if not self.rl.anchor:
-            return []
-        g = self.rl.group
-        return [item for i, item in enumerate(items) if not any(one.right for one in found.graded[i * g:(i + 1) * g])]
+    def most(self, count: int) -> int:
+        """The greatest of the counts of all processes, which must all go backward equally often."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return count
+        return int(self.all_gather(torch.tensor(count, device=self.device)).max())
+
+    def pieces(self, found: Experience) -> list[Experience]:
+        """What is scored again at a time; rows that teach nothing are not."""
+        rows = list(range(len(found.traces)))
+        if self._reference[0] is None:
+            rows = [row for row in rows if abs(float(found.advantages[row])) > DULL]
+        size = self.rl.replay_rows or max(len(rows), 1)
+        return [found.part(rows[at:at + size], self.reasoner) for at in range(0, len(rows), size)]
+
+    def losses(self, pieces: list[Experience], anchored: list[Item], idle: int, said: list) -> Iterator[torch.Tensor]:
+        """One after the other, what an update adds up; their parts are noted in ``said``."""
+        for piece in pieces:
+            loss, parts = self.loss(piece)
+            said.append(parts)
+            yield loss
+        if anchored:
+            batch = self.reasoner.collator()([self.task.trace(item, self.mode) for item in anchored])
+            terms = self.reasoner(batch.to(self.reasoner.device))
+            said.append({"train/anchor": terms.total})
+            yield self.rl.anchor * terms.total
+        for _ in range(idle):
+            yield self.nothing()
 
     def loss(self, found: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """What an update minimises, and its parts."""
-        rollout = found.rollout
-        new = self.reasoner.replay(rollout, self.policy, self.rl.temperature)
-        words, actions = new.words + new.stops, rollout.chosen | rollout.decided
+        """What an update minimises, and what is logged of it."""
+        new = self.reasoner.replay(found.rollout, self.policy, self.rl.temperature)
+        words = new.words + new.stops
         old = words.detach() if found.words is None else found.words
-        text = surrogate(self.objective, words, old, found.advantages, actions, self.rl.max_new)
-        parts = {"policy": text.loss}
-        self.log_dict({"clip_ratio/region_mean": text.clipped, "ratio/text_mean": text.ratio_mean,
-                       "ratio/text_max": text.ratio_max})
+        text = surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
+        parts = {"train/policy": text.loss, "clip_ratio/region_mean": text.clipped, "ratio/text_mean": text.ratio_mean,
+                 "ratio/text_max": text.ratio_max}
         loss = text.loss
-        if self.policy is not None and self.policy.steps and len(new.latents):
+        if self.steps and len(new.latents):
             latent = self.latent_loss(found, new.latents)
-            parts["latent"], loss = latent.loss, loss + self.rl.latent_weight * latent.loss
-            self.log_dict({"clip_ratio/latent": latent.clipped, "ratio/latent_mean": latent.ratio_mean,
-                           "ratio/latent_max": latent.ratio_max})
-        if self.rl.kl:
-            with torch.no_grad():
-                there = self._reference[0].replay(rollout, None, self.rl.temperature)
-            far = self.objective.average(distance(words, there.words + there.stops), actions, self.rl.max_new)
+            parts |= {"train/latent": latent.loss, "clip_ratio/latent": latent.clipped,
+                      "ratio/latent_mean": latent.ratio_mean, "ratio/latent_max": latent.ratio_max}
+            loss = loss + self.rl.latent_weight * latent.loss
+        if self._reference[0] is not None:
+            there = self.compared(found.rollout)
+            far = (distance(words, there.words + there.stops) * found.weights).sum()
             parts["kl"], loss = far, loss + self.rl.kl * far
+            if len(new.states):
+                parts |= self.drift(new.states, there.states)
+            if self.steps and len(new.latents):
+                apart = self.policy.kl(self.reasoner.head, new.states, self._reference[0].head, there.states,
+                                       found.rollout.records).mean()
+                parts["kl/latent"], loss = apart, loss + self.rl.latent_kl * apart
         return loss, parts
+
+    @torch.no_grad()
+    def compared(self, rollout: Rollout) -> Replay:
+        """The rollout as the model scores it that training began with."""
+        return self._reference[0].replay(rollout, None, self.rl.temperature)
+
+    @torch.no_grad()
+    def drift(self, states: torch.Tensor, there: torch.Tensor) -> dict[str, torch.Tensor]:
+        """How far what the head gives has turned since training began, from one noise."""
+        noise = torch.randn(len(states), 1, self.reasoner.head.latent, device=states.device,
+                            generator=torch.Generator(states.device).manual_seed(0)).to(states.dtype)
+        now, then = (policies.middle(one.head, h, noise).float() for one, h in (
+            (self.reasoner, states), (self._reference[0], there)))
+        return {"latents/cos_to_sft": F.cosine_similarity(now, then).mean(), "latents/norm": now.norm(dim=-1).mean()}
 
     def latent_loss(self, found: Experience, new: torch.Tensor) -> Surrogate:
         """The surrogate of latents, whose log-probabilities (n, steps) are laid out row by row."""
-        counts = (found.rollout.kind == LATENT).sum(1) * self.policy.steps
-        actions = torch.arange(int(counts.max()), device=new.device) < counts[:, None]
+        sizes = (found.rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
+        filled = torch.arange(found.latent_actions.shape[1], device=new.device) < sizes
 
         def laid_out(values: torch.Tensor) -> torch.Tensor:
-            return torch.zeros(actions.shape, device=new.device).masked_scatter(actions, values.flatten())
+            return torch.zeros(filled.shape, device=new.device).masked_scatter(filled, values.flatten())
 
         if self.policy.regresses:
-            weight = found.advantages.clamp_min(0)[:, None] * actions
             one = torch.ones((), device=new.device)
-            return Surrogate(-(laid_out(new) * weight).sum() / weight.sum().clamp_min(1e-8), 0 * one, one, one)
+            return Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, one, one)
         old = new.detach() if found.latents is None else found.latents
         clipped = replace(self.objective, low=self.policy.clip, high=self.policy.clip)
-        return surrogate(clipped, laid_out(new), laid_out(old), found.advantages, actions,
-                         self.rl.max_new * self.policy.steps)
+        return surrogate(clipped, laid_out(new), laid_out(old), found.advantages, found.latent_actions,
+                         found.latent_weights)
 
     # -- what is said of it ----------------------------------------------------------------------------------------
     def told(self, found: Experience) -> dict[str, float]:
@@ -219,7 +331,8 @@ class Prompts(L.LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         order = torch.randperm(self.recipe.data.items, generator=torch.Generator().manual_seed(self.recipe.seed))
         mine = list(islice(order.tolist(), rank, None, world))
-        return DataLoader(mine, batch_size=min(self.recipe.rl.prompts, len(mine)), drop_last=True,
+        size = self.recipe.rl.prompts * (1 + self.recipe.rl.refill)
+        return DataLoader(mine, batch_size=min(size, len(mine)), drop_last=True,
                           collate_fn=lambda places: [self.task[i] for i in places])
 
     def val_dataloader(self) -> DataLoader:
@@ -238,7 +351,7 @@ def train(recipe: Recipe, folder: Path):
         raise ValueError("data.folder: rewards need a task that grades answers. Leave the key out and name data.task.")
     reasoner, decoder = start(recipe)
     reference = None
-    if recipe.rl.kl:
+    if recipe.rl.kl or recipe.rl.latent_kl:
         reference, _ = start(recipe)
         reference.requires_grad_(False).eval()
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
