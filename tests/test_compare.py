@@ -24,7 +24,17 @@ def test_shipped_comparison_is_fair_and_names_what_there_is():
         assert arm.method.options.keys() <= methods.schema(arm.method.name).keys()
 
 
+def test_shipped_comparison_of_rewards_is_fair():
+    base = load(SHIPPED.with_name("rl_compare_frozenlake.yaml"))
+    arms = armed(base)
+    compare.fair(base, arms, "rl")
+    assert {arm.rl.policy for arm in arms.values()} >= {"mask", "reward_weighted", "vlpo", "gaussian", "flow_sde"}
+    with pytest.raises(ValueError, match=r"arm 'words' begins with 'checkpoints/rl-words'\. One start is the point"):
+        compare.fair(base, arms)
+
+
 @pytest.mark.parametrize(("arm", "words"), [
+    ({"rl": {"group": 9}}, "takes 8 x 9 rollouts"),
     ({"optim": {"steps": 7}}, "takes 7 steps"), ({"data": {"items": 9}}, "other data (items)"),
     ({"data": {"batch_size": 3}}, "of batch [3]"),
     ({"stages": [{"optim": {"steps": 3}}, {"optim": {"steps": 3}}]}, "takes 6 steps"),

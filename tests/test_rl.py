@@ -156,6 +156,15 @@ def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
     assert sum(float(one.weights.sum()) for one in found) == pytest.approx(1), "all that is left counts, once"
 
 
+def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
+    made = replace(module.recipe, rl=replace(module.rl, policy_options={"rank": 4, "norm": "sum"}))
+    policy, z = rl.policy_of(module.reasoner, made, module.task), rl.taught_latents(module.reasoner, module.task)
+    assert policy.basis.shape == (z.shape[1], 4) and policy.channels == 4 and len(z) > 64
+    kept = ((z - z.mean(0)) @ policy.basis).square().sum() / (z - z.mean(0)).square().sum()
+    other = torch.linalg.qr(torch.randn(z.shape[1], 4)).Q
+    assert kept > 2 * ((z - z.mean(0)) @ other).square().sum() / (z - z.mean(0)).square().sum()
+
+
 def test_rollouts_without_an_end_can_be_left_out(module):
     module.rl = replace(module.rl, unfinished="left_out")
     found = module.experience([module.task[0]])
@@ -249,6 +258,8 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
 @pytest.mark.parametrize("changes, said", [
     ({"init": None}, "begins with a model that solves an item"), ({"data__folder": "x"}, "rewards need a task"),
     ({"rl__policy": "none"}, "rl.policy='none': one of mask"), ({"rl__policy": "flow_sde"}, "one of a flow head"),
+    ({"trainable": ["head"]}, "a head alone learns nothing"),
+    ({"rl__policy": "gaussian", "rl__policy_options": {"size": 1}}, "rl.policy_options of gaussian: .*'size'"),
     ({"rl__rewards": {"acuracy": 1.0}}, "Did you mean 'accuracy'")])
 def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
     made = small(tmp_path / "run", **changes)

@@ -265,7 +265,7 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
         for row, slot in zip(rows, slots, strict=True):
             assert written[row] == out.ids[row, :len(written[row])].tolist()
             assert out.kind[row, len(written[row])] == LATENT and (step > slot)
-    words, stops, _ = reasoner.replay(out)
+    words, stops, *_ = reasoner.replay(out)
     torch.testing.assert_close(words, out.logprob, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(stops, out.stop_logprob, atol=2e-5, rtol=1e-5)
 

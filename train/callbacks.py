@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 from eval.decode import decode, summarise
 from eval.health import alarm, health
+from eval.probe import probe
 from latent_reason.sheet import storyboard
 
 from .data import make_task, mode_of
@@ -42,3 +43,21 @@ class SketchPanel(Callback):
         if hasattr(trainer.logger, "experiment"):
             trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step,
                                                 dataformats="HWC")
+
+
+class Dependence(Callback):
+    """At every validation: whether answers still depend on sketches. Logs how often a foreign sketch is followed
+    (``probe/p3_follow``) and what forbidding to sketch costs (``probe/p5_delta``), on items of the validation split."""
+
+    def __init__(self, reasoner, data: Data):
+        task = make_task(data, "val")
+        self.reasoner, self.task = reasoner, task
+        self.items = [task[i] for i in range(data.val_items)]
+
+    def on_validation_epoch_end(self, trainer, module):
+        if trainer.sanity_checking or trainer.global_rank:
+            return
+        found = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"))
+        values = {"probe/p3_follow": found["foreign"].get("follow_rate"),
+                  "probe/p5_delta": found["removed"]["difference"]["value"]}
+        module.log_dict({name: value for name, value in values.items() if value is not None}, rank_zero_only=True)

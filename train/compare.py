@@ -1,11 +1,13 @@
 """All methods from one start, on the same items, steps and seeds: one JSON, then one table.
 
     python -m train.compare --config train/recipes/compare_frozenlake.yaml --init CHECKPOINT --out FILE.json
+    python -m train.compare --config train/recipes/rl_compare_frozenlake.yaml --init CHECKPOINT --by rl --out FILE.json
     python paper_figs/compare.py FILE.json            # the table, as Markdown
 
-An arm that FILE.json holds already is not trained again, so a comparison that was stopped goes on where it was; its
-runs are kept under ``--runs``, and one cut off half-way has to be moved away. Leaves out on purpose: tuning each method
-by itself.
+With ``--by rl`` arms learn by reward (train/rl.py), may each begin with a checkpoint of their own (``init``), and the
+checkpoints they begin with are measured too. An arm that FILE.json holds already is not trained again, so a comparison
+that was stopped goes on where it was; its runs are kept under ``--runs``, and one cut off half-way has to be moved
+away. Leaves out on purpose: tuning each method by itself.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eval.decode import decode, distinct_items, main_score
 from eval.health import health
@@ -27,18 +31,27 @@ from latent_reason.door import at_least, door, numbers
 from latent_reason.files import atomic_write_json
 
 from . import recipe as recipes
-from . import sft
+from . import rl, sft
 from .data import make_task
 from .recipe import Data, Recipe, armed, staged
 from .run import console, run_folder
 
+BY = {"sft": sft.train, "rl": rl.train}
+CURVES = ("reward", "val/", "kl", "completions/", "switch/start_rate", "latents/", "spans/", "probe/", "accuracy",
+          "frac_reward_zero_std", "entropy", "clip_ratio/", "ratio/")  # what a run by reward is drawn by
 
-def fair(base: Recipe, arms: dict[str, Recipe]) -> None:
-    """Raises ValueError for an arm with other items (they may be worded otherwise) or another number of optimiser steps
-    than the rest."""
+
+def fair(base: Recipe, arms: dict[str, Recipe], by: str = "sft") -> None:
+    """Raises ValueError for an arm with other items (they may be worded otherwise), another number of optimiser steps
+    or rollouts than the rest, or, where arms learn by example, another start."""
     if not arms:
         raise ValueError("nothing to compare: the recipe has no arms. Name them under 'arms:'.")
     for name, arm in arms.items():
+        if by == "sft" and arm.init != base.init:
+            raise ValueError(f"arm {name!r} begins with {arm.init!r}. One start is the point; leave init out.")
+        if arm.rl.prompts * arm.rl.group != base.rl.prompts * base.rl.group:
+            raise ValueError(f"arm {name!r} takes {arm.rl.prompts} x {arm.rl.group} rollouts a step, the comparison "
+                             f"{base.rl.prompts} x {base.rl.group}. Equal rollouts are the point.")
         steps, data = sum(stage.optim.steps for stage in staged(arm)), {s.data.batch_size for s in staged(arm)}
         if steps != base.optim.steps or data != {base.data.batch_size}:
             raise ValueError(f"arm {name!r} takes {steps} steps of batch {sorted(data)}, the comparison "
@@ -83,13 +96,21 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     return found
 
 
-def train_one(arm: Recipe, folder: Path):
+def train_one(arm: Recipe, folder: Path, train: Callable = sft.train):
     """(reasoner, decoder) of an arm, trained, or as an earlier call left it."""
     if (folder / "model").is_dir():
         return hub.load(folder)
     arm.run = str(folder)
-    reasoner, decoder = sft.train(arm, run_folder(arm))
+    reasoner, decoder = train(arm, run_folder(arm))
     return reasoner, decoder
+
+
+def curves(folder: Path) -> dict[str, list[list[float]]]:
+    """tag -> [step, value] pairs of what a run by reward logged."""
+    found = EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0})
+    found.Reload()
+    kept = [tag for tag in found.Tags()["scalars"] if tag.startswith(CURVES)]
+    return {tag: [[e.step, round(e.value, 5)] for e in found.Scalars(tag)] for tag in kept}
 
 
 @door()
@@ -99,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--init", required=True, help="the checkpoint every arm starts from")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--by", choices=BY, default="sft", help="what trains the arms")
     parser.add_argument("--seeds", type=numbers, default="0,1")
     parser.add_argument("--n", type=at_least(1), default=100, help="held-out items per level")
     parser.add_argument("--only", help="arms whose name holds this")
@@ -106,24 +128,39 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     base = recipes.load(given.config, init=given.init)
     arms = armed(base)
-    fair(base, arms)
+    fair(base, arms, given.by)
     out = Path(given.out)
     rows = json.loads(out.read_text(encoding="utf-8"))["results"] if out.is_file() else []
+
+    def wanted(name: str, seed: int) -> bool:
+        return (not given.only or given.only in name) and all((r["arm"], r["seed"]) != (name, seed) for r in rows)
+
+    def note(name: str, seed: int, arm: Recipe, found: dict) -> None:
+        rows.append({"arm": name, "method": arm.method.name, "seed": seed} | found)
+        console.print({key: value for key, value in rows[-1].items() if key != "curves"})
+        atomic_write_json(out, {
+            "schema": 1, "command": f"python -m train.compare --config {given.config} --init {given.init}"
+                                    + (" --by rl" if given.by == "rl" else ""),
+            "steps": base.optim.steps, "batch_size": base.data.batch_size, "items": base.data.items,
+            "task": base.data.task, "levels": base.data.levels, "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "results": rows})
+
+    if given.by == "rl":
+        for init, name in {arm.init: f"start of {name}" for name, arm in reversed(arms.items())}.items():
+            if wanted(name, base.seed):
+                console.rule(name)
+                arm = next(arm for arm in arms.values() if arm.init == init)
+                note(name, base.seed, arm, measure(*hub.load(init), arm, given.n))
     for seed in given.seeds:
         for name in arms:
-            if (given.only and given.only not in name) or any((r["arm"], r["seed"]) == (name, seed) for r in rows):
+            if not wanted(name, seed):
                 continue
             console.rule(f"{name}, seed {seed}")
             arm = armed(recipes.load(given.config, init=given.init, seed=seed))[name]
-            reasoner, decoder = train_one(arm, Path(given.runs) / f"{name}-{seed}")
-            found = measure(reasoner, decoder, arm, given.n)
-            rows.append({"arm": name, "method": arm.method.name, "seed": seed} | found)
-            console.print(rows[-1])
-            atomic_write_json(out, {
-                "schema": 1, "command": f"python -m train.compare --config {given.config} --init {given.init}",
-                "steps": base.optim.steps, "batch_size": base.data.batch_size, "items": base.data.items,
-                "task": base.data.task, "levels": base.data.levels, "threads": torch.get_num_threads(),
-                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "results": rows})
+            folder = Path(given.runs) / f"{name}-{seed}"
+            reasoner, decoder = train_one(arm, folder, BY[given.by])
+            note(name, seed, arm, measure(reasoner, decoder, arm, given.n)
+                 | ({"curves": curves(folder)} if given.by == "rl" else {}))
     console.print(f"Written to {out}. The table: python paper_figs/compare.py {out}")
 
 

@@ -234,7 +234,7 @@ def staged(recipe: Recipe) -> list[Recipe]:
 
 def armed(recipe: Recipe) -> dict[str, Recipe]:
     """The recipe of every arm by its name. Raises ValueError as :func:`staged`."""
-    return {name: _changed(recipe, changes, f"arm {name!r}", {"arms", "run", "init"})
+    return {name: _changed(recipe, changes, f"arm {name!r}", {"arms", "run"})
             for name, changes in recipe.arms.items()}
 
 

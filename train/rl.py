@@ -28,7 +28,7 @@ from latent_reason.tasks import Item
 from latent_reason.trace import Trace
 
 from . import rewards
-from .callbacks import SketchPanel
+from .callbacks import Dependence, SketchPanel
 from .data import make_task, mode_of
 from .module import Stepper
 from .recipe import Recipe
@@ -41,20 +41,38 @@ PATIENCE = 50  # batches in a row that may teach nothing
 DULL = 1e-6  # an advantage no greater than this teaches nothing
 
 
-def policy_of(reasoner, recipe: Recipe) -> LatentPolicy | None:
-    """The policy of a recipe for the head at hand; None for a method that does not sketch.
+def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
+    """The policy of a recipe for the head at hand; None for a method that does not sketch. A ``gaussian`` of a ``rank``
+    explores that many directions, the first principal ones of taught latents.
 
     Raises:
-        ValueError: no such policy, or the head cannot be its head.
+        ValueError: no such policy or option of it, or the head cannot be its head.
     """
-    if recipe.rl.policy not in POLICIES:
-        raise ValueError(f"rl.policy={recipe.rl.policy!r}: one of {', '.join(POLICIES)}.")
+    name, options = recipe.rl.policy, dict(recipe.rl.policy_options)
+    if name not in POLICIES:
+        raise ValueError(f"rl.policy={name!r}: one of {', '.join(POLICIES)}.")
     if not reasoner.sketches:
         return None
-    options = dict(recipe.rl.policy_options)
-    if recipe.rl.policy == "gaussian" and reasoner.head.raw:
+    if name == "mask" and recipe.trainable == ["head"]:
+        raise ValueError("rl.policy=mask: no latent is an action, so a head alone learns nothing. Train trunk or lora "
+                         "too, or take another rl.policy.")
+    if name == "gaussian" and reasoner.head.raw:
         options.setdefault("spread", reasoner.target.spread)
-    return POLICIES[recipe.rl.policy](reasoner.head, **options)
+    if name == "gaussian" and "rank" in options:
+        options["basis"] = policies.Gaussian.directions(taught_latents(reasoner, task), options.pop("rank"))
+    try:
+        return POLICIES[name](reasoner.head, **options)
+    except TypeError as error:
+        raise ValueError(f"rl.policy_options of {name}: {error}.") from None
+
+
+@torch.no_grad()
+def taught_latents(reasoner, task, items: int = 64) -> torch.Tensor:
+    """(n, Z) latents that supervised tuning taught on a few items, in the space the head draws in."""
+    mode = mode_of(reasoner.recipe["method"])
+    batch = reasoner.collator()([task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
+    z = reasoner.target(reasoner.backbone, batch)
+    return (z if reasoner.head.raw else reasoner.target.standard(z, batch.spans[:, 2:]))[batch.slots()[2]]
 
 
 @dataclass
@@ -99,7 +117,7 @@ class Rl(Stepper):
     def __init__(self, reasoner, task, recipe: Recipe, reference=None):
         super().__init__(recipe.optim)
         self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
-        self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe)
+        self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
         self.objective = replace(OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
         self.paid = {name: (rewards.find(name), weight) for name, weight in recipe.rl.rewards.items()}
         self._reference = [reference]  # in a list, so that it is no submodule
@@ -358,7 +376,10 @@ def train(recipe: Recipe, folder: Path):
     task = make_task(recipe.data, "train")
     module = Rl(reasoner, task, recipe, reference)
     save = saver(recipe, reasoner, decoder)
-    fit(recipe, module, Prompts(task, recipe), folder, save, [SketchPanel(reasoner, decoder, recipe.data, folder)])
+    looks = [SketchPanel(reasoner, decoder, recipe.data, folder)]
+    if reasoner.sketches:
+        looks.append(Dependence(reasoner, recipe.data))
+    fit(recipe, module, Prompts(task, recipe), folder, save, looks)
     if not recipe.fast_dev_run:
         save(folder / "model")
     return reasoner.eval(), decoder
