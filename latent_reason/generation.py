@@ -47,6 +47,7 @@ class Rollout:
     may_open: torch.Tensor  # (B, T) whether a span could have been opened there
     spans: list[Span] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)  # end | budget, one a row
+    hurried: list[bool] = field(default_factory=list)  # whether a row was made to answer when its budget was gone
     records: torch.Tensor | None = None  # (n, J, Z) what a policy noted of each of the n latents, row by row
 
     def spans_of(self, row: int) -> list[Span]:
@@ -68,7 +69,7 @@ class Rollout:
             by_row = self.records.split((self.kind == LATENT).sum(1).tolist())
             records = torch.cat([by_row[row] for row in rows])
         return Rollout(prompt, **cut, positions=self.positions[:, at, :longest], spans=spans, records=records,
-                       reasons=[self.reasons[row] for row in rows])
+                       reasons=[self.reasons[row] for row in rows], hurried=[self.hurried[row] for row in rows])
 
     def pieces(self, row: int, vocabulary) -> list[str | Span]:
         """A row as a person reads it: texts and spans in order."""
@@ -106,7 +107,8 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
              top_p: float = 1.0, seed: int = 0, row_ids: Sequence[int] | None = None, sketching: str = "learned",
              latents_per_span: int | None = None, queue: Sequence[Sequence[int]] | None = None,
              intervene: Callable | None = None, hide_pictures: bool = False,
-             policy: LatentPolicy | None = None) -> Rollout:
+             policy: LatentPolicy | None = None, max_spans: int | None = None, answer_with: Sequence[int] = (),
+             answer_room: int = 32) -> Rollout:
     """Continue a batch of prompts.
 
     Args:
@@ -122,6 +124,9 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
         hide_pictures: words after a sketch cannot attend to the prompt's pictures. The question, which has seen them,
             stays in sight, and latents and the token that opens them may look at all.
         policy: draws the latents in place of the head, and notes in ``records`` what :meth:`replay` needs.
+        max_spans: the most spans a row may open, in place of the switch's own limit.
+        answer_with: token ids that a row is made to write where its budget is gone, once, with ``answer_room`` more
+            positions to answer in (GLM-4.1V-Thinking 2507.01006); an open span is closed before.
 
     Returns:
         Rollout; row r of it equals the same prompt decoded alone with the same ``row_ids[r]``. With ``hide_pictures``
@@ -136,7 +141,7 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
     reasoner.eval()
     try:
         return _Decoder(reasoner, prompt, max_new, temperature, top_p, seed, row_ids, sketching, latents_per_span,
-                        queue, intervene, hide_pictures, policy).run()
+                        queue, intervene, hide_pictures, policy, max_spans, answer_with, answer_room).run()
     finally:
         reasoner.train(was_training)
 
@@ -145,10 +150,12 @@ class _Decoder:
     """One call of generate(): row state as tensors of B, records as lists over steps."""
 
     def __init__(self, reasoner, prompt, max_new, temperature, top_p, seed, row_ids, sketching, latents_per_span,
-                 queue, intervene, hide_pictures, policy):
+                 queue, intervene, hide_pictures, policy, max_spans, answer_with, answer_room):
         self.reasoner, self.prompt, self.device = reasoner, prompt, prompt.ids.device
         self.b = len(prompt.ids)
-        self.budget = torch.as_tensor(max_new, device=self.device).expand(self.b)
+        self.budget = torch.as_tensor(max_new, device=self.device).expand(self.b).clone()
+        self.answer_with, self.answer_room = list(answer_with), answer_room
+        self.hurried = [False] * self.b
         self.temperature, self.top_p, self.seed, self.intervene = temperature, top_p, seed, intervene
         self.hide_pictures, self.policy, self.records = hide_pictures, policy, {}
         self.row_ids = list(row_ids) if row_ids is not None else list(range(self.b))
@@ -167,6 +174,8 @@ class _Decoder:
         switch = reasoner.switch
         if latents_per_span is not None:
             switch = Switch(start=switch.start, max_spans=switch.max_spans)
+        if max_spans is not None:
+            switch = replace(switch, max_spans=max_spans)
         self.state = SwitchState(switch, plan)
         self.can_sketch = sketching != "off" and reasoner.sketches
         if not self.can_sketch and any(reasoner.vocabulary.open in q for q in self.queue):
@@ -185,7 +194,8 @@ class _Decoder:
         self.next = placed.masked_fill(~mask, -1).amax((0, 2)) + 1  # (B,)
         self.base = self.next.clone()
         held = torch.arange(self.b, device=self.device)  # rows still in the cache: one that has ended leaves it
-        for step in range(int(self.budget.max()) + 2):  # an open span is still closed
+        more = len(self.answer_with) + self.answer_room if self.answer_with else 0
+        for step in range(int(self.budget.max()) + more + 2):  # an open span is still closed
             embeds, positions, active = self.step(step, h)
             if not active.any():
                 break
@@ -209,6 +219,8 @@ class _Decoder:
         """Decide what every row does now, record it, and return what is fed: (B, D), (axes, B), (B,)."""
         r, v, s = self.reasoner, self.reasoner.vocabulary, self.state
         out_of_budget = (step >= self.budget) & (s.mode == WRITING)
+        if self.answer_with and out_of_budget.any():
+            out_of_budget = self.hurry(out_of_budget, step)
         s.update(*self._none(4), ended=out_of_budget)
         active = s.mode != DONE
         ids = torch.full((self.b,), v.pad, device=self.device)
@@ -263,6 +275,15 @@ class _Decoder:
         s.update(opened, drawing, closing, wrote, ended)
         embeds = torch.where(drawing[:, None], vectors, r.backbone.embed(ids).to(vectors.dtype))
         return embeds, positions, active
+
+    def hurry(self, rows: torch.Tensor, step: int) -> torch.Tensor:
+        """Make rows answer that have not been made to yet; returns those (B,) that have."""
+        gone = rows.clone()
+        for row in rows.nonzero()[:, 0].tolist():
+            if not self.hurried[row]:
+                self.hurried[row], self.queue[row], gone[row] = True, list(self.answer_with), False
+                self.budget[row] = step + len(self.answer_with) + self.answer_room
+        return gone
 
     def follow_rule(self):
         """Force a span open in rows that have just ended a sentence."""
@@ -361,4 +382,4 @@ class _Decoder:
         stacked = {n: x[:, :, :used] if n == "positions" else x[:, :used] for n, x in stacked.items()}
         records = [self.records[place] for place in sorted(self.records)]
         return Rollout(self.prompt, **stacked, spans=sorted(self.spans, key=lambda s: (s.row, s.start)),
-                       reasons=self.reasons, records=torch.stack(records) if records else None)
+                       reasons=self.reasons, hurried=self.hurried, records=torch.stack(records) if records else None)

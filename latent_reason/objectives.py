@@ -56,6 +56,18 @@ def none(change: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
     return change - change.detach()
 
 
+def within(blocks: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """One ratio for all actions of a block, the geometric mean of theirs, such as one a span of latents; ``blocks``
+    (R, T) numbers them from 0 on in each row, -1 where there is none."""
+    def ratio(change: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        at, counted = blocks.clamp_min(0), (actions & (blocks >= 0)).to(change)
+        width = int(at.max()) + 1 if at.numel() else 1
+        n = change.new_zeros(len(change), width).scatter_add(1, at, counted).clamp_min(1)
+        return (change.new_zeros(len(change), width).scatter_add(1, at, change * counted) / n).gather(1, at)
+
+    return ratio
+
+
 # -- averages: actions (R, T) of a whole batch -> (R, T) what the loss of each weighs, 0 where there is none -----------
 def per_sequence(actions: torch.Tensor, longest: int) -> torch.Tensor:
     """Mean over rollouts of the mean over their actions; rollouts without an action are left out."""
@@ -106,11 +118,12 @@ OBJECTIVES = {
 
 @dataclass
 class Surrogate:
-    """What a policy update minimises (scalar), and what is logged of it: share of actions whose ratio was clipped, and
-    mean and greatest ratio."""
+    """What a policy update minimises (scalar), and what is logged of it: shares of actions whose ratio was clipped from
+    below and from above, and mean and greatest ratio."""
 
     loss: torch.Tensor
-    clipped: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
     ratio_mean: torch.Tensor
     ratio_max: torch.Tensor
 
@@ -140,7 +153,21 @@ def surrogate(objective: Objective, new: torch.Tensor, old: torch.Tensor, advant
     if objective.dual is not None:
         losses = torch.where(a < 0, torch.minimum(losses, -objective.dual * a), losses)
     n, seen = actions.sum().clamp_min(1), torch.where(actions, ratio.detach(), 0.0)
-    return Surrogate((losses * weights).sum(), clipped.sum() / n, seen.sum() / n, seen.max())
+    low, high = ((clipped & side).sum() / n for side in (a < 0, a > 0))
+    return Surrogate((losses * weights).sum(), low, high, seen.sum() / n, seen.max())
+
+
+def dispersion(tables: torch.Tensor) -> torch.Tensor:
+    """(T,) how much the rollouts of a group differ at each position in what they hold likely, from the
+    log-probabilities (G, T, V) of every token (TW-GRPO 2505.24718)."""
+    gap = (tables.mean(0) - tables).clamp(-11, 11)
+    return (gap.exp() - gap - 1).sum(-1).mean(0)
+
+
+def emphasis(spread: torch.Tensor, most: float) -> torch.Tensor:
+    """(..., T) what words weigh by a dispersion: 1 where it is least, ``most`` where it is most (the same)."""
+    low, high = spread.amin(-1, keepdim=True), spread.amax(-1, keepdim=True)
+    return 1 + (most - 1) * (spread - low) / (high - low + 1e-8)
 
 
 def distance(new: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -66,12 +66,26 @@ class Mask(LatentPolicy):
     Whose head draws with noise still explores."""
 
 
+WEIGHTINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # advantages (R,) -> what a rollout weighs
+    "positive": lambda a: a.clamp_min(0),
+    "raft": lambda a: (a > 0).to(a),
+    "awr": lambda a: a.exp().clamp_max(20)}
+
+
 class RewardWeighted(LatentPolicy):
-    """No likelihood: the head is taught its own latents of good rollouts by its own loss (RAFT 2304.06767, AWR
-    1910.00177), minus which stands for a log-probability. The record is the latent."""
+    """No likelihood: the head is taught its own latents of good rollouts by its own loss, minus which stands for a
+    log-probability. The record is the latent. ``weighting``: those that did better than their group, by how much
+    (``positive``) or all alike (``raft``: RAFT 2304.06767), or all, by the exponential of that (``awr``: AWR
+    1910.00177)."""
 
     steps = 1
     regresses = True
+
+    def __init__(self, head: LatentHead, weighting: str = "positive"):
+        super().__init__(head)
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting={weighting!r}: one of {', '.join(WEIGHTINGS)}.")
+        self.weight = WEIGHTINGS[weighting]
 
     def log_prob(self, head, h, record):
         return -head.loss(h, record[:, -1].detach()).float()[:, None]
@@ -179,19 +193,25 @@ class Gaussian(Normal):
 
 
 class Chain(LatentPolicy, ABC):
-    """Scores each step of a denoising chain that is made noisy (Flow-GRPO 2505.05470, DDPO 2305.13301).
+    """Scores each step of a denoising chain that is made noisy (Flow-GRPO 2505.05470, DDPO 2305.13301), or, of each
+    latent, ``window`` of them in a row that chance picks (0: all; after the last comes the first, so that each is
+    picked equally often), which keeps less of the chain and asks the network less often.
 
     The record are the chain's states in the space of the latent (around the regression mean of a residual head, in
-    units of its scale), so a mean that moves changes how likely they were. A log-probability is the mean over
-    channels.
+    units of its scale), so a mean that moves changes how likely they were; of a window, those within it, after a row
+    that holds where it begins. A log-probability is the mean over channels.
     """
 
     clip = 5e-4
 
-    def __init__(self, head: LatentHead):
-        self.steps = self.transitions(head) + (head.mean is not None)
+    def __init__(self, head: LatentHead, window: int = 0):
+        self.first = int(head.mean is not None)  # of a residual head, the state the chain begins with is an action too
+        self.whole = self.transitions(head) + self.first
+        if not 0 <= window <= self.whole:
+            raise ValueError(f"window={window}: from 1 to the {self.whole} steps of a latent, or 0 for all.")
+        self.window, self.steps = window % self.whole, window or self.whole
         super().__init__(head)
-        self.draws = self.transitions(head) + 1
+        self.draws = self.transitions(head) + 1 + bool(self.window)
 
     def transitions(self, head: LatentHead) -> int:
         return head.steps
@@ -213,16 +233,48 @@ class Chain(LatentPolicy, ABC):
             x = middle + spread * noise[:, j + 1].to(h.dtype)
             states.append(x)
         record = torch.stack([mean + scale * x for x in states], 1)
-        return record[:, -1], record
+        return record[:, -1], self.cut(record, noise[:, -1, 0]) if self.window else record
+
+    def cut(self, record: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
+        """(n, 3 + window, Z) the window of each chain (n, J, Z) that a normal ``chance`` (n,) picks."""
+        start = (torch.special.ndtr(chance.float()) * self.whole).long().clamp_max(self.whole - 1)
+        at = (start[:, None] + torch.arange(self.window + 2, device=start.device)) % (self.whole + 1)
+        kept = self.padded(record).gather(1, at[..., None].expand(-1, -1, record.shape[-1]))
+        return torch.cat([start.to(record)[:, None, None].expand(-1, 1, record.shape[-1]), kept], 1)
+
+    def padded(self, record: torch.Tensor) -> torch.Tensor:
+        """(n, whole + 1, Z): every action has a state before it, which the first of a residual head does not read."""
+        return torch.cat([record[:, :1].expand(-1, self.first, -1), record], 1)
+
+    def actions(self, start: int, states: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """The transition of each action from ``start`` on (-1: the first state itself), and the states (n, Z) before
+        and after it."""
+        for i in range(self.steps):
+            action = (start + i) % self.whole
+            at = (action - start) % (self.whole + 1)
+            yield action - self.first, states[:, at], states[:, at + 1]
 
     def log_prob(self, head, h, record):
+        return self.by_window(record, lambda rows, start, states: self.scores(head, h[rows], start, states))
+
+    def by_window(self, record: torch.Tensor, scores: Callable) -> torch.Tensor:
+        """(n, steps) ``scores(rows, start, states)`` of the rows whose states begin before the same action."""
+        if not self.window:
+            return scores(slice(None), 0, self.padded(record))
+        starts, found, order = record[:, 0, 0].round().long(), [], []
+        for start in starts.unique().tolist():
+            rows = (starts == start).nonzero()[:, 0]
+            order.append(rows)
+            found.append(scores(rows, start, record[rows, 1:]))
+        return torch.cat(found)[torch.cat(order).argsort()] if found else record.new_zeros(0, self.steps).float()
+
+    def scores(self, head, h, start: int, states: torch.Tensor) -> torch.Tensor:
         mean, scale = self.around(head, h)
-        states = [(y - mean) / scale for y in record.unbind(1)]
-        found = [self.score(states[0].float(), 1.0)] if head.mean is not None else []
-        for j, (x, after) in enumerate(pairwise(states)):
-            middle, spread = self.step(head, j, x, h)
-            found.append(self.score((after - middle).float(), spread))
-        return torch.stack(found, 1) - (scale.float().log() if head.mean is not None else 0.0)
+        found = []
+        for j, before, after in self.actions(start, states):
+            middle, spread = self.step(head, j, (before - mean) / scale, h) if j >= 0 else (0.0, 1.0)
+            found.append(self.score(((after - mean) / scale - middle).float(), spread))
+        return torch.stack(found, 1) - (scale.float().log() if self.first else 0.0)
 
     @staticmethod
     def score(away: torch.Tensor, spread: float) -> torch.Tensor:
@@ -231,14 +283,18 @@ class Chain(LatentPolicy, ABC):
 
     def kl(self, head, h, other, other_h, record):
         """Exact for each step, of policies whose chains have one scale."""
+        return self.by_window(record, lambda rows, start, states: self.apart(head, h[rows], other, other_h[rows], start,
+                                                                             states))
+
+    def apart(self, head, h, other, other_h, start: int, states: torch.Tensor) -> torch.Tensor:
         mean, scale = self.around(head, h)
         other_mean, other_scale = self.around(other, other_h)
         found = []
-        if head.mean is not None:
-            found.append(((mean - other_mean) / scale).float().square().mean(-1) / 2)
-        for j, y in enumerate(record[:, :-1].unbind(1)):
-            own, spread = self.step(head, j, (y - mean) / scale, h)
-            there, _ = self.step(other, j, (y - other_mean) / other_scale, other_h)
+        for j, y, _ in self.actions(start, states):
+            own, there, spread = 0.0, 0.0, 1.0
+            if j >= 0:
+                own, spread = self.step(head, j, (y - mean) / scale, h)
+                there, _ = self.step(other, j, (y - other_mean) / other_scale, other_h)
             gap = (mean + scale * own - other_mean - other_scale * there) / scale
             found.append((gap.float() / spread).square().mean(-1) / 2)
         return torch.stack(found, 1)
@@ -248,12 +304,12 @@ class FlowSde(Chain):
     """The flow head's Euler chain with the noise of the SDE that has the same marginals (Flow-GRPO 2505.05470, eq. 9);
     ``noise`` 0 would be the chain itself."""
 
-    def __init__(self, head: LatentHead, noise: float = 0.7):
+    def __init__(self, head: LatentHead, noise: float = 0.7, window: int = 0):
         if not isinstance(head, FlowHead):
             raise ValueError(f"policy FlowSde is one of a flow head, not of a {type(head).__name__}.")
         if noise <= 0:
             raise ValueError(f"noise={noise}: more than 0, or nothing is explored.")
-        super().__init__(head)
+        super().__init__(head, window)
         self.noise = noise
 
     def step(self, head, j, x, h):
@@ -270,10 +326,10 @@ class DdpmSde(Chain):
 
     FLOOR = 1e-3  # of a spread: the last step has none
 
-    def __init__(self, head: LatentHead):
+    def __init__(self, head: LatentHead, window: int = 0):
         if not isinstance(head, DiffusionHead):
             raise ValueError(f"policy DdpmSde is one of a diffusion head, not of a {type(head).__name__}.")
-        super().__init__(head)
+        super().__init__(head, window)
 
     def step(self, head, j, x, h):
         scheduler = head.scheduler

@@ -115,7 +115,7 @@ def test_parts_of_a_batch_add_up_to_it(name, batch):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_nothing_is_clipped_where_nothing_has_changed(name, batch):
     found = loss_of(OBJECTIVES[name], **batch | {"new": batch["old"].clone().requires_grad_()})
-    assert found.clipped == 0 and found.ratio_max == 1 and found.ratio_mean == 1
+    assert found.low == found.high == 0 and found.ratio_max == 1 and found.ratio_mean == 1
     assert torch.autograd.grad(found.loss, found.loss)[0] == 1
 
 
@@ -153,7 +153,7 @@ def test_dual_clipping_bounds_what_one_bad_action_can_cost(batch):
 def test_a_batch_without_an_action_is_no_error(name):
     found = loss_of(OBJECTIVES[name], torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool),
                     torch.ones(2))
-    assert found.loss == 0 and found.clipped == 0
+    assert found.loss == 0 and found.low == found.high == 0
 
 
 def test_what_is_wrong_is_named(batch):

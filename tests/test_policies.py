@@ -19,9 +19,10 @@ MADE = {"mask": Mask, "weighted": RewardWeighted, "vlpo": Vlpo, "vlpo 10": lambd
         "sum": lambda h: Gaussian(h, norm="sum"), "sqrt": Gaussian, "mean": lambda h: Gaussian(h, norm="mean"),
         "spread": lambda h: Gaussian(h, spread=torch.linspace(0.5, 2, h.latent)),
         "rank": lambda h: Gaussian(h, norm="sum", basis=Gaussian.directions(torch.randn(50, h.latent), 3)),
-        "flow_sde": FlowSde, "ddpm_sde": DdpmSde}
-FITS = [(p, h) for p in MADE for h in HEADS if (p != "flow_sde" or "flow" in h)
-        and (p != "ddpm_sde" or h in ("diffusion", "eps"))]
+        "flow_sde": FlowSde, "flow_sde window": lambda h: FlowSde(h, window=3), "ddpm_sde": DdpmSde,
+        "ddpm_sde window": lambda h: DdpmSde(h, window=2), "awr": lambda h: RewardWeighted(h, weighting="awr")}
+FITS = [(p, h) for p in MADE for h in HEADS if ("flow_sde" not in p or "flow" in h)
+        and ("ddpm_sde" not in p or h in ("diffusion", "eps"))]
 
 
 def head_of(name: str, latent: int = LATENT):
@@ -50,7 +51,8 @@ def case(request):
 def test_a_record_says_what_was_drawn_and_nothing_has_changed_before_an_update(case):
     policy, head, h, z, record = case
     assert z.shape == (N, LATENT) and z.isfinite().all()
-    assert torch.equal(record[:, -1], z) if record.shape[1] else isinstance(policy, Mask)
+    if not getattr(policy, "window", 0):
+        assert torch.equal(record[:, -1], z) if record.shape[1] else isinstance(policy, Mask)
     found = policy.log_prob(head, h, record)
     assert found.shape == (N, policy.steps) and found.dtype == torch.float32 and found.isfinite().all()
     if not policy.regresses:
@@ -147,6 +149,35 @@ def test_every_step_is_a_density(name, policy):
         assert abs(total * 20 / 40_000 - 1) < 2e-3
 
 
+@pytest.mark.parametrize("name, policy", [("flow", FlowSde), ("plain flow", FlowSde), ("diffusion", DdpmSde)])
+def test_all_windows_together_are_the_whole_chain(name, policy):
+    """Each action of a chain is in as many windows as there are actions in one: their scores and gradients add up to
+    those of the whole."""
+    head, h = head_of(name), torch.randn(1, WIDTH, requires_grad=True)
+    whole, window = policy(head), policy(head, window=3)
+    _, record = whole.sample(head, h, torch.randn(1, whole.draws, LATENT))
+    record = record.detach()
+    # a normal in the middle of each share of the line
+    chance = torch.special.ndtri((torch.arange(whole.steps) + 0.5) / whole.steps)
+    cut = torch.cat([window.cut(record, one[None]) for one in chance])
+    assert cut[:, 0, 0].tolist() == list(range(whole.steps)) and cut.shape[1] == 6
+    by_window = window.log_prob(head, h.expand(whole.steps, -1), cut)
+    full = whole.log_prob(head, h, record)
+    torch.testing.assert_close(by_window[:, 0], full[0])
+    torch.testing.assert_close(by_window.sum(), 3 * full.sum())
+    one, other = (torch.autograd.grad(x, h, retain_graph=True)[0] for x in (by_window.sum(), 3 * full.sum()))
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_rollouts_weigh_by_what_they_did():
+    a = torch.tensor([-1.0, 0.0, 2.0, 9.0])
+    weigh = {name: RewardWeighted(head_of("mlp"), weighting=name).weight(a) for name in ("positive", "raft", "awr")}
+    assert weigh["positive"].tolist() == [0, 0, 2, 9] and weigh["raft"].tolist() == [0, 0, 1, 1]
+    torch.testing.assert_close(weigh["awr"], torch.tensor([math.exp(-1), 1, math.exp(2), 20]))
+    with pytest.raises(ValueError, match="weighting='best': one of positive, raft, awr"):
+        RewardWeighted(head_of("mlp"), weighting="best")
+
+
 def test_without_noise_the_flow_is_its_euler_chain():
     for name in ("flow", "plain flow"):
         head, h = head_of(name), torch.randn(N, WIDTH)
@@ -202,3 +233,5 @@ def test_a_policy_of_another_head_says_so():
             Gaussian(head_of("mlp"), **options)
     with pytest.raises(ValueError, match=r"noise=0.0: more than 0"):
         FlowSde(head_of("flow"), noise=0.0)
+    with pytest.raises(ValueError, match=r"window=99: from 1 to the \d+ steps"):
+        FlowSde(head_of("flow"), window=99)

@@ -13,6 +13,7 @@ from latent_reason import generation, hub, methods
 from latent_reason.tasks import make
 from train import recipe as recipes
 from train import rewards, rl
+from train.experience import policy_of, taught_latents
 from train.rewards import Graded, paid
 from train.run import run_folder
 
@@ -33,7 +34,7 @@ def bandit(policy: str, monkeypatch, grade, queue=None, **changes):
     if queue:
         forced = [[getattr(reasoner.vocabulary, token) for token in queue]] * made.rl.group
         monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
-    monkeypatch.setattr(module, "grade", lambda rollout, row, item: Graded(
+    monkeypatch.setattr(module, "grade", lambda rollout, row, item, measured: Graded(
         item, "", grade(reasoner, rollout, row), 1, 0, 0, True))
     monkeypatch.setattr(module, "log_dict", lambda *args, **options: None)
     return module, [task[0]]
@@ -158,7 +159,7 @@ def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
 
 def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
     made = replace(module.recipe, rl=replace(module.rl, policy_options={"rank": 4, "norm": "sum"}))
-    policy, z = rl.policy_of(module.reasoner, made, module.task), rl.taught_latents(module.reasoner, module.task)
+    policy, z = policy_of(module.reasoner, made, module.task), taught_latents(module.reasoner, module.task)
     assert policy.basis.shape == (z.shape[1], 4) and policy.channels == 4 and len(z) > 64
     kept = ((z - z.mean(0)) @ policy.basis).square().sum() / (z - z.mean(0)).square().sum()
     other = torch.linalg.qr(torch.randn(z.shape[1], 4)).Q
@@ -174,7 +175,7 @@ def test_rollouts_without_an_end_can_be_left_out(module):
 
 
 def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
-    module._reference = [hub.load(checkpoint())[0]]
+    module._scene = [replace(module._scene[0], reference=hub.load(checkpoint())[0])]
     monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=[[module.reasoner.vocabulary.open]] * 4))
     found = module.experience([module.task[0]])
     with torch.no_grad():

@@ -45,6 +45,51 @@ class SketchPanel(Callback):
                                                 dataformats="HWC")
 
 
+class RolloutPanel(Callback):
+    """Rollouts of items that are trained on, with their sketches, in TensorBoard, after steps 1, 2, 4, 8 and so on."""
+
+    def __init__(self, decoder, shown: int = 4):
+        self.decoder, self.shown = decoder, shown
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        step, found = trainer.global_step, module.shown
+        if trainer.global_rank or found is None or step & (step - 1) or not hasattr(trainer.logger, "experiment"):
+            return
+        rows = range(0, len(found.traces), max(1, len(found.traces) // self.shown))[:self.shown]
+        text = "\n\n".join(f"**{found.graded[row].item.id}**, reward {float(found.total[row]):.3f}\n\n"
+                           f"{found.graded[row].text}" for row in rows)
+        trainer.logger.experiment.add_text("rollouts", text, step)
+        if self.decoder is not None and module.reasoner.renders:
+            few = found.part(list(rows), module.reasoner)
+            picture = storyboard(module.reasoner, self.decoder, few.traces, few.rollout)
+            trainer.logger.experiment.add_image("rollouts", np.asarray(picture), step, dataformats="HWC")
+
+
+class Alarms(Callback):
+    """Says, once each, what goes wrong in reinforcement learning without any loss showing it."""
+
+    LIMITS = {"latents/pairwise_cos": (0.9, "latents have become alike"),
+              "frac_reward_zero_std": (0.8, "most groups earn the same, so they teach nothing: take items that are "
+                                            "solved now and then, or rl.refill"),
+              "clip_ratio/latent": (0.5, "most latents' ratios are clipped: take a smaller learning rate, or another "
+                                         "likelihood norm")}
+
+    def __init__(self):
+        self.rate, self.said = None, set()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rate = seen.get("switch/start_rate")
+        self.rate = rate if self.rate is None else self.rate
+        found = {name: why for name, (limit, why) in self.LIMITS.items() if seen.get(name, 0.0) > limit}
+        if rate is not None and rate < self.rate / 2:
+            found["switch/start_rate"] = f"it sketches in less than half as many answers as at first ({self.rate:.2f})"
+        for name in sorted(found.keys() - self.said):
+            self.said.add(name)
+            console.print(f"Warning: step {trainer.global_step}: {name} is {seen[name]:.2f}: {found[name]}.",
+                          style="yellow")
+
+
 class Dependence(Callback):
     """At every validation: whether answers still depend on sketches. Logs how often a foreign sketch is followed
     (``probe/p3_follow``) and what forbidding to sketch costs (``probe/p5_delta``), on items of the validation split."""

@@ -136,11 +136,23 @@ class Optim:
 @dataclass
 class Rl:
     """Reinforcement learning (train/rl.py): ``group`` rollouts of each of ``prompts`` items at ``temperature``, of at
-    most ``max_new`` positions, then ``updates`` steps by the ``objective`` (latent_reason/objectives.py). ``policy``
-    says how latents are actions (latent_reason/policies.py), ``latent_weight`` what they weigh beside words.
-    ``rewards`` are those of train/rewards.py, or dotted paths, with their weights; ``kl`` weighs the distance of
-    words and stops to the model it began as, ``latent_kl`` that of latents, ``anchor`` the solver's traces of items
-    that no rollout solved. ``dual`` bounds the loss of a bad action by that many advantages (0: not).
+    most ``max_new`` positions, ``max_spans`` sketches and ``latents_per_span`` (0: the method's own), then ``updates``
+    steps by the ``objective`` (latent_reason/objectives.py). A rollout without an end is made to write ``answer_with``,
+    such as ``\\boxed{``, and has ``answer_room`` more positions.
+
+    ``policy`` says how latents are actions (latent_reason/policies.py), ``latent_weight`` what they weigh beside words,
+    ``latent_ratio`` whether each ``latent`` has a ratio or each ``span``, ``latent_clip`` its bound (0: the policy's).
+    ``rewards`` are those of train/rewards.py, or dotted paths, with their weights; ``kl`` weighs the distance of words
+    and stops to the model it began as, ``latent_kl`` that of latents. ``anchor`` weighs the solver's traces of items
+    that no rollout solved (``anchor_on`` ``unsolved``) or of ``all``, and falls to 1/e in ``anchor_fade`` steps (0:
+    never). ``dual`` bounds the loss of a bad action by that many advantages (0: not). With ``token_weight`` above 1,
+    words count up to that much more where the rollouts of a group differ.
+
+    Items come ``in_turn`` or by the ``pass_rate`` of their level (``sampler``), which ``difficulty`` weighs advantages
+    by too (train/curricula.py); with ``triples`` each comes in three (train/triples.py). ``views`` weigh what other
+    pictures would change (train/views.py): ``necessity`` pays words for depending on it, where ``masked_share`` of its
+    patches are black, ``robustness`` charges them for noise, ``entropy`` charges for unlikely words, seen so and so;
+    ``view_latents`` are ``recorded``, ``regenerated`` or ``dropped``.
 
     ``refill`` draws up to that many times ``prompts`` more where all rollouts of an item earn the same, and leaves
     those out (DAPO's dynamic sampling); ``unfinished`` says whether rollouts that ran out of budget are ``graded`` or
@@ -163,16 +175,38 @@ class Rl:
     refill: int = 0
     unfinished: str = "graded"
     replay_rows: int = 0
+    max_spans: int = 0
+    latents_per_span: int = 0
+    answer_with: str = ""
+    answer_room: int = 32
+    latent_ratio: str = "latent"
+    latent_clip: float = 0.0
+    anchor_on: str = "unsolved"
+    anchor_fade: int = 0
+    token_weight: float = 0.0
+    sampler: str = "in_turn"
+    difficulty: bool = False
+    triples: bool = False
+    views: dict[str, float] = field(default_factory=dict)
+    view_latents: str = "recorded"
+    masked_share: float = 0.6
 
     def __post_init__(self):
-        at_least_one(self, "rl", "prompts", "updates", "max_new")
+        at_least_one(self, "rl", "prompts", "updates", "max_new", "answer_room")
+        shares(self, "rl", "masked_share")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"rl.objective={self.objective!r}: one of {', '.join(OBJECTIVES)}.")
         if self.group < 2:
             raise ValueError(f"rl.group={self.group}: rollouts are compared with others of their item, so 2 or more.")
-        if self.unfinished not in ("graded", "left_out"):
-            raise ValueError(f"rl.unfinished={self.unfinished!r}: 'graded' or 'left_out'.")
-        for name in ("kl", "latent_kl", "latent_weight", "anchor", "dual", "refill", "replay_rows"):
+        for name, known in {"unfinished": ("graded", "left_out"), "latent_ratio": ("latent", "span"),
+                            "anchor_on": ("unsolved", "all"), "sampler": ("in_turn", "pass_rate"),
+                            "view_latents": ("recorded", "regenerated", "dropped")}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"rl.{name}={getattr(self, name)!r}: one of {', '.join(known)}.")
+        if unknown := self.views.keys() - {"necessity", "robustness", "entropy"}:
+            raise ValueError(f"rl.views: no view {min(unknown)!r}. Known: necessity, robustness, entropy.")
+        for name in ("kl", "latent_kl", "latent_weight", "anchor", "dual", "refill", "replay_rows", "max_spans",
+                     "latents_per_span", "latent_clip", "anchor_fade", "token_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"rl.{name}={getattr(self, name)}: 0 or more.")
         if self.temperature <= 0:

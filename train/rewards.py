@@ -1,25 +1,33 @@
 """Rewards of reinforcement learning: ``reward(group) -> floats``, one for each rollout of one prompt.
 
 A recipe names those it wants with their weights (``rl.rewards: {accuracy: 1.0, format: 0.1}``), ours by name, anyone
-else's by dotted path (``package.module.function``). What is marked as ``process`` is paid to right answers alone, so
-that no wrong rollout outranks a right one for its manners.
+else's by dotted path (``package.module.function``); ``score.NAME`` is another measure of the task, such as
+``score.progress``, and ``trust.NAME`` pays one of train/measures.py. What is marked as ``process`` is paid to right
+answers alone, so that no wrong rollout outranks a right one for its manners; ``reward.wants`` names what has to be
+measured for it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 
 from latent_reason.files import nearest
 from latent_reason.tasks import Item
 from latent_reason.tasks.checkers import boxed
 
+from .measures import MEASURES
+from .triples import HIDDEN, abstains, variant
+
+TRUSTED_FOR = 500  # steps over which trust in a process reward falls to 1/e (SophiaVL-R1 2505.17018)
+
 
 @dataclass(frozen=True)
 class Graded:
-    """One rollout as rewards see it: the ``score`` of its task in 0-1, what it wrote and how much it took."""
+    """One rollout as rewards see it: the ``score`` of its task in 0-1 (``scores``: all its measures), what it wrote and
+    how much it took, what was ``measured`` of it, and the ``step`` of training."""
 
     item: Item
     text: str
@@ -29,6 +37,9 @@ class Graded:
     spans: int
     ended: bool
     budget: int = 1  # positions it could have taken
+    scores: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, float] = field(default_factory=dict)
+    step: int = 0
 
     @property
     def right(self) -> bool:
@@ -42,6 +53,15 @@ def process(reward: Reward) -> Reward:
     """Mark a reward as one for how an answer was found."""
     reward.process = True
     return reward
+
+
+def wants(*names: str) -> Callable[[Reward], Reward]:
+    """Mark what has to be measured for a reward (train/measures.py)."""
+    def marked(reward: Reward) -> Reward:
+        reward.wants = names
+        return reward
+
+    return marked
 
 
 def accuracy(group: Sequence[Graded]) -> list[float]:
@@ -80,13 +100,71 @@ def overlong(group: Sequence[Graded]) -> list[float]:
     return [-max(0.0, ((one.words + one.latents) / one.budget - 0.8) / 0.2) for one in group]
 
 
-OURS: dict[str, Reward] = {f.__name__: f for f in (accuracy, hard, format, use_if_correct, short, overlong)}
+@process
+@wants("concluded")
+def ver(group: Sequence[Graded]) -> list[float]:
+    """1 where the reasoning leads to the answer (VER, by rule)."""
+    return [one.measured["concluded"] for one in group]
+
+
+@process
+@wants("sketches_alone")
+def sccm(group: Sequence[Graded]) -> list[float]:
+    """1 where the sketches alone suffice to answer, and up to 0.4 more the fewer latents they take of the most in the
+    group (SCCM, operational)."""
+    most = max(max(one.latents for one in group), 1)
+    return [one.measured["sketches_alone"] * (1 + 0.4 * (1 - one.latents / most)) for one in group]
+
+
+def defacto(group: Sequence[Graded]) -> list[float]:
+    """Of an item whose evidence is hidden, 1 for abstaining, else -1; of any other, 1 for the right answer, 0 for a
+    wrong one and -1 for abstaining (DeFacto 2509.20912). Items come in three with ``rl.triples``."""
+    return [(1.0 if abstains(one.text) else -1.0) if variant(one.item) == HIDDEN
+            else -1.0 if abstains(one.text) else float(one.right) for one in group]
+
+
+def trusted(measure: str) -> Reward:
+    """A measure paid to right answers, as far as it can be trusted: less where wrong ones of the group have more of it,
+    and less and less as training goes on; nothing where all answers are right, or all wrong (Trust-GRPO,
+    SophiaVL-R1 2505.17018)."""
+    @process
+    @wants(measure)
+    def trust(group: Sequence[Graded]) -> list[float]:
+        right, wrong = ([one.measured[measure] for one in group if one.right == r] for r in (True, False))
+        if not right or not wrong:
+            return [0.0] * len(group)
+        gap = sum(right) / len(right) - sum(wrong) / len(wrong)
+        share = math.exp(min(gap, 0.0) - group[0].step / TRUSTED_FOR)
+        return [share * one.measured[measure] for one in group]
+
+    return trust
+
+
+def scored(name: str) -> Reward:
+    """Another measure of the task: partial credit."""
+    def score(group: Sequence[Graded]) -> list[float]:
+        if name not in group[0].scores:
+            raise ValueError(f"the task has no measure {name!r}: {', '.join(group[0].scores)}")
+        return [one.scores[name] for one in group]
+
+    return score
+
+
+OURS: dict[str, Reward] = {f.__name__: f for f in (accuracy, hard, format, use_if_correct, short, overlong, ver, sccm,
+                                                   defacto)}
 
 
 def find(name: str) -> Reward:
     """A reward by name or dotted path. Raises ValueError where there is none."""
     if name in OURS:
         return OURS[name]
+    kind, _, rest = name.partition(".")
+    if kind == "score":
+        return scored(rest)
+    if kind == "trust":
+        if rest not in MEASURES:
+            raise ValueError(f"rl.rewards: {name!r}: no measure {rest!r}. {nearest(rest, MEASURES)}")
+        return trusted(rest)
     module, _, function = name.rpartition(".")
     if not module:
         raise ValueError(f"rl.rewards: no reward {name!r}. {nearest(name, OURS)} Or give a dotted path.")

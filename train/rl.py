@@ -8,120 +8,59 @@ learnt of them is a row of latent_reason/objectives.py. Leaves out on purpose: g
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
 
 from latent_reason import policies
-from latent_reason.batch import LATENT, TEXT
+from latent_reason.batch import LATENT, PAD, TEXT
 from latent_reason.generation import Rollout, generate
-from latent_reason.objectives import OBJECTIVES, Surrogate, distance, surrogate
-from latent_reason.policies import LatentPolicy
+from latent_reason.objectives import OBJECTIVES, Surrogate, dispersion, distance, emphasis, surrogate, within
 from latent_reason.reasoner import Replay
 from latent_reason.tasks import Item
-from latent_reason.trace import Trace
 
-from . import rewards
-from .callbacks import Dependence, SketchPanel
+from . import rewards, views
+from .callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
+from .curricula import PassRates, Prompts
 from .data import make_task, mode_of
+from .experience import Experience, figures, policy_of
+from .measures import MEASURES, Scene
 from .module import Stepper
 from .recipe import Recipe
 from .rewards import Graded
-from .run import console, fit, freeze, run, saver, start
+from .run import console, fit, freeze, run, saver, start, through_stages
+from .triples import HIDDEN, abstains, variant
 
-POLICIES = {"mask": policies.Mask, "reward_weighted": policies.RewardWeighted, "vlpo": policies.Vlpo,
-            "gaussian": policies.Gaussian, "flow_sde": policies.FlowSde, "ddpm_sde": policies.DdpmSde}
 PATIENCE = 50  # batches in a row that may teach nothing
 DULL = 1e-6  # an advantage no greater than this teaches nothing
-
-
-def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
-    """The policy of a recipe for the head at hand; None for a method that does not sketch. A ``gaussian`` of a ``rank``
-    explores that many directions, the first principal ones of taught latents.
-
-    Raises:
-        ValueError: no such policy or option of it, or the head cannot be its head.
-    """
-    name, options = recipe.rl.policy, dict(recipe.rl.policy_options)
-    if name not in POLICIES:
-        raise ValueError(f"rl.policy={name!r}: one of {', '.join(POLICIES)}.")
-    if not reasoner.sketches:
-        return None
-    if name == "mask" and recipe.trainable == ["head"]:
-        raise ValueError("rl.policy=mask: no latent is an action, so a head alone learns nothing. Train trunk or lora "
-                         "too, or take another rl.policy.")
-    if name == "gaussian" and reasoner.head.raw:
-        options.setdefault("spread", reasoner.target.spread)
-    if name == "gaussian" and "rank" in options:
-        options["basis"] = policies.Gaussian.directions(taught_latents(reasoner, task), options.pop("rank"))
-    try:
-        return POLICIES[name](reasoner.head, **options)
-    except TypeError as error:
-        raise ValueError(f"rl.policy_options of {name}: {error}.") from None
-
-
-@torch.no_grad()
-def taught_latents(reasoner, task, items: int = 64) -> torch.Tensor:
-    """(n, Z) latents that supervised tuning taught on a few items, in the space the head draws in."""
-    mode = mode_of(reasoner.recipe["method"])
-    batch = reasoner.collator()([task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
-    z = reasoner.target(reasoner.backbone, batch)
-    return (z if reasoner.head.raw else reasoner.target.standard(z, batch.spans[:, 2:]))[batch.slots()[2]]
-
-
-@dataclass
-class Experience:
-    """Rollouts, R = prompts x group of them: what they earned and how likely they were."""
-
-    traces: list[Trace]  # what each row was asked
-    rollout: Rollout
-    graded: list[Graded]
-    rewards: dict[str, torch.Tensor]  # (R,) by name
-    total: torch.Tensor  # (R,)
-    advantages: torch.Tensor  # (R,)
-    actions: torch.Tensor  # (R, T) words and stops that were chosen
-    latent_actions: torch.Tensor  # (R, A) the actions that latents are made of, row by row from the left
-    weights: torch.Tensor | None = None  # (R, T) what the loss of an action weighs
-    latent_weights: torch.Tensor | None = None  # (R, A)
-    words: torch.Tensor | None = None  # (R, T) log-probabilities they were drawn with; None: those of now
-    latents: torch.Tensor | None = None  # (n, steps)
-
-    def part(self, rows: list[int], reasoner) -> Experience:
-        """Some of its rows."""
-        if len(rows) == len(self.traces):
-            return self
-        traces = [self.traces[row] for row in rows]
-        prompt = reasoner.collator()(traces, generate=True).to(reasoner.device)
-        rollout, at = self.rollout.part(rows, prompt), torch.tensor(rows, device=self.total.device)
-        width = max(1, int(self.latent_actions[at].sum(1).max())) if self.latent_actions.numel() else 0
-
-        def cut(table: torch.Tensor | None, width: int) -> torch.Tensor | None:
-            return None if table is None else table[at, :width]
-
-        length = rollout.ids.shape[1]
-        return Experience(traces, rollout, [self.graded[row] for row in rows],
-                          {name: values[at] for name, values in self.rewards.items()}, self.total[at],
-                          self.advantages[at], cut(self.actions, length), cut(self.latent_actions, width),
-                          cut(self.weights, length), cut(self.latent_weights, width))
 
 
 class Rl(Stepper):
     """Policy optimisation of a reasoner on items of a task."""
 
-    def __init__(self, reasoner, task, recipe: Recipe, reference=None):
+    def __init__(self, reasoner, task, recipe: Recipe, reference=None, decoder=None):
         super().__init__(recipe.optim)
         self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
         self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
         self.objective = replace(OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
         self.paid = {name: (rewards.find(name), weight) for name, weight in recipe.rl.rewards.items()}
-        self._reference = [reference]  # in a list, so that it is no submodule
-        self.batches = self.idle = 0
+        self._scene = [Scene(reasoner, reference, decoder, task, self.mode)]  # in a list: no submodules
+        self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
+        self.rates = PassRates(list(task.levels))
+        self.shown: Experience | None = None  # the last rollouts
+        self.batches = self.idle = self.tokens = 0
+
+    @property
+    def reference(self):
+        """The model that training began with, where it is kept."""
+        return self._scene[0].reference
 
     @property
     def steps(self) -> int:
@@ -131,33 +70,45 @@ class Rl(Stepper):
     # -- experience ------------------------------------------------------------------------------------------------
     def experience(self, items: Sequence[Item]) -> Experience:
         """Roll out ``group`` times for each item, grade, and compare within groups."""
-        g, device = self.rl.group, self.reasoner.device
+        rl, g, device = self.rl, self.rl.group, self.reasoner.device
         traces = [self.task.trace(item, self.mode) for item in items for _ in range(g)]
         prompt = self.reasoner.collator()(traces, generate=True).to(device)
-        rollout = generate(self.reasoner, prompt, max_new=self.rl.max_new, temperature=self.rl.temperature,
-                           seed=hash((self.recipe.seed, self.batches, self.global_rank)) % 2**31, policy=self.policy)
+        rollout = generate(self.reasoner, prompt, max_new=rl.max_new, temperature=rl.temperature, policy=self.policy,
+                           seed=hash((self.recipe.seed, self.batches, self.global_rank)) % 2**31,
+                           max_spans=rl.max_spans or None, latents_per_span=rl.latents_per_span or None,
+                           answer_with=self.reasoner.vocabulary.words(rl.answer_with) if rl.answer_with else (),
+                           answer_room=rl.answer_room)
         self.batches += 1
-        graded = [self.grade(rollout, row, items[row // g]) for row in range(len(traces))]
+        asked = [item for item in items for _ in range(g)]
+        measured = {name: MEASURES[name](self._scene[0], rollout, asked) for name in self.wanted}
+        graded = [self.grade(rollout, row, item, {name: values[row] for name, values in measured.items()})
+                  for row, item in enumerate(asked)]
         by_group = [graded[at:at + g] for at in range(0, len(graded), g)]
         earned = {name: torch.tensor([value for group in by_group for value in rewards.paid(name, reward, group)],
                                      device=device) for name, (reward, _) in self.paid.items()}
         total = sum(weight * earned[name] for name, (_, weight) in self.paid.items())
         groups = torch.arange(len(items), device=device).repeat_interleave(g)
-        counted = torch.tensor([one.ended or self.rl.unfinished == "graded" for one in graded], device=device)
+        counted = torch.tensor([one.ended or rl.unfinished == "graded" for one in graded], device=device)
         advantages = torch.zeros_like(total)
         advantages[counted] = self.objective.advantage(total[counted], groups[counted])
+        if rl.difficulty:
+            advantages = advantages * torch.tensor([self.rates.weight(item.level) for item in asked], device=device)
+        for group in by_group:
+            self.rates.note(group[0].item.level, sum(one.right for one in group) / g)
+        self.rates.note_dull(float((advantages.view(-1, g).abs().amax(1) <= DULL).float().mean()))
         sizes = (rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
         made_of = torch.arange(int(sizes.max()), device=device) < sizes
         return self.weighed([Experience(traces, rollout, graded, earned, total, advantages,
                                         (rollout.chosen | rollout.decided) & counted[:, None],
                                         made_of & counted[:, None])])[0]
 
-    def grade(self, rollout: Rollout, row: int, item: Item) -> Graded:
+    def grade(self, rollout: Rollout, row: int, item: Item, measured: dict[str, float]) -> Graded:
         text = rollout.text(row, self.reasoner.vocabulary)
-        kind = rollout.kind[row]
-        return Graded(item, text, float(next(iter(self.task.score(text, item.meta).values()))),
-                      int((kind == TEXT).sum()), int((kind == LATENT).sum()), len(rollout.spans_of(row)),
-                      rollout.reasons[row] == "end", self.rl.max_new)
+        kind, scores = rollout.kind[row], self.task.score(text, item.meta)
+        score = float(abstains(text) if variant(item) == HIDDEN else next(iter(scores.values())))
+        return Graded(item, text, score, int((kind == TEXT).sum()), int((kind == LATENT).sum()),
+                      len(rollout.spans_of(row)), rollout.reasons[row] == "end", self.rl.max_new, scores, measured,
+                      self.global_step)
 
     def weighed(self, found: list[Experience]) -> list[Experience]:
         """Says what each action weighs among all of them."""
@@ -168,8 +119,11 @@ class Rl(Stepper):
             return [part[:, :table.shape[1]] for part, table in zip(parts, tables, strict=True)]
 
         words = among([one.actions for one in found], self.rl.max_new)
-        if self.policy is not None and self.policy.regresses:  # an average over what did better than its group
-            good = [one.advantages.clamp_min(0)[:, None] * one.latent_actions for one in found]
+        if self.rl.token_weight:
+            words = [weights * self.differing(one.rollout) for weights, one in zip(words, found, strict=True)]
+        if self.policy is not None and self.policy.regresses:  # an average over what is to be repeated
+            taught = [self.policy.weight(one.advantages) * (one.advantages.abs() > DULL) for one in found]
+            good = [weight[:, None] * one.latent_actions for weight, one in zip(taught, found, strict=True)]
             latents = [one / sum(each.sum() for each in good).clamp_min(1e-8) for one in good]
         else:
             latents = among([one.latent_actions for one in found], self.rl.max_new * max(self.steps, 1))
@@ -177,31 +131,49 @@ class Rl(Stepper):
             one.weights, one.latent_weights = weights, latent_weights
         return found
 
+    @torch.no_grad()
+    def differing(self, rollout: Rollout, at_once: int = 16) -> torch.Tensor:
+        """(R, T) what words weigh by how much the rollouts of their group differ at their position; latents and stops
+        weigh 1. Past its end, a rollout holds any token as likely as another."""
+        h, g, found = self.reasoner.states_of(rollout), self.rl.group, []
+        for at in range(0, h.shape[1], at_once):
+            tables = self.reasoner.backbone.logits(h[:, at:at + at_once]).float().log_softmax(-1)
+            over = (rollout.kind[:, at:at + at_once] == PAD)[..., None]
+            tables = tables.masked_fill(over, -math.log(tables.shape[-1]))
+            found.append(torch.stack([dispersion(group) for group in tables.split(g)]))
+        weights = emphasis(torch.cat(found, 1), self.rl.token_weight).repeat_interleave(g, 0)
+        return weights.masked_fill(rollout.kind != TEXT, 1.0)
+
     def gathered(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item]]:
-        """What a batch teaches, and the items that no rollout solved."""
-        found, told, unsolved, n = [], [], [], self.rl.prompts
-        for at in range(0, len(items), n):
-            one = self.experience(items[at:at + n])
-            told.append(self.told(one))
-            unsolved += [item for i, item in enumerate(items[at:at + n]) if not any(
-                each.right for each in one.graded[i * self.rl.group:(i + 1) * self.rl.group])]
+        """What a batch teaches, and the items that no rollout solved. With ``refill``, items are drawn until as many as
+        a batch has teach something; by pass rate, ahead of that as many more as lately taught nothing."""
+        found, told, unsolved, at, n, g = [], [], [], 0, self.rl.prompts, self.rl.group
+        ahead = self.rates.ahead if self.rl.refill and self.rl.sampler == "pass_rate" else 1
+        while at < len(items) and sum(len(one.traces) for one in found) < n * g:
+            some = items[at:at + math.ceil(n * ahead)]
+            one, at = self.experience(some), at + len(some)
+            told.append(figures(one, self.reasoner, g))
+            unsolved += [item for i, item in enumerate(some) if not any(
+                each.right for each in one.graded[i * g:(i + 1) * g])]
             if self.rl.refill:
-                live = one.advantages.view(-1, self.rl.group).abs().amax(1) > DULL
-                rows = live.repeat_interleave(self.rl.group).nonzero()[:, 0].tolist()
+                live = one.advantages.view(-1, g).abs().amax(1) > DULL
+                rows = live.repeat_interleave(g).nonzero()[:, 0].tolist()
                 found += [one.part(rows, self.reasoner)] if rows else []
             else:
                 found.append(one)
-            if sum(len(one.traces) for one in found) >= n * self.rl.group:
-                break
-        self.log_dict({name: sum(one[name] for one in told if name in one) / sum(name in one for one in told)
-                       for name in {name for one in told for name in one}}, batch_size=n)
-        self.log("train/reward", sum(one["reward"] for one in told) / len(told), prog_bar=True, batch_size=n)
+        self.shown, self.tokens = one, self.tokens + sum(int(each["num_tokens"]) for each in told)
+        means = {name: sum(each[name] for each in told if name in each) / sum(name in each for each in told)
+                 for name in {name for each in told for name in each}}
+        self.log_dict(means | {"num_tokens": float(self.tokens), "anchor/gate_rate": len(unsolved) / at}, batch_size=n)
+        self.log("train/reward", means["reward"], prog_bar=True, batch_size=n)
         return self.weighed(found) if found else [], unsolved
 
     # -- learning --------------------------------------------------------------------------------------------------
     def training_step(self, items, index):
+        began = time.monotonic()
         found, unsolved = self.gathered(items)
-        anchored = unsolved if self.rl.anchor else []  # AHPO's gate (MM-HELIX 2510.08540)
+        anchored = unsolved if self.rl.anchor_on == "unsolved" else items  # AHPO's gate (MM-HELIX 2510.08540)
+        anchored = list(anchored) if self.rl.anchor else []
         pieces = [piece for one in found for piece in self.pieces(one)]
         count = len(pieces) + bool(anchored)
         most = self.most(count)
@@ -226,6 +198,7 @@ class Rl(Stepper):
                 values = torch.stack([parts[name].detach() for parts in said if name in parts])
                 self.log(name, values.sum() if name.startswith("train/") else values.mean(), batch_size=len(items),
                          prog_bar=name.startswith("train/"))
+        self.log("step_time", time.monotonic() - began)
 
     def most(self, count: int) -> int:
         """The greatest of the counts of all processes, which must all go backward equally often."""
@@ -236,7 +209,7 @@ class Rl(Stepper):
     def pieces(self, found: Experience) -> list[Experience]:
         """What is scored again at a time; rows that teach nothing are not."""
         rows = list(range(len(found.traces)))
-        if self._reference[0] is None:
+        if self.reference is None:
             rows = [row for row in rows if abs(float(found.advantages[row])) > DULL]
         size = self.rl.replay_rows or max(len(rows), 1)
         return [found.part(rows[at:at + size], self.reasoner) for at in range(0, len(rows), size)]
@@ -251,7 +224,8 @@ class Rl(Stepper):
             batch = self.reasoner.collator()([self.task.trace(item, self.mode) for item in anchored])
             terms = self.reasoner(batch.to(self.reasoner.device))
             said.append({"train/anchor": terms.total})
-            yield self.rl.anchor * terms.total
+            fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
+            yield self.rl.anchor * fade * terms.total
         for _ in range(idle):
             yield self.nothing()
 
@@ -261,22 +235,29 @@ class Rl(Stepper):
         words = new.words + new.stops
         old = words.detach() if found.words is None else found.words
         text = surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
-        parts = {"train/policy": text.loss, "clip_ratio/region_mean": text.clipped, "ratio/text_mean": text.ratio_mean,
+        parts = {"train/policy": text.loss, "clip_ratio/low_mean": text.low, "clip_ratio/high_mean": text.high,
+                 "clip_ratio/region_mean": text.low + text.high, "ratio/text_mean": text.ratio_mean,
                  "ratio/text_max": text.ratio_max}
+        if found.words is None:  # nothing has moved since they were drawn
+            drawn = found.rollout.sampled_logprob
+            parts["replay/max_logp_gap"] = ((words - drawn).abs() * found.actions).max()
         loss = text.loss
+        if self.rl.views:
+            seen = self.view_loss(found, new.words)
+            parts, loss = parts | seen, loss + seen["train/views"]
         if self.steps and len(new.latents):
             latent = self.latent_loss(found, new.latents)
-            parts |= {"train/latent": latent.loss, "clip_ratio/latent": latent.clipped,
+            parts |= {"train/latent": latent.loss, "clip_ratio/latent": latent.low + latent.high,
                       "ratio/latent_mean": latent.ratio_mean, "ratio/latent_max": latent.ratio_max}
             loss = loss + self.rl.latent_weight * latent.loss
-        if self._reference[0] is not None:
+        if self.reference is not None:
             there = self.compared(found.rollout)
             far = (distance(words, there.words + there.stops) * found.weights).sum()
             parts["kl"], loss = far, loss + self.rl.kl * far
             if len(new.states):
                 parts |= self.drift(new.states, there.states)
             if self.steps and len(new.latents):
-                apart = self.policy.kl(self.reasoner.head, new.states, self._reference[0].head, there.states,
+                apart = self.policy.kl(self.reasoner.head, new.states, self.reference.head, there.states,
                                        found.rollout.records).mean()
                 parts["kl/latent"], loss = apart, loss + self.rl.latent_kl * apart
         return loss, parts
@@ -284,7 +265,7 @@ class Rl(Stepper):
     @torch.no_grad()
     def compared(self, rollout: Rollout) -> Replay:
         """The rollout as the model scores it that training began with."""
-        return self._reference[0].replay(rollout, None, self.rl.temperature)
+        return self.reference.replay(rollout, None, self.rl.temperature)
 
     @torch.no_grad()
     def drift(self, states: torch.Tensor, there: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -292,94 +273,84 @@ class Rl(Stepper):
         noise = torch.randn(len(states), 1, self.reasoner.head.latent, device=states.device,
                             generator=torch.Generator(states.device).manual_seed(0)).to(states.dtype)
         now, then = (policies.middle(one.head, h, noise).float() for one, h in (
-            (self.reasoner, states), (self._reference[0], there)))
+            (self.reasoner, states), (self.reference, there)))
         return {"latents/cos_to_sft": F.cosine_similarity(now, then).mean(), "latents/norm": now.norm(dim=-1).mean()}
+
+    def view_loss(self, found: Experience, words: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What words lose, and should, or should not, under other pictures (train/views.py), as it enters the loss."""
+        random = np.random.default_rng([self.recipe.seed, self.batches, self.global_rank])
+        done = self.global_step / max(self.recipe.optim.steps, 1)
+        kinds = {"necessity": (-1, partial(views.masked, share=self.rl.masked_share, random=random)),
+                 "robustness": (1, partial(views.noisy, done=done, random=random))}
+        weights, entropy = found.weights * found.rollout.chosen, self.rl.views.get("entropy", 0.0)
+        parts = {"train/views": -entropy * (words * weights).sum()}
+        for name, (sign, change) in kinds.items():
+            if not self.rl.views.get(name):
+                continue
+            traces = [views.changed(trace, change) for trace in found.traces]
+            other = views.seen(self.reasoner, found.rollout, traces, self.rl.view_latents)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and entropy > 0):
+                there = self.reasoner.replay(other, None, self.rl.temperature).words
+            parts[f"views/{name}"] = (views.apart(words, there.detach()) * weights).sum()
+            parts["train/views"] = parts["train/views"] - entropy * (there * weights).sum() + (
+                sign * self.rl.views[name] * parts[f"views/{name}"])
+        return parts
 
     def latent_loss(self, found: Experience, new: torch.Tensor) -> Surrogate:
         """The surrogate of latents, whose log-probabilities (n, steps) are laid out row by row."""
-        sizes = (found.rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
+        kind = found.rollout.kind == LATENT
+        sizes = kind.sum(1, keepdim=True) * self.steps
         filled = torch.arange(found.latent_actions.shape[1], device=new.device) < sizes
 
         def laid_out(values: torch.Tensor) -> torch.Tensor:
-            return torch.zeros(filled.shape, device=new.device).masked_scatter(filled, values.flatten())
+            return torch.zeros(filled.shape, dtype=values.dtype, device=new.device).masked_scatter(filled,
+                                                                                                  values.flatten())
 
         if self.policy.regresses:
             one = torch.ones((), device=new.device)
-            return Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, one, one)
-        old = new.detach() if found.latents is None else found.latents
-        clipped = replace(self.objective, low=self.policy.clip, high=self.policy.clip)
+            return Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, 0 * one, one, one)
+        old, bound = new.detach() if found.latents is None else found.latents, self.rl.latent_clip or self.policy.clip
+        clipped = replace(self.objective, low=bound, high=bound)
+        if self.rl.latent_ratio == "span":
+            first = kind & ~F.pad(kind, (1, 0))[:, :-1]
+            number = (first.cumsum(1) - 1)[kind]  # the span of each latent
+            blocks = torch.where(filled, laid_out(number[:, None].expand(-1, self.steps)), -1)
+            clipped = replace(clipped, ratio=within(blocks))
         return surrogate(clipped, laid_out(new), laid_out(old), found.advantages, found.latent_actions,
                          found.latent_weights)
-
-    # -- what is said of it ----------------------------------------------------------------------------------------
-    def told(self, found: Experience) -> dict[str, float]:
-        """Figures of a batch, under TRL's names where it has them."""
-        graded, rollout = found.graded, found.rollout
-        n, spread = len(graded), found.total.view(-1, self.rl.group).std(1, correction=0)
-        sizes = torch.tensor([float(one.words + one.latents) for one in graded])
-        latents, spans = (sum(getattr(one, name) for one in graded) for name in ("latents", "spans"))
-        opened = rollout.chosen & (rollout.ids == self.reasoner.vocabulary.open)
-        out = {"reward": found.total.mean(), "reward_std": spread.mean(),
-               "frac_reward_zero_std": (spread < 1e-6).float().mean(), "completions/mean_length": sizes.mean(),
-               "completions/max_length": sizes.max(),
-               "completions/clipped_ratio": sum(not one.ended for one in graded) / n,
-               "entropy": -rollout.sampled_logprob[rollout.chosen].mean(), "accuracy": sum(
-                   one.right for one in graded) / n, "spans/per_answer": spans / n, "latents/per_answer": latents / n,
-               "latents/per_span": latents / max(spans, 1), "switch/start_rate": opened.any(1).float().mean()}
-        for name, values in found.rewards.items():
-            out |= {f"rewards/{name}/mean": values.mean(), f"rewards/{name}/std": values.std(correction=0)}
-        sketched = torch.tensor([one.spans > 0 for one in graded], device=found.total.device)
-        if sketched.any() and not sketched.all():
-            out["reward/with_minus_without_sketch"] = found.total[sketched].mean() - found.total[~sketched].mean()
-        return {name: float(value) for name, value in out.items()}
 
     def validation_step(self, batch, index):
         """What is held out is decoded by the panel of sketches."""
 
 
-class Prompts(L.LightningDataModule):
-    """Batches of items, each process its own, in an order that the seed fixes."""
-
-    def __init__(self, task, recipe: Recipe):
-        super().__init__()
-        self.task, self.recipe = task, recipe
-        self.rows = {"val": [0]}
-
-    def train_dataloader(self) -> DataLoader:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        order = torch.randperm(self.recipe.data.items, generator=torch.Generator().manual_seed(self.recipe.seed))
-        mine = list(islice(order.tolist(), rank, None, world))
-        size = self.recipe.rl.prompts * (1 + self.recipe.rl.refill)
-        return DataLoader(mine, batch_size=min(size, len(mine)), drop_last=True,
-                          collate_fn=lambda places: [self.task[i] for i in places])
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.rows["val"])
-
-    def transfer_batch_to_device(self, batch, device, dataloader_idx):
-        return batch  # items of a task are no tensors
-
-
 def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
     if not recipe.init:
         raise ValueError("reinforcement learning begins with a model that solves an item now and then. Give its "
                          "checkpoint: --init checkpoints/NAME/model")
     if recipe.data.folder:
         raise ValueError("data.folder: rewards need a task that grades answers. Leave the key out and name data.task.")
+    return through_stages(recipe, folder, train_stage)
+
+
+def train_stage(recipe: Recipe, folder: Path):
+    """One stage: its model, its items, its steps."""
     reasoner, decoder = start(recipe)
+    wanted = {name for reward in recipe.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
-    if recipe.rl.kl or recipe.rl.latent_kl:
+    if recipe.rl.kl or recipe.rl.latent_kl or "sketches_alone" in wanted:
         reference, _ = start(recipe)
         reference.requires_grad_(False).eval()
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
-    task = make_task(recipe.data, "train")
-    module = Rl(reasoner, task, recipe, reference)
+    module = Rl(reasoner, make_task(recipe.data, "train"), recipe, reference, decoder)
+    if reasoner.sketches and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:
+        console.print("Warning: head and backbone train together and nothing holds latents where they were taught. "
+                      "rl.anchor 0.05 would.", style="yellow")
     save = saver(recipe, reasoner, decoder)
-    looks = [SketchPanel(reasoner, decoder, recipe.data, folder)]
+    looks = [SketchPanel(reasoner, decoder, recipe.data, folder), RolloutPanel(decoder), Alarms()]
     if reasoner.sketches:
         looks.append(Dependence(reasoner, recipe.data))
-    fit(recipe, module, Prompts(task, recipe), folder, save, looks)
+    fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks)
     if not recipe.fast_dev_run:
         save(folder / "model")
     return reasoner.eval(), decoder

@@ -23,7 +23,7 @@ from latent_reason.door import door
 from .data import TraceData, corpus
 from .module import Stepper, parameter_table, set_trainable
 from .progress import Steps, console, quiet
-from .recipe import Recipe, dump, parse
+from .recipe import Recipe, dump, parse, staged
 
 ROOT = Path("checkpoints")
 
@@ -64,6 +64,23 @@ def run_folder(recipe: Recipe) -> Path:
                               "nothing was touched.") from None
     (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
     return folder
+
+
+def through_stages(recipe: Recipe, folder: Path, train_stage: Callable[[Recipe, Path], tuple]):
+    """``train_stage`` for every stage of a recipe, each from the model of the one before; returns what the last does.
+    What earlier stages leave is in ``folder/stage-1`` and so on."""
+    *earlier, last = staged(recipe)[:1 if recipe.fast_dev_run else None]
+    for number, stage in enumerate(earlier, 1):
+        console.rule(f"stage {number} of {len(earlier) + 1}")
+        stage.run = str(folder / f"stage-{number}")
+        train_stage(stage, run_folder(stage))
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # one process writes what all read next
+        after = earlier[number] if number < len(earlier) else last
+        after.init = f"{stage.run}/model"
+    if earlier:
+        console.rule(f"stage {len(earlier) + 1} of {len(earlier) + 1}")
+    return train_stage(last, folder)
 
 
 def start(recipe: Recipe):

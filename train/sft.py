@@ -11,33 +11,19 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from latent_reason import hub
 from latent_reason.rendering import seen_again
 
 from .callbacks import SketchPanel
 from .data import TraceData, mode_of
 from .module import Sft
-from .recipe import Recipe, staged
-from .run import attend, console, fit, freeze, run, run_folder, saver, start
+from .recipe import Recipe
+from .run import attend, console, fit, freeze, run, saver, start, through_stages
 
 
 def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``; what
-    earlier stages leave is in ``folder/stage-1`` and so on."""
-    *earlier, last = staged(recipe)[:1 if recipe.fast_dev_run else None]
-    for number, stage in enumerate(earlier, 1):
-        console.rule(f"stage {number} of {len(earlier) + 1}")
-        stage.run = str(folder / f"stage-{number}")
-        train_stage(stage, run_folder(stage))
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # one process writes what all read next
-        after = earlier[number] if number < len(earlier) else last
-        after.init = f"{stage.run}/model"
-    if earlier:
-        console.rule(f"stage {len(earlier) + 1} of {len(earlier) + 1}")
-    return train_stage(last, folder)
+    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    return through_stages(recipe, folder, train_stage)
 
 
 def train_stage(recipe: Recipe, folder: Path):
