@@ -37,8 +37,10 @@ from .recipe import Data, Recipe, armed, staged
 from .run import console, run_folder
 
 BY = {"sft": sft.train, "rl": rl.train}
-CURVES = ("reward", "val/", "kl", "completions/", "switch/start_rate", "latents/", "spans/", "probe/", "accuracy",
-          "frac_reward_zero_std", "entropy", "clip_ratio/", "ratio/")  # what a run by reward is drawn by
+CURVES = ("reward", "reward_std", "frac_reward_zero_std", "accuracy", "entropy", "kl", "kl/latent", "val/success",
+          "val/exact", "val/sketch_equal", "completions/mean_length", "completions/clipped_ratio", "switch/start_rate",
+          "spans/per_answer", "latents/per_answer", "latents/cos_to_sft", "latents/norm", "clip_ratio/region_mean",
+          "clip_ratio/latent", "ratio/latent_mean", "probe/p3_follow", "probe/p5_delta")  # kept of a run by reward
 
 
 def fair(base: Recipe, arms: dict[str, Recipe], by: str = "sft") -> None:
@@ -109,8 +111,8 @@ def curves(folder: Path) -> dict[str, list[list[float]]]:
     """tag -> [step, value] pairs of what a run by reward logged."""
     found = EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0})
     found.Reload()
-    kept = [tag for tag in found.Tags()["scalars"] if tag.startswith(CURVES)]
-    return {tag: [[e.step, round(e.value, 5)] for e in found.Scalars(tag)] for tag in kept}
+    there = found.Tags()["scalars"]
+    return {tag: [[e.step, round(e.value, 5)] for e in found.Scalars(tag)] for tag in CURVES if tag in there}
 
 
 @door()
