@@ -97,6 +97,7 @@ def thought(one: Graded) -> bool:
     return bool(one.text.split("\\boxed")[0].strip())
 
 
+@torch.no_grad()
 def figures(found: Experience, reasoner, group: int) -> dict[str, float]:
     """Figures of a batch, in groups of ``group``, under TRL's names where it has them."""
     graded, rollout = found.graded, found.rollout
