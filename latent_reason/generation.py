@@ -123,7 +123,8 @@ def generate(reasoner, prompt: MixedBatch, *, max_new: int | Sequence[int] = 256
             are fed; ``written`` are the ids of every row so far.
         hide_pictures: words after a sketch cannot attend to the prompt's pictures. The question, which has seen them,
             stays in sight, and latents and the token that opens them may look at all.
-        policy: draws the latents in place of the head, and notes in ``records`` what :meth:`replay` needs.
+        policy: draws the latents in place of the head, and notes in ``records`` what :meth:`replay` needs; one that
+            scores none leaves them to the head.
         max_spans: the most spans a row may open, in place of the switch's own limit.
         answer_with: token ids that a row is made to write where its budget is gone, once, with ``answer_room`` more
             positions to answer in (GLM-4.1V-Thinking 2507.01006); an open span is closed before.
@@ -335,7 +336,7 @@ class _Decoder:
                                              generator=keyed(self.seed, self.row_ids[row], step, "latent"))
                                  for row in index.tolist()]).to(h.device)
         slot = self.state.slot[rows]
-        if self.policy is not None:
+        if self.policy is not None and self.policy.scored:
             return self.act(h[rows], noise, index, slot, step)
         noise = None if noise is None else noise[:, 0]
         context = self.scene and self.scene.at(index, slot)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+SAME = 1e-6  # rewards that differ by no more are the same
+
 
 # -- advantages: rewards (R,) and groups (R,) -> (R,) ------------------------------------------------------------------
 def means(values: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
@@ -20,8 +22,11 @@ def means(values: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
 
 
 def centre(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Reward less the mean of its group (Dr. GRPO 2503.20783)."""
-    return rewards - means(rewards, groups)
+    """Reward less the mean of its group (Dr. GRPO 2503.20783); exactly 0 where all of a group earn the same."""
+    _, at, count = groups.unique(return_inverse=True, return_counts=True)
+    ends = [rewards.new_zeros(len(count)).scatter_reduce(0, at, rewards, how, include_self=False)[at]
+            for how in ("amax", "amin")]
+    return torch.where(ends[0] - ends[1] > SAME, rewards - means(rewards, groups), 0.0)
 
 
 def zscore(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
@@ -157,11 +162,13 @@ def surrogate(objective: Objective, new: torch.Tensor, old: torch.Tensor, advant
     return Surrogate((losses * weights).sum(), low, high, seen.sum() / n, seen.max())
 
 
-def dispersion(tables: torch.Tensor) -> torch.Tensor:
-    """(T,) how much the rollouts of a group differ at each position in what they hold likely, from the
-    log-probabilities (G, T, V) of every token (TW-GRPO 2505.24718)."""
-    gap = (tables.mean(0) - tables).clamp(-11, 11)
-    return (gap.exp() - gap - 1).sum(-1).mean(0)
+def dispersion(tables: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """(T,) how much those rollouts of a group that are ``counted`` (G, T) at a position differ there in what they hold
+    likely, from the log-probabilities (G, T, V) of every token (TW-GRPO 2505.24718)."""
+    n = counted.sum(0).clamp_min(1)[:, None]
+    mean = tables.masked_fill(~counted[..., None], 0.0).sum(0) / n
+    gap = (mean - tables).clamp(-11, 11)
+    return (gap.exp() - gap - 1).masked_fill(~counted[..., None], 0.0).sum((0, 2)) / n[:, 0]
 
 
 def emphasis(spread: torch.Tensor, most: float) -> torch.Tensor:

@@ -43,7 +43,8 @@ class LatentPolicy:
         return bool(self.steps)
 
     def sample(self, head: LatentHead, h: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (n, D) and normals (n, draws, Z) -> latents (n, Z) and their record (n, J, Z)."""
+        """States (n, D) and normals (n, draws, Z) -> latents (n, Z) and their record (n, J, Z). Where latents have no
+        likelihood, they are drawn as ever and nothing is noted."""
         return middle(head, h, noise[:, :1]), noise[:, :0]
 
     def log_prob(self, head: LatentHead, h: torch.Tensor, record: torch.Tensor) -> torch.Tensor:
@@ -66,29 +67,42 @@ class Mask(LatentPolicy):
     Whose head draws with noise still explores."""
 
 
-WEIGHTINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # advantages (R,) -> what a rollout weighs
-    "positive": lambda a: a.clamp_min(0),
-    "raft": lambda a: (a > 0).to(a),
-    "awr": lambda a: a.exp().clamp_max(20)}
+#: advantages (R,) and which are right and the best of their group (R,) -> what a rollout weighs
+WEIGHTINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "positive": lambda a, best: a.clamp_min(0),
+    "raft": lambda a, best: best.to(a),
+    "awr": lambda a, best: a.exp().clamp_max(20)}
 
 
 class RewardWeighted(LatentPolicy):
     """No likelihood: the head is taught its own latents of good rollouts by its own loss, minus which stands for a
     log-probability. The record is the latent. ``weighting``: those that did better than their group, by how much
-    (``positive``) or all alike (``raft``: RAFT 2304.06767), or all, by the exponential of that (``awr``: AWR
-    1910.00177)."""
+    (``positive``), the right ones among the best of their group (``raft``: RAFT 2304.06767), or all, by the
+    exponential of how much better they did (``awr``: AWR 1910.00177).
+
+    Raises:
+        ValueError: the head draws without noise, so that its own latents are what it would give anyway.
+    """
 
     steps = 1
     regresses = True
 
     def __init__(self, head: LatentHead, weighting: str = "positive"):
         super().__init__(head)
+        if not head.noise:
+            raise ValueError(f"policy RewardWeighted teaches a head its own latents, which a {type(head).__name__} "
+                             "gives already, as it draws without noise. Take a flow, diffusion or gaussian head.")
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting={weighting!r}: one of {', '.join(WEIGHTINGS)}.")
         self.weight = WEIGHTINGS[weighting]
 
     def log_prob(self, head, h, record):
-        return -head.loss(h, record[:, -1].detach()).float()[:, None]
+        training = head.training
+        head.eval()  # what it measures of latents in training are taught ones, and its own are narrower
+        try:
+            return -head.loss(h, record[:, -1].detach()).float()[:, None]
+        finally:
+            head.train(training)
 
     def kl(self, head, h, other, other_h, record):
         return h.new_zeros(len(h), 1, dtype=torch.float32)
@@ -127,6 +141,8 @@ class Vlpo(Normal):
 
     def __init__(self, head: LatentHead, sigma: float | None = None, relative: float = 0.15):
         super().__init__(head)
+        if relative <= 0 or (sigma is not None and sigma <= 0):
+            raise ValueError(f"sigma={sigma}, relative={relative}: more than 0.")
         self.sigma, self.relative = sigma, relative
 
     def sample(self, head, h, noise):
@@ -164,7 +180,10 @@ class Gaussian(Normal):
 
     @staticmethod
     def directions(latents: torch.Tensor, rank: int) -> torch.Tensor:
-        """(Z, rank) the first principal directions of latents (n, Z): a basis on which they really differ."""
+        """(Z, rank) the first principal directions of latents (n, Z): a basis on which they really differ. Raises
+        ValueError for a rank that they do not have."""
+        if not 1 <= rank <= min(latents.shape):
+            raise ValueError(f"rank={rank}: from 1 to {min(latents.shape)}, as latents have so many directions.")
         centred = latents.float() - latents.float().mean(0)
         return torch.linalg.svd(centred, full_matrices=False).Vh[:rank].T.contiguous()
 

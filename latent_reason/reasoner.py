@@ -331,7 +331,7 @@ class LatentReasoner(nn.Module):
             stops = stops.masked_scatter(rollout.decided, torch.where(went_on, two[:, 0], two[:, 1]))
         drawn = rollout.kind == LATENT
         states = h[drawn] if self.head is None else self.head.taken(h[drawn], None)[0]
-        if policy is None or not drawn.any():
+        if policy is None or not policy.scored or not drawn.any():
             return Replay(words, stops, words.new_zeros(0, policy.steps if policy else 0), states)
         if rollout.records is None or len(rollout.records) != int(drawn.sum()):
             found = "none" if rollout.records is None else len(rollout.records)

@@ -22,7 +22,8 @@ MADE = {"mask": Mask, "weighted": RewardWeighted, "vlpo": Vlpo, "vlpo 10": lambd
         "flow_sde": FlowSde, "flow_sde window": lambda h: FlowSde(h, window=3), "ddpm_sde": DdpmSde,
         "ddpm_sde window": lambda h: DdpmSde(h, window=2), "awr": lambda h: RewardWeighted(h, weighting="awr")}
 FITS = [(p, h) for p in MADE for h in HEADS if ("flow_sde" not in p or "flow" in h)
-        and ("ddpm_sde" not in p or h in ("diffusion", "eps"))]
+        and ("ddpm_sde" not in p or h in ("diffusion", "eps"))
+        and (p not in ("weighted", "awr") or h not in ("identity", "mlp"))]
 
 
 def head_of(name: str, latent: int = LATENT):
@@ -170,12 +171,15 @@ def test_all_windows_together_are_the_whole_chain(name, policy):
 
 
 def test_rollouts_weigh_by_what_they_did():
-    a = torch.tensor([-1.0, 0.0, 2.0, 9.0])
-    weigh = {name: RewardWeighted(head_of("mlp"), weighting=name).weight(a) for name in ("positive", "raft", "awr")}
-    assert weigh["positive"].tolist() == [0, 0, 2, 9] and weigh["raft"].tolist() == [0, 0, 1, 1]
+    a, best = torch.tensor([-1.0, 0.0, 2.0, 9.0]), torch.tensor([False, False, False, True])
+    weigh = {name: RewardWeighted(head_of("flow"), weighting=name).weight(a, best)
+             for name in ("positive", "raft", "awr")}
+    assert weigh["positive"].tolist() == [0, 0, 2, 9] and weigh["raft"].tolist() == [0, 0, 0, 1]
     torch.testing.assert_close(weigh["awr"], torch.tensor([math.exp(-1), 1, math.exp(2), 20]))
     with pytest.raises(ValueError, match="weighting='best': one of positive, raft, awr"):
-        RewardWeighted(head_of("mlp"), weighting="best")
+        RewardWeighted(head_of("flow"), weighting="best")
+    with pytest.raises(ValueError, match="which a MLPHead gives already, as it draws without noise"):
+        RewardWeighted(head_of("mlp"))
 
 
 def test_without_noise_the_flow_is_its_euler_chain():
@@ -233,5 +237,10 @@ def test_a_policy_of_another_head_says_so():
             Gaussian(head_of("mlp"), **options)
     with pytest.raises(ValueError, match=r"noise=0.0: more than 0"):
         FlowSde(head_of("flow"), noise=0.0)
+    with pytest.raises(ValueError, match=r"sigma=0.0, relative=0.15: more than 0"):
+        Vlpo(head_of("mlp"), sigma=0.0)
+    for rank in (0, 7):
+        with pytest.raises(ValueError, match=f"rank={rank}: from 1 to 6"):
+            Gaussian.directions(torch.randn(50, LATENT), rank)
     with pytest.raises(ValueError, match=r"window=99: from 1 to the \d+ steps"):
         FlowSde(head_of("flow"), window=99)

@@ -13,6 +13,7 @@ import torch
 from tiny_runs import EMPTY, ROOT, checkpoint, recipe, untrained
 
 from latent_reason import generation, hub, methods
+from latent_reason.batch import LATENT
 from latent_reason.tasks import make
 from train import recipe as recipes
 from train import rewards, rl
@@ -21,12 +22,14 @@ from train.rewards import Graded, paid
 from train.run import run_folder
 
 OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "mask": {}, "reward_weighted": {}, "vlpo": {}}
+UPDATES = {"vlpo": 2}
 
 
 def bandit(policy: str, monkeypatch, grade, queue=None, **changes):
     """A module on one item whose reward is ``grade(rollout, row)``; rows begin with the tokens of ``queue``."""
     made = recipe("unused", rl__policy=policy, rl__policy_options=OPTIONS[policy], rl__group=16, rl__prompts=1,
-                  rl__max_new=3, rl__objective="reinforce", rl__rewards={"accuracy": 1.0}, **changes)
+                  rl__max_new=3, rl__objective="dapo" if policy in UPDATES else "reinforce",
+                  rl__updates=UPDATES.get(policy, 1), rl__rewards={"accuracy": 1.0}, **changes)
     backbone = untrained()[0].backbone
     head = "mlp" if policy == "gaussian" else "flow"
     torch.manual_seed(0)
@@ -60,7 +63,7 @@ def learn(module, items, steps: int, lr: float, parts: str = "") -> list[float]:
 def by_latent(reasoner, rollout, row) -> float:
     """1 where the latent points into half of its space."""
     span = rollout.spans_of(row)[0]
-    z = rollout.records[sum(s.length for s in rollout.spans if s.row < row)][-1] if rollout.records.shape[1] else (
+    z = rollout.records[sum(s.length for s in rollout.spans if s.row < row)][-1] if rollout.records is not None else (
         reasoner.target.standard(rollout.latents(span)[None], torch.tensor([span.grid]))[0, 0])
     return float(z[:8].sum() < -1.0)
 
@@ -123,7 +126,7 @@ def gradient(module, found) -> torch.Tensor:
 @pytest.mark.parametrize("objective", ["grpo", "dapo", "gspo", "reinforce"])
 def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monkeypatch):
     """With spans that were opened in some rows alone, and rows of several lengths."""
-    module.objective = rl.OBJECTIVES[objective]
+    module.objective = rl.objectives.OBJECTIVES[objective]
     forced = [[module.reasoner.vocabulary.open] if row % 3 else [] for row in range(8)]
     monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
     items = [module.task[i] for i in range(2)]
@@ -192,6 +195,68 @@ def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
     assert float(parts["kl/latent"]) > 1e-3 and float(parts["latents/cos_to_sft"]) < 0.999
 
 
+def test_the_scale_of_a_head_is_that_of_taught_latents(tmp_path, monkeypatch):
+    """Its own draws are narrower, and would make it smaller at every pass."""
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    torch.manual_seed(0)
+    reasoner = methods.build("modal_mixed", untrained()[0].backbone, k=4, head="flow")
+    reasoner.target.standardizer.fitted.fill_(True)
+    reasoner.head.scale.fill_(0.7)
+    start = hub.save(reasoner, tmp_path / "start")
+    made = small(tmp_path / "run", init=str(start), rl__policy="reward_weighted", rl__rewards={"long": 1.0},
+                 method__options={"k": 4, "head": "flow"}, trainable=["trunk", "embeddings", "head"])
+    after, _ = rl.train(made, run_folder(made))
+    assert float(after.head.scale) == pytest.approx(0.7)
+    made = small(tmp_path / "frozen", init=str(start), rl__rewards={"long": 1.0}, rl__anchor=0.5,
+                 method__options={"k": 4, "head": "flow"}, trainable=["trunk", "embeddings"])
+    after, _ = rl.train(made, run_folder(made))
+    assert float(after.head.scale) == pytest.approx(0.7), "nor does that of a frozen head move with an anchor"
+
+
+def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
+    """Nor do latents of rows that are left out of the statistics move to others'."""
+    module._scene = [replace(module._scene[0], reference=hub.load(checkpoint())[0])]
+    with torch.no_grad():
+        for p in module.reasoner.head.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    module.rl = replace(module.rl, latent_kl=1.0, kl=0.1, unfinished="left_out")
+    forced = [[module.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
+    monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
+    whole = module.experience([module.task[0]])
+    assert whole.latent_actions.shape[1] and not whole.latent_actions.all()
+    whole.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
+    whole.latent_actions[3] = False
+    sizes = (whole.rollout.kind == LATENT).sum(1)
+    found = {}
+    for name, parts in (("whole", [[0, 1, 2, 3]]), ("parts", [[0, 1], [2, 3]])):
+        pieces = [whole.part(rows, module.reasoner) for rows in parts]
+        for piece, rows in zip(pieces, parts, strict=True):
+            piece.share = float(sizes[rows].sum() / sizes.sum())
+        found[name] = gradient(module, pieces)
+    torch.testing.assert_close(found["parts"], found["whole"], atol=1e-4 * float(found["whole"].abs().max()), rtol=1e-3)
+
+
+def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch):
+    module.rl = replace(module.rl, replay_rows=1)
+    for name, p in module.named_parameters():
+        p.requires_grad_("head." in name)
+    forced = [[module.reasoner.vocabulary.open] if row == 1 else [module.reasoner.vocabulary.end] for row in range(4)]
+    monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
+    found = module.experience([module.task[0]])
+    found.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
+    pieces = module.pieces(found)
+    assert len(pieces) == 4
+    for loss in module.losses(pieces, [module.task[0]], 1, []):
+        loss.backward()
+
+
+def test_groups_that_earn_the_same_teach_exactly_nothing():
+    """Whatever rounding leaves of their mean."""
+    for value in (0.1, 0.6, 0.7, 1.6):
+        for advantage in (rl.objectives.zscore, rl.objectives.centre, rl.objectives.leave_one_out):
+            assert not advantage(torch.full((16,), value), torch.arange(2).repeat_interleave(8)).any()
+
+
 # -- rewards -----------------------------------------------------------------------------------------------------------
 ITEM = make("frozenlake_plan", level=3)[0]
 
@@ -210,6 +275,7 @@ def test_process_is_paid_to_right_answers_alone():
     assert paid("format", rewards.format, [graded(0.0), graded(1.0, "U"), graded(1.0, ended=False)]) == [1.0, 0.0, 0.0]
     group = [graded(0.0, words=w, latents=0, budget=100) for w in (10, 80, 90, 100)]
     assert paid("overlong", rewards.overlong, group) == pytest.approx([0, 0, -0.5, -1])
+    assert paid("overlong", rewards.overlong, [graded(0.0, words=900, latents=0, budget=100)]) == [-1]
     assert paid("hard", rewards.hard, [graded(1.0), graded(0.9), graded(1.0, "U")]) == [1.0, 0.0, 0.0]
 
 
@@ -281,7 +347,12 @@ def test_two_processes_learn_the_same_weights(tmp_path):
     ({"rl__policy": "none"}, "rl.policy='none': one of mask"), ({"rl__policy": "flow_sde"}, "one of a flow head"),
     ({"trainable": ["head"]}, "a head alone learns nothing"),
     ({"rl__policy": "gaussian", "rl__policy_options": {"size": 1}}, "rl.policy_options of gaussian: .*'size'"),
-    ({"rl__rewards": {"acuracy": 1.0}}, "Did you mean 'accuracy'")])
+    ({"rl__rewards": {"acuracy": 1.0}}, "Did you mean 'accuracy'"),
+    ({"rl__policy": "vlpo"}, "its gradient is zero until the policy has moved"),
+    ({"rl__policy": "reward_weighted"}, "as it draws without noise"),
+    ({"rl__latent_kl": 1.0}, "rl.latent_kl and rl.latent_ratio=span do nothing"),
+    ({"rl__updates": 2, "optim__accumulate": 2}, "Set one of them to 1"),
+    ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: what is scored again")])
 def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
     made = small(tmp_path / "run", **changes)
     with pytest.raises(ValueError, match=said):
@@ -291,6 +362,8 @@ def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
 @pytest.mark.parametrize("changes, said", [
     ({"rl__objective": "ppo"}, "rl.objective='ppo': one of grpo"), ({"rl__group": 1}, "so 2 or more"),
     ({"rl__unfinished": "x"}, "rl.unfinished='x'"), ({"rl__kl": -1.0}, "rl.kl=-1.0: 0 or more"),
+    ({"rl__objective": "rloo", "rl__updates": 2}, "corrects for no change of the policy"),
+    ({"rl__token_weight": 0.5}, "1 or more, such as 1.7"), ({"rl__triples": True, "rl__prompts": 2}, "comes in three"),
     ({"rl__temperature": 0.0}, "all rollouts are the same"), ({"rl__rewards": {}}, "rl.rewards is empty")])
 def test_recipes_say_what_is_wrong(changes, said):
     with pytest.raises(ValueError, match=said):

@@ -95,6 +95,7 @@ def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
     module.rl = replace(module.rl, answer_with="\\boxed{", answer_room=3)
     found = module.experience([module.task[0]])
     cut = [row for row in range(4) if found.rollout.hurried[row]]
+    assert not any(found.graded[row].ended for row in cut), "not by themselves"
     assert cut and all(found.rollout.ids[row, 12:12 + len(words)].tolist() == words for row in cut)
     for row in cut:
         assert not found.actions[row, 12:12 + len(words)].any()
@@ -123,7 +124,7 @@ def test_items_come_in_three_and_by_pass_rate(module):
     task = make("search_zoom")
     made = replace(made, rl=replace(made.rl, triples=True, prompts=6))
     items = Prompts(task, made, PassRates(list(task.levels))).items(list(range(6)))
-    assert len(items) in (5, 6) and len({i.id for i in items}) == 2
+    assert 12 <= len(items) <= 18 and len({i.id for i in items}) == 6
 
 
 def test_stages_cap_one_after_the_other(tmp_path, monkeypatch):

@@ -12,11 +12,12 @@ import torch
 from PIL import Image as PILImage
 from tiny_runs import checkpoint, recipe
 
-from latent_reason import generation, hub
+from latent_reason import generation, hub, methods
 from latent_reason.batch import LATENT
 from latent_reason.objectives import dispersion, emphasis, within
 from latent_reason.tasks import make
 from train import rl, views
+from train.experience import differing
 
 
 @pytest.fixture
@@ -69,9 +70,26 @@ def test_latents_recorded_drawn_again_or_out_of_sight(module):
              for trace in found.traces]
     other = views.seen(module.reasoner, found.rollout, black, "regenerated")
     assert (other.vectors - found.rollout.vectors).abs().max() > 1e-3 and torch.equal(other.ids, found.rollout.ids)
-    module.reasoner.switch = replace(module.reasoner.switch, stop="close", supervise="full")
-    with pytest.raises(ValueError, match="decides itself how many latents"):
-        views.seen(module.reasoner, found.rollout, black, "regenerated")
+    with pytest.raises(ValueError, match="drawn again, a sketch has another number of latents"):
+        views.seen(module.reasoner, found.rollout, black, "regenerated", latents_per_span=2)
+
+
+def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
+    """A head with noise, fewer latents a span than the method's own, a part of the rows."""
+    made = replace(module.recipe, rl=replace(module.rl, policy="gaussian", policy_options={"fraction": 0.3},
+                                             latents_per_span=2))
+    torch.manual_seed(0)
+    reasoner = methods.build("modal_mixed", module.reasoner.backbone, k=4, head="flow")
+    reasoner.target.standardizer.fitted.fill_(True)
+    module = rl.Rl(reasoner, module.task, made)
+    module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found = module.experience([module.task[0]]).part([1, 3], reasoner)
+    assert found.rows == [1, 3] and {s.length for s in found.rollout.spans} == {2}
+    again = views.seen(reasoner, found.rollout, found.traces, "regenerated", seed=found.seed, row_ids=found.rows,
+                       **module.drawn())
+    torch.testing.assert_close(again.vectors, found.rollout.vectors, atol=1e-4, rtol=1e-3)
+    plain = views.seen(reasoner, found.rollout, found.traces, "regenerated", latents_per_span=2)
+    assert (plain.vectors - found.rollout.vectors).abs().max() > 0.1, "another noise is another sketch"
 
 
 def test_what_views_cost_enters_the_loss_with_the_right_sign(module):
@@ -91,19 +109,22 @@ def test_what_views_cost_enters_the_loss_with_the_right_sign(module):
 def test_words_weigh_by_how_much_a_group_differs():
     tables = torch.full((4, 3, 5), 0.2).log()
     tables[:2, 1], tables[2:, 1] = (torch.tensor([p, *[(1 - p) / 4] * 4]).log() for p in (0.9, 0.3))
-    spread = dispersion(tables)
+    counted = torch.ones(4, 3, dtype=torch.bool)
+    spread = dispersion(tables, counted)
     assert spread[0] == spread[2] == 0 < spread[1]
     gap = (tables[:, 1].mean(0) - tables[:, 1]).clamp(-11, 11)
     assert spread[1] == pytest.approx(float((gap.exp() - gap - 1).sum(-1).mean()))
     assert emphasis(spread, 1.7).tolist() == pytest.approx([1, 1.7, 1])
+    counted[2:, 1] = False
+    assert dispersion(tables, counted)[1] == 0, "of rollouts that hold a word there"
 
 
 def test_rollouts_weigh_their_words_so_and_latents_by_one(module):
     module.rl = replace(module.rl, token_weight=1.7)
     found = module.experience([module.task[0]])
-    weights = module.differing(found.rollout)
+    weights = differing(module.reasoner, found.rollout, 4, 1.7)
     assert weights.min() >= 1 and float(weights.max()) == pytest.approx(1.7, abs=1e-4)
-    assert (weights[found.rollout.kind == LATENT] == 1).all()
+    assert (weights[~found.rollout.chosen] == 1).all()
     even = module.objective.average(found.actions, module.rl.max_new)
     torch.testing.assert_close(found.weights, even * weights)
 

@@ -46,13 +46,14 @@ class SketchPanel(Callback):
 
 
 class RolloutPanel(Callback):
-    """Rollouts of items that are trained on, with their sketches, in TensorBoard, after steps 1, 2, 4, 8 and so on."""
+    """Rollouts of items that are trained on, with their sketches, in TensorBoard, after batches 1, 2, 4, 8, ..."""
 
     def __init__(self, decoder, shown: int = 4):
-        self.decoder, self.shown = decoder, shown
+        self.decoder, self.shown, self.batches = decoder, shown, 0
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        step, found = trainer.global_step, module.shown
+        self.batches += 1
+        step, found = self.batches, module.shown
         if trainer.global_rank or found is None or step & (step - 1) or not hasattr(trainer.logger, "experiment"):
             return
         rows = range(0, len(found.traces), max(1, len(found.traces) // self.shown))[:self.shown]

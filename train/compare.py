@@ -54,9 +54,10 @@ def fair(base: Recipe, arms: dict[str, Recipe], by: str = "sft") -> None:
         if arm.rl.prompts * arm.rl.group != base.rl.prompts * base.rl.group:
             raise ValueError(f"arm {name!r} takes {arm.rl.prompts} x {arm.rl.group} rollouts a step, the comparison "
                              f"{base.rl.prompts} x {base.rl.group}. Equal rollouts are the point.")
-        steps, data = sum(stage.optim.steps for stage in staged(arm)), {s.data.batch_size for s in staged(arm)}
-        if steps != base.optim.steps or data != {base.data.batch_size}:
-            raise ValueError(f"arm {name!r} takes {steps} steps of batch {sorted(data)}, the comparison "
+        steps, data = sum(stage.optim.steps / stage.rl.updates for stage in staged(arm)), {
+            s.data.batch_size for s in staged(arm)}
+        if steps != base.optim.steps / base.rl.updates or data != {base.data.batch_size}:
+            raise ValueError(f"arm {name!r} takes {steps:g} steps of batch {sorted(data)}, the comparison "
                              f"{base.optim.steps} of {base.data.batch_size}. Equal steps are the point.")
         if other := {f for stage in staged(arm) for f, value in drawn(stage.data).items()
                      if value != drawn(base.data)[f]}:

@@ -90,14 +90,15 @@ class Prompts(L.LightningDataModule):
         if rl.sampler == "in_turn":
             mine = torch.randperm(n, generator=torch.Generator().manual_seed(self.recipe.seed)).tolist()[rank::world]
             sampler = None
-        return DataLoader(mine, batch_size=min(rl.prompts * (1 + rl.refill), len(mine)), drop_last=True,
+        places = (rl.prompts // 3 if rl.triples else rl.prompts) * (1 + rl.refill)
+        return DataLoader(mine, batch_size=min(places, len(mine)), drop_last=True,
                           sampler=sampler, collate_fn=self.items)
 
     def items(self, places: list[int]) -> list[Item]:
-        """The items at these places; with ``rl.triples`` each of the first third of them in three."""
+        """The items at these places, with ``rl.triples`` each in three."""
         if not self.recipe.rl.triples:
             return [self.task[i] for i in places]
-        return [item for i in places[:max(1, len(places) // 3)] for item in triple(self.task, self.task[i])]
+        return [item for i in places for item in triple(self.task, self.task[i])]
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.rows["val"])

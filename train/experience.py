@@ -3,13 +3,15 @@ they were, and the figures that are said of them."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from latent_reason import policies
-from latent_reason.batch import LATENT
+from latent_reason.batch import LATENT, PAD
 from latent_reason.generation import Rollout
+from latent_reason.objectives import dispersion, emphasis
 from latent_reason.policies import LatentPolicy
 from latent_reason.trace import Trace
 
@@ -37,6 +39,14 @@ def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
     if name == "mask" and recipe.trainable == ["head"]:
         raise ValueError("rl.policy=mask: no latent is an action, so a head alone learns nothing. Train trunk or lora "
                          "too, or take another rl.policy.")
+    if name == "vlpo" and recipe.rl.updates < 2:
+        raise ValueError("rl.policy=vlpo: its gradient is zero until the policy has moved. Set rl.updates to 2.")
+    if name in ("mask", "reward_weighted") and (recipe.rl.latent_kl or recipe.rl.latent_ratio == "span"):
+        raise ValueError(f"rl.policy={name}: its latents have no likelihood, so rl.latent_kl and rl.latent_ratio=span "
+                         "do nothing. Leave them out.")
+    if name == "gaussian" and reasoner.target is None:
+        raise ValueError(f"rl.policy=gaussian: {recipe.method.name!r} has no target, so the spread of its latents is "
+                         "not known. Take vlpo or mask.")
     if name == "gaussian" and reasoner.head.raw:
         options.setdefault("spread", reasoner.target.spread)
     if name == "gaussian" and "rank" in options:
@@ -72,6 +82,9 @@ class Experience:
     latent_weights: torch.Tensor | None = None  # (R, A)
     words: torch.Tensor | None = None  # (R, T) log-probabilities they were drawn with; None: those of now
     latents: torch.Tensor | None = None  # (n, steps)
+    share: float = 1.0  # its part of all latents of an update
+    rows: list[int] | None = None  # the rows as which they were drawn, and the seed
+    seed: int = 0
 
     def part(self, rows: list[int], reasoner) -> Experience:
         """Some of its rows."""
@@ -80,7 +93,8 @@ class Experience:
         traces = [self.traces[row] for row in rows]
         prompt = reasoner.collator()(traces, generate=True).to(reasoner.device)
         rollout, at = self.rollout.part(rows, prompt), torch.tensor(rows, device=self.total.device)
-        width = max(1, int(self.latent_actions[at].sum(1).max())) if self.latent_actions.numel() else 0
+        drawn, kept = (int((one.kind == LATENT).sum(1).max()) for one in (self.rollout, rollout))
+        width = self.latent_actions.shape[1] // max(drawn, 1) * kept  # all that were drawn, counted or not
 
         def cut(table: torch.Tensor | None, width: int) -> torch.Tensor | None:
             return None if table is None else table[at, :width]
@@ -89,7 +103,24 @@ class Experience:
         return Experience(traces, rollout, [self.graded[row] for row in rows],
                           {name: values[at] for name, values in self.rewards.items()}, self.total[at],
                           self.advantages[at], cut(self.actions, length), cut(self.latent_actions, width),
-                          cut(self.weights, length), cut(self.latent_weights, width))
+                          cut(self.weights, length), cut(self.latent_weights, width), seed=self.seed,
+                          rows=[row if self.rows is None else self.rows[row] for row in rows])
+
+
+@torch.no_grad()
+def differing(reasoner, rollout: Rollout, group: int, most: float, at_once: int = 16) -> torch.Tensor:
+    """(R, T) what words weigh, 1 to ``most``, by how much the rollouts of their group differ at their position; what is
+    no chosen word weighs 1. Past its end, a rollout holds any token as likely as another (TW-GRPO 2505.24718)."""
+    h, found = reasoner.states_of(rollout), []
+    counted = rollout.chosen | (rollout.kind == PAD)
+    for at in range(0, h.shape[1], at_once):
+        tables = reasoner.backbone.logits(h[:, at:at + at_once]).float().log_softmax(-1)
+        over = (rollout.kind[:, at:at + at_once] == PAD)[..., None]
+        tables = tables.masked_fill(over, -math.log(tables.shape[-1]))
+        found.append(torch.stack([dispersion(*one) for one in zip(
+            tables.split(group), counted[:, at:at + at_once].split(group), strict=True)]))
+    weights = emphasis(torch.cat(found, 1), most).repeat_interleave(group, 0)
+    return weights.masked_fill(~rollout.chosen, 1.0)
 
 
 def thought(one: Graded) -> bool:
@@ -137,8 +168,10 @@ def figures(found: Experience, reasoner, group: int) -> dict[str, float]:
     for name, rows in (("mixed", sketched), ("text", ~sketched)):
         if rows.any():
             out[f"reward/by_mode/{name}"] = found.total[rows].mean()
-    if sketched.any() and not sketched.all():
-        out["reward/with_minus_without_sketch"] = found.total[sketched].mean() - found.total[~sketched].mean()
+    by_group = zip(found.total.split(group), sketched.split(group), strict=True)
+    gaps = [total[drew].mean() - total[~drew].mean() for total, drew in by_group if drew.any() and not drew.all()]
+    if gaps:  # within groups, so that it is not about which items are sketched for
+        out["reward/with_minus_without_sketch"] = sum(gaps) / len(gaps)
     if told := [abstains(one.text) for one in graded if variant(one.item) != HIDDEN]:
         out["abstain_false_rate"] = sum(told) / len(told)
     return {name: float(value) for name, value in out.items()}

@@ -143,10 +143,10 @@ class Rl:
     ``policy`` says how latents are actions (latent_reason/policies.py), ``latent_weight`` what they weigh beside words,
     ``latent_ratio`` whether each ``latent`` has a ratio or each ``span``, ``latent_clip`` its bound (0: the policy's).
     ``rewards`` are those of train/rewards.py, or dotted paths, with their weights; ``kl`` weighs the distance of words
-    and stops to the model it began as, ``latent_kl`` that of latents. ``anchor`` weighs the solver's traces of items
-    that no rollout solved (``anchor_on`` ``unsolved``) or of ``all``, and falls to 1/e in ``anchor_fade`` steps (0:
-    never). ``dual`` bounds the loss of a bad action by that many advantages (0: not). With ``token_weight`` above 1,
-    words count up to that much more where the rollouts of a group differ.
+    and stops to ``reference`` (a checkpoint; none: the one it began with), ``latent_kl`` that of latents. ``anchor``
+    weighs the solver's traces of items that no rollout solved (``anchor_on`` ``unsolved``) or of ``all``, and falls to
+    1/e in ``anchor_fade`` steps (0: never). ``dual`` bounds the loss of a bad action by that many advantages (0: not).
+    With ``token_weight`` above 1, words count up to that much more where the rollouts of a group differ.
 
     Items come ``in_turn`` or by the ``pass_rate`` of their level (``sampler``), which ``difficulty`` weighs advantages
     by too (train/curricula.py); with ``triples`` each comes in three (train/triples.py). ``views`` weigh what other
@@ -181,6 +181,7 @@ class Rl:
     answer_room: int = 32
     latent_ratio: str = "latent"
     latent_clip: float = 0.0
+    reference: str | None = None
     anchor_on: str = "unsolved"
     anchor_fade: int = 0
     token_weight: float = 0.0
@@ -209,6 +210,12 @@ class Rl:
                      "latents_per_span", "latent_clip", "anchor_fade", "token_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"rl.{name}={getattr(self, name)}: 0 or more.")
+        if 0 < self.token_weight < 1:
+            raise ValueError(f"rl.token_weight={self.token_weight}: 1 or more, such as 1.7, or 0 for none.")
+        if self.triples and self.prompts < 3:
+            raise ValueError(f"rl.triples: an item comes in three, so rl.prompts={self.prompts} is too few. Set 3.")
+        if self.updates > 1 and OBJECTIVES[self.objective].low is None:
+            raise ValueError(f"rl.objective={self.objective!r} corrects for no change of the policy: rl.updates is 1.")
         if self.temperature <= 0:
             raise ValueError(f"rl.temperature={self.temperature}: more than 0, or all rollouts are the same.")
         if not self.rewards:

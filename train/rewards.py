@@ -97,7 +97,7 @@ def short(group: Sequence[Graded]) -> list[float]:
 
 def overlong(group: Sequence[Graded]) -> list[float]:
     """0 up to 80 % of the budget, from there on falling to -1 at all of it (DAPO 2503.14476, eq. 13)."""
-    return [-max(0.0, ((one.words + one.latents) / one.budget - 0.8) / 0.2) for one in group]
+    return [-max(0.0, min(1.0, ((one.words + one.latents) / one.budget - 0.8) / 0.2)) for one in group]
 
 
 @process

@@ -19,18 +19,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from latent_reason import policies
-from latent_reason.batch import LATENT, PAD, TEXT
+from latent_reason import objectives, policies
+from latent_reason.batch import LATENT, TEXT
 from latent_reason.generation import Rollout, generate
-from latent_reason.objectives import OBJECTIVES, Surrogate, dispersion, distance, emphasis, surrogate, within
 from latent_reason.reasoner import Replay
+from latent_reason.rendering import seen_again
 from latent_reason.tasks import Item
 
 from . import rewards, views
 from .callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from .curricula import PassRates, Prompts
 from .data import make_task, mode_of
-from .experience import Experience, figures, policy_of
+from .experience import Experience, differing, figures, policy_of
 from .measures import MEASURES, Scene
 from .module import Stepper
 from .recipe import Recipe
@@ -49,7 +49,7 @@ class Rl(Stepper):
         super().__init__(recipe.optim)
         self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
         self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
-        self.objective = replace(OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
+        self.objective = replace(objectives.OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
         self.paid = {name: (rewards.find(name), weight) for name, weight in recipe.rl.rewards.items()}
         self._scene = [Scene(reasoner, reference, decoder, task, self.mode)]  # in a list: no submodules
         self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
@@ -70,14 +70,13 @@ class Rl(Stepper):
     # -- experience ------------------------------------------------------------------------------------------------
     def experience(self, items: Sequence[Item]) -> Experience:
         """Roll out ``group`` times for each item, grade, and compare within groups."""
-        rl, g, device = self.rl, self.rl.group, self.reasoner.device
+        rl, g, device, seed = self.rl, self.rl.group, self.reasoner.device, self.seed()
         traces = [self.task.trace(item, self.mode) for item in items for _ in range(g)]
         prompt = self.reasoner.collator()(traces, generate=True).to(device)
-        rollout = generate(self.reasoner, prompt, max_new=rl.max_new, temperature=rl.temperature, policy=self.policy,
-                           seed=hash((self.recipe.seed, self.batches, self.global_rank)) % 2**31,
-                           max_spans=rl.max_spans or None, latents_per_span=rl.latents_per_span or None,
-                           answer_with=self.reasoner.vocabulary.words(rl.answer_with) if rl.answer_with else (),
-                           answer_room=rl.answer_room)
+        opening = self.reasoner.vocabulary.words(rl.answer_with) if rl.answer_with else ()
+        rollout = generate(self.reasoner, prompt, max_new=rl.max_new, temperature=rl.temperature, seed=seed,
+                           max_spans=rl.max_spans or None, answer_with=opening, answer_room=rl.answer_room,
+                           **self.drawn())
         self.batches += 1
         asked = [item for item in items for _ in range(g)]
         measured = {name: MEASURES[name](self._scene[0], rollout, asked) for name in self.wanted}
@@ -100,14 +99,23 @@ class Rl(Stepper):
         made_of = torch.arange(int(sizes.max()), device=device) < sizes
         return self.weighed([Experience(traces, rollout, graded, earned, total, advantages,
                                         (rollout.chosen | rollout.decided) & counted[:, None],
-                                        made_of & counted[:, None])])[0]
+                                        made_of & counted[:, None], seed=seed)])[0]
+
+    def seed(self) -> int:
+        """That of the next rollouts, another in every batch of every process."""
+        return hash((self.recipe.seed, self.batches, self.global_rank)) % 2**31
+
+    def drawn(self) -> dict:
+        """How latents are drawn, as options of :func:`generate`."""
+        return {"policy": self.policy, "latents_per_span": self.rl.latents_per_span or None}
 
     def grade(self, rollout: Rollout, row: int, item: Item, measured: dict[str, float]) -> Graded:
         text = rollout.text(row, self.reasoner.vocabulary)
         kind, scores = rollout.kind[row], self.task.score(text, item.meta)
         score = float(abstains(text) if variant(item) == HIDDEN else next(iter(scores.values())))
         return Graded(item, text, score, int((kind == TEXT).sum()), int((kind == LATENT).sum()),
-                      len(rollout.spans_of(row)), rollout.reasons[row] == "end", self.rl.max_new, scores, measured,
+                      len(rollout.spans_of(row)), rollout.reasons[row] == "end" and not rollout.hurried[row],
+                      self.rl.max_new, scores, measured,
                       self.global_step)
 
     def weighed(self, found: list[Experience]) -> list[Experience]:
@@ -120,9 +128,11 @@ class Rl(Stepper):
 
         words = among([one.actions for one in found], self.rl.max_new)
         if self.rl.token_weight:
-            words = [weights * self.differing(one.rollout) for weights, one in zip(words, found, strict=True)]
+            words = [weights * differing(self.reasoner, one.rollout, self.rl.group, self.rl.token_weight)
+                     for weights, one in zip(words, found, strict=True)]
         if self.policy is not None and self.policy.regresses:  # an average over what is to be repeated
-            taught = [self.policy.weight(one.advantages) * (one.advantages.abs() > DULL) for one in found]
+            taught = [self.policy.weight(one.advantages, self.best(one)) * (one.advantages.abs() > DULL)
+                      for one in found]
             good = [weight[:, None] * one.latent_actions for weight, one in zip(taught, found, strict=True)]
             latents = [one / sum(each.sum() for each in good).clamp_min(1e-8) for one in good]
         else:
@@ -131,18 +141,10 @@ class Rl(Stepper):
             one.weights, one.latent_weights = weights, latent_weights
         return found
 
-    @torch.no_grad()
-    def differing(self, rollout: Rollout, at_once: int = 16) -> torch.Tensor:
-        """(R, T) what words weigh by how much the rollouts of their group differ at their position; latents and stops
-        weigh 1. Past its end, a rollout holds any token as likely as another."""
-        h, g, found = self.reasoner.states_of(rollout), self.rl.group, []
-        for at in range(0, h.shape[1], at_once):
-            tables = self.reasoner.backbone.logits(h[:, at:at + at_once]).float().log_softmax(-1)
-            over = (rollout.kind[:, at:at + at_once] == PAD)[..., None]
-            tables = tables.masked_fill(over, -math.log(tables.shape[-1]))
-            found.append(torch.stack([dispersion(group) for group in tables.split(g)]))
-        weights = emphasis(torch.cat(found, 1), self.rl.token_weight).repeat_interleave(g, 0)
-        return weights.masked_fill(rollout.kind != TEXT, 1.0)
+    def best(self, found: Experience) -> torch.Tensor:
+        """(R,) which are right and earn as much as any of their group."""
+        most = found.total.view(-1, self.rl.group).amax(1).repeat_interleave(self.rl.group)
+        return (found.total >= most - DULL) & torch.tensor([one.right for one in found.graded], device=most.device)
 
     def gathered(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item]]:
         """What a batch teaches, and the items that no rollout solved. With ``refill``, items are drawn until as many as
@@ -174,7 +176,11 @@ class Rl(Stepper):
         found, unsolved = self.gathered(items)
         anchored = unsolved if self.rl.anchor_on == "unsolved" else items  # AHPO's gate (MM-HELIX 2510.08540)
         anchored = list(anchored) if self.rl.anchor else []
-        pieces = [piece for one in found for piece in self.pieces(one)]
+        live = any(float(one.advantages.abs().max()) > DULL for one in found)
+        pieces = [piece for one in found for piece in self.pieces(one)] if live else []
+        latents = [int((piece.rollout.kind == LATENT).sum()) for piece in pieces]
+        for piece, n in zip(pieces, latents, strict=True):
+            piece.share = n / max(sum(latents), 1)
         count = len(pieces) + bool(anchored)
         most = self.most(count)
         if not most:
@@ -196,8 +202,9 @@ class Rl(Stepper):
             self.update(self.losses(pieces, anchored, most - count, said))
             for name in {name for parts in said for name in parts}:
                 values = torch.stack([parts[name].detach() for parts in said if name in parts])
-                self.log(name, values.sum() if name.startswith("train/") else values.mean(), batch_size=len(items),
-                         prog_bar=name.startswith("train/"))
+                whole = values.sum() if name.startswith(("train/", "kl", "views/")) else (
+                    values.max() if name.endswith(("_max", "_gap")) else values.mean())
+                self.log(name, whole, batch_size=len(items), prog_bar=name.startswith("train/"))
         self.log("step_time", time.monotonic() - began)
 
     def most(self, count: int) -> int:
@@ -219,13 +226,13 @@ class Rl(Stepper):
         for piece in pieces:
             loss, parts = self.loss(piece)
             said.append(parts)
-            yield loss
+            yield loss if loss.requires_grad else loss + self.nothing()
         if anchored:
             batch = self.reasoner.collator()([self.task.trace(item, self.mode) for item in anchored])
             terms = self.reasoner(batch.to(self.reasoner.device))
             said.append({"train/anchor": terms.total})
             fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
-            yield self.rl.anchor * fade * terms.total
+            yield self.rl.anchor * fade * terms.total + self.nothing()
         for _ in range(idle):
             yield self.nothing()
 
@@ -234,7 +241,7 @@ class Rl(Stepper):
         new = self.reasoner.replay(found.rollout, self.policy, self.rl.temperature)
         words = new.words + new.stops
         old = words.detach() if found.words is None else found.words
-        text = surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
+        text = objectives.surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
         parts = {"train/policy": text.loss, "clip_ratio/low_mean": text.low, "clip_ratio/high_mean": text.high,
                  "clip_ratio/region_mean": text.low + text.high, "ratio/text_mean": text.ratio_mean,
                  "ratio/text_max": text.ratio_max}
@@ -252,13 +259,13 @@ class Rl(Stepper):
             loss = loss + self.rl.latent_weight * latent.loss
         if self.reference is not None:
             there = self.compared(found.rollout)
-            far = (distance(words, there.words + there.stops) * found.weights).sum()
+            far = (objectives.distance(words, there.words + there.stops) * found.weights).sum()
             parts["kl"], loss = far, loss + self.rl.kl * far
-            if len(new.states):
+            if len(new.states) and not self.reasoner.head.reads:
                 parts |= self.drift(new.states, there.states)
             if self.steps and len(new.latents):
                 apart = self.policy.kl(self.reasoner.head, new.states, self.reference.head, there.states,
-                                       found.rollout.records).mean()
+                                       found.rollout.records).mean() * found.share
                 parts["kl/latent"], loss = apart, loss + self.rl.latent_kl * apart
         return loss, parts
 
@@ -288,7 +295,8 @@ class Rl(Stepper):
             if not self.rl.views.get(name):
                 continue
             traces = [views.changed(trace, change) for trace in found.traces]
-            other = views.seen(self.reasoner, found.rollout, traces, self.rl.view_latents)
+            other = views.seen(self.reasoner, found.rollout, traces, self.rl.view_latents, seed=found.seed,
+                               row_ids=found.rows, **self.drawn())
             with torch.set_grad_enabled(torch.is_grad_enabled() and entropy > 0):
                 there = self.reasoner.replay(other, None, self.rl.temperature).words
             parts[f"views/{name}"] = (views.apart(words, there.detach()) * weights).sum()
@@ -296,7 +304,7 @@ class Rl(Stepper):
                 sign * self.rl.views[name] * parts[f"views/{name}"])
         return parts
 
-    def latent_loss(self, found: Experience, new: torch.Tensor) -> Surrogate:
+    def latent_loss(self, found: Experience, new: torch.Tensor) -> objectives.Surrogate:
         """The surrogate of latents, whose log-probabilities (n, steps) are laid out row by row."""
         kind = found.rollout.kind == LATENT
         sizes = kind.sum(1, keepdim=True) * self.steps
@@ -308,15 +316,16 @@ class Rl(Stepper):
 
         if self.policy.regresses:
             one = torch.ones((), device=new.device)
-            return Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, 0 * one, one, one)
+            return objectives.Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, 0 * one, one, one)
         old, bound = new.detach() if found.latents is None else found.latents, self.rl.latent_clip or self.policy.clip
-        clipped = replace(self.objective, low=bound, high=bound)
+        ratio = objectives.token if self.objective.ratio is objectives.sequence else self.objective.ratio
+        clipped = replace(self.objective, low=bound, high=bound, ratio=ratio)
         if self.rl.latent_ratio == "span":
             first = kind & ~F.pad(kind, (1, 0))[:, :-1]
             number = (first.cumsum(1) - 1)[kind]  # the span of each latent
             blocks = torch.where(filled, laid_out(number[:, None].expand(-1, self.steps)), -1)
-            clipped = replace(clipped, ratio=within(blocks))
-        return surrogate(clipped, laid_out(new), laid_out(old), found.advantages, found.latent_actions,
+            clipped = replace(clipped, ratio=objectives.within(blocks))
+        return objectives.surrogate(clipped, laid_out(new), laid_out(old), found.advantages, found.latent_actions,
                          found.latent_weights)
 
     def validation_step(self, batch, index):
@@ -330,6 +339,13 @@ def train(recipe: Recipe, folder: Path):
                          "checkpoint: --init checkpoints/NAME/model")
     if recipe.data.folder:
         raise ValueError("data.folder: rewards need a task that grades answers. Leave the key out and name data.task.")
+    if recipe.rl.updates > 1 and recipe.optim.accumulate > 1:
+        raise ValueError("rl.updates are steps on one batch of rollouts, optim.accumulate batches of one step. Set one "
+                         "of them to 1.")
+    if recipe.lora.dropout:
+        raise ValueError("lora.dropout: what is scored again must be what was drawn, so nothing may be left out by "
+                         "chance. Set it to 0.")
+    recipe.rl.reference = recipe.rl.reference or recipe.init  # one for all stages
     return through_stages(recipe, folder, train_stage)
 
 
@@ -339,8 +355,13 @@ def train_stage(recipe: Recipe, folder: Path):
     wanted = {name for reward in recipe.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
     if recipe.rl.kl or recipe.rl.latent_kl or "sketches_alone" in wanted:
-        reference, _ = start(recipe)
+        reference, _ = start(replace(recipe, init=recipe.rl.reference))
         reference.requires_grad_(False).eval()
+    if recipe.rl.latents_per_span and reasoner.sketches and reasoner.switch.stop != "count":
+        raise ValueError(f"rl.latents_per_span: {recipe.method.name!r} decides itself how many latents a sketch has. "
+                         "Leave the key out.")
+    if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
+        reasoner.redraw = partial(seen_again, reasoner, decoder)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
     module = Rl(reasoner, make_task(recipe.data, "train"), recipe, reference, decoder)
     if reasoner.sketches and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:
@@ -348,9 +369,9 @@ def train_stage(recipe: Recipe, folder: Path):
                       "rl.anchor 0.05 would.", style="yellow")
     save = saver(recipe, reasoner, decoder)
     looks = [SketchPanel(reasoner, decoder, recipe.data, folder), RolloutPanel(decoder), Alarms()]
-    if reasoner.sketches:
+    if reasoner.sketches and recipe.data.val_items:
         looks.append(Dependence(reasoner, recipe.data))
-    fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks)
+    fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks, recipe.rl.updates)
     if not recipe.fast_dev_run:
         save(folder / "model")
     return reasoner.eval(), decoder

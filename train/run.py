@@ -184,8 +184,9 @@ class SaveOnInterrupt(Callback):
 
 
 def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
-        callbacks: list[Callback] | None = None) -> L.Trainer:
-    """Train ``module`` on data that is set up for ``optim.steps`` steps, with a bar, TensorBoard logs and a safe stop.
+        callbacks: list[Callback] | None = None, updates: int = 1) -> L.Trainer:
+    """Train ``module`` on data that is set up for ``optim.steps`` steps, ``updates`` of them a batch, with a bar,
+    TensorBoard logs and a safe stop.
 
     Raises:
         ValueError: Lightning cannot train so on this machine; its sentence says why.
@@ -202,7 +203,7 @@ def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
                 log_every_n_steps=recipe.log_every, enable_checkpointing=False, enable_model_summary=False,
                 enable_progress_bar=False, num_sanity_val_steps=0, check_val_every_n_epoch=None,
                 limit_val_batches=1.0 if data.rows["val"] else 0,
-                val_check_interval=recipe.optim.accumulate * max(1, min(recipe.optim.steps, look)),
+                val_check_interval=recipe.optim.accumulate * max(1, min(recipe.optim.steps, look) // updates),
                 fast_dev_run=recipe.fast_dev_run, **processes(recipe.devices),
             )
         except (MisconfigurationException, ValueError) as error:

@@ -51,11 +51,12 @@ def changed(trace: Trace, change: Callable[[PILImage.Image], PILImage.Image]) ->
         for m in trace.messages))
 
 
-def seen(reasoner, rollout: Rollout, traces: list[Trace], latents: str) -> Rollout:
-    """The rollout as if its pictures had been those of ``traces``.
+def seen(reasoner, rollout: Rollout, traces: list[Trace], latents: str, **drawn) -> Rollout:
+    """The rollout as if its pictures had been those of ``traces``. ``drawn`` are the options of :func:`generate` it was
+    drawn with (seed, rows, policy, latents of a span), so that nothing but the picture differs.
 
     Raises:
-        ValueError: latents are to be drawn again, but the model decides itself how many.
+        ValueError: latents are to be drawn again, but not as many as before.
     """
     prompt = reasoner.collator()(traces, generate=True).to(reasoner.device)
     rows = list(range(len(traces)))
@@ -65,13 +66,14 @@ def seen(reasoner, rollout: Rollout, traces: list[Trace], latents: str) -> Rollo
         return replace(other, kind=other.kind.masked_fill(gone, PAD), decided=other.decided & ~gone, records=None)
     if latents == "recorded":
         return replace(other, records=None)
-    if reasoner.switch.stop != "count":
-        raise ValueError("rl.view_latents=regenerated: this method decides itself how many latents a sketch has, so "
-                         "words would not stand where they stood. Take 'recorded' or 'dropped'.")
     lengths, close = (other.kind != PAD).sum(1).tolist(), reasoner.vocabulary.close
     queue = [[token for token, kind in zip(ids[:n], kinds[:n], strict=True) if kind != LATENT and token != close]
              for ids, kinds, n in zip(other.ids.tolist(), other.kind.tolist(), lengths, strict=True)]
-    again = generate(reasoner, prompt, max_new=lengths, queue=queue)
+    again = generate(reasoner, prompt, max_new=lengths, queue=queue, **drawn)
+    if not torch.equal(again.ids, other.ids):
+        raise ValueError("rl.view_latents=regenerated: drawn again, a sketch has another number of latents (the method "
+                         "decides itself how many, or the budget cut it short), so words would not stand where they "
+                         "stood. Take 'recorded' or 'dropped'.")
     return replace(again, chosen=other.chosen, decided=other.decided, may_open=other.may_open)
 
 

@@ -101,7 +101,7 @@ class DenoisingHead(LatentHead):
             mean = self.mean.net(h).float()
             extra = (mean - z).square().mean(-1)
             rest = (z - mean).detach()
-            if self.training and len(rest):
+            if self.training and len(rest) and next(self.mean.parameters()).requires_grad:
                 size = rest.square().mean().sqrt().clamp_min(1e-3).to(self.scale.dtype)
                 self.scale = self.scale.lerp(size, 0.01)  # not in place: own latents of this step were drawn with it
             z, h = rest / self.scale, h.detach()
