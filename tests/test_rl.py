@@ -236,6 +236,22 @@ def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
     torch.testing.assert_close(found["parts"], found["whole"], atol=1e-4 * float(found["whole"].abs().max()), rtol=1e-3)
 
 
+def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch):
+    """A span that is forced open, one that the model opens, and their ends, which the count decides."""
+    v, plain = module.reasoner.vocabulary, module.reasoner.backbone.logits
+    bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
+    bias[v.open] = 9.0  # untrained, it would hardly ever open a span
+    monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
+    monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=[[v.open]] * 4))
+    module.rl = replace(module.rl, max_new=20)
+    found = module.experience([module.task[0]])
+    opened, closed = (found.rollout.ids == token for token in (v.open, v.close))
+    assert opened[:, 0].all() and opened[:, 1:].any() and closed.any()
+    assert not found.actions[:, 0].any() and found.actions[:, 1:][opened[:, 1:]].all()
+    assert not found.actions[closed].any() and not found.actions[found.rollout.kind == LATENT].any()
+    assert not found.weights[~found.actions].any() and float(found.weights.sum()) == pytest.approx(1)
+
+
 def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch):
     module.rl = replace(module.rl, replay_rows=1)
     for name, p in module.named_parameters():
