@@ -139,6 +139,8 @@ def _part(part: Part, add: Callable[[Picture], str]) -> dict:
         return {"type": "text", "text": part.text} | ({} if part.loss is None else {"loss": part.loss})
     if isinstance(part, Image):
         return {"type": "image", "image": add(part.image)}
+    if part.image is None:
+        raise DataError("E05", "messages", "a thought without a picture. Records hold sketches with pictures alone.")
     return {"type": "sketch", "image": add(part.image)} | options_of(part)
 
 

@@ -153,7 +153,7 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
         raise DataError("E05", at + ".image", "null, with stored latents alone. Give the picture they were made from.")
     if strange := part.keys() - PART_KEYS[kind]:
         warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(strange))}")
-    loss = _loss(part.get("loss"), at + ".loss")
+    loss = loss_of(part.get("loss"), at + ".loss")
     if kind == "text":
         return Text(checked_text(get(part, "text", str, at=at + "."), at + ".text"), loss)
     name = get(part, "image", str, at=at + ".")
@@ -178,7 +178,7 @@ def checked_text(text: str, field: str) -> str:
     return text
 
 
-def _loss(value: Any, field: str) -> float | None:
+def loss_of(value: Any, field: str) -> float | None:
     """True, false or a weight in [0, 100]."""
     if value is None:
         return None
