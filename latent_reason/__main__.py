@@ -136,8 +136,8 @@ def convert(given) -> None:
     """Records of another format as native ones, or native ones as another format."""
     from .data.convert import convert
 
-    options = {name: getattr(given, name) for name in ("assistant_image", "box_unit", "observation_loss", "skip_folder")
-               if getattr(given, name) is not None}
+    names = ("assistant_image", "box_unit", "columns", "observation_loss", "skip_folder", "tags")
+    options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     path, report = convert(given.format, given.source, given.folder, given.to, given.image_root,
                            given.on_error == "skip", given.max_skip, given.lossy, **options)
     print(report)
@@ -149,6 +149,13 @@ def convert(given) -> None:
             else ", or leave them out with --on-error skip."))
         sys.exit(2)
     print(f"Written: {path}" + (f", and what was left out: {given.folder}.skipped.jsonl" if report.errors else ""))
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Names as ``ours=theirs,ours=theirs``, for argparse."""
+    if not all(word.partition("=")[2] for word in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: write names as images=pictures,messages=chat")
+    return dict(word.split("=", 1) for word in text.split(","))
 
 
 def check(given) -> None:
@@ -217,6 +224,8 @@ def doctor_verb(given) -> None:
 
 
 def _data_actions(actions) -> None:
+    from .data import formats
+
     def action(function):
         made = actions.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         made.set_defaults(action=function)
@@ -242,7 +251,7 @@ def _data_actions(actions) -> None:
     for function in (convert, check, stats):
         one = action(function)
         if function is convert:
-            one.add_argument("format", help="of the source: a module of latent_reason/data/formats, or native")
+            one.add_argument("format", help=f"of the source: {', '.join(formats.names())}; or native")
         one.add_argument("source", help="a file or folder")
         if function is convert:
             one.add_argument("folder", help="a new folder")
@@ -257,6 +266,8 @@ def _data_actions(actions) -> None:
                      help="sharegpt, trl: what a picture in an answer is")
     one.add_argument("--box-unit", choices=["share", "pixel"], help="lvr: of its boxes")
     one.add_argument("--observation-loss", type=float, metavar="WEIGHT", help="monet: of what is observed (default 1)")
+    for flag, about in (("--columns", "columns: messages=talk,images=pictures"), ("--tags", "tags: user_tag=U")):
+        one.add_argument(flag, type=pairs, metavar="A=B,...", help=f"sharegpt: other names of {about}")
     one.add_argument("--skip-folder", action="append", metavar="WORD",
                      help="zebra_cot: leave out folders with this in their name (may be given again)")
 

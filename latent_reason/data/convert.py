@@ -1,4 +1,4 @@
-"""From any format to any that can be written, and what a set holds: ``python -m latent_reason data convert|check|stats``.
+"""From any format to any that can be written, and what a set holds: the verbs ``data convert`` and ``data stats``.
 
 Bad rows are all named before anything is decided; a new folder is there whole or not at all.
 """
@@ -39,8 +39,9 @@ def read(format: str, source: str | Path, image_root: str | Path | None = None, 
     return formats.load(format).read(source, image_root, report, **options)
 
 
-def convert(format: str, source: str | Path, folder: str | Path, to: str = "native", image_root: str | Path | None = None,
-            skip: bool = False, max_skip: float = 0.01, lossy: bool = False, **options) -> tuple[Path | None, Report]:
+def convert(format: str, source: str | Path, folder: str | Path, to: str = "native",
+            image_root: str | Path | None = None, skip: bool = False, max_skip: float = 0.01, lossy: bool = False,
+            **options) -> tuple[Path | None, Report]:
     """Writes the rows of ``source`` to a new ``folder`` in the format ``to``; returns what it wrote and what it found.
 
     Bad rows: with ``skip`` those that are good are written and the others listed beside, in ``folder``.skipped.jsonl,

@@ -111,8 +111,8 @@ class Fields:
             raise DataError("E05", key, f"expected paths, found {TYPES[type(value)]}. See the format table.")
         for i, one in enumerate(found):
             if not isinstance(one, str) or not one:
-                raise DataError("E05", f"{key}[{i}]", f"expected a path, found {TYPES[type(one)] if one else 'nothing'}"
-                                ". See the format table.")
+                kind = "an empty string" if one == "" else TYPES[type(one)]
+                raise DataError("E05", f"{key}[{i}]", f"expected a path, found {kind}. See the format table.")
         return found
 
     def pictures(self, key: str, kind: type[Image] | type[Sketch] = Image) -> list[Image | Sketch]:
@@ -188,9 +188,9 @@ def tagged(text: str, tag: str, field: str) -> list[str]:
         inside, closed, outside = piece.partition(f"</{tag}>")
         found += [inside, outside]
         if not closed:
-            raise DataError("E05", field, f"a <{tag}> that is not closed. Correct the tags.")
+            raise DataError("E05", field, f"<{tag}> is not closed. Correct the tags.")
     if any(f"</{tag}>" in piece for piece in found):
-        raise DataError("E05", field, f"a </{tag}> that was not opened. Correct the tags.")
+        raise DataError("E05", field, f"</{tag}> was not opened. Correct the tags.")
     return found
 
 

@@ -68,7 +68,7 @@ def board(fields: Fields) -> list[str]:
         raise wrong(f"holds {str(strange[0])[:20]!r}")
     found = Counter(cell for row in cells for cell in row)
     if found[1] != 1 or found[2] != 1:
-        raise wrong(f"has {found[1]} starts and {found[2]} goals, expected 1 and 1")
+        raise wrong(f"has {found[1]} x start and {found[2]} x goal, expected one of each")
     return ["".join(CELLS[cell] for cell in row) for row in cells]
 
 

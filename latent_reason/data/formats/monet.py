@@ -76,7 +76,7 @@ def _told(fields: Fields, parts: list[tuple[str, str, str]], at: str, weight: fl
     signs = sum(value.count(SIGN) for kind, value, _ in parts if kind == "text")
     pictures = sum(kind == "image" for kind, *_ in parts)
     if signs != pictures:
-        raise DataError("E10", f"{at}.content", f"{signs} {SIGN}, {pictures} pictures. Counts must match.")
+        raise DataError("E10", f"{at}.content", f"{signs} x {SIGN}, {pictures} x image. Counts must match.")
     expected = False  # a sign was the last thing said
     for kind, value, field in parts:
         if kind == "image":

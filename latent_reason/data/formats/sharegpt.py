@@ -38,7 +38,7 @@ def read(source: str | Path, image_root: str | Path | None = None, report: Repor
 def trace(fields: Fields, assistant_image: str, columns: dict[str, str], tags: dict[str, str]) -> Trace:
     for key in ("videos", "audios"):
         if fields.values.get(key):
-            raise DataError("E06", key, f"{key} are not supported. Drop the row.")
+            raise DataError("E06", key, "is not supported. Drop the row.")
     turns = _turns(fields, columns, tags)
     key = columns.get("images", "images")
     paths, found = fields.paths(key), sum(turn.text.count("<image>") for turn in turns)

@@ -34,8 +34,8 @@ def trace(fields: Fields) -> Trace:
     asked, texts = _texts(fields, "instruction_list"), _texts(fields, "output_text_list")
     paths, problems = fields.paths("image_list"), len(fields.paths("image_list")) - len(texts) + 1
     if problems < 1:
-        raise DataError("E10", "image_list", f"{len(paths)} pictures for {len(texts)} texts, expected {len(texts)} or "
-                        "more: those of the question and one between two texts. Counts must match.")
+        raise DataError("E10", "image_list", f"{len(paths)} for {len(texts)} texts, expected {len(texts)} or more: "
+                        "those of the question and one between two texts. Counts must match.")
     if len(asked) != 1:
         raise DataError("E10", "instruction_list", f"{len(asked)} questions, expected 1. Make a row of each.")
     loaded = [fields.row.load(path, f"image_list[{i}]") for i, path in enumerate(paths)]

@@ -44,7 +44,7 @@ def trace(fields: Fields, assistant_image: str) -> Trace:
             role, parts, at = chat[first]
             chat[first] = role, [{"type": "image"}] * len(pictures) + parts, at
             asked = len(pictures)
-    reading.check_counts(asked, "image parts", "all turns", len(pictures), key, chat[0][2].partition("[")[0])
+    reading.check_counts(asked, "'image'", "all turns", len(pictures), key, chat[0][2].partition("[")[0])
     sketches, left = fields.get("sketch_index", list, default=[]), iter(range(len(pictures)))
     messages = []
     for role, parts, at in chat:
