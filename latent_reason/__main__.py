@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from .door import at_least, door, numbers
@@ -75,22 +76,25 @@ def generate_verb(given) -> None:
 
 
 def data_verb(given) -> None:
-    """Look at a task or make records of it. show: a sheet of items and their sketches; inspect: one trace, position by
-    position, as a model is taught it; make: native records with pictures, to train from."""
+    """Look at a task, make records of it, read other formats, check records."""
+    given.action(given)
+
+
+def _task(given):
     from . import tasks
 
     options = {"skin": given.skin} if given.skin else {}
-    task = tasks.make(given.task, split=given.split, seed=given.seed, **options,
+    return tasks.make(given.task, split=given.split, seed=given.seed, **options,
                       **({"level": tuple(given.levels)} if given.levels else {}))
-    {"show": show, "inspect": inspect, "make": make}[given.action](given, task)
 
 
-def show(given, task) -> None:
+def show(given) -> None:
+    """A sheet of items of a task and their sketches."""
     import time
 
     from .showing import items_sheet
 
-    began = time.perf_counter()
+    task, began = _task(given), time.perf_counter()
     items = [task[i] for i in range(given.n or 2 * len(task.levels))]
     rate = len(items) / (time.perf_counter() - began)
     out = Path(given.folder or f"{given.task}.png")
@@ -100,13 +104,15 @@ def show(given, task) -> None:
           f"Sheet: {out}")
 
 
-def inspect(given, task) -> None:
+def inspect(given) -> None:
+    """One trace of a task, position by position, as a model is taught it."""
     from rich.console import Console
 
     from . import backbones, methods
     from .showing import coloured, words_of
 
-    mode, item = methods.load(given.method).MODE, task[given.index]
+    mode, task = methods.load(given.method).MODE, _task(given)
+    item = task[given.index]
     trace = task.trace(item, mode)
     reasoner = methods.build(given.method, backbones.load("tiny", corpus=words_of(trace) * 50))
     row, console = reasoner.collator().encode(trace), Console()
@@ -117,14 +123,59 @@ def inspect(given, task) -> None:
           f"{len(row.spans)} spans of latents")
 
 
-def make(given, task) -> None:
+def make(given) -> None:
+    """Native records of a task with pictures, to train from."""
     from .data import native
 
-    if not given.folder:
-        raise ValueError("data make needs a new folder, such as: data make frozenlake_plan data/boards")
-    given.n = given.n or 100
+    task = _task(given)
     folder = native.write((task.trace(task[i], given.mode) for i in range(given.n)), given.folder)
     print(f"{given.n} traces of {given.task} ({given.mode}): {folder}\nTrain from them with --data.folder {folder}")
+
+
+def convert(given) -> None:
+    """Records of another format as native ones, or native ones as another format."""
+    from .data.convert import convert
+
+    names = ("assistant_image", "box_unit", "columns", "observation_loss", "skip_folder", "tags")
+    options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    path, report = convert(given.format, given.source, given.folder, given.to, given.image_root,
+                           given.on_error == "skip", given.max_skip, given.lossy, **options)
+    print(report)
+    if any(error.file.endswith(".json") for error in report.errors):
+        print("(rows of a .json file are counted from 0, lines of a .jsonl file from 1)")
+    if path is None:
+        print("Nothing was written. Correct these rows" + (
+            f": they are more than --max-skip {given.max_skip} allows." if given.on_error == "skip"
+            else ", or leave them out with --on-error skip."))
+        sys.exit(2)
+    print(f"Written: {path}" + (f", and what was left out: {given.folder}.skipped.jsonl" if report.errors else ""))
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Names as ``ours=theirs,ours=theirs``, for argparse."""
+    if not all(word.partition("=")[2] for word in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: write names as images=pictures,messages=chat")
+    return dict(word.split("=", 1) for word in text.split(","))
+
+
+def check(given) -> None:
+    """Read native records, pictures too, and say all that is wrong with them."""
+    from .data import native
+
+    report = native.check(given.source, given.image_root)
+    print(report)
+    if not report.ok:
+        sys.exit(2)
+
+
+def stats(given) -> None:
+    """Count native records: by split, task and mode, sketches, words and pictures."""
+    from rich.console import Console
+
+    from .data import native
+    from .data.convert import stats
+
+    Console().print(stats(native.read(given.source, given.image_root)))
 
 
 def export_verb(given) -> None:
@@ -172,6 +223,55 @@ def doctor_verb(given) -> None:
     examine()
 
 
+def _data_actions(actions) -> None:
+    from .data import formats
+
+    def action(function):
+        made = actions.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        made.set_defaults(action=function)
+        return made
+
+    for function in (show, inspect, make):
+        one = action(function)
+        one.add_argument("task")
+        if function is show:
+            one.add_argument("folder", nargs="?", metavar="PNG", help="default: TASK.png")
+            one.add_argument("--n", type=at_least(1), help="items (default: two a level)")
+        elif function is inspect:
+            one.add_argument("--index", type=at_least(0), default=0, help="which item")
+            one.add_argument("--method", default="modal_mixed", help="as this method is taught")
+        else:
+            one.add_argument("folder", help="a new folder")
+            one.add_argument("--n", type=at_least(1), default=100, help="items")
+            one.add_argument("--mode", default="mixed", help="direct, text, vision or mixed")
+        one.add_argument("--levels", type=numbers, help="default: those the task is trained on")
+        one.add_argument("--skin", help="how it is drawn, such as other")
+        one.add_argument("--split", default="train")
+        one.add_argument("--seed", type=int, default=0)
+    for function in (convert, check, stats):
+        one = action(function)
+        if function is convert:
+            one.add_argument("format", help=f"of the source: {', '.join(formats.names())}; or native")
+        one.add_argument("source", help="a file or folder")
+        if function is convert:
+            one.add_argument("folder", help="a new folder")
+        one.add_argument("--image-root", help="where pictures are looked for (default: the folder of the source)")
+    one = actions.choices["convert"]
+    one.add_argument("--to", default="native", help="native (default), or a format that can be written")
+    one.add_argument("--on-error", choices=["fail", "skip"], default="fail",
+                     help="skip: write the good rows, list the bad ones")
+    one.add_argument("--max-skip", type=float, default=0.01, metavar="SHARE", help="bad rows that skip allows")
+    one.add_argument("--lossy", action="store_true", help="go on where the target cannot hold everything")
+    one.add_argument("--assistant-image", choices=["refuse", "sketch"],
+                     help="sharegpt, trl: what a picture in an answer is")
+    one.add_argument("--box-unit", choices=["share", "pixel"], help="lvr: of its boxes")
+    one.add_argument("--observation-loss", type=float, metavar="WEIGHT", help="monet: of what is observed (default 1)")
+    for flag, about in (("--columns", "columns: messages=talk,images=pictures"), ("--tags", "tags: user_tag=U")):
+        one.add_argument(flag, type=pairs, metavar="A=B,...", help=f"sharegpt: other names of {about}")
+    one.add_argument("--skip-folder", action="append", metavar="WORD",
+                     help="zebra_cot: leave out folders with this in their name (may be given again)")
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m latent_reason", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -196,17 +296,7 @@ def main(argv: list[str] | None = None) -> None:
             one.add_argument("--index", type=at_least(0), default=0, help="which held-out item")
             one.add_argument("--image", help="save the picture of the item here")
     one = verb("data", data_verb)
-    one.add_argument("action", choices=["show", "inspect", "make"])
-    one.add_argument("task")
-    one.add_argument("folder", nargs="?", help="make: a new folder; show: the PNG to write (default TASK.png)")
-    one.add_argument("--n", type=at_least(1), help="items (make: 100; show: two a level)")
-    one.add_argument("--levels", type=numbers, help="default: those the task is trained on")
-    one.add_argument("--skin", help="how it is drawn, such as other")
-    one.add_argument("--index", type=at_least(0), default=0, help="inspect: which item")
-    one.add_argument("--method", default="modal_mixed", help="inspect: as this method is taught")
-    one.add_argument("--split", default="train")
-    one.add_argument("--mode", default="mixed", help="direct, text, vision or mixed")
-    one.add_argument("--seed", type=int, default=0)
+    _data_actions(one.add_subparsers(required=True, metavar="ACTION"))
     one = verb("export", export_verb)
     one.add_argument("run", help="a run folder or a checkpoint")
     one.add_argument("folder", help="a new folder")

@@ -5,6 +5,7 @@ every method built small. Everything is made here from numpy noise: no task, no 
 from __future__ import annotations
 
 import copy
+import json
 from functools import cache
 from typing import NamedTuple
 
@@ -204,3 +205,23 @@ def small(tmp_path):
     """Words of a command line for a run into ``tmp_path / "run"``."""
     (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run")))
     return ["--config", str(tmp_path / "small.yaml")]
+
+
+# -- data of others ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def put(tmp_path, monkeypatch):
+    """``put(name, *rows)`` writes rows to ``d/NAME``, beside pictures ``d/1.png`` to ``d/4.png`` of that grey; the
+    folder above is the current one."""
+    (tmp_path / "d").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for number in range(1, 5):
+        PILImage.new("RGB", (10, 10), (number,) * 3).save(tmp_path / "d" / f"{number}.png")
+
+    def write(name, *rows):
+        file = tmp_path / "d" / name
+        file.parent.mkdir(exist_ok=True)
+        text = json.dumps(rows) if name.endswith(".json") else "\n".join(json.dumps(row) for row in rows)
+        file.write_text(text, encoding="utf-8")
+        return f"d/{name}"
+
+    return write

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 
 class DataError(ValueError):
-    """One problem in one place. ``code`` is E01-E25; ``row`` counts lines from 1; ``id`` is the record's, if known.
+    """One problem in one place. ``code`` is E01-E25; ``id`` is the record's, if known. ``row`` counts lines from 1, and
+    elements of a JSON list from 0.
 
     Deep functions name code, field and sentence; the reader adds file, row and id, which it alone knows.
     """
@@ -46,6 +47,13 @@ class Report:
     def codes(self) -> dict[str, int]:
         """Problems per code."""
         return dict(sorted(Counter(error.code for error in self.errors).items()))
+
+    def nothing_usable(self, kind: str = ".jsonl") -> DataError:
+        """E25, where no row became a trace."""
+        if not self.files:
+            return DataError("E25", "", f"no {kind} file there. Name the folder that holds one.")
+        first = f" First error: {self.errors[0]}" if self.errors else " They hold no rows."
+        return DataError("E25", "", f"no usable rows in {self.files} file{'s' * (self.files != 1)}.{first}")
 
     def __str__(self) -> str:
         lines = [f"{error.code} {error}" for error in self.errors[:20]]

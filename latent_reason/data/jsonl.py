@@ -1,9 +1,10 @@
-"""JSON lines, read more strictly than the usual parser: what it lets pass in silence is an error here."""
+"""JSON, a row at a time, read more strictly than the usual parser: what it lets pass in silence is an error here."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 
 from .errors import DataError
 
+BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 32 * 2**20
+CHUNK_BYTES = 2**20
+STRUCTURE = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)  # escapes are matched to be passed over
 
 
 def lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -23,6 +27,68 @@ def lines(file: Path) -> Iterator[tuple[int, bytes]]:
             yield row, line
             while len(line) > LINE_BYTES and not line.endswith(b"\n"):
                 line = handle.readline(LINE_BYTES + 1)
+
+
+def elements(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The elements of the JSON list in a file, numbered from 0, each read to one byte past the limit at most.
+
+    A file that holds no list is one element. Where a list is cut, or something stands behind it, the last element is
+    one that ``decode`` refuses. Unlike the usual parser this never holds the whole list.
+    """
+    row, depth, quoted = 0, 0, False
+    with open(file, "rb") as handle:
+        chunk = handle.read(LINE_BYTES + 1)
+        element = bytearray(BOM if chunk.startswith(BOM) else b"")
+        start = chunk.removeprefix(BOM).lstrip()
+        if not start.startswith(b"["):
+            yield 0, chunk
+            return
+        chunk = start[1:]
+        while chunk:
+            if chunk.endswith(b"\\"):  # do not part an escape
+                chunk += handle.read(1)
+            begin = 0
+            for sign in STRUCTURE.finditer(chunk):
+                found = sign[0]
+                if found == b'"':
+                    quoted = not quoted
+                elif quoted or len(found) > 1:
+                    continue
+                elif found in b"[{":
+                    depth += 1
+                elif depth and found in b"]}":
+                    depth -= 1
+                elif not depth and found in b",]":
+                    _append(element, chunk[begin:sign.start()])
+                    if found == b"," or row or element.strip():
+                        yield row, bytes(element)
+                    row, begin, element = row + 1, sign.end(), bytearray()
+                    if found == b"]":
+                        behind = (chunk[begin:] + handle.read(CHUNK_BYTES)).strip()
+                        if behind:
+                            yield row, b"[] " + behind[:100]  # a list and then more, for the parser to refuse
+                        return
+            _append(element, chunk[begin:])
+            chunk = handle.read(CHUNK_BYTES)
+    if element.strip() and not depth and not quoted:
+        yield row, bytes(element)
+        row, element = row + 1, bytearray()
+    yield row, bytes(element)
+
+
+def _append(element: bytearray, piece: bytes) -> None:
+    element += piece[:LINE_BYTES + 1 - len(element)]
+
+
+def to_line(record: dict) -> str:
+    """``record`` as JSON on one line. Raises DataError (E05) for what JSON cannot hold."""
+    try:
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line.encode()
+    except (TypeError, ValueError) as error:
+        what = f"cannot be written as JSON ({error}). Keep to text, numbers, lists and objects."
+        raise DataError("E05", "record", what) from None
+    return line
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
 from PIL import Image as PILImage
+from PIL.Image import Image as Picture
 
 from ..files import atomic_folder
-from ..trace import Image, Message, Part, Text, Trace
+from ..trace import Image, Message, Part, Sketch, Text, Trace
 from .errors import DataError, Report
-from .jsonl import decode, lines
+from .jsonl import to_line
 from .pictures import Limits, Pictures, PictureStore
 from .record import SCHEMA, parse
+from .rows import Row, claim, rows
 
 __all__ = ["DataError", "Limits", "Report", "check", "examine", "read", "write"]
 Paths = str | Path | Iterable[str | Path]
@@ -46,7 +49,7 @@ def read(path: Paths, image_root: str | Path | None = None, limit: int | None = 
                 raise found
             yield found
         if not report.traces:
-            raise _nothing_usable(report)
+            raise report.nothing_usable()
 
     return islice(traces(), limit)
 
@@ -57,7 +60,7 @@ def check(path: Paths, image_root: str | Path | None = None, limits: Limits | No
     for _ in examine(path, image_root, limits, report):
         pass
     if not report.traces:
-        report.errors.append(_nothing_usable(report))
+        report.errors.append(report.nothing_usable())
     return report
 
 
@@ -71,7 +74,7 @@ def examine(path: Paths, image_root: str | Path | None = None, limits: Limits | 
         report.files += 1
         root = str(image_root if image_root is not None else file.parent)
         pictures = stores.setdefault(root, Pictures(root, limits))
-        yield from _rows(file, pictures, seen, report)
+        yield from rows(file, _trace, pictures, seen, report)
 
 
 def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl") -> Path:
@@ -89,8 +92,8 @@ def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl
         with open(unfinished / name, "x", encoding="utf-8", newline="\n") as file:
             for row, trace in enumerate(traces, 1):
                 try:
-                    file.write(_line(trace, store) + "\n")
-                    _claim(trace.id, f"{target}:{row}", seen)
+                    file.write(encode(trace, store.add) + "\n")
+                    claim(trace.id, f"{target}:{row}", seen)
                 except DataError as error:
                     raise error.at(str(target), row, trace.id) from None
         if not seen:
@@ -108,80 +111,43 @@ def _files(path: Paths) -> list[Path]:
     return found
 
 
-def _nothing_usable(report: Report) -> DataError:
-    if not report.files:
-        return DataError("E25", "", "no .jsonl file there. Name the folder that holds one.")
-    first = f" First error: {report.errors[0]}" if report.errors else " They hold no rows."
-    return DataError("E25", "", f"no usable rows in {report.files} file{'s' * (report.files != 1)}.{first}")
+def _trace(row: Row) -> Trace:
+    return parse(row.value, row.load, row.warn)
 
 
-def _rows(file: Path, pictures: Pictures, seen: dict[str, str], report: Report) -> Iterator[Trace | DataError]:
-    warned: set[str] = set()
+def encode(trace: Trace, add: Callable[[Picture], str]) -> str:
+    """The record of ``trace`` as a line; ``add`` stores a picture and gives its path.
 
-    def warn(kind: str, sentence: str) -> None:
-        if kind not in warned:
-            warned.add(kind)
-            report.warnings.append(f"{file}:{row}: {sentence}.")
-
-    def load(name: str, field: str) -> PILImage.Image:
-        return pictures.load(name, field, warn)
-
-    for row, line in lines(file):
-        if row == 1 and line.startswith(b"\xef\xbb\xbf"):
-            line = line[3:]
-            warn("bom", "the file begins with a byte order mark, which is skipped")
-        if not line.strip():
-            report.empty_lines += 1
-            continue
-        report.rows += 1
-        value = None
-        try:
-            value = decode(line)
-            trace = parse(value, load, warn)
-            _claim(trace.id, f"{file}:{row}", seen)
-            report.traces += 1
-            yield trace
-        except DataError as error:
-            report.errors.append(error.at(str(file), row, value.get("id") if isinstance(value, dict) else None))
-            yield error
-
-
-def _claim(id: str, where: str, seen: dict[str, str]) -> None:
-    if id in seen:
-        raise DataError("E13", "id", f"id '{id}' already used in {seen[id]}. Ids must be unique.")
-    seen[id] = where
-
-
-def _line(trace: Trace, store: PictureStore) -> str:
-    """The record of ``trace`` as a line; what ``read`` would refuse is refused here."""
+    Raises DataError for what ``read`` would refuse.
+    """
     record = {
         "schema": SCHEMA, "id": trace.id, "task": trace.task, "split": trace.split, "level": trace.level,
-        "mode": trace.mode, "messages": [_turn(message, store) for message in trace.messages], "answer": trace.answer,
+        "mode": trace.mode, "messages": [_turn(message, add) for message in trace.messages], "answer": trace.answer,
         "checker": trace.checker, "meta": trace.meta,
     }
-    try:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        line.encode()
-    except (TypeError, ValueError) as error:
-        what = f"cannot be written as JSON ({error}). Keep to text, numbers, lists and objects."
-        raise DataError("E05", "record", what) from None
+    line = to_line(record)
     parse(json.loads(line), lambda name, field: _BLANK, lambda kind, sentence: None)
     return line
 
 
-def _turn(message: Message, store: PictureStore) -> dict:
-    return {"role": message.role, "content": [_part(part, store) for part in message.content]}
+def _turn(message: Message, add: Callable[[Picture], str]) -> dict:
+    return {"role": message.role, "content": [_part(part, add) for part in message.content]}
 
 
-def _part(part: Part, store: PictureStore) -> dict:
+def _part(part: Part, add: Callable[[Picture], str]) -> dict:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text} | ({} if part.loss is None else {"loss": part.loss})
     if isinstance(part, Image):
-        return {"type": "image", "image": store.add(part.image)}
-    options = {"k": part.k, "loss": part.loss, "state": part.state, "redundant": part.redundant, "box": part.box}
-    plain = {"k": None, "loss": 1.0, "state": None, "redundant": False, "box": None}
-    return {"type": "sketch", "image": store.add(part.image)} | {
-        key: value for key, value in options.items() if value != plain[key]}
+        return {"type": "image", "image": add(part.image)}
+    if part.image is None:
+        raise DataError("E05", "messages", "a thought without a picture. Records hold sketches with pictures alone.")
+    return {"type": "sketch", "image": add(part.image)} | options_of(part)
+
+
+def options_of(sketch: Sketch) -> dict:
+    """What a sketch holds besides its picture, without what is as usual."""
+    return {field.name: value for field in fields(sketch) if field.name != "image"
+            and (value := getattr(sketch, field.name)) != field.default}
 
 
 _BLANK = PILImage.new("RGB", (1, 1))

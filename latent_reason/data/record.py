@@ -38,23 +38,23 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
     """The Trace of a decoded JSON value. ``load`` finds pictures, ``warn`` hears what is kept aside or left out."""
     if not isinstance(record, dict):
         raise DataError("E05", "record", f"expected an object, found {TYPES[type(record)]}. Write one object per line.")
-    schema = _get(record, "schema", str)
+    schema = get(record, "schema", str)
     if not re.fullmatch(re.escape(SCHEMA) + r"(\.\d+)?", schema):
         raise DataError("E05", "schema", f"'{schema[:40]}' is not '{SCHEMA}'. Convert the file to this version.")
-    id = _get(record, "id", str)
+    id = get(record, "id", str)
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", id):
         raise DataError("E05", "id", f"{id[:40]!r} is not 1-128 letters, digits, '.', '_', ':' or '-'. Rename it.")
-    split, mode = _get(record, "split", str), _get(record, "mode", str)
+    split, mode = get(record, "split", str), get(record, "mode", str)
     if not re.fullmatch(r"train|val|test|ood-[\w-]+", split):
         raise DataError("E05", "split", f"'{split[:40]}' is not train, val, test or ood-<axis>. Correct it.")
     if mode not in MODES:
         raise DataError("E05", "mode", f"'{mode[:40]}' is no mode. {nearest(mode, MODES)}")
-    task, level = _get(record, "task", str), _get(record, "level", int, optional=True)
-    answer, checker = _get(record, "answer", str, optional=True), _get(record, "checker", str, default="same_text")
-    meta = _get(record, "meta", dict, default={})
+    task, level = get(record, "task", str), get(record, "level", int, optional=True)
+    answer, checker = get(record, "answer", str, optional=True), get(record, "checker", str, default="same_text")
+    meta = get(record, "meta", dict, default={})
     if answer is not None and not answer.strip():
         raise DataError("E14", "answer", "empty. Give the answer, or null where there is none.")
-    messages = _messages(_get(record, "messages", list), split, load, warn)
+    messages = _messages(get(record, "messages", list), split, load, warn)
     _check_sketches(record, messages)
     if messages[-1].role == "assistant":
         _check_mode(mode, messages)
@@ -80,7 +80,7 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def _get(record: dict, key: str, kind: type, *, optional: bool = False, default: Any = None, at: str = "") -> Any:
+def get(record: dict, key: str, kind: type, *, optional: bool = False, default: Any = None, at: str = "") -> Any:
     """The value of a field of the right type. ``optional`` allows null, ``default`` stands in where it is absent."""
     field, expected = at + key, TYPES[kind]
     if key not in record:
@@ -101,8 +101,8 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
         at = f"messages[{i}]"
         if not isinstance(turn, dict):
             raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
-        role = _get(turn, "role", str, at=at + ".")
-        _check_order(role, before, at + ".role")
+        role = get(turn, "role", str, at=at + ".")
+        check_order(role, before, at + ".role")
         if strange := turn.keys() - {"role", "content"}:
             warn("turn keys", f"unknown keys of a turn are left out: {', '.join(sorted(strange))}")
         content = turn.get("content")
@@ -125,7 +125,7 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
     return tuple(messages)
 
 
-def _check_order(role: str, before: str, field: str) -> None:
+def check_order(role: str, before: str, field: str) -> None:
     if role in ("tool", "function", "observation"):
         raise DataError("E19", field, f"'{role}' turns are not supported. Put their content into other turns.")
     if role not in ("system", "user", "assistant"):
@@ -141,7 +141,7 @@ def _check_order(role: str, before: str, field: str) -> None:
 def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
     if not isinstance(part, dict):
         raise DataError("E05", at, f"expected an object, found {TYPES[type(part)]}. See the format table.")
-    kind = _get(part, "type", str, at=at + ".")
+    kind = get(part, "type", str, at=at + ".")
     if kind not in PART_KEYS:
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text, image or sketch.")
     if kind == "image" and role == "assistant":
@@ -153,22 +153,23 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
         raise DataError("E05", at + ".image", "null, with stored latents alone. Give the picture they were made from.")
     if strange := part.keys() - PART_KEYS[kind]:
         warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(strange))}")
-    loss = _loss(part.get("loss"), at + ".loss")
+    loss = loss_of(part.get("loss"), at + ".loss")
     if kind == "text":
-        return Text(_text(_get(part, "text", str, at=at + "."), at + ".text"), loss)
-    name = _get(part, "image", str, at=at + ".")
+        return Text(checked_text(get(part, "text", str, at=at + "."), at + ".text"), loss)
+    name = get(part, "image", str, at=at + ".")
     if not name:
         raise DataError("E05", at + ".image", "expected a path, found an empty string. See the format table.")
     if kind == "image":
         return Image(load(name, at + ".image"))
-    k = _get(part, "k", int, optional=True, at=at + ".")
+    k = get(part, "k", int, optional=True, at=at + ".")
     if k is not None and k < 1:
         raise DataError("E05", at + ".k", f"{k} latents. Give 1 or more, or null to leave it open.")
-    redundant, box = _get(part, "redundant", bool, default=False, at=at + "."), _box(part.get("box"), at + ".box")
-    return Sketch(load(name, at + ".image"), k, 1.0 if loss is None else loss, part.get("state"), redundant, box)
+    redundant = get(part, "redundant", bool, default=False, at=at + ".")
+    return Sketch(load(name, at + ".image"), k, 1.0 if loss is None else loss, part.get("state"), redundant,
+                  box(part.get("box"), at + ".box"))
 
 
-def _text(text: str, field: str) -> str:
+def checked_text(text: str, field: str) -> str:
     if not text:
         raise DataError("E14", field, "empty. Drop the part or fill it.")
     found = RESERVED.search(text)
@@ -177,7 +178,7 @@ def _text(text: str, field: str) -> str:
     return text
 
 
-def _loss(value: Any, field: str) -> float | None:
+def loss_of(value: Any, field: str) -> float | None:
     """True, false or a weight in [0, 100]."""
     if value is None:
         return None
@@ -186,7 +187,7 @@ def _loss(value: Any, field: str) -> float | None:
     return float(value)
 
 
-def _box(value: Any, field: str) -> tuple[float, float, float, float] | None:
+def box(value: Any, field: str) -> tuple[float, float, float, float] | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 4 or any(type(x) not in (int, float) for x in value):
@@ -201,7 +202,7 @@ def _box(value: Any, field: str) -> tuple[float, float, float, float] | None:
 
 def _check_sketches(record: dict, messages: tuple[Message, ...]) -> None:
     """An optional field ``sketches`` says how many there are: it finds rows that lost one."""
-    wanted = _get(record, "sketches", int, optional=True)
+    wanted = get(record, "sketches", int, optional=True)
     found = sum(isinstance(part, Sketch) for message in messages for part in message.content)
     if wanted is not None and wanted != found:
         parts = f"{found} sketch part{'s' * (found != 1)}"
