@@ -298,7 +298,15 @@ def test_json_lists_that_are_broken(put, monkeypatch, text, code, message):
     assert any(e.code == code and str(e).startswith(message) for e in errors), [str(e) for e in errors]
 
 
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)
+def test_elements_are_never_held_beyond_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "LINE_BYTES", 20)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 7)
+    (tmp_path / "a.json").write_text(json.dumps(["x" * 500, 1]))
+    assert [(row, len(data)) for row, data in jsonl.elements(tmp_path / "a.json")] == [(0, 21), (1, 2)]
+
+
+letters = st.text() | st.text('"\\\\[]{},')
+values = st.recursive(st.none() | st.booleans() | st.integers() | letters, lambda inner: st.lists(inner, max_size=3)
                       | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8)
 
 

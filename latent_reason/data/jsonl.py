@@ -37,11 +37,11 @@ def elements(file: Path) -> Iterator[tuple[int, bytes]]:
     """
     row, depth, quoted = 0, 0, False
     with open(file, "rb") as handle:
-        chunk = handle.read(LINE_BYTES + 1)
+        chunk = handle.read(CHUNK_BYTES)
         element = bytearray(BOM if chunk.startswith(BOM) else b"")
         start = chunk.removeprefix(BOM).lstrip()
         if not start.startswith(b"["):
-            yield 0, chunk
+            yield 0, chunk + handle.read(max(0, LINE_BYTES + 1 - len(chunk)))
             return
         chunk = start[1:]
         while chunk:
