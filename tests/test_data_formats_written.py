@@ -203,7 +203,7 @@ def test_convert_there_check_stats_and_back(put, capsys):
     status, said = run(capsys, "check", "out")
     assert (status, said) == (0, "1 of 1 rows usable in 1 file, 0 empty lines skipped\n")
     status, said = run(capsys, "stats", "out")
-    assert status == 0 and all(word in said for word in ("swimbird", "mixed", "train"))
+    assert status == 0 and all(word in said for word in ("swimbird", "mixed", "train", "2 of", "10x10"))
 
     assert run(capsys, "convert", "native", "out", "back", "--to", "swimbird")[0] == 0
     (again,) = formats.load("swimbird").read("back")
