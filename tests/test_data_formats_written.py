@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from data_samples import LLAVA, MIRAGE, SHAREGPT, SWIMBIRD, TRL, picture, shown, told
+from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -311,6 +312,7 @@ values = st.recursive(st.none() | st.booleans() | st.integers() | letters, lambd
 
 
 @settings(deadline=None, max_examples=60)
+@example_of(['00000\\",'], None, False)  # an escape, and half of the next, at the end of a chunk
 @given(st.lists(values, max_size=5), st.none() | st.integers(1, 2), st.booleans())
 def test_json_lists_are_read_element_by_element(tmp_path_factory, wanted, indent, ascii):
     file = tmp_path_factory.mktemp("list") / "a.json"
