@@ -101,6 +101,11 @@ def test_lvr_cuts_regions(put, tmp_path):
     assert same.sketches() == trace.sketches()
 
 
+def test_lvr_cuts_at_least_a_pixel_inside_the_picture(put):
+    (trace,), _, _ = read("lvr", put("a.json", LVR | {"bboxes": [[0.99, 0.99, 1, 1]]}))
+    assert told(trace)[1] == ["(1)", "\\boxed{blue}"] and trace.sketches()[0].image.size == (1, 1)
+
+
 def test_lvr_second_stage_and_lists_of_files(put):
     plain = {"id": "r", "image": "1.png", "conversations": [{"from": "human", "value": "Colour?"},
                                                           {"from": "gpt", "value": "<answer>red</answer>"}]}

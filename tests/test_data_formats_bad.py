@@ -119,6 +119,7 @@ BAD = [
      "conversations: 1 <image> in human turns, 2 entries in 'image'. Counts must match."),
     ("lvr", change(turn(LVR, 0, value="Hat?"), image=[]), "E10",
      "image: no picture that the boxes could lie in. Add it."),
+    ("lvr", change(LVR, split="dev"), "E05", "split: 'dev' is not train, val, test or ood-<axis>. Correct it."),
     ("lvr", turn(LVR, 1, value="<lvr><answer>blue"), "E05",
      "conversations[1].value: <answer> is not closed. Correct the tags."),
     ("thinkmorph", change(THINKMORPH, image_list=["1.png"]), "E10", "image_list: 1 for 2 texts, expected 2 or more: "

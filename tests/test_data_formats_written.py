@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from data_samples import LLAVA, MIRAGE, SHAREGPT, SWIMBIRD, TRL, picture, shown, told
+from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,7 +204,7 @@ def test_convert_there_check_stats_and_back(put, capsys):
     status, said = run(capsys, "check", "out")
     assert (status, said) == (0, "1 of 1 rows usable in 1 file, 0 empty lines skipped\n")
     status, said = run(capsys, "stats", "out")
-    assert status == 0 and all(word in said for word in ("swimbird", "mixed", "train"))
+    assert status == 0 and all(word in said for word in ("swimbird", "mixed", "train", "2 of", "10x10"))
 
     assert run(capsys, "convert", "native", "out", "back", "--to", "swimbird")[0] == 0
     (again,) = formats.load("swimbird").read("back")
@@ -298,11 +299,20 @@ def test_json_lists_that_are_broken(put, monkeypatch, text, code, message):
     assert any(e.code == code and str(e).startswith(message) for e in errors), [str(e) for e in errors]
 
 
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)
+def test_elements_are_never_held_beyond_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "LINE_BYTES", 20)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 7)
+    (tmp_path / "a.json").write_text(json.dumps(["x" * 500, 1]))
+    assert [(row, len(data)) for row, data in jsonl.elements(tmp_path / "a.json")] == [(0, 21), (1, 2)]
+
+
+letters = st.text() | st.text('"\\\\[]{},')
+values = st.recursive(st.none() | st.booleans() | st.integers() | letters, lambda inner: st.lists(inner, max_size=3)
                       | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8)
 
 
 @settings(deadline=None, max_examples=60)
+@example_of(['00000\\",'], None, False)  # an escape, and half of the next, at the end of a chunk
 @given(st.lists(values, max_size=5), st.none() | st.integers(1, 2), st.booleans())
 def test_json_lists_are_read_element_by_element(tmp_path_factory, wanted, indent, ascii):
     file = tmp_path_factory.mktemp("list") / "a.json"

@@ -108,6 +108,8 @@ def stats(traces: Iterable[Trace]) -> Table:
     for trace in traces:
         groups.setdefault((trace.split, trace.task, trace.mode), _Group()).add(trace)
     table = Table("split", "task", "mode", "traces", "sketches a trace", "letters a trace", "pictures")
+    for column in table.columns:
+        column.overflow = "fold"  # a narrow window cuts no name
     for name, group in sorted(groups.items()):
         table.add_row(*name, *group.row())
     return table

@@ -37,15 +37,15 @@ def elements(file: Path) -> Iterator[tuple[int, bytes]]:
     """
     row, depth, quoted = 0, 0, False
     with open(file, "rb") as handle:
-        chunk = handle.read(LINE_BYTES + 1)
+        chunk = handle.read(CHUNK_BYTES)
         element = bytearray(BOM if chunk.startswith(BOM) else b"")
         start = chunk.removeprefix(BOM).lstrip()
         if not start.startswith(b"["):
-            yield 0, chunk
+            yield 0, chunk + handle.read(max(0, LINE_BYTES + 1 - len(chunk)))
             return
-        chunk = start[1:]
+        chunk = start[1:] or handle.read(CHUNK_BYTES)
         while chunk:
-            if chunk.endswith(b"\\"):  # do not part an escape
+            if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:  # do not part an escape
                 chunk += handle.read(1)
             begin = 0
             for sign in STRUCTURE.finditer(chunk):
