@@ -342,7 +342,7 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_the_same_weights(tmp_path):
+def test_two_processes_learn_without_waiting_for_each_other(tmp_path):
     """``NPROC=2 bash train/rl.sh``, over gloo on the CPU: each its own prompts, of which one process may have more that
     teach than the other, in parts of three rollouts."""
     made = small(tmp_path / "run", rl__rewards={"tiny_runs.long": 1.0}, rl__group=4, rl__replay_rows=3,
