@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 LINEAR = r".*\.(language|text)_model\..*\.(q|k|v|o|gate|up|down)_proj"  # every linear map of the text model
 BASE = "base"  # where a base without a name is written, in the folder of its adapter
@@ -63,15 +63,17 @@ def merge(reasoner) -> None:
         _hold(reasoner.backbone, None)
 
 
-def save(backbone, folder: Path) -> str:
-    """Write the adapter into a folder. What comes back is where its base is: a name, or BASE in that folder."""
+def save(backbone, folder: Path, weights: dict[str, Tensor]) -> str:
+    """Write the adapter, out of the weights of the stock model it stands in, into a folder. What comes back is where
+    its base is: a name, or BASE in that folder."""
     with _peft():
-        backbone.adapter.save_pretrained(folder, save_embedding_layers=False)
+        backbone.adapter.save_pretrained(folder, save_embedding_layers=False, state_dict={
+            f"base_model.model.{name}": value for name, value in weights.items()})
     (folder / "README.md").unlink()  # peft's empty card
     if backbone.name is not None:
         return backbone.name
     bare = {re.sub(r"(\.token_adapter)?\.base_layer\.", ".", name): value for name, value in
-            backbone.model.state_dict().items() if not re.search(r"lora_|trainable_tokens_", name)}
+            weights.items() if not re.search(r"lora_|trainable_tokens_", name)}
     backbone.model.save_pretrained(folder / BASE, state_dict=bare)
     backbone.tokenizer.save_pretrained(folder / BASE)
     backbone.image_processor.save_pretrained(folder / BASE)

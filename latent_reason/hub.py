@@ -32,8 +32,10 @@ CARD = "latent_reason.json"
 KEYS = {"format", "method", "options", "positions", "decoder", "control_tokens"}
 
 
-def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: dict | None = None) -> Path:
-    """Write a whole checkpoint. All or nothing: it is written beside its place and renamed.
+def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: dict | None = None,
+         weights: dict[str, torch.Tensor] | None = None) -> Path:
+    """Write a whole checkpoint. All or nothing: it is written beside its place and renamed. ``weights``, by the names
+    of the reasoner's ``state_dict``, stand for those it holds, as where they are split among processes.
 
     Raises:
         FileExistsError: the folder exists and is not empty.
@@ -46,15 +48,15 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
                          "was trained on them.")
     with atomic_folder(folder) as new, no_bars():
         (new / "backbone").mkdir()
-        base = None
+        base, weights = None, reasoner.state_dict() if weights is None else weights
+        stock = {n.removeprefix("backbone.model."): t for n, t in weights.items() if n.startswith("backbone.model.")}
         if backbone.adapter is None:
-            backbone.model.save_pretrained(new / "backbone")
+            backbone.model.save_pretrained(new / "backbone", state_dict=stock)
         else:
-            base = adapters.save(backbone, new / "backbone")
+            base = adapters.save(backbone, new / "backbone", stock)
         backbone.tokenizer.save_pretrained(new / "backbone")
         backbone.image_processor.save_pretrained(new / "backbone")
-        own = {n: t.detach().cpu().contiguous() for n, t in reasoner.state_dict().items()
-               if not n.startswith("backbone.")}
+        own = {n: t.detach().cpu().contiguous() for n, t in weights.items() if not n.startswith("backbone.")}
         save_file(own, new / "reasoner.safetensors", metadata={"format": "pt"})
         if decoder is not None:
             decoder.register_to_config(_name_or_path="")  # else diffusers writes the folder it was loaded from

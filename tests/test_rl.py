@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from tiny_runs import EMPTY, ROOT, checkpoint, recipe, untrained
+from tiny_runs import EMPTY, checkpoint, recipe, untrained
 
 from latent_reason import generation, hub, methods
 from latent_reason.batch import LATENT
@@ -339,23 +336,6 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
     made = small(tmp_path / "run", rl__rewards={"accuracy": 1.0})
     with pytest.raises(ValueError, match=r"3 batches in a row taught nothing: in every group"):
         rl.train(made, run_folder(made))
-
-
-@pytest.mark.slow
-def test_two_processes_learn_without_waiting_for_each_other(tmp_path):
-    """``NPROC=2 bash train/rl.sh``, over gloo on the CPU: each its own prompts, of which one process may have more that
-    teach than the other, in parts of three rollouts."""
-    made = small(tmp_path / "run", rl__rewards={"tiny_runs.long": 1.0}, rl__group=4, rl__replay_rows=3,
-                 optim__steps=3, rl__anchor=0.1)
-    (tmp_path / "two.yaml").write_text(recipes.dump(made))
-    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-    done = subprocess.run(["bash", "train/rl.sh", str(tmp_path / "two.yaml"), "--run", str(tmp_path / "mine")],
-                          cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-                          env=env | {"PYTHON": sys.executable, "NPROC": "2", "CUDA_VISIBLE_DEVICES": "",
-                                     "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    before, after = hub.load(checkpoint())[0], hub.load(tmp_path / "mine")[0]
-    assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("changes, said", [

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from io import StringIO
 from types import SimpleNamespace
 
@@ -14,7 +11,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import ROOT, command, recipe, short, untrained
+from tiny_runs import command, recipe, short, untrained
 
 from latent_reason import hub
 from latent_reason.data import native
@@ -24,7 +21,7 @@ from train import progress as progressing
 from train import run as running
 from train.data import LengthGrouped, Seen, TraceData
 from train.module import Sft
-from train.recipe import dump, load
+from train.recipe import load
 
 
 @pytest.fixture(autouse=True)
@@ -256,24 +253,6 @@ def test_processes_are_those_of_torchrun(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     found = running.processes("auto")
     assert (found["devices"], found["num_nodes"]) == (4, 2) and "ddp" in found["strategy"]
-
-
-@pytest.mark.slow
-def test_sft_script_trains_in_two_processes(tmp_path):
-    """``NPROC=2 bash train/sft.sh``, over gloo on the CPU, on traces of which some have no sketch."""
-    task = make("frozenlake_plan", level=3, chunk=(1, 1))
-    native.write((task.trace(task[i], "text" if i < 8 else "mixed") for i in range(16)), tmp_path / "data")
-    made = recipe(tmp_path / "run", data__batch_size=2, data__folder=str(tmp_path / "data"), optim__steps=2,
-                  data__val_items=0)
-    (tmp_path / "two.yaml").write_text(dump(made))
-    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-    done = subprocess.run(["bash", "train/sft.sh", str(tmp_path / "two.yaml"), "--run", str(tmp_path / "mine")],
-                          cwd=ROOT, env=env | {"PYTHON": sys.executable, "NPROC": "2", "CUDA_VISIBLE_DEVICES": ""},
-                          capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("step 2/2") == 1 and done.stdout.count("Checkpoint: ") == 1, "one process speaks"
-    assert len(list((tmp_path / "mine" / "logs").glob("events*"))) == 1
-    assert hub.load(tmp_path / "mine")[0].recipe["method"] == "modal_mixed"
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):

@@ -16,6 +16,7 @@ from latent_reason.sheet import storyboard
 from .data import make_task, mode_of
 from .progress import console
 from .recipe import Data
+from .sharding import whole
 
 
 class SketchPanel(Callback):
@@ -28,8 +29,11 @@ class SketchPanel(Callback):
         self.mode = mode_of(reasoner.recipe["method"])
 
     def on_validation_epoch_end(self, trainer, module):
-        if trainer.sanity_checking or trainer.global_rank:
-            return
+        with whole(self.reasoner):
+            if not trainer.sanity_checking and not trainer.global_rank:
+                self.look(trainer, module)
+
+    def look(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode)
         traces = [self.task.trace(i, self.mode) for i in self.items]
         found = health(self.reasoner, results, traces) if self.reasoner.latent_input != "blank" else {}
@@ -54,8 +58,13 @@ class RolloutPanel(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         self.batches += 1
         step, found = self.batches, module.shown
-        if trainer.global_rank or found is None or step & (step - 1) or not hasattr(trainer.logger, "experiment"):
+        if found is None or step & (step - 1):
             return
+        with whole(module.reasoner):
+            if not trainer.global_rank and hasattr(trainer.logger, "experiment"):
+                self.look(trainer, module, found, step)
+
+    def look(self, trainer, module, found, step: int):
         rows = range(0, len(found.traces), max(1, len(found.traces) // self.shown))[:self.shown]
         text = "\n\n".join(f"**{found.graded[row].item.id}**, reward {float(found.total[row]):.3f}\n\n"
                            f"{found.graded[row].text}" for row in rows)
@@ -101,9 +110,10 @@ class Dependence(Callback):
         self.items = [task[i] for i in range(data.val_items)]
 
     def on_validation_epoch_end(self, trainer, module):
-        if trainer.sanity_checking or trainer.global_rank:
-            return
-        found = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"))
+        with whole(self.reasoner):
+            if trainer.sanity_checking or trainer.global_rank:
+                return
+            found = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"))
         values = {"probe/p3_follow": found["foreign"].get("follow_rate"),
                   "probe/p5_delta": found["removed"]["difference"]["value"]}
         module.log_dict({name: value for name, value in values.items() if value is not None}, rank_zero_only=True)

@@ -29,8 +29,6 @@ def train(recipe: Recipe, folder: Path):
 
     save = saver(recipe, reasoner, decoder)
     fit(recipe, TrainDecoder(reasoner, decoder.train(), recipe.optim), data, folder, save)
-    if not recipe.fast_dev_run:
-        save(folder / "model")
     return reasoner, decoder.eval()
 
 

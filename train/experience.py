@@ -13,9 +13,10 @@ from latent_reason.batch import LATENT, PAD
 from latent_reason.generation import Rollout
 from latent_reason.objectives import dispersion, emphasis
 from latent_reason.policies import LatentPolicy
+from latent_reason.tokens import Row
 from latent_reason.trace import Trace
 
-from .data import mode_of
+from .data import mode_of, see, together
 from .recipe import Recipe
 from .rewards import Graded
 from .triples import HIDDEN, abstains, variant
@@ -66,11 +67,20 @@ def taught_latents(reasoner, task, items: int = 64) -> torch.Tensor:
     return (z if reasoner.head.raw else reasoner.target.standard(z, batch.spans[:, 2:]))[batch.slots()[2]]
 
 
+def asked(traces: list[Trace], reasoner, seen: bool) -> list[Row]:
+    """What traces ask, encoded; with ``seen``, as a frozen eye sees it, so that it is not looked at again."""
+    rows = [reasoner.collator().encode(trace, generate=True) for trace in traces]
+    if seen:
+        see(rows, reasoner)
+    return rows
+
+
 @dataclass
 class Experience:
     """Rollouts, R = prompts x group of them: what they earned and how likely they were."""
 
-    traces: list[Trace]  # what each row was asked
+    traces: list[Trace]  # what each row was asked, and as it is encoded
+    asked: list[Row]
     rollout: Rollout
     graded: list[Graded]
     rewards: dict[str, torch.Tensor]  # (R,) by name
@@ -90,9 +100,8 @@ class Experience:
         """Some of its rows."""
         if len(rows) == len(self.traces):
             return self
-        traces = [self.traces[row] for row in rows]
-        prompt = reasoner.collator()(traces, generate=True).to(reasoner.device)
-        rollout, at = self.rollout.part(rows, prompt), torch.tensor(rows, device=self.total.device)
+        traces, asked = [self.traces[row] for row in rows], [self.asked[row] for row in rows]
+        rollout, at = self.rollout.part(rows, together(asked, reasoner)), torch.tensor(rows, device=self.total.device)
         drawn, kept = (int((one.kind == LATENT).sum(1).max()) for one in (self.rollout, rollout))
         width = self.latent_actions.shape[1] // max(drawn, 1) * kept  # all that were drawn, counted or not
 
@@ -100,7 +109,7 @@ class Experience:
             return None if table is None else table[at, :width]
 
         length = rollout.ids.shape[1]
-        return Experience(traces, rollout, [self.graded[row] for row in rows],
+        return Experience(traces, asked, rollout, [self.graded[row] for row in rows],
                           {name: values[at] for name, values in self.rewards.items()}, self.total[at],
                           self.advantages[at], cut(self.actions, length), cut(self.latent_actions, width),
                           cut(self.weights, length), cut(self.latent_weights, width), seed=self.seed,

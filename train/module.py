@@ -14,6 +14,7 @@ from latent_reason.batch import TEXT, MixedBatch, before
 from latent_reason.reasoner import LatentReasoner
 from latent_reason.rendering import SketchDecoder, to_pixels
 
+from . import sharding
 from .optim import optimizers, schedule
 from .recipe import Optim
 
@@ -64,12 +65,21 @@ def parameter_table(reasoner: LatentReasoner) -> list[tuple[str, int, int]]:
 
 
 class Stepper(L.LightningModule):
-    """Manual optimisation, so that two optimisers share one backward. Subclasses say what a batch costs."""
+    """Manual optimisation, so that two optimisers share one backward. Subclasses say what a batch costs, and hold what
+    is split among processes, where it is, as ``reasoner``."""
 
     def __init__(self, optim: Optim):
         super().__init__()
         self.optim, self.waiting = optim, 0
         self.automatic_optimization = False
+
+    @property
+    def sharded(self) -> bool:
+        return sharding.is_sharded(self.reasoner)
+
+    def configure_model(self):
+        if self.device_mesh is not None and not self.sharded:
+            sharding.shard(self.reasoner, self.device_mesh["data_parallel"])
 
     def cost(self, batch: MixedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Total loss and its parts."""
@@ -77,14 +87,15 @@ class Stepper(L.LightningModule):
 
     def training_step(self, batch, index):
         loss, parts = self.cost(batch)
-        if not loss.requires_grad:  # a head that trains alone, and no sketch in this batch: every process still steps
+        if self.sharded or not loss.requires_grad:  # without a sketch a head has no gradient: every process still steps
             loss = loss + self.nothing()
         self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
         self.update([loss])
 
     def nothing(self) -> torch.Tensor:
-        """A loss of 0 that gives everything that trains a gradient of 0."""
-        return 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        """A loss of 0 that gives everything that trains a gradient of 0; of what is split among processes, the parts
+        that have been gathered, as all have in a pass through the model."""
+        return 0 * sum(p.sum() for p in sharding.at_hand(self.parameters()))
 
     def update(self, losses: Iterable[torch.Tensor]) -> None:
         """One backward pass for each of the losses, which add up, before the next of them is asked for; and, every
@@ -107,7 +118,7 @@ class Stepper(L.LightningModule):
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()
-        self.log("train/grad_norm", norm)
+        self.log("train/grad_norm", norm.full_tensor() if self.sharded else norm)
 
     def validation_step(self, batch, index):
         _, parts = self.cost(batch)

@@ -227,7 +227,8 @@ class Recipe:
     """One run. ``init`` is a checkpoint folder to start from and ``teacher`` one to learn from, where a method has a
     teacher (none given: the model as it starts); ``run`` names the folder under checkpoints/. ``stages`` are changes to
     this recipe, trained one after the other, each from the model of the one before; ``arms`` are changes by name, each
-    trained by itself and compared (train/compare.py)."""
+    trained by itself and compared (train/compare.py). Several processes each hold the whole model, or, ``sharded``, a
+    part of it (FSDP2: train/sharding.py)."""
 
     run: str = "run"
     init: str | None = None
@@ -240,6 +241,7 @@ class Recipe:
     lora: Lora = field(default_factory=Lora)
     rl: Rl = field(default_factory=Rl)
     trainable: list[str] = field(default_factory=lambda: ["trunk", "embeddings", "head"])
+    sharded: bool = False
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: str = "auto"

@@ -20,17 +20,17 @@ import torch
 import torch.nn.functional as F
 
 from latent_reason import objectives, policies
-from latent_reason.batch import LATENT, TEXT
+from latent_reason.batch import LATENT, PAD, TEXT
 from latent_reason.generation import Rollout, generate
 from latent_reason.reasoner import Replay
 from latent_reason.rendering import seen_again
 from latent_reason.tasks import Item
 
-from . import rewards, views
+from . import rewards, sharding, views
 from .callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from .curricula import PassRates, Prompts
-from .data import make_task, mode_of
-from .experience import Experience, differing, figures, policy_of
+from .data import make_task, mode_of, together
+from .experience import Experience, asked, differing, figures, policy_of
 from .measures import MEASURES, Scene
 from .module import Stepper
 from .recipe import Recipe
@@ -40,6 +40,10 @@ from .triples import HIDDEN, abstains, variant
 
 PATIENCE = 50  # batches in a row that may teach nothing
 DULL = 1e-6  # an advantage no greater than this teaches nothing
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
 class Rl(Stepper):
@@ -54,6 +58,8 @@ class Rl(Stepper):
         self._scene = [Scene(reasoner, reference, decoder, task, self.mode)]  # in a list: no submodules
         self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
         self.rates = PassRates(list(task.levels))
+        frozen = not any(p.requires_grad for p in reasoner.backbone.eye)
+        self.sees = frozen and (reference is None or same(reasoner.backbone.eye, reference.backbone.eye))
         self.shown: Experience | None = None  # the last rollouts
         self.batches = self.idle = self.tokens = 0
 
@@ -71,33 +77,34 @@ class Rl(Stepper):
     def experience(self, items: Sequence[Item]) -> Experience:
         """Roll out ``group`` times for each item, grade, and compare within groups."""
         rl, g, device, seed = self.rl, self.rl.group, self.reasoner.device, self.seed()
-        traces = [self.task.trace(item, self.mode) for item in items for _ in range(g)]
-        prompt = self.reasoner.collator()(traces, generate=True).to(device)
+        traces = [self.task.trace(item, self.mode) for item in items]
+        rows = asked(traces, self.reasoner, self.sees)
+        traces, rows = ([one for one in some for _ in range(g)] for some in (traces, rows))
         opening = self.reasoner.vocabulary.words(rl.answer_with) if rl.answer_with else ()
-        rollout = generate(self.reasoner, prompt, max_new=rl.max_new, temperature=rl.temperature, seed=seed,
-                           max_spans=rl.max_spans or None, answer_with=opening, answer_room=rl.answer_room,
-                           **self.drawn())
+        rollout = generate(self.reasoner, together(rows, self.reasoner), max_new=rl.max_new,
+                           temperature=rl.temperature, seed=seed, max_spans=rl.max_spans or None, answer_with=opening,
+                           answer_room=rl.answer_room, **self.drawn())
         self.batches += 1
-        asked = [item for item in items for _ in range(g)]
-        measured = {name: MEASURES[name](self._scene[0], rollout, asked) for name in self.wanted}
+        items = [item for item in items for _ in range(g)]
+        measured = {name: MEASURES[name](self._scene[0], rollout, items) for name in self.wanted}
         graded = [self.grade(rollout, row, item, {name: values[row] for name, values in measured.items()})
-                  for row, item in enumerate(asked)]
+                  for row, item in enumerate(items)]
         by_group = [graded[at:at + g] for at in range(0, len(graded), g)]
         earned = {name: torch.tensor([value for group in by_group for value in rewards.paid(name, reward, group)],
                                      device=device) for name, (reward, _) in self.paid.items()}
         total = sum(weight * earned[name] for name, (_, weight) in self.paid.items())
-        groups = torch.arange(len(items), device=device).repeat_interleave(g)
+        groups = torch.arange(len(items) // g, device=device).repeat_interleave(g)
         counted = torch.tensor([one.ended or rl.unfinished == "graded" for one in graded], device=device)
         advantages = torch.zeros_like(total)
         advantages[counted] = self.objective.advantage(total[counted], groups[counted])
         if rl.difficulty:
-            advantages = advantages * torch.tensor([self.rates.weight(item.level) for item in asked], device=device)
+            advantages = advantages * torch.tensor([self.rates.weight(item.level) for item in items], device=device)
         for group in by_group:
             self.rates.note(group[0].item.level, sum(one.right for one in group) / g)
         self.rates.note_dull(float((advantages.view(-1, g).abs().amax(1) <= DULL).float().mean()))
         sizes = (rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
         made_of = torch.arange(int(sizes.max()), device=device) < sizes
-        return self.weighed([Experience(traces, rollout, graded, earned, total, advantages,
+        return self.weighed([Experience(traces, rows, rollout, graded, earned, total, advantages,
                                         (rollout.chosen | rollout.decided) & counted[:, None],
                                         made_of & counted[:, None], seed=seed)])[0]
 
@@ -173,7 +180,8 @@ class Rl(Stepper):
     # -- learning --------------------------------------------------------------------------------------------------
     def training_step(self, items, index):
         began = time.monotonic()
-        found, unsolved = self.gathered(items)
+        with sharding.whole(self.reasoner):
+            found, unsolved = self.gathered(items)
         anchored = unsolved if self.rl.anchor_on == "unsolved" else items  # AHPO's gate (MM-HELIX 2510.08540)
         anchored = list(anchored) if self.rl.anchor else []
         live = any(float(one.advantages.abs().max()) > DULL for one in found)
@@ -193,10 +201,10 @@ class Rl(Stepper):
             return
         self.idle = 0
         if self.rl.updates > 1:
-            for piece in pieces:
-                with torch.no_grad():
+            with torch.no_grad(), sharding.whole(self.reasoner):
+                for piece in pieces:
                     old = self.reasoner.replay(piece.rollout, self.policy, self.rl.temperature)
-                piece.words, piece.latents = old.words + old.stops, old.latents
+                    piece.words, piece.latents = old.words + old.stops, old.latents
         for _ in range(self.rl.updates):
             said: list[dict[str, torch.Tensor]] = []
             self.update(self.losses(pieces, anchored, most - count, said))
@@ -214,8 +222,8 @@ class Rl(Stepper):
         return int(self.all_gather(torch.tensor(count, device=self.device)).max())
 
     def pieces(self, found: Experience) -> list[Experience]:
-        """What is scored again at a time; rows that teach nothing are not."""
-        rows = list(range(len(found.traces)))
+        """What is scored again at a time, rows of similar length; those that teach nothing are not."""
+        rows = (found.rollout.kind != PAD).sum(1).argsort().tolist()
         if self.reference is None:
             rows = [row for row in rows if abs(float(found.advantages[row])) > DULL]
         size = self.rl.replay_rows or max(len(rows), 1)
@@ -226,7 +234,7 @@ class Rl(Stepper):
         for piece in pieces:
             loss, parts = self.loss(piece)
             said.append(parts)
-            yield loss if loss.requires_grad else loss + self.nothing()
+            yield loss + self.nothing() if self.sharded or not loss.requires_grad else loss
         if anchored:
             batch = self.reasoner.collator()([self.task.trace(item, self.mode) for item in anchored])
             terms = self.reasoner(batch.to(self.reasoner.device))
@@ -234,7 +242,13 @@ class Rl(Stepper):
             fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
             yield self.rl.anchor * fade * terms.total + self.nothing()
         for _ in range(idle):
-            yield self.nothing()
+            yield self.idling()
+
+    def idling(self) -> torch.Tensor:
+        """What a process goes backward through while others have more to learn from."""
+        if not self.sharded:
+            return self.nothing()
+        return 0 * self.reasoner.replay(self.shown.part([0], self.reasoner).rollout).words.sum() + self.nothing()
 
     def loss(self, found: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What an update minimises, and what is logged of it."""
@@ -372,8 +386,6 @@ def train_stage(recipe: Recipe, folder: Path):
     if reasoner.sketches and recipe.data.val_items:
         looks.append(Dependence(reasoner, recipe.data))
     fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks, recipe.rl.updates)
-    if not recipe.fast_dev_run:
-        save(folder / "model")
     return reasoner.eval(), decoder
 
 

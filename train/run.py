@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.table import Table
@@ -20,6 +21,7 @@ from latent_reason import adapters, backbones, hub, methods
 from latent_reason.backbones.attention import Choice, settle
 from latent_reason.door import door
 
+from . import sharding
 from .data import TraceData, corpus
 from .module import Stepper, parameter_table, set_trainable
 from .progress import Steps, console, quiet
@@ -157,24 +159,35 @@ def notes(recipe: Recipe) -> dict:
                                           "options": data.options}}
 
 
-def saver(recipe: Recipe, reasoner, decoder) -> Callable[[Path], Path | None]:
-    """``save(folder)`` writes the whole checkpoint; of several processes, one does so."""
+def saver(recipe: Recipe, reasoner, decoder) -> Callable[..., Path | None]:
+    """``save(folder)`` writes the whole checkpoint, with other ``weights`` where they are given; of several processes,
+    one does so."""
 
     @rank_zero_only
-    def save(where: Path) -> Path:
-        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe))
+    def save(where: Path, weights: dict[str, torch.Tensor] | None = None) -> Path:
+        return hub.save(reasoner, where, decoder=decoder, notes=notes(recipe), weights=weights)
 
     return save
 
 
-class SaveOnInterrupt(Callback):
-    """Ctrl-C, or an error, in training: what was learnt so far is written beside the run, whole."""
+class Saving(Callback):
+    """What was learnt is written at the end, as the folder's ``model``; at Ctrl-C, or an error, beside it, whole."""
 
     def __init__(self, folder: Path, save):
-        self.folder, self.save = folder, save
+        self.folder, self.save, self.ended = folder, save, False
+
+    def on_train_end(self, trainer, module):
+        self.ended = True
+        if not trainer.fast_dev_run:
+            self.save(self.folder / "model", sharding.gathered(module.reasoner) if module.sharded else None)
 
     def on_exception(self, trainer, module, exception):
-        if trainer.is_global_zero and not trainer.global_step:
+        if self.ended:
+            return  # it could not be saved, and cannot be now
+        if trainer.is_global_zero and module.sharded:
+            console.print(f"Stopped at step {trainer.global_step} ({type(exception).__name__}). The weights are split "
+                          "among processes that can no longer be joined, so nothing was kept.", style="yellow")
+        elif trainer.is_global_zero and not trainer.global_step:
             console.print(f"Stopped before the first step ({type(exception).__name__}). Nothing was learnt.",
                           style="yellow")
         elif trainer.is_global_zero:
@@ -186,11 +199,13 @@ class SaveOnInterrupt(Callback):
 def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
         callbacks: list[Callback] | None = None, updates: int = 1) -> L.Trainer:
     """Train ``module`` on data that is set up for ``optim.steps`` steps, ``updates`` of them a batch, with a bar,
-    TensorBoard logs and a safe stop.
+    TensorBoard logs and a safe stop; what was learnt is saved as ``folder/model``.
 
     Raises:
-        ValueError: Lightning cannot train so on this machine; its sentence says why.
+        ValueError: Lightning cannot train so on this machine, or the model cannot be split; its sentence says why.
     """
+    if recipe.sharded:
+        sharding.refuse(recipe, module)
     if rank_zero_only.rank:
         torch.manual_seed(recipe.seed + rank_zero_only.rank)  # the weights are those of rank 0, the noise is not
     look = recipe.sketch_every or recipe.optim.steps
@@ -199,12 +214,12 @@ def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
             trainer = L.Trainer(
                 max_steps=recipe.optim.steps, max_epochs=-1, accelerator=recipe.accelerator,
                 precision=recipe.precision, logger=TensorBoardLogger(folder, name="logs", version=""),
-                callbacks=[Steps(), LearningRateMonitor("step"), SaveOnInterrupt(folder, save), *(callbacks or [])],
+                callbacks=[Steps(), LearningRateMonitor("step"), Saving(folder, save), *(callbacks or [])],
                 log_every_n_steps=recipe.log_every, enable_checkpointing=False, enable_model_summary=False,
                 enable_progress_bar=False, num_sanity_val_steps=0, check_val_every_n_epoch=None,
                 limit_val_batches=1.0 if data.rows["val"] else 0,
                 val_check_interval=recipe.optim.accumulate * max(1, min(recipe.optim.steps, look) // updates),
-                fast_dev_run=recipe.fast_dev_run, **processes(recipe.devices),
+                fast_dev_run=recipe.fast_dev_run, **processes(recipe.devices, recipe.sharded),
             )
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(" ".join(str(error).split())) from error
@@ -212,9 +227,9 @@ def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
     return trainer
 
 
-def processes(devices: str) -> dict:
+def processes(devices: str, sharded: bool = False) -> dict:
     """How many processes train together, as arguments of a Trainer: all that torchrun started, else one on this
-    machine, or ``devices`` of them.
+    machine, or ``devices`` of them; each with the whole model or, ``sharded``, with a part of it.
 
     Raises:
         ValueError: ``devices`` is neither ``auto`` nor a number.
@@ -227,4 +242,6 @@ def processes(devices: str) -> dict:
         nodes = int(os.environ["WORLD_SIZE"]) // here
     # A batch without a sketch leaves the head without a gradient.
     strategy = "ddp_find_unused_parameters_true" if here * nodes > 1 else "auto"
+    if sharded:
+        strategy = ModelParallelStrategy(data_parallel_size=here * nodes, tensor_parallel_size=1)
     return {"devices": here, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}

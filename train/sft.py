@@ -54,8 +54,6 @@ def train_stage(recipe: Recipe, folder: Path):
     save = saver(recipe, reasoner, decoder)
     panel = SketchPanel(reasoner, decoder, recipe.data, folder) if not recipe.data.folder else None
     fit(recipe, Sft(reasoner, recipe.optim), data, folder, save, [panel] if panel else None)
-    if not recipe.fast_dev_run:
-        save(folder / "model")
     return reasoner.eval(), decoder
 
 
