@@ -344,6 +344,7 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
     ({"trainable": ["head"]}, "a head alone learns nothing"),
     ({"rl__policy": "gaussian", "rl__policy_options": {"size": 1}}, "rl.policy_options of gaussian: .*'size'"),
     ({"rl__rewards": {"acuracy": 1.0}}, "Did you mean 'accuracy'"),
+    ({"rl__rewards": {"accuracy": 1.0, "overlong": 0.3, "short": -0.2}}, "0.5 may be charged and the answer weighs 1,"),
     ({"rl__policy": "vlpo"}, "its gradient is zero until the policy has moved"),
     ({"rl__policy": "reward_weighted"}, "as it draws without noise"),
     ({"rl__latent_kl": 1.0}, "rl.latent_kl and rl.latent_ratio=span do nothing"),

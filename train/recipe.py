@@ -287,7 +287,10 @@ def _changed(recipe: Recipe, changes: dict, where: str, fixed: set[str]) -> Reci
         raise ValueError(f"{where}: holds keys of a recipe, but none of {', '.join(sorted(fixed))}; got {changes!r}.")
     base = dataclasses.asdict(recipe) | {"stages": [], "arms": {}}
     try:
-        return _made(_merged(base, _plain(changes, where)))
+        changes = _plain(changes, where)
+        if changes.get("method", {}).get("name", recipe.method.name) != recipe.method.name:
+            base["method"]["options"] = {}  # another method has options of its own
+        return _made(_merged(base, changes))
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).removeprefix(where + ': ')}") from None
 

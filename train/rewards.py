@@ -154,6 +154,16 @@ OURS: dict[str, Reward] = {f.__name__: f for f in (accuracy, hard, format, use_i
                                                    defacto)}
 
 
+def check(weights: dict[str, float]) -> None:
+    """Raises ValueError where a wrong rollout could outrank a right one, as all that may be charged reaches half of
+    what the answer weighs. What rewards of others charge is not known."""
+    answer = sum(weight for name, weight in weights.items() if name in ("accuracy", "hard", "defacto") and weight > 0)
+    charged = sum(abs(weight) for name, weight in weights.items() if name == "overlong" or weight < 0)
+    if answer and charged >= answer / 2:
+        raise ValueError(f"rl.rewards: {charged:g} may be charged and the answer weighs {answer:g}, so a wrong rollout "
+                         "could outrank a right one. Charge less than half of what the answer weighs.")
+
+
 def find(name: str) -> Reward:
     """A reward by name or dotted path. Raises ValueError where there is none."""
     if name in OURS:

@@ -54,6 +54,7 @@ class Rl(Stepper):
         self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
         self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
         self.objective = replace(objectives.OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
+        rewards.check(recipe.rl.rewards)
         self.paid = {name: (rewards.find(name), weight) for name, weight in recipe.rl.rewards.items()}
         self._scene = [Scene(reasoner, reference, decoder, task, self.mode)]  # in a list: no submodules
         self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
