@@ -179,10 +179,11 @@ def stats(given) -> None:
 
 
 def export_verb(given) -> None:
-    """Copy a run's checkpoint into a folder of its own with a model card."""
-    from .card import export
+    """Write a run's checkpoint into a folder that transformers can load, with a model card."""
+    from .publishing.export import export
 
-    print(f"Exported to {export(given.run, given.folder)}")
+    folder = export(given.run, given.folder, merge_lora=given.merge_lora, max_shard_size=given.max_shard_size)
+    print(f"Exported to {folder}")
 
 
 def assemble_verb(given) -> None:
@@ -300,6 +301,8 @@ def main(argv: list[str] | None = None) -> None:
     one = verb("export", export_verb)
     one.add_argument("run", help="a run folder or a checkpoint")
     one.add_argument("folder", help="a new folder")
+    one.add_argument("--merge-lora", action="store_true", help="fold an adapter into full weights")
+    one.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights (default 5GB)")
     one = verb("assemble", assemble_verb)
     one.add_argument("folder", help="a new folder")
     one.add_argument("--seed", type=int, default=0, help="of the projector's first weights")
