@@ -184,6 +184,22 @@ def export_verb(given) -> None:
 
     folder = export(given.run, given.folder, merge_lora=given.merge_lora, max_shard_size=given.max_shard_size)
     print(f"Exported to {folder}")
+    if given.check or given.json:
+        check_verb(given)
+
+
+def check_verb(given) -> None:
+    """Put an exported folder under the ten checks that it has to pass before it is published."""
+    from .files import atomic_write_json
+    from .publishing import checks
+
+    results = checks.check(given.folder)
+    print("\n".join(line for result in results for line in result.lines()))
+    if given.json:
+        atomic_write_json(given.json, checks.report(results))
+        print(f"Written to {given.json}")
+    if not checks.passed(results):
+        sys.exit(1)
 
 
 def assemble_verb(given) -> None:
@@ -303,6 +319,11 @@ def main(argv: list[str] | None = None) -> None:
     one.add_argument("folder", help="a new folder")
     one.add_argument("--merge-lora", action="store_true", help="fold an adapter into full weights")
     one.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights (default 5GB)")
+    one.add_argument("--check", action="store_true", help="then put it under the ten checks")
+    one.add_argument("--json", metavar="FILE", help="write their results there")
+    one = verb("check", check_verb)
+    one.add_argument("folder", help="an exported folder")
+    one.add_argument("--json", metavar="FILE", help="write the results there")
     one = verb("assemble", assemble_verb)
     one.add_argument("folder", help="a new folder")
     one.add_argument("--seed", type=int, default=0, help="of the projector's first weights")

@@ -64,7 +64,8 @@ def head(card: dict, folder: Path) -> ModelCardData:
     own = {place: found for place, found in own.items() if "-" in place[-1]} or own  # of all levels together
     main = next((m for m in MEASURES for found in own.values() if m in found), "accuracy")
     results = [EvalResult(task_type="image-text-to-text", dataset_type=name, dataset_name=name,
-                          dataset_config=f"level {level}", dataset_split=split, metric_type=main, metric_value=found[main]["value"])
+                          dataset_config=f"level {level}", dataset_split=split, metric_type=main,
+                          metric_value=found[main]["value"])
                for (_, name, split, level), found in own.items() if main in found]
     return ModelCardData(
         language="en", license="apache-2.0", library_name="latent_reason" if card["layout"] == "adapter" else
