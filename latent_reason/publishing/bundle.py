@@ -8,8 +8,10 @@ transformers runs the code of a repository from a flat folder, and copies what i
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -42,6 +44,9 @@ def write(folder: Path, method: str, family: type) -> list[Path]:
     for path in needed:
         written.append(folder / f"{flat(path)}.py")
         written[-1].write_text(rewritten(path), encoding="utf-8")
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in written)).hexdigest()[:16]
+    with open(folder / f"{flat(CONFIGURATION)}.py", "a", encoding="utf-8") as file:  # models go by their config class
+        file.write(f"\n# goes with {method} on {family.__name__}, code {digest}\n")
     whole = sorted({flat(target) for path in needed for _, modules, _ in relative(path) for target in modules.values()})
     named = "".join(f"from .{name} import __name__ as _  # else it would not be copied\n" for name in whole)
     written.append(folder / "modeling_latent_reason.py")
@@ -85,12 +90,32 @@ def relative(path: Path) -> list[tuple[ast.ImportFrom, dict[str, Path], Path | N
     """The relative imports of a module: each with the modules it imports whole, by name, and the file that its other
     names come from."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            place = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            modules = {alias.name: file for alias in node.names if (file := module(place / alias.name)) is not None}
-            found.append((node, modules, module(place) if len(modules) < len(node.names) else None))
+    for node in imports(path.read_text(encoding="utf-8"))[1]:
+        place = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        modules = {alias.name: file for alias in node.names if (file := module(place / alias.name)) is not None}
+        found.append((node, modules, module(place) if len(modules) < len(node.names) else None))
     return found
+
+
+@cache
+def imports(text: str) -> tuple[frozenset[str], tuple[ast.ImportFrom, ...]]:
+    """What the text of a module imports, at its top or anywhere: the top names of other packages (not those of Python
+    itself), and its relative imports. Raises SyntaxError where it is no Python."""
+    names, own = set(), []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            own.append(node)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.partition(".")[0])
+    return frozenset(names - sys.stdlib_module_names), tuple(own)
+
+
+@cache
+def packages() -> dict[str, str]:
+    """The package that a top name of an import belongs to, of what is installed."""
+    return {name: found[0].lower().replace("-", "_") for name, found in metadata.packages_distributions().items()}
 
 
 def module(place: Path) -> Path | None:
@@ -130,22 +155,9 @@ def requirements(files: list[Path]) -> list[str]:
     except metadata.PackageNotFoundError:
         raise ValueError("latent_reason is not installed, so the packages an export requires are not known. Install "
                          "it with: pip install -e .") from None
-    homes = metadata.packages_distributions()
     found = set()
-    for name in sorted({name for file in files for name in imported(file)}):
-        package = homes.get(name, [name])[0].lower().replace("-", "_")
-        if package not in known:
+    for name in sorted({name for file in files for name in imports(file.read_text(encoding="utf-8"))[0]}):
+        if packages().get(name, name) not in known:
             raise ValueError(f"exported code imports {name}, which pyproject.toml does not require. Add it there.")
-        found.add(known[package])
+        found.add(known[packages().get(name, name)])
     return sorted(found)
-
-
-def imported(file: Path) -> set[str]:
-    """Top names of what a file imports from other packages; not those of Python itself."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names - sys.stdlib_module_names

@@ -3,11 +3,9 @@ belong there."""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -16,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from ..backbones.families import FAMILIES, family
 from ..pretrained.chat import parse
 from ..tokens import Roles
-from .bundle import imported
+from .bundle import imports, packages
 from .export import PLACE
 from .tensors import AGAIN, Wrong
 
@@ -105,25 +103,22 @@ def wrong_code(folder: Path, adapter: bool) -> Iterator[Wrong]:
         return
     lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     allowed = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in lines if line[:1].isalnum()}
-    homes = metadata.packages_distributions()
     files = sorted(folder.glob("*.py"))
     for name in () if adapter else ("configuration_latent_reason.py", "modeling_latent_reason.py"):
         if folder / name not in files:
             yield name, "no such file", "the code that config.json names", AGAIN
     for file in files:
         try:
-            packages, tree = imported(file), ast.parse(file.read_text(encoding="utf-8"))
+            names, own = imports(file.read_text(encoding="utf-8"))
         except (SyntaxError, ValueError) as error:
             yield file.name, f"{type(error).__name__}: {error}", "Python", AGAIN
             continue
-        for package in sorted(packages):
-            if homes.get(package, [package])[0].lower().replace("-", "_") not in allowed:
-                yield file.name, f"an import of {package}", "packages of requirements.txt", f"Add {package} there."
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                for name in (n for n in names if not (folder / f"{n}.py").is_file()):
-                    yield file.name, f"an import of {name}.py, which is not there", "all files of its code", AGAIN
+        for name in sorted(names):
+            if packages().get(name, name) not in allowed:
+                yield file.name, f"an import of {name}", "packages of requirements.txt", f"Add {name} there."
+        for name in (n for node in own for n in ([node.module] if node.module else [a.name for a in node.names])):
+            if not (folder / f"{name}.py").is_file():
+                yield file.name, f"an import of {name}.py, which is not there", "all files of its code", AGAIN
 
 
 # -- README ------------------------------------------------------------------------------------------------------------
@@ -161,7 +156,8 @@ def wrong_contents(folder: Path) -> Iterator[Wrong]:
         if path.is_symlink():
             yield name, "a link", "a file", "Copy what it points to."
             continue
-        start = path.open("rb").read(4)
+        with open(path, "rb") as file:
+            start = file.read(4)
         if start.startswith(PICKLES):
             yield name, "a pickle, which runs code when it is read", "safetensors or JSON", "Remove it."
         elif not BELONGS.fullmatch(name):
