@@ -76,8 +76,8 @@ def resolve(folder: str | Path) -> Path:
     return folder / "model" if not (folder / CARD).is_file() and (folder / "model" / CARD).is_file() else folder
 
 
-def read_card(folder: str | Path) -> dict:
-    """The checkpoint's own description.
+def read_card(folder: str | Path, whole: bool = True) -> dict:
+    """The checkpoint's own description; ``whole`` looks whether all files it names are there, too.
 
     Raises:
         FileNotFoundError: not a checkpoint folder, or a part of it is missing; names the part.
@@ -98,7 +98,7 @@ def read_card(folder: str | Path) -> dict:
         raise ValueError(f"'{folder}' has checkpoint format {card.get('format')}, this version reads {FORMAT} "
                          f"(it was written by {card.get('written_by', 'an unknown version')}). "
                          "Use that version, or export it again.")
-    for part, size in card.get("files", {}).items():
+    for part, size in card.get("files", {}).items() if whole else ():
         if not (folder / part).is_file():
             raise FileNotFoundError(f"'{folder}' is incomplete: {part} is missing. Copy the checkpoint again.")
         found = (folder / part).stat().st_size

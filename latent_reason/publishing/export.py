@@ -18,6 +18,7 @@ import re
 import shutil
 from pathlib import Path
 
+import torch
 from PIL import Image as PILImage
 from safetensors.torch import save_file
 
@@ -51,8 +52,9 @@ def export(run: str | Path, folder: str | Path, *, merge_lora: bool = False, max
             adapters.merge(reasoner)
         model = model_of(reasoner, decoder)
         code = write_adapter(model, new, run) if reasoner.backbone.adapter else write_model(model, new, max_shard_size)
-        probe.write(model, new)
-        (new / "requirements.txt").write_text("\n".join(bundle.requirements(code)) + "\n", encoding="utf-8")
+        probe.write(model, new, merged=merged_logits(source) if reasoner.backbone.adapter else None)
+        needed = bundle.requirements(code) + ["peft"] * (reasoner.backbone.adapter is not None)
+        (new / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
         copy_extras(run, new)
         described = describe(reasoner, known, decoder is not None, max_shard_size)
         question = example(described, model, new / EXAMPLE)
@@ -92,14 +94,24 @@ def write_adapter(model, folder: Path, run: Path) -> list[Path]:
     return bundle.sources(model.config.method, type(reasoner.backbone))
 
 
+def merged_logits(source: Path) -> torch.Tensor | None:
+    """What the probe's logits are when the adapter of a checkpoint is folded in; None over rounded weights."""
+    reasoner, _ = hub.load(source, device="cpu")
+    if reasoner.backbone.bits:
+        return None
+    adapters.merge(reasoner)
+    model = model_of(reasoner, None)
+    return probe.answers(model, probe.prompt(model), seed=0)["logits"]
+
+
 def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
     """``latent_reason.json`` but for the list of files."""
     backbone = reasoner.backbone
-    adapter = backbone.adapter is not None
+    adapter, base = backbone.adapter is not None, known.get("base")
     return {"format": hub.FORMAT, "layout": "adapter" if adapter else "model",
             "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
             "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder,
-            "base": known.get("base") if adapter else None, "merged": None if adapter else known.get("base"),
+            "base": base if adapter else None, "merged": without_places(base) if base and not adapter else None,
             "bits": backbone.bits, "dtype": str(backbone.model.dtype).removeprefix("torch."),
             "max_shard_size": max_shard_size,
             "control_tokens": reasoner.vocabulary.control_tokens,
@@ -110,7 +122,7 @@ def write_card(folder: Path, described: dict) -> None:
     """``latent_reason.json``, with the size of every file beside it that loading needs."""
     needed = [p for pattern in ("*.safetensors", "*config.json", "*.index.json", "tokenizer*", "decoder/*")
               for p in sorted(folder.glob(pattern))]
-    sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in dict.fromkeys(needed)}
+    sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in dict.fromkeys(needed) if p.name != probe.FILE}
     atomic_write_json(folder / hub.CARD, described | {"files": sizes})
 
 
