@@ -202,6 +202,20 @@ def check_verb(given) -> None:
         sys.exit(1)
 
 
+def push_verb(given) -> None:
+    """Upload an exported folder to the Hub, if it passes the checks."""
+    from .publishing import push
+
+    push.refuse_failing(given.folder)
+    listed = push.files(given.folder)
+    if given.dry_run:
+        print("\n".join(f"{size:>14,}  {name}" for name, size in listed))
+        print(f"{sum(size for _, size in listed):>14,}  bytes in {len(listed)} files would go to {given.name}"
+              f"{', private' if given.private else ''}. Nothing was uploaded.")
+        return
+    print(f"Uploaded: {push.push(given.folder, given.name, private=given.private, revision=given.revision)}")
+
+
 def assemble_verb(given) -> None:
     """Make a small pretrained vision-language model out of two Python packages, without a model hub."""
     from .assets import cache
@@ -324,6 +338,12 @@ def main(argv: list[str] | None = None) -> None:
     one = verb("check", check_verb)
     one.add_argument("folder", help="an exported folder")
     one.add_argument("--json", metavar="FILE", help="write the results there")
+    one = verb("push", push_verb)
+    one.add_argument("folder", help="an exported folder")
+    one.add_argument("name", help="of the repository: user/name")
+    one.add_argument("--private", action="store_true", help="nobody else may see it, where it is new")
+    one.add_argument("--dry-run", action="store_true", help="check it and list its files, upload nothing")
+    one.add_argument("--revision", metavar="BRANCH", help="a branch, made where it is not there (default: main)")
     one = verb("assemble", assemble_verb)
     one.add_argument("folder", help="a new folder")
     one.add_argument("--seed", type=int, default=0, help="of the projector's first weights")

@@ -143,6 +143,8 @@ class LatentReasonModel(PreTrainedModel):
     def save_beside(self, folder) -> None:
         """Write all that goes with configuration and weights."""
         folder, processor = Path(folder), self.reasoner.backbone.image_processor
+        for name in ("is_local", "local_files_only"):  # how it was loaded here
+            self.tokenizer.init_kwargs.pop(name, None)
         self.tokenizer.save_pretrained(folder)
         processor.save_pretrained(folder)
         whole = {"image_processor": json.loads(processor.to_json_string())}
