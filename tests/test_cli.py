@@ -24,7 +24,7 @@ from latent_reason.door import door
 from latent_reason.hub import CARD
 from latent_reason.tasks import make, vsp
 
-VERBS = ("methods", "render", "generate", "data", "export", "assemble", "doctor")
+VERBS = ("methods", "render", "generate", "data", "export", "check", "push", "assemble", "doctor")
 
 
 @pytest.fixture(autouse=True)

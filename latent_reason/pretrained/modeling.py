@@ -72,7 +72,8 @@ class LatentReasonModel(PreTrainedModel):
     base_model_prefix = "reasoner"
     main_input_name = "input_ids"
     _supports_sdpa = _supports_flash_attn = _supports_attention_backend = True
-    _keep_in_fp32_modules_strict = {"reasoner.head", "reasoner.target"}  # small steps of a head would round to none
+    # heads and statistics, or small steps would round to none; not the flag among them, which is no number
+    _keep_in_fp32_modules_strict = {r"reasoner\.head\.", r"reasoner\.target\.(?!.*fitted)"}
 
     def __init__(self, config: LatentReasonConfig, *, tokenizer=None, image_processor=None,
                  reasoner: LatentReasoner | None = None, decoder=None):

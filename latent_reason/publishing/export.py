@@ -110,7 +110,7 @@ def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
     adapter, base = backbone.adapter is not None, known.get("base")
     return {"format": hub.FORMAT, "layout": "adapter" if adapter else "model",
             "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
-            "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder,
+            "options": known["options"], "positions": backbone.positions, "decoder": decoder,
             "base": base if adapter else None, "merged": without_places(base) if base and not adapter else None,
             "bits": backbone.bits, "dtype": str(backbone.model.dtype).removeprefix("torch."),
             "max_shard_size": max_shard_size,
