@@ -69,10 +69,16 @@ def head(card: dict, folder: Path) -> ModelCardData:
                for (_, name, split, level), found in own.items() if main in found]
     return ModelCardData(
         language="en", license="apache-2.0", library_name="latent_reason" if card["layout"] == "adapter" else
-        "transformers", pipeline_tag="image-text-to-text", base_model=card.get("base") or card.get("merged") or None,
+        "transformers", pipeline_tag="image-text-to-text", base_model=base_of(card),
         datasets=[task] if task else ["own records"], metrics=[main], model_name=f"{method} on {task}",
         tags=["latent-reasoning", "visual-reasoning", "latent_reason", method] + ["lora"] * (
             card["layout"] == "adapter"), eval_results=results or None)
+
+
+def base_of(card: dict) -> str | None:
+    """The pretrained model a checkpoint began with; None where it began with random weights or nobody wrote it down."""
+    name = card.get("base") or card.get("merged") or card.get("notes", {}).get("backbone") or "tiny"
+    return None if name.startswith("tiny") else name
 
 
 def use(card: dict, question: str, task: str) -> list[str]:
@@ -104,7 +110,7 @@ def training(card: dict, folder: Path) -> list[str]:
 
 
 def licence(card: dict) -> list[str]:
-    base = card.get("base") or card.get("merged")
+    base = base_of(card)
     return ["Apache-2.0, see LICENSE." + f" The terms of `{base}` hold for its weights as well." * bool(base)]
 
 
