@@ -214,6 +214,11 @@ def a_head_without_a_licence(folder):
     rewrite(folder, "license: .*\n", "")
 
 
+@damage(7, "adapter")
+def a_head_without_the_base(folder):
+    rewrite(folder, "base_model: .*\n", "")
+
+
 @damage(7)
 def words_of_a_template(folder):
     rewrite(folder, "## Limits\n", "## Limits\n\n[More Information Needed]\n")
@@ -310,6 +315,33 @@ def test_what_only_a_stranger_sees(whole, tmp_path):
         case = checks.Case(folder)
         case.stranger = found
         assert len(list(checks.CHECKS[number][0](case))) == 1
+
+
+@pytest.mark.parametrize(("damaged", "said"), [
+    (a_weight_with_another_name, "does not hold the weights of method 'modal_mixed'"),
+    (an_unknown_method, "unknown method 'modal_mixd'. Did you mean 'modal_mixed'?"),
+    (lambda folder: edit(folder / "config.json", options={"kk": 1}), "has no option 'kk'"),
+    (lambda folder: edit(folder / "config.json", backbone_config=None), "has no backbone_config"),
+    (lambda folder: edit(folder / "config.json", backbone_config={"model_type": "x"}), "of the kind 'x', which this"),
+    (lambda folder: edit(folder / "config.json", backbone_config={"model_type": "llama"}), "no file for the family"),
+    (another_id_of_a_control_token, "The tokenizer was changed"),
+    (half_a_file, "is incomplete: model.safetensors has")])
+def test_the_library_refuses_it_in_one_sentence(damaged, said, whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "damaged")
+    damaged(folder)
+    with pytest.raises(ValueError) as error:
+        hub.load(folder, device="cpu")
+    assert said in str(error.value) and "\n" not in str(error.value) and "damaged" in str(error.value)
+
+
+def test_the_library_runs_nothing_of_a_folder(whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "mine")
+    for file in folder.glob("*.py"):
+        file.write_text("raise SystemExit('run')")
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Slow", "evil.Fast"]})
+    (folder / "evil.py").write_text("raise SystemExit('run')")
+    assert hub.load(folder, device="cpu")[0].recipe["method"] == "modal_mixed"
+    assert [r.number for r in checks.check(folder, in_fresh=False) if r.state == "failed"] == [8]
 
 
 def test_a_secret_is_not_repeated(whole, tmp_path):

@@ -14,6 +14,7 @@ from conftest import CASES, ready
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import checkpoint
+from transformers.dynamic_module_utils import get_relative_import_files
 
 from latent_reason import adapters, hub, methods
 from latent_reason.generation import generate
@@ -50,6 +51,8 @@ def test_every_method_exports_and_passes(method, family, exported):
     folder, _ = exported(method, family)
     results = checks.check(folder, in_fresh=False)
     assert [result.state for result in results] == ["passed"] * 9 + ["left out"], results
+    copied = {Path(file).name for file in get_relative_import_files(folder / "modeling_latent_reason.py")}
+    assert copied | {"modeling_latent_reason.py"} == {file.name for file in folder.glob("*.py")}, "as transformers does"
 
 
 def test_strangers_see_the_same_logits_and_the_same_sketch(exported):

@@ -4,11 +4,12 @@ that names its two."""
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 from transformers import GenerationConfig
 
 from .. import methods
-from ..backbones.families import family
+from ..backbones.families import FAMILIES, family
 from ..reasoner import LatentReasoner
 from .chat import template
 from .configuration import LatentReasonConfig
@@ -18,7 +19,11 @@ from .modeling import LatentReasonModel
 class LatentReasonForConditionalGeneration(LatentReasonModel):
     @staticmethod
     def parts(config):
-        return methods.load(config.method).build, family(config.backbone_config.model_type)
+        if config.backbone_config.model_type not in FAMILIES:
+            raise ValueError(f"there is no file for the family {config.backbone_config.model_type!r} in "
+                             "latent_reason/backbones.")
+        methods.load(config.method)
+        return partial(methods.build, config.method), family(config.backbone_config.model_type)
 
     @classmethod
     def of(cls, reasoner: LatentReasoner, decoder=None, auto_map: dict[str, str] | None = None) -> LatentReasonModel:

@@ -11,7 +11,7 @@ class LatentReasonConfig(PreTrainedConfig):
     as pictures.
 
     Raises:
-        ValueError: no configuration of a stock model, or no method.
+        ValueError: the stock model is of a kind that transformers does not know.
     """
 
     model_type = "latent_reason"
@@ -27,7 +27,11 @@ class LatentReasonConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         if isinstance(self.backbone_config, dict):
-            self.backbone_config = CONFIG_MAPPING[self.backbone_config["model_type"]](**self.backbone_config)
+            kind = self.backbone_config.get("model_type")
+            if kind not in CONFIG_MAPPING:
+                raise ValueError(f"backbone_config in config.json is of the kind {kind!r}, which this version of "
+                                 "transformers does not know. Use the one README.md names.")
+            self.backbone_config = CONFIG_MAPPING[kind](**self.backbone_config)
         self.options, self.control_tokens = self.options or {}, self.control_tokens or {}
         super().__post_init__(**kwargs)
 

@@ -117,12 +117,20 @@ class LatentReasonModel(PreTrainedModel):
     # -- files ---------------------------------------------------------------------------------------------------------
     @classmethod
     def from_pretrained(cls, folder, *args, config=None, **options):
-        """As in transformers; tokenizer, picture processor, generation settings and decoder come along."""
+        """As in transformers; tokenizer, picture processor, generation settings and decoder come along.
+
+        Raises:
+            ValueError, OSError: as there; also where the configuration does not name a stock model and a method.
+        """
         where = {name: options[name] for name in WHERE if options.get(name) is not None}
         if getattr(config, "model_type", None) != LatentReasonConfig.model_type:  # a path, or None
             config = cls.config_class.from_pretrained(config or folder, **where)
+        if config.backbone_config is None:
+            raise ValueError(f"config.json of '{folder}' has no backbone_config. Copy the checkpoint again.")
         _, family = cls.parts(config)
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone_config, **where)
+        trusted = bool(options.get("trust_remote_code"))  # or it would ask
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone_config, trust_remote_code=trusted,
+                                                  **where)
         place = str(Path(cached_file(folder, "preprocessor_config.json", **where)).parent)
         found = super().from_pretrained(
             folder, *args, config=config, tokenizer=tokenizer,

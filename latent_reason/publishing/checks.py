@@ -153,7 +153,7 @@ def code(case: Case) -> Iterator[Finding]:
 
 def readme(case: Case) -> Iterator[Finding]:
     """README.md has a head that is filled in, and a snippet that runs as it is written."""
-    yield from (Finding(*found) for found in papers.wrong_readme(case.folder))
+    yield from (Finding(*found) for found in papers.wrong_readme(case.folder, case.card))
     if case.stranger and case.stranger["snippet"]:
         yield Finding("README.md", f"a snippet that ends with {case.stranger['snippet']}", "one that runs as written",
                       "Correct the snippet.")

@@ -12,6 +12,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from ..backbones.families import FAMILIES, family
+from ..card import base_of
 from ..pretrained.chat import parse
 from ..tokens import Roles
 from .bundle import imports, packages
@@ -44,7 +45,7 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Wrong]:
     from transformers import AutoTokenizer, PreTrainedConfig
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=PreTrainedConfig())
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=PreTrainedConfig(), trust_remote_code=False)
         config = {} if card.get("layout") == "adapter" else json.loads((folder / "config.json").read_text("utf-8"))
         layout = family(config["backbone_config"]["model_type"]).layout if config else None
     except Exception as error:  # tokenizers raise bare Exceptions
@@ -122,7 +123,7 @@ def wrong_code(folder: Path, adapter: bool) -> Iterator[Wrong]:
 
 
 # -- README ------------------------------------------------------------------------------------------------------------
-def wrong_readme(folder: Path) -> Iterator[Wrong]:
+def wrong_readme(folder: Path, card: dict) -> Iterator[Wrong]:
     """A head that is not YAML or not filled in, nothing to run, words of a template that nobody replaced."""
     name = "README.md"
     if not (folder / name).is_file():
@@ -139,7 +140,7 @@ def wrong_readme(folder: Path) -> Iterator[Wrong]:
     if not isinstance(given, dict):
         yield name, "no head", "YAML between two lines of ---", AGAIN
         return
-    for key in REQUIRED:
+    for key in (*REQUIRED, *(["base_model"] if base_of(card) else [])):
         if not given.get(key):
             yield name, f"no {key} in its head", "one", f"Write it there as {key}: ..."
     if "more information needed" in text.lower():
