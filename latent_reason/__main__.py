@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .door import at_least, door, numbers
+from .door import at_least, door, numbers, size
 
 
 def methods_verb(given) -> None:
@@ -332,7 +332,8 @@ def main(argv: list[str] | None = None) -> None:
     one.add_argument("run", help="a run folder or a checkpoint")
     one.add_argument("folder", help="a new folder")
     one.add_argument("--merge-lora", action="store_true", help="fold an adapter into full weights")
-    one.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights (default 5GB)")
+    one.add_argument("--max-shard-size", type=size, default="5GB", metavar="SIZE",
+                     help="of a file of weights (default 5GB)")
     one.add_argument("--check", action="store_true", help="then put it under the ten checks")
     one.add_argument("--json", metavar="FILE", help="write their results there")
     one = verb("check", check_verb)

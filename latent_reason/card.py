@@ -37,13 +37,12 @@ print(len(answer.sketches), "sketches", [picture and picture.size for picture in
 def model_card(card: dict, folder: Path, question: str) -> str:
     """README.md of a folder with this ``latent_reason.json``, with the figures that lie in the folder. ``question`` is
     asked about ``example.png``."""
-    method, notes = card["method"], card.get("notes", {})
-    module, data = methods.load(method), notes.get("data", {})
-    task = data.get("task", "its task")
+    method = card["method"]
+    module, task = methods.load(method), data_of(card) or "its own records"
     lines = [
         "---", head(card, folder).to_yaml().strip(), "---", "", f"# {method} on {task}", "",
         f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]} (method `{method}`, source: {module.PAPER}).", "",
-        "## Use", "", *use(card, question, task), "", "## Training", "", *training(card, folder), "", "## Results", "",
+        "## Use", "", *use(card, question), "", "## Training", "", *training(card, folder), "", "## Results", "",
         *_results(folder), "", "Shares with their 95 % Wilson intervals; all measures are in the JSON files.",
         *_probes(folder / "probe.json")]
     if (folder / "sketches.png").is_file():
@@ -58,8 +57,7 @@ def model_card(card: dict, folder: Path, question: str) -> str:
 
 def head(card: dict, folder: Path) -> ModelCardData:
     """The YAML head."""
-    method, data = card["method"], card.get("notes", {}).get("data", {})
-    task, table = data.get("task"), figures(folder)
+    method, table, task = card["method"], figures(folder), data_of(card) or "its own records"
     own = {place: found for place, found in table.items() if place[0] == "this model"}
     own = {place: found for place, found in own.items() if "-" in place[-1]} or own  # of all levels together
     main = next((m for m in MEASURES for found in own.values() if m in found), "accuracy")
@@ -70,7 +68,7 @@ def head(card: dict, folder: Path) -> ModelCardData:
     return ModelCardData(
         language="en", license="apache-2.0", library_name="latent_reason" if card["layout"] == "adapter" else
         "transformers", pipeline_tag="image-text-to-text", base_model=base_of(card),
-        datasets=[task] if task else ["own records"], metrics=[main], model_name=f"{method} on {task}",
+        datasets=[task], metrics=[main], model_name=f"{method} on {task}",
         tags=["latent-reasoning", "visual-reasoning", "latent_reason", method] + ["lora"] * (
             card["layout"] == "adapter"), eval_results=results or None)
 
@@ -81,7 +79,13 @@ def base_of(card: dict) -> str | None:
     return None if name.startswith("tiny") else name
 
 
-def use(card: dict, question: str, task: str) -> list[str]:
+def data_of(card: dict) -> str | None:
+    """The name of the task, or of the folder of records, that a checkpoint was trained on."""
+    data = card.get("notes", {}).get("data", {})
+    return Path(data["folder"]).name if data.get("folder") else data.get("task")
+
+
+def use(card: dict, question: str) -> list[str]:
     """How to load it, with a snippet that runs as it is."""
     if card["layout"] == "adapter":
         said = ["", f"An adapter of `{card['base']}`: it needs that model, peft and the library `latent_reason`."]
@@ -90,8 +94,7 @@ def use(card: dict, question: str, task: str) -> list[str]:
                 "`latent_reason`; without it loading stops with a ValueError. With the library installed no flag is "
                 "needed, and nothing in this folder is run: `reasoner, decoder = latent_reason.load(\".\")`."]
     snippet = (OWN if card["layout"] == "adapter" else STOCK).format(question=question)
-    return ["```python", *snippet.splitlines(), "```", *said, "",
-            f"More with the library: `python -m latent_reason generate . --task {task} --level 4`"]
+    return ["```python", *snippet.splitlines(), "```", *said]
 
 
 def training(card: dict, folder: Path) -> list[str]:

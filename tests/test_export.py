@@ -160,6 +160,18 @@ def test_an_export_can_be_exported_again(shown, tmp_path):
         assert (again / file).read_bytes() == (shown / file).read_bytes(), file
 
 
+def test_records_of_ones_own_are_named_and_no_task_is_claimed(tmp_path):
+    saved = shutil.copytree(checkpoint(), tmp_path / "model")
+    given = json.loads((saved / hub.CARD).read_text())
+    given["notes"] |= {"backbone": "some/model", "data": given["notes"]["data"] | {"folder": "/data/mine/shapes"}}
+    (saved / hub.CARD).write_text(json.dumps(given))
+    folder = export(saved, tmp_path / "out")
+    _, head, body = (folder / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["datasets"] == ["shapes"] and yaml.safe_load(head)["base_model"] == "some/model"
+    assert "frozenlake" not in body and "What does the picture show?" in body and "terms of `some/model` hold" in body
+    assert checks.passed(checks.check(folder, in_fresh=False))
+
+
 def test_nothing_to_merge_is_said(run, tmp_path):
     with pytest.raises(ValueError, match="has no adapter to merge"):
         export(run, tmp_path / "merged", merge_lora=True)

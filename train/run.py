@@ -155,7 +155,8 @@ def notes(recipe: Recipe) -> dict:
     backbone = hub.read_card(recipe.init)["notes"].get("backbone") if recipe.init else recipe.backbone.name
     return {"run": recipe.run, "seed": recipe.seed, "steps": recipe.optim.steps, "batch_size": data.batch_size,
             "init": recipe.init, "backbone": backbone, "data": {
-                "task": data.task, "levels": data.levels, "items": data.items, "options": data.options}}
+                "task": data.task, "folder": data.folder, "levels": data.levels, "items": data.items,
+                "options": data.options}}
 
 
 def saver(recipe: Recipe, reasoner, decoder) -> Callable[[Path], Path | None]:

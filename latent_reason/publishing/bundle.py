@@ -142,6 +142,14 @@ def rewritten(path: Path) -> str:
     return f"# {origin} of latent_reason {__version__}, with other import lines; change it there\n{''.join(lines)}"
 
 
+def licence() -> Path:
+    """The file with this library's licence: beside it where it is worked on, else where it was installed."""
+    beside = LIBRARY.parent / "LICENSE"
+    if beside.is_file():
+        return beside
+    return next(Path(file.locate()) for file in metadata.files("latent_reason") if file.name == "LICENSE")
+
+
 def requirements(files: list[Path]) -> list[str]:
     """The packages these files import, as this library requires them.
 

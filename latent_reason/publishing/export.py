@@ -129,7 +129,7 @@ def write_card(folder: Path, described: dict) -> None:
 def example(described: dict, model, file: Path) -> str:
     """Save a picture to try the model on; what is to be asked about it."""
     data = described["notes"].get("data", {})
-    if data.get("task") not in tasks.names():
+    if data.get("folder") or data.get("task") not in tasks.names():
         PILImage.new("RGB", (4 * model.reasoner.backbone.cell,) * 2, "white").save(file)
         return "What does the picture show?"
     options = {"level": tuple(data["levels"])} if data.get("levels") else {}
@@ -148,8 +148,7 @@ def copy_extras(run: Path, folder: Path) -> None:
                 target.write_text(without_places(source.read_text(encoding="utf-8")), encoding="utf-8")
             elif source.is_file():
                 shutil.copy2(source, target)
-    shutil.copy2(bundle.LIBRARY / "LICENSE" if (bundle.LIBRARY / "LICENSE").is_file() else
-                 bundle.LIBRARY.parent / "LICENSE", folder / "LICENSE")
+    shutil.copy2(bundle.licence(), folder / "LICENSE")
 
 
 def without_places(text: str) -> str:
