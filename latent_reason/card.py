@@ -91,8 +91,9 @@ def use(card: dict, question: str) -> list[str]:
         said = ["", f"An adapter of `{card['base']}`: it needs that model, peft and the library `latent_reason`."]
     else:
         said = ["", "The flag lets transformers run the code in this folder, which is that of the library "
-                "`latent_reason`; without it loading stops with a ValueError. With the library installed no flag is "
-                "needed, and nothing in this folder is run: `reasoner, decoder = latent_reason.load(\".\")`."]
+                "`latent_reason`; without it loading asks on standard input, and stops with a ValueError where nobody "
+                "answers. With the library installed no flag is needed, and nothing in this folder is run: "
+                "`reasoner, decoder = latent_reason.load(\".\")`."]
     snippet = (OWN if card["layout"] == "adapter" else STOCK).format(question=question)
     return ["```python", *snippet.splitlines(), "```", *said]
 
