@@ -150,6 +150,10 @@ def _whole(folder: Path, card: dict):
     from .pretrained.by_name import LatentReasonForConditionalGeneration
 
     with _reading(folder), no_bars():
+        index = folder / "model.safetensors.index.json"
+        named = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}) if index.is_file() else {}
+        if outside := [name for name in named.values() if Path(str(name)).name != name]:
+            raise ValueError(f"its index names weights outside of it: {outside[0]!r}")
         model, info = LatentReasonForConditionalGeneration.from_pretrained(
             folder, output_loading_info=True, use_safetensors=True)
     if wrong := sorted([*info["missing_keys"], *info["unexpected_keys"]]):

@@ -134,6 +134,13 @@ def an_index_that_adds_up_wrong(folder):
     edit(folder / INDEX, metadata=index["metadata"] | {"total_size": 7})
 
 
+@damage(2, "shards")
+def weights_outside_of_the_folder(folder):
+    named = json.loads((folder / INDEX).read_text())["weight_map"]
+    shutil.copy(folder / named[HEAD], folder.parent / "elsewhere.safetensors")
+    edit(folder / INDEX, weight_map=named | {HEAD: "../elsewhere.safetensors"})
+
+
 @damage(3)
 def other_logits(folder):
     change(folder / PROBE, logits=tensor(folder, "logits", PROBE) + 0.01)
@@ -325,9 +332,13 @@ def test_what_only_a_stranger_sees(whole, tmp_path):
     (lambda folder: edit(folder / "config.json", backbone_config={"model_type": "x"}), "of the kind 'x', which this"),
     (lambda folder: edit(folder / "config.json", backbone_config={"model_type": "llama"}), "no file for the family"),
     (another_id_of_a_control_token, "The tokenizer was changed"),
-    (half_a_file, "is incomplete: model.safetensors has")])
+    (half_a_file, "is incomplete: model.safetensors has"),
+    (weights_outside_of_the_folder, "names weights outside of it: '../elsewhere.safetensors'")])
 def test_the_library_refuses_it_in_one_sentence(damaged, said, whole, tmp_path):
-    folder = shutil.copytree(whole["one"], tmp_path / "damaged")
+    folder = shutil.copytree(whole["shards" if damaged is weights_outside_of_the_folder else "one"],
+                             tmp_path / "damaged")
+    if damaged is weights_outside_of_the_folder:
+        edit(folder / hub.CARD, files={})  # or the size of the index would tell
     damaged(folder)
     with pytest.raises(ValueError) as error:
         hub.load(folder, device="cpu")

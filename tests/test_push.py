@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import huggingface_hub
 import pytest
+from PIL import Image
 from tiny_runs import checkpoint
 
 from latent_reason.__main__ import main
+from latent_reason.pretrained.by_name import LatentReasonForConditionalGeneration
 from latent_reason.publishing import fresh, push
 from latent_reason.publishing.export import export
 
@@ -142,6 +147,37 @@ def test_every_file_arrives_as_it_is(branch, server, folder, capsys):
     assert all(auth == f"Bearer {TOKEN}" for path, auth in server.asked if "validate" not in path)
     said = capsys.readouterr()
     assert f"Uploaded: {server.address}/me/lake/commit/abc" in said.out and TOKEN not in said.out + said.err
+
+
+BY_NAME = """
+import sys
+sys.modules["latent_reason"] = None
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+model = AutoModelForImageTextToText.from_pretrained("me/lake", trust_remote_code=True)
+answer = model.generate_interleaved(Image.open(sys.argv[1]), "Which way?", max_new=16, sketching="first")
+print(len(answer.pictures), answer.text)
+"""
+
+
+def test_what_has_arrived_is_loaded_by_its_name(server, folder, tmp_path):
+    """From the cache where huggingface_hub keeps what it downloads, in a fresh process without this library."""
+    push.push(folder, "me/lake")
+    cache = tmp_path / "home" / "hub" / "models--me--lake"
+    for name, data in uploaded(server).items():
+        file = cache / "snapshots" / ("a" * 40) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    env = {n: v for n, v in os.environ.items() if n not in ("PYTHONPATH", "HF_TOKEN", "HF_ENDPOINT")}
+    done = subprocess.run([sys.executable, "-c", BY_NAME, str(folder / "example.png")], cwd=tmp_path, check=False,
+                          capture_output=True, text=True, encoding="utf-8", env=env | {
+                              "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    model = LatentReasonForConditionalGeneration.from_pretrained(folder)
+    answer = model.generate_interleaved(Image.open(folder / "example.png"), "Which way?", max_new=16, sketching="first")
+    assert done.stdout.strip() == f"{len(answer.pictures)} {answer.text}".strip() and answer.pictures
 
 
 def test_a_dry_run_lists_files_and_asks_nobody(server, folder, capsys, monkeypatch):

@@ -22,6 +22,9 @@ def wrong(folder: Path, card: dict) -> Iterator[Wrong]:
     except (ValueError, KeyError, TypeError) as error:
         yield INDEX, f"{type(error).__name__}: {error}", "an index with a weight_map", AGAIN
         return
+    for name in sorted({str(name) for name in named.values() if Path(str(name)).name != name}):
+        yield INDEX, f"weights in {name!r}", "files beside it", AGAIN
+        return
     adapter = card.get("layout") == "adapter"
     files = ["adapter_model.safetensors", "reasoner.safetensors"] if adapter else (
         sorted(set(named.values())) or ["model.safetensors"])
