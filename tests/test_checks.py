@@ -14,7 +14,7 @@ from tiny_runs import checkpoint, untrained
 
 from latent_reason import adapters, hub
 from latent_reason.__main__ import main
-from latent_reason.publishing import checks, fresh
+from latent_reason.publishing import checks, contents, fresh
 from latent_reason.publishing.export import export
 
 WEIGHTS, INDEX, PROBE = "model.safetensors", "model.safetensors.index.json", "probe.safetensors"
@@ -353,6 +353,17 @@ def test_the_library_runs_nothing_of_a_folder(whole, tmp_path):
     (folder / "evil.py").write_text("raise SystemExit('run')")
     assert hub.load(folder, device="cpu")[0].recipe["method"] == "modal_mixed"
     assert [r.number for r in checks.check(folder, in_fresh=False) if r.state == "failed"] == [8]
+
+
+def test_weights_whose_length_looks_like_a_pickle_are_none(whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "mine")
+    for more in range(800):
+        save_file({"a": torch.zeros(1)}, folder / "reasoner.safetensors", metadata={"more": "x" * more})
+        if (folder / "reasoner.safetensors").read_bytes().startswith(b"\x80\x02"):
+            break
+    else:
+        pytest.fail("no header is as long")
+    assert not list(contents.wrong_contents(folder))
 
 
 def test_a_secret_is_not_repeated(whole, tmp_path):

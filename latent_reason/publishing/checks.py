@@ -15,23 +15,9 @@ from pathlib import Path
 
 from .. import adapters, hub
 from ..pretrained import probe
-from . import fresh, papers, tensors
+from . import contents, fresh, tensors
 from .export import write_adapter
-
-AGAIN = "Export the checkpoint again."
-
-
-@dataclass
-class Finding:
-    """What is wrong: the file, what was found in it, what was expected, and what to do."""
-
-    file: str
-    found: str
-    expected: str
-    fix: str = AGAIN
-
-    def __str__(self) -> str:
-        return f"{self.file}: found {self.found}, expected {self.expected}. {self.fix}"
+from .finding import Finding
 
 
 @dataclass
@@ -106,7 +92,7 @@ def loads(case: Case) -> Iterator[Finding]:
 
 def weights(case: Case) -> Iterator[Finding]:
     """Files of weights are whole: as the index says, nothing twice, finite, of the precision declared."""
-    return (Finding(*found) for found in tensors.wrong(case.folder, case.card))
+    return tensors.wrong(case.folder, case.card)
 
 
 def answers(case: Case) -> Iterator[Finding]:
@@ -128,7 +114,7 @@ def answers(case: Case) -> Iterator[Finding]:
 
 def words(case: Case) -> Iterator[Finding]:
     """Control tokens, table and chat template fit together: a rendered sketch reads back as it was."""
-    return (Finding(*found) for found in papers.wrong_words(case.folder, case.card))
+    return contents.wrong_words(case.folder, case.card)
 
 
 def settings(case: Case) -> Iterator[Finding]:
@@ -148,20 +134,20 @@ def settings(case: Case) -> Iterator[Finding]:
 
 def code(case: Case) -> Iterator[Finding]:
     """The code is whole and imports nothing but what requirements.txt names."""
-    return (Finding(*found) for found in papers.wrong_code(case.folder, case.adapter))
+    return contents.wrong_code(case.folder, case.adapter)
 
 
 def readme(case: Case) -> Iterator[Finding]:
     """README.md has a head that is filled in, and a snippet that runs as it is written."""
-    yield from (Finding(*found) for found in papers.wrong_readme(case.folder, case.card))
+    yield from contents.wrong_readme(case.folder, case.card)
     if case.stranger and case.stranger["snippet"]:
         yield Finding("README.md", f"a snippet that ends with {case.stranger['snippet']}", "one that runs as written",
                       "Correct the snippet.")
 
 
-def contents(case: Case) -> Iterator[Finding]:
+def belongings(case: Case) -> Iterator[Finding]:
     """Nothing is in the folder that does not belong there: no path, secret, pickle, optimiser state or stray file."""
-    return (Finding(*found) for found in papers.wrong_contents(case.folder))
+    return contents.wrong_contents(case.folder)
 
 
 def same_bytes(case: Case) -> Iterator[Finding]:
@@ -199,7 +185,7 @@ def adapter(case: Case) -> Iterator[Finding]:
 #: number -> the check, and those without which it says nothing new
 CHECKS: dict[int, tuple[Callable[[Case], Iterator[Finding]], set[int]]] = {
     1: (loads, {2, 4, 5, 6}), 2: (weights, set()), 3: (answers, {1, 2, 4, 5, 6}), 4: (words, set()),
-    5: (settings, set()), 6: (code, set()), 7: (readme, {1, 2, 4, 5, 6}), 8: (contents, set()),
+    5: (settings, set()), 6: (code, set()), 7: (readme, {1, 2, 4, 5, 6}), 8: (belongings, set()),
     9: (same_bytes, {1, 2, 4, 5, 6}), 10: (adapter, {1, 2, 4, 5, 6})}
 ORDER = (2, 4, 5, 6, 8, 1, 3, 7, 9, 10)
 
