@@ -293,3 +293,19 @@ def test_an_adapter_whose_base_has_no_name_can_only_be_merged(make_backbone, mak
     with pytest.raises(ValueError, match="has no name others could load it by"):
         export(tmp_path / "run", tmp_path / "out")
     export(tmp_path / "run", tmp_path / "out", merge_lora=True)
+
+
+def test_a_table_of_its_own_for_what_comes_out_stays_its_own(make_backbone, make_traces, tmp_path):
+    def untied(positions):
+        backbone = make_backbone(positions)
+        model = backbone.model
+        model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
+        model.lm_head.weight, model.all_tied_weights_keys = torch.nn.Parameter(2 * model.lm_head.weight.detach()), {}
+        return backbone
+
+    reasoner = ready(CASES[0], untied, make_traces).eval()
+    folder = export(hub.save(reasoner, tmp_path / "saved"), tmp_path / "out")
+    assert checks.passed(results := checks.check(folder, in_fresh=False)), results
+    again = hub.load(folder, device="cpu")[0].backbone.model
+    assert torch.equal(again.lm_head.weight, reasoner.backbone.model.lm_head.weight)
+    assert not torch.equal(again.lm_head.weight, again.get_input_embeddings().weight)
