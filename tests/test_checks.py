@@ -357,7 +357,7 @@ def test_the_library_runs_nothing_of_a_folder(whole, tmp_path):
 
 def test_weights_whose_length_looks_like_a_pickle_are_none(whole, tmp_path):
     folder = shutil.copytree(whole["one"], tmp_path / "mine")
-    for more in range(800):
+    for more in range(500, 650):
         save_file({"a": torch.zeros(1)}, folder / "reasoner.safetensors", metadata={"more": "x" * more})
         if (folder / "reasoner.safetensors").read_bytes().startswith(b"\x80\x02"):
             break
