@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .door import at_least, door, numbers
+from .door import at_least, door, numbers, size
 
 
 def methods_verb(given) -> None:
@@ -179,10 +179,41 @@ def stats(given) -> None:
 
 
 def export_verb(given) -> None:
-    """Copy a run's checkpoint into a folder of its own with a model card."""
-    from .card import export
+    """Write a run's checkpoint into a folder that transformers can load, with a model card."""
+    from .publishing.export import export
 
-    print(f"Exported to {export(given.run, given.folder)}")
+    folder = export(given.run, given.folder, merge_lora=given.merge_lora, max_shard_size=given.max_shard_size)
+    print(f"Exported to {folder}")
+    if given.check or given.json:
+        check_verb(given)
+
+
+def check_verb(given) -> None:
+    """Put an exported folder under the ten checks that it has to pass before it is published."""
+    from .files import atomic_write_json
+    from .publishing import checks
+
+    results = checks.check(given.folder)
+    print("\n".join(line for result in results for line in result.lines()))
+    if given.json:
+        atomic_write_json(given.json, checks.report(results))
+        print(f"Written to {given.json}")
+    if not checks.passed(results):
+        sys.exit(1)
+
+
+def push_verb(given) -> None:
+    """Upload an exported folder to the Hub, if it passes the checks."""
+    from .publishing import push
+
+    push.refuse_failing(given.folder)
+    listed = push.files(given.folder)
+    if given.dry_run:
+        print("\n".join(f"{size:>14,}  {name}" for name, size in listed))
+        print(f"{sum(size for _, size in listed):>14,}  bytes in {len(listed)} files would go to {given.name}"
+              f"{', private' if given.private else ''}. Nothing was uploaded.")
+        return
+    print(f"Uploaded: {push.push(given.folder, given.name, private=given.private, revision=given.revision)}")
 
 
 def assemble_verb(given) -> None:
@@ -300,6 +331,20 @@ def main(argv: list[str] | None = None) -> None:
     one = verb("export", export_verb)
     one.add_argument("run", help="a run folder or a checkpoint")
     one.add_argument("folder", help="a new folder")
+    one.add_argument("--merge-lora", action="store_true", help="fold an adapter into full weights")
+    one.add_argument("--max-shard-size", type=size, default="5GB", metavar="SIZE",
+                     help="of a file of weights (default 5GB)")
+    one.add_argument("--check", action="store_true", help="then put it under the ten checks")
+    one.add_argument("--json", metavar="FILE", help="write their results there")
+    one = verb("check", check_verb)
+    one.add_argument("folder", help="an exported folder")
+    one.add_argument("--json", metavar="FILE", help="write the results there")
+    one = verb("push", push_verb)
+    one.add_argument("folder", help="an exported folder")
+    one.add_argument("name", help="of the repository: user/name")
+    one.add_argument("--private", action="store_true", help="nobody else may see it, where it is new")
+    one.add_argument("--dry-run", action="store_true", help="check it and list its files, upload nothing")
+    one.add_argument("--revision", metavar="BRANCH", help="a branch, made where it is not there (default: main)")
     one = verb("assemble", assemble_verb)
     one.add_argument("folder", help="a new folder")
     one.add_argument("--seed", type=int, default=0, help="of the projector's first weights")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import safe_open
 from torch import Tensor, nn
 
 LINEAR = r".*\.(language|text)_model\..*\.(q|k|v|o|gate|up|down)_proj"  # every linear map of the text model
@@ -81,9 +82,19 @@ def save(backbone, folder: Path, weights: dict[str, Tensor]) -> str:
 
 
 def load(reasoner, folder: Path) -> None:
-    """Put a saved adapter on its base."""
+    """Put a saved adapter on its base.
+
+    Raises:
+        ValueError: weights of it are missing, which peft would leave random, or left over.
+    """
     with _peft() as peft:
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # said below
         _hold(reasoner.backbone, peft.PeftModel.from_pretrained(reasoner.backbone.model, folder))
+        wanted = set(peft.get_peft_model_state_dict(reasoner.backbone.adapter, save_embedding_layers=False))
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        wrong = sorted(wanted ^ set(file.keys()))
+    if wrong:
+        raise ValueError(f"{len(wrong)} weights of the adapter are missing or left over, the first is {wrong[0]}")
 
 
 def _hold(backbone, adapter: nn.Module | None) -> None:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from .tokens import IMAGE, LATENT, PAD, TEXT, Row, Vocabulary
 from .trace import Trace
 
-__all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "Collator", "MixedBatch", "Pictures", "before", "collate", "within"]
+__all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "Collator", "MixedBatch", "Pictures", "before", "collate", "prompts",
+           "within"]
 
 
 @dataclass
@@ -167,6 +168,25 @@ def collate(rows: Sequence[Row], pad: int, look: Callable, look_at_sketches: Cal
         boxes=torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5),
         told=collate(told, pad, look, look_at_sketches) if told else None,
     )
+
+
+def prompts(ids: torch.Tensor, kind: torch.Tensor, pictures: Pictures | None, sizes: Sequence[int]) -> MixedBatch:
+    """Rows of ids (B, N) of their kinds as a batch that nothing is taught of. ``sizes`` are the picture positions that
+    each picture takes, in the order in which they stand in the rows.
+
+    Raises:
+        ValueError: there are sketches, or as many picture positions as these pictures do not take.
+    """
+    if (kind == LATENT).any():
+        raise ValueError("a prompt of ids holds no sketches: what stands at their latents is not said by ids. Leave "
+                         "them out, or have them generated.")
+    rows = (kind == IMAGE).nonzero()[:, 0]
+    if len(rows) != sum(sizes):
+        raise ValueError(f"{len(rows)} picture positions for pictures that take {sum(sizes)}. Give the pictures in the "
+                         "order in which they stand in the rows.")
+    first = torch.tensor([0, *sizes][:len(sizes)], dtype=torch.long).cumsum(0)
+    return MixedBatch(ids, kind, torch.zeros(ids.shape, device=ids.device), ids.new_zeros(0, 4),
+                      torch.zeros(0, device=ids.device), pictures, image_rows=rows[first.to(rows.device)])
 
 
 class Collator:

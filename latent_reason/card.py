@@ -1,84 +1,149 @@
-"""Export: a checkpoint folder with a model card, ready to be published."""
+"""The model card of an exported checkpoint: what it is, how to use it, what it was measured to do, its limits."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import platform
+import re
+from importlib import metadata
 from pathlib import Path
 
-from . import hub, methods
-from .files import atomic_folder
+from huggingface_hub import EvalResult, ModelCardData
 
-EXTRAS = ("eval.json", "eval-larger.json", "probe.json", "controls", "sketches.png", "recipe.yaml",
-          "recipe-pretrain.yaml")
+from . import methods
+
 MEASURES = ("success", "accuracy", "exact", "sketch_equal",
             "constant", "hole_blind")
+FRAMEWORKS = ("latent_reason", "torch", "transformers", "diffusers", "safetensors")
+STOCK = """from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+folder = "."  # this folder, or its name on the Hub
+model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
+answer = model.generate_interleaved(Image.open("example.png"), {question!r})
+print(answer.text)
+print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.pictures])"""
+OWN = """import latent_reason
+from latent_reason.pretrained.by_name import LatentReasonForConditionalGeneration
+from PIL import Image
+
+reasoner, decoder = latent_reason.load(".")  # this folder
+model = LatentReasonForConditionalGeneration.of(reasoner, decoder)
+answer = model.generate_interleaved(Image.open("example.png"), {question!r})
+print(answer.text)
+print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.pictures])"""
 
 
-def export(run: str | Path, folder: str | Path) -> Path:
-    """Copy the checkpoint of a run into a new folder of its own, with README.md, LICENSE, metrics and sketches.
-
-    Raises:
-        FileNotFoundError, ValueError: the run holds no whole checkpoint.
-        FileExistsError: the folder exists and is not empty.
-    """
-    run = Path(run)
-    model = hub.resolve(run)
-    card = hub.read_card(model)
-    with atomic_folder(folder) as new:
-        for part in sorted(model.iterdir()):
-            if part.is_dir() and part.name in ("backbone", "decoder"):
-                shutil.copytree(part, new / part.name)
-            elif part.name in (hub.CARD, "reasoner.safetensors"):
-                shutil.copy2(part, new / part.name)
-        for extra in EXTRAS:
-            if (run / extra).is_dir():
-                shutil.copytree(run / extra, new / extra)
-            elif (run / extra).is_file():
-                shutil.copy2(run / extra, new / extra)
-        licence = Path(__file__).parent.parent / "LICENSE"
-        if licence.is_file():
-            shutil.copy2(licence, new / "LICENSE")
-        (new / "README.md").write_text(model_card(card, run), encoding="utf-8")
-    return Path(folder)
-
-
-def model_card(card: dict, run: Path) -> str:
-    """The README of a checkpoint: what it is, its figures with intervals, how to use it, its limits."""
-    notes, method = card.get("notes", {}), card["method"]
-    data = notes.get("data", {})
+def model_card(card: dict, folder: Path, question: str) -> str:
+    """README.md of a folder with this ``latent_reason.json``, with the figures that lie in the folder. ``question`` is
+    asked about ``example.png``."""
+    method = card["method"]
+    module, task = methods.load(method), data_of(card) or "its own records"
     lines = [
-        "---", "license: apache-2.0", "library_name: latent_reason", "pipeline_tag: image-text-to-text",
-        "tags: [latent-reasoning, visual-reasoning]", "---", "",
-        f"# {method} on {data.get('task', 'its task')}", "",
-        f"{methods.load(method).SUMMARY} (method `{method}`, source: {methods.load(method).PAPER}).", "",
-        "## Use", "", "```python", "import latent_reason",
-        "from latent_reason import generate, tasks", "",
-        "reasoner, decoder = latent_reason.load(\".\")  # this folder",
-        f"task = tasks.make(\"{data.get('task', 'frozenlake_plan')}\", split=\"test\", level=4)",
-        "prompt = reasoner.collator()([task.trace(task[0])], generate=True)",
-        "rollout = generate(reasoner, prompt)",
-        "print(rollout.text(0, reasoner.vocabulary))", "```", "",
-        f"Or: `python -m latent_reason generate . --task {data.get('task', 'frozenlake_plan')} --level 4`", "",
-        "## Training", "", f"Seed {notes.get('seed')}, {notes.get('steps')} steps of batch {notes.get('batch_size')}, "
-        f"levels {data.get('levels')}, options `{json.dumps(card['options'])}`. The whole recipe is in `recipe.yaml`.",
-        "", "## Results", ""]
-    lines += [*_results(run), "", "Shares with their 95 % Wilson intervals; all measures are in the JSON files."]
-    lines += _probes(run / "probe.json")
-    if (run / "sketches.png").is_file():
-        lines += ["", "![sketches](sketches.png)"]
-    lines += ["", "## Limits", "", "A research checkpoint for one procedural task. It knows nothing else."]
+        "---", head(card, folder).to_yaml().strip(), "---", "", f"# {method} on {task}", "",
+        f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]} (method `{method}`, source: {module.PAPER}).", "",
+        "## Use", "", *use(card, question), "", "## Training", "", *training(card, folder), "", "## Results", "",
+        *_results(folder), "", "Shares with their 95 % Wilson intervals; all measures are in the JSON files.",
+        *_probes(folder / "probe.json")]
+    if (folder / "sketches.png").is_file():
+        lines += ["", "![sketches](sketches.png)", "", "*Input, gold sketch, that sketch through the eye and back, the "
+                  "model's own sketch, its words.*"]
+    lines += ["", "## Limits", "", f"A research checkpoint, trained on `{task}` and measured on nothing else than the "
+              "tables above. A sketch is what the model drew, not what is true. Whether it reads its sketches is what "
+              "the probes say, where there are any.", "", "## Licence", "", *licence(card), "", "## Citation", "",
+              "```bibtex", *citation(method), "```"]
     return "\n".join(lines) + "\n"
 
 
-def _results(run: Path) -> list[str]:
-    """One line a level, those of the controls after those of the model; every measure is in the JSON files."""
-    files = [("this model", run / name) for name in ("eval.json", "eval-larger.json")]
-    files += [(path.stem.removesuffix("-larger"), path) for path in sorted(run.glob("controls/*.json"))]
+def head(card: dict, folder: Path) -> ModelCardData:
+    """The YAML head."""
+    method, table, task = card["method"], figures(folder), data_of(card) or "its own records"
+    own = {place: found for place, found in table.items() if place[0] == "this model"}
+    own = {place: found for place, found in own.items() if "-" in place[-1]} or own  # of all levels together
+    main = next((m for m in MEASURES for found in own.values() if m in found), "accuracy")
+    results = [EvalResult(task_type="image-text-to-text", dataset_type=name, dataset_name=name,
+                          dataset_config=f"level {level}", dataset_split=split, metric_type=main,
+                          metric_value=found[main]["value"])
+               for (_, name, split, level), found in own.items() if main in found]
+    return ModelCardData(
+        language="en", license="apache-2.0", library_name="latent_reason" if card["layout"] == "adapter" else
+        "transformers", pipeline_tag="image-text-to-text", base_model=base_of(card),
+        datasets=[task], metrics=[main], model_name=f"{method} on {task}",
+        tags=["latent-reasoning", "visual-reasoning", "latent_reason", method] + ["lora"] * (
+            card["layout"] == "adapter"), eval_results=results or None)
+
+
+def base_of(card: dict) -> str | None:
+    """The pretrained model a checkpoint began with; None where it began with random weights or nobody wrote it down."""
+    name = card.get("base") or card.get("merged") or card.get("notes", {}).get("backbone") or "tiny"
+    return None if name.startswith("tiny") else name
+
+
+def data_of(card: dict) -> str | None:
+    """The name of the task, or of the folder of records, that a checkpoint was trained on."""
+    data = card.get("notes", {}).get("data", {})
+    return Path(data["folder"]).name if data.get("folder") else data.get("task")
+
+
+def use(card: dict, question: str) -> list[str]:
+    """How to load it, with a snippet that runs as it is."""
+    if card["layout"] == "adapter":
+        said = ["", f"An adapter of `{card['base']}`: it needs that model, peft and the library `latent_reason`."]
+    else:
+        said = ["", "The flag lets transformers run the code in this folder, which is that of the library "
+                "`latent_reason`; without it loading asks on standard input, and stops with a ValueError where nobody "
+                "answers. With the library installed no flag is needed, and nothing in this folder is run: "
+                "`reasoner, decoder = latent_reason.load(\".\")`."]
+    snippet = (OWN if card["layout"] == "adapter" else STOCK).format(question=question)
+    return ["```python", *snippet.splitlines(), "```", *said]
+
+
+def training(card: dict, folder: Path) -> list[str]:
+    notes = card.get("notes", {})
+    data = notes.get("data", {})
+    known = {"seed": notes.get("seed"), "steps": notes.get("steps"), "batch": notes.get("batch_size"),
+             "levels": data.get("levels"), "items": data.get("items")}
+    said = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+    recipes = [f"`{p.name}`" for p in sorted(folder.glob("recipe*.yaml"))]
+    lines = [f"{said[:1].upper()}{said[1:]}. " * bool(said) + f"Options `{json.dumps(card['options'])}`."
+             + f" The whole recipe: {', '.join(recipes)}." * bool(recipes)]
+    versions = [f"Python {platform.python_version()}"]
+    for name in FRAMEWORKS:
+        versions.append(f"{name} {metadata.version(name)}")
+    return [*lines, "", f"Exported with {', '.join(versions)}."]
+
+
+def licence(card: dict) -> list[str]:
+    base = base_of(card)
+    return ["Apache-2.0, see LICENSE." + f" The terms of `{base}` hold for its weights as well." * bool(base)]
+
+
+def citation(method: str) -> list[str]:
+    """BibTeX of the method, where it has a paper, and of the library."""
+    module = methods.load(method)
+    lines = []
+    if re.fullmatch(r"\d{4}\.\d{5}", module.PAPER):
+        title = module.__doc__.partition("(")[0].strip()
+        lines = [f"@misc{{{method},", f"  title = {{{{{title}}}}},", f"  eprint = {{{module.PAPER}}},",
+                 "  archivePrefix = {arXiv},", f"  year = {{20{module.PAPER[:2]}}}", "}"]
+    return [*lines, "@software{latent_reason,", "  title = {{latent_reason: vision-language models that sketch}},",
+            f"  version = {{{metadata.version('latent_reason')}}}", "}"]
+
+
+def figures(folder: Path) -> dict[tuple, dict]:
+    """(who, task, split, level) -> measures by name; those of the controls after those of the model."""
+    files = [("this model", folder / name) for name in ("eval.json", "eval-larger.json")]
+    files += [(path.stem.removesuffix("-larger"), path) for path in sorted(folder.glob("controls/*.json"))]
     table: dict[tuple, dict] = {}
     for who, path in files:
         for r in json.loads(path.read_text(encoding="utf-8")).get("results", ()) if path.is_file() else ():
             table.setdefault((who, r["task"], r["split"], str(r["level"])), {})[r["metric"]] = r
+    return table
+
+
+def _results(folder: Path) -> list[str]:
+    """One line a level, those of the controls after those of the model; every measure is in the JSON files."""
+    table = figures(folder)
     if not table:
         return ["No evaluation was run."]
     known = list(dict.fromkeys(metric for found in table.values() for metric in found))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -64,3 +65,10 @@ def numbers(text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: write levels as 3,4,5") from None
+
+
+def size(text: str) -> str:
+    """A size of files as ``5GB`` or ``200MB``, for argparse."""
+    if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: write sizes as 5GB, 200MB or 50KB")
+    return text

@@ -6,7 +6,8 @@
     reasoner.safetensors       head, target statistics: everything that is not the backbone
     decoder/                   sketch decoder, as diffusers writes it (optional)
 
-Nothing here unpickles.
+An exported checkpoint (publishing/) has its model at the top instead, as AutoModel loads it; or its adapter, beside
+``reasoner.safetensors``. Its card says which as ``layout``. Nothing here unpickles.
 """
 
 from __future__ import annotations
@@ -61,13 +62,11 @@ def save(reasoner: LatentReasoner, folder: str | Path, *, decoder=None, notes: d
         if decoder is not None:
             decoder.register_to_config(_name_or_path="")  # else diffusers writes the folder it was loaded from
             decoder.save_pretrained(new / "decoder")
-        v = reasoner.vocabulary
         written = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
         card = {"format": FORMAT, "written_by": f"latent_reason {__version__}", "method": reasoner.recipe["method"],
                 "options": reasoner.recipe["options"], "positions": backbone.positions, "decoder": decoder is not None,
                 "base": base, "bits": backbone.bits, "dtype": str(backbone.model.dtype).removeprefix("torch."),
-                "control_tokens": {"open": [v.roles.open, v.open], "latent": [v.roles.latent, v.latent],
-                                   "close": [v.roles.close, v.close]}, "files": written,
+                "control_tokens": reasoner.vocabulary.control_tokens, "files": written,
                 "notes": reasoner.recipe.get("notes", {}) if notes is None else notes}
         (new / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return Path(folder)
@@ -79,8 +78,8 @@ def resolve(folder: str | Path) -> Path:
     return folder / "model" if not (folder / CARD).is_file() and (folder / "model" / CARD).is_file() else folder
 
 
-def read_card(folder: str | Path) -> dict:
-    """The checkpoint's own description.
+def read_card(folder: str | Path, whole: bool = True) -> dict:
+    """The checkpoint's own description; ``whole`` looks whether all files it names are there, too.
 
     Raises:
         FileNotFoundError: not a checkpoint folder, or a part of it is missing; names the part.
@@ -101,7 +100,7 @@ def read_card(folder: str | Path) -> dict:
         raise ValueError(f"'{folder}' has checkpoint format {card.get('format')}, this version reads {FORMAT} "
                          f"(it was written by {card.get('written_by', 'an unknown version')}). "
                          "Use that version, or export it again.")
-    for part, size in card.get("files", {}).items():
+    for part, size in card.get("files", {}).items() if whole else ():
         if not (folder / part).is_file():
             raise FileNotFoundError(f"'{folder}' is incomplete: {part} is missing. Copy the checkpoint again.")
         found = (folder / part).stat().st_size
@@ -141,17 +140,42 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
     """
     folder = resolve(folder)
     card = read_card(folder)
+    reasoner, decoder = _whole(folder, card) if card.get("layout") == "model" else _parts(folder, card)
+    reasoner.recipe["notes"] = card.get("notes", {})
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    settle(reasoner.to(device).backbone, attn, masks=reasoner.masks)
+    return reasoner.eval(), None if decoder is None else decoder.to(device)
+
+
+def _whole(folder: Path, card: dict):
+    """(reasoner, decoder) of a folder that transformers can load."""
+    from .pretrained.by_name import LatentReasonForConditionalGeneration
+
+    with _reading(folder), no_bars():
+        index = folder / "model.safetensors.index.json"
+        named = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}) if index.is_file() else {}
+        if outside := [name for name in named.values() if Path(str(name)).name != name]:
+            raise ValueError(f"its index names weights outside of it: {outside[0]!r}")
+        model, info = LatentReasonForConditionalGeneration.from_pretrained(
+            folder, output_loading_info=True, use_safetensors=True)
+    if wrong := sorted([*info["missing_keys"], *info["unexpected_keys"]]):
+        raise ValueError(f"'{folder}' does not hold the weights of method {card['method']!r}: {wrong[0]} is missing or "
+                         f"left over, one of {len(wrong)}. Copy the checkpoint again.")
+    return model.reasoner, model.decoder
+
+
+def _parts(folder: Path, card: dict):
+    """(reasoner, decoder) of a folder whose parts are apart."""
     backbone = _backbone(folder, card)
     reasoner = methods.build(card["method"], backbone, **card["options"])
-    reasoner.recipe["notes"] = card.get("notes", {})
     for role, (token, number) in card["control_tokens"].items():
         found = getattr(reasoner.vocabulary, role)
         if found != number:
-            raise ValueError(f"'{folder}': control token {token!r} has id {found} in backbone/tokenizer.json but "
+            raise ValueError(f"'{folder}': control token {token!r} has id {found} in its tokenizer.json but "
                              f"{number} in {CARD}. The tokenizer was changed; copy the checkpoint again.")
     if card.get("base"):
-        with _reading(folder / "backbone"):
-            adapters.load(reasoner, folder / "backbone")
+        with _reading(stock(folder, card)):
+            adapters.load(reasoner, stock(folder, card))
     with _reading(folder / "reasoner.safetensors"):
         own = load_file(folder / "reasoner.safetensors")
     _fit(reasoner, own, f"'{folder / 'reasoner.safetensors'}' does not fit method {card['method']!r} of {CARD}")
@@ -162,9 +186,12 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
         with _reading(folder / "decoder"):
             decoder = SketchDecoder.from_pretrained(folder / "decoder", use_safetensors=True,
                                                     low_cpu_mem_usage=False).eval()  # True needs accelerate
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    settle(reasoner.to(device).backbone, attn, masks=reasoner.masks)
-    return reasoner.eval(), None if decoder is None else decoder.to(device)
+    return reasoner, decoder
+
+
+def stock(folder: Path, card: dict) -> Path:
+    """Where tokenizer, picture processor and stock model (or adapter) of a checkpoint are."""
+    return folder if card.get("layout") else folder / "backbone"
 
 
 def _backbone(folder: Path, card: dict):
@@ -184,8 +211,8 @@ def _backbone(folder: Path, card: dict):
     except (OSError, ValueError) as error:
         raise ValueError(f"'{folder}' holds an adapter of '{base}', which cannot be loaded: {error} Or write where it "
                          f"is as \"base\" in {folder / CARD}.") from error
-    with _reading(folder / "backbone"):  # how pictures were taken in training may differ from how the base takes them
-        backbone.image_processor = backbone.processor(str(folder / "backbone"), backbone.model.config)
+    with _reading(stock(folder, card)):  # how pictures were taken in training may differ from how the base takes them
+        backbone.image_processor = backbone.processor(str(stock(folder, card)), backbone.model.config)
     return backbone
 
 

@@ -88,6 +88,11 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokenizer)
 
+    @property
+    def control_tokens(self) -> dict[str, list]:
+        """Role -> [token, id]: what a checkpoint says of them."""
+        return {role: [getattr(self.roles, role), getattr(self, role)] for role in ("open", "latent", "close")}
+
     def id(self, token: str) -> int:
         found = self.tokenizer.convert_tokens_to_ids(token)
         if found is None or (found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
@@ -102,6 +107,12 @@ class Vocabulary:
     def text(self, ids: Sequence[int]) -> str:
         """Words only: control tokens, placeholders and ends are left out."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def kinds(self, ids: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N) what stands at the positions of rows that were laid out by this vocabulary; ``there`` (B, N) marks
+        what is no padding (None: all)."""
+        kind = torch.full_like(ids, TEXT).masked_fill(ids == self.image, IMAGE).masked_fill(ids == self.latent, LATENT)
+        return kind if there is None else kind.masked_fill(~there.bool(), PAD)
 
     def forbidden(self, *, open_too: bool, size: int, device=None) -> torch.Tensor:
         """(V,) bool: what may not be sampled as text. ``size`` is the width of the logits (padding included)."""

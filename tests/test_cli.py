@@ -24,7 +24,7 @@ from latent_reason.door import door
 from latent_reason.hub import CARD
 from latent_reason.tasks import make, vsp
 
-VERBS = ("methods", "render", "generate", "data", "export", "assemble", "doctor")
+VERBS = ("methods", "render", "generate", "data", "export", "check", "push", "assemble", "doctor")
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +154,8 @@ def test_export_makes_a_folder_with_a_model_card(tmp_path, capsys):
     main(["export", str(checkpoint()), str(tmp_path / "out")])
     assert (tmp_path / "out" / "README.md").is_file() and (tmp_path / "out" / CARD).is_file()
     assert "exists and is not empty" in refused(main, "export", checkpoint(), tmp_path / "out")
+    assert ends(main, "export", checkpoint(), tmp_path / "more", "--max-shard-size", "huge") == 2
+    assert "write sizes as 5GB, 200MB or 50KB" in capsys.readouterr().err
 
 
 def test_wrong_words_are_one_sentence(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from conftest import eager
 
 from latent_reason import backbones, methods
-from latent_reason.backbones.base import FAMILIES
+from latent_reason.backbones.families import FAMILIES
 from latent_reason.backbones.qwen_vl import QwenVL
 from latent_reason.batch import IMAGE, LATENT, PAD, Pictures
 from latent_reason.generation import generate

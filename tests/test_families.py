@@ -7,7 +7,7 @@ from conftest import CASES, eager, ready
 
 from latent_reason import hub, methods
 from latent_reason.backbones import load
-from latent_reason.backbones.base import FAMILIES
+from latent_reason.backbones.families import FAMILIES
 from latent_reason.generation import generate
 
 #: latent_sketchpad draws what a connector takes, and not every family has one that stands alone

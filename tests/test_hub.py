@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
-from tiny_runs import METHOD, ROOT, checkpoint, untrained
+from tiny_runs import METHOD, checkpoint, untrained
 
-from latent_reason import card, generate, hub, tasks
+from latent_reason import hub
+from latent_reason.publishing.export import export
 
 PARTS = ["backbone/config.json", "backbone/generation_config.json", "backbone/model.safetensors",
          "backbone/preprocessor_config.json", "backbone/tokenizer.json", "backbone/tokenizer_config.json",
@@ -179,7 +175,7 @@ def test_a_folder_in_use_is_refused(copy):
     with pytest.raises(FileExistsError, match="exists and is not empty"):
         hub.save(*untrained()[:1], copy)
     with pytest.raises(FileExistsError, match="exists and is not empty"):
-        card.export(checkpoint(), copy)
+        export(checkpoint(), copy)
     assert files(copy) == before
 
 
@@ -194,52 +190,3 @@ def test_saving_that_fails_leaves_nothing(error, where, tmp_path, copy, monkeypa
     with pytest.raises(type(error), match="The disk is full" if isinstance(error, OSError) else None):
         hub.save(reasoner, tmp_path / "new", decoder=decoder)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"] and files(copy) == before
-
-
-# -- export ----------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    run = tmp_path_factory.mktemp("export") / "run"
-    shutil.copytree(checkpoint(), run / "model")
-    row = {"task": "frozenlake_plan", "level": 3, "split": "test", "n": 4, "metric": "success", "value": 0.5,
-           "low": 0.15, "high": 0.85}
-    sketches = row | {"metric": "sketches_per_item", "low": None, "high": None}
-    (run / "eval.json").write_text(json.dumps({"schema": 1, "results": [row, row | {"metric": "exact"}, sketches]}))
-    (run / "controls").mkdir()
-    (run / "controls" / "direct.json").write_text(json.dumps({"schema": 1, "results": [row | {"value": 0.25}]}))
-    (run / "probe.json").write_text(json.dumps({"schema": 1, "n": 4, "protocol": "regenerate", "probes": {
-        "as_generated": {"accuracy": 0.5, "low": 0.2, "high": 0.8},
-        "zero": {"accuracy": 0.25, "low": 0.1, "high": 0.6, "difference": {"value": 0.25, "low": 0.0, "high": 0.5}}}}))
-    (run / "recipe.yaml").write_text("seed: 0\n")
-    return card.export(run, run / "export")
-
-
-def test_export_holds_the_checkpoint_and_what_is_known_of_it(exported):
-    assert set(files(exported)) == {*files(checkpoint()), "README.md", "LICENSE", "eval.json", "probe.json",
-                                    "recipe.yaml", "controls/direct.json"}
-    assert {n: d for n, d in files(exported).items() if n in files(checkpoint())} == files(checkpoint())
-
-
-def test_model_card_has_a_head_results_and_limits(exported):
-    text = (exported / "README.md").read_text()
-    _, head, body = text.split("---\n", 2)
-    found = yaml.safe_load(head)
-    assert found["license"] == "apache-2.0" and found["library_name"] == "latent_reason"
-    assert found["pipeline_tag"] == "image-text-to-text" and isinstance(found["tags"], list)
-    assert "| this model | frozenlake_plan | test | 3 | 4 | 0.500 (0.15-0.85) | 0.500 (0.15-0.85) |" in body
-    assert "| direct | frozenlake_plan | test | 3 | 4 | 0.250 (0.15-0.85) |  |" in body
-    assert "| zero | 0.250 | 0.100 - 0.600 | +0.250 (+0.000 to +0.500) |" in body
-    assert "## Limits" in body and "None" not in body and str(ROOT) not in text
-
-
-def test_snippet_of_the_model_card_runs_as_written_elsewhere(exported):
-    """A fresh process in another folder, without a network: the same words as here."""
-    snippet, = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", snippet], cwd=exported, capture_output=True, text=True,
-                          encoding="utf-8", check=False, env=os.environ | {
-                              "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"})
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    reasoner, _ = hub.load(exported)
-    task = tasks.make("frozenlake_plan", split="test", level=4)
-    prompt = reasoner.collator()([task.trace(task[0])], generate=True).to(reasoner.device)
-    assert done.stdout == generate(reasoner, prompt).text(0, reasoner.vocabulary) + "\n"

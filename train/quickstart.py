@@ -53,8 +53,8 @@ def job(given: argparse.Namespace) -> None:
     from eval import probe as probing
     from eval import run as accuracy
     from latent_reason import tasks
-    from latent_reason.card import export
     from latent_reason.files import atomic_write_json, new_run_folder
+    from latent_reason.publishing.export import export
     from latent_reason.sheet import storyboard
     from train import pretrain, sft
     from train.data import make_task

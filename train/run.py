@@ -154,9 +154,11 @@ def freeze(reasoner, parts: list[str]) -> None:
 def notes(recipe: Recipe) -> dict:
     """What a checkpoint remembers of its training."""
     data = recipe.data
+    backbone = hub.read_card(recipe.init)["notes"].get("backbone") if recipe.init else recipe.backbone.name
     return {"run": recipe.run, "seed": recipe.seed, "steps": recipe.optim.steps, "batch_size": data.batch_size,
-            "init": recipe.init, "data": {"task": data.task, "levels": data.levels, "items": data.items,
-                                          "options": data.options}}
+            "init": recipe.init, "backbone": backbone, "data": {
+                "task": data.task, "folder": data.folder, "levels": data.levels, "items": data.items,
+                "options": data.options}}
 
 
 def saver(recipe: Recipe, reasoner, decoder) -> Callable[..., Path | None]:

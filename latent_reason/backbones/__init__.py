@@ -6,6 +6,7 @@ download), a local folder, or a Hub name. Everything else in this project knows 
 
 from __future__ import annotations
 
-from .base import Backbone, load, no_bars
+from .base import Backbone, no_bars
+from .families import load
 
 __all__ = ["Backbone", "load", "no_bars"]

@@ -17,7 +17,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from ..tokens import Layout
-from .base import Backbone, family
+from .base import Backbone
+from .families import family
 from .qwen_vl import QwenVL
 from .square import Idefics3
 

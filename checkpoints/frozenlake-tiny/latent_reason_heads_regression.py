@@ -1,0 +1,56 @@
+# latent_reason/heads/regression.py of latent_reason 0.1.0, with other import lines; change it there
+"""Deterministic heads: the state itself, or an MLP of it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .latent_reason_heads_base import LatentHead
+
+
+def regression_loss(predicted: torch.Tensor, z: torch.Tensor, kind: str) -> torch.Tensor:
+    """(n, Z) and (n, Z) -> (n,) in fp32. ``mse`` and ``l1`` are means over channels, ``cosine`` is 1 - cos."""
+    predicted, z = predicted.float(), z.float()
+    if kind == "mse":
+        return (predicted - z).square().mean(-1)
+    if kind == "l1":
+        return (predicted - z).abs().mean(-1)
+    if kind == "cosine":
+        return 1 - F.cosine_similarity(predicted, z, dim=-1)
+    raise ValueError(f"loss={kind!r}: 'mse', 'l1' or 'cosine'.")
+
+
+class IdentityHead(LatentHead):
+    """z = h, the post-norm state itself (SkiLa 2512.16584 and SwimBird 2602.06040 with mse, Mirage 2506.17218 with
+    cosine). With cosine the norm is free: watch it."""
+
+    raw = True
+
+    def __init__(self, width: int, latent: int, loss: str = "mse"):
+        super().__init__(width, latent)
+        if width != latent:
+            raise ValueError(f"an identity head needs latents as wide as states, got {latent} and {width}.")
+        self.kind = loss
+
+    def loss(self, h, z):
+        return regression_loss(h, z, self.kind)
+
+    def sample(self, h, noise=None):
+        return h
+
+
+class MLPHead(LatentHead):
+    """LayerNorm - Linear - GELU - Linear (LVR's option, 2509.24251)."""
+
+    def __init__(self, width: int, latent: int, loss: str = "mse", hidden: int = 0):
+        super().__init__(width, latent)
+        hidden, self.kind = hidden or 4 * width, loss
+        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, latent))
+
+    def loss(self, h, z):
+        return regression_loss(self.net(h), z, self.kind)
+
+    def sample(self, h, noise=None):
+        return self.net(h)
