@@ -140,15 +140,32 @@ def convert(given) -> None:
     options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     path, report = convert(given.format, given.source, given.folder, given.to, given.image_root,
                            given.on_error == "skip", given.max_skip, given.lossy, **options)
-    print(report)
-    if any(error.file.endswith(".json") for error in report.errors):
-        print("(rows of a .json file are counted from 0, lines of a .jsonl file from 1)")
+    say(report)
     if path is None:
         print("Nothing was written. Correct these rows" + (
             f": they are more than --max-skip {given.max_skip} allows." if given.on_error == "skip"
             else ", or leave them out with --on-error skip."))
         sys.exit(2)
     print(f"Written: {path}" + (f", and what was left out: {given.folder}.skipped.jsonl" if report.errors else ""))
+
+
+def pack(given) -> None:
+    """Native records, pictures too, as shards of tar or parquet, to train from or to stream."""
+    from .data import native, packed
+
+    folder = packed.write(native.read(given.source, given.image_root), given.folder, given.to,
+                          given.shard_items, given.shard_mib * 2**20)
+    shards = packed.manifest(folder)
+    print(f"Written: {folder}, {sum(one['items'] for one in shards.values())} items in {len(shards)} "
+          f"shard{'s' * (len(shards) != 1)}. Read like any folder of records; back into files: "
+          f"python -m latent_reason data convert native {folder} FOLDER")
+
+
+def say(report) -> None:
+    """Print what was found in a set, and how its rows are counted."""
+    print(report)
+    if any(error.row is not None and not error.file.endswith(".jsonl") for error in report.errors):
+        print("(rows of .json, .parquet and .tar files are counted from 0, lines of a .jsonl file from 1)")
 
 
 def pairs(text: str) -> dict[str, str]:
@@ -163,7 +180,7 @@ def check(given) -> None:
     from .data import native
 
     report = native.check(given.source, given.image_root)
-    print(report)
+    say(report)
     if not report.ok:
         sys.exit(2)
 
@@ -248,14 +265,18 @@ def _data_actions(actions) -> None:
         one.add_argument("--skin", help="how it is drawn, such as other")
         one.add_argument("--split", default="train")
         one.add_argument("--seed", type=int, default=0)
-    for function in (convert, check, stats):
+    for function in (convert, pack, check, stats):
         one = action(function)
         if function is convert:
             one.add_argument("format", help=f"of the source: {', '.join(formats.names())}; or native")
         one.add_argument("source", help="a file or folder")
-        if function is convert:
+        if function in (convert, pack):
             one.add_argument("folder", help="a new folder")
         one.add_argument("--image-root", help="where pictures are looked for (default: the folder of the source)")
+    one = actions.choices["pack"]
+    one.add_argument("--to", choices=["tar", "parquet"], default="tar")
+    one.add_argument("--shard-items", type=at_least(1), default=10_000, help="items of a shard, at most")
+    one.add_argument("--shard-mib", type=at_least(1), default=256, help="MiB after which a shard is closed")
     one = actions.choices["convert"]
     one.add_argument("--to", default="native", help="native (default), or a format that can be written")
     one.add_argument("--on-error", choices=["fail", "skip"], default="fail",
