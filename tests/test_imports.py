@@ -19,7 +19,8 @@ STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"packing"},
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
 EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
 THIRD = {"transformers": {"backbones", "tokens"}, "diffusers": {"heads", "rendering"}, "lightning": set(),
-         "pytorch_lightning": set(), "tokenizers": {"backbones"}, "peft": {"adapters"}}
+         "pytorch_lightning": set(), "tokenizers": {"backbones"}, "peft": {"adapters"}, "pyarrow": {"data"},
+         "datasets": {"data"}}
 
 
 def part_of(path: Path) -> str:

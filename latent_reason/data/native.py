@@ -81,7 +81,7 @@ def examine(path: Paths, image_root: str | Path | None = None, limits: Limits | 
             report.errors.append(wrong)
             yield wrong
             continue
-        yield from rows(file, found, _trace, pictures, seen, report)
+        yield from rows(file, found, trace_of, pictures, seen, report)
 
 
 def _shard(file: Path, limits: Limits | None) -> Iterator[Raw]:
@@ -136,7 +136,8 @@ def _files_of(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(there | listed.keys())]
 
 
-def _trace(row: Row) -> Trace:
+def trace_of(row: Row) -> Trace:
+    """The Trace of a native record."""
     return parse(row.value, row.load, row.warn)
 
 

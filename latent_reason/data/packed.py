@@ -61,6 +61,14 @@ def manifest(folder: Path) -> dict[str, dict]:
     return {one["name"]: one for one in listed}
 
 
+def of_split(folder: Path, split: str) -> list[Path]:
+    """The shards of a folder that hold a split, by the list or by their names; none of a folder that is not packed."""
+    listed = manifest(folder)
+    names = listed or [file.name for file in folder.glob("*") if file.suffix in SHARDS]
+    return sorted(folder / name for name in names
+                  if re.fullmatch(rf"{re.escape(split)}-\d{{5}}(-of-\d{{5}})?\.(tar|parquet)", name))
+
+
 def damage(file: Path, listed: dict[str, dict]) -> DataError | None:
     """What is wrong with a shard as a file, by the list of its folder."""
 
