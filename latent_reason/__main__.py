@@ -178,11 +178,28 @@ def pairs(text: str) -> dict[str, str]:
 def check(given) -> None:
     """Read native records, pictures too, and say all that is wrong with them."""
     from .data import native
+    from .files import atomic_write_json
 
-    report = native.check(given.source, given.image_root)
+    report = native.check(given.source, given.image_root, fits=_fits(given.fits, given.longest))
     say(report)
+    if given.report:
+        atomic_write_json(given.report, report.as_json())
+        print(f"All of it: {given.report}")
     if not report.ok:
         sys.exit(2)
+
+
+def _fits(checkpoint: str | None, longest: int | None):
+    """What refuses rows that are longer than ``longest``, or than the model of a checkpoint can read."""
+    if checkpoint is None:
+        return None
+    from . import hub
+    from .data.checks import fits
+
+    reasoner, _ = hub.load(checkpoint)
+    encode = reasoner.collator().encode
+    most = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
+    return fits(lambda trace: len(encode(trace).ids), most)
 
 
 def stats(given) -> None:
@@ -273,6 +290,10 @@ def _data_actions(actions) -> None:
         if function in (convert, pack):
             one.add_argument("folder", help="a new folder")
         one.add_argument("--image-root", help="where pictures are looked for (default: the folder of the source)")
+    one = actions.choices["check"]
+    one.add_argument("--report", metavar="FILE", help="write everything that was found, as JSON")
+    one.add_argument("--fits", metavar="CHECKPOINT", help="name rows that are too long for this model")
+    one.add_argument("--longest", type=at_least(1), metavar="POSITIONS", help="with --fits: a limit of your own")
     one = actions.choices["pack"]
     one.add_argument("--to", choices=["tar", "parquet"], default="tar")
     one.add_argument("--shard-items", type=at_least(1), default=10_000, help="items of a shard, at most")

@@ -20,6 +20,7 @@ from PIL import Image as PILImage
 from ..files import atomic_folder
 from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import packed
+from .checks import Overlap
 from .errors import DataError, Report
 from .jsonl import to_line
 from .pictures import Limits, Pictures, PictureStore
@@ -55,20 +56,31 @@ def read(path: Paths, image_root: str | Path | None = None, limit: int | None = 
     return islice(traces(), limit)
 
 
-def check(path: Paths, image_root: str | Path | None = None, limits: Limits | None = None) -> Report:
-    """Reads everything, pictures too, and reports every row that ``read`` would stop at."""
-    report = Report()
-    for _ in examine(path, image_root, limits, report):
-        pass
+def check(path: Paths, image_root: str | Path | None = None, limits: Limits | None = None,
+          fits: Callable[[Trace], None] | None = None) -> Report:
+    """Reads everything, pictures too, and reports every row that ``read`` would stop at, what ``fits`` refuses (by a
+    DataError), and items of other splits that show what train shows (E23)."""
+    report, overlap = Report(), Overlap()
+    for found in examine(path, image_root, limits, report, fits):
+        if isinstance(found, Trace):
+            overlap.add(found)
+    report.errors += overlap.errors()
     if not report.traces:
         report.errors.append(report.nothing_usable())
     return report
 
 
 def examine(path: Paths, image_root: str | Path | None = None, limits: Limits | None = None,
-            report: Report | None = None) -> Iterator[Trace | DataError]:
-    """Every row as a Trace or as what is wrong with it; counts go to ``report``."""
+            report: Report | None = None, fits: Callable[[Trace], None] | None = None) -> Iterator[Trace | DataError]:
+    """Every row as a Trace or as what is wrong with it; counts go to ``report``. ``fits`` may refuse more rows."""
     report = Report() if report is None else report
+
+    def made(row: Row) -> Trace:
+        trace = trace_of(row)
+        if fits is not None:
+            fits(trace)
+        return trace
+
     seen: dict[str, str] = {}  # id -> where
     stores: dict[str, Pictures] = {}
     for file in _files(path):
@@ -81,7 +93,7 @@ def examine(path: Paths, image_root: str | Path | None = None, limits: Limits | 
             report.errors.append(wrong)
             yield wrong
             continue
-        yield from rows(file, found, trace_of, pictures, seen, report)
+        yield from rows(file, found, made, pictures, seen, report)
 
 
 def _shard(file: Path, limits: Limits | None) -> Iterator[Raw]:
