@@ -93,6 +93,10 @@ def test_runs_with_a_cold_a_warm_and_a_full_cache_learn_the_same(tmp_path, monke
     assert "data.cache_gb" in said and not list((tmp_path / "other").rglob("*.safetensors"))
     for other in (warm, full):
         assert all(torch.equal(t, other[name]) for name, t in cold.items())
+    plain, said = trained("plain", data__cache=None)
+    exact, said = trained("exact", data__cache_dtype="float16")
+    assert ", 0 were seen before" in said, "nothing of another precision is found"
+    assert all(torch.equal(t, exact[name]) for name, t in plain.items()), "float16 is what memory keeps"
 
 
 @pytest.mark.parametrize("name", ["images", "sketches"])
@@ -220,7 +224,7 @@ def test_a_shard_that_another_process_removed_is_a_miss(reasoner, encoded, cache
     see(encoded(), reasoner, cache=first)
     first.flush()
     assert not second.filled(reasoner, "images", [])  # it knows what is there
-    second._get(encoder_hash(reasoner, "images"), "")
+    second._get(second._encoder(reasoner, "images"), "")
     for file in shards(tmp_path):
         file.unlink()
     rows = encoded()
@@ -231,6 +235,8 @@ def test_a_shard_that_another_process_removed_is_a_miss(reasoner, encoded, cache
 def test_what_cannot_be_cached_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"data.cache: what an eye sees is kept only where it does not learn"):
         TraceData(recipe(None, data__cache=str(tmp_path)).data, untrained()[0], "mixed", 0, frozen_eye=False)
-    for words, sentence in ((("--data.cache_gb", "0"), "data.cache_gb=0"), (("--data.stream", "true"), "data.stream"),
+    for words, sentence in ((("--data.cache_gb", "0"), "data.cache_gb=0"),
+                            (("--data.cache_dtype", "int8"), "'bfloat16' or 'float16'"),
+                            (("--data.stream", "true"), "data.stream"),
                             (("--data.workers", "2"), "data.workers=2")):
         assert sentence in command(monkeypatch, sft, *words)

@@ -156,7 +156,7 @@ class TraceData(L.LightningDataModule):
             raise ValueError("data.cache: what an eye sees is kept only where it does not learn, and this run trains "
                              "it. Leave the key out.")
         say = partial(console.print, style="yellow")
-        self.cache = SeenCache(data.cache, data.cache_gb * 2**30, say) if data.cache else None
+        self.cache = SeenCache(data.cache, data.cache_gb * 2**30, say, data.cache_dtype) if data.cache else None
         self.texts: list[Row] = []
         self.random = torch.Generator().manual_seed(seed)
 

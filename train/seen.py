@@ -1,6 +1,6 @@
 """What frozen eyes see of training pictures, so that nothing is looked at twice: in memory, and on disk for later runs.
 
-The disk cache (``data.cache`` of a recipe) holds safetensors shards, in bfloat16, a folder an encoder. A tensor's name
+The disk cache (``data.cache`` of a recipe) holds safetensors shards, a folder an encoder and precision. A tensor's name
 is the hash of its picture's pixels, a folder's that of all that decides what is seen (weights, processor settings, how
 a target looks), a shard's that of its bytes: nothing stale is ever found, and a damaged shard is noticed.
 """
@@ -58,7 +58,7 @@ def see(rows: list[Row], reasoner, at_once: int = 64, cache: SeenCache | None = 
             looked = look([pictures[i] for pictures, i in some])
             tokens = look_closely(looked.to(backbone.model.device))
             for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
-                seen = Seen(g, t.half().cpu() if cache is None else t.bfloat16().cpu())
+                seen = Seen(g, t.to(torch.half if cache is None else cache.dtype).cpu())
                 if cache is not None:
                     cache.put(reasoner, name, pictures[i], seen)
                 pictures[i] = seen
@@ -93,14 +93,15 @@ def encoder_hash(reasoner, name: str) -> str:
 
 
 class SeenCache:
-    """Shards below ``folder``, of at most ``most`` bytes together. Several processes may share one.
+    """Shards below ``folder``, of at most ``most`` bytes together, of tensors in ``dtype``. Several processes may share
+    one.
 
     Where there is no room, shards of other encoders go, those first that were not used for longest; what then does not
     fit is not kept. ``say`` hears what a person should know. ``hits`` and ``misses`` count pictures.
     """
 
-    def __init__(self, folder: str | Path, most: float, say: Callable[[str], None]):
-        self.folder, self.most, self.say = Path(folder), most, say
+    def __init__(self, folder: str | Path, most: float, say: Callable[[str], None], dtype: str = "bfloat16"):
+        self.folder, self.most, self.say, self.dtype = Path(folder), most, say, getattr(torch, dtype)
         self.hits, self.misses, self._bytes, self._full = 0, 0, 0, False
         self._encoders: dict[str, str] = {}  # images, sketches -> hash
         self._index: dict[str, dict[str, Path]] = {}  # encoder -> picture -> shard
@@ -145,7 +146,8 @@ class SeenCache:
 
     def _encoder(self, reasoner, name: str) -> str:
         if not self._encoders:
-            self._encoders = {one: encoder_hash(reasoner, one) for one in ("images", "sketches")}
+            kind = str(self.dtype).removeprefix("torch.")
+            self._encoders = {one: f"{encoder_hash(reasoner, one)}-{kind}" for one in ("images", "sketches")}
         return self._encoders[name]
 
     def _get(self, encoder: str, key: str) -> Seen | None:
