@@ -192,7 +192,7 @@ def test_convert_there_check_stats_and_back(put, capsys):
     path = put("a.json", SWIMBIRD, SWIMBIRD | {"id": "s2", "answer": ""})
     bad = "E14 d/a.json:1: answer: empty. Drop the row or fill it."
     status, said = run(capsys, "convert", "swimbird", path, "out")
-    assert status == 2 and bad in said and "rows of a .json file are counted from 0" in said
+    assert status == 2 and bad in said and "(rows of .json, .parquet and .tar files are counted from 0" in said
     assert "Nothing was written. Correct these rows, or leave them out with --on-error skip." in said
     status, said = run(capsys, "convert", "swimbird", path, "out", "--on-error", "skip")
     assert status == 2 and "more than --max-skip 0.01 allows" in said and os.listdir() == ["d"]
