@@ -152,7 +152,9 @@ def convert(given) -> None:
 def pack(given) -> None:
     """Native records, pictures too, as shards of tar or parquet, to train from or to stream."""
     from .data import native, packed
+    from .data.convert import check_outside
 
+    check_outside(given.folder, given.source)
     folder = packed.write(native.read(given.source, given.image_root), given.folder, given.to,
                           given.shard_items, given.shard_mib * 2**20)
     shards = packed.manifest(folder)

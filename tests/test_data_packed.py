@@ -118,6 +118,8 @@ def test_the_command_packs_and_unpacks(tmp_path, capsys):
     main(["data", "convert", "native", str(tmp_path / "p"), str(tmp_path / "b")])
     assert files(tmp_path / "n" / "img") == files(tmp_path / "b" / "img")
     assert (tmp_path / "n" / "traces.jsonl").read_bytes() == (tmp_path / "b" / "traces.jsonl").read_bytes()
+    with pytest.raises(SystemExit, match="lies in the source folder"):
+        main(["data", "pack", str(tmp_path / "n"), str(tmp_path / "n" / "p")])
     with pytest.raises(SystemExit, match="is not empty"):
         main(["data", "pack", str(tmp_path / "n"), str(tmp_path / "p")])
 

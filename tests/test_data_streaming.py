@@ -121,6 +121,14 @@ def test_damage_is_named_in_the_first_epoch(tmp_path):
         list(Stream(folder, epochs=1))
 
 
+def test_items_of_another_split_are_not_trained_on(tmp_path):
+    packed.write([example(0, "val")], tmp_path / "d", "tar")
+    (tmp_path / "d" / "dataset.json").unlink()
+    (tmp_path / "d" / "val-00000.tar").rename(tmp_path / "d" / "train-00000.tar")
+    with pytest.raises(DataError, match=r"train-00000.tar:0: split: 'val' in a shard of 'train'. Pack the set again."):
+        list(Stream(tmp_path / "d", epochs=1))
+
+
 def test_without_datasets_it_is_said_what_to_install(folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match=r"streaming needs datasets, which is not installed. Install it with: pip"):

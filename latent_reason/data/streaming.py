@@ -62,7 +62,7 @@ class Stream(IterableDataset):
         if count < world:
             raise ValueError(f"'{folder}' holds fewer items of the split '{split}' than the {world} processes that are "
                              "to share them. Take fewer.")
-        self.seed, self.rank, self.world, self.epochs, self.make = seed, rank, world, epochs, make
+        self.split, self.seed, self.rank, self.world, self.epochs, self.make = split, seed, rank, world, epochs, make
         self.epoch, self._dealt, self._state = 0, None, None
         self._pictures = Pictures(folder, limits)
 
@@ -99,7 +99,10 @@ class Stream(IterableDataset):
             warnings.warn(f"{file}:{raw.number}: {sentence}.")
 
         try:
-            return trace_of(row_of(raw, file, self._pictures, warn))
+            trace = trace_of(row_of(raw, file, self._pictures, warn))
+            if trace.split != self.split:
+                raise DataError("E05", "split", f"'{trace.split}' in a shard of '{self.split}'. Pack the set again.")
+            return trace
         except DataError as error:
             raise error.at(str(file), raw.number) from None
 
