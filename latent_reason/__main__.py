@@ -140,15 +140,34 @@ def convert(given) -> None:
     options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     path, report = convert(given.format, given.source, given.folder, given.to, given.image_root,
                            given.on_error == "skip", given.max_skip, given.lossy, **options)
-    print(report)
-    if any(error.file.endswith(".json") for error in report.errors):
-        print("(rows of a .json file are counted from 0, lines of a .jsonl file from 1)")
+    say(report)
     if path is None:
         print("Nothing was written. Correct these rows" + (
             f": they are more than --max-skip {given.max_skip} allows." if given.on_error == "skip"
             else ", or leave them out with --on-error skip."))
         sys.exit(2)
     print(f"Written: {path}" + (f", and what was left out: {given.folder}.skipped.jsonl" if report.errors else ""))
+
+
+def pack(given) -> None:
+    """Native records, pictures too, as shards of tar or parquet, to train from or to stream."""
+    from .data import native, packed
+    from .data.convert import check_outside
+
+    check_outside(given.folder, given.source)
+    folder = packed.write(native.read(given.source, given.image_root), given.folder, given.to,
+                          given.shard_items, given.shard_mib * 2**20)
+    shards = packed.manifest(folder)
+    print(f"Written: {folder}, {sum(one['items'] for one in shards.values())} items in {len(shards)} "
+          f"shard{'s' * (len(shards) != 1)}. Read like any folder of records; back into files: "
+          f"python -m latent_reason data convert native {folder} FOLDER")
+
+
+def say(report) -> None:
+    """Print what was found in a set, and how its rows are counted."""
+    print(report)
+    if any(error.row is not None and not error.file.endswith(".jsonl") for error in report.errors):
+        print("(rows of .json, .parquet and .tar files are counted from 0, lines of a .jsonl file from 1)")
 
 
 def pairs(text: str) -> dict[str, str]:
@@ -161,11 +180,28 @@ def pairs(text: str) -> dict[str, str]:
 def check(given) -> None:
     """Read native records, pictures too, and say all that is wrong with them."""
     from .data import native
+    from .files import atomic_write_json
 
-    report = native.check(given.source, given.image_root)
-    print(report)
+    report = native.check(given.source, given.image_root, fits=_fits(given.fits, given.longest))
+    say(report)
+    if given.report:
+        atomic_write_json(given.report, report.as_json())
+        print(f"All of it: {given.report}")
     if not report.ok:
         sys.exit(2)
+
+
+def _fits(checkpoint: str | None, longest: int | None):
+    """What refuses rows that are longer than ``longest``, or than the model of a checkpoint can read."""
+    if checkpoint is None:
+        return None
+    from . import hub
+    from .data.checks import fits
+
+    reasoner, _ = hub.load(checkpoint)
+    encode = reasoner.collator().encode
+    most = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
+    return fits(lambda trace: len(encode(trace).ids), most)
 
 
 def stats(given) -> None:
@@ -279,14 +315,22 @@ def _data_actions(actions) -> None:
         one.add_argument("--skin", help="how it is drawn, such as other")
         one.add_argument("--split", default="train")
         one.add_argument("--seed", type=int, default=0)
-    for function in (convert, check, stats):
+    for function in (convert, pack, check, stats):
         one = action(function)
         if function is convert:
             one.add_argument("format", help=f"of the source: {', '.join(formats.names())}; or native")
         one.add_argument("source", help="a file or folder")
-        if function is convert:
+        if function in (convert, pack):
             one.add_argument("folder", help="a new folder")
         one.add_argument("--image-root", help="where pictures are looked for (default: the folder of the source)")
+    one = actions.choices["check"]
+    one.add_argument("--report", metavar="FILE", help="write everything that was found, as JSON")
+    one.add_argument("--fits", metavar="CHECKPOINT", help="name rows that are too long for this model")
+    one.add_argument("--longest", type=at_least(1), metavar="POSITIONS", help="with --fits: a limit of your own")
+    one = actions.choices["pack"]
+    one.add_argument("--to", choices=["tar", "parquet"], default="tar")
+    one.add_argument("--shard-items", type=at_least(1), default=10_000, help="items of a shard, at most")
+    one.add_argument("--shard-mib", type=at_least(1), default=256, help="MiB after which a shard is closed")
     one = actions.choices["convert"]
     one.add_argument("--to", default="native", help="native (default), or a format that can be written")
     one.add_argument("--on-error", choices=["fail", "skip"], default="fail",

@@ -44,12 +44,17 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 def atomic_write_text(path: str | Path, text: str) -> None:
     """Writes ``text`` as UTF-8 with ``\\n`` line ends; replaces ``path`` in one step, follows no link."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes ``data``; replaces ``path`` in one step, follows no link."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _sibling(path)
     try:
-        with _saying_disk_full(path), open(unfinished, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with _saying_disk_full(path), open(unfinished, "xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

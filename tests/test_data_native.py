@@ -195,7 +195,8 @@ def test_round_trip(data, tmp_path_factory):
     wanted = [data.draw(traces(f"t-{i}")) for i in range(data.draw(st.integers(1, 3)))]
     folder = tmp_path_factory.mktemp("set") / "set"
     path = write(wanted, folder)
-    assert list(read(path)) == wanted and check(folder).ok
+    assert list(read(path)) == wanted and check(folder).traces == len(wanted)
+    assert set(check(folder).codes) <= {"E23"}, "pictures may stand in several splits by chance"
     again = write(read(folder), folder.parent / "again")
     assert again.read_bytes() == path.read_bytes()
 

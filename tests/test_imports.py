@@ -19,9 +19,15 @@ STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"packing"},
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
 SEES_TASKS = {"publishing"}  # an example to try a checkpoint on
 EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
+<<<<<<< HEAD
 THIRD = {"transformers": {"backbones", "tokens", "pretrained", "publishing"},
          "diffusers": {"heads", "rendering"}, "lightning": set(), "pytorch_lightning": set(),
          "tokenizers": {"backbones"}, "peft": {"adapters"}}
+=======
+THIRD = {"transformers": {"backbones", "tokens"}, "diffusers": {"heads", "rendering"}, "lightning": set(),
+         "pytorch_lightning": set(), "tokenizers": {"backbones"}, "peft": {"adapters"}, "pyarrow": {"data"},
+         "datasets": {"data"}}
+>>>>>>> data
 
 
 def part_of(path: Path) -> str:

@@ -19,9 +19,14 @@ from latent_reason.tasks import make
 from train import decoder, pretrain, sft
 from train import progress as progressing
 from train import run as running
-from train.data import LengthGrouped, Seen, TraceData
+from train.data import LengthGrouped, TraceData
 from train.module import Sft
+<<<<<<< HEAD
 from train.recipe import load
+=======
+from train.recipe import dump, load
+from train.seen import Seen
+>>>>>>> data
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,15 @@
 """The bench of training: what it compares is comparable, and what it leaves is whole."""
 
 import json
+from importlib.util import find_spec
 
+import pytest
 import torch
 
 from latent_reason.batch import LATENT
-from train import bench
+from latent_reason.data import native, packed
+from latent_reason.tasks import make
+from train import bench, bench_data
 
 
 def test_variants_are_of_the_same_positions_and_the_file_says_what_ran(tmp_path, monkeypatch):
@@ -27,3 +31,21 @@ def test_variants_are_of_the_same_positions_and_the_file_says_what_ran(tmp_path,
 
 
 bench_step = bench.step
+
+
+def test_data_is_measured_stage_by_stage(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(bench.SIZES, "tiny", {"width": 32, "layers": 1, "heads": 2})
+    task = make("frozenlake_plan", level=3)
+    native.write((task.trace(task[i], "mixed") for i in range(6)), tmp_path / "files")
+    packed.write(native.read(tmp_path / "files"), tmp_path / "packed", "tar")
+    stages = {"read", "encoded", "seen by the eye", "seen, from a disk cache", "collated", "eaten by training steps"}
+    for folder, more in (("files", set()), ("packed", {"streamed"} if find_spec("datasets") else set())):
+        out = tmp_path / f"{folder}.json"
+        bench_data.main([str(tmp_path / folder), "--n", "6", "--batch", "4", "--turns", "1", "--out", str(out)])
+        found = json.loads(out.read_text())
+        assert found["traces"] == 6 and found["rates"].keys() == stages | more
+        assert all(0 < rate["least"] <= rate["median"] <= rate["greatest"] for rate in found["rates"].values())
+    assert "Load of the machine" in capsys.readouterr().out
+    native.write([task.trace(task[0], "direct")], tmp_path / "direct")
+    with pytest.raises(SystemExit, match="hold fewer than two sketches"):
+        bench_data.main([str(tmp_path / "direct"), "--out", str(tmp_path / "x.json")])

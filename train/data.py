@@ -1,10 +1,10 @@
-"""Traces to batches: encoded once, pictures seen once where the eye is frozen, grouped by length."""
+"""Traces to batches: encoded once, pictures seen once where the eye is frozen, grouped by length; or streamed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
@@ -15,8 +15,10 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Sampler
 
 from latent_reason import methods, tasks
-from latent_reason.batch import TEXT, MixedBatch, Pictures, collate
+from latent_reason.batch import TEXT, MixedBatch, collate
 from latent_reason.data import native, texts
+from latent_reason.data.packed import manifest, of_split
+from latent_reason.data.streaming import Stream
 from latent_reason.packing import packed
 from latent_reason.tasks import Item
 from latent_reason.tokens import Row
@@ -24,37 +26,9 @@ from latent_reason.trace import Image, Sketch, Text, Trace
 
 from .progress import console
 from .recipe import Data
+from .seen import SeenCache, look, see, seen_of
 
-
-@dataclass(frozen=True)
-class Seen:
-    """A picture a frozen eye has already looked at: patch grid (3,) and tokens (T, D) in half precision."""
-
-    grid: torch.Tensor
-    tokens: torch.Tensor
-
-
-def look(pictures: list[Seen]) -> Pictures:
-    """Pictures already seen, as a batch takes them."""
-    return Pictures(torch.stack([p.grid for p in pictures]), tokens=[p.tokens.float() for p in pictures])
-
-
-@torch.no_grad()
-def see(rows: list[Row], reasoner, at_once: int = 64) -> None:
-    """Replace the pictures of rows by what frozen eyes make of them, so that nothing is looked at twice."""
-    backbone, target = reasoner.backbone, reasoner.target
-    told = [row.told for row in rows if row.told is not None]
-    eyes = {"images": (backbone.look, backbone.inputs),
-            "sketches": (reasoner.look, backbone.see if target is None else partial(target.see, backbone))}
-    for name, (look, look_closely) in eyes.items():
-        homes = [(getattr(row, name), i) for row in rows + told for i, picture in enumerate(getattr(row, name))
-                 if picture is not None and not isinstance(picture, Seen)]
-        for start in range(0, len(homes), at_once):
-            some = homes[start:start + at_once]
-            looked = look([pictures[i] for pictures, i in some])
-            tokens = look_closely(looked.to(backbone.model.device))
-            for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
-                pictures[i] = Seen(g, t.half().cpu())
+SAMPLES = 2000  # sketches that give the statistics of all
 
 
 def together(rows: list[Row], reasoner) -> MixedBatch:
@@ -70,12 +44,6 @@ def plain(text: str, vocabulary, longest: int = 128) -> Row:
     return Row(ids=ids, kind=[TEXT] * len(ids), weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
-def _pictures(row: Row) -> list[Seen]:
-    """What was seen of a row's pictures and sketches, and of those of its teacher's."""
-    own = [p for p in row.images + row.sketches if p is not None]
-    return own + (_pictures(row.told) if row.told is not None else [])
-
-
 def _own_pictures(row: Row) -> Row:
     """The row with lists of pictures of its own, so that what is seen for one batch is not kept."""
     return replace(row, images=list(row.images), sketches=list(row.sketches),
@@ -87,7 +55,8 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
     if data.folder and (data.keep or data.foreign):
         raise ValueError("data.keep and data.foreign are for items of a task, not for a folder. Leave them out.")
     if data.folder:
-        yield from islice((t for t in native.read(data.folder) if t.split == split), n)
+        found = of_split(Path(data.folder), split) if manifest(Path(data.folder)) else data.folder
+        yield from islice((t for t in native.read(found) if t.split == split), n if found else 0)
         return
     task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
     indices = kept(data, n) if data.keep and split == "train" and mode != "reading" else range(n)
@@ -182,13 +151,19 @@ class LengthGrouped(Sampler[list[int]]):
 
 
 class TraceData(L.LightningDataModule):
-    """Encoded rows of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``."""
+    """Encoded rows of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. What is streamed is
+    read while it trains; the rows kept here then give the statistics of its sketches."""
 
     def __init__(self, data: Data, reasoner, mode: str, seed: int, frozen_eye: bool):
         super().__init__()
         self.data, self.reasoner, self.mode, self.seed, self.frozen_eye = data, reasoner, mode, seed, frozen_eye
         self.rows: dict[str, list[Row]] = {}
         self.room = data.seen_gb * 2**30  # bytes left for what a frozen eye saw
+        if data.cache and not frozen_eye:
+            raise ValueError("data.cache: what an eye sees is kept only where it does not learn, and this run trains "
+                             "it. Leave the key out.")
+        say = partial(console.print, style="yellow")
+        self.cache = SeenCache(data.cache, data.cache_gb * 2**30, say, data.cache_dtype) if data.cache else None
         self.texts: list[Row] = []
         self.random = torch.Generator().manual_seed(seed)
 
@@ -198,16 +173,13 @@ class TraceData(L.LightningDataModule):
         if self.data.pack and not self.reasoner.packs:
             raise ValueError(f"data.pack: {self.reasoner.recipe['method']!r} reads rows as a whole, so traces cannot "
                              "share one. Leave the key out.")
-        collator = self.reasoner.collator()
-        for split, n in (("train", self.data.items), ("val", self.data.val_items)):
+        items = min(self.data.items, SAMPLES) if self.data.stream else self.data.items
+        for split, n in (("train", items), ("val", self.data.val_items)):
             rows: list[Row] = []
             waiting: list[Row] = []  # a few at a time: all pictures of a set would not fit into memory
             for trace in track(traces(self.data, self.mode, split, n), total=None if self.data.folder else n,
                                description=f"{split} items of {self.data.folder or self.data.task}", console=console):
-                if trace.sketches() and not self.reasoner.sketches:
-                    raise ValueError(f"trace '{trace.id}' holds a sketch, but method "
-                                     f"{self.reasoner.recipe['method']!r} draws none. Give traces without sketches.")
-                waiting.append(collator.encode(trace))
+                waiting.append(self.encode(trace))
                 if len(waiting) == 64:
                     rows, waiting = rows + self.seen(waiting), []
             self.rows[split] = rows + self.seen(waiting)
@@ -215,18 +187,29 @@ class TraceData(L.LightningDataModule):
             self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.rehearse)]
         if not self.rows["train"]:
             raise ValueError(f"no training items. '{self.data.folder}' holds none whose split is train.")
+        if self.cache:
+            self.cache.flush()
+            console.print(f"Of {self.cache.hits + self.cache.misses:,} pictures, {self.cache.hits:,} were seen before "
+                          f"(data.cache '{self.data.cache}').")
+
+    def encode(self, trace: Trace) -> Row:
+        """Raises ValueError for a sketch where the method draws none."""
+        if trace.sketches() and not self.reasoner.sketches:
+            raise ValueError(f"trace '{trace.id}' holds a sketch, but method {self.reasoner.recipe['method']!r} draws "
+                             "none. Give traces without sketches.")
+        return self.reasoner.collator().encode(trace)
 
     def seen(self, rows: list[Row]) -> list[Row]:
         """Rows whose pictures a frozen eye has looked at, as long as there is room to keep what it saw."""
         if self.frozen_eye and self.room > 0:
-            see(rows, self.reasoner)
-            self.room -= sum(p.tokens.nbytes for row in rows for p in _pictures(row))
+            see(rows, self.reasoner, cache=self.cache)
+            self.room -= sum(p.tokens.nbytes for row in rows for p in seen_of(row))
             if self.room <= 0:
                 console.print(f"What the frozen eye saw fills {self.data.seen_gb:g} GB (data.seen_gb): the other "
                               "pictures are looked at whenever their turn comes.", style="yellow")
         return rows
 
-    def sketch_features(self, most: int = 2000) -> list[tuple[torch.Tensor, tuple[int, int]]]:
+    def sketch_features(self, most: int = SAMPLES) -> list[tuple[torch.Tensor, tuple[int, int]]]:
         """What the target makes of training sketches, with their grids, for the standardiser."""
         found, backbone, target = [], self.reasoner.backbone, self.reasoner.target
         rows = [row for row in self.rows["train"] if row.spans]
@@ -250,7 +233,7 @@ class TraceData(L.LightningDataModule):
         rows = packed(rows, self.data.pack) if self.data.pack else rows
         if self.frozen_eye:
             rows = [_own_pictures(row) for row in rows]
-            see(rows, self.reasoner)
+            see(rows, self.reasoner, cache=self.cache)
             return collate(rows, self.reasoner.vocabulary.pad, look)
         batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look, self.reasoner.look)
         batch.shown = [p for r in rows for p in r.images]
@@ -258,6 +241,10 @@ class TraceData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.data.stream:
+            stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
+            return DataLoader(stream, self.data.batch_size, num_workers=min(self.data.workers, len(stream.shards)),
+                              collate_fn=list)
         window = 1 if self.data.pack else 8  # rows of all lengths fill what they share best
         sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, window,
                                 rank, world)
@@ -265,6 +252,14 @@ class TraceData(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)
+
+    def on_before_batch_transfer(self, batch: MixedBatch | list[Row], dataloader_idx: int) -> MixedBatch:
+        """Rows that workers read become a batch in the process that holds the eye."""
+        return self.taught(batch) if isinstance(batch, list) else batch
+
+    def teardown(self, stage: str) -> None:
+        if self.cache:
+            self.cache.flush()
 
 
 def mode_of(method: str) -> str:

@@ -78,7 +78,11 @@ class Data:
     picture is another item's, so that only the sketch tells how to go on. ``keep`` is a file of eval.hints: only the
     items it names are trained on. ``pack`` joins the traces of a batch in rows of at most that many positions (0: each
     has its own row): less padding, the same loss. What a frozen eye saw of pictures is kept in memory, by each process
-    up to ``seen_gb`` GB (pictures beyond that are kept themselves). ``rehearse`` is a file of plain texts, one a line,
+    up to ``seen_gb`` GB (pictures beyond that are kept themselves); and on disk in the folder ``cache``, up to
+    ``cache_gb`` GB, for later runs with the same eye (train/seen.py), in ``cache_dtype`` bfloat16, or float16: exactly
+    what memory keeps, while bfloat16 is eight times coarser and takes values beyond 65,504. With ``stream``, ``folder``
+    is a packed one, read epoch after epoch while training by ``workers`` processes beside each (0: by itself), and
+    ``items`` (at most 2,000) only give the statistics of sketches. ``rehearse`` is a file of plain texts, one a line,
     of which every batch gets ``rehearse_rows`` more, so that a model that could write still can
     (latent_reason/data/texts.py)."""
 
@@ -95,6 +99,11 @@ class Data:
     batch_size: int = 32
     pack: int = 0
     seen_gb: float = 8.0
+    cache: str | None = None
+    cache_gb: float = 20.0
+    cache_dtype: str = "bfloat16"
+    stream: bool = False
+    workers: int = 0
     rehearse: str | None = None
     rehearse_rows: int = 2
     val_items: int = 64
@@ -107,6 +116,16 @@ class Data:
         if self.paired and (len(self.modes) < 2 or self.folder):
             raise ValueError("data.paired: the items of a task, each in every one of data.modes. Name two modes or "
                              "more, such as [direct, text, mixed], and leave out data.folder.")
+        if self.stream and not self.folder:
+            raise ValueError("data.stream: shards are streamed out of a folder. Name it with data.folder, or leave the "
+                             "key out.")
+        if self.workers < 0 or (self.workers and not self.stream):
+            raise ValueError(f"data.workers={self.workers}: processes that read a stream, from 0 on. Without "
+                             "data.stream leave it out.")
+        if self.cache_gb <= 0:
+            raise ValueError(f"data.cache_gb={self.cache_gb}: more than 0.")
+        if self.cache_dtype not in ("bfloat16", "float16"):
+            raise ValueError(f"data.cache_dtype={self.cache_dtype!r}: 'bfloat16' or 'float16'.")
         if not self.levels:
             raise ValueError("data.levels is empty. Name a level, such as [4].")
 

@@ -55,8 +55,7 @@ def convert(format: str, source: str | Path, folder: str | Path, to: str = "nati
     report, source, folder = Report(), Path(source), Path(folder)
     if to != "native" and to not in formats.writable():
         raise ValueError(f"'{to}' cannot be written. {nearest(to, ['native', *formats.writable()])}")
-    if source.is_dir() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
-        raise ValueError(f"'{folder}' lies in the source folder, which is only read. Name one outside it.")
+    check_outside(folder, source)
     found = read(format, source, image_root, report, **options)
 
     def good() -> Iterator[Trace]:
@@ -77,6 +76,12 @@ def convert(format: str, source: str | Path, folder: str | Path, to: str = "nati
         atomic_write_text(f"{folder}.skipped.jsonl", "".join(
             json.dumps({"file": e.file, "row": e.row, "id": e.id, "code": e.code}) + "\n" for e in report.errors))
     return path, report
+
+
+def check_outside(folder: str | Path, source: str | Path) -> None:
+    """Raises ValueError where a new ``folder`` would lie in the source."""
+    if Path(source).is_dir() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
+        raise ValueError(f"'{folder}' lies in the source folder, which is only read. Name one outside it.")
 
 
 @dataclass

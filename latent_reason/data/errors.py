@@ -55,6 +55,13 @@ class Report:
         first = f" First error: {self.errors[0]}" if self.errors else " They hold no rows."
         return DataError("E25", "", f"no usable rows in {self.files} file{'s' * (self.files != 1)}.{first}")
 
+    def as_json(self) -> dict:
+        """All of it, for a file."""
+        return {"files": self.files, "rows": self.rows, "usable": self.traces, "empty_lines": self.empty_lines,
+                "problems": self.codes, "warnings": self.warnings, "errors": [
+                    {"code": e.code, "file": e.file, "row": e.row, "id": e.id, "field": e.field, "message": str(e)}
+                    for e in self.errors]}
+
     def __str__(self) -> str:
         lines = [f"{error.code} {error}" for error in self.errors[:20]]
         if len(self.errors) > 20:

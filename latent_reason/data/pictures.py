@@ -70,7 +70,9 @@ class Pictures:
         if image is not None:
             self._cache.move_to_end(name)
             return image
-        image = self._decode(self._locate(name, field), name, field, warn)
+        with open(self._locate(name, field), "rb") as handle:
+            data = handle.read(self.limits.bytes + 1)
+        image = decode(data, name, field, warn, self.limits)
         self._cache[name] = image
         self._pixels += image.width * image.height
         while self._pixels > CACHED_PIXELS:
@@ -115,59 +117,54 @@ class Pictures:
                             "Correct the path or give --image-root.")
         return file
 
-    def _decode(self, file: str, name: str, field: str, warn: Warn) -> Image.Image:
-        limits = self.limits
 
-        def refuse(why: str, todo: str = "Replace it.") -> DataError:
-            return DataError("E09", field, f"'{name}' {why}. {todo}")
+def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Image.Image:
+    """The RGB picture in ``data``, of which one byte past the limit is enough. Raises DataError (E09)."""
 
-        with open(file, "rb") as handle:
-            data = handle.read(limits.bytes + 1)
-        if len(data) > limits.bytes:
-            raise refuse(f"is larger than {limits.bytes / 2**20:,.0f} MiB", "Make it smaller.")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of damaged metadata; the size is judged below, before decoding
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                image = Image.open(BytesIO(data), formats=FORMATS)
-                width, height = image.size
-                if max(width, height) > limits.side or width * height > limits.pixels:
-                    raise Image.DecompressionBombError
-                animated = getattr(image, "is_animated", False)
-                image = to_rgb(image)
-        except Image.UnidentifiedImageError:
-            begins = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data[:5])
-            found = f"it begins '{begins}'" if data else "it is empty"
-            raise refuse(f"is not a readable PNG, JPEG or WebP ({found})") from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise refuse(f"is too large, at most {limits.side:,} pixels a side and {limits.pixels / 1e6:,.0f} "
-                         "megapixels are read", "Make it smaller.") from None
-        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, zlib.error, struct.error
-            raise refuse(f"cannot be decoded ({error})") from error
-        if animated:
-            warn("animated", f"'{name}' is animated: only its first frame is used")
-        return image
+    def refuse(why: str, todo: str = "Replace it.") -> DataError:
+        return DataError("E09", field, f"'{name}' {why}. {todo}")
+
+    if len(data) > limits.bytes:
+        raise refuse(f"is larger than {limits.bytes / 2**20:,.0f} MiB", "Make it smaller.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata; the size is judged below, before decoding
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if max(width, height) > limits.side or width * height > limits.pixels:
+                raise Image.DecompressionBombError
+            animated = getattr(image, "is_animated", False)
+            image = to_rgb(image)
+    except Image.UnidentifiedImageError:
+        begins = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data[:5])
+        found = f"it begins '{begins}'" if data else "it is empty"
+        raise refuse(f"is not a readable PNG, JPEG or WebP ({found})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise refuse(f"is too large, at most {limits.side:,} pixels a side and {limits.pixels / 1e6:,.0f} "
+                     "megapixels are read", "Make it smaller.") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, zlib.error, struct.error
+        raise refuse(f"cannot be decoded ({error})") from error
+    if animated:
+        warn("animated", f"'{name}' is animated: only its first frame is used")
+    return image
 
 
-class PictureStore:
-    """The pictures of a folder that is being written: PNG in ``img/``, each content once."""
+def pixel_hash(image: Image.Image) -> str:
+    """The SHA-256 of an RGB picture's width, height and pixels: two files of the same pixels have the same."""
+    return sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._names: set[str] = set()
+
+class Png:
+    """Pictures as bytes of PNG files, with a palette where that loses nothing. The same pixels give the same bytes."""
+
+    def __init__(self) -> None:
         self._index: np.ndarray | None = None  # colour -> palette entry, 16 MB, reused
 
-    def add(self, image: Image.Image) -> str:
-        """Stores ``image`` unless its pixels are there already; returns its path in the folder."""
-        image = to_rgb(image)
-        digest = sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()[:24]
-        name = f"img/{digest}.png"
-        if name not in self._names:
-            if not self._names:
-                (self.folder / "img").mkdir()
-            self._names.add(name)
-            self._small(image).save(self.folder / name, format="PNG", compress_level=1)
-        return name
+    def __call__(self, image: Image.Image) -> bytes:
+        data = BytesIO()
+        self._small(image).save(data, format="PNG", compress_level=1)
+        return data.getvalue()
 
     def _small(self, image: Image.Image) -> Image.Image:
         """With a palette if that loses nothing."""
@@ -182,3 +179,21 @@ class PictureStore:
         small = Image.fromarray(self._index[pixels].reshape(image.height, image.width))
         small.putpalette(palette[:, :3].tobytes())
         return small
+
+
+class PictureStore:
+    """The pictures of a folder that is being written: PNG in ``img/``, each content once."""
+
+    def __init__(self, folder: Path):
+        self.folder, self._names, self._png = folder, set(), Png()
+
+    def add(self, image: Image.Image) -> str:
+        """Stores ``image`` unless its pixels are there already; returns its path in the folder."""
+        image = to_rgb(image)
+        name = f"img/{pixel_hash(image)[:24]}.png"
+        if name not in self._names:
+            if not self._names:
+                (self.folder / "img").mkdir()
+            self._names.add(name)
+            (self.folder / name).write_bytes(self._png(image))
+        return name

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..trace import Image, Message, Part, Sketch, Text, Trace
+from . import parquet
 from .errors import DataError, Report
 from .jsonl import decode
 from .native import encode
 from .pictures import Limits, Pictures
 from .record import TYPES, boxed, check_order, checked_text, get
-from .rows import Row, rows
+from .rows import Row, rows, text_rows
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 OWN = "latent_reason"  # the column of our writers for what the format itself has no place for
@@ -26,7 +27,7 @@ TOOLS = ("tool", "function", "function_call", "observation")
 def read(source: str | Path, trace: Callable[[Fields], Trace], image_root: str | Path | None = None,
          report: Report | None = None, limits: Limits | None = None,
          skip_folder: Iterable[str] = ()) -> Iterator[Trace | DataError]:
-    """Every row of a ``.json`` or ``.jsonl`` file, or of all of them below a folder, by ``trace``.
+    """Every row of a ``.json``, ``.jsonl`` or ``.parquet`` file, or of all of them below a folder, by ``trace``.
 
     Pictures are looked for in ``image_root``, by default the source folder or the folder of the source file. Files in
     folders whose name holds a word of ``skip_folder`` are left out. What is yielded as a Trace is a valid native
@@ -51,22 +52,24 @@ def read_files(files: Iterable[tuple[Path, Path]], folder: Path, trace: Callable
 
     def checked(row: Row) -> Trace:
         made = trace(Fields(row, folder))
-        encode(made, lambda picture: "picture")
+        encode(made, lambda part: "picture")
         return made
 
     for file, root in files:
         report.files += 1
         if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
             wrong = DataError("E08", "", "leaves the data folder. Move the file inside it.", str(file))
-        elif file.suffix == ".parquet":
-            wrong = DataError("E20", "", "parquet is not read here. Write its rows as JSON lines and its pictures as "
-                              "files.", str(file))
         elif not file.is_file():
             wrong = DataError("E07", "", "there is no such file. Correct the path.", str(file))
         else:
             pictures = stores.setdefault(root, Pictures(root, limits))
-            yield from rows(file, checked, pictures, seen, report)
-            continue
+            try:
+                found = parquet.rows(file) if file.suffix == ".parquet" else text_rows(file)
+            except DataError as error:
+                wrong = error
+            else:
+                yield from rows(file, found, checked, pictures, seen, report)
+                continue
         report.errors.append(wrong)
         yield wrong
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..trace import Trace
 from .errors import DataError, Report
 from .jsonl import BOM, decode, elements, lines
 from .pictures import Pictures
+from .pictures import decode as decode_picture
 from .record import Load, Warn
+
+
+class Raw(NamedTuple):
+    """A row as a file holds it, before anything is made of it."""
+
+    number: int  # lines of a .jsonl from 1; elements of a .json, items of a .tar and rows of a .parquet from 0
+    data: bytes | dict | DataError  # JSON, its value, or why there is none
+    picture: Callable[[str], bytes | None] | None = None  # the file of a picture that came with the row, by name
+    sealed: str | None = None  # what stands before those names in a shard; None: pictures may lie beside the file too
 
 
 @dataclass
@@ -20,14 +30,37 @@ class Row:
 
     value: Any
     file: Path
-    number: int  # lines of a .jsonl from 1, elements of a .json from 0
+    number: int
     load: Load
     warn: Warn
 
 
-def rows(file: Path, trace: Callable[[Row], Trace], pictures: Pictures, seen: dict[str, str],
+def text_rows(file: Path) -> Iterator[Raw]:
+    """The lines of a .jsonl file, or the elements of a .json file."""
+    return (Raw(number, data) for number, data in (elements if file.suffix == ".json" else lines)(file))
+
+
+def row_of(raw: Raw, file: Path, pictures: Pictures, warn: Warn) -> Row:
+    """What a reader makes a Trace of. Raises DataError where ``raw`` cannot be read."""
+    if isinstance(raw.data, DataError):
+        raise raw.data
+
+    def load(name: str, field: str):
+        data = None if raw.picture is None else raw.picture(name)
+        if data is not None:
+            return decode_picture(data, name, field, warn, pictures.limits)
+        if raw.sealed is not None:
+            raise DataError("E21", field, f"'{raw.sealed}{name[:80]}' is named in the record and is not in the shard. "
+                            "Pack the set again.")
+        return pictures.load(name, field, warn)
+
+    return Row(raw.data if isinstance(raw.data, dict) else decode(raw.data), file, raw.number, load, warn)
+
+
+def rows(file: Path, found: Iterable[Raw], trace: Callable[[Row], Trace], pictures: Pictures, seen: dict[str, str],
          report: Report) -> Iterator[Trace | DataError]:
-    """Every row of a file by ``trace``; ``seen`` (id -> where) finds ids used twice, counts go to ``report``."""
+    """Every row ``found`` in a file by ``trace``; ``seen`` (id -> where) finds ids used twice, counts go to
+    ``report``."""
     warned: set[str] = set()
 
     def warn(kind: str, sentence: str) -> None:
@@ -35,28 +68,26 @@ def rows(file: Path, trace: Callable[[Row], Trace], pictures: Pictures, seen: di
             warned.add(kind)
             report.warnings.append(f"{file}:{number}: {sentence}.")
 
-    def load(name: str, field: str):
-        return pictures.load(name, field, warn)
-
     first = True
-    for number, data in (elements if file.suffix == ".json" else lines)(file):
-        if first and data.startswith(BOM):
-            data = data[len(BOM):]
+    for raw in found:
+        number, data = raw.number, raw.data
+        if first and isinstance(data, bytes) and data.startswith(BOM):
+            raw = raw._replace(data=data[len(BOM):])
             warn("bom", "the file begins with a byte order mark, which is skipped")
         first = False
-        if not data.strip() and file.suffix != ".json":
+        if file.suffix == ".jsonl" and not raw.data.strip():
             report.empty_lines += 1
             continue
         report.rows += 1
-        value = None
+        row = None
         try:
-            value = decode(data)
-            made = trace(Row(value, file, number, load, warn))
+            row = row_of(raw, file, pictures, warn)
+            made = trace(row)
             claim(made.id, f"{file}:{number}", seen)
             report.traces += 1
             yield made
         except DataError as error:
-            id = value.get("id") if isinstance(value, dict) else None
+            id = row.value.get("id") if row is not None and isinstance(row.value, dict) else None
             report.errors.append(error.at(str(file), number, id))
             yield error
 

@@ -37,7 +37,7 @@ class Target:
 
         Raises DataError: E19 without an answer, and what a native reader would refuse.
         """
-        encode(trace, lambda picture: "picture")
+        encode(trace, lambda part: "picture")
         if trace.messages[-1].role != "assistant":
             raise DataError("E19", "messages", "no assistant turn at the end. This format holds answered rows alone.")
         kept = [message for message in trace.messages if system or message.role != "system"]

@@ -1,8 +1,8 @@
 """Formats of others, one file each; a module's name is the format's name.
 
 A format has ``read(source, image_root, report, limits, *, options)``, which yields a Trace or a DataError a row, and
-may have ``write(traces, folder, lossy, report)``, which makes a new folder that ``read`` accepts. JSON and JSON lines
-are read; parquet is refused by name.
+may have ``write(traces, folder, lossy, report)``, which makes a new folder that ``read`` accepts. JSON, JSON lines and
+parquet are read; a picture is a path, and in parquet also bytes or {bytes, path}.
 """
 
 from __future__ import annotations

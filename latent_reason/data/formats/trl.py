@@ -1,7 +1,7 @@
 """TRL chats: ``messages``, or ``prompt`` and ``completion``, of strings or typed parts, and ``images`` in their order.
 
 An ``image`` part without a payload is the next of ``images`` (or ``image``). Where no part asks for pictures they stand
-before the first question. Read as JSON lines with paths.
+before the first question.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Zebra-CoT (arXiv 2507.16746): ``Question``, ``Text Reasoning Trace``, ``Final Answer`` and a column a picture.
 
 The texts name the columns: ``<image_start>[problem_image_1]<image_end>``. Pictures stay where they are named, unlike in
-loaders that move those of the question behind it. Read as JSON lines with paths relative to the picture folder.
+loaders that move those of the question behind it. In JSON lines they are paths relative to the picture
+folder.
 """
 
 from __future__ import annotations
