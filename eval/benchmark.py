@@ -242,6 +242,7 @@ def to_file(given: argparse.Namespace) -> None:
 
 
 def check_options(given: argparse.Namespace) -> None:
+    hub.read_card(given.checkpoint)
     if given.prompt not in PROMPTS and "{question}" not in given.prompt:
         raise ValueError(f"'{given.prompt[:60]}' is no prompt: name one of {', '.join(PROMPTS)}, or write a text with "
                          "{question} in it.")

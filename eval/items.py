@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase as LETTERS
 from typing import Any
 
+from latent_reason.data.errors import DataError
 from latent_reason.data.record import checked_text
 from latent_reason.trace import Image, Message, Part, Text, Trace
 
@@ -71,7 +72,10 @@ def made(row: Row, id: str, question: str, answer: str, *, images: list[Shown], 
     for mark in MARK.findall("\n".join([question, *options])):
         if mark and not 1 <= int(mark) <= len(images):
             raise row.wrong("question", f"shows picture {mark}, the row has {len(images)}. Correct one of them.", "E10")
-    checked_text(question, "question")
+    try:
+        checked_text(MARK.sub(" ", "\n".join([question, *options])), "question")
+    except DataError as error:
+        raise error.at(str(row.file), row.number) from None
     return EvalItem(id, task or "all", split, level, tuple(images), question.strip(), options, answer, answer_type,
                     checker or answer_type, cluster or id, tuple(boxes), meta)
 

@@ -64,7 +64,7 @@ def answer_span(text: str) -> Span | None:
         return None
     if "<Output>" in text:
         return _filled(text.rpartition("<Output>")[2], "output")
-    lines = [line.strip() for line in text.replace("*", "").splitlines() if line.strip()]
+    lines = [line.strip("* \t") for line in text.replace("**", "").splitlines() if line.strip("* \t")]
     if not lines:
         return None
     if found := SAID.fullmatch(lines[-1]):
@@ -73,7 +73,8 @@ def answer_span(text: str) -> Span | None:
 
 
 def _filled(text: str, rule: str) -> Span | None:
-    return Span(text.strip(), rule) if text.strip() else None
+    text = text.strip("* \t\n\r")
+    return Span(text, rule) if text else None
 
 
 def judge(text: str, item: EvalItem) -> Judged:
