@@ -5,8 +5,8 @@
 
 Nothing is downloaded. Beside FILE.json stands FILE.items.jsonl, a line an item. ``--partial`` allows a folder that does
 not hold every published item; ``--n`` asks that many of them, drawn by the seed with whole clusters; both are noted.
-``--blind`` leaves the pictures out; with ``--seeing FILE.json`` of the same protocol it tells how much accuracy that
-retains, as it is and corrected for chance.
+``--blind`` leaves the pictures out, ``--grey`` shows grey ones in their place; with ``--seeing FILE.json`` of the same
+protocol either tells how much accuracy that retains, as it is and corrected for chance.
 """
 
 from __future__ import annotations
@@ -183,8 +183,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), help="items to ask, drawn by the seed; all of them if not given")
     parser.add_argument("--partial", action="store_true", help="allow fewer items than are published")
     parser.add_argument("--prompt", help=f"{', '.join(PROMPTS)}, or a text with {{question}} and perhaps {{form}}")
-    parser.add_argument("--blind", action="store_true", help="leave the pictures out")
-    parser.add_argument("--seeing", metavar="FILE.json", help="with --blind: the run with pictures to compare with")
+    blind = parser.add_mutually_exclusive_group()
+    blind.add_argument("--blind", action="store_const", const="removed", help="leave the pictures out")
+    blind.add_argument("--grey", dest="blind", action="store_const", const="grey", help="show grey in their place")
+    parser.add_argument("--seeing", metavar="FILE.json", help="with either: the run with pictures to compare with")
     parser.add_argument("--max-new", type=at_least(1), default=640, help="positions a reply may have")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     parser.add_argument("--seed", type=int, default=0)
@@ -209,10 +211,11 @@ def to_file(given: argparse.Namespace) -> None:
         if given.n and given.n < len(items):
             items = drawn(items, given.n, given.seed)
             said["partial"] = "; ".join(filter(None, [said["partial"], f"{len(items)} drawn by seed {given.seed}"]))
-        for item in track([] if given.blind else items, description="pictures", transient=Console().is_terminal):
+        for item in track(items, description="pictures", transient=Console().is_terminal):
             for shown in item.images:
                 shown.load()
         reasoner, _ = hub.load(given.checkpoint)
+        check_pictures(reasoner, items, given.blind)
         protocol = protocol_of(given.name, items, said, reasoner, given)
         seeing = seen_file(given.seeing, given.name, protocol) if given.seeing else None
         said_before(given.name, items, protocol, given.seed)
@@ -247,9 +250,18 @@ def check_options(given: argparse.Namespace) -> None:
         raise ValueError(f"'{given.prompt[:60]}' is no prompt: name one of {', '.join(PROMPTS)}, or write a text with "
                          "{question} in it.")
     if given.seeing and not given.blind:
-        raise ValueError("--seeing names the run with pictures that a blind one is compared with. Add --blind.")
+        raise ValueError("--seeing names a run with pictures to compare one without with. Add --blind or --grey.")
     if not given.out.endswith(".json"):
         raise ValueError(f"'{given.out}' does not end with .json. Name a file that does.")
+
+
+def check_pictures(reasoner, items: list[EvalItem], blind: str | None) -> None:
+    """Raises ValueError where a head that draws from what it is shown would be shown nothing."""
+    without = sum(blind == "removed" or not item.images for item in items)
+    if without and reasoner.head is not None and reasoner.head.reads:
+        todo = " Use --grey in place of --blind." if blind else " Use another benchmark."
+        raise ValueError(f"method '{reasoner.recipe['method']}' draws from the pictures it is shown, and {without} "
+                         f"items would have none.{todo}")
 
 
 def seen_file(path: str, name: str, protocol: dict) -> list[dict]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase as LETTERS
 from typing import Any
 
+from PIL import Image as PILImage
+
 from latent_reason.data.errors import DataError
 from latent_reason.data.record import checked_text
 from latent_reason.trace import Image, Message, Part, Text, Trace
@@ -91,13 +93,15 @@ def asked(item: EvalItem, prompt: str) -> str:
     return prompt.replace("{question}", "\n".join(lines)).replace("{form}", form)
 
 
-def trace(item: EvalItem, prompt: str, mode: str, blind: bool = False) -> Trace:
-    """What a model is shown: pictures at their marks (``<image 2>``, ``<image>``), those without a mark first; with
-    ``blind`` none at all."""
+def trace(item: EvalItem, prompt: str, mode: str, blind: str | None = None) -> Trace:
+    """What a model is shown: pictures at their marks (``<image 2>``, ``<image>``), those without a mark first.
+    ``blind`` is "removed" for no pictures, "grey" for grey ones of the same sizes."""
     words = asked(item, prompt)
-    if blind:
+    if blind == "removed":
         return Trace(item.id, (Message("user", (Text(MARK.sub("", words)),)),), item.task, item.split, mode=mode)
     pictures = [Image(shown.load()) for shown in item.images]
+    if blind == "grey":
+        pictures = [Image(PILImage.new("RGB", picture.image.size, "grey")) for picture in pictures]
     pieces = MARK.split(words)  # text, number, text, ..., text
     places, used = [], 0
     for number in pieces[1::2]:

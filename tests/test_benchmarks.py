@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from benchmark_samples import EXPECTED, FILES, WRITERS, b64, image, written
+from conftest import CASES
 from tiny_runs import checkpoint
 
 from eval import benchmark, benchmarks
@@ -18,7 +19,8 @@ from eval.measured import retention, rows
 from eval.scoring import judge
 from eval.statistics import wilson
 from eval.storages import opened
-from latent_reason.trace import Image, Text
+from latent_reason import methods
+from latent_reason.trace import Text
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "vsp_sample"
 
@@ -323,8 +325,10 @@ def test_pictures_stand_at_their_marks(question, shown, tmp_path):
     with read("blink", written("blink", tmp_path)) as (items, _):
         parts = trace(item(question=question, options=(), images=items[0].images), "bare", "text").messages[0].content
         assert [p.text if isinstance(p, Text) else str(p.image.getpixel((0, 0))[0]) for p in parts] == shown
-        blind = trace(item(question=question, options=(), images=items[0].images), "boxed", "text", blind=True)
-        assert not any(isinstance(p, Image) for p in blind.messages[0].content) and "<image" not in str(blind.messages)
+        blind = trace(item(question=question, options=(), images=items[0].images), "boxed", "text", "removed")
+        assert not blind.images() and "<image" not in str(blind.messages)
+        grey_ones = trace(item(question=question, options=(), images=items[0].images), "bare", "text", "grey").images()
+        assert {(p.size, p.getpixel((0, 0))) for p in grey_ones} == {((10, 10), (128, 128, 128))}
 
 
 # -- what is counted together ------------------------------------------------------------------------------------------
@@ -410,10 +414,20 @@ def test_a_run_writes_its_protocol_its_results_and_every_item(tmp_path, capsys):
 
     blind = ran(tmp_path / "d", "visulogic", tmp_path / "b.json", "--partial", "--blind", "--seeing",
                 str(tmp_path / "a.json"))
-    assert blind["protocol"] == protocol | {"blind": True}
+    assert blind["protocol"] == protocol | {"blind": "removed"} and protocol["blind"] is None
     assert blind["retention"][0].keys() == {"task", "metric", "blind", "seeing", "retention", "corrected"}
     few = ran(tmp_path / "d", "visulogic", tmp_path / "c.json", "--partial", "--n", "2")
     assert few["protocol"]["partial"] == "6 of 1000 in the folder; 2 drawn by seed 0" and few["results"][0]["n"] == 2
+
+
+def test_a_head_that_draws_from_pictures_is_not_asked_without(make_backbone):
+    case = next(case for case in CASES if case.method == "latent_sketchpad")
+    reader = methods.build(case.method, make_backbone(), **case.options)
+    shown = [item(images=("one",))]
+    benchmark.check_pictures(reader, shown, "grey")
+    for items, blind, sentence in ((shown, "removed", "Use --grey in place"), ([item()], None, "Use another")):
+        with pytest.raises(ValueError, match=sentence):
+            benchmark.check_pictures(reader, items, blind)
 
 
 @pytest.mark.parametrize("more, sentence", [
