@@ -23,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from latent_reason import hub, methods
 from latent_reason.batch import TEXT
@@ -32,7 +33,7 @@ from latent_reason.files import atomic_write_json, atomic_write_text
 from latent_reason.generation import generate
 
 from . import benchmarks
-from .items import PROMPTS, EvalItem, trace
+from .items import PROMPTS, EvalItem, asked, trace
 from .measured import retention, rows
 from .scoring import Judged, by_checker, judge
 from .storages import Source, opened
@@ -84,11 +85,12 @@ def drawn(items: list[EvalItem], n: int, seed: int) -> list[EvalItem]:
     """``n`` items or a few more, as whole clusters are drawn; in their order."""
     clusters = list(dict.fromkeys(item.cluster for item in items))
     random.Random(seed).shuffle(clusters)
-    sizes, kept = Counter(item.cluster for item in items), set()
+    sizes, kept, count = Counter(item.cluster for item in items), set(), 0
     for cluster in clusters:
-        if sum(sizes[one] for one in kept) >= n:
+        if count >= n:
             break
         kept.add(cluster)
+        count += sizes[cluster]
     return [item for item in items if item.cluster in kept]
 
 
@@ -98,7 +100,7 @@ def protocol_of(name: str, items: list[EvalItem], said: dict, reasoner, given: a
     notes = module.notes(items) if hasattr(module, "notes") else {}
     known = given.prompt in PROMPTS
     return said | {"prompt": given.prompt if known else "own",
-                   "prompt_text": PROMPTS[given.prompt] if known else given.prompt,
+                   "prompt_text": PROMPTS[given.prompt].format(form="{form}") if known else given.prompt,
                    "checker": ", ".join(sorted({item.checker for item in items})), "answer_span": SPANS,
                    "metric": getattr(module, "METRIC", "accuracy"), "blind": given.blind, "max_new": given.max_new,
                    "temperature": given.temperature, "pixels": pixels_of(reasoner), **notes}
@@ -138,14 +140,15 @@ def line_of(one: Answered, prompt: str) -> str:
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
-def said_before(name: str, items: list[EvalItem], protocol: dict, seed: int) -> None:
-    """The protocol, so that a number is never read without it."""
-    shown = Table(title=f"{name}: protocol", show_header=False)
+def said_before(given: argparse.Namespace, items: list[EvalItem], protocol: dict) -> None:
+    """The protocol, so that a number is never read without it, and the first question as it is asked."""
+    shown = Table(title=f"{given.name}: protocol", show_header=False)
     tasks = Counter(item.task for item in items)
     facts = {"items": f"{len(items)} in {len({item.cluster for item in items})} clusters",
              "tasks": ", ".join(f"{task} {count}" for task, count in tasks.most_common(8)) + ", ..." * (len(tasks) > 8)}
-    for key, value in (facts | protocol | {"seed": seed}).items():
-        shown.add_row(key, "-" if value in (None, "") else str(value), end_section=key == "tasks")
+    first = asked(items[0], given.prompt)
+    for key, value in (facts | protocol | {"seed": given.seed, "for example": first}).items():
+        shown.add_row(key, "-" if value in (None, "") else Text(str(value)), end_section=key in ("tasks", "seed"))
     console.print(shown)
 
 
@@ -154,7 +157,7 @@ def table(results: list[dict]) -> Table:
     for title in ("task", "measure", "n", "value", "interval", "chance"):
         shown.add_column(title, justify="left" if title in ("task", "measure") else "right")
     for r in results:
-        shown.add_row(r["task"], r["metric"], str(r["n"]), f"{r['value']:.3f}", f"{r['low']:.2f}-{r['high']:.2f}",
+        shown.add_row(Text(r["task"]), r["metric"], str(r["n"]), f"{r['value']:.3f}", f"{r['low']:.2f}-{r['high']:.2f}",
                       "-" if r["chance"] is None else f"{r['chance']:.3f}")
     return shown
 
@@ -211,14 +214,14 @@ def to_file(given: argparse.Namespace) -> None:
         if given.n and given.n < len(items):
             items = drawn(items, given.n, given.seed)
             said["partial"] = "; ".join(filter(None, [said["partial"], f"{len(items)} drawn by seed {given.seed}"]))
-        for item in track(items, description="pictures", transient=Console().is_terminal):
-            for shown in item.images:
-                shown.load()
+        pictures = {(shown.pictures.root, shown.name): shown for item in items for shown in item.images}
+        for shown in track(pictures.values(), description="pictures", transient=Console().is_terminal):
+            shown.load()
         reasoner, _ = hub.load(given.checkpoint)
         check_pictures(reasoner, items, given.blind)
         protocol = protocol_of(given.name, items, said, reasoner, given)
         seeing = seen_file(given.seeing, given.name, protocol) if given.seeing else None
-        said_before(given.name, items, protocol, given.seed)
+        said_before(given, items, protocol)
         found = list(answered(reasoner, items, getattr(module, "ALSO", ()), given))
     results = rows([one.item for one in found], [one.judged.right for one in found],
                    [one.also for one in found], protocol["metric"], getattr(module, "GROUPED", None))
@@ -237,9 +240,10 @@ def to_file(given: argparse.Namespace) -> None:
     atomic_write_text(lines, "".join(line_of(one, protocol["prompt"]) + "\n" for one in found))
     atomic_write_json(given.out, written)
     console.print(table(results))
-    for kept in written.get("retention", []):
-        console.print(f"{kept['task']}, {kept['metric']}: {kept['blind']:.3f} blind for {kept['seeing']:.3f} seeing, "
-                      f"retention {kept['retention']}, corrected for chance {kept['corrected']}")
+    for kept in (kept for kept in written.get("retention", []) if kept["task"] == "all"):
+        share, corrected = ("-" if kept[name] is None else f"{kept[name]:.3f}" for name in ("retention", "corrected"))
+        console.print(f"{kept['metric']}: {kept['blind']:.3f} without pictures for {kept['seeing']:.3f} with them, "
+                      f"retention {share}, corrected for chance {corrected}")
     console.print(f"{written['unparsed']} of {count} replies had no answer that could be read. Written to {given.out}, "
                   f"item by item to {lines}")
 

@@ -102,14 +102,21 @@ def trace(item: EvalItem, prompt: str, mode: str, blind: str | None = None) -> T
     pictures = [Image(shown.load()) for shown in item.images]
     if blind == "grey":
         pictures = [Image(PILImage.new("RGB", picture.image.size, "grey")) for picture in pictures]
+    return Trace(item.id, (Message("user", tuple(placed(words, pictures))),), item.task, item.split, mode=mode)
+
+
+def placed(words: str, pictures: list[Image]) -> list[Part]:
+    """Words and pictures in order; a picture that is named again is only named."""
     pieces = MARK.split(words)  # text, number, text, ..., text
-    places, used = [], 0
+    numbers, nameless = [], 0
     for number in pieces[1::2]:
-        used += not number
-        places.append(int(number or used) - 1)
-    parts: list[Part] = [picture for i, picture in enumerate(pictures) if i not in places]
+        nameless += not number
+        numbers.append(int(number or nameless))
+    parts: list[Part] = [picture for i, picture in enumerate(pictures, 1) if i not in numbers]
     for i, text in enumerate(pieces[::2]):
-        if i and places[i - 1] < len(pictures):
-            parts.append(pictures[places[i - 1]])
+        if i and numbers[i - 1] in numbers[:i - 1]:
+            text = f"image {numbers[i - 1]}{text}"
+        elif i and numbers[i - 1] <= len(pictures):
+            parts.append(pictures[numbers[i - 1] - 1])
         parts += [Text(text)] if text else []
-    return Trace(item.id, (Message("user", tuple(parts)),), item.task, item.split, mode=mode)
+    return parts

@@ -107,6 +107,11 @@ class Row:
         self.values, self.file, self.number, self.source, self.expected = values, file, number, source, expected
         self.held = held or {}
 
+    @property
+    def place(self) -> str:
+        """An id for a row that has none."""
+        return f"{self.file.stem}-{self.number}"
+
     def wrong(self, field: str, what: str, code: str = "E05") -> DataError:
         return DataError(code, field, what, str(self.file), self.number)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -289,8 +290,8 @@ def test_counts_are_those_that_were_published(tmp_path, monkeypatch):
 
 
 def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):
-    written("vstar", tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"pyarrow, which reads it, is not installed.*\.\[data\]"), \
             read("vstar", tmp_path):
         pass
@@ -320,7 +321,8 @@ def test_prompts_say_question_options_and_the_form_of_the_answer():
 
 @pytest.mark.parametrize("question, shown", [
     ("Q?", ["1", "2", "Q?"]), ("Is <image_2> like <image 1>?", ["Is ", "2", " like ", "1", "?"]),
-    ("<image> or <image>?", ["1", " or ", "2", "?"]), ("<image_2>", ["1", "2"])])
+    ("<image> or <image>?", ["1", " or ", "2", "?"]), ("<image_2>", ["1", "2"]),
+    ("<image_2>: is <image_2> so?", ["1", "2", ": is ", "image 2 so?"])])
 def test_pictures_stand_at_their_marks(question, shown, tmp_path):
     with read("blink", written("blink", tmp_path)) as (items, _):
         parts = trace(item(question=question, options=(), images=items[0].images), "bare", "text").messages[0].content
@@ -410,7 +412,8 @@ def test_a_run_writes_its_protocol_its_results_and_every_item(tmp_path, capsys):
     assert {"prompt", "text", "spans", "latents", "answer", "gold", "right", "seconds", "tokens"} <= lines[0].keys()
     assert made["tokens_per_item"] == round(sum(line["tokens"] for line in lines) / 6, 3)
     said = capsys.readouterr().out
-    assert said.index("protocol") < said.index("share right") and "6 of 6 replies had no answer" in said
+    assert said.index("protocol") < said.index("the right option in \\boxed{}.") < said.index("share right")
+    assert "6 of 6 replies had no answer" in said
 
     blind = ran(tmp_path / "d", "visulogic", tmp_path / "b.json", "--partial", "--blind", "--seeing",
                 str(tmp_path / "a.json"))

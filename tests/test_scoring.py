@@ -174,6 +174,8 @@ def test_a_text_says_the_same_after_it_was_made_plain(text):
     ("How far?\nA. near\nB. far, or so", "How far?", ["near", "far, or so"]),
     ("What?\nOptions: A: one, two, B: three, C: none", "What?", ["one, two", "three", "none"]),
     ("In (A) and in the rest, why?", "In (A) and in the rest, why?", []), ("No options here.", "No options here.", []),
-    ("See (a) and (c).", "See (a) and (c).", [])])
+    ("See (a) and (c).", "See (a) and (c).", []),
+    ("Like (A) or (B)?\n(A) as in (a)\n(B) so", "Like (A) or (B)?", ["as in (a)", "so"]),
+    ("Which option should one choose?", "Which option should one choose?", [])])
 def test_options_are_parted_from_the_question(text, question, options):
     assert parted(text) == (question, options)

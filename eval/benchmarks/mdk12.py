@@ -29,6 +29,6 @@ def read(source, part):
             kind, checker, answer = "letter", "letter", row.letter("answer")
         else:
             kind = checker = "number" if value(answer) else "text"
-        yield made(row, row.text("index", "id", default=f"{row.file.stem}-{row.number}"), row.text("question"), answer,
+        yield made(row, row.text("index", "id", default=row.place), row.text("question"), answer,
                    images=row.pictures("image", "image_path", "images", optional=True), options=options,
                    answer_type=kind, checker=checker, task=row.text("subject", "discipline", "category", default=""))

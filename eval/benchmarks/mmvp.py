@@ -21,7 +21,7 @@ EXPECTED = ("**/*.parquet with image, Question, Options, Correct Answer, Index, 
 
 def read(source, part):
     for row in source.rows("**/*.parquet", "**/Questions.csv", expected=EXPECTED):
-        index = row.text("Index", "index", "lndex")  # so misspelt in the original
+        index = row.text("Index", "index", "lndex")  # so misspelt in some copies
         if row.file.suffix == ".csv":
             place = PurePosixPath(row.file.relative_to(source.folder).parent) / "MMVP Images" / f"{index}.jpg"
             images = [Shown(source.own, str(place), "Index", row.file, row.number)]

@@ -22,6 +22,6 @@ def read(source, part):
             kind, answer = "letter", row.letter("answer")
         else:
             kind = "number" if value(answer) else "text"
-        yield made(row, row.text("index", default=f"{row.file.stem}-{row.number}"), question, answer,
+        yield made(row, row.text("index", default=row.place), question, answer,
                    images=row.pictures("image", "image_path"), options=options, answer_type=kind,
                    checker="yes_no" if answer.lower() in ("yes", "no") else "")

@@ -22,7 +22,7 @@ EXPECTED = ("**/*.parquet or test_questions.jsonl with image, text, label, categ
 def read(source, part):
     for row in source.rows("**/*.parquet", "test_questions.jsonl", "*.tsv", expected=EXPECTED):
         question, options = parted(row.text("text", "question"))
-        id = row.text("question_id", "index", default=str(row.number))
+        id = row.text("question_id", "index", default=row.place)
         yield made(row, id, question, row.letter("label", "answer"), images=row.pictures("image", "image_path"),
                    options=row.columns() or options, task=row.text("category", default=""), boxes=boxes(source, row))
 
