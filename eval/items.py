@@ -24,7 +24,7 @@ PROMPTS = {"boxed": "Put {form} in \\boxed{{}}.",
            "bare": ""}
 FORMS = {"letter": "the letter of the right option", "text": "the answer", "number": "the number",
          "plan": "the plan", "set": "all that is right, separated by commas,"}
-MARK = re.compile(r"<image[ _]?(\d*)>")
+MARK = re.compile(r"<image[ _]?(\d{0,3})>")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from math import prod
 from .items import EvalItem
 from .statistics import Interval, cluster_bootstrap, wilson
 
-RESAMPLES = 4000
-
 
 def rows(items: Sequence[EvalItem], right: Sequence[bool], also: Sequence[dict[str, bool]], metric: str,
          grouped: str | None) -> list[dict]:
@@ -53,7 +51,7 @@ def interval(items: Sequence[EvalItem], values: Sequence[float]) -> Interval:
         return wilson(sum(values), len(values))
     if len(set(values)) == 1:
         return wilson(values[0] * len(set(clusters)), len(set(clusters)))
-    return cluster_bootstrap(values, clusters, RESAMPLES)
+    return cluster_bootstrap(values, clusters)
 
 
 def whole(task: str, metric: str, items: Sequence[EvalItem], values: Sequence[float]) -> list[dict]:
@@ -80,7 +78,7 @@ def category_mean(items: Sequence[EvalItem], values: Sequence[float]) -> tuple[I
     guess = None if None in each else sum(w * c for w, c in zip(weights, each, strict=True)) / len(items)
     if len(set(values)) == 1 or len(set(sizes.values())) == 1:
         return interval(items, values), guess
-    return cluster_bootstrap(weighed, [item.cluster for item in items], RESAMPLES), guess
+    return cluster_bootstrap(weighed, [item.cluster for item in items]), guess
 
 
 def retention(seeing: Sequence[dict], blind: Sequence[dict]) -> list[dict]:

@@ -2,7 +2,8 @@
 
 The answer span is the first of: the last ``\\boxed{...}``; the last ``<answer>...</answer>``; what follows the last
 ``<Output>``; what follows ``answer is`` or ``answer:`` on the last line; the whole reply, where it is one line; the
-last line, where it is a bare letter, number, yes or no. What cannot be read is wrong and counted, never guessed.
+last line, where it is a bare letter, number, yes or no. What stands in ``<think>...</think>`` is no answer, nor is one
+that was begun and not ended. What cannot be read is wrong and counted, never guessed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .items import EvalItem
 FORMAL = ("box", "tag", "output")
 SAID = re.compile(r".*\b(?:answers?|(?:correct|right|best|final) (?:option|choice))\b(?:\s+(?:is|are)\b\s*:?|\s*[:=])"
                   r"\s*(.+)", re.IGNORECASE)
+ANNOUNCED = re.compile(r".*\banswers?(?:\s+(?:is|are))?\s*:", re.IGNORECASE)
 WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}")
 NAMED = re.compile(r"(?:the )?(?:option|choice)\s+(?=\(?[A-Za-z]\b)", re.IGNORECASE)
 BARE = re.compile(r"\(([A-Za-z])\)\.?|([A-Za-z])[.):]?")
@@ -34,6 +36,8 @@ NUMBER = re.compile(r"(?P<sign>[-+−]?)\s*[$€£]?\s*(?:\\[dt]?frac\{(?P<a>\d{
                     r"|(?P<c>\d{1,40})\s*/\s*(?P<d>\d{1,40})"
                     r"|(?P<plain>(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})"
                     r"(?:(?:[eE]|\s*(?:\\times|\\cdot|[×*])\s*10\s*\^\s*\{?)(?P<power>[-+−]?\d{1,3})\}?)?)")
+FORMULA = re.compile(r"\\(?!%|circ\b|degree\b)|\^(?!\{?\\circ)|π|√|!|[abeiknrtxyz](?![A-Za-z])")  # glued to a number
+GLUED = re.compile(r"\s|\\?%|°|\^?\{?\\(?:circ|degree)|(?:[cmk]?m|[mk]?g|[mk]?s|ml|L)\b")
 WORDS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten eleven "
                                                "twelve".split())}
 REFUSED = re.compile(r"\b(?:i|we)(?:['’]m| am| are)? ?(?:sorry|afraid|unable|not able|cannot|can['’]t|won['’]t|will "
@@ -55,7 +59,10 @@ class Judged(NamedTuple):
 
 
 def answer_span(text: str) -> Span | None:
-    """The part of a reply that is its answer; None where there is none, or one that was begun and not ended."""
+    """The part of a reply that is its answer; None where there is none."""
+    _, _, text = text.rpartition("</think>")
+    if "<think>" in text:
+        return None
     if (inside := boxed(text)) is not None:
         return _filled(inside, "box")
     if inside := re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL | re.IGNORECASE):
@@ -67,7 +74,7 @@ def answer_span(text: str) -> Span | None:
     lines = [line.strip("* \t") for line in text.replace("**", "").splitlines() if line.strip("* \t")]
     if not lines:
         return None
-    if found := SAID.fullmatch(lines[-1]):
+    if found := SAID.fullmatch(" ".join(lines[-2:]) if ANNOUNCED.fullmatch("".join(lines[-2:-1])) else lines[-1]):
         return _filled(found[1], "said")
     return _filled(lines[-1], "line" if len(lines) > 1 else "reply")
 
@@ -122,7 +129,8 @@ def text_of(span: Span, item: EvalItem) -> str | None:
 def same_text(parsed: str, item: EvalItem) -> bool:
     """Equal as texts, or as numbers where both are one."""
     accepted = [item.answer, *item.meta.get("accepted", ())]
-    return any(normal(parsed) == normal(gold) or same_value(parsed, gold) for gold in accepted)
+    return any(normal(parsed) == normal(gold) or ((one := value(gold)) and not one.unit and same_value(parsed, gold))
+               for gold in accepted)
 
 
 def yes_no(span: Span, item: EvalItem) -> str | None:
@@ -186,11 +194,12 @@ def letters(span: Span, item: EvalItem) -> str | None:
 
 # -- numbers and sets --------------------------------------------------------------------------------------------------
 class Value(NamedTuple):
-    """A number, the decimals it was written with (None for a fraction) and the words behind it."""
+    """A number, the decimals it was written with (None for a fraction), its unit and all that stands behind it."""
 
     number: Fraction
     decimals: int | None
     unit: str
+    rest: str
 
 
 def value(text: str) -> Value | None:
@@ -201,7 +210,7 @@ def value(text: str) -> Value | None:
     if first.casefold() in WORDS:
         said = f"{WORDS[first.casefold()]} {rest}"
     found = NUMBER.match(said)
-    if not found:
+    if not found or FORMULA.match(said, found.end()):
         return None
     unit = re.sub(r"\^?\{?[23²³]\}?$", "^", said[found.end():].strip(" .()\\"))
     if re.search(r"\d", unit) or unit[:1] in (",", "-", "/", ":"):
@@ -216,7 +225,14 @@ def value(text: str) -> Value | None:
         power = int((found["power"] or "0").replace("−", "-"))
         number = Fraction("0" + written if written.startswith(".") else written.rstrip(".")) * Fraction(10) ** power
         decimals = max(0, len(written.partition(".")[2]) - power)
-    return Value(-number if found["sign"] in ("-", "−") else number, decimals, unit)
+    return Value(-number if found["sign"] in ("-", "−") else number, decimals, unit, said[found.end():])
+
+
+def numeric(text: str) -> bool:
+    """Whether a gold answer is to be graded as a number: one that is bare, or with one word or sign as its unit, as
+    ``1.5 kg`` or ``30%``; not ``10 Main Street`` or ``5A``."""
+    found = value(text)
+    return bool(found) and (not found.unit or (len(found.unit.split()) == 1 and bool(GLUED.match(found.rest))))
 
 
 def same_value(said: str, gold: str, precision: int | None = None, tolerance: float = 0.0, unit: str = "") -> bool:
@@ -238,7 +254,8 @@ def same_value(said: str, gold: str, precision: int | None = None, tolerance: fl
 
 
 def _unit(text: str) -> str:
-    return re.sub(r"\s|\\|[{}]", "", text.casefold()).rstrip("s.")
+    plain = re.sub(r"\s|\\|[{}]", "", text.casefold()).rstrip("s.")
+    return re.sub(r"^(?:\^?circ|degree|deg)$", "°", plain)
 
 
 def number(span: Span, item: EvalItem) -> str | None:

@@ -74,6 +74,14 @@ def test_methods_do_not_import_each_other():
         assert not siblings, f"{path.name} imports {siblings}"
 
 
+def test_benchmarks_stand_alone_and_read_files_only():
+    """None imports another, and nothing that reads them can download or unpickle."""
+    for path in [*(HOUSE / "eval" / "benchmarks").glob("[!_]*.py"), HOUSE / "eval" / "storages.py"]:
+        siblings = {n for n in imported(path) if n.startswith("eval.benchmarks")}
+        far = {n.split(".")[0] for n in imported(path)} & {"pickle", "urllib", "requests", "huggingface_hub", "datasets"}
+        assert not siblings and not far, f"{path.name} imports {siblings | far}"
+
+
 @pytest.mark.parametrize("library", THIRD)
 def test_other_libraries_stay_where_they_belong(library):
     for path in FILES:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eval.items import EvalItem
 from eval.options import parted
-from eval.scoring import answer_span, judge, normal, same_value, value
+from eval.scoring import answer_span, judge, normal, numeric, same_value, value
 
 
 def item(answer="B", options=("red", "green", "yellow", "black"), checker="letter", **meta) -> EvalItem:
@@ -102,7 +102,9 @@ def test_several_letters_are_a_set(names, parting):
     ("The answer is 4\n<Output> 3", ("3", "output")), ("a\nThe answer is 4", ("4", "said")), ("4", ("4", "reply")),
     ("a\n4", ("4", "line")), ("\\boxed{\\frac{1}{2}}", ("\\frac{1}{2}", "box")),
     ("\\boxed{1} \\boxed{2}", ("2", "box")),
-    ("The answer is 3. The answer is 4", ("4", "said")), ("", None), (" \n ", None), ("\\boxed{} 3", None),
+    ("The answer is 3. The answer is 4", ("4", "said")), ("Answer:\n4 cm", ("4 cm", "said")),
+    ("<think>\\boxed{1}</think>\n2", ("2", "reply")), ("<think>\\boxed{1}", None),
+    ("", None), (" \n ", None), ("\\boxed{} 3", None),
     ("<answer>3", None), ("\\boxed{3", None)])
 def test_the_span_is_the_first_rule_that_fits(text, span):
     assert answer_span(text) == span
@@ -120,6 +122,8 @@ def test_the_span_is_the_first_rule_that_fits(text, span):
     ("1e3", "1000", True), ("1.2 \\times 10^{3}", "1200", True), ("1.2*10^3", "1200", True), ("50%", "0.5", False),
     ("5 m", "5 cm", False), ("5 cm", "5 cm", True), ("5", "5 cm", True), ("5 cm^2", "5 cm^{2}", True),
     ("$5", "5", True),
+    ("2\\pi", "2", False), ("2x", "2", False), ("2π", "2", False), ("2^3", "2", False), ("5!", "5", False),
+    ("12\\text{ cm}", "12 cm", True), ("90^\\circ", "90°", True), ("90 degrees", "90°", True), ("5kg", "5 kg", True),
     ("5.", "5", True), (".5", "0.5", True), ("1/0", "1", False), ("1e999", "5", False), ("none", "5", False),
     ("9" * 41, "5", False), ("", "5", False)])
 def test_numbers_are_compared_as_numbers(said, gold, right):
@@ -150,6 +154,15 @@ def test_a_number_is_itself_and_no_other(number, form):
 def test_texts_are_equal_but_for_case_articles_and_punctuation(said, right):
     assert judge(f"\\boxed{{{said}}}", item("Main St", (), "text")).right is right
     assert judge("\\boxed{Elm}", item("Main St", (), "text", accepted=["Elm"])).right
+    assert not judge("\\boxed{10}", item("10 Main Street", (), "text")).right
+    assert judge("\\boxed{three}", item("3", (), "text")).right
+
+
+@pytest.mark.parametrize("gold, number", [("5A", False), ("12", True), ("-0.5", True), ("1/3", True), ("1,234.5 yuan", True),
+                                          ("30%", True), ("5cm", True), ("90°", True), ("10 Main Street", False),
+                                          ("2019-05-01", False), ("12:30", False), ("blue", False), ("2x", False)])
+def test_golds_that_are_numbers(gold, number):
+    assert numeric(gold) is number
 
 
 def test_sets_have_no_order_and_lists_have_one():

@@ -8,7 +8,7 @@ are graded as numbers where the gold is one, else as texts; its own harness asks
 from __future__ import annotations
 
 from ..items import made
-from ..scoring import value
+from ..scoring import numeric
 
 COUNTS = {"full": 2788, "mini": 400}
 EXPECTED = ("**/*.parquet or *.tsv with pid, context, question, options (or A, B, ...), answer, type, image_1 to "
@@ -25,7 +25,7 @@ def read(source, part):
         kind, options = row.text("type").lower(), row.columns() or row.texts("options", default=[])
         answer = row.text("answer")
         if kind.startswith("open"):
-            options, kind = [], "number" if value(answer) else "text"
+            options, kind = [], "number" if numeric(answer) else "text"
         elif kind in ("mcq", "multiple choice", "multiple-choice"):
             answer, kind = row.letter("answer"), "letter"
         else:

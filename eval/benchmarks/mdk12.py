@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from ..items import made
-from ..scoring import value
+from ..scoring import numeric
 
 COUNTS = {"": 141_320}
 EXPECTED = ("*.tsv, **/*.parquet or **/*.jsonl with index, image, question, answer, subject, question_type, A-D or "
@@ -28,7 +28,7 @@ def read(source, part):
         elif options:
             kind, checker, answer = "letter", "letter", row.letter("answer")
         else:
-            kind = checker = "number" if value(answer) else "text"
+            kind = checker = "number" if numeric(answer) else "text"
         yield made(row, row.text("index", "id", default=row.place), row.text("question"), answer,
                    images=row.pictures("image", "image_path", "images", optional=True), options=options,
                    answer_type=kind, checker=checker, task=row.text("subject", "discipline", "category", default=""))

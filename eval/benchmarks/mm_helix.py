@@ -15,7 +15,7 @@ import re
 from itertools import chain
 
 from ..items import made
-from ..scoring import value
+from ..scoring import numeric
 
 COUNTS = {"": 1260}
 EXPECTED = ("**/*.parquet or **/annotations.json with index, category, question, image, answer, initial_state, "
@@ -47,7 +47,7 @@ def rule(kind: str, answer: str, state) -> tuple[str, dict]:
         return "sliding", {"board": rows, "form": FORMS["sliding"]}
     if answer.lower() in ("yes", "no"):
         return "yes_no", {"form": "yes or no"}
-    return ("number", {}) if value(answer) else ("", {})
+    return ("number", {}) if numeric(answer) else ("", {})
 
 
 def state_of(row):

@@ -9,7 +9,7 @@ reasoning, language, format``). What ``choices`` and ``answer_option`` hold is u
 from __future__ import annotations
 
 from ..items import made
-from ..scoring import value
+from ..scoring import numeric
 
 COUNTS = {"": 1069}
 EXPECTED = "*.tsv with index, image, question, answer, question_type, answer_type, answer_option, choices"
@@ -21,6 +21,6 @@ def read(source, part):
         if options:
             kind, answer = "letter", row.letter("answer_option", "answer")
         else:
-            kind = "number" if value(answer) else "text"
+            kind = "number" if numeric(answer) else "text"
         yield made(row, row.text("index"), row.text("question"), answer, images=row.pictures("image", "image_path"),
                    options=options, answer_type=kind, task=row.text("question_type", default=""))

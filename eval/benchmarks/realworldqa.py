@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..items import made
 from ..options import parted
-from ..scoring import value
+from ..scoring import numeric
 
 COUNTS = {"": 765}
 EXPECTED = "**/*.parquet with image, question, answer, or *.tsv with index, image, question, A, B, ..., answer"
@@ -21,7 +21,7 @@ def read(source, part):
         if options:
             kind, answer = "letter", row.letter("answer")
         else:
-            kind = "number" if value(answer) else "text"
+            kind = "number" if numeric(answer) else "text"
         yield made(row, row.text("index", default=row.place), question, answer,
                    images=row.pictures("image", "image_path"), options=options, answer_type=kind,
                    checker="yes_no" if answer.lower() in ("yes", "no") else "")

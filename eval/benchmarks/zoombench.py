@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..items import made
 from ..options import parted
-from ..scoring import value
+from ..scoring import numeric
 
 COUNTS = {"full": 845, "crop": 845}
 EXPECTED = "**/*.parquet with image, crop_image, prompt (or query), answer (or response), dimension (or category)"
@@ -24,7 +24,7 @@ def read(source, part):
         if options:
             kind, answer = "letter", row.letter("answer", "response")
         else:
-            kind = "number" if value(answer) else "text"
+            kind = "number" if numeric(answer) else "text"
         images = row.pictures("crop_image", "image") if part == "crop" else row.pictures("image")
         yield made(row, row.text("id", default=row.place), question, answer, images=images, options=options,
                    answer_type=kind, task=row.text("dimension", "category", "question_type", default=""))
