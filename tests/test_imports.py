@@ -77,8 +77,9 @@ def test_methods_do_not_import_each_other():
 def test_benchmarks_stand_alone_and_read_files_only():
     """None imports another, and nothing that reads them can download or unpickle."""
     for path in [*(HOUSE / "eval" / "benchmarks").glob("[!_]*.py"), HOUSE / "eval" / "storages.py"]:
-        siblings = {n for n in imported(path) if n.startswith("eval.benchmarks")}
-        far = {n.split(".")[0] for n in imported(path)} & {"pickle", "urllib", "requests", "huggingface_hub", "datasets"}
+        names = imported(path)
+        siblings = {n for n in names if n.startswith("eval.benchmarks")}
+        far = {n.split(".")[0] for n in names} & {"pickle", "urllib", "requests", "huggingface_hub", "datasets"}
         assert not siblings and not far, f"{path.name} imports {siblings | far}"
 
 
