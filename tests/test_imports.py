@@ -19,15 +19,9 @@ STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"packing"},
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
 SEES_TASKS = {"publishing"}  # an example to try a checkpoint on
 EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
-<<<<<<< HEAD
 THIRD = {"transformers": {"backbones", "tokens", "pretrained", "publishing"},
          "diffusers": {"heads", "rendering"}, "lightning": set(), "pytorch_lightning": set(),
-         "tokenizers": {"backbones"}, "peft": {"adapters"}}
-=======
-THIRD = {"transformers": {"backbones", "tokens"}, "diffusers": {"heads", "rendering"}, "lightning": set(),
-         "pytorch_lightning": set(), "tokenizers": {"backbones"}, "peft": {"adapters"}, "pyarrow": {"data"},
-         "datasets": {"data"}}
->>>>>>> data
+         "tokenizers": {"backbones"}, "peft": {"adapters"}, "pyarrow": {"data"}, "datasets": {"data"}}
 
 
 def part_of(path: Path) -> str:
@@ -80,6 +74,15 @@ def test_methods_do_not_import_each_other():
     for path in (LIBRARY / "methods").glob("[!_]*.py"):
         siblings = {n for n in imported(path) if n.startswith("latent_reason.methods")}
         assert not siblings, f"{path.name} imports {siblings}"
+
+
+def test_benchmarks_stand_alone_and_read_files_only():
+    """None imports another, and nothing that reads them can download or unpickle."""
+    for path in [*(HOUSE / "eval" / "benchmarks").glob("[!_]*.py"), HOUSE / "eval" / "storages.py"]:
+        names = imported(path)
+        siblings = {n for n in names if n.startswith("eval.benchmarks")}
+        far = {n.split(".")[0] for n in names} & {"pickle", "urllib", "requests", "huggingface_hub", "datasets"}
+        assert not siblings and not far, f"{path.name} imports {siblings | far}"
 
 
 @pytest.mark.parametrize("library", THIRD)

@@ -21,12 +21,8 @@ from train import progress as progressing
 from train import run as running
 from train.data import LengthGrouped, TraceData
 from train.module import Sft
-<<<<<<< HEAD
 from train.recipe import load
-=======
-from train.recipe import dump, load
 from train.seen import Seen
->>>>>>> data
 
 
 @pytest.fixture(autouse=True)

@@ -31,13 +31,6 @@ from .seen import SeenCache, look, see, seen_of
 SAMPLES = 2000  # sketches that give the statistics of all
 
 
-def together(rows: list[Row], reasoner) -> MixedBatch:
-    """Encoded rows as a batch on the device of a reasoner, whether or not their pictures have been seen."""
-    seen = any(isinstance(picture, Seen) for row in rows for picture in row.images + row.sketches)
-    looks = [look, look] if seen else [reasoner.backbone.look, reasoner.look]
-    return collate(rows, reasoner.vocabulary.pad, *looks).to(reasoner.device)
-
-
 def plain(text: str, vocabulary, longest: int = 128) -> Row:
     """A text without turns, each of its words taught but the first."""
     ids = vocabulary.words(text, plain=True)[:longest]

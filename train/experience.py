@@ -16,9 +16,10 @@ from latent_reason.policies import LatentPolicy
 from latent_reason.tokens import Row
 from latent_reason.trace import Trace
 
-from .data import mode_of, see, together
+from .data import mode_of
 from .recipe import Recipe
 from .rewards import Graded
+from .seen import see, together
 from .triples import HIDDEN, abstains, variant
 
 POLICIES = {"mask": policies.Mask, "reward_weighted": policies.RewardWeighted, "vlpo": policies.Vlpo,

@@ -29,13 +29,14 @@ from latent_reason.tasks import Item
 from . import rewards, sharding, views
 from .callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from .curricula import PassRates, Prompts
-from .data import make_task, mode_of, together
+from .data import make_task, mode_of
 from .experience import Experience, asked, differing, figures, policy_of
 from .measures import MEASURES, Scene
 from .module import Stepper
 from .recipe import Recipe
 from .rewards import Graded
 from .run import console, fit, freeze, run, saver, start, through_stages
+from .seen import together
 from .triples import HIDDEN, abstains, variant
 
 PATIENCE = 50  # batches in a row that may teach nothing

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from latent_reason.batch import Pictures
+from latent_reason.batch import MixedBatch, Pictures, collate
 from latent_reason.data.pictures import pixel_hash
 from latent_reason.files import atomic_write_bytes
 from latent_reason.targets import OwnVision
@@ -62,6 +62,13 @@ def see(rows: list[Row], reasoner, at_once: int = 64, cache: SeenCache | None = 
                 if cache is not None:
                     cache.put(reasoner, name, pictures[i], seen)
                 pictures[i] = seen
+
+
+def together(rows: list[Row], reasoner) -> MixedBatch:
+    """Encoded rows as a batch on the device of a reasoner, whether or not their pictures have been seen."""
+    seen = any(isinstance(picture, Seen) for row in rows for picture in row.images + row.sketches)
+    looks = [look, look] if seen else [reasoner.backbone.look, reasoner.look]
+    return collate(rows, reasoner.vocabulary.pad, *looks).to(reasoner.device)
 
 
 def seen_of(row: Row) -> list[Seen]:

@@ -1,0 +1,34 @@
+"""EMMA (arXiv 2501.05444): mathematics, physics, chemistry and coding where picture and words must be read together.
+
+On disk: ``**/*.parquet`` (``pid, context, question, options, answer, type, image_1, ..., image_5, subject, category``)
+or a TSV with columns A, B, ... for the options. ``full`` has 2,788 items, ``mini`` 400 (both unverified). Open answers
+are graded as numbers where the gold is one, else as texts; its own harness asks a judge.
+"""
+
+from __future__ import annotations
+
+from ..items import made
+from ..scoring import numeric
+
+COUNTS = {"full": 2788, "mini": 400}
+EXPECTED = ("**/*.parquet or *.tsv with pid, context, question, options (or A, B, ...), answer, type, image_1 to "
+            "image_5, subject, category")
+
+
+def read(source, part):
+    for row in source.rows("**/*.parquet", "*.tsv", expected=EXPECTED):
+        context, question = row.text("context", default=""), row.text("question", default="")
+        images = []
+        for k in range(1, 6):
+            images += row.pictures(f"image_{k}", optional=True)
+        images = images or row.pictures("image", "image_1")
+        kind, options = row.text("type").lower(), row.columns() or row.texts("options", default=[])
+        answer = row.text("answer")
+        if kind.startswith("open"):
+            options, kind = [], "number" if numeric(answer) else "text"
+        elif kind in ("mcq", "multiple choice", "multiple-choice"):
+            answer, kind = row.letter("answer"), "letter"
+        else:
+            raise row.wrong("type", f"'{kind[:40]}' is neither multiple choice nor open. Correct the row.")
+        yield made(row, row.text("pid", "index"), f"{context}\n{question}", answer, images=images, options=options,
+                   answer_type=kind, task=row.text("subject"), category=row.text("category", default=""))

@@ -1,0 +1,39 @@
+"""V* (arXiv 2312.14135): small things in large pictures, 115 of attributes and 76 of relative positions.
+
+On disk: parquet of the Hub (``image, text, label, category, question_id``; the text lists its options), the original
+folders (``test_questions.jsonl`` of the same fields beside ``{category}/{name}.jpg`` with ``{name}.json``, whose
+``bbox`` lists x, y, width, height) or the TSV of VLMEvalKit (``index, image, question, A, B, ..., answer, category``).
+The split into 115 and 76 is unverified.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+from ..items import made
+from ..options import parted
+
+COUNTS = {"": 191}
+EXPECTED = ("**/*.parquet or test_questions.jsonl with image, text, label, category, question_id, or *.tsv with index, "
+            "image, question, A, B, ..., answer, category")
+
+
+def read(source, part):
+    for row in source.rows("**/*.parquet", "test_questions.jsonl", "*.tsv", expected=EXPECTED):
+        question, options = parted(row.text("text", "question"))
+        id = row.text("question_id", "index", default=row.place)
+        yield made(row, id, question, row.letter("label", "answer"), images=row.pictures("image", "image_path"),
+                   options=row.columns() or options, task=row.text("category", default=""), boxes=boxes(source, row))
+
+
+def boxes(source, row):
+    """What the question is about, as the original folders tell it: (x0, y0, x1, y1) in pixels."""
+    if row.file.suffix != ".jsonl":
+        return []
+    path = PurePosixPath(row.text("image")).with_suffix(".json")
+    try:
+        found = json.loads(source.text(path, EXPECTED))["bbox"]
+        return [(x, y, x + width, y + height) for x, y, width, height in found]
+    except (ValueError, KeyError, TypeError):
+        raise row.wrong("bbox", f"'{path}' has no list of x, y, width, height. Copy it again.") from None
