@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from latent_reason.door import door
-from latent_reason.files import atomic_write_text
+from latent_reason.files import atomic_write_text, nearest
 
-from .leaderboard_page import page
+from .leaderboard_page import markdown, page
 from .results import Probes, Row, Share, read
 
 console = Console(soft_wrap=True)
@@ -98,7 +98,8 @@ COLUMNS = [
     _loss("loss under noise", "accuracy lost when latents are noise, paired", lambda p: p.noise),
     _loss("under foreign latents", "accuracy lost under another item's latents, paired", lambda p: p.foreign),
     Column("follows (chance)", "how often the answer obeys a foreign sketch", _follows),
-    _number("unparsed", "answers without one that could be read, which count as wrong", lambda r: r.unparsed, "{:,}"),
+    _number("unparsed", "answers of the whole file that could not be read and count as wrong", lambda r: r.unparsed,
+            "{:,}"),
     _number("latents", "an item", lambda r: r.latents, "{:.2f}"),
     _number("tokens", "an item", lambda r: r.tokens, "{:.2f}"),
     _number("seconds", "an item", lambda r: r.seconds, "{:.4g}"),
@@ -151,7 +152,7 @@ def joined(row: Row, probes: list[Probes]) -> Row:
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 def tables(rows: list[Row], one: bool = False) -> list[Table]:
-    """A table a protocol.
+    """A table a protocol. An accuracy of another metric has another protocol, even in one file.
 
     Raises:
         ValueError: with ``one``, where protocols differ; names two files and each field in which they do.
@@ -163,7 +164,8 @@ def tables(rows: list[Row], one: bool = False) -> list[Table]:
             first.protocol.keys() | second.protocol.keys())]
         differing = [f"{name} ({one} and {other})" for name, one, other in pairs if one != other]
         raise ValueError(f"'{first.file}' and '{second.file}' cannot stand in one table: their protocols differ in "
-                         f"{', '.join(differing)}. Leave --one-table out, or keep only one of them in the folder.")
+                         f"{', '.join(differing)}. Leave --one-table out, keep only one of them in the folder, or "
+                         "choose one measure with --metric.")
     found = []
     for group in alike.values():
         group.sort(key=lambda r: (_natural(task_of(r)), -r.share.value, r.method, r.seed or 0))
@@ -228,41 +230,6 @@ def _repeated(rows: list[Row]) -> bool:
     return len(set(found)) < len(found)
 
 
-# -- Markdown ----------------------------------------------------------------------------------------------------------
-def code(text: str) -> str:
-    """Any text as a code span of a Markdown table, in which nothing is read as Markdown or HTML."""
-    text = " ".join(text.replace("`", "'").replace("|", "\\|").split())
-    return f"`{text}`" if text else ""
-
-
-def markdown(found: list[Table], left_out: list[str]) -> str:
-    parts = ["# Leaderboard", "", INTRODUCTION, ""]
-    for number, table in enumerate(found, 1):
-        shown = [c for c in COLUMNS if any(c.of(row)[0] for row in table.rows)]
-        parts += [f"## {number}. {code(table.title)}", "",
-                  "Protocol: " + "; ".join(f"{code(n)} {code(v)}" for n, v in table.protocol.items()), ""]
-        parts += _grid([c.title for c in shown], [[
-            c.of(row)[0] if c.number else code(c.of(row)[0]) for c in shown] for row in table.rows])
-        if table.seeds:
-            parts += ["", "Each seed:", "", *_grid(["method", "model", "task", "each seed", "mean", "sd", ""], [
-                [code(s.method), code(s.model), code(s.task), each(s), *spread(s), s.note] for s in table.seeds])]
-        parts.append("")
-    parts += [f"- {code(sentence)}" for sentence in left_out]
-    return "\n".join(parts).rstrip() + "\n"
-
-
-def each(found: Seeds) -> str:
-    return ", ".join(f"{seed}: {value:.3f}" for seed, value in found.each)
-
-
-def spread(found: Seeds) -> tuple[str, str]:
-    return tuple("" if value is None else f"{value:.3f}" for value in (found.mean, found.sd))
-
-
-def _grid(head: list[str], lines: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
-
-
 INTRODUCTION = ("Each table holds results of one protocol; numbers of different tables are not comparable. Intervals "
                 "are of 95 %.")
 
@@ -272,6 +239,7 @@ def main(argv: list[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("--out", default="leaderboard.html", help="the page; Markdown gets the same name with .md")
+    parser.add_argument("--metric", help="only results of this measure, such as accuracy")
     parser.add_argument("--one-table", action="store_true", help="refuse results of different protocols")
     with door():
         to_files(parser.parse_args(argv))
@@ -287,9 +255,14 @@ def to_files(given: argparse.Namespace) -> None:
     if not rows:
         raise ValueError(f"'{given.folder}' holds no result files. Write some with eval.benchmark, eval.run or "
                          "train.compare.")
+    if given.metric:
+        measures = {row.protocol["metric"] for row in rows}
+        rows = [row for row in rows if row.protocol["metric"] == given.metric]
+        if not rows:
+            raise ValueError(f"no result is of measure '{given.metric}'. {nearest(given.metric, measures)}")
     found = tables(rows, given.one_table)
     atomic_write_text(out, page(found, COLUMNS, INTRODUCTION, left_out))
-    atomic_write_text(out.with_suffix(".md"), markdown(found, left_out))
+    atomic_write_text(out.with_suffix(".md"), markdown(found, COLUMNS, INTRODUCTION, left_out))
     console.print(f"{len(rows)} results of {len({r.file for r in rows})} files in {len(found)} tables, one a protocol. "
                   f"Written to {out} and {out.with_suffix('.md')}", markup=False, highlight=False)
 

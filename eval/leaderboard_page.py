@@ -1,4 +1,5 @@
-"""The leaderboard as one HTML page that needs no other file: tables that sort where their heads are clicked.
+"""The leaderboard as one HTML page that needs no other file, its tables sorted where a heading is clicked, and as
+Markdown.
 
 Every text that came from a file is escaped, and the page's own rules let a browser run its one script and nothing else.
 """
@@ -49,6 +50,7 @@ for (const table of document.querySelectorAll("table.board")) {
 """
 ALLOWED = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 RULES = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{ALLOWED}'"
+SEEDS = ("method", "model", "task", "each seed", "mean ± standard deviation over seeds")
 text = html.escape
 
 
@@ -75,16 +77,16 @@ def board(table, columns, number: int) -> str:
 def spread(seeds) -> str:
     if not seeds:
         return ""
-
-    def line(s) -> str:
-        each = ", ".join(f"{seed}: {value:.3f}" for seed, value in s.each)
-        found = s.note if s.mean is None else f"{s.mean:.3f} ± {s.sd:.3f}"
-        return f"<tr>{''.join(f'<td>{text(v)}</td>' for v in (s.method, s.model, s.task, each, found))}</tr>"
-
-    head = "".join(f"<th scope=col>{title}</th>" for title in (
-        "method", "model", "task", "each seed", "mean ± standard deviation over seeds"))
+    head = "".join(f"<th scope=col>{title}</th>" for title in SEEDS)
+    body = "".join(f"<tr>{''.join(f'<td>{text(v)}</td>' for v in over_seeds(s))}</tr>" for s in seeds)
     return (f"<details open><summary>Each seed</summary><div class=wide><table><thead><tr>{head}</tr></thead><tbody>"
-            f"{''.join(map(line, seeds))}</tbody></table></div></details>")
+            f"{body}</tbody></table></div></details>")
+
+
+def over_seeds(found) -> list[str]:
+    """Cells under the heads ``SEEDS``."""
+    return [found.method, found.model, found.task, ", ".join(f"{seed}: {value:.3f}" for seed, value in found.each),
+            found.note or f"{found.mean:.3f} ± {found.sd:.3f}"]
 
 
 def page(tables, columns, introduction: str, left_out: list[str]) -> str:
@@ -96,3 +98,29 @@ def page(tables, columns, introduction: str, left_out: list[str]) -> str:
             f'{RULES}"><meta name=viewport content="width=device-width, initial-scale=1"><title>Leaderboard</title>'
             f"<style>{STYLE}{BOARD}</style><h1>Leaderboard</h1><p>{text(introduction)} Click a heading to sort; what "
             f"it means is said where the pointer rests on it.</p>{boards}{missing}<script>{SCRIPT}</script></html>\n")
+
+
+# -- Markdown ----------------------------------------------------------------------------------------------------------
+def code(text: str) -> str:
+    """Any text as a code span of a Markdown table, in which nothing is read as Markdown or HTML."""
+    text = " ".join(text.replace("`", "'").replace("|", "\\|").split())
+    return f"`{text}`" if text else ""
+
+
+def markdown(tables, columns, introduction: str, left_out: list[str]) -> str:
+    parts = ["# Leaderboard", "", introduction, ""]
+    for number, table in enumerate(tables, 1):
+        shown = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
+        parts += [f"## {number}. {code(table.title)}", "",
+                  "Protocol: " + "; ".join(f"{code(n)} {code(v)}" for n, v in table.protocol.items()), ""]
+        parts += _grid([c.title for c in shown], [[
+            c.of(row)[0] if c.number else code(c.of(row)[0]) for c in shown] for row in table.rows])
+        if table.seeds:
+            parts += ["", *_grid(SEEDS, [[code(v) for v in over_seeds(s)] for s in table.seeds])]
+        parts.append("")
+    parts += [f"- {code(sentence)}" for sentence in left_out]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _grid(head, lines: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]

@@ -1,6 +1,8 @@
 """A task of lmms-eval out of one of ours: a parquet file, its YAML and its Python, in a folder for ``--include_path``.
 
-    python tests/lmms_task.py DIR --levels 4,6,7,8 --n 12       # then: python -m lmms_eval --tasks frozenlake_local ...
+    python tests/lmms_task.py checkpoints/frozenlake-tiny DIR --levels 7 --n 48
+
+The items are those of ``python -m eval.run`` with the same checkpoint, levels and n, and seed 1.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 from pathlib import Path
 
 from eval.decode import distinct_items
-from latent_reason import tasks
+from latent_reason import hub, tasks
 from latent_reason.door import at_least, door, numbers
 
 YAML = """\
@@ -50,7 +52,8 @@ def graded(doc, results):
 '''
 
 
-def items(levels: list[int], n: int, **options) -> list:
+def items(checkpoint: str | Path, levels: list[int], n: int) -> list:
+    options = tasks.own("frozenlake_plan", hub.read_card(checkpoint)["notes"]["data"]["options"])
     return [item for level in levels for item in distinct_items(
         tasks.make("frozenlake_plan", split="test", seed=1, level=level, **options), n)]
 
@@ -82,9 +85,10 @@ def write(folder: Path, found: list, max_new: int = 640) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--levels", type=numbers, default=[4, 6, 7, 8])
-    parser.add_argument("--n", type=at_least(1), default=12)
+    parser.add_argument("--levels", type=numbers, default=[7])
+    parser.add_argument("--n", type=at_least(1), default=48, help="items a level")
     given = parser.parse_args()
     with door():
-        print(write(given.folder, items(given.levels, given.n)))
+        write(given.folder, items(given.checkpoint, given.levels, given.n))

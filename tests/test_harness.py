@@ -40,7 +40,7 @@ def answerer():
 
 @pytest.fixture(scope="module")
 def boards():
-    return items([3, 4], 2)
+    return items(PUBLISHED, [3, 4], 2)
 
 
 # -- chats -------------------------------------------------------------------------------------------------------------
@@ -175,9 +175,21 @@ def test_the_entry_point_names_what_is_there():
     assert f"def {name}(" in source and f'"{module}.LatentReason"' in source and "class LatentReason(lmms)" in source
 
 
-@pytest.mark.skipif(find_spec("lmms_eval") is None, reason="lmms-eval is not installed: see eval/lmms.py")
+needs_lmms_eval = pytest.mark.skipif(find_spec("lmms_eval") is None,
+                                     reason="lmms-eval is not installed: see eval/lmms.py")
+
+
+@needs_lmms_eval
+@pytest.mark.parametrize("first", ["eval.lmms", "lmms_eval.models"])
+def test_lmms_eval_finds_the_class_whichever_is_imported_first(first):
+    code = f"import {first}, eval.lmms\nfrom lmms_eval.models import get_model\n" \
+           "assert get_model('latent_reason') is eval.lmms.LatentReason"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@needs_lmms_eval
 def test_lmms_eval_gives_our_answers_item_by_item(tmp_path):
-    boards = items([4, 7], 8)
+    boards = items(PUBLISHED, [4, 7], 8)
     write(tmp_path / "task", boards)
     done = subprocess.run([
         sys.executable, "-m", "lmms_eval", "--model", "latent_reason", "--model_args", f"pretrained={PUBLISHED}",

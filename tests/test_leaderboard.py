@@ -170,6 +170,17 @@ def test_other_protocols_stand_apart_or_are_an_error(folder, tmp_path, capsys, c
     assert not out.exists()
 
 
+def test_one_measure_can_be_chosen_where_a_file_has_several(folder, tmp_path):
+    single = BENCHMARK["results"][0] | {"metric": "single", "value": 0.45}
+    where, out = folder(a=changed(BENCHMARK, results=[*BENCHMARK["results"], single])), tmp_path / "board.html"
+    for words, said in (([], r"'a\.json' and 'a\.json' cannot stand in one table.* differ in metric"),
+                        (["--metric", "singel"], "no result is of measure 'singel'. Did you mean 'single'")):
+        with pytest.raises(SystemExit, match=said):
+            main([str(where), "--one-table", "--out", str(out), *words])
+    main([str(where), "--one-table", "--metric", "single", "--out", str(out)])
+    assert "0.450" in out.read_text() and "0.500" not in out.read_text()
+
+
 def test_what_no_protocol_names_does_not_part(folder):
     protocol = dict(reversed(BENCHMARK["protocol"].items())) | {"n_published": 300.0}
     where = folder(a=BENCHMARK, b=changed(BENCHMARK, method="direct", seed=3, device="H100", benchmark="vstar",
@@ -283,8 +294,8 @@ def test_whatever_stands_in_a_file_it_is_shown_or_refused_in_a_sentence(data):
         assert str(error).startswith("'x.json': ") and "expected" in str(error) and len(str(error)) < 400
         return
     found = tables(rows)
-    leaderboard.markdown(found, [])
-    Page(leaderboard_page.page(found, leaderboard.COLUMNS, "", []))
+    leaderboard_page.markdown(found, leaderboard.COLUMNS, "", [])
+    leaderboard_page.page(found, leaderboard.COLUMNS, "", [])
 
 
 # -- the page and the Markdown -----------------------------------------------------------------------------------------
@@ -348,6 +359,6 @@ def test_markdown_keeps_its_cells_whatever_stands_in_them(hostile):
 
 @given(st.text(max_size=30))
 def test_any_text_is_one_code_span_of_one_cell(text):
-    found = leaderboard.code(text)
+    found = leaderboard_page.code(text)
     assert "\n" not in found and not re.search(r"(?<!\\)\|", found)
     assert found == "" or (found.count("`") == 2 and found[0] == found[-1] == "`")
