@@ -12,12 +12,16 @@ nothing to strip. Leaves out: likelihoods, chats of several rounds, video and so
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
+from rich.console import Console
+from rich.progress import track
 
 from .harness import Answerer, trace
+
+AGAIN = 2**32  # apart from the number of every document
 
 
 def manifests() -> list:
@@ -42,15 +46,21 @@ class LatentReason(lmms):
         self.answer = Answerer(str(pretrained), batch_size=int(batch_size), device=device, boxed=boxed)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Answers in the order of the requests; those with the same generation arguments share batches."""
+        """Answers in the order of the requests; those with the same generation arguments share batches. A document that
+        is asked again (``repeats``) draws other noise."""
         alike: dict[str, list[int]] = defaultdict(list)
+        asked: Counter[tuple] = Counter()
+        rows, found = [], {}
         for place, request in enumerate(requests):
-            alike[repr(sorted(request.args[2].items()))].append(place)
-        found: dict[int, GenerationResult] = {}
-        for places in alike.values():
+            _, _, given, number, task, split = request.args
+            alike[how := repr(sorted(given.items()))].append(place)
+            rows.append(number + AGAIN * asked[how, task, split, number])
+            asked[how, task, split, number] += 1
+        size = self.answer.batch_size
+        batches = [places[at:at + size] for places in alike.values() for at in range(0, len(places), size)]
+        for places in track(batches, description="answers", transient=Console().is_terminal):
             given = requests[places[0]].args[2]
-            answers = self.answer([self.trace(requests[p]) for p in places], [requests[p].args[3] for p in places],
-                                  given)
+            answers = self.answer([self.trace(requests[p]) for p in places], [rows[p] for p in places], given)
             for place, answer in zip(places, answers, strict=True):
                 counts = TokenCounts(output_tokens=answer.positions, reasoning_tokens=answer.latents)
                 found[place] = GenerationResult(answer.text, counts)

@@ -25,7 +25,8 @@ class LatentReason:
         self.answer, self.generation = Answerer(checkpoint, device=device, boxed=boxed), generation
 
     def generate_inner(self, message: Sequence[Mapping[str, str]], dataset: str | None = None) -> str:
-        """The answer to one user turn of ``{"type": "image" | "text", "value": path or words}`` parts."""
+        """The answer to one user turn of ``{"type": "image" | "text", "value": path or words}`` parts. No number of the
+        item is given here, so every item draws the same noise."""
         chat = [{"role": "user", "content": message}]
         return self.answer([trace(dataset or "message", chat)], [0], self.generation)[0].text
 

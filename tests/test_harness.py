@@ -207,3 +207,24 @@ def test_lmms_eval_gives_our_answers_item_by_item(tmp_path):
     assert 0 < sum(r.scores["success"] for r in ours) < len(ours), "some right, some wrong"
     latents = [row["token_counts"][0]["reasoning_tokens"] for row in theirs]
     assert latents == [sum(map(len, r.latents)) for r in ours]
+
+
+@needs_lmms_eval
+def test_a_document_that_is_asked_again_is_sampled_again():
+    code = f"""
+from lmms_eval.api.instance import Instance
+from eval.lmms import LatentReason
+from PIL import Image
+model = LatentReason({str(PUBLISHED)!r}, batch_size=2)
+model.task_dict = {{"t": {{"test": [Image.new("RGB", (256, 256), "red")]}}}}
+chat = lambda doc: [{{"role": "user", "content": [{{"type": "image", "url": doc}}]}}]
+sampled = ("", chat, {{"temperature": 3.0, "max_new_tokens": 20}}, 0, "t", "test")
+greedy = ("", chat, {{"max_new_tokens": 20}}, 0, "t", "test")
+asked = [Instance("generate_until", kind, 0, {{"task": "t", "doc_id": 0, "repeats": 1}}) for kind in (
+    sampled, greedy, sampled, sampled)]
+first, plain, second, third = [one.text for one in model.generate_until(asked)]
+assert len({{first, second, third}}) == 3, (first, second, third)
+assert plain == model.generate_until([asked[1]])[0].text and plain not in (first, second, third)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
