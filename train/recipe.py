@@ -79,11 +79,11 @@ class Data:
     items it names are trained on. ``pack`` joins the traces of a batch in rows of at most that many positions (0: each
     has its own row): less padding, the same loss. What a frozen eye saw of pictures is kept in memory, by each process
     up to ``seen_gb`` GB (pictures beyond that are kept themselves); and on disk in the folder ``cache``, up to
-    ``cache_gb`` GB, for later runs with the same eye (train/seen.py), in ``cache_dtype`` float16,
-    exactly what memory keeps, or bfloat16, which is eight times coarser and takes values beyond 65,504. With ``stream``, ``folder``
-    is a packed one, read epoch after epoch while training by ``workers`` processes beside each (0: by itself), and
-    ``items`` (at most 2,000) only give the statistics of sketches. ``rehearse`` is a file of plain texts, one a line,
-    of which every batch gets ``rehearse_rows`` more, so that a model that could write still can
+    ``cache_gb`` GB, for later runs with the same eye (train/seen.py), in ``cache_dtype`` float16, exactly what
+    memory keeps, or bfloat16, which is eight times coarser and takes values beyond 65,504. With ``stream``,
+    ``folder`` is a packed one, read epoch after epoch while training by ``workers`` processes beside each (0: by
+    itself), and ``items`` (at most 2,000) only give the statistics of sketches. ``rehearse`` is a file of plain
+    texts, one a line, of which every batch gets ``rehearse_rows`` more, so that a model that could write still can
     (latent_reason/data/texts.py)."""
 
     task: str = "frozenlake_plan"
