@@ -56,7 +56,7 @@ def answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new: in
     out, collator = [], reasoner.collator()
     for start in track(range(0, len(traces), batch_size), description="questions", console=console, transient=True):
         batch = collator(traces[start:start + batch_size], generate=True).to(reasoner.device)
-        rollout = generate(reasoner, batch, max_new=max_new)
+        rollout = generate(reasoner, batch, max_new=max_new, row_ids=range(start, start + len(batch.ids)))
         out += [rollout.text(row, reasoner.vocabulary) for row in range(len(batch.ids))]
     return out
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import prod
 
 from .items import EvalItem
-from .statistics import Interval, cluster_bootstrap, wilson
+from .statistics import Interval, cluster_bootstrap, stratified_bootstrap, wilson
 
 
 def rows(items: Sequence[EvalItem], right: Sequence[bool], also: Sequence[dict[str, bool]], metric: str,
@@ -73,12 +73,14 @@ def category_mean(items: Sequence[EvalItem], values: Sequence[float]) -> tuple[I
     """The mean of the tasks' accuracies, each weighing the same, and that of their chances."""
     sizes = Counter(item.task for item in items)
     weights = [len(items) / len(sizes) / sizes[item.task] for item in items]
-    weighed = [weight * value for weight, value in zip(weights, values, strict=True)]
     each = [item.chance for item in items]
     guess = None if None in each else sum(w * c for w, c in zip(weights, each, strict=True)) / len(items)
     if len(set(values)) == 1 or len(set(sizes.values())) == 1:
         return interval(items, values), guess
-    return cluster_bootstrap(weighed, [item.cluster for item in items]), guess
+    clusters = [item.cluster for item in items]
+    found = stratified_bootstrap(values, clusters, [item.task for item in items])
+    count = len(set(clusters))  # each task all right or all wrong has no spread
+    return (found if found.low < found.high else wilson(found.estimate * count, count)), guess
 
 
 def retention(seeing: Sequence[dict], blind: Sequence[dict]) -> list[dict]:

@@ -58,11 +58,15 @@ class Judged(NamedTuple):
     parsed: str | None
 
 
+def spoken(text: str) -> str:
+    """A reply without its thoughts; nothing where they do not end."""
+    text = text.rpartition("</think>")[2]
+    return "" if "<think>" in text else text
+
+
 def answer_span(text: str) -> Span | None:
     """The part of a reply that is its answer; None where there is none."""
-    _, _, text = text.rpartition("</think>")
-    if "<think>" in text:
-        return None
+    text = spoken(text)
     if (inside := boxed(text)) is not None:
         return _filled(inside, "box")
     if inside := re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL | re.IGNORECASE):
@@ -102,6 +106,7 @@ def by_checker(text: str, item: EvalItem, checker: str) -> Judged:
     that stands elsewhere is put in a box for it."""
     check = tasks.make("blocks", split="test").check if checker == "blocks" else getattr(
         puzzles if hasattr(puzzles, checker) else checkers, checker)
+    text = spoken(text)
     found = check(text, item.meta)
     if not found.parsed and (span := answer_span(text)) and span.rule in ("tag", "output", "said", "reply"):
         found = check(f"\\boxed{{{span.text}}}", item.meta)

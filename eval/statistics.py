@@ -72,20 +72,42 @@ def cluster_bootstrap(values: ArrayLike, clusters: Sequence, resamples: int = RE
                       confidence: float = 0.95) -> Interval:
     """Percentile interval of the mean of ``values`` (n,) that resamples whole clusters, given as a label per item."""
     values = _row(values)
+    return _percentiles(values.mean(), _means(values, clusters, resamples, np.random.default_rng(seed)), confidence)
+
+
+def stratified_bootstrap(values: ArrayLike, clusters: Sequence, strata: Sequence, resamples: int = RESAMPLES,
+                         seed: int = 0, confidence: float = 0.95) -> Interval:
+    """Percentile interval of the mean of the means of strata, given as a label per item, each weighing the same.
+
+    Whole clusters are resampled within their stratum, so that it never leaves the range of ``values`` (n,).
+    """
+    values, strata = _row(values), np.asarray(strata)
+    labels, generator = np.asarray(clusters), np.random.default_rng(seed)
+    parts = [strata == one for one in np.unique(strata)]
+    means = np.mean([_means(values[part], labels[part], resamples, generator) for part in parts], axis=0)
+    return _percentiles(np.mean([values[part].mean() for part in parts]), means, confidence)
+
+
+def _means(values: np.ndarray, clusters: Sequence, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Means (resamples,) of as many draws of whole clusters."""
     labels = np.asarray(clusters)
     if labels.shape != values.shape:
         raise ValueError(f"{len(values)} values, but cluster labels of shape {labels.shape}. Give one label per item.")
     _, where = np.unique(labels, return_inverse=True)
     sizes = np.bincount(where).astype(float)  # (C,)
     sums = np.bincount(where, weights=values)  # (C,)
-    generator, count = np.random.default_rng(seed), len(sizes)
+    count = len(sizes)
     rows = max(1, 2_000_000 // count)  # draws a chunk: some 16 MB
     means = np.empty(resamples)
     for start in range(0, resamples, rows):
         drawn = generator.integers(0, count, (min(rows, resamples - start), count))  # (chunk, C)
         means[start:start + rows] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    return means
+
+
+def _percentiles(estimate: float, means: np.ndarray, confidence: float) -> Interval:
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    return Interval(float(estimate), float(low), float(high))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

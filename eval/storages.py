@@ -22,6 +22,7 @@ from typing import Any
 
 from PIL import Image as PILImage
 
+from latent_reason.data import parquet as packed
 from latent_reason.data.errors import DataError
 from latent_reason.data.jsonl import BOM, decode, elements, lines
 from latent_reason.data.pictures import Limits, Pictures
@@ -230,22 +231,16 @@ def table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a parquet file, counted from 0."""
-    try:
-        import pyarrow
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise ValueError(f"'{file}' is parquet, and pyarrow, which reads it, is not installed. Install it with: "
-                         "pip install -e '.[data]'") from None
     number = 0
-    try:
-        with ParquetFile(file) as handle:
+    with packed.opened(file) as handle:
+        try:
             for batch in handle.iter_batches(BATCH):
                 for values in batch.to_pylist():
                     yield number, values
                     number += 1
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError("E02", "", f"is not parquet that can be read ({str(error).splitlines()[0]}). Copy it again.",
-                        str(file)) from None
+        except (OSError, ValueError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
+            raise DataError("E02", "", f"is not parquet that can be read on ({str(error).splitlines()[0]}). Copy it "
+                            "again.", str(file), number) from None
 
 
 def listed(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

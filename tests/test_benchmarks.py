@@ -14,13 +14,15 @@ from benchmark_samples import EXPECTED, FILES, WRITERS, b64, image, written
 from conftest import CASES
 from tiny_runs import checkpoint
 
-from eval import benchmark, benchmarks
+from eval import benchmark, benchmarks, storages
 from eval.items import PROMPTS, EvalItem, asked, trace
 from eval.measured import retention, rows
 from eval.scoring import judge
 from eval.statistics import wilson
 from eval.storages import opened
 from latent_reason import methods
+from latent_reason.data import parquet as packed
+from latent_reason.data.errors import DataError
 from latent_reason.trace import Text
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "vsp_sample"
@@ -231,7 +233,7 @@ BAD = {
     "an open quote": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b'index\timage\n1\t"a\n'), ":1: row: cannot be read"),
     "bytes that are no text": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b"a\tb\n\xff\t1\n"), "is not UTF-8. Save it"),
     "an empty file": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b""), "the file is empty"),
-    "no parquet": (*spoilt("vstar", "data/test-00000-of-00001.parquet", b"PAR1"), "is not parquet that can be read"),
+    "no parquet": (*spoilt("vstar", "data/test-00000-of-00001.parquet", b"PAR1"), "cannot be read as parquet"),
     "no JSON": (*spoilt("visulogic", "data.jsonl", b"{"), "data.jsonl:1: "),
     "a JSON of numbers": (*spoilt("visulogic", "data.jsonl", b"3"), "row: expected an object"),
     "no file": (*taken("visulogic", "data.jsonl"), "holds no .*data.jsonl.*Expected: data.jsonl with id, question"),
@@ -292,9 +294,21 @@ def test_counts_are_those_that_were_published(tmp_path, monkeypatch):
 def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"pyarrow, which reads it, is not installed.*\.\[data\]"), \
+    with pytest.raises(ValueError, match=r"pyarrow, which is not installed.*\.\[data\]"), \
             read("vstar", tmp_path):
         pass
+
+
+def test_parquet_is_held_to_the_limits_and_its_texts_are_text(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    file = tmp_path / "a.parquet"
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff\xfe"]).buffers())
+    packed.arrow().write_table(pyarrow.table({"question": text}), file)
+    with pytest.raises(DataError, match=r"a\.parquet:0: is not parquet that can be read on"):
+        list(storages.parquet(file))
+    monkeypatch.setattr("latent_reason.data.parquet.GROUP_BYTES", 10)
+    with pytest.raises(DataError, match="Write smaller row groups"):
+        list(storages.parquet(file))
 
 
 def test_unknown_names_say_the_nearest():
@@ -366,6 +380,13 @@ def test_the_mean_of_categories_weighs_each_the_same():
     assert told["a", "accuracy"]["value"] == 1 and told["all", "category_mean"]["chance"] == 0.5
     mixed = found(items, [True, False] * 20, metric="category_mean")["all", "category_mean"]
     assert mixed["low"] < 0.5 < mixed["high"]
+    assert told["all", "category_mean"]["low"] < 0.5 < told["all", "category_mean"]["high"], "no task has a spread"
+
+
+def test_the_mean_of_unequal_categories_has_an_interval_of_shares():
+    items = [item(task="a", cluster=str(k)) for k in range(10)] + [item(task="b", cluster=f"b{k}") for k in range(90)]
+    mean = found(items, [True] * 99 + [False], metric="category_mean")["all", "category_mean"]
+    assert 0.97 < mean["low"] <= mean["value"] <= mean["high"] <= 1, "only one of the ninety can vary"
 
 
 def test_retention_is_corrected_for_chance():

@@ -248,6 +248,20 @@ def test_a_cut_tar_is_named_after_what_it_still_holds(beside):
     assert errors("d/a.tar") == ["d/a.tar:2: has no end: the shard is cut. Copy it again."]
 
 
+def test_a_size_below_0_ends_a_tar(beside):
+    """It would lead back to where it stands, for ever."""
+    whole = Path(tar(*GOOD, ("1.json", line()))).read_bytes()
+    at = next(at for at in range(0, len(whole), 512) if whole[at:].startswith(b"1.json"))
+    head = bytearray(whole[at:at + 512])
+    head[124:136] = tarfile.itn(-512, 12, tarfile.GNU_FORMAT)
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    Path("d/a.tar").write_bytes(whole[:at] + head + whole[at + 512:])
+    report = native.check("d/a.tar")
+    assert report.codes == {"E22": 1} and "'1.json' has a size below 0" in str(report.errors[0])
+    assert report.traces == 1
+
+
 def test_what_a_tar_holds_is_read_up_to_the_limits(beside, monkeypatch):
     name = tar(*GOOD)
     assert "is larger than 0 MiB" in str(native.check(name, limits=Limits(bytes=20)).errors[0])

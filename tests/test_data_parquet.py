@@ -1,6 +1,8 @@
 """Tables of others: their rows are read as JSON rows are, whatever their pictures are."""
 
 import io
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,15 @@ def test_bad_rows_are_named_and_good_ones_kept(put, format, row, bad, code, mess
     traces, (error,), report = read(format, path)
     assert len(traces) == 2 and report.rows == 3
     assert error.code == code and str(error).startswith(f"{path}:1: {message}")
+
+
+def test_times_and_decimals_are_texts(put):
+    when = datetime(2026, 1, 2)
+    row = stored(LLAVA, as_struct)
+    (trace,), errors, _ = read("llava", table([row | {"when": when, "cost": Decimal("1.5")}]))
+    assert not errors and "2026-01-02 00:00:00" in str(trace.meta) and "1.5" in str(trace.meta)
+    (error,) = formats.load("llava").read(table([row | {"conversations": when}]))
+    assert "conversations: expected a list, found a string" in str(error)
 
 
 def test_long_tables_are_read_in_order_and_folders_walked(put):

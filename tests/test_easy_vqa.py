@@ -101,6 +101,18 @@ def test_records_without_training_questions_are_refused_before_any_answer(packag
         language.losses(untrained("direct")[0].backbone, ["a"])
 
 
+def test_noise_of_an_answer_goes_by_its_row(monkeypatch):
+    (reasoner, _), rows, generate = untrained("direct"), [], answers.generate
+
+    def noted(*given, row_ids=None, **how):
+        rows.extend(row_ids or [None])
+        return generate(*given, row_ids=row_ids, **how)
+
+    monkeypatch.setattr(answers, "generate", noted)
+    answers.answers(reasoner, [Trace("q", (Message("user", (Text("red?"),)),))] * 3, batch_size=2, max_new=2)
+    assert rows == [0, 1, 2]
+
+
 def test_a_reasoner_answers_each_question_from_its_own_picture():
     reasoner, _ = untrained("direct")
     asked = [Trace(str(i), (Message("user", (Image(PILImage.new("RGB", (128, 128), c)), Text("which?"))),))

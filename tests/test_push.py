@@ -79,6 +79,8 @@ class Hub(BaseHTTPRequestHandler):
         return self.answer({"errors": [], "warnings": []})  # of the head of README.md; branches
 
     def do_GET(self):
+        if self.path.startswith("/api/models/me/lake") and self.server.created:
+            return self.answer({"id": "me/lake", "private": self.server.private, "siblings": []})
         self.answer({"error": "Repository not found"}, 404)
 
     def log_message(self, *args):
@@ -91,6 +93,7 @@ def server(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.address = f"http://127.0.0.1:{server.server_port}"
     server.asked, server.commits, server.large, server.refuse, server.created = [], [], {}, {}, None
+    server.private = True
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     reach(monkeypatch, server.address)
@@ -147,6 +150,12 @@ def test_every_file_arrives_as_it_is(branch, server, folder, capsys):
     assert all(auth == f"Bearer {TOKEN}" for path, auth in server.asked if "validate" not in path)
     said = capsys.readouterr()
     assert f"Uploaded: {server.address}/me/lake/commit/abc" in said.out and TOKEN not in said.out + said.err
+
+
+def test_nothing_private_goes_to_a_repository_that_is_public(server, folder):
+    server.private = False
+    said = refused("push", folder, "me/lake", "--private")
+    assert "is there already and is public, so nothing was uploaded" in said and not server.commits
 
 
 BY_NAME = """

@@ -17,6 +17,13 @@ def item(answer="B", options=("red", "green", "yellow", "black"), checker="lette
     return EvalItem("i", "t", "test", None, (), "Q?", options, answer, "letter", checker, "i", (), meta)
 
 
+def test_a_thought_is_no_answer_by_any_rule():
+    plan = item("R,R", (), "vsp", map=("SFG", "FFF", "FFF"))
+    assert judge("<think>Hm.</think> \\boxed{R,R}", plan).right
+    for text in ("<think>\\boxed{R,R}</think> I do not know", "<think>\\boxed{R,R}", "<think>R,R"):
+        assert not judge(text, plan).right, text
+
+
 # -- letters -----------------------------------------------------------------------------------------------------------
 TRAPS = ["Because the light is on.", "Because it is so.\nBut I am not sure", "The answer is blue.",
          "The answer is blue",

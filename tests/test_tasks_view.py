@@ -34,6 +34,14 @@ def states(n: int, count: int) -> list[dict]:
     return result
 
 
+def test_nothing_beside_the_folder_is_read(tmp_path):
+    (tmp_path / "task4" / "maps" / "level_step1" / "pure_text").mkdir(parents=True)
+    (tmp_path / "task4" / "maps" / "level_step1" / "pure_text" / "0.txt").write_text("")
+    (tmp_path / "task-main").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"task-main.*level_step1 is missing"):
+        list(vsp.check_items(tmp_path / "task-main", levels=(1,)))
+
+
 @needs_sprites
 @needs_sample
 def test_pictures_equal_the_benchmark():

@@ -54,7 +54,7 @@ def mazes(source, items, roots, name, levels, form):
     """Items of tasks/vsp.py at the levels that are there, in the words of the task: with ``--prompt bare`` a model is
     asked as in eval.run."""
     places = {n: root for n in levels for root in reversed(roots)
-              if not root.startswith("..") and (source.folder / root / "maps" / name.format(n)).is_dir()}
+              if (source.folder / root / "maps" / name.format(n)).is_dir()}
     if not places:
         task = roots[1]
         raise FileNotFoundError(f"'{source.folder}' holds no {name.format('*')}. Expected: "

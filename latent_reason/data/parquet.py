@@ -86,9 +86,9 @@ def _named(value: Any, at: str, inside: dict[str, bytes]) -> Any:
         return at
     if isinstance(value, dict):
         return {key: _named(one, f"{at}.{key}" if at else key, inside) for key, one in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # the pairs of a map are tuples
         return [_named(one, f"{at}[{i}]", inside) for i, one in enumerate(value)]
-    return value
+    return value if value is None or isinstance(value, str | int | float) else str(value)  # times, decimals
 
 
 # -- our own shards ----------------------------------------------------------------------------------------------------

@@ -78,6 +78,10 @@ class TarShard:
                 return
             name, at = head.name.removeprefix("./"), at + BLOCK
             shown = repr(name[:80])
+            if head.size < 0:
+                self._wrong(at, DataError("E22", "", f"{shown} has a size below 0: the shard is damaged. Copy it "
+                                          "again."))
+                return
             if at + head.size > size:
                 self._wrong(at, DataError("E22", "", f"ends inside {shown}: the shard is cut. Copy it again."))
                 return

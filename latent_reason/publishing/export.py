@@ -86,7 +86,7 @@ def write_adapter(model, folder: Path, run: Path) -> list[Path]:
     if reasoner.backbone.name is None:
         raise ValueError(f"the adapter of '{run}' stands on a base that was made on the spot and has no name others "
                          "could load it by. Export it with --merge-lora.")
-    adapters.save(reasoner.backbone, folder)
+    adapters.save(reasoner.backbone, folder, reasoner.backbone.model.state_dict())
     own = {name: value.detach().cpu().contiguous() for name, value in reasoner.state_dict().items()
            if not name.startswith("backbone.")}
     save_file(own, folder / "reasoner.safetensors", metadata={"format": "pt"})

@@ -40,6 +40,9 @@ def push(folder: str | Path, name: str, *, private: bool = False, revision: str 
     api = HfApi(library_name="latent_reason")
     with saying(name, api.endpoint):
         api.create_repo(name, private=private or None, exist_ok=True)
+        if private and not api.repo_info(name).private:
+            raise ValueError(f"'{name}' is there already and is public, so nothing was uploaded. Make it private on "
+                             "the Hub's page of its settings, give another name, or leave --private out.")
         if revision:
             api.create_branch(name, branch=revision, exist_ok=True)
         done = api.upload_folder(repo_id=name, folder_path=folder, revision=revision,

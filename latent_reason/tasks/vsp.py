@@ -19,7 +19,7 @@ from .base import Item
 from .frozenlake import FrozenLakePlan, GridTask, PlanCheck
 
 MAIN = ("", "task-main", "maze/task-main", "VSP-main/maze/task-main")
-TASK4 = ("", "task4", "../task4", "maze/task4", "VSP-main/maze/task4")
+TASK4 = ("", "task4", "maze/task4", "VSP-main/maze/task4")
 
 
 def plan_items(folder: str | Path, levels: Iterable[int] = range(3, 9)) -> Iterator[Item]:
