@@ -1,6 +1,7 @@
 """Do the latents matter? Replace them while the model decodes and see whether the answer obeys.
 
     python -m eval.probe CHECKPOINT --task frozenlake_plan --n 200 --out FILE.json
+    python -m eval.probe CHECKPOINT --folder DIR --out FILE.json      # the test records of a folder of your own
 
 Protocol "regenerate": the replacement is fed instead of each latent as it is produced, and all later text is free, but
 cut at twice the item's output as generated or the longest of its level.
@@ -26,12 +27,14 @@ from latent_reason.sheet import texts_between
 
 from .decode import Result, decode, distinct_items, main_score, room
 from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
+from .records import Records
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
 console = Console(soft_wrap=True)
 MAIN = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
 OTHERS = ("again", "noise_diagonal", "region", "dummy", "first_half", "permuted", "reversed", "image_blanked",
           "image_masked", "blind", "text_corrupted")
+OF_RECORDS = tuple(name for name in (*MAIN, *OTHERS) if name != "text_corrupted")  # no rule says how words go wrong
 
 
 def sketched_items(task, n: int) -> list:
@@ -226,7 +229,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.probe", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
-    parser.add_argument("--task", default="frozenlake_plan")
+    items = parser.add_mutually_exclusive_group()
+    items.add_argument("--task", default="frozenlake_plan")
+    items.add_argument("--folder", help="native records: those whose split is test, with picture, sketch and answer")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(1), default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -241,18 +246,34 @@ def probe_to_file(given: argparse.Namespace) -> None:
     if not reasoner.sketches:
         raise ValueError(f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no "
                          "latents: there is nothing to probe.")
-    data = reasoner.recipe.get("notes", {}).get("data", {})
-    levels = tuple(given.levels or data.get("levels", (3, 4)))
-    task = tasks.make(given.task, split="test", seed=given.seed, level=levels,
-                      **tasks.own(given.task, data.get("options", {})))
-    items = sketched_items(task, given.n)
-    report = probe(reasoner, task, items, given.seed, given.batch_size)
-    atomic_write_json(given.out, {"schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "task": given.task,
-                                  "levels": list(levels), "n": len(items), "seed": given.seed,
+    items, task, asked = of_records(given) if given.folder else of_task(given, reasoner)
+    only = OF_RECORDS if given.folder else (*MAIN, *OTHERS)
+    report = probe(reasoner, task, items, given.seed, given.batch_size, only)
+    atomic_write_json(given.out, {"schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), **asked,
+                                  "n": len(items), "seed": given.seed,
                                   "protocol": "regenerate", "decoding": "greedy", "probes": report})
     console.print(table(report))
     console.print(verdict(report))
     console.print(f"Written to {given.out}")
+
+
+def of_task(given: argparse.Namespace, reasoner) -> tuple[list, tasks.Task, dict]:
+    """Items with a sketch, their task, and what a file says of them."""
+    data = reasoner.recipe.get("notes", {}).get("data", {})
+    levels = tuple(given.levels or data.get("levels", (3, 4)))
+    task = tasks.make(given.task, split="test", seed=given.seed, level=levels,
+                      **tasks.own(given.task, data.get("options", {})))
+    return sketched_items(task, given.n), task, {"task": given.task, "levels": list(levels)}
+
+
+def of_records(given: argparse.Namespace) -> tuple[list, Records, dict]:
+    """The same of the records of a folder."""
+    if given.levels:
+        raise ValueError("--levels is for items of a task; records are taken as they come. Leave it out.")
+    records = Records(given.folder, given.n)
+    if records.left_out:
+        console.print(f"{records.left_out} test records have no picture, sketch or answer and are left out.")
+    return records.items, records, {"task": Path(given.folder).name, "folder": Path(given.folder).as_posix()}
 
 
 if __name__ == "__main__":

@@ -60,8 +60,10 @@ def train_stage(recipe: Recipe, folder: Path):
 def main() -> None:
     if done := run(train, __doc__):
         recipe, folder = done
-        console.print(f"Checkpoint: {folder / 'model'}\nNext: python -m eval.run {folder / 'model'} --tasks "
-                      f"{recipe.data.task} --out {folder / 'eval.json'}")
+        model, records = folder / "model", recipe.data.folder
+        following = (f"eval.probe {model} --folder {records} --out {folder / 'probe.json'}" if records else
+                     f"eval.run {model} --tasks {recipe.data.task} --out {folder / 'eval.json'}")
+        console.print(f"Checkpoint: {model}\nNext: python -m {following}")
 
 
 if __name__ == "__main__":

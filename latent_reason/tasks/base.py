@@ -350,9 +350,12 @@ class Task(ABC):
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The same trace with each problem picture replaced by its mean colour."""
-        blank = [PILImage.new("RGB", i.size, i.resize((1, 1), PILImage.Resampling.BOX).getpixel((0, 0)))
-                 for i in item.images]
-        return self.trace(replace(item, images=blank), mode)
+        return self.trace(replace(item, images=[blank(i) for i in item.images]), mode)
+
+
+def blank(picture: PILImage.Image) -> PILImage.Image:
+    """A picture of the same size in its mean colour."""
+    return PILImage.new("RGB", picture.size, picture.resize((1, 1), PILImage.Resampling.BOX).getpixel((0, 0)))
 
 
 def leaves(state: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:

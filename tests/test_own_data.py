@@ -1,0 +1,80 @@
+"""The README's way from own pictures to an exported model, run as it is written there, on a dozen drawn records."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from PIL import Image as PILImage
+from PIL import ImageDraw
+from tiny_runs import ROOT
+
+COLOURS = ("red", "blue", "green", "orange")
+
+
+def section() -> tuple[dict, list[str], str]:
+    """The record, the commands and the script of the README's section."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = text[text.index("**Your own data.**"):]
+    record, commands, script = (re.search(rf"```{kind}\n(.*?)```", said, re.DOTALL)[1]
+                                for kind in ("json", "bash", "python"))
+    return json.loads(record), [line for line in commands.splitlines() if not line.startswith("#")], script
+
+
+def draw(folder, record: dict, number: int, split: str) -> dict:
+    """A square under a circle, as the README's record has it, in another colour and place."""
+    colour, at = COLOURS[number % 4], 10 + 3 * number
+    for name, hidden in ((f"shape-{number}.png", True), (f"shape-{number}-under.png", False)):
+        picture = PILImage.new("RGB", (128, 128), "white")
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((at, 40, at + 40, 80), fill=colour)
+        if hidden:
+            pen.ellipse((at - 8, 32, at + 48, 88), fill="grey")
+        picture.save(folder / name)
+    said = json.dumps(record).replace("shape-0", f"shape-{number}").replace("red", colour)
+    return json.loads(said) | {"split": split}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder in which the commands find what they name."""
+    folder, (record, *_) = tmp_path_factory.mktemp("newcomer"), section()
+    for name in ("train/recipes", "checkpoints/frozenlake-tiny", "mine"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        if name != "mine":
+            (folder / name).symlink_to(ROOT / name)
+    (folder / "mine").mkdir()
+    splits = ["train"] * 8 + ["val"] + ["test"] * 3
+    rows = [draw(folder / "mine", record, number, split) for number, split in enumerate(splits)]
+    (folder / "mine" / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def walked(command: str, monkeypatch, capsys) -> str:
+    """What a command of the section prints. Modules run in this process, which has what they import; scripts do not."""
+    _, *words = re.sub(r"--optim\.steps \d+", "--optim.steps 3 --accelerator cpu", command).split()
+    if words[0] != "-m":
+        return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
+    module = import_module({"latent_reason": "latent_reason.__main__"}.get(words[1], words[1]))
+    monkeypatch.setattr(sys, "argv", words[1:])
+    module.main()
+    return capsys.readouterr().out
+
+
+def test_the_way_of_the_readme_is_walked_as_it_is_written(place, monkeypatch, capsys):
+    _, commands, script = section()
+    (place / "ask.py").write_text(script)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HF_HOME", str(place / "cache"))  # where the code of an export is copied
+    checked, trained, _, exported, asked = (walked(command, monkeypatch, capsys) for command in commands)
+    run = place / "checkpoints" / "mine"
+    assert "12 " in checked and (run / "model" / "latent_reason.json").is_file()
+    assert "eval.probe checkpoints/mine/model --folder mine" in trained, "it says how to go on"
+    probes = json.loads((run / "probe.json").read_text())
+    assert probes["n"] == 3 and probes["folder"] == "mine" and {"noise", "foreign", "oracle"} <= probes["probes"].keys()
+    assert exported.count("passed") >= 9 and "failed" not in exported
+    assert re.search(r"\S.* \[.*\]\s*$", asked), "words, and a list of pictures"
