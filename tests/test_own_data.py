@@ -77,4 +77,9 @@ def test_the_way_of_the_readme_is_walked_as_it_is_written(place, monkeypatch, ca
     probes = json.loads((run / "probe.json").read_text())
     assert probes["n"] == 3 and probes["folder"] == "mine" and {"noise", "foreign", "oracle"} <= probes["probes"].keys()
     assert exported.count("passed") >= 9 and "failed" not in exported
-    assert re.search(r"\S.* \[.*\]\s*$", asked), "words, and a list of pictures"
+    assert re.search(r"\S.* \[.*\]\s*$", asked, re.DOTALL), "words, and a list of pictures"
+    ours = re.sub(r"^# (?=import|model)", "", re.sub(r"^(model = Auto|from transformers).*\n", "", script, flags=re.M),
+                  flags=re.M)
+    assert "latent_reason.load" in ours and "transformers" not in ours
+    exec(compile(ours, "ask.py", "exec"), {})
+    assert capsys.readouterr().out.partition(" [")[0] == asked.partition(" [")[0], "by the library, the same"
