@@ -140,6 +140,7 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
     """
     folder = resolve(folder)
     card = read_card(folder)
+    _check_indices(folder)
     reasoner, decoder = _whole(folder, card) if card.get("layout") == "model" else _parts(folder, card)
     reasoner.recipe["notes"] = card.get("notes", {})
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -147,15 +148,26 @@ def load(folder: str | Path, *, device: str | torch.device | None = None, attn: 
     return reasoner.eval(), None if decoder is None else decoder.to(device)
 
 
+def _check_indices(folder: Path) -> None:
+    """Raises ValueError where an index names weights that are not beside it, or that are no safetensors."""
+    for index in folder.rglob("*.index.json"):
+        with _reading(index):
+            found = json.loads(index.read_text(encoding="utf-8"))
+            named = found.get("weight_map") if isinstance(found, dict) else None
+            if not isinstance(named, dict):
+                raise ValueError("it has no weight_map")
+            for name in named.values():
+                if Path(str(name)).name != name:
+                    raise ValueError(f"it names weights outside of it: {name!r}")
+                if not name.endswith(".safetensors"):
+                    raise ValueError(f"it names weights that are no safetensors: {name!r}")
+
+
 def _whole(folder: Path, card: dict):
     """(reasoner, decoder) of a folder that transformers can load."""
     from .pretrained.by_name import LatentReasonForConditionalGeneration
 
     with _reading(folder), no_bars():
-        index = folder / "model.safetensors.index.json"
-        named = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}) if index.is_file() else {}
-        if outside := [name for name in named.values() if Path(str(name)).name != name]:
-            raise ValueError(f"its index names weights outside of it: {outside[0]!r}")
         model, info = LatentReasonForConditionalGeneration.from_pretrained(
             folder, output_loading_info=True, use_safetensors=True)
     if wrong := sorted([*info["missing_keys"], *info["unexpected_keys"]]):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import METHOD, checkpoint, untrained
 
 from latent_reason import hub
+from latent_reason.publishing.contents import PICKLES
 from latent_reason.publishing.export import export
 
 PARTS = ["backbone/config.json", "backbone/generation_config.json", "backbone/model.safetensors",
@@ -76,7 +77,7 @@ def test_a_run_folder_stands_for_its_model(tmp_path):
 def test_nothing_pickled():
     stored = files(checkpoint())
     assert sorted(stored) == sorted([*PARTS, hub.CARD])
-    assert not [name for name, data in stored.items() if data[:2] in (b"\x80\x02", b"\x80\x04", b"PK")]
+    assert not [name for name, data in stored.items() if data.startswith(PICKLES) and data[8:9] != b"{"]
 
 
 @pytest.mark.parametrize("name", ["decoder/diffusion_pytorch_model.bin", "backbone/pytorch_model.bin"])
@@ -87,6 +88,18 @@ def test_a_pickle_is_never_loaded(copy, name):
         weights.unlink()
     torch.save({}, copy / name)
     assert ".safetensors" in refused(copy)
+
+
+@pytest.mark.parametrize("name, said", [("../../elsewhere.safetensors", "names weights outside of it"),
+                                        ("weights.bin", "names weights that are no safetensors"), (3, "outside of it")])
+def test_an_index_names_safetensors_beside_it_alone(copy, name, said):
+    weights = load_file(copy / "backbone" / "model.safetensors")
+    (copy / "backbone" / "model.safetensors").rename(copy.parent / "elsewhere.safetensors")
+    torch.save(weights, copy / "backbone" / "weights.bin")
+    change_card(copy, files={})
+    (copy / "backbone" / "model.safetensors.index.json").write_text(json.dumps(
+        {"metadata": {}, "weight_map": dict.fromkeys(weights, name)}))
+    assert said in refused(copy)
 
 
 def test_loading_draws_no_bars(capfd):
