@@ -101,7 +101,8 @@ def unfit(trace: Trace) -> str | None:
     """Why a record cannot be labelled, if it cannot."""
     if trace.messages[-1].role != "assistant":
         return "no answer turn"
-    if gold(trace) is None or "\\boxed{" not in trace.messages[-1].content[-1].text:
+    last = trace.messages[-1].content[-1]
+    if gold(trace) is None or not isinstance(last, Text) or "\\boxed{" not in last.text:
         return "no boxed answer"
     if any(isinstance(part, Sketch) for message in trace.messages[:-1] for part in message.content):
         return "sketches in an earlier turn"
