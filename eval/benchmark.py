@@ -3,7 +3,8 @@
     python -m eval.benchmark CHECKPOINT NAME DIR --out FILE.json [--n N] [--prompt boxed] [--partial] [--blind]
     python -m eval.benchmark --list
 
-Nothing is downloaded. Beside FILE.json stands FILE.items.jsonl, a line an item. ``--partial`` allows a folder that does
+Nothing is downloaded. Beside FILE.json stands FILE.items.jsonl, a line an item; a run that breaks off is gone on with
+by the same command (what it had found is in FILE.items.unfinished). ``--partial`` allows a folder that does
 not hold every published item; ``--n`` asks that many of them, drawn by the seed with whole clusters; both are noted.
 ``--blind`` leaves the pictures out, ``--grey`` shows grey ones in their place; with ``--seeing FILE.json`` of the same
 protocol either tells how much accuracy that retains, as it is and corrected for chance.
@@ -37,6 +38,7 @@ from .items import PROMPTS, EvalItem, asked, trace
 from .measured import retention, rows
 from .scoring import Judged, by_checker, judge
 from .storages import Source, opened
+from .unfinished import Unfinished
 
 console = Console(soft_wrap=True)
 SPANS = "the last box, <answer>, <Output>, 'answer is' on the last line, a reply of one line, a bare last line"
@@ -106,6 +108,13 @@ def protocol_of(name: str, items: list[EvalItem], said: dict, reasoner, given: a
                    "temperature": given.temperature, "pixels": pixels_of(reasoner), **notes}
 
 
+def run_of(given: argparse.Namespace, protocol: dict) -> dict:
+    """What must be the same for a run to be gone on with: the protocol, the seed and the very checkpoint."""
+    written = (hub.resolve(given.checkpoint) / hub.CARD).stat().st_mtime_ns
+    return {"benchmark": given.name, "checkpoint": Path(given.checkpoint).as_posix(), "written": written,
+            "seed": given.seed, "protocol": protocol}
+
+
 def pixels_of(reasoner) -> str:
     """How large a picture the model's own processor makes. Families that keep its shape name the fewest and the most
     pixels shortest and longest edge."""
@@ -114,21 +123,28 @@ def pixels_of(reasoner) -> str:
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
-def answered(reasoner, items: list[EvalItem], also: tuple[str, ...], given: argparse.Namespace) -> Iterator[Answered]:
-    """Items in order, each with what a model replies; a bar shows how far it is."""
+def answered(reasoner, items: list[EvalItem], also: tuple[str, ...], given: argparse.Namespace,
+             kept: Unfinished) -> Iterator[Answered]:
+    """Items in order, each with what a model replies; a bar shows how far it is. Each batch is ``kept``."""
     mode, collator = methods.load(reasoner.recipe["method"]).MODE, reasoner.collator()
-    starts = range(0, len(items), given.batch_size)
+
+    def judged(item: EvalItem, text: str, latents: list[int], tokens: int, seconds: float) -> Answered:
+        further = {name: by_checker(text, item, name).right for name in also if item.checker == "vsp"}
+        return Answered(item, text, judge(text, item), further, latents, tokens, seconds)
+
+    for item, line in zip(items, kept.found, strict=False):
+        yield judged(item, *(line[name] for name in ("text", "latents", "tokens", "seconds")))
+    starts = range(len(kept.found), len(items), given.batch_size)
     for start in track(starts, description=given.name, transient=Console().is_terminal):
         chunk, began = items[start:start + given.batch_size], time.perf_counter()
         batch = collator([trace(item, given.prompt, mode, given.blind) for item in chunk], generate=True)
         rollout = generate(reasoner, batch.to(reasoner.device), max_new=given.max_new, temperature=given.temperature,
                            seed=given.seed, row_ids=range(start, start + len(chunk)))
         seconds = (time.perf_counter() - began) / len(chunk)
-        for row, item in enumerate(chunk):
-            text = rollout.text(row, reasoner.vocabulary)
-            yield Answered(item, text, judge(text, item), {
-                name: by_checker(text, item, name).right for name in also if item.checker == "vsp"},
-                [span.length for span in rollout.spans_of(row)], int((rollout.kind[row] == TEXT).sum()), seconds)
+        found = [judged(item, rollout.text(row, reasoner.vocabulary), [span.length for span in rollout.spans_of(row)],
+                        int((rollout.kind[row] == TEXT).sum()), seconds) for row, item in enumerate(chunk)]
+        kept.add([line_of(one, given.prompt) for one in found])
+        yield from found
 
 
 def line_of(one: Answered, prompt: str) -> str:
@@ -222,7 +238,11 @@ def to_file(given: argparse.Namespace) -> None:
         protocol = protocol_of(given.name, items, said, reasoner, given)
         seeing = seen_file(given.seeing, given.name, protocol) if given.seeing else None
         said_before(given, items, protocol)
-        found = list(answered(reasoner, items, getattr(module, "ALSO", ()), given))
+        lines = Path(given.out).with_suffix(".items.jsonl")
+        kept = Unfinished(lines.with_suffix(".unfinished"), run_of(given, protocol))
+        if kept.found:
+            console.print(f"{kept.path}: goes on after {len(kept.found)} of {len(items)} items")
+        found = list(answered(reasoner, items, getattr(module, "ALSO", ()), given, kept))
     results = rows([one.item for one in found], [one.judged.right for one in found],
                    [one.also for one in found], protocol["metric"], getattr(module, "GROUPED", None))
     count = len(found)
@@ -236,9 +256,9 @@ def to_file(given: argparse.Namespace) -> None:
         "seconds_per_item": round(sum(one.seconds for one in found) / count, 4)}
     if seeing:
         written["retention"] = retention(seeing, results)
-    lines = Path(given.out).with_suffix(".items.jsonl")
     atomic_write_text(lines, "".join(line_of(one, protocol["prompt"]) + "\n" for one in found))
     atomic_write_json(given.out, written)
+    kept.ended()
     console.print(table(results))
     for kept in (kept for kept in written.get("retention", []) if kept["task"] == "all"):
         share, corrected = ("-" if kept[name] is None else f"{kept[name]:.3f}" for name in ("retention", "corrected"))

@@ -186,8 +186,9 @@ def main(argv: list[str] | None = None) -> None:
 def to_folder(given: argparse.Namespace) -> None:
     if given.temperature <= 0:
         raise ValueError(f"--temperature {given.temperature}: more than 0, or all answers are the same.")
-    if Path(given.out).exists():
-        raise FileExistsError(f"'{given.out}' exists. Give another --out, or move it away; nothing was touched.")
+    for place in (given.out, f"{given.out}.json"):
+        if Path(place).exists():
+            raise FileExistsError(f"'{place}' exists. Give another --out, or move it away; nothing was touched.")
     reasoner, _ = hub.load(given.checkpoint)
     asked = list(islice((t for t in native.read(given.folder) if t.split == given.split), given.n))
     strange = Counter(filter(None, map(unfit, asked)))

@@ -24,13 +24,12 @@ from PIL import Image as PILImage
 
 from latent_reason.data import parquet as packed
 from latent_reason.data.errors import DataError
-from latent_reason.data.jsonl import BOM, decode, elements, lines
+from latent_reason.data.jsonl import BOM, LINE_BYTES, decode, elements, lines
 from latent_reason.data.pictures import Limits, Pictures
 
 CELL = 4 * Limits.bytes // 3 + 1024  # characters of a picture in base64
 REFERENCE = 64  # a picture cell no longer than this names another row
 LISTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")  # the entries of a list that was written as text
-BATCH = 32  # rows of parquet read at once
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,26 @@ class Source:
                 yield Row(values, file, number, self, expected, held)
 
     def text(self, path: str, expected: str) -> str:
-        """A text file of a folder. Raises FileNotFoundError that says what is expected."""
+        """A text file of a folder. Raises FileNotFoundError that says what is expected, DataError E01 or E02."""
         file = self.folder / path
         if not file.is_file():
             raise FileNotFoundError(f"'{file}' is missing. Expected: {expected}")
-        return self.inside(file).read_text(encoding="utf-8")
+        with open(self.inside(file), "rb") as handle:
+            data = handle.read(LINE_BYTES + 1)
+        if len(data) > LINE_BYTES:
+            raise DataError("E02", "", f"is larger than {LINE_BYTES // 2**20} MiB. Expected: {expected}", str(file))
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise DataError("E01", "", "is not UTF-8. Save it as UTF-8.", str(file)) from None
+
+    def json(self, path: str, expected: str) -> Any:
+        """What a JSON file of a folder holds. Raises as ``text`` does, and DataError for what is not strict JSON."""
+        try:
+            return decode(self.text(path, expected).encode())
+        except DataError as error:
+            error.file = error.file or str(self.folder / path)
+            raise
 
 
 @contextmanager
@@ -234,13 +248,11 @@ def parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     with packed.opened(file) as handle:
         try:
-            for batch in handle.iter_batches(BATCH):
-                for values in batch.to_pylist():
-                    yield number, values
-                    number += 1
-        except (OSError, ValueError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
-            raise DataError("E02", "", f"is not parquet that can be read on ({str(error).splitlines()[0]}). Copy it "
-                            "again.", str(file), number) from None
+            for values in packed.one_by_one(handle):
+                yield number, values
+                number += 1
+        except DataError as error:
+            raise error.at(str(file), number) from None
 
 
 def listed(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 from . import methods
+from .publishing.terms import UNKNOWN
 
 MEASURES = ("success", "accuracy", "exact", "sketch_equal",
             "constant", "hole_blind")
@@ -50,7 +51,8 @@ def model_card(card: dict, folder: Path, question: str) -> str:
                   "model's own sketch, its words.*"]
     lines += ["", "## Limits", "", f"A research checkpoint, trained on `{task}` and measured on nothing else than the "
               "tables above. A sketch is what the model drew, not what is true. Whether it reads its sketches is what "
-              "the probes say, where there are any.", "", "## Licence", "", *licence(card), "", "## Citation", "",
+              "the probes say, where there are any.", "", "## Licence", "", *licence(card, folder), "",
+              "## Citation", "",
               "```bibtex", *citation(method), "```"]
     return "\n".join(lines) + "\n"
 
@@ -66,7 +68,7 @@ def head(card: dict, folder: Path) -> ModelCardData:
                           metric_value=found[main]["value"])
                for (_, name, split, level), found in own.items() if main in found]
     return ModelCardData(
-        language="en", license="apache-2.0", library_name="latent_reason" if card["layout"] == "adapter" else
+        language="en", **card["licence"], library_name="latent_reason" if card["layout"] == "adapter" else
         "transformers", pipeline_tag="image-text-to-text", base_model=base_of(card),
         datasets=[task], metrics=[main], model_name=f"{method} on {task}",
         tags=["latent-reasoning", "visual-reasoning", "latent_reason", method] + ["lora"] * (
@@ -113,9 +115,14 @@ def training(card: dict, folder: Path) -> list[str]:
     return [*lines, "", f"Exported with {', '.join(versions)}."]
 
 
-def licence(card: dict) -> list[str]:
-    base = base_of(card)
-    return ["Apache-2.0, see LICENSE." + f" The terms of `{base}` hold for its weights as well." * bool(base)]
+def licence(card: dict, folder: Path) -> list[str]:
+    base, its = base_of(card), card["licence"]
+    if base is None:
+        return ["Apache-2.0, see LICENSE."]
+    name = its.get("license_name", its["license"])
+    known = f"its licence is {name}" if its != UNKNOWN else "its card, which names its licence, was not at hand"
+    return [f"The code is Apache-2.0, see LICENSE. The weights come from `{base}`, whose terms hold for them: {known}"
+            f"{', see LICENSE-base' * (folder / 'LICENSE-base').is_file()}."]
 
 
 def citation(method: str) -> list[str]:

@@ -100,6 +100,9 @@ def read_card(folder: str | Path, whole: bool = True) -> dict:
         raise ValueError(f"'{folder}' has checkpoint format {card.get('format')}, this version reads {FORMAT} "
                          f"(it was written by {card.get('written_by', 'an unknown version')}). "
                          "Use that version, or export it again.")
+    if not isinstance(getattr(torch, str(card.get("dtype", "float32")), None), torch.dtype):
+        raise ValueError(f"'{folder / CARD}' names dtype {str(card['dtype'])[:40]!r}, which torch has not. "
+                         "Copy it again.")
     for part, size in card.get("files", {}).items() if whole else ():
         if not (folder / part).is_file():
             raise FileNotFoundError(f"'{folder}' is incomplete: {part} is missing. Copy the checkpoint again.")

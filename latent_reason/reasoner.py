@@ -170,8 +170,11 @@ class LatentReasoner(nn.Module):
         nothing = self.backbone.embed(batch.ids[:1, :0])[0]
         last = torch.tensor([len(r[-1]) if r else 0 for r in rows], device=nothing.device)
         rows = [torch.cat([nothing, *r]) for r in rows]
-        mask = pad_sequence([torch.ones(len(r), dtype=torch.bool, device=r.device) for r in rows], batch_first=True)
-        return Context(pad_sequence(rows, batch_first=True), mask, last)
+        seen = pad_sequence(rows, batch_first=True)
+        if not seen.shape[1]:
+            seen = F.pad(seen, (0, 0, 0, 1))  # nothing can be looked at where there is no place at all
+        sizes = torch.tensor([len(r) for r in rows], device=seen.device)
+        return Context(seen, torch.arange(seen.shape[1], device=seen.device) < sizes[:, None], last)
 
     def embed(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, D + more) inputs: token embeddings, what pictures bring, and ``latents`` (S, K, D) at their slots."""

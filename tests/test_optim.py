@@ -11,6 +11,7 @@ from tiny_runs import recipe, untrained
 from train import run as running
 from train.data import TraceData
 from train.module import Sft, parameter_table, set_trainable
+from train.muon import Muon, orthogonal
 from train.optim import groups, optimizers, schedule
 from train.recipe import Optim
 
@@ -80,3 +81,21 @@ def test_parameter_table_counts_everything_once():
     assert sum(total for total, _ in table.values()) == sum(p.numel() for p in reasoner.parameters())
     assert {part for part, (_, trains) in table.items() if trains} == {"trunk", "head"}
     assert table["head"][0] == table["head"][1] and table["eye"][1] == table["embeddings"][1] == 0
+
+
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24), (16, 16)])
+def test_muon_in_fp32_takes_the_steps_of_torch(shape):
+    """torch's iterates in bf16: the two agree to two digits after three steps, and the decay of weights and the rate are the same."""
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    pair = (Muon([ours], lr=0.1, weight_decay=0.1),
+            torch.optim.Muon([theirs], lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
+    for _ in range(3):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        for one in pair:
+            one.step()
+        step = 0.1 * 0.2 * max(shape) ** 0.5  # the length of every singular value
+        torch.testing.assert_close(ours, theirs, atol=0.05 * step, rtol=0)
+    values = torch.linalg.svdvals(orthogonal(ours.grad, (3.4445, -4.7750, 2.0315), 5, 1e-7))
+    assert 0.6 < values.min() and values.max() < 1.3

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from .muon import Muon
 from .recipe import Optim
 
 
@@ -24,7 +25,7 @@ def groups(module: nn.Module) -> tuple[list, list]:
 
 
 def optimizers(module: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
-    """One optimiser, or two with ``muon`` (2502.16982: update scaled to the rms of AdamW's)."""
+    """One optimiser, or two with ``muon``."""
     matrices, others = groups(module)
     adamw = {"weight_decay": optim.weight_decay, "betas": tuple(optim.betas), "fused": True}
     if optim.name == "adamw":
@@ -32,8 +33,7 @@ def optimizers(module: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
         return [torch.optim.AdamW(decayed, lr=optim.lr, **adamw)]
     made = []
     if matrices:
-        made.append(torch.optim.Muon(matrices, lr=optim.lr, weight_decay=optim.weight_decay,
-                                     adjust_lr_fn="match_rms_adamw"))
+        made.append(Muon(matrices, lr=optim.lr, weight_decay=optim.weight_decay))
     if others:
         made.append(torch.optim.AdamW(others, lr=optim.other_lr, **adamw | {"weight_decay": 0.0}))
     return made

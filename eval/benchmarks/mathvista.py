@@ -8,6 +8,7 @@ metadata``). Of a question with choices the gold answer is the text of one.
 
 from __future__ import annotations
 
+import re
 from string import ascii_uppercase as LETTERS
 
 from ..items import made
@@ -33,7 +34,9 @@ def read(source, part):
                 raise row.wrong("answer_type", f"'{named[:40]}' is none of {', '.join(KINDS)}. Correct the row.")
             (kind, checker), options = KINDS[named], []
             unit, precision = row.text("unit", default=None), row.text("precision", default=None)
-            meta = {"unit": unit, "precision": None if precision is None else int(float(precision))}
+            if precision is not None and not re.fullmatch(r"\d(\.0*)?", precision):
+                raise row.wrong("precision", f"'{precision[:20]}' is no number of digits. Correct the row.")
+            meta = {"unit": unit, "precision": precision and int(precision[0])}
             if named == "integer":
                 meta["precision"] = None
         about = row.get("metadata", default={})

@@ -10,9 +10,11 @@ those of its generator (unverified for the parquet).
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import chain
+
+from latent_reason.data.errors import DataError
+from latent_reason.data.jsonl import decode
 
 from ..items import made
 from ..scoring import numeric
@@ -32,7 +34,8 @@ def read(source, part):
         level = row.text("difficulty", "level", default="")
         yield made(row, f"{kind}-{row.text('id', 'index')}", row.text("question"), answer,
                    images=row.pictures("images", "image"), answer_type="number" if checker == "number" else "plan",
-                   checker=checker or "none", task=kind, level=int(level) if level.isdigit() else None, **meta)
+                   checker=checker or "none", task=kind,
+                   level=int(level) if re.fullmatch(r"\d{1,3}", level) else None, **meta)
 
 
 def rule(kind: str, answer: str, state) -> tuple[str, dict]:
@@ -54,6 +57,6 @@ def state_of(row):
     """The initial state, which may be written as JSON in a text."""
     state = row.get("initial_state", default=None)
     try:
-        return json.loads(state) if isinstance(state, str) else state
-    except ValueError:
+        return decode(state.encode()) if isinstance(state, str) else state
+    except DataError:
         return state

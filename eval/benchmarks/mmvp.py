@@ -7,6 +7,7 @@ are reported. Labels of 99, 100, 279 and 280 were corrected in one copy only: th
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 
 from ..items import made
@@ -28,7 +29,7 @@ def read(source, part):
         else:
             images = row.pictures("image")
         options = parted(row.text("Options", "options"))[1]
-        if not index.isdigit():
+        if not re.fullmatch(r"\d{1,9}", index):
             raise row.wrong("Index", f"'{index[:20]}' is no number. Expected: {EXPECTED}")
         yield made(row, index, row.text("Question", "question"), row.letter("Correct Answer", "answer"), images=images,
                    options=options, cluster=f"pair {(int(index) + 1) // 2}")

@@ -10,7 +10,6 @@ with its margin of 1.0.
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePosixPath
 
 from latent_reason.tasks import frozenlake_board as board
@@ -94,7 +93,7 @@ def levels(source, place, *numbers):
 
 def numbered(source, place):
     """The numbers of the texts in a folder, in order."""
-    found = sorted(int(file.stem) for file in (source.folder / place).glob("*.txt") if file.stem.isdigit())
+    found = sorted(int(file.stem) for file in (source.folder / place).glob("*.txt") if file.stem.isdecimal())
     if not found:
         raise FileNotFoundError(f"'{source.folder / place}' holds no numbered .txt. Copy the benchmark again.")
     return found
@@ -193,7 +192,7 @@ def seen_stacks(source, task):
                            checker="yes_no", form="Yes or No", **given)
             else:
                 index = gold(row, lines, i, "annotation.txt")
-                if not index.isdigit() or int(index) > 9:
+                if index not in tuple("0123456789"):
                     raise row.wrong("answer", f"'{index[:20]}' is no index of an option. Copy the benchmark again.")
                 asks = "Which of these shows the picture?\n" * (task == "task3")
                 yield made(row, id, asks + question, "ABCDEFGHIJ"[int(index)],
@@ -224,11 +223,8 @@ def streets(source):
         expected = (f"answer-{m}.json, a list of the 20 pairs of answer-{m}.pkl. Write it once, where you trust the "
                     "pickle; it is never loaded here.")
         row, _ = picture(source, place / f"answer-{m}.json", "")
-        try:
-            pairs = json.loads(source.text(place / f"answer-{m}.json", expected))
-        except ValueError as error:
-            raise row.wrong("answer", f"is not JSON ({error}). Expected: {expected}") from None
-        for j, pair in enumerate(pairs):
+        pairs = source.json(place / f"answer-{m}.json", expected)
+        for j, pair in enumerate(pairs if isinstance(pairs, list) else [pairs]):
             if not isinstance(pair, list) or len(pair) != 2 or not all(type(n) is int for n in pair):
                 raise row.wrong(f"[{j}]", f"expected two whole numbers. Expected: {expected}")
             north, east = pair[0], -pair[1]  # the release counts west

@@ -8,7 +8,6 @@ The split into 115 and 76 is unverified.
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePosixPath
 
 from ..items import made
@@ -32,8 +31,8 @@ def boxes(source, row):
     if row.file.suffix != ".jsonl":
         return []
     path = PurePosixPath(row.text("image")).with_suffix(".json")
+    found = source.json(path, EXPECTED)
     try:
-        found = json.loads(source.text(path, EXPECTED))["bbox"]
-        return [(x, y, x + width, y + height) for x, y, width, height in found]
-    except (ValueError, KeyError, TypeError):
+        return [(x, y, x + width, y + height) for x, y, width, height in found["bbox"]]
+    except (KeyError, TypeError, ValueError):
         raise row.wrong("bbox", f"'{path}' has no list of x, y, width, height. Copy it again.") from None

@@ -20,7 +20,7 @@ from .rows import Raw
 
 GROUP_ROWS = 256
 GROUP_BYTES = 4 * 2**30  # of a row group, unpacked
-ROWS_AT_ONCE = 16
+ROW_BYTES = 512 * 2**20
 TEXTS = ("id", "task", "split", "mode", "answer", "checker", "record")
 #: how the ``datasets`` library is told what the columns are
 FEATURES = {"images": {"feature": {"_type": "Image"}, "_type": "List"}, "level": {"dtype": "int32", "_type": "Value"},
@@ -53,6 +53,25 @@ def opened(file: Path):
     return found
 
 
+def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
+    """The rows of an opened file, each unpacked alone: a value that stands once on disk may be meant by every row.
+
+    Raises DataError (E20) for a row that is too large, for rows of more than ``most`` bytes together, and for what
+    cannot be read.
+    """
+    held = 0
+    try:
+        for batch in table.iter_batches(batch_size=1, use_threads=False, **which):
+            held += batch.nbytes
+            for size, limit, what in ((batch.nbytes, ROW_BYTES, "a row"), (held, most, "the rows of a group")):
+                if limit and size > limit:
+                    raise DataError("E20", "", f"{what} of {size / 2**20:,.0f} MiB, at most {limit / 2**20:,.0f} MiB "
+                                    "are read. Write smaller ones.")
+            yield from batch.to_pylist()
+    except (OSError, ValueError, NotImplementedError, MemoryError) as error:  # what pyarrow raises are such
+        raise DataError("E20", "", f"cannot be read ({_said(error)}). Copy the file again.") from None
+
+
 # -- tables of others --------------------------------------------------------------------------------------------------
 def rows(file: Path) -> Iterator[Raw]:
     """The rows of a table as JSON would hold them, numbered from 0, a path or a name in the place of every picture."""
@@ -63,14 +82,12 @@ def _rows(table) -> Iterator[Raw]:
     number = 0
     with table:
         try:
-            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False):
-                for row in batch.to_pylist():
-                    inside: dict[str, bytes] = {}
-                    yield Raw(number, _named(row, "", inside), inside.get)
-                    number += 1
-        except (OSError, ValueError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
-            yield Raw(number, DataError("E20", "", f"cannot be read on from here ({_said(error)}). Copy the file "
-                                        "again."))
+            for row in one_by_one(table):
+                inside: dict[str, bytes] = {}
+                yield Raw(number, _named(row, "", inside), inside.get)
+                number += 1
+        except DataError as error:
+            yield Raw(number, error)
 
 
 def _said(error: Exception) -> str:
@@ -121,11 +138,10 @@ class ParquetShard:
         group = int(np.searchsorted(self._starts, number, side="right")) - 1
         if group != self._kept[0]:
             try:
-                rows = self._table.read_row_group(group, columns=["record", "images"], use_threads=False).to_pylist()
-            except (OSError, ValueError, NotImplementedError) as error:
-                return Raw(number, DataError("E20", "", f"row group {group} cannot be read ({_said(error)}). Copy the "
-                                             "shard again."), sealed="")
-            self._kept = group, rows
+                self._kept = group, list(one_by_one(self._table, GROUP_BYTES, row_groups=[group],
+                                                    columns=["record", "images"]))
+            except DataError as error:
+                return Raw(number, error, sealed="")
         row = self._kept[1][number - int(self._starts[group])]
         if row["record"] is None:
             return Raw(number, DataError("E20", "record", "null. Pack the set again."), sealed="")

@@ -63,10 +63,18 @@ class EditorHead(LatentHead):
     def sample(self, h, noise=None, context: Context | None = None):
         blocks, rows, slot = context.memory.setdefault("blocks", {}), context.rows.tolist(), context.slot.tolist()
         for row in (row for row, j in zip(rows, slot, strict=True) if j == 0):  # a block is drawn when its first is due
-            first = context.seen[row][context.there[row]][-int(context.last[row]):]
+            first = shown(context, row)
             words = self.pooled(context.states[row][None], context.said[row][None])
             blocks[row] = self.edit(blocks.get(row, first)[None].to(h.dtype), words)[0]
         return torch.stack([blocks[row][min(j, len(blocks[row]) - 1)] for row, j in zip(rows, slot, strict=True)])
+
+
+def shown(context: Context, row: int) -> torch.Tensor:
+    """The tokens of the last picture in a row, which is what the first edit changes."""
+    if not (size := int(context.last[row])):
+        raise ValueError(f"row {row} of the batch opens a span and holds no picture: deepsketcher edits the picture "
+                         "that it is shown. Show one, or forbid sketching there.")
+    return context.seen[row][context.there[row]][-size:]
 
 
 class DeepSketcher(LatentReasoner):
@@ -79,7 +87,7 @@ class DeepSketcher(LatentReasoner):
         words = self.head.pooled(h[batch.spans[:, 0]], said_before(batch))
         standard, before, losses = self.target.standard(z.detach(), batch.spans[:, 2:]), {}, []
         for i, (row, k) in enumerate(zip(rows, batch.span_lengths.tolist(), strict=True)):
-            current = before.get(row, scene.seen[row][scene.there[row]][-int(scene.last[row]):]).detach()
+            current = (before[row] if row in before else shown(scene, row)).detach()
             current = current[torch.arange(k, device=h.device) * len(current) // k]  # of a sketch of another size
             drawn = self.head.edit(current[None].to(h.dtype), words[i][None])
             drawn = self.target.standard(drawn.float(), batch.spans[i:i + 1, 2:])[0]

@@ -29,13 +29,14 @@ BELONGS = re.compile(
     r"config\.json|generation_config\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
     r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt"
     r"|chat_template\.jinja|processor_config\.json|preprocessor_config\.json|probe\.safetensors|latent_reason\.json"
-    r"|(configuration|modeling)_latent_reason\.py|latent_reason_\w+\.py|requirements\.txt|LICENSE|README\.md"
+    r"|(configuration|modeling)_latent_reason\.py|latent_reason_\w+\.py|requirements\.txt|LICENSE(-base)?|README\.md"
     r"|decoder/(config\.json|diffusion_pytorch_model\.safetensors)|adapter_(config\.json|model\.safetensors)"
     r"|reasoner\.safetensors|(eval|eval-larger|probe)\.json|controls/[\w.-]+\.json|(sketches|example)\.png"
     r"|recipe(-pretrain)?\.yaml|\.gitattributes")
 SECRETS = re.compile(r"\bhf_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b"
                      r"|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+UNSEARCHED = ("LICENSE", "LICENSE-base", "tokenizer.json", "chat_template.jinja")  # for absolute paths
 READABLE = (".json", ".yaml", ".md", ".txt", ".jinja", ".py", "")
 
 
@@ -182,6 +183,7 @@ def wrong_keys(path: Path, name: str) -> Iterator[Finding]:
 def wrong_text(name: str, text: str) -> Iterator[Finding]:
     if SECRETS.search(text):  # which is not printed
         yield Finding(name, "what looks like a token or key", "no secret", "Remove it, and revoke it if it is one.")
-    if name not in ("LICENSE", "tokenizer.json", "chat_template.jinja") and (place := PLACE.search(text)):
+    if name not in UNSEARCHED and (place := PLACE.search(text)):
         yield Finding(name, f"the absolute path {place[0]!r}", "no place of one machine",
-                      "Write a name or a relative path.")
+                      "Write a name or a relative path; for the base of an adapter its name on the Hub, or export with "
+                      "--merge-lora.")

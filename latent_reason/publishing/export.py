@@ -5,7 +5,7 @@
     tokenizer, processors, chat template, generation_config.json
     decoder/                              the sketch decoder, as diffusers writes it
     probe.safetensors                     a batch and what the model makes of it
-    README.md, LICENSE, requirements.txt  and the figures and recipes that lie in the run's folder
+    README.md, LICENSE, LICENSE-base, requirements.txt  and the figures and recipes that lie in the run's folder
     latent_reason.json                    what ``latent_reason.load`` reads
 
 A checkpoint with a LoRA has ``adapter_model.safetensors`` and ``reasoner.safetensors`` in place of model and code.
@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from .. import __version__, adapters, card, hub, tasks
 from ..files import atomic_folder, atomic_write_json
 from ..pretrained import probe
-from . import bundle
+from . import bundle, terms
 
 EXTRAS = ("eval.json", "eval-larger.json", "probe.json", "controls", "sketches.png", "recipe.yaml",
           "recipe-pretrain.yaml")
@@ -57,6 +57,8 @@ def export(run: str | Path, folder: str | Path, *, merge_lora: bool = False, max
         (new / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
         copy_extras(run, new)
         described = describe(reasoner, known, decoder is not None, max_shard_size)
+        if text := licence_text(source, known):
+            shutil.copyfile(text, new / "LICENSE-base")
         question = example(described, model, new / EXAMPLE)
         (new / "README.md").write_text(card.model_card(described, new, question), encoding="utf-8")
         write_card(new, described)
@@ -113,9 +115,15 @@ def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
             "options": known["options"], "positions": backbone.positions, "decoder": decoder,
             "base": base if adapter else None, "merged": without_places(base) if base and not adapter else None,
             "bits": backbone.bits, "dtype": str(backbone.model.dtype).removeprefix("torch."),
-            "max_shard_size": max_shard_size,
+            "max_shard_size": max_shard_size, "licence": known.get("licence") or terms.of(card.base_of(known)),
             "control_tokens": reasoner.vocabulary.control_tokens,
             "notes": json.loads(without_places(json.dumps(known.get("notes", {}))))}
+
+
+def licence_text(source: Path, known: dict) -> Path | None:
+    """The licence of what a checkpoint began with: beside it where it was exported before, else beside its base."""
+    beside = source / "LICENSE-base"
+    return beside if beside.is_file() else terms.text(card.base_of(known))
 
 
 def write_card(folder: Path, described: dict) -> None:

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 OURS = ("latent_reason", "train", "eval")
+MINUTES = 30  # a folder
 
 
 class Missing:
@@ -41,7 +42,7 @@ def tried(folder: Path) -> dict:
         found["probe"] = said(error)
     try:
         run_snippet(folder)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         found["snippet"] = said(error)
     return found
 
@@ -92,7 +93,7 @@ def ask(folders: list[Path]) -> list[dict]:
     """:func:`tried` of folders, by a process of its own.
 
     Raises:
-        RuntimeError: it ended without an answer.
+        RuntimeError: it ended without an answer, or does not end.
     """
     import subprocess
 
@@ -105,8 +106,12 @@ def ask(folders: list[Path]) -> list[dict]:
             env["PYTHONPATH"] = str(Path(__file__).parents[2])
         else:
             env["HF_HOME"] = elsewhere
-        done = subprocess.run([sys.executable, "-P", __file__, *(str(Path(f).resolve()) for f in folders)],
-                              cwd=elsewhere, env=env, capture_output=True, text=True, encoding="utf-8", check=False)
+        try:
+            done = subprocess.run([sys.executable, "-P", __file__, *(str(Path(f).resolve()) for f in folders)],
+                                  cwd=elsewhere, env=env, capture_output=True, text=True, encoding="utf-8", check=False,
+                                  timeout=60 * MINUTES * len(folders))
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"a fresh process has not ended after {MINUTES} minutes a folder") from None
     try:
         return json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):

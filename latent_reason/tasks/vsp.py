@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ..data.pictures import Pictures
 from . import frozenlake_board as board
 from .base import Item
 from .frozenlake import FrozenLakePlan, GridTask, PlanCheck
@@ -47,8 +47,8 @@ def _item(task: GridTask, puzzle: dict, level: int, index: int, place: Path, nam
     path = place / "img" / f"{index}.png"
     if not path.is_file():
         raise _missing(path)
-    with Image.open(path) as image:
-        return replace(task.build(puzzle, level, index), id=name, images=[image.convert("RGB")])
+    image = Pictures(place).load(f"img/{index}.png", "img", lambda kind, sentence: None)
+    return replace(task.build(puzzle, level, index), id=name, images=[image])
 
 
 def _numbered(folder: str | Path, roots: Sequence[str], level: str) -> list[tuple[int, Path]]:
@@ -56,7 +56,7 @@ def _numbered(folder: str | Path, roots: Sequence[str], level: str) -> list[tupl
     for root in roots:
         place = Path(folder) / root / "maps" / level
         if place.is_dir():
-            numbers = sorted(int(p.stem) for p in (place / "pure_text").glob("*.txt"))
+            numbers = sorted(int(p.stem) for p in (place / "pure_text").glob("*.txt") if p.stem.isdecimal())
             if not numbers:
                 raise _missing(place / "pure_text" / "0.txt")
             return [(i, place) for i in numbers]
