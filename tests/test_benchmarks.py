@@ -249,7 +249,12 @@ BAD = {
     "pairs that are none": (*spoilt("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json", b"[[1]]"),
                             "expected two whole numbers"),
     "answers that are no JSON": (*spoilt("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json", b"["),
-                                 "is not JSON"),
+                                 "answer-1.json: column 2: JSON ends early"),
+    "answers nested without end": (*spoilt("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json",
+                                           b"[" * 100_000), "nesting too deep"),
+    "an Index with too many digits": (*changed("mmvp", Index="9" * 5000), "is no number"),
+    "an Index in superscript": (*changed("mmvp", Index="²"), "Index: '²' is no number"),
+    "digits without end": (*changed("mathvista", precision="inf"), "precision: 'inf' is no number of digits"),
 }
 
 
@@ -304,7 +309,7 @@ def test_parquet_is_held_to_the_limits_and_its_texts_are_text(tmp_path, monkeypa
     file = tmp_path / "a.parquet"
     text = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff\xfe"]).buffers())
     packed.arrow().write_table(pyarrow.table({"question": text}), file)
-    with pytest.raises(DataError, match=r"a\.parquet:0: is not parquet that can be read on"):
+    with pytest.raises(DataError, match=r"a\.parquet:0: cannot be read \("):
         list(storages.parquet(file))
     monkeypatch.setattr("latent_reason.data.parquet.GROUP_BYTES", 10)
     with pytest.raises(DataError, match="Write smaller row groups"):
@@ -436,12 +441,45 @@ def test_a_run_writes_its_protocol_its_results_and_every_item(tmp_path, capsys):
     assert said.index("protocol") < said.index("the right option in \\boxed{}.") < said.index("share right")
     assert "6 of 6 replies had no answer" in said
 
+    assert not (tmp_path / "a.items.unfinished").exists()
+
     blind = ran(tmp_path / "d", "visulogic", tmp_path / "b.json", "--partial", "--blind", "--seeing",
                 str(tmp_path / "a.json"))
     assert blind["protocol"] == protocol | {"blind": "removed"} and protocol["blind"] is None
     assert blind["retention"][0].keys() == {"task", "metric", "blind", "seeing", "retention", "corrected"}
     few = ran(tmp_path / "d", "visulogic", tmp_path / "c.json", "--partial", "--n", "2")
     assert few["protocol"]["partial"] == "6 of 1000 in the folder; 2 drawn by seed 0" and few["results"][0]["n"] == 2
+
+
+def test_a_run_that_broke_off_goes_on(tmp_path, capsys, monkeypatch):
+    image(tmp_path / "d/images/1.png", 1)
+    WRITERS[".jsonl"](tmp_path / "d/data.jsonl", [{"id": str(k), "question": f"Next {k}?", "image_path": "images/1.png",
+                                                  "label": "ABCD"[k % 4], "tag": "x"} for k in range(6)])
+    options = ("--partial", "--batch-size", "2", "--temperature", "1")
+    ran(tmp_path / "d", "visulogic", tmp_path / "whole.json", *options)
+
+    def told(name):
+        return [json.loads(line) | {"seconds": 0} for line in (tmp_path / name).read_text().splitlines()]
+
+    calls, real = [], benchmark.generate
+
+    def breaks(*args, **kwargs):
+        calls.append(kwargs["row_ids"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(benchmark, "generate", breaks)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options)
+    part = tmp_path / "a.items.unfinished"
+    part.write_text(part.read_text() + '{"id": "4", "tex')  # the machine stopped while it was writing
+    with pytest.raises(SystemExit, match=r"another run had found.*name another --out"):
+        ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options, "--seed", "1")
+    capsys.readouterr()
+    ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options)
+    assert "goes on after 4 of 6 items" in capsys.readouterr().out and calls[-1] == range(4, 6) and len(calls) == 4
+    assert told("a.items.jsonl") == told("whole.items.jsonl") and not part.exists()
 
 
 def test_a_head_that_draws_from_pictures_is_not_asked_without(make_backbone):

@@ -9,6 +9,7 @@ import pytest
 from data_samples import LLAVA, SAMPLES, THINKMORPH, TRL, ZEBRA, picture, read, told
 
 from latent_reason.data import formats
+from latent_reason.data import parquet as shards
 from latent_reason.data.errors import Report
 from latent_reason.data.pictures import Limits
 
@@ -109,4 +110,29 @@ def test_a_table_that_breaks_off_is_named(put):
     whole = Path(table([stored(LLAVA | {"id": f"r{i}"}, as_struct) for i in range(3)])).read_bytes()
     path.write_bytes(whole[:20] + b"\xff" * 200 + whole[220:])
     found = list(formats.load("llava").read(path))
-    assert found[-1].code == "E20" and "cannot be read on from here (" in str(found[-1])
+    assert found[-1].code == "E20" and str(found[-1]).startswith(f"{path}:0: cannot be read (")
+
+
+def test_a_value_that_every_row_means_is_not_unpacked_for_all(put, monkeypatch):
+    """A few kilobytes on disk that would be gigabytes as rows: sixty rows of one picture of 40 MB."""
+    meant = pyarrow.array([0] * 60, pyarrow.int32())
+    big = pyarrow.DictionaryArray.from_arrays(meant, pyarrow.array([bytes(40 * 2**20)]))
+    parquet.write_table(pyarrow.table({"id": [str(i) for i in range(60)], "image": big}), "bomb.parquet",
+                        compression="zstd")
+    assert Path("bomb.parquet").stat().st_size < 20_000
+    before = pyarrow.default_memory_pool().max_memory()
+    assert sum(1 for _ in shards.one_by_one(shards.opened("bomb.parquet"))) == 60
+    assert pyarrow.default_memory_pool().max_memory() < before + 500 * 2**20
+    monkeypatch.setattr("latent_reason.data.parquet.ROW_BYTES", 30 * 2**20)
+    (error,) = formats.load("llava").read("bomb.parquet")
+    assert error.code == "E20" and "bomb.parquet:0: a row of 40 MiB, at most 30 MiB are read" in str(error)
+
+
+def test_rows_of_a_shard_are_held_to_the_limit_of_a_group(put, monkeypatch):
+    image = {"bytes": bytes(2**20), "path": None}
+    table([{"record": "{}", "images": [image]}] * 8, "shard.parquet")
+    shard = shards.ParquetShard(Path("shard.parquet"))
+    assert len(shard.item(7).picture("images/0")) == 2**20
+    monkeypatch.setattr(shards, "GROUP_BYTES", 5 * 2**20)
+    monkeypatch.setattr(shard, "_kept", (-1, []))
+    assert "the rows of a group of 6 MiB, at most 5 MiB" in str(shard.item(0).data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latent_reason import methods
+from latent_reason import card, methods
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -90,3 +90,10 @@ def test_table_names_every_method(text):
 
 def test_no_place_is_left_to_fill(text):
     assert not re.findall(r"^(?:PICTURE|RESULTS|TODO|TBD|XXX)\b", text, re.MULTILINE)
+
+
+def test_the_card_of_the_published_checkpoint_shows_its_figures():
+    folder = ROOT / "checkpoints" / "frozenlake-tiny"
+    shown = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    given = [line for line in [*card._results(folder), *card._probes(folder / "probe.json")] if line.startswith("|")]
+    assert [line for line in shown if line.startswith("|")] == given
