@@ -50,6 +50,22 @@ def add(reasoner, *, rank: int = 16, alpha: int = 32, dropout: float = 0.0, targ
             trainable_token_indices={"embed_tokens": rows} if tied else {"embed_tokens": rows, "lm_head": rows})))
 
 
+def goes_on(reasoner, *, rank: int, alpha: int, dropout: float, targets: str) -> bool:
+    """Whether the model has the adapter that is asked for, to be trained on.
+
+    Raises:
+        ValueError: it has another.
+    """
+    if reasoner.backbone.adapter is None:
+        return False
+    has = reasoner.backbone.adapter.peft_config["default"]
+    if (has.r, has.lora_alpha, has.target_modules) != (rank, alpha, targets):
+        raise ValueError(f"the model has an adapter of rank {has.r}, alpha {has.lora_alpha} on {has.target_modules!r} "
+                         "already. Leave lora.rank out to go on training that, or merge it first "
+                         "(latent_reason.adapters.merge).")
+    return True
+
+
 def merge(reasoner) -> None:
     """Fold the adapter into full weights: the same model, without peft.
 

@@ -73,21 +73,22 @@ def within(blocks: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch
     return ratio
 
 
-# -- averages: actions (R, T) of a whole batch -> (R, T) what the loss of each weighs, 0 where there is none -----------
-def per_sequence(actions: torch.Tensor, longest: int) -> torch.Tensor:
+# -- averages: actions (R, T) -> (R, T) what the loss of each weighs, 0 where there is none, and by how much all are to
+# -- be divided, which adds up over the parts of a batch
+def per_sequence(actions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean over rollouts of the mean over their actions; rollouts without an action are left out."""
     n = actions.sum(1, keepdim=True)
-    return actions / n.clamp_min(1) / (n > 0).sum().clamp_min(1)
+    return actions / n.clamp_min(1), (n > 0).sum()
 
 
-def all_tokens(actions: torch.Tensor, longest: int) -> torch.Tensor:
+def all_tokens(actions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean over all actions of the batch (DAPO 2503.14476)."""
-    return actions / actions.sum().clamp_min(1)
+    return actions.float(), actions.sum()
 
 
-def constant(actions: torch.Tensor, longest: int) -> torch.Tensor:
+def constant(actions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum over actions, divided by rollouts x ``longest``: no length of an answer changes what an action weighs."""
-    return actions / (len(actions) * longest)
+    return actions.float(), torch.tensor(len(actions) * longest, device=actions.device)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Objective:
 
     advantage: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     ratio: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    average: Callable[[torch.Tensor, int], torch.Tensor]
+    average: Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
     low: float | None = 0.2
     high: float | None = 0.2
     dual: float | None = None

@@ -65,7 +65,12 @@ def batch():
 
 
 def loss_of(objective: Objective, new, old, actions, advantages):
-    return surrogate(objective, new, old, advantages, actions, objective.average(actions, 9))
+    return surrogate(objective, new, old, advantages, actions, weights_of(objective, actions))
+
+
+def weights_of(objective: Objective, actions):
+    table, size = objective.average(actions, 9)
+    return table / size.clamp_min(1e-8)
 
 
 def reference(name: str, new, old, actions, advantages, longest: int) -> torch.Tensor:
@@ -105,7 +110,7 @@ def test_a_row_is_its_definition(name, batch):
 def test_parts_of_a_batch_add_up_to_it(name, batch):
     """As long as what an action weighs is known of the whole."""
     objective = OBJECTIVES[name]
-    weights = objective.average(batch["actions"], 9)
+    weights = weights_of(objective, batch["actions"])
     names = ("new", "old", "advantages", "actions")
     parts = [surrogate(objective, *(batch[name][rows] for name in names), weights[rows]).loss
              for rows in (slice(0, 2), slice(2, 5), slice(5, 6))]

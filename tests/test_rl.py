@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 import torch
-from tiny_runs import EMPTY, checkpoint, recipe, untrained
+from tiny_runs import EMPTY, checkpoint, recipe, rolled, untrained
 
-from latent_reason import generation, hub, methods
+from latent_reason import adapters, generation, hub, methods
 from latent_reason.batch import LATENT
 from latent_reason.tasks import make
 from train import recipe as recipes
@@ -48,7 +48,7 @@ def learn(module, items, steps: int, lr: float, parts: str = "") -> list[float]:
     trained = [p for n, p in module.named_parameters() if parts in n]
     optimizer, earned = torch.optim.Adam(trained, lr=lr), []
     for _ in range(steps):
-        found = module.experience(items)
+        found = rolled(module, items)
         loss, _ = module.loss(found)
         optimizer.zero_grad()
         loss.backward()
@@ -75,7 +75,7 @@ def test_what_the_latent_alone_decides_is_learnt_by_a_policy_of_latents(policy, 
 def test_and_not_where_latents_are_no_action(monkeypatch):
     """All that could be learnt is what follows the latent, which earns nothing."""
     module, items = bandit("mask", monkeypatch, by_latent, queue=["open"])
-    found = module.experience(items)
+    found = rolled(module, items)
     loss, parts = module.loss(found)
     loss.backward()
     assert "latent" not in parts and 0 < float(found.total.mean()) < 1
@@ -127,7 +127,7 @@ def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monke
     forced = [[module.reasoner.vocabulary.open] if row % 3 else [] for row in range(8)]
     monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
     items = [module.task[i] for i in range(2)]
-    whole = module.experience(items)
+    whole = rolled(module, items)
     assert whole.latent_actions.any() and len({len(one.text) for one in whole.graded}) > 1
     wanted = gradient(module, [whole])
     parts = [whole.part(rows, module.reasoner) for rows in ([0, 1, 2], [3], [4, 5, 6, 7])]
@@ -136,7 +136,7 @@ def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monke
 
 
 def test_rows_that_teach_nothing_are_not_scored_again(module):
-    found = module.experience([module.task[i] for i in range(3)])
+    found = rolled(module, [module.task[i] for i in range(3)])
     found.advantages = torch.tensor([0.0] * 5 + [1.0, -1.0, 0.0] + [0.0] * 4)
     pieces = module.pieces(found)
     assert [len(one.traces) for one in pieces] == [2]
@@ -155,9 +155,45 @@ def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
         return found
 
     monkeypatch.setattr(module, "experience", experience)
-    found, _ = module.gathered([module.task[i] for i in range(8)])
+    items = [module.task[i] for i in range(8)]
+    found, tried, _ = module.gathered(items)
+    assert tried == items[:6]
     assert module.batches == 3 and [len(one.traces) for one in found] == [4, 8]
     assert sum(float(one.weights.sum()) for one in found) == pytest.approx(1), "all that is left counts, once"
+
+
+@pytest.mark.parametrize("objective", ["dapo", "grpo", "dr_grpo"])
+def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, objective):
+    """Gradients are averaged over processes: the mean of what each weighs is what one would weigh that has all."""
+    module.objective = rl.objectives.OBJECTIVES[objective]
+    every = [module.experience([module.task[i]]) for i in range(3)]
+    every[0].actions[1:] = False  # one process has far fewer
+    sizes = [torch.stack([module.objective.average(one.actions, module.rl.max_new)[1] for one in some]).sum()
+             for some in (every[:1], every[1:])]
+    module.weighed(every)
+    whole = [one.weights for one in every]
+    monkeypatch.setattr(module, "everywhere", lambda mine: torch.stack([torch.stack([size, size]) for size in sizes]))
+    for some, wanted in ((every[:1], whole[:1]), (every[1:], whole[1:])):
+        for one, weights in zip(module.weighed(some), wanted, strict=True):
+            torch.testing.assert_close(one.weights / 2, weights)
+
+
+def test_figures_are_those_of_all_processes(module, monkeypatch):
+    said = {}
+    monkeypatch.setattr(module, "log_dict", lambda told, **options: said.update(told))
+    monkeypatch.setattr(type(module), "processes", 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda parts, mine: parts.__setitem__(slice(None), [
+        mine, [{"reward": 3.0, "num_tokens": 30.0, "latents/norm": 7.0, "anchor/gate_rate": 1.0}]]))
+    module.tell([{"reward": 1.0, "num_tokens": 10.0}], unsolved=0.0)
+    assert said == {"reward": 2.0, "num_tokens": 40.0, "latents/norm": 7.0, "anchor/gate_rate": 0.5}
+
+
+def test_views_are_of_rows_that_teach_nothing_too(module):
+    found = rolled(module, [module.task[0]])
+    found.advantages = torch.tensor([1.0, -1.0, 0.0, 0.0])
+    assert sum(len(piece.traces) for piece in module.pieces(found)) == 2
+    module.rl = replace(module.rl, views={"necessity": 0.1})
+    assert sum(len(piece.traces) for piece in module.pieces(found)) == 4
 
 
 def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
@@ -171,7 +207,7 @@ def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
 
 def test_rollouts_without_an_end_can_be_left_out(module):
     module.rl = replace(module.rl, unfinished="left_out")
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     cut = torch.tensor([not one.ended for one in found.graded])
     assert cut.any() and not found.actions[cut].any() and not found.latent_actions[cut].any()
     assert not found.advantages[cut].any() and not found.weights[cut].any()
@@ -180,7 +216,7 @@ def test_rollouts_without_an_end_can_be_left_out(module):
 def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
     module._scene = [replace(module._scene[0], reference=hub.load(checkpoint())[0])]
     monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=[[module.reasoner.vocabulary.open]] * 4))
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     with torch.no_grad():
         _, parts = module.loss(found)
     assert abs(float(parts["kl"])) < 1e-6 and abs(float(parts["kl/latent"])) < 1e-6
@@ -219,7 +255,7 @@ def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
     module.rl = replace(module.rl, latent_kl=1.0, kl=0.1, unfinished="left_out")
     forced = [[module.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
     monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
-    whole = module.experience([module.task[0]])
+    whole = rolled(module, [module.task[0]])
     assert whole.latent_actions.shape[1] and not whole.latent_actions.all()
     whole.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
     whole.latent_actions[3] = False
@@ -241,7 +277,7 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
     monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
     monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=[[v.open]] * 4))
     module.rl = replace(module.rl, max_new=20)
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     opened, closed = (found.rollout.ids == token for token in (v.open, v.close))
     assert opened[:, 0].all() and opened[:, 1:].any() and closed.any()
     assert not found.actions[:, 0].any() and found.actions[:, 1:][opened[:, 1:]].all()
@@ -255,11 +291,11 @@ def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch
         p.requires_grad_("head." in name)
     forced = [[module.reasoner.vocabulary.open] if row == 1 else [module.reasoner.vocabulary.end] for row in range(4)]
     monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=forced))
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     found.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
     pieces = module.pieces(found)
     assert len(pieces) == 4
-    for loss in module.losses(pieces, [module.task[0]], 1, []):
+    for loss in module.losses(pieces, [module.task[0]], 1.0, 1, []):
         loss.backward()
 
 
@@ -331,6 +367,67 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
     assert hub.load(tmp_path / "run")[0].recipe["method"] == "modal_mixed"
 
 
+def test_what_was_learnt_is_kept_every_so_many_steps(tmp_path, monkeypatch):
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    kept, real = [], hub.save
+
+    def save(reasoner, where, **options):
+        kept.append((where.name, sorted(p.name for p in where.parent.glob("step-*"))))
+        return real(reasoner, where, **options)
+
+    monkeypatch.setattr(hub, "save", save)
+    made = small(tmp_path / "run", rl__rewards={"long": 1.0}, optim__steps=5, save_every=2)
+    rl.train(made, run_folder(made))
+    assert kept == [("step-2", []), ("step-4", ["step-2"]), ("model", ["step-4"])]
+    assert not list((tmp_path / "run").glob("step-*")), "the model is there"
+
+
+def test_the_last_model_is_looked_at_where_batches_taught_nothing(tmp_path, monkeypatch, capsys):
+    """Of five batches, the second and third earn the same for all."""
+    calls = []
+
+    def now_and_then(group):
+        calls.append(1)
+        return [float(len(one.text)) if (len(calls) - 1) // 2 not in (1, 2) else 0.0 for one in group]
+
+    monkeypatch.setitem(rewards.OURS, "long", now_and_then)
+    made = small(tmp_path / "run", rl__rewards={"long": 1.0}, optim__steps=3)
+    rl.train(made, run_folder(made))
+    assert len(calls) == 10 and "held-out items at step 3: " in capsys.readouterr().out
+
+
+def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypatch):
+    """One that was tuned with dropout is replayed as it was drawn."""
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    reasoner, decoder = hub.load(checkpoint())
+    adapters.add(reasoner, rank=4, dropout=0.5)
+    hub.save(reasoner, tmp_path / "tuned", decoder=decoder)
+    gaps, real = [], rl.Rl.loss
+
+    def loss(module, found):
+        out = real(module, found)
+        gaps.append(float(out[1]["replay/max_logp_gap"]))
+        return out
+
+    monkeypatch.setattr(rl.Rl, "loss", loss)
+    made = small(tmp_path / "run", init=str(tmp_path / "tuned"), lora__rank=4, trainable=["lora"],
+                 rl__rewards={"long": 1.0}, optim__steps=1, stages=[{"rl": {"max_new": 6}}, {"rl": {"max_new": 8}}])
+    rl.train(made, run_folder(made))
+    assert len(gaps) == 2 and max(gaps) < 1e-4
+    other = small(tmp_path / "other", init=str(tmp_path / "tuned"), lora__rank=2, trainable=["lora"])
+    with pytest.raises(ValueError, match="has an adapter of rank 4, alpha 32"):
+        rl.train(other, run_folder(other))
+
+
+def test_what_moves_after_a_step_moves_here_too(tmp_path, monkeypatch):
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    steps = []
+    monkeypatch.setattr("latent_reason.reasoner.LatentReasoner.after_step", lambda reasoner: steps.append(1))
+    made = small(tmp_path / "run", rl__rewards={"long": 1.0})
+    rl.train(made, run_folder(made))
+    assert len(steps) == 2
+
+
 def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(rl, "PATIENCE", 3)
     made = small(tmp_path / "run", rl__rewards={"accuracy": 1.0})
@@ -349,7 +446,15 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
     ({"rl__policy": "reward_weighted"}, "as it draws without noise"),
     ({"rl__latent_kl": 1.0}, "rl.latent_kl and rl.latent_ratio=span do nothing"),
     ({"rl__updates": 2, "optim__accumulate": 2}, "Set one of them to 1"),
-    ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: what is scored again")])
+    ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: what is scored again"),
+    ({"backbone__positions": "grid"}, "backbone.positions='grid': .* was taught with 'line'. Set that"),
+    ({"method__name": "text_cot", "method__options": {}}, "method.name='text_cot': .* was taught 'modal_mixed'"),
+    ({"method__options": {"k": 3, "head": "mlp", "head_options": {"hidden": 32}}}, "so its target would start anew"),
+    ({"method__options": {"k": 4, "head": "flow", "head_options": {"hidden": 32}}}, "so its head would start anew"),
+    ({"precision": "bf16-true"}, "Take bf16-mixed"), ({"teacher": "x"}, "teacher: not for learning by reward"),
+    ({"data__foreign": 0.5, "method__dropped": 0.5}, "data.foreign, method.dropped: not for .*Leave them out"),
+    ({"rl__rewards": {"accuracy": 1.0, "short": 0.6}}, "0.6 may be charged and the answer weighs 1,"),
+    ({"rl__rewards": {"accuracy": 1.0, "format": 0.7, "short": 0.3}}, "0.7 is paid for the form of any answer")])
 def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
     made = small(tmp_path / "run", **changes)
     with pytest.raises(ValueError, match=said):

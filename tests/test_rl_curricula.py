@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_runs import EMPTY, checkpoint, recipe
+from tiny_runs import EMPTY, checkpoint, recipe, rolled
 
 from latent_reason import hub
 from latent_reason.batch import LATENT
@@ -17,7 +18,7 @@ from latent_reason.tasks import make
 from train import recipe as recipes
 from train import rewards, rl
 from train.callbacks import Alarms
-from train.curricula import ByPassRate, PassRates, Prompts
+from train.curricula import ByPassRate, InTurn, PassRates, Prompts
 from train.run import run_folder
 
 
@@ -29,7 +30,7 @@ def test_levels_that_are_half_solved_come_most_and_the_unsolved_count_most():
     easy, half, hard = rates.chances().tolist()
     assert half > 5 * easy and half > 5 * hard and min(easy, hard) > 0.03, "none is forgotten"
     assert [rates.weight(level) for level in (3, 4, 5)] == pytest.approx([0.5, 1, 2], abs=0.1)
-    drawn = Counter(i % 3 for i in islice(ByPassRate(rates, 30, seed=0), 600))
+    drawn = Counter(i % 3 for i in islice(ByPassRate(rates, [0, 1, 2] * 10, seed=0), 600))
     assert drawn[1] > 400 and min(drawn.values()) > 10
 
 
@@ -46,10 +47,10 @@ def test_as_many_more_items_are_taken_as_lately_taught_nothing():
 
 def test_processes_share_the_items_of_a_level():
     rates = PassRates([3, 4])
-    seen = [set(islice(ByPassRate(rates, 40, seed=0, rank=rank, world=2), 200)) for rank in (0, 1)]
+    seen = [set(islice(ByPassRate(rates, [0, 1] * 20, seed=0, rank=rank, world=2), 200)) for rank in (0, 1)]
     assert not seen[0] & seen[1] and seen[0] | seen[1] == set(range(40))
-    with pytest.raises(ValueError, match=r"data.items=3: too few for 2 levels on 2 processes"):
-        next(iter(ByPassRate(rates, 3, seed=0, rank=1, world=2)))
+    with pytest.raises(ValueError, match=r"data.items: 3 are too few for 2 levels on 2 processes"):
+        next(iter(ByPassRate(rates, [0, 1, 0], seed=0, rank=1, world=2)))
 
 
 @pytest.fixture
@@ -64,11 +65,11 @@ def module():
 
 def test_difficulty_weighs_advantages(module):
     items = [module.task[i] for i in range(2)]
-    plain = module.experience(items).advantages
+    plain = rolled(module, items).advantages
     module.rl, module.batches = replace(module.rl, difficulty=True), 0
     module.rates = PassRates([3, 4])
     module.rates.solved = {3: 0.9, 4: 0.3}
-    weighed = module.experience(items).advantages
+    weighed = rolled(module, items).advantages
     assert plain.abs().max() > 0
     torch.testing.assert_close(weighed[:4], plain[:4] * 0.5)
     torch.testing.assert_close(weighed[4:], plain[4:] * 1.75)
@@ -81,9 +82,9 @@ def test_sketches_are_capped_in_number_and_length(module):
     plain = module.reasoner.backbone.logits
     module.reasoner.backbone.logits = lambda states: plain(states) + bias
     module.rl = replace(module.rl, max_new=40)
-    free = module.experience([module.task[0]])
+    free = rolled(module, [module.task[0]])
     module.rl = replace(module.rl, max_spans=1, latents_per_span=2)
-    capped = module.experience([module.task[0]])
+    capped = rolled(module, [module.task[0]])
     assert max(one.spans for one in free.graded) > 1 and max(s.length for s in free.rollout.spans) == 4
     assert {one.spans for one in capped.graded} == {1} and {s.length for s in capped.rollout.spans} == {2}
     found = module.reasoner.replay(capped.rollout).words[capped.rollout.chosen]
@@ -93,7 +94,7 @@ def test_sketches_are_capped_in_number_and_length(module):
 def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
     words = module.reasoner.vocabulary.words("\\boxed{")
     module.rl = replace(module.rl, answer_with="\\boxed{", answer_room=3)
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     cut = [row for row in range(4) if found.rollout.hurried[row]]
     assert not any(found.graded[row].ended for row in cut), "not by themselves"
     assert cut and all(found.rollout.ids[row, 12:12 + len(words)].tolist() == words for row in cut)
@@ -125,6 +126,22 @@ def test_items_come_in_three_and_by_pass_rate(module):
     made = replace(made, rl=replace(made.rl, triples=True, prompts=6))
     items = Prompts(task, made, PassRates(list(task.levels))).items(list(range(6)))
     assert 12 <= len(items) <= 18 and len({i.id for i in items}) == 6
+
+
+def test_items_in_turn_come_in_another_order_every_time():
+    turns = [list(islice(InTurn(10, seed=0, rank=rank, world=2), 15)) for rank in (0, 1)]
+    for at in (0, 5, 10):
+        assert sorted(turns[0][at:at + 5] + turns[1][at:at + 5]) == list(range(10)), "each once before any comes again"
+    assert turns[0][:5] != turns[0][5:10] != turns[0][10:]
+
+
+def test_only_the_items_that_a_file_of_hints_names_are_tried(module, tmp_path):
+    data = module.recipe.data
+    given = {"task": data.task, "version": module.task.version, "levels": data.levels, "seed": 0, "options": {}}
+    (tmp_path / "keep.json").write_text(json.dumps(given | {"keep": [3, 8, 11]}))
+    made = replace(module.recipe, data=replace(data, keep=str(tmp_path / "keep.json")))
+    batches = islice(iter(Prompts(module.task, made, module.rates).train_dataloader()), 4)
+    assert {item.index for batch in batches for item in batch} == {3, 8, 11}
 
 
 def test_stages_cap_one_after_the_other(tmp_path, monkeypatch):

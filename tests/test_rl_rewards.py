@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import checkpoint, recipe
+from tiny_runs import checkpoint, recipe, rolled
 
 from latent_reason import generation, hub
 from latent_reason.tasks import make
@@ -135,7 +135,7 @@ def test_a_run_measures_what_its_rewards_want():
     reasoner, decoder = hub.load(checkpoint())
     module = rl.Rl(reasoner, make("frozenlake_plan", level=3), made, hub.load(checkpoint())[0], decoder)
     assert module.wanted == ["sketch_match", "sketches_alone"]
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     assert {*found.graded[0].measured} == {"sketch_match", "sketches_alone"}
     assert {*found.rewards} == {*made.rl.rewards} and found.graded[0].scores["progress"] >= 0
 

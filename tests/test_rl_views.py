@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
-from tiny_runs import checkpoint, recipe
+from tiny_runs import checkpoint, recipe, rolled
 
 from latent_reason import generation, hub, methods
 from latent_reason.batch import LATENT
@@ -43,7 +43,7 @@ def test_pictures_are_masked_by_patches_and_noise_fades():
 
 
 def test_the_same_picture_changes_nothing_and_another_does(module):
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     words = module.reasoner.replay(found.rollout).words.detach()
     same = views.seen(module.reasoner, found.rollout, found.traces, "recorded")
     torch.testing.assert_close(module.reasoner.replay(same).words, words)
@@ -57,7 +57,7 @@ def test_the_same_picture_changes_nothing_and_another_does(module):
 def test_latents_recorded_drawn_again_or_out_of_sight(module):
     """With the picture as it was, drawing again is what was drawn; words after a dropped sketch are others, and words
     of rows without one are not."""
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     words, sketched = module.reasoner.replay(found.rollout).words, torch.tensor([False, True, False, True])
     assert ((found.rollout.kind == LATENT).any(1) >= sketched).all()
     again = views.seen(module.reasoner, found.rollout, found.traces, "regenerated")
@@ -83,7 +83,7 @@ def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
     reasoner.target.standardizer.fitted.fill_(True)
     module = rl.Rl(reasoner, module.task, made)
     module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
-    found = module.experience([module.task[0]]).part([1, 3], reasoner)
+    found = rolled(module, [module.task[0]]).part([1, 3], reasoner)
     assert found.rows == [1, 3] and {s.length for s in found.rollout.spans} == {2}
     again = views.seen(reasoner, found.rollout, found.traces, "regenerated", seed=found.seed, row_ids=found.rows,
                        **module.drawn())
@@ -93,7 +93,7 @@ def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
 
 
 def test_what_views_cost_enters_the_loss_with_the_right_sign(module):
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     plain, _ = module.loss(found)
     for name, sign in (("necessity", -1), ("robustness", 1)):
         module.rl = replace(module.rl, views={name: 1e4})
@@ -121,12 +121,12 @@ def test_words_weigh_by_how_much_a_group_differs():
 
 def test_rollouts_weigh_their_words_so_and_latents_by_one(module):
     module.rl = replace(module.rl, token_weight=1.7)
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     weights = differing(module.reasoner, found.rollout, 4, 1.7)
     assert weights.min() >= 1 and float(weights.max()) == pytest.approx(1.7, abs=1e-4)
     assert (weights[~found.rollout.chosen] == 1).all()
-    even = module.objective.average(found.actions, module.rl.max_new)
-    torch.testing.assert_close(found.weights, even * weights)
+    even, size = module.objective.average(found.actions, module.rl.max_new)
+    torch.testing.assert_close(found.weights, even / size * weights)
 
 
 def test_a_span_has_one_ratio():
@@ -143,7 +143,7 @@ def test_latents_learn_by_spans_too(module):
     module = rl.Rl(module.reasoner, module.task, made)
     module.log_dict = module.log = lambda *args, **options: None
     module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
-    found = module.experience([module.task[0]])
+    found = rolled(module, [module.task[0]])
     assert found.latent_actions.any()
     new = module.reasoner.replay(found.rollout, module.policy).latents
     found.latents = new.detach() - torch.linspace(0, 1, len(new))[:, None]

@@ -88,3 +88,8 @@ def command(monkeypatch, module, *words) -> str | None:
     except SystemExit as ended:
         return ended.code
     return None
+
+
+def rolled(module, items):
+    """Rollouts for these items, with what each of their actions weighs."""
+    return module.weighed([module.experience(items)])[0]

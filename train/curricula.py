@@ -4,6 +4,7 @@ solved."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import lightning as L
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from latent_reason.tasks import Item
 
+from .data import kept
 from .recipe import Recipe
 from .triples import triple
 
@@ -57,21 +59,36 @@ class ByPassRate(Sampler):
     """Places of items without end, the level of each drawn by its pass rate, those of a level in turn: this process'
     share of them."""
 
-    def __init__(self, rates: PassRates, items: int, seed: int, rank: int = 0, world: int = 1):
-        self.rates, self.items, self.rank, self.world = rates, items, rank, world
+    def __init__(self, rates: PassRates, levels: list[int], seed: int, rank: int = 0, world: int = 1):
+        """``levels`` numbers the level of each item among those of ``rates``."""
+        self.rates, self.levels, self.rank, self.world = rates, levels, rank, world
         self.random = torch.Generator().manual_seed(seed * world + rank)
 
     def __iter__(self) -> Iterator[int]:
         levels = self.rates.levels
-        places = {level: [i for i in range(self.items) if i % len(levels) == at][self.rank::self.world]
+        places = {level: [i for i, its in enumerate(self.levels) if its == at][self.rank::self.world]
                   for at, level in enumerate(levels)}
         if not all(places.values()):
-            raise ValueError(f"data.items={self.items}: too few for {len(levels)} levels on {self.world} processes.")
+            raise ValueError(f"data.items: {len(self.levels)} are too few for {len(levels)} levels on {self.world} "
+                             "processes.")
         turn = dict.fromkeys(levels, 0)
         while True:
             level = levels[int(torch.multinomial(self.rates.chances(), 1, generator=self.random))]
             yield places[level][turn[level] % len(places[level])]
             turn[level] += 1
+
+
+class InTurn(Sampler):
+    """Places of items without end, each once before any comes again, in another order every time: this process' share
+    of them."""
+
+    def __init__(self, items: int, seed: int, rank: int = 0, world: int = 1):
+        self.items, self.seed, self.rank, self.world = items, seed, rank, world
+
+    def __iter__(self) -> Iterator[int]:
+        for turn in count():
+            random = torch.Generator().manual_seed(self.seed + 1_000_003 * turn)
+            yield from torch.randperm(self.items, generator=random).tolist()[self.rank::self.world]
 
 
 class Prompts(L.LightningDataModule):
@@ -84,15 +101,18 @@ class Prompts(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        n, rl = self.recipe.data.items, self.recipe.rl
-        mine = list(range(n))
-        sampler = ByPassRate(self.rates, n, self.recipe.seed, rank, world)
-        if rl.sampler == "in_turn":
-            mine = torch.randperm(n, generator=torch.Generator().manual_seed(self.recipe.seed)).tolist()[rank::world]
-            sampler = None
+        data, rl = self.recipe.data, self.recipe.rl
+        items = kept(data, data.items) if data.keep else list(range(data.items))
+        if len(items) < world:
+            raise ValueError(f"data.items: {len(items)} for {world} processes. Give more.")
+        if rl.sampler == "pass_rate":
+            levels = [place % len(self.rates.levels) for place in items]
+            sampler = ByPassRate(self.rates, levels, self.recipe.seed, rank, world)
+        else:
+            sampler = InTurn(len(items), self.recipe.seed, rank, world)
         places = (rl.prompts // 3 if rl.triples else rl.prompts) * (1 + rl.refill)
-        return DataLoader(mine, batch_size=min(places, len(mine)), drop_last=True,
-                          sampler=sampler, collate_fn=self.items)
+        return DataLoader(items, batch_size=min(places, -(-len(items) // world)), sampler=sampler,
+                          collate_fn=self.items)
 
     def items(self, places: list[int]) -> list[Item]:
         """The items at these places, with ``rl.triples`` each in three."""

@@ -118,6 +118,7 @@ class Stepper(L.LightningModule):
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()
+        self.reasoner.after_step()
         self.log("train/grad_norm", norm.full_tensor() if self.sharded else norm)
 
     def validation_step(self, batch, index):
@@ -141,10 +142,6 @@ class Sft(Stepper):
             self.reasoner.progress = min(1.0, self.trainer.global_step / max(self.trainer.max_steps, 1))
         terms = self.reasoner(batch)
         return terms.total, terms.parts()
-
-    def on_train_batch_end(self, outputs, batch, index):
-        if not self.waiting:
-            self.reasoner.after_step()
 
 
 def picture_loss(decoder: SketchDecoder, tokens: list[torch.Tensor], pictures: list, grids: list[tuple[int, int]],

@@ -50,6 +50,7 @@ class Steps(Callback):
 
     def __init__(self, every: int = 5):
         self.every, self.bar, self.began = every, None, 0.0
+        self.looked = 0  # the last step whose model was held against items kept apart
 
     def on_train_start(self, trainer, module):
         self.began = time.time()
@@ -72,6 +73,7 @@ class Steps(Callback):
             console.print(f"step {step}/{total}  {figures(trainer.progress_bar_metrics, 'train')}  {left} left")
 
     def on_validation_end(self, trainer, module):
+        self.looked = trainer.global_step
         if not trainer.sanity_checking:
             console.print(f"held-out items at step {trainer.global_step}: {figures(trainer.callback_metrics, 'val')}")
 

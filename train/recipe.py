@@ -245,7 +245,8 @@ class Rl:
 class Recipe:
     """One run. ``init`` is a checkpoint folder to start from and ``teacher`` one to learn from, where a method has a
     teacher (none given: the model as it starts); ``run`` names the folder under checkpoints/. ``stages`` are changes to
-    this recipe, trained one after the other, each from the model of the one before; ``arms`` are changes by name, each
+    this recipe, key by key (a reward that is not named stays; weight 0 takes it out), trained one after the other, each
+    from the model of the one before; ``arms`` are changes by name, each
     trained by itself and compared (train/compare.py). Several processes each hold the whole model, or, ``sharded``, a
     part of it (FSDP2: train/sharding.py)."""
 
@@ -266,6 +267,7 @@ class Recipe:
     devices: str = "auto"
     log_every: int = 10
     sketch_every: int = 0  # steps between looks at held-out items, with sketch panels; 0: at the end only
+    save_every: int = 0  # steps between checkpoints, of which the last is kept as RUN/step-N; 0: at the end only
     stages: list[dict[str, Any]] = field(default_factory=list)
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     picture_weight: float = 10.0  # pretraining: weight of the picture loss beside the reading loss

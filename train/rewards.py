@@ -155,13 +155,19 @@ OURS: dict[str, Reward] = {f.__name__: f for f in (accuracy, hard, format, use_i
 
 
 def check(weights: dict[str, float]) -> None:
-    """Raises ValueError where a wrong rollout could outrank a right one, as all that may be charged reaches half of
-    what the answer weighs. What rewards of others charge is not known."""
+    """Raises ValueError where a wrong rollout could outrank a right one: all that may be charged reaches half of what
+    the answer weighs, or that and what is paid to any answer for its form all of it. What rewards of others do is not
+    known."""
     answer = sum(weight for name, weight in weights.items() if name in ("accuracy", "hard", "defacto") and weight > 0)
-    charged = sum(abs(weight) for name, weight in weights.items() if name == "overlong" or weight < 0)
+    charged = sum(abs(weight) for name, weight in weights.items() if name in ("overlong", "short") or weight < 0)
+    formal = max(weights.get("format", 0.0), 0.0)
     if answer and charged >= answer / 2:
         raise ValueError(f"rl.rewards: {charged:g} may be charged and the answer weighs {answer:g}, so a wrong rollout "
                          "could outrank a right one. Charge less than half of what the answer weighs.")
+    if answer and charged + formal >= answer:
+        raise ValueError(f"rl.rewards: {formal:g} is paid for the form of any answer, {charged:g} may be charged, and "
+                         f"the answer weighs {answer:g}, so a wrong rollout could outrank a right one. Pay less for "
+                         "the form.")
 
 
 def find(name: str) -> Reward:

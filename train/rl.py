@@ -106,9 +106,8 @@ class Rl(Stepper):
         self.rates.note_dull(float((advantages.view(-1, g).abs().amax(1) <= DULL).float().mean()))
         sizes = (rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
         made_of = torch.arange(int(sizes.max()), device=device) < sizes
-        return self.weighed([Experience(traces, rows, rollout, graded, earned, total, advantages,
-                                        (rollout.chosen | rollout.decided) & counted[:, None],
-                                        made_of & counted[:, None], seed=seed)])[0]
+        return Experience(traces, rows, rollout, graded, earned, total, advantages,
+                          (rollout.chosen | rollout.decided) & counted[:, None], made_of & counted[:, None], seed=seed)
 
     def seed(self) -> int:
         """That of the next rollouts, another in every batch of every process."""
@@ -128,26 +127,23 @@ class Rl(Stepper):
                       self.global_step)
 
     def weighed(self, found: list[Experience]) -> list[Experience]:
-        """Says what each action weighs among all of them."""
-        def among(tables: list[torch.Tensor], longest: int) -> list[torch.Tensor]:
-            widest = max(table.shape[1] for table in tables)
-            whole = torch.cat([F.pad(table, (0, widest - table.shape[1])) for table in tables])
-            parts = self.objective.average(whole, longest).split([len(table) for table in tables])
-            return [part[:, :table.shape[1]] for part, table in zip(parts, tables, strict=True)]
-
-        words = among([one.actions for one in found], self.rl.max_new)
-        if self.rl.token_weight:
-            words = [weights * differing(self.reasoner, one.rollout, self.rl.group, self.rl.token_weight)
-                     for weights, one in zip(words, found, strict=True)]
-        if self.policy is not None and self.policy.regresses:  # an average over what is to be repeated
-            taught = [self.policy.weight(one.advantages, self.best(one)) * (one.advantages.abs() > DULL)
-                      for one in found]
-            good = [weight[:, None] * one.latent_actions for weight, one in zip(taught, found, strict=True)]
-            latents = [one / sum(each.sum() for each in good).clamp_min(1e-8) for one in good]
-        else:
-            latents = among([one.latent_actions for one in found], self.rl.max_new * max(self.steps, 1))
-        for one, weights, latent_weights in zip(found, words, latents, strict=True):
-            one.weights, one.latent_weights = weights, latent_weights
+        """Says what each action weighs among those of all processes, whose gradients are averaged."""
+        size = torch.zeros(2, device=self.reasoner.device)
+        for one in found:
+            one.weights, words = self.objective.average(one.actions, self.rl.max_new)
+            if self.rl.token_weight:
+                one.weights = one.weights * differing(self.reasoner, one.rollout, self.rl.group, self.rl.token_weight)
+            if self.policy is not None and self.policy.regresses:  # an average over what is to be repeated
+                taught = self.policy.weight(one.advantages, self.best(one)) * (one.advantages.abs() > DULL)
+                one.latent_weights = taught[:, None] * one.latent_actions
+                latents = one.latent_weights.sum()
+            else:
+                one.latent_weights, latents = self.objective.average(one.latent_actions,
+                                                                     self.rl.max_new * max(self.steps, 1))
+            size = size + torch.stack([words, latents])
+        words, latents = self.everywhere(size).mean(0).clamp_min(1e-8)
+        for one in found:
+            one.weights, one.latent_weights = one.weights / words, one.latent_weights / latents
         return found
 
     def best(self, found: Experience) -> torch.Tensor:
@@ -155,9 +151,10 @@ class Rl(Stepper):
         most = found.total.view(-1, self.rl.group).amax(1).repeat_interleave(self.rl.group)
         return (found.total >= most - DULL) & torch.tensor([one.right for one in found.graded], device=most.device)
 
-    def gathered(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item]]:
-        """What a batch teaches, and the items that no rollout solved. With ``refill``, items are drawn until as many as
-        a batch has teach something; by pass rate, ahead of that as many more as lately taught nothing."""
+    def gathered(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item], list[Item]]:
+        """What a batch teaches, the items that were tried, and those of them that no rollout solved. With ``refill``,
+        items are drawn until as many as a batch has teach something; by pass rate, ahead of that as many more as lately
+        taught nothing."""
         found, told, unsolved, at, n, g = [], [], [], 0, self.rl.prompts, self.rl.group
         ahead = self.rates.ahead if self.rl.refill and self.rl.sampler == "pass_rate" else 1
         while at < len(items) and sum(len(one.traces) for one in found) < n * g:
@@ -172,28 +169,39 @@ class Rl(Stepper):
                 found += [one.part(rows, self.reasoner)] if rows else []
             else:
                 found.append(one)
-        self.shown, self.tokens = one, self.tokens + sum(int(each["num_tokens"]) for each in told)
+        self.shown = one
+        self.tell(told, len(unsolved) / at)
+        return self.weighed(found), list(items[:at]), unsolved
+
+    def tell(self, told: list[dict[str, float]], unsolved: float) -> None:
+        """Log the figures of rollouts, as means over those of all processes."""
+        told = [each | {"anchor/gate_rate": unsolved} for each in told]
+        if self.processes > 1:
+            parts: list = [None] * self.processes
+            torch.distributed.all_gather_object(parts, told)
+            told = [each for part in parts for each in part]
+        self.tokens += sum(int(each["num_tokens"]) for each in told)
         means = {name: sum(each[name] for each in told if name in each) / sum(name in each for each in told)
-                 for name in {name for each in told for name in each}}
-        self.log_dict(means | {"num_tokens": float(self.tokens), "anchor/gate_rate": len(unsolved) / at}, batch_size=n)
-        self.log("train/reward", means["reward"], prog_bar=True, batch_size=n)
-        return self.weighed(found) if found else [], unsolved
+                 for name in sorted({name for each in told for name in each})}
+        self.log_dict(means | {"num_tokens": float(self.tokens)}, batch_size=self.rl.prompts)
+        self.log("train/reward", means["reward"], prog_bar=True, batch_size=self.rl.prompts)
 
     # -- learning --------------------------------------------------------------------------------------------------
     def training_step(self, items, index):
         began = time.monotonic()
         with sharding.whole(self.reasoner):
-            found, unsolved = self.gathered(items)
-        anchored = unsolved if self.rl.anchor_on == "unsolved" else items  # AHPO's gate (MM-HELIX 2510.08540)
-        anchored = list(anchored) if self.rl.anchor else []
+            found, tried, unsolved = self.gathered(items)
+        anchored = unsolved if self.rl.anchor_on == "unsolved" else tried  # AHPO's gate (MM-HELIX 2510.08540)
+        anchored = anchored if self.rl.anchor else []
         live = any(float(one.advantages.abs().max()) > DULL for one in found)
         pieces = [piece for one in found for piece in self.pieces(one)] if live else []
         latents = [int((piece.rollout.kind == LATENT).sum()) for piece in pieces]
-        for piece, n in zip(pieces, latents, strict=True):
-            piece.share = n / max(sum(latents), 1)
         count = len(pieces) + bool(anchored)
-        most = self.most(count)
-        if not most:
+        counts = self.everywhere(torch.tensor([count, sum(latents), len(anchored)], device=self.reasoner.device))
+        most, (_, usual, all_anchored) = int(counts[:, 0].max()), counts.float().mean(0).clamp_min(1e-8).tolist()
+        for piece, n in zip(pieces, latents, strict=True):
+            piece.share = n / usual
+        if not most:  # all processes go backward equally often
             self.idle += 1
             self.log("rl/skipped", float(self.idle))
             if self.idle >= PATIENCE:
@@ -209,7 +217,7 @@ class Rl(Stepper):
                     piece.words, piece.latents = old.words + old.stops, old.latents
         for _ in range(self.rl.updates):
             said: list[dict[str, torch.Tensor]] = []
-            self.update(self.losses(pieces, anchored, most - count, said))
+            self.update(self.losses(pieces, anchored, len(anchored) / all_anchored, most - count, said))
             for name in {name for parts in said for name in parts}:
                 values = torch.stack([parts[name].detach() for parts in said if name in parts])
                 whole = values.sum() if name.startswith(("train/", "kl", "views/")) else (
@@ -217,22 +225,26 @@ class Rl(Stepper):
                 self.log(name, whole, batch_size=len(items), prog_bar=name.startswith("train/"))
         self.log("step_time", time.monotonic() - began)
 
-    def most(self, count: int) -> int:
-        """The greatest of the counts of all processes, which must all go backward equally often."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            return count
-        return int(self.all_gather(torch.tensor(count, device=self.device)).max())
+    @property
+    def processes(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    def everywhere(self, values: torch.Tensor) -> torch.Tensor:
+        """(processes, n) of values (n,) that each process has; every process has to ask."""
+        return self.all_gather(values).view(self.processes, -1) if self.processes > 1 else values[None]
 
     def pieces(self, found: Experience) -> list[Experience]:
         """What is scored again at a time, rows of similar length; those that teach nothing are not."""
         rows = (found.rollout.kind != PAD).sum(1).argsort().tolist()
-        if self.reference is None:
+        if self.reference is None and not self.rl.views:
             rows = [row for row in rows if abs(float(found.advantages[row])) > DULL]
         size = self.rl.replay_rows or max(len(rows), 1)
         return [found.part(rows[at:at + size], self.reasoner) for at in range(0, len(rows), size)]
 
-    def losses(self, pieces: list[Experience], anchored: list[Item], idle: int, said: list) -> Iterator[torch.Tensor]:
-        """One after the other, what an update adds up; their parts are noted in ``said``."""
+    def losses(self, pieces: list[Experience], anchored: list[Item], share: float, idle: int,
+               said: list) -> Iterator[torch.Tensor]:
+        """One after the other, what an update adds up; their parts are noted in ``said``. ``share`` is how many times
+        as many items are anchored here as in a process on average."""
         for piece in pieces:
             loss, parts = self.loss(piece)
             said.append(parts)
@@ -242,7 +254,7 @@ class Rl(Stepper):
             terms = self.reasoner(batch.to(self.reasoner.device))
             said.append({"train/anchor": terms.total})
             fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
-            yield self.rl.anchor * fade * terms.total + self.nothing()
+            yield self.rl.anchor * fade * share * terms.total + self.nothing()
         for _ in range(idle):
             yield self.idling()
 
@@ -361,17 +373,36 @@ def train(recipe: Recipe, folder: Path):
     if recipe.lora.dropout:
         raise ValueError("lora.dropout: what is scored again must be what was drawn, so nothing may be left out by "
                          "chance. Set it to 0.")
+    if recipe.precision.endswith("true") and recipe.precision != "32-true":
+        raise ValueError(f"precision: {recipe.precision!r} is not for learning by reward, whose steps are smaller than "
+                         "it can tell. Take bf16-mixed.")
+    refuse(recipe)
     recipe.rl.reference = recipe.rl.reference or recipe.init  # one for all stages
     return through_stages(recipe, folder, train_stage)
 
 
+def refuse(recipe: Recipe) -> None:
+    """Raises ValueError for keys that other kinds of training know and this one would pass over."""
+    known = {"data": ("foreign", "modes", "paired", "rehearse", "pack", "stream", "cache"),
+             "method": ("bottleneck", "dropped")}
+    given = [f"{part}.{key}" for part, keys in known.items() for key in keys
+             if getattr(getattr(recipe, part), key) != getattr(type(getattr(recipe, part))(), key)]
+    given += ["teacher"] * bool(recipe.teacher)
+    if given:
+        raise ValueError(f"{', '.join(given)}: not for learning by reward, where rollouts are what is learnt from. "
+                         f"Leave {'it' if len(given) == 1 else 'them'} out.")
+
+
 def train_stage(recipe: Recipe, folder: Path):
     """One stage: its model, its items, its steps."""
-    reasoner, decoder = start(recipe)
+    reasoner, decoder = start(recipe, whole=True)
+    for module in reasoner.modules():  # what is scored again must be what was drawn
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     wanted = {name for reward in recipe.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
     if recipe.rl.kl or recipe.rl.latent_kl or "sketches_alone" in wanted:
-        reference, _ = start(replace(recipe, init=recipe.rl.reference))
+        reference, _ = start(replace(recipe, init=recipe.rl.reference), whole=True)
         reference.requires_grad_(False).eval()
     if recipe.rl.latents_per_span and reasoner.sketches and reasoner.switch.stop != "count":
         raise ValueError(f"rl.latents_per_span: {recipe.method.name!r} decides itself how many latents a sketch has. "

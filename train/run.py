@@ -85,8 +85,14 @@ def through_stages(recipe: Recipe, folder: Path, train_stage: Callable[[Recipe, 
     return train_stage(last, folder)
 
 
-def start(recipe: Recipe):
-    """(reasoner, decoder or None) a recipe begins with: from a checkpoint, or from a backbone by name."""
+def start(recipe: Recipe, whole: bool = False):
+    """(reasoner, decoder or None) a recipe begins with: from a checkpoint, or from a backbone by name. ``whole`` wants
+    a checkpoint that has learnt all of it.
+
+    Raises:
+        ValueError: it has not, and ``whole``; names what the recipe has otherwise. Weights in 4 bits that were to be
+            trained; another adapter than the checkpoint's.
+    """
     L.seed_everything(recipe.seed, verbose=False)
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -94,6 +100,9 @@ def start(recipe: Recipe):
     if recipe.init:
         loaded, decoder = hub.load(recipe.init, device="cpu")
         backbone = loaded.backbone
+        if whole and backbone.positions != recipe.backbone.positions:
+            raise ValueError(f"backbone.positions={recipe.backbone.positions!r}: '{recipe.init}' was taught with "
+                             f"{backbone.positions!r}. Set that.")
         backbone.positions = recipe.backbone.positions
     else:
         options = dict(recipe.backbone.options)
@@ -106,11 +115,19 @@ def start(recipe: Recipe):
                              "one with lora.rank, such as 16.")
         backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions, **options)
     reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
-    if loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]:
-        go_on(reasoner, loaded)
+    same = loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]
+    anew = go_on(reasoner, loaded) if same else set()
+    if whole and not same:
+        raise ValueError(f"method.name={recipe.method.name!r}: '{recipe.init}' was taught {loaded.recipe['method']!r}. "
+                         "Set that, with its options.")
+    if whole and anew:
+        raise ValueError(f"method.options: '{recipe.init}' was taught with {loaded.recipe['options']}, so its "
+                         f"{' and '.join(sorted(anew))} would start anew. Set those options.")
+    if anew:
+        console.print(f"Of another kind or size than before, so it starts anew: {', '.join(sorted(anew))}")
     if recipe.backbone.checkpointing:
         backbone.checkpoint()
-    if recipe.lora.rank:
+    if recipe.lora.rank and not adapters.goes_on(reasoner, **asdict(recipe.lora)):
         adapters.add(reasoner, **asdict(recipe.lora))
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))
@@ -125,9 +142,9 @@ def attend(reasoner, recipe: Recipe) -> Choice:
     return settle(reasoner.backbone, recipe.backbone.attn, masks=masks)
 
 
-def go_on(reasoner, loaded) -> None:
+def go_on(reasoner, loaded) -> set[str]:
     """Take over what an earlier run of the same method learnt: the backbone is there already; head and target each as a
-    whole or not at all, which is said (half a set of statistics would be wrong)."""
+    whole or not at all (half a set of statistics would be wrong). What comes back has to start anew."""
     old, new = ({n: t for n, t in r.state_dict().items() if not n.startswith("backbone.")} for r in (loaded, reasoner))
     anew = {n.partition(".")[0] for n in old.keys() ^ new.keys()}
     anew |= {n.partition(".")[0] for n in old.keys() & new.keys() if old[n].shape != new[n].shape}
@@ -136,8 +153,7 @@ def go_on(reasoner, loaded) -> None:
         anew.add("head")  # a head of another kind may have weights of the same shapes
     kept = {n: t for n, t in old.items() if n.partition(".")[0] not in anew}
     reasoner.load_state_dict(kept, strict=False)
-    if anew := anew & {n.partition(".")[0] for n in new}:
-        console.print(f"Of another kind or size than before, so it starts anew: {', '.join(sorted(anew))}")
+    return anew & {n.partition(".")[0] for n in new}
 
 
 def freeze(reasoner, parts: list[str]) -> None:
@@ -173,22 +189,38 @@ def saver(recipe: Recipe, reasoner, decoder) -> Callable[..., Path | None]:
 
 
 class Saving(Callback):
-    """What was learnt is written at the end, as the folder's ``model``; at Ctrl-C, or an error, beside it, whole."""
+    """What was learnt is written at the end, as the folder's ``model``, and before that ``every`` so many steps (0:
+    never), the last time alone being kept; at Ctrl-C, or an error, beside it, whole."""
 
-    def __init__(self, folder: Path, save):
-        self.folder, self.save, self.ended = folder, save, False
+    def __init__(self, folder: Path, save, every: int = 0):
+        self.folder, self.save, self.every, self.ended = folder, save, every, False
+        self.last: Path | None = None
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        step = trainer.global_step
+        where = self.folder / f"step-{step}"
+        if self.every and step and step % self.every == 0 and step < trainer.max_steps and where != self.last:
+            self.written(module, where)
+            self.last = where
 
     def on_train_end(self, trainer, module):
         self.ended = True
         if not trainer.fast_dev_run:
-            self.save(self.folder / "model", sharding.gathered(module.reasoner) if module.sharded else None)
+            self.written(module, self.folder / "model")
+
+    def written(self, module, where: Path) -> None:
+        """Save, and drop what was saved before that."""
+        self.save(where, sharding.gathered(module.reasoner) if module.sharded else None)
+        if self.last is not None and rank_zero_only.rank == 0:
+            shutil.rmtree(self.last)
 
     def on_exception(self, trainer, module, exception):
         if self.ended:
             return  # it could not be saved, and cannot be now
         if trainer.is_global_zero and module.sharded:
+            kept = f"'{self.last}' is what is kept" if self.last else "nothing was kept. Set save_every"
             console.print(f"Stopped at step {trainer.global_step} ({type(exception).__name__}). The weights are split "
-                          "among processes that can no longer be joined, so nothing was kept.", style="yellow")
+                          f"among processes that can no longer be joined: {kept}.", style="yellow")
         elif trainer.is_global_zero and not trainer.global_step:
             console.print(f"Stopped before the first step ({type(exception).__name__}). Nothing was learnt.",
                           style="yellow")
@@ -210,13 +242,14 @@ def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
         sharding.refuse(recipe, module)
     if rank_zero_only.rank:
         torch.manual_seed(recipe.seed + rank_zero_only.rank)  # the weights are those of rank 0, the noise is not
-    look = recipe.sketch_every or recipe.optim.steps
+    look, steps = recipe.sketch_every or recipe.optim.steps, Steps()
     with quiet():
         try:
             trainer = L.Trainer(
                 max_steps=recipe.optim.steps, max_epochs=-1, accelerator=recipe.accelerator,
                 precision=recipe.precision, logger=TensorBoardLogger(folder, name="logs", version=""),
-                callbacks=[Steps(), LearningRateMonitor("step"), Saving(folder, save), *(callbacks or [])],
+                callbacks=[steps, LearningRateMonitor("step"), Saving(folder, save, recipe.save_every),
+                           *(callbacks or [])],
                 log_every_n_steps=recipe.log_every, enable_checkpointing=False, enable_model_summary=False,
                 enable_progress_bar=False, num_sanity_val_steps=0, check_val_every_n_epoch=None,
                 limit_val_batches=1.0 if data.rows["val"] else 0,
@@ -226,6 +259,8 @@ def fit(recipe: Recipe, module: Stepper, data: TraceData, folder: Path, save,
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(" ".join(str(error).split())) from error
         trainer.fit(module.train(), data)  # a loaded model comes in eval mode
+        if data.rows["val"] and not recipe.fast_dev_run and steps.looked < trainer.global_step:
+            trainer.validate(module, data, verbose=False)  # batches that taught nothing made the last look come early
     return trainer
 
 
