@@ -9,48 +9,24 @@ import sys
 from importlib import import_module
 
 import pytest
-from PIL import Image as PILImage
-from PIL import ImageDraw
+from own_data import section, write
 from tiny_runs import ROOT
 
-COLOURS = ("red", "blue", "green", "orange")
 
-
-def section() -> tuple[dict, list[str], str]:
-    """The record, the commands and the script of the README's section."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    said = text[text.index("**Your own data.**"):]
-    record, commands, script = (re.search(rf"```{kind}\n(.*?)```", said, re.DOTALL)[1]
-                                for kind in ("json", "bash", "python"))
-    return json.loads(record), [line for line in commands.splitlines() if not line.startswith("#")], script
-
-
-def draw(folder, record: dict, number: int, split: str) -> dict:
-    """A square under a circle, as the README's record has it, in another colour and place."""
-    colour, at = COLOURS[number % 4], 10 + 3 * number
-    for name, hidden in ((f"shape-{number}.png", True), (f"shape-{number}-under.png", False)):
-        picture = PILImage.new("RGB", (128, 128), "white")
-        pen = ImageDraw.Draw(picture)
-        pen.rectangle((at, 40, at + 40, 80), fill=colour)
-        if hidden:
-            pen.ellipse((at - 8, 32, at + 48, 88), fill="grey")
-        picture.save(folder / name)
-    said = json.dumps(record).replace("shape-0", f"shape-{number}").replace("red", colour)
-    return json.loads(said) | {"split": split}
+def blocks() -> tuple[list[str], str]:
+    """The commands and the script of the README's section."""
+    commands, script = (re.search(rf"```{kind}\n(.*?)```", section(), re.DOTALL)[1] for kind in ("bash", "python"))
+    return [line for line in commands.splitlines() if not line.startswith("#")], script
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder in which the commands find what they name."""
-    folder, (record, *_) = tmp_path_factory.mktemp("newcomer"), section()
-    for name in ("train/recipes", "checkpoints/frozenlake-tiny", "mine"):
+    folder = tmp_path_factory.mktemp("newcomer")
+    for name in ("train/recipes", "checkpoints/frozenlake-tiny"):
         (folder / name).parent.mkdir(exist_ok=True)
-        if name != "mine":
-            (folder / name).symlink_to(ROOT / name)
-    (folder / "mine").mkdir()
-    splits = ["train"] * 8 + ["val"] + ["test"] * 3
-    rows = [draw(folder / "mine", record, number, split) for number, split in enumerate(splits)]
-    (folder / "mine" / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / name).symlink_to(ROOT / name)
+    write(folder / "mine", train=8, val=1, test=3)
     return folder
 
 
@@ -66,7 +42,7 @@ def walked(command: str, monkeypatch, capsys) -> str:
 
 
 def test_the_way_of_the_readme_is_walked_as_it_is_written(place, monkeypatch, capsys):
-    _, commands, script = section()
+    commands, script = blocks()
     (place / "ask.py").write_text(script)
     monkeypatch.chdir(place)
     monkeypatch.setenv("HF_HOME", str(place / "cache"))  # where the code of an export is copied
