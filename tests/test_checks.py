@@ -324,6 +324,16 @@ def test_what_only_a_stranger_sees(whole, tmp_path):
         assert len(list(checks.CHECKS[number][0](case))) == 1
 
 
+def test_a_snippet_that_ends_the_process_fails_and_one_that_never_ends_is_ended(whole, tmp_path, monkeypatch):
+    folders = [shutil.copytree(whole["one"], tmp_path / name) for name in ("quits", "stays")]
+    rewrite(folders[0], r"print\(answer.text\)", "raise SystemExit('bye')")
+    assert fresh.ask(folders[:1])[0]["snippet"] == "SystemExit: bye"
+    rewrite(folders[1], r"from PIL import Image\n", "import time; time.sleep(600)\n")
+    monkeypatch.setattr(fresh, "MINUTES", 0.01)
+    with pytest.raises(RuntimeError, match=r"has not ended after 0\.01 minutes a folder"):
+        fresh.ask(folders[1:])
+
+
 @pytest.mark.parametrize(("damaged", "said"), [
     (a_weight_with_another_name, "does not hold the weights of method 'modal_mixed'"),
     (an_unknown_method, "unknown method 'modal_mixd'. Did you mean 'modal_mixed'?"),

@@ -172,6 +172,34 @@ def test_records_of_ones_own_are_named_and_no_task_is_claimed(tmp_path):
     assert checks.passed(checks.check(folder, in_fresh=False))
 
 
+@pytest.mark.parametrize("told, wanted, said", [
+    ("---\nlicense: other\nlicense_name: qwen-research\nlicense_link: LICENSE\n---\n# A model\n",
+     {"license": "other", "license_name": "qwen-research", "license_link": "LICENSE"}, "licence is qwen-research, see"),
+    ("---\nlicense: mit\n---\n", {"license": "mit"}, "its licence is mit, see LICENSE-base."),
+    (None, {"license": "other", "license_name": "terms-of-the-base-model"}, "was not at hand, see LICENSE-base."),
+    ("---\nlicense: [\n---\n", {"license": "other", "license_name": "terms-of-the-base-model"}, "was not at hand")])
+def test_the_licence_is_that_of_the_model_it_began_with(told, wanted, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved, base = shutil.copytree(checkpoint(), tmp_path / "model"), tmp_path / "base"
+    base.mkdir()
+    (base / "LICENSE").write_text("Not for sale.")
+    if told is not None:
+        (base / "README.md").write_text(told)
+    given = json.loads((saved / hub.CARD).read_text())
+    given["notes"]["backbone"] = "base"
+    (saved / hub.CARD).write_text(json.dumps(given))
+    folder = export(saved, tmp_path / "out")
+    _, head, body = (folder / "README.md").read_text().split("---\n", 2)
+    found = yaml.safe_load(head)
+    assert {key: found[key] for key in ("license", "license_name", "license_link") if key in found} == wanted
+    assert said in body and (folder / "LICENSE-base").read_text() == "Not for sale."
+    assert checks.passed(checks.check(folder, in_fresh=False))
+    shutil.rmtree(base)
+    again = export(folder, tmp_path / "again")
+    assert (again / "README.md").read_text() == (folder / "README.md").read_text()
+    assert (again / "LICENSE-base").is_file()
+
+
 def test_nothing_to_merge_is_said(run, tmp_path):
     with pytest.raises(ValueError, match="has no adapter to merge"):
         export(run, tmp_path / "merged", merge_lora=True)

@@ -148,6 +148,13 @@ def test_card_that_is_no_card(copy):
     assert "it lacks control_tokens, decoder, options, positions" in refused(copy)
 
 
+def test_card_with_a_dtype_that_is_none(copy):
+    card = json.loads((copy / hub.CARD).read_text())
+    for name in ("floot32", "nn", "float32.__class__"):
+        (copy / hub.CARD).write_text(json.dumps(card | {"dtype": name}))
+        assert f"names dtype '{name}', which torch has not" in refused(copy)
+
+
 def test_card_of_another_format(copy):
     change_card(copy, format=2, written_by="latent_reason 7")
     said = refused(copy)

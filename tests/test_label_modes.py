@@ -124,7 +124,10 @@ def test_the_command_labels_a_packed_set(task, tmp_path, monkeypatch, capsys):
     assert sorted((t.mode, t.meta["pass"]["hinted"]) for t in traces) == [("mixed", 0), *[("vision", 2)] * 3]
     figures = json.loads((tmp_path / "labelled.json").read_text())
     assert figures["modes"]["vision"]["records"] == 3 and figures["k"] == 2
-    for more, sentence in (((), "exists. Give another --out"), (("--temperature", "0", "--out", "x"), "more than 0"),
+    (tmp_path / "told.json").write_text("{}")
+    for more, sentence in (((), "exists. Give another --out"),
+                           (("--out", str(tmp_path / "told")), "told.json' exists. Give another --out"),
+                           (("--temperature", "0", "--out", "x"), "more than 0"),
                            (("--split", "val", "--out", "x"), "no records of the split 'val' with a boxed answer")):
         with pytest.raises(SystemExit, match=sentence):
             labelling.main([*words, *more])

@@ -376,6 +376,22 @@ def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_ot
     assert not torch.allclose(first, last[0], atol=1e-2) and not torch.allclose(first, second, atol=1e-2)
 
 
+def test_a_span_without_a_picture_before_it(make_backbone):
+    """Who edits the picture it is shown says that there is none; who only looks at pictures draws without."""
+    asked = Trace("t", (Message("user", (Text("which way?"),)), Message("assistant", (Text("left"),))))
+    for name, options in (("deepsketcher", {"words": 4}), ("latent_sketchpad", {"k": 4, "looks": 1})):
+        reasoner = methods.build(name, make_backbone(), depth=1, **options)
+        reasoner.target.standardizer.fitted.fill_(True)
+        prompt, v = reasoner.collator()([asked], generate=True), reasoner.vocabulary
+        said = [[*v.words("go"), v.open, *v.words("left"), v.end]]
+        if name == "deepsketcher":
+            with pytest.raises(ValueError, match="row 0 of the batch opens a span and holds no picture: deepsketcher"):
+                generate(reasoner, prompt, max_new=20, queue=said)
+        else:
+            out = generate(reasoner, prompt, max_new=20, queue=said)
+            assert [s.length for s in out.spans] == [4] and out.latents(out.spans[0]).isfinite().all()
+
+
 def test_deepsketcher_an_edit_is_told_by_the_words_since_the_last_one(make_backbone, make_traces):
     reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True), words=4, depth=1)
     torch.nn.init.normal_(reasoner.head.leave.weight, std=0.3)

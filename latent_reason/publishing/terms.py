@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
 from huggingface_hub import ModelCard, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
@@ -20,7 +21,7 @@ def of(base: str | None) -> dict[str, str]:
     file = find(base, "README.md")
     try:
         said = ModelCard.load(file).data.to_dict() if file else {}
-    except ValueError:  # a head that is no YAML
+    except (ValueError, yaml.YAMLError):  # a head that is none
         said = {}
     if isinstance(said.get("license"), str):
         return {key: said[key] for key in ("license", "license_name", "license_link") if isinstance(said.get(key), str)}
