@@ -197,11 +197,13 @@ def accuracy(found: Fields) -> Found:
         measures = {result.text("metric"): result for result in group}
         metric, main = next(iter(measures.items()))
         constant = measures.get("constant")
+        costs = {to: measures[f"{to}_per_item"].number("value", low=0) for to in ("latents", "tokens")
+                 if f"{to}_per_item" in measures}
         rows.append(Row(
             found.file, found.text("method"), same_model(found.text("checkpoint")), task, f"level {level}",
             {"program": "eval.run", "decoding": found.text("decoding"), "split": split, "metric": metric},
             main.whole("n", low=1), main.share(), seed=found.whole("seed", optional=True),
-            chance=constant.number("value", low=0, high=1) if constant else None))
+            chance=constant.number("value", low=0, high=1) if constant else None, **costs))
     return Found(rows)
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import hub, methods, tasks
+from latent_reason.batch import TEXT
 from latent_reason.door import at_least, door, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import vsp
@@ -38,9 +39,12 @@ def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
         found = wilson(sum(values), len(values))
         out.append({"task": task, "level": level, "split": split, "n": len(values), "metric": name,
                     "value": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)})
-    mean = sum(len(r.rollout.spans_of(r.row)) for r in results) / len(results)
-    out.append({"task": task, "level": level, "split": split, "n": len(results), "metric": "sketches_per_item",
-                "value": round(mean, 3), "low": None, "high": None})
+    spans = [r.rollout.spans_of(r.row) for r in results]
+    costs = {"sketches": sum(map(len, spans)), "latents": sum(span.length for its in spans for span in its),
+             "tokens": sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results)}
+    for name, count in costs.items():
+        out.append({"task": task, "level": level, "split": split, "n": len(results), "metric": f"{name}_per_item",
+                    "value": round(count / len(results), 3), "low": None, "high": None})
     return out
 
 

@@ -209,8 +209,8 @@ def test_accuracy_file_has_the_promised_shape(tmp_path, capsys):
         assert r["split"] == "test" and math.isfinite(r["value"]) and r["n"] >= 4
         assert r["low"] is None or 0 <= r["low"] <= r["value"] <= r["high"] <= 1
     plan = {r["metric"]: r for r in rows if (r["task"], r["level"]) == ("frozenlake_plan", "3-4")}
-    assert {"success", "exact", "sketch_valid", "sketch_equal", "sketches_per_item", "constant", "hole_blind"} <= set(
-        plan)
+    assert {"success", "exact", "sketch_valid", "sketch_equal", "sketches_per_item", "latents_per_item",
+            "tokens_per_item", "constant", "hole_blind"} <= set(plan)
     assert plan["success"]["n"] == 8
     shown = capsys.readouterr().out
     assert "95 % Wilson interval" in shown and "Written to" in shown
