@@ -62,8 +62,8 @@ class EvalItem:
 def made(row: Row, id: str, question: str, answer: str, *, images: list[Shown], options=(), answer_type: str = "letter",
          checker: str = "", task: str = "", split: str = "test", level: int | None = None, cluster: str = "",
          boxes=(), **meta: Any) -> EvalItem:
-    """The item of a row. Raises DataError for an empty question, an answer that is no option or a mark without its
-    picture."""
+    """The item of a row; the column ``hint`` of a TSV is asked before its question, as VLMEvalKit does. Raises
+    DataError for an empty question, an answer that is no option or a mark without its picture."""
     options = tuple(option.strip() for option in options)
     if not question.strip():
         raise row.wrong("question", "empty. Drop the row or fill it.", "E14")
@@ -71,6 +71,8 @@ def made(row: Row, id: str, question: str, answer: str, *, images: list[Shown], 
         raise row.wrong("answer", "empty, as in a split whose labels are hidden. Take the one with answers.", "E14")
     if answer_type == "letter" and answer not in LETTERS[:len(options)]:
         raise row.wrong("answer", f"'{answer[:40]}' is no letter of {len(options)} options. Correct the row.")
+    if row.file.suffix == ".tsv" and (hint := row.text("hint", default="")):
+        question = f"Hint: {hint}\n{question}"
     for mark in MARK.findall("\n".join([question, *options])):
         if mark and not 1 <= int(mark) <= len(images):
             raise row.wrong("question", f"shows picture {mark}, the row has {len(images)}. Correct one of them.", "E10")

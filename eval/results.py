@@ -191,7 +191,8 @@ def benchmark(found: Fields) -> Found:
 def accuracy(found: Fields) -> Found:
     """The JSON of eval.run: the headline measure of each set of items, which is the first that stands there; its best
     fixed answer is what chance scores."""
-    rows = []
+    rows, options = [], found.part("options", optional=True)
+    options = options and options.value
     results = sorted(found.rows("results"), key=_items)  # stable: measures keep their order
     for (task, level, split), group in groupby(results, key=_items):
         measures = {result.text("metric"): result for result in group}
@@ -201,10 +202,16 @@ def accuracy(found: Fields) -> Found:
                  if f"{to}_per_item" in measures}
         rows.append(Row(
             found.file, found.text("method"), same_model(found.text("checkpoint")), task, f"level {level}",
-            {"program": "eval.run", "decoding": found.text("decoding"), "split": split, "metric": metric},
+            {"program": "eval.run", "decoding": found.text("decoding"), "split": split, "metric": metric,
+             "options": "not named" if options is None else _worded(options.get(task))},
             main.whole("n", low=1), main.share(), seed=found.whole("seed", optional=True),
             chance=constant.number("value", low=0, high=1) if constant else None, **costs))
     return Found(rows)
+
+
+def _worded(options: Any) -> str:
+    given = options if isinstance(options, dict) else {}
+    return ", ".join(f"{name} {value}" for name, value in sorted(given.items())) or "as usual"
 
 
 def _items(result: Fields) -> tuple[str, str, str]:

@@ -26,6 +26,7 @@ from .decode import Result, decode, distinct_items
 from .statistics import wilson
 
 console = Console(soft_wrap=True)
+ON_THE_WAY = ("chunk", "omit_state_p", "control")  # options of tasks that items are the same under
 
 
 def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
@@ -159,7 +160,9 @@ def measure_to_file(given: argparse.Namespace) -> None:
                         options=options, batch_size=given.batch_size)
     atomic_write_json(given.out, {
         "schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "method": reasoner.recipe["method"],
-        "decoding": "greedy", "seed": given.seed, "seconds": round(time.time() - began, 1), "results": found})
+        "decoding": "greedy", "options": {name: {key: value for key, value in tasks.own(name, options).items()
+                                                 if key not in ON_THE_WAY} for name in given.tasks},
+        "seed": given.seed, "seconds": round(time.time() - began, 1), "results": found})
     console.print(table(found))
     console.print(f"Written to {given.out}")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 from . import methods
-from .publishing.terms import UNKNOWN
 
 MEASURES = ("success", "accuracy", "exact", "sketch_equal",
             "constant", "hole_blind")
+#: the licence of a card whose base says nothing of its own
+UNKNOWN = {"license": "other", "license_name": "terms-of-the-base-model"}
 FRAMEWORKS = ("latent_reason", "torch", "transformers", "diffusers", "safetensors")
 STOCK = """from PIL import Image
 from transformers import AutoModelForImageTextToText

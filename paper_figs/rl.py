@@ -17,6 +17,7 @@ from figure import asked
 CURVES = {"reward": "reward of rollouts", "val/success": "held-out, greedy", "kl": "KL to the start",
           "completions/mean_length": "positions an answer", "switch/start_rate": "share that sketches",
           "probe/p3_follow": "follows a foreign sketch"}
+HELD_OUT = {"val/success": "val/accuracy"}  # what tasks with one right answer call it
 SMOOTH = 5  # steps of the running mean of what a training batch says
 
 
@@ -75,7 +76,8 @@ def draw(found: list[dict], file: Path) -> None:
     sheet, axes = plt.subplots(2, 3, figsize=(12, 6))
     for axis, (tag, title) in zip(axes.flat, CURVES.items(), strict=True):
         for number, (name, kept) in enumerate(rows.items()):
-            drawn = [np.array(r["curves"][tag]) for r in kept if r.get("curves", {}).get(tag)]
+            curves = [r.get("curves", {}) for r in kept]
+            drawn = [np.array(c.get(tag) or c[HELD_OUT[tag]]) for c in curves if c.get(tag) or c.get(HELD_OUT.get(tag))]
             if not drawn:
                 continue
             steps = min(len(d) for d in drawn)

@@ -141,9 +141,11 @@ def test_the_original_vstar_folders_tell_boxes(tmp_path):
 def test_pictures_of_a_tsv_may_be_paths(tmp_path):
     image(tmp_path / "images/1.png", 5)
     WRITERS[".tsv"](tmp_path / "VStarBench.tsv", [{"index": "7", "image_path": "['images/1.png', 'images/1.png']",
-                                                  "question": "Q?", "A": "x", "B": "y", "answer": "B"}])
+                                                  "hint": "Look.", "question": "Q?", "A": "x", "B": "y",
+                                                  "answer": "B"}])
     with read("vstar", tmp_path) as (items, _):
         assert [grey(shown) for shown in items[0].images] == [5, 5]
+        assert items[0].question == "Hint: Look.\nQ?"
 
 
 def test_the_original_mmvp_folder_is_read(tmp_path):
@@ -254,7 +256,8 @@ BAD = {
                                            b"[" * 100_000), "nesting too deep"),
     "an Index with too many digits": (*changed("mmvp", Index="9" * 5000), "is no number"),
     "an Index in superscript": (*changed("mmvp", Index="²"), "Index: '²' is no number"),
-    "digits without end": (*changed("mathvista", precision="inf"), "precision: 'inf' is no number of digits"),
+    "digits without end": (*changed("mathvista", precision=float("inf"), question_type="free_form",
+                                    answer_type="float"), "precision: 'inf' is no number of digits"),
 }
 
 

@@ -168,7 +168,8 @@ def test_records_of_ones_own_are_named_and_no_task_is_claimed(tmp_path):
     folder = export(saved, tmp_path / "out")
     _, head, body = (folder / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(head)["datasets"] == ["shapes"] and yaml.safe_load(head)["base_model"] == "some/model"
-    assert "frozenlake" not in body and "What does the picture show?" in body and "terms of `some/model` hold" in body
+    assert "frozenlake" not in body and "What does the picture show?" in body
+    assert "come from `some/model`, whose terms hold" in body
     assert checks.passed(checks.check(folder, in_fresh=False))
 
 

@@ -126,6 +126,12 @@ def test_every_kind_of_file_is_read(folder):
     assert "frozenlake_plan, levels 3, 4, n 150, regenerate" == mmvp.probes.on and frozen.probes is None
 
 
+def test_other_options_of_a_task_are_another_protocol(folder):
+    usual, other = ({"frozenlake_plan": given} for given in ({}, {"skin": "plain", "dist": "vsp"}))
+    rows, _ = gather(folder(a=RUN, b=RUN | {"options": usual}, c=RUN | {"options": other}, d=RUN | {"options": usual}))
+    assert [row.protocol["options"] for row in rows] == ["not named", "as usual", "dist vsp, skin plain", "as usual"]
+
+
 def test_what_this_repository_holds_is_read():
     rows, left_out = gather(ROOT / "checkpoints" / "frozenlake-tiny")
     assert all("no result files" in sentence for sentence in left_out)

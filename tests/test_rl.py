@@ -406,7 +406,7 @@ def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypat
 
     def loss(module, found):
         out = real(module, found)
-        gaps.append(float(out[1]["replay/max_logp_gap"]))
+        gaps.append(float(out[1]["replay/max_logp_gap"].detach()))
         return out
 
     monkeypatch.setattr(rl.Rl, "loss", loss)

@@ -38,8 +38,8 @@ from .run import console, run_folder
 
 BY = {"sft": sft.train, "rl": rl.train}
 CURVES = ("reward", "reward_std", "frac_reward_zero_std", "reward/by_mode/mixed", "reward/by_mode/text", "accuracy",
-          "entropy", "kl", "kl/latent", "val/success",
-          "val/exact", "val/sketch_equal", "completions/mean_length", "completions/clipped_ratio", "switch/start_rate",
+          "entropy", "kl", "kl/latent", "val/success", "val/accuracy", "val/exact", "val/sketch_equal",
+          "completions/mean_length", "completions/clipped_ratio", "switch/start_rate",
           "spans/per_answer", "latents/per_answer", "latents/cos_to_sft", "latents/norm", "clip_ratio/region_mean",
           "clip_ratio/latent", "ratio/latent_mean", "probe/p3_follow", "probe/p5_delta")  # kept of a run by reward
 

@@ -96,6 +96,7 @@ class Experience:
     share: float = 1.0  # its part of all latents of an update
     rows: list[int] | None = None  # the rows as which they were drawn, and the seed
     seed: int = 0
+    failed: int = 0  # groups whose rewards could not be paid
 
     def part(self, rows: list[int], reasoner) -> Experience:
         """Some of its rows."""

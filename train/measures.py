@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 
 from eval.interventions import Given
+from latent_reason.files import nearest
 from latent_reason.generation import Rollout, generate
 from latent_reason.rendering import SketchDecoder
 from latent_reason.sheet import own_sketches, texts_between
@@ -80,5 +82,18 @@ def sketches_alone(scene: Scene, rollout: Rollout, items: Sequence[Item], room: 
             for spans, score in zip(latents, scores, strict=True)]
 
 
-MEASURES: dict[str, Callable[[Scene, Rollout, Sequence[Item]], list[float]]] = {
-    "concluded": concluded, "sketch_match": sketch_match, "sketches_alone": sketches_alone}
+Measure = Callable[[Scene, Rollout, Sequence[Item]], list[float]]
+MEASURES: dict[str, Measure] = {"concluded": concluded, "sketch_match": sketch_match, "sketches_alone": sketches_alone}
+
+
+def find(name: str) -> Measure:
+    """A measure by name, or anyone else's by dotted path. Raises ValueError where there is none."""
+    if name in MEASURES:
+        return MEASURES[name]
+    module, _, function = name.rpartition(".")
+    if not module:
+        raise ValueError(f"no measure {name!r}. {nearest(name, MEASURES)} Or give a dotted path.")
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the measure {name!r} cannot be imported ({error}).") from None

@@ -2,9 +2,9 @@
 
 A recipe names those it wants with their weights (``rl.rewards: {accuracy: 1.0, format: 0.1}``), ours by name, anyone
 else's by dotted path (``package.module.function``); ``score.NAME`` is another measure of the task, such as
-``score.progress``, and ``trust.NAME`` pays one of train/measures.py. What is marked as ``process`` is paid to right
-answers alone, so that no wrong rollout outranks a right one for its manners; ``reward.wants`` names what has to be
-measured for it.
+``score.progress``, and ``trust.NAME`` pays one of train/measures.py, or anyone else's measure by its path. What is
+marked as ``process`` is paid to right answers alone, so that no wrong rollout outranks a right one for its manners;
+``reward.wants`` names what has to be measured for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from latent_reason.files import nearest
 from latent_reason.tasks import Item
 from latent_reason.tasks.checkers import boxed
 
-from .measures import MEASURES
+from . import measures
 from .triples import HIDDEN, abstains, variant
 
 TRUSTED_FOR = 500  # steps over which trust in a process reward falls to 1/e (SophiaVL-R1 2505.17018)
@@ -178,8 +178,10 @@ def find(name: str) -> Reward:
     if kind == "score":
         return scored(rest)
     if kind == "trust":
-        if rest not in MEASURES:
-            raise ValueError(f"rl.rewards: {name!r}: no measure {rest!r}. {nearest(rest, MEASURES)}")
+        try:
+            measures.find(rest)
+        except ValueError as error:
+            raise ValueError(f"rl.rewards: {name!r}: {error}") from None
         return trusted(rest)
     module, _, function = name.rpartition(".")
     if not module:
@@ -190,20 +192,24 @@ def find(name: str) -> Reward:
         raise ValueError(f"rl.rewards: {name!r} cannot be imported ({error}).") from None
 
 
+class Failed(ValueError):
+    """A reward that could not be paid to a group."""
+
+
 def paid(name: str, reward: Reward, group: Sequence[Graded]) -> list[float]:
     """What a reward gives to a group, after the rule about right answers.
 
     Raises:
-        ValueError: it raised, gave another number of values, or one that is not finite; names it and the item.
+        Failed: it raised, gave another number of values, or one that is not finite; names it and the item.
     """
     where = f"reward {name!r} on item '{group[0].item.id}'"
     try:
         found = [float(value) for value in reward(group)]
     except Exception as error:  # whatever a plug-in does
-        raise ValueError(f"{where} raised {type(error).__name__}: {error}") from error
+        raise Failed(f"{where} raised {type(error).__name__}: {error}") from error
     if len(found) != len(group):
-        raise ValueError(f"{where} gave {len(found)} values for {len(group)} rollouts.")
+        raise Failed(f"{where} gave {len(found)} values for {len(group)} rollouts.")
     if not all(map(math.isfinite, found)):
-        raise ValueError(f"{where} gave {next(v for v in found if not math.isfinite(v))}.")
+        raise Failed(f"{where} gave {next(v for v in found if not math.isfinite(v))}.")
     return [value * (one.right if getattr(reward, "process", False) else 1) for value, one in zip(found, group,
                                                                                                   strict=True)]

@@ -26,12 +26,12 @@ from latent_reason.reasoner import Replay
 from latent_reason.rendering import seen_again
 from latent_reason.tasks import Item
 
-from . import rewards, sharding, views
+from . import measures, rewards, sharding, views
 from .callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from .curricula import PassRates, Prompts
 from .data import make_task, mode_of
 from .experience import Experience, asked, differing, figures, policy_of
-from .measures import MEASURES, Scene
+from .measures import Scene
 from .module import Stepper
 from .recipe import Recipe
 from .rewards import Graded
@@ -63,6 +63,7 @@ class Rl(Stepper):
         frozen = not any(p.requires_grad for p in reasoner.backbone.eye)
         self.sees = frozen and (reference is None or same(reasoner.backbone.eye, reference.backbone.eye))
         self.shown: Experience | None = None  # the last rollouts
+        self.warned: set[str] = set()  # rewards that have failed
         self.batches = self.idle = self.tokens = 0
 
     @property
@@ -88,15 +89,16 @@ class Rl(Stepper):
                            answer_room=rl.answer_room, **self.drawn())
         self.batches += 1
         items = [item for item in items for _ in range(g)]
-        measured = {name: MEASURES[name](self._scene[0], rollout, items) for name in self.wanted}
+        measured = {name: measures.find(name)(self._scene[0], rollout, items) for name in self.wanted}
         graded = [self.grade(rollout, row, item, {name: values[row] for name, values in measured.items()})
                   for row, item in enumerate(items)]
         by_group = [graded[at:at + g] for at in range(0, len(graded), g)]
-        earned = {name: torch.tensor([value for group in by_group for value in rewards.paid(name, reward, group)],
-                                     device=device) for name, (reward, _) in self.paid.items()}
+        earned, failed = self.pay(by_group)
+        earned = {name: torch.tensor(values, device=device) for name, values in earned.items()}
         total = sum(weight * earned[name] for name, (_, weight) in self.paid.items())
         groups = torch.arange(len(items) // g, device=device).repeat_interleave(g)
         counted = torch.tensor([one.ended or rl.unfinished == "graded" for one in graded], device=device)
+        counted &= ~torch.tensor(failed, device=device).repeat_interleave(g)
         advantages = torch.zeros_like(total)
         advantages[counted] = self.objective.advantage(total[counted], groups[counted])
         if rl.difficulty:
@@ -107,7 +109,34 @@ class Rl(Stepper):
         sizes = (rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
         made_of = torch.arange(int(sizes.max()), device=device) < sizes
         return Experience(traces, rows, rollout, graded, earned, total, advantages,
-                          (rollout.chosen | rollout.decided) & counted[:, None], made_of & counted[:, None], seed=seed)
+                          (rollout.chosen | rollout.decided) & counted[:, None], made_of & counted[:, None], seed=seed,
+                          failed=sum(failed))
+
+    def pay(self, groups: list[list[Graded]]) -> tuple[dict[str, list[float]], list[bool]]:
+        """Reward -> what each rollout earns; and whether that failed for its group, which then earns nothing and is
+        left out. Each reward that fails is named once.
+
+        Raises:
+            Failed: it failed for all of them.
+        """
+        earned, failed = {name: [] for name in self.paid}, []
+        for group in groups:
+            try:
+                found = {name: rewards.paid(name, reward, group) for name, (reward, _) in self.paid.items()}
+            except rewards.Failed as error:
+                failed.append(error)
+                found = {name: [0.0] * len(group) for name in self.paid}
+                if (said := str(error).partition(" on item ")[0]) not in self.warned:
+                    console.print(f"Warning: {error} Its group is left out (rewards/failed counts them).",
+                                  style="yellow")
+                    self.warned.add(said)
+            else:
+                failed.append(None)
+            for name, values in found.items():
+                earned[name] += values
+        if all(failed):
+            raise failed[0]
+        return earned, [error is not None for error in failed]
 
     def seed(self) -> int:
         """That of the next rollouts, another in every batch of every process."""
@@ -141,7 +170,7 @@ class Rl(Stepper):
                 one.latent_weights, latents = self.objective.average(one.latent_actions,
                                                                      self.rl.max_new * max(self.steps, 1))
             size = size + torch.stack([words, latents])
-        words, latents = self.everywhere(size).mean(0).clamp_min(1e-8)
+        words, latents = self.everywhere(size).float().mean(0).clamp_min(1e-8)
         for one in found:
             one.weights, one.latent_weights = one.weights / words, one.latent_weights / latents
         return found
@@ -160,7 +189,7 @@ class Rl(Stepper):
         while at < len(items) and sum(len(one.traces) for one in found) < n * g:
             some = items[at:at + math.ceil(n * ahead)]
             one, at = self.experience(some), at + len(some)
-            told.append(figures(one, self.reasoner, g))
+            told.append(figures(one, self.reasoner, g) | {"rewards/failed": float(one.failed)})
             unsolved += [item for i, item in enumerate(some) if not any(
                 each.right for each in one.graded[i * g:(i + 1) * g])]
             if self.rl.refill:
@@ -221,7 +250,8 @@ class Rl(Stepper):
             for name in {name for parts in said for name in parts}:
                 values = torch.stack([parts[name].detach() for parts in said if name in parts])
                 whole = values.sum() if name.startswith(("train/", "kl", "views/")) else (
-                    values.max() if name.endswith(("_max", "_gap")) else values.mean())
+                    values.max() if name.endswith(("_max", "_gap")) else
+                    values.min() if name.endswith("_min") else values.mean())
                 self.log(name, whole, batch_size=len(items), prog_bar=name.startswith("train/"))
         self.log("step_time", time.monotonic() - began)
 
@@ -271,6 +301,7 @@ class Rl(Stepper):
         old = words.detach() if found.words is None else found.words
         text = objectives.surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
         parts = {"train/policy": text.loss, "clip_ratio/low_mean": text.low, "clip_ratio/high_mean": text.high,
+                 "clip_ratio/low_min": text.low, "clip_ratio/high_max": text.high,
                  "clip_ratio/region_mean": text.low + text.high, "ratio/text_mean": text.ratio_mean,
                  "ratio/text_max": text.ratio_max}
         if found.words is None:  # nothing has moved since they were drawn
@@ -309,7 +340,8 @@ class Rl(Stepper):
                             generator=torch.Generator(states.device).manual_seed(0)).to(states.dtype)
         now, then = (policies.middle(one.head, h, noise).float() for one, h in (
             (self.reasoner, states), (self.reference, there)))
-        return {"latents/cos_to_sft": F.cosine_similarity(now, then).mean(), "latents/norm": now.norm(dim=-1).mean()}
+        return {"latents/cos_to_sft": F.cosine_similarity(now, then).mean(),
+                "latents/norm_drawn": now.norm(dim=-1).mean()}
 
     def view_loss(self, found: Experience, words: torch.Tensor) -> dict[str, torch.Tensor]:
         """What words lose, and should, or should not, under other pictures (train/views.py), as it enters the loss."""

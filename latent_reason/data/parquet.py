@@ -68,6 +68,8 @@ def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
                     raise DataError("E20", "", f"{what} of {size / 2**20:,.0f} MiB, at most {limit / 2**20:,.0f} MiB "
                                     "are read. Write smaller ones.")
             yield from batch.to_pylist()
+    except DataError:
+        raise
     except (OSError, ValueError, NotImplementedError, MemoryError) as error:  # what pyarrow raises are such
         raise DataError("E20", "", f"cannot be read ({_said(error)}). Copy the file again.") from None
 

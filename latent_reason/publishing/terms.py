@@ -8,8 +8,9 @@ import yaml
 from huggingface_hub import ModelCard, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from ..card import UNKNOWN
+
 OURS = {"license": "apache-2.0"}
-UNKNOWN = {"license": "other", "license_name": "terms-of-the-base-model"}
 TEXTS = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 
 

@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from ..data.pictures import Pictures
 from . import frozenlake_board as board
 from .base import Item
 from .frozenlake import FrozenLakePlan, GridTask, PlanCheck
 
+LARGEST = 4096  # pixels of a picture's side
 MAIN = ("", "task-main", "maze/task-main", "VSP-main/maze/task-main")
 TASK4 = ("", "task4", "maze/task4", "VSP-main/maze/task4")
 
@@ -47,8 +48,11 @@ def _item(task: GridTask, puzzle: dict, level: int, index: int, place: Path, nam
     path = place / "img" / f"{index}.png"
     if not path.is_file():
         raise _missing(path)
-    image = Pictures(place).load(f"img/{index}.png", "img", lambda kind, sentence: None)
-    return replace(task.build(puzzle, level, index), id=name, images=[image])
+    with Image.open(path, formats=("PNG", "JPEG")) as image:
+        if max(image.size) > LARGEST:
+            raise ValueError(f"{path} is {image.width} x {image.height} pixels, at most {LARGEST} a side are read. "
+                             "Copy it again.")
+        return replace(task.build(puzzle, level, index), id=name, images=[image.convert("RGB")])
 
 
 def _numbered(folder: str | Path, roots: Sequence[str], level: str) -> list[tuple[int, Path]]:
