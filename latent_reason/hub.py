@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from . import __version__, adapters, methods
@@ -27,6 +27,7 @@ from .backbones import no_bars
 from .backbones.attention import settle
 from .files import atomic_folder, nearest
 from .reasoner import LatentReasoner
+from .tokens import Vocabulary
 
 FORMAT = 1
 CARD = "latent_reason.json"
@@ -181,7 +182,15 @@ def _whole(folder: Path, card: dict):
 
 def _parts(folder: Path, card: dict):
     """(reasoner, decoder) of a folder whose parts are apart."""
-    backbone = _backbone(folder, card)
+    backbone, weights = _backbone(folder, card), folder / "reasoner.safetensors"
+    problem = f"'{weights}' does not fit method {card['method']!r} of {CARD}"
+    backbone.grow(Vocabulary(backbone.tokenizer, backbone.layout))
+    with _planned() as planned:  # sizes first: a card may ask for any
+        planned.append(methods.build(card["method"], backbone, **card["options"]))
+    with _reading(weights):
+        there = _shapes(weights)
+    for one in planned:
+        _same(there, _own(one), problem)
     reasoner = methods.build(card["method"], backbone, **card["options"])
     for role, (token, number) in card["control_tokens"].items():
         found = getattr(reasoner.vocabulary, role)
@@ -191,14 +200,19 @@ def _parts(folder: Path, card: dict):
     if card.get("base"):
         with _reading(stock(folder, card)):
             adapters.load(reasoner, stock(folder, card))
-    with _reading(folder / "reasoner.safetensors"):
-        own = load_file(folder / "reasoner.safetensors")
-    _fit(reasoner, own, f"'{folder / 'reasoner.safetensors'}' does not fit method {card['method']!r} of {CARD}")
+    _same(there, _own(reasoner), problem)
+    with _reading(weights):
+        reasoner.load_state_dict(load_file(weights), strict=False)
     decoder = None
     if card["decoder"]:
         from .rendering import SketchDecoder
 
         with _reading(folder / "decoder"):
+            with _planned() as planned:
+                planned.append(SketchDecoder.from_config(SketchDecoder.load_config(folder / "decoder")))
+            for one in planned:
+                _same(_shapes(folder / "decoder" / "diffusion_pytorch_model.safetensors"),
+                      {name: tuple(value.shape) for name, value in one.state_dict().items()}, "its sizes differ")
             decoder = SketchDecoder.from_pretrained(folder / "decoder", use_safetensors=True,
                                                     low_cpu_mem_usage=False).eval()  # True needs accelerate
     return reasoner, decoder
@@ -231,14 +245,33 @@ def _backbone(folder: Path, card: dict):
     return backbone
 
 
-def _fit(reasoner: LatentReasoner, own: dict[str, torch.Tensor], problem: str) -> None:
-    """Load everything that is not the backbone. Raises ValueError, with ``problem``, for what does not fit."""
-    wanted = {n: t.shape for n, t in reasoner.state_dict().items() if not n.startswith("backbone.")}
-    wrong = [f"{n} is missing" for n in wanted.keys() - own.keys()] + [
-        f"{n} is left over" for n in own.keys() - wanted.keys()] + [
-        f"{n} is {tuple(own[n].shape)} instead of {tuple(wanted[n])}" for n in wanted.keys() & own.keys()
-        if own[n].shape != wanted[n]]
+@contextmanager
+def _planned() -> Iterator[list]:
+    """Modules are made without memory for their weights; none where a part is one of others, which has to be read."""
+    made: list = []
+    try:
+        with torch.device("meta"):
+            yield made
+    except RuntimeError:  # what transformers says to reading weights there
+        made.clear()
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """What a file of safetensors holds, by its header alone."""
+    with safe_open(file, "pt") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
+
+
+def _own(reasoner: LatentReasoner) -> dict[str, tuple[int, ...]]:
+    """Everything that is not the backbone."""
+    return {n: tuple(t.shape) for n, t in reasoner.state_dict().items() if not n.startswith("backbone.")}
+
+
+def _same(there: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], problem: str) -> None:
+    """Raises ValueError, with ``problem``, for what does not fit."""
+    wrong = [f"{n} is missing" for n in wanted.keys() - there.keys()] + [
+        f"{n} is left over" for n in there.keys() - wanted.keys()] + [
+        f"{n} is {there[n]} instead of {wanted[n]}" for n in wanted.keys() & there.keys() if there[n] != wanted[n]]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"{problem}: {', '.join(sorted(wrong)[:3])}{more}. Copy both again, from one checkpoint.")
-    reasoner.load_state_dict(own, strict=False)

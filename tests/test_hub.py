@@ -210,3 +210,15 @@ def test_saving_that_fails_leaves_nothing(error, where, tmp_path, copy, monkeypa
     with pytest.raises(type(error), match="The disk is full" if isinstance(error, OSError) else None):
         hub.save(reasoner, tmp_path / "new", decoder=decoder)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"] and files(copy) == before
+
+
+def test_sizes_of_a_card_or_decoder_are_held_against_the_weights_before_memory_is_taken(copy):
+    """A head, and a decoder, of terabytes."""
+    card = json.loads((copy / hub.CARD).read_text())
+    huge = card["options"] | {"head_options": {"hidden": 2_000_000}}
+    (copy / hub.CARD).write_text(json.dumps(card | {"options": huge}))
+    assert "instead of (2000000, " in refused(copy) and "does not fit method 'modal_mixed'" in refused(copy)
+    (copy / hub.CARD).write_text(json.dumps(card))
+    config = json.loads((copy / "decoder" / "config.json").read_text())
+    (copy / "decoder" / "config.json").write_text(json.dumps(config | {"width": 2_000_000}))
+    assert "decoder' cannot be read" in refused(copy) and "its sizes differ" in refused(copy)
