@@ -88,12 +88,32 @@ def _task(given):
                       **({"level": tuple(given.levels)} if given.levels else {}))
 
 
+def _records(given):
+    """Records of a folder, those of the split."""
+    from .data import native
+
+    refuse = [f"--{name}" for name in ("levels", "skin") if getattr(given, name)]
+    if refuse:
+        raise ValueError(f"{', '.join(refuse)}: not for records, which are as they are. Leave it out.")
+    yield from (trace for trace in native.read(given.task) if trace.split == given.split)
+
+
 def show(given) -> None:
-    """A sheet of items of a task and their sketches."""
+    """A sheet of items of a task, or of the records of a folder, with their sketches."""
     import time
+    from itertools import islice
 
-    from .showing import items_sheet
+    from .showing import items_sheet, traces_sheet
 
+    if Path(given.task).exists():
+        traces = list(islice(_records(given), given.n or 6))
+        if not traces:
+            raise ValueError(f"'{given.task}' has no records of the split '{given.split}'. Name another --split.")
+        out = Path(given.folder or f"{Path(given.task).name}.png")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        traces_sheet(traces).save(out)
+        print(f"{len(traces)} records of {given.task}, split {given.split}.\nSheet: {out}")
+        return
     task, began = _task(given), time.perf_counter()
     items = [task[i] for i in range(given.n or 2 * len(task.levels))]
     rate = len(items) / (time.perf_counter() - began)
@@ -105,15 +125,21 @@ def show(given) -> None:
 
 
 def inspect(given) -> None:
-    """One trace of a task, position by position, as a model is taught it."""
+    """One trace of a task, or of a folder of records, position by position, as a model is taught it."""
+    from itertools import islice
+
     from rich.console import Console
 
     from . import backbones, methods
     from .showing import coloured, words_of
 
-    mode, task = methods.load(given.method).MODE, _task(given)
-    item = task[given.index]
-    trace = task.trace(item, mode)
+    if Path(given.task).exists():
+        trace = next(islice(_records(given), given.index, None), None)
+        if trace is None:
+            raise ValueError(f"'{given.task}' has no record {given.index} of the split '{given.split}'.")
+    else:
+        task = _task(given)
+        trace = task.trace(task[given.index], methods.load(given.method).MODE)
     reasoner = methods.build(given.method, backbones.load("tiny", corpus=words_of(trace) * 50))
     row, console = reasoner.collator().encode(trace), Console()
     console.print(f"{trace.id} as {given.method} is taught it: [bold green]text loss[/], [bold blue]latents[/], "
@@ -300,7 +326,7 @@ def _data_actions(actions) -> None:
 
     for function in (show, inspect, make):
         one = action(function)
-        one.add_argument("task")
+        one.add_argument("task", help="its name" if function is make else "its name, or a folder of records")
         if function is show:
             one.add_argument("folder", nargs="?", metavar="PNG", help="default: TASK.png")
             one.add_argument("--n", type=at_least(1), help="items (default: two a level)")

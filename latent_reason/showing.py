@@ -25,6 +25,21 @@ def items_sheet(items: Sequence, most: int = 9) -> PILImage.Image:
     return sheet(lines, tile=160, text_width=230)
 
 
+def traces_sheet(traces: Sequence[Trace], most: int = 9) -> PILImage.Image:
+    """One line a trace: what is asked and the answer, the words of its reply, its pictures and sketches (at most
+    ``most`` of both)."""
+    lines = []
+    for trace in traces:
+        *asked, last = trace.messages
+        question, words = (" ".join(part.text for message in some for part in message.content if isinstance(part, Text))
+                           for some in (asked, [last]))
+        pictures = [(f"picture, {trace.split}", picture) for picture in trace.images()]
+        pictures += [(f"sketch {i}", s.image) for i, s in enumerate(trace.sketches(), 1) if s.image is not None]
+        lines.append([("question and answer", f"{question[:300]} [{trace.answer}]"), ("words", words[:600]),
+                      *pictures[:most]])
+    return sheet(lines, tile=160, text_width=230)
+
+
 def words_of(trace: Trace) -> list[str]:
     return [part.text for m in trace.messages for part in m.content if isinstance(part, Text)]
 

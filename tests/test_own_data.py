@@ -10,6 +10,7 @@ from importlib import import_module
 
 import pytest
 from own_data import section, write
+from PIL import Image as PILImage
 from tiny_runs import ROOT
 
 
@@ -39,6 +40,21 @@ def walked(command: str, monkeypatch, capsys) -> str:
     monkeypatch.setattr(sys, "argv", words[1:])
     module.main()
     return capsys.readouterr().out
+
+
+def test_records_are_looked_at_like_items_of_a_task(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    shown = walked("python -m latent_reason data show mine sheet.png --n 2 --split test", monkeypatch, capsys)
+    assert "2 records of mine, split test." in shown
+    with PILImage.open("sheet.png") as sheet:
+        assert sheet.width > 600 and len(sheet.convert("RGB").getcolors(2**24)) > 5
+    told = walked("python -m latent_reason data inspect mine --index 2", monkeypatch, capsys)
+    assert "shape-2 as modal_mixed is taught it" in told and "I take the circle away." in told and "latents]" in told
+    for words, said in (("show mine --split other", "no records of the split 'other'"),
+                        ("inspect mine --index 99", "no record 99"),
+                        ("show mine --skin plain", "--skin: not for records")):
+        with pytest.raises(SystemExit, match=said):
+            walked(f"python -m latent_reason data {words}", monkeypatch, capsys)
 
 
 def test_the_way_of_the_readme_is_walked_as_it_is_written(place, monkeypatch, capsys):
