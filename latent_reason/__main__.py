@@ -244,7 +244,8 @@ def export_verb(given) -> None:
     """Write a run's checkpoint into a folder that transformers can load, with a model card."""
     from .publishing.export import export
 
-    folder = export(given.run, given.folder, merge_lora=given.merge_lora, max_shard_size=given.max_shard_size)
+    folder = export(given.run, given.folder, merge_lora=given.merge_lora, max_shard_size=given.max_shard_size,
+                    records=given.show_records)
     print(f"Exported to {folder}")
     if given.check or given.json:
         check_verb(given)
@@ -402,6 +403,8 @@ def main(argv: list[str] | None = None) -> None:
     one.add_argument("run", help="a run folder or a checkpoint")
     one.add_argument("folder", help="a new folder")
     one.add_argument("--merge-lora", action="store_true", help="fold an adapter into full weights")
+    one.add_argument("--show-records", action="store_true", help="sketches on records of your own, whose pictures "
+                                                                 "then go with the card")
     one.add_argument("--max-shard-size", type=size, default="5GB", metavar="SIZE",
                      help="of a file of weights (default 5GB)")
     one.add_argument("--check", action="store_true", help="then put it under the ten checks")

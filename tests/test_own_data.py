@@ -70,6 +70,11 @@ def test_the_way_of_the_readme_is_walked_as_it_is_written(place, monkeypatch, ca
     assert probes["n"] == 3 and probes["folder"] == "mine" and {"noise", "foreign", "oracle"} <= probes["probes"].keys()
     assert exported.count("passed") >= 9 and "failed" not in exported
     assert re.search(r"\S.* \[.*\]\s*$", asked, re.DOTALL), "words, and a list of pictures"
+    assert not (run / "export" / "sketches.png").exists(), "whose pictures are whose is not known"
+    walked("python -m latent_reason export checkpoints/mine checkpoints/mine/shown --show-records", monkeypatch, capsys)
+    assert "![sketches](sketches.png)" in (run / "shown" / "README.md").read_text()
+    with PILImage.open(run / "shown" / "sketches.png") as sheet:
+        assert sheet.width > 500
     ours = re.sub(r"^# (?=import|model)", "", re.sub(r"^(model = Auto|from transformers).*\n", "", script, flags=re.M),
                   flags=re.M)
     assert "latent_reason.load" in ours and "transformers" not in ours

@@ -18,7 +18,7 @@ from train.experience import policy_of, taught_latents
 from train.rewards import Graded, paid
 from train.run import run_folder
 
-OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "mask": {}, "reward_weighted": {}, "vlpo": {}}
+OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "ddpm_sde": {}, "mask": {}, "reward_weighted": {}, "vlpo": {}}
 UPDATES = {"vlpo": 2}
 
 
@@ -28,7 +28,7 @@ def bandit(policy: str, monkeypatch, grade, queue=None, **changes):
                   rl__max_new=3, rl__objective="dapo" if policy in UPDATES else "reinforce",
                   rl__updates=UPDATES.get(policy, 1), rl__rewards={"accuracy": 1.0}, **changes)
     backbone = untrained()[0].backbone
-    head = "mlp" if policy == "gaussian" else "flow"
+    head = {"gaussian": "mlp", "ddpm_sde": "diffusion"}.get(policy, "flow")
     torch.manual_seed(0)
     reasoner = methods.build("modal_mixed", backbone, k=1, head=head)
     reasoner.target.standardizer.fitted.fill_(True)
@@ -176,6 +176,48 @@ def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, ob
     for some, wanted in ((every[:1], whole[:1]), (every[1:], whole[1:])):
         for one, weights in zip(module.weighed(some), wanted, strict=True):
             torch.testing.assert_close(one.weights / 2, weights)
+
+
+def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
+    """AHPO's gate; all of those that were tried, where a recipe says so."""
+    seen, plain = [], module.grade
+    monkeypatch.setattr(module, "grade", lambda rollout, row, item, measured: replace(
+        plain(rollout, row, item, measured), score=float(item.index == 0 and row % 4 == 1)))
+    monkeypatch.setattr(module, "losses", lambda pieces, anchored, *rest: seen.append(
+        [item.index for item in anchored]) or [])
+    monkeypatch.setattr(module, "update", list)
+    for anchor_on, anchored in (("unsolved", [1, 2]), ("all", [0, 1, 2])):
+        module.rl = replace(module.rl, anchor=0.5, anchor_on=anchor_on, prompts=3)
+        module.training_step([module.task[i] for i in range(3)], 0)
+        assert seen.pop() == anchored
+
+
+def test_latents_are_clipped_by_a_bound_of_their_own(module, monkeypatch):
+    monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=[[module.reasoner.vocabulary.open]] * 4))
+    found = rolled(module, [module.task[0]])
+    new = module.reasoner.replay(found.rollout, module.policy, 1.0).latents.detach()
+    found.latents = new - 0.05  # ratios of 1.05
+    for bound, clipped in ((0.01, True), (0.2, False)):
+        module.rl = replace(module.rl, latent_clip=bound)
+        latent = module.latent_loss(found, new)
+        assert bool(latent.high > 0) == clipped and float(latent.ratio_mean) == pytest.approx(1.0513, abs=1e-3)
+
+
+def test_a_reward_that_fails_for_a_group_leaves_it_out(module, capsys):
+    """Counted, and named once; where it fails for all of them there is nothing to go on with."""
+    def frail(group):
+        if group[0].item.index % 2:
+            raise KeyError("no such cell")
+        return [float(len(one.text)) for one in group]
+
+    module.paid = {"frail": (frail, 1.0)}
+    found = [module.experience([module.task[i] for i in range(4)]) for _ in range(2)][0]
+    assert found.failed == 2 and not found.advantages[4:8].any() and not found.actions[4:8].any()
+    assert found.advantages[:4].any() and found.actions[:4].any()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("reward 'frail' on item") == 1 and "raised KeyError: 'no such cell' Its group is left out" in said
+    with pytest.raises(rewards.Failed, match="raised KeyError"):
+        module.experience([module.task[1], module.task[3]])
 
 
 def test_figures_are_those_of_all_processes(module, monkeypatch):
@@ -365,6 +407,30 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
     assert {"reward", "reward_std", "frac_reward_zero_std", "rewards/long/mean", "train/policy", "kl",
             "train/anchor", "switch/start_rate", "completions/clipped_ratio", "entropy"} <= set(found.Tags()["scalars"])
     assert hub.load(tmp_path / "run")[0].recipe["method"] == "modal_mixed"
+
+
+def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    reasoner, _ = hub.load(checkpoint())
+    monkeypatch.setattr(rl, "generate", partial(generation.generate, queue=[[reasoner.vocabulary.open]] * 4))
+    made = small(tmp_path / "run", rl__rewards={"long": 1.0}, rl__policy="gaussian", rl__latent_kl=0.1, rl__kl=0.1,
+                 rl__policy_options={"fraction": 0.3}, sketch_every=1, rl__max_new=10)
+    rl.train(made, run_folder(made))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tmp_path / "run" / "logs"))
+    found.Reload()
+    tags = found.Tags()
+    assert {"rollouts"} <= set(tags["images"]) and "rollouts/text_summary" in tags["tensors"]
+    missing = {
+        "clip_ratio/low_mean", "clip_ratio/low_min", "clip_ratio/high_mean", "clip_ratio/high_max",
+        "clip_ratio/region_mean", "clip_ratio/latent", "completions/max_length", "completions/mean_length",
+        "completions/min_length", "entropy", "frac_reward_zero_std", "kl", "kl/latent", "latents/cos_to_sft",
+        "latents/norm", "latents/norm_drawn", "latents/pairwise_cos", "latents/effective_rank", "latents/per_answer",
+        "latents/per_span", "mode/latent", "num_tokens", "probe/p5_delta", "ratio/latent_mean", "ratio/text_mean",
+        "reward", "reward_std", "rewards/failed", "rewards/long/std", "spans/per_answer", "step_time",
+        "switch/forced_end_rate", "switch/start_rate", "val/sketches"} - set(tags["scalars"])
+    assert not missing
 
 
 def test_what_was_learnt_is_kept_every_so_many_steps(tmp_path, monkeypatch):

@@ -16,25 +16,33 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import torch
 from PIL import Image as PILImage
 from safetensors.torch import save_file
 
-from .. import __version__, adapters, card, hub, tasks
+from .. import __version__, adapters, card, hub, methods, tasks
+from ..data import native
 from ..files import atomic_folder, atomic_write_json
+from ..generation import generate
 from ..pretrained import probe
+from ..sheet import storyboard
 from . import bundle, terms
 
 EXTRAS = ("eval.json", "eval-larger.json", "probe.json", "controls", "sketches.png", "recipe.yaml",
           "recipe-pretrain.yaml")
 PLACE = re.compile(r"(?<![\w.:/~-])(?:/[\w.+~-]+){2,}/?|\b[A-Z]:\\[\w\\.-]+")  # an absolute path
-EXAMPLE = "example.png"
+EXAMPLE, SKETCHES = "example.png", "sketches.png"
+SHOWN, ROOM = 3, 400  # items with sketches on a card, and the positions an answer to them may take
 
 
-def export(run: str | Path, folder: str | Path, *, merge_lora: bool = False, max_shard_size: str = "5GB") -> Path:
-    """Write the checkpoint of a run, with all that is known of it, into a new folder.
+def export(run: str | Path, folder: str | Path, *, merge_lora: bool = False, max_shard_size: str = "5GB",
+           records: bool = False) -> Path:
+    """Write the checkpoint of a run, with all that is known of it, into a new folder. Where the run holds no
+    ``sketches.png``, some are drawn: on items of the task it was trained on, or, if they may be shown (``records``), on
+    the records.
 
     Raises:
         FileNotFoundError, ValueError: the run holds no whole checkpoint, no adapter to merge, or one whose base has no
@@ -59,6 +67,8 @@ def export(run: str | Path, folder: str | Path, *, merge_lora: bool = False, max
         described = describe(reasoner, known, decoder is not None, max_shard_size)
         if text := licence_text(source, known):
             shutil.copyfile(text, new / "LICENSE-base")
+        if not (new / SKETCHES).exists() and (sheet := sketched(described, model, records)):
+            sheet.save(new / SKETCHES)
         question = example(described, model, new / EXAMPLE)
         (new / "README.md").write_text(card.model_card(described, new, question), encoding="utf-8")
         write_card(new, described)
@@ -144,6 +154,28 @@ def example(described: dict, model, file: Path) -> str:
     item = tasks.make(data["task"], split="test", **options)[0]
     item.images[0].save(file)
     return item.question
+
+
+def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
+    """What the model draws on a few test items; None where that cannot be seen, or may not be shown."""
+    reasoner, data = model.reasoner, described["notes"].get("data", {})
+    if model.decoder is None or not reasoner.renders:
+        return None
+    if data.get("folder"):
+        if not records:
+            return None
+        traces = list(islice((t for t in native.read(data["folder"]) if t.split == "test" and t.images()), SHOWN))
+    elif data.get("task") in tasks.names():
+        options = tasks.own(data["task"], data.get("options") or {})
+        options |= {"level": tuple(data["levels"])} if data.get("levels") else {}
+        task, mode = tasks.make(data["task"], split="test", **options), methods.load(described["method"]).MODE
+        traces = [task.trace(task[i], mode) for i in range(SHOWN)]
+    else:
+        traces = []
+    if not traces:
+        return None
+    rollout = generate(reasoner, reasoner.collator()(traces, generate=True), max_new=ROOM)
+    return storyboard(reasoner, model.decoder, traces, rollout)
 
 
 def copy_extras(run: Path, folder: Path) -> None:
