@@ -108,7 +108,8 @@ def test_an_export_holds_the_checkpoint_and_what_is_known_of_it(shown, run):
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
         "chat_template.jinja", "processor_config.json", "preprocessor_config.json", "decoder/config.json",
         "decoder/diffusion_pytorch_model.safetensors", "probe.safetensors", "README.md", "LICENSE", "requirements.txt",
-        "latent_reason.json", "example.png", "eval.json", "probe.json", "recipe.yaml", "controls/direct.json"}
+        "latent_reason.json", "example.png", "sketches.png", "eval.json", "probe.json", "recipe.yaml",
+        "controls/direct.json"}
     assert json.loads((shown / "eval.json").read_text())["checkpoint"] == "model", "no path of this machine"
     assert all(r.state != "failed" for r in checks.check(shown, in_fresh=False))
     first, second = json.loads((shown / "processor_config.json").read_text())["image_processor"], json.loads(

@@ -17,7 +17,7 @@ STEPS = [{"trace"}, {"tokens"}, {"batch"}, {"packing"},
          {"masks", "filling", "policies"}, {"reasoner"}, {"generation", "adapters"},
          {"methods", "decoding", "sheet", "showing"}, {"pretrained"}, {"hub"}, {"card", "doctor"}, {"publishing"}]
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
-SEES_TASKS = {"publishing"}  # an example to try a checkpoint on
+SEES_BOTH = {"publishing"}  # examples to try a checkpoint on
 EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
 THIRD = {"transformers": {"backbones", "tokens", "pretrained", "publishing"},
          "diffusers": {"heads", "rendering"}, "lightning": set(), "pytorch_lightning": set(),
@@ -64,7 +64,7 @@ def test_arrows_point_to_the_left(part):
     allowed = set() if part in EVERYWHERE else {"trace"} | EVERYWHERE
     for number, step in enumerate(STEPS):
         if part in step:
-            allowed |= set().union(*STEPS[:number]) | ({"tasks"} if part in SEES_TASKS else set())
+            allowed |= set().union(*STEPS[:number]) | (BESIDE if part in SEES_BOTH else set())
     for path in (p for p in FILES if part_of(p) == part):
         found = parts_imported(path) - allowed
         assert not found, f"{path.relative_to(HOUSE)} imports {found}"

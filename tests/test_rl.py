@@ -211,7 +211,8 @@ def test_a_reward_that_fails_for_a_group_leaves_it_out(module, capsys):
         return [float(len(one.text)) for one in group]
 
     module.paid = {"frail": (frail, 1.0)}
-    found = [module.experience([module.task[i] for i in range(4)]) for _ in range(2)][0]
+    items = [module.task[i] for i in range(4)]
+    found, _ = module.experience(items), module.experience(items)
     assert found.failed == 2 and not found.advantages[4:8].any() and not found.actions[4:8].any()
     assert found.advantages[:4].any() and found.actions[:4].any()
     said = " ".join(capsys.readouterr().out.split())
