@@ -263,6 +263,7 @@ def a_stray_file(folder):
 
 @damage(8)
 def a_link(folder):
+    (folder / "sketches.png").unlink(missing_ok=True)
     (folder / "sketches.png").symlink_to(folder / "example.png")
 
 
