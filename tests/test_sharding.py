@@ -55,7 +55,7 @@ def test_rewards_split_between_processes_are_rewards(tmp_path):
     """With LoRA; each its own prompts, of which one process may have more that teach than the other, in parts of three
     rollouts, with held-out items looked at in between."""
     changes = {"rl__rewards": {"tiny_runs.long": 1.0}, "rl__group": 4, "rl__prompts": 2, "rl__max_new": 24,
-               "rl__replay_rows": 3, "optim__steps": 3, "rl__anchor": 0.1, "rl__kl": 0.1, "sketch_every": 2, "data__val_items": 1,
+               "rl__replay_rows": 3, "optim__steps": 3, "rl__anchor": 0.1, "rl__kl": 0.1, "sketch_every": 2,
                "init": str(checkpoint()), "lora__rank": 4, "trainable": ["lora", "head"]}
     same(*(trained(tmp_path, "rl.sh", f"split-{split}", sharded=split, **changes) for split in (True, False)),
          hub.load(checkpoint())[0].state_dict())

@@ -20,10 +20,13 @@ from .sharding import whole
 
 
 class SketchPanel(Callback):
-    """At every validation: decode held-out items, log their scores and, where the method sketches, the storyboard."""
+    """At every validation: decode held-out items, of at most ``max_new`` positions each, log their scores and, where
+    the method sketches, the storyboard."""
 
-    def __init__(self, reasoner, decoder, data: Data, folder: Path, items: int = 32, shown: int = 4):
+    def __init__(self, reasoner, decoder, data: Data, folder: Path, items: int = 32, shown: int = 4,
+                 max_new: int = 640):
         self.reasoner, self.decoder, self.folder, self.shown = reasoner, decoder, folder, shown
+        self.max_new = max_new
         self.task = make_task(data, "val")
         self.items = [self.task[i] for i in range(min(items, max(shown, data.val_items)))]
         self.mode = mode_of(reasoner.recipe["method"])
@@ -34,7 +37,7 @@ class SketchPanel(Callback):
                 self.look(trainer, module)
 
     def look(self, trainer, module):
-        results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode)
+        results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new=self.max_new)
         traces = [self.task.trace(i, self.mode) for i in self.items]
         found = health(self.reasoner, results, traces) if self.reasoner.latent_input != "blank" else {}
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
@@ -42,7 +45,8 @@ class SketchPanel(Callback):
             console.print(f"Warning: {warning}", style="yellow")
         if self.decoder is None or not self.reasoner.renders or trainer.logger is None:
             return
-        small = decode(self.reasoner, self.decoder, self.task, self.items[:self.shown], self.mode)
+        small = decode(self.reasoner, self.decoder, self.task, self.items[:self.shown], self.mode,
+                       max_new=self.max_new)
         picture = storyboard(self.reasoner, self.decoder, traces[:self.shown], small[0].rollout)
         if hasattr(trainer.logger, "experiment"):
             trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step,
@@ -104,16 +108,18 @@ class Dependence(Callback):
     """At every validation: whether answers still depend on sketches. Logs how often a foreign sketch is followed
     (``probe/p3_follow``) and what forbidding to sketch costs (``probe/p5_delta``), on items of the validation split."""
 
-    def __init__(self, reasoner, data: Data):
+    def __init__(self, reasoner, data: Data, max_new: int = 640):
         task = make_task(data, "val")
-        self.reasoner, self.task = reasoner, task
+        self.reasoner, self.task, self.max_new = reasoner, task, max_new
         self.items = [task[i] for i in range(data.val_items)]
 
     def on_validation_epoch_end(self, trainer, module):
         with whole(self.reasoner):
             if trainer.sanity_checking or trainer.global_rank:
                 return
-            found = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"))
+            plain = decode(self.reasoner, None, self.task, self.items, mode_of(self.reasoner.recipe["method"]),
+                           max_new=self.max_new)
+            found = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"), plain=plain)
         values = {"probe/p3_follow": found["foreign"].get("follow_rate"),
                   "probe/p5_delta": found["removed"]["difference"]["value"]}
         module.log_dict({name: value for name, value in values.items() if value is not None}, rank_zero_only=True)

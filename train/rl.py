@@ -447,9 +447,10 @@ def train_stage(recipe: Recipe, folder: Path):
         console.print("Warning: head and backbone train together and nothing holds latents where they were taught. "
                       "rl.anchor 0.05 would.", style="yellow")
     save = saver(recipe, reasoner, decoder)
-    looks = [SketchPanel(reasoner, decoder, recipe.data, folder), RolloutPanel(decoder), Alarms()]
+    room = {"max_new": recipe.rl.max_new}
+    looks = [SketchPanel(reasoner, decoder, recipe.data, folder, **room), RolloutPanel(decoder), Alarms()]
     if reasoner.sketches and recipe.data.val_items:
-        looks.append(Dependence(reasoner, recipe.data))
+        looks.append(Dependence(reasoner, recipe.data, **room))
     fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks, recipe.rl.updates)
     return reasoner.eval(), decoder
 
