@@ -31,9 +31,9 @@ def arms(found: list[dict]) -> dict[str, list[dict]]:
 
 
 def start_of(name: str, rows: dict[str, list[dict]]) -> dict:
-    """The row of the checkpoint an arm began with: its own, or that of the first arm."""
+    """The row of the checkpoint an arm began with: its own, or that of the first arm that was trained."""
     starts = {arm.removeprefix("start of "): found[0] for arm, found in rows.items() if arm.startswith("start of ")}
-    return starts.get(name, next(iter(starts.values())))
+    return starts.get(name) or starts[next(arm for arm in rows if not arm.startswith("start of "))]
 
 
 def gain(rows: list[dict], start: dict) -> tuple[float, float, float]:

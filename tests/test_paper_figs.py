@@ -24,3 +24,12 @@ def test_a_script_draws_its_figure_or_prints_its_table(name, tmp_path, monkeypat
         assert before == {p: p.read_bytes() for p in FIGURES.glob("*.png")}
     else:
         assert capsys.readouterr().out.count("|") > 20
+
+
+def test_a_treatment_is_held_against_the_start_it_had(monkeypatch):
+    """Its own, or that of the first that was trained, whatever stands before it in the file."""
+    monkeypatch.syspath_prepend(str(FIGURES))
+    script = runpy.run_path(str(FIGURES / "rl.py"))
+    rows = {name: [{"arm": name}] for name in ("start of words", "start of mask", "mask", "flow_sde", "words")}
+    assert [script["start_of"](name, rows)["arm"] for name in ("mask", "flow_sde", "words")] == [
+        "start of mask", "start of mask", "start of words"]
