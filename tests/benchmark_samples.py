@@ -6,11 +6,15 @@ from __future__ import annotations
 import base64
 import csv
 import json
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from data_samples import picture
+
+from eval import benchmark
+from eval.storages import opened
 
 
 def png(number: int) -> bytes:
@@ -301,3 +305,10 @@ def vsp(part: str, root: Path) -> None:
         if task == "4":
             texts(level, text_input__1=asked)
             image(level / "image_input/1.jpg", 2)
+
+
+@contextmanager
+def read(name, folder, partial=True):
+    """(items, what the protocol says of them)."""
+    with opened(folder) as source:
+        yield benchmark.items_of(name, source, partial)

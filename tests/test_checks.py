@@ -238,7 +238,7 @@ def no_snippet(folder):
 
 @damage(8)
 def a_path_of_this_machine(folder):
-    (folder / "recipe.yaml").write_text("run: /home/someone/runs/1\n")
+    (folder / "recipe.yaml").write_text(f"run: {folder.resolve()}\n")
 
 
 @damage(8)

@@ -1,4 +1,4 @@
-"""Rewards that look at more than the answer: what is measured, what it pays, and items in three."""
+"""Rewards: what is paid for answers and for the way to them, what is measured for it, and items in three."""
 
 from __future__ import annotations
 
@@ -21,6 +21,37 @@ ITEM = make("frozenlake_plan", level=3)[0]
 
 def graded(score: float, text: str = "\\boxed{U}", **changes) -> Graded:
     return replace(Graded(ITEM, text, score, 10, 4, 1, True), **changes)
+
+
+# -- what is paid ------------------------------------------------------------------------------------------------------
+def test_process_is_paid_to_right_answers_alone():
+    group = [graded(1.0), graded(1.0, spans=0), graded(0.5), graded(0.0)]
+    assert paid("use_if_correct", rewards.use_if_correct, group) == [1.0, 0.0, 0.0, 0.0]
+    assert paid("accuracy", rewards.accuracy, group) == [1.0, 1.0, 0.5, 0.0]
+    group = [graded(1.0, words=10), graded(1.0, words=20), graded(0.0, words=1)]
+    assert paid("short", rewards.short, group) == [1.0, -1.0, 0.0]
+    assert paid("short", rewards.short, [graded(1.0)] * 2) == [0.0, 0.0]
+    assert paid("format", rewards.format, [graded(0.0), graded(1.0, "U"), graded(1.0, ended=False)]) == [1.0, 0.0, 0.0]
+    group = [graded(0.0, words=w, latents=0, budget=100) for w in (10, 80, 90, 100)]
+    assert paid("overlong", rewards.overlong, group) == pytest.approx([0, 0, -0.5, -1])
+    assert paid("overlong", rewards.overlong, [graded(0.0, words=900, latents=0, budget=100)]) == [-1]
+    assert paid("hard", rewards.hard, [graded(1.0), graded(0.9), graded(1.0, "U")]) == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("reward, said", [
+    (lambda group: 1 / 0, "raised ZeroDivisionError"), (lambda group: [float("nan")] * len(group), "gave nan"),
+    (lambda group: [1.0], "gave 1 values for 2 rollouts")])
+def test_a_reward_that_fails_is_named_with_its_item(reward, said):
+    with pytest.raises(ValueError, match=rf"reward 'mine' on item '{ITEM.id}' {said}"):
+        paid("mine", reward, [graded(1.0)] * 2)
+
+
+def test_rewards_are_found_by_name_or_path():
+    assert rewards.find("accuracy") is rewards.accuracy and rewards.find("math.sqrt")
+    with pytest.raises(ValueError, match=r"no reward 'acuracy'. Did you mean 'accuracy'\?"):
+        rewards.find("acuracy")
+    with pytest.raises(ValueError, match=r"'math.nothing' cannot be imported"):
+        rewards.find("math.nothing")
 
 
 # -- measures ----------------------------------------------------------------------------------------------------------

@@ -93,3 +93,9 @@ def command(monkeypatch, module, *words) -> str | None:
 def rolled(module, items):
     """Rollouts for these items, with what each of their actions weighs."""
     return module.weighed([module.experience(items)])[0]
+
+
+def rewarded(folder: Path, **changes) -> recipes.Recipe:
+    """A run by reward, of two steps from an untrained checkpoint."""
+    return recipe(folder, **{"init": str(checkpoint()), "rl__group": 2, "rl__prompts": 2, "rl__max_new": 8,
+                             "optim__steps": 2, "optim__name": "adamw"} | changes)

@@ -5,7 +5,7 @@ A reward names those it needs (``reward.wants``); what no reward of a run wants 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -88,12 +88,17 @@ MEASURES: dict[str, Measure] = {"concluded": concluded, "sketch_match": sketch_m
 
 def find(name: str) -> Measure:
     """A measure by name, or anyone else's by dotted path. Raises ValueError where there is none."""
-    if name in MEASURES:
-        return MEASURES[name]
+    return named(name, MEASURES, "measure")
+
+
+def named(name: str, ours: Mapping[str, Callable], what: str) -> Callable:
+    """One of ``ours`` by name, or anyone else's by dotted path. Raises ValueError where there is none."""
+    if name in ours:
+        return ours[name]
     module, _, function = name.rpartition(".")
     if not module:
-        raise ValueError(f"no measure {name!r}. {nearest(name, MEASURES)} Or give a dotted path.")
+        raise ValueError(f"no {what} {name!r}. {nearest(name, ours)} Or give a dotted path.")
     try:
         return getattr(import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"the measure {name!r} cannot be imported ({error}).") from None
+        raise ValueError(f"the {what} {name!r} cannot be imported ({error}).") from None

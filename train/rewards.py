@@ -12,9 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 
-from latent_reason.files import nearest
 from latent_reason.tasks import Item
 from latent_reason.tasks.checkers import boxed
 
@@ -172,24 +170,16 @@ def check(weights: dict[str, float]) -> None:
 
 def find(name: str) -> Reward:
     """A reward by name or dotted path. Raises ValueError where there is none."""
-    if name in OURS:
-        return OURS[name]
     kind, _, rest = name.partition(".")
     if kind == "score":
         return scored(rest)
-    if kind == "trust":
-        try:
-            measures.find(rest)
-        except ValueError as error:
-            raise ValueError(f"rl.rewards: {name!r}: {error}") from None
-        return trusted(rest)
-    module, _, function = name.rpartition(".")
-    if not module:
-        raise ValueError(f"rl.rewards: no reward {name!r}. {nearest(name, OURS)} Or give a dotted path.")
     try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"rl.rewards: {name!r} cannot be imported ({error}).") from None
+        if kind != "trust":
+            return measures.named(name, OURS, "reward")
+        measures.find(rest)
+    except ValueError as error:
+        raise ValueError(f"rl.rewards: {error}") from None
+    return trusted(rest)
 
 
 class Failed(ValueError):
