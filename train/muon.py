@@ -1,7 +1,8 @@
 """Muon for every machine: ``torch.optim.Muon`` (2502.16982), whose iteration is in fp32 where weights lie on a CPU.
 
-PyTorch's always iterates in bf16, which processors without such instructions multiply some forty times slower than
-fp32: what takes half a second a step on one takes four on another.
+PyTorch's always iterates in bf16, which processors without such instructions multiply far slower than fp32:
+
+    python -m timeit -s "import torch; a = torch.randn(384, 384).bfloat16()" "a @ a"     # and without .bfloat16()
 """
 
 from __future__ import annotations
