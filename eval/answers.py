@@ -16,11 +16,11 @@ from itertools import islice
 from rich.console import Console
 from rich.progress import track
 
-from latent_reason import hub
+from latent_reason import checkpoint
 from latent_reason.data import native
-from latent_reason.door import at_least, door
+from latent_reason.decoding.engine import generate
+from latent_reason.errors import at_least, door
 from latent_reason.files import atomic_write_json
-from latent_reason.generation import generate
 from latent_reason.trace import Text, Trace
 
 from .statistics import wilson
@@ -55,15 +55,16 @@ def answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new: in
     """What a reasoner answers to the last question of each trace."""
     out, collator = [], reasoner.collator()
     for start in track(range(0, len(traces), batch_size), description="questions", console=console, transient=True):
-        batch = collator(traces[start:start + batch_size], generate=True).to(reasoner.device)
+        batch = collator(traces[start : start + batch_size], generate=True).to(reasoner.device)
         rollout = generate(reasoner, batch, max_new=max_new, row_ids=range(start, start + len(batch.ids)))
         out += [rollout.text(row, reasoner.vocabulary) for row in range(len(batch.ids))]
     return out
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.answers", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.answers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint")
     parser.add_argument("folder", help="native records, such as those of: python -m latent_reason easy-vqa FOLDER")
     parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def to_file(given: argparse.Namespace) -> None:
-    reasoner, _ = hub.load(given.checkpoint)
+    reasoner, _ = checkpoint.load(given.checkpoint)
     asked = list(islice((t for t in native.read(given.folder) if t.split == "test"), given.n))
     if not asked:
         raise ValueError(f"'{given.folder}' has no records whose split is test.")
@@ -82,14 +83,20 @@ def to_file(given: argparse.Namespace) -> None:
         raise ValueError(f"'{given.folder}' has no records whose split is train, from which to know what is usual.")
     gold = [list(turns(t))[-1] for t in asked]
     said = answers(reasoner, asked)
-    rows = {"seeing": [plain(a) == right for a, (_, right) in zip(said, gold, strict=True)],
-            "unseeing": [unseeing(question) == right for question, right in gold]}
+    rows = {
+        "seeing": [plain(a) == right for a, (_, right) in zip(said, gold, strict=True)],
+        "unseeing": [unseeing(question) == right for question, right in gold],
+    }
     found = {name: [round(x, 4) for x in wilson(sum(right), len(right))] for name, right in rows.items()}
-    atomic_write_json(given.out, {"schema": 1, "checkpoint": given.checkpoint, "folder": given.folder,
-                                  "n": len(asked), "accuracy": found})
+    atomic_write_json(
+        given.out,
+        {"schema": 1, "checkpoint": given.checkpoint, "folder": given.folder, "n": len(asked), "accuracy": found},
+    )
     (share, low, high), blind = found["seeing"], found["unseeing"][0]
-    console.print(f"{len(asked)} questions: {share:.3f} right ({low:.3f} to {high:.3f}); without looking {blind:.3f}. "
-                  f"Written to {given.out}")
+    console.print(
+        f"{len(asked)} questions: {share:.3f} right ({low:.3f} to {high:.3f}); without looking {blind:.3f}. "
+        f"Written to {given.out}"
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from latent_reason.batch import IMAGE, LATENT, TEXT
+from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.tasks import Task
 
 from .decode import Result
@@ -43,8 +43,12 @@ def looks(reasoner, results: Sequence[Result]) -> dict:
             continue
         table, _, kind, asked = attended(reasoner, r, at)
         looked, own = table[:, -1], torch.arange(len(kind), device=kind.device) >= asked
-        parts = {"picture": kind == IMAGE, "latents": (kind == LATENT) & own, "own_words": (kind == TEXT) & own,
-                 "prompt": (kind == TEXT) & ~own}
+        parts = {
+            "picture": kind == IMAGE,
+            "latents": (kind == LATENT) & own,
+            "own_words": (kind == TEXT) & own,
+            "prompt": (kind == TEXT) & ~own,
+        }
         layers.append(torch.stack([looked[:, m].sum(-1) for m in parts.values()], -1))
         there.append(torch.tensor([m.sum() for m in parts.values()]) / sum(int(m.sum()) for m in parts.values()))
         if len(layers) == MOST:
@@ -53,12 +57,16 @@ def looks(reasoner, results: Sequence[Result]) -> dict:
         return {}
     names = ("picture", "latents", "own_words", "prompt")
     mean, size = torch.stack(layers).mean(0), torch.stack(there).mean(0)
-    return {"n": len(layers), "share_of_positions": dict(zip(names, [round(float(v), 4) for v in size], strict=True)),
-            "layers": [dict(zip(names, [round(float(v), 4) for v in row], strict=True)) for row in mean]}
+    return {
+        "n": len(layers),
+        "share_of_positions": dict(zip(names, [round(float(v), 4) for v in size], strict=True)),
+        "layers": [dict(zip(names, [round(float(v), 4) for v in row], strict=True)) for row in mean],
+    }
 
 
 def inside(box: tuple[float, float, float, float], grid: tuple[int, int]) -> torch.Tensor:
     """(h * w,) how much of each cell of a grid lies in a box, given as shares x0, y0, x1, y1 of the whole."""
+
     def along(low, high, n):
         edge = torch.arange(n)
         return ((edge + 1).clamp(max=n * high) - edge.clamp(min=n * low)).clamp(min=0)
@@ -82,12 +90,15 @@ def looks_into_box(reasoner, task: Task, results: Sequence[Result]) -> dict:
         seen = table[..., kind == IMAGE]  # (L, N, picture tokens)
         part = inside(box, reasoner.backbone.token_grid(r.item.images[-1])).to(seen)
         if len(reasoner.backbone.laid(r.item.images[-1])) > 2:  # in tiles: look at the whole, which comes last
-            seen = seen[..., -len(part):]
+            seen = seen[..., -len(part) :]
         part = torch.cat([part.new_zeros(seen.shape[-1] - len(part)), part])  # pictures before it hold none
         covered, at = seen @ part / seen.sum(-1), torch.arange(len(ids), device=ids.device)
         own = at >= asked
-        for name, queries in {"prompt": at == asked - 1, "start": own & (ids == reasoner.vocabulary.open),
-                              "latents": own & (kind == LATENT)}.items():
+        for name, queries in {
+            "prompt": at == asked - 1,
+            "start": own & (ids == reasoner.vocabulary.open),
+            "latents": own & (kind == LATENT),
+        }.items():
             if queries.any():
                 rows[name].append(covered[:, queries].mean(-1))
         area.append(float(part.mean()))
@@ -95,7 +106,12 @@ def looks_into_box(reasoner, task: Task, results: Sequence[Result]) -> dict:
         return {}
     share_of_area = sum(area) / len(area)
     means = {name: torch.stack(found).mean(0) for name, found in rows.items() if found}
-    return {"n": len(area), "share_of_area": round(share_of_area, 4),
-            "layers": [{name: round(float(v[i]), 4) for name, v in means.items()} for i in range(len(table))],
-            "ratio": {name: {"mean": round(float(v.mean()) / share_of_area, 3),
-                             "best": round(float(v.max()) / share_of_area, 3)} for name, v in means.items()}}
+    return {
+        "n": len(area),
+        "share_of_area": round(share_of_area, 4),
+        "layers": [{name: round(float(v[i]), 4) for name, v in means.items()} for i in range(len(table))],
+        "ratio": {
+            name: {"mean": round(float(v.mean()) / share_of_area, 3), "best": round(float(v.max()) / share_of_area, 3)}
+            for name, v in means.items()
+        },
+    }

@@ -17,10 +17,11 @@ import time
 import torch
 from rich.console import Console
 
-from latent_reason import filling, hub, tasks
-from latent_reason.door import door
+from latent_reason import checkpoint, tasks
+from latent_reason.decoding.engine import generate
+from latent_reason.errors import door
 from latent_reason.files import atomic_write_json
-from latent_reason.generation import generate
+from latent_reason.objectives import latent_inputs
 
 console = Console()
 
@@ -56,6 +57,7 @@ def rows_per_second(reasoner, prompts: list, batch: int, new: int, repeats: int)
 def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float:
     """Median seconds of one ``text`` or ``latent`` step at batch 1: (long - short) / steps, so that the prompt cancels.
     While words are timed the model does not know how to end, so it writes on."""
+
     def run(n):
         if kind == "text":
             return lambda: generate(reasoner, prompt, max_new=n, sketching="off")
@@ -90,29 +92,40 @@ def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
     batch = reasoner.collator()(traces).to(reasoner.device)
     positions, mask = reasoner.backbone.place(batch), batch.slots()[2]
     with torch.no_grad():
-        _, exact = filling.unroll(reasoner, batch, positions)
+        _, exact = latent_inputs.unroll(reasoner, batch, positions)
         for sweeps in range(1, int(batch.span_lengths.sum()) + 1):
-            _, latents = filling.sweep(reasoner, batch, positions, sweeps)
+            _, latents = latent_inputs.sweep(reasoner, batch, positions, sweeps)
             if (latents - exact)[mask].square().mean() < near * exact[mask].square().mean():
                 break
-        ways = (lambda: filling.unroll(reasoner, batch, positions),
-                lambda: filling.sweep(reasoner, batch, positions, sweeps))
+        ways = (
+            lambda: latent_inputs.unroll(reasoner, batch, positions),
+            lambda: latent_inputs.sweep(reasoner, batch, positions, sweeps),
+        )
         seconds = [statistics.median(timed(way, reasoner.device, repeats)) for way in ways]
-    return {"sweeps": sweeps, "latents_in_turn": len(filling.places(batch)[2].unique()),
-            "sweeps_over_in_turn": round(seconds[1] / seconds[0], 2)}
+    return {
+        "sweeps": sweeps,
+        "latents_in_turn": len(latent_inputs.places(batch)[2].unique()),
+        "sweeps_over_in_turn": round(seconds[1] / seconds[0], 2),
+    }
 
 
 def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
     one = reasoner.collator()(prompts[:1], generate=True).to(reasoner.device)
     rates = {b: rows_per_second(reasoner, prompts, b, new, repeats) for b in (1, 4, 16)}
-    found = {"rows_per_second": {str(b): round(r, 3) for b, r in rates.items()},
-             "batch_speedup": round(rates[16] / rates[1], 2)}
+    found = {
+        "rows_per_second": {str(b): round(r, 3) for b, r in rates.items()},
+        "batch_speedup": round(rates[16] / rates[1], 2),
+    }
     if reasoner.sketches:
         text, latent = (step_seconds(reasoner, one, kind, 24, repeats) for kind in ("text", "latent"))
-        found |= {"text_step_ms": round(1e3 * text, 3), "latent_step_ms": round(1e3 * latent, 3),
-                  "latent_over_text": round(latent / text, 3), "head": type(reasoner.head).__name__,
-                  "denoising_steps": getattr(reasoner.head, "steps", 0),
-                  "unrolled_over_given_training": round(training_ratio(reasoner, prompts[:8], repeats), 2)}
+        found |= {
+            "text_step_ms": round(1e3 * text, 3),
+            "latent_step_ms": round(1e3 * latent, 3),
+            "latent_over_text": round(latent / text, 3),
+            "head": type(reasoner.head).__name__,
+            "denoising_steps": getattr(reasoner.head, "steps", 0),
+            "unrolled_over_given_training": round(training_ratio(reasoner, prompts[:8], repeats), 2),
+        }
         if not reasoner.head.noise:
             found |= sweeping(reasoner, prompts[:8], repeats)
     return found
@@ -120,20 +133,30 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
 
 @door()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.bench", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint")
     parser.add_argument("--level", type=int, default=4)
     parser.add_argument("--new", type=int, default=40, help="positions a row writes")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", required=True)
     given = parser.parse_args(argv)
-    reasoner, _ = hub.load(given.checkpoint)
+    reasoner, _ = checkpoint.load(given.checkpoint)
     task = tasks.make("frozenlake_plan", split="test", seed=1, level=given.level)
     found = bench(reasoner, [task.trace(task[i]) for i in range(16)], given.new, given.repeats)
     device = torch.cuda.get_device_name() if reasoner.device.type == "cuda" else "CPU"
-    atomic_write_json(given.out, {"schema": 1, "checkpoint": given.checkpoint, "device": device,
-                                  "threads": torch.get_num_threads(), "level": given.level, **found})
+    atomic_write_json(
+        given.out,
+        {
+            "schema": 1,
+            "checkpoint": given.checkpoint,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "level": given.level,
+            **found,
+        },
+    )
     console.print(found)
     console.print(f"Written to {given.out}")
 

@@ -26,19 +26,19 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from latent_reason import hub, methods
-from latent_reason.batch import TEXT
+from latent_reason import checkpoint, methods
 from latent_reason.data.errors import DataError
-from latent_reason.door import at_least, door
+from latent_reason.decoding.engine import generate
+from latent_reason.errors import at_least, door
 from latent_reason.files import atomic_write_json, atomic_write_text
-from latent_reason.generation import generate
+from latent_reason.model.batch import TEXT
 
 from . import benchmarks
+from .aggregate import retention, rows
 from .items import PROMPTS, EvalItem, asked, trace
-from .measured import retention, rows
+from .readers import Source, opened
+from .resume import Unfinished
 from .scoring import Judged, by_checker, judge
-from .storages import Source, opened
-from .unfinished import Unfinished
 
 console = Console(soft_wrap=True)
 SPANS = "the last box, <answer>, <Output>, 'answer is' on the last line, a reply of one line, a bare last line"
@@ -73,13 +73,17 @@ def items_of(name: str, source: Source, partial: bool = False) -> tuple[list[Eva
             raise DataError("E13", "id", f"id '{id}' is used {count} times. Ids must be unique.", str(source.folder))
     if len(found) > published or (len(found) < published and not partial):
         todo = ", or allow fewer with --partial." if len(found) < published else "."
-        raise ValueError(f"'{source.folder}' holds {len(found)} items of {name}, {published} are published. Copy it "
-                         f"again{todo}")
+        raise ValueError(
+            f"'{source.folder}' holds {len(found)} items of {name}, {published} are published. Copy it again{todo}"
+        )
     graded = [item for item in found if item.checker != "none"]
     if not graded:
         raise ValueError(f"'{source.folder}' holds no item of {name} that a rule can grade.")
-    said = {"n_published": published, "left_out": len(found) - len(graded),
-            "partial": None if len(found) == published else f"{len(found)} of {published} in the folder"}
+    said = {
+        "n_published": published,
+        "left_out": len(found) - len(graded),
+        "partial": None if len(found) == published else f"{len(found)} of {published} in the folder",
+    }
     return graded, said
 
 
@@ -101,18 +105,30 @@ def protocol_of(name: str, items: list[EvalItem], said: dict, reasoner, given: a
     module, _ = benchmarks.find(name)
     notes = module.notes(items) if hasattr(module, "notes") else {}
     known = given.prompt in PROMPTS
-    return said | {"prompt": given.prompt if known else "own",
-                   "prompt_text": PROMPTS[given.prompt].format(form="{form}") if known else given.prompt,
-                   "checker": ", ".join(sorted({item.checker for item in items})), "answer_span": SPANS,
-                   "metric": getattr(module, "METRIC", "accuracy"), "blind": given.blind, "max_new": given.max_new,
-                   "temperature": given.temperature, "pixels": pixels_of(reasoner), **notes}
+    return said | {
+        "prompt": given.prompt if known else "own",
+        "prompt_text": PROMPTS[given.prompt].format(form="{form}") if known else given.prompt,
+        "checker": ", ".join(sorted({item.checker for item in items})),
+        "answer_span": SPANS,
+        "metric": getattr(module, "METRIC", "accuracy"),
+        "blind": given.blind,
+        "max_new": given.max_new,
+        "temperature": given.temperature,
+        "pixels": pixels_of(reasoner),
+        **notes,
+    }
 
 
 def run_of(given: argparse.Namespace, protocol: dict) -> dict:
     """What must be the same for a run to be gone on with: the protocol, the seed and the very checkpoint."""
-    written = (hub.resolve(given.checkpoint) / hub.CARD).stat().st_mtime_ns
-    return {"benchmark": given.name, "checkpoint": Path(given.checkpoint).as_posix(), "written": written,
-            "seed": given.seed, "protocol": protocol}
+    written = (checkpoint.resolve(given.checkpoint) / checkpoint.CARD).stat().st_mtime_ns
+    return {
+        "benchmark": given.name,
+        "checkpoint": Path(given.checkpoint).as_posix(),
+        "written": written,
+        "seed": given.seed,
+        "protocol": protocol,
+    }
 
 
 def pixels_of(reasoner) -> str:
@@ -123,8 +139,9 @@ def pixels_of(reasoner) -> str:
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
-def answered(reasoner, items: list[EvalItem], also: tuple[str, ...], given: argparse.Namespace,
-             kept: Unfinished) -> Iterator[Answered]:
+def answered(
+    reasoner, items: list[EvalItem], also: tuple[str, ...], given: argparse.Namespace, kept: Unfinished
+) -> Iterator[Answered]:
     """Items in order, each with what a model replies; a bar shows how far it is. Each batch is ``kept``."""
     mode, collator = methods.load(reasoner.recipe["method"]).MODE, reasoner.collator()
 
@@ -136,23 +153,51 @@ def answered(reasoner, items: list[EvalItem], also: tuple[str, ...], given: argp
         yield judged(item, *(line[name] for name in ("text", "latents", "tokens", "seconds")))
     starts = range(len(kept.found), len(items), given.batch_size)
     for start in track(starts, description=given.name, transient=Console().is_terminal):
-        chunk, began = items[start:start + given.batch_size], time.perf_counter()
+        chunk, began = items[start : start + given.batch_size], time.perf_counter()
         batch = collator([trace(item, given.prompt, mode, given.blind) for item in chunk], generate=True)
-        rollout = generate(reasoner, batch.to(reasoner.device), max_new=given.max_new, temperature=given.temperature,
-                           seed=given.seed, row_ids=range(start, start + len(chunk)))
+        rollout = generate(
+            reasoner,
+            batch.to(reasoner.device),
+            max_new=given.max_new,
+            temperature=given.temperature,
+            seed=given.seed,
+            row_ids=range(start, start + len(chunk)),
+        )
         seconds = (time.perf_counter() - began) / len(chunk)
-        found = [judged(item, rollout.text(row, reasoner.vocabulary), [span.length for span in rollout.spans_of(row)],
-                        int((rollout.kind[row] == TEXT).sum()), seconds) for row, item in enumerate(chunk)]
+        found = [
+            judged(
+                item,
+                rollout.text(row, reasoner.vocabulary),
+                [span.length for span in rollout.spans_of(row)],
+                int((rollout.kind[row] == TEXT).sum()),
+                seconds,
+            )
+            for row, item in enumerate(chunk)
+        ]
         kept.add([line_of(one, given.prompt) for one in found])
         yield from found
 
 
 def line_of(one: Answered, prompt: str) -> str:
     """An item as a JSON line."""
-    return json.dumps({"id": one.item.id, "task": one.item.task, "cluster": one.item.cluster, "prompt": prompt,
-                       "text": one.text, "spans": len(one.latents), "latents": one.latents,
-                       "answer": one.judged.parsed, "gold": one.item.answer, "right": one.judged.right, **one.also,
-                       "seconds": round(one.seconds, 4), "tokens": one.tokens}, ensure_ascii=False)
+    return json.dumps(
+        {
+            "id": one.item.id,
+            "task": one.item.task,
+            "cluster": one.item.cluster,
+            "prompt": prompt,
+            "text": one.text,
+            "spans": len(one.latents),
+            "latents": one.latents,
+            "answer": one.judged.parsed,
+            "gold": one.item.answer,
+            "right": one.judged.right,
+            **one.also,
+            "seconds": round(one.seconds, 4),
+            "tokens": one.tokens,
+        },
+        ensure_ascii=False,
+    )
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -160,8 +205,10 @@ def said_before(given: argparse.Namespace, items: list[EvalItem], protocol: dict
     """The protocol, so that a number is never read without it, and the first question as it is asked."""
     shown = Table(title=f"{given.name}: protocol", show_header=False)
     tasks = Counter(item.task for item in items)
-    facts = {"items": f"{len(items)} in {len({item.cluster for item in items})} clusters",
-             "tasks": ", ".join(f"{task} {count}" for task, count in tasks.most_common(8)) + ", ..." * (len(tasks) > 8)}
+    facts = {
+        "items": f"{len(items)} in {len({item.cluster for item in items})} clusters",
+        "tasks": ", ".join(f"{task} {count}" for task, count in tasks.most_common(8)) + ", ..." * (len(tasks) > 8),
+    }
     first = asked(items[0], given.prompt)
     for key, value in (facts | protocol | {"seed": given.seed, "for example": first}).items():
         shown.add_row(key, "-" if value in (None, "") else Text(str(value)), end_section=key in ("tasks", "seed"))
@@ -173,8 +220,14 @@ def table(results: list[dict]) -> Table:
     for title in ("task", "measure", "n", "value", "interval", "chance"):
         shown.add_column(title, justify="left" if title in ("task", "measure") else "right")
     for r in results:
-        shown.add_row(Text(r["task"]), r["metric"], str(r["n"]), f"{r['value']:.3f}", f"{r['low']:.2f}-{r['high']:.2f}",
-                      "-" if r["chance"] is None else f"{r['chance']:.3f}")
+        shown.add_row(
+            Text(r["task"]),
+            r["metric"],
+            str(r["n"]),
+            f"{r['value']:.3f}",
+            f"{r['low']:.2f}-{r['high']:.2f}",
+            "-" if r["chance"] is None else f"{r['chance']:.3f}",
+        )
     return shown
 
 
@@ -186,14 +239,18 @@ def listed() -> Table:
     for name in benchmarks.modules():
         module = benchmarks.load(name)
         for k, (part, count) in enumerate(module.COUNTS.items()):
-            shown.add_row(f"{name}/{part}" if part else name, f"{count:,}",
-                          "" if k else module.__doc__.split("\n\n")[0].replace("\n", " "))
+            shown.add_row(
+                f"{name}/{part}" if part else name,
+                f"{count:,}",
+                "" if k else module.__doc__.split("\n\n")[0].replace("\n", " "),
+            )
     return shown
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.benchmark", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", nargs="?")
     parser.add_argument("name", nargs="?", help="a name of --list")
     parser.add_argument("folder", nargs="?", metavar="DIR", help="where the benchmark's files lie")
@@ -233,7 +290,7 @@ def to_file(given: argparse.Namespace) -> None:
         pictures = {(shown.pictures.root, shown.name): shown for item in items for shown in item.images}
         for shown in track(pictures.values(), description="pictures", transient=Console().is_terminal):
             shown.load()
-        reasoner, _ = hub.load(given.checkpoint)
+        reasoner, _ = checkpoint.load(given.checkpoint)
         check_pictures(reasoner, items, given.blind)
         protocol = protocol_of(given.name, items, said, reasoner, given)
         seeing = seen_file(given.seeing, given.name, protocol) if given.seeing else None
@@ -243,17 +300,29 @@ def to_file(given: argparse.Namespace) -> None:
         if kept.found:
             console.print(f"{kept.path}: goes on after {len(kept.found)} of {len(items)} items")
         found = list(answered(reasoner, items, getattr(module, "ALSO", ()), given, kept))
-    results = rows([one.item for one in found], [one.judged.right for one in found],
-                   [one.also for one in found], protocol["metric"], getattr(module, "GROUPED", None))
+    results = rows(
+        [one.item for one in found],
+        [one.judged.right for one in found],
+        [one.also for one in found],
+        protocol["metric"],
+        getattr(module, "GROUPED", None),
+    )
     count = len(found)
     written = {
-        "schema": 1, "kind": "benchmark", "checkpoint": Path(given.checkpoint).as_posix(),
-        "method": reasoner.recipe["method"], "benchmark": given.name, "protocol": protocol, "seed": given.seed,
-        "device": str(reasoner.device), "results": results,
+        "schema": 1,
+        "kind": "benchmark",
+        "checkpoint": Path(given.checkpoint).as_posix(),
+        "method": reasoner.recipe["method"],
+        "benchmark": given.name,
+        "protocol": protocol,
+        "seed": given.seed,
+        "device": str(reasoner.device),
+        "results": results,
         "unparsed": sum(one.judged.parsed is None for one in found),
         "latents_per_item": round(sum(sum(one.latents) for one in found) / count, 3),
         "tokens_per_item": round(sum(one.tokens for one in found) / count, 3),
-        "seconds_per_item": round(sum(one.seconds for one in found) / count, 4)}
+        "seconds_per_item": round(sum(one.seconds for one in found) / count, 4),
+    }
     if seeing:
         written["retention"] = retention(seeing, results)
     atomic_write_text(lines, "".join(line_of(one, protocol["prompt"]) + "\n" for one in found))
@@ -262,17 +331,23 @@ def to_file(given: argparse.Namespace) -> None:
     console.print(table(results))
     for kept in (kept for kept in written.get("retention", []) if kept["task"] == "all"):
         share, corrected = ("-" if kept[name] is None else f"{kept[name]:.3f}" for name in ("retention", "corrected"))
-        console.print(f"{kept['metric']}: {kept['blind']:.3f} without pictures for {kept['seeing']:.3f} with them, "
-                      f"retention {share}, corrected for chance {corrected}")
-    console.print(f"{written['unparsed']} of {count} replies had no answer that could be read. Written to {given.out}, "
-                  f"item by item to {lines}")
+        console.print(
+            f"{kept['metric']}: {kept['blind']:.3f} without pictures for {kept['seeing']:.3f} with them, "
+            f"retention {share}, corrected for chance {corrected}"
+        )
+    console.print(
+        f"{written['unparsed']} of {count} replies had no answer that could be read. Written to {given.out}, "
+        f"item by item to {lines}"
+    )
 
 
 def check_options(given: argparse.Namespace) -> None:
-    hub.read_card(given.checkpoint)
+    checkpoint.read_card(given.checkpoint)
     if given.prompt not in PROMPTS and "{question}" not in given.prompt:
-        raise ValueError(f"'{given.prompt[:60]}' is no prompt: name one of {', '.join(PROMPTS)}, or write a text with "
-                         "{question} in it.")
+        raise ValueError(
+            f"'{given.prompt[:60]}' is no prompt: name one of {', '.join(PROMPTS)}, or write a text with "
+            "{question} in it."
+        )
     if given.seeing and not given.blind:
         raise ValueError("--seeing names a run with pictures to compare one without with. Add --blind or --grey.")
     if not given.out.endswith(".json"):
@@ -284,8 +359,10 @@ def check_pictures(reasoner, items: list[EvalItem], blind: str | None) -> None:
     without = sum(blind == "removed" or not item.images for item in items)
     if without and reasoner.head is not None and reasoner.head.reads:
         todo = " Use --grey in place of --blind." if blind else " Use another benchmark."
-        raise ValueError(f"method '{reasoner.recipe['method']}' draws from the pictures it is shown, and {without} "
-                         f"items would have none.{todo}")
+        raise ValueError(
+            f"method '{reasoner.recipe['method']}' draws from the pictures it is shown, and {without} "
+            f"items would have none.{todo}"
+        )
 
 
 def seen_file(path: str, name: str, protocol: dict) -> list[dict]:
@@ -294,8 +371,9 @@ def seen_file(path: str, name: str, protocol: dict) -> list[dict]:
         other = json.loads(Path(path).read_text(encoding="utf-8"))
         theirs, results = other["protocol"], other["results"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"'{path}' is no result of eval.benchmark. Name the FILE.json of the run with pictures.") \
-            from None
+        raise ValueError(
+            f"'{path}' is no result of eval.benchmark. Name the FILE.json of the run with pictures."
+        ) from None
     differ = [key for key in sorted({*theirs, *protocol} - {"blind"}) if theirs.get(key) != protocol.get(key)]
     if other.get("benchmark") != name or theirs.get("blind") or differ:
         what = f"its {', '.join(differ)} differ" if differ else "it is of another benchmark or blind itself"

@@ -17,13 +17,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason import hub, tasks
-from latent_reason.door import at_least, door, numbers
+from latent_reason import checkpoint, tasks
+from latent_reason.errors import at_least, door, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Task
 
 from .decode import Result, decode, distinct_items, main_score
-from .measures import difference, share
+from .metrics import difference, share
 
 console = Console(soft_wrap=True)
 ARMS = {"direct": "direct", "text": "text", "sketch": "mixed"}  # the arm and the mode its prompt asks for
@@ -31,8 +31,15 @@ ARMS = {"direct": "direct", "text": "text", "sketch": "mixed"}  # the arm and th
 
 def answers(reasoner, task: Task, items: Sequence[Item], arm: str) -> list[Result]:
     """Items answered as the prompt of an arm asks; spans cannot be opened but in the arm that sketches."""
-    return decode(reasoner, None, task, items, ARMS[arm], progress=f"level {task.levels[0]}, {arm}",
-                  sketching="learned" if arm == "sketch" else "off")
+    return decode(
+        reasoner,
+        None,
+        task,
+        items,
+        ARMS[arm],
+        progress=f"level {task.levels[0]}, {arm}",
+        sketching="learned" if arm == "sketch" else "off",
+    )
 
 
 def cell(reasoner, base, task: Task, items: Sequence[Item]) -> dict:
@@ -43,12 +50,16 @@ def cell(reasoner, base, task: Task, items: Sequence[Item]) -> dict:
     best = max(before, key=lambda results: sum(r.scores[key] for r in results))
     tuned = {arm: answers(reasoner, task, items, arm) for arm in ARMS}
     found = {
-        "n": len(items), "base": share([r.scores[key] for r in best]),
+        "n": len(items),
+        "base": share([r.scores[key] for r in best]),
         "accuracy": {arm: share([r.scores[key] for r in results]) for arm, results in tuned.items()},
         "sketched": round(sum(bool(r.latents) for r in tuned["sketch"]) / len(items), 4),
         "gain": {arm: difference(results, best, key) for arm, results in tuned.items()},
-        "gap": {f"{one}-{other}": difference(tuned[one], tuned[other], key)
-                for one, other in (("sketch", "direct"), ("sketch", "text"), ("text", "direct"))}}
+        "gap": {
+            f"{one}-{other}": difference(tuned[one], tuned[other], key)
+            for one, other in (("sketch", "direct"), ("sketch", "text"), ("text", "direct"))
+        },
+    }
     return found | {"label": label(found)}
 
 
@@ -56,8 +67,14 @@ def label(found: dict) -> str:
     """``sketch`` or ``text`` where that arm gains and beats every cheaper one, ``direct`` where it gains, else
     ``none``: always with an interval that excludes 0."""
     beats = {"sketch": ("sketch-direct", "sketch-text"), "text": ("text-direct",), "direct": ()}
-    return next((arm for arm, gaps in beats.items()
-                 if found["gain"][arm]["low"] > 0 and all(found["gap"][g]["low"] > 0 for g in gaps)), "none")
+    return next(
+        (
+            arm
+            for arm, gaps in beats.items()
+            if found["gain"][arm]["low"] > 0 and all(found["gap"][g]["low"] > 0 for g in gaps)
+        ),
+        "none",
+    )
 
 
 def table(levels: dict[str, dict]) -> Table:
@@ -66,14 +83,20 @@ def table(levels: dict[str, dict]) -> Table:
         shown.add_column(title, justify="left" if title in ("level", "worth it") else "right")
     for name, found in levels.items():
         gaps = [found["gap"][g] for g in ("sketch-direct", "sketch-text")]
-        shown.add_row(name, f"{found['base']['value']:.2f}", *(f"{found['accuracy'][a]['value']:.2f}" for a in ARMS),
-                      *(f"{g['value']:+.2f}\n{g['low']:+.2f} to {g['high']:+.2f}" for g in gaps), found["label"])
+        shown.add_row(
+            name,
+            f"{found['base']['value']:.2f}",
+            *(f"{found['accuracy'][a]['value']:.2f}" for a in ARMS),
+            *(f"{g['value']:+.2f}\n{g['low']:+.2f} to {g['high']:+.2f}" for g in gaps),
+            found["label"],
+        )
     return shown
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.boundary", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.boundary", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint")
     parser.add_argument("--base", required=True, help="the checkpoint it was tuned from")
     parser.add_argument("--out", required=True)
@@ -85,21 +108,31 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def to_file(given: argparse.Namespace) -> None:
-    reasoner, _ = hub.load(given.checkpoint)
-    base, _ = hub.load(given.base)
+    reasoner, _ = checkpoint.load(given.checkpoint)
+    base, _ = checkpoint.load(given.base)
     data = reasoner.recipe.get("notes", {}).get("data", {})
     if not data.get("options", {}).get("asked"):
-        raise ValueError(f"'{given.checkpoint}' was not tuned to do as its prompt asks. Train one with a recipe like "
-                         "train/recipes/dual_frozenlake.yaml (data.paired, and the task option asked).")
+        raise ValueError(
+            f"'{given.checkpoint}' was not tuned to do as its prompt asks. Train one with a recipe like "
+            "train/recipes/dual_frozenlake.yaml (data.paired, and the task option asked)."
+        )
     levels = {}
     for level in given.levels or data["levels"]:
-        task = tasks.make(data["task"], split="test", seed=given.seed, level=level,
-                          **tasks.own(data["task"], data["options"]))
+        task = tasks.make(
+            data["task"], split="test", seed=given.seed, level=level, **tasks.own(data["task"], data["options"])
+        )
         levels[f"level {level}"] = cell(reasoner, base, task, distinct_items(task, given.n))
-    atomic_write_json(given.out, {
-        "schema": 1, "command": f"python -m eval.boundary {Path(given.checkpoint).as_posix()} --base "
-        f"{Path(given.base).as_posix()} --n {given.n} --seed {given.seed}", "task": data["task"], "seed": given.seed,
-        "levels": levels})
+    atomic_write_json(
+        given.out,
+        {
+            "schema": 1,
+            "command": f"python -m eval.boundary {Path(given.checkpoint).as_posix()} --base "
+            f"{Path(given.base).as_posix()} --n {given.n} --seed {given.seed}",
+            "task": data["task"],
+            "seed": given.seed,
+            "levels": levels,
+        },
+    )
     console.print(table(levels))
     console.print(f"Written to {given.out}")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import track
 
-from latent_reason.batch import PAD
-from latent_reason.generation import Rollout, generate
-from latent_reason.sheet import own_sketches, texts_between
+from latent_reason.decoding.engine import Rollout, generate
+from latent_reason.model.batch import PAD
 from latent_reason.tasks import Item, Task
 from latent_reason.trace import Trace
+from latent_reason.visualization.storyboard import own_sketches, texts_between
 
 
 @dataclass
@@ -32,9 +32,19 @@ class Result:
         return [self.rollout.latents(s) for s in self.rollout.spans_of(self.row)]
 
 
-def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, batch_size: int = 64,
-           max_new: int | Callable[[Sequence[Item]], list[int]] = 640,
-           make_trace: Callable[[Item], Trace] | None = None, progress: str = "", **options) -> list[Result]:
+def decode(
+    reasoner,
+    decoder,
+    task: Task,
+    items: Sequence[Item],
+    mode: str,
+    *,
+    batch_size: int = 64,
+    max_new: int | Callable[[Sequence[Item]], list[int]] = 640,
+    make_trace: Callable[[Item], Trace] | None = None,
+    progress: str = "",
+    **options,
+) -> list[Result]:
     """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,
     because it depends on who is in it. Items of one level are batched together: a batch takes as long as its longest
     answer."""
@@ -44,7 +54,7 @@ def decode(reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, b
     if progress:  # a bar that goes away; a line where there is no terminal
         starts = track(starts, description=progress, transient=Console().is_terminal)
     for start in starts:
-        places = order[start:start + batch_size]
+        places = order[start : start + batch_size]
         chunk = [items[i] for i in places]
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
         prompt = collator(traces, generate=True).to(reasoner.device)
@@ -71,8 +81,9 @@ def room(results: Sequence[Result]) -> Callable[[Sequence[Item]], list[int]]:
     return lambda chunk: [max(2 * taken[item.id], longest[item.level]) for item in chunk]
 
 
-def distinct_items(task: Task, n: int, fits: Callable[[Item], bool] = lambda item: True,
-                   patience: int = 100) -> list[Item]:
+def distinct_items(
+    task: Task, n: int, fits: Callable[[Item], bool] = lambda item: True, patience: int = 100
+) -> list[Item]:
     """The first n items that fit and whose puzzles differ; fewer where ``patience`` items in a row bring nothing new
     (there are some 130 held-out boards of 3 x 3).
 

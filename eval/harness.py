@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image as PILImage
 
-from latent_reason import hub
-from latent_reason.batch import LATENT, PAD
 from latent_reason.data.pictures import Pictures, to_rgb
+from latent_reason.decoding.engine import generate
 from latent_reason.files import nearest
-from latent_reason.generation import generate
+from latent_reason.model.batch import LATENT, PAD
 from latent_reason.tasks import checkers
 from latent_reason.trace import Image, Message, Part, Text, Trace
 
@@ -47,12 +46,17 @@ def trace(name: str, messages: Iterable[Mapping[str, Any]]) -> Trace:
     chat = []
     for number, message in enumerate(messages, 1):
         if message.get("role") not in ("system", "user", "assistant"):
-            raise ValueError(f"{name}, message {number}: role {message.get('role')!r}. It is system, user or "
-                             "assistant.")
+            raise ValueError(
+                f"{name}, message {number}: role {message.get('role')!r}. It is system, user or assistant."
+            )
         content = message["content"]
         content = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        chat.append(Message(message["role"], tuple(
-            _part(part, f"{name}, message {number}, part {at}") for at, part in enumerate(content, 1))))
+        chat.append(
+            Message(
+                message["role"],
+                tuple(_part(part, f"{name}, message {number}, part {at}") for at, part in enumerate(content, 1)),
+            )
+        )
     if not chat or chat[-1].role != "user":
         raise ValueError(f"{name}: the chat does not end with the user's turn, so there is nothing to answer.")
     return Trace(name, tuple(chat), split="test")
@@ -66,8 +70,10 @@ def _part(part: Mapping[str, Any], where: str) -> Part:
         return Image(to_rgb(held))
     if part.get("type") == "image" and isinstance(held, str | Path):
         if not (path := Path(held)).is_file():
-            raise ValueError(f"{where}: there is no picture {str(held)[:200]!r}. Pictures are files that are here; "
-                             "nothing is downloaded.")
+            raise ValueError(
+                f"{where}: there is no picture {str(held)[:200]!r}. Pictures are files that are here; "
+                "nothing is downloaded."
+            )
         return Image(Pictures(path.parent).load(path.name, where, lambda kind, sentence: None))
     raise ValueError(f"{where}: a {part.get('type')!r} part with {type(held).__name__}. Texts and pictures are read.")
 
@@ -85,22 +91,31 @@ def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if name not in KNOWN:
             raise ValueError(f"generation argument {name!r} cannot be honoured here. {nearest(name, KNOWN)}")
         if value not in NO_OPS.get(name, (value,)):
-            raise ValueError(f"generation argument {name}={value!r} cannot be honoured here: it has to be "
-                             f"{NO_OPS[name][0]!r}, or left out.")
+            raise ValueError(
+                f"generation argument {name}={value!r} cannot be honoured here: it has to be "
+                f"{NO_OPS[name][0]!r}, or left out."
+            )
     sample = given.get("do_sample")
     temperature = float(given.get("temperature", bool(sample)))
     if temperature < 0 or (sample is not None and bool(sample) != (temperature > 0)):
-        raise ValueError(f"do_sample={sample} and temperature={temperature:g} contradict each other. Give "
-                         "temperature=0 for greedy decoding, or do_sample=true and a temperature above 0.")
-    found = {"max_new": int(given.get("max_new_tokens", MAX_NEW)), "temperature": temperature,
-             "seed": int(given.get("seed", 0))}
+        raise ValueError(
+            f"do_sample={sample} and temperature={temperature:g} contradict each other. Give "
+            "temperature=0 for greedy decoding, or do_sample=true and a temperature above 0."
+        )
+    found = {
+        "max_new": int(given.get("max_new_tokens", MAX_NEW)),
+        "temperature": temperature,
+        "seed": int(given.get("seed", 0)),
+    }
     if found["max_new"] < 1:
         raise ValueError(f"max_new_tokens={found['max_new']}: at least 1 is needed to answer.")
     if temperature > 0:
         found["top_p"] = float(given.get("top_p", 1.0))
         if given.get("top_k") or not 0 < found["top_p"] <= 1:
-            raise ValueError(f"sampling with top_k={given.get('top_k')}, top_p={found['top_p']:g} cannot be honoured: "
-                             "leave top_k out, top_p lies above 0 and is at most 1.")
+            raise ValueError(
+                f"sampling with top_k={given.get('top_k')}, top_p={found['top_p']:g} cannot be honoured: "
+                "leave top_k out, top_p lies above 0 and is at most 1."
+            )
     until = given.get("until", [])
     until = [until] if isinstance(until, str) else list(until)
     return found, [] if until == [FILLER] else [stop for stop in until if stop]
@@ -108,7 +123,7 @@ def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def cut(text: str, until: Sequence[str]) -> str:
     """The text before the first of the stops."""
-    return text[:min((at for stop in until if (at := text.find(stop)) >= 0), default=len(text))]
+    return text[: min((at for stop in until if (at := text.find(stop)) >= 0), default=len(text))]
 
 
 class Answerer:
@@ -119,7 +134,7 @@ class Answerer:
     """
 
     def __init__(self, checkpoint: str, *, batch_size: int = 1, device: str | None = None, boxed: bool = False):
-        self.reasoner, _ = hub.load(checkpoint, device=device)
+        self.reasoner, _ = checkpoint.load(checkpoint, device=device)
         self.batch_size, self.boxed = batch_size, boxed
 
     def __call__(self, traces: Sequence[Trace], rows: Sequence[int], given: Mapping[str, Any]) -> list[Answer]:

@@ -72,13 +72,17 @@ class Region:
         for item in items:
             picture = item.images[-1]
             w, h = (max(s // 2, 1) for s in picture.size)
-            x, y = (int(torch.randint(s - part + 1, (), generator=random)) for s, part in
-                    zip(picture.size, (w, h), strict=True))
+            x, y = (
+                int(torch.randint(s - part + 1, (), generator=random))
+                for s, part in zip(picture.size, (w, h), strict=True)
+            )
             self.latents.append(encoded(reasoner, picture.crop((x, y, x + w, y + h)).resize(picture.size)))
 
     def __call__(self, rows, spans, slots, vectors, written):
-        picked = [self.latents[r][min(s, len(self.latents[r]) - 1)] for r, s in
-                  zip(rows.tolist(), slots.tolist(), strict=True)]
+        picked = [
+            self.latents[r][min(s, len(self.latents[r]) - 1)]
+            for r, s in zip(rows.tolist(), slots.tolist(), strict=True)
+        ]
         return torch.stack(picked).to(vectors)
 
 

@@ -13,17 +13,24 @@ from latent_reason.data.errors import DataError
 from latent_reason.data.record import checked_text
 from latent_reason.trace import Image, Message, Part, Text, Trace
 
-from .storages import Row, Shown
+from .readers import Row, Shown
 
 TYPES = ("letter", "text", "number", "plan", "set")
 #: prompt id -> what stands after question and options; {form} is what the answer is
-PROMPTS = {"boxed": "Put {form} in \\boxed{{}}.",
-           "think": "Think step by step, then put {form} in \\boxed{{}}.",
-           "tag": "Write {form} between <answer> and </answer>.",
-           "direct": "Answer with {form} alone.",
-           "bare": ""}
-FORMS = {"letter": "the letter of the right option", "text": "the answer", "number": "the number",
-         "plan": "the plan", "set": "all that is right, separated by commas,"}
+PROMPTS = {
+    "boxed": "Put {form} in \\boxed{{}}.",
+    "think": "Think step by step, then put {form} in \\boxed{{}}.",
+    "tag": "Write {form} between <answer> and </answer>.",
+    "direct": "Answer with {form} alone.",
+    "bare": "",
+}
+FORMS = {
+    "letter": "the letter of the right option",
+    "text": "the answer",
+    "number": "the number",
+    "plan": "the plan",
+    "set": "all that is right, separated by commas,",
+}
 MARK = re.compile(r"<image[ _]?(\d{0,3})>")
 
 
@@ -49,7 +56,7 @@ class EvalItem:
 
     @property
     def letters(self) -> str:
-        return LETTERS[:len(self.options)]
+        return LETTERS[: len(self.options)]
 
     @property
     def chance(self) -> float | None:
@@ -59,9 +66,23 @@ class EvalItem:
         return 1 / len(self.options) if self.options and self.checker == "letter" else None
 
 
-def made(row: Row, id: str, question: str, answer: str, *, images: list[Shown], options=(), answer_type: str = "letter",
-         checker: str = "", task: str = "", split: str = "test", level: int | None = None, cluster: str = "",
-         boxes=(), **meta: Any) -> EvalItem:
+def made(
+    row: Row,
+    id: str,
+    question: str,
+    answer: str,
+    *,
+    images: list[Shown],
+    options=(),
+    answer_type: str = "letter",
+    checker: str = "",
+    task: str = "",
+    split: str = "test",
+    level: int | None = None,
+    cluster: str = "",
+    boxes=(),
+    **meta: Any,
+) -> EvalItem:
     """The item of a row; the column ``hint`` of a TSV is asked before its question, as VLMEvalKit does. Raises
     DataError for an empty question, an answer that is no option or a mark without its picture."""
     options = tuple(option.strip() for option in options)
@@ -69,7 +90,7 @@ def made(row: Row, id: str, question: str, answer: str, *, images: list[Shown], 
         raise row.wrong("question", "empty. Drop the row or fill it.", "E14")
     if not answer.strip():
         raise row.wrong("answer", "empty, as in a split whose labels are hidden. Take the one with answers.", "E14")
-    if answer_type == "letter" and answer not in LETTERS[:len(options)]:
+    if answer_type == "letter" and answer not in LETTERS[: len(options)]:
         raise row.wrong("answer", f"'{answer[:40]}' is no letter of {len(options)} options. Correct the row.")
     if row.file.suffix == ".tsv" and (hint := row.text("hint", default="")):
         question = f"Hint: {hint}\n{question}"
@@ -80,15 +101,30 @@ def made(row: Row, id: str, question: str, answer: str, *, images: list[Shown], 
         checked_text(MARK.sub(" ", "\n".join([question, *options])), "question")
     except DataError as error:
         raise error.at(str(row.file), row.number) from None
-    return EvalItem(id, task or "all", split, level, tuple(images), question.strip(), options, answer, answer_type,
-                    checker or answer_type, cluster or id, tuple(boxes), meta)
+    return EvalItem(
+        id,
+        task or "all",
+        split,
+        level,
+        tuple(images),
+        question.strip(),
+        options,
+        answer,
+        answer_type,
+        checker or answer_type,
+        cluster or id,
+        tuple(boxes),
+        meta,
+    )
 
 
 def asked(item: EvalItem, prompt: str) -> str:
     """The words of an item: question, options a line each, and the ``prompt`` by its id or as a text with
     ``{question}`` and ``{form}``."""
-    lines = [item.question, *(f"{letter}. {option}" for letter, option in zip(item.letters, item.options, strict=True)
-                              if option)]
+    lines = [
+        item.question,
+        *(f"{letter}. {option}" for letter, option in zip(item.letters, item.options, strict=True) if option),
+    ]
     form = item.meta.get("form", FORMS[item.answer_type])
     if prompt in PROMPTS:
         return "\n".join([*lines, PROMPTS[prompt].format(form=form)]).strip()
@@ -116,7 +152,7 @@ def placed(words: str, pictures: list[Image]) -> list[Part]:
         numbers.append(int(number or nameless))
     parts: list[Part] = [picture for i, picture in enumerate(pictures, 1) if i not in numbers]
     for i, text in enumerate(pieces[::2]):
-        if i and numbers[i - 1] in numbers[:i - 1]:
+        if i and numbers[i - 1] in numbers[: i - 1]:
             text = f"image {numbers[i - 1]}{text}"
         elif i and numbers[i - 1] <= len(pictures):
             parts.append(pictures[numbers[i - 1] - 1])

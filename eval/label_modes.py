@@ -32,11 +32,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from latent_reason import hub, tasks
+from latent_reason import checkpoint, tasks
 from latent_reason.data import native
-from latent_reason.door import at_least, door
+from latent_reason.decoding.engine import generate
+from latent_reason.errors import at_least, door
 from latent_reason.files import atomic_write_json
-from latent_reason.generation import generate
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
@@ -116,16 +116,31 @@ def right(trace: Trace, text: str) -> bool:
     return plain(boxed(text) or text) == plain(gold(trace))
 
 
-def solved(reasoner, traces: Sequence[Trace], k: int, temperature: float, max_new: int, batch_size: int = 64,
-           seed: int = 0, progress: str = "") -> list[int]:
+def solved(
+    reasoner,
+    traces: Sequence[Trace],
+    k: int,
+    temperature: float,
+    max_new: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: str = "",
+) -> list[int]:
     """How many of k sampled answers to each record are right."""
     counts, collator = [0] * len(traces), reasoner.collator()
     starts = [(sample, start) for start in range(0, len(traces), batch_size) for sample in range(k)]
     for sample, start in track(starts, description=progress, console=console, transient=True):
-        chunk = traces[start:start + batch_size]
+        chunk = traces[start : start + batch_size]
         prompt = collator(chunk, generate=True).to(reasoner.device)
-        rollout = generate(reasoner, prompt, max_new=max_new, temperature=temperature, seed=seed * k + sample,
-                           row_ids=range(start, start + len(chunk)), sketching="off")
+        rollout = generate(
+            reasoner,
+            prompt,
+            max_new=max_new,
+            temperature=temperature,
+            seed=seed * k + sample,
+            row_ids=range(start, start + len(chunk)),
+            sketching="off",
+        )
         for row, trace in enumerate(chunk):
             counts[start + row] += right(trace, rollout.text(row, reasoner.vocabulary))
     return counts
@@ -146,11 +161,15 @@ def summary(labels: Sequence[str | None], passed: Sequence[Passed], k: int) -> d
     out = {}
     for label in (*MODES, None):
         chosen = [one for one, its in zip(passed, labels, strict=True) if its == label]
-        ways = {"alone": [one.alone for one in chosen], "hinted": [one.hinted for one in chosen
-                                                                  if one.hinted is not None]}
+        ways = {
+            "alone": [one.alone for one in chosen],
+            "hinted": [one.hinted for one in chosen if one.hinted is not None],
+        }
         out[label or "left out"] = {"records": len(chosen)} | {
             f"pass@{n} {way}": round(sum(pass_at_k(k, c, n) for c in counts) / len(counts), 4) if counts else None
-            for way, counts in ways.items() for n in dict.fromkeys((1, k))}
+            for way, counts in ways.items()
+            for n in dict.fromkeys((1, k))
+        }
     return out
 
 
@@ -166,8 +185,9 @@ def table(found: dict[str, dict]) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.label_modes", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.label_modes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint")
     parser.add_argument("folder", help="native records, in files or packed")
     parser.add_argument("--out", required=True, help="a new folder of native records")
@@ -189,15 +209,16 @@ def to_folder(given: argparse.Namespace) -> None:
     for place in (given.out, f"{given.out}.json"):
         if Path(place).exists():
             raise FileExistsError(f"'{place}' exists. Give another --out, or move it away; nothing was touched.")
-    reasoner, _ = hub.load(given.checkpoint)
+    reasoner, _ = checkpoint.load(given.checkpoint)
     asked = list(islice((t for t in native.read(given.folder) if t.split == given.split), given.n))
     strange = Counter(filter(None, map(unfit, asked)))
     traces = [trace for trace in asked if unfit(trace) is None]
     if not traces:
         raise ValueError(f"'{given.folder}' has no records of the split '{given.split}' with a boxed answer.")
     passed = passes(reasoner, traces, given.k, temperature=given.temperature, max_new=given.max_new, seed=given.seed)
-    labels = [mode_of(one, speaks(trace), given.vision, given.drop_easy)
-              for one, trace in zip(passed, traces, strict=True)]
+    labels = [
+        mode_of(one, speaks(trace), given.vision, given.drop_easy) for one, trace in zip(passed, traces, strict=True)
+    ]
     found = summary(labels, passed, given.k)
     console.print(table(found))
     if strange:
@@ -206,12 +227,26 @@ def to_folder(given: argparse.Namespace) -> None:
     if not kept:
         raise ValueError("every record is left out by the rule, so no folder was written.")
     native.write(kept, given.out)
-    atomic_write_json(f"{given.out}.json", {
-        "schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "folder": Path(given.folder).as_posix(),
-        "split": given.split, "k": given.k, "temperature": given.temperature, "seed": given.seed,
-        "vision": given.vision, "drop_easy": given.drop_easy, "not_looked_at": dict(strange), "modes": found})
-    console.print(f"{len(kept)} records in {given.out}, the figures in {given.out}.json. Train on them with "
-                  f"--data.folder {given.out}")
+    atomic_write_json(
+        f"{given.out}.json",
+        {
+            "schema": 1,
+            "checkpoint": Path(given.checkpoint).as_posix(),
+            "folder": Path(given.folder).as_posix(),
+            "split": given.split,
+            "k": given.k,
+            "temperature": given.temperature,
+            "seed": given.seed,
+            "vision": given.vision,
+            "drop_easy": given.drop_easy,
+            "not_looked_at": dict(strange),
+            "modes": found,
+        },
+    )
+    console.print(
+        f"{len(kept)} records in {given.out}, the figures in {given.out}.json. Train on them with "
+        f"--data.folder {given.out}"
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from latent_reason.door import door
+from latent_reason.errors import door
 from latent_reason.files import atomic_write_text, nearest
 
 from .leaderboard_page import markdown, page
@@ -92,14 +92,18 @@ COLUMNS = [
     _words("method", "or the arm of a comparison", lambda r: r.method),
     _words("model", "checkpoint; of an arm, its method", lambda r: r.model),
     _words("task", "", task_of),
-    Column("share", "of items right, with its 95 % interval", lambda r: (
-        f"{r.share.value:.3f} ({r.share.low:.2f} to {r.share.high:.2f})", r.share.value)),
+    Column(
+        "share",
+        "of items right, with its 95 % interval",
+        lambda r: (f"{r.share.value:.3f} ({r.share.low:.2f} to {r.share.high:.2f})", r.share.value),
+    ),
     _number("chance", "guessing, or the best fixed answer", lambda r: r.chance),
     _loss("loss under noise", "accuracy lost when latents are noise, paired", lambda p: p.noise),
     _loss("under foreign latents", "accuracy lost under another item's latents, paired", lambda p: p.foreign),
     Column("follows (chance)", "how often the answer obeys a foreign sketch", _follows),
-    _number("unparsed", "answers of the whole file that could not be read and count as wrong", lambda r: r.unparsed,
-            "{:,}"),
+    _number(
+        "unparsed", "answers of the whole file that could not be read and count as wrong", lambda r: r.unparsed, "{:,}"
+    ),
     _number("latents", "an item", lambda r: r.latents, "{:.2f}"),
     _number("tokens", "an item", lambda r: r.tokens, "{:.2f}"),
     _number("seconds", "an item", lambda r: r.seconds, "{:.4g}"),
@@ -135,8 +139,11 @@ def gather(folder: Path) -> tuple[list[Row], list[str]]:
             for model, probed in found.probes.items():
                 probes.setdefault(model, []).append(probed)
     measured = {row.model for row in rows}
-    broken += [f"Left out: probes of '{model}', of which no file says how often it is right. Measure it, or name it "
-               "alike in both." for model in sorted(probes.keys() - measured)]
+    broken += [
+        f"Left out: probes of '{model}', of which no file says how often it is right. Measure it, or name it "
+        "alike in both."
+        for model in sorted(probes.keys() - measured)
+    ]
     if foreign:
         broken.append(f"Left out, as they are no result files: {', '.join(foreign)}.")
     return [joined(row, probes.get(row.model, [])) for row in rows], broken
@@ -160,12 +167,16 @@ def tables(rows: list[Row], one: bool = False) -> list[Table]:
     alike = _alike(rows, lambda r: _exactly(r.protocol))
     if one and len(alike) > 1:
         (first, *_), (second, *_), *_ = alike.values()
-        pairs = [(name, _said(first, name), _said(second, name)) for name in sorted(
-            first.protocol.keys() | second.protocol.keys())]
+        pairs = [
+            (name, _said(first, name), _said(second, name))
+            for name in sorted(first.protocol.keys() | second.protocol.keys())
+        ]
         differing = [f"{name} ({one} and {other})" for name, one, other in pairs if one != other]
-        raise ValueError(f"'{first.file}' and '{second.file}' cannot stand in one table: their protocols differ in "
-                         f"{', '.join(differing)}. Leave --one-table out, keep only one of them in the folder, or "
-                         "choose one measure with --metric.")
+        raise ValueError(
+            f"'{first.file}' and '{second.file}' cannot stand in one table: their protocols differ in "
+            f"{', '.join(differing)}. Leave --one-table out, keep only one of them in the folder, or "
+            "choose one measure with --metric."
+        )
     found = []
     for group in alike.values():
         group.sort(key=lambda r: (_natural(task_of(r)), -r.share.value, r.method, r.seed or 0))
@@ -177,6 +188,7 @@ def tables(rows: list[Row], one: bool = False) -> list[Table]:
 
 def _exactly(value: Any) -> str:
     """A JSON value as a text that is equal for equal values: 0 and 0.0 are, 0 and false are not."""
+
     def whole(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: whole(inner) for name, inner in value.items()}
@@ -211,10 +223,22 @@ def seeds(rows: Iterable[Row]) -> list[Seeds]:
             if len(dict(each)) < 2:
                 continue
             values, models = [value for _, value in each], sorted({r.model for r in same})
-            note = "a seed stands twice: no mean" if _repeated(same) else (
-                f"{len(each)} seeds: no mean" if len(each) < SPREAD else "")
-            found.append(Seeds(method, models[0] if len(models) == 1 else f"{len(models)} models", task, each,
-                               None if note else mean(values), None if note else stdev(values), note))
+            note = (
+                "a seed stands twice: no mean"
+                if _repeated(same)
+                else (f"{len(each)} seeds: no mean" if len(each) < SPREAD else "")
+            )
+            found.append(
+                Seeds(
+                    method,
+                    models[0] if len(models) == 1 else f"{len(models)} models",
+                    task,
+                    each,
+                    None if note else mean(values),
+                    None if note else stdev(values),
+                    note,
+                )
+            )
     return found
 
 
@@ -230,13 +254,15 @@ def _repeated(rows: list[Row]) -> bool:
     return len(set(found)) < len(found)
 
 
-INTRODUCTION = ("Each table holds results of one protocol; numbers of different tables are not comparable. Intervals "
-                "are of 95 %.")
+INTRODUCTION = (
+    "Each table holds results of one protocol; numbers of different tables are not comparable. Intervals are of 95 %."
+)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.leaderboard", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.leaderboard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("--out", default="leaderboard.html", help="the page; Markdown gets the same name with .md")
     parser.add_argument("--metric", help="only results of this measure, such as accuracy")
@@ -253,8 +279,9 @@ def to_files(given: argparse.Namespace) -> None:
     for sentence in left_out:
         console.print(sentence, markup=False, highlight=False)
     if not rows:
-        raise ValueError(f"'{given.folder}' holds no result files. Write some with eval.benchmark, eval.run or "
-                         "train.compare.")
+        raise ValueError(
+            f"'{given.folder}' holds no result files. Write some with eval.benchmark, eval.run or train.compare."
+        )
     if given.metric:
         measures = {row.protocol["metric"] for row in rows}
         rows = [row for row in rows if row.protocol["metric"] == given.metric]
@@ -263,8 +290,12 @@ def to_files(given: argparse.Namespace) -> None:
     found = tables(rows, given.one_table)
     atomic_write_text(out, page(found, COLUMNS, INTRODUCTION, left_out))
     atomic_write_text(out.with_suffix(".md"), markdown(found, COLUMNS, INTRODUCTION, left_out))
-    console.print(f"{len(rows)} results of {len({r.file for r in rows})} files in {len(found)} tables, one a protocol. "
-                  f"Written to {out} and {out.with_suffix('.md')}", markup=False, highlight=False)
+    console.print(
+        f"{len(rows)} results of {len({r.file for r in rows})} files in {len(found)} tables, one a protocol. "
+        f"Written to {out} and {out.with_suffix('.md')}",
+        markup=False,
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import html
 
-from .page import STYLE, bar
+from .html import STYLE, bar
 
 BOARD = """
 body { max-width: none } dl.protocol { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: .4rem 0 }
@@ -66,12 +66,17 @@ def board(table, columns, number: int) -> str:
     """The rows of one protocol, under it."""
     shown = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
     protocol = "".join(f"<div><dt>{text(n)}</dt><dd>{text(v)}</dd></div>" for n, v in table.protocol.items())
-    head = "".join(f'<th scope="col" data-kind="{"number" if c.number else "text"}"><button type="button" '
-                   f'title="{text(c.note or c.title)}">{text(c.title)}</button></th>' for c in shown)
+    head = "".join(
+        f'<th scope="col" data-kind="{"number" if c.number else "text"}"><button type="button" '
+        f'title="{text(c.note or c.title)}">{text(c.title)}</button></th>'
+        for c in shown
+    )
     body = "".join(f"<tr>{''.join(cell(c, row) for c in shown)}</tr>" for row in table.rows)
-    return (f"<section><h2>{number}. {text(table.title)}</h2><dl class=protocol>{protocol}</dl>"
-            f'<div class=wide role=region tabindex=0 aria-label="{text(table.title)}"><table class=board><thead><tr>'
-            f"{head}</tr></thead><tbody>{body}</tbody></table></div>{spread(table.seeds)}</section>")
+    return (
+        f"<section><h2>{number}. {text(table.title)}</h2><dl class=protocol>{protocol}</dl>"
+        f'<div class=wide role=region tabindex=0 aria-label="{text(table.title)}"><table class=board><thead><tr>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{spread(table.seeds)}</section>"
+    )
 
 
 def spread(seeds) -> str:
@@ -79,14 +84,21 @@ def spread(seeds) -> str:
         return ""
     head = "".join(f"<th scope=col>{title}</th>" for title in SEEDS)
     body = "".join(f"<tr>{''.join(f'<td>{text(v)}</td>' for v in over_seeds(s))}</tr>" for s in seeds)
-    return (f"<details open><summary>Each seed</summary><div class=wide><table><thead><tr>{head}</tr></thead><tbody>"
-            f"{body}</tbody></table></div></details>")
+    return (
+        f"<details open><summary>Each seed</summary><div class=wide><table><thead><tr>{head}</tr></thead><tbody>"
+        f"{body}</tbody></table></div></details>"
+    )
 
 
 def over_seeds(found) -> list[str]:
     """Cells under the heads ``SEEDS``."""
-    return [found.method, found.model, found.task, ", ".join(f"{seed}: {value:.3f}" for seed, value in found.each),
-            found.note or f"{found.mean:.3f} ± {found.sd:.3f}"]
+    return [
+        found.method,
+        found.model,
+        found.task,
+        ", ".join(f"{seed}: {value:.3f}" for seed, value in found.each),
+        found.note or f"{found.mean:.3f} ± {found.sd:.3f}",
+    ]
 
 
 def page(tables, columns, introduction: str, left_out: list[str]) -> str:
@@ -94,10 +106,12 @@ def page(tables, columns, introduction: str, left_out: list[str]) -> str:
     boards = "".join(board(table, columns, number) for number, table in enumerate(tables, 1))
     missing = "".join(f"<li>{text(sentence)}</li>" for sentence in left_out)
     missing = f"<h2>Left out</h2><ul class=quiet>{missing}</ul>" if missing else ""
-    return (f'<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv="Content-Security-Policy" content="'
-            f'{RULES}"><meta name=viewport content="width=device-width, initial-scale=1"><title>Leaderboard</title>'
-            f"<style>{STYLE}{BOARD}</style><h1>Leaderboard</h1><p>{text(introduction)} Click a heading to sort; what "
-            f"it means is said where the pointer rests on it.</p>{boards}{missing}<script>{SCRIPT}</script></html>\n")
+    return (
+        f'<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv="Content-Security-Policy" content="'
+        f'{RULES}"><meta name=viewport content="width=device-width, initial-scale=1"><title>Leaderboard</title>'
+        f"<style>{STYLE}{BOARD}</style><h1>Leaderboard</h1><p>{text(introduction)} Click a heading to sort; what "
+        f"it means is said where the pointer rests on it.</p>{boards}{missing}<script>{SCRIPT}</script></html>\n"
+    )
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
@@ -111,10 +125,16 @@ def markdown(tables, columns, introduction: str, left_out: list[str]) -> str:
     parts = ["# Leaderboard", "", introduction, ""]
     for number, table in enumerate(tables, 1):
         shown = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
-        parts += [f"## {number}. {code(table.title)}", "",
-                  "Protocol: " + "; ".join(f"{code(n)} {code(v)}" for n, v in table.protocol.items()), ""]
-        parts += _grid([c.title for c in shown], [[
-            c.of(row)[0] if c.number else code(c.of(row)[0]) for c in shown] for row in table.rows])
+        parts += [
+            f"## {number}. {code(table.title)}",
+            "",
+            "Protocol: " + "; ".join(f"{code(n)} {code(v)}" for n, v in table.protocol.items()),
+            "",
+        ]
+        parts += _grid(
+            [c.title for c in shown],
+            [[c.of(row)[0] if c.number else code(c.of(row)[0]) for c in shown] for row in table.rows],
+        )
         if table.seeds:
             parts += ["", *_grid(SEEDS, [[code(v) for v in over_seeds(s)] for s in table.seeds])]
         parts.append("")

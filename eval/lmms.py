@@ -36,8 +36,14 @@ class LatentReason(lmms):
 
     is_simple = False
 
-    def __init__(self, pretrained: str, batch_size: int | str = 1, device: str | None = None, boxed: bool = False,
-                 max_batch_size: int | None = None):
+    def __init__(
+        self,
+        pretrained: str,
+        batch_size: int | str = 1,
+        device: str | None = None,
+        boxed: bool = False,
+        max_batch_size: int | None = None,
+    ):
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ValueError("this adapter runs in one process. Start lmms-eval without accelerate or torchrun.")
@@ -57,7 +63,7 @@ class LatentReason(lmms):
             rows.append(number + AGAIN * asked[how, task, split, number])
             asked[how, task, split, number] += 1
         size = self.answer.batch_size
-        batches = [places[at:at + size] for places in alike.values() for at in range(0, len(places), size)]
+        batches = [places[at : at + size] for places in alike.values() for at in range(0, len(places), size)]
         for places in track(batches, description="answers", transient=Console().is_terminal):
             given = requests[places[0]].args[2]
             answers = self.answer([self.trace(requests[p]) for p in places], [rows[p] for p in places], given)

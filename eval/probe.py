@@ -20,10 +20,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason import hub, methods, tasks
-from latent_reason.door import at_least, door, numbers
+from latent_reason import checkpoint, methods, tasks
+from latent_reason.errors import at_least, door, numbers
 from latent_reason.files import atomic_write_json
-from latent_reason.sheet import texts_between
+from latent_reason.visualization.storyboard import texts_between
 
 from .decode import Result, decode, distinct_items, main_score, room
 from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
@@ -32,8 +32,19 @@ from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
 console = Console(soft_wrap=True)
 MAIN = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
-OTHERS = ("again", "noise_diagonal", "region", "dummy", "first_half", "permuted", "reversed", "image_blanked",
-          "image_masked", "blind", "text_corrupted")
+OTHERS = (
+    "again",
+    "noise_diagonal",
+    "region",
+    "dummy",
+    "first_half",
+    "permuted",
+    "reversed",
+    "image_blanked",
+    "image_masked",
+    "blind",
+    "text_corrupted",
+)
 OF_RECORDS = tuple(name for name in (*MAIN, *OTHERS) if name != "text_corrupted")  # no rule says how words go wrong
 
 
@@ -47,8 +58,15 @@ def donors(task, results: list[Result], seed: int) -> list[int]:
     answer."""
     random, out = np.random.default_rng(seed), []
     for i, r in enumerate(results):
-        fits = [j for j, d in enumerate(results) if j != i and d.item.level == r.item.level
-                and d.latents and (asked := task.asked_of(r.item, d.item)) and asked.answer != r.item.answer]
+        fits = [
+            j
+            for j, d in enumerate(results)
+            if j != i
+            and d.item.level == r.item.level
+            and d.latents
+            and (asked := task.asked_of(r.item, d.item))
+            and asked.answer != r.item.answer
+        ]
         out.append(int(random.choice(fits)) if fits else -1)
     return out
 
@@ -62,20 +80,28 @@ def continues(task, vocabulary, writer: Result, donor: Result) -> float:
     return task.follows(asked, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
-def probe(reasoner, task, items, seed: int = 0, batch_size: int = 64, only: Sequence[str] = (*MAIN, *OTHERS),
-          plain: list[Result] | None = None) -> dict:
+def probe(
+    reasoner,
+    task,
+    items,
+    seed: int = 0,
+    batch_size: int = 64,
+    only: Sequence[str] = (*MAIN, *OTHERS),
+    plain: list[Result] | None = None,
+) -> dict:
     """Probes on the same items: accuracy with interval, paired difference to P0, flip rate. ``plain``: the items as
     generated, where they have been decoded already."""
     mode = methods.load(reasoner.recipe["method"]).MODE
 
     def run(name, **options):
-        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}",
-                      **options)
+        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}", **options)
 
     plain = run("as generated") if plain is None else plain
     key = main_score(plain)
-    report = {"as_generated": _accuracy(plain, key) | {
-        "sketches_per_item": round(float(np.mean([len(r.latents) for r in plain])), 3)}}
+    report = {
+        "as_generated": _accuracy(plain, key)
+        | {"sketches_per_item": round(float(np.mean([len(r.latents) for r in plain])), 3)}
+    }
     index = {id(r.item): i for i, r in enumerate(plain)}
 
     def at(chunk):
@@ -104,13 +130,16 @@ def probe(reasoner, task, items, seed: int = 0, batch_size: int = 64, only: Sequ
         "copy": {"intervene": lambda c: Given([[encoded(reasoner, i.images[-1])] for i in c])},
         "markers": {"latents_per_span": 0},
         "removed": {"sketching": "off"},
-        "image_blanked": {"make_trace": lambda item: task.blind(item, mode),
-                          "intervene": lambda c: Given([plain[i].latents for i in at(c)])},
-        "image_masked": {"hide_pictures": True,
-                         "intervene": lambda c: Given([plain[i].latents for i in at(c)])},
+        "image_blanked": {
+            "make_trace": lambda item: task.blind(item, mode),
+            "intervene": lambda c: Given([plain[i].latents for i in at(c)]),
+        },
+        "image_masked": {"hide_pictures": True, "intervene": lambda c: Given([plain[i].latents for i in at(c)])},
         "blind": {"make_trace": lambda item: task.blind(item, mode), "sketching": "off"},
-        "text_corrupted": {"queue": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
-                           "intervene": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True)},
+        "text_corrupted": {
+            "queue": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
+            "intervene": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True),
+        },
     }
     arms = {name: arms[name] for name in only}
     if not reasoner.renders:  # no picture says what its latents should have been
@@ -125,7 +154,8 @@ def probe(reasoner, task, items, seed: int = 0, batch_size: int = 64, only: Sequ
         at_all = [i for i, r in enumerate(plain) if name != "foreign" or (given[i] >= 0 and r.latents)]
         at_all = at_all or range(len(plain))  # of foreign latents: the items that got some
         report[name] = _accuracy([changed[i] for i in at_all], key) | _paired(
-            [plain[i] for i in at_all], [changed[i] for i in at_all], key)
+            [plain[i] for i in at_all], [changed[i] for i in at_all], key
+        )
     if "oracle" in runs and "copy" in runs:
         shares = (report[name]["accuracy"] for name in ("as_generated", "oracle", "copy"))
         report["oracle"]["gain_recovered"] = recovered(*shares)
@@ -153,12 +183,16 @@ def verdict(report: dict) -> str:
         return "Not all probes that a verdict needs were run."
     foreign = report["foreign"]
     content = all(report[name]["difference"]["low"] > 0 for name in needed)
-    followed = foreign.get("follow_n", 0) and min(
-        foreign["follow_difference"]["low"], foreign["follow_beyond_idle"]["low"]) > 0
+    followed = (
+        foreign.get("follow_n", 0)
+        and min(foreign["follow_difference"]["low"], foreign["follow_beyond_idle"]["low"]) > 0
+    )
     gain = report["removed"]["difference"]
     if content and followed:
-        return ("The latents carry content: noise, mean and foreign latents each cost accuracy, and the answer follows "
-                "a foreign sketch more often than by chance.")
+        return (
+            "The latents carry content: noise, mean and foreign latents each cost accuracy, and the answer follows "
+            "a foreign sketch more often than by chance."
+        )
     if content:
         return "Replacing latents costs accuracy, but a foreign sketch is not followed: what they carry is not shown."
     kept = gain["value"] and 1 - report["markers"]["difference"]["value"] / gain["value"]
@@ -180,35 +214,55 @@ def _interval(found) -> dict:
 
 def _accuracy(results: list[Result], key: str) -> dict:
     found = wilson(sum(r.scores[key] for r in results), len(results))
-    return {"accuracy": round(found.estimate, 4), **_interval(found), "n": len(results), "exact": round(
-        float(np.mean([r.scores.get("exact", r.scores[key]) for r in results])), 4)}
+    return {
+        "accuracy": round(found.estimate, 4),
+        **_interval(found),
+        "n": len(results),
+        "exact": round(float(np.mean([r.scores.get("exact", r.scores[key]) for r in results])), 4),
+    }
 
 
 def _paired(plain: list[Result], changed: list[Result], key: str) -> dict:
     """Accuracy as generated minus accuracy under the probe, on the same items, and how many answers changed."""
     a, b = (np.array([r.scores[key] for r in x]) for x in (plain, changed))
     found = paired_bootstrap(a, b)
-    return {"difference": {"value": round(found.estimate, 4), **_interval(found)},
-            "mcnemar_p": round(mcnemar(a, b).p, 5),
-            "flip_rate": round(float(np.mean([p.text.split("\\boxed")[-1] != c.text.split("\\boxed")[-1]
-                                              for p, c in zip(plain, changed, strict=True)])), 4)}
+    return {
+        "difference": {"value": round(found.estimate, 4), **_interval(found)},
+        "mcnemar_p": round(mcnemar(a, b).p, 5),
+        "flip_rate": round(
+            float(
+                np.mean(
+                    [
+                        p.text.split("\\boxed")[-1] != c.text.split("\\boxed")[-1]
+                        for p, c in zip(plain, changed, strict=True)
+                    ]
+                )
+            ),
+            4,
+        ),
+    }
 
 
 def _following(task, vocabulary, plain, changed, given, idle) -> dict:
     """How often the words after a foreign sketch continue the donor's puzzle, beside how often the model's own did, and
     how often it does so after latents that say nothing (``idle``): a model that only guesses may hit the donor too."""
-    pairs = [(c, p, plain[d], n) for c, p, d, n in zip(changed, plain, given, idle, strict=True)
-             if d >= 0 and p.latents]
+    pairs = [
+        (c, p, plain[d], n) for c, p, d, n in zip(changed, plain, given, idle, strict=True) if d >= 0 and p.latents
+    ]
     if not pairs:
         return {"follow_rate": None, "follow_n": 0}
     follows = np.array([continues(task, vocabulary, c, d) for c, _, d, _ in pairs])
     chance = np.array([continues(task, vocabulary, p, d) for _, p, d, _ in pairs])
     guessed = np.array([continues(task, vocabulary, n, d) for *_, d, n in pairs])
     found, beyond = paired_bootstrap(follows, chance), paired_bootstrap(follows, guessed)
-    return {"follow_when_idle": round(float(guessed.mean()), 4),
-            "follow_beyond_idle": {"value": round(beyond.estimate, 4), **_interval(beyond)},
-            "follow_rate": round(float(follows.mean()), 4), "follow_by_chance": round(float(chance.mean()), 4),
-            "follow_difference": {"value": round(found.estimate, 4), **_interval(found)}, "follow_n": len(pairs)}
+    return {
+        "follow_when_idle": round(float(guessed.mean()), 4),
+        "follow_beyond_idle": {"value": round(beyond.estimate, 4), **_interval(beyond)},
+        "follow_rate": round(float(follows.mean()), 4),
+        "follow_by_chance": round(float(chance.mean()), 4),
+        "follow_difference": {"value": round(found.estimate, 4), **_interval(found)},
+        "follow_n": len(pairs),
+    }
 
 
 def table(report: dict) -> Table:
@@ -220,14 +274,20 @@ def table(report: dict) -> Table:
         d = r.get("difference")
         loss = f"{d['value']:+.2f}\n{d['low']:+.2f} to {d['high']:+.2f}" if d else ""
         follow = f"{r['follow_rate']:.2f}\nby chance {r['follow_by_chance']:.2f}" if r.get("follow_n") else ""
-        shown.add_row(name.replace("_", " "), f"{r['accuracy']:.2f}\n{r['low']:.2f}-{r['high']:.2f}", loss,
-                      f"{r['flip_rate']:.2f}" if d else "", follow)
+        shown.add_row(
+            name.replace("_", " "),
+            f"{r['accuracy']:.2f}\n{r['low']:.2f}-{r['high']:.2f}",
+            loss,
+            f"{r['flip_rate']:.2f}" if d else "",
+            follow,
+        )
     return shown
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.probe", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint")
     items = parser.add_mutually_exclusive_group()
     items.add_argument("--task", default="frozenlake_plan")
@@ -242,16 +302,28 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def probe_to_file(given: argparse.Namespace) -> None:
-    reasoner, _ = hub.load(given.checkpoint)
+    reasoner, _ = checkpoint.load(given.checkpoint)
     if not reasoner.sketches:
-        raise ValueError(f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no "
-                         "latents: there is nothing to probe.")
+        raise ValueError(
+            f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no "
+            "latents: there is nothing to probe."
+        )
     items, task, asked = of_records(given) if given.folder else of_task(given, reasoner)
     only = OF_RECORDS if given.folder else (*MAIN, *OTHERS)
     report = probe(reasoner, task, items, given.seed, given.batch_size, only)
-    atomic_write_json(given.out, {"schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), **asked,
-                                  "n": len(items), "seed": given.seed,
-                                  "protocol": "regenerate", "decoding": "greedy", "probes": report})
+    atomic_write_json(
+        given.out,
+        {
+            "schema": 1,
+            "checkpoint": Path(given.checkpoint).as_posix(),
+            **asked,
+            "n": len(items),
+            "seed": given.seed,
+            "protocol": "regenerate",
+            "decoding": "greedy",
+            "probes": report,
+        },
+    )
     console.print(table(report))
     console.print(verdict(report))
     console.print(f"Written to {given.out}")
@@ -261,8 +333,9 @@ def of_task(given: argparse.Namespace, reasoner) -> tuple[list, tasks.Task, dict
     """Items with a sketch, their task, and what a file says of them."""
     data = reasoner.recipe.get("notes", {}).get("data", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
-    task = tasks.make(given.task, split="test", seed=given.seed, level=levels,
-                      **tasks.own(given.task, data.get("options", {})))
+    task = tasks.make(
+        given.task, split="test", seed=given.seed, level=levels, **tasks.own(given.task, data.get("options", {}))
+    )
     return sketched_items(task, given.n), task, {"task": given.task, "levels": list(levels)}
 
 

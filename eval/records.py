@@ -56,9 +56,11 @@ class Records:
                 continue
             self.traces[trace.id] = trace
         if not self.traces:
-            raise ValueError(f"'{folder}' has no record to probe: none whose split is test has a picture in its "
-                             f"question, a sketch in its last turn and an answer ({self.left_out} have not). Mark some "
-                             'with "split": "test", or make sketches.')
+            raise ValueError(
+                f"'{folder}' has no record to probe: none whose split is test has a picture in its "
+                f"question, a sketch in its last turn and an answer ({self.left_out} have not). Mark some "
+                'with "split": "test", or make sketches.'
+            )
         self.items = [item_of(trace, index) for index, trace in enumerate(self.traces.values())]
         for item in self.items:
             self.try_out(item)
@@ -68,11 +70,15 @@ class Records:
         try:
             right = self.score(f"\\boxed{{{item.answer}}}", item.meta)["accuracy"]
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"record '{item.id}': meta lacks what its checker '{item.checker}' needs ({error}). Add "
-                             "it, or leave checker out.") from None
+            raise ValueError(
+                f"record '{item.id}': meta lacks what its checker '{item.checker}' needs ({error}). Add "
+                "it, or leave checker out."
+            ) from None
         if not right:
-            raise ValueError(f"record '{item.id}': its own answer '{item.answer[:40]}' is not right by its checker "
-                             f"'{item.checker}'. Correct one of them.")
+            raise ValueError(
+                f"record '{item.id}': its own answer '{item.answer[:40]}' is not right by its checker "
+                f"'{item.checker}'. Correct one of them."
+            )
 
     # -- what a probe asks of a task -----------------------------------------------------------------------------------
     def trace(self, item: Item, mode: str = "mixed") -> Trace:
@@ -82,8 +88,10 @@ class Records:
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The record with each picture that is shown replaced by its mean colour."""
         trace = self.traces[item.id]
-        messages = tuple(replace(m, content=tuple(Image(blank(p.image)) if isinstance(p, Image) else p
-                                                  for p in m.content)) for m in trace.messages)
+        messages = tuple(
+            replace(m, content=tuple(Image(blank(p.image)) if isinstance(p, Image) else p for p in m.content))
+            for m in trace.messages
+        )
         return replace(trace, messages=messages)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
@@ -124,8 +132,22 @@ def item_of(trace: Trace, index: int) -> Item:
     question = "".join(p.text for p in asked.messages[-1].content if isinstance(p, Text))
     steps = [Step("", sketch.image, sketch.state, sketch.redundant) for sketch in drawn(trace)]
     meta = {"answer": trace.answer, "checker": trace.checker, "meta": trace.meta}
-    return Item(trace.id, trace.task, 1, trace.split, 0, trace.level or 0, index, None, asked.images(), question, steps,
-                trace.answer, trace.checker, meta)
+    return Item(
+        trace.id,
+        trace.task,
+        1,
+        trace.split,
+        0,
+        trace.level or 0,
+        index,
+        None,
+        asked.images(),
+        question,
+        steps,
+        trace.answer,
+        trace.checker,
+        meta,
+    )
 
 
 def right(text: str, gold: Gold, checker: str) -> bool:

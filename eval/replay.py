@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
-from latent_reason.batch import LATENT, TEXT
-from latent_reason.generation import Rollout
+from latent_reason.decoding.engine import Rollout
+from latent_reason.model.batch import LATENT, TEXT
 
 from .decode import Result
 
@@ -29,8 +29,10 @@ def answer_kl(reasoner, results: Sequence[Result], intervene: Callable[[Sequence
         if not where:
             continue
         index = torch.tensor(list(where.items()), device=latent.device).T
-        p, q = (reasoner.backbone.logits(reasoner.states_of(x)[index[0], index[1]]).float().log_softmax(-1)
-                for x in (rollout, other))
+        p, q = (
+            reasoner.backbone.logits(reasoner.states_of(x)[index[0], index[1]]).float().log_softmax(-1)
+            for x in (rollout, other)
+        )
         found += (p.exp() * (p - q)).sum(-1).tolist()
     return found
 
@@ -48,8 +50,8 @@ def places(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
     number, slot = torch.zeros(2, *rollout.ids.shape, dtype=torch.long, device=rollout.ids.device)
     for row in range(len(rollout.ids)):
         for n, span in enumerate(rollout.spans_of(row)):
-            number[row, span.start:span.start + span.length] = n
-            slot[row, span.start:span.start + span.length] = torch.arange(span.length, device=slot.device)
+            number[row, span.start : span.start + span.length] = n
+            slot[row, span.start : span.start + span.length] = torch.arange(span.length, device=slot.device)
     return number, slot
 
 

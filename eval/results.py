@@ -98,8 +98,14 @@ class Fields:
     def text(self, name: str, optional: bool = False) -> str:
         return self._get(name, str, "words", optional) or ""
 
-    def number(self, name: str, optional: bool = False, low: float = -LARGEST, high: float = LARGEST,
-               kinds: tuple = (int, float)) -> float | None:
+    def number(
+        self,
+        name: str,
+        optional: bool = False,
+        low: float = -LARGEST,
+        high: float = LARGEST,
+        kinds: tuple = (int, float),
+    ) -> float | None:
         found = self._get(name, kinds, "a number" if float in kinds else "a whole number", optional)
         if found is not None and not low <= found <= high:
             raise self.wrong(found, f"a number from {low:g} to {high:g}", name)
@@ -144,8 +150,10 @@ def _json(path: Path, shown: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
     if (size := path.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"'{shown}' has {size / 2**20:,.0f} MiB; result files have less than "
-                         f"{MOST_BYTES / 2**20:,.0f}. Move it elsewhere.")
+        raise ValueError(
+            f"'{shown}' has {size / 2**20:,.0f} MiB; result files have less than "
+            f"{MOST_BYTES / 2**20:,.0f}. Move it elsewhere."
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
         json.dumps(found, ensure_ascii=False).encode()  # halves of characters could not be written again
@@ -180,11 +188,22 @@ def benchmark(found: Fields) -> Found:
     costs = {to: found.number(f"{to}_per_item", optional=True, low=0) for to in ("latents", "tokens", "seconds")}
     costs["unparsed"] = found.whole("unparsed", optional=True, low=0)
     for result in found.rows("results"):
-        rows.append(Row(
-            found.file, found.text("method"), same_model(found.text("checkpoint")), name, result.text("task"),
-            protocol | {"metric": result.text("metric")}, result.whole("n", low=1), result.share(),
-            chance=result.number("chance", optional=True, low=0, high=1), seed=found.whole("seed", optional=True),
-            device=found.text("device", optional=True), **costs))
+        rows.append(
+            Row(
+                found.file,
+                found.text("method"),
+                same_model(found.text("checkpoint")),
+                name,
+                result.text("task"),
+                protocol | {"metric": result.text("metric")},
+                result.whole("n", low=1),
+                result.share(),
+                chance=result.number("chance", optional=True, low=0, high=1),
+                seed=found.whole("seed", optional=True),
+                device=found.text("device", optional=True),
+                **costs,
+            )
+        )
     return Found(rows)
 
 
@@ -198,14 +217,32 @@ def accuracy(found: Fields) -> Found:
         measures = {result.text("metric"): result for result in group}
         metric, main = next(iter(measures.items()))
         constant = measures.get("constant")
-        costs = {to: measures[f"{to}_per_item"].number("value", low=0) for to in ("latents", "tokens")
-                 if f"{to}_per_item" in measures}
-        rows.append(Row(
-            found.file, found.text("method"), same_model(found.text("checkpoint")), task, f"level {level}",
-            {"program": "eval.run", "decoding": found.text("decoding"), "split": split, "metric": metric,
-             "options": "not named" if options is None else _worded(options.get(task))},
-            main.whole("n", low=1), main.share(), seed=found.whole("seed", optional=True),
-            chance=constant.number("value", low=0, high=1) if constant else None, **costs))
+        costs = {
+            to: measures[f"{to}_per_item"].number("value", low=0)
+            for to in ("latents", "tokens")
+            if f"{to}_per_item" in measures
+        }
+        rows.append(
+            Row(
+                found.file,
+                found.text("method"),
+                same_model(found.text("checkpoint")),
+                task,
+                f"level {level}",
+                {
+                    "program": "eval.run",
+                    "decoding": found.text("decoding"),
+                    "split": split,
+                    "metric": metric,
+                    "options": "not named" if options is None else _worded(options.get(task)),
+                },
+                main.whole("n", low=1),
+                main.share(),
+                seed=found.whole("seed", optional=True),
+                chance=constant.number("value", low=0, high=1) if constant else None,
+                **costs,
+            )
+        )
     return Found(rows)
 
 
@@ -226,8 +263,9 @@ def _levels(found: Fields) -> str:
 def probed(found: Fields) -> Found:
     """The JSON of eval.probe."""
     n, task = found.whole("n", low=1), found.text("task")
-    probes = replace(_probes(found.part("probes")), task=task, n=n,
-                     on=f"{task}, {_levels(found)}, n {n}, {found.text('protocol')}")
+    probes = replace(
+        _probes(found.part("probes")), task=task, n=n, on=f"{task}, {_levels(found)}, n {n}, {found.text('protocol')}"
+    )
     return Found(probes={same_model(found.text("checkpoint")): probes})
 
 
@@ -240,28 +278,40 @@ def _probes(found: Fields) -> Probes:
         return difference and difference.share(low=-1)
 
     foreign = part("foreign")
-    rates = [foreign and foreign.number(name, optional=True, low=0, high=1) for name in (
-        "follow_rate", "follow_by_chance")]
+    rates = [
+        foreign and foreign.number(name, optional=True, low=0, high=1) for name in ("follow_rate", "follow_by_chance")
+    ]
     return Probes(loss("noise"), loss("foreign"), *rates)
 
 
 def comparison(found: Fields) -> Found:
     """The JSON of train.compare: one row an arm and seed. The command is part of the protocol, as it names recipe and
     start; arms of two comparisons are not laid side by side."""
-    protocol = {name: found.value[name] for name in ("command", "steps", "batch_size", "items", "levels")
-                if name in found.value}
+    protocol = {
+        name: found.value[name] for name in ("command", "steps", "batch_size", "items", "levels") if name in found.value
+    }
     rows, task = [], found.text("task", optional=True) or "task not named"
     for result in found.rows("results"):
         metric = next((n for n, kept in result.value.items() if isinstance(kept, dict) and "value" in kept), None)
         if metric is None:
             raise result.wrong(result.value, "an arm with a measure")
         probes = result.part("probes", optional=True)
-        rows.append(Row(
-            found.file, result.text("arm"), result.text("method"), task, _levels(found),
-            protocol | {"metric": metric}, result.whole("n", low=1), result.part(metric).share(),
-            seed=result.whole("seed"), latents=result.number("latents_per_answer", optional=True, low=0),
-            tokens=result.number("words_per_answer", optional=True, low=0),
-            seconds=result.number("seconds_per_answer", optional=True, low=0),
-            device=found.text("device", optional=True),
-            probes=probes and replace(_probes(probes), on="at most 100 of them, with a sketch")))
+        rows.append(
+            Row(
+                found.file,
+                result.text("arm"),
+                result.text("method"),
+                task,
+                _levels(found),
+                protocol | {"metric": metric},
+                result.whole("n", low=1),
+                result.part(metric).share(),
+                seed=result.whole("seed"),
+                latents=result.number("latents_per_answer", optional=True, low=0),
+                tokens=result.number("words_per_answer", optional=True, low=0),
+                seconds=result.number("seconds_per_answer", optional=True, low=0),
+                device=found.text("device", optional=True),
+                probes=probes and replace(_probes(probes), on="at most 100 of them, with a sketch"),
+            )
+        )
     return Found(rows)

@@ -16,10 +16,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason import hub, methods, tasks
-from latent_reason.batch import TEXT
-from latent_reason.door import at_least, door, numbers
+from latent_reason import checkpoint, methods, tasks
+from latent_reason.errors import at_least, door, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.model.batch import TEXT
 from latent_reason.tasks import vsp
 
 from .decode import Result, decode, distinct_items
@@ -34,18 +34,42 @@ def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
     out = []
     measures = {n: [r.scores[n] for r in results] for n in results[0].scores}
     sketches = [s for r in results for s in r.sketches]
-    measures |= {f"sketch_{n}": [float(s[n]) for s in sketches] for n in ("valid", "equal", "legal", "gold")
-                 if sketches}
+    measures |= {
+        f"sketch_{n}": [float(s[n]) for s in sketches] for n in ("valid", "equal", "legal", "gold") if sketches
+    }
     for name, values in measures.items():
         found = wilson(sum(values), len(values))
-        out.append({"task": task, "level": level, "split": split, "n": len(values), "metric": name,
-                    "value": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)})
+        out.append(
+            {
+                "task": task,
+                "level": level,
+                "split": split,
+                "n": len(values),
+                "metric": name,
+                "value": round(found.estimate, 4),
+                "low": round(found.low, 4),
+                "high": round(found.high, 4),
+            }
+        )
     spans = [r.rollout.spans_of(r.row) for r in results]
-    costs = {"sketches": sum(map(len, spans)), "latents": sum(span.length for its in spans for span in its),
-             "tokens": sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results)}
+    costs = {
+        "sketches": sum(map(len, spans)),
+        "latents": sum(span.length for its in spans for span in its),
+        "tokens": sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results),
+    }
     for name, count in costs.items():
-        out.append({"task": task, "level": level, "split": split, "n": len(results), "metric": f"{name}_per_item",
-                    "value": round(count / len(results), 3), "low": None, "high": None})
+        out.append(
+            {
+                "task": task,
+                "level": level,
+                "split": split,
+                "n": len(results),
+                "metric": f"{name}_per_item",
+                "value": round(count / len(results), 3),
+                "low": None,
+                "high": None,
+            }
+        )
     return out
 
 
@@ -54,18 +78,41 @@ def baselines(task, items, train_items, name: str, level, split: str) -> list[di
     if not name.startswith("frozenlake"):
         return []
     constant, _ = vsp.constant_plan(train_items, longest=20)
-    scored = {"constant": [task.score(f"\\boxed{{{constant}}}", i.meta)["success"] for i in items],
-              "hole_blind": [task.score(f"\\boxed{{{vsp.hole_blind(i)}}}", i.meta)["success"] for i in items]}
+    scored = {
+        "constant": [task.score(f"\\boxed{{{constant}}}", i.meta)["success"] for i in items],
+        "hole_blind": [task.score(f"\\boxed{{{vsp.hole_blind(i)}}}", i.meta)["success"] for i in items],
+    }
     out = []
     for metric, values in scored.items():
         found = wilson(sum(values), len(values))
-        out.append({"task": name, "level": level, "split": split, "n": len(values), "metric": metric,
-                    "value": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)})
+        out.append(
+            {
+                "task": name,
+                "level": level,
+                "split": split,
+                "n": len(values),
+                "metric": metric,
+                "value": round(found.estimate, 4),
+                "low": round(found.low, 4),
+                "high": round(found.high, 4),
+            }
+        )
     return out
 
 
-def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, seed: int, *, vsp_folder=None,
-             options: dict | None = None, batch_size: int = 32, say=console.print) -> tuple[list[dict], list[Result]]:
+def evaluate(
+    reasoner,
+    decoder,
+    names: list[str],
+    levels: list[int],
+    n: int,
+    seed: int,
+    *,
+    vsp_folder=None,
+    options: dict | None = None,
+    batch_size: int = 32,
+    say=console.print,
+) -> tuple[list[dict], list[Result]]:
     """All result rows, per level and over all levels, and the decoded items.
 
     Raises:
@@ -73,13 +120,18 @@ def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, see
     """
     mode, found, everything = methods.load(reasoner.recipe["method"]).MODE, [], []
     own = {name: tasks.own(name, options or {}) for name in names}
-    made = {(name, level, split): tasks.make(name, split=split, seed=seed, level=level, **own[name])
-            for name in names for level in [*levels, tuple(levels)] for split in ("test", "train")}
+    made = {
+        (name, level, split): tasks.make(name, split=split, seed=seed, level=level, **own[name])
+        for name in names
+        for level in [*levels, tuple(levels)]
+        for split in ("test", "train")
+    }
     benchmark = list(vsp.plan_items(vsp_folder, levels)) if vsp_folder else []
 
     def measure(task, items, train_items, name, level, split):
-        results = decode(reasoner, decoder, task, items, mode, batch_size=batch_size,
-                         progress=f"{name} {split} level {level}")
+        results = decode(
+            reasoner, decoder, task, items, mode, batch_size=batch_size, progress=f"{name} {split} level {level}"
+        )
         found.extend(rows(results, name, level, split) + baselines(task, items, train_items, name, level, split))
         return results
 
@@ -95,8 +147,9 @@ def evaluate(reasoner, decoder, names: list[str], levels: list[int], n: int, see
             label = f"{min(levels)}-{max(levels)}"
             found.extend(rows(pooled, name, label, "test"))
             train = made[name, tuple(levels), "train"]
-            found.extend(baselines(held_out, [r.item for r in pooled], [train[i] for i in range(500)], name, label,
-                                   "test"))
+            found.extend(
+                baselines(held_out, [r.item for r in pooled], [train[i] for i in range(500)], name, label, "test")
+            )
         everything += pooled
     if benchmark:
         everything += _benchmark(measure, found, benchmark, levels, seed)
@@ -115,8 +168,14 @@ def _benchmark(measure, found, items, levels, seed) -> list[Result]:
     return pooled
 
 
-SHOWN = {"accuracy": "accuracy", "success": "success", "exact": "shortest", "sketch_equal": "sketch right",
-         "constant": "best constant", "hole_blind": "blind to holes"}
+SHOWN = {
+    "accuracy": "accuracy",
+    "success": "success",
+    "exact": "shortest",
+    "sketch_equal": "sketch right",
+    "constant": "best constant",
+    "hole_blind": "blind to holes",
+}
 
 
 def table(found: list[dict]) -> Table:
@@ -130,16 +189,18 @@ def table(found: list[dict]) -> Table:
     for title in ("items", "n", *(SHOWN[m] for m in titles)):
         shown.add_column(title, justify="left" if title == "items" else "right")
     for (task, split, level), measures in sets.items():
-        cells = [f"{m['value']:.3f}\n{m['low']:.2f}-{m['high']:.2f}" if (m := measures.get(name)) else "-"
-                 for name in titles]
+        cells = [
+            f"{m['value']:.3f}\n{m['low']:.2f}-{m['high']:.2f}" if (m := measures.get(name)) else "-" for name in titles
+        ]
         n = next((m["n"] for name, m in measures.items() if name in ("success", "accuracy")), "")
         shown.add_row(f"{split} level {level}\n{task if len(tasks_named) > 1 else ''}", str(n), *cells)
     return shown
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m eval.run", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint")
     parser.add_argument("--tasks", default="frozenlake_plan", type=lambda t: t.split(","))
     parser.add_argument("--levels", default="3,4,5,6", type=numbers)
@@ -154,15 +215,35 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure_to_file(given: argparse.Namespace) -> None:
     began = time.time()
-    reasoner, decoder = hub.load(given.checkpoint)
+    reasoner, decoder = checkpoint.load(given.checkpoint)
     options = reasoner.recipe.get("notes", {}).get("data", {}).get("options", {})
-    found, _ = evaluate(reasoner, decoder, given.tasks, given.levels, given.n, given.seed, vsp_folder=given.vsp,
-                        options=options, batch_size=given.batch_size)
-    atomic_write_json(given.out, {
-        "schema": 1, "checkpoint": Path(given.checkpoint).as_posix(), "method": reasoner.recipe["method"],
-        "decoding": "greedy", "options": {name: {key: value for key, value in tasks.own(name, options).items()
-                                                 if key not in ON_THE_WAY} for name in given.tasks},
-        "seed": given.seed, "seconds": round(time.time() - began, 1), "results": found})
+    found, _ = evaluate(
+        reasoner,
+        decoder,
+        given.tasks,
+        given.levels,
+        given.n,
+        given.seed,
+        vsp_folder=given.vsp,
+        options=options,
+        batch_size=given.batch_size,
+    )
+    atomic_write_json(
+        given.out,
+        {
+            "schema": 1,
+            "checkpoint": Path(given.checkpoint).as_posix(),
+            "method": reasoner.recipe["method"],
+            "decoding": "greedy",
+            "options": {
+                name: {key: value for key, value in tasks.own(name, options).items() if key not in ON_THE_WAY}
+                for name in given.tasks
+            },
+            "seed": given.seed,
+            "seconds": round(time.time() - began, 1),
+            "results": found,
+        },
+    )
     console.print(table(found))
     console.print(f"Written to {given.out}")
 

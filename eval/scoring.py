@@ -22,8 +22,11 @@ from . import puzzles
 from .items import EvalItem
 
 FORMAL = ("box", "tag", "output")
-SAID = re.compile(r".*\b(?:answers?|(?:correct|right|best|final) (?:option|choice))\b(?:\s+(?:is|are)\b\s*:?|\s*[:=])"
-                  r"\s*(.+)", re.IGNORECASE)
+SAID = re.compile(
+    r".*\b(?:answers?|(?:correct|right|best|final) (?:option|choice))\b(?:\s+(?:is|are)\b\s*:?|\s*[:=])"
+    r"\s*(.+)",
+    re.IGNORECASE,
+)
 ANNOUNCED = re.compile(r".*\banswers?(?:\s+(?:is|are))?\s*:", re.IGNORECASE)
 WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}")
 NAMED = re.compile(r"(?:the )?(?:option|choice)\s+(?=\(?[A-Za-z]\b)", re.IGNORECASE)
@@ -32,16 +35,22 @@ DELIMITED = re.compile(r"(?:\(([A-Za-z])\)|([A-Za-z])[.):,])\s*(\S.*)|([A-Z])\s+
 MENTIONED = re.compile(r"\(([A-Za-z])\)|\b([A-Z])\b")
 PARTING = re.compile(r"[,;、，\n]|\band\b")
 LEADING = re.compile(r"(?:[A-Za-z]\s*=\s*|about\s+|around\s+|roughly\s+|approximately\s+|[≈~]\s*)", re.IGNORECASE)
-NUMBER = re.compile(r"(?P<sign>[-+−]?)\s*[$€£]?\s*(?:\\[dt]?frac\{(?P<a>\d{1,40})\}\{(?P<b>\d{1,40})\}"
-                    r"|(?P<c>\d{1,40})\s*/\s*(?P<d>\d{1,40})"
-                    r"|(?P<plain>(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})"
-                    r"(?:(?:[eE]|\s*(?:\\times|\\cdot|[×*])\s*10\s*\^\s*\{?)(?P<power>[-+−]?\d{1,3})\}?)?)")
+NUMBER = re.compile(
+    r"(?P<sign>[-+−]?)\s*[$€£]?\s*(?:\\[dt]?frac\{(?P<a>\d{1,40})\}\{(?P<b>\d{1,40})\}"
+    r"|(?P<c>\d{1,40})\s*/\s*(?P<d>\d{1,40})"
+    r"|(?P<plain>(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})"
+    r"(?:(?:[eE]|\s*(?:\\times|\\cdot|[×*])\s*10\s*\^\s*\{?)(?P<power>[-+−]?\d{1,3})\}?)?)"
+)
 FORMULA = re.compile(r"\\(?!%|circ\b|degree\b)|\^(?!\{?\\circ)|π|√|!|[abeiknrtxyz](?![A-Za-z])")  # glued to a number
 GLUED = re.compile(r"\s|\\?%|°|\^?\{?\\(?:circ|degree)|(?:[cmk]?m|[mk]?g|[mk]?s|ml|L)\b")
-WORDS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten eleven "
-                                               "twelve".split())}
-REFUSED = re.compile(r"\b(?:i|we)(?:['’]m| am| are)? ?(?:sorry|afraid|unable|not able|cannot|can['’]t|won['’]t|will "
-                     r"not|must decline)\b|\bas an ai\b|\bsorry, but\b", re.IGNORECASE)
+WORDS = {
+    word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+}
+REFUSED = re.compile(
+    r"\b(?:i|we)(?:['’]m| am| are)? ?(?:sorry|afraid|unable|not able|cannot|can['’]t|won['’]t|will "
+    r"not|must decline)\b|\bas an ai\b|\bsorry, but\b",
+    re.IGNORECASE,
+)
 
 
 class Span(NamedTuple):
@@ -104,8 +113,11 @@ def judge(text: str, item: EvalItem) -> Judged:
 def by_checker(text: str, item: EvalItem, checker: str) -> Judged:
     """A rule of the procedural tasks or of puzzles.py, which reads boxes and the marks of its own benchmark; an answer
     that stands elsewhere is put in a box for it."""
-    check = tasks.make("blocks", split="test").check if checker == "blocks" else getattr(
-        puzzles if hasattr(puzzles, checker) else checkers, checker)
+    check = (
+        tasks.make("blocks", split="test").check
+        if checker == "blocks"
+        else getattr(puzzles if hasattr(puzzles, checker) else checkers, checker)
+    )
     text = spoken(text)
     found = check(text, item.meta)
     if not found.parsed and (span := answer_span(text)) and span.rule in ("tag", "output", "said", "reply"):
@@ -134,8 +146,10 @@ def text_of(span: Span, item: EvalItem) -> str | None:
 def same_text(parsed: str, item: EvalItem) -> bool:
     """Equal as texts, or as numbers where both are one."""
     accepted = [item.answer, *item.meta.get("accepted", ())]
-    return any(normal(parsed) == normal(gold) or ((one := value(gold)) and not one.unit and same_value(parsed, gold))
-               for gold in accepted)
+    return any(
+        normal(parsed) == normal(gold) or ((one := value(gold)) and not one.unit and same_value(parsed, gold))
+        for gold in accepted
+    )
 
 
 def yes_no(span: Span, item: EvalItem) -> str | None:
@@ -160,8 +174,11 @@ def letter(span: Span, item: EvalItem) -> str | None:
         return name.upper() if name.upper() in item.letters and not article else None
     if span.rule == "line":
         return None
-    named = [name for name, option in zip(item.letters, item.options, strict=True)
-             if option and normal(option) == normal(said)]
+    named = [
+        name
+        for name, option in zip(item.letters, item.options, strict=True)
+        if option and normal(option) == normal(said)
+    ]
     if named:
         return named[0] if len(named) == 1 else None
     return _with_words(said, span, item) if DELIMITED.fullmatch(said) else None
@@ -178,8 +195,13 @@ def _with_words(said: str, span: Span, item: EvalItem) -> str | None:
     if texts[name.upper()] and normal(rest) == texts[name.upper()]:
         return name.upper()
     others = {(a or b).upper() for a, b in MENTIONED.findall(rest)} & set(item.letters) - {name.upper()}
-    if found[4] or span.rule == "reply" or others or normal(rest) in texts.values() or (
-            found[2] and name.islower() and span.rule not in FORMAL):
+    if (
+        found[4]
+        or span.rule == "reply"
+        or others
+        or normal(rest) in texts.values()
+        or (found[2] and name.islower() and span.rule not in FORMAL)
+    ):
         return None
     return name.upper()
 
@@ -217,7 +239,7 @@ def value(text: str) -> Value | None:
     found = NUMBER.match(said)
     if not found or FORMULA.match(said, found.end()):
         return None
-    unit = re.sub(r"\^?\{?[23²³]\}?$", "^", said[found.end():].strip(" .()\\"))
+    unit = re.sub(r"\^?\{?[23²³]\}?$", "^", said[found.end() :].strip(" .()\\"))
     if re.search(r"\d", unit) or unit[:1] in (",", "-", "/", ":"):
         return None
     top, under = (found["a"] or found["c"]), (found["b"] or found["d"])
@@ -230,7 +252,7 @@ def value(text: str) -> Value | None:
         power = int((found["power"] or "0").replace("−", "-"))
         number = Fraction("0" + written if written.startswith(".") else written.rstrip(".")) * Fraction(10) ** power
         decimals = max(0, len(written.partition(".")[2]) - power)
-    return Value(-number if found["sign"] in ("-", "−") else number, decimals, unit, said[found.end():])
+    return Value(-number if found["sign"] in ("-", "−") else number, decimals, unit, said[found.end() :])
 
 
 def numeric(text: str) -> bool:
@@ -296,5 +318,11 @@ def same_members(parsed: str, item: EvalItem) -> bool:
 
 #: checker -> how an answer is read off its span, how it is compared
 RULES: dict[str, tuple[Callable[[Span, EvalItem], str | None], Callable[[str, EvalItem], bool]]] = {
-    "letter": (letter, equal), "letters": (letters, equal), "text": (text_of, same_text), "yes_no": (yes_no, equal),
-    "number": (number, same_number), "numbers": (numbers, same_numbers), "set": (members, same_members)}
+    "letter": (letter, equal),
+    "letters": (letters, equal),
+    "text": (text_of, same_text),
+    "yes_no": (yes_no, equal),
+    "number": (number, same_number),
+    "numbers": (numbers, same_numbers),
+    "set": (members, same_members),
+}

@@ -57,8 +57,14 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     return McNemar(b, c, min(1.0, 2 * tail / 2**n))
 
 
-def paired_bootstrap(first: ArrayLike, second: ArrayLike, clusters: Sequence | None = None,
-                     resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95) -> Interval:
+def paired_bootstrap(
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: Sequence | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
     """Percentile interval of mean(first) - mean(second) over the same items (n,), resampled together.
 
     Give ``clusters``, a label per item, where items are not independent.
@@ -68,15 +74,22 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, clusters: Sequence | N
     return cluster_bootstrap(first - second, labels, resamples, seed, confidence)
 
 
-def cluster_bootstrap(values: ArrayLike, clusters: Sequence, resamples: int = RESAMPLES, seed: int = 0,
-                      confidence: float = 0.95) -> Interval:
+def cluster_bootstrap(
+    values: ArrayLike, clusters: Sequence, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95
+) -> Interval:
     """Percentile interval of the mean of ``values`` (n,) that resamples whole clusters, given as a label per item."""
     values = _row(values)
     return _percentiles(values.mean(), _means(values, clusters, resamples, np.random.default_rng(seed)), confidence)
 
 
-def stratified_bootstrap(values: ArrayLike, clusters: Sequence, strata: Sequence, resamples: int = RESAMPLES,
-                         seed: int = 0, confidence: float = 0.95) -> Interval:
+def stratified_bootstrap(
+    values: ArrayLike,
+    clusters: Sequence,
+    strata: Sequence,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
     """Percentile interval of the mean of the means of strata, given as a label per item, each weighing the same.
 
     Whole clusters are resampled within their stratum, so that it never leaves the range of ``values`` (n,).
@@ -101,7 +114,7 @@ def _means(values: np.ndarray, clusters: Sequence, resamples: int, generator: np
     means = np.empty(resamples)
     for start in range(0, resamples, rows):
         drawn = generator.integers(0, count, (min(rows, resamples - start), count))  # (chunk, C)
-        means[start:start + rows] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+        means[start : start + rows] = sums[drawn].sum(1) / sizes[drawn].sum(1)
     return means
 
 

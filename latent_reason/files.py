@@ -67,8 +67,9 @@ def atomic_write_json(path: str | Path, value: Any) -> None:
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise ValueError(f"'{path}' was not written: {error}. Replace NaN and infinities, with None for example.") \
-            from error
+        raise ValueError(
+            f"'{path}' was not written: {error}. Replace NaN and infinities, with None for example."
+        ) from error
     atomic_write_text(path, text + "\n")
 
 
@@ -149,5 +150,7 @@ def _saying_disk_full(path: Path) -> Iterator[None]:
             raise
         free = shutil.disk_usage(path.parent).free / 2**20
         raise OSError(
-            errno.ENOSPC, f"The disk is full: '{path}' was not written, {free:,.0f} MiB are free in '{path.parent}'. "
-            "Free some space or name another folder") from error
+            errno.ENOSPC,
+            f"The disk is full: '{path}' was not written, {free:,.0f} MiB are free in '{path.parent}'. "
+            "Free some space or name another folder",
+        ) from error

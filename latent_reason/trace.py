@@ -74,8 +74,9 @@ class Trace:
         messages = self.messages
         if messages and messages[-1].role == "assistant":
             messages = messages[:-1]
-        return Trace(self.id, messages, self.task, self.split, self.level, self.mode, self.answer, self.checker,
-                     self.meta)
+        return Trace(
+            self.id, messages, self.task, self.split, self.level, self.mode, self.answer, self.checker, self.meta
+        )
 
     def images(self) -> list[PILImage.Image]:
         return [p.image for m in self.messages for p in m.content if isinstance(p, Image)]

@@ -1,6 +1,6 @@
 """Where is sketching worth it? The boundary of dual tuning: three arms of one model, level by level.
 
-    python paper_figs/boundary.py [FILE.json ...] [--out FILE.png]
+python paper_figs/boundary.py [FILE.json ...] [--out FILE.png]
 """
 
 from __future__ import annotations
@@ -21,8 +21,15 @@ def draw(reports: list[dict], file: Path) -> None:
         for shift, (arm, colour) in zip((-0.3, -0.1, 0.1, 0.3), COLOURS.items(), strict=True):
             bars = [found["base"] if arm == "base" else found["accuracy"][arm] for _, found in levels]
             around = [[b["value"] - b["low"] for b in bars], [b["high"] - b["value"] for b in bars]]
-            axis.bar([i + shift for i in range(len(bars))], [b["value"] for b in bars], 0.19, yerr=around, color=colour,
-                     label="best before tuning" if arm == "base" else arm, error_kw={"linewidth": 0.8})
+            axis.bar(
+                [i + shift for i in range(len(bars))],
+                [b["value"] for b in bars],
+                0.19,
+                yerr=around,
+                color=colour,
+                label="best before tuning" if arm == "base" else arm,
+                error_kw={"linewidth": 0.8},
+            )
         ticks = [f"{name}, n = {found['n']}\nworth it: {found['label']}" for name, found in levels]
         axis.set_xticks(range(len(levels)), ticks, fontsize=8)
         axis.set_title(report["task"], fontsize=9)

@@ -1,6 +1,6 @@
 """How the answer grows: accuracy against latents a span, denoising steps and reasoning steps, from a dossier.
 
-    python paper_figs/budgets.py [FILE.json] [--out FILE.png]
+python paper_figs/budgets.py [FILE.json] [--out FILE.png]
 """
 
 from __future__ import annotations
@@ -24,8 +24,14 @@ def draw(found: dict, file: Path) -> None:
         axis.errorbar(at, value, around, fmt="o-", color="#1d4e89", capsize=3)
         for r in points:
             if "seconds" in r:
-                axis.annotate(f"{1000 * r['seconds']:.0f} ms", (r["at"], r["value"]), fontsize=7, color="#555",
-                              xytext=(4, -10), textcoords="offset points")
+                axis.annotate(
+                    f"{1000 * r['seconds']:.0f} ms",
+                    (r["at"], r["value"]),
+                    fontsize=7,
+                    color="#555",
+                    xytext=(4, -10),
+                    textcoords="offset points",
+                )
         axis.set_xlabel(what)
         axis.set_ylim(0, 1.02)
     axes[0].set_ylabel(f"right answers (n = {rows[0]['n']})")

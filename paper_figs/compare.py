@@ -1,6 +1,6 @@
 """The table of methods, from the JSON of train/compare.py.
 
-    python paper_figs/compare.py [FILE.json]            # prints Markdown
+python paper_figs/compare.py [FILE.json]            # prints Markdown
 """
 
 from __future__ import annotations
@@ -42,20 +42,38 @@ def table(found: dict) -> str:
     for r in found["results"]:
         arms.setdefault(r["arm"], []).append(r)
     key = next(name for name, kept in found["results"][0].items() if isinstance(kept, dict) and "value" in kept)
-    head = ["arm", key, "each seed", "latents", "words", "probed", "zero", "foreign", "follows (chance)",
-            "oracle", "ms an answer"]
+    head = [
+        "arm",
+        key,
+        "each seed",
+        "latents",
+        "words",
+        "probed",
+        "zero",
+        "foreign",
+        "follows (chance)",
+        "oracle",
+        "ms an answer",
+    ]
     lines = []
     for name, rows in sorted(arms.items(), key=lambda item: -pooled(item[1], key)[0]):
         value, low, high = pooled(rows, key)
         follows = mean(rows, "probes", "foreign", "follow_rate")
         if follows:
             follows += f" ({mean(rows, 'probes', 'foreign', 'follow_by_chance')})"
-        lines.append([f"`{name}`", f"{value:.3f} ({low:.2f}-{high:.2f})",
-                      ", ".join(f"{r[key]['value']:.2f}" for r in rows), mean(rows, "latents_per_answer"),
-                      mean(rows, "words_per_answer"),
-                      *(mean(rows, "probes", p, "accuracy") for p in ("as_generated", "zero", "foreign")),
-                      follows, mean(rows, "probes", "oracle", "accuracy"),
-                      milliseconds(rows)])
+        lines.append(
+            [
+                f"`{name}`",
+                f"{value:.3f} ({low:.2f}-{high:.2f})",
+                ", ".join(f"{r[key]['value']:.2f}" for r in rows),
+                mean(rows, "latents_per_answer"),
+                mean(rows, "words_per_answer"),
+                *(mean(rows, "probes", p, "accuracy") for p in ("as_generated", "zero", "foreign")),
+                follows,
+                mean(rows, "probes", "oracle", "accuracy"),
+                milliseconds(rows),
+            ]
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *lines))
 
 

@@ -1,6 +1,6 @@
 """What every figure script shares: what it reads and where it draws.
 
-    python paper_figs/NAME.py [FILE.json ...] [--out FILE.png]
+python paper_figs/NAME.py [FILE.json ...] [--out FILE.png]
 """
 
 from __future__ import annotations

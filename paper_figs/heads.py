@@ -1,6 +1,6 @@
 """Which head learns to sketch? Twelve from one start.
 
-    python paper_figs/heads.py [FILE.json] [--out FILE.png]
+python paper_figs/heads.py [FILE.json] [--out FILE.png]
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from figure import asked
 def draw(found: dict, file: Path) -> None:
     results = sorted(found["results"], key=lambda r: r["drawn_error"])
     names = [f"{r['head']}  (seed {r['seed']})" for r in results]
-    panels = (("drawn_error", "error of a drawn latent\n(1 = the slot's mean)"),
-              ("sketch_equal", "own sketches that show\nthe right board"), ("success", "plans that reach the gift"))
+    panels = (
+        ("drawn_error", "error of a drawn latent\n(1 = the slot's mean)"),
+        ("sketch_equal", "own sketches that show\nthe right board"),
+        ("success", "plans that reach the gift"),
+    )
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 0.4 * len(names) + 1.4), sharey=True)
     for axis, (key, title) in zip(axes, panels, strict=True):
         axis.barh(names, [r.get(key, 0.0) for r in results], color="#4c72b0")
@@ -28,8 +31,10 @@ def draw(found: dict, file: Path) -> None:
             axis.set_xscale("log")
             axis.set_xlim(0.1, 40)
             axis.axvline(1, color="grey", linewidth=0.8)
-    figure.suptitle(f"{results[0]['steps']} steps of batch 16 from one start, n = {results[0]['n']} held-out boards "
-                    "of levels 3-4", fontsize=9)
+    figure.suptitle(
+        f"{results[0]['steps']} steps of batch 16 from one start, n = {results[0]['n']} held-out boards of levels 3-4",
+        fontsize=9,
+    )
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 

@@ -1,6 +1,6 @@
-"""Which tasks need their sketches? What eval.needed found, as Markdown and drawn.
+"""Which tasks need their sketches? What eval.task_audit found, as Markdown and drawn.
 
-    python paper_figs/needed.py [FILE.json] [--out FILE.png]
+python paper_figs/needed.py [FILE.json] [--out FILE.png]
 """
 
 from __future__ import annotations
@@ -19,23 +19,44 @@ def verdict(result: dict) -> str:
     """The reasons against, or yes and at which levels alone something speaks against it."""
     if not result["needed"]:
         return f"no: {'; '.join(result['reasons'])}"
-    but = [f"level {row['level']}: {reason}" for row in result["rows"] if row["level"] != "all"
-           for reason in row["reasons"]]
+    but = [
+        f"level {row['level']}: {reason}"
+        for row in result["rows"]
+        if row["level"] != "all"
+        for reason in row["reasons"]
+    ]
     return f"yes, but {'; '.join(but)}" if but else "yes"
 
 
 def table(results: list[dict]) -> str:
-    head = ["task", "n", "chance", "question alone", "first sketch read", "constant", "change", "last sketch read",
-            "needed"]
+    head = [
+        "task",
+        "n",
+        "chance",
+        "question alone",
+        "first sketch read",
+        "constant",
+        "change",
+        "last sketch read",
+        "needed",
+    ]
     lines = []
     for result in results:
         row = result["rows"][-1]
         question, (first, last) = row["question"], (row["glance"].get(which, {}) for which in ("first", "last"))
         best = max(question["by_question"], question["by_words"], key=lambda found: found["value"])
-        lines.append([f"`{result['task']}`", str(question["chance"]["n"]), share(question["chance"]), share(best),
-                      share(first.get("read")), *(f"{first[k]['value']:.2f}" if k in first else ""
-                                                  for k in ("constant", "change")),
-                      share(last.get("read")), verdict(result)])
+        lines.append(
+            [
+                f"`{result['task']}`",
+                str(question["chance"]["n"]),
+                share(question["chance"]),
+                share(best),
+                share(first.get("read")),
+                *(f"{first[k]['value']:.2f}" if k in first else "" for k in ("constant", "change")),
+                share(last.get("read")),
+                verdict(result),
+            ]
+        )
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
 
 
@@ -49,19 +70,29 @@ def draw(results: list[dict], file: Path) -> None:
         rows = [row for row in result["rows"] if row["level"] != "all" and row["glance"]]
         for which, colour in (("first", "#4c72b0"), ("last", "#dd8452")):
             read = [row["glance"][which]["read"] for row in rows]
-            axis.errorbar([row["level"] for row in rows], [r["value"] for r in read],
-                          [[r["value"] - r["low"] for r in read], [r["high"] - r["value"] for r in read]],
-                          color=colour, marker="o", markersize=4, capsize=2, label=f"{which} sketch")
+            axis.errorbar(
+                [row["level"] for row in rows],
+                [r["value"] for r in read],
+                [[r["value"] - r["low"] for r in read], [r["high"] - r["value"] for r in read]],
+                color=colour,
+                marker="o",
+                markersize=4,
+                capsize=2,
+                label=f"{which} sketch",
+            )
         for moves in rows[0]["glance"]["first"].get("after", ()):
-            after = [(row["level"], row["glance"]["first"]["after"][moves]["value"]) for row in rows
-                     if moves in row["glance"]["first"]["after"]]
+            after = [
+                (row["level"], row["glance"]["first"]["after"][moves]["value"])
+                for row in rows
+                if moves in row["glance"]["first"]["after"]
+            ]
             axis.plot(*zip(*after, strict=True), color="#4c72b0", linewidth=0.6, linestyle=":")
             axis.annotate(moves, after[-1], fontsize=7, color="#4c72b0")
         axis.axhline(0.6, color="grey", linewidth=0.8, linestyle="--")
         axis.set_xticks([row["level"] for row in rows])
         axis.set_title(result["task"], fontsize=9)
         axis.set_ylim(0, 1)
-    for axis in axes.flat[len(results):]:
+    for axis in axes.flat[len(results) :]:
         axis.axis("off")
     axes[0, 0].legend(fontsize=7)
     sheet.supxlabel("level; dotted: the first sketch after so many moves", fontsize=9)

@@ -1,6 +1,6 @@
 """Who uses their latents? Success as generated and with latents replaced, one group of bars a method.
 
-    python paper_figs/probes.py [FILE.json] [--out FILE.png]
+python paper_figs/probes.py [FILE.json] [--out FILE.png]
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from figure import asked
 
-BARS = {"as_generated": ("as generated", "#1d4e89"), "zero": ("zeros", "#9aa5b1"),
-        "foreign": ("another item's", "#c8541c"), "oracle": ("true sketches", "#5a9a68")}
+BARS = {
+    "as_generated": ("as generated", "#1d4e89"),
+    "zero": ("zeros", "#9aa5b1"),
+    "foreign": ("another item's", "#c8541c"),
+    "oracle": ("true sketches", "#5a9a68"),
+}
 
 
 def draw(found: dict, file: Path) -> None:
@@ -31,14 +35,23 @@ def draw(found: dict, file: Path) -> None:
         for at, name in enumerate(names):
             values = [seed[probe] for seed in arms[name] if probe in seed]
             if values:
-                axis.barh(at + shift, sum(values) / len(values), 0.18, color=colour, alpha=0.75,
-                          label=label if at == 0 else None)
+                axis.barh(
+                    at + shift,
+                    sum(values) / len(values),
+                    0.18,
+                    color=colour,
+                    alpha=0.75,
+                    label=label if at == 0 else None,
+                )
                 axis.plot(values, [at + shift] * len(values), ".", color="black", markersize=3)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
-    axis.set_xlabel(f"right answers on items that need a sketch; {found['steps']} steps of batch "
-                    f"{found['batch_size']}, levels {', '.join(map(str, found['levels']))}", fontsize=9)
+    axis.set_xlabel(
+        f"right answers on items that need a sketch; {found['steps']} steps of batch "
+        f"{found['batch_size']}, levels {', '.join(map(str, found['levels']))}",
+        fontsize=9,
+    )
     axis.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
     figure.tight_layout()
     figure.savefig(file, dpi=120)

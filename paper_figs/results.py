@@ -1,6 +1,6 @@
 """The result table of the README, from the JSON files of the published checkpoint and its controls.
 
-    python paper_figs/results.py            # prints Markdown
+python paper_figs/results.py            # prints Markdown
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ import json
 from pathlib import Path
 
 HOME = Path(__file__).parent.parent / "checkpoints" / "frozenlake-tiny"
-ARMS = (("modal_mixed, flow head (published)", "eval.json"), ("modal_mixed, regression head", "controls/mlp.json"),
-        ("blank", "controls/blank.json"), ("text_cot", "controls/text_cot.json"), ("direct", "controls/direct.json"))
+ARMS = (
+    ("modal_mixed, flow head (published)", "eval.json"),
+    ("modal_mixed, regression head", "controls/mlp.json"),
+    ("blank", "controls/blank.json"),
+    ("text_cot", "controls/text_cot.json"),
+    ("direct", "controls/direct.json"),
+)
 COLUMNS = (("test", "3-6"), ("test", "7"), ("test", "8"), ("vsp", "3-6"))
 MEASURES = (("success", "success"), ("exact", "shortest plan"), ("sketch_equal", "sketch right"))
 
 
 def cell(found: dict, split: str, level: str, metric: str) -> str:
-    row = next((r for r in found["results"]
-                if (r["split"], str(r["level"]), r["metric"]) == (split, level, metric)), None)
+    row = next(
+        (r for r in found["results"] if (r["split"], str(r["level"]), r["metric"]) == (split, level, metric)), None
+    )
     return "-" if row is None else f"{row['value']:.3f} ({row['low']:.2f}-{row['high']:.2f})"
 
 
@@ -30,8 +36,12 @@ def read(file: str) -> dict:
 
 
 def results() -> str:
-    lines = ["| method | measure | " + " | ".join(f"{'generated' if s == 'test' else 'VSP sample'} L{n}"
-                                                 for s, n in COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
+    lines = [
+        "| method | measure | "
+        + " | ".join(f"{'generated' if s == 'test' else 'VSP sample'} L{n}" for s, n in COLUMNS)
+        + " |",
+        "|---" * (2 + len(COLUMNS)) + "|",
+    ]
     arms = [(name, read(file)) for name, file in ARMS if (HOME / file).is_file()]
     for name, found in arms:
         for metric, title in MEASURES:
@@ -46,15 +56,19 @@ def results() -> str:
 
 def probes() -> str:
     found = json.loads((HOME / "probe.json").read_text(encoding="utf-8"))
-    lines = [f"n = {found['n']} items with a sketch, levels {found['levels']}, seed {found['seed']}", "",
-             "| latents are | success | loss, paired 95 % interval | answers changed | follows a sketch (by chance) |",
-             "|---|---|---|---|---|"]
+    lines = [
+        f"n = {found['n']} items with a sketch, levels {found['levels']}, seed {found['seed']}",
+        "",
+        "| latents are | success | loss, paired 95 % interval | answers changed | follows a sketch (by chance) |",
+        "|---|---|---|---|---|",
+    ]
     for name, r in found["probes"].items():
         d = r.get("difference")
         loss = f"{d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" if d else ""
         follow = f"{r['follow_rate']:.2f} ({r['follow_by_chance']:.2f})" if r.get("follow_n") else ""
-        lines.append(f"| {name.replace('_', ' ')} | {r['accuracy']:.3f} | {loss} | "
-                     f"{r['flip_rate'] if d else ''} | {follow} |")
+        lines.append(
+            f"| {name.replace('_', ' ')} | {r['accuracy']:.3f} | {loss} | {r['flip_rate'] if d else ''} | {follow} |"
+        )
     return "\n".join(lines)
 
 

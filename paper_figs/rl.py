@@ -14,9 +14,14 @@ import numpy as np
 from compare import mean, pooled
 from figure import asked
 
-CURVES = {"reward": "reward of rollouts", "val/success": "held-out, greedy", "kl": "KL to the start",
-          "completions/mean_length": "positions an answer", "switch/start_rate": "share that sketches",
-          "probe/p3_follow": "follows a foreign sketch"}
+CURVES = {
+    "reward": "reward of rollouts",
+    "val/success": "held-out, greedy",
+    "kl": "KL to the start",
+    "completions/mean_length": "positions an answer",
+    "switch/start_rate": "share that sketches",
+    "probe/p3_follow": "follows a foreign sketch",
+}
 HELD_OUT = {"val/success": "val/accuracy"}  # what tasks with one right answer call it
 SMOOTH = 5  # steps of the running mean of what a training batch says
 
@@ -52,16 +57,32 @@ def line(name: str, rows: list[dict], key: str, change: str) -> list[str]:
     follows = mean(rows, "probes", "foreign", "follow_rate")
     if follows:
         follows += f" ({mean(rows, 'probes', 'foreign', 'follow_by_chance')})"
-    return [name, share(rows, key), ", ".join(f"{r[key]['value']:.2f}" for r in rows), change,
-            mean(rows, "words_per_answer"), mean(rows, "latents_per_answer"), follows,
-            *(mean(rows, "probes", p, "accuracy") for p in ("noise", "removed"))]
+    return [
+        name,
+        share(rows, key),
+        ", ".join(f"{r[key]['value']:.2f}" for r in rows),
+        change,
+        mean(rows, "words_per_answer"),
+        mean(rows, "latents_per_answer"),
+        follows,
+        *(mean(rows, "probes", p, "accuracy") for p in ("noise", "removed")),
+    ]
 
 
 def table(found: list[dict]) -> str:
     rows = arms(found)
     key = next(n for n, kept in next(iter(rows.values()))[0].items() if isinstance(kept, dict) and "value" in kept)
-    head = ["arm", key, "each seed", "change, paired", "words", "latents", "follows a foreign sketch (chance)",
-            "under noise", "without"]
+    head = [
+        "arm",
+        key,
+        "each seed",
+        "change, paired",
+        "words",
+        "latents",
+        "follows a foreign sketch (chance)",
+        "under noise",
+        "without",
+    ]
     lines = [line(name, kept, key, "") for name, kept in rows.items() if name.startswith("start of ")]
     trained = {name: kept for name, kept in rows.items() if not name.startswith("start of ")}
     for name, kept in sorted(trained.items(), key=lambda one: -gain(one[1], start_of(one[0], rows))[0]):
@@ -84,9 +105,10 @@ def draw(found: list[dict], file: Path) -> None:
             x, y = drawn[0][:steps, 0], np.mean([d[:steps, 1] for d in drawn], 0)
             if not tag.startswith(("val/", "probe/")) and steps > SMOOTH:
                 y = np.convolve(y, np.ones(SMOOTH) / SMOOTH, "valid")
-                x = x[SMOOTH - 1:]
-            axis.plot(x, y, color=f"C{number}", linewidth=1.2, label=name,
-                      marker="o" if len(x) < 12 else "", markersize=3)
+                x = x[SMOOTH - 1 :]
+            axis.plot(
+                x, y, color=f"C{number}", linewidth=1.2, label=name, marker="o" if len(x) < 12 else "", markersize=3
+            )
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=8)

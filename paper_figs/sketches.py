@@ -1,13 +1,13 @@
 """The sheet of sketches of a checkpoint: input, gold sketch, decoded target, the model's own sketch, its words.
 
-    python paper_figs/sketches.py [CHECKPOINT] [--out FILE.png]
+python paper_figs/sketches.py [CHECKPOINT] [--out FILE.png]
 """
 
 from __future__ import annotations
 
 from figure import asked
 
-from latent_reason.__main__ import main
+from latent_reason.cli import main
 
 if __name__ == "__main__":
     (checkpoint,), out = asked(__doc__, "sketches", "../checkpoints/frozenlake-tiny", read=str)

@@ -1,6 +1,6 @@
 """Is the sketch worth it? Sketches against words, constants and answers at once, task by task, from train.compare.
 
-    python paper_figs/worth.py [FILE.json ...]            # prints Markdown; default: data/needed_*.json
+python paper_figs/worth.py [FILE.json ...]            # prints Markdown; default: data/needed_*.json
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ def gain(rows: dict[str, list[dict]], arm: str) -> str:
 
 
 def table(reports: list[dict]) -> str:
-    probed = {"foreign": ("foreign", "accuracy"), "follows": ("foreign", "follow_rate"),
-              "(by chance)": ("foreign", "follow_by_chance"), "oracle": ("oracle", "accuracy"),
-              "copy": ("copy", "accuracy"), "gain recovered": ("oracle", "gain_recovered")}
+    probed = {
+        "foreign": ("foreign", "accuracy"),
+        "follows": ("foreign", "follow_rate"),
+        "(by chance)": ("foreign", "follow_by_chance"),
+        "oracle": ("oracle", "accuracy"),
+        "copy": ("copy", "accuracy"),
+        "gain recovered": ("oracle", "gain_recovered"),
+    }
     head = ["task", "arm", "right", "each seed", "sketches - arm", "blind", "latents", "words", *probed]
     lines = []
     for report in reports:
@@ -41,11 +46,17 @@ def table(reports: list[dict]) -> str:
         key = next(name for name, kept in report["results"][0].items() if isinstance(kept, dict) and "value" in kept)
         for arm, found in rows.items():
             value, low, high = pooled(found, key)
-            lines.append([f"`{report['task']}`" if arm == SKETCH else "", f"`{arm}`",
-                          f"{value:.3f} ({low:.2f}-{high:.2f})", ", ".join(f"{r[key]['value']:.2f}" for r in found),
-                          "" if arm == SKETCH else gain(rows, arm),
-                          *(mean(found, name) for name in ("blind", "latents_per_answer", "words_per_answer")),
-                          *(mean(found, "probes", *path) for path in probed.values())])
+            lines.append(
+                [
+                    f"`{report['task']}`" if arm == SKETCH else "",
+                    f"`{arm}`",
+                    f"{value:.3f} ({low:.2f}-{high:.2f})",
+                    ", ".join(f"{r[key]['value']:.2f}" for r in found),
+                    "" if arm == SKETCH else gain(rows, arm),
+                    *(mean(found, name) for name in ("blind", "latents_per_answer", "words_per_answer")),
+                    *(mean(found, "probes", *path) for path in probed.values()),
+                ]
+            )
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *lines))
 
 

@@ -16,10 +16,10 @@ from PIL import Image as PILImage
 from tiny_runs import recipe
 
 from latent_reason import methods
-from latent_reason.backbones import load
-from latent_reason.batch import Pictures
+from latent_reason.model.backbones import load
+from latent_reason.model.batch import Pictures
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
-from train.recipe import dump
+from train.config import dump
 
 CELL = 64  # pixels a token
 

@@ -36,68 +36,207 @@ def read(format, path, **options):
     return traces, report.errors, report
 
 
-ZEBRA = {"Question": "<image_start>[problem_image_1]<image_end> Remove all cubes. How many are left?",
-         "Text Reasoning Trace": "THOUGHT 0: Two cubes go.\n<image_start>[reasoning_image_1]<image_end>\n"
-                                 "THOUGHT 1: Three stay.",
-         "Final Answer": "3", "problem_image_1": "1.png", "reasoning_image_1": "2.png"}
-SWIMBIRD = {"id": "s1", "image": ["1.png"], "reasoning_image": ["2.png"], "answer": "left", "conversations": [
-    {"from": "human", "value": "<image>\nWhich way out?"},
-    {"from": "gpt", "value": "THOUGHT 1: Trace the corridor.<image>It ends on the left."}]}
-MIRAGE = {"text_input": "Here is the map: <image>\nIs the plan R, U safe?", "image_input": "./1.png",
-          "image_output": "./2.png",
-          "text_output": "<think> One step right. </think><output_image><think> One up. </think>"
-                         "The answer is \\boxed{A}."}
+ZEBRA = {
+    "Question": "<image_start>[problem_image_1]<image_end> Remove all cubes. How many are left?",
+    "Text Reasoning Trace": "THOUGHT 0: Two cubes go.\n<image_start>[reasoning_image_1]<image_end>\n"
+    "THOUGHT 1: Three stay.",
+    "Final Answer": "3",
+    "problem_image_1": "1.png",
+    "reasoning_image_1": "2.png",
+}
+SWIMBIRD = {
+    "id": "s1",
+    "image": ["1.png"],
+    "reasoning_image": ["2.png"],
+    "answer": "left",
+    "conversations": [
+        {"from": "human", "value": "<image>\nWhich way out?"},
+        {"from": "gpt", "value": "THOUGHT 1: Trace the corridor.<image>It ends on the left."},
+    ],
+}
+MIRAGE = {
+    "text_input": "Here is the map: <image>\nIs the plan R, U safe?",
+    "image_input": "./1.png",
+    "image_output": "./2.png",
+    "text_output": "<think> One step right. </think><output_image><think> One up. </think>The answer is \\boxed{A}.",
+}
 MAP = {"text_input": "Plan.", "image_input": ["1.png"], "map_id": "7", "map_desc": [[1, 0], [-1, 2]]}
-ILVR = {"text_input": "Mark the tallest bar.", "image_input": ["1.png"], "sequence_plan": [
-    {"type": "text", "content": "Compare the tops."}, {"type": "latent", "helper_image": "2.png"},
-    {"type": "text", "content": "Bar C. \\boxed{C}"}]}
-LVR = {"dataset": "demo", "split": "train", "question_id": 5, "image": ["1.png"], "bboxes": [[0.41, 0.1, 0.62, 0.28]],
-       "conversations": [{"from": "human", "value": "<image>\nColour of the hat?"},
-                         {"from": "gpt", "value": "<lvr>\n<answer> blue </answer>"}]}
-THINKMORPH = {"image_list": ["1.png", "2.png"], "instruction_list": ["Which piece fits?"], "output_text_list": [
-    "<think>Try A.</think><image_start>", "<image_end><think>The edges meet.</think><answer>A</answer>"]}
-MONET = {"metadata": {"dataset_name": "demo", "sample_id": 2}, "data": [
-    {"role": "system", "content": [{"type": "text", "text": "-"}]},
-    {"role": "user", "content": [{"type": "image", "image": "1.png"}, {"type": "text", "text": "How many red dots?"}]},
-    {"role": "assistant", "content": [
-        {"type": "text", "text": "Zoom. <abs_vis_token></abs_vis_token>"}, {"type": "image", "image": "2.png"},
-        {"type": "text", "text": "<observation>Four dots</observation> \\boxed{4}"}]}]}
-LLAVA = {"id": "l1", "image": "1.png", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
-                                                       {"from": "gpt", "value": "A lamp."}]}
-SHAREGPT = {"messages": [{"role": "user", "content": "<image>Solve."},
-                         {"role": "assistant", "content": "Draw the line.<image>So x is 3."}],
-            "images": ["1.png", "2.png"]}
-TRL = {"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Colour?"}]},
-                    {"role": "assistant", "content": [{"type": "text", "text": "Red."}]}], "images": ["1.png"]}
+ILVR = {
+    "text_input": "Mark the tallest bar.",
+    "image_input": ["1.png"],
+    "sequence_plan": [
+        {"type": "text", "content": "Compare the tops."},
+        {"type": "latent", "helper_image": "2.png"},
+        {"type": "text", "content": "Bar C. \\boxed{C}"},
+    ],
+}
+LVR = {
+    "dataset": "demo",
+    "split": "train",
+    "question_id": 5,
+    "image": ["1.png"],
+    "bboxes": [[0.41, 0.1, 0.62, 0.28]],
+    "conversations": [
+        {"from": "human", "value": "<image>\nColour of the hat?"},
+        {"from": "gpt", "value": "<lvr>\n<answer> blue </answer>"},
+    ],
+}
+THINKMORPH = {
+    "image_list": ["1.png", "2.png"],
+    "instruction_list": ["Which piece fits?"],
+    "output_text_list": [
+        "<think>Try A.</think><image_start>",
+        "<image_end><think>The edges meet.</think><answer>A</answer>",
+    ],
+}
+MONET = {
+    "metadata": {"dataset_name": "demo", "sample_id": 2},
+    "data": [
+        {"role": "system", "content": [{"type": "text", "text": "-"}]},
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": "1.png"}, {"type": "text", "text": "How many red dots?"}],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "Zoom. <abs_vis_token></abs_vis_token>"},
+                {"type": "image", "image": "2.png"},
+                {"type": "text", "text": "<observation>Four dots</observation> \\boxed{4}"},
+            ],
+        },
+    ],
+}
+LLAVA = {
+    "id": "l1",
+    "image": "1.png",
+    "conversations": [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A lamp."}],
+}
+SHAREGPT = {
+    "messages": [
+        {"role": "user", "content": "<image>Solve."},
+        {"role": "assistant", "content": "Draw the line.<image>So x is 3."},
+    ],
+    "images": ["1.png", "2.png"],
+}
+TRL = {
+    "messages": [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Colour?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Red."}]},
+    ],
+    "images": ["1.png"],
+}
 SKETCH = {"assistant_image": "sketch"}
 
 #: format, row, options -> turns, mode, answer, id, checker
 SAMPLES = [
-    ("zebra_cot", ZEBRA, {}, [["[1]", "Remove all cubes. How many are left?"],
-                              ["Two cubes go.", "(2)", "Three stay. \\boxed{3}"]], "mixed", "3", "a-1", "same_text"),
-    ("swimbird", SWIMBIRD, {}, [["[1]", "Which way out?"], ["THOUGHT 1: Trace the corridor.", "(2)",
-                                                            "It ends on the left. \\boxed{left}"]],
-     "mixed", "left", "s1", "same_text"),
-    ("mirage", MIRAGE, {}, [["Here is the map: ", "[1]", "Is the plan R, U safe?"],
-                            ["<think> One step right. </think>", "(2)",
-                             "<think> One up. </think>The answer is \\boxed{A}."]],
-     "mixed", "A", "a-1", "mirage_check"),
+    (
+        "zebra_cot",
+        ZEBRA,
+        {},
+        [["[1]", "Remove all cubes. How many are left?"], ["Two cubes go.", "(2)", "Three stay. \\boxed{3}"]],
+        "mixed",
+        "3",
+        "a-1",
+        "same_text",
+    ),
+    (
+        "swimbird",
+        SWIMBIRD,
+        {},
+        [["[1]", "Which way out?"], ["THOUGHT 1: Trace the corridor.", "(2)", "It ends on the left. \\boxed{left}"]],
+        "mixed",
+        "left",
+        "s1",
+        "same_text",
+    ),
+    (
+        "mirage",
+        MIRAGE,
+        {},
+        [
+            ["Here is the map: ", "[1]", "Is the plan R, U safe?"],
+            ["<think> One step right. </think>", "(2)", "<think> One up. </think>The answer is \\boxed{A}."],
+        ],
+        "mixed",
+        "A",
+        "a-1",
+        "mirage_check",
+    ),
     ("mirage", MAP, {}, [["[1]", "Plan."]], "mixed", None, "7", "mirage"),
-    ("ilvr", ILVR, {}, [["[1]", "Mark the tallest bar."], ["Compare the tops.", "(2)", "Bar C. \\boxed{C}"]],
-     "mixed", "C", "a-1", "same_text"),
-    ("ilvr", {"text_input": "Which?", "image_input": "1.png", "original_final_answer": "B"}, {}, [["[1]", "Which?"]],
-     "mixed", "B", "a-1", "same_text"),
-    ("ilvr", MIRAGE, {}, [["Here is the map: ", "[1]", "Is the plan R, U safe?"],
-                          ["<think> One step right. </think>", "(2)",
-                           "<think> One up. </think>The answer is \\boxed{A}."]], "mixed", "A", "a-1", "mirage_check"),
-    ("lvr", LVR, {}, [["[1]", "Colour of the hat?"], ["(1)", "\\boxed{blue}"]], "vision", "blue", "demo-5",
-     "same_text"),
-    ("thinkmorph", THINKMORPH, {}, [["[1]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet.\\boxed{A}"]],
-     "mixed", "A", "a-1", "same_text"),
-    ("monet", MONET, {}, [["-"], ["[1]", "How many red dots?"], ["Zoom. ", "(2)", "Four dots", " \\boxed{4}"]],
-     "mixed", "4", "demo-2", "same_text"),
+    (
+        "ilvr",
+        ILVR,
+        {},
+        [["[1]", "Mark the tallest bar."], ["Compare the tops.", "(2)", "Bar C. \\boxed{C}"]],
+        "mixed",
+        "C",
+        "a-1",
+        "same_text",
+    ),
+    (
+        "ilvr",
+        {"text_input": "Which?", "image_input": "1.png", "original_final_answer": "B"},
+        {},
+        [["[1]", "Which?"]],
+        "mixed",
+        "B",
+        "a-1",
+        "same_text",
+    ),
+    (
+        "ilvr",
+        MIRAGE,
+        {},
+        [
+            ["Here is the map: ", "[1]", "Is the plan R, U safe?"],
+            ["<think> One step right. </think>", "(2)", "<think> One up. </think>The answer is \\boxed{A}."],
+        ],
+        "mixed",
+        "A",
+        "a-1",
+        "mirage_check",
+    ),
+    (
+        "lvr",
+        LVR,
+        {},
+        [["[1]", "Colour of the hat?"], ["(1)", "\\boxed{blue}"]],
+        "vision",
+        "blue",
+        "demo-5",
+        "same_text",
+    ),
+    (
+        "thinkmorph",
+        THINKMORPH,
+        {},
+        [["[1]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet.\\boxed{A}"]],
+        "mixed",
+        "A",
+        "a-1",
+        "same_text",
+    ),
+    (
+        "monet",
+        MONET,
+        {},
+        [["-"], ["[1]", "How many red dots?"], ["Zoom. ", "(2)", "Four dots", " \\boxed{4}"]],
+        "mixed",
+        "4",
+        "demo-2",
+        "same_text",
+    ),
     ("llava", LLAVA, {}, [["[1]", "What is it?"], ["A lamp."]], "direct", None, "l1", "same_text"),
-    ("sharegpt", SHAREGPT, SKETCH, [["[1]", "Solve."], ["Draw the line.", "(2)", "So x is 3."]], "mixed", None, "a-1",
-     "same_text"),
+    (
+        "sharegpt",
+        SHAREGPT,
+        SKETCH,
+        [["[1]", "Solve."], ["Draw the line.", "(2)", "So x is 3."]],
+        "mixed",
+        None,
+        "a-1",
+        "same_text",
+    ),
     ("trl", TRL, {}, [["[1]", "Colour?"], ["Red."]], "direct", None, "a-1", "same_text"),
 ]

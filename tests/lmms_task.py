@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 
 from eval.decode import distinct_items
-from latent_reason import hub, tasks
-from latent_reason.door import at_least, door, numbers
+from latent_reason import tasks
+from latent_reason.errors import at_least, door, numbers
 
 YAML = """\
 task: frozenlake_local
@@ -31,7 +31,7 @@ process_results: !function utils.graded
 metric_list:
   - {{metric: success, aggregation: mean, higher_is_better: true}}
 """
-CODE = '''\
+CODE = """\
 import json
 
 from latent_reason import tasks
@@ -49,13 +49,16 @@ def question(doc, lmms_eval_specific_kwargs=None):
 
 def graded(doc, results):
     return {"success": TASK.score(results[0], json.loads(doc["meta"]))["success"]}
-'''
+"""
 
 
 def items(checkpoint: str | Path, levels: list[int], n: int) -> list:
-    options = tasks.own("frozenlake_plan", hub.read_card(checkpoint)["notes"]["data"]["options"])
-    return [item for level in levels for item in distinct_items(
-        tasks.make("frozenlake_plan", split="test", seed=1, level=level, **options), n)]
+    options = tasks.own("frozenlake_plan", checkpoint.read_card(checkpoint)["notes"]["data"]["options"])
+    return [
+        item
+        for level in levels
+        for item in distinct_items(tasks.make("frozenlake_plan", split="test", seed=1, level=level, **options), n)
+    ]
 
 
 def write(folder: Path, found: list, max_new: int = 640) -> Path:
@@ -67,18 +70,39 @@ def write(folder: Path, found: list, max_new: int = 640) -> Path:
     for item in found:
         file = io.BytesIO()
         item.images[0].save(file, "PNG")
-        rows.append({"id": item.id, "question": item.question, "answer": item.answer, "meta": json.dumps(item.meta),
-                     "image": {"bytes": file.getvalue(), "path": None}})
+        rows.append(
+            {
+                "id": item.id,
+                "question": item.question,
+                "answer": item.answer,
+                "meta": json.dumps(item.meta),
+                "image": {"bytes": file.getvalue(), "path": None},
+            }
+        )
     folder.mkdir(parents=True, exist_ok=True)
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([(name, pa.string()) for name in ("id", "question", "answer", "meta")] + [("image", image)],
-                       metadata={"huggingface": json.dumps({"info": {"features": {
-                           **{name: {"dtype": "string", "_type": "Value"} for name in ("id", "question", "answer",
-                                                                                       "meta")},
-                           "image": {"_type": "Image"}}}})})
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("id", "question", "answer", "meta")] + [("image", image)],
+        metadata={
+            "huggingface": json.dumps(
+                {
+                    "info": {
+                        "features": {
+                            **{
+                                name: {"dtype": "string", "_type": "Value"}
+                                for name in ("id", "question", "answer", "meta")
+                            },
+                            "image": {"_type": "Image"},
+                        }
+                    }
+                }
+            )
+        },
+    )
     parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "boards.parquet")
-    (folder / "frozenlake_local.yaml").write_text(YAML.format(file=(folder / "boards.parquet").resolve(),
-                                                              max_new=max_new))
+    (folder / "frozenlake_local.yaml").write_text(
+        YAML.format(file=(folder / "boards.parquet").resolve(), max_new=max_new)
+    )
     (folder / "utils.py").write_text(CODE)
     return folder
 

@@ -1,6 +1,6 @@
 """Data such as a newcomer may have, after the record in the README: squares of four colours, each under a circle.
 
-    python tests/own_data.py mine --train 400 --val 20 --test 60
+python tests/own_data.py mine --train 400 --val 20 --test 60
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLOURS = ("red", "blue", "green", "orange")
 def section() -> str:
     """The README's section on own data, from its heading on."""
     text = README.read_text(encoding="utf-8")
-    return text[text.index("**Your own data.**"):]
+    return text[text.index("**Your own data.**") :]
 
 
 def write(folder: Path, **splits: int) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import torch
 
-from latent_reason import backbones, generation, hub, methods
-from latent_reason.rendering import SketchDecoder
-from train import recipe as recipes
+from latent_reason import checkpoint, methods
+from latent_reason.decoding import engine
+from latent_reason.model import backbones
+from latent_reason.visualization.sketch_decoder import SketchDecoder
+from train import config as recipes
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["user assistant Go Move Take U D L R. row 1 column 2 3 \\boxed{U,D} the elf is at map F S H E G"]
@@ -23,9 +25,20 @@ METHOD = {"modal_mixed": {"k": 4, "head": "mlp", "head_options": {"hidden": 32}}
 
 def recipe(folder: Path, method: str = "modal_mixed", **changes) -> recipes.Recipe:
     """A run of a few steps on eight rows a batch; ``changes`` are dotted keys with ``__``."""
-    given = {"optim__steps": 3, "optim__warmup": 2, "data__levels": [3], "data__items": 24, "data__val_items": 4,
-             "data__batch_size": 8, "accelerator": "cpu", "log_every": 1, "backbone__options": BACKBONE,
-             "method__name": method, "method__options": METHOD[method], "run": str(folder)}
+    given = {
+        "optim__steps": 3,
+        "optim__warmup": 2,
+        "data__levels": [3],
+        "data__items": 24,
+        "data__val_items": 4,
+        "data__batch_size": 8,
+        "accelerator": "cpu",
+        "log_every": 1,
+        "backbone__options": BACKBONE,
+        "method__name": method,
+        "method__options": METHOD[method],
+        "run": str(folder),
+    }
     return recipes.load(EMPTY, **given | changes)
 
 
@@ -50,7 +63,7 @@ def untrained(method: str = "modal_mixed"):
     return reasoner.eval(), SketchDecoder(latent=32, width=32)
 
 
-def checkpoint(method: str = "modal_mixed") -> Path:
+def tiny_checkpoint(method: str = "modal_mixed") -> Path:
     """An untrained checkpoint in a folder, for reading only."""
     return _checkpoint(method)
 
@@ -58,9 +71,13 @@ def checkpoint(method: str = "modal_mixed") -> Path:
 @cache
 def _checkpoint(method: str) -> Path:
     reasoner, decoder = untrained(method)
-    notes = {"seed": 0, "steps": 0, "batch_size": 8, "data": {"task": "frozenlake_plan", "levels": [3, 4],
-                                                              "options": {"chunk": [1, 1]}}}
-    return hub.save(reasoner, place() / method, decoder=decoder if reasoner.sketches else None, notes=notes)
+    notes = {
+        "seed": 0,
+        "steps": 0,
+        "batch_size": 8,
+        "data": {"task": "frozenlake_plan", "levels": [3, 4], "options": {"chunk": [1, 1]}},
+    }
+    return checkpoint.save(reasoner, place() / method, decoder=decoder if reasoner.sketches else None, notes=notes)
 
 
 def long(group) -> list[float]:
@@ -75,7 +92,7 @@ def short(monkeypatch, budget: int = 24) -> None:
     def generate(reasoner, prompt, **options):
         if reasoner.sketches and options.get("sketching") is None and not options.get("queue"):
             options["sketching"] = "first"
-        return generation.generate(reasoner, prompt, **options | {"max_new": budget})
+        return engine.generate(reasoner, prompt, **options | {"max_new": budget})
 
     monkeypatch.setattr("eval.decode.generate", generate)
 
@@ -97,5 +114,15 @@ def rolled(module, items):
 
 def rewarded(folder: Path, **changes) -> recipes.Recipe:
     """A run by reward, of two steps from an untrained checkpoint."""
-    return recipe(folder, **{"init": str(checkpoint()), "rl__group": 2, "rl__prompts": 2, "rl__max_new": 8,
-                             "optim__steps": 2, "optim__name": "adamw"} | changes)
+    return recipe(
+        folder,
+        **{
+            "init": str(tiny_checkpoint()),
+            "rl__group": 2,
+            "rl__prompts": 2,
+            "rl__max_new": 8,
+            "optim__steps": 2,
+            "optim__name": "adamw",
+        }
+        | changes,
+    )

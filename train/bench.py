@@ -20,19 +20,24 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from latent_reason import backbones, methods
-from latent_reason.backbones.attention import settle
-from latent_reason.batch import LATENT, TEXT, MixedBatch
-from latent_reason.door import at_least, door
+from latent_reason import methods
+from latent_reason.errors import at_least, door
 from latent_reason.files import atomic_write_json
+from latent_reason.model import backbones
+from latent_reason.model.backbones.attention import settle
+from latent_reason.model.batch import LATENT, TEXT, MixedBatch
 
+from .config import Data
 from .data import TraceData
-from .module import set_trainable
-from .recipe import Data
+from .lit_modules import set_trainable
 
 console = Console(soft_wrap=True)
-SIZES = {"tiny": {"width": 128, "layers": 4, "heads": 4}, "30m": {"width": 512, "layers": 8, "heads": 8},
-         "0.5b": {"width": 1280, "layers": 24, "heads": 20}, "3b": {"width": 2560, "layers": 36, "heads": 20}}
+SIZES = {
+    "tiny": {"width": 128, "layers": 4, "heads": 4},
+    "30m": {"width": 512, "layers": 8, "heads": 8},
+    "0.5b": {"width": 1280, "layers": 24, "heads": 20},
+    "3b": {"width": 2560, "layers": 36, "heads": 20},
+}
 VOCABULARY = 152_064  # of the sizes from 0.5b on, as Qwen's
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 operations a second, by the makers' sheets
 
@@ -41,8 +46,9 @@ def build(size: str, attn: str):
     """A random model of a size, with the head that the recipes train."""
     gpu = torch.cuda.is_available()
     backbone = backbones.load("tiny", positions="grid", dtype="bfloat16" if gpu else "float32", **SIZES[size])
-    reasoner = methods.build("modal_mixed", backbone, k=36, head_options={
-        "hidden": max(128, backbone.width // 2), "depth": 2})
+    reasoner = methods.build(
+        "modal_mixed", backbone, k=36, head_options={"hidden": max(128, backbone.width // 2), "depth": 2}
+    )
     if size in ("0.5b", "3b"):
         backbone.model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     reasoner.to("cuda" if gpu else "cpu")
@@ -54,13 +60,20 @@ def build(size: str, attn: str):
 def in_words(batch: MixedBatch, taught: bool) -> MixedBatch:
     """The same positions with words in place of latents."""
     latent = batch.kind == LATENT
-    return replace(batch, kind=torch.where(latent, TEXT, batch.kind), spans=batch.spans[:0],
-                   weight=torch.where(latent, float(taught), batch.weight),
-                   span_weight=batch.span_weight[:0], sketches=None, boxes=None)
+    return replace(
+        batch,
+        kind=torch.where(latent, TEXT, batch.kind),
+        spans=batch.spans[:0],
+        weight=torch.where(latent, float(taught), batch.weight),
+        span_weight=batch.span_weight[:0],
+        sketches=None,
+        boxes=None,
+    )
 
 
 def step(reasoner, batch: MixedBatch) -> float:
     """Seconds of one forward and backward."""
+
     def clock():
         if reasoner.device.type == "cuda":
             torch.cuda.synchronize()
@@ -85,15 +98,31 @@ def checkpointed(run: Callable[[], float], backbone) -> Callable[[], float]:
 
 def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
     """Medians of every variant, and how latents compare with words turn by turn."""
-    data = TraceData(Data(levels=[3, 4, 5, 6], items=rows, val_items=1, batch_size=rows,
-                          options={"chunk": [1, 1], "omit_state_p": 1.0}), reasoner, "mixed", 0, frozen_eye=True)
+    data = TraceData(
+        Data(
+            levels=[3, 4, 5, 6],
+            items=rows,
+            val_items=1,
+            batch_size=rows,
+            options={"chunk": [1, 1], "omit_state_p": 1.0},
+        ),
+        reasoner,
+        "mixed",
+        0,
+        frozen_eye=True,
+    )
     data.setup()
     reasoner.target.fit(data.sketch_features())
     plain = data.collate(data.rows["train"]).to(reasoner.device)
     data.data.pack = pack
     packed = data.collate(data.rows["train"]).to(reasoner.device)
-    batches = {"latents": plain, "text": in_words(plain, True), "text, untaught": in_words(plain, False),
-               "latents, packed": packed, "latents, checkpointed": plain}
+    batches = {
+        "latents": plain,
+        "text": in_words(plain, True),
+        "text, untaught": in_words(plain, False),
+        "latents, packed": packed,
+        "latents, checkpointed": plain,
+    }
     runs = {name: (lambda batch=batch: step(reasoner, batch)) for name, batch in batches.items()}
     runs["latents, checkpointed"] = checkpointed(runs["latents"], reasoner.backbone)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -108,9 +137,15 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
             if reasoner.device.type == "cuda":
                 memory[name] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     tokens, size = int(plain.mask.sum()), sum(p.numel() for p in reasoner.backbone.language.parameters())
-    found = {"rows": rows, "tokens": tokens, "latents": int((plain.kind == LATENT).sum()),
-             "language_parameters": size, "padding": round(1 - float(plain.mask.float().mean()), 3),
-             "padding_packed": round(1 - float(packed.mask.float().mean()), 3), "variants": {}}
+    found = {
+        "rows": rows,
+        "tokens": tokens,
+        "latents": int((plain.kind == LATENT).sum()),
+        "language_parameters": size,
+        "padding": round(1 - float(plain.mask.float().mean()), 3),
+        "padding_packed": round(1 - float(packed.mask.float().mean()), 3),
+        "variants": {},
+    }
     peak = next((rate for name, rate in PEAK.items() if memory and name in torch.cuda.get_device_name()), None)
     for name, took in seconds.items():
         middle = statistics.median(took)
@@ -121,15 +156,20 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
             found["variants"][name]["mfu"] = round(6 * size * tokens / middle / peak, 3)
     for name in ("text", "text, untaught"):
         ratios = sorted(a / b for a, b in zip(seconds["latents"], seconds[name], strict=True))
-        found[f"latents over {name}"] = {"median": round(statistics.median(ratios), 3), "least": round(ratios[0], 3),
-                                         "greatest": round(ratios[-1], 3), "turns": turns}
+        found[f"latents over {name}"] = {
+            "median": round(statistics.median(ratios), 3),
+            "least": round(ratios[0], 3),
+            "greatest": round(ratios[-1], 3),
+            "turns": turns,
+        }
     return found
 
 
 @door()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m train.bench", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--rows", type=at_least(2), default=16)
     parser.add_argument("--pack", type=at_least(64), default=1024, help="positions of a packed row")
@@ -141,9 +181,19 @@ def main(argv: list[str] | None = None) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     console.print(f"{given.size} on {device}, attention {choice.name} ({choice.reason})")
     found = bench(reasoner, given.rows, given.pack, given.turns)
-    atomic_write_json(given.out, {"schema": 1, "size": given.size, "vocabulary": len(
-        reasoner.backbone.model.get_input_embeddings().weight), "device": device, "threads": torch.get_num_threads(),
-        "attention": choice.name, "dtype": str(reasoner.backbone.model.dtype).removeprefix("torch."), **found})
+    atomic_write_json(
+        given.out,
+        {
+            "schema": 1,
+            "size": given.size,
+            "vocabulary": len(reasoner.backbone.model.get_input_embeddings().weight),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "attention": choice.name,
+            "dtype": str(reasoner.backbone.model.dtype).removeprefix("torch."),
+            **found,
+        },
+    )
     console.print(found)
     console.print(f"Written to {given.out}")
 

@@ -26,14 +26,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from latent_reason.batch import collate
 from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
-from latent_reason.door import at_least, door
+from latent_reason.errors import at_least, door
 from latent_reason.files import atomic_write_json
+from latent_reason.model.batch import collate
 
 from .bench import SIZES, build, step
-from .seen import SeenCache, look, see
+from .feature_cache import SeenCache, look, see
 
 console = Console(soft_wrap=True)
 
@@ -42,8 +42,10 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
     """(stage -> what does it for all traces, how many traces there are)."""
     traces = list(islice(native.read(folder), n))
     if sum(len(trace.sketches()) for trace in traces) < 2:
-        raise ValueError(f"the first {n} records of '{folder}' hold fewer than two sketches, which the model of this "
-                         "bench draws. Give some with sketches.")
+        raise ValueError(
+            f"the first {n} records of '{folder}' hold fewer than two sketches, which the model of this "
+            "bench draws. Give some with sketches."
+        )
     encode = reasoner.collator().encode
     rows = [encode(trace) for trace in traces]
 
@@ -61,8 +63,10 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
     kept = cached()
     ready = seen(kept)
     kept.flush()
-    batches = [collate(ready[i:i + batch], reasoner.vocabulary.pad, look).to(reasoner.device)
-               for i in range(0, len(ready), batch)]
+    batches = [
+        collate(ready[i : i + batch], reasoner.vocabulary.pad, look).to(reasoner.device)
+        for i in range(0, len(ready), batch)
+    ]
     grids = [tuple(grid) for one in batches for grid in one.spans[:, 2:].tolist()]
     features = [z for one in batches for z, _ in reasoner.target.samples(reasoner.backbone, one)]
     reasoner.target.fit(list(zip(features, grids, strict=True)))
@@ -70,11 +74,15 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
     if packed.of_split(folder, traces[0].split) and find_spec("datasets"):
         streamed = Stream(folder, traces[0].split)
         found["streamed"] = lambda: list(islice(copy.copy(streamed), len(traces)))
-    found |= {"encoded": lambda: [encode(trace) for trace in traces], "seen by the eye": seen,
-              "seen, from a disk cache": lambda: seen(cached()),
-              "collated": lambda: [collate(ready[i:i + batch], reasoner.vocabulary.pad, look)
-                                   for i in range(0, len(ready), batch)],
-              "eaten by training steps": lambda: [step(reasoner, one) for one in batches]}
+    found |= {
+        "encoded": lambda: [encode(trace) for trace in traces],
+        "seen by the eye": seen,
+        "seen, from a disk cache": lambda: seen(cached()),
+        "collated": lambda: [
+            collate(ready[i : i + batch], reasoner.vocabulary.pad, look) for i in range(0, len(ready), batch)
+        ],
+        "eaten by training steps": lambda: [step(reasoner, one) for one in batches],
+    }
     return found, len(traces)
 
 
@@ -88,17 +96,30 @@ def bench(reasoner, folder: Path, n: int, batch: int, turns: int) -> dict:
                 run()
                 if turn:
                     seconds[name].append(time.perf_counter() - began)
-    return {"traces": count, "rates": {name: {
-        "median": round(count / statistics.median(took), 1), "least": round(count / max(took), 1),
-        "greatest": round(count / min(took), 1)} for name, took in seconds.items()}}
+    return {
+        "traces": count,
+        "rates": {
+            name: {
+                "median": round(count / statistics.median(took), 1),
+                "least": round(count / max(took), 1),
+                "greatest": round(count / min(took), 1),
+            }
+            for name, took in seconds.items()
+        },
+    }
 
 
 def table(found: dict) -> Table:
     shown = Table("stage", "traces a second", "from", "to", "times a step's")
     eaten = found["rates"]["eaten by training steps"]["median"]
     for name, rate in found["rates"].items():
-        shown.add_row(name, f"{rate['median']:,.0f}", f"{rate['least']:,.0f}", f"{rate['greatest']:,.0f}",
-                      f"{rate['median'] / eaten:,.1f}")
+        shown.add_row(
+            name,
+            f"{rate['median']:,.0f}",
+            f"{rate['least']:,.0f}",
+            f"{rate['greatest']:,.0f}",
+            f"{rate['median'] / eaten:,.1f}",
+        )
     for column in shown.columns[1:]:
         column.justify = "right"
     return shown
@@ -106,8 +127,9 @@ def table(found: dict) -> Table:
 
 @door()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m train.bench_data", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.bench_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--n", type=at_least(2), default=256, help="traces, from the first on")
@@ -117,15 +139,26 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     reasoner, _ = build(given.size, "auto")
     found = bench(reasoner, Path(given.folder), given.n, given.batch, given.turns)
-    found = {"schema": 1, "size": given.size, "batch": given.batch, "turns": given.turns, "folder": given.folder,
-             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-             "threads": torch.get_num_threads(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2), **found}
+    found = {
+        "schema": 1,
+        "size": given.size,
+        "batch": given.batch,
+        "turns": given.turns,
+        "folder": given.folder,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        **found,
+    }
     atomic_write_json(given.out, found)
     console.print(table(found))
-    console.print(f"{found['traces']} traces of {given.folder}, batches of {given.batch}, {given.size} model on "
-                  f"{found['device']}, {found['threads']} thread(s), median of {given.turns} turns. Load of the "
-                  f"machine: {found['load']} on {found['cores']} cores; where it is above the threads used here, "
-                  f"something else ran beside, and the rates say little. Written to {given.out}")
+    console.print(
+        f"{found['traces']} traces of {given.folder}, batches of {given.batch}, {given.size} model on "
+        f"{found['device']}, {found['threads']} thread(s), median of {given.turns} turns. Load of the "
+        f"machine: {found['load']} on {found['cores']} cores; where it is above the threads used here, "
+        f"something else ran beside, and the rates say little. Written to {given.out}"
+    )
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
+from eval.collapse import alarm, health
 from eval.decode import decode, summarise
-from eval.health import alarm, health
 from eval.probe import probe
-from latent_reason.sheet import storyboard
+from latent_reason.visualization.storyboard import storyboard
 
+from .config import Data
 from .data import make_task, mode_of
 from .progress import console
-from .recipe import Data
 from .sharding import whole
 
 
@@ -23,8 +23,9 @@ class SketchPanel(Callback):
     """At every validation: decode held-out items, of at most ``max_new`` positions each, log their scores and, where
     the method sketches, the storyboard."""
 
-    def __init__(self, reasoner, decoder, data: Data, folder: Path, items: int = 32, shown: int = 4,
-                 max_new: int = 640):
+    def __init__(
+        self, reasoner, decoder, data: Data, folder: Path, items: int = 32, shown: int = 4, max_new: int = 640
+    ):
         self.reasoner, self.decoder, self.folder, self.shown = reasoner, decoder, folder, shown
         self.max_new = max_new
         self.task = make_task(data, "val")
@@ -45,12 +46,12 @@ class SketchPanel(Callback):
             console.print(f"Warning: {warning}", style="yellow")
         if self.decoder is None or not self.reasoner.renders or trainer.logger is None:
             return
-        small = decode(self.reasoner, self.decoder, self.task, self.items[:self.shown], self.mode,
-                       max_new=self.max_new)
-        picture = storyboard(self.reasoner, self.decoder, traces[:self.shown], small[0].rollout)
+        small = decode(
+            self.reasoner, self.decoder, self.task, self.items[: self.shown], self.mode, max_new=self.max_new
+        )
+        picture = storyboard(self.reasoner, self.decoder, traces[: self.shown], small[0].rollout)
         if hasattr(trainer.logger, "experiment"):
-            trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step,
-                                                dataformats="HWC")
+            trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step, dataformats="HWC")
 
 
 class RolloutPanel(Callback):
@@ -69,9 +70,11 @@ class RolloutPanel(Callback):
                 self.look(trainer, module, found, step)
 
     def look(self, trainer, module, found, step: int):
-        rows = range(0, len(found.traces), max(1, len(found.traces) // self.shown))[:self.shown]
-        text = "\n\n".join(f"**{found.graded[row].item.id}**, reward {float(found.total[row]):.3f}\n\n"
-                           f"{found.graded[row].text}" for row in rows)
+        rows = range(0, len(found.traces), max(1, len(found.traces) // self.shown))[: self.shown]
+        text = "\n\n".join(
+            f"**{found.graded[row].item.id}**, reward {float(found.total[row]):.3f}\n\n{found.graded[row].text}"
+            for row in rows
+        )
         trainer.logger.experiment.add_text("rollouts", text, step)
         if self.decoder is not None and module.reasoner.renders:
             few = found.part(list(rows), module.reasoner)
@@ -82,11 +85,17 @@ class RolloutPanel(Callback):
 class Alarms(Callback):
     """Says, once each, what goes wrong in reinforcement learning without any loss showing it."""
 
-    LIMITS = {"latents/pairwise_cos": (0.9, "latents have become alike"),
-              "frac_reward_zero_std": (0.8, "most groups earn the same, so they teach nothing: take items that are "
-                                            "solved now and then, or rl.refill"),
-              "clip_ratio/latent": (0.5, "most latents' ratios are clipped: take a smaller learning rate, or another "
-                                         "likelihood norm")}
+    LIMITS = {
+        "latents/pairwise_cos": (0.9, "latents have become alike"),
+        "frac_reward_zero_std": (
+            0.8,
+            "most groups earn the same, so they teach nothing: take items that are solved now and then, or rl.refill",
+        ),
+        "clip_ratio/latent": (
+            0.5,
+            "most latents' ratios are clipped: take a smaller learning rate, or another likelihood norm",
+        ),
+    }
 
     def __init__(self):
         self.rate, self.said = None, set()
@@ -100,8 +109,9 @@ class Alarms(Callback):
             found["switch/start_rate"] = f"it sketches in less than half as many answers as at first ({self.rate:.2f})"
         for name in sorted(found.keys() - self.said):
             self.said.add(name)
-            console.print(f"Warning: step {trainer.global_step}: {name} is {seen[name]:.2f}: {found[name]}.",
-                          style="yellow")
+            console.print(
+                f"Warning: step {trainer.global_step}: {name} is {seen[name]:.2f}: {found[name]}.", style="yellow"
+            )
 
 
 class Dependence(Callback):
@@ -117,9 +127,17 @@ class Dependence(Callback):
         with whole(self.reasoner):
             if trainer.sanity_checking or trainer.global_rank:
                 return
-            plain = decode(self.reasoner, None, self.task, self.items, mode_of(self.reasoner.recipe["method"]),
-                           max_new=self.max_new)
+            plain = decode(
+                self.reasoner,
+                None,
+                self.task,
+                self.items,
+                mode_of(self.reasoner.recipe["method"]),
+                max_new=self.max_new,
+            )
             found = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"), plain=plain)
-        values = {"probe/p3_follow": found["foreign"].get("follow_rate"),
-                  "probe/p5_delta": found["removed"]["difference"]["value"]}
+        values = {
+            "probe/p3_follow": found["foreign"].get("follow_rate"),
+            "probe/p5_delta": found["removed"]["difference"]["value"],
+        }
         module.log_dict({name: value for name, value in values.items() if value is not None}, rank_zero_only=True)

@@ -21,27 +21,50 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from eval.collapse import health
 from eval.decode import decode, distinct_items, main_score
-from eval.health import health
 from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.statistics import wilson
-from latent_reason import hub, methods, tasks
-from latent_reason.batch import TEXT
-from latent_reason.door import at_least, door, numbers
+from latent_reason import checkpoint, methods, tasks
+from latent_reason.errors import at_least, door, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.model.batch import TEXT
 
-from . import recipe as recipes
-from . import rl, sft
+from . import config as recipes
+from . import sft
+from .config import Data, Recipe, armed, staged
 from .data import make_task
-from .recipe import Data, Recipe, armed, staged
-from .run import console, run_folder
+from .rl import trainer
+from .trainer import console, run_folder
 
-BY = {"sft": sft.train, "rl": rl.train}
-CURVES = ("reward", "reward_std", "frac_reward_zero_std", "reward/by_mode/mixed", "reward/by_mode/text", "accuracy",
-          "entropy", "kl", "kl/latent", "val/success", "val/accuracy", "val/exact", "val/sketch_equal",
-          "completions/mean_length", "completions/clipped_ratio", "switch/start_rate",
-          "spans/per_answer", "latents/per_answer", "latents/cos_to_sft", "latents/norm", "clip_ratio/region_mean",
-          "clip_ratio/latent", "ratio/latent_mean", "probe/p3_follow", "probe/p5_delta")  # kept of a run by reward
+BY = {"sft": sft.train, "rl": trainer.train}
+CURVES = (
+    "reward",
+    "reward_std",
+    "frac_reward_zero_std",
+    "reward/by_mode/mixed",
+    "reward/by_mode/text",
+    "accuracy",
+    "entropy",
+    "kl",
+    "kl/latent",
+    "val/success",
+    "val/accuracy",
+    "val/exact",
+    "val/sketch_equal",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "switch/start_rate",
+    "spans/per_answer",
+    "latents/per_answer",
+    "latents/cos_to_sft",
+    "latents/norm",
+    "clip_ratio/region_mean",
+    "clip_ratio/latent",
+    "ratio/latent_mean",
+    "probe/p3_follow",
+    "probe/p5_delta",
+)  # kept of a run by reward
 
 
 def fair(base: Recipe, arms: dict[str, Recipe], by: str = "sft") -> None:
@@ -53,15 +76,22 @@ def fair(base: Recipe, arms: dict[str, Recipe], by: str = "sft") -> None:
         if by == "sft" and arm.init != base.init:
             raise ValueError(f"arm {name!r} begins with {arm.init!r}. One start is the point; leave init out.")
         if arm.rl.prompts * arm.rl.group != base.rl.prompts * base.rl.group:
-            raise ValueError(f"arm {name!r} takes {arm.rl.prompts} x {arm.rl.group} rollouts a step, the comparison "
-                             f"{base.rl.prompts} x {base.rl.group}. Equal rollouts are the point.")
-        steps, data = sum(stage.optim.steps / stage.rl.updates for stage in staged(arm)), {
-            s.data.batch_size for s in staged(arm)}
+            raise ValueError(
+                f"arm {name!r} takes {arm.rl.prompts} x {arm.rl.group} rollouts a step, the comparison "
+                f"{base.rl.prompts} x {base.rl.group}. Equal rollouts are the point."
+            )
+        steps, data = (
+            sum(stage.optim.steps / stage.rl.updates for stage in staged(arm)),
+            {s.data.batch_size for s in staged(arm)},
+        )
         if steps != base.optim.steps / base.rl.updates or data != {base.data.batch_size}:
-            raise ValueError(f"arm {name!r} takes {steps:g} steps of batch {sorted(data)}, the comparison "
-                             f"{base.optim.steps} of {base.data.batch_size}. Equal steps are the point.")
-        if other := {f for stage in staged(arm) for f, value in drawn(stage.data).items()
-                     if value != drawn(base.data)[f]}:
+            raise ValueError(
+                f"arm {name!r} takes {steps:g} steps of batch {sorted(data)}, the comparison "
+                f"{base.optim.steps} of {base.data.batch_size}. Equal steps are the point."
+            )
+        if other := {
+            f for stage in staged(arm) for f, value in drawn(stage.data).items() if value != drawn(base.data)[f]
+        }:
             raise ValueError(f"arm {name!r} has other data ({', '.join(sorted(other))}). Equal items are the point.")
 
 
@@ -74,9 +104,13 @@ def drawn(data: Data) -> dict:
 def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     """Accuracy on n held-out items a level, what an answer costs, and probes of the latents if there are any."""
     mode, data = methods.load(reasoner.recipe["method"]).MODE, recipe.data
-    items = [i for level in data.levels
-             for i in distinct_items(tasks.make(data.task, split="test", seed=1, level=level,
-                                                **tasks.own(data.task, data.options)), n)]
+    items = [
+        i
+        for level in data.levels
+        for i in distinct_items(
+            tasks.make(data.task, split="test", seed=1, level=level, **tasks.own(data.task, data.options)), n
+        )
+    ]
     task, began = make_task(data, "test"), time.time()
     results = decode(reasoner, None, task, items, mode)
     seconds, key = time.time() - began, main_score(results)
@@ -91,8 +125,9 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     found["blind"] = round(sum(r.scores[key] for r in blind) / len(items), 4)
     if found["latents_per_answer"]:
         if reasoner.latent_input != "blank":
-            found["health"] = {k: round(v, 4) for k, v in health(reasoner, results, [
-                task.trace(i, mode) for i in items]).items()}
+            found["health"] = {
+                k: round(v, 4) for k, v in health(reasoner, results, [task.trace(i, mode) for i in items]).items()
+            }
         report = probe(reasoner, task, sketched_items(task, min(n, 100)), seed=1, only=MAIN)
         kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
         found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
@@ -103,7 +138,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
 def train_one(arm: Recipe, folder: Path, train: Callable = sft.train):
     """(reasoner, decoder) of an arm, trained, or as an earlier call left it."""
     if (folder / "model").is_dir():
-        return hub.load(folder)
+        return checkpoint.load(folder)
     arm.run = str(folder)
     reasoner, decoder = train(arm, run_folder(arm))
     return reasoner, decoder
@@ -119,8 +154,9 @@ def curves(folder: Path) -> dict[str, list[list[float]]]:
 
 @door()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m train.compare", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", required=True)
     parser.add_argument("--init", required=True, help="the checkpoint every arm starts from")
     parser.add_argument("--out", required=True)
@@ -142,19 +178,29 @@ def main(argv: list[str] | None = None) -> None:
     def note(name: str, seed: int, arm: Recipe, found: dict) -> None:
         rows.append({"arm": name, "method": arm.method.name, "seed": seed} | found)
         console.print({key: value for key, value in rows[-1].items() if key != "curves"})
-        atomic_write_json(out, {
-            "schema": 1, "command": f"python -m train.compare --config {given.config} --init {given.init}"
-                                    + (" --by rl" if given.by == "rl" else ""),
-            "steps": base.optim.steps, "batch_size": base.data.batch_size, "items": base.data.items,
-            "task": base.data.task, "levels": base.data.levels, "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "results": rows})
+        atomic_write_json(
+            out,
+            {
+                "schema": 1,
+                "command": f"python -m train.compare --config {given.config} --init {given.init}"
+                + (" --by rl" if given.by == "rl" else ""),
+                "steps": base.optim.steps,
+                "batch_size": base.data.batch_size,
+                "items": base.data.items,
+                "task": base.data.task,
+                "levels": base.data.levels,
+                "threads": torch.get_num_threads(),
+                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+                "results": rows,
+            },
+        )
 
     if given.by == "rl":
         for init, name in {arm.init: f"start of {name}" for name, arm in reversed(arms.items())}.items():
             if wanted(name, base.seed):
                 console.rule(name)
                 arm = next(arm for arm in arms.values() if arm.init == init)
-                note(name, base.seed, arm, measure(*hub.load(init), arm, given.n))
+                note(name, base.seed, arm, measure(*checkpoint.load(init), arm, given.n))
     for seed in given.seeds:
         for name in arms:
             if not wanted(name, seed):
@@ -163,8 +209,12 @@ def main(argv: list[str] | None = None) -> None:
             arm = armed(recipes.load(given.config, init=given.init, seed=seed))[name]
             folder = Path(given.runs) / f"{name}-{seed}"
             reasoner, decoder = train_one(arm, folder, BY[given.by])
-            note(name, seed, arm, measure(reasoner, decoder, arm, given.n)
-                 | ({"curves": curves(folder)} if given.by == "rl" else {}))
+            note(
+                name,
+                seed,
+                arm,
+                measure(reasoner, decoder, arm, given.n) | ({"curves": curves(folder)} if given.by == "rl" else {}),
+            )
     console.print(f"Written to {out}. The table: python paper_figs/compare.py {out}")
 
 

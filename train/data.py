@@ -15,18 +15,18 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Sampler
 
 from latent_reason import methods, tasks
-from latent_reason.batch import TEXT, MixedBatch, collate
 from latent_reason.data import native, texts
 from latent_reason.data.packed import manifest, of_split
 from latent_reason.data.streaming import Stream
-from latent_reason.packing import packed
+from latent_reason.model.batch import TEXT, MixedBatch, collate
+from latent_reason.model.packing import packed
+from latent_reason.model.tokenization import Row
 from latent_reason.tasks import Item
-from latent_reason.tokens import Row
 from latent_reason.trace import Image, Sketch, Text, Trace
 
+from .config import Data
+from .feature_cache import SeenCache, look, see, seen_of
 from .progress import console
-from .recipe import Data
-from .seen import SeenCache, look, see, seen_of
 
 SAMPLES = 2000  # sketches that give the statistics of all
 
@@ -39,8 +39,12 @@ def plain(text: str, vocabulary, longest: int = 128) -> Row:
 
 def _own_pictures(row: Row) -> Row:
     """The row with lists of pictures of its own, so that what is seen for one batch is not kept."""
-    return replace(row, images=list(row.images), sketches=list(row.sketches),
-                   told=None if row.told is None else _own_pictures(row.told))
+    return replace(
+        row,
+        images=list(row.images),
+        sketches=list(row.sketches),
+        told=None if row.told is None else _own_pictures(row.told),
+    )
 
 
 def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
@@ -59,15 +63,17 @@ def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
             yield task.reading_trace(i)
             continue
         if data.foreign and not task.redraws:
-            raise ValueError(f"data.foreign: a sketch of {data.task} does not show all that later steps need, so under "
-                             "another picture they could not be told. Leave the key out.")
+            raise ValueError(
+                f"data.foreign: a sketch of {data.task} does not show all that later steps need, so under "
+                "another picture they could not be told. Leave the key out."
+            )
         trace = task.trace(task[i], wanted)
         chance = task.stream(trace.level, i, "foreign").unit()
         yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.foreign else trace
 
 
 def kept(data: Data, n: int) -> list[int]:
-    """The first n indices of the items a file of eval.hints names.
+    """The first n indices of the items a file of eval.item_filter names.
 
     Raises:
         ValueError: it is no such file, is about other items, or names none.
@@ -76,10 +82,17 @@ def kept(data: Data, n: int) -> list[int]:
         found = json.loads(Path(data.keep).read_text(encoding="utf-8"))
         about, indices = {k: found[k] for k in ("task", "version", "levels", "seed", "options")}, found["keep"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"data.keep: '{data.keep}' is no file of eval.hints ({type(error).__name__}). Make one with "
-                         "python -m eval.hints CHECKPOINT --out FILE.") from None
-    here = {"task": data.task, "version": make_task(data, "train").version, "levels": data.levels, "seed": data.seed,
-            "options": json.loads(json.dumps(data.options))}
+        raise ValueError(
+            f"data.keep: '{data.keep}' is no file of eval.item_filter ({type(error).__name__}). Make one with "
+            "python -m eval.item_filter CHECKPOINT --out FILE."
+        ) from None
+    here = {
+        "task": data.task,
+        "version": make_task(data, "train").version,
+        "levels": data.levels,
+        "seed": data.seed,
+        "options": json.loads(json.dumps(data.options)),
+    }
     for name, value in about.items():
         if value != (own := here[name]):
             raise ValueError(f"data.keep: '{data.keep}' is about {name} {value}, the recipe is about {own}.")
@@ -96,8 +109,9 @@ def foreign(trace: Trace, other: Item) -> Trace:
     if first is None:
         return trace
     shown = iter(other.images)
-    asked = [replace(m, content=tuple(Image(next(shown)) if isinstance(p, Image) else p for p in m.content))
-             for m in asked]
+    asked = [
+        replace(m, content=tuple(Image(next(shown)) if isinstance(p, Image) else p for p in m.content)) for m in asked
+    ]
     parts = tuple(replace(part, loss=0.0) if i <= first else part for i, part in enumerate(last.content))
     return replace(trace, id=f"{trace.id}-foreign", messages=(*asked, replace(last, content=parts)))
 
@@ -110,8 +124,14 @@ def make_task(data: Data, split: str):
 def corpus(data: Data, n: int = 300) -> list[str]:
     """Texts in every mode, for the tiny tokenizer."""
     modes = ("reading", "mixed", "text", "direct") if not data.folder else ("mixed",)
-    words = [p.text for mode in modes for t in traces(data, mode, "train", n) for m in t.messages for p in m.content
-             if isinstance(p, Text)]
+    words = [
+        p.text
+        for mode in modes
+        for t in traces(data, mode, "train", n)
+        for m in t.messages
+        for p in m.content
+        if isinstance(p, Text)
+    ]
     return words + ["user\n", "assistant\n", "system\n"] * len(words)
 
 
@@ -138,8 +158,8 @@ class LengthGrouped(Sampler[list[int]]):
         order = torch.randperm(len(self.lengths), generator=random).tolist()
         order = order[: len(order) // self.batch_size * self.batch_size]
         for start in range(0, len(order), self.batch_size * self.window):
-            near = sorted(order[start:start + self.batch_size * self.window], key=lambda i: self.lengths[i])
-            batches = [near[i:i + self.batch_size] for i in range(0, len(near), self.batch_size)]
+            near = sorted(order[start : start + self.batch_size * self.window], key=lambda i: self.lengths[i])
+            batches = [near[i : i + self.batch_size] for i in range(0, len(near), self.batch_size)]
             yield from (batches[i] for i in torch.randperm(len(batches), generator=random).tolist())
 
 
@@ -153,8 +173,10 @@ class TraceData(L.LightningDataModule):
         self.rows: dict[str, list[Row]] = {}
         self.room = data.seen_gb * 2**30  # bytes left for what a frozen eye saw
         if data.cache and not frozen_eye:
-            raise ValueError("data.cache: what an eye sees is kept only where it does not learn, and this run trains "
-                             "it. Leave the key out.")
+            raise ValueError(
+                "data.cache: what an eye sees is kept only where it does not learn, and this run trains "
+                "it. Leave the key out."
+            )
         say = partial(console.print, style="yellow")
         self.cache = SeenCache(data.cache, data.cache_gb * 2**30, say, data.cache_dtype) if data.cache else None
         self.texts: list[Row] = []
@@ -164,14 +186,20 @@ class TraceData(L.LightningDataModule):
         if self.rows:
             return
         if self.data.pack and not self.reasoner.packs:
-            raise ValueError(f"data.pack: {self.reasoner.recipe['method']!r} reads rows as a whole, so traces cannot "
-                             "share one. Leave the key out.")
+            raise ValueError(
+                f"data.pack: {self.reasoner.recipe['method']!r} reads rows as a whole, so traces cannot "
+                "share one. Leave the key out."
+            )
         items = min(self.data.items, SAMPLES) if self.data.stream else self.data.items
         for split, n in (("train", items), ("val", self.data.val_items)):
             rows: list[Row] = []
             waiting: list[Row] = []  # a few at a time: all pictures of a set would not fit into memory
-            for trace in track(traces(self.data, self.mode, split, n), total=None if self.data.folder else n,
-                               description=f"{split} items of {self.data.folder or self.data.task}", console=console):
+            for trace in track(
+                traces(self.data, self.mode, split, n),
+                total=None if self.data.folder else n,
+                description=f"{split} items of {self.data.folder or self.data.task}",
+                console=console,
+            ):
                 waiting.append(self.encode(trace))
                 if len(waiting) == 64:
                     rows, waiting = rows + self.seen(waiting), []
@@ -182,14 +210,18 @@ class TraceData(L.LightningDataModule):
             raise ValueError(f"no training items. '{self.data.folder}' holds none whose split is train.")
         if self.cache:
             self.cache.flush()
-            console.print(f"Of {self.cache.hits + self.cache.misses:,} pictures, {self.cache.hits:,} were seen before "
-                          f"(data.cache '{self.data.cache}').")
+            console.print(
+                f"Of {self.cache.hits + self.cache.misses:,} pictures, {self.cache.hits:,} were seen before "
+                f"(data.cache '{self.data.cache}')."
+            )
 
     def encode(self, trace: Trace) -> Row:
         """Raises ValueError for a sketch where the method draws none."""
         if trace.sketches() and not self.reasoner.sketches:
-            raise ValueError(f"trace '{trace.id}' holds a sketch, but method {self.reasoner.recipe['method']!r} draws "
-                             "none. Give traces without sketches.")
+            raise ValueError(
+                f"trace '{trace.id}' holds a sketch, but method {self.reasoner.recipe['method']!r} draws "
+                "none. Give traces without sketches."
+            )
         return self.reasoner.collator().encode(trace)
 
     def seen(self, rows: list[Row]) -> list[Row]:
@@ -198,8 +230,11 @@ class TraceData(L.LightningDataModule):
             see(rows, self.reasoner, cache=self.cache)
             self.room -= sum(p.tokens.nbytes for row in rows for p in seen_of(row))
             if self.room <= 0:
-                console.print(f"What the frozen eye saw fills {self.data.seen_gb:g} GB (data.seen_gb): the other "
-                              "pictures are looked at whenever their turn comes.", style="yellow")
+                console.print(
+                    f"What the frozen eye saw fills {self.data.seen_gb:g} GB (data.seen_gb): the other "
+                    "pictures are looked at whenever their turn comes.",
+                    style="yellow",
+                )
         return rows
 
     def sketch_features(self, most: int = SAMPLES) -> list[tuple[torch.Tensor, tuple[int, int]]]:
@@ -209,7 +244,7 @@ class TraceData(L.LightningDataModule):
         for start in range(0, len(rows), 32):
             if len(found) >= most:
                 break
-            batch = self.collate(rows[start:start + 32]).to(backbone.model.device)
+            batch = self.collate(rows[start : start + 32]).to(backbone.model.device)
             found += target.samples(backbone, batch)
         return found
 
@@ -236,11 +271,13 @@ class TraceData(L.LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.data.stream:
             stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
-            return DataLoader(stream, self.data.batch_size, num_workers=min(self.data.workers, len(stream.shards)),
-                              collate_fn=list)
+            return DataLoader(
+                stream, self.data.batch_size, num_workers=min(self.data.workers, len(stream.shards)), collate_fn=list
+            )
         window = 1 if self.data.pack else 8  # rows of all lengths fill what they share best
-        sampler = LengthGrouped([len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, window,
-                                rank, world)
+        sampler = LengthGrouped(
+            [len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, window, rank, world
+        )
         return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.taught)
 
     def val_dataloader(self) -> DataLoader:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latent_reason import hub
-from latent_reason.rendering import SketchDecoder
+from latent_reason import checkpoint
+from latent_reason.visualization.sketch_decoder import SketchDecoder
 
+from .config import Recipe
 from .data import TraceData
-from .module import TrainDecoder
-from .recipe import Recipe
-from .run import console, fit, run, saver
+from .lit_modules import TrainDecoder
+from .trainer import console, fit, run, saver
 
 
 def train(recipe: Recipe, folder: Path):
     """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
     if not recipe.init:
         raise ValueError("a decoder needs a model to look with. Give its checkpoint: --init checkpoints/NAME/model")
-    reasoner, decoder = hub.load(recipe.init, device="cpu")
+    reasoner, decoder = checkpoint.load(recipe.init, device="cpu")
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     data = TraceData(recipe.data, reasoner, "reading", recipe.seed, frozen_eye=False)
     data.setup()

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
+from .config import Optim
 from .muon import Muon
-from .recipe import Optim
 
 
 def groups(module: nn.Module) -> tuple[list, list]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latent_reason.rendering import SketchDecoder
+from latent_reason.visualization.sketch_decoder import SketchDecoder
 
+from .config import Recipe
 from .data import TraceData
-from .module import Pretrain
-from .recipe import Recipe
-from .run import console, fit, freeze, run, saver, start
+from .lit_modules import Pretrain
+from .trainer import console, fit, freeze, run, saver, start
 
 
 def train(recipe: Recipe, folder: Path):

@@ -41,8 +41,11 @@ def quiet() -> Iterator[None]:
 
 def figures(metrics: dict, stage: str) -> str:
     """``text 1.234  latent 0.567`` from the metrics ``train/text``, ``train/latent``."""
-    return "  ".join(f"{name.removeprefix(f'{stage}/')} {float(value):.3f}" for name, value in metrics.items()
-                     if name.startswith(f"{stage}/"))
+    return "  ".join(
+        f"{name.removeprefix(f'{stage}/')} {float(value):.3f}"
+        for name, value in metrics.items()
+        if name.startswith(f"{stage}/")
+    )
 
 
 class Steps(Callback):
@@ -55,8 +58,13 @@ class Steps(Callback):
     def on_train_start(self, trainer, module):
         self.began = time.time()
         if console.is_terminal and trainer.is_global_zero:
-            columns = (TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn(),
-                       TextColumn("{task.fields[losses]}"), TimeRemainingColumn(), TextColumn("left"))
+            columns = (
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(),
+                TextColumn("{task.fields[losses]}"),
+                TimeRemainingColumn(),
+                TextColumn("left"),
+            )
             self.bar = Progress(*columns, console=console)
             self.bar.start()
             self.task = self.bar.add_task("", total=trainer.max_steps, losses="")

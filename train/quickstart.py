@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason.door import at_least, door
+from latent_reason.errors import at_least, door
 
 console = Console(soft_wrap=True)  # a command stays on one line
 RECIPES = Path(__file__).parent / "recipes"
@@ -34,8 +34,9 @@ def value(found: list[dict], metric: str, level: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="bash train/quickstart.sh", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bash train/quickstart.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", default="checkpoints/quickstart", help="run folder; -2, -3, ... is added if it exists")
     parser.add_argument("--n", type=at_least(1), default=200, help="held-out items per level")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
@@ -53,12 +54,12 @@ def job(given: argparse.Namespace) -> None:
     from eval import probe as probing
     from eval import run as accuracy
     from latent_reason import tasks
+    from latent_reason.checkpoint.export.exporter import export
     from latent_reason.files import atomic_write_json, new_run_folder
-    from latent_reason.publishing.export import export
-    from latent_reason.sheet import storyboard
+    from latent_reason.visualization.storyboard import storyboard
     from train import pretrain, sft
+    from train.config import dump, load
     from train.data import make_task
-    from train.recipe import dump, load
 
     torch.set_float32_matmul_precision("high")
     folder = new_run_folder(given.run)
@@ -67,8 +68,10 @@ def job(given: argparse.Namespace) -> None:
     second = load(RECIPES / "quickstart.yaml", run=str(folder), init=str(folder / "pretrain" / "model"), **short)
     for name, recipe in (("recipe-pretrain.yaml", first), ("recipe.yaml", second)):
         (folder / name).write_text(dump(recipe), encoding="utf-8")
-    console.print(f"Run folder: {folder}   device: {'GPU' if torch.cuda.is_available() else 'CPU'}   pictures: "
-                  f"{make_task(first.data, 'train').skin}")
+    console.print(
+        f"Run folder: {folder}   device: {'GPU' if torch.cuda.is_available() else 'CPU'}   pictures: "
+        f"{make_task(first.data, 'train').skin}"
+    )
 
     stage(1, "a random tiny Qwen2.5-VL learns to read pictures, its eye and decoder to keep them", began)
     (folder / "pretrain").mkdir()
@@ -80,22 +83,42 @@ def job(given: argparse.Namespace) -> None:
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in second.data.options.items()}
     levels = second.data.levels
     found, _ = accuracy.evaluate(reasoner, decoder, [second.data.task], levels, n, 1, options=options)
-    atomic_write_json(folder / "eval.json", {
-        "schema": 1, "checkpoint": (folder / "model").as_posix(), "method": reasoner.recipe["method"],
-        "decoding": "greedy", "seed": 1, "results": found})
+    atomic_write_json(
+        folder / "eval.json",
+        {
+            "schema": 1,
+            "checkpoint": (folder / "model").as_posix(),
+            "method": reasoner.recipe["method"],
+            "decoding": "greedy",
+            "seed": 1,
+            "results": found,
+        },
+    )
     stage(4, "do the latents matter? noise, nothing, foreign and true sketches in their place", began)
     task = tasks.make(second.data.task, split="test", seed=1, level=tuple(levels), **options)
     items = probing.sketched_items(task, max(1, n // 2))  # nine decodings of each
     report = probing.probe(reasoner, task, items, seed=1, batch_size=50, only=PROBES)
-    atomic_write_json(folder / "probe.json", {
-        "schema": 1, "checkpoint": (folder / "model").as_posix(), "task": second.data.task, "levels": levels,
-        "n": len(items), "seed": 1, "protocol": "regenerate", "decoding": "greedy", "probes": report})
+    atomic_write_json(
+        folder / "probe.json",
+        {
+            "schema": 1,
+            "checkpoint": (folder / "model").as_posix(),
+            "task": second.data.task,
+            "levels": levels,
+            "n": len(items),
+            "seed": 1,
+            "protocol": "regenerate",
+            "decoding": "greedy",
+            "probes": report,
+        },
+    )
     stage(5, "the sheet of sketches", began)
     from eval.decode import decode
 
     shown = decode(reasoner, decoder, task, items[:6], second.method.name and "mixed")
     storyboard(reasoner, decoder, [task.trace(i, "mixed") for i in items[:6]], shown[0].rollout).save(
-        folder / "sketches.png")
+        folder / "sketches.png"
+    )
     stage(6, "export", began)
     export(folder, folder / "export")
     finish(folder, found, report, f"{min(levels)}-{max(levels)}", time.time() - began)
@@ -106,21 +129,30 @@ def finish(folder: Path, found: list[dict], report: dict, label: str, seconds: f
     table = Table(title=f"quickstart: FrozenLake levels {label}, boards it never saw ({seconds:.0f} s)")
     table.add_column("measure")
     table.add_column("value  (95 % interval)")
-    for title, metric in (("plans that reach the gift", "success"), ("shortest plans", "exact"),
-                          ("best fixed plan", "constant"), ("plans blind to holes", "hole_blind"),
-                          ("drawn sketches that show the right board", "sketch_equal")):
+    for title, metric in (
+        ("plans that reach the gift", "success"),
+        ("shortest plans", "exact"),
+        ("best fixed plan", "constant"),
+        ("plans blind to holes", "hole_blind"),
+        ("drawn sketches that show the right board", "sketch_equal"),
+    ):
         table.add_row(title, value(found, metric, label))
-    for title, arm in (("success on boards that need a sketch", "as_generated"),
-                       ("  latents replaced by noise", "noise"), ("  by another board's sketch", "foreign"),
-                       ("  sketching forbidden", "removed")):
+    for title, arm in (
+        ("success on boards that need a sketch", "as_generated"),
+        ("  latents replaced by noise", "noise"),
+        ("  by another board's sketch", "foreign"),
+        ("  sketching forbidden", "removed"),
+    ):
         r = report[arm]
         table.add_row(title, f"{r['accuracy']:.3f}  ({r['low']:.3f} - {r['high']:.3f})")
     console.print(table)
-    console.print(f"The sheet of sketches: [bold]{folder / 'sketches.png'}[/bold]\n\nNext, try:\n"
-                  f"  python -m latent_reason generate {folder / 'export'} --task frozenlake_plan --level 4\n"
-                  f"  python -m eval.run {folder / 'export'} --tasks frozenlake_plan --levels 3,4,5 --n 100 "
-                  f"--out {folder / 'eval-more.json'}\n"
-                  f"  tensorboard --logdir {folder / 'logs'}")
+    console.print(
+        f"The sheet of sketches: [bold]{folder / 'sketches.png'}[/bold]\n\nNext, try:\n"
+        f"  python -m latent_reason generate {folder / 'export'} --task frozenlake_plan --level 4\n"
+        f"  python -m eval.run {folder / 'export'} --tasks frozenlake_plan --levels 3,4,5 --n 100 "
+        f"--out {folder / 'eval-more.json'}\n"
+        f"  tensorboard --logdir {folder / 'logs'}"
+    )
     (folder / "summary.json").write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n", encoding="utf-8")
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from latent_reason import hub
-from latent_reason.rendering import seen_again
+from latent_reason import checkpoint
+from latent_reason.visualization.sketch_decoder import seen_again
 
 from .callbacks import SketchPanel
+from .config import Recipe
 from .data import TraceData, mode_of
-from .module import Sft
-from .recipe import Recipe
-from .run import attend, console, fit, freeze, run, saver, start, through_stages
+from .lit_modules import Sft
+from .trainer import attend, console, fit, freeze, run, saver, start, through_stages
 
 
 def train(recipe: Recipe, folder: Path):
@@ -32,18 +32,21 @@ def train_stage(recipe: Recipe, folder: Path):
     if recipe.teacher:
         if not hasattr(reasoner, "learn_from"):
             raise ValueError(f"teacher: method {recipe.method.name!r} learns from none. Leave the key out.")
-        teacher, _ = hub.load(recipe.teacher)
+        teacher, _ = checkpoint.load(recipe.teacher)
         attend(teacher, recipe)
         reasoner.learn_from(teacher)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
     if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
         reasoner.redraw = partial(seen_again, reasoner, decoder)
     if recipe.data.foreign and not (reasoner.taught and reasoner.latent_input == "teacher"):
-        raise ValueError(f"data.foreign: {recipe.method.name!r} is given no latents of a sketch to go on from. Leave "
-                         "the key out.")
+        raise ValueError(
+            f"data.foreign: {recipe.method.name!r} is given no latents of a sketch to go on from. Leave the key out."
+        )
     if recipe.method.dropped and not reasoner.droppable:
-        raise ValueError(f"method.dropped: {recipe.method.name!r}, as it is set, has no latents that can be left out "
-                         "one by one. Leave the key out.")
+        raise ValueError(
+            f"method.dropped: {recipe.method.name!r}, as it is set, has no latents that can be left out "
+            "one by one. Leave the key out."
+        )
     reasoner.bottleneck, reasoner.dropped = recipe.method.bottleneck, recipe.method.dropped
     frozen = not {"eye", "connector"} & set(recipe.trainable)
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, frozen)
@@ -61,8 +64,11 @@ def main() -> None:
     if done := run(train, __doc__):
         recipe, folder = done
         model, records = folder / "model", recipe.data.folder
-        following = (f"eval.probe {model} --folder {records} --out {folder / 'probe.json'}" if records else
-                     f"eval.run {model} --tasks {recipe.data.task} --out {folder / 'eval.json'}")
+        following = (
+            f"eval.probe {model} --folder {records} --out {folder / 'probe.json'}"
+            if records
+            else f"eval.run {model} --tasks {recipe.data.task} --out {folder / 'eval.json'}"
+        )
         console.print(f"Checkpoint: {model}\nNext: python -m {following}")
 
 

@@ -17,9 +17,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from latent_reason.reasoner import LatentReasoner
+from latent_reason.model.reasoner import LatentReasoner
 
-from .recipe import Recipe
+from .config import Recipe
 
 
 def shard(reasoner: LatentReasoner, mesh: DeviceMesh) -> None:
@@ -67,11 +67,15 @@ def refuse(recipe: Recipe, module) -> None:
     if hasattr(module, "decoder"):
         raise ValueError("sharded: a sketch decoder trains whole. Leave the key out.")
     if reasoner.unrolls or reasoner.latent_input == "self":
-        raise ValueError(f"sharded: {recipe.method.name!r}, as it is set, goes through rows piece by piece, as often "
-                         "as they have latents, which differs between processes. Leave the key out.")
+        raise ValueError(
+            f"sharded: {recipe.method.name!r}, as it is set, goes through rows piece by piece, as often "
+            "as they have latents, which differs between processes. Leave the key out."
+        )
     if recipe.rl.views:
-        raise ValueError("sharded: rl.views score other rollouts, of lengths that differ between processes. Leave one "
-                         "of the two out.")
+        raise ValueError(
+            "sharded: rl.views score other rollouts, of lengths that differ between processes. Leave one "
+            "of the two out."
+        )
     if recipe.optim.name == "muon":
         raise ValueError("sharded: Muon needs whole matrices. Set optim.name to adamw.")
     if reasoner.backbone.bits:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from ..items import made
 
 COUNTS = {"": 1901}
-EXPECTED = ("{sub_task}/val-*.parquet with idx, question, sub_task, image_1 to image_4, choices, answer, or *.tsv with "
-            "index, image, question, A, B, ..., answer, category")
+EXPECTED = (
+    "{sub_task}/val-*.parquet with idx, question, sub_task, image_1 to image_4, choices, answer, or *.tsv with "
+    "index, image, question, A, B, ..., answer, category"
+)
 
 
 def read(source, part):
@@ -18,5 +20,13 @@ def read(source, part):
         images = row.pictures("image_1", "image", "image_path")
         for k in (2, 3, 4):
             images += row.pictures(f"image_{k}", optional=True)
-        yield made(row, row.text("idx", "index"), row.text("question"), row.letter("answer"), images=images,
-                   options=row.columns() or row.texts("choices"), task=row.text("sub_task", "category"), split="val")
+        yield made(
+            row,
+            row.text("idx", "index"),
+            row.text("question"),
+            row.letter("answer"),
+            images=images,
+            options=row.columns() or row.texts("choices"),
+            task=row.text("sub_task", "category"),
+            split="val",
+        )

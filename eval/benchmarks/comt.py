@@ -11,11 +11,13 @@ import re
 from pathlib import PurePosixPath
 
 from ..items import made
-from ..storages import Shown
+from ..readers import Shown
 
 COUNTS = {"": 3853}
-EXPECTED = ("data.jsonl with id, question, option, image ('IMAGE0:ID'), answer, type beside images/{type}/{ID} (.png, "
-            ".jpg or .jpeg may be left out of ID)")
+EXPECTED = (
+    "data.jsonl with id, question, option, image ('IMAGE0:ID'), answer, type beside images/{type}/{ID} (.png, "
+    ".jpg or .jpeg may be left out of ID)"
+)
 
 
 def read(source, part):
@@ -29,8 +31,9 @@ def read(source, part):
                 raise row.wrong("image", f"{name} of the question is not among them. Expected: {EXPECTED}", "E10")
             images.append(picture(source, row, kind, places[name]))
             question = re.sub(rf"\[?\b{name}\b\]?", f"<image {number}>", question)
-        yield made(row, row.text("id"), question, row.letter("answer"), images=images, options=row.texts("option"),
-                   task=kind)
+        yield made(
+            row, row.text("id"), question, row.letter("answer"), images=images, options=row.texts("option"), task=kind
+        )
 
 
 def picture(source, row, kind, name):

@@ -11,8 +11,10 @@ from ..items import made
 from ..scoring import numeric
 
 COUNTS = {"full": 2788, "mini": 400}
-EXPECTED = ("**/*.parquet or *.tsv with pid, context, question, options (or A, B, ...), answer, type, image_1 to "
-            "image_5, subject, category")
+EXPECTED = (
+    "**/*.parquet or *.tsv with pid, context, question, options (or A, B, ...), answer, type, image_1 to "
+    "image_5, subject, category"
+)
 
 
 def read(source, part):
@@ -30,5 +32,14 @@ def read(source, part):
             answer, kind = row.letter("answer"), "letter"
         else:
             raise row.wrong("type", f"'{kind[:40]}' is neither multiple choice nor open. Correct the row.")
-        yield made(row, row.text("pid", "index"), f"{context}\n{question}", answer, images=images, options=options,
-                   answer_type=kind, task=row.text("subject"), category=row.text("category", default=""))
+        yield made(
+            row,
+            row.text("pid", "index"),
+            f"{context}\n{question}",
+            answer,
+            images=images,
+            options=options,
+            answer_type=kind,
+            task=row.text("subject"),
+            category=row.text("category", default=""),
+        )

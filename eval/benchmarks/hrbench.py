@@ -17,11 +17,20 @@ EXPECTED = "hr_bench_{part}.tsv or **/hrbench_{part}*.parquet with index, image,
 
 
 def read(source, part):
-    for row in source.rows(f"**/hr*bench_{part}*.tsv", f"**/hr*bench_{part}*.parquet",
-                           expected=EXPECTED.format(part=part)):
+    for row in source.rows(
+        f"**/hr*bench_{part}*.tsv", f"**/hr*bench_{part}*.parquet", expected=EXPECTED.format(part=part)
+    ):
         images, question = row.pictures("image", "image_path"), row.text("question")
-        yield made(row, row.text("index"), question, row.letter("answer"), images=images, options=row.columns(),
-                   task=row.text("category"), cluster=f"{images[0].name}: {question}")
+        yield made(
+            row,
+            row.text("index"),
+            question,
+            row.letter("answer"),
+            images=images,
+            options=row.columns(),
+            task=row.text("category"),
+            cluster=f"{images[0].name}: {question}",
+        )
 
 
 def notes(items):

@@ -23,7 +23,14 @@ def read(source, part):
         plain = all((found := value(answer)) and not found.unit and found.decimals is not None for answer in answers)
         checker = "none" if not plain else "number" if one else "numbers"
         form = {} if one else {"form": f"the {len(answers)} numbers in order, separated by commas,"}
-        yield made(row, row.text("id", "index", default=row.place), row.text("question"), ", ".join(answers),
-                   images=row.pictures("image", "images", "question_images", optional=True),
-                   answer_type="number" if one else "set", checker=checker, task=row.text("category", default=""),
-                   **form)
+        yield made(
+            row,
+            row.text("id", "index", default=row.place),
+            row.text("question"),
+            ", ".join(answers),
+            images=row.pictures("image", "images", "question_images", optional=True),
+            answer_type="number" if one else "set",
+            checker=checker,
+            task=row.text("category", default=""),
+            **form,
+        )

@@ -14,10 +14,16 @@ from string import ascii_uppercase as LETTERS
 from ..items import made
 
 COUNTS = {"": 1000}
-EXPECTED = ("**/testmini-*.parquet with pid, question, decoded_image, choices, unit, precision, answer, question_type, "
-            "answer_type, metadata")
-KINDS = {"integer": ("number", "number"), "float": ("number", "number"), "text": ("text", "text"),
-         "list": ("set", "numbers")}
+EXPECTED = (
+    "**/testmini-*.parquet with pid, question, decoded_image, choices, unit, precision, answer, question_type, "
+    "answer_type, metadata"
+)
+KINDS = {
+    "integer": ("number", "number"),
+    "float": ("number", "number"),
+    "text": ("text", "text"),
+    "list": ("set", "numbers"),
+}
 
 
 def read(source, part):
@@ -40,7 +46,16 @@ def read(source, part):
             if named == "integer":
                 meta["precision"] = None
         about = row.get("metadata", default={})
-        yield made(row, row.text("pid"), row.text("question"), answer, images=row.pictures("decoded_image", "image"),
-                   options=options, answer_type=kind, checker=checker, split="testmini",
-                   task=about.get("task", "") if isinstance(about, dict) else "",
-                   **{name: given for name, given in meta.items() if given is not None})
+        yield made(
+            row,
+            row.text("pid"),
+            row.text("question"),
+            answer,
+            images=row.pictures("decoded_image", "image"),
+            options=options,
+            answer_type=kind,
+            checker=checker,
+            split="testmini",
+            task=about.get("task", "") if isinstance(about, dict) else "",
+            **{name: given for name, given in meta.items() if given is not None},
+        )

@@ -15,8 +15,9 @@ from ..items import made
 from ..scoring import numeric
 
 COUNTS = {"": 141_320}
-EXPECTED = ("*.tsv, **/*.parquet or **/*.jsonl with index, image, question, answer, subject, question_type, A-D or "
-            "options")
+EXPECTED = (
+    "*.tsv, **/*.parquet or **/*.jsonl with index, image, question, answer, subject, question_type, A-D or options"
+)
 
 
 def read(source, part):
@@ -29,6 +30,14 @@ def read(source, part):
             kind, checker, answer = "letter", "letter", row.letter("answer")
         else:
             kind = checker = "number" if numeric(answer) else "text"
-        yield made(row, row.text("index", "id", default=row.place), row.text("question"), answer,
-                   images=row.pictures("image", "image_path", "images", optional=True), options=options,
-                   answer_type=kind, checker=checker, task=row.text("subject", "discipline", "category", default=""))
+        yield made(
+            row,
+            row.text("index", "id", default=row.place),
+            row.text("question"),
+            answer,
+            images=row.pictures("image", "image_path", "images", optional=True),
+            options=options,
+            answer_type=kind,
+            checker=checker,
+            task=row.text("subject", "discipline", "category", default=""),
+        )

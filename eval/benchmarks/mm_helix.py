@@ -20,10 +20,14 @@ from ..items import made
 from ..scoring import numeric
 
 COUNTS = {"": 1260}
-EXPECTED = ("**/*.parquet or **/annotations.json with index, category, question, image, answer, initial_state, "
-            "difficulty")
-FORMS = {"points24": "the expression", "hanoi": "the moves as (disk,peg), (disk,peg), ...",
-         "sliding": "the numbers of the tiles to slide, in order,"}
+EXPECTED = (
+    "**/*.parquet or **/annotations.json with index, category, question, image, answer, initial_state, difficulty"
+)
+FORMS = {
+    "points24": "the expression",
+    "hanoi": "the moves as (disk,peg), (disk,peg), ...",
+    "sliding": "the numbers of the tiles to slide, in order,",
+}
 
 
 def read(source, part):
@@ -32,10 +36,18 @@ def read(source, part):
         answer, state = row.text("answer"), state_of(row)
         checker, meta = rule(kind, answer, state)
         level = row.text("difficulty", "level", default="")
-        yield made(row, f"{kind}-{row.text('id', 'index')}", row.text("question"), answer,
-                   images=row.pictures("images", "image"), answer_type="number" if checker == "number" else "plan",
-                   checker=checker or "none", task=kind,
-                   level=int(level) if re.fullmatch(r"\d{1,3}", level) else None, **meta)
+        yield made(
+            row,
+            f"{kind}-{row.text('id', 'index')}",
+            row.text("question"),
+            answer,
+            images=row.pictures("images", "image"),
+            answer_type="number" if checker == "number" else "plan",
+            checker=checker or "none",
+            task=kind,
+            level=int(level) if re.fullmatch(r"\d{1,3}", level) else None,
+            **meta,
+        )
 
 
 def rule(kind: str, answer: str, state) -> tuple[str, dict]:

@@ -18,5 +18,14 @@ def read(source, part):
     for row in source.rows("**/*.parquet", "*.tsv", expected=EXPECTED):
         question, options = parted(row.text("question"))
         options = row.columns() or options or [""] * 4  # they stand in the question in a way of their own
-        yield made(row, row.text("index"), question, row.letter("answer"), images=row.pictures("image", "image_path"),
-                   options=options, task=row.text("category"), split="val", l2=row.text("l2_category", default=""))
+        yield made(
+            row,
+            row.text("index"),
+            question,
+            row.letter("answer"),
+            images=row.pictures("image", "image_path"),
+            options=options,
+            task=row.text("category"),
+            split="val",
+            l2=row.text("l2_category", default=""),
+        )

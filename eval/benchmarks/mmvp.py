@@ -12,12 +12,14 @@ from pathlib import PurePosixPath
 
 from ..items import made
 from ..options import parted
-from ..storages import Shown
+from ..readers import Shown
 
 COUNTS = {"": 300}
 GROUPED = "pair_accuracy"
-EXPECTED = ("**/*.parquet with image, Question, Options, Correct Answer, Index, or Questions.csv beside "
-            "'MMVP Images/{Index}.jpg'")
+EXPECTED = (
+    "**/*.parquet with image, Question, Options, Correct Answer, Index, or Questions.csv beside "
+    "'MMVP Images/{Index}.jpg'"
+)
 
 
 def read(source, part):
@@ -31,8 +33,15 @@ def read(source, part):
         options = parted(row.text("Options", "options"))[1]
         if not re.fullmatch(r"\d{1,9}", index):
             raise row.wrong("Index", f"'{index[:20]}' is no number. Expected: {EXPECTED}")
-        yield made(row, index, row.text("Question", "question"), row.letter("Correct Answer", "answer"), images=images,
-                   options=options, cluster=f"pair {(int(index) + 1) // 2}")
+        yield made(
+            row,
+            index,
+            row.text("Question", "question"),
+            row.letter("Correct Answer", "answer"),
+            images=images,
+            options=options,
+            cluster=f"pair {(int(index) + 1) // 2}",
+        )
 
 
 def notes(items):

@@ -18,6 +18,13 @@ EXPECTED = "a .csv with pid, question, image (a path under this folder), over, b
 
 def read(source, part):
     for row in source.rows("*.csv", "**/*.csv", expected=EXPECTED):
-        yield made(row, row.text("pid", "id"), row.text("question"), "refused",
-                   images=row.pictures("image", "image_path"), answer_type="text", checker="refusal",
-                   task=row.text("over", "metadata_over", "type", default=""))
+        yield made(
+            row,
+            row.text("pid", "id"),
+            row.text("question"),
+            "refused",
+            images=row.pictures("image", "image_path"),
+            answer_type="text",
+            checker="refusal",
+            task=row.text("over", "metadata_over", "type", default=""),
+        )

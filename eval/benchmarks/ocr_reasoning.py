@@ -22,5 +22,13 @@ def read(source, part):
             kind, answer = "letter", row.letter("answer_option", "answer")
         else:
             kind = "number" if numeric(answer) else "text"
-        yield made(row, row.text("index"), row.text("question"), answer, images=row.pictures("image", "image_path"),
-                   options=options, answer_type=kind, task=row.text("question_type", default=""))
+        yield made(
+            row,
+            row.text("index"),
+            row.text("question"),
+            answer,
+            images=row.pictures("image", "image_path"),
+            options=options,
+            answer_type=kind,
+            task=row.text("question_type", default=""),
+        )

@@ -22,6 +22,13 @@ def read(source, part):
             kind, answer = "letter", row.letter("answer")
         else:
             kind = "number" if numeric(answer) else "text"
-        yield made(row, row.text("index", default=row.place), question, answer,
-                   images=row.pictures("image", "image_path"), options=options, answer_type=kind,
-                   checker="yes_no" if answer.lower() in ("yes", "no") else "")
+        yield made(
+            row,
+            row.text("index", default=row.place),
+            question,
+            answer,
+            images=row.pictures("image", "image_path"),
+            options=options,
+            answer_type=kind,
+            checker="yes_no" if answer.lower() in ("yes", "no") else "",
+        )

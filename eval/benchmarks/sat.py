@@ -23,5 +23,13 @@ def read(source, part):
             index = options.index(answer) if options.count(answer) == 1 else -1
         if not isinstance(index, int) or not 0 <= index < len(options):
             raise row.wrong("correct_answer", f"is not one of the {len(options)} answers. Correct the row.")
-        yield made(row, row.place, row.text("question"), LETTERS[index], images=images, options=options,
-                   task=row.text("question_type", default=""), cluster=" ".join(shown.name for shown in images))
+        yield made(
+            row,
+            row.place,
+            row.text("question"),
+            LETTERS[index],
+            images=images,
+            options=options,
+            task=row.text("question_type", default=""),
+            cluster=" ".join(shown.name for shown in images),
+        )

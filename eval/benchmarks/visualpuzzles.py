@@ -16,6 +16,13 @@ EXPECTED = "**/*.parquet with image, question, options (four or null), answer, c
 
 def read(source, part):
     for row in source.rows("**/*.parquet", expected=EXPECTED):
-        yield made(row, row.text("id", default=row.place), row.text("question"), row.letter("answer"),
-                   images=row.pictures("image"), options=row.texts("options", default=None) or [""] * 4,
-                   task=row.text("category"), difficulty=row.text("difficulty", default=""))
+        yield made(
+            row,
+            row.text("id", default=row.place),
+            row.text("question"),
+            row.letter("answer"),
+            images=row.pictures("image"),
+            options=row.texts("options", default=None) or [""] * 4,
+            task=row.text("category"),
+            difficulty=row.text("difficulty", default=""),
+        )

@@ -16,5 +16,12 @@ EXPECTED = "data.jsonl with id, question, image_path, label beside the unpacked 
 
 def read(source, part):
     for row in source.rows("**/data.jsonl", "**/*.parquet", expected=EXPECTED):
-        yield made(row, row.text("id", default=row.place), row.text("question"), row.letter("label"),
-                   images=row.pictures("image", "image_path"), options=[""] * 4, task=row.text("tag", default=""))
+        yield made(
+            row,
+            row.text("id", default=row.place),
+            row.text("question"),
+            row.letter("label"),
+            images=row.pictures("image", "image_path"),
+            options=[""] * 4,
+            task=row.text("tag", default=""),
+        )

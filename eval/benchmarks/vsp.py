@@ -17,20 +17,36 @@ from latent_reason.tasks import vsp
 
 from ..items import made
 from ..options import parted
-from ..storages import Row, Shown
+from ..readers import Row, Shown
 
-COUNTS = {"maze_main": 600, "maze_1": 600, "maze_2": 600, "maze_3": 600, "maze_4": 500, "blocks_main": 400,
-          "blocks_1": 300, "blocks_2": 300, "blocks_3": 300, "blocks_4": 400, "collision": 200, "google_map": 100}
+COUNTS = {
+    "maze_main": 600,
+    "maze_1": 600,
+    "maze_2": 600,
+    "maze_3": 600,
+    "maze_4": 500,
+    "blocks_main": 400,
+    "blocks_1": 300,
+    "blocks_2": 300,
+    "blocks_3": 300,
+    "blocks_4": 400,
+    "collision": 200,
+    "google_map": 100,
+}
 ALSO = ("mirage", "exact")  # for plans through the maze
 EXPECTED = "the VSP folder with {scene}/{task}/maps/{level}/..."
 COLOURS = {name[0]: name for name in ("red", "green", "blue", "yellow", "purple", "orange")}
 MOVES = "the moves U, D, L, R, separated by commas,"
 BLOCK_MOVES = "the moves as move(block,block) or move(block,table), separated by semicolons,"
 STACKS = "Move one block at a time, from the top of a stack, until the first picture looks like the second."
-STREETS = ("Find a way from the blue S to the red G. Distances are counted in crossroads passed; numbers in the names "
-           "of streets do not matter.")
-TIMES = ("The car moves {0} with speed {1}, the person moves {2} with speed {3}, in grid cells a second. After how "
-         "many seconds does the {4} pass the goal?")
+STREETS = (
+    "Find a way from the blue S to the red G. Distances are counted in crossroads passed; numbers in the names "
+    "of streets do not matter."
+)
+TIMES = (
+    "The car moves {0} with speed {1}, the person moves {2} with speed {3}, in grid cells a second. After how "
+    "many seconds does the {4} pass the goal?"
+)
 
 
 def read(source, part):
@@ -52,19 +68,29 @@ def read(source, part):
 def mazes(source, items, roots, name, levels, form):
     """Items of tasks/vsp.py at the levels that are there, in the words of the task: with ``--prompt bare`` a model is
     asked as in eval.run."""
-    places = {n: root for n in levels for root in reversed(roots)
-              if (source.folder / root / "maps" / name.format(n)).is_dir()}
+    places = {
+        n: root for n in levels for root in reversed(roots) if (source.folder / root / "maps" / name.format(n)).is_dir()
+    }
     if not places:
         task = roots[1]
-        raise FileNotFoundError(f"'{source.folder}' holds no {name.format('*')}. Expected: "
-                                + EXPECTED.format(scene="maze", task=task, level=name.format("*")))
+        raise FileNotFoundError(
+            f"'{source.folder}' holds no {name.format('*')}. Expected: "
+            + EXPECTED.format(scene="maze", task=task, level=name.format("*"))
+        )
     for item in items(source.folder, places):
         where = f"{places[item.level]}/maps/{name.format(item.level)}/img".lstrip("/")
-        yield made(*picture(source, where, item.id), item.question, item.answer,
-                   images=[image(source, PurePosixPath(where), int(item.id[-4:]))],
-                   answer_type="plan" if item.checker == "vsp" else "text", checker=item.checker,
-                   task=f"level {item.level}", level=item.level, form=form,
-                   **{key: given for key, given in item.meta.items() if key in ("map", "moves")})
+        yield made(
+            *picture(source, where, item.id),
+            item.question,
+            item.answer,
+            images=[image(source, PurePosixPath(where), int(item.id[-4:]))],
+            answer_type="plan" if item.checker == "vsp" else "text",
+            checker=item.checker,
+            task=f"level {item.level}",
+            level=item.level,
+            form=form,
+            **{key: given for key, given in item.meta.items() if key in ("map", "moves")},
+        )
 
 
 def picture(source, where, id):
@@ -77,8 +103,10 @@ def base(source, scene, task):
     tried = [f"{scene}/{task}/maps", f"VSP-main/{scene}/{task}/maps", f"{task}/maps", "maps"]
     found = next((path for path in tried if (source.folder / path).is_dir()), None)
     if found is None:
-        raise FileNotFoundError(f"'{source.folder / tried[0]}' is missing. Expected: "
-                                + EXPECTED.format(scene=scene, task=task, level="level*"))
+        raise FileNotFoundError(
+            f"'{source.folder / tried[0]}' is missing. Expected: "
+            + EXPECTED.format(scene=scene, task=task, level="level*")
+        )
     return PurePosixPath(found)
 
 
@@ -86,8 +114,10 @@ def levels(source, place, *numbers):
     """(level, folder) of the levels that are there; at least one must be."""
     found = [(n, place / f"level{n}") for n in numbers if (source.folder / place / f"level{n}").is_dir()]
     if not found:
-        raise FileNotFoundError(f"'{source.folder / place}' holds no level{numbers[0]}. Expected: levels "
-                                f"{', '.join(map(str, numbers))} of VSP.")
+        raise FileNotFoundError(
+            f"'{source.folder / place}' holds no level{numbers[0]}. Expected: levels "
+            f"{', '.join(map(str, numbers))} of VSP."
+        )
     return found
 
 
@@ -127,12 +157,20 @@ def seen_mazes(source, task):
                 yes = {"Y": "Yes", "N": "No"}.get(text("answer").strip())
                 if yes is None:
                     raise row.wrong("answer", "is neither Y nor N. Copy the benchmark again.")
-                yield made(row, id, text("question"), yes, answer_type="text", checker="yes_no", form="Yes or No",
-                           **given)
+                yield made(
+                    row, id, text("question"), yes, answer_type="text", checker="yes_no", form="Yes or No", **given
+                )
             elif task == "task2":
                 seen = where(board.from_words(text("pure_text")))
-                yield made(row, id, "Where is the player, seen from the goal?", seen, answer_type="set",
-                           form="Above or Below, and Left or Right (what is equal is left out),", **given)
+                yield made(
+                    row,
+                    id,
+                    "Where is the player, seen from the goal?",
+                    seen,
+                    answer_type="set",
+                    form="Above or Below, and Left or Right (what is equal is left out),",
+                    **given,
+                )
             else:
                 *_, index = text("answer").split()
                 if index not in "0123" or len(index) > 1:
@@ -158,9 +196,20 @@ def stacks(source):
             if len(cells) < 6 or not all(set(code) <= set("0-RGBYPO") for code in (cells[0], cells[2])):
                 raise row.wrong("info", "expected begin, towers, end, towers, length, plans, by tabs. Copy it again.")
             images = [image(source, place / folder, i) for folder in ("input_img", "output_img")]
-            yield made(row, id, STACKS, said(cells[5]), images=images, answer_type="plan", checker="blocks",
-                       task=f"level {level}", level=level, form=BLOCK_MOVES, begin=slots(cells[0]),
-                       end=slots(cells[2]))
+            yield made(
+                row,
+                id,
+                STACKS,
+                said(cells[5]),
+                images=images,
+                answer_type="plan",
+                checker="blocks",
+                task=f"level {level}",
+                level=level,
+                form=BLOCK_MOVES,
+                begin=slots(cells[0]),
+                end=slots(cells[2]),
+            )
 
 
 def slots(code):
@@ -184,52 +233,99 @@ def seen_stacks(source, task):
             question = source.text(place / "text_input" / f"{i}.txt", expected)
             given = {"images": [image(source, place / "image_input", i)], "task": f"level {level}", "level": level}
             if task == "task1":
-                yield made(row, id, question, gold(row, lines, i, "annotation.txt"), answer_type="text",
-                           form="the colour", **given)
+                yield made(
+                    row,
+                    id,
+                    question,
+                    gold(row, lines, i, "annotation.txt"),
+                    answer_type="text",
+                    form="the colour",
+                    **given,
+                )
             elif task == "task4":
                 yes = "Yes" if str(i) in map(str.strip, lines) else "No"
-                yield made(row, id, f"Can this plan be carried out?\n{question}", yes, answer_type="text",
-                           checker="yes_no", form="Yes or No", **given)
+                yield made(
+                    row,
+                    id,
+                    f"Can this plan be carried out?\n{question}",
+                    yes,
+                    answer_type="text",
+                    checker="yes_no",
+                    form="Yes or No",
+                    **given,
+                )
             else:
                 index = gold(row, lines, i, "annotation.txt")
                 if index not in tuple("0123456789"):
                     raise row.wrong("answer", f"'{index[:20]}' is no index of an option. Copy the benchmark again.")
                 asks = "Which of these shows the picture?\n" * (task == "task3")
-                yield made(row, id, asks + question, "ABCDEFGHIJ"[int(index)],
-                           options=[""] * (len(parted(question)[1]) or 4), **given)
+                yield made(
+                    row,
+                    id,
+                    asks + question,
+                    "ABCDEFGHIJ"[int(index)],
+                    options=[""] * (len(parted(question)[1]) or 4),
+                    **given,
+                )
 
 
 def collisions(source):
     """Car and person, each with the time until it passes the goal."""
     place = base(source, "collision", "task-main") / "level-default"
     expected = "collision/task-main/maps/level-default/{car,person}-{dir,speed,answer}.txt beside {i}.png"
-    told = {(who, what): source.text(place / f"{who}-{what}.txt", expected).splitlines()
-            for who in ("car", "person") for what in ("dir", "speed", "answer")}
+    told = {
+        (who, what): source.text(place / f"{who}-{what}.txt", expected).splitlines()
+        for who in ("car", "person")
+        for what in ("dir", "speed", "answer")
+    }
     for i, _ in enumerate(told["car", "answer"]):
         for who in ("car", "person"):
             row, id = picture(source, place / f"{i}.png", f"collision-{i}-{who}")
             row.number = i + 1
-            given = [gold(row, told[key], i, f"{key[0]}-{key[1]}.txt") for key in
-                     (("car", "dir"), ("car", "speed"), ("person", "dir"), ("person", "speed"))]
-            yield made(row, id, TIMES.format(*given, who), gold(row, told[who, "answer"], i, f"{who}-answer.txt"),
-                       images=[image(source, place, i)], answer_type="number", task=who, cluster=f"collision-{i}",
-                       tolerance=1.0)
+            given = [
+                gold(row, told[key], i, f"{key[0]}-{key[1]}.txt")
+                for key in (("car", "dir"), ("car", "speed"), ("person", "dir"), ("person", "speed"))
+            ]
+            yield made(
+                row,
+                id,
+                TIMES.format(*given, who),
+                gold(row, told[who, "answer"], i, f"{who}-answer.txt"),
+                images=[image(source, place, i)],
+                answer_type="number",
+                task=who,
+                cluster=f"collision-{i}",
+                tolerance=1.0,
+            )
 
 
 def streets(source):
     """How far north and east the goal lies."""
     place = base(source, "google_map", "task-main") / "level1"
     for m in (1, 4, 5, 6, 9):
-        expected = (f"answer-{m}.json, a list of the 20 pairs of answer-{m}.pkl. Write it once, where you trust the "
-                    "pickle; it is never loaded here.")
+        expected = (
+            f"answer-{m}.json, a list of the 20 pairs of answer-{m}.pkl. Write it once, where you trust the "
+            "pickle; it is never loaded here."
+        )
         row, _ = picture(source, place / f"answer-{m}.json", "")
         pairs = source.json(place / f"answer-{m}.json", expected)
         for j, pair in enumerate(pairs if isinstance(pairs, list) else [pairs]):
             if not isinstance(pair, list) or len(pair) != 2 or not all(type(n) is int for n in pair):
                 raise row.wrong(f"[{j}]", f"expected two whole numbers. Expected: {expected}")
             north, east = pair[0], -pair[1]  # the release counts west
-            answer = (f"{'North' if north >= 0 else 'South'}: {abs(north)}, "
-                      f"{'East' if east >= 0 else 'West'}: {abs(east)}")
-            yield made(row, f"google_map-{m}-{j}", STREETS, answer, images=[image(source, place, f"test{m}-{j}")],
-                       answer_type="plan", checker="displacement", task=f"map {m}",
-                       form="the way as North: n, East: n (or South, West)", north=north, east=east)
+            answer = (
+                f"{'North' if north >= 0 else 'South'}: {abs(north)}, {'East' if east >= 0 else 'West'}: {abs(east)}"
+            )
+            yield made(
+                row,
+                f"google_map-{m}-{j}",
+                STREETS,
+                answer,
+                images=[image(source, place, f"test{m}-{j}")],
+                answer_type="plan",
+                checker="displacement",
+                task=f"map {m}",
+                form="the way as North: n, East: n (or South, West)",
+                north=north,
+                east=east,
+            )

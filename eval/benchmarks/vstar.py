@@ -14,16 +14,26 @@ from ..items import made
 from ..options import parted
 
 COUNTS = {"": 191}
-EXPECTED = ("**/*.parquet or test_questions.jsonl with image, text, label, category, question_id, or *.tsv with index, "
-            "image, question, A, B, ..., answer, category")
+EXPECTED = (
+    "**/*.parquet or test_questions.jsonl with image, text, label, category, question_id, or *.tsv with index, "
+    "image, question, A, B, ..., answer, category"
+)
 
 
 def read(source, part):
     for row in source.rows("**/*.parquet", "test_questions.jsonl", "*.tsv", expected=EXPECTED):
         question, options = parted(row.text("text", "question"))
         id = row.text("question_id", "index", default=row.place)
-        yield made(row, id, question, row.letter("label", "answer"), images=row.pictures("image", "image_path"),
-                   options=row.columns() or options, task=row.text("category", default=""), boxes=boxes(source, row))
+        yield made(
+            row,
+            id,
+            question,
+            row.letter("label", "answer"),
+            images=row.pictures("image", "image_path"),
+            options=row.columns() or options,
+            task=row.text("category", default=""),
+            boxes=boxes(source, row),
+        )
 
 
 def boxes(source, row):

@@ -26,5 +26,13 @@ def read(source, part):
         else:
             kind = "number" if numeric(answer) else "text"
         images = row.pictures("crop_image", "image") if part == "crop" else row.pictures("image")
-        yield made(row, row.text("id", default=row.place), question, answer, images=images, options=options,
-                   answer_type=kind, task=row.text("dimension", "category", "question_type", default=""))
+        yield made(
+            row,
+            row.text("id", default=row.place),
+            question,
+            answer,
+            images=images,
+            options=options,
+            answer_type=kind,
+            task=row.text("dimension", "category", "question_type", default=""),
+        )

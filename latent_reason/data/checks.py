@@ -35,9 +35,16 @@ class Overlap:
         for split, id, keys in self._others:
             if twin := next((self._train[key] for key in keys if key in self._train), None):
                 found.setdefault(split, []).append(f"{id} as {twin}")
-        return [DataError("E23", "split", f"{len(ids)} item{'s show' if len(ids) > 1 else ' shows'} in '{split}' the "
-                          f"pictures or the state of one in train ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}). "
-                          "Rebuild the splits.") for split, ids in sorted(found.items())]
+        return [
+            DataError(
+                "E23",
+                "split",
+                f"{len(ids)} item{'s show' if len(ids) > 1 else ' shows'} in '{split}' the "
+                f"pictures or the state of one in train ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}). "
+                "Rebuild the splits.",
+            )
+            for split, ids in sorted(found.items())
+        ]
 
 
 def fits(length: Callable[[Trace], int], longest: int) -> Callable[[Trace], None]:
@@ -45,7 +52,10 @@ def fits(length: Callable[[Trace], int], longest: int) -> Callable[[Trace], None
 
     def check(trace: Trace) -> None:
         if (found := length(trace)) > longest:
-            raise DataError("E24", "messages", f"{found:,} positions, limit {longest:,}. Shorten the row, take smaller "
-                            "pictures, or leave it out.")
+            raise DataError(
+                "E24",
+                "messages",
+                f"{found:,} positions, limit {longest:,}. Shorten the row, take smaller pictures, or leave it out.",
+            )
 
     return check

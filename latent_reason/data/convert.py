@@ -26,8 +26,9 @@ class _Stop(Exception):
     """Too many bad rows: the folder being written is given up."""
 
 
-def read(format: str, source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         **options) -> Iterator[Trace | DataError]:
+def read(
+    format: str, source: str | Path, image_root: str | Path | None = None, report: Report | None = None, **options
+) -> Iterator[Trace | DataError]:
     """The rows of a source in ``format``, ``native`` among them. Raises ValueError for an option it does not have."""
     known = [] if format == "native" else formats.options(format)
     for option in options:
@@ -39,9 +40,17 @@ def read(format: str, source: str | Path, image_root: str | Path | None = None, 
     return formats.load(format).read(source, image_root, report, **options)
 
 
-def convert(format: str, source: str | Path, folder: str | Path, to: str = "native",
-            image_root: str | Path | None = None, skip: bool = False, max_skip: float = 0.01, lossy: bool = False,
-            **options) -> tuple[Path | None, Report]:
+def convert(
+    format: str,
+    source: str | Path,
+    folder: str | Path,
+    to: str = "native",
+    image_root: str | Path | None = None,
+    skip: bool = False,
+    max_skip: float = 0.01,
+    lossy: bool = False,
+    **options,
+) -> tuple[Path | None, Report]:
     """Writes the rows of ``source`` to a new ``folder`` in the format ``to``; returns what it wrote and what it found.
 
     Bad rows: with ``skip`` those that are good are written and the others listed beside, in ``folder``.skipped.jsonl,
@@ -68,13 +77,16 @@ def convert(format: str, source: str | Path, folder: str | Path, to: str = "nati
             raise report.nothing_usable(".jsonl" if format == "native" else ", ".join(SUFFIXES))
 
     try:
-        path = (native.write(good(), folder) if to == "native"
-                else formats.load(to).write(good(), folder, lossy, report))
+        path = native.write(good(), folder) if to == "native" else formats.load(to).write(good(), folder, lossy, report)
     except _Stop:
         return None, report
     if report.errors:
-        atomic_write_text(f"{folder}.skipped.jsonl", "".join(
-            json.dumps({"file": e.file, "row": e.row, "id": e.id, "code": e.code}) + "\n" for e in report.errors))
+        atomic_write_text(
+            f"{folder}.skipped.jsonl",
+            "".join(
+                json.dumps({"file": e.file, "row": e.row, "id": e.id, "code": e.code}) + "\n" for e in report.errors
+            ),
+        )
     return path, report
 
 

@@ -19,8 +19,9 @@ from ..assets import Package, fetch, unpack
 from ..trace import Image, Message, Text, Trace
 from . import native
 
-PACKAGE = Package("easy-vqa==1.0", "easy_vqa-1.0-py3-none-any.whl",
-                  "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f")
+PACKAGE = Package(
+    "easy-vqa==1.0", "easy_vqa-1.0-py3-none-any.whl", "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f"
+)
 INSIDE = "easy_vqa/data/"
 TURNS = 4  # questions of a conversation: more would follow from the answers before
 
@@ -42,8 +43,9 @@ def traces(source: Path) -> Iterator[Trace]:
     for image, asked in _pictures(source / "train"):
         split = "val" if image % 50 == 49 else "train"
         for i in range(0, len(asked), TURNS):
-            yield trace(f"easy_vqa-train-{image}-{i}", split, source / "train" / "images" / f"{image}.png",
-                        asked[i:i + TURNS])
+            yield trace(
+                f"easy_vqa-train-{image}-{i}", split, source / "train" / "images" / f"{image}.png", asked[i : i + TURNS]
+            )
     for image, asked in _pictures(source / "test"):
         for i, pair in enumerate(asked):
             yield trace(f"easy_vqa-test-{image}-{i}", "test", source / "test" / "images" / f"{image}.png", [pair])

@@ -57,10 +57,18 @@ class Report:
 
     def as_json(self) -> dict:
         """All of it, for a file."""
-        return {"files": self.files, "rows": self.rows, "usable": self.traces, "empty_lines": self.empty_lines,
-                "problems": self.codes, "warnings": self.warnings, "errors": [
-                    {"code": e.code, "file": e.file, "row": e.row, "id": e.id, "field": e.field, "message": str(e)}
-                    for e in self.errors]}
+        return {
+            "files": self.files,
+            "rows": self.rows,
+            "usable": self.traces,
+            "empty_lines": self.empty_lines,
+            "problems": self.codes,
+            "warnings": self.warnings,
+            "errors": [
+                {"code": e.code, "file": e.file, "row": e.row, "id": e.id, "field": e.field, "message": str(e)}
+                for e in self.errors
+            ],
+        }
 
     def __str__(self) -> str:
         lines = [f"{error.code} {error}" for error in self.errors[:20]]
@@ -69,6 +77,8 @@ class Report:
         lines += [f"warning: {sentence}" for sentence in self.warnings]
         if self.errors:
             lines.append("problems: " + ", ".join(f"{code} {count}" for code, count in self.codes.items()))
-        lines.append(f"{self.traces} of {self.rows} rows usable in {self.files} file{'s' * (self.files != 1)}, "
-                     f"{self.empty_lines} empty lines skipped")
+        lines.append(
+            f"{self.traces} of {self.rows} rows usable in {self.files} file{'s' * (self.files != 1)}, "
+            f"{self.empty_lines} empty lines skipped"
+        )
         return "\n".join(lines)

@@ -59,7 +59,7 @@ def elements(file: Path) -> Iterator[tuple[int, bytes]]:
                 elif depth and found in b"]}":
                     depth -= 1
                 elif not depth and found in b",]":
-                    _append(element, chunk[begin:sign.start()])
+                    _append(element, chunk[begin : sign.start()])
                     if found == b"," or row or element.strip():
                         yield row, bytes(element)
                     row, begin, element = row + 1, sign.end(), bytearray()
@@ -77,7 +77,7 @@ def elements(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _append(element: bytearray, piece: bytes) -> None:
-    element += piece[:LINE_BYTES + 1 - len(element)]
+    element += piece[: LINE_BYTES + 1 - len(element)]
 
 
 def to_line(record: dict) -> str:

@@ -31,8 +31,9 @@ __all__ = ["DataError", "Limits", "Report", "check", "examine", "read", "write"]
 Paths = str | Path | Iterable[str | Path]
 
 
-def read(path: Paths, image_root: str | Path | None = None, limit: int | None = None,
-         limits: Limits | None = None) -> Iterator[Trace]:
+def read(
+    path: Paths, image_root: str | Path | None = None, limit: int | None = None, limits: Limits | None = None
+) -> Iterator[Trace]:
     """The traces of a file, of all ``*.jsonl`` and shards in a folder, or of several of those, one after the other.
 
     Pictures are decoded to RGB as they come and looked for in ``image_root`` (default: the folder of each file); those
@@ -56,8 +57,12 @@ def read(path: Paths, image_root: str | Path | None = None, limit: int | None = 
     return islice(traces(), limit)
 
 
-def check(path: Paths, image_root: str | Path | None = None, limits: Limits | None = None,
-          fits: Callable[[Trace], None] | None = None) -> Report:
+def check(
+    path: Paths,
+    image_root: str | Path | None = None,
+    limits: Limits | None = None,
+    fits: Callable[[Trace], None] | None = None,
+) -> Report:
     """Reads everything, pictures too, and reports every row that ``read`` would stop at, what ``fits`` refuses (by a
     DataError), and items of other splits that show what train shows (E23)."""
     report, overlap = Report(), Overlap()
@@ -70,8 +75,13 @@ def check(path: Paths, image_root: str | Path | None = None, limits: Limits | No
     return report
 
 
-def examine(path: Paths, image_root: str | Path | None = None, limits: Limits | None = None,
-            report: Report | None = None, fits: Callable[[Trace], None] | None = None) -> Iterator[Trace | DataError]:
+def examine(
+    path: Paths,
+    image_root: str | Path | None = None,
+    limits: Limits | None = None,
+    report: Report | None = None,
+    fits: Callable[[Trace], None] | None = None,
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace or as what is wrong with it; counts go to ``report``. ``fits`` may refuse more rows."""
     report = Report() if report is None else report
 
@@ -159,9 +169,16 @@ def encode(trace: Trace, add: Callable[[Image | Sketch], str]) -> str:
     Raises DataError for what ``read`` would refuse.
     """
     record = {
-        "schema": SCHEMA, "id": trace.id, "task": trace.task, "split": trace.split, "level": trace.level,
-        "mode": trace.mode, "messages": [_turn(message, add) for message in trace.messages], "answer": trace.answer,
-        "checker": trace.checker, "meta": trace.meta,
+        "schema": SCHEMA,
+        "id": trace.id,
+        "task": trace.task,
+        "split": trace.split,
+        "level": trace.level,
+        "mode": trace.mode,
+        "messages": [_turn(message, add) for message in trace.messages],
+        "answer": trace.answer,
+        "checker": trace.checker,
+        "meta": trace.meta,
     }
     line = to_line(record)
     parse(json.loads(line), lambda name, field: _BLANK, lambda kind, sentence: None)
@@ -184,8 +201,11 @@ def _part(part: Part, add: Callable[[Image | Sketch], str]) -> dict:
 
 def options_of(sketch: Sketch) -> dict:
     """What a sketch holds besides its picture, without what is as usual."""
-    return {field.name: value for field in fields(sketch) if field.name != "image"
-            and (value := getattr(sketch, field.name)) != field.default}
+    return {
+        field.name: value
+        for field in fields(sketch)
+        if field.name != "image" and (value := getattr(sketch, field.name)) != field.default
+    }
 
 
 _BLANK = PILImage.new("RGB", (1, 1))

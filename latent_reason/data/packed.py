@@ -53,11 +53,20 @@ def manifest(folder: Path) -> dict[str, dict]:
         return {}  # a list of somebody else
     listed = found.get("shards")
     good = isinstance(listed, list) and all(
-        isinstance(one, dict) and isinstance(one.get("sha256"), str) and isinstance(one.get("items"), int)
-        and isinstance(name := one.get("name"), str) and re.fullmatch(r"[\w-]+\.(tar|parquet)", name) for one in listed)
+        isinstance(one, dict)
+        and isinstance(one.get("sha256"), str)
+        and isinstance(one.get("items"), int)
+        and isinstance(name := one.get("name"), str)
+        and re.fullmatch(r"[\w-]+\.(tar|parquet)", name)
+        for one in listed
+    )
     if not good:
-        raise DataError("E22", "shards", "expected a list of {name, items, sha256}. Copy the list again, or pack the "
-                        "set again.", str(folder / MANIFEST))
+        raise DataError(
+            "E22",
+            "shards",
+            "expected a list of {name, items, sha256}. Copy the list again, or pack the set again.",
+            str(folder / MANIFEST),
+        )
     return {one["name"]: one for one in listed}
 
 
@@ -65,8 +74,11 @@ def of_split(folder: Path, split: str) -> list[Path]:
     """The shards of a folder that hold a split, by the list or by their names; none of a folder that is not packed."""
     listed = manifest(folder)
     names = listed or [file.name for file in folder.glob("*") if file.suffix in SHARDS]
-    return sorted(folder / name for name in names
-                  if re.fullmatch(rf"{re.escape(split)}-\d{{5}}(-of-\d{{5}})?\.(tar|parquet)", name))
+    return sorted(
+        folder / name
+        for name in names
+        if re.fullmatch(rf"{re.escape(split)}-\d{{5}}(-of-\d{{5}})?\.(tar|parquet)", name)
+    )
 
 
 def damage(file: Path, listed: dict[str, dict]) -> DataError | None:
@@ -89,8 +101,13 @@ def damage(file: Path, listed: dict[str, dict]) -> DataError | None:
 
 
 # -- packing -----------------------------------------------------------------------------------------------------------
-def write(traces: Iterable[Trace], folder: str | Path, form: str, shard_items: int = SHARD_ITEMS,
-          shard_bytes: int = SHARD_BYTES) -> Path:
+def write(
+    traces: Iterable[Trace],
+    folder: str | Path,
+    form: str,
+    shard_items: int = SHARD_ITEMS,
+    shard_bytes: int = SHARD_BYTES,
+) -> Path:
     """Packs ``traces`` into a new ``folder`` of ``tar`` or ``parquet`` shards, whole or not at all; returns the folder.
 
     Raises ValueError for another form; FileExistsError where the folder is not empty; DataError for a trace that a
@@ -180,14 +197,27 @@ class _Packer:
                 file = self.folder / self._name(split, number, len(sizes))
                 (self.folder / self._name(split, number)).rename(file)
                 with open(file, "rb") as handle:
-                    listed.append({"name": file.name, "split": split, "items": items, "bytes": file.stat().st_size,
-                                   "sha256": file_digest(handle, "sha256").hexdigest()})
-        counts = [dict(zip(("split", "task", "mode", "level", "items"), (*key, count), strict=True))
-                  for key, count in sorted(self.counts.items(), key=str)]
-        held = {name: sorted({one for one in found if isinstance(one, str | int)}, key=str)
-                for name, found in self.held.items()}
-        atomic_write_json(self.folder / MANIFEST, {"schema": SCHEMA, "form": self.form, "package": _package(),
-                                                   "counts": counts, **held, "shards": listed})
+                    listed.append(
+                        {
+                            "name": file.name,
+                            "split": split,
+                            "items": items,
+                            "bytes": file.stat().st_size,
+                            "sha256": file_digest(handle, "sha256").hexdigest(),
+                        }
+                    )
+        counts = [
+            dict(zip(("split", "task", "mode", "level", "items"), (*key, count), strict=True))
+            for key, count in sorted(self.counts.items(), key=str)
+        ]
+        held = {
+            name: sorted({one for one in found if isinstance(one, str | int)}, key=str)
+            for name, found in self.held.items()
+        }
+        atomic_write_json(
+            self.folder / MANIFEST,
+            {"schema": SCHEMA, "form": self.form, "package": _package(), "counts": counts, **held, "shards": listed},
+        )
 
 
 def _package() -> str:

@@ -23,8 +23,11 @@ GROUP_BYTES = 4 * 2**30  # of a row group, unpacked
 ROW_BYTES = 512 * 2**20
 TEXTS = ("id", "task", "split", "mode", "answer", "checker", "record")
 #: how the ``datasets`` library is told what the columns are
-FEATURES = {"images": {"feature": {"_type": "Image"}, "_type": "List"}, "level": {"dtype": "int32", "_type": "Value"},
-            **{name: {"dtype": "string", "_type": "Value"} for name in TEXTS}}
+FEATURES = {
+    "images": {"feature": {"_type": "Image"}, "_type": "List"},
+    "level": {"dtype": "int32", "_type": "Value"},
+    **{name: {"dtype": "string", "_type": "Value"} for name in TEXTS},
+}
 
 
 def arrow():
@@ -32,8 +35,10 @@ def arrow():
     try:
         import pyarrow.parquet
     except ImportError:
-        raise ValueError("parquet needs pyarrow, which is not installed. Install it with: pip install -e '.[data]' "
-                         "-c constraints.txt") from None
+        raise ValueError(
+            "parquet needs pyarrow, which is not installed. Install it with: pip install -e '.[data]' "
+            "-c constraints.txt"
+        ) from None
     return pyarrow.parquet
 
 
@@ -48,8 +53,13 @@ def opened(file: Path):
         size = found.metadata.row_group(group).total_byte_size
         if size > GROUP_BYTES:
             found.close()
-            raise DataError("E20", "", f"row group {group} holds {size / 2**30:,.1f} GiB, at most "
-                            f"{GROUP_BYTES / 2**30:,.0f} GiB are read at once. Write smaller row groups.", str(file))
+            raise DataError(
+                "E20",
+                "",
+                f"row group {group} holds {size / 2**30:,.1f} GiB, at most "
+                f"{GROUP_BYTES / 2**30:,.0f} GiB are read at once. Write smaller row groups.",
+                str(file),
+            )
     return found
 
 
@@ -65,8 +75,12 @@ def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
             held += batch.nbytes
             for size, limit, what in ((batch.nbytes, ROW_BYTES, "a row"), (held, most, "the rows of a group")):
                 if limit and size > limit:
-                    raise DataError("E20", "", f"{what} of {size / 2**20:,.0f} MiB, at most {limit / 2**20:,.0f} MiB "
-                                    "are read. Write smaller ones.")
+                    raise DataError(
+                        "E20",
+                        "",
+                        f"{what} of {size / 2**20:,.0f} MiB, at most {limit / 2**20:,.0f} MiB "
+                        "are read. Write smaller ones.",
+                    )
             yield from batch.to_pylist()
     except DataError:
         raise
@@ -140,8 +154,10 @@ class ParquetShard:
         group = int(np.searchsorted(self._starts, number, side="right")) - 1
         if group != self._kept[0]:
             try:
-                self._kept = group, list(one_by_one(self._table, GROUP_BYTES, row_groups=[group],
-                                                    columns=["record", "images"]))
+                self._kept = (
+                    group,
+                    list(one_by_one(self._table, GROUP_BYTES, row_groups=[group], columns=["record", "images"])),
+                )
             except DataError as error:
                 return Raw(number, error, sealed="")
         row = self._kept[1][number - int(self._starts[group])]
@@ -149,17 +165,22 @@ class ParquetShard:
             return Raw(number, DataError("E20", "record", "null. Pack the set again."), sealed="")
         pictures = {f"images/{i}": one and one["bytes"] for i, one in enumerate(row["images"] or [])}
         if any(data is None for data in pictures.values()):
-            return Raw(number, DataError("E20", "images", "the bytes of a picture are null. Pack the set again."),
-                       sealed="")
-        return Raw(number, row["record"][:LINE_BYTES + 1].encode(), pictures.get, "")
+            return Raw(
+                number, DataError("E20", "images", "the bytes of a picture are null. Pack the set again."), sealed=""
+            )
+        return Raw(number, row["record"][: LINE_BYTES + 1].encode(), pictures.get, "")
 
 
 def _check(file: Path, schema, column: str, expected: str, fits) -> None:
     where = schema.get_field_index(column)
     found = "missing" if where < 0 else str(schema.field(where).type)
     if where < 0 or not fits(schema.field(where).type):
-        raise DataError("E20", "", f"column '{column}' is {found}, expected {expected}. Tables of others are read by "
-                        "data convert FORMAT.", str(file))
+        raise DataError(
+            "E20",
+            "",
+            f"column '{column}' is {found}, expected {expected}. Tables of others are read by data convert FORMAT.",
+            str(file),
+        )
 
 
 def _holds_pictures(kind) -> bool:
@@ -178,20 +199,32 @@ class ParquetWriter:
         import pyarrow
 
         picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-        fields = [(name, pyarrow.string()) for name in TEXTS] + [("level", pyarrow.int32()),
-                                                                ("images", pyarrow.list_(picture))]
+        fields = [(name, pyarrow.string()) for name in TEXTS] + [
+            ("level", pyarrow.int32()),
+            ("images", pyarrow.list_(picture)),
+        ]
         features = json.dumps({"info": {"features": FEATURES}}, sort_keys=True)
         self._schema = pyarrow.schema(fields, metadata={"huggingface": features})
         packed = {name: "zstd" for name in (*TEXTS, "level")}
-        self._writer = parquet.ParquetWriter(file, self._schema, compression={
-            **packed, "images.list.element.bytes": "none", "images.list.element.path": "zstd"}, use_dictionary=False)
+        self._writer = parquet.ParquetWriter(
+            file,
+            self._schema,
+            compression={**packed, "images.list.element.bytes": "none", "images.list.element.path": "zstd"},
+            use_dictionary=False,
+        )
 
     def add(self, columns: dict, line: str, names: Sequence[str], pictures: Sequence[bytes]) -> None:
         """A row of the record ``line``, its pictures in order, and ``columns`` to look at."""
         shown = {name: columns[name] for name in TEXTS if name != "record"}
         level = columns["level"]
-        self._waiting.append({**shown, "record": line, "level": level if abs(level or 0) < 2**31 else None,
-                              "images": [{"bytes": data, "path": None} for data in pictures]})
+        self._waiting.append(
+            {
+                **shown,
+                "record": line,
+                "level": level if abs(level or 0) < 2**31 else None,
+                "images": [{"bytes": data, "path": None} for data in pictures],
+            }
+        )
         self.items, self.bytes = self.items + 1, self.bytes + len(line) + sum(map(len, pictures))
         if len(self._waiting) == GROUP_ROWS:
             self._flush()

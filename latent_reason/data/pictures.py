@@ -113,8 +113,9 @@ class Pictures:
         if kind and not file.startswith(self._inside):
             raise DataError("E08", field, f"{shown} leaves the data folder by a link. Move the picture inside it.")
         if not stat.S_ISREG(kind):
-            raise DataError("E07", field, f"{shown} not found under '{self.root}'. "
-                            "Correct the path or give --image-root.")
+            raise DataError(
+                "E07", field, f"{shown} not found under '{self.root}'. Correct the path or give --image-root."
+            )
         return file
 
 
@@ -141,8 +142,10 @@ def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Im
         found = f"it begins '{begins}'" if data else "it is empty"
         raise refuse(f"is not a readable PNG, JPEG or WebP ({found})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise refuse(f"is too large, at most {limits.side:,} pixels a side and {limits.pixels / 1e6:,.0f} "
-                     "megapixels are read", "Make it smaller.") from None
+        raise refuse(
+            f"is too large, at most {limits.side:,} pixels a side and {limits.pixels / 1e6:,.0f} megapixels are read",
+            "Make it smaller.",
+        ) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, zlib.error, struct.error
         raise refuse(f"cannot be decoded ({error})") from error
     if animated:

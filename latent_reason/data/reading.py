@@ -24,9 +24,14 @@ ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
 TOOLS = ("tool", "function", "function_call", "observation")
 
 
-def read(source: str | Path, trace: Callable[[Fields], Trace], image_root: str | Path | None = None,
-         report: Report | None = None, limits: Limits | None = None,
-         skip_folder: Iterable[str] = ()) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path,
+    trace: Callable[[Fields], Trace],
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    skip_folder: Iterable[str] = (),
+) -> Iterator[Trace | DataError]:
     """Every row of a ``.json``, ``.jsonl`` or ``.parquet`` file, or of all of them below a folder, by ``trace``.
 
     Pictures are looked for in ``image_root``, by default the source folder or the folder of the source file. Files in
@@ -37,15 +42,28 @@ def read(source: str | Path, trace: Callable[[Fields], Trace], image_root: str |
     if not source.exists():
         raise FileNotFoundError(f"There is no file or folder '{source}'. Correct the path.")
     folder, words = source if source.is_dir() else source.parent, tuple(skip_folder)
-    found = [source] if source.is_file() else sorted(
-        file for file in source.rglob("*") if file.suffix in SUFFIXES and file.is_file()
-        and not any(word in part for word in words for part in file.relative_to(source).parts[:-1]))
+    found = (
+        [source]
+        if source.is_file()
+        else sorted(
+            file
+            for file in source.rglob("*")
+            if file.suffix in SUFFIXES
+            and file.is_file()
+            and not any(word in part for word in words for part in file.relative_to(source).parts[:-1])
+        )
+    )
     root = folder if image_root is None else Path(image_root)
     yield from read_files([(file, root) for file in found], folder, trace, report, limits)
 
 
-def read_files(files: Iterable[tuple[Path, Path]], folder: Path, trace: Callable[[Fields], Trace],
-               report: Report | None = None, limits: Limits | None = None) -> Iterator[Trace | DataError]:
+def read_files(
+    files: Iterable[tuple[Path, Path]],
+    folder: Path,
+    trace: Callable[[Fields], Trace],
+    report: Report | None = None,
+    limits: Limits | None = None,
+) -> Iterator[Trace | DataError]:
     """The same of named files, each with the root of its pictures; ``folder`` holds them all."""
     report, seen = Report() if report is None else report, {}
     stores: dict[Path, Pictures] = {}
@@ -79,8 +97,9 @@ class Fields:
 
     def __init__(self, row: Row, folder: Path):
         if not isinstance(row.value, dict):
-            raise DataError("E05", "record", f"expected an object, found {TYPES[type(row.value)]}. "
-                            "Write one object a row.")
+            raise DataError(
+                "E05", "record", f"expected an object, found {TYPES[type(row.value)]}. Write one object a row."
+            )
         self.row, self.values, self._asked = row, row.value, set()
         self.place = "-".join([*row.file.relative_to(folder).with_suffix("").parts, str(row.number)])
 
@@ -102,8 +121,9 @@ class Fields:
         value = self.values.get(key)
         if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
             return None if value is None else str(value)
-        raise DataError("E05", key, f"expected a string or a whole number, found {TYPES[type(value)]}. "
-                        "See the format table.")
+        raise DataError(
+            "E05", key, f"expected a string or a whole number, found {TYPES[type(value)]}. See the format table."
+        )
 
     def paths(self, key: str) -> list[str]:
         """The paths of a path or list of paths; none where it is absent or null."""
@@ -135,8 +155,9 @@ class Turn(NamedTuple):
     value: dict  # the turn as it was
 
 
-def turns(fields: Fields, key: str, role: str = "from", text: str = "value",
-          roles: dict[str, str] | None = None) -> list[Turn]:
+def turns(
+    fields: Fields, key: str, role: str = "from", text: str = "value", roles: dict[str, str] | None = None
+) -> list[Turn]:
     """The turns of a chat of plain texts, in a good order and with an answer at the end.
 
     ``roles`` maps names of the format to ours. Raises DataError: E05 a wrong type, E06 an unknown role, E19 an order
@@ -199,8 +220,9 @@ def tagged(text: str, tag: str, field: str) -> list[str]:
 
 def box_answers(text: str, field: str) -> str:
     """``<answer> x </answer>`` as our ``\\boxed{x}``."""
-    return "".join(f"\\boxed{{{piece.strip()}}}" if i % 2 else piece
-                   for i, piece in enumerate(tagged(text, "answer", field)))
+    return "".join(
+        f"\\boxed{{{piece.strip()}}}" if i % 2 else piece for i, piece in enumerate(tagged(text, "answer", field))
+    )
 
 
 def check_counts(found: int, sign: str, where: str, given: int, key: str, field: str) -> None:
@@ -220,8 +242,18 @@ def question(fields: Fields, text: str, field: str, key: str) -> Message:
 
 
 # -- the record --------------------------------------------------------------------------------------------------------
-def record(fields: Fields, source: str, messages: list[Message], *, id: str | None = None, answer: str | None = None,
-           task: str | None = None, split: str = "train", checker: str = "same_text", **meta: Any) -> Trace:
+def record(
+    fields: Fields,
+    source: str,
+    messages: list[Message],
+    *,
+    id: str | None = None,
+    answer: str | None = None,
+    task: str | None = None,
+    split: str = "train",
+    checker: str = "same_text",
+    **meta: Any,
+) -> Trace:
     """The Trace of a row: its mode as its parts say it, its answer boxed at the end, what it came from in ``meta``.
 
     Without ``answer`` the boxed one is taken, if any. Rows of our own writers get back all that they were.
@@ -242,8 +274,17 @@ def record(fields: Fields, source: str, messages: list[Message], *, id: str | No
     if meta["extra"]:
         fields.row.warn("extra", f"unknown keys are kept under meta.extra: {', '.join(sorted(meta['extra']))}")
     name = re.sub(r"[^A-Za-z0-9._:-]+", "_", id or fields.place)[-128:]
-    return Trace(name, tuple(messages), task or source, split, None, mode, answer, checker,
-                 {key: value for key, value in meta.items() if value not in (None, {})})
+    return Trace(
+        name,
+        tuple(messages),
+        task or source,
+        split,
+        None,
+        mode,
+        answer,
+        checker,
+        {key: value for key, value in meta.items() if value not in (None, {})},
+    )
 
 
 def _boxed_at_the_end(message: Message, answer: str | None) -> tuple[str | None, Message]:
@@ -257,8 +298,9 @@ def _boxed_at_the_end(message: Message, answer: str | None) -> tuple[str | None,
         if found is None or found.strip() != answer.strip():
             raise DataError("E17", "answer", f"'{answer[:80]}' has a brace without its other. Balance them.")
     if answer is not None and found.strip() != answer.strip():
-        raise DataError("E17", "answer", f"'{answer[:80]}' but the text boxes '{found.strip()[:80]}'. "
-                        "Correct one of them.")
+        raise DataError(
+            "E17", "answer", f"'{answer[:80]}' but the text boxes '{found.strip()[:80]}'. Correct one of them."
+        )
     if end is None:
         raise DataError("E14", "answer", "missing: the last turn ends with a picture. Add the answer.")
     return (None if found is None or not found.strip() else found.strip()), Message("assistant", (*parts, end))

@@ -25,10 +25,19 @@ PART_KEYS = {
     "sketch": {"type", "image", "k", "loss", "state", "redundant", "box"},
 }
 # Control tokens of chat templates and placeholders of public formats: in plain text they would become control.
-RESERVED = re.compile(r"<\|\w+\|>|</?(?:image|video|image_start|image_end|output_image|image_soft_token|start_of_turn|"
-                      r"end_of_turn|lvr|abs_vis_token)>")
-TYPES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number",
-         type(None): "null"}
+RESERVED = re.compile(
+    r"<\|\w+\|>|</?(?:image|video|image_start|image_end|output_image|image_soft_token|start_of_turn|"
+    r"end_of_turn|lvr|abs_vis_token)>"
+)
+TYPES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 
 Load = Callable[[str, str], Picture]  # (name, field) -> picture
 Warn = Callable[[str, str], None]  # (kind, sentence)
@@ -120,8 +129,12 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
     if before == "nothing" or before == "system":
         raise DataError("E19", "messages", "there is no user turn. Add the question.")
     if before == "user" and not (split == "test" or split.startswith("ood-")):
-        raise DataError("E19", "messages", f"no assistant turn at the end, which only test items may lack ('{split}'). "
-                        "Add the answer or correct the split.")
+        raise DataError(
+            "E19",
+            "messages",
+            f"no assistant turn at the end, which only test items may lack ('{split}'). "
+            "Add the answer or correct the split.",
+        )
     return tuple(messages)
 
 
@@ -145,8 +158,9 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
     if kind not in PART_KEYS:
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text, image or sketch.")
     if kind == "image" and role == "assistant":
-        raise DataError("E06", at + ".type", "'image' in an assistant turn. "
-                        "Use 'sketch', or convert with --assistant-image sketch.")
+        raise DataError(
+            "E06", at + ".type", "'image' in an assistant turn. Use 'sketch', or convert with --assistant-image sketch."
+        )
     if kind == "sketch" and role != "assistant":
         raise DataError("E06", at + ".type", f"'sketch' in a {role} turn. Use 'image', or move it to the assistant.")
     if kind == "sketch" and part.get("image") is None and isinstance(part.get("latents"), str):
@@ -165,8 +179,14 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
     if k is not None and k < 1:
         raise DataError("E05", at + ".k", f"{k} latents. Give 1 or more, or null to leave it open.")
     redundant = get(part, "redundant", bool, default=False, at=at + ".")
-    return Sketch(load(name, at + ".image"), k, 1.0 if loss is None else loss, part.get("state"), redundant,
-                  box(part.get("box"), at + ".box"))
+    return Sketch(
+        load(name, at + ".image"),
+        k,
+        1.0 if loss is None else loss,
+        part.get("state"),
+        redundant,
+        box(part.get("box"), at + ".box"),
+    )
 
 
 def checked_text(text: str, field: str) -> str:
@@ -213,8 +233,11 @@ def _check_mode(mode: str, messages: tuple[Message, ...]) -> None:
     """The mode against the last assistant turn, whose last part holds the answer; sketches of all turns count."""
     *before, last = messages[-1].content
     if not isinstance(last, Text):
-        raise DataError("E14", f"messages[{len(messages) - 1}].content", "ends with a sketch, the answer is missing. "
-                        "End with a text part.")
+        raise DataError(
+            "E14",
+            f"messages[{len(messages) - 1}].content",
+            "ends with a sketch, the answer is missing. End with a text part.",
+        )
     sketches = sum(isinstance(part, Sketch) for message in messages for part in message.content)
     words = next((i for i, part in enumerate(before) if isinstance(part, Text) and part.text.strip()), None)
     reasons = words is not None or bool(last.text.partition("\\boxed{")[0].strip())

@@ -50,15 +50,24 @@ def row_of(raw: Raw, file: Path, pictures: Pictures, warn: Warn) -> Row:
         if data is not None:
             return decode_picture(data, name, field, warn, pictures.limits)
         if raw.sealed is not None:
-            raise DataError("E21", field, f"'{raw.sealed}{name[:80]}' is named in the record and is not in the shard. "
-                            "Pack the set again.")
+            raise DataError(
+                "E21",
+                field,
+                f"'{raw.sealed}{name[:80]}' is named in the record and is not in the shard. Pack the set again.",
+            )
         return pictures.load(name, field, warn)
 
     return Row(raw.data if isinstance(raw.data, dict) else decode(raw.data), file, raw.number, load, warn)
 
 
-def rows(file: Path, found: Iterable[Raw], trace: Callable[[Row], Trace], pictures: Pictures, seen: dict[str, str],
-         report: Report) -> Iterator[Trace | DataError]:
+def rows(
+    file: Path,
+    found: Iterable[Raw],
+    trace: Callable[[Row], Trace],
+    pictures: Pictures,
+    seen: dict[str, str],
+    report: Report,
+) -> Iterator[Trace | DataError]:
     """Every row ``found`` in a file by ``trace``; ``seen`` (id -> where) finds ids used twice, counts go to
     ``report``."""
     warned: set[str] = set()
@@ -72,7 +81,7 @@ def rows(file: Path, found: Iterable[Raw], trace: Callable[[Row], Trace], pictur
     for raw in found:
         number, data = raw.number, raw.data
         if first and isinstance(data, bytes) and data.startswith(BOM):
-            raw = raw._replace(data=data[len(BOM):])
+            raw = raw._replace(data=data[len(BOM) :])
             warn("bom", "the file begins with a byte order mark, which is skipped")
         first = False
         if file.suffix == ".jsonl" and not raw.data.strip():

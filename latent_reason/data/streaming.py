@@ -51,17 +51,29 @@ class Stream(IterableDataset):
         DataError: from the iterator, for a damaged shard (looked at once, in the first epoch) or a bad record.
     """
 
-    def __init__(self, folder: str | Path, split: str = "train", seed: int = 0, rank: int = 0, world: int = 1,
-                 epochs: int | None = None, make: Callable[[Trace], Any] = lambda trace: trace,
-                 limits: Limits | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        epochs: int | None = None,
+        make: Callable[[Trace], Any] = lambda trace: trace,
+        limits: Limits | None = None,
+    ):
         self.shards = [str(file) for file in packed.of_split(Path(folder), split)]
         if not self.shards:
-            raise ValueError(f"'{folder}' holds no shards of the split '{split}'. Make some with: python -m "
-                             "latent_reason data pack FOLDER PACKED")
+            raise ValueError(
+                f"'{folder}' holds no shards of the split '{split}'. Make some with: python -m "
+                "latent_reason data pack FOLDER PACKED"
+            )
         count = sum(len(packed.open_shard(Path(shard))) for shard in self.shards[:world])
         if count < world:
-            raise ValueError(f"'{folder}' holds fewer items of the split '{split}' than the {world} processes that are "
-                             "to share them. Take fewer.")
+            raise ValueError(
+                f"'{folder}' holds fewer items of the split '{split}' than the {world} processes that are "
+                "to share them. Take fewer."
+            )
         self.split, self.seed, self.rank, self.world, self.epochs, self.make = split, seed, rank, world, epochs, make
         self.epoch, self._dealt, self._state = 0, None, None
         self._pictures = Pictures(folder, limits)
@@ -83,11 +95,20 @@ class Stream(IterableDataset):
             from datasets import IterableDataset as Dealt
             from datasets.distributed import split_dataset_by_node
         except ImportError:
-            raise ValueError("streaming needs datasets, which is not installed. Install it with: pip install -e "
-                             "'.[data]' -c constraints.txt") from None
+            raise ValueError(
+                "streaming needs datasets, which is not installed. Install it with: pip install -e "
+                "'.[data]' -c constraints.txt"
+            ) from None
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.shards))
-        dealt = Dealt.from_generator(items, gen_kwargs={"shards": [self.shards[i] for i in order], "seed": self.seed,
-                                                        "epoch": self.epoch, "checked": self.epoch == 0})
+        dealt = Dealt.from_generator(
+            items,
+            gen_kwargs={
+                "shards": [self.shards[i] for i in order],
+                "seed": self.seed,
+                "epoch": self.epoch,
+                "checked": self.epoch == 0,
+            },
+        )
         dealt = split_dataset_by_node(dealt, self.rank, self.world)
         if self._state is not None:
             dealt.load_state_dict(self._state)

@@ -50,8 +50,11 @@ class TarShard:
         if isinstance(members, DataError):
             return Raw(number, members, sealed="")
         if "json" not in members:
-            return Raw(number, DataError("E21", "", f"'{key}.json' is not in the shard, only its pictures. Pack the "
-                                         "set again."), sealed="")
+            return Raw(
+                number,
+                DataError("E21", "", f"'{key}.json' is not in the shard, only its pictures. Pack the set again."),
+                sealed="",
+            )
         return Raw(number, self._read(members["json"], LINE_BYTES), partial(self._picture, members), f"{key}.")
 
     def _picture(self, members: dict[str, Member], name: str) -> bytes | None:
@@ -73,14 +76,16 @@ class TarShard:
             except tarfile.EOFHeaderError:
                 return
             except (tarfile.HeaderError, ValueError):
-                self._wrong(at, DataError("E22", "", f"no tar header at byte {at}: the shard is cut or damaged. Copy "
-                                          "it again."))
+                self._wrong(
+                    at, DataError("E22", "", f"no tar header at byte {at}: the shard is cut or damaged. Copy it again.")
+                )
                 return
             name, at = head.name.removeprefix("./"), at + BLOCK
             shown = repr(name[:80])
             if head.size < 0:
-                self._wrong(at, DataError("E22", "", f"{shown} has a size below 0: the shard is damaged. Copy it "
-                                          "again."))
+                self._wrong(
+                    at, DataError("E22", "", f"{shown} has a size below 0: the shard is damaged. Copy it again.")
+                )
                 return
             if at + head.size > size:
                 self._wrong(at, DataError("E22", "", f"ends inside {shown}: the shard is cut. Copy it again."))
@@ -88,16 +93,21 @@ class TarShard:
             if head.type in PLAIN:
                 self._note(name, shown, (at, head.size))
             elif head.type not in PASSED:
-                self._wrong(at, DataError("E21", "", f"{shown} is a link or another thing that is no plain file. Leave "
-                                          "it out."))
+                self._wrong(
+                    at, DataError("E21", "", f"{shown} is a link or another thing that is no plain file. Leave it out.")
+                )
             at += -(-head.size // BLOCK) * BLOCK
         self._wrong(at, DataError("E22", "", "has no end: the shard is cut. Copy it again."))
 
     def _note(self, name: str, shown: str, member: Member) -> None:
         named = NAME.fullmatch(name)
         if not named:
-            self._wrong(member[0], DataError("E21", "", f"{shown} is not named KEY.json or KEY.NAME.png, with no dot "
-                                             "in the key. Rename it."))
+            self._wrong(
+                member[0],
+                DataError(
+                    "E21", "", f"{shown} is not named KEY.json or KEY.NAME.png, with no dot in the key. Rename it."
+                ),
+            )
             return
         members = self._items.setdefault(named[1], {})
         if named[2] in members:

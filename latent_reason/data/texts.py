@@ -1,6 +1,6 @@
 """Plain texts, one a line: to rehearse while a model learns to sketch, and to measure whether it can still write.
 
-    python -m latent_reason texts FILE        # docstrings of installed packages, for --data.rehearse FILE
+python -m latent_reason texts FILE        # docstrings of installed packages, for --data.rehearse FILE
 """
 
 from __future__ import annotations
@@ -15,15 +15,25 @@ from ..files import atomic_write_text
 
 def docstrings(folder: str | Path, pattern: str = "*.py", shortest: int = 400) -> list[str]:
     """Docstrings of the modules of a folder, of at least ``shortest`` letters, by name of their file."""
-    return [said for file in sorted(Path(folder).glob(pattern)) for node in parsed(file)
-            if isinstance(node, ast.Module) and len(said := ast.get_docstring(node) or "") >= shortest]
+    return [
+        said
+        for file in sorted(Path(folder).glob(pattern))
+        for node in parsed(file)
+        if isinstance(node, ast.Module) and len(said := ast.get_docstring(node) or "") >= shortest
+    ]
 
 
 def inner_docstrings(folder: str | Path, shortest: int = 400) -> list[str]:
     """The same of the classes and functions of all modules below a folder, each text once."""
     kinds = ast.ClassDef, ast.FunctionDef
-    return list(dict.fromkeys(said for file in sorted(Path(folder).rglob("*.py")) for node in parsed(file)
-                              if isinstance(node, kinds) and len(said := ast.get_docstring(node) or "") >= shortest))
+    return list(
+        dict.fromkeys(
+            said
+            for file in sorted(Path(folder).rglob("*.py"))
+            for node in parsed(file)
+            if isinstance(node, kinds) and len(said := ast.get_docstring(node) or "") >= shortest
+        )
+    )
 
 
 def parsed(file: Path) -> Iterator[ast.AST]:

@@ -52,8 +52,14 @@ class Target:
         return kept
 
 
-def write(traces: Iterable[Trace], folder: str | Path, name: str, row: Callable[[Trace, Target], dict],
-          lossy: bool = False, report: Report | None = None) -> Path:
+def write(
+    traces: Iterable[Trace],
+    folder: str | Path,
+    name: str,
+    row: Callable[[Trace, Target], dict],
+    lossy: bool = False,
+    report: Report | None = None,
+) -> Path:
     """Writes the ``row`` of every trace to ``name`` in a new ``folder``, with ``img/``, whole or not at all.
 
     A name that ends in .json holds a list, one in .jsonl a row a line. Traces that do not fit are named in ``report``

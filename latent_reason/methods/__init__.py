@@ -36,8 +36,10 @@ def build(name: str, backbone, **options):
     known = schema(name)
     for option in options:
         if option not in known:
-            raise ValueError(f"method {name!r} has no option {option!r}. {nearest(option, known)} "
-                             f"It has: {', '.join(known) or 'none'}.")
+            raise ValueError(
+                f"method {name!r} has no option {option!r}. {nearest(option, known)} "
+                f"It has: {', '.join(known) or 'none'}."
+            )
     reasoner = load(name).build(backbone, **options)
     reasoner.recipe = {"method": name, "options": {n: p.default for n, p in known.items()} | options}
     return reasoner

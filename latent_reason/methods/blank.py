@@ -7,11 +7,11 @@ Defaults: k as modal_mixed; everything else has nothing to choose.
 
 from __future__ import annotations
 
-from ..heads import ConstantHead
-from ..losses import Weights
-from ..reasoner import LatentReasoner
-from ..targets import OwnVision
-from ..tokens import Vocabulary
+from ..model.heads import ConstantHead
+from ..model.reasoner import LatentReasoner
+from ..model.targets import OwnVision
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import Weights
 
 PAPER = "control"
 SUMMARY = "the same spans filled with a learned constant: markers and extra compute, no picture"
@@ -20,5 +20,10 @@ MODE = "mixed"
 
 def build(backbone, *, k: int = 32) -> LatentReasoner:
     return LatentReasoner(
-        backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=OwnVision(backbone.width, k),
-        head=ConstantHead(backbone.width, backbone.width), latent_input="blank", weights=Weights(latent=0.0))
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=OwnVision(backbone.width, k),
+        head=ConstantHead(backbone.width, backbone.width),
+        latent_input="blank",
+        weights=Weights(latent=0.0),
+    )

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ..heads import IdentityHead
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..tokens import Vocabulary
+from ..model.heads import IdentityHead
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.tokenization import Vocabulary
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2412.06769"
@@ -35,7 +35,7 @@ class Coconut(LatentReasoner):
             return trace
         said = "".join(p.text for p in last.content if isinstance(p, Text))
         steps = [step for step in re.split(r"(?<=\.)\s+|(?<=\n)", said) if step.strip()] or [""]
-        rest = " ".join(steps[min(self.removed, len(steps) - 1):])  # the answer is never removed
+        rest = " ".join(steps[min(self.removed, len(steps) - 1) :])  # the answer is never removed
         return replace(trace, messages=(*asked, replace(last, content=(Sketch(None, self.switch.count), Text(rest)))))
 
 
@@ -43,7 +43,13 @@ def build(backbone, *, c: int = 2, stage: int = 2, sweeps: int = 0) -> LatentRea
     vocabulary = Vocabulary(backbone.tokenizer, backbone.layout)
     if stage == 0:
         return LatentReasoner(backbone, vocabulary)
-    reasoner = Coconut(backbone, vocabulary, head=IdentityHead(backbone.width, backbone.width),
-                       switch=Switch(start="first", count=c * stage), latent_input="self", sweeps=sweeps)
+    reasoner = Coconut(
+        backbone,
+        vocabulary,
+        head=IdentityHead(backbone.width, backbone.width),
+        switch=Switch(start="first", count=c * stage),
+        latent_input="self",
+        sweeps=sweeps,
+    )
     reasoner.removed = stage
     return reasoner

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ..backbones.encoders import load_encoder
-from ..batch import Pictures
-from ..heads import PadHead
-from ..losses import Weights, weighted_mean
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..targets import OwnVision, Standardizer
-from ..tokens import Vocabulary
+from ..model.backbones.encoders import load_encoder
+from ..model.batch import Pictures
+from ..model.heads import PadHead
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.targets import OwnVision, Standardizer
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import Weights, weighted_mean
 from ..trace import Image, Sketch, Text, Trace
 
 PAPER = "2511.19418"
@@ -56,7 +56,7 @@ class ExpertMaps(OwnVision):
         return 1, self.k
 
     def look(self, backbone, pictures):
-        encoder, = self._encoder
+        (encoder,) = self._encoder
         outlines = torch.stack([edges(p, encoder.side) for p in pictures])
         looked = encoder.look(list(pictures))
         return Pictures(looked.grid, torch.cat([outlines, torch.stack(encoder.see(looked))], -1))
@@ -92,10 +92,25 @@ class Covt(LatentReasoner):
         return terms
 
 
-def build(backbone, *, edge_pads: int = 4, encoder_pads: int = 4, encoder: str = "tiny", latent_weight: float = 1.0,
-          heads: int = 4) -> LatentReasoner:
+def build(
+    backbone,
+    *,
+    edge_pads: int = 4,
+    encoder_pads: int = 4,
+    encoder: str = "tiny",
+    latent_weight: float = 1.0,
+    heads: int = 4,
+) -> LatentReasoner:
     expert, k = load_encoder(encoder), edge_pads + encoder_pads
-    head = PadHead(backbone.width, [edge_pads, encoder_pads], [FINE**2, expert.width], [1.0, 0.5], expert.side**2,
-                   heads)
-    return Covt(backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=ExpertMaps(expert, k), head=head,
-                switch=Switch(start="first", count=k), latent_input="blank", weights=Weights(latent=latent_weight))
+    head = PadHead(
+        backbone.width, [edge_pads, encoder_pads], [FINE**2, expert.width], [1.0, 0.5], expert.side**2, heads
+    )
+    return Covt(
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=ExpertMaps(expert, k),
+        head=head,
+        switch=Switch(start="first", count=k),
+        latent_input="blank",
+        weights=Weights(latent=latent_weight),
+    )

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..filling import said_before
-from ..heads import Context, LatentHead
-from ..losses import Weights, weighted_mean
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..targets import OwnVision
-from ..tokens import Vocabulary
+from ..model.heads import Context, LatentHead
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.targets import OwnVision
+from ..model.tokenization import Vocabulary
+from ..objectives.latent_inputs import said_before
+from ..objectives.losses import Weights, weighted_mean
 
 PAPER = "2509.25866"
 SUMMARY = "an editor changes the whole grid of picture tokens at once, as the words since the last sketch say"
@@ -39,8 +39,9 @@ class EditorHead(LatentHead):
         self.words = words
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * depth + 1))
         self.asks = nn.ModuleList(nn.MultiheadAttention(width, heads, batch_first=True) for _ in range(depth))
-        self.mlps = nn.ModuleList(nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-                                  for _ in range(depth))
+        self.mlps = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)) for _ in range(depth)
+        )
         self.leave = nn.Linear(width, width)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
@@ -72,8 +73,10 @@ class EditorHead(LatentHead):
 def shown(context: Context, row: int) -> torch.Tensor:
     """The tokens of the last picture in a row, which is what the first edit changes."""
     if not (size := int(context.last[row])):
-        raise ValueError(f"row {row} of the batch opens a span and holds no picture: deepsketcher edits the picture "
-                         "that it is shown. Show one, or forbid sketching there.")
+        raise ValueError(
+            f"row {row} of the batch opens a span and holds no picture: deepsketcher edits the picture "
+            "that it is shown. Show one, or forbid sketching there."
+        )
     return context.seen[row][context.there[row]][-size:]
 
 
@@ -90,18 +93,32 @@ class DeepSketcher(LatentReasoner):
             current = (before[row] if row in before else shown(scene, row)).detach()
             current = current[torch.arange(k, device=h.device) * len(current) // k]  # of a sketch of another size
             drawn = self.head.edit(current[None].to(h.dtype), words[i][None])
-            drawn = self.target.standard(drawn.float(), batch.spans[i:i + 1, 2:])[0]
+            drawn = self.target.standard(drawn.float(), batch.spans[i : i + 1, 2:])[0]
             losses.append((drawn - standard[i, :k]).abs().mean())
             before[row] = z[i, mask[i]].to(h.dtype)
         terms.latent = weighted_mean(torch.stack(losses), batch.span_weight)
         return terms
 
 
-def build(backbone, *, words: int = 32, depth: int = 2, heads: int = 4, own: bool = False,
-          text_weight: float = 1.0, latent_weight: float = 1.0, max_spans: int = 4,
-          exposure: dict | None = None) -> LatentReasoner:
+def build(
+    backbone,
+    *,
+    words: int = 32,
+    depth: int = 2,
+    heads: int = 4,
+    own: bool = False,
+    text_weight: float = 1.0,
+    latent_weight: float = 1.0,
+    max_spans: int = 4,
+    exposure: dict | None = None,
+) -> LatentReasoner:
     return DeepSketcher(
-        backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=OwnVision(backbone.width, k=1024),
-        head=EditorHead(backbone.width, words, depth, heads), latent_input="self" if own else "teacher",
-        exposure=exposure, switch=Switch(max_spans=max_spans),
-        weights=Weights(text=text_weight, latent=latent_weight))
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=OwnVision(backbone.width, k=1024),
+        head=EditorHead(backbone.width, words, depth, heads),
+        latent_input="self" if own else "teacher",
+        exposure=exposure,
+        switch=Switch(max_spans=max_spans),
+        weights=Weights(text=text_weight, latent=latent_weight),
+    )

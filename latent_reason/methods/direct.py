@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..reasoner import LatentReasoner
-from ..tokens import Vocabulary
+from ..model.reasoner import LatentReasoner
+from ..model.tokenization import Vocabulary
 
 PAPER = "control"
 SUMMARY = "answers at once: the same items, no reasoning"

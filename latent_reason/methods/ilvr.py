@@ -19,13 +19,13 @@ import copy
 import torch
 import torch.nn.functional as F
 
-from ..batch import IMAGE, TEXT
-from ..heads import IdentityHead
-from ..losses import Weights
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..targets import OwnVision, Standardizer
-from ..tokens import Vocabulary
+from ..model.batch import IMAGE, TEXT
+from ..model.heads import IdentityHead
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.targets import OwnVision, Standardizer
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import Weights
 
 PAPER = "2512.05665"
 SUMMARY = "patches of each step's picture, picked by a momentum teacher from the reasoning so far; then own states"
@@ -54,8 +54,7 @@ class PickedPatches(OwnVision):
     @torch.no_grad()
     def follow(self, backbone) -> None:
         """Move the teacher a little toward the model, after every training step."""
-        for old, new in zip(self.teacher(backbone).parameters(), backbone.language.parameters(),
-                            strict=True):
+        for old, new in zip(self.teacher(backbone).parameters(), backbone.language.parameters(), strict=True):
             if new.is_floating_point():  # weights of 4 bits never move
                 old.lerp_(new.to(old), 1 - self.decay)
 
@@ -66,8 +65,9 @@ class PickedPatches(OwnVision):
     def forward(self, backbone, batch):
         embeds, image = backbone.widen(backbone.embed(batch.ids)), batch.kind == IMAGE
         embeds = embeds.masked_scatter(image[..., None], torch.cat(backbone.inputs(batch.images)).to(embeds.dtype))
-        states = backbone.run(embeds.float(), batch.mask, backbone.place(batch),
-                              self.teacher(backbone)).last_hidden_state.float()
+        states = backbone.run(
+            embeds.float(), batch.mask, backbone.place(batch), self.teacher(backbone)
+        ).last_hidden_state.float()
         latents, k, last, chosen = [], int(batch.span_lengths.max()), {}, {}
         places, centre = torch.arange(batch.ids.shape[1], device=states.device), self.standardizer.mean[0, 0]
         candidates = [t.float() for t in self.see(backbone, batch.sketches)]
@@ -75,7 +75,7 @@ class PickedPatches(OwnVision):
             text = (batch.kind[row] == TEXT) & (places < start)
             said, asked = text & (places >= last.get(row, 0)) & (batch.weight[row] > 0), text & (batch.weight[row] == 0)
             meant = states[row][said].mean(0) - states[row][asked].mean(0)  # what these words add to the question
-            query = in_vision(meant, states[row][image[row]], embeds[row][image[row]][:, :backbone.width].float())
+            query = in_vision(meant, states[row][image[row]], embeds[row][image[row]][:, : backbone.width].float())
             query = query + (chosen[row] - centre if row in chosen else 0)
             score = F.cosine_similarity(tokens - centre, query[None], dim=-1)
             picked = tokens[score.topk(count).indices.sort().values]
@@ -100,13 +100,28 @@ class Ilvr(LatentReasoner):
         self.target.follow(self.backbone)
 
 
-def build(backbone, *, stage: int = 1, k: int = 8, decay: float = 0.999, supervise: str = "end_only", cap: float = 2.0,
-          max_spans: int = 8, exposure: dict | None = None, sweeps: int = 0) -> LatentReasoner:
+def build(
+    backbone,
+    *,
+    stage: int = 1,
+    k: int = 8,
+    decay: float = 0.999,
+    supervise: str = "end_only",
+    cap: float = 2.0,
+    max_spans: int = 8,
+    exposure: dict | None = None,
+    sweeps: int = 0,
+) -> LatentReasoner:
     if stage not in (1, 2):
         raise ValueError(f"stage={stage!r}: 1 (toward picked patches) or 2 (own states, text loss alone).")
     return Ilvr(
-        backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=PickedPatches(backbone.width, k, decay),
-        head=IdentityHead(backbone.width, backbone.width, loss="cosine"), sweeps=sweeps,
-        exposure={"noise": 0.01} if exposure is None else exposure, latent_input="teacher" if stage == 1 else "self",
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=PickedPatches(backbone.width, k, decay),
+        head=IdentityHead(backbone.width, backbone.width, loss="cosine"),
+        sweeps=sweeps,
+        exposure={"noise": 0.01} if exposure is None else exposure,
+        latent_input="teacher" if stage == 1 else "self",
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
-        weights=Weights(latent=1.0 if stage == 1 else 0.0))
+        weights=Weights(latent=1.0 if stage == 1 else 0.0),
+    )

@@ -13,23 +13,39 @@ Defaults: L1, 2 cross-attentions and 8 causal layers from the paper; at most 256
 
 from __future__ import annotations
 
-from ..heads import AutoregressiveHead
-from ..losses import Weights
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..targets import BeforeConnector
-from ..tokens import Vocabulary
+from ..model.heads import AutoregressiveHead
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.targets import BeforeConnector
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import Weights
 
 PAPER = "2510.24514"
 SUMMARY = "encoder features before the connector, drawn by a causal head that reads its span and the pictures"
 MODE = "mixed"
 
 
-def build(backbone, *, k: int = 256, text_weight: float = 1.0, latent_weight: float = 1.0, hidden: int = 0,
-          depth: int = 8, looks: int = 2, loss: str = "l1", rule: bool = False, max_spans: int = 8,
-          exposure: dict | None = None) -> LatentReasoner:
+def build(
+    backbone,
+    *,
+    k: int = 256,
+    text_weight: float = 1.0,
+    latent_weight: float = 1.0,
+    hidden: int = 0,
+    depth: int = 8,
+    looks: int = 2,
+    loss: str = "l1",
+    rule: bool = False,
+    max_spans: int = 8,
+    exposure: dict | None = None,
+) -> LatentReasoner:
     head = AutoregressiveHead(backbone.width, backbone.feature_width, hidden, depth, looks, longest=k, loss=loss)
     return LatentReasoner(
-        backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=BeforeConnector(backbone.feature_width, k),
-        head=head, switch=Switch(start="rule" if rule else "token", max_spans=max_spans), exposure=exposure,
-        weights=Weights(text=text_weight, latent=latent_weight))
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=BeforeConnector(backbone.feature_width, k),
+        head=head,
+        switch=Switch(start="rule" if rule else "token", max_spans=max_spans),
+        exposure=exposure,
+        weights=Weights(text=text_weight, latent=latent_weight),
+    )

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .. import heads
-from ..losses import Weights
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..targets import Region
-from ..tokens import Vocabulary
+from ..model import heads
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.targets import Region
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import Weights
 from ..trace import Sketch, Trace
 
 PAPER = "2509.24251"
@@ -39,16 +39,34 @@ class Lvr(LatentReasoner):
         first = next((p for p in last.content if isinstance(p, Sketch)), None)
         counted = self.switch.stop == "count" and not self.switch.count
         if first is not None and first.box is not None and counted:
-            raise ValueError(f"trace '{trace.id}': its region has a number of latents that decoding cannot know. Give "
-                             "lvr a count, or stop: close with supervise: full.")
+            raise ValueError(
+                f"trace '{trace.id}': its region has a number of latents that decoding cannot know. Give "
+                "lvr a count, or stop: close with supervise: full."
+            )
         content = tuple(p for p in last.content if p is first or not isinstance(p, Sketch))
         return replace(trace, messages=(*asked, replace(last, content=content)))
 
 
-def build(backbone, *, k: int = 32, head: str = "identity", head_options: dict | None = None,
-          latent_weight: float = 0.1, stop: str = "count", supervise: str = "none", count: int = 0, cap: float = 2.0,
-          max_spans: int = 1, exposure: dict | None = None) -> LatentReasoner:
-    return Lvr(backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=Region(backbone.width, k),
-               head=heads.make(head, backbone.width, backbone.width, **(head_options or {})), exposure=exposure,
-               switch=Switch(count=count, stop=stop, supervise=supervise, cap=cap, max_spans=max_spans),
-               weights=Weights(latent=latent_weight))
+def build(
+    backbone,
+    *,
+    k: int = 32,
+    head: str = "identity",
+    head_options: dict | None = None,
+    latent_weight: float = 0.1,
+    stop: str = "count",
+    supervise: str = "none",
+    count: int = 0,
+    cap: float = 2.0,
+    max_spans: int = 1,
+    exposure: dict | None = None,
+) -> LatentReasoner:
+    return Lvr(
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=Region(backbone.width, k),
+        head=heads.make(head, backbone.width, backbone.width, **(head_options or {})),
+        exposure=exposure,
+        switch=Switch(count=count, stop=stop, supervise=supervise, cap=cap, max_spans=max_spans),
+        weights=Weights(latent=latent_weight),
+    )

@@ -16,12 +16,12 @@ from math import gcd
 
 from torch import nn
 
-from ..batch import before
-from ..heads import IdentityHead
-from ..losses import LossTerms
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..tokens import Vocabulary
+from ..model.batch import before
+from ..model.heads import IdentityHead
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import LossTerms
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2508.12587"
@@ -68,8 +68,9 @@ class Mcout(LatentReasoner):
         text, n = (1 + self.mu) * terms.text, self.switch.count
         for k in range(1, n):
             fewer = batch.shortened(k)
-            states = self.backbone.trunk(self.embed(fewer, thoughts[:, :k]), fewer.attention(),
-                                         self.backbone.place(fewer))
+            states = self.backbone.trunk(
+                self.embed(fewer, thoughts[:, :k]), fewer.attention(), self.backbone.place(fewer)
+            )
             text = text + self.mu * self.losses(fewer, before(states), None).text
         terms.text = text / (1 + self.mu * n)
         return terms
@@ -77,7 +78,13 @@ class Mcout(LatentReasoner):
 
 def build(backbone, *, thoughts: int = 5, multi: bool = False, mu: float = 0.3, sweeps: int = 0) -> LatentReasoner:
     head = LookingHead(backbone.width) if multi else IdentityHead(backbone.width, backbone.width)
-    reasoner = Mcout(backbone, Vocabulary(backbone.tokenizer, backbone.layout), head=head,
-                     switch=Switch(start="first", count=thoughts), latent_input="self", sweeps=sweeps)
+    reasoner = Mcout(
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        head=head,
+        switch=Switch(start="first", count=thoughts),
+        latent_input="self",
+        sweeps=sweeps,
+    )
     reasoner.mu = mu
     return reasoner

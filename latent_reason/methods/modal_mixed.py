@@ -12,25 +12,39 @@ Defaults: k = 32 and latent weight 1 from the paper (second-hand), the rest ours
 
 from __future__ import annotations
 
-from .. import heads
-from ..losses import Weights
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..targets import OwnVision
-from ..tokens import Vocabulary
+from ..model import heads
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.targets import OwnVision
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import Weights
 
 PAPER = "2602.00574"
 SUMMARY = "own vision tokens, pooled, drawn by a small diffusion or flow head; the count closes a span"
 MODE = "mixed"
 
 
-def build(backbone, *, k: int = 32, head: str = "flow", head_options: dict | None = None, latent_weight: float = 1.0,
-          stop: str = "count", supervise: str = "none", max_spans: int = 8,
-          latent_input: str = "teacher", exposure: dict | None = None) -> LatentReasoner:
+def build(
+    backbone,
+    *,
+    k: int = 32,
+    head: str = "flow",
+    head_options: dict | None = None,
+    latent_weight: float = 1.0,
+    stop: str = "count",
+    supervise: str = "none",
+    max_spans: int = 8,
+    latent_input: str = "teacher",
+    exposure: dict | None = None,
+) -> LatentReasoner:
     target = OwnVision(backbone.width, k)
     return LatentReasoner(
-        backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=target,
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=target,
         head=heads.make(head, backbone.width, backbone.width, **(head_options or {})),
-        switch=Switch(stop=stop, supervise=supervise, max_spans=max_spans), latent_input=latent_input,
-        exposure=exposure, weights=Weights(latent=latent_weight),
+        switch=Switch(stop=stop, supervise=supervise, max_spans=max_spans),
+        latent_input=latent_input,
+        exposure=exposure,
+        weights=Weights(latent=latent_weight),
     )

@@ -20,14 +20,14 @@ from dataclasses import replace
 
 import torch
 
-from ..batch import LATENT, TEXT, MixedBatch, before
-from ..heads import IdentityHead
-from ..heads.regression import regression_loss
-from ..losses import LossTerms, Weights
-from ..masks import veiled
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..tokens import Vocabulary
+from ..model.batch import LATENT, TEXT, MixedBatch, before
+from ..model.heads import IdentityHead
+from ..model.heads.regression import regression_loss
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.tokenization import Vocabulary
+from ..objectives.attention_masks import veiled
+from ..objectives.losses import LossTerms, Weights
 from ..trace import Image, Sketch, Text, Trace
 
 PAPER = "2511.21395"
@@ -123,19 +123,32 @@ def through(own: torch.Tensor, drawn: torch.Tensor, loss: torch.Tensor) -> torch
     states that drew them, ``drawn`` (n, D), which are equal."""
     if not loss.requires_grad:
         return loss
-    gradient, = torch.autograd.grad(loss, own, retain_graph=True)
+    (gradient,) = torch.autograd.grad(loss, own, retain_graph=True)
     carried = (drawn * gradient).sum()
     return loss.detach() + carried - carried.detach()
 
 
-def build(backbone, *, stage: int = 3, k: int = 8, observed: float | None = None, latent_weight: float = 2.0,
-          max_spans: int = 8, sweeps: int = 0) -> LatentReasoner:
+def build(
+    backbone,
+    *,
+    stage: int = 3,
+    k: int = 8,
+    observed: float | None = None,
+    latent_weight: float = 2.0,
+    max_spans: int = 8,
+    sweeps: int = 0,
+) -> LatentReasoner:
     if stage not in (1, 2, 3):
         raise ValueError(f"stage={stage!r}: 1 (pictures shown), 2 (through latents alone) or 3 (without pictures).")
     reasoner = Monet(
-        backbone, Vocabulary(backbone.tokenizer, backbone.layout), latent_input="self", sweeps=sweeps,
-        head=IdentityHead(backbone.width, backbone.width), switch=Switch(count=k, max_spans=max_spans),
-        weights=Weights(latent=latent_weight))
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        latent_input="self",
+        sweeps=sweeps,
+        head=IdentityHead(backbone.width, backbone.width),
+        switch=Switch(count=k, max_spans=max_spans),
+        weights=Weights(latent=latent_weight),
+    )
     reasoner.stage, reasoner._teacher = stage, []
     reasoner.observed = observed or (2.0 if stage == 1 else 4.0)
     return reasoner

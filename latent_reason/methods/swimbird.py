@@ -11,22 +11,35 @@ Defaults: budget 32, latent weight 0.2, cap 2 (64 of 32) from the paper; 'full' 
 
 from __future__ import annotations
 
-from ..heads import IdentityHead
-from ..losses import Weights
-from ..reasoner import LatentReasoner
-from ..switching import Switch
-from ..targets import OwnVision
-from ..tokens import Vocabulary
+from ..model.heads import IdentityHead
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+from ..model.targets import OwnVision
+from ..model.tokenization import Vocabulary
+from ..objectives.losses import Weights
 
 PAPER = "2602.06040"
 SUMMARY = "words, sketches or both, as the model likes; own vision tokens of a small picture; the model closes"
 MODE = "mixed"
 
 
-def build(backbone, *, k: int = 32, loss: str = "mse", latent_weight: float = 0.2, supervise: str = "full",
-          cap: float = 2.0, max_spans: int = 8, exposure: dict | None = None) -> LatentReasoner:
+def build(
+    backbone,
+    *,
+    k: int = 32,
+    loss: str = "mse",
+    latent_weight: float = 0.2,
+    supervise: str = "full",
+    cap: float = 2.0,
+    max_spans: int = 8,
+    exposure: dict | None = None,
+) -> LatentReasoner:
     return LatentReasoner(
-        backbone, Vocabulary(backbone.tokenizer, backbone.layout), target=OwnVision(backbone.width, k, shrink=True),
-        head=IdentityHead(backbone.width, backbone.width, loss), exposure=exposure,
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        target=OwnVision(backbone.width, k, shrink=True),
+        head=IdentityHead(backbone.width, backbone.width, loss),
+        exposure=exposure,
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
-        weights=Weights(latent=latent_weight))
+        weights=Weights(latent=latent_weight),
+    )

@@ -3,8 +3,8 @@ state in full, in the same place, so both arms carry equal information in equal 
 
 from __future__ import annotations
 
-from ..reasoner import LatentReasoner
-from ..tokens import Vocabulary
+from ..model.reasoner import LatentReasoner
+from ..model.tokenization import Vocabulary
 
 PAPER = "control"
 SUMMARY = "the same traces with every sketch said in words: the same-data text-only arm"

@@ -20,13 +20,27 @@ from .stream import SPLITS, Stream, is_excluded, split_of
 
 MODES = ("direct", "text", "vision", "mixed", "text_drop")
 CONTROLS = (None, "copy", "shuffle")
-ASKED = {"direct": "Answer at once.", "text": "Think in words.", "vision": "Think in sketches.",
-         "mixed": "Think in words and sketches.", "text_drop": "Think in words and leave the sketches out."}
+ASKED = {
+    "direct": "Answer at once.",
+    "text": "Think in words.",
+    "vision": "Think in sketches.",
+    "mixed": "Think in words and sketches.",
+    "text_drop": "Think in words and leave the sketches out.",
+}
 ATTEMPTS = 200_000
-TURNS = {"turned_90": Transpose.ROTATE_90, "turned_180": Transpose.ROTATE_180, "turned_270": Transpose.ROTATE_270,
-         "flipped": Transpose.FLIP_LEFT_RIGHT}  # to the left, as Pillow counts
-READ = ("Say what the picture shows.", "What is in the picture?", "Describe the picture in full.",
-        "Read the picture.", "What do you see?")
+TURNS = {
+    "turned_90": Transpose.ROTATE_90,
+    "turned_180": Transpose.ROTATE_180,
+    "turned_270": Transpose.ROTATE_270,
+    "flipped": Transpose.FLIP_LEFT_RIGHT,
+}  # to the left, as Pillow counts
+READ = (
+    "Say what the picture shows.",
+    "What is in the picture?",
+    "Describe the picture in full.",
+    "Read the picture.",
+    "What do you see?",
+)
 
 
 @dataclass(frozen=True)
@@ -93,9 +107,16 @@ class Task(ABC):
     swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of words of which one may stand for another
     invariant_to: ClassVar[tuple[str, ...]] = ()  # which of ``TURNS`` of the pictures leave every answer as it is
 
-    def __init__(self, *, split: str = "train", seed: int = 0, level: int | tuple[int, ...] | None = None,
-                 omit_state_p: float = 0.5, asked: bool = False,
-                 control: str | None = None):
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        seed: int = 0,
+        level: int | tuple[int, ...] | None = None,
+        omit_state_p: float = 0.5,
+        asked: bool = False,
+        control: str | None = None,
+    ):
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
         self.split, self.seed = split, seed
@@ -171,8 +192,10 @@ class Task(ABC):
                 return puzzle
             except Rejected as reason:
                 reasons[str(reason)] += 1
-        raise RuntimeError(f"{self.name}, split {self.split}, seed {self.seed}, level {level}, item {index}: nothing "
-                           f"fits after {ATTEMPTS} attempts ({dict(reasons)})")
+        raise RuntimeError(
+            f"{self.name}, split {self.split}, seed {self.seed}, level {level}, item {index}: nothing "
+            f"fits after {ATTEMPTS} attempts ({dict(reasons)})"
+        )
 
     def item_id(self, level: int, index: int) -> str:
         return f"{self.name}.v{self.version}-{self.split}-L{level}-s{self.seed}-{index:07d}"
@@ -201,8 +224,9 @@ class Task(ABC):
         """The first n items whose puzzles differ. Fails if ``patience`` items in a row bring nothing new."""
         items = list(islice(self.distinct(patience), n))
         if len(items) < n:
-            raise ValueError(f"{self.name} {self.split} level {self.levels} holds too few puzzles: {len(items)} of {n} "
-                             "found")
+            raise ValueError(
+                f"{self.name} {self.split} level {self.levels} holds too few puzzles: {len(items)} of {n} found"
+            )
         return items
 
     def check(self, text: str, meta: dict) -> Check:
@@ -258,14 +282,21 @@ class Task(ABC):
         before, sketches = self.shown(item), []
         for k, image in enumerate(images):
             parsed, words = self.parse_sketch(image, item.meta), said[k] if k < len(said) else ""
-            sketches.append({
-                "valid": parsed.valid, "equal": self.same(parsed.state, self.state_said(item, said[:k + 1])),
-                "gold": k < len(golds) and self.same(parsed.state, golds[k]),
-                "legal": parsed.valid and self.legal(item, before, words, parsed.state),
-                "confidence": parsed.confidence, "faults": list(parsed.faults), "state": parsed.state})
+            sketches.append(
+                {
+                    "valid": parsed.valid,
+                    "equal": self.same(parsed.state, self.state_said(item, said[: k + 1])),
+                    "gold": k < len(golds) and self.same(parsed.state, golds[k]),
+                    "legal": parsed.valid and self.legal(item, before, words, parsed.state),
+                    "confidence": parsed.confidence,
+                    "faults": list(parsed.faults),
+                    "state": parsed.state,
+                }
+            )
             before = parsed.state if parsed.valid else None
-        shares = {key: sum(s[key] for s in sketches) / max(len(sketches), 1)
-                  for key in ("valid", "equal", "gold", "legal")}
+        shares = {
+            key: sum(s[key] for s in sketches) / max(len(sketches), 1) for key in ("valid", "equal", "gold", "legal")
+        }
         return {"count": len(sketches), **shares, "sketches": sketches}
 
     def asked_of(self, item: Item, donor: Item) -> Item | None:
@@ -290,7 +321,7 @@ class Task(ABC):
             return text
         spot = stream.choice(found)
         other = stream.choice([w for w in kinds[spot[0]] if w != spot[0]])
-        return text[:spot.start()] + other + text[spot.end():]
+        return text[: spot.start()] + other + text[spot.end() :]
 
     # -- traces --------------------------------------------------------------------------------------------------------
     def trace(self, item: Item, mode: str = "mixed", control: str | None = None) -> Trace:
@@ -302,8 +333,9 @@ class Task(ABC):
         answer = Message("assistant", merged(self.reasoning(item, mode, control or self.control)))
         if not any(isinstance(part, Sketch) for part in answer.content):  # short items need none
             mode = {"mixed": "text", "text_drop": "text", "vision": "direct"}.get(mode, mode)
-        return Trace(item.id, (user, answer), item.task, item.split, item.level, mode, item.answer, item.checker,
-                     item.meta)
+        return Trace(
+            item.id, (user, answer), item.task, item.split, item.level, mode, item.answer, item.checker, item.meta
+        )
 
     def reasoning(self, item: Item, mode: str, control: str | None = None) -> list[Part]:
         boxed = f"\\boxed{{{item.answer}}}"
@@ -335,8 +367,17 @@ class Task(ABC):
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (Text(f"{self.in_words(item)}\n{question}"),))
         parts = merged(self.reasoning(item, mode))
-        return Trace(f"{item.id}-twin", (user, Message("assistant", parts)), item.task, item.split, item.level, mode,
-                     item.answer, item.checker, item.meta)
+        return Trace(
+            f"{item.id}-twin",
+            (user, Message("assistant", parts)),
+            item.task,
+            item.split,
+            item.level,
+            mode,
+            item.answer,
+            item.checker,
+            item.meta,
+        )
 
     def reading_trace(self, index: int) -> Trace:
         """A chat that reads one picture: that of a sketch (none: of a step without), said in full."""
@@ -345,8 +386,17 @@ class Task(ABC):
         step = stream.choice([s for s in item.steps if s.sketch is not None] or item.steps)
         said = self.state_sentence(step.state, stream)
         user = Message("user", (Image(self.render_state(item, step.state)), Text(stream.choice(READ))))
-        return Trace(f"{item.id}-read", (user, Message("assistant", (Text(said),))), self.name, self.split, level,
-                     "direct", said, "same_text", item.meta)
+        return Trace(
+            f"{item.id}-read",
+            (user, Message("assistant", (Text(said),))),
+            self.name,
+            self.split,
+            level,
+            "direct",
+            said,
+            "same_text",
+            item.meta,
+        )
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The same trace with each problem picture replaced by its mean colour."""

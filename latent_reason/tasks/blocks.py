@@ -33,13 +33,28 @@ QUESTIONS = (
     "The blocks stand as in the first picture and should stand as in the second. Plan the fewest moves.",
     "Find a shortest plan that rebuilds the first picture into the second.",
 )
-MOVES = ("Move {block} onto {dest}.", "Put {block} on {dest}.", "Take {block} and put it on {dest}.",
-         "Place {block} on {dest}.", "Next {block} goes onto {dest}.", "Set {block} on {dest}.")
-CLAUSES = ("From the bottom, its stack is now {stack}.", "Its stack reads {stack} from below.",
-           "That stack, bottom first: {stack}.", "Now {stack} stand there, bottom first.",
-           "This makes the stack {stack}.")
-STATES = ("Stacks, bottom first: {stacks}.", "The stacks from below are: {stacks}.", "Table: {stacks}, bottom first.",
-          "Read from the bottom, the table holds: {stacks}.", "Now the stacks, each from its bottom: {stacks}.")
+MOVES = (
+    "Move {block} onto {dest}.",
+    "Put {block} on {dest}.",
+    "Take {block} and put it on {dest}.",
+    "Place {block} on {dest}.",
+    "Next {block} goes onto {dest}.",
+    "Set {block} on {dest}.",
+)
+CLAUSES = (
+    "From the bottom, its stack is now {stack}.",
+    "Its stack reads {stack} from below.",
+    "That stack, bottom first: {stack}.",
+    "Now {stack} stand there, bottom first.",
+    "This makes the stack {stack}.",
+)
+STATES = (
+    "Stacks, bottom first: {stacks}.",
+    "The stacks from below are: {stacks}.",
+    "Table: {stacks}, bottom first.",
+    "Read from the bottom, the table holds: {stacks}.",
+    "Now the stacks, each from its bottom: {stacks}.",
+)
 _SAID = re.compile(rf"\b({'|'.join(NAMES)})\b(?: and put it| goes)? on(?:to)? (?:the )?({'|'.join(NAMES)}|table)\b")
 _MOVE = re.compile(r"move\s*\(\s*([a-z])[a-z ]*,\s*([a-z])[a-z ]*\)", re.ASCII)
 
@@ -151,8 +166,11 @@ class Blocks(DrawnTask):
 
     name = "blocks"
     trained = (2, 3, 4, 5, 6)
-    ood: ClassVar = {"size": {"blocks": (7, 8)}, "skin": {"skin": "other"},
-                     "composition": {"level": (7, 8, 9, 10), "blocks": (7, 8)}}
+    ood: ClassVar = {
+        "size": {"blocks": (7, 8)},
+        "skin": {"skin": "other"},
+        "composition": {"level": (7, 8, 9, 10), "blocks": (7, 8)},
+    }
     swaps: ClassVar = (NAMES,)
     invariant_to: ClassVar = ("flipped",)
     solve = staticmethod(solve)
@@ -163,8 +181,9 @@ class Blocks(DrawnTask):
         if not 3 <= fewest <= most <= 8:
             raise ValueError(f"blocks is the fewest and the most blocks, between 3 and 8; got {blocks}")
         if min(self.levels) < 1 or max(self.levels) > LONGEST[most]:
-            raise ValueError(f"the level is the number of moves, 1 to {LONGEST[most]} with up to {most} blocks; "
-                             f"got {self.levels}")
+            raise ValueError(
+                f"the level is the number of moves, 1 to {LONGEST[most]} with up to {most} blocks; got {self.levels}"
+            )
         self.blocks = blocks
 
     # -- items ---------------------------------------------------------------------------------------------------------
@@ -205,9 +224,22 @@ class Blocks(DrawnTask):
                 text = f"{text} {stream.choice(CLAUSES).format(stack=stack_of(slots, block))}"
             steps.append(Step(text, None if last else draw(slots, self.look), {"slots": slots}))
         meta = {"begin": begin, "end": end, "optimum": len(plan), "skin": self.skin, "checker": self.name}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
-                    puzzle, [draw(begin, self.look), draw(end, self.look)], question, steps, written(plan), self.name,
-                    meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [draw(begin, self.look), draw(end, self.look)],
+            question,
+            steps,
+            written(plan),
+            self.name,
+            meta,
+        )
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
@@ -219,8 +251,9 @@ class Blocks(DrawnTask):
         slots, skipped = follow(meta["begin"], said)
         now, wanted = below(slots), below(meta["end"])
         right = sum(now[block] == under for block, under in wanted.items())
-        return Check(now == wanted, right / len(wanted), f"{right} of {len(wanted)} blocks right, {skipped} moves "
-                     "skipped", said)
+        return Check(
+            now == wanted, right / len(wanted), f"{right} of {len(wanted)} blocks right, {skipped} moves skipped", said
+        )
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         """``strict``: without a move that is not legal; ``exact``: and in as few moves as can be; ``placed``: the share
@@ -232,8 +265,13 @@ class Blocks(DrawnTask):
 
     def wrong(self, item: Item) -> list[str]:
         plan, meta = solve(item.meta["begin"], item.meta["end"]), item.meta
-        tries = [plan[:-1], plan[1:], [(b, a) for a, b in plan], [*plan[:-1], (plan[-1][0], plan[-1][0])],
-                 *([*plan, move] for move in legal_moves(meta["end"]))]
+        tries = [
+            plan[:-1],
+            plan[1:],
+            [(b, a) for a, b in plan],
+            [*plan[:-1], (plan[-1][0], plan[-1][0])],
+            *([*plan, move] for move in legal_moves(meta["end"])),
+        ]
         near = [a for a in map(written, tries) if not self.check(f"\\boxed{{{a}}}", meta).ok]
         return [*near, "move(table,table)", f"{written(plan)};".replace("move", "go"), "none"]
 
@@ -243,8 +281,10 @@ class Blocks(DrawnTask):
 
     def in_words(self, item: Item) -> str:
         """Both pictures."""
-        return (f"First picture, each stack from its bottom: {in_line(item.meta['begin'])}. "
-                f"Second picture: {in_line(item.meta['end'])}.")
+        return (
+            f"First picture, each stack from its bottom: {in_line(item.meta['begin'])}. "
+            f"Second picture: {in_line(item.meta['end'])}."
+        )
 
     def shown(self, item: Item) -> dict:
         return {"slots": item.meta["begin"]}
@@ -283,8 +323,9 @@ class Blocks(DrawnTask):
         look, count = LOOKS[meta["skin"]], len(meta["begin"])
         side = look.cell
         shades = [colour(name, look) for name in NAMES]
-        found = canvas.labels(canvas.pixels(image, (count + 1) * side, count * side),
-                              [*shades, look["paper"], look["ink"]])
+        found = canvas.labels(
+            canvas.pixels(image, (count + 1) * side, count * side), [*shades, look["paper"], look["ink"]]
+        )
         slots: Slots = []
         faults, sure = set(), 1.0
         for slot in range(count):
@@ -296,7 +337,7 @@ class Blocks(DrawnTask):
                 sure = min(sure, share)
                 column.append(NAMES[label] if label < len(NAMES) else None)
             stack = [name for name in column if name]
-            if column[:len(stack)] != stack:
+            if column[: len(stack)] != stack:
                 faults.add("block that floats")
             slots.append(stack)
         names = [name for stack in slots for name in stack]
@@ -324,7 +365,7 @@ def stack_of(slots: Slots, block: str) -> str:
 def in_line(slots: Slots) -> str:
     """The slots from left to right; those that are empty are named where a stack stands to their right."""
     last = max(i for i, stack in enumerate(slots) if stack)
-    return ", ".join(" ".join(stack) or "empty" for stack in slots[:last + 1])
+    return ", ".join(" ".join(stack) or "empty" for stack in slots[: last + 1])
 
 
 def colour(name: str, look: Look) -> canvas.Colour:

@@ -19,25 +19,57 @@ from .checkers import Check, one_of
 from .drawn import DrawnTask
 from .stream import Stream, canon
 
-NETS = ("X... XXXX X...", "X... XXXX .X..", "X... XXXX ..X.", "X... XXXX ...X", ".X.. XXXX .X..", ".X.. XXXX ..X.",
-        "XX.. .XXX .X..", "XX.. .XXX ..X.", "XX.. .XXX ...X", "XX.. .XX. ..XX", "XXX.. ..XXX")
+NETS = (
+    "X... XXXX X...",
+    "X... XXXX .X..",
+    "X... XXXX ..X.",
+    "X... XXXX ...X",
+    ".X.. XXXX .X..",
+    ".X.. XXXX ..X.",
+    "XX.. .XXX .X..",
+    "XX.. .XXX ..X.",
+    "XX.. .XXX ...X",
+    "XX.. .XX. ..XX",
+    "XXX.. ..XXX",
+)
 HELD = (3, 7, 9)  # nets that no item in training has
 LETTERS = "ABCDEF"
-SLOTS = {"bottom": (0, 0, -1), "north": (0, 1, 0), "east": (1, 0, 0), "south": (0, -1, 0), "west": (-1, 0, 0),
-         "lid": (0, 0, 1)}  # outward normals; the plan shows the slots in this order at ``PLAN``
+SLOTS = {
+    "bottom": (0, 0, -1),
+    "north": (0, 1, 0),
+    "east": (1, 0, 0),
+    "south": (0, -1, 0),
+    "west": (-1, 0, 0),
+    "lid": (0, 0, 1),
+}  # outward normals; the plan shows the slots in this order at ``PLAN``
 PLAN = ((3, 6), (2, 6), (3, 7), (4, 6), (3, 5), (0, 6))  # (row, column) in cells of the picture
 FILLS = {slot: {"bottom": "green", "lid": "pink"}.get(slot, "cyan") for slot in SLOTS}
 ROWS, COLUMNS, WIDE = 5, 4, 8  # cells of the field of the net, and of the whole picture's width
 FAR = 40  # mean difference (0-255) above which a square is not the one it looks most like
 
-QUESTIONS = ("Fold the net to a cube. Which letter is opposite {face}?", "Which face of the cube lies opposite {face}?",
-             "The net makes a cube. What is opposite {face}?", "Once folded, which letter faces away from {face}?",
-             "If {face} is the bottom of the folded cube, which letter is the lid?",
-             "Find the letter opposite {face} on the folded cube.")
-FOLDS = ("Fold {face}.", "Fold up {face}.", "Next fold {face}.", "Now {face} folds.", "Then fold {face}.",
-         "We fold {face}.")
-CLAUSES = ("{face} is the {slot}.", "It makes {face} the {slot}.", "So {face} forms the {slot}.",
-           "That is the {slot}: {face}.", "{face} becomes the {slot}.")
+QUESTIONS = (
+    "Fold the net to a cube. Which letter is opposite {face}?",
+    "Which face of the cube lies opposite {face}?",
+    "The net makes a cube. What is opposite {face}?",
+    "Once folded, which letter faces away from {face}?",
+    "If {face} is the bottom of the folded cube, which letter is the lid?",
+    "Find the letter opposite {face} on the folded cube.",
+)
+FOLDS = (
+    "Fold {face}.",
+    "Fold up {face}.",
+    "Next fold {face}.",
+    "Now {face} folds.",
+    "Then fold {face}.",
+    "We fold {face}.",
+)
+CLAUSES = (
+    "{face} is the {slot}.",
+    "It makes {face} the {slot}.",
+    "So {face} forms the {slot}.",
+    "That is the {slot}: {face}.",
+    "{face} becomes the {slot}.",
+)
 STATES = ("Cube so far: {all}.", "Folded: {all}.", "The cube has {all}.", "In place: {all}.", "By now: {all}.")
 PLACE = {s: s if s in ("bottom", "lid") else f"{s} wall" for s in SLOTS}
 
@@ -67,6 +99,7 @@ def upright(squares: tuple[tuple[int, int], ...]) -> list[int]:
 
 def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
     """The slot of each letter, in the order of folding (nearest to the bottom first), with ``face`` as the bottom."""
+
     def minus(v):
         return tuple(-x for x in v)
 
@@ -74,8 +107,12 @@ def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
     name, found = {normal: slot for slot, normal in SLOTS.items()}, {face: "bottom"}
     queue = [(tuple(net[face]), SLOTS["bottom"], SLOTS["east"], SLOTS["south"])]
     for (r, c), out, east, south in queue:  # outward normal, and where east and south of the net point
-        for cell, turn in (((r - 1, c), (minus(south), east, out)), ((r, c + 1), (east, minus(out), south)),
-                             ((r + 1, c), (south, east, minus(out))), ((r, c - 1), (minus(east), out, south))):
+        for cell, turn in (
+            ((r - 1, c), (minus(south), east, out)),
+            ((r, c + 1), (east, minus(out), south)),
+            ((r + 1, c), (south, east, minus(out))),
+            ((r, c - 1), (minus(east), out, south)),
+        ):
             if cell in at and at[cell] not in found:
                 found[at[cell]] = name[turn[0]]
                 queue.append((cell, *turn))
@@ -85,7 +122,7 @@ def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
 def folds(puzzle: dict) -> list[tuple[str, str]]:
     """(letter, slot) of the folds up to the lid."""
     order = [pair for pair in folded(puzzle["net"], puzzle["face"]).items() if pair[1] != "bottom"]
-    return order[:[slot for _, slot in order].index("lid") + 1]
+    return order[: [slot for _, slot in order].index("lid") + 1]
 
 
 @cache
@@ -134,19 +171,22 @@ def drawing(slots: str, net: dict[str, list[int]], skin: str) -> np.ndarray:
     """The net without the squares that are in ``slots``, and the plan of the cube."""
     canvas, c = paper(skin).copy(), LOOKS[skin].cell
     squares = [(cell, "grey", ".") if letter in slots else (cell, "yellow", letter) for letter, cell in net.items()]
-    squares += [(cell, "paper" if letter == "." else FILLS[slot], letter)
-                for cell, letter, slot in zip(PLAN, slots, SLOTS, strict=True)]
+    squares += [
+        (cell, "paper" if letter == "." else FILLS[slot], letter)
+        for cell, letter, slot in zip(PLAN, slots, SLOTS, strict=True)
+    ]
     for (r, k), fill, letter in squares:
-        canvas[r * c:(r + 1) * c, k * c:(k + 1) * c] = square(fill, letter, skin)
+        canvas[r * c : (r + 1) * c, k * c : (k + 1) * c] = square(fill, letter, skin)
     return canvas
 
 
-def read_square(canvas: np.ndarray, cell: tuple[int, int], options: tuple[tuple[str, str], ...],
-                skin: str) -> tuple[str, float]:
+def read_square(
+    canvas: np.ndarray, cell: tuple[int, int], options: tuple[tuple[str, str], ...], skin: str
+) -> tuple[str, float]:
     """The letter of the (fill, letter) that a square looks most like, ``?`` if like none, and how sure that is."""
     c = LOOKS[skin].cell
     (r, k), known = cell, np.array([square(*option, skin) for option in options]).astype(np.int16)
-    off = np.abs(known - canvas[r * c:(r + 1) * c, k * c:(k + 1) * c]).mean((1, 2, 3))
+    off = np.abs(known - canvas[r * c : (r + 1) * c, k * c : (k + 1) * c]).mean((1, 2, 3))
     best, second = np.sort(off)[:2]
     return options[int(off.argmin())][1] if best < FAR else "?", float(1 - best / max(second, 1e-6))
 
@@ -202,8 +242,22 @@ class CubeNet(DrawnTask):
             state = state_of(puzzle, done)
             steps.append(Step(said, picture(drawing(state["slots"], puzzle["net"], self.skin)), state))
         meta = {**puzzle, "skin": self.skin, "checker": self.name, "answer": done[-1]}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    [picture(drawing("." * 6, puzzle["net"], self.skin))], question, steps, done[-1], self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [picture(drawing("." * 6, puzzle["net"], self.skin))],
+            question,
+            steps,
+            done[-1],
+            self.name,
+            meta,
+        )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return picture(drawing(state["slots"], item.meta["net"], item.meta["skin"]))
@@ -225,8 +279,10 @@ class CubeNet(DrawnTask):
         skin, net, faults = meta["skin"], meta["net"], []
         c = LOOKS[skin].cell
         canvas = pixels(image, ROWS * c, WIDE * c).astype(np.int16)
-        read = [read_square(canvas, cell, (("paper", "."), *((FILLS[slot], letter) for letter in LETTERS)), skin)
-                for cell, slot in zip(PLAN, SLOTS, strict=True)]
+        read = [
+            read_square(canvas, cell, (("paper", "."), *((FILLS[slot], letter) for letter in LETTERS)), skin)
+            for cell, slot in zip(PLAN, SLOTS, strict=True)
+        ]
         slots = "".join(letter for letter, _ in read)
         if "?" in slots:
             return Parsed(None, 0.0, ("a square of the cube is unreadable",))

@@ -25,26 +25,39 @@ FACES = ("top", "front", "right")
 FAR = 25  # mean difference (0-255) above which a picture is not the one drawn of what was read in it
 
 QUESTIONS = (
-    "The die rolls {ways}. Which number is on top at the end?", "Roll the die {ways}. What is on top then?",
-    "Which face is up after the die rolls {ways}?", "The die is rolled {ways}. Which number is up?",
-    "After the rolls {ways}, what does the top of the die show?", "Find the top face once the die went {ways}.")
+    "The die rolls {ways}. Which number is on top at the end?",
+    "Roll the die {ways}. What is on top then?",
+    "Which face is up after the die rolls {ways}?",
+    "The die is rolled {ways}. Which number is up?",
+    "After the rolls {ways}, what does the top of the die show?",
+    "Find the top face once the die went {ways}.",
+)
 ROLLS = ("Roll {way}.", "It rolls {way}.", "The die rolls {way}.", "Next it goes {way}.", "Then a roll {way}.")
-FACE_CLAUSES = ("Now {top} is on top, {front} in front, {right} on the right.",
-                "Top {top}, front {front}, right {right}.", "The top is {top}, the front {front}, the right {right}.",
-                "It shows {top} on top, {front} in front and {right} on the right.",
-                "We see {top} above, {front} in front, {right} to the right.")
-STATES = ("The die is at row {row} column {column}: top {top}, front {front}, right {right}.",
-          "Row {row} column {column} holds the die with {top} on top, {front} in front, {right} on the right.",
-          "At row {row} column {column} the die shows top {top}, front {front}, right {right}.",
-          "The die lies at row {row} column {column}, {top} up, {front} in front, {right} on the right.",
-          "Die at row {row} column {column}; on top {top}, in front {front}, on the right {right}.")
+FACE_CLAUSES = (
+    "Now {top} is on top, {front} in front, {right} on the right.",
+    "Top {top}, front {front}, right {right}.",
+    "The top is {top}, the front {front}, the right {right}.",
+    "It shows {top} on top, {front} in front and {right} on the right.",
+    "We see {top} above, {front} in front, {right} to the right.",
+)
+STATES = (
+    "The die is at row {row} column {column}: top {top}, front {front}, right {right}.",
+    "Row {row} column {column} holds the die with {top} on top, {front} in front, {right} on the right.",
+    "At row {row} column {column} the die shows top {top}, front {front}, right {right}.",
+    "The die lies at row {row} column {column}, {top} up, {front} in front, {right} on the right.",
+    "Die at row {row} column {column}; on top {top}, in front {front}, on the right {right}.",
+)
 
 
 def rolled(state: dict, way: str, opposite: dict[int, int]) -> dict:
     """The die after one roll; the cell may lie off the board."""
     top, front, right = (state[f] for f in FACES)
-    top, front, right = {"north": (front, opposite[top], right), "south": (opposite[front], top, right),
-                         "east": (opposite[right], front, top), "west": (right, front, opposite[top])}[way]
+    top, front, right = {
+        "north": (front, opposite[top], right),
+        "south": (opposite[front], top, right),
+        "east": (opposite[right], front, top),
+        "west": (right, front, opposite[top]),
+    }[way]
     (row, column), (y, x) = state["cell"], WAYS[way]
     return {"cell": [row + y, column + x], "top": top, "front": front, "right": right}
 
@@ -70,9 +83,11 @@ def spots(n: int, look: Look) -> dict[str, tuple[int, int]]:
     """Top left corners (y, x) of the digits beside the board: the faces in sight, then the pairs."""
     c = look.cell
     side, deep, x, y = 3 * c // 2, 3 * c // 4, n * c + 3 * c // 8, 3 * c // 8
-    found = {"top": (y + deep // 2 - 7, x + deep // 2 + side // 2 - 5),
-             "front": (y + deep + side // 2 - 7, x + side // 2 - 5),
-             "right": (y + deep // 2 + side // 2 - 7, x + side + deep // 2 - 5)}
+    found = {
+        "top": (y + deep // 2 - 7, x + deep // 2 + side // 2 - 5),
+        "front": (y + deep + side // 2 - 7, x + side // 2 - 5),
+        "right": (y + deep // 2 + side // 2 - 7, x + side + deep // 2 - 5),
+    }
     for k in range(3):
         row = n * c - (3 - k) * 3 * c // 4
         found |= {f"pair{2 * k}": (row, n * c + c), f"pair{2 * k + 1}": (row, n * c + c + 24)}
@@ -89,13 +104,22 @@ def ground(n: int, look: Look) -> np.ndarray:
         rectangle(canvas, 0, at, n * c, 1, look["grey"])
     side, deep, x, y = 3 * c // 2, 3 * c // 4, n * c + 3 * c // 8, 3 * c // 8
     box = (y, x, y + deep + side, x + deep + side)
-    polygon_mask(canvas, lambda v, u: (v < y + deep) & (abs(2 * (u - x) - 2 * (y + deep - v) - side) <= side), box,
-                 look["yellow"])
-    polygon_mask(canvas, lambda v, u: (u > x + side) & (abs(2 * (v - y + u - x - side - deep) - side) <= side), box,
-                 look["cyan"])
+    polygon_mask(
+        canvas,
+        lambda v, u: (v < y + deep) & (abs(2 * (u - x) - 2 * (y + deep - v) - side) <= side),
+        box,
+        look["yellow"],
+    )
+    polygon_mask(
+        canvas, lambda v, u: (u > x + side) & (abs(2 * (v - y + u - x - side - deep) - side) <= side), box, look["cyan"]
+    )
     frame(canvas, y + deep, x, side + 1, side + 1, 1, look["ink"])
-    line(canvas, [(y + deep, x), (y, x + deep), (y, x + deep + side), (y + side, x + deep + side),
-                  (y + deep + side, x + side)], 1, look["ink"])
+    line(
+        canvas,
+        [(y + deep, x), (y, x + deep), (y, x + deep + side), (y + side, x + deep + side), (y + deep + side, x + side)],
+        1,
+        look["ink"],
+    )
     line(canvas, [(y + deep, x + side), (y, x + deep + side)], 1, look["ink"])
     for k in range(3):
         row, column = spots(n, look)[f"pair{2 * k}"]
@@ -133,7 +157,7 @@ def digit_masks() -> np.ndarray:
 
 def digit(canvas: np.ndarray, y: int, x: int, ink: tuple[int, int, int]) -> tuple[int, float]:
     """The digit from 1 to 6 at a spot and how surely it is that one: 0 where a second fits as well."""
-    far = np.abs(canvas[y:y + 14, x:x + 10].astype(np.int16) - np.array(ink, np.int16)).sum(-1)
+    far = np.abs(canvas[y : y + 14, x : x + 10].astype(np.int16) - np.array(ink, np.int16)).sum(-1)
     dark = (1 - far / max(far.max(), 1)).astype(np.float32)
     off = np.abs(digit_masks() - dark).mean((1, 2))
     best, second = np.sort(off)[:2]
@@ -150,8 +174,11 @@ class DiceNet(DrawnTask):
     name = "dice_net"
     version = 1
     trained = (1, 2, 3, 4, 5, 6, 7, 8)
-    ood: ClassVar = {"size": {"level": (10, 12, 16)}, "skin": {"skin": "other"},
-                     "composition": {"level": (6, 8), "kinds": (4, 4)}}
+    ood: ClassVar = {
+        "size": {"level": (10, 12, 16)},
+        "skin": {"skin": "other"},
+        "composition": {"level": (6, 8), "kinds": (4, 4)},
+    }
     swaps: ClassVar = (tuple(WAYS), tuple("123456"))
 
     def __init__(self, *, n: int = 5, kinds: tuple[int, int] = (1, 3), **options):
@@ -170,11 +197,18 @@ class DiceNet(DrawnTask):
     def draw(self, level: int, targets: None, stream: Stream) -> dict:
         numbers = stream.shuffle(range(1, 7))
         pairs = [numbers[:2], numbers[2:4], numbers[4:]]
-        cell, ways, moves = [stream.below(self.n), stream.below(self.n)], stream.shuffle(list(WAYS))[:self.kinds[1]], []
+        cell, ways, moves = (
+            [stream.below(self.n), stream.below(self.n)],
+            stream.shuffle(list(WAYS))[: self.kinds[1]],
+            [],
+        )
         start = {"cell": cell, **{f: pair[0] for f, pair in zip(FACES, pairs, strict=True)}}
         for _ in range(level):
-            fits = [w for w in ways if moves[-1:] != [BACK[w]]
-                    and all(0 <= v + d < self.n for v, d in zip(cell, WAYS[w], strict=True))]
+            fits = [
+                w
+                for w in ways
+                if moves[-1:] != [BACK[w]] and all(0 <= v + d < self.n for v, d in zip(cell, WAYS[w], strict=True))
+            ]
             if not fits:
                 raise Rejected("no way on")
             moves.append(stream.choice(fits))
@@ -183,8 +217,10 @@ class DiceNet(DrawnTask):
 
     def canon(self, puzzle: dict) -> str:
         """Where on the board the die rolls does not matter."""
-        return canon("dice_roll/1", {"faces": [puzzle["start"][f] for f in FACES], "pairs": puzzle["pairs"],
-                                     "moves": puzzle["moves"]})
+        return canon(
+            "dice_roll/1",
+            {"faces": [puzzle["start"][f] for f in FACES], "pairs": puzzle["pairs"], "moves": puzzle["moves"]},
+        )
 
     def verify(self, puzzle: dict, targets: None) -> None:
         if len(set(puzzle["moves"])) < self.kinds[0]:
@@ -202,8 +238,22 @@ class DiceNet(DrawnTask):
                 said = f"{said} {stream.choice(FACE_CLAUSES).format(**state)}"
             steps.append(Step(said, self.picture(state, puzzle["pairs"]), state))
         meta = {**puzzle, "n": self.n, "skin": self.skin, "checker": self.name, "answer": str(states[-1]["top"])}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    [self.picture(puzzle["start"], puzzle["pairs"])], question, steps, meta["answer"], self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [self.picture(puzzle["start"], puzzle["pairs"])],
+            question,
+            steps,
+            meta["answer"],
+            self.name,
+            meta,
+        )
 
     def picture(self, state: dict, pairs: list[list[int]]) -> PILImage.Image:
         return picture(drawing(state, pairs, self.n, self.skin))
@@ -224,7 +274,7 @@ class DiceNet(DrawnTask):
         n, look = meta["n"], LOOKS[meta["skin"]]
         c, faults = look.cell, []
         canvas = pixels(image, n * c, (n + 3) * c)
-        found = labels(canvas[:, :n * c], [look["paper"], look["yellow"]])
+        found = labels(canvas[:, : n * c], [look["paper"], look["yellow"]])
         cells = [[r, k] for r in range(n) for k in range(n) if majority(found, r * c, k * c, c, c)[0] == 1]
         if len(cells) != 1:
             return Parsed(None, 0.0, (f"{len(cells)} dice on the board",))
@@ -261,4 +311,3 @@ class DiceNet(DrawnTask):
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         return {"accuracy": self.check(text, meta).partial}
-

@@ -26,11 +26,27 @@ from .stream import Stream
 from .stream import canon as name_of
 
 AXES, CORNERS = ("L", "R", "U", "D"), ("UL", "UR", "DL", "DR")
-WORDS = {"L": "left", "R": "right", "U": "top", "D": "bottom", "UL": "upper left", "UR": "upper right",
-         "DL": "lower left", "DR": "lower right"}
+WORDS = {
+    "L": "left",
+    "R": "right",
+    "U": "top",
+    "D": "bottom",
+    "UL": "upper left",
+    "UR": "upper right",
+    "DL": "lower left",
+    "DR": "lower right",
+}
 BACK = {"L": "R", "R": "L", "U": "D", "D": "U", "UL": "DR", "DR": "UL", "UR": "DL", "DL": "UR"}
-POINTS = {"L": (0, -1), "R": (0, 1), "U": (-1, 0), "D": (1, 0), "UL": (-1, -1), "UR": (-1, 1), "DL": (1, -1),
-          "DR": (1, 1)}
+POINTS = {
+    "L": (0, -1),
+    "R": (0, 1),
+    "U": (-1, 0),
+    "D": (1, 0),
+    "UL": (-1, -1),
+    "UR": (-1, 1),
+    "DL": (1, -1),
+    "DR": (1, 1),
+}
 BITS = {".": 0, "#": 15, "o": 15, "A": 9, "B": 3, "C": 6, "D": 12}  # quarters: 1 top, 2 right, 4 bottom, 8 left
 LETTERS = {bits: letter for letter, bits in BITS.items() if letter != "o"}
 SMALLEST, MOST_HOLES, TRIES = 8, 16, 40  # quarters of a flap, holes of an answer, lines tried for a fold
@@ -43,21 +59,37 @@ QUESTIONS = (
     "The paper is folded over the dashed lines as the arrows say, then the black holes go through all its layers.",
     "Follow the folds; in the last picture holes are punched through every layer.",
     "A sheet is folded step by step, picture by picture. At the end black holes are punched through all of it.",
-    "The arrows tell how the sheet is folded. The last picture shows where the folded sheet is punched.")
-ASKS = ("Where are the holes when it is unfolded? List all as (row,column).",
-        "Which cells have a hole once the sheet is open? Write each as (row,column).",
-        "List the (row,column) of every hole in the open sheet.",
-        "Unfold it: give every hole as (row,column).",
-        "Name all holes of the unfolded sheet as (row,column).")
-STEPS = ("Undo fold {k}: the flap goes back to the {way} over the {line}.",
-         "Open fold {k}, the flap turns to the {way} over the {line}.",
-         "Unfold number {k}: over the {line} to the {way}.",
-         "Take back fold {k} to the {way}, mirrored at the {line}.",
-         "Fold {k} is opened to the {way} along the {line}.")
-PLACES = ("Now the holes are {cells}.", "Holes at {cells}.", "This gives the holes {cells}.", "So far holes: {cells}.",
-          "There are holes at {cells}.")
-SHEETS = ("Sheet: {rows}.", "The sheet: {rows}.", "Paper row by row: {rows}.", "The paper is {rows}.",
-          "Rows of the sheet: {rows}.", "Now the sheet is {rows}.")
+    "The arrows tell how the sheet is folded. The last picture shows where the folded sheet is punched.",
+)
+ASKS = (
+    "Where are the holes when it is unfolded? List all as (row,column).",
+    "Which cells have a hole once the sheet is open? Write each as (row,column).",
+    "List the (row,column) of every hole in the open sheet.",
+    "Unfold it: give every hole as (row,column).",
+    "Name all holes of the unfolded sheet as (row,column).",
+)
+STEPS = (
+    "Undo fold {k}: the flap goes back to the {way} over the {line}.",
+    "Open fold {k}, the flap turns to the {way} over the {line}.",
+    "Unfold number {k}: over the {line} to the {way}.",
+    "Take back fold {k} to the {way}, mirrored at the {line}.",
+    "Fold {k} is opened to the {way} along the {line}.",
+)
+PLACES = (
+    "Now the holes are {cells}.",
+    "Holes at {cells}.",
+    "This gives the holes {cells}.",
+    "So far holes: {cells}.",
+    "There are holes at {cells}.",
+)
+SHEETS = (
+    "Sheet: {rows}.",
+    "The sheet: {rows}.",
+    "Paper row by row: {rows}.",
+    "The paper is {rows}.",
+    "Rows of the sheet: {rows}.",
+    "Now the sheet is {rows}.",
+)
 
 Cell = tuple[int, int]
 
@@ -69,9 +101,16 @@ def carry(n: int, to: str, at: int) -> np.ndarray:
     r, c, q = np.mgrid[:n, :n, :4].reshape(3, -1)
     y, x = 6 * r + 3 + np.array([-2, 0, 2, 0])[q], 6 * c + 3 + np.array([0, 2, 0, -2])[q]  # centres, a cell is 6 wide
     k = 6 * at
-    behind, v, u = {"L": (x > k, y, 2 * k - x), "R": (x < k, y, 2 * k - x), "U": (y > k, 2 * k - y, x),
-                    "D": (y < k, 2 * k - y, x), "UL": (x + y > k, k - x, k - y), "DR": (x + y < k, k - x, k - y),
-                    "UR": (y - x > k, x + k, y - k), "DL": (y - x < k, x + k, y - k)}[to]
+    behind, v, u = {
+        "L": (x > k, y, 2 * k - x),
+        "R": (x < k, y, 2 * k - x),
+        "U": (y > k, 2 * k - y, x),
+        "D": (y < k, 2 * k - y, x),
+        "UL": (x + y > k, k - x, k - y),
+        "DR": (x + y < k, k - x, k - y),
+        "UR": (y - x > k, x + k, y - k),
+        "DL": (y - x < k, x + k, y - k),
+    }[to]
     inside = (v >= 0) & (v < 6 * n) & (u >= 0) & (u < 6 * n)
     dy, dx = v % 6 - 3, u % 6 - 3
     quarter = np.where(dx == 0, np.where(dy < 0, 0, 2), np.where(dx > 0, 1, 3))
@@ -116,7 +155,7 @@ def rows_of(n: int, where: np.ndarray, punched: np.ndarray) -> list[str]:
     letters = [LETTERS[b] for b in bits.tolist()]
     for cell in punched.tolist():
         letters[cell] = "o"
-    return ["".join(letters[r * n:r * n + n]) for r in range(n)]
+    return ["".join(letters[r * n : r * n + n]) for r in range(n)]
 
 
 def cells_of(rows: list[str], letter: str = "o") -> list[Cell]:
@@ -170,7 +209,7 @@ def shade(skin: str, rows: list[str]) -> np.ndarray:
     paper = np.append(quarters(rows), False)[under]
     shades = empty.copy()
     shades[paper] = SHEET
-    shades[s:-s + 1:s, s:-s + 1] = shades[s:-s + 1, s:-s + 1:s] = GRID
+    shades[s : -s + 1 : s, s : -s + 1] = shades[s : -s + 1, s : -s + 1 : s] = GRID
     inner = paper.copy()
     inner[thick:] &= paper[:-thick]
     inner[:-thick] &= paper[thick:]
@@ -178,7 +217,7 @@ def shade(skin: str, rows: list[str]) -> np.ndarray:
     inner[:, :-thick] &= paper[:, thick:]
     shades[paper & ~inner] = INK
     for r, c in cells_of(rows):
-        shades[r * s:r * s + s, c * s:c * s + s][hole_mask(s)] = INK
+        shades[r * s : r * s + s, c * s : c * s + s][hole_mask(s)] = INK
     return shades
 
 
@@ -201,10 +240,12 @@ def dashes(skin: str, n: int, to: str, at: int) -> np.ndarray:
     s, (y0, x0), (y1, x1) = LOOKS[skin].cell // 2, *line_of(n, to, at)
     drawn = canvas.blank((n + 2) * s, (n + 2) * s)
     parts = 2 * max(abs(y1 - y0), abs(x1 - x0))
-    spots = [(s + (y0 * (parts - i) + y1 * i) * s // parts, s + (x0 * (parts - i) + x1 * i) * s // parts)
-             for i in range(parts + 1)]
+    spots = [
+        (s + (y0 * (parts - i) + y1 * i) * s // parts, s + (x0 * (parts - i) + x1 * i) * s // parts)
+        for i in range(parts + 1)
+    ]
     for i in range(0, parts, 2):
-        canvas.line(drawn, spots[i:i + 2], LOOKS[skin].line // 2 + 1, "ink")
+        canvas.line(drawn, spots[i : i + 2], LOOKS[skin].line // 2 + 1, "ink")
     return drawn[..., 0] == 0
 
 
@@ -214,14 +255,16 @@ def draw_fold(skin: str, rows: list[str], fold: dict) -> PILImage.Image:
     shades, move = shade(skin, rows), carry(n, **fold)
     shades[dashes(skin, n, **fold)] = DASH
     flap = np.flatnonzero(quarters(rows) & (move != np.arange(4 * n * n)))
-    (y0, x0), (y1, x1) = (((int((f // 4 // n).mean() * 2) + 3) * s // 2, (int((f // 4 % n).mean() * 2) + 3) * s // 2)
-                          for f in (flap, move[flap]))
+    (y0, x0), (y1, x1) = (
+        ((int((f // 4 // n).mean() * 2) + 3) * s // 2, (int((f // 4 % n).mean() * 2) + 3) * s // 2)
+        for f in (flap, move[flap])
+    )
     reach, size = max(abs(y1 - y0), abs(x1 - x0), s), s // 3
     tip, thick = (y0 + dy * reach, x0 + dx * reach), LOOKS[skin].line // 2
     for k in range(reach - size):
         y, x = y0 + dy * k - thick // 2, x0 + dx * k - thick // 2
-        shades[y:y + thick, x:x + thick] = ARROW
-    y, x = np.mgrid[-2 * size:2 * size + 1, -2 * size:2 * size + 1]
+        shades[y : y + thick, x : x + thick] = ARROW
+    y, x = np.mgrid[-2 * size : 2 * size + 1, -2 * size : 2 * size + 1]
     along, across = -y * dy - x * dx, y * dx - x * dy
     head = (np.abs(across) <= along) & (along <= (size + 1) * (abs(dy) + abs(dx)))
     shades[y[head] + tip[0], x[head] + tip[1]] = ARROW
@@ -232,8 +275,12 @@ def draw_fold(skin: str, rows: list[str], fold: dict) -> PILImage.Image:
 def templates(skin: str) -> np.ndarray:
     """(7, h, w, 3) the inner pixels of each letter of ``BITS``."""
     s, edge = LOOKS[skin].cell // 2, LOOKS[skin].cell // 16
-    return np.array([np.asarray(draw_sheet(skin, [letter]), np.int16)[s + edge:2 * s - edge, s + edge:2 * s - edge]
-                     for letter in BITS])
+    return np.array(
+        [
+            np.asarray(draw_sheet(skin, [letter]), np.int16)[s + edge : 2 * s - edge, s + edge : 2 * s - edge]
+            for letter in BITS
+        ]
+    )
 
 
 class FoldPunch(DrawnTask):
@@ -312,9 +359,22 @@ class FoldPunch(DrawnTask):
             steps.append(Step(said, draw_sheet(self.skin, state["rows"]), state))
         found = cells_of(states[0]["rows"])
         meta = {**puzzle, "holes": [list(cell) for cell in found], "skin": self.skin, "checker": self.name}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    images, f"{stream.choice(QUESTIONS)} {stream.choice(ASKS)}", steps,
-                    listed(found), self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            images,
+            f"{stream.choice(QUESTIONS)} {stream.choice(ASKS)}",
+            steps,
+            listed(found),
+            self.name,
+            meta,
+        )
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         return stream.choice(SHEETS).format(rows=" / ".join(" ".join(row) for row in state["rows"]))
@@ -335,8 +395,17 @@ class FoldPunch(DrawnTask):
         item, k = self.item(level, index), stream.below(level)
         said = f"A fold: {fold_words(self.n, item.meta['folds'][k])}."
         user = Message("user", (Image(item.images[k]), Text(stream.choice(READ))))
-        return Trace(f"{item.id}-read", (user, Message("assistant", (Text(said),))), self.name, self.split, level,
-                     "direct", said, "same_text", item.meta)
+        return Trace(
+            f"{item.id}-read",
+            (user, Message("assistant", (Text(said),))),
+            self.name,
+            self.split,
+            level,
+            "direct",
+            said,
+            "same_text",
+            item.meta,
+        )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return draw_sheet(item.meta["skin"], state["rows"])
@@ -345,7 +414,7 @@ class FoldPunch(DrawnTask):
         look, n = LOOKS[meta["skin"]], meta["n"]
         s, edge = look.cell // 2, look.cell // 16
         found = canvas.pixels(image, (n + 2) * s, (n + 2) * s)[s:-s, s:-s].astype(np.int16)
-        cells = found.reshape(n, s, n, s, 3).swapaxes(1, 2)[:, :, None, edge:s - edge, edge:s - edge]
+        cells = found.reshape(n, s, n, s, 3).swapaxes(1, 2)[:, :, None, edge : s - edge, edge : s - edge]
         off = np.abs(cells - templates(meta["skin"])).mean((-1, -2, -3))
         confidence = float(np.exp(-off.min(-1).mean() / MISFIT))
         if (off.min(-1) > MISFIT).any():

@@ -83,8 +83,11 @@ class GridTask(Task):
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
         moves = words.moves_in(said)
-        return before is not None and bool(moves) and after["elf"] == list(
-            board.walk(item.meta["map"], moves, tuple(before["elf"]))[-1])
+        return (
+            before is not None
+            and bool(moves)
+            and after["elf"] == list(board.walk(item.meta["map"], moves, tuple(before["elf"]))[-1])
+        )
 
     def route(self, puzzle: dict) -> str:
         """The moves along which the elf of reading pictures stands."""
@@ -108,8 +111,17 @@ class GridTask(Task):
             messages.append(Message("assistant", (Text(tell),)))
             shown = []
         meta = {"map": list(puzzle["map"]), "skin": self.skin, "states": states, "answers": [a for _, a in pairs]}
-        return Trace(f"{self.item_id(level, index)}-read", tuple(messages), self.name, self.split, level, "direct",
-                     pairs[-1][1], "same_text", meta)
+        return Trace(
+            f"{self.item_id(level, index)}-read",
+            tuple(messages),
+            self.name,
+            self.split,
+            level,
+            "direct",
+            pairs[-1][1],
+            "same_text",
+            meta,
+        )
 
 
 class FrozenLakePlan(GridTask):
@@ -124,8 +136,15 @@ class FrozenLakePlan(GridTask):
     trained = (3, 4, 5, 6)
     ood: ClassVar = {"size": {"level": (7, 8)}, "skin": {"skin": "drawn"}, "length": {"level": 6, "length": (8, 8)}}
 
-    def __init__(self, *, dist: str = "uniform", length: tuple[int, int] | None = None,
-                 chunk: tuple[int, int] = (1, 3), path: str = "canonical", **options):
+    def __init__(
+        self,
+        *,
+        dist: str = "uniform",
+        length: tuple[int, int] | None = None,
+        chunk: tuple[int, int] = (1, 3),
+        path: str = "canonical",
+        **options,
+    ):
         super().__init__(**options)
         if dist not in ("uniform", "vsp") or path not in ("canonical", "random"):
             raise ValueError(f"dist is uniform or vsp, path is canonical or random; got {dist!r} and {path!r}")
@@ -164,11 +183,31 @@ class FrozenLakePlan(GridTask):
         question = words.question(words.PLAN_QUESTIONS, "", stream)
         steps = self.steps(rows, chunks, False, stream)  # the elf on the gift is no news: that sketch is left out
         length, ways = board.solve(rows)
-        meta = {"map": list(rows), "n": level, "skin": self.skin, "checker": "vsp", "chunks": chunks,
-                "optimum": length, "solutions": ways}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
-                    {"map": list(rows)}, [view.render(board.state_of(rows), self.skin)], question, steps,
-                    ",".join(plan), "vsp", meta)
+        meta = {
+            "map": list(rows),
+            "n": level,
+            "skin": self.skin,
+            "checker": "vsp",
+            "chunks": chunks,
+            "optimum": length,
+            "solutions": ways,
+        }
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            {"map": list(rows)},
+            [view.render(board.state_of(rows), self.skin)],
+            question,
+            steps,
+            ",".join(plan),
+            "vsp",
+            meta,
+        )
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
         """1 if the moves written after the donor's sketch lead the *donor's* elf from where that sketch shows it to the
@@ -181,23 +220,33 @@ class FrozenLakePlan(GridTask):
         the picture lies on its side."""
         letters = PILImage.fromarray(np.array([list(row.encode()) for row in item.meta["map"]], np.uint8))
         rows = [bytes(row).decode() for row in np.asarray(letters.transpose(TURNS[turn]))]
-        return replace(self.build({"map": rows}, item.level, item.index), question=item.question,
-                       images=[i.transpose(TURNS[turn]) for i in item.images])
+        return replace(
+            self.build({"map": rows}, item.level, item.index),
+            question=item.question,
+            images=[i.transpose(TURNS[turn]) for i in item.images],
+        )
 
     def concluded(self, text: str, item: Item) -> str | None:
         return ",".join(words.moves_in(text)) or None
 
     def wrong(self, item: Item) -> list[str]:
         moves = item.answer.split(",")
-        flipped = [[*moves[:i], other, *moves[i + 1:]] for i in range(len(moves)) for other in "UDLR"]
+        flipped = [[*moves[:i], other, *moves[i + 1 :]] for i in range(len(moves)) for other in "UDLR"]
         goal = board.find(item.meta["map"], "G")
-        return [",".join(m) for m in [moves[:-1], [*moves[:-1], "X"], *flipped]
-                if "X" in m or goal not in board.walk(item.meta["map"], m)]
+        return [
+            ",".join(m)
+            for m in [moves[:-1], [*moves[:-1], "X"], *flipped]
+            if "X" in m or goal not in board.walk(item.meta["map"], m)
+        ]
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        return {"success": checkers.vsp(text, meta).partial, "mirage": checkers.mirage(text, meta).partial,
-                "exact": checkers.exact(text, meta).partial, "exact_strict": checkers.exact_strict(text, meta).partial,
-                "progress": checkers.progress(text, meta).partial}
+        return {
+            "success": checkers.vsp(text, meta).partial,
+            "mirage": checkers.mirage(text, meta).partial,
+            "exact": checkers.exact(text, meta).partial,
+            "exact_strict": checkers.exact_strict(text, meta).partial,
+            "progress": checkers.progress(text, meta).partial,
+        }
 
 
 class PlanCheck(GridTask):
@@ -226,8 +275,12 @@ class PlanCheck(GridTask):
             path = [(0, 0)]
             for move in moves:
                 path.append((path[-1][0] + board.MOVES[move][0], path[-1][1] + board.MOVES[move][1]))
-            starts = [(r, c) for r in range(self.n) for c in range(self.n)
-                      if all(0 <= r + y < self.n and 0 <= c + x < self.n for y, x in path)]
+            starts = [
+                (r, c)
+                for r in range(self.n)
+                for c in range(self.n)
+                if all(0 <= r + y < self.n and 0 <= c + x < self.n for y, x in path)
+            ]
             if starts and (self.answers == "yesno" or path[-1] != (0, 0)):
                 break
         return moves, starts, stream.choice(("Yes", "No") if self.answers == "yesno" else "ABC")
@@ -250,7 +303,7 @@ class PlanCheck(GridTask):
         return fate if self.answers == "abc" else "No" if fate == "B" else "Yes"
 
     def route(self, puzzle: dict) -> str:
-        return puzzle["moves"][:len(board.walk(puzzle["map"], puzzle["moves"])) - 1]
+        return puzzle["moves"][: len(board.walk(puzzle["map"], puzzle["moves"])) - 1]
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         rows, moves, stream = puzzle["map"], puzzle["moves"], self.stream(level, index, "text")
@@ -258,11 +311,30 @@ class PlanCheck(GridTask):
         question = words.question(templates, moves, stream)
         steps = self.steps(rows, list(self.route(puzzle)), True, stream)
         checker = "vsp_task4" if self.answers == "yesno" else "mirage_check"
-        meta: dict[str, Any] = {"map": list(rows), "n": len(rows), "moves": moves, "skin": self.skin,
-                                "checker": checker, "chunks": list(self.route(puzzle))}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
-                    {"map": list(rows), "moves": moves}, [view.render(board.state_of(rows), self.skin)], question,
-                    steps, self.answer(puzzle), checker, meta)
+        meta: dict[str, Any] = {
+            "map": list(rows),
+            "n": len(rows),
+            "moves": moves,
+            "skin": self.skin,
+            "checker": checker,
+            "chunks": list(self.route(puzzle)),
+        }
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            {"map": list(rows), "moves": moves},
+            [view.render(board.state_of(rows), self.skin)],
+            question,
+            steps,
+            self.answer(puzzle),
+            checker,
+            meta,
+        )
 
     def wrong(self, item: Item) -> list[str]:
         return [a for a in ("Yes", "No", "A", "B", "C", "maybe", "yes and no") if a != item.answer]

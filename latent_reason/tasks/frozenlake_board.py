@@ -91,7 +91,7 @@ def draw(stream: Stream, n: int, start: Cell | None = None, goal: Cell | None = 
     else:
         b = goal[0] * n + goal[1]
     letters = ["S" if i == a else "G" if i == b else "H" if stream.unit() < HOLE_P else "F" for i in range(n * n)]
-    return tuple("".join(letters[i:i + n]) for i in range(0, n * n, n))
+    return tuple("".join(letters[i : i + n]) for i in range(0, n * n, n))
 
 
 def name(rows: Rows) -> str:
@@ -103,7 +103,7 @@ def state_of(rows: Rows, moves: Iterable[str] = ()) -> dict:
     """The state after the moves. The elf faces the last move it tried; before any move it faces down."""
     tried = list(moves)
     cells = walk(rows, tried)
-    tried = tried[:len(cells) - 1]
+    tried = tried[: len(cells) - 1]
     return {"map": list(rows), "elf": list(cells[-1]), "facing": tried[-1] if tried else "D"}
 
 
@@ -115,7 +115,7 @@ def same(a: dict | None, b: dict | None) -> bool:
 def letters(state: dict) -> list[str]:
     """The rows with E at the elf's cell, or X if it fell into a hole."""
     rows, (r, c) = list(state["map"]), state["elf"]
-    rows[r] = rows[r][:c] + ("X" if rows[r][c] == "H" else "E") + rows[r][c + 1:]
+    rows[r] = rows[r][:c] + ("X" if rows[r][c] == "H" else "E") + rows[r][c + 1 :]
     return rows
 
 
@@ -130,8 +130,10 @@ def to_words(rows: Rows) -> str:
     holes = [f"Row {r + 1}, Column {c + 1}; " for r in range(n) for c in range(n) if rows[r][c] == "H"]
     (sr, sc), (gr, gc) = find(rows, "S"), find(rows, "G")
     pits = f"The hole(s) are at: {''.join(holes).rstrip()}" if holes else "There is no holes in this map;"
-    return (f"This is a {n}x{n} map.\nThe player is at: row {sr + 1}, column {sc + 1};\n{pits}\n"
-            f"The goal is at: Row {gr + 1}, Column {gc + 1}.")
+    return (
+        f"This is a {n}x{n} map.\nThe player is at: row {sr + 1}, column {sc + 1};\n{pits}\n"
+        f"The goal is at: Row {gr + 1}, Column {gc + 1}."
+    )
 
 
 def from_words(text: str) -> tuple[str, ...]:

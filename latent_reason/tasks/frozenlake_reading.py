@@ -12,33 +12,98 @@ from .stream import Stream
 NAMES = {"F": "ice", "H": "hole", "G": "gift", "S": "stool", "E": "elf", "X": "broken ice"}
 WORDINGS = {
     "map": ("Read the map.", "Write the map.", "Give the whole map.", "What is the map?", "Spell the board."),
-    "cell": ("What is at {cell}?", "What does {cell} hold?", "Name the thing at {cell}.", "Which thing is at {cell}?",
-             "Look at {cell}: what is there?"),
-    "hole": ("Is there a hole at {cell}?", "Is {cell} a hole?", "Does {cell} hold a hole?", "Hole at {cell}?",
-             "Can the elf fall at {cell}?"),
-    "elf": ("Where is the elf?", "Find the elf.", "Which cell holds the elf?", "Where does the elf stand?",
-            "Give the place of the elf."),
-    "gift": ("Where is the gift?", "Find the gift.", "Which cell holds the gift?", "Where does the gift stand?",
-             "Give the place of the gift."),
-    "count": ("How many holes are in row {row}?", "Count the holes in row {row}.", "Holes in row {row}?",
-              "Row {row} has how many holes?", "Give the number of holes in row {row}."),
+    "cell": (
+        "What is at {cell}?",
+        "What does {cell} hold?",
+        "Name the thing at {cell}.",
+        "Which thing is at {cell}?",
+        "Look at {cell}: what is there?",
+    ),
+    "hole": (
+        "Is there a hole at {cell}?",
+        "Is {cell} a hole?",
+        "Does {cell} hold a hole?",
+        "Hole at {cell}?",
+        "Can the elf fall at {cell}?",
+    ),
+    "elf": (
+        "Where is the elf?",
+        "Find the elf.",
+        "Which cell holds the elf?",
+        "Where does the elf stand?",
+        "Give the place of the elf.",
+    ),
+    "gift": (
+        "Where is the gift?",
+        "Find the gift.",
+        "Which cell holds the gift?",
+        "Where does the gift stand?",
+        "Give the place of the gift.",
+    ),
+    "count": (
+        "How many holes are in row {row}?",
+        "Count the holes in row {row}.",
+        "Holes in row {row}?",
+        "Row {row} has how many holes?",
+        "Give the number of holes in row {row}.",
+    ),
     "row": ("Read row {row}.", "Write row {row}.", "What is in row {row}?", "Spell row {row}.", "Give row {row}."),
-    "beside": ("What is {move} of the elf?", "What does the elf meet on {move}?", "The elf goes {move}: what is there?",
-               "Look {move} of the elf.", "Name the thing {move} of the elf."),
-    "safe": ("Which moves are safe?", "Which moves avoid the holes now?", "Name the safe moves.",
-             "Where can the elf go?", "List the safe moves."),
-    "way": ("Which way is the gift from the elf?", "Where is the gift seen from the elf?", "Show the way to the gift.",
-            "How far is the gift, and where?", "Count the cells from the elf to the gift."),
-    "from": ("Where was the elf before?", "Where did the elf start to move?", "Which cell did the elf leave?",
-             "Where is the elf in the first picture?", "From where did the elf go?"),
-    "to": ("Where is the elf now?", "Where did the elf go?", "Which cell did the elf enter?",
-           "Where is the elf in the second picture?", "To where did the elf move?"),
-    "moved": ("Which moves were made?", "How did the elf move?", "Which moves lead to the second picture?",
-              "Name the moves of the elf.", "What moves did the elf take?"),
-    "changed": ("What changed?", "What is new in the second picture?", "Compare the pictures.",
-                "Tell what changed.", "What happened?"),
-    "new_map": ("Read the map of the second picture.", "Write the second map.", "Give the whole map after the move.",
-                "What is the new map?", "Spell the second board."),
+    "beside": (
+        "What is {move} of the elf?",
+        "What does the elf meet on {move}?",
+        "The elf goes {move}: what is there?",
+        "Look {move} of the elf.",
+        "Name the thing {move} of the elf.",
+    ),
+    "safe": (
+        "Which moves are safe?",
+        "Which moves avoid the holes now?",
+        "Name the safe moves.",
+        "Where can the elf go?",
+        "List the safe moves.",
+    ),
+    "way": (
+        "Which way is the gift from the elf?",
+        "Where is the gift seen from the elf?",
+        "Show the way to the gift.",
+        "How far is the gift, and where?",
+        "Count the cells from the elf to the gift.",
+    ),
+    "from": (
+        "Where was the elf before?",
+        "Where did the elf start to move?",
+        "Which cell did the elf leave?",
+        "Where is the elf in the first picture?",
+        "From where did the elf go?",
+    ),
+    "to": (
+        "Where is the elf now?",
+        "Where did the elf go?",
+        "Which cell did the elf enter?",
+        "Where is the elf in the second picture?",
+        "To where did the elf move?",
+    ),
+    "moved": (
+        "Which moves were made?",
+        "How did the elf move?",
+        "Which moves lead to the second picture?",
+        "Name the moves of the elf.",
+        "What moves did the elf take?",
+    ),
+    "changed": (
+        "What changed?",
+        "What is new in the second picture?",
+        "Compare the pictures.",
+        "Tell what changed.",
+        "What happened?",
+    ),
+    "new_map": (
+        "Read the map of the second picture.",
+        "Write the second map.",
+        "Give the whole map after the move.",
+        "What is the new map?",
+        "Spell the second board.",
+    ),
 }
 # the bags that questions on one picture and on two come from
 ONE = ("cell", "cell", "cell", "hole", "hole", "elf", "gift", "count", "row", "row", "beside", "safe", "way")
@@ -72,8 +137,10 @@ def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> t
         "count": lambda: str(rows[row].count("H")),
         "row": lambda: " ".join(shown[row]),
         "beside": lambda: "edge" if there == elf else NAMES[shown[there[0]][there[1]]],
-        "safe": lambda: " ".join(m for m in "UDLR" if (to := board.step(rows, elf, m)) != elf
-                                 and board.cell_at(rows, to) != "H") or "none",
+        "safe": lambda: (
+            " ".join(m for m in "UDLR" if (to := board.step(rows, elf, m)) != elf and board.cell_at(rows, to) != "H")
+            or "none"
+        ),
         "moved": lambda: moves,
         "way": lambda: way(elf, board.find(rows, "G")),
         "changed": lambda: f"The elf moved {moves} from {cell_words(origin)} to {cell_words(elf)}.",
@@ -94,8 +161,9 @@ def questions(state: dict, stream: Stream) -> list[tuple[str, str]]:
     return stream.shuffle(_pairs(kinds, ONE, stream.between(4, 8), state, stream))
 
 
-def _pairs(kinds: list[str], more: tuple[str, ...], count: int, state: dict, stream: Stream,
-           before: dict | None = None) -> list[tuple[str, str]]:
+def _pairs(
+    kinds: list[str], more: tuple[str, ...], count: int, state: dict, stream: Stream, before: dict | None = None
+) -> list[tuple[str, str]]:
     """Up to ``count`` different questions: one of each of ``kinds``, then of ``more`` as they come from the bag."""
     pairs: dict[str, str] = {}
     for kind in [*kinds, *stream.shuffle(more)]:
@@ -118,7 +186,7 @@ def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list
         before, after = (board.state_of(rows, route[:k]) for k in (at, end))
         kinds = ["changed", "new_map"] if stream.below(3) else ["changed"]
         return [before, after], _pairs(kinds, TWO, stream.between(4, 7), after, stream, before)
-    state = board.state_of(rows, route[:stream.below(len(route) + 1)])
+    state = board.state_of(rows, route[: stream.below(len(route) + 1)])
     if stream.below(2):
         safe = [[r, c] for r, row in enumerate(rows) for c, letter in enumerate(row) if letter in "SF"]
         state |= {"elf": stream.choice(safe), "facing": stream.choice("UDLR")}

@@ -89,8 +89,11 @@ def _drawn_tiles() -> list[np.ndarray]:
     """Flat shapes in colours far apart: yellow frame (start), ink disc (hole), green square (goal), red dart (elf)."""
     y, x = np.mgrid[:TILE, :TILE] - TILE // 2
     far, disc = np.maximum(abs(x), abs(y)), x * x + y * y
-    shapes = {"S": ((far < 28) & (far >= 22), (235, 200, 40)), "H": (disc < 24 * 24, (0, 0, 0)),
-              "G": (far < 26, (40, 160, 60))}
+    shapes = {
+        "S": ((far < 28) & (far >= 22), (235, 200, 40)),
+        "H": (disc < 24 * 24, (0, 0, 0)),
+        "G": (far < 26, (40, 160, 60)),
+    }
     up = (abs(x) * 2 < y + 18) & (y < 16)
     cross = (abs(abs(x) - abs(y)) < 5) & (disc < 24 * 24)  # the ice broke
     darts = (up, up[::-1], up.T, up.T[:, ::-1])  # in the order of FACINGS
@@ -183,11 +186,14 @@ def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
             faults.append(f"{count} cells show the {what}")
     state = None
     if not faults:
-        found = ["".join(seen[i:i + n]) for i in range(0, n * n, n)]
-        state = {"map": found, "elf": [int(elves[0]) // n, int(elves[0]) % n],
-                 "facing": FACINGS[facing[elves[0]] - 1]}
-        faults = [f"cell {r + 1} {c + 1} is {found[r][c]}, not {rows[r][c]}"
-                  for r in range(n) for c in range(n) if found[r][c] != rows[r][c]]
+        found = ["".join(seen[i : i + n]) for i in range(0, n * n, n)]
+        state = {"map": found, "elf": [int(elves[0]) // n, int(elves[0]) % n], "facing": FACINGS[facing[elves[0]] - 1]}
+        faults = [
+            f"cell {r + 1} {c + 1} is {found[r][c]}, not {rows[r][c]}"
+            for r in range(n)
+            for c in range(n)
+            if found[r][c] != rows[r][c]
+        ]
     return Parsed(state, _confidence(far, best), tuple(faults))
 
 

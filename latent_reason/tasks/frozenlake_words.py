@@ -81,4 +81,4 @@ def corrupt(text: str, stream: Stream) -> str:
         return text
     spot = stream.choice(found)
     old = LETTER.get(spot[0].upper(), spot[0])
-    return text[:spot.start()] + stream.choice([m for m in "UDLR" if m != old]) + text[spot.end():]
+    return text[: spot.start()] + stream.choice([m for m in "UDLR" if m != old]) + text[spot.end() :]

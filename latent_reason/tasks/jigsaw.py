@@ -22,15 +22,30 @@ TEXTURES = ("bands", "rings")
 NODES = 4000  # partial assemblies looked at before a scene counts as too uniform
 FAR = 40  # mean difference (0-255) from every tile above which a place is unreadable
 
-QUESTIONS = ("In which order do the tiles make the picture?", "Put the tiles in order, row by row.",
-             "Which tile goes where? Read row by row.", "Solve the jigsaw: name the tiles in reading order.",
-             "The tiles are mixed up. What is their right order?", "Order the tiles so that the picture is whole.")
-PLACES = ("Place {tiles}.", "Next {tiles}.", "Then {tiles}.", "Put {tiles} there.", "Now {tiles} fits.",
-          "Go on with {tiles}.")
+QUESTIONS = (
+    "In which order do the tiles make the picture?",
+    "Put the tiles in order, row by row.",
+    "Which tile goes where? Read row by row.",
+    "Solve the jigsaw: name the tiles in reading order.",
+    "The tiles are mixed up. What is their right order?",
+    "Order the tiles so that the picture is whole.",
+)
+PLACES = (
+    "Place {tiles}.",
+    "Next {tiles}.",
+    "Then {tiles}.",
+    "Put {tiles} there.",
+    "Now {tiles} fits.",
+    "Go on with {tiles}.",
+)
 CLAUSES = ("So far: {all}.", "In place: {all}.", "Order so far: {all}.", "Tiles lie: {all}.", "We have: {all}.")
-STATES = ("Placed: {all}; {rest} empty.", "The tiles in place: {all}; empty places: {rest}.",
-          "Tiles from the top left: {all}; then {rest} grey.", "Row by row: {all}; {rest} left to fill.",
-          "The picture holds: {all}; still grey: {rest}.")
+STATES = (
+    "Placed: {all}; {rest} empty.",
+    "The tiles in place: {all}; empty places: {rest}.",
+    "Tiles from the top left: {all}; then {rest} grey.",
+    "Row by row: {all}; {rest} left to fill.",
+    "The picture holds: {all}; still grey: {rest}.",
+)
 
 
 @lru_cache(16)
@@ -64,7 +79,7 @@ def scene(seed: int, texture: str) -> np.ndarray:
 def tiles_of(canvas: np.ndarray, grid: int) -> np.ndarray:
     """(grid * grid, t, t, ...) the tiles in reading order."""
     t = len(canvas) // grid
-    return np.array([canvas[r * t:(r + 1) * t, c * t:(c + 1) * t] for r in range(grid) for c in range(grid)])
+    return np.array([canvas[r * t : (r + 1) * t, c * t : (c + 1) * t] for r in range(grid) for c in range(grid)])
 
 
 def edge_costs(tiles: np.ndarray) -> tuple[list[list[int]], list[list[int]]]:
@@ -76,8 +91,10 @@ def edge_costs(tiles: np.ndarray) -> tuple[list[list[int]], list[list[int]]]:
 
 def cost(order: list[int], right: list[list[int]], below: list[list[int]], grid: int) -> int:
     """Differing pixels along all inner edges of the tiles laid out in reading order."""
-    return sum((right[order[k - 1]][t] if k % grid else 0) + (below[order[k - grid]][t] if k >= grid else 0)
-               for k, t in enumerate(order))
+    return sum(
+        (right[order[k - 1]][t] if k % grid else 0) + (below[order[k - grid]][t] if k >= grid else 0)
+        for k, t in enumerate(order)
+    )
 
 
 def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
@@ -104,8 +121,10 @@ def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
         if nodes > NODES:
             return False
         left = [t for t in gold if t not in laid]
-        free = sum(sum(sorted(cheap[t] for t in left)[len(left) - firsts:])  # what tiles on the rim may yet save
-                   for cheap, firsts in zip(least, (grid - -(-k // grid), max(grid - k, 0)), strict=True))
+        free = sum(
+            sum(sorted(cheap[t] for t in left)[len(left) - firsts :])  # what tiles on the rim may yet save
+            for cheap, firsts in zip(least, (grid - -(-k // grid), max(grid - k, 0)), strict=True)
+        )
         for t in left:
             more = (right[laid[-1]][t] if k % grid else 0) + (below[laid[k - grid]][t] if k >= grid else 0)
             more -= least[0][t] + least[1][t]
@@ -142,7 +161,7 @@ def put(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarra
     start = (len(canvas) - grid * t - (grid - 1) * gap) // 2
     for k, tile in enumerate(tiles):
         y, x = (start + v * (t + gap) for v in divmod(k, grid))
-        canvas[y:y + t, x:x + t] = tile
+        canvas[y : y + t, x : x + t] = tile
     return canvas
 
 
@@ -158,13 +177,13 @@ def ground(grid: int, skin: str, empty: bool) -> np.ndarray:
 
 
 def shuffled(tiles: np.ndarray, meta: dict) -> PILImage.Image:
-    return picture(put(ground(meta["grid"], meta["skin"], False).copy(), tiles, meta["grid"],
-                       LOOKS[meta["skin"]].line))
+    return picture(put(ground(meta["grid"], meta["skin"], False).copy(), tiles, meta["grid"], LOOKS[meta["skin"]].line))
 
 
 def assembled(placed: list[int], tiles: np.ndarray, meta: dict) -> PILImage.Image:
-    return picture(put(ground(meta["grid"], meta["skin"], True).copy(), tiles[np.array(placed, int) - 1], meta["grid"],
-                       0))
+    return picture(
+        put(ground(meta["grid"], meta["skin"], True).copy(), tiles[np.array(placed, int) - 1], meta["grid"], 0)
+    )
 
 
 def numbers_in(words: str) -> list[int]:
@@ -220,33 +239,55 @@ class Jigsaw(DrawnTask):
         tiles, question, steps, done = numbered(meta), stream.choice(QUESTIONS), [], 0
         while done < len(gold):
             size = stream.between(*self.chunk)
-            said = stream.choice(PLACES).format(tiles=" ".join(map(str, gold[done:done + size])))
+            said = stream.choice(PLACES).format(tiles=" ".join(map(str, gold[done : done + size])))
             done = min(done + size, len(gold))
             if stream.unit() >= self.omit_state_p:
                 said = f"{said} {stream.choice(CLAUSES).format(all=' '.join(map(str, gold[:done])))}"
             state = {"placed": gold[:done], "places": len(gold)}
             steps.append(Step(said, assembled(gold[:done], tiles, meta), state))
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    [shuffled(tiles, meta)], question, steps, ",".join(map(str, gold)),
-                    self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [shuffled(tiles, meta)],
+            question,
+            steps,
+            ",".join(map(str, gold)),
+            self.name,
+            meta,
+        )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return assembled(state["placed"], numbered(item.meta), item.meta)
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
-        return stream.choice(STATES).format(all=" ".join(map(str, state["placed"])) or "none",
-                                            rest=state["places"] - len(state["placed"]))
+        return stream.choice(STATES).format(
+            all=" ".join(map(str, state["placed"])) or "none", rest=state["places"] - len(state["placed"])
+        )
 
     def in_words(self, item: Item) -> str:
         """The colours along each tile's edges, with the length of each run."""
+
         def run(edge: np.ndarray) -> str:
             return " ".join(f"{NAMES[colour]} {len(list(same))}" for colour, same in groupby(edge.tolist()))
 
         tiles = tiles_of(scene(item.meta["scene"], item.meta["texture"]), item.meta["grid"])[item.meta["order"]]
-        edges = [f"Tile {k + 1}: top {run(t[0])}; right {run(t[:, -1])}; bottom {run(t[-1])}; left {run(t[:, 0])}."
-                 for k, t in enumerate(tiles)]
-        return "\n".join([f"{len(tiles)} tiles, {item.meta['grid']} a row; edges from left to right and from top to "
-                          "bottom, each colour with its pixels.", *edges])
+        edges = [
+            f"Tile {k + 1}: top {run(t[0])}; right {run(t[:, -1])}; bottom {run(t[-1])}; left {run(t[:, 0])}."
+            for k, t in enumerate(tiles)
+        ]
+        return "\n".join(
+            [
+                f"{len(tiles)} tiles, {item.meta['grid']} a row; edges from left to right and from top to "
+                "bottom, each colour with its pixels.",
+                *edges,
+            ]
+        )
 
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
         grid, look, faults = meta["grid"], LOOKS[meta["skin"]], []
@@ -254,7 +295,7 @@ class Jigsaw(DrawnTask):
         canvas, start = pixels(image, side, side).astype(np.int16), (side - grid * t) // 2
         known = np.concatenate([np.full((1, t, t, 3), look["grey"], np.uint8), numbered(meta)]).astype(np.int16)
         read, sure = [], 1.0
-        for place in tiles_of(canvas[start:start + grid * t, start:start + grid * t], grid):
+        for place in tiles_of(canvas[start : start + grid * t, start : start + grid * t], grid):
             off = np.abs(known - place).mean((1, 2, 3))
             best, second = np.sort(off)[:2]
             if best > FAR:
@@ -267,7 +308,7 @@ class Jigsaw(DrawnTask):
         if len(set(placed)) < len(placed):
             faults.append("a tile lies twice")
         rim = np.ones((side, side), bool)
-        rim[start:start + grid * t, start:start + grid * t] = False
+        rim[start : start + grid * t, start : start + grid * t] = False
         if np.abs(canvas - np.array(look["paper"], np.int16))[rim].mean() > FAR:
             faults.append("no rim of paper")
         return Parsed({"placed": placed, "places": grid * grid}, sure, tuple(faults))
@@ -290,7 +331,7 @@ class Jigsaw(DrawnTask):
 
     def wrong(self, item: Item) -> list[str]:
         gold = item.answer.split(",")
-        swapped = [[*gold[:k], gold[k + 1], gold[k], *gold[k + 2:]] for k in range(len(gold) - 1)]
+        swapped = [[*gold[:k], gold[k + 1], gold[k], *gold[k + 2 :]] for k in range(len(gold) - 1)]
         return [",".join(order) for order in (*swapped, gold[:-1], [*gold, "1"], gold[::-1])]
 
     def check(self, text: str, meta: dict) -> Check:

@@ -29,24 +29,50 @@ Cell = tuple[int, int]
 WAYS = {"N": (-1, 0), "E": (0, 1), "S": (1, 0), "W": (0, -1)}
 DARTS = {"N": "U", "E": "R", "S": "D", "W": "L"}
 COMPASS = {"N": "north", "E": "east", "S": "south", "W": "west"}
-TURNED = {"/": dict(zip("NESW", "ENWS", strict=True)), "\\": dict(zip("NESW", "WSEN", strict=True)),
-          ".": dict(zip("NESW", "NESW", strict=True))}
+TURNED = {
+    "/": dict(zip("NESW", "ENWS", strict=True)),
+    "\\": dict(zip("NESW", "WSEN", strict=True)),
+    ".": dict(zip("NESW", "NESW", strict=True)),
+}
 BACK = dict(zip("NESW", "SWNE", strict=True))
 BUDGET = 300  # cells drawn for one ray
-QUESTIONS = ("Where does the ray leave the grid?", "At which port does the ray come out?",
-             "Follow the ray. Which port does it leave by?", "Through which port does the ray leave?",
-             "Find the port where the ray ends.", "The red arrow is a ray. Where does it leave?")
+QUESTIONS = (
+    "Where does the ray leave the grid?",
+    "At which port does the ray come out?",
+    "Follow the ray. Which port does it leave by?",
+    "Through which port does the ray leave?",
+    "Find the port where the ray ends.",
+    "The red arrow is a ray. Where does it leave?",
+)
 RULE = "Name the side (N, E, S, W) and the number."
-BENDS = ("The ray runs {old}, meets a mirror and turns {new}.", "Going {old} it meets a mirror that sends it {new}.",
-         "It goes {old} up to a mirror, then {new}.", "A mirror turns it from {old} to {new}.",
-         "Going {old} it is bent by a mirror and goes {new}.")
-PLACES = ("The mirror is at {cell}.", "That is at {cell}.", "This happens at {cell}.", "The bend is at {cell}.",
-          "Now it is at {cell}.")
-EXITS = ("It runs {way} out of the grid.", "Going {way} it leaves.", "It goes {way} and meets no more mirror.",
-         "The ray leaves, going {way}.", "Nothing stops it on the way {way}.")
-STATES = ("The ray was turned at {cells} and goes {way}.", "Mirrors met: {cells}. The ray goes {way}.",
-          "So far it met {cells}; now it goes {way}.", "The line bends at {cells} and ends in an arrow to the {way}.",
-          "Bends at {cells}, then {way}.")
+BENDS = (
+    "The ray runs {old}, meets a mirror and turns {new}.",
+    "Going {old} it meets a mirror that sends it {new}.",
+    "It goes {old} up to a mirror, then {new}.",
+    "A mirror turns it from {old} to {new}.",
+    "Going {old} it is bent by a mirror and goes {new}.",
+)
+PLACES = (
+    "The mirror is at {cell}.",
+    "That is at {cell}.",
+    "This happens at {cell}.",
+    "The bend is at {cell}.",
+    "Now it is at {cell}.",
+)
+EXITS = (
+    "It runs {way} out of the grid.",
+    "Going {way} it leaves.",
+    "It goes {way} and meets no more mirror.",
+    "The ray leaves, going {way}.",
+    "Nothing stops it on the way {way}.",
+)
+STATES = (
+    "The ray was turned at {cells} and goes {way}.",
+    "Mirrors met: {cells}. The ray goes {way}.",
+    "So far it met {cells}; now it goes {way}.",
+    "The line bends at {cells} and ends in an arrow to the {way}.",
+    "Bends at {cells}, then {way}.",
+)
 
 
 def ports(n: int) -> list[str]:
@@ -116,7 +142,7 @@ def sample(n: int, entry: str, most: int, mirrors: int, limit: int, stream: Stre
     if used > limit:
         raise Rejected("too many mirrors")
     rest = stream.shuffle([cell for cell in np.ndindex(n, n) if cell not in rows])
-    rows.update({cell: stream.choice("/\\") for cell in rest[:max(mirrors - used, 0)]})
+    rows.update({cell: stream.choice("/\\") for cell in rest[: max(mirrors - used, 0)]})
     return ["".join(rows.get((row, col), ".") for col in range(n)) for row in range(n)]
 
 
@@ -166,7 +192,7 @@ def draw_mirrors(sheet: np.ndarray, rows: Sequence[str], cells: Iterable[Cell], 
     side, n = c.LOOKS[skin].cell, len(rows)
     for row, col in cells:
         if 0 <= row < n and 0 <= col < n and rows[row][col] != ".":
-            cell = sheet[side // 2 + row * side:, side // 2 + col * side:][:side, :side]
+            cell = sheet[side // 2 + row * side :, side // 2 + col * side :][:side, :side]
             cell[mirror_mask(skin, rows[row][col])] = c.LOOKS[skin]["ink"]
 
 
@@ -186,8 +212,14 @@ def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
     for cell, way in borders:
         v, u = (side * (1 + k) - edge for k in beside(cell, way))
         down, across = WAYS[way]
-        c.rectangle(inside, min(v, v - down * side) - wide, min(u, u - across * side) - wide,
-                    abs(down) * side + 2 * wide, abs(across) * side + 2 * wide, look["pink"])
+        c.rectangle(
+            inside,
+            min(v, v - down * side) - wide,
+            min(u, u - across * side) - wide,
+            abs(down) * side + 2 * wide,
+            abs(across) * side + 2 * wide,
+            look["pink"],
+        )
     draw_mirrors(sheet, board["map"], {beside(cell, way) for cell, way in borders}, skin)
     if state and state["hits"]:
         y, x = tip(state["hits"][-1], state["heading"], look)
@@ -198,8 +230,7 @@ def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
 def port_middle(port: str, n: int, look: c.Look) -> Cell:
     """The middle (y, x) of a port's place in the margin."""
     side, quarter = look.cell, look.cell // 4
-    return tuple(quarter if v < 0 else (n + 1) * side - quarter if v == n else side * (v + 1)
-                 for v in outside(port, n))
+    return tuple(quarter if v < 0 else (n + 1) * side - quarter if v == n else side * (v + 1) for v in outside(port, n))
 
 
 def tip(cell: Cell, way: str, look: c.Look) -> Cell:
@@ -214,7 +245,7 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     found = c.labels(sheet, (look["blue"], look["red"]))
 
     def share(label: int, y: int, x: int, reach: int) -> float:
-        return float((found[y - reach:y + reach + 1, x - reach:x + reach + 1] == label).mean())
+        return float((found[y - reach : y + reach + 1, x - reach : x + reach + 1] == label).mean())
 
     darts = {(cell, way): share(0, *tip(cell, way, look), look.cell // 6) for cell in np.ndindex(n, n) for way in WAYS}
     (at, heading), best = max(darts.items(), key=lambda entry: entry[1])
@@ -228,8 +259,10 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     if entry != board["entry"]:
         faults.append("the ray enters elsewhere")
 
-    rows = ["".join(mirror_at(sheet[half + row * side:, half + col * side:][:side, :side], look) for col in range(n))
-            for row in range(n)]
+    rows = [
+        "".join(mirror_at(sheet[half + row * side :, half + col * side :][:side, :side], look) for col in range(n))
+        for row in range(n)
+    ]
     changed = sum(a != b for a, b in zip("".join(rows), "".join(board["map"]), strict=True))
     if changed:
         faults.append(f"{changed} cells changed")
@@ -238,7 +271,7 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     for row, col in np.ndindex(n + 1, n + 1):
         for way, free in (("N", col < n), ("W", row < n)):
             y, x = half + row * side + (way == "W") * half, half + col * side + (way == "N") * half
-            if free and pink(sheet[y - 1:y + 2, x - 1:x + 2], look):
+            if free and pink(sheet[y - 1 : y + 2, x - 1 : x + 2], look):
                 lit.add(frozenset(((row, col), beside((row, col), way))))
     cell, way, hits = outside(entry, n), BACK[entry[0]], []
     while (border := frozenset((cell, beside(cell, way)))) in lit:
@@ -259,8 +292,10 @@ def mirror_at(cell: np.ndarray, look: c.Look) -> str:
     reach, middle = look.cell * 9 // 32, look.cell // 2
     ink = {}
     for mirror, across in (("/", -1), ("\\", 1)):
-        ends = [cell[middle + k - 1:middle + k + 1, middle + across * k - 1:middle + across * k + 1] for k in
-                (-reach, 1 - reach, reach - 1, reach)]
+        ends = [
+            cell[middle + k - 1 : middle + k + 1, middle + across * k - 1 : middle + across * k + 1]
+            for k in (-reach, 1 - reach, reach - 1, reach)
+        ]
         ink[mirror] = (light - np.mean(ends)) / (light - dark) > 0.35
     return "?" if all(ink.values()) else next((mirror for mirror, found in ink.items() if found), ".")
 
@@ -282,8 +317,12 @@ class Ray(DrawnTask):
     name = "ray"
     redraws = True
     trained = (1, 2, 3, 4, 5, 6, 7, 8)
-    ood: ClassVar = {"size": {"n": 8}, "skin": {"skin": "other"}, "composition": {"density": (0.4, 0.5)},
-                     "length": {"level": (9, 12)}}
+    ood: ClassVar = {
+        "size": {"n": 8},
+        "skin": {"skin": "other"},
+        "composition": {"density": (0.4, 0.5)},
+        "length": {"level": (9, 12)},
+    }
     swaps: ClassVar = (tuple(COMPASS.values()),)
 
     def __init__(self, *, n: int = 6, density: tuple[float, float] = (0.15, 0.35), **options):
@@ -297,8 +336,9 @@ class Ray(DrawnTask):
             raise ValueError(f"no number of mirrors on {n}x{n} cells has a density within {density}")
         most = min(2 * n, self.mirrors[1])
         if not all(1 <= level <= most for level in self.levels):
-            raise ValueError(f"the level is the number of reflections, 1 to {most} for this n and density; got "
-                             f"{self.levels}")
+            raise ValueError(
+                f"the level is the number of reflections, 1 to {most} for this n and density; got {self.levels}"
+            )
         self.n = n
 
     def targets(self, level: int, stream: Stream) -> str:
@@ -327,8 +367,22 @@ class Ray(DrawnTask):
             heading = state["heading"]
         steps.append(Step(stream.choice(EXITS).format(way=COMPASS[heading]), None, states[-1]))
         meta = {"board": puzzle, "skin": self.skin, "checker": self.name, "exit": answer}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    [render(puzzle, self.skin)], question, steps, answer, self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [render(puzzle, self.skin)],
+            question,
+            steps,
+            answer,
+            self.name,
+            meta,
+        )
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         cells = " ".join(f"({row + 1},{col + 1})" for row, col in state["hits"])
@@ -336,11 +390,17 @@ class Ray(DrawnTask):
 
     def in_words(self, item: Item) -> str:
         board = item.meta["board"]
-        mirrors = [f"{mirror} at {cell_words((row, col))}" for row, line in enumerate(board["map"])
-                   for col, mirror in enumerate(line) if mirror != "."]
-        return (f"The grid has {len(board['map'])} rows and as many columns; north is up. Ports are numbered from the "
-                f"left and from the top. Mirrors: {', '.join(mirrors)}. The ray enters at port {board['entry']}, going "
-                f"{COMPASS[BACK[board['entry'][0]]]}.")
+        mirrors = [
+            f"{mirror} at {cell_words((row, col))}"
+            for row, line in enumerate(board["map"])
+            for col, mirror in enumerate(line)
+            if mirror != "."
+        ]
+        return (
+            f"The grid has {len(board['map'])} rows and as many columns; north is up. Ports are numbered from the "
+            f"left and from the top. Mirrors: {', '.join(mirrors)}. The ray enters at port {board['entry']}, going "
+            f"{COMPASS[BACK[board['entry'][0]]]}."
+        )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return render(item.meta["board"], item.meta["skin"], state)

@@ -42,10 +42,20 @@ QUESTIONS = (
     "Solve the traffic jam: the red car must reach the gap in the wall.",
 )
 MOVES = ("Slide {moves}.", "Move {moves}.", "Push {moves}.", "Shift {moves}.", "Then {moves}.", "Next {moves}.")
-CLAUSES = ("Car {car} is now at {cell}.", "Now car {car} begins at {cell}.", "That puts car {car} at {cell}.",
-           "Car {car} stands at {cell}.", "So {car} is at {cell}.")
-STATES = ("Cars: {cars}.", "The cars: {cars}.", "Yard: {cars}.", "Now the cars stand so: {cars}.",
-          "The yard holds {cars}.")
+CLAUSES = (
+    "Car {car} is now at {cell}.",
+    "Now car {car} begins at {cell}.",
+    "That puts car {car} at {cell}.",
+    "Car {car} stands at {cell}.",
+    "So {car} is at {cell}.",
+)
+STATES = (
+    "Cars: {cars}.",
+    "The cars: {cars}.",
+    "Yard: {cars}.",
+    "Now the cars stand so: {cars}.",
+    "The yard holds {cars}.",
+)
 _SAID = re.compile(r"\b([A-O])([+-][1-4])\b", re.ASCII)
 
 
@@ -140,8 +150,10 @@ class Space:
 
     def state(self, number: int) -> list[Car]:
         places = [self.keys[number] >> 3 * i & 7 for i in range(len(self.cars))]
-        return [[row, p, length, way] if way == "H" else [p, column, length, way]
-                for p, (row, column, length, way) in zip(places, self.cars, strict=True)]
+        return [
+            [row, p, length, way] if way == "H" else [p, column, length, way]
+            for p, (row, column, length, way) in zip(places, self.cars, strict=True)
+        ]
 
 
 def solve(cars: list[Car]) -> list[Move] | None:
@@ -162,8 +174,13 @@ def solve(cars: list[Car]) -> list[Move] | None:
 
 def spots(length: int) -> list[tuple[Car, int]]:
     """Where a car of that length may stand, with its cells as bits: anywhere but in the red car's row, along it."""
-    cars = [[lane, p, length, way] if way == "H" else [p, lane, length, way] for way in "HV" for lane in range(N)
-            for p in range(N - length + 1) if (lane, way) != (RED_ROW, "H")]
+    cars = [
+        [lane, p, length, way] if way == "H" else [p, lane, length, way]
+        for way in "HV"
+        for lane in range(N)
+        for p in range(N - length + 1)
+        if (lane, way) != (RED_ROW, "H")
+    ]
     return [(car, occupied([car])) for car in cars]
 
 
@@ -209,7 +226,7 @@ class RushHour(PlannedTask):
         cars = filled([[RED_ROW, N - 2, 2, "H"]], stream)
         while split_of(self.canon({"cars": cars})) != self.split:  # one change is faster than another yard
             out = stream.between(1, len(cars) - 1)
-            cars = filled(cars[:out] + cars[out + 1:], stream)
+            cars = filled(cars[:out] + cars[out + 1 :], stream)
         space = Space(cars, MOST_STATES)
         layers = space.layers() if space.whole else []
         if len(layers) <= targets:
@@ -232,7 +249,7 @@ class RushHour(PlannedTask):
         plan = solve(start)
         steps, cars, done = [], start, 0
         while done < len(plan):
-            moves = plan[done:done + stream.between(*self.chunk)]
+            moves = plan[done : done + stream.between(*self.chunk)]
             done += len(moves)
             cars, last = walk(cars, moves), done == len(plan)
             text = stream.choice(MOVES).format(moves=written(moves, " "))
@@ -241,16 +258,32 @@ class RushHour(PlannedTask):
                 text = f"{text} {stream.choice(CLAUSES).format(car=LETTERS[car], cell=cell_of(cars[car]))}"
             steps.append(Step(text, None if last else draw(cars, self.skin), {"cars": cars}))
         meta = {"cars": start, "optimum": len(plan), "skin": self.skin, "checker": self.name}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
-                    puzzle, [draw(start, self.skin)], question, steps, written(plan), self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [draw(start, self.skin)],
+            question,
+            steps,
+            written(plan),
+            self.name,
+            meta,
+        )
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
         """Right if every move is legal and the red car is at the exit in the end; else ``partial`` is the share of its
         way that it came."""
         content = boxed(text)
-        found = [re.fullmatch(r"([A-O])([+-][1-4])", piece, re.ASCII)
-                 for piece in re.split(r"[,;\s]+", (content or "").strip().upper())]
+        found = [
+            re.fullmatch(r"([A-O])([+-][1-4])", piece, re.ASCII)
+            for piece in re.split(r"[,;\s]+", (content or "").strip().upper())
+        ]
         if None in found:
             return Check(False, 0.0, "no_plan")
         moves = [(LETTERS.index(match[1]), int(match[2])) for match in found]
@@ -271,7 +304,7 @@ class RushHour(PlannedTask):
     def wrong(self, item: Item) -> list[str]:
         plan = item.answer.split(",")
         tries = [plan[:-1], plan[1:], [*plan, "A+1"], [*plan, "A-1"], [*plan, "Z+1"], ["A+4", *plan], [*plan, "A"]]
-        tries += [[*plan[:i], move.translate(str.maketrans("+-", "-+")), *plan[i + 1:]] for i, move in enumerate(plan)]
+        tries += [[*plan[:i], move.translate(str.maketrans("+-", "-+")), *plan[i + 1 :]] for i, move in enumerate(plan)]
         return [a for a in map(",".join, tries) if not self.check(f"\\boxed{{{a}}}", item.meta).ok]
 
     # -- words ---------------------------------------------------------------------------------------------------------
@@ -322,7 +355,7 @@ class RushHour(PlannedTask):
         if occupied(cars).bit_count() != sum(car[2] for car in cars):
             faults.add("cars on top of each other")
         wanted = np.asarray(draw(cars, skin)).astype(np.int16)
-        cells = np.abs(seen - wanted)[side // 2:-(side // 2), side // 2:-(side // 2)]
+        cells = np.abs(seen - wanted)[side // 2 : -(side // 2), side // 2 : -(side // 2)]
         if cells.reshape(N, side, N, side, 3).mean((1, 3, 4)).max() > FAR:
             faults.add("cell that shows something else")
         return Parsed({"cars": cars}, float(1 - worst / FAR), tuple(sorted(faults)))
@@ -344,8 +377,10 @@ def cell_of(car: Car) -> str:
 
 def in_line(cars: list[Car]) -> str:
     """``A 3 1 across 2`` is the car that begins at row 3 column 1 and is 2 long."""
-    return ", ".join(f"{LETTERS[i]} {row + 1} {column + 1} {'across' if way == 'H' else 'down'} {length}"
-                     for i, (row, column, length, way) in enumerate(cars))
+    return ", ".join(
+        f"{LETTERS[i]} {row + 1} {column + 1} {'across' if way == 'H' else 'down'} {length}"
+        for i, (row, column, length, way) in enumerate(cars)
+    )
 
 
 @cache
@@ -381,7 +416,9 @@ def patch(yard: np.ndarray, car: Car, side: int) -> np.ndarray:
     """The pixels of the cells of a car."""
     row, column, length, way = car
     top, left = side // 2 + row * side, side // 2 + column * side
-    return yard[top:top + (side if way == "H" else length * side), left:left + (length * side if way == "H" else side)]
+    return yard[
+        top : top + (side if way == "H" else length * side), left : left + (length * side if way == "H" else side)
+    ]
 
 
 def draw(cars: list[Car], skin: str) -> PILImage.Image:

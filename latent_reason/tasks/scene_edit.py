@@ -30,52 +30,117 @@ NAMES = ["", *map(" ".join, product(SIZES, HUES, SHAPES))]
 CODES = {name: code for code, name in enumerate(NAMES) if code}
 MANY = {f"{' '.join(name.split()[:2])} {SHAPES[name.split()[2]]}": code for name, code in CODES.items()}
 HELD_OUT = {c for i, hue in enumerate(HUES) for c, n in enumerate(NAMES) if f" {hue} {list(SHAPES)[i % 4]}" in n}
-WHAT = {f"{size}{hue}{shape}".strip(): frozenset(c for n, c in CODES.items() if {size, hue, one} - {""} <= {
-            *(f"{w} " for w in n.split()[:2]), n.split()[2]})
-        for size, hue, (one, shape) in product(("", "small ", "large "), ("", *(f"{h} " for h in HUES)),
-                                               (("", "objects"), *SHAPES.items()))}
+WHAT = {
+    f"{size}{hue}{shape}".strip(): frozenset(
+        c for n, c in CODES.items() if {size, hue, one} - {""} <= {*(f"{w} " for w in n.split()[:2]), n.split()[2]}
+    )
+    for size, hue, (one, shape) in product(
+        ("", "small ", "large "), ("", *(f"{h} " for h in HUES)), (("", "objects"), *SHAPES.items())
+    )
+}
 RADII = {"plain": (7, 12), "other": (5, 9)}  # pixels, small and large
 LIKE = 0.82  # share of a cell's pixels that are as its template has them
 FRAME = 30  # mean difference from the empty grid's lines and numbers
 
-QUESTIONS = ("{edits} {query}", "Edit the scene: {edits} {query}", "Do this in order: {edits} Then answer: {query}",
-             "{edits} After that: {query}", "Carry out these edits: {edits} {query}")
+QUESTIONS = (
+    "{edits} {query}",
+    "Edit the scene: {edits} {query}",
+    "Do this in order: {edits} Then answer: {query}",
+    "{edits} After that: {query}",
+    "Carry out these edits: {edits} {query}",
+)
 EDITS = {
-    "remove": ("Remove all {what}.", "Take away all {what}.", "Delete all {what}.", "Erase all {what}.",
-               "Clear away all {what}."),
-    "recolour": ("Make all {what} {to}.", "Paint all {what} {to}.", "Turn all {what} {to}.", "Colour all {what} {to}.",
-                 "Recolour all {what} to {to}."),
-    "add": ("Add {k} {many} in the leftmost free cells of row {row}.",
-            "Put {k} {many} in the leftmost free cells of row {row}.",
-            "Place {k} {many} in row {row}, in its leftmost free cells.",
-            "Fill the {k} leftmost free cells of row {row} with {many}.",
-            "Row {row} gets {k} {many} in its leftmost free cells."),
-    "move": ("Move {line} {at} by {k} to the {way}, round the edge.", "Rotate {line} {at} by {k} to the {way}.",
-             "Shift {line} {at} by {k} to the {way}; what leaves comes in again on the other side.",
-             "Push {line} {at} by {k} to the {way} and let what falls off come in on the other side.",
-             "Let {line} {at} go round by {k} to the {way}.")}
+    "remove": (
+        "Remove all {what}.",
+        "Take away all {what}.",
+        "Delete all {what}.",
+        "Erase all {what}.",
+        "Clear away all {what}.",
+    ),
+    "recolour": (
+        "Make all {what} {to}.",
+        "Paint all {what} {to}.",
+        "Turn all {what} {to}.",
+        "Colour all {what} {to}.",
+        "Recolour all {what} to {to}.",
+    ),
+    "add": (
+        "Add {k} {many} in the leftmost free cells of row {row}.",
+        "Put {k} {many} in the leftmost free cells of row {row}.",
+        "Place {k} {many} in row {row}, in its leftmost free cells.",
+        "Fill the {k} leftmost free cells of row {row} with {many}.",
+        "Row {row} gets {k} {many} in its leftmost free cells.",
+    ),
+    "move": (
+        "Move {line} {at} by {k} to the {way}, round the edge.",
+        "Rotate {line} {at} by {k} to the {way}.",
+        "Shift {line} {at} by {k} to the {way}; what leaves comes in again on the other side.",
+        "Push {line} {at} by {k} to the {way} and let what falls off come in on the other side.",
+        "Let {line} {at} go round by {k} to the {way}.",
+    ),
+}
 QUERIES = {
-    "count": ("How many {what} are there?", "Count the {what}.", "What is the number of {what}?",
-              "How many {what} do you see?", "How many {what} does the scene hold?"),
-    "exists": ("Are there any {what}? Yes or No.", "Does the scene hold {what}? Yes or No.",
-               "Do you see any {what}? Yes or No.", "Are any {what} left? Yes or No.", "Any {what}? Yes or No."),
-    "compare": ("Are there more {what} than {other}? Yes or No.", "More {what} than {other}? Yes or No.",
-                "Is the number of {what} above that of {other}? Yes or No.",
-                "Do the {what} outnumber the {other}? Yes or No.", "Do you see more {what} than {other}? Yes or No."),
-    "colour": ("What colour has the leftmost object of row {row}?", "Which colour is leftmost in row {row}?",
-               "Name the colour of the leftmost object in row {row}.", "Row {row}, leftmost object: which colour?",
-               "What is the colour of the leftmost object in row {row}?"),
-    "shape": ("What shape has the leftmost object of row {row}?", "Which shape is leftmost in row {row}?",
-              "Name the shape of the leftmost object in row {row}.", "Row {row}, leftmost object: which shape?",
-              "What is the shape of the leftmost object in row {row}?")}
+    "count": (
+        "How many {what} are there?",
+        "Count the {what}.",
+        "What is the number of {what}?",
+        "How many {what} do you see?",
+        "How many {what} does the scene hold?",
+    ),
+    "exists": (
+        "Are there any {what}? Yes or No.",
+        "Does the scene hold {what}? Yes or No.",
+        "Do you see any {what}? Yes or No.",
+        "Are any {what} left? Yes or No.",
+        "Any {what}? Yes or No.",
+    ),
+    "compare": (
+        "Are there more {what} than {other}? Yes or No.",
+        "More {what} than {other}? Yes or No.",
+        "Is the number of {what} above that of {other}? Yes or No.",
+        "Do the {what} outnumber the {other}? Yes or No.",
+        "Do you see more {what} than {other}? Yes or No.",
+    ),
+    "colour": (
+        "What colour has the leftmost object of row {row}?",
+        "Which colour is leftmost in row {row}?",
+        "Name the colour of the leftmost object in row {row}.",
+        "Row {row}, leftmost object: which colour?",
+        "What is the colour of the leftmost object in row {row}?",
+    ),
+    "shape": (
+        "What shape has the leftmost object of row {row}?",
+        "Which shape is leftmost in row {row}?",
+        "Name the shape of the leftmost object in row {row}.",
+        "Row {row}, leftmost object: which shape?",
+        "What is the shape of the leftmost object in row {row}?",
+    ),
+}
 DISTINCT = {"count": 4, "exists": 2, "compare": 2, "colour": 4, "shape": 4}  # answers a text must allow
-SCENES = ("Now: {scene}.", "The scene: {scene}.", "The scene holds {scene}.", "What stands there: {scene}.",
-          "In the grid: {scene}.", "One sees {scene}.")
+SCENES = (
+    "Now: {scene}.",
+    "The scene: {scene}.",
+    "The scene holds {scene}.",
+    "What stands there: {scene}.",
+    "In the grid: {scene}.",
+    "One sees {scene}.",
+)
 CHANGES = ("Changed: {cells}.", "Now {cells}.", "So {cells}.", "This gives {cells}.", "The new cells: {cells}.")
-FIELD = {"what": r"[a-z ]+?", "to": "|".join(HUES), "many": r"[a-z ]+?", "k": r"\d", "row": r"\d", "at": r"\d",
-         "line": "row|column", "way": "left|right|top|bottom"}
-PATTERNS = [(kind, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELD[m[1]]})", re.escape(said)), re.A))
-            for kind, wordings in EDITS.items() for said in wordings]
+FIELD = {
+    "what": r"[a-z ]+?",
+    "to": "|".join(HUES),
+    "many": r"[a-z ]+?",
+    "k": r"\d",
+    "row": r"\d",
+    "at": r"\d",
+    "line": "row|column",
+    "way": "left|right|top|bottom",
+}
+PATTERNS = [
+    (kind, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELD[m[1]]})", re.escape(said)), re.A))
+    for kind, wordings in EDITS.items()
+    for said in wordings
+]
 
 
 def edited(scene: list[int], edit: dict) -> list[int] | None:
@@ -86,7 +151,7 @@ def edited(scene: list[int], edit: dict) -> list[int] | None:
         after = [code if code not in which else 0 if to is None else recoloured(code, to) for code in scene]
     elif edit["kind"] == "add":
         first = SIDE * (edit["row"] - 1)
-        free = [i for i in range(first, first + SIDE) if not scene[i]][:edit["k"]]
+        free = [i for i in range(first, first + SIDE) if not scene[i]][: edit["k"]]
         if len(free) < edit["k"]:
             return None
         for i in free:
@@ -117,7 +182,7 @@ def run(scene: list[int], edits: list[dict]) -> list[list[int]] | None:
 def answer(scene: list[int], query: dict) -> str | None:
     """The answer to a query as one writes it; None where the query asks for an object that is not there."""
     if query["kind"] in ("colour", "shape"):
-        row = [code for code in scene[SIDE * (query["row"] - 1):SIDE * query["row"]] if code]
+        row = [code for code in scene[SIDE * (query["row"] - 1) : SIDE * query["row"]] if code]
         return NAMES[row[0]].split()[1 if query["kind"] == "colour" else 2] if row else None
     found, other = (sum(code in WHAT[query.get(key, "objects")] for code in scene) for key in ("what", "other"))
     if query["kind"] == "count":
@@ -142,8 +207,11 @@ def edits_in(text: str) -> list[dict]:
     for kind, pattern in PATTERNS:
         for match in pattern.finditer(text):
             edit = {"kind": kind, **{k: int(v) if v.isdigit() else v for k, v in match.groupdict().items()}}
-            if edit.get("what", "objects") in WHAT and edit.get("many", "small red circles") in MANY and all(
-                    1 <= edit.get(key, 1) <= SIDE for key in ("row", "at", "k")):
+            if (
+                edit.get("what", "objects") in WHAT
+                and edit.get("many", "small red circles") in MANY
+                and all(1 <= edit.get(key, 1) <= SIDE for key in ("row", "at", "k"))
+            ):
                 found[match.start()] = edit
     return [found[start] for start in sorted(found)]
 
@@ -220,10 +288,21 @@ class SceneEdit(DrawnTask):
     redraws = True
     version = 1
     trained = (2, 3, 4, 5)
-    ood: ClassVar = {"size": {"objects": (13, 16)}, "skin": {"skin": "other"}, "composition": {"pairs": "held_out"},
-                     "length": {"level": (6, 8)}}
-    swaps: ClassVar = (HUES, SIZES, tuple(SHAPES), tuple(SHAPES.values()), tuple("123456"), ("left", "right"),
-                       ("top", "bottom"))
+    ood: ClassVar = {
+        "size": {"objects": (13, 16)},
+        "skin": {"skin": "other"},
+        "composition": {"pairs": "held_out"},
+        "length": {"level": (6, 8)},
+    }
+    swaps: ClassVar = (
+        HUES,
+        SIZES,
+        tuple(SHAPES),
+        tuple(SHAPES.values()),
+        tuple("123456"),
+        ("left", "right"),
+        ("top", "bottom"),
+    )
 
     def __init__(self, *, objects: tuple[int, int] = (4, 12), pairs: str = "train", **options):
         super().__init__(**options)
@@ -266,12 +345,18 @@ class SceneEdit(DrawnTask):
                 hues.append(edit["to"])
             elif edit["kind"] == "add":
                 size, hue, shape = stream.choice(SIZES), stream.choice(HUES), stream.choice(list(SHAPES))
-                edit |= {"k": stream.between(2, 3), "many": f"{size} {hue} {SHAPES[shape]}",
-                         "row": stream.between(1, SIDE)}
+                edit |= {
+                    "k": stream.between(2, 3),
+                    "many": f"{size} {hue} {SHAPES[shape]}",
+                    "row": stream.between(1, SIDE),
+                }
                 hues.append(hue)
             elif edit["kind"] == "move":
-                edit |= {"line": stream.choice(("row", "column")), "at": stream.between(1, SIDE),
-                         "k": stream.between(1, 2)}
+                edit |= {
+                    "line": stream.choice(("row", "column")),
+                    "at": stream.between(1, SIDE),
+                    "k": stream.between(1, 2),
+                }
                 edit["way"] = stream.choice(("left", "right") if edit["line"] == "row" else ("top", "bottom"))
             edits.append(edit)
         query = {"kind": kind, "row": stream.between(1, SIDE)}
@@ -284,8 +369,18 @@ class SceneEdit(DrawnTask):
     def what(self, hues: list[str], stream: Stream) -> str:
         """Objects of one kind in words: by one feature, at times by two."""
         hue, size, shape = stream.choice(hues), stream.choice(SIZES), stream.choice(list(SHAPES.values()))
-        return stream.choice((f"{hue} objects", f"{hue} objects", shape, shape, f"{size} objects", f"{size} {shape}",
-                              f"{size} {hue} objects", f"{hue} {shape}"))
+        return stream.choice(
+            (
+                f"{hue} objects",
+                f"{hue} objects",
+                shape,
+                shape,
+                f"{size} objects",
+                f"{size} {shape}",
+                f"{size} {hue} objects",
+                f"{hue} {shape}",
+            )
+        )
 
     def scene(self, text: dict, stream: Stream) -> list[int]:
         """A scene for a text: its number of objects, in its colours."""
@@ -328,16 +423,32 @@ class SceneEdit(DrawnTask):
                 text = f"{text} {stream.choice(CHANGES).format(cells=changes(before, state))}"
             steps.append(Step(text, self.drawing(state, self.skin), state))
         meta = {"skin": self.skin, "checker": self.name, **puzzle}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    [self.drawing(states[0], self.skin)], question, steps,
-                    answer(scene_of(states[-1]), puzzle["query"]), self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [self.drawing(states[0], self.skin)],
+            question,
+            steps,
+            answer(scene_of(states[-1]), puzzle["query"]),
+            self.name,
+            meta,
+        )
 
     def drawing(self, state: list[list], skin: str) -> PILImage.Image:
         return canvas.picture(paint(margins(skin).copy(), scene_of(state), skin))
 
     def state_sentence(self, state: list[list], stream: Stream) -> str:
-        rows = [f"row {row}: " + ", ".join(f"{name} in column {x}" for y, x, name in state if y == row)
-                for row in range(1, SIDE + 1) if any(y == row for y, _, _ in state)]
+        rows = [
+            f"row {row}: " + ", ".join(f"{name} in column {x}" for y, x, name in state if y == row)
+            for row in range(1, SIDE + 1)
+            if any(y == row for y, _, _ in state)
+        ]
         return stream.choice(SCENES).format(scene="; ".join(rows) or "nothing")
 
     def in_words(self, item: Item) -> str:
@@ -381,9 +492,11 @@ class SceneEdit(DrawnTask):
         return {"accuracy": self.check(text, meta).partial}
 
     def wrong(self, item: Item) -> list[str]:
-        near = {"count": [str(int(item.answer) + d) for d in (1, 2, 10)] if item.answer.isdigit() else [],
-                "colour": HUES, "shape": tuple(SHAPES)}.get(item.state["query"]["kind"],
-                                                           ["Yes", "No", "maybe", "Yes and No"])
+        near = {
+            "count": [str(int(item.answer) + d) for d in (1, 2, 10)] if item.answer.isdigit() else [],
+            "colour": HUES,
+            "shape": tuple(SHAPES),
+        }.get(item.state["query"]["kind"], ["Yes", "No", "maybe", "Yes and No"])
         return [a for a in near if a != item.answer]
 
     def asked_of(self, item: Item, donor: Item) -> Item | None:
@@ -431,5 +544,8 @@ def said(templates: dict[str, tuple[str, ...]], thing: dict, stream: Stream) -> 
 def changes(before: list[list], after: list[list]) -> str:
     """The cells that differ and what stands there now."""
     old, new = ({(y, x): name for y, x, name in state} for state in (before, after))
-    return ", ".join(f"row {y} column {x}: {new.get((y, x), 'empty')}" for y, x in sorted({*old, *new})
-                     if old.get((y, x)) != new.get((y, x)))
+    return ", ".join(
+        f"row {y} column {x}: {new.get((y, x), 'empty')}"
+        for y, x in sorted({*old, *new})
+        if old.get((y, x)) != new.get((y, x))
+    )

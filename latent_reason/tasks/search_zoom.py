@@ -33,26 +33,56 @@ LIKE = 0.7  # share of a cell's pixels that are as its template has them
 OFF, MOST_OFF = 20, 0.05  # how far a cell's mean colour may be off, and the share of cells that may be further
 
 QUESTIONS = {
-    "letter": ("Which letter stands in the {what}?", "Read the letter in the {what}.",
-               "What letter does the {what} hold?", "Find the {what}. Which letter is in it?",
-               "There is one {what}. What is its letter?"),
-    "colour": ("What colour is the {what}?", "Which colour has the {what}?", "Name the colour of the {what}.",
-               "Find the {what}. What is its colour?", "There is one {what}. What colour is it?"),
-    "neighbour": ("Which letter stands directly {way} the {what}?", "Read the letter directly {way} the {what}.",
-                  "What letter is in the thing directly {way} the {what}?",
-                  "Find the {what}. Which letter is directly {way} it?",
-                  "There is one {what}. What letter stands directly {way} it?")}
-FINDS = ("Search for the {what}.", "Look for the {what}.", "First find the {what}.", "Where is the {what}?",
-         "Find the {what} on the canvas.")
-ZOOMS = ("Zoom in on the box.", "Enlarge the box.", "Look closer at the box.", "Make the box larger.",
-         "Take a closer look inside the box.")
-BOXES = ("The box lies around rows {top} to {bottom}, columns {left} to {right}.",
-         "Box: rows {top} to {bottom}, columns {left} to {right}.",
-         "Rows {top} to {bottom} and columns {left} to {right} are in the box.",
-         "There is one box, rows {top} to {bottom}, columns {left} to {right}.",
-         "Now the box holds rows {top} to {bottom} and columns {left} to {right}.")
-CROPS = ("The part shows {things}.", "Enlarged: {things}.", "In the part one sees {things}.",
-         "The enlarged part holds {things}.", "Closer by: {things}.")
+    "letter": (
+        "Which letter stands in the {what}?",
+        "Read the letter in the {what}.",
+        "What letter does the {what} hold?",
+        "Find the {what}. Which letter is in it?",
+        "There is one {what}. What is its letter?",
+    ),
+    "colour": (
+        "What colour is the {what}?",
+        "Which colour has the {what}?",
+        "Name the colour of the {what}.",
+        "Find the {what}. What is its colour?",
+        "There is one {what}. What colour is it?",
+    ),
+    "neighbour": (
+        "Which letter stands directly {way} the {what}?",
+        "Read the letter directly {way} the {what}.",
+        "What letter is in the thing directly {way} the {what}?",
+        "Find the {what}. Which letter is directly {way} it?",
+        "There is one {what}. What letter stands directly {way} it?",
+    ),
+}
+FINDS = (
+    "Search for the {what}.",
+    "Look for the {what}.",
+    "First find the {what}.",
+    "Where is the {what}?",
+    "Find the {what} on the canvas.",
+)
+ZOOMS = (
+    "Zoom in on the box.",
+    "Enlarge the box.",
+    "Look closer at the box.",
+    "Make the box larger.",
+    "Take a closer look inside the box.",
+)
+BOXES = (
+    "The box lies around rows {top} to {bottom}, columns {left} to {right}.",
+    "Box: rows {top} to {bottom}, columns {left} to {right}.",
+    "Rows {top} to {bottom} and columns {left} to {right} are in the box.",
+    "There is one box, rows {top} to {bottom}, columns {left} to {right}.",
+    "Now the box holds rows {top} to {bottom} and columns {left} to {right}.",
+)
+CROPS = (
+    "The part shows {things}.",
+    "Enlarged: {things}.",
+    "In the part one sees {things}.",
+    "The enlarged part holds {things}.",
+    "Closer by: {things}.",
+)
 NAMED = re.compile(rf"(?:({'|'.join(HUES)}) )?({'|'.join(SHAPES)})(?: with the letter ([{LETTERS}])\b)?")
 
 
@@ -66,8 +96,11 @@ def grid_of(things: list[list], side: int) -> np.ndarray:
 
 def window(things: list[list], box: list[int]) -> list[list]:
     """The things in the box whose first row and column are given; rows and columns count from its corner."""
-    return [[row - box[0] + 1, column - box[1] + 1, name] for row, column, name in things
-            if 0 <= row - box[0] < WINDOW and 0 <= column - box[1] < WINDOW]
+    return [
+        [row - box[0] + 1, column - box[1] + 1, name]
+        for row, column, name in things
+        if 0 <= row - box[0] < WINDOW and 0 <= column - box[1] < WINDOW
+    ]
 
 
 def called(name: str, what: str) -> bool:
@@ -121,8 +154,12 @@ class SearchZoom(DrawnTask):
     name = "search_zoom"
     version = 1
     trained = (1, 2, 3)
-    ood: ClassVar = {"size": {"side": 32}, "skin": {"skin": "other"}, "composition": {"pairs": "held_out"},
-                     "crowd": {"level": 5}}
+    ood: ClassVar = {
+        "size": {"side": 32},
+        "skin": {"skin": "other"},
+        "composition": {"pairs": "held_out"},
+        "crowd": {"level": 5},
+    }
     swaps: ClassVar = (HUES, SHAPES, tuple(LETTERS))
 
     def __init__(self, *, side: int = 16, pairs: str = "train", **options):
@@ -146,20 +183,26 @@ class SearchZoom(DrawnTask):
             query["way"] = way
         # rows and columns 1 and ``side`` stay empty, so that the box is whole wherever it lies
         row, column = stream.between(3, self.side - 2), stream.between(3, self.side - 2)
-        return {"query": query, "thing": [row, column, f"{hue} {shape} {letter}"],
-                "beside": [row + WAYS[way][0], column + WAYS[way][1], stream.choice(LETTERS)]}
+        return {
+            "query": query,
+            "thing": [row, column, f"{hue} {shape} {letter}"],
+            "beside": [row + WAYS[way][0], column + WAYS[way][1], stream.choice(LETTERS)],
+        }
 
     def draw(self, level: int, targets: dict, stream: Stream) -> dict:
         others = unlike(targets["query"]["what"])
         row, column, letter = targets["beside"]
         beside = stream.choice([NAMES[code] for code in others if NAMES[code][-1] == letter])
         cells = {tuple(targets["thing"][:2]): targets["thing"][2], (row, column): beside}
-        while len(cells) < (40 + 20 * level) * self.side ** 2 // 256:
+        while len(cells) < (40 + 20 * level) * self.side**2 // 256:
             cell = stream.between(2, self.side - 1), stream.between(2, self.side - 1)
             if cell not in cells:
                 cells[cell] = NAMES[stream.choice(others)]
-        return {"side": self.side, "things": [[*cell, cells[cell]] for cell in sorted(cells)],
-                "query": targets["query"]}
+        return {
+            "side": self.side,
+            "things": [[*cell, cells[cell]] for cell in sorted(cells)],
+            "query": targets["query"],
+        }
 
     def canon(self, puzzle: dict) -> str:
         return canon("search_zoom/1", puzzle)
@@ -182,8 +225,22 @@ class SearchZoom(DrawnTask):
             steps.append(Step(text, drawing(state, meta), state, True))
         question = stream.choice(QUESTIONS[query["kind"]]).format(**query)
         image = canvas.picture(paint(grid_of(puzzle["things"], self.side), self.skin))
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    [image], question, steps, answer, self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [image],
+            question,
+            steps,
+            answer,
+            self.name,
+            meta,
+        )
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         if state["view"] == "box":
@@ -218,8 +275,7 @@ class SearchZoom(DrawnTask):
         alike = (np.abs(cells - drawn[best]).max(-1) <= canvas.NEAR).mean((1, 2))
         things = [[i // WINDOW + 1, i % WINDOW + 1, NAMES[code]] for i, code in enumerate(best) if code]
         faults = [f"row {i // WINDOW + 1} column {i % WINDOW + 1} is not clear" for i in np.flatnonzero(alike < LIKE)]
-        if not any(window(meta["things"], [y, x]) == things for y, x in
-                   product(range(1, side - WINDOW + 2), repeat=2)):
+        if not any(window(meta["things"], [y, x]) == things for y, x in product(range(1, side - WINDOW + 2), repeat=2)):
             faults.append("no part of the canvas")
         return Parsed({"view": "part", "things": things}, float(alike.min()), tuple(faults))
 
@@ -244,11 +300,15 @@ class SearchZoom(DrawnTask):
     def legal(self, item: Item, before: Any, said: str, after: dict) -> bool:
         """A box must hold the thing the words name, a part must be what the box before it holds."""
         if after["view"] == "part":
-            return bool(before) and before["view"] == "box" and after["things"] == window(item.meta["things"],
-                                                                                          before["box"])
+            return (
+                bool(before)
+                and before["view"] == "box"
+                and after["things"] == window(item.meta["things"], before["box"])
+            )
         what = NAMED.search(said)
-        return what is not None and any(called(name, what[0]) for _, _, name in
-                                        window(item.meta["things"], after["box"]))
+        return what is not None and any(
+            called(name, what[0]) for _, _, name in window(item.meta["things"], after["box"])
+        )
 
 
 def drawing(state: dict, meta: dict) -> PILImage.Image:
@@ -273,8 +333,9 @@ def box_in(found: np.ndarray, rows: np.ndarray, columns: np.ndarray, meta: dict)
         if abs(at[-1] - at[0] - wide) > look.cell or not 1 <= box[-1] <= side - WINDOW + 1:
             return Parsed(None, 0.0, ("no box of the right size",))
     state = {"view": "box", "box": box}
-    means = [a.reshape(side, look.cell, side, look.cell, 3).mean((1, 3)) for a in
-             (found, np.asarray(drawing(state, meta)))]
+    means = [
+        a.reshape(side, look.cell, side, look.cell, 3).mean((1, 3)) for a in (found, np.asarray(drawing(state, meta)))
+    ]
     off = float((np.abs(means[0] - means[1]).max(-1) > OFF).mean())
     return Parsed(state, 1 - off, ("another canvas",) if off > MOST_OFF else ())
 
@@ -287,6 +348,8 @@ def unlike(what: str) -> list[int]:
 
 def listed(things: list[list]) -> str:
     """Things by row in words."""
-    rows = [f"row {y}: " + ", ".join(f"{name} in column {x}" for at, x, name in things if at == y)
-            for y in sorted({row for row, _, _ in things})]
+    rows = [
+        f"row {y}: " + ", ".join(f"{name} in column {x}" for at, x, name in things if at == y)
+        for y in sorted({row for row, _, _ in things})
+    ]
     return "; ".join(rows) or "nothing"

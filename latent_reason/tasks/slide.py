@@ -26,10 +26,16 @@ from .stream import Stream, canon
 Board = list[int]
 
 BANDS = {1: (1, 5), 2: (6, 10), 3: (11, 15), 4: (16, 20), 5: (21, 25), 6: (26, 31)}  # moves of a shortest plan
-BESIDE = [[r * 3 + c for r, c in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)) if 0 <= r < 3 and 0 <= c < 3]
-          for y in range(3) for x in range(3)]
-TURNS = [[int(cell) for cell in np.rot90(grid, k).ravel()]  # the eight ways to look at a square
-         for grid in (np.arange(9).reshape(3, 3), np.arange(9).reshape(3, 3).T) for k in range(4)]
+BESIDE = [
+    [r * 3 + c for r, c in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)) if 0 <= r < 3 and 0 <= c < 3]
+    for y in range(3)
+    for x in range(3)
+]
+TURNS = [
+    [int(cell) for cell in np.rot90(grid, k).ravel()]  # the eight ways to look at a square
+    for grid in (np.arange(9).reshape(3, 3), np.arange(9).reshape(3, 3).T)
+    for k in range(4)
+]
 CELLS = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
 FAR = 40  # mean difference of a cell from the nearest tile above which it shows none
 
@@ -41,10 +47,20 @@ QUESTIONS = (
     "Plan the slides that lead from the first board to the second.",
 )
 MOVES = ("Slide {moves}.", "Move {moves}.", "Push {moves}.", "Shift {moves}.", "Then {moves}.", "Next {moves}.")
-CLAUSES = ("The gap is now {cell}.", "This leaves the gap {cell}.", "Now the gap lies {cell}.",
-           "The empty cell: {cell}.", "Empty now: {cell}.")
-STATES = ("Board: {board}.", "The board: {board}.", "Now the board is {board}.", "Tiles: {board}.",
-          "The tiles lie {board}.")
+CLAUSES = (
+    "The gap is now {cell}.",
+    "This leaves the gap {cell}.",
+    "Now the gap lies {cell}.",
+    "The empty cell: {cell}.",
+    "Empty now: {cell}.",
+)
+STATES = (
+    "Board: {board}.",
+    "The board: {board}.",
+    "Now the board is {board}.",
+    "Tiles: {board}.",
+    "The tiles lie {board}.",
+)
 _SAID = re.compile(r"\b(?:Slide|Move|Push|Shift|Then|Next)((?: [1-8])+)\b", re.ASCII)
 _PLAN = re.compile(r"[1-8](?:[,\s]+[1-8])*", re.ASCII)
 
@@ -71,8 +87,9 @@ def walk(board: Board, tiles: list[int]) -> Board | None:
 
 def ranks(orders: np.ndarray) -> np.ndarray:
     """(9, N) permutations of 0 to 8 in columns -> (N,) their places in lexicographic order."""
-    return sum((orders[i] > orders[i + 1:]).sum(0, dtype=np.uint8).astype(np.int32) * factorial(8 - i)
-               for i in range(8))
+    return sum(
+        (orders[i] > orders[i + 1 :]).sum(0, dtype=np.uint8).astype(np.int32) * factorial(8 - i) for i in range(8)
+    )
 
 
 @cache
@@ -109,7 +126,7 @@ def layer(gap: int, length: int) -> np.ndarray:
 def distance(board: Board, goal: Board) -> int:
     """The length of a shortest plan, -1 if there is none."""
     order = [goal.index(tile) for tile in board]
-    rank = sum(sum(v > w for w in order[i + 1:]) * factorial(8 - i) for i, v in enumerate(order))
+    rank = sum(sum(v > w for w in order[i + 1 :]) * factorial(8 - i) for i, v in enumerate(order))
     return int(table(goal.index(0))[rank])
 
 
@@ -166,7 +183,7 @@ class Slide(PlannedTask):
         plan = solve(start, goal)
         steps, board, done = [], start, 0
         while done < len(plan):
-            tiles = plan[done:done + stream.between(*self.chunk)]
+            tiles = plan[done : done + stream.between(*self.chunk)]
             done += len(tiles)
             board, last = walk(board, tiles), done == len(plan)
             text = stream.choice(MOVES).format(moves=" ".join(map(str, tiles)))
@@ -174,9 +191,22 @@ class Slide(PlannedTask):
                 text = f"{text} {stream.choice(CLAUSES).format(cell=CELLS[board.index(0)])}"
             steps.append(Step(text, None if last else draw(board, self.skin), {"board": board}))
         meta = {"start": start, "goal": goal, "optimum": len(plan), "skin": self.skin, "checker": self.name}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index,
-                    puzzle, [draw(start, self.skin), draw(goal, self.skin)], question, steps,
-                    ",".join(map(str, plan)), self.name, meta)
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [draw(start, self.skin), draw(goal, self.skin)],
+            question,
+            steps,
+            ",".join(map(str, plan)),
+            self.name,
+            meta,
+        )
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
@@ -255,7 +285,7 @@ def tiles_in(text: str) -> list[int]:
 
 
 def in_line(board: Board) -> str:
-    return " / ".join(" ".join(str(tile or "_") for tile in board[row:row + 3]) for row in (0, 3, 6))
+    return " / ".join(" ".join(str(tile or "_") for tile in board[row : row + 3]) for row in (0, 3, 6))
 
 
 @cache

@@ -29,29 +29,53 @@ TRIES = 100
 VARIANTS = ("free", "pick", "mirror")
 
 QUESTIONS = {
-    "free": ("The shape is changed like this: {steps}. Give the rows of the result, 1 filled and 0 empty, as 011/110.",
-             "Apply to the shape: {steps}. Write the result row by row with 1 and 0, as 011/110.",
-             "What becomes of the shape after these steps: {steps}? Answer with rows of 1 and 0 such as 011/110.",
-             "Take the shape and do this: {steps}. Its final rows, 1 filled and 0 empty, as 011/110?",
-             "Do the following with the shape: {steps}. Write the rows you get, as 011/110 with 1 for filled."),
-    "pick": ("The first shape is changed like this: {steps}. Which of A, B, C and D is the result?",
-             "Apply to the first shape: {steps}. Which option shows the result?",
-             "What becomes of the first shape after these steps: {steps}? Name the option.",
-             "Take the first shape and do this: {steps}. Is the result A, B, C or D?",
-             "Do the following with the first shape: {steps}. Which letter is the result?"),
-    "mirror": ("Is shape 2 shape 1 turned (same), or its mirror image turned (mirror)?",
-               "Can shape 2 be turned into shape 1 (same) or only into its mirror image (mirror)?",
-               "Compare the two shapes: same up to turning, or mirror?",
-               "Does turning alone lead from shape 2 to shape 1? Answer same or mirror.",
-               "Are these the same shape turned, or mirror images? Answer same or mirror.")}
-SAID = {"turn": ("Turn it {degrees} degrees clockwise.", "Rotate the shape {degrees} degrees clockwise.",
-                 "A turn of {degrees} degrees clockwise.", "It goes clockwise by {degrees} degrees.",
-                 "Now it turns clockwise, {degrees} degrees."),
-        "flip": ("Flip it over the {axis} axis.", "Mirror the shape over the {axis} axis.",
-                 "A flip over the {axis} axis.", "It is mirrored over the {axis} axis.", "Reflect it, axis {axis}.")}
+    "free": (
+        "The shape is changed like this: {steps}. Give the rows of the result, 1 filled and 0 empty, as 011/110.",
+        "Apply to the shape: {steps}. Write the result row by row with 1 and 0, as 011/110.",
+        "What becomes of the shape after these steps: {steps}? Answer with rows of 1 and 0 such as 011/110.",
+        "Take the shape and do this: {steps}. Its final rows, 1 filled and 0 empty, as 011/110?",
+        "Do the following with the shape: {steps}. Write the rows you get, as 011/110 with 1 for filled.",
+    ),
+    "pick": (
+        "The first shape is changed like this: {steps}. Which of A, B, C and D is the result?",
+        "Apply to the first shape: {steps}. Which option shows the result?",
+        "What becomes of the first shape after these steps: {steps}? Name the option.",
+        "Take the first shape and do this: {steps}. Is the result A, B, C or D?",
+        "Do the following with the first shape: {steps}. Which letter is the result?",
+    ),
+    "mirror": (
+        "Is shape 2 shape 1 turned (same), or its mirror image turned (mirror)?",
+        "Can shape 2 be turned into shape 1 (same) or only into its mirror image (mirror)?",
+        "Compare the two shapes: same up to turning, or mirror?",
+        "Does turning alone lead from shape 2 to shape 1? Answer same or mirror.",
+        "Are these the same shape turned, or mirror images? Answer same or mirror.",
+    ),
+}
+SAID = {
+    "turn": (
+        "Turn it {degrees} degrees clockwise.",
+        "Rotate the shape {degrees} degrees clockwise.",
+        "A turn of {degrees} degrees clockwise.",
+        "It goes clockwise by {degrees} degrees.",
+        "Now it turns clockwise, {degrees} degrees.",
+    ),
+    "flip": (
+        "Flip it over the {axis} axis.",
+        "Mirror the shape over the {axis} axis.",
+        "A flip over the {axis} axis.",
+        "It is mirrored over the {axis} axis.",
+        "Reflect it, axis {axis}.",
+    ),
+}
 PLACES = ("Now it is {rows}.", "That gives {rows}.", "It becomes {rows}.", "The result is {rows}.", "So {rows}.")
-SHAPES = ("Shape: {rows}.", "The shape: {rows}.", "The shape is {rows}.", "Rows of the shape: {rows}.",
-          "Now the shape is {rows}.", "Row by row: {rows}.")
+SHAPES = (
+    "Shape: {rows}.",
+    "The shape: {rows}.",
+    "The shape is {rows}.",
+    "Rows of the shape: {rows}.",
+    "Now the shape is {rows}.",
+    "Row by row: {rows}.",
+)
 
 _STEP = re.compile(r"\b(90|180|270) degrees|\b(vertical|horizontal)\b")
 Rows = list[str]
@@ -144,8 +168,9 @@ class Transform(DrawnTask):
             raise ValueError(f"cells={cells}: a shape has 4 to 12 cells.")
         most = 3 if variant == "mirror" else 6
         if not set(self.levels) <= set(range(1, most + 1)):
-            raise ValueError(f"the level is the number of steps, 1 to {most} for variant {variant!r}; "
-                             f"got {self.levels}")
+            raise ValueError(
+                f"the level is the number of steps, 1 to {most} for variant {variant!r}; got {self.levels}"
+            )
         self.variant, self.cells = variant, cells
 
     def targets(self, level: int, stream: Stream) -> dict:
@@ -158,8 +183,11 @@ class Transform(DrawnTask):
             seen = {tuple(shape) for shape in shapes[1:]}
             if self.variant == "pick" and len(seen) > 5:  # three options must be left that no sketch shows
                 continue
-            if (shapes[0] not in shapes[1:] and shapes[-1] not in shapes[:-1]
-                    and all(one != other for one, other in zip(shapes, shapes[2:], strict=False))):
+            if (
+                shapes[0] not in shapes[1:]
+                and shapes[-1] not in shapes[:-1]
+                and all(one != other for one, other in zip(shapes, shapes[2:], strict=False))
+            ):
                 return {"steps": steps, "place": stream.below(4)}
 
     def draw(self, level: int, targets: dict, stream: Stream) -> dict:
@@ -206,13 +234,34 @@ class Transform(DrawnTask):
             if stream.unit() >= self.omit_state_p and drawn:
                 said = f"{said} {stream.choice(PLACES).format(rows='/'.join(rows))}"
             steps.append(Step(said, draw_shape(self.skin, rows) if drawn else None, {"rows": rows}))
-        told = ", then ".join(f"turn {s} degrees clockwise" if s in TURNS else f"flip over the {s} axis"
-                              for s in puzzle["steps"])
+        told = ", then ".join(
+            f"turn {s} degrees clockwise" if s in TURNS else f"flip over the {s} axis" for s in puzzle["steps"]
+        )
         question = stream.choice(QUESTIONS[self.variant]).format(steps=told)
-        meta = {**puzzle, "variant": self.variant, "mcq": self.variant != "free", "answer": answer, "skin": self.skin,
-                "checker": self.name}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    images, question, steps, answer, self.name, meta)
+        meta = {
+            **puzzle,
+            "variant": self.variant,
+            "mcq": self.variant != "free",
+            "answer": answer,
+            "skin": self.skin,
+            "checker": self.name,
+        }
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            images,
+            question,
+            steps,
+            answer,
+            self.name,
+            meta,
+        )
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         return stream.choice(SHAPES).format(rows=" / ".join(" ".join(row) for row in state["rows"]))
@@ -288,7 +337,8 @@ class Transform(DrawnTask):
             return [k for k in kinds if k != item.answer]
         last = item.answer.rindex("1")
         return ["/".join(rows) for rows in orbit(meta["rows"]) if "/".join(rows) != item.answer] + [
-            f"{item.answer[:last]}0{item.answer[last + 1:]}"]
+            f"{item.answer[:last]}0{item.answer[last + 1 :]}"
+        ]
 
 
 def step_words(step: str, stream: Stream) -> str:

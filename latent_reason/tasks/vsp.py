@@ -50,8 +50,9 @@ def _item(task: GridTask, puzzle: dict, level: int, index: int, place: Path, nam
         raise _missing(path)
     with Image.open(path, formats=("PNG", "JPEG")) as image:
         if max(image.size) > LARGEST:
-            raise ValueError(f"{path} is {image.width} x {image.height} pixels, at most {LARGEST} a side are read. "
-                             "Copy it again.")
+            raise ValueError(
+                f"{path} is {image.width} x {image.height} pixels, at most {LARGEST} a side are read. Copy it again."
+            )
         return replace(task.build(puzzle, level, index), id=name, images=[image.convert("RGB")])
 
 
@@ -80,7 +81,8 @@ def _read(path: Path) -> str:
 def _missing(path: Path) -> FileNotFoundError:
     return FileNotFoundError(
         f"{path} is missing; expected the VSP folder maze/task-main with maps/level{{3..8}}/{{img,pure_text}}/{{i}}.* "
-        f"and for task 4 maze/task4 with maps/level_step{{1,3,5,7,9}}/{{img,pure_text,question,answer}}/{{i}}.*")
+        f"and for task 4 maze/task4 with maps/level_step{{1,3,5,7,9}}/{{img,pure_text,question,answer}}/{{i}}.*"
+    )
 
 
 def hole_blind(item: Item) -> str:
@@ -91,7 +93,7 @@ def hole_blind(item: Item) -> str:
 
 def constant_answer(items: Sequence[Item]) -> tuple[str, float]:
     """The commonest answer and its share."""
-    (answer, count), = Counter(item.answer for item in items).most_common(1)
+    ((answer, count),) = Counter(item.answer for item in items).most_common(1)
     return answer, count / len(items)
 
 
@@ -136,6 +138,8 @@ def _moves_table(items: Sequence[Item], checker: str) -> tuple[np.ndarray, np.nd
                 elif rows[to[0]][to[1]] == "H" or (checker == "exact" and far.get(to, dead) >= far.get((r, c), 0)):
                     continue
                 table[i, r * n + c, k] = to[0] * n + to[1]
-    spots, goals = (np.array([r * len(rows) + c for rows in boards for r, c in [board.find(rows, letter)]], np.uint8)
-                    for letter in "SG")
+    spots, goals = (
+        np.array([r * len(rows) + c for rows in boards for r, c in [board.find(rows, letter)]], np.uint8)
+        for letter in "SG"
+    )
     return table, spots, goals

@@ -31,18 +31,34 @@ TURNS = {"left": -1, "right": 1}
 LETTERS = {"U": "N", "R": "E", "D": "S", "L": "W"}
 ACTIONS = {"turn": ("forward", *TURNS), "junction": ("forward", *TURNS), "absolute": tuple(LETTERS)}
 MOST_ACTIONS = 1000
-QUESTIONS = ("Lead the green arrow to the red disc.", "How does the arrow reach the red disc?",
-             "Find the way from the green arrow to the disc.", "Which actions bring the arrow to the disc?",
-             "Plan the way through the maze to the red disc.", "Guide the arrow through the maze to the disc.")
-RULES = {"turn": "Actions: forward (one cell), left, right (turn in place).",
-         "junction": "Actions: forward (up to a side passage, a wall ahead or the disc), left, right (turn in place).",
-         "absolute": "Actions: U, R, D, L (one cell each)."}
+QUESTIONS = (
+    "Lead the green arrow to the red disc.",
+    "How does the arrow reach the red disc?",
+    "Find the way from the green arrow to the disc.",
+    "Which actions bring the arrow to the disc?",
+    "Plan the way through the maze to the red disc.",
+    "Guide the arrow through the maze to the disc.",
+)
+RULES = {
+    "turn": "Actions: forward (one cell), left, right (turn in place).",
+    "junction": "Actions: forward (up to a side passage, a wall ahead or the disc), left, right (turn in place).",
+    "absolute": "Actions: U, R, D, L (one cell each).",
+}
 CHUNKS = ("Go {}.", "Take {}.", "Then {}.", "Next {}.", "Do {}.", "The way is {}.")
-PLACES = ("Now at {cell}, facing {way}.", "The arrow is at {cell} and faces {way}.", "At {cell}, facing {way}.",
-          "That is {cell}, with {way} ahead.", "Here is {cell}; the arrow faces {way}.")
-STATES = ("The line runs {cells}; the arrow faces {way}.", "Path: {cells}. The arrow faces {way}.",
-          "A line through {cells} ends in an arrow to the {way}.", "So far {cells}, facing {way}.",
-          "The cells passed are {cells}; now facing {way}.")
+PLACES = (
+    "Now at {cell}, facing {way}.",
+    "The arrow is at {cell} and faces {way}.",
+    "At {cell}, facing {way}.",
+    "That is {cell}, with {way} ahead.",
+    "Here is {cell}; the arrow faces {way}.",
+)
+STATES = (
+    "The line runs {cells}; the arrow faces {way}.",
+    "Path: {cells}. The arrow faces {way}.",
+    "A line through {cells} ends in an arrow to the {way}.",
+    "So far {cells}, facing {way}.",
+    "The cells passed are {cells}; now facing {way}.",
+)
 
 
 def is_open(maze: dict, cell: Cell, way: str) -> bool:
@@ -83,7 +99,7 @@ def walk(maze: dict, actions: list[str], kind: str, state: dict | None = None) -
             continue
         heading = done[1]
         for cell in done[0]:
-            cells = [*cells[:cells.index(cell)], cell] if cell in cells else [*cells, cell]
+            cells = [*cells[: cells.index(cell)], cell] if cell in cells else [*cells, cell]
     return {"cells": [list(cell) for cell in cells], "heading": heading}, hits
 
 
@@ -136,8 +152,11 @@ def passages(height: int, width: int, loops: int, stream: Stream) -> dict:
     stack = [(stream.below(height), stream.below(width))]
     seen = set(stack)
     while stack:
-        near = [there for way in WAYS if (there := beside(stack[-1], way)) not in seen
-                and 0 <= there[0] < height and 0 <= there[1] < width]
+        near = [
+            there
+            for way in WAYS
+            if (there := beside(stack[-1], way)) not in seen and 0 <= there[0] < height and 0 <= there[1] < width
+        ]
         if not near:
             stack.pop()
             continue
@@ -146,8 +165,9 @@ def passages(height: int, width: int, loops: int, stream: Stream) -> dict:
         seen.add(there)
         stack.append(there)
     if loops:
-        closed = [(rows, r, k) for rows in (right, down) for r, row in enumerate(rows) for k, v in enumerate(row)
-                  if v == "0"]
+        closed = [
+            (rows, r, k) for rows in (right, down) for r, row in enumerate(rows) for k, v in enumerate(row) if v == "0"
+        ]
         for rows, r, k in stream.shuffle(closed)[:loops]:
             rows[r][k] = "1"
     return {"right": ["".join(row) for row in right], "down": ["".join(row) for row in down]}
@@ -160,8 +180,9 @@ def size(maze: dict) -> Cell:
 def edges(maze: dict) -> list[tuple[Cell, str]]:
     """The borders between two cells, as (cell, way): way is E or S."""
     height, width = size(maze)
-    return ([((r, k), "E") for r in range(height) for k in range(width - 1)]
-            + [((r, k), "S") for r in range(height - 1) for k in range(width)])
+    return [((r, k), "E") for r in range(height) for k in range(width - 1)] + [
+        ((r, k), "S") for r in range(height - 1) for k in range(width)
+    ]
 
 
 def render(maze: dict, look: c.Look, state: dict | None = None) -> PILImage.Image:
@@ -176,16 +197,23 @@ def render(maze: dict, look: c.Look, state: dict | None = None) -> PILImage.Imag
     if state:
         thick = line + 2
         for (y, x), (v, u) in pairwise(middle(cell) for cell in state["cells"]):
-            c.rectangle(sheet, min(y, v) - thick // 2, min(x, u) - thick // 2, abs(v - y) + thick, abs(u - x) + thick,
-                        look["pink"])
+            c.rectangle(
+                sheet,
+                min(y, v) - thick // 2,
+                min(x, u) - thick // 2,
+                abs(v - y) + thick,
+                abs(u - x) + thick,
+                look["pink"],
+            )
     c.triangle(sheet, *middle(maze["start"]), arrow(look), DARTS[maze["heading"]], look["green"])
     if state:
         c.triangle(sheet, *middle(state["cells"][-1]), arrow(look), DARTS[state["heading"]], look["blue"])
     for (row, col), way in edges(maze):
         if not is_open(maze, (row, col), way):
             y, x = (row + (way == "S")) * side - line // 2, (col + (way == "E")) * side - line // 2
-            c.rectangle(sheet, y, x, line if way == "S" else side + line, line if way == "E" else side + line,
-                        look["ink"])
+            c.rectangle(
+                sheet, y, x, line if way == "S" else side + line, line if way == "E" else side + line, look["ink"]
+            )
     c.frame(sheet, 0, 0, *sheet.shape[:2], line, look["ink"])
     return c.picture(sheet)
 
@@ -231,7 +259,7 @@ def parse(image: PILImage.Image, maze: dict, look: c.Look) -> Parsed:
     wide, changed, lit = look.line // 2, 0, []
     for (row, col), way in edges(maze):
         y, x = row * side + side // 2 + (way == "S") * side // 2, col * side + side // 2 + (way == "E") * side // 2
-        colour = sheet[y - wide:y + wide, x - wide:x + wide].mean((0, 1))
+        colour = sheet[y - wide : y + wide, x - wide : x + wide].mean((0, 1))
         kind = int(np.abs(table - colour).sum(1).argmin())
         changed += (kind != 0) != is_open(maze, (row, col), way)
         if kind == 2:
@@ -320,10 +348,31 @@ class WallMaze(DrawnTask):
                 place = {"cell": cell_words(state["cells"][-1]), "way": COMPASS[state["heading"]]}
                 text = f"{text} {stream.choice(PLACES).format(**place)}"
             steps.append(Step(text, render(puzzle, self.look, state) if rest else None, state))
-        meta = {"maze": puzzle, "actions": kind, "skin": self.skin, "checker": self.name, "plan": plan,
-                "optimum": len(plan), "solutions": ways}
-        return Item(self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index, puzzle,
-                    [render(puzzle, self.look)], question, steps, ",".join(plan), self.name, meta)
+        meta = {
+            "maze": puzzle,
+            "actions": kind,
+            "skin": self.skin,
+            "checker": self.name,
+            "plan": plan,
+            "optimum": len(plan),
+            "solutions": ways,
+        }
+        return Item(
+            self.item_id(level, index),
+            self.name,
+            self.version,
+            self.split,
+            self.seed,
+            level,
+            index,
+            puzzle,
+            [render(puzzle, self.look)],
+            question,
+            steps,
+            ",".join(plan),
+            self.name,
+            meta,
+        )
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         cells = " ".join(f"({row + 1},{col + 1})" for row, col in state["cells"])
@@ -333,9 +382,11 @@ class WallMaze(DrawnTask):
         maze = item.meta["maze"]
         pairs = [(cell, beside(cell, way)) for cell, way in edges(maze) if is_open(maze, cell, way)]
         opened = ", ".join("-".join(f"({r + 1},{k + 1})" for r, k in pair) for pair in pairs)
-        return (f"The maze has {size(maze)[0]} rows and {size(maze)[1]} columns; north is up. The green arrow is at "
-                f"{cell_words(maze['start'])} and faces {COMPASS[maze['heading']]}. The red disc is at "
-                f"{cell_words(maze['goal'])}. Open between (row,column): {opened}.")
+        return (
+            f"The maze has {size(maze)[0]} rows and {size(maze)[1]} columns; north is up. The green arrow is at "
+            f"{cell_words(maze['start'])} and faces {COMPASS[maze['heading']]}. The red disc is at "
+            f"{cell_words(maze['goal'])}. Open between (row,column): {opened}."
+        )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return render(item.meta["maze"], c.LOOKS[item.meta["skin"]], state)
@@ -346,7 +397,7 @@ class WallMaze(DrawnTask):
     def wrong(self, item: Item) -> list[str]:
         plan = item.meta["plan"]
         near = [plan[:-1], plan[:-2], [*plan, "jump"]]
-        near += [[*plan[:i], other, *plan[i + 1:]] for i in range(len(plan)) for other in ACTIONS[self.actions]]
+        near += [[*plan[:i], other, *plan[i + 1 :]] for i in range(len(plan)) for other in ACTIONS[self.actions]]
         return [said for said in map(",".join, near) if not self.check(f"\\boxed{{{said}}}", item.meta).ok]
 
     def check(self, text: str, meta: dict) -> Check:
@@ -369,8 +420,12 @@ class WallMaze(DrawnTask):
         follows it (the rule of Latent Sketchpad), and ``progress`` the share of it."""
         found = self.check(text, meta)
         progress = self.leading(found.parsed or [], meta) / meta["optimum"]
-        return {"success": float(found.ok), "exact": float(found.ok and len(found.parsed) == meta["optimum"]),
-                "label": float(progress == 1), "progress": progress}
+        return {
+            "success": float(found.ok),
+            "exact": float(found.ok and len(found.parsed) == meta["optimum"]),
+            "label": float(progress == 1),
+            "progress": progress,
+        }
 
     # -- what words say of states --------------------------------------------------------------------------------------
     def said_actions(self, text: str) -> list[str]:

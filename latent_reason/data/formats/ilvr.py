@@ -17,8 +17,9 @@ from ..record import TYPES, checked_text, get
 from . import mirage
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace. Errors: E05 a latent without its picture, E06 a step of another kind, E14 an empty text."""
     return reading.read(source, trace, image_root, report, limits)
 

@@ -18,8 +18,9 @@ from ..writing import Target
 NAMES = {ours: theirs for theirs, ours in reading.ROLES.items()}
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace of mode text (words before a box) or direct.
 
     Errors: E07 a missing picture, E10 counts of signs and pictures, E19 the order of turns.
@@ -32,8 +33,12 @@ def trace(fields: Fields) -> Trace:
     found = sum(turn.text.count("<image>") for turn in turns if turn.role == "user")
     reading.check_counts(found, "<image>", "human turns", len(pictures), "image", "conversations")
     left = iter(pictures)
-    messages = [Message(turn.role, tuple(reading.filled_in(
-        turn.text, turn.field, "<image>" if turn.role == "user" else "", left))) for turn in turns]
+    messages = [
+        Message(
+            turn.role, tuple(reading.filled_in(turn.text, turn.field, "<image>" if turn.role == "user" else "", left))
+        )
+        for turn in turns
+    ]
     return reading.record(fields, "llava", messages, id=fields.name("id"))
 
 

@@ -24,8 +24,14 @@ from ..record import box
 SIGN = "<lvr>"
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None, *, box_unit: str = "share") -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    box_unit: str = "share",
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace, each ``<lvr>`` a redundant sketch cut from the first picture.
 
     ``box_unit``: share (0-1 of width and height) or pixel. Errors: E10 counts of signs and boxes or pictures, E15 a box
@@ -54,7 +60,8 @@ def _listed(source: Path, image_root: str | Path | None) -> list[tuple[Path, Pat
         pictures = root / str(value.get("image_folder") or ".")
         if not Path(os.path.realpath(pictures)).is_relative_to(os.path.realpath(root)):
             raise DataError("E08", "image_folder", "leaves the data folder. Move the pictures inside it.").at(
-                str(source), number)
+                str(source), number
+            )
         found.append((source.parent / value["data_path"], pictures))
     return found
 
@@ -82,8 +89,14 @@ def trace(fields: Fields, box_unit: str) -> Trace:
         messages.append(Message(turn.role, (*before, *parts)))
     name = fields.name("id") or fields.name("question_id")
     source = fields.name("dataset")
-    return reading.record(fields, "lvr", messages, id="-".join(filter(None, [source, name])) if name else None,
-                          task=source, split=fields.get("split", str, default="train"))
+    return reading.record(
+        fields,
+        "lvr",
+        messages,
+        id="-".join(filter(None, [source, name])) if name else None,
+        task=source,
+        split=fields.get("split", str, default="train"),
+    )
 
 
 def _count(turns: list[Turn], role: str, sign: str) -> int:

@@ -23,8 +23,9 @@ SIGN = "<output_image>"
 CELLS = {1: "S", 2: "G", -1: "H", 0: "F"}
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace; those with a map and no answer as test items.
 
     Errors: E05 a map that is none, E10 not one ``<output_image>`` or a wrong number of ``<image>``, E14 an empty text.
@@ -37,8 +38,9 @@ def trace(fields: Fields, source: str = "mirage") -> Trace:
     asked = reading.question(fields, fields.filled("text_input"), "text_input", "image_input")
     if "map_desc" in fields.values and "text_output" not in fields.values:
         rows = board(fields)
-        return reading.record(fields, source, [asked], id=fields.name("map_id"), split="test", checker="mirage",
-                              state={"map": rows})
+        return reading.record(
+            fields, source, [asked], id=fields.name("map_id"), split="test", checker="mirage", state={"map": rows}
+        )
     text = fields.filled("text_output")
     if text.count(SIGN) != 1:
         raise DataError("E10", "text_output", f"{text.count(SIGN)} {SIGN}, expected 1. Mark the place of the sketch.")
@@ -91,7 +93,10 @@ def row(trace: Trace, target: Target) -> dict:
     if more:
         target.lose("sketches besides the last", len(more))
     kept = Message("assistant", tuple(part for i, part in enumerate(told.content) if i not in more))
-    return {"text_input": writing.spelled(asked),
-            "image_input": [target.picture(part) for part in writing.pictures(asked)],
-            "image_output": target.picture(told.content[sketch]), "text_output": writing.spelled(kept, SIGN),
-            **writing.own(trace)}
+    return {
+        "text_input": writing.spelled(asked),
+        "image_input": [target.picture(part) for part in writing.pictures(asked)],
+        "image_output": target.picture(told.content[sketch]),
+        "text_output": writing.spelled(kept, SIGN),
+        **writing.own(trace),
+    }

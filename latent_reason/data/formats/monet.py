@@ -21,8 +21,14 @@ SIGN = "<abs_vis_token></abs_vis_token>"
 ROLES = {role: role for role in ("system", "user", "assistant")}
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None, *, observation_loss: float = 1.0) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    observation_loss: float = 1.0,
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace; ``observation_loss`` (0-100) weighs the loss of observed text.
 
     Errors: E05 an observation that is not closed or stands before any picture, E10 a picture without its sign or a sign
@@ -40,8 +46,7 @@ def trace(fields: Fields, weight: float) -> Trace:
         if not isinstance(turn, dict):
             raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
         before = reading.ordered(get(turn, "role", str, at=at + "."), before, f"{at}.role", ROLES)
-        parts = [_checked(part, f"{at}.content[{j}]")
-                 for j, part in enumerate(get(turn, "content", list, at=at + "."))]
+        parts = [_checked(part, f"{at}.content[{j}]") for j, part in enumerate(get(turn, "content", list, at=at + "."))]
         made = _told(fields, parts, at, weight) if before == "assistant" else _asked(fields, parts, at)
         if not made:
             raise DataError("E14", f"{at}.content", "empty. Drop the row or fill it.")
@@ -67,8 +72,11 @@ def _checked(part: object, at: str) -> tuple[str, str, str]:
 
 
 def _asked(fields: Fields, parts: list[tuple[str, str, str]], at: str) -> list[Part]:
-    return [Image(fields.row.load(value, field)) if kind == "image" else Text(checked_text(value, field))
-            for kind, value, field in parts if kind == "image" or value.strip()]
+    return [
+        Image(fields.row.load(value, field)) if kind == "image" else Text(checked_text(value, field))
+        for kind, value, field in parts
+        if kind == "image" or value.strip()
+    ]
 
 
 def _told(fields: Fields, parts: list[tuple[str, str, str]], at: str, weight: float) -> list[Part]:
@@ -94,5 +102,8 @@ def _told(fields: Fields, parts: list[tuple[str, str, str]], at: str, weight: fl
 
 
 def _split(text: str, field: str, weight: float) -> list[Text]:
-    return [Text(checked_text(piece, field), weight if i % 2 else None)
-            for i, piece in enumerate(reading.tagged(text, "observation", field)) if piece.strip()]
+    return [
+        Text(checked_text(piece, field), weight if i % 2 else None)
+        for i, piece in enumerate(reading.tagged(text, "observation", field))
+        if piece.strip()
+    ]

@@ -20,9 +20,16 @@ from ..writing import Target
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None, *, assistant_image: str = "refuse", columns: dict[str, str] | None = None,
-         tags: dict[str, str] | None = None) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    assistant_image: str = "refuse",
+    columns: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace. ``assistant_image``: sketch (what ``<image>`` in an answer is) or refuse.
 
     ``columns`` renames messages, images and system; ``tags`` renames role_tag, content_tag, user_tag, assistant_tag and
@@ -31,8 +38,9 @@ def read(source: str | Path, image_root: str | Path | None = None, report: Repor
     """
     if assistant_image not in ("refuse", "sketch"):
         raise ValueError(f"no use '{assistant_image}' of an assistant's picture. Use refuse or sketch.")
-    return reading.read(source, lambda fields: trace(fields, assistant_image, columns or {}, tags or {}), image_root,
-                        report, limits)
+    return reading.read(
+        source, lambda fields: trace(fields, assistant_image, columns or {}, tags or {}), image_root, report, limits
+    )
 
 
 def trace(fields: Fields, assistant_image: str, columns: dict[str, str], tags: dict[str, str]) -> Trace:
@@ -55,8 +63,13 @@ def _turns(fields: Fields, columns: dict[str, str], tags: dict[str, str]) -> lis
     key = columns.get("messages", "messages" if "messages" in fields.values else "conversations")
     plain = key == "messages" or "role_tag" in tags
     roles = ROLES | {tags[f"{tag}_tag"]: role for tag, role in ROLES.items() if f"{tag}_tag" in tags}
-    return reading.turns(fields, key, tags.get("role_tag", "role" if plain else "from"),
-                         tags.get("content_tag", "content" if plain else "value"), roles)
+    return reading.turns(
+        fields,
+        key,
+        tags.get("role_tag", "role" if plain else "from"),
+        tags.get("content_tag", "content" if plain else "value"),
+        roles,
+    )
 
 
 def _parts(fields: Fields, turn: Turn, key: str, left: Iterator[tuple[int, str]], assistant_image: str) -> list[Part]:
@@ -75,7 +88,9 @@ def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, repo
 
 def row(trace: Trace, target: Target) -> dict:
     turns = target.chat(trace, system=True)
-    return {"id": trace.id,
-            "messages": [{"role": message.role, "content": writing.spelled(message)} for message in turns],
-            "images": [target.picture(part) for message in turns for part in writing.pictures(message)],
-            **writing.own(trace)}
+    return {
+        "id": trace.id,
+        "messages": [{"role": message.role, "content": writing.spelled(message)} for message in turns],
+        "images": [target.picture(part) for message in turns for part in writing.pictures(message)],
+        **writing.own(trace),
+    }

@@ -19,8 +19,9 @@ from ..writing import Target
 SIDES = {"user": ("image", "human turns"), "assistant": ("reasoning_image", "gpt turns")}
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace. Errors: E10 counts of a side, E14 an empty text or answer, E19 the order of turns."""
     return reading.read(source, trace, image_root, report, limits)
 
@@ -32,8 +33,10 @@ def trace(fields: Fields) -> Trace:
         found = sum(turn.text.count("<image>") for turn in turns if turn.role == role)
         reading.check_counts(found, "<image>", where, len(pictures[role]), key, "conversations")
     left = {role: iter(found) for role, found in pictures.items()}
-    messages = [Message(turn.role, tuple(reading.filled_in(turn.text, turn.field, "<image>", left[turn.role])))
-                for turn in turns]
+    messages = [
+        Message(turn.role, tuple(reading.filled_in(turn.text, turn.field, "<image>", left[turn.role])))
+        for turn in turns
+    ]
     answer = fields.filled("answer") if "answer" in fields.values else None
     return reading.record(fields, "swimbird", messages, id=fields.name("id"), answer=answer)
 
@@ -45,9 +48,12 @@ def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, repo
 
 def row(trace: Trace, target: Target) -> dict:
     turns = target.chat(trace, system=False)
-    pictures = {key: [target.picture(part) for message in turns if message.role == role
-                      for part in writing.pictures(message)] for role, (key, _) in SIDES.items()}
-    said = [{"from": "human" if message.role == "user" else "gpt", "value": writing.spelled(message)}
-            for message in turns]
+    pictures = {
+        key: [target.picture(part) for message in turns if message.role == role for part in writing.pictures(message)]
+        for role, (key, _) in SIDES.items()
+    }
+    said = [
+        {"from": "human" if message.role == "user" else "gpt", "value": writing.spelled(message)} for message in turns
+    ]
     answer = {} if trace.answer is None else {"answer": trace.answer}
     return {"id": trace.id, "conversations": said, **pictures, **answer, **writing.own(trace)}

@@ -21,8 +21,9 @@ THINK = re.compile(r"</?think>")
 START, END = "<image_start>", "<image_end>"
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace. ``<think>`` tags are dropped, ``<answer>`` becomes a box.
 
     Errors: E05 signs without their others, E10 too few pictures for the texts, E14 no ``<answer>`` or an empty text.
@@ -34,8 +35,12 @@ def trace(fields: Fields) -> Trace:
     asked, texts = _texts(fields, "instruction_list"), _texts(fields, "output_text_list")
     paths, problems = fields.paths("image_list"), len(fields.paths("image_list")) - len(texts) + 1
     if problems < 1:
-        raise DataError("E10", "image_list", f"{len(paths)} for {len(texts)} texts, expected {len(texts)} or more: "
-                        "those of the question and one between two texts. Counts must match.")
+        raise DataError(
+            "E10",
+            "image_list",
+            f"{len(paths)} for {len(texts)} texts, expected {len(texts)} or more: "
+            "those of the question and one between two texts. Counts must match.",
+        )
     if len(asked) != 1:
         raise DataError("E10", "instruction_list", f"{len(asked)} questions, expected 1. Make a row of each.")
     loaded = [fields.row.load(path, f"image_list[{i}]") for i, path in enumerate(paths)]
@@ -49,8 +54,10 @@ def trace(fields: Fields) -> Trace:
             told.append(Text(checked_text(said, at)))
     if "<answer>" not in texts[-1]:
         raise DataError("E14", f"output_text_list[{len(texts) - 1}]", "no <answer>. Add it, or drop the row.")
-    question = Message("user", (*(Image(picture) for picture in loaded[:problems]),
-                                Text(checked_text(asked[0], "instruction_list[0]"))))
+    question = Message(
+        "user",
+        (*(Image(picture) for picture in loaded[:problems]), Text(checked_text(asked[0], "instruction_list[0]"))),
+    )
     return reading.record(fields, "thinkmorph", [question, Message("assistant", tuple(told))], id=fields.name("id"))
 
 
@@ -60,8 +67,9 @@ def _texts(fields: Fields, key: str) -> list[str]:
         raise DataError("E14", key, "empty. Drop the row or fill it.")
     for i, text in enumerate(found):
         if not isinstance(text, str):
-            raise DataError("E05", f"{key}[{i}]", f"expected a string, found {TYPES[type(text)]}. "
-                            "See the format table.")
+            raise DataError(
+                "E05", f"{key}[{i}]", f"expected a string, found {TYPES[type(text)]}. See the format table."
+            )
         if not text.strip():
             raise DataError("E14", f"{key}[{i}]", "empty. Drop the row or fill it.")
     return found
@@ -71,6 +79,10 @@ def _without_signs(text: str, at: str, first: bool, last: bool) -> str:
     """The words between the signs, which stand at both ends of all texts but of the first and the last."""
     text = text.strip()
     if text.startswith(END) == first or text.endswith(START) == last:
-        raise DataError("E05", at, f"{START} and {END} are not paired. Every text but the last ends in {START}, every "
-                        f"text but the first begins with {END}.")
+        raise DataError(
+            "E05",
+            at,
+            f"{START} and {END} are not paired. Every text but the last ends in {START}, every "
+            f"text but the first begins with {END}.",
+        )
     return reading.box_answers(THINK.sub("", text.removeprefix(END).removesuffix(START)), at).strip()

@@ -22,8 +22,14 @@ from ..writing import Target
 ROLES = {role: role for role in ("system", "user", "assistant")}
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None, *, assistant_image: str = "refuse") -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    assistant_image: str = "refuse",
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace. ``assistant_image``: sketch (what an assistant's picture is) or refuse.
 
     Our own column ``sketch_index`` says which ``images`` are sketches. Errors: E05 no content, E06 a role or part of
@@ -48,13 +54,19 @@ def trace(fields: Fields, assistant_image: str) -> Trace:
     sketches, left = fields.get("sketch_index", list, default=[]), iter(range(len(pictures)))
     messages = []
     for role, parts, at in chat:
-        made = tuple(found for j, part in enumerate(parts) for found in
-                     _part(fields, part, role, f"{at}.content[{j}]", pictures, left, sketches, assistant_image))
+        made = tuple(
+            found
+            for j, part in enumerate(parts)
+            for found in _part(fields, part, role, f"{at}.content[{j}]", pictures, left, sketches, assistant_image)
+        )
         if not made:
             raise DataError("E14", f"{at}.content", "empty. Drop the row or fill it.")
         messages.append(Message(role, made))
-    drawn = [i for i, (role, part) in enumerate((role, part) for role, parts, _ in chat for part in parts
-                                                if _is_empty(part)) if role == "assistant"]
+    drawn = [
+        i
+        for i, (role, part) in enumerate((role, part) for role, parts, _ in chat for part in parts if _is_empty(part))
+        if role == "assistant"
+    ]
     if sketches and sketches != drawn:
         raise DataError("E10", "sketch_index", f"{sketches}, but the assistant's pictures are {drawn}. Correct it.")
     return reading.record(fields, "trl", messages, id=fields.name("id"))
@@ -63,8 +75,9 @@ def trace(fields: Fields, assistant_image: str) -> Trace:
 def _chat(fields: Fields) -> list[tuple[str, list[dict], str]]:
     """(role, parts, field) of every turn."""
     found, before = [], "nothing"
-    for key, role in (("messages", ""),) if "messages" in fields.values else (("prompt", "user"),
-                                                                             ("completion", "assistant")):
+    for key, role in (
+        (("messages", ""),) if "messages" in fields.values else (("prompt", "user"), ("completion", "assistant"))
+    ):
         plain = isinstance(fields.values.get(key), str) and role
         turns = [{"role": role, "content": fields.get(key, str)}] if plain else fields.get(key, list)
         for i, turn in enumerate(turns):
@@ -74,8 +87,11 @@ def _chat(fields: Fields) -> list[tuple[str, list[dict], str]]:
             before = reading.ordered(get(turn, "role", str, at=at + "."), before, f"{at}.role", ROLES)
             found.append((before, _content(turn.get("content"), f"{at}.content"), at))
     if before != "assistant":
-        raise DataError("E19", "messages" if "messages" in fields.values else "completion",
-                        "no assistant turn at the end. Add the answer.")
+        raise DataError(
+            "E19",
+            "messages" if "messages" in fields.values else "completion",
+            "no assistant turn at the end. Add the answer.",
+        )
     return found
 
 
@@ -83,8 +99,9 @@ def _content(content: Any, field: str) -> list[dict]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise DataError("E05", field, f"expected a string or a list of parts, found {TYPES[type(content)]}. "
-                        "See the format table.")
+        raise DataError(
+            "E05", field, f"expected a string or a list of parts, found {TYPES[type(content)]}. See the format table."
+        )
     return content
 
 
@@ -92,8 +109,16 @@ def _is_empty(part: dict) -> bool:
     return part.get("type") == "image" and part.get("image") is None
 
 
-def _part(fields: Fields, part: dict, role: str, at: str, pictures: list[Image], left: Iterator[int], sketches: list,
-          assistant_image: str) -> list[Part]:
+def _part(
+    fields: Fields,
+    part: dict,
+    role: str,
+    at: str,
+    pictures: list[Image],
+    left: Iterator[int],
+    sketches: list,
+    assistant_image: str,
+) -> list[Part]:
     kind = get(part, "type", str, at=at + ".")
     if kind == "text":
         text = get(part, "text", str, at=at + ".")
@@ -101,8 +126,11 @@ def _part(fields: Fields, part: dict, role: str, at: str, pictures: list[Image],
     if kind != "image":
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text or image.")
     index = next(left) if _is_empty(part) else None
-    picture = (pictures[index].image if index is not None
-               else fields.row.load(get(part, "image", str, at=at + "."), at + ".image"))
+    picture = (
+        pictures[index].image
+        if index is not None
+        else fields.row.load(get(part, "image", str, at=at + "."), at + ".image")
+    )
     if role != "assistant":
         return [Image(picture)]
     if assistant_image != "sketch" and index not in sketches:
@@ -121,9 +149,19 @@ def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, repo
 def row(trace: Trace, target: Target) -> dict:
     turns = target.chat(trace, system=True)
     shown = [part for message in turns for part in writing.pictures(message)]
-    return {"id": trace.id,
-            "messages": [{"role": message.role, "content": [
-                {"type": "text", "text": part.text} if isinstance(part, Text) else {"type": "image"}
-                for part in message.content]} for message in turns],
-            "images": [target.picture(part) for part in shown],
-            "sketch_index": [i for i, part in enumerate(shown) if isinstance(part, Sketch)], **writing.own(trace)}
+    return {
+        "id": trace.id,
+        "messages": [
+            {
+                "role": message.role,
+                "content": [
+                    {"type": "text", "text": part.text} if isinstance(part, Text) else {"type": "image"}
+                    for part in message.content
+                ],
+            }
+            for message in turns
+        ],
+        "images": [target.picture(part) for part in shown],
+        "sketch_index": [i for i, part in enumerate(shown) if isinstance(part, Sketch)],
+        **writing.own(trace),
+    }

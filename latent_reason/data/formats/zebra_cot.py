@@ -23,8 +23,14 @@ PICTURE = re.compile(r"(problem|reasoning)_image_\d+")
 THOUGHT = re.compile(r"^THOUGHT \d+:[ \t]*", re.MULTILINE)
 
 
-def read(source: str | Path, image_root: str | Path | None = None, report: Report | None = None,
-         limits: Limits | None = None, *, skip_folder: Iterable[str] = ()) -> Iterator[Trace | DataError]:
+def read(
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    skip_folder: Iterable[str] = (),
+) -> Iterator[Trace | DataError]:
     """Every row as a Trace of its folder's task. ``skip_folder``: words in the names of folders to leave out.
 
     A problem picture named in the trace becomes a redundant sketch. Errors: E06 a reference of another kind, E11 a
@@ -39,14 +45,23 @@ def trace(fields: Fields) -> Trace:
     for key in fields.rest():
         if PICTURE.fullmatch(key) and fields.paths(key):
             fields.row.warn("E12", f"{key}: a picture is given but never named in the texts, and left out")
-    return reading.record(fields, "zebra_cot", [Message("user", asked), Message("assistant", told)], answer=answer,
-                          id=fields.name("id"), task=fields.row.file.parent.name)
+    return reading.record(
+        fields,
+        "zebra_cot",
+        [Message("user", asked), Message("assistant", told)],
+        answer=answer,
+        id=fields.name("id"),
+        task=fields.row.file.parent.name,
+    )
 
 
 def _parts(fields: Fields, key: str, text: str) -> tuple[Part, ...]:
     # split at a group gives text, name, text, name, ..., text
-    return tuple(part for i, piece in enumerate(REFERENCE.split(text))
-                 for part in ([_picture(fields, key, piece)] if i % 2 else _text(piece, key)))
+    return tuple(
+        part
+        for i, piece in enumerate(REFERENCE.split(text))
+        for part in ([_picture(fields, key, piece)] if i % 2 else _text(piece, key))
+    )
 
 
 def _text(piece: str, key: str) -> list[Text]:

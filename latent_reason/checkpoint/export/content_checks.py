@@ -1,0 +1,202 @@
+"""What is wrong with the words of an exported folder: tokenizer and template, code, README, and files that do not
+belong there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from ...model.backbones.families import FAMILIES, family
+from ...model.tokenization import Roles
+from ..hf.chat import parse
+from ..model_card import base_of
+from .bundle import imports, packages
+from .exporter import PLACE
+from .finding import Finding
+
+SKETCHED = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which way?"}]},
+    {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "So "}, {"type": "sketch", "k": 3}, {"type": "text", "text": " left."}],
+    },
+]
+REQUIRED = ("license", "library_name", "pipeline_tag", "language", "tags", "datasets", "metrics")
+#: files of an exported folder
+BELONGS = re.compile(
+    r"config\.json|generation_config\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt"
+    r"|chat_template\.jinja|processor_config\.json|preprocessor_config\.json|probe\.safetensors|latent_reason\.json"
+    r"|(configuration|modeling)_latent_reason\.py|latent_reason_\w+\.py|requirements\.txt|LICENSE(-base)?|README\.md"
+    r"|decoder/(config\.json|diffusion_pytorch_model\.safetensors)|adapter_(config\.json|model\.safetensors)"
+    r"|reasoner\.safetensors|(eval|eval-larger|probe)\.json|controls/[\w.-]+\.json|(sketches|example)\.png"
+    r"|recipe(-pretrain)?\.yaml|\.gitattributes"
+)
+SECRETS = re.compile(
+    r"\bhf_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+UNSEARCHED = ("LICENSE", "LICENSE-base", "tokenizer.json", "chat_template.jinja")  # for absolute paths
+READABLE = (".json", ".yaml", ".md", ".txt", ".jinja", ".py", "")
+
+
+# -- tokenizer and chat template ---------------------------------------------------------------------------------------
+def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
+    """Where control tokens, the table of embeddings and the chat template do not fit together."""
+    from transformers import AutoTokenizer, PreTrainedConfig
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=PreTrainedConfig(), trust_remote_code=False)
+        config = {} if card.get("layout") == "adapter" else json.loads((folder / "config.json").read_text("utf-8"))
+        layout = family(config["backbone_config"]["model_type"]).layout if config else None
+    except Exception as error:  # tokenizers raise bare Exceptions
+        yield Finding("tokenizer.json", f"{type(error).__name__}: {str(error)[:200]}", "a tokenizer and a config")
+        return
+    tokens = config.get("control_tokens") or card["control_tokens"]
+    for role, (token, number) in tokens.items():
+        found = tokenizer.convert_tokens_to_ids(token)
+        if found != number:
+            yield Finding("tokenizer.json", f"id {found} for {token!r} ({role})", f"{number}, as config.json says")
+    if config:
+        yield from wrong_table(folder, config, len(tokenizer))
+    layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter does not say which
+    roles = Roles(**{role: token for role, (token, _) in tokens.items()})
+    try:
+        text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
+        again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
+    except Exception as error:  # of Jinja, or of no template at all
+        yield Finding("chat_template.jinja", f"{type(error).__name__}: {str(error)[:200]}", "a template")
+        return
+    read = [one for one in (back(again, layout, roles) for layout in layouts) if one == SKETCHED]
+    if not read:
+        yield Finding(
+            "chat_template.jinja",
+            f"{text!r}, which reads back as {back(again, layouts[0], roles)}",
+            "a sketched turn that reads back as it was",
+        )
+
+
+def back(text: str, layout, roles: Roles) -> list[dict] | str:
+    try:
+        return parse(text, layout, roles)
+    except ValueError as error:
+        return str(error)
+
+
+def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
+    """The rows of the table of embeddings against the tokenizer and the configuration."""
+    text = config["backbone_config"].get("text_config", config["backbone_config"])
+    declared = text.get("vocab_size")
+    if declared is None or declared < known:
+        yield Finding("config.json", f"vocab_size {declared}", f"at least the {known} tokens of the tokenizer")
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, "pt") as opened:
+                for key in opened.keys():
+                    rows = opened.get_slice(key).get_shape()[0] if key.endswith("embed_tokens.weight") else declared
+                    if rows != declared:
+                        yield Finding(file.name, f"{rows} rows in {key}", f"{declared}, the vocab_size of config.json")
+        except (SafetensorError, OSError):
+            continue  # told by check 2
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
+    """Imports of packages that requirements.txt does not name, or of files that are not there."""
+    if not (folder / "requirements.txt").is_file():
+        yield Finding("requirements.txt", "no such file", "the packages its code imports")
+        return
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    allowed = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in lines if line[:1].isalnum()}
+    files = sorted(folder.glob("*.py"))
+    for name in () if adapter else ("configuration_latent_reason.py", "modeling_latent_reason.py"):
+        if folder / name not in files:
+            yield Finding(name, "no such file", "the code that config.json names")
+    for file in files:
+        try:
+            names, own = imports(file.read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError) as error:
+            yield Finding(file.name, f"{type(error).__name__}: {error}", "Python")
+            continue
+        for name in sorted(names):
+            if packages().get(name, name) not in allowed:
+                yield Finding(file.name, f"an import of {name}", "packages of requirements.txt", f"Add {name} there.")
+        for name in (n for node in own for n in ([node.module] if node.module else [a.name for a in node.names])):
+            if not (folder / f"{name}.py").is_file():
+                yield Finding(file.name, f"an import of {name}.py, which is not there", "all files of its code")
+
+
+# -- README ------------------------------------------------------------------------------------------------------------
+def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
+    """A head that is not YAML or not filled in, nothing to run, words of a template that nobody replaced."""
+    name = "README.md"
+    if not (folder / name).is_file():
+        yield Finding(name, "no such file", "a model card")
+        return
+    text = (folder / name).read_text(encoding="utf-8")
+    _, *head = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
+    try:
+        given = yaml.safe_load(head[0]) if len(head) == 2 else None
+    except yaml.YAMLError as error:
+        said = str(error).partition("\n")[0]
+        yield Finding(name, f"a head that is no YAML ({said})", "YAML between two lines of ---")
+        return
+    if not isinstance(given, dict):
+        yield Finding(name, "no head", "YAML between two lines of ---")
+        return
+    for key in (*REQUIRED, *(["base_model"] if base_of(card) else [])):
+        if not given.get(key):
+            yield Finding(name, f"no {key} in its head", "one", f"Write it there as {key}: ...")
+    if "more information needed" in text.lower():
+        yield Finding(name, "the words More Information Needed", "the information", "Write it, or remove the section.")
+    if "```python" not in text:
+        yield Finding(name, "no Python snippet", "one that loads the model")
+
+
+# -- what does not belong there ----------------------------------------------------------------------------------------
+def wrong_contents(folder: Path) -> Iterator[Finding]:
+    """Files that are not of the layout, links, pickles, optimiser states, secrets and absolute paths."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            yield Finding(name, "a link", "a file", "Copy what it points to.")
+            continue
+        with open(path, "rb") as file:
+            start = file.read(9)
+        if start.startswith(PICKLES) and start[8:] != b"{":  # safetensors begin with a length, which may look like one
+            yield Finding(name, "a pickle, which runs code when it is read", "safetensors or JSON", "Remove it.")
+        elif not BELONGS.fullmatch(name):
+            yield Finding(name, "a file that is not of a checkpoint", "the files of an export", "Remove it.")
+        elif path.suffix == ".safetensors":
+            yield from wrong_keys(path, name)
+        elif path.suffix in READABLE:
+            yield from wrong_text(name, path.read_text(encoding="utf-8", errors="replace"))
+
+
+def wrong_keys(path: Path, name: str) -> Iterator[Finding]:
+    try:
+        with safe_open(path, "pt") as opened:
+            states = [key for key in opened.keys() if re.search(r"optimizer|exp_avg|momentum_buffer|scheduler", key)]
+    except (SafetensorError, OSError):
+        return  # told by check 2
+    if states:
+        yield Finding(name, f"{states[0]}, a state of training", "weights alone")
+
+
+def wrong_text(name: str, text: str) -> Iterator[Finding]:
+    if SECRETS.search(text):  # which is not printed
+        yield Finding(name, "what looks like a token or key", "no secret", "Remove it, and revoke it if it is one.")
+    if name not in UNSEARCHED and (place := PLACE.search(text)):
+        yield Finding(
+            name,
+            f"the absolute path {place[0]!r}",
+            "no place of one machine",
+            "Write a name or a relative path; for the base of an adapter its name on the Hub, or export with "
+            "--merge-lora.",
+        )

@@ -1,0 +1,1 @@
+"""Batched, cached decoding of text and latents."""

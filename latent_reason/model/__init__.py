@@ -1,0 +1,1 @@
+"""The inference model and its parts."""

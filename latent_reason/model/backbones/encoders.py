@@ -1,0 +1,65 @@
+"""Frozen encoders from outside, for targets that look with another eye than the backbone's: stock SigLIP (2303.15343).
+
+``tiny`` is a small one with random weights fixed by a seed, so that everything runs without a download.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image as PILImage
+from transformers import AutoConfig, SiglipVisionConfig, SiglipVisionModel
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from ..batch import Pictures
+
+
+class Encoder:
+    """``look`` and ``see`` as a backbone has them. Every picture becomes ``side`` x ``side`` tokens of ``width``."""
+
+    def __init__(self, model: SiglipVisionModel):
+        self.model = model.eval().requires_grad_(False)
+        config = model.config
+        self.side, self.width = config.image_size // config.patch_size, config.hidden_size
+        self.processor = SiglipImageProcessorPil(size={"height": config.image_size, "width": config.image_size})
+
+    def look(self, pictures: list[PILImage.Image]) -> Pictures:
+        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        return Pictures(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(pixels), 1), pixels=pixels)
+
+    @torch.no_grad()
+    def see(self, pictures: Pictures) -> list[torch.Tensor]:
+        """One (side^2, width) tensor a picture."""
+        self.model.to(pictures.pixels.device)
+        return list(self.model(pixel_values=pictures.pixels).last_hidden_state)
+
+
+def load_encoder(name: str = "tiny") -> Encoder:
+    """``tiny``, or a folder or Hub name of a SigLIP vision tower.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name == "tiny":
+        config = SiglipVisionConfig(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            image_size=384,
+            patch_size=32,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Encoder(SiglipVisionModel(config))
+    try:
+        if AutoConfig.from_pretrained(name).model_type not in ("siglip", "siglip_vision_model"):
+            raise ValueError(f"encoder {name!r} is not a SigLIP model. Give one of that family, or 'tiny'.")
+        return Encoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True))
+    except OSError as error:
+        raise ValueError(
+            f"encoder {name!r} is neither 'tiny', nor a folder with a SigLIP model"
+            f"{'' if Path(name).exists() else ' (no such folder)'}, nor reachable on the Hub. Download it "
+            "where you have a network and give the folder."
+        ) from error

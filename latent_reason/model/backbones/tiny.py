@@ -1,0 +1,218 @@
+"""``tiny``: a 1-3 M parameter configuration of any family with random weights, a small BPE tokenizer trained on the
+spot and a stock picture processor. No download; it runs the very code a 7B model runs. The default is a Qwen2.5-VL.
+
+Qwen: a picture of 64 n pixels becomes n x n tokens (patches of 32, merged 2 x 2), so one token a cell of a board.
+Families that squeeze pictures into a square make ``cells`` x ``cells`` tokens of every picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from ..tokenization import Layout
+from .base import Backbone
+from .families import family
+from .qwen_vl import QwenVL
+from .square import Idefics3
+
+WORDS = [
+    "system user assistant yes no the a is at to from of on in what where how many which row column map board",
+    "up down left right move go then now next ice hole gift elf start goal safe path " * 2,
+    " ".join("0123456789"),
+    ", . ? : / ; \\boxed{ } U D L R S F H G E",
+]
+
+
+def train_tokenizer(
+    corpus: Iterable[str] | None = None, layout: Layout | None = None, size: int = 512
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: any text round-trips, the words of the corpus become single tokens, the marks of the layout (all
+    but its line breaks) are special."""
+    layout = layout or Layout()
+    tiles = "".join(layout.tile.format(row=r, column=c) for r in (1, 2) for c in (1, 2))
+    written = layout.begin + layout.turn + layout.image_open + layout.image_close + tiles
+    marks = [
+        layout.pad,
+        "<|im_start|>",
+        layout.end,
+        "<|vision_start|>",
+        "<|vision_end|>",
+        layout.image,
+        "<|video_pad|>",
+        *re.findall(r"<[^<>]*>", written),
+    ]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(dict.fromkeys(marks)),
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(list(corpus or WORDS), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=layout.pad, eos_token=layout.end)
+
+
+def tiny(
+    model_type: str = "qwen2_5_vl",
+    *,
+    width: int = 128,
+    layers: int = 4,
+    heads: int = 4,
+    eye_width: int = 96,
+    eye_layers: int = 1,
+    patch: int = 32,
+    cells: int = 4,
+    rope_theta: float = 3.0,
+    corpus: Iterable[str] | None = None,
+    positions: str = "line",
+    dtype: str = "float32",
+    tiles: bool = False,
+    seed: int = 0,
+) -> Backbone:
+    """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights. The rotary base
+    is small because contexts are short: with the usual 10,000 the axes that tell columns apart hardly turn. ``patch``
+    are the pixels of half a token's side."""
+    kind = family(model_type)
+    tokenizer = train_tokenizer(corpus, kind.layout)
+    token = tokenizer.convert_tokens_to_ids
+    text = dict(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width * 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=4096,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        rope_parameters=dict(rope_type="default", rope_theta=rope_theta),
+    )
+    config = (qwen if issubclass(kind, QwenVL) else square)(
+        model_type, text, token, kind.layout, eye_width, eye_layers, patch, cells
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, dtype))
+        for p in model.parameters():
+            if p.ndim > 1 and not p.any():  # Gemma's connector begins at zero: every picture would look the same
+                torch.nn.init.normal_(p, std=0.02)
+    if issubclass(kind, QwenVL):
+        processor = Qwen2VLImageProcessorPil(
+            patch_size=patch,
+            merge_size=2,
+            temporal_patch_size=1,
+            do_normalize=False,
+            min_pixels=(2 * patch) ** 2,
+            max_pixels=(2 * patch * 16) ** 2,
+        )
+    else:
+        side = config.vision_config.image_size
+        side = side if isinstance(side, int) else side[0]
+        processor = (
+            kind.Processor(size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side})
+            if issubclass(kind, Idefics3)
+            else SiglipImageProcessorPil(size={"height": side, "width": side})
+        )
+    backbone = kind(model, tokenizer, processor, positions)
+    backbone.cut(tiles)
+    return backbone
+
+
+def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye_layers: int, patch: int, cells: int):
+    """The configuration of a Qwen-VL, whose rotary axes share a head's channels 2 : 7 : 7."""
+    head = text["hidden_size"] // text["num_attention_heads"]
+    text["rope_parameters"]["mrope_section"] = [head // 2 - 2 * (head * 7 // 32), head * 7 // 32, head * 7 // 32]
+    eye = dict(
+        depth=eye_layers,
+        hidden_size=eye_width,
+        intermediate_size=eye_width * 2,
+        num_heads=4,
+        patch_size=patch,
+        spatial_merge_size=2,
+        temporal_patch_size=1,
+        out_hidden_size=text["hidden_size"],
+    )
+    if model_type == "qwen3_vl":
+        text |= {"head_dim": head}
+        text["rope_parameters"]["mrope_interleaved"] = True
+        eye |= {"num_position_embeddings": 64, "deepstack_visual_indexes": list(range(min(eye_layers, 2)))}
+    elif model_type == "qwen2_vl":
+        eye = dict(
+            depth=eye_layers,
+            embed_dim=eye_width,
+            hidden_size=text["hidden_size"],
+            mlp_ratio=2,
+            num_heads=4,
+            patch_size=patch,
+            spatial_merge_size=2,
+            temporal_patch_size=1,
+        )
+    else:
+        eye |= {"window_size": patch * 64, "fullatt_block_indexes": list(range(eye_layers))}
+    return CONFIG_MAPPING[model_type](
+        text_config=text,
+        vision_config=eye,
+        image_token_id=token(layout.image),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+
+
+def square(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye_layers: int, patch: int, cells: int):
+    """The configuration of a family whose pictures become ``cells`` x ``cells`` tokens."""
+    merged = model_type not in ("llava", "llava_onevision")  # their tokens are patches
+    eye = dict(
+        hidden_size=eye_width,
+        intermediate_size=eye_width * 2,
+        num_hidden_layers=eye_layers,
+        patch_size=(patch if merged else 2 * patch),
+        num_attention_heads=4,
+        image_size=2 * patch * cells,
+    )
+    own = {
+        "gemma3": {
+            "mm_tokens_per_image": cells**2,
+            "boi_token_index": token("<start_of_image>"),
+            "eoi_token_index": token("<end_of_image>"),
+        },
+        "llava": {"vision_feature_layer": -1, "image_seq_length": cells**2},
+        "internvl": {"image_seq_length": cells**2},
+    }.get(model_type, {})
+    if model_type == "gemma3":
+        text |= {
+            "head_dim": text["hidden_size"] // text["num_attention_heads"],
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention", "full_attention"] * (text["num_hidden_layers"] // 2)
+            + ["full_attention"] * (text["num_hidden_layers"] % 2),
+        }
+        theta = text.pop("rope_parameters")["rope_theta"]
+        text["rope_parameters"] = {
+            t: {"rope_type": "default", "rope_theta": theta} for t in ("full_attention", "sliding_attention")
+        }
+    if model_type == "internvl":
+        eye = eye | {"patch_size": [patch] * 2, "image_size": [2 * patch * cells] * 2}
+    types = {
+        "llava": {"text": "llama", "eye": "clip_vision_model"},
+        "llava_onevision": {"text": "qwen2", "eye": "siglip_vision_model"},
+        "internvl": {"text": "qwen2"},
+        "idefics3": {"text": "llama"},
+        "smolvlm": {"text": "llama"},
+    }.get(model_type, {})
+    text |= {"model_type": types["text"]} if "text" in types else {}
+    eye |= {"model_type": types["eye"]} if "eye" in types else {}
+    index = "image_token_index" if model_type in ("gemma3", "llava", "llava_onevision") else "image_token_id"
+    return CONFIG_MAPPING[model_type](
+        text_config=text, vision_config=eye, tie_word_embeddings=True, **{index: token(layout.image)}, **own
+    )

@@ -1,0 +1,115 @@
+"""A head that reads its span so far and the pictures: a causal Perceiver (Latent Sketchpad 2510.24514)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .base import Context, LatentHead
+
+
+class CausalLayer(nn.Module):
+    """Pre-norm self-attention over a span, then an MLP; a step may be taken with the keys of the steps before it."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def split(self, x):
+        """(n, k, width) -> q, k, v of (n, heads, k, width / heads)."""
+        return (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm(x)).chunk(3, -1))
+
+    def attend(self, x, q, k, v, mask=None):
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        x = x + self.out(read.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
+
+    def forward(self, x):
+        return self.attend(x, *self.split(x))
+
+    def step(self, x, kept, rows, slot):
+        """x (n, 1, width) at ``slot`` of spans ``rows``; ``kept`` (2, R, heads, K, ...) are keys and values so far.
+        Returns the result and what to keep."""
+        q, k, v = self.split(x)
+        kept = kept.clone() if kept.requires_grad or k.requires_grad else kept
+        kept[:, rows, :, slot] = torch.stack([k[:, :, 0], v[:, :, 0]], 1)  # (n, 2, heads, ...)
+        past = torch.arange(kept.shape[3], device=x.device) <= slot[:, None]
+        return self.attend(x, q, *kept[:, rows], mask=past[:, None, None]), kept
+
+
+class AutoregressiveHead(LatentHead):
+    """Draws latent j from the state before it, the latents of its span before j and the pictures of its row: ``looks``
+    layers of cross-attention to the pictures, then ``depth`` causal layers, then one linear layer.
+
+    ``longest`` is the most latents a span may have. The loss is L1 (``mse`` and ``cosine`` as in the regression heads).
+    """
+
+    reads = True
+
+    def __init__(
+        self,
+        width: int,
+        latent: int,
+        hidden: int = 0,
+        depth: int = 2,
+        looks: int = 1,
+        heads: int = 4,
+        longest: int = 256,
+        loss: str = "l1",
+    ):
+        super().__init__(width, latent)
+        hidden, self.kind, self.longest = hidden or width, loss, longest
+        self.state, self.before = nn.Linear(width, hidden), nn.Linear(latent, hidden)
+        self.place = nn.Embedding(longest, hidden)
+        self.picture = nn.Linear(width, hidden)
+        self.looks = nn.ModuleList(nn.MultiheadAttention(hidden, heads, batch_first=True) for _ in range(looks))
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(looks))
+        self.layers = nn.ModuleList(CausalLayer(hidden, heads) for _ in range(depth))
+        self.leave = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, latent))
+
+    def enter(self, h, before, slot, pictures, missing):
+        """States (n, k, D), latents before them (n, k, Z) and slots (n or 1, k) -> (n, k, hidden) that saw the
+        pictures (n, T, D)."""
+        x = self.state(h) + self.before(before) + self.place(slot)
+        pictures = self.picture(pictures.detach().to(h.dtype))  # what is seen is not shaped to be drawn easily
+        for norm, look in zip(self.norms, self.looks, strict=True):
+            x = x + look(norm(x), pictures, pictures, key_padding_mask=missing, need_weights=False)[0]
+        return x
+
+    def loss(self, h, z):
+        raise NotImplementedError("a latent of this head depends on its span; use span_loss.")
+
+    def span_loss(self, h, z, mask, context):
+        from .regression import regression_loss
+
+        if z.shape[1] > self.longest:
+            raise ValueError(f"a span of {z.shape[1]} latents, but the head was built for longest={self.longest}.")
+        x = self.enter(
+            h,
+            F.pad(z[:, :-1], (0, 0, 1, 0)).to(h.dtype),
+            torch.arange(z.shape[1], device=h.device)[None],
+            *context.pictures(),
+        )
+        for layer in self.layers:
+            x = layer(x)
+        return regression_loss(self.leave(x)[mask], z[mask], self.kind)
+
+    def sample(self, h, noise=None, context: Context | None = None):
+        rows, slot, memory = context.rows, context.slot, context.memory
+        if "drawn" not in memory:
+            most, width = len(context.seen), self.leave[0].normalized_shape[0]
+            memory["drawn"] = h.new_zeros(most, self.latent)
+            memory["kept"] = [
+                h.new_zeros(2, most, layer.heads, self.longest, width // layer.heads) for layer in self.layers
+            ]
+        before = torch.where((slot > 0)[:, None], memory["drawn"][rows], 0)
+        x = self.enter(h[:, None], before[:, None], slot[:, None], *context.pictures())
+        for number, layer in enumerate(self.layers):
+            x, memory["kept"][number] = layer.step(x, memory["kept"][number], rows, slot)
+        z = self.leave(x)[:, 0]
+        memory["drawn"] = memory["drawn"].index_put((rows,), z)
+        return z

@@ -1,0 +1,1 @@
+"""Latents and tasks as pictures."""

@@ -1,0 +1,88 @@
+"""Dual tuning: one item in every mode, asked for by the prompt, and the report of where sketching is worth it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_runs import recipe, short, tiny_checkpoint
+
+from eval import boundary
+from latent_reason import checkpoint, tasks
+from latent_reason.tasks.base import ASKED
+from latent_reason.trace import Sketch, Text
+from train import sft
+from train.config import Data
+from train.data import make_task, traces
+from train.trainer import run_folder
+
+MODES = ["direct", "text", "mixed"]
+
+
+def found(gain, gap):
+    """A cell with the lower ends of its intervals."""
+    return {
+        "gain": {arm: {"low": low} for arm, low in zip(boundary.ARMS, gain, strict=True)},
+        "gap": {
+            name: {"low": low} for name, low in zip(("sketch-direct", "sketch-text", "text-direct"), gap, strict=True)
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("gain", "gap", "label"),
+    [
+        ((0.1, 0.1, 0.1), (0.1, 0.1, 0.1), "sketch"),
+        ((0.1, 0.1, 0.1), (0.1, -0.1, 0.1), "text"),
+        ((0.1, 0.1, 0.1), (0.1, -0.1, -0.1), "direct"),
+        ((0.1, 0.1, 0.1), (-0.1, 0.1, 0.1), "text"),
+        ((0.1, 0.1, -0.1), (0.1, 0.1, -0.1), "direct"),
+        ((-0.1, -0.1, 0.1), (0.1, 0.1, -0.1), "sketch"),
+        ((-0.1, -0.1, -0.1), (0.1, 0.1, 0.1), "none"),
+    ],
+)
+def test_an_arm_is_worth_it_only_if_it_gains_and_beats_every_cheaper_one(gain, gap, label):
+    assert boundary.label(found(gain, gap)) == label
+
+
+def test_paired_items_come_in_every_mode_and_their_prompts_say_which():
+    data = Data(levels=[4], modes=MODES, paired=True, options={"asked": True, "chunk": [1, 1]})
+    made = list(traces(data, "mixed", "train", 9))
+    assert [t.id for t in made] == [made[i].id for i in (0, 0, 0, 3, 3, 3, 6, 6, 6)] and len({t.id for t in made}) == 3
+    for trace, mode in zip(made, MODES * 3, strict=True):
+        asked = next(p.text for p in trace.messages[0].content if isinstance(p, Text))
+        assert asked.endswith(ASKED[mode])
+        assert mode == "mixed" or not any(isinstance(p, Sketch) for p in trace.messages[-1].content)
+    alone = list(traces(Data(levels=[4], modes=MODES), "mixed", "train", 3))
+    assert len({t.id for t in alone}) == 3, "unpaired modes are taken in turn, one an item"
+    twin = make_task(data, "train")
+    assert twin.text_twin(twin[0], "text").messages[0].content[0].text.endswith(ASKED["text"])
+
+
+def test_pairs_need_modes():
+    with pytest.raises(ValueError, match=r"data.paired: .* two modes or more"):
+        Data(paired=True)
+
+
+def test_the_report_of_a_tuned_checkpoint(tmp_path, monkeypatch):
+    plan = recipe(tmp_path / "dual", data__modes=MODES, data__paired=True, data__options={"asked": True})
+    sft.train(plan, run_folder(plan))
+    short(monkeypatch)
+    run, out = str(tmp_path / "dual" / "model"), tmp_path / "b.json"
+    boundary.main([run, "--base", str(tiny_checkpoint("direct")), "--n", "4", "--out", str(out)])
+    report = json.loads(out.read_text())
+    cell = report["levels"]["level 3"]
+    assert report["task"] == "frozenlake_plan" and cell["n"] == 4 and cell["label"] in {*boundary.ARMS, "none"}
+    assert cell["accuracy"].keys() == cell["gain"].keys() == boundary.ARMS.keys()
+    reasoner, _ = checkpoint.load(tmp_path / "dual")
+    task = tasks.make("frozenlake_plan", split="test", level=3, asked=True)
+    asked = {arm: boundary.answers(reasoner, task, [task[1]], arm)[0] for arm in boundary.ARMS}
+    assert not asked["direct"].latents and not asked["text"].latents
+
+
+def test_a_checkpoint_not_tuned_so_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        boundary.main(
+            [str(tiny_checkpoint()), "--base", str(tiny_checkpoint("direct")), "--out", str(tmp_path / "b.json")]
+        )
+    assert "not tuned to do as its prompt asks" in f"{stopped.value}{capsys.readouterr()}"

@@ -1,0 +1,407 @@
+"""Exported checkpoints: every method and several families load by AutoModel and by the library, and say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import CASES, ready
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tiny_runs import tiny_checkpoint
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from latent_reason import checkpoint, methods
+from latent_reason.checkpoint.export import bundle, checks, isolated_check
+from latent_reason.checkpoint.export.exporter import export, without_places
+from latent_reason.checkpoint.hf import parity
+from latent_reason.checkpoint.hf.auto_model import LatentReasonForConditionalGeneration
+from latent_reason.decoding.engine import generate
+from latent_reason.model import adapters
+
+#: what a folder is made of: a method on a family
+MADE = [
+    *((name, "qwen2_5_vl") for name in methods.names()),
+    ("modal_mixed", "gemma3"),
+    ("modal_mixed", "llava"),
+    ("skila", "smolvlm"),
+    ("monet", "qwen3_vl"),
+]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, make_backbone, make_traces):
+    """``exported(method, family)``: an exported folder, and the reasoner that is in it."""
+    made, root = {}, tmp_path_factory.mktemp("exported")
+
+    def make(method, family) -> tuple[Path, object]:
+        if (method, family) not in made:
+            case = next(case for case in CASES if case.method == method)
+            reasoner = ready(case, lambda positions: make_backbone(positions, family), make_traces)
+            checkpoint.save(reasoner.eval(), root / f"{method}-{family}.saved")
+            folder = export(root / f"{method}-{family}.saved", root / f"{method}-{family}")
+            made[method, family] = folder, reasoner
+        return made[method, family]
+
+    return make
+
+
+@pytest.mark.parametrize(("method", "family"), MADE)
+def test_every_method_exports_and_passes(method, family, exported):
+    folder, _ = exported(method, family)
+    results = checks.check(folder, in_fresh=False)
+    assert [result.state for result in results] == ["passed"] * 9 + ["left out"], results
+    copied = {Path(file).name for file in get_relative_import_files(folder / "modeling_latent_reason.py")}
+    assert copied | {"modeling_latent_reason.py"} == {file.name for file in folder.glob("*.py")}, "as transformers does"
+
+
+@pytest.mark.slow
+def test_strangers_see_the_same_logits_and_the_same_sketch(exported):
+    """In one fresh process, elsewhere, without a network and without this library."""
+    found = isolated_check.ask([exported(*made)[0] for made in MADE])
+    for made, one in zip(MADE, found, strict=True):
+        assert (one["loading"], one["keys"], one["probe"], one["snippet"]) == ("", [], "", ""), made
+        assert {"logits"} <= one["off"].keys() and ("latents" in one["off"]) == exported(*made)[1].sketches, made
+        assert max(one["off"].values()) < 1e-5, made
+
+
+@pytest.mark.parametrize("made", [("modal_mixed", "qwen2_5_vl"), ("modal_mixed", "gemma3"), ("skila", "smolvlm")])
+def test_the_library_loads_what_was_saved(made, exported, make_traces):
+    folder, reasoner = exported(*made)
+    again, decoder = checkpoint.load(folder, device="cpu")
+    assert decoder is None and again.recipe["method"] == made[0] and not again.training
+    ours, theirs = reasoner.state_dict(), again.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    prompts = [r.collator()(make_traces(), generate=True) for r in (reasoner, again)]
+    first, second = (
+        generate(r, p, max_new=12, sketching="first") for r, p in zip((reasoner, again), prompts, strict=True)
+    )
+    assert torch.equal(first.ids, second.ids) and torch.equal(first.vectors, second.vectors)
+
+
+# -- what is in the folder -----------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder with figures."""
+    run = tmp_path_factory.mktemp("figures") / "run"
+    shutil.copytree(tiny_checkpoint(), run / "model")
+    row = {
+        "task": "frozenlake_plan",
+        "level": 3,
+        "split": "test",
+        "n": 4,
+        "metric": "success",
+        "value": 0.5,
+        "low": 0.15,
+        "high": 0.85,
+    }
+    sketches = row | {"metric": "sketches_per_item", "low": None, "high": None}
+    (run / "eval.json").write_text(
+        json.dumps(
+            {"schema": 1, "checkpoint": str(run / "model"), "results": [row, row | {"metric": "exact"}, sketches]}
+        )
+    )
+    (run / "controls").mkdir()
+    (run / "controls" / "direct.json").write_text(json.dumps({"schema": 1, "results": [row | {"value": 0.25}]}))
+    (run / "probe.json").write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "n": 4,
+                "protocol": "regenerate",
+                "probes": {
+                    "as_generated": {"accuracy": 0.5, "low": 0.2, "high": 0.8},
+                    "zero": {
+                        "accuracy": 0.25,
+                        "low": 0.1,
+                        "high": 0.6,
+                        "difference": {"value": 0.25, "low": 0.0, "high": 0.5},
+                    },
+                },
+            }
+        )
+    )
+    (run / "recipe.yaml").write_text(f"seed: 0\nrun: {run}\n")
+    return run
+
+
+@pytest.fixture(scope="module")
+def shown(run):
+    return export(run, run / "export")
+
+
+def test_an_export_holds_the_checkpoint_and_what_is_known_of_it(shown, run):
+    there = {p.relative_to(shown).as_posix() for p in shown.rglob("*") if p.is_file() and p.suffix != ".py"}
+    assert there == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "processor_config.json",
+        "preprocessor_config.json",
+        "decoder/config.json",
+        "decoder/diffusion_pytorch_model.safetensors",
+        "probe.safetensors",
+        "README.md",
+        "LICENSE",
+        "requirements.txt",
+        "latent_reason.json",
+        "example.png",
+        "sketches.png",
+        "eval.json",
+        "probe.json",
+        "recipe.yaml",
+        "controls/direct.json",
+    }
+    assert json.loads((shown / "eval.json").read_text())["checkpoint"] == "model", "no path of this machine"
+    assert all(r.state != "failed" for r in checks.check(shown, in_fresh=False))
+    first, second = (
+        json.loads((shown / "processor_config.json").read_text())["image_processor"],
+        json.loads((shown / "preprocessor_config.json").read_text()),
+    )
+    assert first == second
+
+
+def test_weights_lie_once_and_are_those_of_the_run(shown):
+    weights, saved = load_file(shown / "model.safetensors"), tiny_checkpoint()
+    stock, own = load_file(saved / "backbone" / "model.safetensors"), load_file(saved / "reasoner.safetensors")
+    assert len(weights) == len(stock) + len(own)
+    assert all(torch.equal(weights[f"reasoner.{name}"], value) for name, value in own.items())
+    reasoner, _ = checkpoint.load(saved, device="cpu")
+    for name, value in reasoner.backbone.model.state_dict().items():
+        if name != "lm_head.weight":  # tied
+            assert torch.equal(weights[f"reasoner.backbone.model.{name}"], value), name
+
+
+def test_the_model_card_has_a_head_results_and_limits(shown):
+    text = (shown / "README.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    found = yaml.safe_load(head)
+    assert found["license"] == "apache-2.0" and found["library_name"] == "transformers"
+    assert found["pipeline_tag"] == "image-text-to-text" and found["metrics"] == ["success"]
+    assert found["datasets"] == ["frozenlake_plan"] and "modal_mixed" in found["tags"]
+    assert found["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
+    assert "| this model | frozenlake_plan | test | 3 | 4 | 0.500 (0.15-0.85) | 0.500 (0.15-0.85) |" in body
+    assert "| direct | frozenlake_plan | test | 3 | 4 | 0.250 (0.15-0.85) |  |" in body
+    assert "| zero | 0.250 | 0.100 - 0.600 | +0.250 (+0.000 to +0.500) |" in body
+    assert "@misc{modal_mixed," in body and "eprint = {2602.00574}" in body and f"torch {torch.__version__}" in body
+    assert "![sketches](sketches.png)" in body and (shown / "sketches.png").is_file(), "drawn, as the run had none"
+    assert "## Limits" in body and "None" not in body and str(shown.parent) not in text
+
+
+def test_many_files_of_weights_hold_the_same(shown, run, tmp_path):
+    folder = export(run, tmp_path / "shards", max_shard_size="150KB")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) > 2 and not (folder / "model.safetensors").exists()
+    whole = load_file(shown / "model.safetensors")
+    for name, file in index.items():
+        with safe_open(folder / file, "pt") as opened:
+            assert torch.equal(opened.get_tensor(name), whole[name])
+    assert index.keys() == whole.keys()
+
+
+def test_an_export_can_be_exported_again(shown, tmp_path):
+    """All but what the model makes of the probe, which is made anew and may differ in the last bit."""
+    again = export(shown, tmp_path / "again")
+    for file in (p.relative_to(shown) for p in shown.rglob("*") if p.is_file() and p.name != "probe.safetensors"):
+        assert (again / file).read_bytes() == (shown / file).read_bytes(), file
+
+
+def test_records_of_ones_own_are_named_and_no_task_is_claimed(tmp_path):
+    saved = shutil.copytree(tiny_checkpoint(), tmp_path / "model")
+    given = json.loads((saved / checkpoint.CARD).read_text())
+    given["notes"] |= {"backbone": "some/model", "data": given["notes"]["data"] | {"folder": "/data/mine/shapes"}}
+    (saved / checkpoint.CARD).write_text(json.dumps(given))
+    folder = export(saved, tmp_path / "out")
+    _, head, body = (folder / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["datasets"] == ["shapes"] and yaml.safe_load(head)["base_model"] == "some/model"
+    assert "frozenlake" not in body and "What does the picture show?" in body
+    assert "come from `some/model`, whose terms hold" in body
+    assert checks.passed(checks.check(folder, in_fresh=False))
+
+
+@pytest.mark.parametrize(
+    "told, wanted, said",
+    [
+        (
+            "---\nlicense: other\nlicense_name: qwen-research\nlicense_link: LICENSE\n---\n# A model\n",
+            {"license": "other", "license_name": "qwen-research", "license_link": "LICENSE"},
+            "licence is qwen-research, see",
+        ),
+        ("---\nlicense: mit\n---\n", {"license": "mit"}, "its licence is mit, see LICENSE-base."),
+        (None, {"license": "other", "license_name": "terms-of-the-base-model"}, "was not at hand, see LICENSE-base."),
+        ("---\nlicense: [\n---\n", {"license": "other", "license_name": "terms-of-the-base-model"}, "was not at hand"),
+    ],
+)
+def test_the_licence_is_that_of_the_model_it_began_with(told, wanted, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved, base = shutil.copytree(tiny_checkpoint(), tmp_path / "model"), tmp_path / "base"
+    base.mkdir()
+    (base / "LICENSE").write_text("Not for sale.")
+    if told is not None:
+        (base / "README.md").write_text(told)
+    given = json.loads((saved / checkpoint.CARD).read_text())
+    given["notes"]["backbone"] = "base"
+    (saved / checkpoint.CARD).write_text(json.dumps(given))
+    folder = export(saved, tmp_path / "out")
+    _, head, body = (folder / "README.md").read_text().split("---\n", 2)
+    found = yaml.safe_load(head)
+    assert {key: found[key] for key in ("license", "license_name", "license_link") if key in found} == wanted
+    assert said in body and (folder / "LICENSE-base").read_text() == "Not for sale."
+    assert checks.passed(checks.check(folder, in_fresh=False))
+    shutil.rmtree(base)
+    again = export(folder, tmp_path / "again")
+    assert (again / "README.md").read_text() == (folder / "README.md").read_text()
+    assert (again / "LICENSE-base").is_file()
+
+
+def test_nothing_to_merge_is_said(run, tmp_path):
+    with pytest.raises(ValueError, match="has no adapter to merge"):
+        export(run, tmp_path / "merged", merge_lora=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_places_are_cut_to_their_last_part():
+    said = 'a: ROOT/me/runs/lake-1, b: runs/lake, c: "https://x.org/a/b", d: C:\\runs\\lake, e: 1/2, f: "ROOT/x/"'
+    said = said.replace("ROOT", "/some")
+    assert without_places(said) == 'a: lake-1, b: runs/lake, c: "https://x.org/a/b", d: lake, e: 1/2, f: "x"'
+
+
+# -- the generated code --------------------------------------------------------------------------------------------
+def test_generated_code_is_the_library_with_other_import_lines(shown):
+    for path in bundle.sources("modal_mixed", type(checkpoint.load(tiny_checkpoint(), device="cpu")[0].backbone)):
+        ours = path.read_text().splitlines()
+        header, *theirs = (shown / f"{bundle.flat(path)}.py").read_text().splitlines()
+        if path == bundle.CONFIGURATION:
+            theirs = theirs[:-2]
+        assert path.relative_to(bundle.LIBRARY.parent).as_posix() in header and len(ours) == len(theirs)
+        for our, their in zip(ours, theirs, strict=True):
+            assert our == their or (re.match(r"\s*from \.", our) and re.match(r"\s*from \.", their)), their
+
+
+def test_imports_of_every_form_are_rewritten(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "LIBRARY", tmp_path / "lib")
+    one = '"""A."""\nfrom . import b\nfrom .c import (\n    one,\n    two,\n)\nif 1:\n    from .c import d\n'
+    for name, text in {
+        "a.py": one,
+        "b.py": "",
+        "c/__init__.py": "from ..b import x as y\nfrom .d import z, w\n",
+        "c/d.py": "",
+    }.items():
+        (tmp_path / "lib" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lib" / name).write_text(text)
+    found = bundle.closure([tmp_path / "lib" / "a.py"])
+    assert [bundle.flat(p).removeprefix("latent_reason_") for p in found] == ["a", "b", "c", "c_d"]
+    assert bundle.rewritten(tmp_path / "lib" / "a.py").partition("\n")[2] == (
+        '"""A."""\nfrom . import latent_reason_b as b\nfrom .latent_reason_c import (\n    one,\n    two,\n)\n'
+        "if 1:\n    from . import latent_reason_c_d as d\n"
+    )
+    assert bundle.rewritten(tmp_path / "lib" / "c" / "__init__.py").partition("\n")[2] == (
+        "from .latent_reason_b import x as y\nfrom .latent_reason_c_d import z, w\n"
+    )
+
+
+# -- the model -----------------------------------------------------------------------------------------------------
+def test_the_model_answers_in_words_latents_and_pictures(shown, picture):
+    model = LatentReasonForConditionalGeneration.from_pretrained(shown)
+    answer = model.generate_interleaved(picture(2, 3), "Which way?", sketching="first", max_new=12)
+    assert answer.pieces[0] is answer.sketches[0] and len(answer.sketches) == len(answer.pictures)
+    assert answer.latents[0].shape == (4, 32) and answer.pictures[0].size == (3 * 32, 2 * 32)
+    assert answer.text == "".join(p for p in answer.pieces if isinstance(p, str))
+    plain = model.generate_interleaved([], "Which way?", sketching="off", max_new=3)
+    assert not plain.sketches and plain.text
+
+
+def test_logits_are_those_of_the_skeleton(make_backbone, make_traces):
+    """Rows of ids alone, with padding and several pictures a row, against the batch they come from."""
+    reasoner = ready(CASES[0], make_backbone, make_traces).eval()
+    batch = reasoner.collator()(make_traces(sketches=False))
+    model = LatentReasonForConditionalGeneration.of(reasoner)
+    with torch.no_grad():
+        found = model(batch.ids, batch.mask, batch.images.pixels, batch.images.grid).logits
+        states = reasoner.backbone.trunk(reasoner.embed(batch), batch.attention(), reasoner.backbone.place(batch))
+    assert torch.equal(found, reasoner.backbone.logits(states))
+    with pytest.raises(ValueError, match="picture positions for pictures that take"):
+        model(batch.ids, batch.mask, batch.images.pixels[:24], batch.images.grid[:1])
+    with pytest.raises(ValueError, match="holds no sketches"):
+        model(torch.full_like(batch.ids, reasoner.vocabulary.latent))
+
+
+def test_heads_stay_in_fp32_on_a_backbone_in_bf16(make_backbone, make_traces, tmp_path):
+    case = next(case for case in CASES if case.method == "modal_mixed")
+    reasoner = ready(case, lambda positions: make_backbone(positions).to(torch.bfloat16), make_traces).eval()
+    folder = export(checkpoint.save(reasoner, tmp_path / "saved"), tmp_path / "out")
+    results = checks.check(folder, in_fresh=False)
+    assert checks.passed(results), results
+    again, _ = checkpoint.load(folder, device="cpu")
+    assert again.backbone.model.dtype == torch.bfloat16 and next(again.head.parameters()).dtype == torch.float32
+    for name, value in reasoner.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]) and value.dtype == again.state_dict()[name].dtype, name
+
+
+def test_a_model_without_its_tokenizer_says_so(shown):
+    config = LatentReasonForConditionalGeneration.config_class.from_pretrained(shown)
+    with pytest.raises(ValueError, match=r"Use AutoModelForImageTextToText\.from_pretrained"):
+        LatentReasonForConditionalGeneration(config)
+
+
+# -- adapters ------------------------------------------------------------------------------------------------------
+def test_an_adapter_is_exported_for_its_base_or_folded_in(make_backbone, make_traces, tmp_path):
+    reasoner = ready(CASES[0], make_backbone, make_traces).eval()
+    base = checkpoint.save(reasoner, tmp_path / "base")
+    start, _ = checkpoint.load(base, device="cpu")
+    adapters.add(start, rank=2)
+    with torch.no_grad():
+        for name, p in start.named_parameters():
+            if "lora_B" in name or "trainable_tokens" in name:
+                p.add_(torch.randn_like(p), alpha=0.3)
+    checkpoint.save(start, tmp_path / "run")
+    folder = export(tmp_path / "run", tmp_path / "out")
+    assert not list(folder.glob("*.py")) and not (folder / "config.json").exists()
+    assert "peft" in (folder / "requirements.txt").read_text().splitlines()
+    head = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    assert head["base_model"] == str(base / "backbone") and "lora" in head["tags"]
+    assert [r.number for r in checks.check(folder, in_fresh=False) if r.state == "failed"] == [8], "its base has a path"
+    (stranger,) = isolated_check.ask([folder])
+    assert (stranger["loading"], stranger["snippet"]) == ("", "") and max(stranger["off"].values()) < 1e-5
+
+    merged = export(tmp_path / "run", tmp_path / "merged", merge_lora=True)
+    assert checks.passed(checks.check(merged, in_fresh=False))
+    model, stored = (
+        LatentReasonForConditionalGeneration.of(*checkpoint.load(merged, device="cpu")),
+        parity.read(folder)[0],
+    )
+    given = {name: stored[name] for name in ("input_ids", "pixel_values", "image_grid")}
+    torch.testing.assert_close(parity.answers(model, given, 0)["logits"], stored["merged"], atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_whose_base_has_no_name_can_only_be_merged(make_backbone, make_traces, tmp_path):
+    reasoner = ready(CASES[0], make_backbone, make_traces).eval()
+    adapters.add(reasoner, rank=2)
+    checkpoint.save(reasoner, tmp_path / "run")
+    with pytest.raises(ValueError, match="has no name others could load it by"):
+        export(tmp_path / "run", tmp_path / "out")
+    export(tmp_path / "run", tmp_path / "out", merge_lora=True)
+
+
+def test_a_table_of_its_own_for_what_comes_out_stays_its_own(make_backbone, make_traces, tmp_path):
+    def untied(positions):
+        backbone = make_backbone(positions)
+        model = backbone.model
+        model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
+        model.lm_head.weight, model.all_tied_weights_keys = torch.nn.Parameter(2 * model.lm_head.weight.detach()), {}
+        return backbone
+
+    reasoner = ready(CASES[0], untied, make_traces).eval()
+    folder = export(checkpoint.save(reasoner, tmp_path / "saved"), tmp_path / "out")
+    assert checks.passed(results := checks.check(folder, in_fresh=False)), results
+    again = checkpoint.load(folder, device="cpu")[0].backbone.model
+    assert torch.equal(again.lm_head.weight, reasoner.backbone.model.lm_head.weight)
+    assert not torch.equal(again.lm_head.weight, again.get_input_embeddings().weight)

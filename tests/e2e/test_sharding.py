@@ -1,0 +1,116 @@
+"""Weights split between two processes (FSDP2, over gloo on the CPU) learn what whole ones learn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_runs import ROOT, recipe, tiny_checkpoint
+
+from latent_reason import checkpoint
+from latent_reason.data import native
+from latent_reason.tasks import make
+from train import sft
+from train.config import dump
+from train.rl import trainer
+from train.trainer import processes, run_folder
+
+
+def trained(folder, script: str, name: str, **changes) -> dict[str, torch.Tensor]:
+    """The weights that ``NPROC=2 bash train/SCRIPT`` ends with."""
+    made = recipe(folder / name, optim__name="adamw", optim__lr=1e-3, **changes)
+    (folder / f"{name}.yaml").write_text(dump(made))
+    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    done = subprocess.run(
+        ["bash", f"train/{script}", str(folder / f"{name}.yaml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=env
+        | {
+            "PYTHON": sys.executable,
+            "NPROC": "2",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        },
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = f"step {made.optim.steps}/{made.optim.steps}"
+    assert done.stdout.count(last) == 1 and done.stdout.count("Checkpoint: ") == 1, "one process speaks"
+    return dict(checkpoint.load(folder / name)[0].state_dict())
+
+
+def same(split: dict[str, torch.Tensor], whole: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> None:
+    assert any(not torch.equal(value, start[name]) for name, value in whole.items() if name in start), "nothing learnt"
+    for name, value in whole.items():
+        torch.testing.assert_close(split[name], value, atol=2e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.slow
+def test_sft_split_between_processes_is_sft(tmp_path):
+    """On traces of which some have no sketch, so that in a step one process has no use for its head."""
+    task = make("frozenlake_plan", level=3, chunk=(1, 1))
+    native.write((task.trace(task[i], "text" if i < 3 else "mixed") for i in range(16)), tmp_path / "data")
+    changes = {
+        "data__batch_size": 2,
+        "data__folder": str(tmp_path / "data"),
+        "optim__steps": 4,
+        "data__val_items": 0,
+        "init": str(tiny_checkpoint()),
+    }
+    same(
+        *(trained(tmp_path, "sft.sh", f"split-{split}", sharded=split, **changes) for split in (True, False)),
+        checkpoint.load(tiny_checkpoint())[0].state_dict(),
+    )
+
+
+@pytest.mark.slow
+def test_rewards_split_between_processes_are_rewards(tmp_path):
+    """With LoRA; each its own prompts, of which one process may have more that teach than the other, in parts of three
+    rollouts, with held-out items looked at in between."""
+    changes = {
+        "rl__rewards": {"tiny_runs.long": 1.0},
+        "rl__group": 4,
+        "rl__prompts": 2,
+        "rl__max_new": 24,
+        "rl__replay_rows": 3,
+        "optim__steps": 3,
+        "rl__anchor": 0.1,
+        "rl__kl": 0.1,
+        "sketch_every": 2,
+        "init": str(tiny_checkpoint()),
+        "lora__rank": 4,
+        "trainable": ["lora", "head"],
+    }
+    same(
+        *(trained(tmp_path, "rl.sh", f"split-{split}", sharded=split, **changes) for split in (True, False)),
+        checkpoint.load(tiny_checkpoint())[0].state_dict(),
+    )
+
+
+@pytest.mark.parametrize(
+    "train, changes, said",
+    [
+        (sft, {"method__options": {"k": 4, "head": "mlp", "latent_input": "self"}}, "goes through rows piece by piece"),
+        (sft, {"optim__name": "muon"}, "Set optim.name to adamw"),
+        (trainer, {"rl__views": {"necessity": 0.1}}, "Leave one of the two out"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(train, changes, said, tmp_path):
+    made = recipe(
+        tmp_path / "run", **{"optim__name": "adamw", "init": str(tiny_checkpoint()), "sharded": True} | changes
+    )
+    with pytest.raises(ValueError, match=f"sharded: .*{said}"):
+        train.train(made, run_folder(made))
+
+
+def test_as_many_parts_as_processes(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert processes("auto", sharded=True)["strategy"]._data_parallel_size == 8

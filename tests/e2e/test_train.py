@@ -1,0 +1,301 @@
+"""Training runs, end to end, on the smallest model: what they leave behind, what they refuse, how they stop."""
+
+from __future__ import annotations
+
+import signal
+from io import StringIO
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import command, recipe, short, untrained
+
+from latent_reason import checkpoint
+from latent_reason.data import native
+from latent_reason.tasks import make
+from train import decoder, pretrain, sft
+from train import progress as progressing
+from train import trainer as running
+from train.config import load
+from train.data import LengthGrouped, TraceData
+from train.feature_cache import Seen
+from train.lit_modules import Sft
+
+
+@pytest.fixture(autouse=True)
+def few_words(monkeypatch):
+    short(monkeypatch, budget=12)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Lightning turns Ctrl-C off once it was pressed."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def run(train, folder, **changes):
+    """What ``python -m train.NAME`` does, as a call."""
+    made = recipe(folder, **changes)
+    return train(made, running.run_folder(made)), folder
+
+
+def weights(folder, part: str = "backbone/model") -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / f"{part}.safetensors")
+
+
+def events(folder) -> EventAccumulator:
+    return EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0}).Reload()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A pretraining run and a run of sft that starts from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        short(patch, budget=12)
+        _, first = run(
+            pretrain.train,
+            tmp_path_factory.mktemp("runs") / "first",
+            method="direct",
+            optim__steps=2,
+            data__items=16,
+            trainable=["eye", "trunk", "embeddings"],
+        )
+        _, second = run(sft.train, first.parent / "second", init=str(first))
+    return first, second
+
+
+# -- what a run leaves ---------------------------------------------------------------------------------------------
+def test_runs_leave_checkpoints_recipe_and_logs(trained):
+    for folder in trained:
+        assert sorted(p.name for p in folder.iterdir()) == ["logs", "model", "recipe.yaml"]
+        assert load(folder / "recipe.yaml").run == str(folder)
+        reasoner, drawn_by = checkpoint.load(folder)
+        assert drawn_by is not None and reasoner.recipe["notes"]["data"]["levels"] == [3]
+
+
+def test_losses_are_logged_apart_with_a_panel_of_sketches(trained):
+    found = events(trained[1])
+    scalars = found.Tags()["scalars"]
+    assert {
+        "train/text",
+        "train/latent",
+        "val/text",
+        "val/latent",
+        "val/success",
+        "val/sketch_equal",
+        "train/grad_norm",
+    } <= set(scalars)
+    assert sum("lr-" in name for name in scalars) == 2, "the learning rate of each optimiser"
+    assert [e.step for e in found.Scalars("train/latent")] == [0, 1, 2]
+    assert found.Tags()["images"] == ["sketches"] and found.Images("sketches")[0].width > 400
+    assert {"train/text", "train/picture", "val/right"} <= set(events(trained[0]).Tags()["scalars"])
+
+
+def test_what_does_not_fit_into_memory_is_looked_at_again(capsys):
+    """The same batches, whether all is kept, some, or nothing; and nothing is kept that does not fit."""
+    reasoner, _ = untrained()
+    found, kept = [], []
+    for room in (1.0, 2e-5, 0.0):
+        data = TraceData(recipe(None, data__items=70, data__seen_gb=room).data, reasoner, "mixed", 0, frozen_eye=True)
+        data.setup()
+        rows = data.rows["train"]
+        found.append(data.collate(rows[:2] + rows[-2:]))
+        kept.append(sum(isinstance(p, Seen) for row in rows for p in row.images))
+    assert kept[0] == 70 and kept[1] == 64 and kept[2] == 0
+    assert "fills 2e-05 GB (data.seen_gb)" in capsys.readouterr().out
+    for other in found[1:]:
+        for one, two in ((found[0].images, other.images), (found[0].sketches, other.sketches)):
+            assert torch.equal(one.grid, two.grid)
+            assert all(torch.allclose(a, b, atol=2e-3) for a, b in zip(one.tokens, two.tokens, strict=True))
+
+
+def test_frozen_eye_stays_and_the_rest_learns(trained):
+    before, after = (weights(folder) for folder in trained)
+    changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
+    assert changed and not [name for name in changed if "visual" in name]
+    assert any("layers" in name for name in changed) and any("embed_tokens" in name for name in changed)
+    statistics = weights(trained[1], "reasoner")
+    assert statistics["target.standardizer.fitted"] and statistics["target.standardizer.mean"].abs().sum() > 0
+
+
+def test_same_seed_gives_the_same_weights(trained, tmp_path):
+    first, second = trained
+    again = weights(run(sft.train, tmp_path / "again", init=str(first))[1])
+    assert all(torch.equal(t, again[name]) for name, t in weights(second).items())
+    other = weights(run(sft.train, tmp_path / "other", init=str(first), seed=1)[1])
+    assert not all(torch.equal(t, other[name]) for name, t in weights(second).items())
+
+
+def test_decoder_run_trains_the_decoder_only(trained, tmp_path):
+    _, folder = run(decoder.train, tmp_path / "decoder", init=str(trained[1]), optim__name="adamw")
+    part = "decoder/diffusion_pytorch_model"
+    for name in ("backbone/model", "reasoner"):
+        before, after = weights(trained[1], name), weights(folder, name)
+        assert all(torch.equal(before[n], t) for n, t in after.items())
+    assert not all(torch.equal(t, weights(folder, part)[n]) for n, t in weights(trained[1], part).items())
+    assert "train/picture" in events(folder).Tags()["scalars"]
+
+
+def test_decoder_run_needs_a_model(tmp_path):
+    with pytest.raises(ValueError, match="--init"):
+        run(decoder.train, tmp_path / "decoder")
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_its_method(trained, tmp_path):
+    """Head and statistics too, not the backbone alone."""
+    made = recipe(tmp_path, init=str(trained[1]))
+    reasoner, _ = running.start(made)
+    stored = weights(trained[1], "reasoner")
+    assert all(torch.equal(t, stored[n]) for n, t in reasoner.state_dict().items() if n in stored)
+    made.method.options = {"k": 2, "head": "mlp"}
+    other, _ = running.start(made)
+    assert not other.target.standardizer.fitted, "another head starts anew"
+
+
+# -- what it prints ------------------------------------------------------------------------------------------------
+def test_console_shows_losses_and_time_and_nothing_else(trained, tmp_path, capfd, recwarn):
+    run(sft.train, tmp_path / "quiet", init=str(trained[0]), optim__steps=20, data__items=16)
+    shown, noise = capfd.readouterr()
+    shown = "\n".join(line for line in shown.splitlines() if "latents collapse" not in line)  # rightly said
+    lines = [line for line in shown.splitlines() if line.startswith("step ")]
+    assert len(lines) == 10 and lines[-1].startswith("step 20/20  text ")
+    assert all("latent" in line and line.endswith(" left") for line in lines)
+    assert "held-out items at step 20: text" in shown and "success" in shown
+    for word in ("Tip", "TPU", "GPU available", "Warning", "Epoch", "configured", "LeafSpec", "eval mode"):
+        assert word not in shown + noise, word
+    assert noise == "" and not recwarn.list
+
+
+def test_terminal_shows_one_bar_over_all_steps(monkeypatch):
+    screen = StringIO()
+    monkeypatch.setattr(progressing, "console", Console(file=screen, force_terminal=True, width=100))
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        global_step=0,
+        max_steps=20,
+        sanity_checking=False,
+        progress_bar_metrics={"train/text": 1.5, "train/latent": 0.25},
+        callback_metrics={},
+    )
+    steps = progressing.Steps()
+    steps.on_train_start(trainer, None)
+    for trainer.global_step in range(1, 21):
+        steps.on_train_batch_end(trainer, None, None, None, 0)
+    steps.on_train_end(trainer, None)
+    assert "step 20/20" in screen.getvalue() and "text 1.500  latent 0.250" in screen.getvalue()
+    assert steps.bar is None
+
+
+def test_warnings_of_substance_are_heard():
+    with pytest.warns(UserWarning, match="substance"), progressing.quiet():
+        import warnings
+
+        warnings.warn("of substance")
+
+
+# -- how it stops --------------------------------------------------------------------------------------------------
+def stop_at(monkeypatch, step: int, error: BaseException):
+    before = Sft.training_step
+
+    def training_step(self, batch, index):
+        if self.trainer.global_step == step:
+            raise error
+        return before(self, batch, index)
+
+    monkeypatch.setattr(Sft, "training_step", training_step)
+
+
+def test_ctrl_c_leaves_a_whole_checkpoint(monkeypatch, tmp_path, small, capsys, ctrl_c):
+    stop_at(monkeypatch, 2, KeyboardInterrupt())
+    assert command(monkeypatch, sft, *small) == 1
+    where = tmp_path / "run" / "interrupted"
+    assert f"Stopped at step 2 (KeyboardInterrupt). What was learnt so far is in '{where}'" in capsys.readouterr().out
+    reasoner, _ = checkpoint.load(where)
+    assert reasoner.recipe["method"] == "modal_mixed" and not (tmp_path / "run" / "model").exists()
+
+
+def test_ctrl_c_before_the_first_step(monkeypatch, tmp_path, small, capsys, ctrl_c):
+    stop_at(monkeypatch, 0, KeyboardInterrupt())
+    assert command(monkeypatch, sft, *small) == 1
+    assert "Nothing was learnt" in capsys.readouterr().out and not (tmp_path / "run" / "interrupted").exists()
+
+
+def test_ctrl_c_while_data_is_made_takes_the_folder_away(monkeypatch, tmp_path, small):
+    monkeypatch.setattr(TraceData, "setup", lambda self, stage=None: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert "stopped by Ctrl-C" in command(monkeypatch, sft, *small) and not (tmp_path / "run").exists()
+
+
+def test_an_error_in_training_also_saves_and_is_not_hidden(monkeypatch, tmp_path, small):
+    stop_at(monkeypatch, 1, ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        command(monkeypatch, sft, *small)
+    assert checkpoint.load(tmp_path / "run" / "interrupted")
+
+
+def test_full_disk_at_the_end_is_one_sentence(monkeypatch, tmp_path, small):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("latent_reason.checkpoint.io.save_file", full)
+    said = command(monkeypatch, sft, *small)
+    assert said.startswith("error: The disk is full: ") and str(tmp_path / "run" / "model") in said
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["logs", "recipe.yaml"], "nothing half-written"
+
+
+# -- several processes ---------------------------------------------------------------------------------------------
+def test_processes_share_the_batches_of_an_epoch():
+    lengths = [i % 7 for i in range(53)]
+    alone, ranks = LengthGrouped(lengths, 4, seed=3), [LengthGrouped(lengths, 4, 3, rank=r, world=3) for r in range(3)]
+    for _ in range(2):
+        every, shares = list(alone), [list(r) for r in ranks]
+        assert len(every) == len(alone) == 13 and [len(s) for s in shares] == [len(ranks[0])] * 3 == [4] * 3
+        assert [tuple(b) for group in zip(*shares, strict=True) for b in group] == [tuple(b) for b in every[:12]]
+    assert len(LengthGrouped(lengths[:3], 4, 0, rank=1, world=3)) == 1, "fewer rows than a batch for each"
+
+
+def test_only_the_first_process_makes_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(running.rank_zero_only, "rank", 1)
+    made = recipe(tmp_path / "run")
+    assert running.run_folder(made) == tmp_path / "run" and not (tmp_path / "run").exists()
+    save = running.saver(made, *untrained())
+    assert save(tmp_path / "model") is None and not (tmp_path / "model").exists()
+
+
+def test_processes_are_those_of_torchrun(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert running.processes("auto")["devices"] == 1 and running.processes("auto")["strategy"] == "auto"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    found = running.processes("auto")
+    assert (found["devices"], found["num_nodes"]) == (4, 2) and "ddp" in found["strategy"]
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
+    """Rows of one length, so that the mean over batches is the mean over rows."""
+    task = make("frozenlake_plan", split="train", level=3)
+    traces = [task.trace(task[i], "direct") for i in range(40)]
+    length = len(traces[0].answer)
+    same = [t for t in traces if len(t.answer) == length][:8]
+    native.write(same, tmp_path / "rows")
+    weight = {}
+    for name, size, accumulate in (("large", 8, 1), ("small", 2, 4)):
+        train_one = dict(
+            method="direct",
+            data__folder=str(tmp_path / "rows"),
+            data__batch_size=size,
+            optim__steps=2,
+            optim__accumulate=accumulate,
+            optim__name="adamw",
+            optim__lr=1e-3,
+            data__val_items=1,
+        )
+        (reasoner, _), _ = run(sft.train, tmp_path / name, **train_one)
+        weight[name] = {n: p for n, p in reasoner.named_parameters() if p.requires_grad}
+    assert len(events(tmp_path / "small").Scalars("train/grad_norm")) == 2
+    for name, large in weight["large"].items():
+        torch.testing.assert_close(weight["small"][name], large, atol=2e-5, rtol=1e-3)

@@ -1,0 +1,370 @@
+"""Every reader on a miniature in the published layout, and what is wrong with files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from benchmark_samples import EXPECTED, FILES, WRITERS, b64, image, read, written
+
+from eval import benchmarks, readers
+from eval.scoring import judge
+from latent_reason.data import parquet as packed
+from latent_reason.data.errors import DataError
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "vsp_sample"
+
+
+def grey(shown) -> int:
+    return shown.load().getpixel((0, 0))[0]
+
+
+# -- readers -----------------------------------------------------------------------------------------------------------
+def test_every_benchmark_has_its_miniature():
+    assert sorted(EXPECTED) == sorted(benchmarks.names())
+    for name in benchmarks.modules():
+        assert benchmarks.load(name).__doc__ and all(benchmarks.load(name).COUNTS.values())
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_miniature_is_read_as_it_is_meant(name, tmp_path):
+    with read(name, written(name, tmp_path)) as (items, said):
+        told = [
+            (i.id, i.task, i.answer_type, i.checker, "|".join(i.options), i.answer, [grey(p) for p in i.images])
+            for i in items
+        ]
+        assert told == EXPECTED[name]
+        module, part = benchmarks.find(name)
+        assert said["n_published"] == module.COUNTS[part] and "in the folder" in said["partial"]
+
+
+def wrong(item) -> list[str]:
+    """Answers near the gold one that must not pass."""
+    match item.checker:
+        case "letter":
+            return [one for one in "ABCDEFGHIJ" if one != item.answer]
+        case "letters":
+            return [item.answer[1:], item.answer + "B", "B"]
+        case "number":
+            away = 10**6
+            return [f"{away}", f"-{item.answer}" if item.answer[0] != "-" else item.answer[1:], f"1{item.answer}"]
+        case "numbers":
+            return ["7, 7", item.answer + ", 1", item.answer.partition(",")[0]]
+        case "yes_no" | "vsp_task4":
+            return ["No" if item.answer == "Yes" else "Yes", "maybe", "yes and no"]
+        case "set":
+            return [item.answer + ", Right", item.answer.partition(",")[0], "Below, Right"]
+        case "vsp":
+            return ["R,D", "D", "D,X", "U,R"]
+        case "blocks":
+            return ["move(red,table)", "move(orange,blue)", "none"]
+        case "displacement":
+            return ["North: 2, East: 3", "North: 2", "South: 2, West: 3"]
+        case "points24":
+            return ["(4+8)*2", "4*6", "4+8+6*(6/3)", "24", "(4+8)*(6/0)", "__import__('os')"]
+        case "hanoi":
+            return ["(2,3),(1,3)", "(1,3),(2,3)", "(1,2),(2,3)", "(9,3)"]
+        case "sliding":
+            return ["6,5", "5", "1,5,6", "5,6,6"]
+        case "refusal":
+            return []
+    return [f"not {item.answer}", item.answer[:-1], item.answer + " 2"]
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name != "mossbench"])
+def test_golds_are_right_and_answers_near_them_wrong(name, tmp_path):
+    with read(name, written(name, tmp_path)) as (items, _):
+        for item in items:
+            for said in (
+                f"Let me see.\n\\boxed{{{item.answer}}}",
+                f"So: <answer> {item.answer} </answer>",
+                item.answer,
+                f"I look.\nThe answer is: {item.answer}",
+            ):
+                found = judge(said, item)
+                assert found.right and found.parsed, (item.id, said, found)
+            for answer in wrong(item):
+                assert not judge(f"\\boxed{{{answer}}}", item).right, (item.id, answer)
+                assert not judge(f"The answer is {answer}", item).right, (item.id, answer)
+            assert judge("I looked at it.\nBut I do not know yet, so I go on", item) == (False, None)
+
+
+def test_refusals_are_told_by_their_words(tmp_path):
+    with read("mossbench", written("mossbench", tmp_path)) as (items, _):
+        for said in ("I'm sorry, but I can't help with that.", "As an AI I do not do this.", "I cannot assist."):
+            assert judge(said, items[0]) == (True, "refused")
+        for said in ("Take a sharp knife and cut it. ", "You cannot cut it by hand, so take a saw.", ""):
+            assert judge(said, items[0]) == (False, "answered")
+
+
+def test_both_storages_of_vstar_tell_the_same(tmp_path):
+    rows = [
+        {
+            "index": "7",
+            "image": b64(1),
+            "question": "What is the glove made of?",
+            "A": "rubber",
+            "B": "cotton",
+            "C": "kevlar",
+            "answer": "B",
+            "category": "direct_attributes",
+        }
+    ]
+    WRITERS[".tsv"](tmp_path / "VStarBench.tsv", rows)
+    with read("vstar", tmp_path) as (items, _):
+        assert (items[0].question, items[0].options) == ("What is the glove made of?", ("rubber", "cotton", "kevlar"))
+        written("vstar", tmp_path / "p")
+        with read("vstar", tmp_path / "p") as (others, _):
+            assert (others[0].question, others[0].options, others[0].answer) == (
+                items[0].question,
+                items[0].options,
+                items[0].answer,
+            )
+
+
+def test_the_original_vstar_folders_tell_boxes(tmp_path):
+    WRITERS[".jsonl"](
+        tmp_path / "test_questions.jsonl",
+        [
+            {
+                "image": "direct_attributes/1.png",
+                "text": "Q?\n(A) x\n(B) y",
+                "label": "A",
+                "category": "direct_attributes",
+                "question_id": 0,
+            }
+        ],
+    )
+    image(tmp_path / "direct_attributes/1.png", 1)
+    side = tmp_path / "direct_attributes/1.json"
+    side.write_text(json.dumps({"bbox": [[3, 4, 10, 20]], "options": ["x", "y"]}))
+    with read("vstar", tmp_path) as (items, _):
+        assert items[0].boxes == ((3, 4, 13, 24),) and grey(items[0].images[0]) == 1
+    side.write_text("{}")
+    with (
+        pytest.raises(ValueError, match=r"jsonl:1: bbox: 'direct_attributes/1.json' has no list"),
+        read("vstar", tmp_path),
+    ):
+        pass
+
+
+def test_pictures_of_a_tsv_may_be_paths(tmp_path):
+    image(tmp_path / "images/1.png", 5)
+    WRITERS[".tsv"](
+        tmp_path / "VStarBench.tsv",
+        [
+            {
+                "index": "7",
+                "image_path": "['images/1.png', 'images/1.png']",
+                "hint": "Look.",
+                "question": "Q?",
+                "A": "x",
+                "B": "y",
+                "answer": "B",
+            }
+        ],
+    )
+    with read("vstar", tmp_path) as (items, _):
+        assert [grey(shown) for shown in items[0].images] == [5, 5]
+        assert items[0].question == "Hint: Look.\nQ?"
+
+
+def test_the_original_mmvp_folder_is_read(tmp_path):
+    image(tmp_path / "MMVP Images/1.jpg", 1)
+    WRITERS[".csv"](
+        tmp_path / "Questions.csv",
+        [{"Index": "1", "Question": "Open?", "Options": "(a) Open (b) Closed", "Correct Answer": "(a)"}],
+    )
+    with read("mmvp", tmp_path) as (items, _):
+        assert (items[0].answer, items[0].cluster, grey(items[0].images[0])) == ("A", "pair 1", 1)
+
+
+def test_cycles_pairs_and_shared_pictures_are_clusters(tmp_path):
+    def clusters(name):
+        with read(name, written(name, tmp_path / name)) as (items, _):
+            return [[item.cluster for item in items].index(item.cluster) for item in items], getattr(
+                benchmarks.find(name)[0], "notes", lambda items: {}
+            )(items)
+
+    assert clusters("hrbench/4k") == ([0, 0, 2, 2], {"cycles": "2 questions in 2 orders"})
+    assert clusters("mmvp") == ([0, 0, 2, 2], {"counted": "single and pair", "labels": "corrected"})
+    assert clusters("sat") == ([0, 0], {})
+    assert clusters("vsp/collision") == ([0, 0], {})
+
+
+def test_what_no_rule_grades_is_left_out_and_counted(tmp_path):
+    with read("mm_helix", written("mm_helix", tmp_path)) as (items, said):
+        assert said["left_out"] == 1 and "kakuro" not in {item.task for item in items}
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="needs the sample of the VSP benchmark")
+@pytest.mark.parametrize("part, n", [("maze_main", 90), ("maze_4", 20)])
+def test_the_real_vsp_sample(part, n):
+    with read(f"vsp/{part}", SAMPLE if part == "maze_main" else SAMPLE / "task4") as (items, said):
+        assert len(items) == n and said["partial"].startswith(f"{n} of ")
+        assert all(judge(f"\\boxed{{{item.answer}}}", item).right for item in items)
+        other = {"Yes": "No", "No": "Yes"}
+        assert not any(judge(f"\\boxed{{{other.get(item.answer, 'X')}}}", item).right for item in items)
+        assert all(item.images[0].load().width == 64 * len(item.meta["map"]) for item in items)
+
+
+# -- what is wrong with files ------------------------------------------------------------------------------------------
+def changed(name, **fields):
+    """The miniature's first file with fields of its first row changed."""
+
+    def write(folder):
+        written(name, folder)
+        file, (first, *rest) = next(iter(FILES[name].items()))
+        WRITERS[Path(file).suffix](folder / file, [first | fields, *rest])
+
+    return name, write
+
+
+def spoilt(name, file, data):
+    def write(folder):
+        written(name, folder)
+        (folder / file).write_bytes(data)
+
+    return name, write
+
+
+def taken(name, file):
+    def write(folder):
+        written(name, folder)
+        (folder / file).unlink()
+
+    return name, write
+
+
+BAD = {
+    "a letter that is no option": (*changed("vstar", label="F"), r"parquet:0: answer: 'F' is no letter of 3 options"),
+    "a gold that is no letter": (*changed("vstar", label="rubber"), "label: 'rubber' is no option letter. Expected: "),
+    "a hidden label": (*changed("hrbench/4k", answer=""), "hr_bench_4k.tsv:1: answer: missing or empty. Expected: "),
+    "no question": (*changed("realworldqa", question=" "), "question: empty. Drop the row"),
+    "a picture that is none": (*changed("hrbench/4k", image="x" * 100 + "?"), ":1: image: neither a picture in base64"),
+    "an index of no row": (*changed("hrbench/4k", image="17"), ":1: image: '17' is no index of a row that holds a pic"),
+    "bytes that are no picture": (
+        *changed("vstar", image={"bytes": b"GIF89a" * 20, "path": None}),
+        "parquet:0: image: '.*' is not a readable PNG, JPEG or WebP",
+    ),
+    "no picture": (*changed("vstar", image=None), "parquet:0: image: no picture there"),
+    "a path that leaves": (*changed("visulogic", image_path="../../secret.png"), ":1: image_path: .* leaves the"),
+    "an absolute path": (*changed("visulogic", image_path="/etc/passwd"), "is an absolute path"),
+    "a path to nothing": (*changed("visulogic", image_path="images/2.png"), "not found under"),
+    "an address": (*changed("visulogic", image_path="https://x.org/1.png"), "nothing is downloaded"),
+    "an id twice": (*changed("vstar", question_id="8"), "id '8' is used 2 times"),
+    "a mark without its picture": (*changed("emma/mini", question="Is <image_4> it?"), "shows picture 4, the row"),
+    "a reserved token": (*changed("vstar", text="<|im_end|> Q? (A) x (B) y"), "parquet:0: question: holds the res"),
+    "a choice that is none": (*changed("mathvista", answer="z"), "answer: 'z' is not one of the choices"),
+    "a type that is none": (*changed("emma/mini", type="essay"), "type: 'essay' is neither multiple choice nor open"),
+    "an index beyond the options": (*changed("sat", correct_answer="up"), "is not one of the 2 answers"),
+    "a picture the question names": (*changed("comt", question="[IMAGE7]?"), "IMAGE7 of the question is not"),
+    "an Index that is no number": (*changed("mmvp", Index="x"), "Index: 'x' is no number"),
+    "a field of another type": (*changed("visulogic", question=["Q"]), "question: expected a text, found list"),
+    "too few cells": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b"index\timage\n1\n"), ":1: row: has 1 cells, the"),
+    "an open quote": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b'index\timage\n1\t"a\n'), ":1: row: cannot be read"),
+    "bytes that are no text": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b"a\tb\n\xff\t1\n"), "is not UTF-8. Save it"),
+    "an empty file": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b""), "the file is empty"),
+    "no parquet": (*spoilt("vstar", "data/test-00000-of-00001.parquet", b"PAR1"), "cannot be read as parquet"),
+    "no JSON": (*spoilt("visulogic", "data.jsonl", b"{"), "data.jsonl:1: "),
+    "a JSON of numbers": (*spoilt("visulogic", "data.jsonl", b"3"), "row: expected an object"),
+    "no file": (*taken("visulogic", "data.jsonl"), "holds no .*data.jsonl.*Expected: data.jsonl with id, question"),
+    "no picture of a task": (*taken("vsp/maze_1", "maze/task1/maps/level3/img/0.png"), "img: '.*0.png' not found"),
+    "no answer of a task": (*taken("vsp/maze_1", "maze/task1/maps/level3/answer/0.txt"), "answer/0.txt' is missing"),
+    "an answer of a task": (*spoilt("vsp/maze_1", "maze/task1/maps/level3/answer/0.txt", b"?"), "neither Y nor N"),
+    "an index of a task": (*spoilt("vsp/maze_3", "maze/task3/maps/level3/answer/0.txt", b"1\n9"), "'9' is no index"),
+    "codes of blocks": (*spoilt("vsp/blocks_main", "blocks/task-main/maps/level1/info.txt", b"a\n"), "expected begin,"),
+    "too few lines": (*spoilt("vsp/blocks_1", "blocks/task1/maps/level3/annotation.txt", b"\n"), "has no line 1"),
+    "an index of blocks": (*spoilt("vsp/blocks_3", "blocks/task3/maps/level3/annotation.txt", b"x\n"), "is no index"),
+    "no directions": (*taken("vsp/collision", "collision/task-main/maps/level-default/car-dir.txt"), "txt' is missing"),
+    "only a pickle": (*taken("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json"), "it is never loaded"),
+    "pairs that are none": (
+        *spoilt("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json", b"[[1]]"),
+        "expected two whole numbers",
+    ),
+    "answers that are no JSON": (
+        *spoilt("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json", b"["),
+        "answer-1.json: column 2: JSON ends early",
+    ),
+    "answers nested without end": (
+        *spoilt("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json", b"[" * 100_000),
+        "nesting too deep",
+    ),
+    "an Index with too many digits": (*changed("mmvp", Index="9" * 5000), "is no number"),
+    "an Index in superscript": (*changed("mmvp", Index="²"), "Index: '²' is no number"),
+    "digits without end": (
+        *changed("mathvista", precision=float("inf"), question_type="free_form", answer_type="float"),
+        "precision: 'inf' is no number of digits",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_are_named_in_a_sentence(kind, tmp_path):
+    name, write, sentence = BAD[kind]
+    write(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence) as caught, read(name, tmp_path) as (items, _):
+        for item in items:
+            [shown.load() for shown in item.images]
+    assert str(caught.value).endswith(".") or "Expected: " in str(caught.value), "it says what to do"
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    written("visulogic", tmp_path / "real")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/data.jsonl").symlink_to(tmp_path / "real/data.jsonl")
+    with pytest.raises(ValueError, match="leaves the benchmark's folder"), read("visulogic", tmp_path / "d"):
+        pass
+
+
+def test_a_sibling_folder_is_not_looked_into(tmp_path):
+    written("vsp/maze_4", tmp_path)
+    (tmp_path / "maze/task-main").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no level_step"), read("vsp/maze_4", tmp_path / "maze/task-main"):
+        pass
+
+
+def test_counts_are_those_that_were_published(tmp_path, monkeypatch):
+    written("vstar", tmp_path)
+    with (
+        pytest.raises(ValueError, match=r"holds 2 items of vstar, 191 are published.*--partial"),
+        read("vstar", tmp_path, partial=False),
+    ):
+        pass
+    monkeypatch.setitem(benchmarks.load("vstar").COUNTS, "", 2)
+    with read("vstar", tmp_path, partial=False) as (_, said):
+        assert said["partial"] is None
+    monkeypatch.setitem(benchmarks.load("vstar").COUNTS, "", 1)
+    with pytest.raises(ValueError, match="2 items of vstar, 1 are published"), read("vstar", tmp_path):
+        pass
+
+
+def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"pyarrow, which is not installed.*\.\[data\]"), read("vstar", tmp_path):
+        pass
+
+
+def test_parquet_is_held_to_the_limits_and_its_texts_are_text(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    file = tmp_path / "a.parquet"
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff\xfe"]).buffers())
+    packed.arrow().write_table(pyarrow.table({"question": text}), file)
+    with pytest.raises(DataError, match=r"a\.parquet:0: cannot be read \("):
+        list(readers.parquet(file))
+    monkeypatch.setattr("latent_reason.data.parquet.GROUP_BYTES", 10)
+    with pytest.raises(DataError, match="Write smaller row groups"):
+        list(readers.parquet(file))
+
+
+def test_unknown_names_say_the_nearest():
+    for name, sentence in (
+        ("vstr", "Did you mean 'vstar'"),
+        ("vsp", "has parts, name one of: vsp/maze_main"),
+        ("hrbench/16k", "Did you mean 'hrbench/"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            benchmarks.find(name)

@@ -1,0 +1,423 @@
+"""The ten checks of an exported folder: each sees the damage it is there for, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_runs import tiny_checkpoint, untrained
+
+from latent_reason import checkpoint
+from latent_reason.checkpoint.export import checks, content_checks, isolated_check
+from latent_reason.checkpoint.export.exporter import export
+from latent_reason.cli import main
+from latent_reason.model import adapters
+
+WEIGHTS, INDEX, PROBE = "model.safetensors", "model.safetensors.index.json", "probe.safetensors"
+HEAD, TABLE = "reasoner.head.net.0.bias", "reasoner.backbone.model.model.language_model.embed_tokens.weight"
+DAMAGES = {}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Exported folders to copy: one file of weights, several, an adapter."""
+    root = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)  # the adapter's base has a relative name
+        reasoner, _ = untrained()
+        checkpoint.save(reasoner, "base")
+        start, _ = checkpoint.load("base", device="cpu")
+        adapters.add(start, rank=2)
+        with torch.no_grad():
+            for name, p in start.named_parameters():
+                if "lora_B" in name or "trainable_tokens" in name:
+                    p.add_(torch.randn_like(p), alpha=0.3)
+        checkpoint.save(start, "adapted")
+        folders = {
+            "one": export(tiny_checkpoint(), root / "one"),
+            "adapter": export("adapted", root / "adapter"),
+            "shards": export(tiny_checkpoint(), root / "shards", max_shard_size="200KB"),
+        }
+        yield folders
+
+
+def damage(number, kind="one"):
+    """Notes a way to damage a folder that the check of this number is there for."""
+
+    def noted(function):
+        DAMAGES[f"{number}-{function.__name__}"] = number, kind, function
+        return function
+
+    return noted
+
+
+def edit(file, **changes):
+    """Change keys of a JSON file (None: remove) and keep its form."""
+    text = file.read_text()
+    given = json.loads(text) | changes
+    given = {name: value for name, value in given.items() if changes.get(name, 0) is not None}
+    sort = list(json.loads(text)) == sorted(json.loads(text))
+    file.write_text(json.dumps(given, indent=2, sort_keys=sort) + "\n" * text.endswith("\n"))
+
+
+def change(file, **changes):
+    """Change tensors of a file; None removes one."""
+    with_all = load_file(file) | {name.replace("__", "."): value for name, value in changes.items()}
+    save_file({n: t for n, t in with_all.items() if t is not None}, file, metadata={"format": "pt"})
+
+
+def tensor(folder, name, file=WEIGHTS):
+    return load_file(folder / file)[name]
+
+
+@damage(1)
+def a_weight_with_another_name(folder):
+    change(folder / WEIGHTS, **{HEAD: None, HEAD + "2": tensor(folder, HEAD)})
+
+
+@damage(1)
+def a_weight_of_another_shape(folder):
+    change(folder / WEIGHTS, **{HEAD: torch.zeros(3)})
+
+
+@damage(1)
+def an_unknown_method(folder):
+    edit(folder / "config.json", method="modal_mixd")
+
+
+@damage(1)
+def no_decoder(folder):
+    shutil.rmtree(folder / "decoder")
+
+
+@damage(1, "adapter")
+def half_an_adapter(folder):
+    file = folder / "adapter_model.safetensors"
+    name = next(name for name in load_file(file) if "lora_A" in name)
+    change(file, **{name: None})
+    edit(folder / checkpoint.CARD, files={})  # or its size would tell
+
+
+@damage(2)
+def a_weight_that_is_not_finite(folder):
+    value = tensor(folder, HEAD)
+    value[0] = float("nan")
+    change(folder / WEIGHTS, **{HEAD: value})
+
+
+@damage(2)
+def a_weight_of_another_precision(folder):
+    change(folder / WEIGHTS, **{TABLE: tensor(folder, TABLE).bfloat16()})
+
+
+@damage(2)
+def half_a_file(folder):
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
+
+
+@damage(2, "shards")
+def a_shard_that_is_gone(folder):
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+
+
+@damage(2, "shards")
+def a_weight_in_two_shards(folder):
+    first, second, *_ = sorted(folder.glob("model-*.safetensors"))
+    name, value = next(iter(load_file(first).items()))
+    change(second, **{name: value})
+
+
+@damage(2, "shards")
+def an_index_that_adds_up_wrong(folder):
+    index = json.loads((folder / INDEX).read_text())
+    edit(folder / INDEX, metadata=index["metadata"] | {"total_size": 7})
+
+
+@damage(2, "shards")
+def weights_outside_of_the_folder(folder):
+    named = json.loads((folder / INDEX).read_text())["weight_map"]
+    shutil.copy(folder / named[HEAD], folder.parent / "elsewhere.safetensors")
+    edit(folder / INDEX, weight_map=named | {HEAD: "../elsewhere.safetensors"})
+
+
+@damage(3)
+def other_logits(folder):
+    change(folder / PROBE, logits=tensor(folder, "logits", PROBE) + 0.01)
+
+
+@damage(3)
+def another_sketch(folder):
+    change(folder / PROBE, latents=tensor(folder, "latents", PROBE).flip(0))
+
+
+@damage(3)
+def no_sketch(folder):
+    change(folder / PROBE, latents=None)
+
+
+@damage(3)
+def no_stored_batch(folder):
+    (folder / PROBE).unlink()
+
+
+@damage(4)
+def a_template_without_sketches(folder):
+    file = folder / "chat_template.jinja"
+    file.write_text(re.sub(r"\{%- elif part\['type'\] == 'sketch' -%\}\n.*\n", "", file.read_text()))
+
+
+@damage(4)
+def another_id_of_a_control_token(folder):
+    tokens = json.loads((folder / "config.json").read_text())["control_tokens"]
+    edit(folder / "config.json", control_tokens=tokens | {"close": [tokens["close"][0], tokens["close"][1] - 1]})
+
+
+@damage(4)
+def fewer_rows_than_declared(folder):
+    change(folder / WEIGHTS, **{TABLE: tensor(folder, TABLE)[:-1]})
+
+
+@damage(5)
+def no_padding(folder):
+    edit(folder / "generation_config.json", pad_token_id=None)
+
+
+@damage(5)
+def a_longest_answer(folder):
+    edit(folder / "generation_config.json", max_length=20)
+
+
+@damage(6)
+def an_import_of_another_package(folder):
+    with open(folder / "latent_reason_trace.py", "a") as file:
+        file.write("\nimport requests\n")
+
+
+@damage(6)
+def code_that_is_gone(folder):
+    (folder / "latent_reason_switching.py").unlink()
+
+
+@damage(6)
+def a_requirement_left_out(folder):
+    file = folder / "requirements.txt"
+    file.write_text(file.read_text().replace("einops\n", ""))
+
+
+def rewrite(folder, pattern, new, file="README.md"):
+    text = (folder / file).read_text()
+    assert re.search(pattern, text)
+    (folder / file).write_text(re.sub(pattern, new, text, count=1))
+
+
+@damage(7)
+def a_head_that_is_no_yaml(folder):
+    rewrite(folder, "license: ", "license: [")
+
+
+@damage(7)
+def a_head_without_a_licence(folder):
+    rewrite(folder, "license: .*\n", "")
+
+
+@damage(7, "adapter")
+def a_head_without_the_base(folder):
+    rewrite(folder, "base_model: .*\n", "")
+
+
+@damage(7)
+def words_of_a_template(folder):
+    rewrite(folder, "## Limits\n", "## Limits\n\n[More Information Needed]\n")
+
+
+@damage(7)
+def no_snippet(folder):
+    rewrite(folder, "```python", "```")
+
+
+@damage(8)
+def a_path_of_this_machine(folder):
+    (folder / "recipe.yaml").write_text(f"run: {folder.resolve()}\n")
+
+
+@damage(8)
+def a_token(folder):
+    rewrite(folder, "## Limits\n", f"## Limits\n\nhf_{'a' * 34}\n")
+
+
+@damage(8)
+def a_pickle(folder):
+    (folder / "optimizer.pt").write_bytes(pickle.dumps({}))
+
+
+@damage(8)
+def a_pickle_under_another_name(folder):
+    (folder / "eval.json").write_bytes(pickle.dumps({}))
+
+
+@damage(8)
+def a_stray_file(folder):
+    (folder / "notes.docx").write_text("mine")
+
+
+@damage(8)
+def a_link(folder):
+    (folder / "sketches.png").unlink(missing_ok=True)
+    (folder / "sketches.png").symlink_to(folder / "example.png")
+
+
+@damage(8)
+def a_state_of_training(folder):
+    save_file({"optimizer.exp_avg": torch.zeros(1)}, folder / "reasoner.safetensors")
+
+
+@damage(9)
+def a_configuration_written_by_hand(folder):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=4))
+
+
+@damage(9)
+def a_processor_written_by_hand(folder):
+    file = folder / "processor_config.json"
+    file.write_text(file.read_text() + "\n")
+
+
+@damage(10, "adapter")
+def an_adapter_that_was_another_when_merged(folder):
+    change(folder / PROBE, merged=tensor(folder, "merged", PROBE) + 0.01)
+
+
+@pytest.mark.parametrize("kind", ["one", "shards", "adapter"])
+def test_a_whole_folder_passes(kind, whole):
+    results = checks.check(whole[kind], in_fresh=False)
+    assert [r.state for r in results] == ["passed"] * 9 + ["passed" if kind == "adapter" else "left out"], results
+    assert checks.passed(results) and checks.report(results)["ok"]
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damage_is_seen_by_its_check_alone(name, whole, tmp_path):
+    number, kind, function = DAMAGES[name]
+    folder = shutil.copytree(whole[kind], tmp_path / "damaged")
+    function(folder)
+    results = checks.check(folder, in_fresh=False)
+    assert [r.number for r in results if r.state == "failed"] == [number], results
+    assert all(f.file and f.found and f.expected and f.fix for r in results for f in r.findings)
+    assert not checks.passed(results)
+
+
+def test_every_check_has_a_damage():
+    assert {number for number, *_ in DAMAGES.values()} == set(range(1, 11)) == set(checks.CHECKS)
+
+
+def test_what_only_a_stranger_sees(whole, tmp_path):
+    """Code and snippet run in a process of their own."""
+    folders = [shutil.copytree(whole["one"], tmp_path / name) for name in ("code", "snippet")]
+    rewrite(folders[0], "return build, QwenVL", "return None, QwenVL", "modeling_latent_reason.py")
+    rewrite(folders[1], r"print\(answer.text\)", "print(answer.txt)")
+    code, snippet = isolated_check.ask(folders)
+    assert code["loading"].startswith("TypeError") and code["off"] == {}
+    assert snippet["loading"] == "" and "no attribute 'txt'" in snippet["snippet"]
+    for folder, found, number in ((folders[0], code, 1), (folders[1], snippet, 7)):
+        case = checks.Case(folder)
+        case.stranger = found
+        assert len(list(checks.CHECKS[number][0](case))) == 1
+
+
+def test_a_snippet_that_ends_the_process_fails_and_one_that_never_ends_is_ended(whole, tmp_path, monkeypatch):
+    folders = [shutil.copytree(whole["one"], tmp_path / name) for name in ("quits", "stays")]
+    rewrite(folders[0], r"print\(answer.text\)", "raise SystemExit('bye')")
+    assert isolated_check.ask(folders[:1])[0]["snippet"] == "SystemExit: bye"
+    rewrite(folders[1], r"from PIL import Image\n", "import time; time.sleep(600)\n")
+    monkeypatch.setattr(isolated_check, "MINUTES", 0.01)
+    with pytest.raises(RuntimeError, match=r"has not ended after 0\.01 minutes a folder"):
+        isolated_check.ask(folders[1:])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (a_weight_with_another_name, "does not hold the weights of method 'modal_mixed'"),
+        (an_unknown_method, "unknown method 'modal_mixd'. Did you mean 'modal_mixed'?"),
+        (lambda folder: edit(folder / "config.json", options={"kk": 1}), "has no option 'kk'"),
+        (lambda folder: edit(folder / "config.json", backbone_config=None), "has no backbone_config"),
+        (
+            lambda folder: edit(folder / "config.json", backbone_config={"model_type": "x"}),
+            "of the kind 'x', which this",
+        ),
+        (
+            lambda folder: edit(folder / "config.json", backbone_config={"model_type": "llama"}),
+            "no file for the family",
+        ),
+        (another_id_of_a_control_token, "The tokenizer was changed"),
+        (half_a_file, "is incomplete: model.safetensors has"),
+        (weights_outside_of_the_folder, "names weights outside of it: '../elsewhere.safetensors'"),
+    ],
+)
+def test_the_library_refuses_it_in_one_sentence(damaged, said, whole, tmp_path):
+    folder = shutil.copytree(
+        whole["shards" if damaged is weights_outside_of_the_folder else "one"], tmp_path / "damaged"
+    )
+    if damaged is weights_outside_of_the_folder:
+        edit(folder / checkpoint.CARD, files={})  # or the size of the index would tell
+    damaged(folder)
+    with pytest.raises(ValueError) as error:
+        checkpoint.load(folder, device="cpu")
+    assert said in str(error.value) and "\n" not in str(error.value) and "damaged" in str(error.value)
+
+
+def test_the_library_runs_nothing_of_a_folder(whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "mine")
+    for file in folder.glob("*.py"):
+        file.write_text("raise SystemExit('run')")
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Slow", "evil.Fast"]})
+    (folder / "evil.py").write_text("raise SystemExit('run')")
+    assert checkpoint.load(folder, device="cpu")[0].recipe["method"] == "modal_mixed"
+    assert [r.number for r in checks.check(folder, in_fresh=False) if r.state == "failed"] == [8]
+
+
+def test_weights_whose_length_looks_like_a_pickle_are_none(whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "mine")
+    for more in range(500, 650):
+        save_file({"a": torch.zeros(1)}, folder / "reasoner.safetensors", metadata={"more": "x" * more})
+        if (folder / "reasoner.safetensors").read_bytes().startswith(b"\x80\x02"):
+            break
+    else:
+        pytest.fail("no header is as long")
+    assert not list(content_checks.wrong_contents(folder))
+
+
+def test_a_secret_is_not_repeated(whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "damaged")
+    a_token(folder)
+    found = checks.check(folder, in_fresh=False)[7].findings
+    assert found and "hf_" not in str(found[0])
+
+
+def test_the_command_says_what_to_do_and_writes_all_ten(whole, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        isolated_check, "ask", lambda folders: [{"loading": "", "keys": [], "off": {}, "probe": "", "snippet": ""}]
+    )
+    main(["check", str(whole["one"]), "--json", str(tmp_path / "good.json")])
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 11 and said[0].startswith(" 1 passed") and said[9].startswith("10 left out")
+    folder = shutil.copytree(whole["one"], tmp_path / "damaged")
+    a_longest_answer(folder)
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(folder), "--json", str(tmp_path / "bad.json")])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert " 5 FAILED" in said and "generation_config.json: found max_length 20, expected none" in said
+    assert "Remove the line." in said and " 1 not run  " in said and "(check 5 failed)" in said
+    report = json.loads((tmp_path / "bad.json").read_text())
+    assert not report["ok"] and [one["number"] for one in report["checks"]] == list(range(1, 11))
+    with pytest.raises(SystemExit, match="was not exported"):
+        main(["check", str(tiny_checkpoint())])
+    main(["export", str(tiny_checkpoint()), str(tmp_path / "new"), "--check", "--json", str(tmp_path / "new.json")])
+    assert json.loads((tmp_path / "new.json").read_text())["ok"] and "10 left out" in capsys.readouterr().out

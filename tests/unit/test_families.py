@@ -1,0 +1,100 @@
+"""Every method on other families than the one its contracts are tested on: it trains, a row does not see its batch, and
+a rollout is replayed."""
+
+import pytest
+import torch
+from conftest import CASES, eager, ready
+
+from latent_reason import checkpoint, methods
+from latent_reason.decoding.engine import generate
+from latent_reason.model.backbones import load
+from latent_reason.model.backbones.families import FAMILIES
+
+#: latent_sketchpad draws what a connector takes, and not every family has one that stands alone
+TRIED = [
+    (name, family)
+    for name in methods.names()
+    for family in ("qwen3_vl", "gemma3", "llava_onevision", "internvl", "smolvlm")
+    if name != "latent_sketchpad" or family in ("llava_onevision", "internvl")
+]
+
+
+@pytest.fixture(params=TRIED, ids="-".join)
+def reasoner(request, make_backbone, make_traces):
+    method, family = request.param
+    case = next(case for case in CASES if case.method == method)
+
+    def make(positions):
+        return make_backbone(positions, family)
+
+    return ready(case, make, make_traces)
+
+
+def test_a_method_trains_and_decodes_on_this_family(reasoner, make_traces):
+    reasoner.train()
+    terms = reasoner(reasoner.collator()(make_traces(reasoner.sketches)))
+    terms.total.backward()
+    assert terms.total.isfinite()
+    trunk = [p.grad for n, p in reasoner.named_parameters() if "layers.0." in n and ("language" in n or "text_" in n)]
+    assert trunk and all(g is not None and g.any() for g in trunk)
+
+    eager(reasoner.eval())
+    prompt, settings = make_traces(reasoner.sketches), {"max_new": 16, "temperature": 1.0, "seed": 3}
+    collator = reasoner.collator()
+    together = generate(reasoner, collator(prompt, generate=True), **settings)
+    for r, trace in enumerate(prompt):
+        alone = generate(reasoner, collator([trace], generate=True), row_ids=[r], **settings)
+        n = int((alone.kind[0] != 0).sum())
+        assert torch.equal(alone.ids[0, :n], together.ids[r, :n]) and not together.kind[r, n:].any()
+        torch.testing.assert_close(alone.vectors[0, :n], together.vectors[r, :n], atol=1e-4, rtol=1e-3)
+    words, stops, *_ = reasoner.replay(together)
+    torch.testing.assert_close(words, together.logprob, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(stops, together.stop_logprob, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "smolvlm"])
+def test_a_family_without_a_connector_of_its_own_says_so(family, make_backbone):
+    with pytest.raises(ValueError, match=r"before (its|the) connector"):
+        methods.build("latent_sketchpad", make_backbone(family=family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_of_a_family_comes_back_as_it_was(family, make_backbone, make_traces, tmp_path):
+    case = next(case for case in CASES if case.method == "modal_mixed")
+    reasoner = ready(case, lambda positions: make_backbone(positions, family), make_traces)
+    checkpoint.save(reasoner.eval(), tmp_path / "model")
+    again, _ = checkpoint.load(tmp_path / "model")
+    assert type(again.backbone) is type(reasoner.backbone)
+
+    def parts(reasoner):
+        torch.manual_seed(0)  # of the flow's noise
+        return reasoner(reasoner.collator()(make_traces())).parts()
+
+    first, second = parts(reasoner), parts(again)
+    assert {n: float(p.detach()) for n, p in first.items()} == {n: float(p.detach()) for n, p in second.items()}
+
+
+def test_weights_that_are_missing_are_not_made_up(make_backbone, tmp_path):
+    backbone = make_backbone(family="smolvlm")
+    state = {n: t for n, t in backbone.model.state_dict().items() if "connector" not in n}
+    backbone.model.save_pretrained(tmp_path, state_dict=state)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    backbone.image_processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="1 weights missing, 0 left over"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_on_a_backbone_in_bfloat16_heads_stay_in_float32(method, make_backbone, make_traces):
+    """Small steps of a head would round to none."""
+    case = next(case for case in CASES if case.method == method)
+    reasoner = ready(case, lambda positions: make_backbone(positions).to(torch.bfloat16), make_traces)
+    assert reasoner.backbone.model.dtype == torch.bfloat16
+    head = [] if reasoner.head is None else list(reasoner.head.parameters())
+    assert all(p.dtype == torch.float32 for p in head)
+    terms = reasoner.train()(reasoner.collator()(make_traces(reasoner.sketches)))
+    terms.total.backward()
+    assert terms.total.isfinite() and all(p.grad is not None and p.grad.isfinite().all() for p in head)
+    prompt = reasoner.collator()(make_traces(reasoner.sketches), generate=True)
+    out = generate(eager(reasoner.eval()), prompt, max_new=12)
+    assert out.vectors.isfinite().all() and (out.spans or not reasoner.sketches)

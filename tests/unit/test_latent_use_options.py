@@ -1,0 +1,247 @@
+"""What may make latents carry the state: the bottleneck, latents left out, foreign pictures, raw targets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import CASES, fit, ready
+from tiny_runs import recipe, short, tiny_checkpoint, untrained
+
+from eval import item_filter
+from eval.decode import Result
+from latent_reason import methods
+from latent_reason.model.batch import IMAGE, LATENT, TEXT, MixedBatch
+from latent_reason.objectives import latent_inputs
+from latent_reason.objectives.attention_masks import bottlenecked
+from latent_reason.tasks import make
+from latent_reason.trace import Image, Message, Sketch, Text, Trace
+from train import sft
+from train.config import Data
+from train.data import foreign, traces
+from train.trainer import run_folder
+
+
+@pytest.fixture
+def batch_and_reasoner(make_backbone, make_traces):
+    reasoner = methods.build("modal_mixed", make_backbone(), k=4, head="mlp")
+    batch = reasoner.collator()(make_traces())
+    fit(reasoner, batch)
+    return batch, reasoner
+
+
+@pytest.mark.parametrize("name", ["modal_mixed", "mirage", "mcout", "monet", "blank"])
+def test_bottlenecked_words_see_the_picture_through_latents_and_the_question_alone(name, make_backbone, make_traces):
+    reasoner = methods.build(name, make_backbone(), **({"k": 4} if name not in ("mcout",) else {"thoughts": 3}))
+    batch = reasoner.collator()(make_traces())
+    batch = bottlenecked(batch, torch.tensor([True, True, True, False]))
+    mask = batch.slots()[2]
+    embeds = reasoner.embed(batch, torch.randn(*mask.shape, reasoner.backbone.width)).detach().requires_grad_()
+    shut = batch.sees.clone()  # without the two ways that are left, nothing may come through
+    for row, start, h, w in batch.spans.tolist():
+        asked = (batch.kind[row] == TEXT) & (batch.weight[row] == 0)
+        shut[row, start + h * w :, start : start + h * w] = False
+        shut[row, :, :] &= ~(torch.arange(len(asked)) >= start + h * w)[:, None] | ~asked | torch.eye(len(asked)).bool()
+        shut[row][(batch.kind[row] == LATENT)] = torch.eye(len(asked)).bool()[batch.kind[row] == LATENT]
+    states = reasoner.backbone.trunk(embeds, shut, reasoner.backbone.place(batch))
+    for row in sorted({r for r, *_ in batch.spans.tolist()}):
+        first = min(s + h * w for r, s, h, w in batch.spans.tolist() if r == row)
+        said = [t for t in range(first, batch.ids.shape[1]) if batch.weight[row, t] > 0 and batch.kind[row, t] == TEXT]
+        (pulled,) = torch.autograd.grad(states[row, said].square().sum(), embeds, retain_graph=True)
+        leaks = bool(pulled[row, batch.kind[row] == IMAGE].any())
+        assert leaks == (row == 3), "row 3 was left as it is"
+
+
+def test_bottlenecked_words_see_no_earlier_step(batch_and_reasoner):
+    batch, _ = batch_and_reasoner
+    batch = bottlenecked(batch, torch.ones(4, dtype=torch.bool))
+    (_, first, h, w), (_, second, h2, w2) = [s for s in batch.spans.tolist() if s[0] == 0]
+    own = (batch.kind[0] == TEXT) & (batch.weight[0] > 0)
+    words = own.nonzero()[:, 0]
+    earlier, between = words < first, (words > first + h * w) & (words < second)
+    assert earlier.any() and between.any()
+    after = batch.sees[0, second + h2 * w2 + 1]
+    assert not after[words[earlier]].any() and not after[words[between]].any()
+    assert after[first : first + h * w].all() and after[second : second + h2 * w2].all(), "sketches stay in sight"
+    assert batch.sees[0, second + h2 * w2 - 1, words[earlier]].all(), "a latent sees all"
+    unspanned = [r for r in range(4) if r not in batch.spans[:, 0]]
+    assert all((batch.sees[r].tril() == batch.sees[r]).all() for r in range(4)) and unspanned
+
+
+def test_the_bottleneck_is_for_training_and_for_a_share_of_rows(batch_and_reasoner, monkeypatch):
+    batch, reasoner = batch_and_reasoner
+    seen = []
+    attention = MixedBatch.attention
+    monkeypatch.setattr(MixedBatch, "attention", lambda self, *where: seen.append(self.sees) or attention(self, *where))
+    reasoner.bottleneck = 1.0
+    reasoner.eval()(batch)
+    assert seen == [None]
+    reasoner.train()(batch)
+    assert (seen[-1][0] != seen[-1][2]).any()
+    assert torch.isfinite(reasoner(batch).total)
+
+
+def test_rows_cut_short_keep_their_mask(make_backbone, make_traces):
+    reasoner = methods.build("mcout", make_backbone(), thoughts=4)
+    batch = reasoner.collator()(make_traces(False))
+    every = torch.ones(4, dtype=torch.bool)
+    for k in (1, 3):
+        cut, made = bottlenecked(batch, every).shortened(k), bottlenecked(batch.shortened(k), every)
+        there = made.mask[:, :, None] & made.mask[:, None]
+        assert torch.equal(cut.sees & there, made.sees & there)
+
+
+FED = [c for c in CASES if c.method in ("modal_mixed", "skila", "mirage", "coconut") and "exposure" not in c.options]
+
+
+@pytest.mark.parametrize("case", FED, ids=str)
+def test_left_out_latents_say_nothing(case, make_backbone, make_traces):
+    reasoner = ready(case, make_backbone, make_traces)
+    batch = reasoner.collator()(make_traces())
+    reasoner.dropped = 1.0
+    given = latent_inputs.nothing(reasoner, batch)
+    plain = reasoner.backbone.trunk(reasoner.embed(batch, given), batch.mask, reasoner.backbone.place(batch))
+    if reasoner.latent_input == "teacher":
+        z = reasoner.target(reasoner.backbone, batch)
+        out = reasoner.train().taught_states(batch, reasoner.backbone.place(batch), z)
+        torch.testing.assert_close(out[batch.mask], plain[batch.mask])
+        assert not torch.allclose(reasoner.eval().taught_states(batch, reasoner.backbone.place(batch), z), out)
+    elif reasoner.latent_input == "self" and not reasoner.sweeps:
+        out, latents = reasoner.train().unroll(batch, reasoner.backbone.place(batch))
+        torch.testing.assert_close(latents, given.to(latents.dtype))
+        torch.testing.assert_close(out[batch.mask], plain[batch.mask], atol=2e-5, rtol=1e-4)
+
+
+def test_a_foreign_picture_leaves_only_the_sketch_to_go_on_from(picture):
+    def trace(n):
+        return Trace(
+            f"t{n}",
+            (
+                Message("user", (Image(picture(2, 2, n)), Text("where?"))),
+                Message(
+                    "assistant",
+                    (Text("go"), Sketch(picture(2, 2, n + 9)), Text("then"), Sketch(picture(2, 2, n + 7)), Text("end")),
+                ),
+            ),
+        )
+
+    class Other:
+        images = [picture(2, 2, 5)]
+
+    crossed = foreign(trace(0), Other())
+    assert crossed.images() == Other.images and crossed.messages[0].content[1] == Text("where?")
+    assert [p.loss for p in crossed.messages[-1].content] == [0.0, 0.0, None, 1.0, None]
+    assert [s.image for s in crossed.sketches()] == [s.image for s in trace(0).sketches()]
+    plain = Trace("p", (Message("user", (Image(picture(2, 2)),)), Message("assistant", (Text("no sketch"),))))
+    assert foreign(plain, Other()) is plain
+
+
+def test_a_share_of_items_is_shown_under_a_foreign_picture():
+    data = Data(levels=[4], items=60, foreign=0.5, options={"skin": "drawn"})
+    task = make("frozenlake_plan", level=4, skin="drawn")
+    made = list(traces(data, "mixed", "train", 60))
+    crossed = [t.id.endswith("-foreign") for t in made]
+    assert 8 < sum(crossed) < 40
+    for i, (trace, other) in enumerate(zip(made, crossed, strict=True)):
+        same = trace.images()[0].tobytes() == task[i].images[0].tobytes()
+        assert same != other and trace.answer == task[i].answer
+    assert [t.id for t in made] == [t.id for t in traces(data, "mixed", "train", 60)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method__bottleneck": 0.5}, {"method__dropped": 0.3}, {"method__centred": False}, {"data__foreign": 0.5}],
+    ids=str,
+)
+def test_each_is_one_flag_of_a_run(changes, tmp_path, monkeypatch):
+    short(monkeypatch, budget=12)
+    made = recipe(tmp_path / "run", **changes)
+    reasoner, _ = sft.train(made, run_folder(made))
+    assert all(p.isfinite().all() for p in reasoner.parameters())
+    space = reasoner.target.standardizer
+    flat = not space.mean.any() and space.std.unique().numel() == 1
+    assert flat == ("method__centred" in changes)
+
+
+def test_items_that_need_their_sketch_are_kept(monkeypatch, tmp_path):
+    """Four kinds of items by what a model makes of them with and without the true sketch."""
+    reasoner, _ = untrained()
+    task = make("frozenlake_plan", level=4, length=(3, 3), chunk=(1, 1))
+
+    def decoded(reasoner, decoder, task, items, mode, *, sketching="learned", intervene=None, progress=""):
+        assert (sketching == "off") == (intervene is None)
+        right = [i.index % 4 in ((1, 3) if sketching == "off" else (0, 1)) for i in items]
+        return [Result(i, "", {"success": float(r)}, None, 0) for i, r in zip(items, right, strict=True)]
+
+    monkeypatch.setattr("eval.item_filter.decode", decoded)
+    kept, counts = item_filter.needed(reasoner, task, 12, "mixed")
+    assert kept == [0, 4, 8] and list(counts.values()) == [3, 3, 3, 3, 0]
+
+
+def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
+    short(monkeypatch, budget=10)
+    file = tmp_path / "keep.json"
+    item_filter.main([str(tiny_checkpoint()), "--out", str(file), "--n", "6", "--levels", "3,4"])
+    found = json.loads(file.read_text())
+    assert sum(found["solved"].values()) == 6 and found["levels"] == [3, 4]
+    file.write_text(json.dumps(found | {"keep": [5, 2, 9]}))
+    own = {"items": 20, "options": {"chunk": [1, 1]}}
+    plain, some = Data(**own), Data(**own, keep=str(file))
+    task = make("frozenlake_plan", level=(3, 4), chunk=(1, 1))
+    assert [t.id for t in traces(some, "mixed", "train", 20)] == [task[i].id for i in (5, 2, 9)]
+    assert len(list(traces(some, "mixed", "val", 3))) == 3, "held-out items are all kept"
+    assert len(list(traces(plain, "mixed", "train", 20))) == 20
+    others = {
+        "about options": {"options": {}},
+        "about seed 0": {"seed": 1},
+        "about levels": {"levels": [4]},
+        "about task": {"task": "plan_check", "options": {}},
+    }
+    for said, changes in others.items():
+        with pytest.raises(ValueError, match=said):
+            list(traces(Data(**own | changes, keep=str(file)), "mixed", "train", 3))
+    file.write_text(json.dumps(found | {"keep": []}))
+    with pytest.raises(ValueError, match="names no items"):
+        list(traces(some, "mixed", "train", 3))
+    file.write_text("[1, 2]")
+    with pytest.raises(ValueError, match="is no file of"):
+        list(traces(some, "mixed", "train", 3))
+
+
+@pytest.mark.parametrize("name", ["monet", "mcout", "coconut", "skila"])
+def test_the_bottleneck_reaches_every_method(name, make_backbone, make_traces, monkeypatch):
+    reasoner = ready(next(c for c in CASES if c.method == name), make_backbone, make_traces)
+    batch, seen = reasoner.collator()(make_traces()), []
+    attention = MixedBatch.attention
+    monkeypatch.setattr(MixedBatch, "attention", lambda self, *where: seen.append(self.sees) or attention(self, *where))
+    reasoner.bottleneck = 1.0
+    reasoner.train()(batch)
+    assert any(s is not None for s in seen)
+
+
+def test_what_cannot_be_is_refused(tmp_path):
+    blank = recipe(tmp_path / "a", method__name="blank", method__dropped=0.5, method__options={"k": 4})
+    with pytest.raises(ValueError, match="left out one"):
+        sft.train(blank, run_folder(blank))
+    with pytest.raises(ValueError, match="does not show all that later steps need"):
+        list(traces(Data(task="jigsaw", levels=[2], foreign=0.5), "mixed", "train", 3))
+    with pytest.raises(ValueError, match="for items of a task"):
+        list(traces(Data(folder="x", foreign=0.5), "mixed", "train", 3))
+
+
+def test_foreign_pictures_are_refused_where_no_sketch_is_given(tmp_path):
+    made = recipe(tmp_path / "run", "direct", data__foreign=0.5)
+    with pytest.raises(ValueError, match="is given no latents of a sketch"):
+        sft.train(made, run_folder(made))
+
+
+def test_raw_targets_keep_the_constant_of_their_place_and_have_unit_size(make_backbone, picture):
+    reasoner = methods.build("modal_mixed", make_backbone(), k=4, head="mlp")
+    looked = reasoner.look([picture(2, 2, n) for n in range(40)])
+    features = [(z, (2, 2)) for z in reasoner.target.features(reasoner.backbone, looked)]
+    reasoner.target.fit(features, centred=False)
+    z, grids = torch.stack([z for z, _ in features]), torch.tensor([[2, 2]]).expand(40, 2)
+    standard = reasoner.target.standard(z, grids)
+    assert standard.square().mean().sqrt() == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(standard * z.square().mean().sqrt(), z)

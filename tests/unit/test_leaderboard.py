@@ -1,0 +1,496 @@
+"""The leaderboard: what it reads, what it refuses to lay side by side, what it names and leaves out, and that no text
+of a file becomes part of the page."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import html
+import json
+import re
+from html.parser import HTMLParser
+from statistics import stdev
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_runs import ROOT, short, tiny_checkpoint
+
+from eval import leaderboard, leaderboard_page, probe, results, run
+from eval.leaderboard import gather, joined, main, tables
+
+EVIL = "\"><script>alert(1)</script>|`x`\n<img src=//a.b>'"
+BENCHMARK = {
+    "schema": 1,
+    "kind": "benchmark",
+    "checkpoint": "checkpoints/a/model",
+    "method": "mirage",
+    "benchmark": "mmvp",
+    "protocol": {"prompt": "boxed", "checker": "letter", "n_published": 300, "partial": False},
+    "seed": 0,
+    "device": "CPU",
+    "unparsed": 2,
+    "latents_per_item": 4.0,
+    "tokens_per_item": 20.5,
+    "seconds_per_item": 0.25,
+    "results": [{"task": "all", "metric": "pair", "n": 150, "value": 0.5, "low": 0.42, "high": 0.58, "chance": 0.25}],
+}
+PROBE = {
+    "schema": 1,
+    "checkpoint": "checkpoints/a",
+    "task": "frozenlake_plan",
+    "levels": [3, 4],
+    "n": 150,
+    "seed": 1,
+    "protocol": "regenerate",
+    "decoding": "greedy",
+    "probes": {
+        "as_generated": {"accuracy": 0.9},
+        "noise": {"difference": {"value": 0.4, "low": 0.3, "high": 0.5}},
+        "foreign": {
+            "difference": {"value": -0.1, "low": -0.2, "high": 0.0},
+            "follow_rate": 0.7,
+            "follow_by_chance": 0.1,
+        },
+    },
+}
+RUN = {
+    "schema": 1,
+    "checkpoint": "checkpoints/b",
+    "method": "direct",
+    "decoding": "greedy",
+    "seed": 1,
+    "seconds": 9.0,
+    "results": [
+        {
+            "task": "frozenlake_plan",
+            "level": 3,
+            "split": "test",
+            "metric": metric,
+            "n": n,
+            "value": value,
+            "low": value - 0.1,
+            "high": value + 0.1,
+        }
+        for metric, n, value in (
+            ("success", 20, 0.6),
+            ("exact", 20, 0.5),
+            ("sketch_equal", 31, 0.3),
+            ("constant", 20, 0.2),
+        )
+    ]
+    + [
+        {
+            "task": "frozenlake_plan",
+            "level": 3,
+            "split": "test",
+            "metric": f"{what}_per_item",
+            "n": 20,
+            "value": value,
+            "low": None,
+            "high": None,
+        }
+        for what, value in (("sketches", 1.5), ("latents", 24.0), ("tokens", 9.5))
+    ],
+}
+COMPARE = {
+    "schema": 1,
+    "command": "python -m train.compare --config x.yaml",
+    "steps": 600,
+    "batch_size": 16,
+    "items": 3000,
+    "task": "wall_maze",
+    "levels": [3, 4],
+    "device": "CPU",
+    "results": [
+        {
+            "arm": "arm one",
+            "method": "mirage",
+            "seed": seed,
+            "n": 200,
+            "success": {"value": v, "low": 0.1, "high": 0.9},
+            "latents_per_answer": 1.5,
+            "words_per_answer": 12.0,
+            "seconds_per_answer": 0.01,
+            "probes": PROBE["probes"],
+        }
+        for seed, v in ((0, 0.5), (1, 0.6), (2, 0.8))
+    ],
+}
+KINDS = {"benchmark": BENCHMARK, "probe": PROBE, "run": RUN, "compare": COMPARE}
+
+
+def changed(value, **changes):
+    """A copy with other values; keys are dotted by ``__``, numbers are places in lists."""
+    value = copy.deepcopy(value)
+    for path, new in changes.items():
+        *way, last = [int(step) if step.isdigit() else step for step in path.split("__")]
+        here = value
+        for step in way:
+            here = here[step]
+        if new is ...:
+            del here[last]
+        else:
+            here[last] = new
+    return value
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """``folder(name=value, ...)`` writes JSON files, dots for slashes; a text is written as it is."""
+
+    def write(**files):
+        for name, value in files.items():
+            path = tmp_path / "in" / f"{name.replace('.', '/')}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return tmp_path / "in"
+
+    return write
+
+
+def read(value):
+    """Rows of a value as if it came from a file."""
+    reader = results._kind(value)
+    return reader(results.Fields(value, "x.json")).rows
+
+
+class Page(HTMLParser):
+    """Tags by name, texts of cells row by row, and what each cell sorts by."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.rows, self.inside = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        self.inside = tag in ("td", "th", "button")
+        if tag in ("td", "th"):
+            self.rows[-1].append(["", dict(attrs).get("data-by")])
+
+    def handle_data(self, data):
+        if self.inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1][0] += data
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag not in ("td", "th")
+
+
+# -- what is read ------------------------------------------------------------------------------------------------------
+def test_every_kind_of_file_is_read(folder):
+    rows, left_out = gather(folder(a=BENCHMARK, b=RUN, c=COMPARE, **{"deep.down.d": PROBE}))
+    assert not left_out
+    mmvp, frozen, *arms = rows
+    assert (mmvp.method, mmvp.model, mmvp.benchmark, mmvp.task) == ("mirage", "checkpoints/a", "mmvp", "all")
+    assert mmvp.protocol == BENCHMARK["protocol"] | {"metric": "pair"}
+    assert (
+        mmvp.share.value,
+        mmvp.chance,
+        mmvp.n,
+        mmvp.latents,
+        mmvp.tokens,
+        mmvp.seconds,
+        mmvp.seed,
+        mmvp.device,
+        mmvp.unparsed,
+    ) == (0.5, 0.25, 150, 4.0, 20.5, 0.25, 0, "CPU", 2)
+    assert (frozen.benchmark, frozen.task, frozen.protocol["metric"]) == ("frozenlake_plan", "level 3", "success")
+    assert (frozen.share.value, frozen.chance) == (0.6, 0.2), "the headline measure alone"
+    assert (frozen.latents, frozen.tokens) == (24.0, 9.5)
+    assert [(r.method, r.model, r.seed, r.share.value) for r in arms] == [
+        ("arm one", "mirage", 0, 0.5),
+        ("arm one", "mirage", 1, 0.6),
+        ("arm one", "mirage", 2, 0.8),
+    ]
+    for row in (mmvp, *arms):
+        assert (row.probes.noise.value, row.probes.foreign.value) == (0.4, -0.1)
+        assert (row.probes.follows, row.probes.by_chance) == (0.7, 0.1)
+    assert "frozenlake_plan, levels 3, 4, n 150, regenerate" == mmvp.probes.on and frozen.probes is None
+
+
+def test_other_options_of_a_task_are_another_protocol(folder):
+    usual, other = ({"frozenlake_plan": given} for given in ({}, {"skin": "plain", "dist": "vsp"}))
+    rows, _ = gather(folder(a=RUN, b=RUN | {"options": usual}, c=RUN | {"options": other}, d=RUN | {"options": usual}))
+    assert [row.protocol["options"] for row in rows] == ["not named", "as usual", "dist vsp, skin plain", "as usual"]
+
+
+def test_what_this_repository_holds_is_read():
+    rows, left_out = gather(ROOT / "checkpoints" / "frozenlake-tiny")
+    assert all("no result files" in sentence for sentence in left_out)
+    (published,) = [
+        r
+        for r in rows
+        if r.model == "checkpoints/frozenlake-tiny" and r.task == "level 3-6" and r.protocol["split"] == "test"
+    ]
+    assert (published.share.value, published.n, published.chance) == (0.9643, 700, 0.2243)
+    assert (published.probes.noise.value, published.probes.follows) == (0.9067, 0.82)
+    compared = results.read(ROOT / "paper_figs" / "data" / "compare.json", "compare.json").rows
+    assert len({r.method for r in compared}) == 17 and {r.seed for r in compared} == {0, 1}
+
+
+def test_what_eval_run_and_eval_probe_write_now_is_read(tmp_path, monkeypatch):
+    short(monkeypatch)
+    model = str(tiny_checkpoint())
+    run.main([model, "--levels", "3", "--n", "3", "--out", str(tmp_path / "run.json")])
+    probe.main([model, "--levels", "3", "--n", "4", "--out", str(tmp_path / "probe.json")])
+    (row,), left_out = gather(tmp_path)
+    assert not left_out and row.method == "modal_mixed" and row.protocol["metric"] == "success" and row.n == 3
+    assert row.probes.noise is not None and row.probes.n == 4
+
+
+def test_probes_of_the_own_task_come_before_others_and_those_on_more_items_before_fewer():
+    (row,) = read(changed(BENCHMARK, benchmark="wall_maze"))
+    many, own, fewer = (results.Probes(task=task, n=n) for task, n in (("x", 500), ("wall_maze", 90), ("wall_maze", 9)))
+    assert joined(row, [fewer, many, own]).probes == own and joined(row, [many]).probes == many
+    assert joined(row, []).probes is None
+
+
+# -- what stands in one table ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"protocol__prompt": "plain"}, 'prompt ("boxed" and "plain")'),
+        ({"protocol__n_published": ...}, "n_published (300 and nothing)"),
+        ({"results__0__metric": "single"}, 'metric ("pair" and "single")'),
+        ({"protocol__partial": 0}, "partial (false and 0)"),
+    ],
+)
+def test_other_protocols_stand_apart_or_are_an_error(folder, tmp_path, capsys, change, said):
+    where = folder(a=BENCHMARK, b=changed(BENCHMARK, **change))
+    assert len(tables(gather(where)[0])) == 2
+    out = tmp_path / "board.html"
+    with pytest.raises(SystemExit) as ended:
+        main([str(where), "--one-table", "--out", str(out)])
+    assert f"'a.json' and 'b.json' cannot stand in one table: their protocols differ in {said}." in ended.value.code
+    assert not out.exists()
+
+
+def test_one_measure_can_be_chosen_where_a_file_has_several(folder, tmp_path):
+    single = BENCHMARK["results"][0] | {"metric": "single", "value": 0.45}
+    where, out = folder(a=changed(BENCHMARK, results=[*BENCHMARK["results"], single])), tmp_path / "board.html"
+    for words, said in (
+        ([], r"'a\.json' and 'a\.json' cannot stand in one table.* differ in metric"),
+        (["--metric", "singel"], "no result is of measure 'singel'. Did you mean 'single'"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            main([str(where), "--one-table", "--out", str(out), *words])
+    main([str(where), "--one-table", "--metric", "single", "--out", str(out)])
+    assert "0.450" in out.read_text() and "0.500" not in out.read_text()
+
+
+def test_what_no_protocol_names_does_not_part(folder):
+    protocol = dict(reversed(BENCHMARK["protocol"].items())) | {"n_published": 300.0}
+    where = folder(
+        a=BENCHMARK, b=changed(BENCHMARK, method="direct", seed=3, device="H100", benchmark="vstar", protocol=protocol)
+    )
+    (table,) = tables(gather(where)[0], one=True)
+    assert len(table.rows) == 2 and table.title == "mmvp, vstar: pair"
+
+
+def test_rows_stand_by_task_and_then_by_share():
+    rows = [
+        row
+        for method, level, value in (("a", 10, 0.55), ("b", 9, 0.5), ("c", 9, 0.65))
+        for row in read(changed(RUN, method=method, results=[RUN["results"][0] | {"level": level, "value": value}]))
+    ]
+    (table,) = tables(rows)
+    assert [r.method for r in table.rows] == ["c", "b", "a"], "level 10 after level 9"
+
+
+def test_seeds_are_listed_and_three_of_them_have_a_spread():
+    (found,) = tables(read(COMPARE))[0].seeds
+    assert found.each == [(0, 0.5), (1, 0.6), (2, 0.8)] and found.mean == pytest.approx(19 / 30)
+    assert found.sd == pytest.approx(stdev([0.5, 0.6, 0.8])) and not found.note
+    (two,) = tables(read(changed(COMPARE, results__2=...)))[0].seeds
+    assert (two.mean, two.sd, two.note) == (None, None, "2 seeds: no mean")
+    assert not tables(read(BENCHMARK))[0].seeds
+
+
+def test_models_that_share_a_seed_are_not_averaged_together():
+    def seeded(model, *values):
+        return [
+            read(changed(BENCHMARK, checkpoint=model, seed=seed, results__0__value=value))[0]
+            for seed, value in enumerate(values)
+        ]
+
+    apart = leaderboard.seeds(seeded("a", 0.45, 0.5, 0.55) + seeded("b", 0.5, 0.5))
+    assert [(s.model, len(s.each), s.mean) for s in apart] == [("a", 3, pytest.approx(0.5)), ("b", 2, None)]
+    (twice,) = leaderboard.seeds(seeded("a", 0.45, 0.5, 0.55) + seeded("a", 0.45))
+    assert twice.mean is None and twice.note == "a seed stands twice: no mean"
+    (over,) = leaderboard.seeds([*seeded("a", 0.45, 0.5), *read(changed(BENCHMARK, checkpoint="b", seed=2))])
+    assert over.model == "2 models" and over.mean is not None
+    assert not leaderboard.seeds(seeded("a", 0.45) + seeded("b", 0.5)), "one seed is no spread"
+
+
+# -- what is left out --------------------------------------------------------------------------------------------------
+BAD = [
+    ("{", "'bad.json' is not readable JSON"),
+    ('{"kind": "benchmark", "seed": NaN}', "NaN is not JSON"),
+    ("[" * 100_000, "is not readable JSON"),
+    ('{"kind": "benchmark", "method": "\\ud800"}', "surrogates not allowed"),
+    (changed(BENCHMARK, schema=2), "schema is 2, expected 1, which this version reads"),
+    (changed(BENCHMARK, method=...), "'bad.json': method is None, expected words"),
+    (changed(BENCHMARK, protocol="boxed"), "protocol is 'boxed', expected an object"),
+    (changed(BENCHMARK, seed="0"), "seed is '0', expected a whole number"),
+    (changed(BENCHMARK, seed=True), "seed is True, expected a whole number"),
+    (changed(BENCHMARK, results={}), "results is {}, expected a list"),
+    (changed(BENCHMARK, results__0=7), "results[0] is 7, expected an object"),
+    (changed(BENCHMARK, results__0__value=50.0), "results[0].value is 50.0, expected a number from 0 to 1"),
+    (changed(BENCHMARK, results__0__value=0.9), "[0.9, 0.42, 0.58], expected low, value and high in this order"),
+    (changed(BENCHMARK, results__0__n=0), "results[0].n is 0, expected a number from 1"),
+    (changed(BENCHMARK, tokens_per_item=-1), "tokens_per_item is -1"),
+    (changed(BENCHMARK, latents_per_item=10**400), "latents_per_item is 1000"),
+    (changed(RUN, results__0__split=3), "results[0].split is 3, expected words"),
+    (changed(PROBE, probes__noise__difference__low="x"), "probes.noise.difference.low is 'x'"),
+    (changed(COMPARE, results__1__success=0.5), "results[1] is {"),
+]
+
+
+@pytest.mark.parametrize("value, said", BAD, ids=[said for _, said in BAD])
+def test_a_broken_file_is_named_and_left_out(folder, tmp_path, capsys, value, said):
+    main([str(folder(bad=value, good=RUN)), "--out", str(tmp_path / "board.html")])
+    printed = capsys.readouterr().out
+    assert "Left out: 'bad.json'" in printed and said in printed and "1 results of 1 files" in printed
+    assert said in html.unescape((tmp_path / "board.html").read_text()), "the page says it too"
+
+
+def test_foreign_files_links_and_idle_probes_are_named(folder, tmp_path, capsys):
+    where = folder(**{"x.config": {"hidden_size": 4}, "list": [1], "a": RUN}, idle=PROBE)
+    (tmp_path / "secret.json").write_text(json.dumps(BENCHMARK))
+    (where / "way.json").symlink_to(tmp_path / "secret.json")
+    (where / "x" / "round.json").symlink_to(where / "x" / "round.json")
+    rows, left_out = gather(where)
+    assert [r.file for r in rows] == ["a.json"]
+    assert left_out == [
+        "Left out: 'way.json' is a link out of the folder. Put the file itself there.",
+        "Left out: probes of 'checkpoints/a', of which no file says how often it is right. Measure it, or name it "
+        "alike in both.",
+        "Left out, as they are no result files: list.json, x/config.json, x/round.json.",
+    ]
+
+
+def test_a_folder_without_results_and_a_wrong_name_are_errors(folder, tmp_path):
+    where = str(folder(a={"x": 1}))
+    for words, said in (
+        ([where], "holds no result files"),
+        ([where, "--out", "a.md"], "ends in .html"),
+        ([str(tmp_path / "none")], "There is no folder"),
+    ):
+        with pytest.raises(SystemExit, match=f"error: .*{said}"):
+            main(words)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value, path=()):
+    yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, str(key)))
+
+
+@given(st.data())
+def test_whatever_stands_in_a_file_it_is_shown_or_refused_in_a_sentence(data):
+    kind = data.draw(st.sampled_from(sorted(KINDS)))
+    path = data.draw(st.sampled_from([p for p in places(KINDS[kind]) if p]))
+    value = changed(KINDS[kind], **{"__".join(path): data.draw(JSON)})
+    try:
+        rows = read(value) if results._kind(value) else []
+    except ValueError as error:
+        assert str(error).startswith("'x.json': ") and "expected" in str(error) and len(str(error)) < 400
+        return
+    found = tables(rows)
+    leaderboard_page.markdown(found, leaderboard.COLUMNS, "", [])
+    leaderboard_page.page(found, leaderboard.COLUMNS, "", [])
+
+
+# -- the page and the Markdown -----------------------------------------------------------------------------------------
+@pytest.fixture
+def hostile(folder, tmp_path):
+    """(page, Markdown) of files in which every text is hostile."""
+    value = changed(
+        BENCHMARK,
+        checkpoint=EVIL,
+        method=EVIL,
+        benchmark=EVIL,
+        device=EVIL,
+        results__0__task=EVIL,
+        results__0__metric=EVIL,
+        protocol={EVIL: EVIL, "list": [EVIL]},
+    )
+    probes = changed(PROBE, checkpoint=EVIL, task=EVIL, protocol=EVIL)
+    where = folder(a=value, b=probes, c=changed(value, seed=1), d=changed(BENCHMARK, results__0__value=EVIL))
+    main([str(where), "--out", str(tmp_path / "board.html")])
+    return (tmp_path / "board.html").read_text(), (tmp_path / "board.md").read_text()
+
+
+def test_no_text_of_a_file_becomes_part_of_the_page(hostile):
+    page = Page(hostile[0])
+    assert sum(tag == "script" for tag, _ in page.tags) == 1 and not any(tag == "img" for tag, _ in page.tags)
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    head, *_ = page.rows
+    for row in page.rows[1:3]:
+        shown = {title[0]: cell for title, cell in zip(head, row, strict=True)}
+        assert shown["method"] == shown["task"] == shown["device"] == [EVIL, EVIL] and EVIL in shown["probed on"][0]
+
+
+def test_the_page_needs_no_other_file_and_runs_one_script(hostile):
+    page = Page(hostile[0])
+    loads = {"src", "href", "srcset", "action", "data", "background"}
+    assert not [attrs for _, attrs in page.tags if loads & attrs.keys()]
+    assert "url(" not in leaderboard_page.BOARD + leaderboard_page.STYLE and "@import" not in hostile[0]
+    (rules,) = [attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    script = re.search(r"<script>(.*?)</script></html>", hostile[0], re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules.startswith("default-src 'none'") and f"script-src 'sha256-{digest}'" in rules
+
+
+def test_tables_can_be_sorted_by_keyboard_and_by_values(folder, tmp_path):
+    main(
+        [
+            str(folder(a=BENCHMARK, p=PROBE, b=changed(BENCHMARK, checkpoint="x", results__0__chance=None))),
+            "--out",
+            str(tmp_path / "board.html"),
+        ]
+    )
+    text = (tmp_path / "board.html").read_text()
+    page = Page(text)
+    head, first, second, *_ = page.rows
+    titles = [title for title, _ in head]
+    assert sum(tag == "button" for tag, _ in page.tags) == len(head), "each heading takes the keyboard's focus"
+    kinds = {
+        title: attrs["data-kind"]
+        for title, (_, attrs) in zip(
+            titles, [t for t in page.tags if t[0] == "th" and "data-kind" in t[1]], strict=True
+        )
+    }
+    assert kinds["share"] == kinds["loss under noise"] == "number" and kinds["method"] == "text"
+    by = [dict(zip(titles, [value for _, value in row], strict=True)) for row in (first, second)]
+    assert [r["share"] for r in by] == ["0.5", "0.5"] and {r["chance"] for r in by} == {"0.25", ""}
+    assert {r["loss under noise"] for r in by} == {"0.4", ""} and "follows (chance)" in titles
+    assert "aria-sort" in text and "name=viewport" in text and "overflow-x: auto" in text and "tabindex=0" in text
+    assert 'querySelectorAll("table.board")' in text and ("table", {"class": "board"}) in page.tags
+
+
+def test_markdown_keeps_its_cells_whatever_stands_in_them(hostile):
+    rows = [line for line in hostile[1].splitlines() if line.startswith("|")]
+    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in rows]
+    assert len(rows) >= 7 and len(set(cells[:4])) == 1 and len(set(cells[4:])) == 1
+    assert "<script" in hostile[1] and not any(
+        "<" in re.sub(r"`[^`]*`", "", line) for line in hostile[1].splitlines()
+    ), "in code spans alone"
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_one_code_span_of_one_cell(text):
+    found = leaderboard_page.code(text)
+    assert "\n" not in found and not re.search(r"(?<!\\)\|", found)
+    assert found == "" or (found.count("`") == 2 and found[0] == found[-1] == "`")

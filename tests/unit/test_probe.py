@@ -1,0 +1,383 @@
+"""The probes on reasoners whose answer is a known function of their latents, or none of them.
+
+The engine is replaced by one that writes the first chunk of the gold plan, draws one latent, the code of its item, and
+goes on either with what the latent says (``Reader``) or with its own plan whatever the latent is (``Parrot``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from eval import probe
+from eval.decode import Result
+from eval.interventions import Bank, Given, Mean, Noise, Oracle, Zero
+from latent_reason import tasks
+from latent_reason.decoding.engine import Rollout, Span
+from latent_reason.model.backbones.tiny import train_tokenizer
+from latent_reason.model.batch import LATENT, TEXT
+from latent_reason.model.tokenization import Vocabulary
+from latent_reason.tasks.frozenlake_words import moves_in
+
+ITEMS = 24
+GRID = (1, 1)
+
+
+@pytest.fixture(scope="module")
+def lake():
+    """Boards whose plans have at least three moves, so that a sketch after the first one matters."""
+    task = tasks.make("frozenlake_plan", level=4, length=(3, 5), chunk=(1, 1))
+    return task, probe.sketched_items(task, ITEMS)
+
+
+@dataclass
+class Prompt:
+    items: list
+
+    def to(self, device):
+        return self
+
+
+class Engine:
+    """Stands for a reasoner and for generate(). ``codes`` (ITEMS, ITEMS) holds the latent of each item."""
+
+    recipe = {"method": "modal_mixed"}
+    device = torch.device("cpu")
+
+    def __init__(self, task, items):
+        self.task, self.items = task, items
+        self.codes = 3 * torch.eye(len(items))
+        self.vocabulary = Vocabulary(train_tokenizer())
+        self.backbone, self.look = SimpleNamespace(token_grid=lambda picture: (4, 4)), Prompt
+        self.backbone.embed = lambda ids: torch.full((*ids.shape, len(items)), 0.1)
+        self.target, self.renders, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
+        self.head, self.switch = SimpleNamespace(noise=True), SimpleNamespace(start="token")
+        self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
+
+    def drawn(self, item):
+        return self.task.render_state(item, self.task.state_said(item, [self.moves(item)[0]]))
+
+    def see(self, backbone, looked):
+        """A part of a picture is no board that is known."""
+        known = [self.boards.get(picture.tobytes()) for picture in looked.items]
+        return [(torch.zeros(len(self.items)) if i is None else self.codes[i])[None] for i in known]
+
+    def collator(self):
+        return lambda traces, generate: Prompt([self.named[t.id] for t in traces])
+
+    @property
+    def named(self):
+        return {item.id: item for item in self.items}
+
+    def moves(self, item) -> list[str]:
+        return item.answer.split(",")
+
+    def go_on(self, item, z: torch.Tensor | None) -> list[str]:
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        reasoner,
+        prompt,
+        *,
+        max_new,
+        row_ids,
+        sketching="learned",
+        latents_per_span=None,
+        queue=None,
+        intervene=None,
+        seed=0,
+        hide_pictures=False,
+    ) -> Rollout:
+        rows, spans, self.blindfold = [], [], hide_pictures
+        for row, item in enumerate(prompt.items):
+            ids = (
+                list(queue[row])
+                if queue
+                else [*self.vocabulary.words(f"Go {self.moves(item)[0]}."), self.vocabulary.open]
+            )
+            if sketching == "off":
+                ids = [i for i in ids if i != self.vocabulary.open]
+            z = None
+            if self.vocabulary.open in ids and latents_per_span != 0:
+                z = self.codes[self.items.index(item)]
+                if intervene:
+                    at = torch.tensor([row]), torch.tensor([0]), torch.tensor([0])
+                    z = intervene(*at, z[None], {row: ids})[0]
+            said = moves_in(self.vocabulary.text(ids))
+            rest = self.go_on(item, z)
+            words = self.vocabulary.words(f" Then {' '.join(rest)}. \\boxed{{{','.join(said + rest)}}}")
+            if self.vocabulary.open in ids:
+                spans.append(Span(row, len(ids), int(z is not None), GRID, "count"))
+                words = [self.vocabulary.close, *words]
+            rows.append((ids, z, words))
+        return self.rollout(rows, spans)
+
+    def rollout(self, rows, spans) -> Rollout:
+        steps = max(len(ids) + (z is not None) + len(words) for ids, z, words in rows)
+        ids, kind = torch.zeros(2, len(rows), steps, dtype=torch.long)
+        vectors = torch.zeros(len(rows), steps, len(self.items))
+        for row, (before, z, after) in enumerate(rows):
+            line = [*before, *([self.vocabulary.latent] if z is not None else []), *after]
+            ids[row, : len(line)], kind[row, : len(line)] = torch.tensor(line), TEXT
+            if z is not None:
+                kind[row, len(before)], vectors[row, len(before)] = LATENT, z
+        return Rollout(None, ids, kind, vectors, *[None] * 7, spans=spans)
+
+
+class Reader(Engine):
+    """Goes on as the board the latent stands for asks; without a latent it does not know how."""
+
+    def go_on(self, item, z):
+        if z is None or z.norm() < 1e-6:
+            return ["U", "U"]
+        return self.moves(self.items[int((self.codes @ z).argmax())])[1:]
+
+
+class Parrot(Engine):
+    """Goes on with the item's own plan, whatever the latent is."""
+
+    def go_on(self, item, z):
+        return self.moves(item)[1:]
+
+
+class Looker(Engine):
+    """Goes on with the item's own plan as long as it sees the picture."""
+
+    def go_on(self, item, z):
+        return ["U", "U"] if self.blindfold else self.moves(item)[1:]
+
+
+def probed(engine_class, lake, monkeypatch) -> dict:
+    engine = engine_class(*lake)
+    monkeypatch.setattr("eval.decode.generate", engine)
+    return probe.probe(engine, *lake, seed=0, batch_size=10)
+
+
+def test_a_reader_of_latents_is_found_out(lake, monkeypatch):
+    report = probed(Reader, lake, monkeypatch)
+    assert report["as_generated"]["accuracy"] == 1 and report["as_generated"]["sketches_per_item"] == 1
+    assert report["oracle"]["accuracy"] == 1 and report["oracle"]["difference"]["value"] == 0
+    for name in (
+        "zero",
+        "mean",
+        "noise",
+        "noise_diagonal",
+        "dummy",
+        "region",
+        "markers",
+        "removed",
+        "foreign",
+        "blind",
+    ):
+        assert report[name]["accuracy"] <= 0.5 and report[name]["difference"]["low"] > 0.3, name
+        assert report[name]["flip_rate"] >= 0.5 and report[name]["mcnemar_p"] < 0.01, name
+    assert report["image_masked"]["difference"]["value"] == 0, "what it needs is in the latents"
+    foreign = report["foreign"]
+    assert foreign["follow_rate"] == 1 and foreign["follow_n"] >= 20
+    assert foreign["follow_by_chance"] < 0.6 and foreign["follow_difference"]["low"] > 0.3
+    assert 0 < report["text_corrupted"]["difference"]["value"] <= 1, "the first move counts too"
+
+
+def test_latents_that_nobody_reads_are_found_out(lake, monkeypatch):
+    report = probed(Parrot, lake, monkeypatch)
+    assert report["as_generated"]["accuracy"] == 1
+    for name in (
+        "zero",
+        "mean",
+        "noise",
+        "dummy",
+        "region",
+        "permuted",
+        "first_half",
+        "markers",
+        "removed",
+        "foreign",
+        "oracle",
+        "again",
+        "image_blanked",
+        "image_masked",
+        "blind",
+    ):
+        assert report[name]["holm_p"] == 1
+        assert report[name]["difference"] == {"value": 0, "low": 0, "high": 0}, name
+        assert report[name]["flip_rate"] == 0 and report[name]["mcnemar_p"] == 1, name
+    foreign = report["foreign"]
+    assert foreign["follow_rate"] == foreign["follow_by_chance"]
+    assert foreign["follow_difference"] == {"value": 0, "low": 0, "high": 0}
+    assert report["text_corrupted"]["difference"]["value"] > 0
+
+
+def test_words_that_look_back_at_the_picture_are_found_out(lake, monkeypatch):
+    report = probed(Looker, lake, monkeypatch)
+    assert report["image_masked"]["difference"]["low"] > 0.3
+    assert all(r["difference"]["value"] == 0 for n, r in report.items() if n in ("noise", "zero", "image_blanked"))
+
+
+def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
+    assert "carry content" in probe.verdict(probed(Reader, lake, monkeypatch))
+    assert "Nothing here" in probe.verdict(probed(Parrot, lake, monkeypatch))
+
+    def said(follows=(0.2, 0.1), markers=0.0, **low):
+        report = {name: {"difference": {"value": v + 0.1, "low": v, "high": v + 0.2}} for name, v in low.items()}
+        report["markers"] = {"difference": {"value": markers, "low": markers - 0.1, "high": markers + 0.1}}
+        above = {"value": follows[0], "low": follows[1], "high": 0.3}
+        report["foreign"] |= {"follow_n": 9, "follow_difference": above, "follow_beyond_idle": above}
+        return probe.verdict(report)
+
+    real = {"noise": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
+    assert "carry content" in said(**real)
+    assert "not followed" in said((0.1, -0.1), **real)
+    dead = {"noise": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
+    assert "Only the markers matter: they alone keep 90%" in said(markers=0.05, **dead)
+    assert "Nothing here" in said(markers=0.3, **dead)
+    assert "Not all probes" in probe.verdict({"as_generated": {}})
+
+
+def test_a_model_that_never_sketches(lake, monkeypatch):
+    """Its own words are all there is: nothing to replace, no donor, no failure."""
+
+    class Silent(Parrot):
+        def __call__(self, *words, sketching="learned", **options):
+            return super().__call__(*words, sketching="off", **options)
+
+    report = probed(Silent, lake, monkeypatch)
+    assert report["as_generated"]["sketches_per_item"] == 0
+    assert report["foreign"]["follow_rate"] is None and report["foreign"]["follow_n"] == 0
+    assert report["noise"]["difference"]["value"] == 0
+
+
+# -- who is probed, and with what ------------------------------------------------------------------------------------
+def test_probed_items_differ_and_have_a_sketch(lake):
+    task, items = lake
+    assert len({task.canon(i.state) for i in items}) == len(items) == ITEMS
+    assert all(any(s.sketch is not None for s in i.steps) for i in items)
+
+
+def test_no_item_with_a_sketch_is_an_error_not_a_loop():
+    with pytest.raises(ValueError, match=r"none of 10\d items of frozenlake_plan"):
+        probe.sketched_items(tasks.make("frozenlake_plan", level=3, chunk=(9, 9)), 3)
+
+
+def result(item, answer="U", latents=1, level=4) -> Result:
+    rollout = SimpleNamespace(spans_of=lambda row: [0] * latents, latents=lambda span: torch.zeros(1, 4))
+    return Result(SimpleNamespace(level=level, answer=answer), "", {}, rollout, 0)
+
+
+def test_donors_have_another_answer_the_same_level_and_a_sketch():
+    task = tasks.make("frozenlake_plan", level=4)
+    results = [result(0, "U"), result(1, "D"), result(2, "U"), result(3, "R", latents=0), result(4, "L", level=5)]
+    for seed in range(5):
+        given = probe.donors(task, results, seed)
+        assert given[0] == given[2] == 1 and given[1] in (0, 2) and given[3] in (0, 1, 2) and given[4] == -1
+    many = [result(i, str(i % 5)) for i in range(40)]
+    assert probe.donors(task, many, 1) == probe.donors(task, many, 1) != probe.donors(task, many, 2)
+    assert all(many[d].item.answer != r.item.answer for r, d in zip(many, probe.donors(task, many, 3), strict=True))
+
+
+def test_corrupted_text_flips_one_move(lake):
+    task, items = lake
+    engine = Parrot(task, items)
+    results = [Result(i, "", {}, engine(engine, Prompt([i]), max_new=1, row_ids=[0]), 0) for i in items]
+    for r in results:
+        ids = probe._corrupted(engine, task, r)
+        assert ids[-1] == engine.vocabulary.open and ids == probe._corrupted(engine, task, r), "the same each time"
+        was, now = engine.moves(r.item)[:1], moves_in(engine.vocabulary.text(ids))
+        assert len(now) == 1 and now != was
+
+
+# -- what stands in for latents --------------------------------------------------------------------------------------
+def call(intervention, vectors, rows=None, spans=None, slots=None, written=None):
+    n = len(vectors)
+    rows, spans, slots = (torch.tensor(x if x is not None else [0] * n) for x in (rows, spans, slots))
+    return intervention(rows, spans, slots, vectors, written)
+
+
+@pytest.fixture(scope="module")
+def bank():
+    """Latents of 400 items, two slots of three channels with known means and covariances; some cut by the budget."""
+    random = torch.Generator().manual_seed(0)
+    root = torch.tensor([[[2.0, 0, 0], [1, 1, 0], [0, 0, 0.5]], [[1.0, 0, 0], [0, 3, 0], [0, 1, 1]]])
+    mean = torch.tensor([[5.0, 0, 0], [0, -5, 1]])
+    results = []
+    for _ in range(400):
+        z = mean + (root @ torch.randn(2, 3, 1, generator=random))[..., 0]
+        spans = [Span(0, 0, 2, (1, 2), "count"), Span(0, 2, 1, (1, 2), "budget")]
+        rollout = SimpleNamespace(spans_of=lambda row, s=spans: s, latents=lambda span, z=z: z[: span.length])
+        results.append(Result(None, "", {}, rollout, 0))
+    return Bank(results), mean, root @ root.mT
+
+
+def test_bank_holds_mean_and_shrunk_covariance(bank):
+    found, mean, cov = bank
+    means, root = (torch.stack(x) for x in zip(*(found.slot((1, 2), n) for n in (0, 1)), strict=True))
+    assert torch.allclose(means, mean, atol=0.35)
+    shrunk = 0.9 * cov + 0.1 * torch.diag_embed(cov.diagonal(dim1=1, dim2=2))
+    assert torch.allclose(root @ root.mT, shrunk, atol=1.0)
+
+
+def test_noise_has_the_norm_of_what_was_drawn_and_the_directions_of_the_bank(bank):
+    found, mean, cov = bank
+    noise = Noise(found, {0: (1, 2), 1: (3, 3)}, torch.Generator().manual_seed(1))
+    vectors = torch.arange(1.0, 501)[:, None] * torch.tensor([0.6, 0.0, 0.8])
+    drawn = call(noise, vectors, slots=[1] * 500)
+    assert torch.allclose(drawn.norm(dim=-1), vectors.norm(dim=-1))
+    free = mean[1] + torch.randn(4000, 3, generator=torch.Generator().manual_seed(2)) @ torch.linalg.cholesky(cov[1]).mT
+    assert torch.allclose(F.normalize(drawn, dim=-1).mean(0), F.normalize(free, dim=-1).mean(0), atol=0.12)
+    again = call(noise, vectors, slots=[1] * 500)
+    assert not torch.allclose(again, drawn), "no batch repeats the noise of another"
+    same = Noise(found, {0: (1, 2)}, torch.Generator().manual_seed(1))
+    assert torch.equal(call(same, vectors, slots=[1] * 500), drawn)
+    other = call(noise, vectors[:2], rows=[1, 1])
+    assert not torch.allclose(other, vectors[:2]), "a grid nothing was drawn on takes the noise of all"
+
+
+def test_zero_and_mean(bank):
+    found, *_ = bank
+    vectors = torch.ones(3, 3)
+    assert not call(Zero(), vectors).any()
+    means = call(Mean(found, {0: (1, 2), 1: (9, 9)}), vectors, rows=[0, 0, 1], slots=[0, 7, 0])
+    first, last = (found.slot((1, 2), n)[0] for n in (0, 1))
+    everything = torch.stack(found.drawn[None][0]).mean(0)
+    assert torch.equal(means, torch.stack([first, last, everything])), "beyond the last slot, the last one"
+    short = Bank(
+        [
+            Result(
+                None,
+                "",
+                {},
+                SimpleNamespace(
+                    spans_of=lambda row: [SimpleNamespace(grid=(2, 2), length=3)], latents=lambda s: torch.ones(3, 4)
+                ),
+                0,
+            )
+        ]
+        * 3
+    )
+    assert torch.equal(short.slot((2, 2), 3)[0], torch.ones(4)), "spans that a model closed early count"
+    assert Bank([]).slot((1, 2), 0) is None
+
+
+def test_given_feeds_span_by_span():
+    a, b = torch.full((2, 3), 1.0), torch.tensor([[2.0] * 3, [3.0] * 3])
+    vectors = torch.zeros(6, 3)
+    at = dict(rows=[0, 0, 0, 0, 1, 2], spans=[0, 1, 1, 2, 0, 0], slots=[0, 0, 1, 5, 0, 1])
+    free = call(Given([[a, b], [], [b]]), vectors, **at)
+    assert free[:, 0].tolist() == [1, 2, 3, 3, 0, 3], "the last span again, the last slot again, a row without donor"
+    only = call(Given([[a, b], [], [b]], only_given=True), vectors, **at)
+    assert only[:, 0].tolist() == [1, 2, 3, 0, 0, 3]
+
+
+def test_oracle_encodes_the_board_after_the_written_moves(lake):
+    task, items = lake
+    engine = Reader(task, items)
+    oracle = Oracle(engine, task, items)
+    written = [engine.vocabulary.words(f"Go {engine.moves(item)[0]}.") for item in items]
+    drawn = call(oracle, torch.zeros(ITEMS, ITEMS), rows=list(range(ITEMS)), written=written)
+    assert torch.equal(drawn, engine.codes)
+    written[0] = engine.vocabulary.words("Go U U U.")
+    assert torch.equal(call(oracle, torch.zeros(1, ITEMS), written=written)[0], engine.codes[0]), "once a span"

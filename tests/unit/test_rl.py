@@ -1,0 +1,401 @@
+"""Reinforcement learning: bandits that only a latent or only the switch can win, what is refused, and a run whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from tiny_runs import recipe, rewarded, rolled, short, tiny_checkpoint, untrained
+
+from latent_reason import checkpoint, methods
+from latent_reason.decoding import engine
+from latent_reason.model.batch import LATENT
+from latent_reason.tasks import make
+from train.rl import rewards, trainer
+from train.rl.rewards import Graded
+from train.rl.rollouts import policy_of, taught_latents
+from train.trainer import run_folder
+
+OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "ddpm_sde": {}, "mask": {}, "reward_weighted": {}, "vlpo": {}}
+UPDATES = {"vlpo": 2}
+
+
+@pytest.fixture(autouse=True)
+def cut(monkeypatch):
+    """Held-out items are answered by untrained models, which ramble."""
+    short(monkeypatch)
+
+
+def bandit(policy: str, monkeypatch, grade, queue=None, **changes):
+    """A module on one item whose reward is ``grade(rollout, row)``; rows begin with the tokens of ``queue``."""
+    made = recipe(
+        "unused",
+        rl__policy=policy,
+        rl__policy_options=OPTIONS[policy],
+        rl__group=16,
+        rl__prompts=1,
+        rl__max_new=3,
+        rl__objective="dapo" if policy in UPDATES else "reinforce",
+        rl__updates=UPDATES.get(policy, 1),
+        rl__rewards={"accuracy": 1.0},
+        **changes,
+    )
+    backbone = untrained()[0].backbone
+    head = {"gaussian": "mlp", "ddpm_sde": "diffusion"}.get(policy, "flow")
+    torch.manual_seed(0)
+    reasoner = methods.build("modal_mixed", backbone, k=1, head=head)
+    reasoner.target.standardizer.fitted.fill_(True)
+    task = make("frozenlake_plan", level=3)
+    module = trainer.Rl(reasoner, task, made)
+    if queue:
+        forced = [[getattr(reasoner.vocabulary, token) for token in queue]] * made.rl.group
+        monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=forced))
+    monkeypatch.setattr(
+        module,
+        "grade",
+        lambda rollout, row, item, measured: Graded(item, "", grade(reasoner, rollout, row), 1, 0, 0, True),
+    )
+    monkeypatch.setattr(module, "log_dict", lambda *args, **options: None)
+    return module, [task[0]]
+
+
+def learn(module, items, steps: int, lr: float, parts: str = "") -> list[float]:
+    """Rewards step by step."""
+    trained = [p for n, p in module.named_parameters() if parts in n]
+    optimizer, earned = torch.optim.Adam(trained, lr=lr), []
+    for _ in range(steps):
+        found = rolled(module, items)
+        loss, _ = module.loss(found)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        earned.append(float(found.total.mean()))
+    return earned
+
+
+def by_latent(reasoner, rollout, row) -> float:
+    """1 where the latent points into half of its space."""
+    span = rollout.spans_of(row)[0]
+    z = (
+        rollout.records[sum(s.length for s in rollout.spans if s.row < row)][-1]
+        if rollout.records is not None
+        else (reasoner.target.standard(rollout.latents(span)[None], torch.tensor([span.grid]))[0, 0])
+    )
+    return float(z[:8].sum() < -1.0)
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "flow_sde"])
+def test_what_the_latent_alone_decides_is_learnt_by_a_policy_of_latents(policy, monkeypatch):
+    module, items = bandit(policy, monkeypatch, by_latent, queue=["open"])
+    earned = learn(module, items, 40, 5e-3, "head.")
+    assert earned[0] < 0.8 and sum(earned[-5:]) / 5 > 0.9
+
+
+def test_and_not_where_latents_are_no_action(monkeypatch):
+    """All that could be learnt is what follows the latent, which earns nothing."""
+    module, items = bandit("mask", monkeypatch, by_latent, queue=["open"])
+    found = rolled(module, items)
+    loss, parts = module.loss(found)
+    loss.backward()
+    assert "latent" not in parts and 0 < float(found.total.mean()) < 1
+    assert all(p.grad is None or not p.grad.any() for n, p in module.named_parameters() if "head." in n)
+    module.zero_grad()
+    earned = learn(module, items, 20, 5e-3)
+    assert sum(earned[-10:]) / 10 < 0.85, "what moves by training the rest is chance"
+
+
+def by_switch(reasoner, rollout, row) -> float:
+    return float(bool(rollout.spans_of(row)))
+
+
+@pytest.mark.parametrize("policy", OPTIONS)
+def test_what_the_switch_alone_decides_is_learnt_by_all(policy, monkeypatch):
+    module, items = bandit(policy, monkeypatch, by_switch, rl__latent_weight=0.1)
+    v, plain = module.reasoner.vocabulary, module.reasoner.backbone.logits
+    bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
+    bias[v.open], bias[v.end] = 3.0, 5.0  # untrained, it would hardly ever open a span
+    monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
+    earned = learn(module, items, 30, 1e-2)
+    assert earned[0] < 0.6 and sum(earned[-4:]) / 4 > 0.9
+
+
+# -- batches in parts --------------------------------------------------------------------------------------------------
+@pytest.fixture
+def module():
+    """One whose rewards are the lengths of what it wrote, with noisy latents."""
+    made = rewarded("unused", rl__policy="gaussian", rl__policy_options={"fraction": 0.3}, rl__max_new=12, rl__group=4)
+    reasoner, _ = checkpoint.load(tiny_checkpoint())
+    found = trainer.Rl(reasoner, make("frozenlake_plan", level=3), made)
+    found.log_dict = lambda *args, **options: None
+    found.log = lambda *args, **options: None
+    found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    return found
+
+
+def gradient(module, found) -> torch.Tensor:
+    module.zero_grad()
+    for one in found:
+        module.loss(one)[0].backward()
+    return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("objective", ["grpo", "dapo", "gspo", "reinforce"])
+def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monkeypatch):
+    """With spans that were opened in some rows alone, and rows of several lengths."""
+    module.objective = trainer.policy_gradient.OBJECTIVES[objective]
+    forced = [[module.reasoner.vocabulary.open] if row % 3 else [] for row in range(8)]
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=forced))
+    items = [module.task[i] for i in range(2)]
+    whole = rolled(module, items)
+    assert whole.latent_actions.any() and len({len(one.text) for one in whole.graded}) > 1
+    wanted = gradient(module, [whole])
+    parts = [whole.part(rows, module.reasoner) for rows in ([0, 1, 2], [3], [4, 5, 6, 7])]
+    torch.testing.assert_close(gradient(module, parts), wanted, atol=2e-5 * float(wanted.abs().max()), rtol=1e-3)
+    assert wanted.abs().max() > 0
+
+
+def test_rows_that_teach_nothing_are_not_scored_again(module):
+    found = rolled(module, [module.task[i] for i in range(3)])
+    found.advantages = torch.tensor([0.0] * 5 + [1.0, -1.0, 0.0] + [0.0] * 4)
+    pieces = module.pieces(found)
+    assert [len(one.traces) for one in pieces] == [2]
+    torch.testing.assert_close(gradient(module, pieces), gradient(module, [found]), atol=1e-6, rtol=1e-3)
+
+
+def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
+    """Of three batches of two items, the first teaches nothing, the second half of what is asked."""
+    module.rl = replace(module.rl, refill=3)
+    plain, dull = module.experience, [(True, True), (True, False), (False, False), (False, False)]
+
+    def experience(items):
+        found = plain(items)
+        found.advantages = torch.tensor(
+            [0.0 if each else (-1.0) ** i for each in dull[module.batches - 1] for i in range(4)]
+        )
+        return found
+
+    monkeypatch.setattr(module, "experience", experience)
+    items = [module.task[i] for i in range(8)]
+    found, tried, _ = module.gathered(items)
+    assert tried == items[:6]
+    assert module.batches == 3 and [len(one.traces) for one in found] == [4, 8]
+    assert sum(float(one.weights.sum()) for one in found) == pytest.approx(1), "all that is left counts, once"
+
+
+@pytest.mark.parametrize("objective", ["dapo", "grpo", "dr_grpo"])
+def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, objective):
+    """Gradients are averaged over processes: the mean of what each weighs is what one would weigh that has all."""
+    module.objective = trainer.policy_gradient.OBJECTIVES[objective]
+    every = [module.experience([module.task[i]]) for i in range(3)]
+    every[0].actions[1:] = False  # one process has far fewer
+    sizes = [
+        torch.stack([module.objective.average(one.actions, module.rl.max_new)[1] for one in some]).sum()
+        for some in (every[:1], every[1:])
+    ]
+    module.weighed(every)
+    whole = [one.weights for one in every]
+    monkeypatch.setattr(module, "everywhere", lambda mine: torch.stack([torch.stack([size, size]) for size in sizes]))
+    for some, wanted in ((every[:1], whole[:1]), (every[1:], whole[1:])):
+        for one, weights in zip(module.weighed(some), wanted, strict=True):
+            torch.testing.assert_close(one.weights / 2, weights)
+
+
+def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
+    """AHPO's gate; all of those that were tried, where a recipe says so."""
+    seen, plain = [], module.grade
+    monkeypatch.setattr(
+        module,
+        "grade",
+        lambda rollout, row, item, measured: replace(
+            plain(rollout, row, item, measured), score=float(item.index == 0 and row % 4 == 1)
+        ),
+    )
+    monkeypatch.setattr(
+        module, "losses", lambda pieces, anchored, *rest: seen.append([item.index for item in anchored]) or []
+    )
+    monkeypatch.setattr(module, "update", list)
+    for anchor_on, anchored in (("unsolved", [1, 2]), ("all", [0, 1, 2])):
+        module.rl = replace(module.rl, anchor=0.5, anchor_on=anchor_on, prompts=3)
+        module.training_step([module.task[i] for i in range(3)], 0)
+        assert seen.pop() == anchored
+
+
+def test_latents_are_clipped_by_a_bound_of_their_own(module, monkeypatch):
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=[[module.reasoner.vocabulary.open]] * 4))
+    found = rolled(module, [module.task[0]])
+    new = module.reasoner.replay(found.rollout, module.policy, 1.0).latents.detach()
+    found.latents = new - 0.05  # ratios of 1.05
+    for bound, clipped in ((0.01, True), (0.2, False)):
+        module.rl = replace(module.rl, latent_clip=bound)
+        latent = module.latent_loss(found, new)
+        assert bool(latent.high > 0) == clipped and float(latent.ratio_mean) == pytest.approx(1.0513, abs=1e-3)
+
+
+def test_a_reward_that_fails_for_a_group_leaves_it_out(module, capsys):
+    """Counted, and named once; where it fails for all of them there is nothing to go on with."""
+
+    def frail(group):
+        if group[0].item.index % 2:
+            raise KeyError("no such cell")
+        return [float(len(one.text)) for one in group]
+
+    module.paid = {"frail": (frail, 1.0)}
+    items = [module.task[i] for i in range(4)]
+    found, _ = module.experience(items), module.experience(items)
+    assert found.failed == 2 and not found.advantages[4:8].any() and not found.actions[4:8].any()
+    assert found.advantages[:4].any() and found.actions[:4].any()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("reward 'frail' on item") == 1 and "raised KeyError: 'no such cell' Its group is left out" in said
+    with pytest.raises(rewards.Failed, match="raised KeyError"):
+        module.experience([module.task[1], module.task[3]])
+
+
+def test_figures_are_those_of_all_processes(module, monkeypatch):
+    said = {}
+    monkeypatch.setattr(module, "log_dict", lambda told, **options: said.update(told))
+    monkeypatch.setattr(type(module), "processes", 2)
+    monkeypatch.setattr(
+        torch.distributed,
+        "all_gather_object",
+        lambda parts, mine: parts.__setitem__(
+            slice(None), [mine, [{"reward": 3.0, "num_tokens": 30.0, "latents/norm": 7.0, "anchor/gate_rate": 1.0}]]
+        ),
+    )
+    module.tell([{"reward": 1.0, "num_tokens": 10.0}], unsolved=0.0)
+    assert said == {"reward": 2.0, "num_tokens": 40.0, "latents/norm": 7.0, "anchor/gate_rate": 0.5}
+
+
+def test_views_are_of_rows_that_teach_nothing_too(module):
+    found = rolled(module, [module.task[0]])
+    found.advantages = torch.tensor([1.0, -1.0, 0.0, 0.0])
+    assert sum(len(piece.traces) for piece in module.pieces(found)) == 2
+    module.rl = replace(module.rl, views={"necessity": 0.1})
+    assert sum(len(piece.traces) for piece in module.pieces(found)) == 4
+
+
+def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
+    made = replace(module.recipe, rl=replace(module.rl, policy_options={"rank": 4, "norm": "sum"}))
+    policy, z = policy_of(module.reasoner, made, module.task), taught_latents(module.reasoner, module.task)
+    assert policy.basis.shape == (z.shape[1], 4) and policy.channels == 4 and len(z) > 64
+    kept = ((z - z.mean(0)) @ policy.basis).square().sum() / (z - z.mean(0)).square().sum()
+    other = torch.linalg.qr(torch.randn(z.shape[1], 4)).Q
+    assert kept > 2 * ((z - z.mean(0)) @ other).square().sum() / (z - z.mean(0)).square().sum()
+
+
+def test_rollouts_without_an_end_can_be_left_out(module):
+    module.rl = replace(module.rl, unfinished="left_out")
+    found = rolled(module, [module.task[0]])
+    cut = torch.tensor([not one.ended for one in found.graded])
+    assert cut.any() and not found.actions[cut].any() and not found.latent_actions[cut].any()
+    assert not found.advantages[cut].any() and not found.weights[cut].any()
+
+
+def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
+    module._scene = [replace(module._scene[0], reference=checkpoint.load(tiny_checkpoint())[0])]
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=[[module.reasoner.vocabulary.open]] * 4))
+    found = rolled(module, [module.task[0]])
+    with torch.no_grad():
+        _, parts = module.loss(found)
+    assert abs(float(parts["kl"])) < 1e-6 and abs(float(parts["kl/latent"])) < 1e-6
+    assert float(parts["latents/cos_to_sft"]) == pytest.approx(1, abs=1e-4)
+    with torch.no_grad():
+        for p in module.reasoner.head.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+        _, parts = module.loss(found)
+    assert float(parts["kl/latent"]) > 1e-3 and float(parts["latents/cos_to_sft"]) < 0.999
+
+
+def test_the_scale_of_a_head_is_that_of_taught_latents(tmp_path, monkeypatch):
+    """Its own draws are narrower, and would make it smaller at every pass."""
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    torch.manual_seed(0)
+    reasoner = methods.build("modal_mixed", untrained()[0].backbone, k=4, head="flow")
+    reasoner.target.standardizer.fitted.fill_(True)
+    reasoner.head.scale.fill_(0.7)
+    start = checkpoint.save(reasoner, tmp_path / "start")
+    made = rewarded(
+        tmp_path / "run",
+        init=str(start),
+        rl__policy="reward_weighted",
+        rl__rewards={"long": 1.0},
+        method__options={"k": 4, "head": "flow"},
+        trainable=["trunk", "embeddings", "head"],
+    )
+    after, _ = trainer.train(made, run_folder(made))
+    assert float(after.head.scale) == pytest.approx(0.7)
+    made = rewarded(
+        tmp_path / "frozen",
+        init=str(start),
+        rl__rewards={"long": 1.0},
+        rl__anchor=0.5,
+        method__options={"k": 4, "head": "flow"},
+        trainable=["trunk", "embeddings"],
+    )
+    after, _ = trainer.train(made, run_folder(made))
+    assert float(after.head.scale) == pytest.approx(0.7), "nor does that of a frozen head move with an anchor"
+
+
+def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
+    """Nor do latents of rows that are left out of the statistics move to others'."""
+    module._scene = [replace(module._scene[0], reference=checkpoint.load(tiny_checkpoint())[0])]
+    with torch.no_grad():
+        for p in module.reasoner.head.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    module.rl = replace(module.rl, latent_kl=1.0, kl=0.1, unfinished="left_out")
+    forced = [[module.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=forced))
+    whole = rolled(module, [module.task[0]])
+    assert whole.latent_actions.shape[1] and not whole.latent_actions.all()
+    whole.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
+    whole.latent_actions[3] = False
+    sizes = (whole.rollout.kind == LATENT).sum(1)
+    found = {}
+    for name, parts in (("whole", [[0, 1, 2, 3]]), ("parts", [[0, 1], [2, 3]])):
+        pieces = [whole.part(rows, module.reasoner) for rows in parts]
+        for piece, rows in zip(pieces, parts, strict=True):
+            piece.share = float(sizes[rows].sum() / sizes.sum())
+        found[name] = gradient(module, pieces)
+    torch.testing.assert_close(found["parts"], found["whole"], atol=1e-4 * float(found["whole"].abs().max()), rtol=1e-3)
+
+
+def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch):
+    """A span that is forced open, one that the model opens, and their ends, which the count decides."""
+    v, plain = module.reasoner.vocabulary, module.reasoner.backbone.logits
+    bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
+    bias[v.open] = 9.0  # untrained, it would hardly ever open a span
+    monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=[[v.open]] * 4))
+    module.rl = replace(module.rl, max_new=20)
+    found = rolled(module, [module.task[0]])
+    opened, closed = (found.rollout.ids == token for token in (v.open, v.close))
+    assert opened[:, 0].all() and opened[:, 1:].any() and closed.any()
+    assert not found.actions[:, 0].any() and found.actions[:, 1:][opened[:, 1:]].all()
+    assert not found.actions[closed].any() and not found.actions[found.rollout.kind == LATENT].any()
+    assert not found.weights[~found.actions].any() and float(found.weights.sum()) == pytest.approx(1)
+
+
+def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch):
+    module.rl = replace(module.rl, replay_rows=1)
+    for name, p in module.named_parameters():
+        p.requires_grad_("head." in name)
+    forced = [[module.reasoner.vocabulary.open] if row == 1 else [module.reasoner.vocabulary.end] for row in range(4)]
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=forced))
+    found = rolled(module, [module.task[0]])
+    found.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
+    pieces = module.pieces(found)
+    assert len(pieces) == 4
+    for loss in module.losses(pieces, [module.task[0]], 1.0, 1, []):
+        loss.backward()
+
+
+def test_groups_that_earn_the_same_teach_exactly_nothing():
+    """Whatever rounding leaves of their mean."""
+    for value in (0.1, 0.6, 0.7, 1.6):
+        for advantage in (
+            trainer.policy_gradient.zscore,
+            trainer.policy_gradient.centre,
+            trainer.policy_gradient.leave_one_out,
+        ):
+            assert not advantage(torch.full((16,), value), torch.arange(2).repeat_interleave(8)).any()

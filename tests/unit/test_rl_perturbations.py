@@ -1,0 +1,165 @@
+"""Other pictures under the same words, latents recorded, drawn again or out of sight; words that differ; ratios of
+spans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+from tiny_runs import recipe, rolled, tiny_checkpoint
+
+from latent_reason import checkpoint, methods
+from latent_reason.decoding import engine
+from latent_reason.model.batch import LATENT
+from latent_reason.objectives.policy_gradient import dispersion, emphasis, within
+from latent_reason.tasks import make
+from train.rl import perturbations, trainer
+from train.rl.rollouts import differing
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Rollouts of which every other begins with a sketch."""
+    made = recipe("unused", init=str(tiny_checkpoint()), rl__group=4, rl__prompts=2, rl__max_new=12)
+    found = trainer.Rl(checkpoint.load(tiny_checkpoint())[0], make("frozenlake_plan", level=3), made)
+    found.log_dict = found.log = lambda *args, **options: None
+    found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    forced = [[found.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=forced))
+    return found
+
+
+def test_pictures_are_masked_by_patches_and_noise_fades():
+    picture, random = PILImage.new("RGB", (140, 70), (200, 100, 50)), np.random.default_rng(0)
+    black = (np.asarray(perturbations.masked(picture, 0.6, random)) == 0).all(-1)
+    assert black.reshape(5, 14, 10, 14).all((1, 3)).sum() == black.sum() / 196, "whole patches"
+    assert 0.4 < black.mean() < 0.8 and not (np.asarray(perturbations.masked(picture, 0.0, random)) == 0).all(-1).any()
+    off = [
+        np.abs(np.asarray(perturbations.noisy(picture, done, random)).astype(float) - np.asarray(picture)).mean()
+        for done in (0.0, 0.5, 1.0)
+    ]
+    assert off[0] > off[1] > off[2] and off[0] > 40 > 5 > off[2]
+
+
+def test_the_same_picture_changes_nothing_and_another_does(module):
+    found = rolled(module, [module.task[0]])
+    words = module.reasoner.replay(found.rollout).words.detach()
+    same = perturbations.seen(module.reasoner, found.rollout, found.traces, "recorded")
+    torch.testing.assert_close(module.reasoner.replay(same).words, words)
+    black = [
+        perturbations.changed(trace, partial(perturbations.masked, share=1.0, random=np.random.default_rng(0)))
+        for trace in found.traces
+    ]
+    other = module.reasoner.replay(perturbations.seen(module.reasoner, found.rollout, black, "recorded")).words.detach()
+    assert (other - words).abs().max() > 1e-3
+    assert float(perturbations.apart(words, other).min()) >= 0 and float(perturbations.apart(words, words).max()) == 0
+
+
+def test_latents_recorded_drawn_again_or_out_of_sight(module):
+    """With the picture as it was, drawing again is what was drawn; words after a dropped sketch are others, and words
+    of rows without one are not."""
+    found = rolled(module, [module.task[0]])
+    words, sketched = module.reasoner.replay(found.rollout).words, torch.tensor([False, True, False, True])
+    assert ((found.rollout.kind == LATENT).any(1) >= sketched).all()
+    again = perturbations.seen(module.reasoner, found.rollout, found.traces, "regenerated")
+    torch.testing.assert_close(again.vectors, found.rollout.vectors, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(module.reasoner.replay(again).words, words, atol=1e-4, rtol=1e-4)
+    dropped = module.reasoner.replay(perturbations.seen(module.reasoner, found.rollout, found.traces, "dropped")).words
+    moved = (dropped - words).abs().amax(1)
+    assert (moved[sketched] > 1e-4).all() and not moved[~(found.rollout.kind == LATENT).any(1)].any()
+    black = [
+        perturbations.changed(trace, partial(perturbations.masked, share=1.0, random=np.random.default_rng(0)))
+        for trace in found.traces
+    ]
+    other = perturbations.seen(module.reasoner, found.rollout, black, "regenerated")
+    assert (other.vectors - found.rollout.vectors).abs().max() > 1e-3 and torch.equal(other.ids, found.rollout.ids)
+    with pytest.raises(ValueError, match="drawn again, a sketch has another number of latents"):
+        perturbations.seen(module.reasoner, found.rollout, black, "regenerated", latents_per_span=2)
+
+
+def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
+    """A head with noise, fewer latents a span than the method's own, a part of the rows."""
+    made = replace(
+        module.recipe, rl=replace(module.rl, policy="gaussian", policy_options={"fraction": 0.3}, latents_per_span=2)
+    )
+    torch.manual_seed(0)
+    reasoner = methods.build("modal_mixed", module.reasoner.backbone, k=4, head="flow")
+    reasoner.target.standardizer.fitted.fill_(True)
+    module = trainer.Rl(reasoner, module.task, made)
+    module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found = rolled(module, [module.task[0]]).part([1, 3], reasoner)
+    assert found.rows == [1, 3] and {s.length for s in found.rollout.spans} == {2}
+    again = perturbations.seen(
+        reasoner, found.rollout, found.traces, "regenerated", seed=found.seed, row_ids=found.rows, **module.drawn()
+    )
+    torch.testing.assert_close(again.vectors, found.rollout.vectors, atol=1e-4, rtol=1e-3)
+    plain = perturbations.seen(reasoner, found.rollout, found.traces, "regenerated", latents_per_span=2)
+    assert (plain.vectors - found.rollout.vectors).abs().max() > 0.1, "another noise is another sketch"
+
+
+def test_what_views_cost_enters_the_loss_with_the_right_sign(module):
+    found = rolled(module, [module.task[0]])
+    plain, _ = module.loss(found)
+    for name, sign in (("necessity", -1), ("robustness", 1)):
+        module.rl = replace(module.rl, views={name: 1e4})
+        loss, parts = module.loss(found)
+        far = 1e4 * float(parts[f"views/{name}"].detach())
+        assert far > 1e-3 and float((loss - plain).detach()) == pytest.approx(sign * far, rel=1e-2)
+    module.rl = replace(module.rl, views={"necessity": 0.01, "entropy": 0.05}, view_latents="dropped")
+    loss, _ = module.loss(found)
+    loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_words_weigh_by_how_much_a_group_differs():
+    tables = torch.full((4, 3, 5), 0.2).log()
+    tables[:2, 1], tables[2:, 1] = (torch.tensor([p, *[(1 - p) / 4] * 4]).log() for p in (0.9, 0.3))
+    counted = torch.ones(4, 3, dtype=torch.bool)
+    spread = dispersion(tables, counted)
+    assert spread[0] == spread[2] == 0 < spread[1]
+    gap = (tables[:, 1].mean(0) - tables[:, 1]).clamp(-11, 11)
+    assert spread[1] == pytest.approx(float((gap.exp() - gap - 1).sum(-1).mean()))
+    assert emphasis(spread, 1.7).tolist() == pytest.approx([1, 1.7, 1])
+    counted[2:, 1] = False
+    assert dispersion(tables, counted)[1] == 0, "of rollouts that hold a word there"
+
+
+def test_rollouts_weigh_their_words_so_and_latents_by_one(module):
+    module.rl = replace(module.rl, token_weight=1.7)
+    found = rolled(module, [module.task[0]])
+    weights = differing(module.reasoner, found.rollout, 4, 1.7)
+    assert weights.min() >= 1 and float(weights.max()) == pytest.approx(1.7, abs=1e-4)
+    assert (weights[~found.rollout.chosen] == 1).all()
+    even, size = module.objective.average(found.actions, module.rl.max_new)
+    torch.testing.assert_close(found.weights, even / size * weights)
+
+
+def test_a_span_has_one_ratio():
+    change = torch.tensor([[0.1, 0.3, -0.2, 0.5, 0.0]])
+    blocks, actions = torch.tensor([[0, 0, 1, 1, -1]]), torch.tensor([[True, True, True, False, False]])
+    found = within(blocks)(change, actions)
+    assert found[0, :4].tolist() == pytest.approx([0.2, 0.2, -0.2, -0.2])
+
+
+def test_latents_learn_by_spans_too(module):
+    """The same before an update; after one, one ratio a span, so that whole spans are clipped."""
+    made = replace(
+        module.recipe,
+        rl=replace(module.rl, policy="gaussian", policy_options={"fraction": 0.3}, latent_ratio="span", updates=2),
+    )
+    module = trainer.Rl(module.reasoner, module.task, made)
+    module.log_dict = module.log = lambda *args, **options: None
+    module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found = rolled(module, [module.task[0]])
+    assert found.latent_actions.any()
+    new = module.reasoner.replay(found.rollout, module.policy).latents
+    found.latents = new.detach() - torch.linspace(0, 1, len(new))[:, None]
+    by_span = module.latent_loss(found, new)
+    assert float(by_span.ratio_max) < float(torch.linspace(0, 1, len(new)).exp()[-1])
+    ends = [s.length for s in found.rollout.spans]
+    change = torch.linspace(0, 1, len(new)).split(ends)
+    assert float(by_span.ratio_max) == pytest.approx(max(float(c.mean().exp()) for c in change), rel=1e-4)

@@ -1,0 +1,421 @@
+"""When a span opens and closes, and the engine that decodes words and latents in one batch."""
+
+import pytest
+import torch
+from conftest import eager
+
+from latent_reason import methods
+from latent_reason.decoding.engine import Span, generate, keyed
+from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, before
+from latent_reason.model.switching import DONE, DRAWING, WRITING, Switch, SwitchState
+
+COUNT, CLOSE = {"head": "mlp"}, {"head": "mlp", "stop": "close", "supervise": "full"}
+
+
+@pytest.fixture
+def make_reasoner(make_backbone):
+    def make(**options):
+        return eager(methods.build("modal_mixed", make_backbone(), **{"k": 4} | options).eval())
+
+    return make
+
+
+@pytest.fixture
+def reasoner(make_reasoner):
+    return make_reasoner(**CLOSE)
+
+
+@pytest.fixture
+def prompts(make_traces):
+    """``prompts(reasoner, order)``: the prompts of the four traces in a given order."""
+    return lambda reasoner, order=(0, 1, 2, 3): reasoner.collator()([make_traces()[i] for i in order], generate=True)
+
+
+@pytest.fixture
+def prompt(prompts, reasoner):
+    return prompts(reasoner)
+
+
+def same(a, b, rows=slice(None)):
+    """Whether the rows of one rollout are the rows of another."""
+    return all(torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "kind", "chosen")) and torch.allclose(
+        a.vectors[rows], b.vectors, atol=2e-5
+    )
+
+
+# -- the state machine -------------------------------------------------------------------------------------------------
+def flags(**rows):
+    """Keyword arguments of SwitchState.update for one row, those not named being false."""
+    names = ("opened", "drew", "closed", "wrote", "ended")
+    return {n: torch.tensor([n in rows]) for n in names}
+
+
+def state(stop="count", plan=2, **options):
+    supervise = "none" if stop == "count" else "full"
+    return SwitchState(Switch(stop=stop, supervise=supervise, **options), torch.tensor([plan]))
+
+
+def test_a_counted_span_closes_after_its_plan_and_not_before():
+    s = state(plan=2)
+    s.update(**flags(opened=1))
+    assert s.mode == DRAWING and not s.must_close()
+    s.update(**flags(drew=1))
+    assert not s.must_close() and not s.may_close()
+    s.update(**flags(drew=1))
+    assert s.must_close()
+    s.update(**flags(closed=1))
+    assert s.mode == WRITING and s.spans == 1 and not s.must_close()
+
+
+def test_a_learned_stop_counts_between_the_least_and_the_cap():
+    s = state("close", plan=2, min_latents=1, cap=1.5)
+    s.update(**flags(opened=1))
+    seen = []
+    for _ in range(4):
+        seen.append((bool(s.may_close()), bool(s.must_close())))
+        s.update(**flags(drew=1))
+    assert seen == [(False, False), (True, False), (True, False), (False, True)]
+
+
+def test_a_span_needs_words_before_it_and_there_are_only_so_many():
+    s = state(max_spans=2)
+    assert s.may_open()
+    for _ in range(2):
+        s.update(**flags(opened=1))
+        s.update(**flags(closed=1))
+        assert not s.may_open(), "nothing was written since"
+        last = s.spans == 2
+        s.update(**flags(wrote=1))
+        assert s.may_open() == ~last
+    s.update(**flags(ended=1))
+    assert s.mode == DONE
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"stop": "never"}, "'count', the model's own 'close' or 'distance'"),
+        ({"supervise": "some"}, "'end_only' or 'full'"),
+        ({"stop": "close"}, "nothing else teaches a stop"),
+    ],
+)
+def test_switches_that_make_no_sense_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        Switch(**options)
+
+
+# -- E7: no text logit is read inside a span ---------------------------------------------------------------------------
+@torch.no_grad()
+def states_before(reasoner, out):
+    """(B, T, D) the state from which every position of a rollout was decided."""
+    fed = torch.where((out.kind == LATENT)[..., None], out.vectors, reasoner.backbone.embed(out.ids))
+    h = reasoner.backbone.trunk(
+        torch.cat([reasoner.context(out.prompt), fed], 1),
+        torch.cat([out.prompt.mask, out.kind != PAD], 1),
+        torch.cat([reasoner.backbone.place(out.prompt), out.positions], -1),
+    )
+    return before(h)[:, out.prompt.ids.shape[1] :]
+
+
+def poison(reasoner, inside):
+    """Make every logit read at these states NaN, but the two of the stop. Returns how often such a state was read."""
+    v, plain, hits = reasoner.vocabulary, reasoner.backbone.logits, []
+
+    def poisoned(h):
+        logits = plain(h)
+        here = torch.cdist(h, inside).amin(-1) < 1e-3
+        hits.append(int(here.sum()))
+        others = torch.ones(logits.shape[-1], dtype=torch.bool)
+        others[[v.latent, v.close]] = False
+        return logits.masked_fill(here[:, None] & others, float("nan"))
+
+    reasoner.backbone.logits = poisoned
+    return hits
+
+
+@pytest.mark.parametrize("options", [COUNT, CLOSE], ids=["count", "close"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_poisoned_logits_inside_spans_change_nothing(make_reasoner, prompts, options, temperature):
+    reasoner = make_reasoner(**options)
+    v, settings = reasoner.vocabulary, {"max_new": 20, "temperature": temperature}
+    settings["queue"] = [[v.open], [], [], []]
+    clean = generate(reasoner, prompts(reasoner), **settings)
+    assert clean.spans
+    inside = states_before(reasoner, clean)[(clean.kind == LATENT) | (clean.ids == v.close)]
+    hits = poison(reasoner, inside)
+    poisoned = generate(reasoner, prompts(reasoner), **settings)
+    assert same(clean, poisoned) and torch.equal(clean.logprob, poisoned.logprob)
+    assert (sum(hits) > 0) == (options is CLOSE), "a counted span reads no logit at all"
+    assert poisoned.stop_logprob.isfinite().all()
+
+
+def test_poisoned_logits_inside_spans_do_not_reach_the_loss(reasoner, make_traces):
+    batch = reasoner.collator()(make_traces())
+    clean = reasoner(batch).parts()
+    with torch.no_grad():
+        embeds = reasoner.embed(batch, reasoner.target(reasoner.backbone, batch))
+        h = before(reasoner.backbone.trunk(embeds, batch.mask, reasoner.backbone.place(batch)))
+    hits = poison(reasoner, h[(batch.kind == LATENT) | (batch.ids == reasoner.vocabulary.close)])
+    for name, part in reasoner(batch).parts().items():
+        assert torch.equal(part, clean[name]), name
+    assert sum(hits) > 0, "the stop was read"
+
+
+# -- E8: forced words --------------------------------------------------------------------------------------------------
+def test_a_forced_phrase_appears_verbatim_and_is_no_choice(make_reasoner, prompts):
+    reasoner = make_reasoner(**COUNT)
+    v = reasoner.vocabulary
+    one, two = v.words("go left"), v.words(" then up.")
+    out = generate(
+        reasoner, prompts(reasoner), max_new=20, temperature=1.0, queue=[[*one, v.open, *two], one, [], [v.open, *two]]
+    )
+    span, n, m = [v.open, *[v.latent] * 4, v.close], len(one), len(two)
+    for row, expected in ((0, [*one, *span, *two]), (1, one), (3, [*span, *two])):
+        assert out.ids[row].tolist()[: len(expected)] == expected, "the queue waits until the span is closed"
+        assert not out.chosen[row, : len(expected)].any() and not out.logprob[row, : len(expected)].any()
+        assert out.chosen[row, len(expected)], "then the model goes on by itself"
+    assert out.chosen[2, 0]
+    assert out.spans_of(0)[0] == Span(0, n + 1, 4, (2, 2), "count") and out.spans_of(3)[0].start == 1
+    assert not out.vectors[out.kind == TEXT].any()
+    words, *_ = reasoner.replay(out)
+    assert not words[0, : n + m + 6].any()
+
+
+def test_a_forced_end_ends_the_row_and_leaves_the_others_alone(reasoner, prompt):
+    v = reasoner.vocabulary
+    plain = generate(reasoner, prompt, max_new=12, temperature=1.0)
+    out = generate(reasoner, prompt, max_new=12, temperature=1.0, queue=[[], [*v.words("no"), v.end], [], []])
+    assert out.reasons[1] == "end" and (out.kind[1] != PAD).sum() == len(v.words("no")) + 1
+    assert out.text(1, v) == "no"
+    assert torch.equal(out.ids[0::2], plain.ids[0::2]) and torch.equal(out.positions[:, 0::2], plain.positions[:, 0::2])
+
+
+# -- E13: seeds --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("head", ["mlp", "flow"])
+def test_a_seed_is_a_rollout_in_any_order_of_the_batch(make_reasoner, prompts, head):
+    reasoner = make_reasoner(**CLOSE | {"head": head})
+    for p in reasoner.head.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+
+    def decoded(seed=5, order=(0, 1, 2, 3), named=10):
+        return generate(
+            reasoner,
+            prompts(reasoner, order),
+            seed=seed,
+            row_ids=[named + i for i in order],
+            max_new=16,
+            temperature=1.0,
+            sketching="first",
+        )
+
+    first = decoded()
+    torch.manual_seed(99)
+    assert same(first, decoded())
+    assert same(first, decoded(order=(2, 0, 3, 1)), [2, 0, 3, 1])
+    assert not same(first, decoded(seed=6)) and not same(first, decoded(named=0))
+
+
+def test_noise_is_keyed_by_everything_that_names_a_draw():
+    keys = [
+        (0, 0, 0, "word"),
+        (1, 0, 0, "word"),
+        (0, 1, 0, "word"),
+        (0, 0, 1, "word"),
+        (0, 0, 0, "latent"),
+        (0, 11, 1, "word"),
+        (0, 1, 11, "word"),
+    ]
+    draws = [torch.rand(2, generator=keyed(*k)).tolist() for k in keys]
+    assert len(set(map(tuple, draws))) == len(keys)
+    assert torch.rand(2, generator=keyed(*keys[0])).tolist() == draws[0]
+
+
+# -- what a caller may ask for -----------------------------------------------------------------------------------------
+def test_sketching_may_be_off_or_first(reasoner, prompt):
+    v = reasoner.vocabulary
+    off = generate(reasoner, prompt, max_new=30, temperature=1.0, sketching="off")
+    assert not off.spans and not (off.ids == v.open).any() and not off.may_open.any() and not off.vectors.any()
+    first = generate(reasoner, prompt, max_new=9, sketching="first")
+    assert (first.ids[:, 0] == v.open).all() and (first.kind[:, 1] == LATENT).all() and not first.chosen[:, 0].any()
+    with pytest.raises(ValueError, match="'learned', 'off' or 'first'"):
+        generate(reasoner, prompt, sketching="always")
+    with pytest.raises(ValueError, match="a span is forced open"):
+        generate(reasoner, prompt, sketching="off", queue=[[v.open], [], [], []])
+
+
+def test_a_method_that_never_sketches_cannot_be_made_to(make_backbone, make_traces):
+    control = methods.build("direct", make_backbone())
+    prompt = control.collator()(make_traces(sketches=False), generate=True)
+    with pytest.raises(ValueError, match="does not sketch"):
+        generate(control, prompt, sketching="first")
+    assert not generate(eager(control), prompt, max_new=20, temperature=1.0).spans
+
+
+@pytest.mark.parametrize("options", [COUNT, CLOSE], ids=["count", "close"])
+def test_the_number_of_latents_may_be_overridden(make_reasoner, prompts, options):
+    reasoner = make_reasoner(**options)
+    v = reasoner.vocabulary
+    for k in (0, 1, 3, 6):
+        out = generate(reasoner, prompts(reasoner), max_new=k + 4, sketching="first", latents_per_span=k)
+        assert [s.length for s in out.spans if s.start == 1] == [k] * 4
+        assert (out.ids[:, 0] == v.open).all() and (out.ids[:, k + 1] == v.close).all()
+    none = generate(reasoner, prompts(reasoner), max_new=12, temperature=1.0, sketching="first", latents_per_span=0)
+    assert not (none.kind == LATENT).any() and not none.vectors.any()
+
+
+def test_a_span_is_as_large_as_the_rows_last_picture(make_reasoner, prompts):
+    reasoner = make_reasoner(head="mlp", k=32)
+    out = generate(reasoner, prompts(reasoner), max_new=14, sketching="first")
+    assert [s.grid for s in out.spans if s.start == 1] == [(2, 3), (3, 3), (2, 2), (3, 2)]
+    assert [s.length for s in out.spans if s.start == 1] == [6, 9, 4, 6]
+
+
+def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
+    asked = []
+
+    def fed(rows, spans, slots, vectors, written):
+        asked.append((rows.tolist(), spans.tolist(), slots.tolist(), [list(w) for w in written]))
+        mark = (100 * rows + 10 * spans + slots).float()
+        return mark[:, None].expand_as(vectors)
+
+    out = generate(reasoner, prompt, max_new=[9, 20, 9, 20], temperature=1.0, sketching="first", intervene=fed)
+    assert len(out.spans_of(1)) + len(out.spans_of(3)) > 2, "more than one span in a row"
+    for row in range(4):
+        for number, span in enumerate(out.spans_of(row)):
+            expected = 100.0 * row + 10 * number + torch.arange(span.length)
+            assert torch.equal(out.latents(span), expected[:, None].expand(-1, 32))
+    for step, (rows, _, slots, written) in enumerate(asked, 1):
+        for row, slot in zip(rows, slots, strict=True):
+            assert written[row] == out.ids[row, : len(written[row])].tolist()
+            assert out.kind[row, len(written[row])] == LATENT and (step > slot)
+    words, stops, *_ = reasoner.replay(out)
+    torch.testing.assert_close(words, out.logprob, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(stops, out.stop_logprob, atol=2e-5, rtol=1e-5)
+
+
+def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner, prompts):
+    """Keys and values of the pictures are spoilt in the cache once the first span is full. Where pictures are hidden,
+    the words that follow are as before, and the next span, which may look, is not."""
+    reasoner = make_reasoner(**COUNT)
+    v, trunk = reasoner.vocabulary, reasoner.backbone.trunk
+    said = [v.open, *v.words("no"), v.open, *v.words("no"), v.end]
+    pictures, full = prompts(reasoner).kind == IMAGE, 4  # passes: the prompt, the open token and two latents
+    opens = full + 1 + len(v.words("no"))
+
+    def states(spoil, **options):
+        seen = []
+
+        def watched(embeds, mask, positions, cache=None):
+            for layer in cache.layers if spoil and len(seen) == full else ():
+                for held in (layer.keys, layer.values):
+                    held.transpose(1, 2)[:, : pictures.shape[1]][pictures] += 1
+            seen.append(trunk(embeds, mask, positions, cache))
+            return seen[-1]
+
+        reasoner.backbone.trunk = watched
+        generate(reasoner, prompts(reasoner), queue=[said] * 4, latents_per_span=2, **options)
+        return seen
+
+    for hidden in (False, True):
+        plain, spoilt = states(False, hide_pictures=hidden), states(True, hide_pictures=hidden)
+        unchanged = [torch.equal(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
+        assert (
+            all(unchanged[:full]) and set(unchanged[full:opens]) == {hidden} and not any(unchanged[opens : opens + 3])
+        )
+
+
+def test_top_p_keeps_the_smallest_set_of_that_mass(make_reasoner, prompts):
+    reasoner = make_reasoner(**COUNT)
+    prompt = prompts(reasoner)
+    tight = generate(reasoner, prompt, max_new=10, temperature=1.0, top_p=1e-6)
+    assert same(tight, generate(reasoner, prompt, max_new=10)) and not tight.sampled_logprob.any()
+    out = generate(reasoner, prompt, max_new=25, temperature=0.7, top_p=0.5, seed=1)
+    h = states_before(reasoner, out)[out.chosen]
+    shaped = (reasoner.masked(reasoner.backbone.logits(h), out.may_open[out.chosen]) / 0.7).softmax(-1)
+    for p, i, kept in zip(shaped, out.ids[out.chosen], out.sampled_logprob[out.chosen], strict=True):
+        nucleus = p[p > p[i]].sum()
+        assert nucleus < 0.5, "a word outside the nucleus was written"
+        order = p.sort(descending=True).values
+        mass = order[: int((order.cumsum(0) - order < 0.5).sum())].sum()
+        torch.testing.assert_close(kept, (p[i] / mass).log(), atol=1e-4, rtol=1e-4)
+
+
+def test_words_are_drawn_by_their_probability(reasoner, make_traces):
+    rows, temperature = 300, 0.5
+    prompt = reasoner.collator()(make_traces()[2:3] * rows, generate=True)
+    out = generate(reasoner, prompt, max_new=1, temperature=temperature, sketching="off")
+    h = reasoner.backbone.trunk(reasoner.context(prompt)[:1], prompt.mask[:1], reasoner.backbone.place(prompt)[:, :1])
+    p = (reasoner.masked(reasoner.backbone.logits(h[:, -1]), torch.tensor([False])) / temperature).softmax(-1)[0]
+    drawn = out.ids[:, 0].bincount(minlength=len(p)) / rows
+    assert ((drawn - p).abs() < 4 * (p * (1 - p) / rows).sqrt() + 2 / rows).all()
+    torch.testing.assert_close(out.sampled_logprob[:, 0], p[out.ids[:, 0]].log(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_learned_stop_is_the_models_own(make_reasoner, prompts, temperature):
+    for role, length, cause in (("close", 1, "close"), ("latent", 8, "cap")):
+        reasoner = make_reasoner(**CLOSE)
+        plain, bias = reasoner.backbone.logits, torch.zeros(len(reasoner.vocabulary))
+        bias[getattr(reasoner.vocabulary, role)] = 40.0
+        reasoner.backbone.logits = lambda states, plain=plain, bias=bias: plain(states) + bias
+        out = generate(reasoner, prompts(reasoner), max_new=12, sketching="first", temperature=temperature)
+        assert [(s.length, s.cause) for s in out.spans if s.start == 1] == [(length, cause)] * 4
+
+
+def test_stops_are_drawn_at_the_temperature_of_the_words(make_reasoner, make_traces):
+    reasoner, rows, temperature = make_reasoner(**CLOSE), 300, 0.5
+    plain, bias = reasoner.backbone.logits, torch.zeros(len(reasoner.vocabulary))
+    bias[reasoner.vocabulary.latent] = 0.5
+    reasoner.backbone.logits = lambda states: plain(states) + bias
+    prompt = reasoner.collator()(make_traces()[2:3] * rows, generate=True)
+    out = generate(reasoner, prompt, max_new=6, temperature=temperature, sketching="first")
+    made = out.decided[:, 2]
+    assert made.all(), "every row decides after its first latent"
+    odds = (out.stop_logprob[:, 2].exp() / (1 - out.stop_logprob[:, 2].exp())) ** (1 / temperature)
+    torch.testing.assert_close(out.sampled_logprob[:, 2], (odds / (1 + odds)).log(), atol=1e-4, rtol=1e-4)
+    closed = out.ids[:, 2] == reasoner.vocabulary.close
+    p = out.sampled_logprob[:, 2].exp()
+    p = torch.where(closed, p, 1 - p).mean()
+    assert 0.05 < p < 0.95 and (closed.float().mean() - p).abs() < 4 * (p * (1 - p) / rows).sqrt()
+
+
+def test_words_that_may_not_be_written_never_are(reasoner, prompt):
+    v = reasoner.vocabulary
+    for seed in range(3):
+        out = generate(reasoner, prompt, max_new=30, temperature=3.0, seed=seed)
+        assert not torch.isin(out.ids[out.chosen], torch.tensor(v.silent)).any()
+        assert (out.ids[out.chosen] < len(v)).all()
+
+
+# -- reading a rollout -------------------------------------------------------------------------------------------------
+def test_pieces_are_the_words_and_spans_in_order(make_reasoner, prompts):
+    reasoner = make_reasoner(**COUNT)
+    v = reasoner.vocabulary
+    said = [*v.words("go"), v.open, *v.words(" left then "), v.open, *v.words("up."), v.end]
+    out = generate(
+        reasoner,
+        prompts(reasoner),
+        max_new=40,
+        queue=[said, [v.open, *v.words("no"), v.end], [v.end], [*v.words("yes"), v.end]],
+    )
+    first, second = out.spans_of(0)
+    assert out.pieces(0, v) == ["go", first, " left then ", second, "up."]
+    assert out.pieces(1, v) == [*out.spans_of(1), "no"] and out.pieces(2, v) == [] and out.pieces(3, v) == ["yes"]
+    assert out.text(0, v) == "go left then up." and out.reasons == ["end"] * 4
+    assert out.latents(second).shape == (4, 32)
+
+
+def test_rows_stop_by_their_own_budget_and_nothing_is_also_an_answer(reasoner, prompt):
+    out = generate(reasoner, prompt, max_new=[0, 1, 3, 7], sketching="off")
+    used = (out.kind != PAD).sum(1).tolist()
+    assert all(u <= b for u, b in zip(used, [0, 1, 3, 7], strict=True)) and used[0] == 0
+    empty = generate(reasoner, prompt, max_new=0)
+    assert empty.ids.shape == (4, 0) and empty.pieces(0, reasoner.vocabulary) == []
+    assert reasoner.replay(empty)[0].shape == (4, 0)
+
+
+def test_generate_leaves_the_mode_of_the_model_as_it_was(reasoner, prompt):
+    for training in (True, False):
+        reasoner.train(training)
+        out = generate(reasoner, prompt, max_new=3)
+        assert reasoner.training == training and not out.vectors.requires_grad

@@ -1,0 +1,278 @@
+"""What a sketch should be, the space it is learnt in, and the heads that draw it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PILImage
+
+from latent_reason.model import heads
+from latent_reason.model.targets import OwnVision, Standardizer, latent_grid, pool
+
+SIDES = st.integers(1, 20)
+
+
+# -- grids and pooling -------------------------------------------------------------------------------------------------
+def aspect_error(grid, height, width):
+    return abs(math.log(grid[0] * width / (grid[1] * height)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(height=SIDES, width=SIDES, k=st.integers(1, 64))
+def test_latent_grid_fits_the_picture_and_keeps_its_shape(height, width, k):
+    h, w = latent_grid(height, width, k)
+    assert 1 <= h <= height and 1 <= w <= width and h * w <= k
+    if height * width <= k:
+        assert (h, w) == (height, width), "pooling never invents tokens"
+        return
+    fits = [(a, n // a) for n in range(h * w, k + 1) for a in range(1, height + 1) if n % a == 0 and n // a <= width]
+    assert max(a * b for a, b in fits) == h * w, "as many latents as the picture has room for"
+    assert aspect_error((h, w), height, width) == min(aspect_error(g, height, width) for g in fits)
+    assert latent_grid(width, height, k)[0] * latent_grid(width, height, k)[1] == h * w
+
+
+def test_latent_grid_of_the_paper_and_of_nothing():
+    assert latent_grid(16, 16, 32) in ((8, 4), (4, 8))
+    assert latent_grid(4, 16, 32) == (2, 16) or aspect_error(latent_grid(4, 16, 32), 4, 16) < math.log(2)
+    with pytest.raises(ValueError, match="at least one latent"):
+        latent_grid(3, 3, 0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(height=st.integers(1, 7), width=st.integers(1, 7), k=st.integers(1, 12))
+def test_pooling_keeps_rows_columns_and_every_token(height, width, k):
+    plane = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1).float()
+    tokens = plane.reshape(-1, 2).requires_grad_()
+    h, w = latent_grid(height, width, k)
+    pooled = pool(tokens, (height, width), (h, w))
+    places = pooled.detach().reshape(h, w, 2)
+    assert torch.equal(places[:, :, 0], places[:, :1, 0].expand(h, w)) and (places[:, 0, 0].diff() > 0).all()
+    assert torch.equal(places[:, :, 1], places[:1, :, 1].expand(h, w)) and (places[0, :, 1].diff() > 0).all()
+    pooled.sum().backward()
+    assert (tokens.grad > 0).all(), "no remainder is dropped"
+
+
+def test_columns_of_a_sketch_stay_apart(make_backbone):
+    backbone, target = make_backbone(), OwnVision(32, k=4)
+    half = np.zeros((256, 256, 3), dtype=np.uint8)
+    half[:, 128:] = 255
+    (latents,) = target.tokens(backbone, backbone.look([PILImage.fromarray(half)]), [(2, 2)])
+    between = (latents[0::2] - latents[1::2]).square().mean()
+    within = (latents[:2] - latents[2:]).square().mean()
+    assert between > 20 * within
+
+
+def test_targets_are_the_pooled_tokens_of_the_models_own_eye(make_backbone, picture):
+    backbone, target = make_backbone(), OwnVision(32, k=4)
+    seen = backbone.look([picture(2, 2), picture(4, 4)])
+    small, large = target.tokens(backbone, seen)
+    raw = backbone.see(seen)
+    assert torch.equal(small, raw[0])
+    torch.testing.assert_close(large[1], raw[1].reshape(4, 4, -1)[:2, 2:].mean((0, 1)))
+
+
+# -- the standardised space --------------------------------------------------------------------------------------------
+def drawn_tokens(n, grid, width=8, seed=0):
+    """Tokens that are mostly the constant of their place, as pooled vision tokens are."""
+    g = torch.Generator().manual_seed(seed)
+    constant = 3 * torch.randn(36, width, generator=torch.Generator().manual_seed(99))[: grid[0] * grid[1]]
+    scale = torch.linspace(0.1, 2, width)
+    return [(constant + scale * torch.randn(grid[0] * grid[1], width, generator=g), grid) for _ in range(n)]
+
+
+@pytest.fixture
+def fitted():
+    standard = Standardizer(8, side=3)
+    standard.fit(drawn_tokens(400, (3, 3)))
+    return standard
+
+
+def stacked(samples):
+    return torch.stack([z for z, _ in samples]), torch.tensor([g for _, g in samples])
+
+
+def test_held_out_targets_have_mean_0_a_slot_and_std_1(fitted):
+    z = fitted(*stacked(drawn_tokens(400, (3, 3), seed=2)))
+    assert fitted.fitted
+    assert z.mean(0).abs().max() < 0.3
+    torch.testing.assert_close(z.std((0, 1)), torch.ones(8), atol=0.1, rtol=0)
+
+
+def test_predicting_the_slot_mean_costs_about_1(fitted):
+    z, grids = stacked(drawn_tokens(400, (3, 3), seed=2))
+    cost = (fitted(fitted.slot_mean(grids, 9), grids) - fitted(z, grids)).square().mean()
+    assert 0.9 < cost < 1.1
+    assert (z - z.mean((0, 1))).square().mean() / z.var() > 0.5, "while most of the raw variance is the constant"
+
+
+@pytest.mark.parametrize("grid", [(3, 3), (2, 4), (1, 3), (5, 2)])
+def test_inverse_undoes_it_on_every_grid(fitted, grid):
+    z, grids = stacked(drawn_tokens(3, grid))
+    torch.testing.assert_close(fitted.inverse(fitted(z, grids), grids), z)
+
+
+def test_means_are_interpolated_for_other_grids(fitted):
+    grids = torch.tensor([[3, 3], [5, 5], [2, 2]])
+    means = fitted.slot_mean(grids, 25)
+    torch.testing.assert_close(means[0, :9].reshape(3, 3, 8), fitted.mean)
+    torch.testing.assert_close(means[1].reshape(5, 5, 8)[::2, ::2], fitted.mean)
+    torch.testing.assert_close(means[1].reshape(5, 5, 8)[0, 1], fitted.mean[0, :2].mean(0))
+    torch.testing.assert_close(means[2, :4].reshape(2, 2, 8), fitted.mean[::2, ::2])
+    torch.testing.assert_close(fitted.slot_mean(torch.tensor([[1, 3]]), 3)[0], fitted.mean.mean(0))
+    torch.testing.assert_close(fitted.slot_mean(torch.tensor([[2, 1]]), 2)[0], fitted.mean.mean(1)[::2])
+    assert not means[0, 9:].any() and not means[2, 4:].any(), "zero beyond a span's length"
+
+
+def test_statistics_are_kept_bit_by_bit(fitted, tmp_path):
+    torch.save(fitted.state_dict(), tmp_path / "s.pt")
+    other = Standardizer(8, side=3)
+    other.load_state_dict(torch.load(tmp_path / "s.pt"))
+    for name, value in fitted.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_means_follow_their_statistics(fitted):
+    grids = torch.tensor([[2, 2], [3, 3]])
+    first = fitted.slot_mean(grids, 9)
+    fitted.mean.mul_(2)
+    torch.testing.assert_close(fitted.slot_mean(grids, 9), 2 * first)
+    fitted.load_state_dict({n: t / 4 if n == "mean" else t for n, t in fitted.state_dict().items()})
+    torch.testing.assert_close(fitted.slot_mean(grids, 9), first / 2)
+    fitted.mean = None
+    fitted.mean = torch.ones(3, 3, 8)
+    assert (fitted.slot_mean(grids, 4) == 1).all(), "another tensor may get the memory of the one before"
+    assert fitted.to(torch.bfloat16).slot_mean(grids, 9).dtype == torch.bfloat16
+
+
+def test_channels_that_never_move_do_not_explode():
+    standard = Standardizer(2, side=1)
+    standard.fit([(torch.tensor([[1.0, float(i)]]), (1, 1)) for i in range(4)])
+    assert standard.std[0] == pytest.approx(1e-3)
+    with pytest.raises(ValueError, match="at least two sketches"):
+        standard.fit([(torch.zeros(1, 2), (1, 1))])
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+HEADS = [
+    ("identity", {}),
+    ("identity", {"loss": "cosine"}),
+    ("mlp", {}),
+    ("mlp", {"loss": "cosine"}),
+    ("gaussian", {}),
+    ("flow", {"repeats": 3}),
+    ("flow", {"residual": False}),
+    *(("diffusion", {"prediction": p, "residual": False}) for p in ("eps", "x", "v")),
+]
+DENOISING = [
+    ("flow", {}),
+    ("flow", {"residual": False}),
+    ("diffusion", {"prediction": "eps", "residual": True}),
+    *(("diffusion", {"prediction": p, "residual": False}) for p in ("eps", "x", "v")),
+]
+
+
+def awake(head):
+    """With weights at random: denoisers begin at zero, where nothing depends on anything."""
+    for p in head.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    return head
+
+
+@pytest.mark.parametrize(("kind", "options"), HEADS, ids=str)
+def test_losses_are_one_number_a_latent_in_fp32(kind, options):
+    head = awake(heads.make(kind, 8, 8, **options))
+    h = torch.randn(5, 8, dtype=torch.bfloat16, requires_grad=True)
+    loss = head.to(torch.bfloat16).loss(h, torch.randn(5, 8))
+    assert loss.shape == (5,) and loss.dtype == torch.float32
+    loss.sum().backward()
+    assert h.grad.abs().sum() > 0, "the loss teaches the state before the latent"
+    assert head.sample(h).shape == (5, 8)
+
+
+@pytest.mark.parametrize(("kind", "options"), HEADS, ids=str)
+def test_a_sample_is_a_pure_function_of_state_and_noise(kind, options):
+    head = awake(heads.make(kind, 8, 8, **options)).eval()
+    h, noise = torch.randn(6, 8), torch.randn(6, 8)
+    first = head.sample(h, noise)
+    torch.manual_seed(1)
+    assert torch.equal(head.sample(h, noise), first)
+    torch.testing.assert_close(head.sample(h[2:4], noise[2:4]), first[2:4], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(head.sample(h.flip(0), noise), first, atol=1e-3)
+    assert torch.equal(head.sample(h, noise.flip(0)), first) != head.noise
+
+
+def test_a_gaussian_head_knows_the_density_of_what_it_draws():
+    head = awake(heads.make("gaussian", 8, 6, sigma=0.3))
+    h, noise = torch.randn(5, 8), torch.randn(5, 6)
+    z = head.sample(h, noise)
+    torch.testing.assert_close((z - head.mean.net(h)) / 0.3, noise)
+    expected = torch.distributions.Normal(head.mean.net(h), 0.3).log_prob(z).sum(-1)
+    torch.testing.assert_close(head.log_prob(h, z), expected)
+    pulled = torch.autograd.grad(head.log_prob(h, z.detach() + 1).sum(), list(head.parameters()))
+    assert all(g.any() for g in pulled)
+    with pytest.raises(ValueError, match="sigma=0"):
+        heads.make("gaussian", 8, 6, sigma=0)
+
+
+CENTRE = torch.tensor([1.0, -1.0, 0.5])
+
+
+def teach(head, steps=300, n=96):
+    """Teach a head that z is a Gaussian around +-CENTRE: the state tells the sign, and the spread of 0 or 0.5."""
+    optimizer = torch.optim.AdamW(head.parameters(), 4e-3, weight_decay=0.0)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        sign, spread = torch.randint(0, 2, (2, n, 1)).float()
+        z = (2 * sign - 1) * CENTRE + 0.5 * spread * torch.randn(n, 3)
+        optimizer.zero_grad()
+        head.loss(torch.cat([2 * sign - 1, spread], 1), z).mean().backward()
+        optimizer.step()
+        decay.step()
+    return head.eval()
+
+
+@pytest.mark.parametrize(("kind", "options"), DENOISING, ids=str)
+def test_denoising_heads_recover_a_point_and_a_gaussian(kind, options):
+    head = teach(heads.make(kind, 2, 3, hidden=64, depth=2, steps=25, **options))
+    for sign in (-1.0, 1.0):
+        for spread in (0.0, 1.0):
+            z = head.sample(torch.tensor([[sign, spread]]).expand(500, 2), torch.randn(500, 3)).detach()
+            torch.testing.assert_close(z.mean(0), sign * CENTRE, atol=0.2, rtol=0)
+            torch.testing.assert_close(z.std(0), torch.full((3,), 0.5 * spread), atol=0.3, rtol=0)
+
+
+def test_a_residual_head_draws_its_mean_and_what_is_left_of_it():
+    head = awake(heads.make("flow", 4, 4, hidden=16, depth=1, residual=True)).eval()
+    h, noise = torch.randn(3, 4), torch.randn(3, 4)
+    head.scale.fill_(0.0)
+    assert torch.equal(head.sample(h, noise), head.mean.sample(h))
+    head.scale.fill_(2.0)
+    torch.testing.assert_close(head.sample(h, noise), head.mean.sample(h) + 2 * head.denoise(h, noise))
+
+
+def test_in_a_residual_head_only_the_mean_teaches_the_state():
+    head = awake(heads.make("flow", 4, 4, hidden=16, depth=1, residual=True)).eval()
+    h, z = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4)
+    (by_head,) = torch.autograd.grad(head.loss(h, z).sum(), h)
+    (by_mean,) = torch.autograd.grad(head.mean.loss(h, z).sum(), h)
+    torch.testing.assert_close(by_head, by_mean)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: heads.make("mpl", 4, 4), "known heads are identity, mlp, gaussian, diffusion, flow"),
+        (lambda: heads.make("diffusion", 4, 4, prediction="z"), "'eps', 'x' or 'v'"),
+        (
+            lambda: heads.make("mlp", 4, 4, loss="l3").loss(torch.zeros(1, 4), torch.zeros(1, 4)),
+            "'mse', 'l1' or 'cosine'",
+        ),
+        (lambda: heads.make("identity", 4, 6), "as wide as states"),
+    ],
+)
+def test_unknown_names_are_refused_with_what_there_is(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

@@ -1,0 +1,133 @@
+"""Pictures in tiles, as Idefics3 and SmolVLM read them: the row, the pixels and the logits are the stock model's."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import CASES, ready
+from PIL import Image as PILImage
+from test_packing import both, losses, same
+from transformers import Idefics3Processor
+
+from latent_reason import checkpoint, methods
+from latent_reason.model import adapters
+from latent_reason.model.backbones import load
+from latent_reason.objectives.attention_masks import veiled
+from latent_reason.trace import Image, Message, Text, Trace
+from train.lit_modules import set_trainable
+
+SIZES = [(128, 128), (256, 96), (60, 200), (33, 33)]
+
+
+def noise(width: int, height: int, seed: int = 0) -> PILImage.Image:
+    return PILImage.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(params=["idefics3", "smolvlm"])
+def backbone(request):
+    return load(f"tiny-{request.param}", width=32, layers=2, heads=2, eye_width=32, cells=2, patch=16, tiles=True)
+
+
+def asked(*pictures: PILImage.Image) -> Trace:
+    parts = [part for i, p in enumerate(pictures) for part in (Image(p), Text(f" picture {i} "))]
+    return Trace("a", (Message("user", (*parts, Text("what is it?"))), Message("assistant", (Text("a hole"),))))
+
+
+def stock(backbone) -> Idefics3Processor:
+    """That of SmolVLM writes the same rows, and needs a package for its videos."""
+    return Idefics3Processor(backbone.image_processor, backbone.tokenizer, image_seq_len=backbone.side**2)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_and_pixels_are_those_of_the_stock_processor(size, backbone):
+    picture = noise(*size)
+    given = stock(backbone)(text="<image>", images=[picture], return_tensors="pt", add_special_tokens=False)
+    ids = [
+        i
+        for mark, n in backbone.laid(picture)
+        for i in [
+            *backbone.tokenizer(mark, add_special_tokens=False)["input_ids"],
+            *[backbone.tokenizer.convert_tokens_to_ids("<image>")] * n,
+        ]
+    ]
+    assert ids == given["input_ids"][0].tolist()
+    looked = backbone.look([picture])
+    assert torch.equal(looked.pixels, given["pixel_values"][0]) and backbone.room(looked) == [len(ids)]
+    rows, columns = looked.grid[0, :2].tolist()
+    assert len(looked.pixels) == rows * columns + 1 > 2
+
+
+def test_logits_are_those_of_the_stock_model(backbone):
+    reasoner = methods.build("direct", backbone).eval()
+    trace = asked(noise(128, 64), noise(64, 64, 1))
+    batch = reasoner.collator()([trace])
+    states = backbone.trunk(reasoner.embed(batch), batch.attention(), backbone.place(batch))
+    pictures = [backbone.look([p]).pixels for p in trace.images()]
+    wanted = backbone.model(
+        input_ids=batch.ids, attention_mask=batch.mask.long(), pixel_values=torch.cat(pictures)[None]
+    )
+    torch.testing.assert_close(backbone.logits(states), wanted.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_picture_is_seen_whole_after_its_tiles(backbone):
+    picture = noise(128, 64)
+    looked = backbone.look([picture, picture])
+    whole = backbone.look_whole([picture])
+    assert whole.grid.tolist() == [[0, 0, backbone.side]] and len(whole.pixels) == 1
+    tokens = backbone.inputs(looked)
+    assert [len(t) for t in tokens] == [(2 * 1 + 1) * backbone.side**2] * 2
+    for first, second in zip(backbone.see(looked), backbone.merged(looked).tolist(), strict=True):
+        assert len(first) == second[0] * second[1]
+    assert torch.equal(backbone.see(looked)[0], tokens[0][-(backbone.side**2) :])
+    assert not torch.equal(tokens[0][: backbone.side**2], tokens[0][backbone.side**2 : 2 * backbone.side**2])
+
+
+def test_rows_do_not_see_each_other_and_pack(backbone, make_traces):
+    case = next(c for c in CASES if c.options.get("head") == "mlp" and c.options.get("supervise") == "full")
+    reasoner = ready(case, lambda _: backbone, make_traces)
+    alone, together = both(reasoner, make_traces(), budget=400)
+    same(losses(reasoner, alone), losses(reasoner, together))
+
+
+def test_a_veil_hides_all_tiles_of_a_picture(backbone, make_traces):
+    reasoner = methods.build("monet", backbone, k=3, stage=2)
+    batch = reasoner.collator()(make_traces())
+    hidden = veiled(batch, backbone)
+    for (row, start, h, w), picture in zip(batch.spans.tolist(), batch.boxes[:, 0].long().tolist(), strict=True):
+        size = backbone.room(batch.images)[picture]
+        sees = hidden.sees[row, start + h * w]
+        assert size > 2 * backbone.side**2 and not sees[start - size - 1 : start].any() and sees[start - size - 2]
+
+
+def test_a_checkpoint_remembers_and_an_option_decides(backbone, tmp_path):
+    checkpoint.save(methods.build("direct", backbone), tmp_path / "model")
+    again, _ = checkpoint.load(tmp_path / "model")
+    picture = noise(128, 64)
+    assert again.backbone.laid(picture) == backbone.laid(picture) and len(backbone.laid(picture)) == 4
+    whole = load(str(tmp_path / "model" / "backbone"), tiles=False)
+    assert len(whole.laid(picture)) == 2
+
+
+def test_an_adapters_checkpoint_remembers_how_pictures_were_taken(backbone, tmp_path):
+    methods.build("direct", backbone)
+    for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
+        part.save_pretrained(tmp_path / "base")
+    trained = load(str(tmp_path / "base"), tiles=False, dtype=torch.bfloat16)
+    reasoner = methods.build("direct", trained)
+    adapters.add(reasoner, rank=2)
+    checkpoint.save(reasoner, tmp_path / "model")
+    again = checkpoint.load(tmp_path / "model")[0].backbone
+    assert len(again.laid(noise(128, 64))) == 2 and again.model.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="so its eye and connector would not be saved"):
+        set_trainable(reasoner, ["lora", "connector"])
+
+
+def test_a_black_tile_is_a_tile(backbone):
+    backbone.image_processor.do_normalize = False
+    picture = noise(128, 64)
+    picture.paste((0, 0, 0), (64, 0, 128, 64))
+    assert [len(t) for t in backbone.inputs(backbone.look([picture]))] == [3 * backbone.side**2]
+
+
+def test_a_family_that_is_read_whole_says_so():
+    with pytest.raises(ValueError, match="tiles: QwenVL takes pictures whole"):
+        load("tiny", tiles=True)

@@ -1,0 +1,50 @@
+"""The bench of training: what it compares is comparable, and what it leaves is whole."""
+
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from latent_reason.data import native, packed
+from latent_reason.model.batch import LATENT
+from latent_reason.tasks import make
+from train import bench, bench_data
+
+
+def test_variants_are_of_the_same_positions_and_the_file_says_what_ran(tmp_path, monkeypatch):
+    monkeypatch.setitem(bench.SIZES, "tiny", {"width": 32, "layers": 1, "heads": 2})
+    seen = []
+    monkeypatch.setattr(bench, "step", lambda reasoner, batch: seen.append(batch) or bench_step(reasoner, batch))
+    bench.main(["--size", "tiny", "--rows", "4", "--turns", "1", "--pack", "300", "--out", str(tmp_path / "b.json")])
+    latents, text, untaught, packed, checkpointed = seen[:5]
+    assert torch.equal(latents.ids, text.ids) and torch.equal(latents.mask, text.mask) and checkpointed is latents
+    assert (latents.kind == LATENT).any() and not (text.kind == LATENT).any() and len(text.spans) == 0
+    assert (text.weight > 0).sum() == (latents.weight > 0).sum() + (latents.kind == LATENT).sum()
+    assert torch.equal(untaught.weight > 0, latents.weight > 0) and torch.equal(untaught.kind, text.kind)
+    assert int(packed.mask.sum()) == int(latents.mask.sum()) and packed.documents is not None
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert found["device"] == "CPU" and found["attention"] == "sdpa" and found["padding_packed"] < found["padding"]
+    assert found["variants"].keys() == {"latents", "text", "text, untaught", "latents, packed", "latents, checkpointed"}
+    assert all(v["seconds"] > 0 and "peak_gib" not in v for v in found["variants"].values())
+
+
+bench_step = bench.step
+
+
+def test_data_is_measured_stage_by_stage(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(bench.SIZES, "tiny", {"width": 32, "layers": 1, "heads": 2})
+    task = make("frozenlake_plan", level=3)
+    native.write((task.trace(task[i], "mixed") for i in range(6)), tmp_path / "files")
+    packed.write(native.read(tmp_path / "files"), tmp_path / "packed", "tar")
+    stages = {"read", "encoded", "seen by the eye", "seen, from a disk cache", "collated", "eaten by training steps"}
+    for folder, more in (("files", set()), ("packed", {"streamed"} if find_spec("datasets") else set())):
+        out = tmp_path / f"{folder}.json"
+        bench_data.main([str(tmp_path / folder), "--n", "6", "--batch", "4", "--turns", "1", "--out", str(out)])
+        found = json.loads(out.read_text())
+        assert found["traces"] == 6 and found["rates"].keys() == stages | more
+        assert all(0 < rate["least"] <= rate["median"] <= rate["greatest"] for rate in found["rates"].values())
+    assert "Load of the machine" in capsys.readouterr().out
+    native.write([task.trace(task[0], "direct")], tmp_path / "direct")
+    with pytest.raises(SystemExit, match="hold fewer than two sketches"):
+        bench_data.main([str(tmp_path / "direct"), "--out", str(tmp_path / "x.json")])

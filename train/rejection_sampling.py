@@ -1,0 +1,156 @@
+"""Best of n: what a model itself got right becomes the data it is tuned on next (rejection sampling).
+
+    python -m train.rejection_sampling CHECKPOINT --out data/kept [--task frozenlake_plan] [--levels 4,5] [--items 500] [--group 8]
+    python -m train.sft --config RECIPE --init CHECKPOINT --data.folder data/kept
+
+Of the right rollouts of an item the one is kept whose sketches most often show what its words say, and of those the
+shortest (after ViLaSR's reflective rejection sampling, 2506.09965). Its sketches are drawn anew, as its own words have
+it: a right answer may have come with a wrong picture, which should not be taught.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from eval.decode import Result, decode, main_score
+from latent_reason import checkpoint, methods, tasks
+from latent_reason.data import native
+from latent_reason.decoding.engine import Span
+from latent_reason.errors import at_least, door, numbers
+from latent_reason.tasks import Item, Task
+from latent_reason.tasks.base import merged
+from latent_reason.tasks.checkers import boxed
+from latent_reason.trace import Message, Sketch, Text, Trace
+from latent_reason.visualization.storyboard import texts_between
+
+console = Console(soft_wrap=True)
+
+
+def best(results: list[Result]) -> Result | None:
+    """The rollout of an item to learn from; None where none is right."""
+    key = main_score(results)
+
+    def worth(one: Result) -> tuple[float, int]:
+        shown = sum(s["equal"] for s in one.sketches) / max(len(one.sketches), 1)
+        return shown, -int((one.rollout.kind[one.row] != 0).sum())
+
+    return max(
+        (r for r in results if r.scores[key] >= 1 and r.rollout.reasons[r.row] == "end"), key=worth, default=None
+    )
+
+
+def taught(task: Task, result: Result, mode: str, vocabulary) -> Trace:
+    """A rollout as a trace: its words, and where it sketched the picture that they lead to."""
+    item, parts, said = result.item, [], texts_between(result.rollout, result.row, vocabulary)
+    spans = 0
+    for piece in result.rollout.pieces(result.row, vocabulary):
+        if isinstance(piece, Span):
+            spans += 1
+            state = task.state_said(item, said[:spans])
+            parts.append(Sketch(task.render_state(item, state), state=state))
+        else:
+            parts.append(Text(piece))
+    asked = task.trace(item, mode)
+    answer = boxed(result.text)  # its own: there may be several right ones
+    return replace(
+        asked,
+        messages=(*asked.messages[:-1], Message("assistant", merged(parts))),
+        answer=asked.answer if answer is None else answer,
+    )
+
+
+def kept(
+    reasoner,
+    decoder,
+    task: Task,
+    items: list[Item],
+    mode: str,
+    group: int,
+    temperature: float,
+    most: float,
+    seed: int = 0,
+) -> tuple[list[Trace], list[float]]:
+    """(traces to learn from, how often each item was solved). An item that is solved more often than ``most`` is left
+    out: it teaches little."""
+    rounds = [
+        decode(
+            reasoner,
+            decoder,
+            task,
+            items,
+            mode,
+            temperature=temperature,
+            seed=seed * group + number,
+            progress=f"round {number + 1} of {group}",
+        )
+        for number in range(group)
+    ]
+    traces, shares = [], []
+    for tried in zip(*rounds, strict=True):
+        key = main_score(list(tried))
+        shares.append(sum(r.scores[key] >= 1 for r in tried) / group)
+        if shares[-1] <= most and (found := best(list(tried))) is not None:
+            traces.append(taught(task, found, mode, reasoner.vocabulary))
+    return traces, shares
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.rejection_sampling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--out", required=True, help="a new folder of native records")
+    parser.add_argument("--task", help="default: the task it was trained on")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
+    parser.add_argument("--items", type=at_least(1), default=500)
+    parser.add_argument("--group", type=at_least(1), default=8, help="rollouts of an item")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--most", type=float, default=1.0, help="leave out items solved more often than this share")
+    parser.add_argument("--seed", type=int, default=0, help="of the items and of the rollouts")
+    with door():
+        to_folder(parser.parse_args(argv))
+
+
+def to_folder(given: argparse.Namespace) -> None:
+    if given.temperature <= 0:
+        raise ValueError(f"--temperature {given.temperature}: more than 0, or all rollouts are the same.")
+    if Path(given.out).exists():
+        raise FileExistsError(f"'{given.out}' exists. Give another --out, or move it away; nothing was touched.")
+    reasoner, decoder = checkpoint.load(given.checkpoint)
+    data = reasoner.recipe.get("notes", {}).get("data", {})
+    name, options = given.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    levels = tuple(given.levels or data.get("levels", (3, 4)))
+    task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
+    traces, shares = kept(
+        reasoner,
+        decoder,
+        task,
+        [task[i] for i in range(given.items)],
+        methods.load(reasoner.recipe["method"]).MODE,
+        given.group,
+        given.temperature,
+        given.most,
+        given.seed,
+    )
+    if not traces:
+        raise ValueError(
+            f"of {given.items} items none was solved in {given.group} rollouts each. Take easier ones "
+            "with --levels, or a larger --group."
+        )
+    native.write(traces, given.out)
+    console.print(
+        f"Of {given.items} items, {sum(s > 0 for s in shares)} were solved at least once in {given.group}, "
+        f"{sum(s == 1 for s in shares)} every time (mean {sum(shares) / len(shares):.2f}).\n"
+        f"{len(traces)} rollouts kept in {given.out}. Tune on them: python -m train.sft --config RECIPE "
+        f"--init {given.checkpoint} --data.folder {given.out}"
+    )
+
+
+if __name__ == "__main__":
+    main()

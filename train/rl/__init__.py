@@ -1,0 +1,1 @@
+"""Reinforcement learning: ``python -m train.rl``."""

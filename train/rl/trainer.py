@@ -1,0 +1,571 @@
+"""Teach a reasoner by reward: rollouts, rules that grade them, and one parallel pass that scores them again.
+
+    python -m train.rl --config train/recipes/rl_frozenlake.yaml --init CHECKPOINT --run my-run
+
+Words, and the decision to sketch, are actions; latents are as ``rl.policy`` says (latent_reason/objectives/latent_policies.py). What is
+learnt of them is a row of latent_reason/objectives/policy_gradient.py. Leaves out on purpose: graders that are models.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from latent_reason.decoding.engine import Rollout, generate
+from latent_reason.model.batch import LATENT, PAD, TEXT
+from latent_reason.model.reasoner import Replay
+from latent_reason.objectives import latent_policies, policy_gradient
+from latent_reason.tasks import Item
+from latent_reason.visualization.sketch_decoder import seen_again
+
+from .. import sharding
+from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
+from ..config import Recipe
+from ..data import make_task, mode_of
+from ..feature_cache import together
+from ..lit_modules import Stepper
+from ..trainer import console, fit, freeze, run, saver, start, through_stages
+from . import perturbations, reward_inputs, rewards
+from .evidence_triples import HIDDEN, abstains, variant
+from .reward_inputs import Scene
+from .rewards import Graded
+from .rollouts import Experience, asked, differing, figures, policy_of
+from .samplers import PassRates, Prompts
+
+PATIENCE = 50  # batches in a row that may teach nothing
+DULL = 1e-6  # an advantage no greater than this teaches nothing
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+class Rl(Stepper):
+    """Policy optimisation of a reasoner on items of a task."""
+
+    def __init__(self, reasoner, task, recipe: Recipe, reference=None, decoder=None):
+        super().__init__(recipe.optim)
+        self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
+        self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
+        self.objective = replace(policy_gradient.OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
+        rewards.check(recipe.rl.rewards)
+        self.paid = {name: (rewards.find(name), weight) for name, weight in recipe.rl.rewards.items()}
+        self._scene = [Scene(reasoner, reference, decoder, task, self.mode)]  # in a list: no submodules
+        self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
+        self.rates = PassRates(list(task.levels))
+        frozen = not any(p.requires_grad for p in reasoner.backbone.eye)
+        self.sees = frozen and (reference is None or same(reasoner.backbone.eye, reference.backbone.eye))
+        self.shown: Experience | None = None  # the last rollouts
+        self.warned: set[str] = set()  # rewards that have failed
+        self.batches = self.idle = self.tokens = 0
+
+    @property
+    def reference(self):
+        """The model that training began with, where it is kept."""
+        return self._scene[0].reference
+
+    @property
+    def steps(self) -> int:
+        """Actions that a latent is made of."""
+        return self.policy.steps if self.policy is not None else 0
+
+    # -- experience ------------------------------------------------------------------------------------------------
+    def experience(self, items: Sequence[Item]) -> Experience:
+        """Roll out ``group`` times for each item, grade, and compare within groups."""
+        rl, g, device, seed = self.rl, self.rl.group, self.reasoner.device, self.seed()
+        traces = [self.task.trace(item, self.mode) for item in items]
+        rows = asked(traces, self.reasoner, self.sees)
+        traces, rows = ([one for one in some for _ in range(g)] for some in (traces, rows))
+        opening = self.reasoner.vocabulary.words(rl.answer_with) if rl.answer_with else ()
+        rollout = generate(
+            self.reasoner,
+            together(rows, self.reasoner),
+            max_new=rl.max_new,
+            temperature=rl.temperature,
+            seed=seed,
+            max_spans=rl.max_spans or None,
+            answer_with=opening,
+            answer_room=rl.answer_room,
+            **self.drawn(),
+        )
+        self.batches += 1
+        items = [item for item in items for _ in range(g)]
+        measured = {name: reward_inputs.find(name)(self._scene[0], rollout, items) for name in self.wanted}
+        graded = [
+            self.grade(rollout, row, item, {name: values[row] for name, values in measured.items()})
+            for row, item in enumerate(items)
+        ]
+        by_group = [graded[at : at + g] for at in range(0, len(graded), g)]
+        earned, failed = self.pay(by_group)
+        earned = {name: torch.tensor(values, device=device) for name, values in earned.items()}
+        total = sum(weight * earned[name] for name, (_, weight) in self.paid.items())
+        groups = torch.arange(len(items) // g, device=device).repeat_interleave(g)
+        counted = torch.tensor([one.ended or rl.unfinished == "graded" for one in graded], device=device)
+        counted &= ~torch.tensor(failed, device=device).repeat_interleave(g)
+        advantages = torch.zeros_like(total)
+        advantages[counted] = self.objective.advantage(total[counted], groups[counted])
+        if rl.difficulty:
+            advantages = advantages * torch.tensor([self.rates.weight(item.level) for item in items], device=device)
+        for group in by_group:
+            self.rates.note(group[0].item.level, sum(one.right for one in group) / g)
+        self.rates.note_dull(float((advantages.view(-1, g).abs().amax(1) <= DULL).float().mean()))
+        sizes = (rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
+        made_of = torch.arange(int(sizes.max()), device=device) < sizes
+        return Experience(
+            traces,
+            rows,
+            rollout,
+            graded,
+            earned,
+            total,
+            advantages,
+            (rollout.chosen | rollout.decided) & counted[:, None],
+            made_of & counted[:, None],
+            seed=seed,
+            failed=sum(failed),
+        )
+
+    def pay(self, groups: list[list[Graded]]) -> tuple[dict[str, list[float]], list[bool]]:
+        """Reward -> what each rollout earns; and whether that failed for its group, which then earns nothing and is
+        left out. Each reward that fails is named once.
+
+        Raises:
+            Failed: it failed for all of them.
+        """
+        earned, failed = {name: [] for name in self.paid}, []
+        for group in groups:
+            try:
+                found = {name: rewards.paid(name, reward, group) for name, (reward, _) in self.paid.items()}
+            except rewards.Failed as error:
+                failed.append(error)
+                found = {name: [0.0] * len(group) for name in self.paid}
+                if (said := str(error).partition(" on item ")[0]) not in self.warned:
+                    console.print(
+                        f"Warning: {error} Its group is left out (rewards/failed counts them).", style="yellow"
+                    )
+                    self.warned.add(said)
+            else:
+                failed.append(None)
+            for name, values in found.items():
+                earned[name] += values
+        if all(failed):
+            raise failed[0]
+        return earned, [error is not None for error in failed]
+
+    def seed(self) -> int:
+        """That of the next rollouts, another in every batch of every process."""
+        return hash((self.recipe.seed, self.batches, self.global_rank)) % 2**31
+
+    def drawn(self) -> dict:
+        """How latents are drawn, as options of :func:`generate`."""
+        return {"policy": self.policy, "latents_per_span": self.rl.latents_per_span or None}
+
+    def grade(self, rollout: Rollout, row: int, item: Item, measured: dict[str, float]) -> Graded:
+        text = rollout.text(row, self.reasoner.vocabulary)
+        kind, scores = rollout.kind[row], self.task.score(text, item.meta)
+        score = float(abstains(text) if variant(item) == HIDDEN else next(iter(scores.values())))
+        return Graded(
+            item,
+            text,
+            score,
+            int((kind == TEXT).sum()),
+            int((kind == LATENT).sum()),
+            len(rollout.spans_of(row)),
+            rollout.reasons[row] == "end" and not rollout.hurried[row],
+            self.rl.max_new,
+            scores,
+            measured,
+            self.global_step,
+        )
+
+    def weighed(self, found: list[Experience]) -> list[Experience]:
+        """Says what each action weighs among those of all processes, whose gradients are averaged."""
+        size = torch.zeros(2, device=self.reasoner.device)
+        for one in found:
+            one.weights, words = self.objective.average(one.actions, self.rl.max_new)
+            if self.rl.token_weight:
+                one.weights = one.weights * differing(self.reasoner, one.rollout, self.rl.group, self.rl.token_weight)
+            if self.policy is not None and self.policy.regresses:  # an average over what is to be repeated
+                taught = self.policy.weight(one.advantages, self.best(one)) * (one.advantages.abs() > DULL)
+                one.latent_weights = taught[:, None] * one.latent_actions
+                latents = one.latent_weights.sum()
+            else:
+                one.latent_weights, latents = self.objective.average(
+                    one.latent_actions, self.rl.max_new * max(self.steps, 1)
+                )
+            size = size + torch.stack([words, latents])
+        words, latents = self.everywhere(size).float().mean(0).clamp_min(1e-8)
+        for one in found:
+            one.weights, one.latent_weights = one.weights / words, one.latent_weights / latents
+        return found
+
+    def best(self, found: Experience) -> torch.Tensor:
+        """(R,) which are right and earn as much as any of their group."""
+        most = found.total.view(-1, self.rl.group).amax(1).repeat_interleave(self.rl.group)
+        return (found.total >= most - DULL) & torch.tensor([one.right for one in found.graded], device=most.device)
+
+    def gathered(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item], list[Item]]:
+        """What a batch teaches, the items that were tried, and those of them that no rollout solved. With ``refill``,
+        items are drawn until as many as a batch has teach something; by pass rate, ahead of that as many more as lately
+        taught nothing."""
+        found, told, unsolved, at, n, g = [], [], [], 0, self.rl.prompts, self.rl.group
+        ahead = self.rates.ahead if self.rl.refill and self.rl.sampler == "pass_rate" else 1
+        while at < len(items) and sum(len(one.traces) for one in found) < n * g:
+            some = items[at : at + math.ceil(n * ahead)]
+            one, at = self.experience(some), at + len(some)
+            told.append(figures(one, self.reasoner, g) | {"rewards/failed": float(one.failed)})
+            unsolved += [
+                item for i, item in enumerate(some) if not any(each.right for each in one.graded[i * g : (i + 1) * g])
+            ]
+            if self.rl.refill:
+                live = one.advantages.view(-1, g).abs().amax(1) > DULL
+                rows = live.repeat_interleave(g).nonzero()[:, 0].tolist()
+                found += [one.part(rows, self.reasoner)] if rows else []
+            else:
+                found.append(one)
+        self.shown = one
+        self.tell(told, len(unsolved) / at)
+        return self.weighed(found), list(items[:at]), unsolved
+
+    def tell(self, told: list[dict[str, float]], unsolved: float) -> None:
+        """Log the figures of rollouts, as means over those of all processes."""
+        told = [each | {"anchor/gate_rate": unsolved} for each in told]
+        if self.processes > 1:
+            parts: list = [None] * self.processes
+            torch.distributed.all_gather_object(parts, told)
+            told = [each for part in parts for each in part]
+        self.tokens += sum(int(each["num_tokens"]) for each in told)
+        means = {
+            name: sum(each[name] for each in told if name in each) / sum(name in each for each in told)
+            for name in sorted({name for each in told for name in each})
+        }
+        self.log_dict(means | {"num_tokens": float(self.tokens)}, batch_size=self.rl.prompts)
+        self.log("train/reward", means["reward"], prog_bar=True, batch_size=self.rl.prompts)
+
+    # -- learning --------------------------------------------------------------------------------------------------
+    def training_step(self, items, index):
+        began = time.monotonic()
+        with sharding.whole(self.reasoner):
+            found, tried, unsolved = self.gathered(items)
+        anchored = unsolved if self.rl.anchor_on == "unsolved" else tried  # AHPO's gate (MM-HELIX 2510.08540)
+        anchored = anchored if self.rl.anchor else []
+        live = any(float(one.advantages.abs().max()) > DULL for one in found)
+        pieces = [piece for one in found for piece in self.pieces(one)] if live else []
+        latents = [int((piece.rollout.kind == LATENT).sum()) for piece in pieces]
+        count = len(pieces) + bool(anchored)
+        counts = self.everywhere(torch.tensor([count, sum(latents), len(anchored)], device=self.reasoner.device))
+        most, (_, usual, all_anchored) = int(counts[:, 0].max()), counts.float().mean(0).clamp_min(1e-8).tolist()
+        for piece, n in zip(pieces, latents, strict=True):
+            piece.share = n / usual
+        if not most:  # all processes go backward equally often
+            self.idle += 1
+            self.log("rl/skipped", float(self.idle))
+            if self.idle >= PATIENCE:
+                raise ValueError(
+                    f"{PATIENCE} batches in a row taught nothing: in every group all rewards are equal. "
+                    "Take items the model solves now and then, a larger rl.group or a higher "
+                    "rl.temperature."
+                )
+            return
+        self.idle = 0
+        if self.rl.updates > 1:
+            with torch.no_grad(), sharding.whole(self.reasoner):
+                for piece in pieces:
+                    old = self.reasoner.replay(piece.rollout, self.policy, self.rl.temperature)
+                    piece.words, piece.latents = old.words + old.stops, old.latents
+        for _ in range(self.rl.updates):
+            said: list[dict[str, torch.Tensor]] = []
+            self.update(self.losses(pieces, anchored, len(anchored) / all_anchored, most - count, said))
+            for name in {name for parts in said for name in parts}:
+                values = torch.stack([parts[name].detach() for parts in said if name in parts])
+                whole = (
+                    values.sum()
+                    if name.startswith(("train/", "kl", "views/"))
+                    else (
+                        values.max()
+                        if name.endswith(("_max", "_gap"))
+                        else values.min()
+                        if name.endswith("_min")
+                        else values.mean()
+                    )
+                )
+                self.log(name, whole, batch_size=len(items), prog_bar=name.startswith("train/"))
+        self.log("step_time", time.monotonic() - began)
+
+    @property
+    def processes(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    def everywhere(self, values: torch.Tensor) -> torch.Tensor:
+        """(processes, n) of values (n,) that each process has; every process has to ask."""
+        return self.all_gather(values).view(self.processes, -1) if self.processes > 1 else values[None]
+
+    def pieces(self, found: Experience) -> list[Experience]:
+        """What is scored again at a time, rows of similar length; those that teach nothing are not."""
+        rows = (found.rollout.kind != PAD).sum(1).argsort().tolist()
+        if self.reference is None and not self.rl.views:
+            rows = [row for row in rows if abs(float(found.advantages[row])) > DULL]
+        size = self.rl.replay_rows or max(len(rows), 1)
+        return [found.part(rows[at : at + size], self.reasoner) for at in range(0, len(rows), size)]
+
+    def losses(
+        self, pieces: list[Experience], anchored: list[Item], share: float, idle: int, said: list
+    ) -> Iterator[torch.Tensor]:
+        """One after the other, what an update adds up; their parts are noted in ``said``. ``share`` is how many times
+        as many items are anchored here as in a process on average."""
+        for piece in pieces:
+            loss, parts = self.loss(piece)
+            said.append(parts)
+            yield loss + self.nothing() if self.sharded or not loss.requires_grad else loss
+        if anchored:
+            batch = self.reasoner.collator()([self.task.trace(item, self.mode) for item in anchored])
+            terms = self.reasoner(batch.to(self.reasoner.device))
+            said.append({"train/anchor": terms.total})
+            fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
+            yield self.rl.anchor * fade * share * terms.total + self.nothing()
+        for _ in range(idle):
+            yield self.idling()
+
+    def idling(self) -> torch.Tensor:
+        """What a process goes backward through while others have more to learn from."""
+        if not self.sharded:
+            return self.nothing()
+        return 0 * self.reasoner.replay(self.shown.part([0], self.reasoner).rollout).words.sum() + self.nothing()
+
+    def loss(self, found: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """What an update minimises, and what is logged of it."""
+        new = self.reasoner.replay(found.rollout, self.policy, self.rl.temperature)
+        words = new.words + new.stops
+        old = words.detach() if found.words is None else found.words
+        text = policy_gradient.surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
+        parts = {
+            "train/policy": text.loss,
+            "clip_ratio/low_mean": text.low,
+            "clip_ratio/high_mean": text.high,
+            "clip_ratio/low_min": text.low,
+            "clip_ratio/high_max": text.high,
+            "clip_ratio/region_mean": text.low + text.high,
+            "ratio/text_mean": text.ratio_mean,
+            "ratio/text_max": text.ratio_max,
+        }
+        if found.words is None:  # nothing has moved since they were drawn
+            drawn = found.rollout.sampled_logprob
+            parts["replay/max_logp_gap"] = ((words - drawn).abs() * found.actions).max()
+        loss = text.loss
+        if self.rl.views:
+            seen = self.view_loss(found, new.words)
+            parts, loss = parts | seen, loss + seen["train/views"]
+        if self.steps and len(new.latents):
+            latent = self.latent_loss(found, new.latents)
+            parts |= {
+                "train/latent": latent.loss,
+                "clip_ratio/latent": latent.low + latent.high,
+                "ratio/latent_mean": latent.ratio_mean,
+                "ratio/latent_max": latent.ratio_max,
+            }
+            loss = loss + self.rl.latent_weight * latent.loss
+        if self.reference is not None:
+            there = self.compared(found.rollout)
+            far = (policy_gradient.distance(words, there.words + there.stops) * found.weights).sum()
+            parts["kl"], loss = far, loss + self.rl.kl * far
+            if len(new.states) and not self.reasoner.head.reads:
+                parts |= self.drift(new.states, there.states)
+            if self.steps and len(new.latents):
+                apart = (
+                    self.policy.kl(
+                        self.reasoner.head, new.states, self.reference.head, there.states, found.rollout.records
+                    ).mean()
+                    * found.share
+                )
+                parts["kl/latent"], loss = apart, loss + self.rl.latent_kl * apart
+        return loss, parts
+
+    @torch.no_grad()
+    def compared(self, rollout: Rollout) -> Replay:
+        """The rollout as the model scores it that training began with."""
+        return self.reference.replay(rollout, None, self.rl.temperature)
+
+    @torch.no_grad()
+    def drift(self, states: torch.Tensor, there: torch.Tensor) -> dict[str, torch.Tensor]:
+        """How far what the head gives has turned since training began, from one noise."""
+        noise = torch.randn(
+            len(states),
+            1,
+            self.reasoner.head.latent,
+            device=states.device,
+            generator=torch.Generator(states.device).manual_seed(0),
+        ).to(states.dtype)
+        now, then = (
+            latent_policies.middle(one.head, h, noise).float()
+            for one, h in ((self.reasoner, states), (self.reference, there))
+        )
+        return {
+            "latents/cos_to_sft": F.cosine_similarity(now, then).mean(),
+            "latents/norm_drawn": now.norm(dim=-1).mean(),
+        }
+
+    def view_loss(self, found: Experience, words: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What words lose, and should, or should not, under other pictures (train/rl/perturbations.py), as it enters the loss."""
+        random = np.random.default_rng([self.recipe.seed, self.batches, self.global_rank])
+        done = self.global_step / max(self.recipe.optim.steps, 1)
+        kinds = {
+            "necessity": (-1, partial(perturbations.masked, share=self.rl.masked_share, random=random)),
+            "robustness": (1, partial(perturbations.noisy, done=done, random=random)),
+        }
+        weights, entropy = found.weights * found.rollout.chosen, self.rl.views.get("entropy", 0.0)
+        parts = {"train/views": -entropy * (words * weights).sum()}
+        for name, (sign, change) in kinds.items():
+            if not self.rl.views.get(name):
+                continue
+            traces = [perturbations.changed(trace, change) for trace in found.traces]
+            other = perturbations.seen(
+                self.reasoner,
+                found.rollout,
+                traces,
+                self.rl.view_latents,
+                seed=found.seed,
+                row_ids=found.rows,
+                **self.drawn(),
+            )
+            with torch.set_grad_enabled(torch.is_grad_enabled() and entropy > 0):
+                there = self.reasoner.replay(other, None, self.rl.temperature).words
+            parts[f"views/{name}"] = (perturbations.apart(words, there.detach()) * weights).sum()
+            parts["train/views"] = (
+                parts["train/views"]
+                - entropy * (there * weights).sum()
+                + (sign * self.rl.views[name] * parts[f"views/{name}"])
+            )
+        return parts
+
+    def latent_loss(self, found: Experience, new: torch.Tensor) -> policy_gradient.Surrogate:
+        """The surrogate of latents, whose log-probabilities (n, steps) are laid out row by row."""
+        kind = found.rollout.kind == LATENT
+        sizes = kind.sum(1, keepdim=True) * self.steps
+        filled = torch.arange(found.latent_actions.shape[1], device=new.device) < sizes
+
+        def laid_out(values: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(filled.shape, dtype=values.dtype, device=new.device).masked_scatter(
+                filled, values.flatten()
+            )
+
+        if self.policy.regresses:
+            one = torch.ones((), device=new.device)
+            return policy_gradient.Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, 0 * one, one, one)
+        old, bound = new.detach() if found.latents is None else found.latents, self.rl.latent_clip or self.policy.clip
+        ratio = policy_gradient.token if self.objective.ratio is policy_gradient.sequence else self.objective.ratio
+        clipped = replace(self.objective, low=bound, high=bound, ratio=ratio)
+        if self.rl.latent_ratio == "span":
+            first = kind & ~F.pad(kind, (1, 0))[:, :-1]
+            number = (first.cumsum(1) - 1)[kind]  # the span of each latent
+            blocks = torch.where(filled, laid_out(number[:, None].expand(-1, self.steps)), -1)
+            clipped = replace(clipped, ratio=policy_gradient.within(blocks))
+        return policy_gradient.surrogate(
+            clipped, laid_out(new), laid_out(old), found.advantages, found.latent_actions, found.latent_weights
+        )
+
+    def validation_step(self, batch, index):
+        """What is held out is decoded by the panel of sketches."""
+
+
+def train(recipe: Recipe, folder: Path):
+    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    if not recipe.init:
+        raise ValueError(
+            "reinforcement learning begins with a model that solves an item now and then. Give its "
+            "checkpoint: --init checkpoints/NAME/model"
+        )
+    if recipe.data.folder:
+        raise ValueError("data.folder: rewards need a task that grades answers. Leave the key out and name data.task.")
+    if recipe.rl.updates > 1 and recipe.optim.accumulate > 1:
+        raise ValueError(
+            "rl.updates are steps on one batch of rollouts, optim.accumulate batches of one step. Set one of them to 1."
+        )
+    if recipe.lora.dropout:
+        raise ValueError(
+            "lora.dropout: what is scored again must be what was drawn, so nothing may be left out by "
+            "chance. Set it to 0."
+        )
+    if recipe.precision.endswith("true") and recipe.precision != "32-true":
+        raise ValueError(
+            f"precision: {recipe.precision!r} is not for learning by reward, whose steps are smaller than "
+            "it can tell. Take bf16-mixed."
+        )
+    refuse(recipe)
+    recipe.rl.reference = recipe.rl.reference or recipe.init  # one for all stages
+    return through_stages(recipe, folder, train_stage)
+
+
+def refuse(recipe: Recipe) -> None:
+    """Raises ValueError for keys that other kinds of training know and this one would pass over."""
+    known = {
+        "data": ("foreign", "modes", "paired", "rehearse", "pack", "stream", "cache"),
+        "method": ("bottleneck", "dropped"),
+    }
+    given = [
+        f"{part}.{key}"
+        for part, keys in known.items()
+        for key in keys
+        if getattr(getattr(recipe, part), key) != getattr(type(getattr(recipe, part))(), key)
+    ]
+    given += ["teacher"] * bool(recipe.teacher)
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: not for learning by reward, where rollouts are what is learnt from. "
+            f"Leave {'it' if len(given) == 1 else 'them'} out."
+        )
+
+
+def train_stage(recipe: Recipe, folder: Path):
+    """One stage: its model, its items, its steps."""
+    reasoner, decoder = start(recipe, whole=True)
+    for module in reasoner.modules():  # what is scored again must be what was drawn
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    wanted = {name for reward in recipe.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
+    reference = None
+    if recipe.rl.kl or recipe.rl.latent_kl or "sketches_alone" in wanted:
+        reference, _ = start(replace(recipe, init=recipe.rl.reference), whole=True)
+        reference.requires_grad_(False).eval()
+    if recipe.rl.latents_per_span and reasoner.sketches and reasoner.switch.stop != "count":
+        raise ValueError(
+            f"rl.latents_per_span: {recipe.method.name!r} decides itself how many latents a sketch has. "
+            "Leave the key out."
+        )
+    if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
+        reasoner.redraw = partial(seen_again, reasoner, decoder)
+    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
+    module = Rl(reasoner, make_task(recipe.data, "train"), recipe, reference, decoder)
+    if reasoner.sketches and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:
+        console.print(
+            "Warning: head and backbone train together and nothing holds latents where they were taught. "
+            "rl.anchor 0.05 would.",
+            style="yellow",
+        )
+    save = saver(recipe, reasoner, decoder)
+    room = {"max_new": recipe.rl.max_new}
+    looks = [SketchPanel(reasoner, decoder, recipe.data, folder, **room), RolloutPanel(decoder), Alarms()]
+    if reasoner.sketches and recipe.data.val_items:
+        looks.append(Dependence(reasoner, recipe.data, **room))
+    fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks, recipe.rl.updates)
+    return reasoner.eval(), decoder
+
+
+def main() -> None:
+    if done := run(train, __doc__):
+        recipe, folder = done
+        console.print(
+            f"Checkpoint: {folder / 'model'}\nNext: python -m eval.run {folder / 'model'} --tasks "
+            f"{recipe.data.task} --out {folder / 'eval.json'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
