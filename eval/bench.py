@@ -45,11 +45,11 @@ def timed(run, device, repeats: int) -> list[float]:
 
 def rows_per_second(reasoner, prompts: list, batch: int, new: int, repeats: int) -> float:
     """Rows decoded a second at a batch size; every row writes ``new`` positions, with sketches opened by force."""
-    collator = reasoner.collator()
-    prompt = collator([prompts[i % len(prompts)] for i in range(batch)], generate=True).to(reasoner.device)
+    processor = reasoner.processor
+    prompt = processor([prompts[i % len(prompts)] for i in range(batch)], generate=True).to(reasoner.device)
 
     def run():
-        generate(reasoner, prompt, max_new=new, sketching="first" if reasoner.sketches else "off")
+        generate(reasoner, prompt, max_new_tokens=new, latent_mode="first" if reasoner.can_sketch else "off")
 
     return batch / statistics.median(timed(run, reasoner.device, repeats))
 
@@ -60,8 +60,8 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
     def run(n):
         if kind == "text":
-            return lambda: generate(reasoner, prompt, max_new=n, sketching="off")
-        return lambda: generate(reasoner, prompt, max_new=n + 1, sketching="first", latents_per_span=n)
+            return lambda: generate(reasoner, prompt, max_new_tokens=n, latent_mode="off")
+        return lambda: generate(reasoner, prompt, max_new_tokens=n + 1, latent_mode="first", latents_per_span=n)
 
     end, reasoner.vocabulary.end = reasoner.vocabulary.end, -1
     try:
@@ -73,7 +73,7 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
 def training_ratio(reasoner, traces: list, repeats: int) -> float:
     """Seconds of a training step on the model's own latents, unrolled through the cache, over one on given latents."""
-    batch, before = reasoner.collator()(traces).to(reasoner.device), reasoner.latent_input
+    batch, before = reasoner.processor(traces).to(reasoner.device), reasoner.latent_input
 
     def step():
         reasoner.zero_grad()
@@ -89,8 +89,8 @@ def training_ratio(reasoner, traces: list, repeats: int) -> float:
 def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
     """How many parallel sweeps until own latents are those drawn one after the other (mean square ``near`` of theirs),
     at most one a latent, and the time of these sweeps over that of drawing them in turn."""
-    batch = reasoner.collator()(traces).to(reasoner.device)
-    positions, mask = reasoner.backbone.place(batch), batch.slots()[2]
+    batch = reasoner.processor(traces).to(reasoner.device)
+    positions, mask = reasoner.backbone.position_ids(batch), batch.latent_slots()[2]
     with torch.no_grad():
         _, exact = latent_inputs.unroll(reasoner, batch, positions)
         for sweeps in range(1, int(batch.span_lengths.sum()) + 1):
@@ -110,13 +110,13 @@ def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
 
 
 def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
-    one = reasoner.collator()(prompts[:1], generate=True).to(reasoner.device)
+    one = reasoner.processor(prompts[:1], generate=True).to(reasoner.device)
     rates = {b: rows_per_second(reasoner, prompts, b, new, repeats) for b in (1, 4, 16)}
     found = {
         "rows_per_second": {str(b): round(r, 3) for b, r in rates.items()},
         "batch_speedup": round(rates[16] / rates[1], 2),
     }
-    if reasoner.sketches:
+    if reasoner.can_sketch:
         text, latent = (step_seconds(reasoner, one, kind, 24, repeats) for kind in ("text", "latent"))
         found |= {
             "text_step_ms": round(1e3 * text, 3),
@@ -126,7 +126,7 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
             "denoising_steps": getattr(reasoner.head, "steps", 0),
             "unrolled_over_given_training": round(training_ratio(reasoner, prompts[:8], repeats), 2),
         }
-        if not reasoner.head.noise:
+        if not reasoner.head.is_stochastic:
             found |= sweeping(reasoner, prompts[:8], repeats)
     return found
 

@@ -75,10 +75,10 @@ def retrieval(drawn: Spans, true: Spans) -> tuple[float, float] | None:
 @torch.no_grad()
 def true_spans(reasoner, traces) -> Spans:
     """The gold sketches of traces."""
-    batch = reasoner.collator()(traces).to(reasoner.device)
+    batch = reasoner.processor(traces).to(reasoner.device)
     if not len(batch.spans):
         return {}
-    z = reasoner.feedback(reasoner.target(reasoner.backbone, batch))
+    z = reasoner.latents_to_embeddings(reasoner.target(batch))
     seen: Counter[int] = Counter()
     found = {}
     for i, (row, _, h, w) in enumerate(batch.spans.tolist()):
@@ -101,7 +101,7 @@ def health(reasoner, results: Sequence[Result], traces) -> dict[str, float]:
     if not (slots := by_slot(drawn)):
         return {}
     found = {"latent_cosine": likeness(slots), "latent_along": along(drawn), "latent_rank": effective_rank(slots)}
-    true = true_spans(reasoner, traces) if reasoner.renders else {}
+    true = true_spans(reasoner, traces) if reasoner.is_renderable else {}
     reference = torch.cat([*true.values()]) if true else reasoner.backbone.model.get_input_embeddings().weight
     size = torch.cat([*drawn.values()]).float().square().mean().sqrt()
     found["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())

@@ -111,7 +111,7 @@ def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) ->
     last = [(r, at[-1]) for r, at in drawn if at]
     golds = [(r.item, r.item.steps[k]) for r, k in last]
     before = [" ".join(s.text for s in r.item.steps[: k + 1]) for r, k in last]
-    mode = methods.load(reader.recipe["method"]).MODE
+    mode = methods.load(reader.method.name).MODE
 
     def reads(name, items, before, pictures):
         shown = [
@@ -150,7 +150,7 @@ def by_step(reasoner, task: Task, mode: str, plain: Sequence[Result], most: int 
     key, v, out = main_score(plain), reasoner.vocabulary, []
     from .interventions import Given
 
-    index, boxed = {id(r.item): r for r in plain}, v.words("\\boxed{")
+    index, boxed = {id(r.item): r for r in plain}, v.encode_text("\\boxed{")
     for s in range(min(most, max((len(r.latents) for r in plain), default=0)) + 1):
 
         def queue(chunk, s=s):
@@ -162,11 +162,11 @@ def by_step(reasoner, task: Task, mode: str, plain: Sequence[Result], most: int 
             task,
             [r.item for r in plain],
             mode,
-            queue=queue,
-            sketching="learned" if s else "off",
-            max_new=room(plain),
+            forced_tokens=queue,
+            latent_mode="learned" if s else "off",
+            max_new_tokens=room(plain),
             progress=f"answer at step {s}",
-            intervene=lambda c: Given([index[id(i)].latents for i in c], only_given=True),
+            latent_hook=lambda c: Given([index[id(i)].latents for i in c], only_given=True),
         )
         out.append({"step": s} | share([r.scores[key] for r in found]))
     return out
@@ -177,7 +177,7 @@ def cut(result: Result, s: int, vocabulary) -> list[int]:
     fewer, but for its answer."""
     ids, at = [], 0
     spans = result.rollout.spans_of(result.row)
-    row, kind = result.rollout.ids[result.row], result.rollout.kind[result.row]
+    row, kind = result.rollout.ids[result.row], result.rollout.token_type[result.row]
     for span in spans[:s]:
         words = row[at : span.start][kind[at : span.start] == TEXT].tolist()
         ids += [i for i in words if i != vocabulary.close]
@@ -185,8 +185,8 @@ def cut(result: Result, s: int, vocabulary) -> list[int]:
     if s > len(spans):
         rest = row[at:][kind[at:] == TEXT].tolist()
         for n in range(len(rest) + 1):
-            if vocabulary.text(rest[:n]).endswith("\\boxed{"):
-                rest = rest[: n - len(vocabulary.words("\\boxed{"))]
+            if vocabulary.decode(rest[:n]).endswith("\\boxed{"):
+                rest = rest[: n - len(vocabulary.encode_text("\\boxed{"))]
                 break
         ids += [i for i in rest if i not in (vocabulary.close, vocabulary.end)]
     return ids
@@ -200,7 +200,7 @@ def by_budget(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> list[
 
     def run(label: str, value: int, **options):
         began = time.perf_counter()
-        found = decode(reasoner, None, task, items, mode, max_new=room(plain), progress=f"{label} {value}", **options)
+        found = decode(reasoner, None, task, items, mode, max_new_tokens=room(plain), progress=f"{label} {value}", **options)
         seconds = (time.perf_counter() - began) / len(items)
         out.append({"what": label, "at": value, "seconds": round(seconds, 4)} | share([r.scores[key] for r in found]))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from latent_reason.decoding.engine import Rollout
+from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, TEXT
 
 from .decode import Result
@@ -21,16 +21,16 @@ def answer_kl(reasoner, results: Sequence[Result], intervene: Callable[[Sequence
     found = []
     for rollout, group in by_rollout(results):
         swap, numbers, slots = intervene([r.item for r in group]), *places(rollout)
-        latent = rollout.kind == LATENT
+        latent = rollout.token_type == LATENT
         rows = latent.nonzero()[:, 0]
-        vectors = swap(rows, numbers[latent], slots[latent], rollout.vectors[latent], None)
-        other = replace(rollout, vectors=rollout.vectors.masked_scatter(latent[..., None], vectors))
+        vectors = swap(rows, numbers[latent], slots[latent], rollout.latent_embeds[latent], None)
+        other = replace(rollout, latent_embeds=rollout.latent_embeds.masked_scatter(latent[..., None], vectors))
         where = {r.row: at for r in group if r.latents and (at := answer_at(rollout, r.row, reasoner)) is not None}
         if not where:
             continue
         index = torch.tensor(list(where.items()), device=latent.device).T
         p, q = (
-            reasoner.backbone.logits(reasoner.states_of(x)[index[0], index[1]]).float().log_softmax(-1)
+            reasoner.backbone.logits(rollout_states(reasoner, x)[index[0], index[1]]).float().log_softmax(-1)
             for x in (rollout, other)
         )
         found += (p.exp() * (p - q)).sum(-1).tolist()
@@ -57,8 +57,8 @@ def places(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
 
 def answer_at(rollout: Rollout, row: int, reasoner) -> int | None:
     """Where the first token of the boxed answer stands."""
-    words = (rollout.kind[row] == TEXT).nonzero()[:, 0].tolist()
+    words = (rollout.token_type[row] == TEXT).nonzero()[:, 0].tolist()
     for n in range(1, len(words)):
-        if reasoner.vocabulary.text(rollout.ids[row, words[:n]].tolist()).endswith("\\boxed{"):
+        if reasoner.vocabulary.decode(rollout.ids[row, words[:n]].tolist()).endswith("\\boxed{"):
             return words[n]
     return None

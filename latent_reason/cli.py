@@ -27,11 +27,11 @@ def _decoded(given, indices: range):
     from latent_reason import checkpoint, methods, tasks
 
     reasoner, decoder = checkpoint.load(given.checkpoint)
-    data = reasoner.recipe.get("notes", {}).get("data", {})
+    data = reasoner.method.notes.get("data", {})
     name = given.task or data.get("task", "frozenlake_plan")
     levels = (given.level,) if given.level else tuple(data.get("levels", (4,)))
     task = tasks.make(name, split="test", seed=given.seed, level=levels, **tasks.own(name, data.get("options", {})))
-    mode = methods.load(reasoner.recipe["method"]).MODE
+    mode = methods.load(reasoner.method.name).MODE
     items = [task[i] for i in indices]
     return reasoner, decoder, task, items, mode, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
 
@@ -41,9 +41,9 @@ def render_verb(given) -> None:
     from .visualization.storyboard import storyboard
 
     reasoner, decoder, task, items, mode, results = _decoded(given, range(given.n))
-    if decoder is None or not reasoner.renders:
+    if decoder is None or not reasoner.is_renderable:
         raise ValueError(
-            f"'{given.checkpoint}' draws no sketches (method {reasoner.recipe['method']}"
+            f"'{given.checkpoint}' draws no sketches (method {reasoner.method.name}"
             f"{'' if decoder else ', no decoder'}): nothing to render."
         )
     out = Path(given.out)
@@ -59,12 +59,12 @@ def render_verb(given) -> None:
 
 def generate_verb(given) -> None:
     """Let a checkpoint reason about one held-out item and print what it wrote and drew."""
-    from .decoding.engine import Span
+    from .decoding.rollout import Span
 
     reasoner, _, task, [item], _, [result] = _decoded(given, range(given.index, given.index + 1))
     print(f"question: {item.question}")
     spans = iter(result.sketches)
-    for piece in result.rollout.pieces(result.row, reasoner.vocabulary):
+    for piece in result.rollout.segments(result.row, reasoner.vocabulary):
         if isinstance(piece, Span):
             seen = next(spans, None)
             shows = "" if seen is None else ", unreadable"
@@ -152,8 +152,8 @@ def inspect(given) -> None:
     else:
         task = _task(given)
         trace = task.trace(task[given.index], methods.load(given.method).MODE)
-    reasoner = methods.build(given.method, backbones.load("tiny", corpus=words_of(trace) * 50))
-    row, console = reasoner.collator().encode(trace), Console()
+    reasoner = methods.build_method(given.method, backbones.load_backbone("tiny", corpus=words_of(trace) * 50))
+    row, console = reasoner.processor.encode(trace), Console()
     console.print(
         f"{trace.id} as {given.method} is taught it: [bold green]text loss[/], [bold blue]latents[/], [dim]no loss[/]",
         highlight=False,
@@ -161,7 +161,7 @@ def inspect(given) -> None:
     )
     console.print(coloured(row, reasoner.vocabulary), soft_wrap=True)
     print(
-        f"{len(row.ids)} positions, {sum(w > 0 for w in row.weight)} of them words with a loss; "
+        f"{len(row.ids)} positions, {sum(w > 0 for w in row.loss_weight)} of them words with a loss; "
         f"{len(row.spans)} spans of latents"
     )
 
@@ -259,7 +259,7 @@ def _fits(checkpoint: str | None, longest: int | None):
     from .data.checks import fits
 
     reasoner, _ = checkpoint.load(checkpoint)
-    encode = reasoner.collator().encode
+    encode = reasoner.processor.encode
     most = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
     return fits(lambda trace: len(encode(trace).ids), most)
 

@@ -16,8 +16,8 @@ from PIL import Image as PILImage
 from tiny_runs import recipe
 
 from latent_reason import methods
-from latent_reason.model.backbones import load
-from latent_reason.model.batch import Pictures
+from latent_reason.model.backbones import load_backbone
+from latent_reason.model.batch import ImageBatch
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train.config import dump
 
@@ -43,7 +43,7 @@ def picture():
 def small_backbone(family: str):
     """The smallest stock model of a family. Its weights are scaled up: at the usual 0.02 a random transformer hardly
     looks at its context, and a test that mixes up rows or positions would stay green."""
-    backbone = load(f"tiny-{family}", width=32, layers=2, heads=2, eye_width=32, cells=2)
+    backbone = load(f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, cells=2)
     with torch.no_grad():
         for name, p in backbone.named_parameters():
             if p.ndim > 1:
@@ -57,7 +57,7 @@ def make_backbone():
 
     def make(positions: str = "line", family: str = "qwen2_5_vl"):
         backbone = copy.deepcopy(small_backbone(family))
-        backbone.positions = positions
+        backbone.latent_positions = positions
         return backbone
 
     return make
@@ -117,7 +117,7 @@ def small(method: str, **options) -> dict:
     return {n: v for n, v in sized.items() if n in known} | options
 
 
-def modal_mixed(head, positions="line", **options) -> Case:
+def modal_mixed(head, latent_positions="1d", **options) -> Case:
     return Case("modal_mixed", small("modal_mixed", head=head, **options), positions)
 
 
@@ -152,42 +152,42 @@ def reasoner(case, make_backbone, make_traces):
 @pytest.fixture
 def sketcher(reasoner):
     """The reasoner of a method that sketches."""
-    if not reasoner.sketches:
+    if not reasoner.can_sketch:
         pytest.skip("this method never sketches")
     return reasoner
 
 
 @pytest.fixture
 def batch(reasoner, make_traces):
-    return reasoner.collator()(make_traces(reasoner.sketches))
+    return reasoner.processor(make_traces(reasoner.can_sketch))
 
 
 def ready(case, make_backbone, make_traces):
     """A method with the eye frozen, its target space fitted, and no weight at zero (a denoiser begins at zero, where
     nothing depends on anything)."""
     torch.manual_seed(0)
-    reasoner = methods.build(case.method, make_backbone(case.positions), **case.options)
-    torch.nn.ParameterList(reasoner.backbone.eye).requires_grad_(False)
+    reasoner = methods.build_method(case.method, make_backbone(case.positions), **case.options)
+    torch.nn.ParameterList(reasoner.backbone.vision_parameters).requires_grad_(False)
     for p in reasoner.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.1)
-    if reasoner.sketches and reasoner.target is not None:
-        fit(reasoner, reasoner.collator()(make_traces()))
+    if reasoner.can_sketch and reasoner.target is not None:
+        fit(reasoner, reasoner.processor(make_traces()))
     return reasoner
 
 
 def fit(reasoner, batch):
-    reasoner.target.fit(reasoner.target.samples(reasoner.backbone, batch))
+    reasoner.target.fit_statistics(reasoner.target.statistics_samples(batch))
 
 
 def seen_once(reasoner, batch):
     """The same batch with what frozen eyes make of its pictures, so that training steps are quick."""
     with torch.no_grad():
         if batch.images is not None:
-            batch.images = Pictures(batch.images.grid, tokens=reasoner.backbone.inputs(batch.images))
+            batch.images = ImageBatch(batch.images.grid, features=reasoner.backbone.image_embeddings(batch.images))
         if batch.sketches is not None:
-            seen = reasoner.target.see(reasoner.backbone, batch.sketches)
-            batch.sketches = Pictures(batch.sketches.grid, tokens=seen)
+            seen = reasoner.target.encode_images(batch.sketches)
+            batch.sketches = ImageBatch(batch.sketches.grid, features=seen)
     return batch
 
 

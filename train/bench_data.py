@@ -46,7 +46,7 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
             f"the first {n} records of '{folder}' hold fewer than two sketches, which the model of this "
             "bench draws. Give some with sketches."
         )
-    encode = reasoner.collator().encode
+    encode = reasoner.processor.encode
     rows = [encode(trace) for trace in traces]
 
     def fresh():
@@ -68,8 +68,8 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
         for i in range(0, len(ready), batch)
     ]
     grids = [tuple(grid) for one in batches for grid in one.spans[:, 2:].tolist()]
-    features = [z for one in batches for z, _ in reasoner.target.samples(reasoner.backbone, one)]
-    reasoner.target.fit(list(zip(features, grids, strict=True)))
+    features = [z for one in batches for z, _ in reasoner.target.statistics_samples(one)]
+    reasoner.target.fit_statistics(list(zip(features, grids, strict=True)))
     found = {"read": lambda: list(islice(native.read(folder), n))}
     if packed.of_split(folder, traces[0].split) and find_spec("datasets"):
         streamed = Stream(folder, traces[0].split)

@@ -103,7 +103,7 @@ def drawn(data: Data) -> dict:
 
 def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     """Accuracy on n held-out items a level, what an answer costs, and probes of the latents if there are any."""
-    mode, data = methods.load(reasoner.recipe["method"]).MODE, recipe.data
+    mode, data = methods.load(reasoner.method.name).MODE, recipe.data
     items = [
         i
         for level in data.levels
@@ -119,7 +119,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
         interval = wilson(sum(r.scores[name] for r in results), len(results))
         found[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
     found["right"] = "".join(str(int(r.scores[key] == 1)) for r in results)  # item by item, the same in every arm
-    found["words_per_answer"] = round(sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results) / len(items), 2)
+    found["words_per_answer"] = round(sum(int((r.rollout.token_type[r.row] == TEXT).sum()) for r in results) / len(items), 2)
     found["latents_per_answer"] = round(sum(len(z) for r in results for z in r.latents) / len(items), 2)
     blind = decode(reasoner, None, task, items, mode, make_trace=lambda item: task.blind(item, mode))
     found["blind"] = round(sum(r.scores[key] for r in blind) / len(items), 4)

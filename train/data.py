@@ -20,7 +20,7 @@ from latent_reason.data.packed import manifest, of_split
 from latent_reason.data.streaming import Stream
 from latent_reason.model.batch import TEXT, MixedBatch, collate
 from latent_reason.model.packing import packed
-from latent_reason.model.tokenization import Row
+from latent_reason.model.processor import EncodedExample
 from latent_reason.tasks import Item
 from latent_reason.trace import Image, Sketch, Text, Trace
 
@@ -31,19 +31,19 @@ from .progress import console
 SAMPLES = 2000  # sketches that give the statistics of all
 
 
-def plain(text: str, vocabulary, longest: int = 128) -> Row:
+def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
     """A text without turns, each of its words taught but the first."""
-    ids = vocabulary.words(text, plain=True)[:longest]
-    return Row(ids=ids, kind=[TEXT] * len(ids), weight=[0.0] + [1.0] * (len(ids) - 1))
+    ids = vocabulary.encode_text(text, plain=True)[:longest]
+    return EncodedExample(ids=ids, kind=[TEXT] * len(ids), weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
-def _own_pictures(row: Row) -> Row:
+def _own_pictures(row: EncodedExample) -> EncodedExample:
     """The row with lists of pictures of its own, so that what is seen for one batch is not kept."""
     return replace(
         row,
         images=list(row.images),
         sketches=list(row.sketches),
-        told=None if row.told is None else _own_pictures(row.told),
+        told=None if row.teacher_example is None else _own_pictures(row.teacher_example),
     )
 
 
@@ -170,7 +170,7 @@ class TraceData(L.LightningDataModule):
     def __init__(self, data: Data, reasoner, mode: str, seed: int, frozen_eye: bool):
         super().__init__()
         self.data, self.reasoner, self.mode, self.seed, self.frozen_eye = data, reasoner, mode, seed, frozen_eye
-        self.rows: dict[str, list[Row]] = {}
+        self.rows: dict[str, list[EncodedExample]] = {}
         self.room = data.seen_gb * 2**30  # bytes left for what a frozen eye saw
         if data.cache and not frozen_eye:
             raise ValueError(
@@ -179,7 +179,7 @@ class TraceData(L.LightningDataModule):
             )
         say = partial(console.print, style="yellow")
         self.cache = SeenCache(data.cache, data.cache_gb * 2**30, say, data.cache_dtype) if data.cache else None
-        self.texts: list[Row] = []
+        self.texts: list[EncodedExample] = []
         self.random = torch.Generator().manual_seed(seed)
 
     def setup(self, stage: str | None = None) -> None:
@@ -187,13 +187,13 @@ class TraceData(L.LightningDataModule):
             return
         if self.data.pack and not self.reasoner.packs:
             raise ValueError(
-                f"data.pack: {self.reasoner.recipe['method']!r} reads rows as a whole, so traces cannot "
+                f"data.pack: {self.reasoner.method.name!r} reads rows as a whole, so traces cannot "
                 "share one. Leave the key out."
             )
         items = min(self.data.items, SAMPLES) if self.data.stream else self.data.items
         for split, n in (("train", items), ("val", self.data.val_items)):
-            rows: list[Row] = []
-            waiting: list[Row] = []  # a few at a time: all pictures of a set would not fit into memory
+            rows: list[EncodedExample] = []
+            waiting: list[EncodedExample] = []  # a few at a time: all pictures of a set would not fit into memory
             for trace in track(
                 traces(self.data, self.mode, split, n),
                 total=None if self.data.folder else n,
@@ -215,16 +215,16 @@ class TraceData(L.LightningDataModule):
                 f"(data.cache '{self.data.cache}')."
             )
 
-    def encode(self, trace: Trace) -> Row:
+    def encode(self, trace: Trace) -> EncodedExample:
         """Raises ValueError for a sketch where the method draws none."""
-        if trace.sketches() and not self.reasoner.sketches:
+        if trace.sketches() and not self.reasoner.can_sketch:
             raise ValueError(
-                f"trace '{trace.id}' holds a sketch, but method {self.reasoner.recipe['method']!r} draws "
+                f"trace '{trace.id}' holds a sketch, but method {self.reasoner.method.name!r} draws "
                 "none. Give traces without sketches."
             )
-        return self.reasoner.collator().encode(trace)
+        return self.reasoner.processor.encode(trace)
 
-    def seen(self, rows: list[Row]) -> list[Row]:
+    def seen(self, rows: list[EncodedExample]) -> list[EncodedExample]:
         """Rows whose pictures a frozen eye has looked at, as long as there is room to keep what it saw."""
         if self.frozen_eye and self.room > 0:
             see(rows, self.reasoner, cache=self.cache)
@@ -245,26 +245,26 @@ class TraceData(L.LightningDataModule):
             if len(found) >= most:
                 break
             batch = self.collate(rows[start : start + 32]).to(backbone.model.device)
-            found += target.samples(backbone, batch)
+            found += target.statistics_samples(batch)
         return found
 
-    def rehearsed(self) -> list[Row]:
+    def rehearsed(self) -> list[EncodedExample]:
         """The next few plain texts, in an order of their own."""
         chosen = torch.randint(len(self.texts), (self.data.rehearse_rows,), generator=self.random)
         return [self.texts[i] for i in chosen.tolist()]
 
-    def taught(self, rows: list[Row]) -> MixedBatch:
+    def taught(self, rows: list[EncodedExample]) -> MixedBatch:
         """A batch of training: rows of the task, and plain texts beside them where the recipe rehearses some."""
         return self.collate(rows + (self.rehearsed() if self.texts else []))
 
-    def collate(self, rows: list[Row]) -> MixedBatch:
+    def collate(self, rows: list[EncodedExample]) -> MixedBatch:
         rows = packed(rows, self.data.pack) if self.data.pack else rows
         if self.frozen_eye:
             rows = [_own_pictures(row) for row in rows]
             see(rows, self.reasoner, cache=self.cache)
             return collate(rows, self.reasoner.vocabulary.pad, look)
-        batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look, self.reasoner.look)
-        batch.shown = [p for r in rows for p in r.images]
+        batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.preprocess_images, self.reasoner.look)
+        batch.raw_images = [p for r in rows for p in r.images]
         return batch
 
     def train_dataloader(self) -> DataLoader:
@@ -283,7 +283,7 @@ class TraceData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)
 
-    def on_before_batch_transfer(self, batch: MixedBatch | list[Row], dataloader_idx: int) -> MixedBatch:
+    def on_before_batch_transfer(self, batch: MixedBatch | list[EncodedExample], dataloader_idx: int) -> MixedBatch:
         """Rows that workers read become a batch in the process that holds the eye."""
         return self.taught(batch) if isinstance(batch, list) else batch
 

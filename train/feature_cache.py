@@ -21,9 +21,9 @@ from safetensors.torch import save
 
 from latent_reason.data.pictures import pixel_hash
 from latent_reason.files import atomic_write_bytes
-from latent_reason.model.batch import MixedBatch, Pictures, collate
-from latent_reason.model.targets import OwnVision
-from latent_reason.model.tokenization import Row
+from latent_reason.model.batch import MixedBatch, ImageBatch, collate
+from latent_reason.model.targets import VisionTokens
+from latent_reason.model.processor import EncodedExample
 
 SHARD_BYTES = 64 * 2**20
 
@@ -36,19 +36,19 @@ class Seen:
     tokens: torch.Tensor
 
 
-def look(pictures: list[Seen]) -> Pictures:
-    """Pictures already seen, as a batch takes them."""
-    return Pictures(torch.stack([p.grid for p in pictures]), tokens=[p.tokens.float() for p in pictures])
+def look(pictures: list[Seen]) -> ImageBatch:
+    """ImageBatch already seen, as a batch takes them."""
+    return ImageBatch(torch.stack([p.grid for p in pictures]), features=[p.tokens.float() for p in pictures])
 
 
 @torch.no_grad()
-def see(rows: list[Row], reasoner, at_once: int = 64, cache: SeenCache | None = None) -> None:
+def see(rows: list[EncodedExample], reasoner, at_once: int = 64, cache: SeenCache | None = None) -> None:
     """Replace the pictures of rows by what frozen eyes make of them, so that nothing is looked at twice."""
     backbone, target = reasoner.backbone, reasoner.target
-    told = [row.told for row in rows if row.told is not None]
+    told = [row.teacher_example for row in rows if row.teacher_example is not None]
     eyes = {
-        "images": (backbone.look, backbone.inputs),
-        "sketches": (reasoner.look, backbone.see if target is None else partial(target.see, backbone)),
+        "images": (backbone.preprocess_images, backbone.image_embeddings),
+        "sketches": (reasoner.look, backbone.encode_images if target is None else partial(target.see, backbone)),
     }
     for name, (look, look_closely) in eyes.items():
         homes = [
@@ -70,17 +70,17 @@ def see(rows: list[Row], reasoner, at_once: int = 64, cache: SeenCache | None = 
                 pictures[i] = seen
 
 
-def together(rows: list[Row], reasoner) -> MixedBatch:
+def together(rows: list[EncodedExample], reasoner) -> MixedBatch:
     """Encoded rows as a batch on the device of a reasoner, whether or not their pictures have been seen."""
     seen = any(isinstance(picture, Seen) for row in rows for picture in row.images + row.sketches)
-    looks = [look, look] if seen else [reasoner.backbone.look, reasoner.look]
+    looks = [look, look] if seen else [reasoner.backbone.preprocess_images, reasoner.look]
     return collate(rows, reasoner.vocabulary.pad, *looks).to(reasoner.device)
 
 
-def seen_of(row: Row) -> list[Seen]:
+def seen_of(row: EncodedExample) -> list[Seen]:
     """What was seen of a row's pictures and sketches, and of those of its teacher's."""
     own = [p for p in row.images + row.sketches if p is not None]
-    return own + (seen_of(row.told) if row.told is not None else [])
+    return own + (seen_of(row.teacher_example) if row.teacher_example is not None else [])
 
 
 # -- on disk -----------------------------------------------------------------------------------------------------------
@@ -95,13 +95,13 @@ def encoder_hash(reasoner, name: str) -> str:
         json.dumps(backbone.image_processor.to_dict(), sort_keys=True, default=str),
     ]
     tensors, own = (
-        list(backbone.eye),
+        list(backbone.vision_parameters),
         name == "sketches"
         and target is not None
-        and (target.shrink or type(target).look is not OwnVision.look or type(target).see is not OwnVision.see),
+        and (target.shrink or type(target).look is not VisionTokens.look or type(target).see is not VisionTokens.see),
     )
     if own:
-        parts += [type(target).__name__, json.dumps(reasoner.recipe["options"], sort_keys=True, default=str)]
+        parts += [type(target).__name__, json.dumps(reasoner.method.options, sort_keys=True, default=str)]
         if (encoder := getattr(target, "encoder", None)) is not None:
             parts.append(json.dumps(encoder.processor.to_dict(), sort_keys=True, default=str))
             tensors += encoder.model.parameters()

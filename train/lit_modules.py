@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from latent_reason.model.batch import TEXT, MixedBatch, before
+from latent_reason.model.batch import TEXT, MixedBatch, shift_right
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.visualization.sketch_decoder import SketchDecoder, to_pixels
 
@@ -187,11 +187,11 @@ class Pretrain(Stepper):
 
     def cost(self, batch):
         backbone = self.reasoner.backbone
-        batch.images.tokens = backbone.inputs(batch.images)
+        batch.images.features = backbone.image_embeddings(batch.images)
         terms = self.reasoner(batch)
         n = self.pictures_per_step
-        sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()][:n]
-        drawn = picture_loss(self.decoder, backbone.see(batch.images)[:n], batch.shown[:n], sizes, sizes)
+        sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()][:n]
+        drawn = picture_loss(self.decoder, backbone.encode_images(batch.images)[:n], batch.raw_images[:n], sizes, sizes)
         parts = terms.parts() | {"picture": drawn}
         if not self.training:
             parts["right"] = next_token_accuracy(self.reasoner, batch)
@@ -207,20 +207,20 @@ class TrainDecoder(Stepper):
 
     def cost(self, batch):
         backbone, target = self.reasoner.backbone, self.reasoner.target
-        sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()]
-        grids = [target.grid(*s) if target is not None else s for s in sizes]
+        sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()]
+        grids = [target.latent_grid(*s) if target is not None else s for s in sizes]
         with torch.no_grad():
             if target is None:
-                tokens = backbone.see(batch.images)
+                tokens = backbone.encode_images(batch.images)
             else:
-                tokens = target.tokens(backbone, self.reasoner.look(batch.shown).to(self.device), grids)
-        loss = picture_loss(self.decoder, tokens, batch.shown, grids, sizes)
+                tokens = target.encode_embeddings(self.reasoner.processor.preprocess_sketches(batch.raw_images).to(self.device), grids)
+        loss = picture_loss(self.decoder, tokens, batch.raw_images, grids, sizes)
         return loss, {"picture": loss}
 
 
 @torch.no_grad()
 def next_token_accuracy(reasoner: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
     """Share of taught words that are the most likely ones."""
-    spoken = (batch.kind == TEXT) & (batch.weight > 0)
-    h = before(reasoner.backbone.trunk(reasoner.embed(batch), batch.attention(), reasoner.backbone.place(batch)))
+    spoken = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+    h = shift_right(reasoner.backbone.forward_text(reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch)))
     return (reasoner.backbone.logits(h[spoken]).argmax(-1) == batch.ids[spoken]).float().mean()

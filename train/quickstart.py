@@ -88,7 +88,7 @@ def job(given: argparse.Namespace) -> None:
         {
             "schema": 1,
             "checkpoint": (folder / "model").as_posix(),
-            "method": reasoner.recipe["method"],
+            "method": reasoner.method.name,
             "decoding": "greedy",
             "seed": 1,
             "results": found,

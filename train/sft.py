@@ -35,8 +35,8 @@ def train_stage(recipe: Recipe, folder: Path):
         teacher, _ = checkpoint.load(recipe.teacher)
         attend(teacher, recipe)
         reasoner.learn_from(teacher)
-    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
-    if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
+    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
+    if reasoner.can_sketch and reasoner.exposure.redraw and decoder is not None:
         reasoner.redraw = partial(seen_again, reasoner, decoder)
     if recipe.data.foreign and not (reasoner.taught and reasoner.latent_input == "teacher"):
         raise ValueError(
@@ -52,7 +52,7 @@ def train_stage(recipe: Recipe, folder: Path):
     data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, frozen)
     data.setup()
     if reasoner.target is not None and reasoner.taught and not reasoner.target.standardizer.fitted:
-        reasoner.target.fit(data.sketch_features(), recipe.method.centred)
+        reasoner.target.fit_statistics(data.sketch_features(), recipe.method.centred)
 
     save = saver(recipe, reasoner, decoder)
     panel = SketchPanel(reasoner, decoder, recipe.data, folder) if not recipe.data.folder else None

@@ -24,12 +24,12 @@ from .config import Recipe
 
 def shard(reasoner: LatentReasoner, mesh: DeviceMesh) -> None:
     """Split the weights of a reasoner among the processes of a mesh: each layer of its text model, and all the rest."""
-    for layer in reasoner.backbone.language.layers:
+    for layer in reasoner.backbone.text_model.layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=False)
     fully_shard(reasoner, mesh=mesh, reshard_after_forward=False)
     for method in ("replay", "plan"):  # besides forward, what uses weights, and something to call here
         register_fsdp_forward_method(reasoner, method)
-    reasoner.plan(None)  # what is called first is taken for the whole model
+    reasoner.latent_grid_for(None)  # what is called first is taken for the whole model
 
 
 def is_sharded(reasoner: LatentReasoner) -> bool:

@@ -20,7 +20,7 @@ from rich.table import Table
 from latent_reason import checkpoint, methods
 from latent_reason.errors import door
 from latent_reason.model import adapters, backbones
-from latent_reason.model.backbones.attention import Choice, settle
+from latent_reason.model.backbones.attention import Choice, set_attention
 
 from . import sharding
 from .config import Recipe, dump, parse, staged
@@ -102,12 +102,12 @@ def start(recipe: Recipe, whole: bool = False):
     if recipe.init:
         loaded, decoder = checkpoint.load(recipe.init, device="cpu")
         backbone = loaded.backbone
-        if whole and backbone.positions != recipe.backbone.positions:
+        if whole and backbone.latent_positions != recipe.backbone.positions:
             raise ValueError(
-                f"backbone.positions={recipe.backbone.positions!r}: '{recipe.init}' was taught with "
-                f"{backbone.positions!r}. Set that."
+                f"backbone.positions={recipe.backbone.latent_positions!r}: '{recipe.init}' was taught with "
+                f"{backbone.latent_positions!r}. Set that."
             )
-        backbone.positions = recipe.backbone.positions
+        backbone.latent_positions = recipe.backbone.latent_positions
     else:
         options = dict(recipe.backbone.options)
         if recipe.backbone.name.startswith("tiny") and "corpus" not in options:
@@ -119,24 +119,24 @@ def start(recipe: Recipe, whole: bool = False):
                 "backbone.options.bits rounds weights for good: they train through an adapter alone. Add "
                 "one with lora.rank, such as 16."
             )
-        backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions, **options)
-    reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
-    same = loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]
+        backbone = backbones.load_backbone(recipe.backbone.name, positions=recipe.backbone.latent_positions, **options)
+    reasoner = methods.build_method(recipe.method.name, backbone, **recipe.method.options)
+    same = loaded is not None and loaded.method.name == reasoner.method.name
     anew = go_on(reasoner, loaded) if same else set()
     if whole and not same:
         raise ValueError(
-            f"method.name={recipe.method.name!r}: '{recipe.init}' was taught {loaded.recipe['method']!r}. "
+            f"method.name={recipe.method.name!r}: '{recipe.init}' was taught {loaded.method.name!r}. "
             "Set that, with its options."
         )
     if whole and anew:
         raise ValueError(
-            f"method.options: '{recipe.init}' was taught with {loaded.recipe['options']}, so its "
+            f"method.options: '{recipe.init}' was taught with {loaded.method.options}, so its "
             f"{' and '.join(sorted(anew))} would start anew. Set those options."
         )
     if anew:
         console.print(f"Of another kind or size than before, so it starts anew: {', '.join(sorted(anew))}")
-    if recipe.backbone.checkpointing:
-        backbone.checkpoint()
+    if recipe.backbone.is_gradient_checkpointing:
+        backbone.set_gradient_checkpointing()
     if recipe.lora.rank and not adapters.goes_on(reasoner, **asdict(recipe.lora)):
         adapters.add(reasoner, **asdict(recipe.lora))
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
@@ -149,7 +149,7 @@ def start(recipe: Recipe, whole: bool = False):
 def attend(reasoner, recipe: Recipe) -> Choice:
     """Settle the attention of a reasoner, or of its teacher, as a recipe trains it."""
     masks = reasoner.masks or recipe.method.bottleneck > 0 or (recipe.data.pack > 0 and reasoner.unrolls)
-    return settle(reasoner.backbone, recipe.backbone.attn, masks=masks)
+    return set_attention(reasoner.backbone, recipe.backbone.attn_implementation, masks=masks)
 
 
 def go_on(reasoner, loaded) -> set[str]:
@@ -158,7 +158,7 @@ def go_on(reasoner, loaded) -> set[str]:
     old, new = ({n: t for n, t in r.state_dict().items() if not n.startswith("backbone.")} for r in (loaded, reasoner))
     anew = {n.partition(".")[0] for n in old.keys() ^ new.keys()}
     anew |= {n.partition(".")[0] for n in old.keys() & new.keys() if old[n].shape != new[n].shape}
-    was, now = (r.recipe["options"] for r in (loaded, reasoner))
+    was, now = (r.method.options for r in (loaded, reasoner))
     if any(was.get(name) != now.get(name) for name in ("head", "head_options")):
         anew.add("head")  # a head of another kind may have weights of the same shapes
     kept = {n: t for n, t in old.items() if n.partition(".")[0] not in anew}
@@ -169,7 +169,7 @@ def go_on(reasoner, loaded) -> set[str]:
 def freeze(reasoner, parts: list[str]) -> None:
     """Train these parts only, and say so in a table."""
     set_trainable(reasoner, parts)
-    table = Table(title=f"{reasoner.recipe['method']}: what trains")
+    table = Table(title=f"{reasoner.method.name}: what trains")
     for title in ("part", "parameters", "trainable"):
         table.add_column(title, justify="left" if title == "part" else "right")
     for part, total, trainable in parameter_table(reasoner):
@@ -180,7 +180,7 @@ def freeze(reasoner, parts: list[str]) -> None:
 def notes(recipe: Recipe) -> dict:
     """What a checkpoint remembers of its training."""
     data = recipe.data
-    backbone = checkpoint.read_card(recipe.init)["notes"].get("backbone") if recipe.init else recipe.backbone.name
+    backbone = checkpoint.read_config(recipe.init)["notes"].get("backbone") if recipe.init else recipe.backbone.name
     return {
         "run": recipe.run,
         "seed": recipe.seed,

@@ -29,7 +29,7 @@ from latent_reason.checkpoint.hf.auto_model import LatentReasonForConditionalGen
 from PIL import Image
 
 reasoner, decoder = latent_reason.load(".")  # this folder
-model = LatentReasonForConditionalGeneration.of(reasoner, decoder)
+model = LatentReasonForConditionalGeneration.from_reasoner(reasoner, decoder)
 answer = model.generate_interleaved(Image.open("example.png"), {question!r})
 print(answer.text)
 print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.pictures])"""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image as PILImage
 from rich.text import Text as Coloured
 
-from ..model.tokenization import IMAGE, LATENT, Row, Vocabulary
+from ..model.processor import IMAGE, LATENT, EncodedExample, Vocabulary
 from ..trace import Text, Trace
 from .sketch_decoder import sheet
 
@@ -56,8 +56,8 @@ def coloured(row: Row, vocabulary: Vocabulary) -> Coloured:
     """An encoded trace as a model is taught it: words with a loss green, latents blue, all else dim."""
     shown, at = Coloured(), 0
     while at < len(row.ids):
-        kind, taught, stop = row.kind[at], row.weight[at] > 0, at + 1
-        while stop < len(row.ids) and row.kind[stop] == kind and (row.weight[stop] > 0) == taught:
+        kind, taught, stop = row.token_type[at], row.loss_weight[at] > 0, at + 1
+        while stop < len(row.ids) and row.token_type[stop] == kind and (row.loss_weight[stop] > 0) == taught:
             stop += 1
         if kind == IMAGE:
             shown.append(f"[picture of {stop - at} tokens]", style="dim cyan")

@@ -122,12 +122,12 @@ def sheet(
 def seen_again(reasoner, decoder: SketchDecoder, batch, fed: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Given latents (S, K, D) with those of the ``chosen`` spans (S,) as the eye sees their rendering: what a model
     would get if it looked at its sketch (Latent Sketchpad 2510.24514 trains on up to two such rounds)."""
-    fed, sizes = fed.clone(), reasoner.target.sizes(reasoner.backbone, batch.sketches)
+    fed, sizes = fed.clone(), reasoner.target.token_grids(batch.sketches)
     for i in chosen.nonzero()[:, 0].tolist():
         h, w = grid = tuple(batch.spans[i, 2:].tolist())
         picture = decoder.draw(fed[i, : h * w], grid, sizes[i])
-        looked = reasoner.look([picture]).to(fed.device)
-        fed[i, : h * w] = reasoner.target.tokens(reasoner.backbone, looked, [grid])[0].to(fed.dtype)
+        looked = reasoner.processor.preprocess_sketches([picture]).to(fed.device)
+        fed[i, : h * w] = reasoner.target.encode_embeddings(looked, [grid])[0].to(fed.dtype)
     return fed
 
 

@@ -20,7 +20,7 @@ def own_sketches(reasoner, decoder, rollout: Rollout, row: int, picture: PILImag
 def texts_between(rollout: Rollout, row: int, vocabulary) -> list[str]:
     """Words before each span of a row, then the words after the last one."""
     texts = [""]
-    for piece in rollout.pieces(row, vocabulary):
+    for piece in rollout.segments(row, vocabulary):
         if isinstance(piece, Span):
             texts.append("")
         else:
@@ -30,10 +30,10 @@ def texts_between(rollout: Rollout, row: int, vocabulary) -> list[str]:
 
 def decoded_target(reasoner, decoder, picture: PILImage.Image) -> PILImage.Image:
     """A picture through the target encoder and back: the best any drawn sketch can look."""
-    looked = reasoner.look([picture]).to(reasoner.device)
+    looked = reasoner.processor.preprocess_sketches([picture]).to(reasoner.device)
     size = reasoner.backbone.token_grid(picture)
-    grid = reasoner.target.grid(*size)
-    return decoder.draw(reasoner.target.tokens(reasoner.backbone, looked, [grid])[0], grid, size)
+    grid = reasoner.target.latent_grid(*size)
+    return decoder.draw(reasoner.target.encode_embeddings(looked, [grid])[0], grid, size)
 
 
 def storyboard(reasoner, decoder, traces: Sequence[Trace], rollout: Rollout, tile: int = 128) -> PILImage.Image:

@@ -15,7 +15,7 @@ TOY = '''"""Toy: the state itself, toward the model's own vision, with a penalty
 
 from ..heads import MLPHead
 from ..reasoner import LatentReasoner
-from ..targets import OwnVision
+from ..targets import VisionTokens
 from ..tokens import Vocabulary
 
 PAPER = "none"
@@ -26,7 +26,7 @@ MODE = "mixed"
 def build(backbone, *, k: int = 4, hidden: int = 32) -> LatentReasoner:
     head = MLPHead(backbone.width, backbone.width, hidden=hidden)
     return LatentReasoner(backbone, Vocabulary(backbone.tokenizer, backbone.layout), head=head,
-                          target=OwnVision(backbone.width, k))
+                          target=VisionTokens(backbone.width, k))
 '''
 
 

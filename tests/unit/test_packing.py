@@ -14,8 +14,8 @@ from transformers import AttentionInterface
 from latent_reason import methods, tasks
 from latent_reason.model.batch import collate
 from latent_reason.model.packing import packed
-from latent_reason.model.tokenization import Row
-from latent_reason.objectives.latent_inputs import Exposure
+from latent_reason.model.processor import EncodedExample
+from latent_reason.objectives.latent_inputs import ScheduledSampling
 from train import sft
 from train.config import load
 from train.trainer import run_folder
@@ -34,13 +34,13 @@ FAMILIES = [
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=30), st.integers(1, 200))
 @settings(deadline=None)
 def test_every_row_is_in_one_row_whole_and_none_is_too_long(lengths, budget):
-    rows = [Row(ids=[i] * n, kind=[1] * n, weight=[0.0] * n) for i, n in enumerate(lengths)]
+    rows = [EncodedExample(ids=[i] * n, kind=[1] * n, weight=[0.0] * n) for i, n in enumerate(lengths)]
     out = packed(rows, budget)
     assert max(len(r.ids) for r in out) <= max(budget, *lengths)
     found = []
     for r in out:
         at = 0
-        for length, pictures in r.documents:
+        for length, pictures in r.document_lengths:
             assert len(set(r.ids[at : at + length])) == 1 and pictures == 0
             found.append((r.ids[at], length))
             at += length
@@ -50,8 +50,8 @@ def test_every_row_is_in_one_row_whole_and_none_is_too_long(lengths, budget):
 
 def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backbone):
     task = tasks.make("frozenlake_plan", level=(3, 4, 5, 6), chunk=(1, 1), omit_state_p=1.0)
-    collator = methods.build("modal_mixed", make_backbone("grid"), k=36, head="mlp").collator()
-    rows = [collator.encode(task.trace(task[i], "mixed")) for i in range(64)]
+    processor = methods.build_method("modal_mixed", make_backbone("grid"), k=36, head="mlp").processor
+    rows = [processor.encode(task.trace(task[i], "mixed")) for i in range(64)]
     lengths = [len(r.ids) for r in rows]
     assert max(lengths) > 2 * min(lengths)
     out = packed(rows, 1024)
@@ -61,12 +61,12 @@ def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backb
 
 def both(reasoner, traces, budget=150):
     """The same traces a row each and packed; rows of each."""
-    collator = reasoner.collator()
-    rows = [collator.encode(t) for t in traces]
+    processor = reasoner.processor
+    rows = [processor.encode(t) for t in traces]
     batches = [
-        collate(r, reasoner.vocabulary.pad, reasoner.backbone.look, reasoner.look) for r in (rows, packed(rows, budget))
+        collate(r, reasoner.vocabulary.pad, reasoner.backbone.preprocess_images, reasoner.look) for r in (rows, packed(rows, budget))
     ]
-    assert len(batches[1].ids) < len(rows) and batches[1].documents is not None
+    assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches
 
 
@@ -92,7 +92,7 @@ def test_packed_losses_and_gradients_are_those_of_rows_alone(family, positions, 
     case = next(c for c in CASES if c.options.get("head") == "mlp" and c.options.get("supervise") == "full")
     reasoner = ready(case, lambda _: make_backbone(positions, family), make_traces)
     alone, together = both(reasoner, make_traces())
-    at, own = (reasoner.backbone.place(b)[:, b.mask] for b in (together, alone))
+    at, own = (reasoner.backbone.position_ids(b)[:, b.mask] for b in (together, alone))
     assert sorted(at.flatten().tolist()) == sorted(own.flatten().tolist()), "each begins at 0 again"
     same(losses(reasoner, alone), losses(reasoner, together))
 
@@ -139,7 +139,7 @@ def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_tra
     AttentionInterface.register("varlen", varlen)
     case = next(c for c in CASES if c.method == "coconut")
     reasoner = ready(case, make_backbone, make_traces)
-    _, together = both(reasoner, make_traces(reasoner.sketches))
+    _, together = both(reasoner, make_traces(reasoner.can_sketch))
     assert reasoner.unrolls
     reasoner.backbone.model.set_attn_implementation("varlen")
     with pytest.raises(ValueError, match="takes no mask"):
@@ -150,12 +150,12 @@ def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_tra
 def test_a_method_packs_or_says_that_it_does_not(method, make_backbone, make_traces):
     case = next(case for case in CASES if case.method == method)
     reasoner = ready(case, make_backbone, make_traces)
-    reasoner.exposure = Exposure()
+    reasoner.exposure = ScheduledSampling()
     if not reasoner.packs:
         assert method in ("latent_sketchpad", "covt", "ilvr", "deepsketcher", "mcout", "monet")
         return
-    alone, together = both(reasoner, make_traces(reasoner.sketches))
-    if reasoner.head is not None and reasoner.head.noise:  # its loss draws noise latent by latent, in another order
+    alone, together = both(reasoner, make_traces(reasoner.can_sketch))
+    if reasoner.head is not None and reasoner.head.is_stochastic:  # its loss draws noise latent by latent, in another order
         reasoner.weights = replace(reasoner.weights, latent=0.0)
     same(losses(reasoner, alone), losses(reasoner, together))
 

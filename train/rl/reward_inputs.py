@@ -12,7 +12,8 @@ from importlib import import_module
 import torch
 
 from eval.interventions import Given
-from latent_reason.decoding.engine import Rollout, generate
+from latent_reason.decoding.engine import generate
+from latent_reason.decoding.rollout import Rollout
 from latent_reason.files import nearest
 from latent_reason.tasks import Item, Task
 from latent_reason.visualization.sketch_decoder import SketchDecoder
@@ -48,7 +49,7 @@ def sketch_match(scene: Scene, rollout: Rollout, items: Sequence[Item]) -> list[
     Raises:
         ValueError: sketches cannot be seen.
     """
-    if scene.decoder is None or not scene.reasoner.renders:
+    if scene.decoder is None or not scene.reasoner.is_renderable:
         raise ValueError(
             "sketch_match looks at sketches. Begin with a checkpoint that has a decoder, of a method "
             "whose latents are pictures."
@@ -75,10 +76,10 @@ def sketches_alone(scene: Scene, rollout: Rollout, items: Sequence[Item], room: 
         raise ValueError("sketches_alone asks the model that training began with, which is not kept.")
     reader, v = scene.reference, scene.reference.vocabulary
     latents = [[rollout.latents(span) for span in rollout.spans_of(row) if span.length] for row in range(len(items))]
-    prompt = reader.collator()([scene.task.blind(item, scene.mode) for item in items], generate=True).to(reader.device)
-    queue = [[v.open] * len(spans) + v.words("\\boxed{") for spans in latents]
+    prompt = reader.processor([scene.task.blind(item, scene.mode) for item in items], generate=True).to(reader.device)
+    queue = [[v.open] * len(spans) + v.encode_text("\\boxed{") for spans in latents]
     most = [sum(len(z) + 2 for z in spans) + room for spans in latents]
-    read = generate(reader, prompt, max_new=most, queue=queue, intervene=Given(latents))
+    read = generate(reader, prompt, max_new_tokens=most, forced_tokens=queue, latent_hook=Given(latents))
     scores = (scene.task.score(read.text(row, v), item.meta) for row, item in enumerate(items))
     return [
         float(spans != [] and next(iter(score.values())) >= 1) for spans, score in zip(latents, scores, strict=True)

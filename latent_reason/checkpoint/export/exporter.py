@@ -60,8 +60,8 @@ def export(
         FileExistsError: the folder exists and is not empty.
     """
     run = Path(run)
-    source = checkpoint.resolve(run)
-    known = checkpoint.read_card(source)
+    source = checkpoint.find_checkpoint(run)
+    known = checkpoint.read_config(source)
     with atomic_folder(folder) as new:
         reasoner, decoder = checkpoint.load(source, device="cpu")
         if merge_lora and reasoner.backbone.adapter is None:
@@ -88,14 +88,14 @@ def export(
 def model_of(reasoner, decoder):
     from ..hf.auto_model import LatentReasonForConditionalGeneration
 
-    return LatentReasonForConditionalGeneration.of(reasoner, decoder, bundle.AUTO_MAP)
+    return LatentReasonForConditionalGeneration.from_reasoner(reasoner, decoder, bundle.AUTO_MAP)
 
 
 def write_model(model, folder: Path, max_shard_size: str) -> list[Path]:
     """Weights, configuration and code; the files of the code."""
-    from ...model.backbones import no_bars
+    from ...model.backbones import no_progress_bars
 
-    with no_bars():
+    with no_progress_bars():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)  # safetensors lets nobody else read them
@@ -139,9 +139,9 @@ def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
         "format": checkpoint.FORMAT,
         "layout": "adapter" if adapter else "model",
         "written_by": f"latent_reason {__version__}",
-        "method": reasoner.recipe["method"],
+        "method": reasoner.method.name,
         "options": known["options"],
-        "positions": backbone.positions,
+        "positions": backbone.latent_positions,
         "decoder": decoder,
         "base": base if adapter else None,
         "merged": without_places(base) if base and not adapter else None,
@@ -168,14 +168,14 @@ def write_card(folder: Path, described: dict) -> None:
         for p in sorted(folder.glob(pattern))
     ]
     sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in dict.fromkeys(needed) if p.name != parity.FILE}
-    atomic_write_json(folder / checkpoint.CARD, described | {"files": sizes})
+    atomic_write_json(folder / checkpoint.CONFIG_FILE, described | {"files": sizes})
 
 
 def example(described: dict, model, file: Path) -> str:
     """Save a picture to try the model on; what is to be asked about it."""
     data = described["notes"].get("data", {})
     if data.get("folder") or data.get("task") not in tasks.names():
-        PILImage.new("RGB", (4 * model.reasoner.backbone.cell,) * 2, "white").save(file)
+        PILImage.new("RGB", (4 * model.reasoner.backbone.pixels_per_token,) * 2, "white").save(file)
         return "What does the picture show?"
     options = {"level": tuple(data["levels"])} if data.get("levels") else {}
     item = tasks.make(data["task"], split="test", **options)[0]
@@ -186,7 +186,7 @@ def example(described: dict, model, file: Path) -> str:
 def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
     """What the model draws on a few test items; None where that cannot be seen, or may not be shown."""
     reasoner, data = model.reasoner, described["notes"].get("data", {})
-    if model.decoder is None or not reasoner.renders:
+    if model.decoder is None or not reasoner.is_renderable:
         return None
     if data.get("folder"):
         if not records:
@@ -201,7 +201,7 @@ def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
         traces = []
     if not traces:
         return None
-    rollout = generate(reasoner, reasoner.collator()(traces, generate=True), max_new=ROOM)
+    rollout = generate(reasoner, reasoner.processor(traces, generate=True), max_new_tokens=ROOM)
     return storyboard(reasoner, model.decoder, traces, rollout)
 
 

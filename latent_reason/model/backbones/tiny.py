@@ -67,8 +67,8 @@ def tiny(
     width: int = 128,
     layers: int = 4,
     heads: int = 4,
-    eye_width: int = 96,
-    eye_layers: int = 1,
+    vision_width: int = 96,
+    vision_layers: int = 1,
     patch: int = 32,
     cells: int = 4,
     rope_theta: float = 3.0,
@@ -98,7 +98,7 @@ def tiny(
         rope_parameters=dict(rope_type="default", rope_theta=rope_theta),
     )
     config = (qwen if issubclass(kind, QwenVL) else square)(
-        model_type, text, token, kind.layout, eye_width, eye_layers, patch, cells
+        model_type, text, token, kind.layout, vision_width, vision_layers, patch, cells
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -128,14 +128,14 @@ def tiny(
     return backbone
 
 
-def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye_layers: int, patch: int, cells: int):
+def qwen(model_type: str, text: dict, token, layout: Layout, vision_width: int, vision_layers: int, patch: int, cells: int):
     """The configuration of a Qwen-VL, whose rotary axes share a head's channels 2 : 7 : 7."""
     head = text["hidden_size"] // text["num_attention_heads"]
     text["rope_parameters"]["mrope_section"] = [head // 2 - 2 * (head * 7 // 32), head * 7 // 32, head * 7 // 32]
     eye = dict(
-        depth=eye_layers,
-        hidden_size=eye_width,
-        intermediate_size=eye_width * 2,
+        depth=vision_layers,
+        hidden_size=vision_width,
+        intermediate_size=vision_width * 2,
         num_heads=4,
         patch_size=patch,
         spatial_merge_size=2,
@@ -145,11 +145,11 @@ def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye
     if model_type == "qwen3_vl":
         text |= {"head_dim": head}
         text["rope_parameters"]["mrope_interleaved"] = True
-        eye |= {"num_position_embeddings": 64, "deepstack_visual_indexes": list(range(min(eye_layers, 2)))}
+        eye |= {"num_position_embeddings": 64, "deepstack_visual_indexes": list(range(min(vision_layers, 2)))}
     elif model_type == "qwen2_vl":
         eye = dict(
-            depth=eye_layers,
-            embed_dim=eye_width,
+            depth=vision_layers,
+            embed_dim=vision_width,
             hidden_size=text["hidden_size"],
             mlp_ratio=2,
             num_heads=4,
@@ -158,7 +158,7 @@ def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye
             temporal_patch_size=1,
         )
     else:
-        eye |= {"window_size": patch * 64, "fullatt_block_indexes": list(range(eye_layers))}
+        eye |= {"window_size": patch * 64, "fullatt_block_indexes": list(range(vision_layers))}
     return CONFIG_MAPPING[model_type](
         text_config=text,
         vision_config=eye,
@@ -170,13 +170,13 @@ def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye
     )
 
 
-def square(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye_layers: int, patch: int, cells: int):
+def square(model_type: str, text: dict, token, layout: Layout, vision_width: int, vision_layers: int, patch: int, cells: int):
     """The configuration of a family whose pictures become ``cells`` x ``cells`` tokens."""
     merged = model_type not in ("llava", "llava_onevision")  # their tokens are patches
     eye = dict(
-        hidden_size=eye_width,
-        intermediate_size=eye_width * 2,
-        num_hidden_layers=eye_layers,
+        hidden_size=vision_width,
+        intermediate_size=vision_width * 2,
+        num_hidden_layers=vision_layers,
         patch_size=(patch if merged else 2 * patch),
         num_attention_heads=4,
         image_size=2 * patch * cells,
