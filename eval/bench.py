@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -22,6 +23,7 @@ from latent_reason.decoding.engine import generate
 from latent_reason.errors import door
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives import latent_inputs
+from latent_reason.objectives.objective import Objective
 
 console = Console()
 
@@ -73,16 +75,16 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
 def training_ratio(reasoner, traces: list, repeats: int) -> float:
     """Seconds of a training step on the model's own latents, unrolled through the cache, over one on given latents."""
-    batch, before = reasoner.processor(traces).to(reasoner.device), reasoner.latent_input
+    batch = reasoner.processor(traces).to(reasoner.device)
 
-    def step():
+    def step(objective: Objective):
         reasoner.zero_grad()
-        reasoner(batch).total.backward()
+        reasoner(objective.loss, batch).total.backward()
 
     seconds = {}
-    for reasoner.latent_input in ("teacher", "self"):
-        seconds[reasoner.latent_input] = statistics.median(timed(step, reasoner.device, repeats))
-    reasoner.latent_input = before
+    for latent_input in ("teacher", "self"):
+        run = partial(step, Objective(latent_input=latent_input))
+        seconds[latent_input] = statistics.median(timed(run, reasoner.device, repeats))
     return seconds["self"] / seconds["teacher"]
 
 
@@ -92,19 +94,19 @@ def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
     batch = reasoner.processor(traces).to(reasoner.device)
     positions, mask = reasoner.backbone.position_ids(batch), batch.latent_slots()[2]
     with torch.no_grad():
-        _, exact = latent_inputs.unroll(reasoner, batch, positions)
+        _, exact = latent_inputs.unroll_latents(reasoner, batch, positions)
         for sweeps in range(1, int(batch.span_lengths.sum()) + 1):
-            _, latents = latent_inputs.sweep(reasoner, batch, positions, sweeps)
+            _, latents = latent_inputs.sweep_latents(reasoner, batch, positions, sweeps)
             if (latents - exact)[mask].square().mean() < near * exact[mask].square().mean():
                 break
         ways = (
-            lambda: latent_inputs.unroll(reasoner, batch, positions),
-            lambda: latent_inputs.sweep(reasoner, batch, positions, sweeps),
+            lambda: latent_inputs.unroll_latents(reasoner, batch, positions),
+            lambda: latent_inputs.sweep_latents(reasoner, batch, positions, sweeps),
         )
         seconds = [statistics.median(timed(way, reasoner.device, repeats)) for way in ways]
     return {
         "sweeps": sweeps,
-        "latents_in_turn": len(latent_inputs.places(batch)[2].unique()),
+        "latents_in_turn": len(batch.latent_places()[2].unique()),
         "sweeps_over_in_turn": round(seconds[1] / seconds[0], 2),
     }
 

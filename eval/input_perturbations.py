@@ -135,7 +135,14 @@ def changed(
         return {}
     kept, items = zip(*pairs, strict=True)
     found = decode(
-        reasoner, None, task, items, mode, make_trace=make_trace, max_new_tokens=room(plain), progress=name.replace("_", " ")
+        reasoner,
+        None,
+        task,
+        items,
+        mode,
+        make_trace=make_trace,
+        max_new_tokens=room(plain),
+        progress=name.replace("_", " "),
     )
     key = main_score(plain)
     return {name: share([r.scores[key] for r in found]) | {"loss": difference(kept, found, key)}}

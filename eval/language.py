@@ -77,7 +77,9 @@ def to_file(given: argparse.Namespace) -> None:
     found = []
     for name in ("before", "after"):
         backbone = (
-            backbones.load_backbone(given.base).float() if name == "before" else checkpoint.load(given.checkpoint)[0].backbone
+            backbones.load_backbone(given.base).float()
+            if name == "before"
+            else checkpoint.load(given.checkpoint)[0].backbone
         )
         found.append(losses(backbone.eval(), track(texts, description=name, console=console, transient=True)))
     result = compare(*found)

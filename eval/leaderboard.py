@@ -36,7 +36,7 @@ class Table(NamedTuple):
 
     title: str
     protocol: dict[str, str]
-    rows: list[EncodedExample]
+    rows: list[Row]
     seeds: list[Seeds]
 
 
@@ -116,7 +116,7 @@ COLUMNS = [
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-def gather(folder: Path) -> tuple[list[EncodedExample], list[str]]:
+def gather(folder: Path) -> tuple[list[Row], list[str]]:
     """(rows of all result files below ``folder``, sentences about what was left out). Links that lead out are not
     followed."""
     if not folder.is_dir():
@@ -154,11 +154,11 @@ def joined(row: Row, probes: list[Probes]) -> Row:
     if row.probes or not probes:
         return row
     best = max(probes, key=lambda p: (p.task in (row.benchmark, row.task), p.n))
-    return EncodedExample(**vars(row) | {"probes": best})
+    return Row(**vars(row) | {"probes": best})
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
-def tables(rows: list[EncodedExample], one: bool = False) -> list[Table]:
+def tables(rows: list[Row], one: bool = False) -> list[Table]:
     """A table a protocol. An accuracy of another metric has another protocol, even in one file.
 
     Raises:
@@ -242,14 +242,14 @@ def seeds(rows: Iterable[Row]) -> list[Seeds]:
     return found
 
 
-def _alike(rows: Iterable[Row], key: Callable) -> dict[Any, list[EncodedExample]]:
-    found: dict[Any, list[EncodedExample]] = {}
+def _alike(rows: Iterable[Row], key: Callable) -> dict[Any, list[Row]]:
+    found: dict[Any, list[Row]] = {}
     for row in rows:
         found.setdefault(key(row), []).append(row)
     return found
 
 
-def _repeated(rows: list[EncodedExample]) -> bool:
+def _repeated(rows: list[Row]) -> bool:
     found = [row.seed for row in rows if row.seed is not None]
     return len(set(found)) < len(found)
 

@@ -200,7 +200,9 @@ def by_budget(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> list[
 
     def run(label: str, value: int, **options):
         began = time.perf_counter()
-        found = decode(reasoner, None, task, items, mode, max_new_tokens=room(plain), progress=f"{label} {value}", **options)
+        found = decode(
+            reasoner, None, task, items, mode, max_new_tokens=room(plain), progress=f"{label} {value}", **options
+        )
         seconds = (time.perf_counter() - began) / len(items)
         out.append({"what": label, "at": value, "seconds": round(seconds, 4)} | share([r.scores[key] for r in found]))
 

@@ -118,7 +118,7 @@ def probe(
         "again": {"seed": seed + 1},
         "noise": {"intervene": lambda c: Noise(bank, grids(c), random)},
         "noise_diagonal": {"intervene": lambda c: Noise(diagonal, grids(c), random)},
-        "region": {"intervene": lambda c: ImageRegion(reasoner, c, random)},
+        "region": {"intervene": lambda c: Region(reasoner, c, random)},
         "mean": {"intervene": lambda c: Mean(bank, grids(c))},
         "zero": {"intervene": lambda c: Zero()},
         "dummy": {"intervene": lambda c: Dummy(reasoner)},

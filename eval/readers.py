@@ -25,7 +25,7 @@ from PIL import Image as PILImage
 from latent_reason.data import parquet as packed
 from latent_reason.data.errors import DataError
 from latent_reason.data.jsonl import BOM, LINE_BYTES, decode, elements, lines
-from latent_reason.data.pictures import Limits, ImageBatch
+from latent_reason.data.pictures import ImageBatch, Limits
 
 CELL = 4 * Limits.bytes // 3 + 1024  # characters of a picture in base64
 REFERENCE = 64  # a picture cell no longer than this names another row

@@ -10,6 +10,7 @@ import torch
 
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, TEXT
+from latent_reason.objectives.replay import rollout_states
 
 from .decode import Result
 

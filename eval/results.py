@@ -68,7 +68,7 @@ class Row:
 class Found:
     """What a file holds: rows, or the probes of a checkpoint."""
 
-    rows: list[EncodedExample] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     probes: dict[str, Probes] = field(default_factory=dict)  # by checkpoint
 
 

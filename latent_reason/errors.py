@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .files import nearest as did_you_mean  # noqa: F401
+
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("latent_reason", "train", "eval")
 

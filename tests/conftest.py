@@ -43,7 +43,7 @@ def picture():
 def small_backbone(family: str):
     """The smallest stock model of a family. Its weights are scaled up: at the usual 0.02 a random transformer hardly
     looks at its context, and a test that mixes up rows or positions would stay green."""
-    backbone = load(f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, cells=2)
+    backbone = load_backbone(f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, cells=2)
     with torch.no_grad():
         for name, p in backbone.named_parameters():
             if p.ndim > 1:
@@ -118,7 +118,7 @@ def small(method: str, **options) -> dict:
 
 
 def modal_mixed(head, latent_positions="1d", **options) -> Case:
-    return Case("modal_mixed", small("modal_mixed", head=head, **options), positions)
+    return Case("modal_mixed", small("modal_mixed", head=head, **options), latent_positions)
 
 
 CASES = [Case(name, small(name)) for name in methods.names()] + [

@@ -45,7 +45,9 @@ PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 operat
 def build(size: str, attn: str):
     """A random model of a size, with the head that the recipes train."""
     gpu = torch.cuda.is_available()
-    backbone = backbones.load_backbone("tiny", latent_positions="2d", dtype="bfloat16" if gpu else "float32", **SIZES[size])
+    backbone = backbones.load_backbone(
+        "tiny", latent_positions="2d", dtype="bfloat16" if gpu else "float32", **SIZES[size]
+    )
     reasoner = methods.build_method(
         "modal_mixed", backbone, k=36, head_options={"hidden": max(128, backbone.width // 2), "depth": 2}
     )
@@ -62,9 +64,9 @@ def in_words(batch: MixedBatch, taught: bool) -> MixedBatch:
     latent = batch.token_type == LATENT
     return replace(
         batch,
-        kind=torch.where(latent, TEXT, batch.token_type),
+        token_type=torch.where(latent, TEXT, batch.token_type),
         spans=batch.spans[:0],
-        weight=torch.where(latent, float(taught), batch.loss_weight),
+        loss_weight=torch.where(latent, float(taught), batch.loss_weight),
         span_weight=batch.span_weight[:0],
         sketches=None,
         boxes=None,
@@ -81,7 +83,7 @@ def step(reasoner, batch: MixedBatch) -> float:
 
     reasoner.zero_grad()
     began = clock()
-    reasoner(batch).total.backward()
+    reasoner(methods.objective_of(reasoner).loss, batch).total.backward()
     return clock() - began
 
 
@@ -91,7 +93,7 @@ def checkpointed(run: Callable[[], float], backbone) -> Callable[[], float]:
         try:
             return run()
         finally:
-            backbone.checkpoint(False)
+            backbone.set_gradient_checkpointing(False)
 
     return with_it
 
@@ -107,9 +109,10 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
             options={"chunk": [1, 1], "omit_state_p": 1.0},
         ),
         reasoner,
+        methods.objective_of(reasoner),
         "mixed",
         0,
-        frozen_eye=True,
+        frozen_vision=True,
     )
     data.setup()
     reasoner.target.fit_statistics(data.sketch_features())

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from eval.collapse import alarm, health
 from eval.decode import decode, summarise
 from eval.probe import probe
+from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.visualization.storyboard import storyboard
 
 from .config import Data
@@ -40,7 +41,8 @@ class SketchPanel(Callback):
     def look(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
         traces = [self.task.trace(i, self.mode) for i in self.items]
-        found = health(self.reasoner, results, traces) if self.reasoner.latent_input != "blank" else {}
+        is_constant = isinstance(self.reasoner.head, ConstantHead | PadHead)
+        found = {} if is_constant else health(self.reasoner, results, traces)
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
         if warning := alarm(found):
             console.print(f"Warning: {warning}", style="yellow")

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -21,6 +22,9 @@ from latent_reason import checkpoint, methods
 from latent_reason.errors import door
 from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.attention import Choice, set_attention
+from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.objectives.objective import Objective, RunOptions
+from latent_reason.visualization.sketch_decoder import SketchDecoder, reencode_sketches
 
 from . import sharding
 from .config import Recipe, dump, parse, staged
@@ -29,6 +33,7 @@ from .lit_modules import Stepper, parameter_table, set_trainable
 from .progress import Steps, console, quiet
 
 ROOT = Path("checkpoints")
+LATENT_POSITIONS = {"line": "1d", "grid": "2d"}  # recipe -> library
 
 
 def run(train: Callable[[Recipe, Path], object], description: str) -> tuple[Recipe, Path] | None:
@@ -102,12 +107,13 @@ def start(recipe: Recipe, whole: bool = False):
     if recipe.init:
         loaded, decoder = checkpoint.load(recipe.init, device="cpu")
         backbone = loaded.backbone
-        if whole and backbone.latent_positions != recipe.backbone.positions:
+        wanted = LATENT_POSITIONS.get(recipe.backbone.positions, recipe.backbone.positions)
+        if whole and backbone.latent_positions != wanted:
             raise ValueError(
-                f"backbone.positions={recipe.backbone.latent_positions!r}: '{recipe.init}' was taught with "
+                f"backbone.positions={recipe.backbone.positions!r}: '{recipe.init}' was taught with "
                 f"{backbone.latent_positions!r}. Set that."
             )
-        backbone.latent_positions = recipe.backbone.latent_positions
+        backbone.set_latent_positions(wanted)
     else:
         options = dict(recipe.backbone.options)
         if recipe.backbone.name.startswith("tiny") and "corpus" not in options:
@@ -119,7 +125,9 @@ def start(recipe: Recipe, whole: bool = False):
                 "backbone.options.bits rounds weights for good: they train through an adapter alone. Add "
                 "one with lora.rank, such as 16."
             )
-        backbone = backbones.load_backbone(recipe.backbone.name, positions=recipe.backbone.latent_positions, **options)
+        backbone = backbones.load_backbone(
+            recipe.backbone.name, latent_positions=LATENT_POSITIONS[recipe.backbone.positions], **options
+        )
     reasoner = methods.build_method(recipe.method.name, backbone, **recipe.method.options)
     same = loaded is not None and loaded.method.name == reasoner.method.name
     anew = go_on(reasoner, loaded) if same else set()
@@ -135,21 +143,32 @@ def start(recipe: Recipe, whole: bool = False):
         )
     if anew:
         console.print(f"Of another kind or size than before, so it starts anew: {', '.join(sorted(anew))}")
-    if recipe.backbone.is_gradient_checkpointing:
+    if recipe.backbone.checkpointing:
         backbone.set_gradient_checkpointing()
-    if recipe.lora.rank and not adapters.goes_on(reasoner, **asdict(recipe.lora)):
+    if recipe.lora.rank and not adapters.has_adapter(reasoner, **asdict(recipe.lora)):
         adapters.add(reasoner, **asdict(recipe.lora))
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))
-    choice = attend(reasoner, recipe)
+    choice = choose_attention(reasoner, objective_of(recipe, reasoner), recipe)
     console.print(f"attention: {choice.name} ({choice.reason})")
     return reasoner, decoder
 
 
-def attend(reasoner, recipe: Recipe) -> Choice:
-    """Settle the attention of a reasoner, or of its teacher, as a recipe trains it."""
-    masks = reasoner.masks or recipe.method.bottleneck > 0 or (recipe.data.pack > 0 and reasoner.unrolls)
-    return set_attention(reasoner.backbone, recipe.backbone.attn_implementation, masks=masks)
+def objective_of(recipe: Recipe, reasoner: LatentReasoner, decoder: SketchDecoder | None = None) -> Objective:
+    """The objective of a recipe for its model. Raises ValueError for options the method does not support."""
+    run = RunOptions(
+        attention_bottleneck_prob=recipe.method.bottleneck,
+        latent_dropout=recipe.method.dropped,
+        reencode=None if decoder is None else partial(reencode_sketches, decoder=decoder),
+    )
+    return methods.objective_of(reasoner, run)
+
+
+def choose_attention(reasoner: LatentReasoner, objective: Objective, recipe: Recipe) -> Choice:
+    """Set the attention of a model, or of its teacher, for training with an objective."""
+    packs_unrolled = recipe.data.pack > 0 and reasoner.can_sketch and objective.unrolls_latents
+    needs_mask = objective.needs_attention_mask or packs_unrolled
+    return set_attention(reasoner.backbone, recipe.backbone.attn, needs_mask=needs_mask)
 
 
 def go_on(reasoner, loaded) -> set[str]:

@@ -23,7 +23,7 @@ from . import packed
 from .checks import Overlap
 from .errors import DataError, Report
 from .jsonl import to_line
-from .pictures import Limits, ImageBatch, PictureStore
+from .pictures import ImageBatch, Limits, PictureStore
 from .record import SCHEMA, parse
 from .rows import Raw, Row, claim, rows, text_rows
 

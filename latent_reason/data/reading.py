@@ -13,7 +13,7 @@ from . import parquet
 from .errors import DataError, Report
 from .jsonl import decode
 from .native import encode
-from .pictures import Limits, ImageBatch
+from .pictures import ImageBatch, Limits
 from .record import TYPES, boxed, check_order, checked_text, get
 from .rows import Row, rows, text_rows
 

@@ -20,7 +20,7 @@ from ..trace import Trace
 from . import packed
 from .errors import DataError
 from .native import trace_of
-from .pictures import Limits, ImageBatch
+from .pictures import ImageBatch, Limits
 from .rows import row_of
 
 

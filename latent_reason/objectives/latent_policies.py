@@ -29,25 +29,25 @@ class LatentPolicy:
 
     clip = 0.2
     steps = 0
-    regresses = False  # whether it learns by the head's own loss, so that a log-probability is minus that
+    uses_head_loss = False  # whether it learns by the head's own loss, so that a log-probability is minus that
 
     def __init__(self, head: LatentHead):
-        if head.reads and self.scored:
+        if head.needs_context and self.has_log_prob:
             raise ValueError(
                 f"policy {type(self).__name__}: a {type(head).__name__} looks at more than the state, so "
                 "a latent has no density of its own. Use the policy Mask."
             )
-        self.draws = int(head.noise)
+        self.num_draws = int(head.is_stochastic)
 
     @property
-    def scored(self) -> bool:
+    def has_log_prob(self) -> bool:
         """Whether latents have a likelihood."""
         return bool(self.steps)
 
     def sample(self, head: LatentHead, h: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, D) and normals (n, draws, Z) -> latents (n, Z) and their record (n, J, Z). Where latents have no
         likelihood, they are drawn as ever and nothing is noted."""
-        return middle(head, h, noise[:, :1]), noise[:, :0]
+        return sample_head(head, h, noise[:, :1]), noise[:, :0]
 
     def log_prob(self, head: LatentHead, h: torch.Tensor, record: torch.Tensor) -> torch.Tensor:
         """States (n, D) and records -> log-probabilities (n, steps), in fp32."""
@@ -60,9 +60,9 @@ class LatentPolicy:
         return h.new_zeros(len(h), 0, dtype=torch.float32)
 
 
-def middle(head: LatentHead, h: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def sample_head(head: LatentHead, h: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """(n, Z) what a head gives for states and the noise (n, 0 or 1, Z) it takes."""
-    return head.sample(h, noise[:, 0]) if head.noise else head.sample(h)
+    return head.sample(h, noise=noise[:, 0]) if head.is_stochastic else head.sample(h)
 
 
 class Mask(LatentPolicy):
@@ -89,11 +89,11 @@ class RewardWeighted(LatentPolicy):
     """
 
     steps = 1
-    regresses = True
+    uses_head_loss = True
 
     def __init__(self, head: LatentHead, weighting: str = "positive"):
         super().__init__(head)
-        if not head.noise:
+        if not head.is_stochastic:
             raise ValueError(
                 f"policy RewardWeighted teaches a head its own latents, which a {type(head).__name__} "
                 "gives already, as it draws without noise. Take a flow, diffusion or gaussian head."
@@ -114,7 +114,7 @@ class RewardWeighted(LatentPolicy):
         return h.new_zeros(len(h), 1, dtype=torch.float32)
 
     def sample(self, head, h, noise):
-        z = middle(head, h, noise[:, :1])
+        z = sample_head(head, h, noise[:, :1])
         return z, z[:, None]
 
 
@@ -125,7 +125,7 @@ class Normal(LatentPolicy, ABC):
     steps = 1
 
     def mean(self, head: LatentHead, h: torch.Tensor, record: torch.Tensor) -> torch.Tensor:
-        return middle(head, h, record[:, :-1]).float()
+        return sample_head(head, h, record[:, :-1]).float()
 
     @abstractmethod
     def away(self, z: torch.Tensor, mean: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,7 @@ class Normal(LatentPolicy, ABC):
 
 
 class Vlpo(Normal):
-    """Monet's VLPO (2511.21395): the latent is the mean itself, scored by a normal of spread ``sigma`` (None:
+    """Monet's VLPO (2511.21395): the latent is the mean itself, has_log_prob by a normal of spread ``sigma`` (None:
     ``relative`` times the latent's length, which says the same on any backbone).
 
     Its gradient is zero until the policy has moved, as nothing is explored: it acts from the second update of a
@@ -152,8 +152,8 @@ class Vlpo(Normal):
         self.sigma, self.relative = sigma, relative
 
     def sample(self, head, h, noise):
-        z = middle(head, h, noise[:, :1])
-        return z, torch.cat([noise[:, : self.draws], z[:, None]], 1)
+        z = sample_head(head, h, noise[:, :1])
+        return z, torch.cat([noise[:, : self.num_draws], z[:, None]], 1)
 
     def away(self, z, mean, at):
         spread = self.relative * at.norm(dim=-1) if self.sigma is None else self.sigma
@@ -186,9 +186,9 @@ class Gaussian(Normal):
         if fraction <= 0:
             raise ValueError(f"fraction={fraction}: more than 0, or nothing is explored.")
         self.fraction, self.spread, self.basis = fraction, spread, basis
-        self.channels = head.latent if basis is None else basis.shape[1]
+        self.channels = head.latent_width if basis is None else basis.shape[1]
         self.divisor = {"sum": 1, "sqrt": self.channels**0.5, "mean": self.channels}[norm]
-        self.draws = int(head.noise) + 1
+        self.num_draws = int(head.is_stochastic) + 1
 
     @staticmethod
     def directions(latents: torch.Tensor, rank: int) -> torch.Tensor:
@@ -203,7 +203,7 @@ class Gaussian(Normal):
         own, xi = noise[:, :-1], noise[:, -1]
         if self.basis is not None:
             xi = xi[:, : self.channels] @ self.basis.to(xi).T
-        z = middle(head, h, own)
+        z = sample_head(head, h, own)
         z = z + (self.spread * self.fraction * xi).to(z.dtype)
         return z, torch.cat([own.to(z.dtype), z[:, None]], 1)
 
@@ -219,7 +219,9 @@ class Gaussian(Normal):
         z = record[:, -1].float()
         volume = self.channels * (math.log(self.fraction) + LOG_ROOT)
         if self.basis is None:
-            volume = volume + torch.as_tensor(self.spread, device=z.device).float().expand(head.latent).log().sum()
+            volume = (
+                volume + torch.as_tensor(self.spread, device=z.device).float().expand(head.latent_width).log().sum()
+            )
         return (-self.away(z, self.mean(head, h, record), z) - volume / self.divisor)[:, None]
 
 
@@ -242,7 +244,7 @@ class Chain(LatentPolicy, ABC):
             raise ValueError(f"window={window}: from 1 to the {self.whole} steps of a latent, or 0 for all.")
         self.window, self.steps = window % self.whole, window or self.whole
         super().__init__(head)
-        self.draws = self.transitions(head) + 1 + bool(self.window)
+        self.num_draws = self.transitions(head) + 1 + bool(self.window)
 
     def transitions(self, head: LatentHead) -> int:
         return head.steps

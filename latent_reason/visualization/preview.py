@@ -52,7 +52,7 @@ def words_of(trace: Trace) -> list[str]:
     return [part.text for m in trace.messages for part in m.content if isinstance(part, Text)]
 
 
-def coloured(row: Row, vocabulary: Vocabulary) -> Coloured:
+def coloured(row: EncodedExample, vocabulary: Vocabulary) -> Coloured:
     """An encoded trace as a model is taught it: words with a loss green, latents blue, all else dim."""
     shown, at = Coloured(), 0
     while at < len(row.ids):

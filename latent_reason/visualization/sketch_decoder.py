@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from einops import rearrange
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 from torch import nn
+
+if TYPE_CHECKING:
+    from ..model.batch import MixedBatch
+    from ..model.reasoner import LatentReasoner
 
 
 def place_features(height: int, width: int, device=None) -> torch.Tensor:
@@ -119,16 +124,19 @@ def sheet(
 
 
 @torch.no_grad()
-def seen_again(reasoner, decoder: SketchDecoder, batch, fed: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Given latents (S, K, D) with those of the ``chosen`` spans (S,) as the eye sees their rendering: what a model
-    would get if it looked at its sketch (Latent Sketchpad 2510.24514 trains on up to two such rounds)."""
-    fed, sizes = fed.clone(), reasoner.target.token_grids(batch.sketches)
+def reencode_sketches(
+    reasoner: LatentReasoner, batch: MixedBatch, latents: torch.Tensor, chosen: torch.Tensor, *, decoder: SketchDecoder
+) -> torch.Tensor:
+    """Latents (S, K, D) where those of the ``chosen`` spans (S,) are rendered and encoded again, as if the model had
+    looked at its own sketch (Latent Sketchpad 2510.24514 trains on up to two such rounds)."""
+    latents, target = latents.clone(), reasoner.target
+    sizes = target.token_grids(batch.sketches)
     for i in chosen.nonzero()[:, 0].tolist():
         h, w = grid = tuple(batch.spans[i, 2:].tolist())
-        picture = decoder.draw(fed[i, : h * w], grid, sizes[i])
-        looked = reasoner.processor.preprocess_sketches([picture]).to(fed.device)
-        fed[i, : h * w] = reasoner.target.encode_embeddings(looked, [grid])[0].to(fed.dtype)
-    return fed
+        image = decoder.draw(latents[i, : h * w], grid, sizes[i])
+        sketch = reasoner.processor.preprocess_sketches([image]).to(latents.device)
+        latents[i, : h * w] = target.encode_embeddings(sketch, [grid])[0].to(latents.dtype)
+    return latents
 
 
 def wrapped(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

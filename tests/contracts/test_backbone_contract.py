@@ -51,7 +51,9 @@ def batch(reasoner, make_traces):
 @torch.no_grad()
 def states(reasoner, batch):
     latents = reasoner.target(batch) if len(batch.spans) else None
-    return reasoner.backbone.forward_text(reasoner.embed_batch(batch, latents), batch.mask, reasoner.backbone.position_ids(batch))
+    return reasoner.backbone.forward_text(
+        reasoner.embed_batch(batch, latents), batch.mask, reasoner.backbone.position_ids(batch)
+    )
 
 
 def padded(batch, extra):
@@ -74,7 +76,11 @@ def close(a, b, at=2e-5):
 def test_a_backbone_is_found_by_name(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     small = {"width": 16, "layers": 1, "heads": 1, "vision_width": 16}
-    assert type(backbones.load_backbone("tiny", **small)) is type(backbones.load_backbone("tiny-qwen2.5-vl", **small)) is QwenVL
+    assert (
+        type(backbones.load_backbone("tiny", **small))
+        is type(backbones.load_backbone("tiny-qwen2.5-vl", **small))
+        is QwenVL
+    )
     with pytest.raises(ValueError, match="'qwen9' has no file in latent_reason/backbones"):
         backbones.load_backbone("tiny-qwen9")
     with pytest.raises(ValueError, match="Gemma3 has one axis of positions"):
@@ -130,7 +136,9 @@ def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
         h, w = backbone.token_grid(shown)
         assert len(tokens) == h * w == (shown.width * shown.height // 64**2 if backbone.grids else 4)
     assert not torch.allclose(together[0][:4], together[2][:4])
-    assert all(map(torch.equal, backbone.encode_images(ImageBatch(grid, features=together)), together)), "not looked at again"
+    assert all(map(torch.equal, backbone.encode_images(ImageBatch(grid, features=together)), together)), (
+        "not looked at again"
+    )
 
 
 # -- cache and padding -------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.decoding.engine import generate, planned_grids
 from latent_reason.model.batch import LATENT, TEXT, shift_right
 from latent_reason.objectives.latent_inputs import text_since_span
+from latent_reason.objectives.replay import replay
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 
@@ -73,7 +74,9 @@ def rollout(request, reasoner, make_traces):
     eager(reasoner)
     out = generate(reasoner, prompts(reasoner, make_traces), temperature=request.param, seed=3, **settings(reasoner))
     latent = out.token_type == LATENT
-    assert not reasoner.can_sketch or (latent.any(0) & (out.token_type == TEXT).any(0)).any(), "no step with mixed modes"
+    assert not reasoner.can_sketch or (latent.any(0) & (out.token_type == TEXT).any(0)).any(), (
+        "no step with mixed modes"
+    )
     return out
 
 
@@ -132,7 +135,11 @@ def drawn_latents(reasoner, batch):
     else:
         states = reasoner.backbone.forward_text(reasoner.embed_batch(batch, z), batch.mask, positions)
     h = shift_right(states)[rows, position]
-    return slot_by_slot(reasoner, batch, h, torch.randn(*mask.shape, reasoner.head.latent_width), reasoner.sample_latents), z, mask
+    return (
+        slot_by_slot(reasoner, batch, h, torch.randn(*mask.shape, reasoner.head.latent_width), reasoner.sample_latents),
+        z,
+        mask,
+    )
 
 
 def slot_by_slot(reasoner, batch, h, noise, draw):
@@ -170,7 +177,11 @@ def two_questions(picture):
 
 def answer_losses(reasoner, batch, latents):
     """(B,) text loss of each row with given latents in the context."""
-    h = shift_right(reasoner.backbone.forward_text(reasoner.embed_batch(batch, latents), batch.mask, reasoner.backbone.position_ids(batch)))
+    h = shift_right(
+        reasoner.backbone.forward_text(
+            reasoner.embed_batch(batch, latents), batch.mask, reasoner.backbone.position_ids(batch)
+        )
+    )
     nll = -reasoner.backbone.logits(h).log_softmax(-1).gather(-1, batch.ids[..., None])[..., 0]
     return (nll * batch.loss_weight).sum(1)
 
@@ -281,8 +292,12 @@ def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_trac
     asked = [int((row == TEXT).sum()) for row in prompt.token_type]
     queue = [words[a:] for words, a in zip(said, asked, strict=True)]
     plan = None if sketcher.switch.stop == "count" else 4
-    out = generate(sketcher, prompt, max_new_tokens=batch.ids.shape[1] - n + 20, forced_tokens=queue, latents_per_span=plan)
-    torch.testing.assert_close(out.latent_embeds[out.token_type == LATENT], own[batch.latent_slots()[2]], atol=1e-4, rtol=1e-4)
+    out = generate(
+        sketcher, prompt, max_new_tokens=batch.ids.shape[1] - n + 20, forced_tokens=queue, latents_per_span=plan
+    )
+    torch.testing.assert_close(
+        out.latent_embeds[out.token_type == LATENT], own[batch.latent_slots()[2]], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_6_a_row_in_a_batch_is_that_row_alone(reasoner, make_traces, rollout, request):
@@ -361,7 +376,9 @@ def test_8_spans_open_and_close_and_keep_their_limits(sketcher, make_traces):
 def test_8_a_span_opened_at_the_last_position_still_closes(sketcher, make_traces):
     v = sketcher.vocabulary
     for budget, length, cause in ((1, 0, "budget"), (2, 0, "budget"), (4, 2, "budget"), (6, 4, "count")):
-        out = generate(sketcher, prompts(sketcher, make_traces), max_new_tokens=budget, latent_mode="first", latents_per_span=4)
+        out = generate(
+            sketcher, prompts(sketcher, make_traces), max_new_tokens=budget, latent_mode="first", latents_per_span=4
+        )
         assert out.ids.shape[1] == max(2, budget)
         assert (out.ids[:, 0] == v.open).all() and (out.ids[:, -1] == v.close).all()
         assert [(s.length, s.cause) for s in out.spans] == [(length, cause)] * 4
@@ -396,7 +413,9 @@ def reloaded(tmp_path_factory, make_backbone, make_traces, picture):
     for i, case in enumerate(CASES):
         reasoner = ready(case, make_backbone, make_traces)
         prompt = reasoner.processor([trace], generate=True)
-        out = generate(reasoner, prompt, max_new_tokens=12, temperature=1.0, latent_mode=("learned", "first")[reasoner.can_sketch])
+        out = generate(
+            reasoner, prompt, max_new_tokens=12, temperature=1.0, latent_mode=("learned", "first")[reasoner.can_sketch]
+        )
         here.append([out.ids.tolist(), out.latent_embeds.double().abs().sum(-1).tolist(), out.log_prob.tolist()])
         folders.append(str(checkpoint.save(reasoner, root / f"{i}")))
     away = tmp_path_factory.mktemp("elsewhere")

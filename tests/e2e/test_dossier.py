@@ -141,7 +141,9 @@ def test_the_answer_is_forced_after_each_step(lake, monkeypatch):
 def test_attention_adds_up_and_finds_the_latents(lake):
     reasoner, _, task, items = lake
     v = reasoner.vocabulary
-    plain = decode(reasoner, None, task, items, "mixed", forced_tokens=[[v.open, *v.encode_text("Go. \\boxed{R,D}"), v.end]] * 6)
+    plain = decode(
+        reasoner, None, task, items, "mixed", forced_tokens=[[v.open, *v.encode_text("Go. \\boxed{R,D}"), v.end]] * 6
+    )
     found = attention.looks(reasoner, plain)
     assert found["n"] == 6 and len(found["layers"]) == 1
     for shares in (found["share_of_positions"], *found["layers"]):

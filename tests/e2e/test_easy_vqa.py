@@ -196,7 +196,8 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     batch = next(iter(data.train_dataloader()))
     assert len(batch.ids) == 8 + 3 and set(batch.spans[:, 0].tolist()) <= set(range(8))
     said = [
-        reasoner.vocabulary.decode(row[there].tolist()) for row, there in zip(batch.ids[8:], batch.mask[8:], strict=True)
+        reasoner.vocabulary.decode(row[there].tolist())
+        for row, there in zip(batch.ids[8:], batch.mask[8:], strict=True)
     ]
     assert set(said) <= {"The elf goes down.", "There is a hole to the right."}
     first = batch.mask[8:].int().argmax(1)

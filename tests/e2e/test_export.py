@@ -326,7 +326,9 @@ def test_logits_are_those_of_the_skeleton(make_backbone, make_traces):
     model = LatentReasonForConditionalGeneration.from_reasoner(reasoner)
     with torch.no_grad():
         found = model(batch.ids, batch.mask, batch.images.pixels, batch.images.grid).logits
-        states = reasoner.backbone.forward_text(reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch))
+        states = reasoner.backbone.forward_text(
+            reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch)
+        )
     assert torch.equal(found, reasoner.backbone.logits(states))
     with pytest.raises(ValueError, match="picture positions for pictures that take"):
         model(batch.ids, batch.mask, batch.images.pixels[:24], batch.images.grid[:1])

@@ -205,7 +205,7 @@ def stop_at(monkeypatch, step: int, error: BaseException):
     def training_step(self, batch, index):
         if self.trainer.global_step == step:
             raise error
-        return shift_right(self, batch, index)
+        return before(self, batch, index)
 
     monkeypatch.setattr(Sft, "training_step", training_step)
 

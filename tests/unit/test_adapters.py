@@ -115,7 +115,7 @@ def test_a_stock_folder_keeps_its_name(make_backbone, tmp_path):
     backbone = make_backbone()
     for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
         part.save_pretrained(tmp_path)
-    assert backbone.name is None and load(str(tmp_path)).name == str(tmp_path)
+    assert backbone.name is None and load_backbone(str(tmp_path)).name == str(tmp_path)
 
 
 def test_an_adapter_learns_through_checkpointed_layers_what_it_learns_through_others(adapted, batch):

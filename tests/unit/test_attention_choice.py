@@ -155,6 +155,6 @@ def test_a_checkpoint_does_not_remember_its_attention(tmp_path):
     assert "attn" not in json.dumps(json.loads((tmp_path / "a" / "backbone" / "config.json").read_text()))
     loaded, _ = checkpoint.load(tmp_path / "a", device="cpu")
     assert loaded.backbone.model.config._attn_implementation == "sdpa"
-    assert load(str(tmp_path / "a" / "backbone")).model.config._attn_implementation == "sdpa"
+    assert load_backbone(str(tmp_path / "a" / "backbone")).model.config._attn_implementation == "sdpa"
     with pytest.raises(ValueError, match=r"^attn=flash_attention_2 cannot be used"):
         checkpoint.load(tmp_path / "a", device="cpu", attn=TWO)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import latent_reason
 from latent_reason import methods
-from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, shift_right, collate
+from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, collate, shift_right
 from latent_reason.model.processor import EncodedExample
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
@@ -53,7 +53,11 @@ def test_every_loss_reads_the_states_one_position_before_what_it_predicts(reason
     latent = batch.token_type == LATENT
     later_slot = latent & F.pad(latent[:, :-1], (1, 0))
     close = ~latent & F.pad(latent[:, :-1], (1, 0))
-    for loss, predicted in ((terms.text, batch.loss_weight > 0), (terms.latent, latent), (terms.stop, later_slot | close)):
+    for loss, predicted in (
+        (terms.text, batch.loss_weight > 0),
+        (terms.latent, latent),
+        (terms.stop, later_slot | close),
+    ):
         assert torch.equal(taught_states(loss, states), F.pad(predicted[:, 1:], (0, 1)))
 
 
@@ -155,9 +159,9 @@ def test_a_text_part_may_weigh_its_own_loss(reasoner):
     begin = len(words(reasoner.vocabulary.layout.turn.format(role="user")))
     between = len(row.ids) - begin - len(expected) - 1 - len(words("\n"))
     asked = len(words("go"))
-    assert row.loss_weight == [0.0] * begin + expected[:asked] + [0.0] * between + expected[asked:] + [1.0] + [0.0] * len(
-        words("\n")
-    )
+    assert row.loss_weight == [0.0] * begin + expected[:asked] + [0.0] * between + expected[asked:] + [1.0] + [
+        0.0
+    ] * len(words("\n"))
 
 
 # -- mismatches are errors ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.decoding.engine import generate
 from latent_reason.model.backbones import load_backbone
 from latent_reason.model.backbones.families import FAMILIES
+from latent_reason.objectives.replay import replay
 
 #: latent_sketchpad draws what a connector takes, and not every family has one that stands alone
 TRIED = [
@@ -81,7 +82,7 @@ def test_weights_that_are_missing_are_not_made_up(make_backbone, tmp_path):
     backbone.tokenizer.save_pretrained(tmp_path)
     backbone.image_processor.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="1 weights missing, 0 left over"):
-        load(str(tmp_path))
+        load_backbone(str(tmp_path))
 
 
 @pytest.mark.parametrize("method", methods.names())

@@ -69,7 +69,9 @@ def test_exposure_changes_training_and_nothing_else(make_backbone, make_traces):
     for exposure in ({"noise": 0.3}, {"own": 1.0}, {"own": 1.0, "serial": True}):
         reasoner, batch, positions = fitted(make_backbone, make_traces, exposure=exposure)
         z = reasoner.target(batch)
-        plain = reasoner.backbone.forward_text(reasoner.embed_batch(batch, reasoner.latents_to_embeddings(z)), batch.mask, positions)
+        plain = reasoner.backbone.forward_text(
+            reasoner.embed_batch(batch, reasoner.latents_to_embeddings(z)), batch.mask, positions
+        )
         assert torch.equal(reasoner.eval().taught_states(batch, positions, z), plain)
         assert not torch.allclose(reasoner.train().taught_states(batch, positions, z), plain, atol=1e-3), exposure
         if "own" in exposure:
@@ -80,7 +82,9 @@ def test_exposure_changes_training_and_nothing_else(make_backbone, make_traces):
 def test_parallel_replacement_is_drawn_from_one_taught_pass(make_backbone, make_traces):
     reasoner, batch, positions = fitted(make_backbone, make_traces, exposure={"own": 1.0})
     z = reasoner.target(batch)
-    first = reasoner.backbone.forward_text(reasoner.embed_batch(batch, reasoner.latents_to_embeddings(z)), batch.mask, positions)
+    first = reasoner.backbone.forward_text(
+        reasoner.embed_batch(batch, reasoner.latents_to_embeddings(z)), batch.mask, positions
+    )
     drawn = latent_inputs.drawn_from(reasoner, batch, first)
     expected = reasoner.backbone.forward_text(reasoner.embed_batch(batch, drawn), batch.mask, positions)
     torch.testing.assert_close(reasoner.train().taught_states(batch, positions, z), expected, atol=2e-5, rtol=1e-4)

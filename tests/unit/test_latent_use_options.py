@@ -47,7 +47,11 @@ def test_bottlenecked_words_see_the_picture_through_latents_and_the_question_alo
     states = reasoner.backbone.forward_text(embeds, shut, reasoner.backbone.position_ids(batch))
     for row in sorted({r for r, *_ in batch.spans.tolist()}):
         first = min(s + h * w for r, s, h, w in batch.spans.tolist() if r == row)
-        said = [t for t in range(first, batch.ids.shape[1]) if batch.loss_weight[row, t] > 0 and batch.token_type[row, t] == TEXT]
+        said = [
+            t
+            for t in range(first, batch.ids.shape[1])
+            if batch.loss_weight[row, t] > 0 and batch.token_type[row, t] == TEXT
+        ]
         (pulled,) = torch.autograd.grad(states[row, said].square().sum(), embeds, retain_graph=True)
         leaks = bool(pulled[row, batch.token_type[row] == IMAGE].any())
         assert leaks == (row == 3), "row 3 was left as it is"
@@ -101,7 +105,9 @@ def test_left_out_latents_say_nothing(case, make_backbone, make_traces):
     batch = reasoner.processor(make_traces())
     reasoner.dropped = 1.0
     given = latent_inputs.nothing(reasoner, batch)
-    plain = reasoner.backbone.forward_text(reasoner.embed_batch(batch, given), batch.mask, reasoner.backbone.position_ids(batch))
+    plain = reasoner.backbone.forward_text(
+        reasoner.embed_batch(batch, given), batch.mask, reasoner.backbone.position_ids(batch)
+    )
     if reasoner.latent_input == "teacher":
         z = reasoner.target(batch)
         out = reasoner.train().taught_states(batch, reasoner.backbone.position_ids(batch), z)
@@ -170,8 +176,8 @@ def test_items_that_need_their_sketch_are_kept(monkeypatch, tmp_path):
     task = make("frozenlake_plan", level=4, length=(3, 3), chunk=(1, 1))
 
     def decoded(reasoner, decoder, task, items, mode, *, latent_mode="learned", latent_hook=None, progress=""):
-        assert (sketching == "off") == (intervene is None)
-        right = [i.index % 4 in ((1, 3) if sketching == "off" else (0, 1)) for i in items]
+        assert (latent_mode == "off") == (latent_hook is None)
+        right = [i.index % 4 in ((1, 3) if latent_mode == "off" else (0, 1)) for i in items]
         return [Result(i, "", {"success": float(r)}, None, 0) for i, r in zip(items, right, strict=True)]
 
     monkeypatch.setattr("eval.item_filter.decode", decoded)

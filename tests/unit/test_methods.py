@@ -461,7 +461,11 @@ def test_lvr_start_keeps_its_text_loss(make_backbone, picture):
 def test_lvr_is_taught_the_tokens_of_its_region_of_the_input(make_backbone, picture, box, rows, columns):
     reasoner = methods.build_method("lvr", make_backbone(), stop="close", supervise="full")
     batch = reasoner.processor([boxed(picture, None), boxed(picture, box)])
-    seen = reasoner.backbone.encode_images(batch.images)[1].unflatten(0, (4, 5))[slice(*rows), slice(*columns)].flatten(0, 1)
+    seen = (
+        reasoner.backbone.encode_images(batch.images)[1]
+        .unflatten(0, (4, 5))[slice(*rows), slice(*columns)]
+        .flatten(0, 1)
+    )
     z = reasoner.target(batch)[1][: len(seen)]
     assert int(batch.span_lengths[1]) == len(seen)
     torch.testing.assert_close(z, seen)

@@ -99,7 +99,9 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
             for t in range(first, batch.ids.shape[1])
             if batch.loss_weight[row, t] == 1 and batch.ids[row, t] != reasoner.vocabulary.open
         ]
-        ends_told = [t for t in range(batch.teacher_batch.ids.shape[1]) if batch.teacher_batch.loss_weight[row, t] == 1][-len(ends) :]
+        ends_told = [
+            t for t in range(batch.teacher_batch.ids.shape[1]) if batch.teacher_batch.loss_weight[row, t] == 1
+        ][-len(ends) :]
         cosine = F.cosine_similarity(layers[:, row, mine + ends], goal[:, row, theirs + ends_told], -1)
         total, count = total + (1 - cosine).sum(), count + cosine.numel()
     torch.testing.assert_close(terms.latent, total / count)

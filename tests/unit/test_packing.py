@@ -64,7 +64,8 @@ def both(reasoner, traces, budget=150):
     processor = reasoner.processor
     rows = [processor.encode(t) for t in traces]
     batches = [
-        collate(r, reasoner.vocabulary.pad, reasoner.backbone.preprocess_images, reasoner.look) for r in (rows, packed(rows, budget))
+        collate(r, reasoner.vocabulary.pad, reasoner.backbone.preprocess_images, reasoner.look)
+        for r in (rows, packed(rows, budget))
     ]
     assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches
@@ -155,7 +156,9 @@ def test_a_method_packs_or_says_that_it_does_not(method, make_backbone, make_tra
         assert method in ("latent_sketchpad", "covt", "ilvr", "deepsketcher", "mcout", "monet")
         return
     alone, together = both(reasoner, make_traces(reasoner.can_sketch))
-    if reasoner.head is not None and reasoner.head.is_stochastic:  # its loss draws noise latent by latent, in another order
+    if (
+        reasoner.head is not None and reasoner.head.is_stochastic
+    ):  # its loss draws noise latent by latent, in another order
         reasoner.weights = replace(reasoner.weights, latent=0.0)
     same(losses(reasoner, alone), losses(reasoner, together))
 

@@ -10,6 +10,7 @@ from conftest import CASES, eager, ready
 from latent_reason.decoding.engine import generate
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo
+from latent_reason.objectives.replay import replay, rollout_states
 
 POLICIES = {
     "mask": (Mask, "flow"),
@@ -29,7 +30,11 @@ def drawn_by(name: str, make_backbone, make_traces):
     reasoner = eager(ready(case, make_backbone, make_traces).eval())
     policy = kind(reasoner.head)
     prompt = reasoner.processor(make_traces(), generate=True)
-    return reasoner, policy, generate(reasoner, prompt, max_new_tokens=24, temperature=0.7, seed=5, latent_policy=policy)
+    return (
+        reasoner,
+        policy,
+        generate(reasoner, prompt, max_new_tokens=24, temperature=0.7, seed=5, latent_policy=policy),
+    )
 
 
 @pytest.fixture(params=POLICIES)
@@ -47,7 +52,11 @@ def test_replay_is_the_rollout(drawn):
     """The words at the temperature they were sampled at; latents with the ratio 1, as the states are the same."""
     reasoner, policy, rollout = drawn
     assert rollout.spans
-    assert rollout.policy_records is None if not policy.has_log_prob else len(rollout.policy_records) == int((rollout.token_type == LATENT).sum())
+    assert (
+        rollout.policy_records is None
+        if not policy.has_log_prob
+        else len(rollout.policy_records) == int((rollout.token_type == LATENT).sum())
+    )
     words, stops, latents, *_ = replay(reasoner, rollout, policy, temperature=0.7)
     torch.testing.assert_close(words + stops, rollout.sampled_log_prob, atol=2e-4, rtol=1e-4)
     assert latents.shape == (0 if not policy.has_log_prob else len(rollout.policy_records), policy.steps)
@@ -82,10 +91,14 @@ def test_a_row_is_drawn_and_scored_as_it_is_alone(scored, make_traces):
     first = 0
     for r, trace in enumerate(make_traces()):
         prompt = reasoner.processor([trace], generate=True)
-        alone = generate(reasoner, prompt, max_new_tokens=24, temperature=0.7, seed=5, row_ids=[r], latent_policy=policy)
+        alone = generate(
+            reasoner, prompt, max_new_tokens=24, temperature=0.7, seed=5, row_ids=[r], latent_policy=policy
+        )
         n = int((alone.token_type == LATENT).sum())
         if n:
-            torch.testing.assert_close(alone.policy_records, rollout.policy_records[first : first + n], atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(
+                alone.policy_records, rollout.policy_records[first : first + n], atol=1e-4, rtol=1e-3
+            )
         if n and not policy.uses_head_loss:
             torch.testing.assert_close(
                 replay(reasoner, alone, policy).latents, latents[first : first + n], atol=5e-3, rtol=1e-3

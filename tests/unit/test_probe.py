@@ -93,21 +93,21 @@ class Engine:
         seed=0,
         hide_images=False,
     ) -> Rollout:
-        rows, spans, self.blindfold = [], [], hide_pictures
+        rows, spans, self.blindfold = [], [], hide_images
         for row, item in enumerate(prompt.items):
             ids = (
-                list(queue[row])
-                if queue
+                list(forced_tokens[row])
+                if forced_tokens
                 else [*self.vocabulary.encode_text(f"Go {self.moves(item)[0]}."), self.vocabulary.open]
             )
-            if sketching == "off":
+            if latent_mode == "off":
                 ids = [i for i in ids if i != self.vocabulary.open]
             z = None
             if self.vocabulary.open in ids and latents_per_span != 0:
                 z = self.codes[self.items.index(item)]
-                if intervene:
+                if latent_hook:
                     at = torch.tensor([row]), torch.tensor([0]), torch.tensor([0])
-                    z = intervene(*at, z[None], {row: ids})[0]
+                    z = latent_hook(*at, z[None], {row: ids})[0]
             said = moves_in(self.vocabulary.decode(ids))
             rest = self.go_on(item, z)
             words = self.vocabulary.encode_text(f" Then {' '.join(rest)}. \\boxed{{{','.join(said + rest)}}}")

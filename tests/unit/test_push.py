@@ -209,7 +209,9 @@ def test_what_has_arrived_is_loaded_by_its_name(server, folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     model = LatentReasonForConditionalGeneration.from_pretrained(folder)
-    answer = model.generate_interleaved(Image.open(folder / "example.png"), "Which way?", max_new_tokens=16, latent_mode="first")
+    answer = model.generate_interleaved(
+        Image.open(folder / "example.png"), "Which way?", max_new_tokens=16, latent_mode="first"
+    )
     assert done.stdout.strip() == f"{len(answer.pictures)} {answer.text}".strip() and answer.pictures
 
 

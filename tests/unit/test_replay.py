@@ -13,6 +13,7 @@ from eval.interventions import FirstOnly, Given, Zero, shuffled
 from eval.replay import answer_at, answer_kl
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
+from latent_reason.objectives.replay import rollout_states
 
 
 @pytest.fixture
@@ -21,7 +22,12 @@ def drawn(make_backbone, make_traces):
     reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="mlp")
     fit(reasoner, reasoner.processor(make_traces()))
     v, prompt = reasoner.vocabulary, reasoner.processor(make_traces(same_size=True), generate=True)
-    said = [v.encode_text(r"go \boxed{U}"), v.encode_text(r"so then \boxed{R,D}"), v.encode_text("never"), v.encode_text(r"\boxed{L}")]
+    said = [
+        v.encode_text(r"go \boxed{U}"),
+        v.encode_text(r"so then \boxed{R,D}"),
+        v.encode_text("never"),
+        v.encode_text(r"\boxed{L}"),
+    ]
     queue = [[v.open, *words, v.end] for words in said]
     queue[3] = queue[3][1:]
     rollout = generate(reasoner, prompt, max_new_tokens=30, forced_tokens=queue)

@@ -12,6 +12,7 @@ from tiny_runs import recipe, rewarded, rolled, short, tiny_checkpoint, untraine
 from latent_reason import checkpoint, methods
 from latent_reason.decoding import engine
 from latent_reason.model.batch import LATENT
+from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
 from train.rl import rewards, trainer
 from train.rl.rewards import Graded
@@ -49,8 +50,8 @@ def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
     reasoner.target.standardizer.fitted.fill_(True)
     task = make("frozenlake_plan", level=3)
     module = trainer.Rl(reasoner, task, made)
-    if queue:
-        forced = [[getattr(reasoner.vocabulary, token) for token in queue]] * made.rl.group
+    if forced_tokens:
+        forced = [[getattr(reasoner.vocabulary, token) for token in forced_tokens]] * made.rl.group
         monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
     monkeypatch.setattr(
         module,
@@ -223,7 +224,9 @@ def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
 
 
 def test_latents_are_clipped_by_a_bound_of_their_own(module, monkeypatch):
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4))
+    monkeypatch.setattr(
+        trainer, "generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
+    )
     found = rolled(module, [module.task[0]])
     new = replay(module.reasoner, found.rollout, module.policy, 1.0).latents.detach()
     found.latents = new - 0.05  # ratios of 1.05
@@ -294,7 +297,9 @@ def test_rollouts_without_an_end_can_be_left_out(module):
 
 def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
     module._scene = [replace(module._scene[0], reference=checkpoint.load(tiny_checkpoint())[0])]
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4))
+    monkeypatch.setattr(
+        trainer, "generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
+    )
     found = rolled(module, [module.task[0]])
     with torch.no_grad():
         _, parts = module.loss(found)

@@ -16,6 +16,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.decoding import engine
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.policy_gradient import dispersion, emphasis, within
+from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
 from train.rl import perturbations, trainer
 from train.rl.rollouts import differing
@@ -54,7 +55,9 @@ def test_the_same_picture_changes_nothing_and_another_does(module):
         perturbations.changed(trace, partial(perturbations.masked, share=1.0, random=np.random.default_rng(0)))
         for trace in found.traces
     ]
-    other = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, black, "recorded")).words.detach()
+    other = replay(
+        module.reasoner, perturbations.seen(module.reasoner, found.rollout, black, "recorded")
+    ).words.detach()
     assert (other - words).abs().max() > 1e-3
     assert float(perturbations.apart(words, other).min()) >= 0 and float(perturbations.apart(words, words).max()) == 0
 
@@ -76,7 +79,9 @@ def test_latents_recorded_drawn_again_or_out_of_sight(module):
         for trace in found.traces
     ]
     other = perturbations.seen(module.reasoner, found.rollout, black, "regenerated")
-    assert (other.latent_embeds - found.rollout.latent_embeds).abs().max() > 1e-3 and torch.equal(other.ids, found.rollout.ids)
+    assert (other.latent_embeds - found.rollout.latent_embeds).abs().max() > 1e-3 and torch.equal(
+        other.ids, found.rollout.ids
+    )
     with pytest.raises(ValueError, match="drawn again, a sketch has another number of latents"):
         perturbations.seen(module.reasoner, found.rollout, black, "regenerated", latents_per_span=2)
 

@@ -136,7 +136,8 @@ def test_a_reader_is_given_question_and_sketches_and_nothing_else(scene, monkeyp
 
 def _saying(plain, reader, prompt, options, answers):
     queue = [
-        [*q, *reader.vocabulary.encode_text(answers[row]), reader.vocabulary.end] for row, q in enumerate(options["queue"])
+        [*q, *reader.vocabulary.encode_text(answers[row]), reader.vocabulary.end]
+        for row, q in enumerate(options["queue"])
     ]
     return plain(reader, prompt, **options | {"queue": queue})
 
@@ -243,6 +244,8 @@ def test_rollouts_of_hidden_evidence_are_graded_by_abstaining():
     scene = Scene(module.reasoner, None, None, task, "mixed")
     v = module.reasoner.vocabulary
     prompt = module.reasoner.processor([task.trace(hidden, "mixed")], generate=True)
-    out = engine.generate(module.reasoner, prompt, max_new_tokens=60, forced_tokens=[[*v.encode_text("\\boxed{unknown}"), v.end]])
+    out = engine.generate(
+        module.reasoner, prompt, max_new_tokens=60, forced_tokens=[[*v.encode_text("\\boxed{unknown}"), v.end]]
+    )
     assert scene.task is task and module.grade(out, 0, hidden, {}).right and not module.grade(out, 0, intact, {}).right
     assert task.trace(hidden, "mixed").assistant_text() == "\\boxed{unknown}"

@@ -14,6 +14,7 @@ from tiny_runs import EMPTY, recipe, rolled, short, tiny_checkpoint
 
 from latent_reason import checkpoint
 from latent_reason.model.batch import LATENT
+from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
 from train import config as recipes
 from train.callbacks import Alarms
@@ -94,7 +95,9 @@ def test_sketches_are_capped_in_number_and_length(module):
     assert max(one.spans for one in free.graded) > 1 and max(s.length for s in free.rollout.spans) == 4
     assert {one.spans for one in capped.graded} == {1} and {s.length for s in capped.rollout.spans} == {2}
     found = replay(module.reasoner, capped.rollout).words[capped.rollout.text_decisions]
-    torch.testing.assert_close(found, capped.rollout.sampled_log_prob[capped.rollout.text_decisions], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found, capped.rollout.sampled_log_prob[capped.rollout.text_decisions], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):

@@ -6,9 +6,11 @@ from conftest import eager
 
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
-from latent_reason.decoding.rollout import Span, keyed
+from latent_reason.decoding.rollout import Span
+from latent_reason.decoding.sampling import keyed_generator
 from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
 from latent_reason.model.switching import DONE, DRAWING, WRITING, Switch, SwitchState
+from latent_reason.objectives.replay import replay
 
 COUNT, CLOSE = {"head": "mlp"}, {"head": "mlp", "stop": "close", "supervise": "full"}
 
@@ -168,7 +170,11 @@ def test_a_forced_phrase_appears_verbatim_and_is_no_choice(make_reasoner, prompt
     v = reasoner.vocabulary
     one, two = v.encode_text("go left"), v.encode_text(" then up.")
     out = generate(
-        reasoner, prompts(reasoner), max_new_tokens=20, temperature=1.0, forced_tokens=[[*one, v.open, *two], one, [], [v.open, *two]]
+        reasoner,
+        prompts(reasoner),
+        max_new_tokens=20,
+        temperature=1.0,
+        forced_tokens=[[*one, v.open, *two], one, [], [v.open, *two]],
     )
     span, n, m = [v.open, *[v.latent] * 4, v.close], len(one), len(two)
     for row, expected in ((0, [*one, *span, *two]), (1, one), (3, [*span, *two])):
@@ -185,7 +191,9 @@ def test_a_forced_phrase_appears_verbatim_and_is_no_choice(make_reasoner, prompt
 def test_a_forced_end_ends_the_row_and_leaves_the_others_alone(reasoner, prompt):
     v = reasoner.vocabulary
     plain = generate(reasoner, prompt, max_new_tokens=12, temperature=1.0)
-    out = generate(reasoner, prompt, max_new_tokens=12, temperature=1.0, forced_tokens=[[], [*v.encode_text("no"), v.end], [], []])
+    out = generate(
+        reasoner, prompt, max_new_tokens=12, temperature=1.0, forced_tokens=[[], [*v.encode_text("no"), v.end], [], []]
+    )
     assert out.finish_reasons[1] == "end" and (out.token_type[1] != PAD).sum() == len(v.encode_text("no")) + 1
     assert out.text(1, v) == "no"
     assert torch.equal(out.ids[0::2], plain.ids[0::2]) and torch.equal(out.positions[:, 0::2], plain.positions[:, 0::2])
@@ -235,9 +243,15 @@ def test_noise_is_keyed_by_everything_that_names_a_draw():
 def test_sketching_may_be_off_or_first(reasoner, prompt):
     v = reasoner.vocabulary
     off = generate(reasoner, prompt, max_new_tokens=30, temperature=1.0, latent_mode="off")
-    assert not off.spans and not (off.ids == v.open).any() and not off.open_allowed.any() and not off.latent_embeds.any()
+    assert (
+        not off.spans and not (off.ids == v.open).any() and not off.open_allowed.any() and not off.latent_embeds.any()
+    )
     first = generate(reasoner, prompt, max_new_tokens=9, latent_mode="first")
-    assert (first.ids[:, 0] == v.open).all() and (first.token_type[:, 1] == LATENT).all() and not first.text_decisions[:, 0].any()
+    assert (
+        (first.ids[:, 0] == v.open).all()
+        and (first.token_type[:, 1] == LATENT).all()
+        and not first.text_decisions[:, 0].any()
+    )
     with pytest.raises(ValueError, match="'learned', 'off' or 'first'"):
         generate(reasoner, prompt, latent_mode="always")
     with pytest.raises(ValueError, match="a span is forced open"):
@@ -260,7 +274,9 @@ def test_the_number_of_latents_may_be_overridden(make_reasoner, prompts, options
         out = generate(reasoner, prompts(reasoner), max_new_tokens=k + 4, latent_mode="first", latents_per_span=k)
         assert [s.length for s in out.spans if s.start == 1] == [k] * 4
         assert (out.ids[:, 0] == v.open).all() and (out.ids[:, k + 1] == v.close).all()
-    none = generate(reasoner, prompts(reasoner), max_new_tokens=12, temperature=1.0, latent_mode="first", latents_per_span=0)
+    none = generate(
+        reasoner, prompts(reasoner), max_new_tokens=12, temperature=1.0, latent_mode="first", latents_per_span=0
+    )
     assert not (none.token_type == LATENT).any() and not none.latent_embeds.any()
 
 
@@ -279,7 +295,9 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
         mark = (100 * rows + 10 * spans + slots).float()
         return mark[:, None].expand_as(vectors)
 
-    out = generate(reasoner, prompt, max_new_tokens=[9, 20, 9, 20], temperature=1.0, latent_mode="first", latent_hook=fed)
+    out = generate(
+        reasoner, prompt, max_new_tokens=[9, 20, 9, 20], temperature=1.0, latent_mode="first", latent_hook=fed
+    )
     assert len(out.spans_of(1)) + len(out.spans_of(3)) > 2, "more than one span in a row"
     for row in range(4):
         for number, span in enumerate(out.spans_of(row)):
@@ -332,7 +350,9 @@ def test_top_p_keeps_the_smallest_set_of_that_mass(make_reasoner, prompts):
     assert same(tight, generate(reasoner, prompt, max_new_tokens=10)) and not tight.sampled_log_prob.any()
     out = generate(reasoner, prompt, max_new_tokens=25, temperature=0.7, top_p=0.5, seed=1)
     h = states_before(reasoner, out)[out.text_decisions]
-    shaped = (reasoner.mask_forbidden_tokens(reasoner.backbone.logits(h), out.open_allowed[out.text_decisions]) / 0.7).softmax(-1)
+    shaped = (
+        reasoner.mask_forbidden_tokens(reasoner.backbone.logits(h), out.open_allowed[out.text_decisions]) / 0.7
+    ).softmax(-1)
     for p, i, kept in zip(shaped, out.ids[out.text_decisions], out.sampled_log_prob[out.text_decisions], strict=True):
         nucleus = p[p > p[i]].sum()
         assert nucleus < 0.5, "a word outside the nucleus was written"
@@ -345,8 +365,12 @@ def test_words_are_drawn_by_their_probability(reasoner, make_traces):
     rows, temperature = 300, 0.5
     prompt = reasoner.processor(make_traces()[2:3] * rows, generate=True)
     out = generate(reasoner, prompt, max_new_tokens=1, temperature=temperature, latent_mode="off")
-    h = reasoner.backbone.forward_text(reasoner.prompt_embeddings(prompt)[:1], prompt.mask[:1], reasoner.backbone.position_ids(prompt)[:, :1])
-    p = (reasoner.mask_forbidden_tokens(reasoner.backbone.logits(h[:, -1]), torch.tensor([False])) / temperature).softmax(-1)[0]
+    h = reasoner.backbone.forward_text(
+        reasoner.prompt_embeddings(prompt)[:1], prompt.mask[:1], reasoner.backbone.position_ids(prompt)[:, :1]
+    )
+    p = (
+        reasoner.mask_forbidden_tokens(reasoner.backbone.logits(h[:, -1]), torch.tensor([False])) / temperature
+    ).softmax(-1)[0]
     drawn = out.ids[:, 0].bincount(minlength=len(p)) / rows
     assert ((drawn - p).abs() < 4 * (p * (1 - p) / rows).sqrt() + 2 / rows).all()
     torch.testing.assert_close(out.sampled_log_prob[:, 0], p[out.ids[:, 0]].log(), atol=1e-4, rtol=1e-4)

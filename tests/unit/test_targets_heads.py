@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from latent_reason.model import heads
-from latent_reason.model.targets import VisionTokens, Standardizer, latent_grid, pool_tokens
+from latent_reason.model.targets import Standardizer, VisionTokens, latent_grid, pool_tokens
 
 SIDES = st.integers(1, 20)
 

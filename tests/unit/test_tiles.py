@@ -24,7 +24,9 @@ def noise(width: int, height: int, seed: int = 0) -> PILImage.Image:
 
 @pytest.fixture(params=["idefics3", "smolvlm"])
 def backbone(request):
-    return load(f"tiny-{request.param}", width=32, layers=2, heads=2, vision_width=32, cells=2, patch=16, tiles=True)
+    return load_backbone(
+        f"tiny-{request.param}", width=32, layers=2, heads=2, vision_width=32, cells=2, patch=16, tiles=True
+    )
 
 
 def asked(*pictures: PILImage.Image) -> Trace:
@@ -102,8 +104,11 @@ def test_a_checkpoint_remembers_and_an_option_decides(backbone, tmp_path):
     checkpoint.save(methods.build_method("direct", backbone), tmp_path / "model")
     again, _ = checkpoint.load(tmp_path / "model")
     picture = noise(128, 64)
-    assert again.backbone.image_layout(picture) == backbone.image_layout(picture) and len(backbone.image_layout(picture)) == 4
-    whole = load(str(tmp_path / "model" / "backbone"), tiles=False)
+    assert (
+        again.backbone.image_layout(picture) == backbone.image_layout(picture)
+        and len(backbone.image_layout(picture)) == 4
+    )
+    whole = load_backbone(str(tmp_path / "model" / "backbone"), tiles=False)
     assert len(whole.image_layout(picture)) == 2
 
 
@@ -111,7 +116,7 @@ def test_an_adapters_checkpoint_remembers_how_pictures_were_taken(backbone, tmp_
     methods.build_method("direct", backbone)
     for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
         part.save_pretrained(tmp_path / "base")
-    trained = load(str(tmp_path / "base"), tiles=False, dtype=torch.bfloat16)
+    trained = load_backbone(str(tmp_path / "base"), tiles=False, dtype=torch.bfloat16)
     reasoner = methods.build_method("direct", trained)
     adapters.add(reasoner, rank=2)
     checkpoint.save(reasoner, tmp_path / "model")
@@ -130,4 +135,4 @@ def test_a_black_tile_is_a_tile(backbone):
 
 def test_a_family_that_is_read_whole_says_so():
     with pytest.raises(ValueError, match="tiles: QwenVL takes pictures whole"):
-        load("tiny", tiles=True)
+        load_backbone("tiny", tiles=True)

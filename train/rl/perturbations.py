@@ -73,9 +73,14 @@ def seen(reasoner, rollout: Rollout, traces: list[Trace], latents: str, **drawn)
     other = rollout.select(rows, prompt)
     if latents == "dropped":
         gone = other.token_type == LATENT
-        return replace(other, kind=other.token_type.masked_fill(gone, PAD), decided=other.stop_decisions & ~gone, records=None)
+        return replace(
+            other,
+            token_type=other.token_type.masked_fill(gone, PAD),
+            stop_decisions=other.stop_decisions & ~gone,
+            policy_records=None,
+        )
     if latents == "recorded":
-        return replace(other, records=None)
+        return replace(other, policy_records=None)
     lengths, close = (other.token_type != PAD).sum(1).tolist(), reasoner.vocabulary.close
     queue = [
         [token for token, kind in zip(ids[:n], kinds[:n], strict=True) if kind != LATENT and token != close]
@@ -88,7 +93,12 @@ def seen(reasoner, rollout: Rollout, traces: list[Trace], latents: str, **drawn)
             "decides itself how many, or the budget cut it short), so words would not stand where they "
             "stood. Take 'recorded' or 'dropped'."
         )
-    return replace(again, chosen=other.text_decisions, decided=other.stop_decisions, may_open=other.open_allowed)
+    return replace(
+        again,
+        text_decisions=other.text_decisions,
+        stop_decisions=other.stop_decisions,
+        open_allowed=other.open_allowed,
+    )
 
 
 def apart(words: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 import torch
 
+from latent_reason import methods
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD
 from latent_reason.model.processor import EncodedExample
 from latent_reason.objectives import latent_policies
 from latent_reason.objectives.latent_policies import LatentPolicy
 from latent_reason.objectives.policy_gradient import dispersion, emphasis
+from latent_reason.objectives.replay import rollout_states
 from latent_reason.trace import Trace
 
 from ..config import Recipe
 from ..data import mode_of
-from ..feature_cache import see, together
+from ..feature_cache import with_features
 from .evidence_triples import HIDDEN, abstains, variant
 from .rewards import Graded
 
@@ -75,17 +77,18 @@ def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
 def taught_latents(reasoner, task, items: int = 64) -> torch.Tensor:
     """(n, Z) latents that supervised tuning taught on a few items, in the space the head draws in."""
     mode = mode_of(reasoner.method.name)
-    batch = reasoner.processor([task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
+    objective = methods.objective_of(reasoner)
+    batch = objective.collate(reasoner, [task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
     z = reasoner.target(batch)
-    return (z if reasoner.head.in_hidden_space else reasoner.target.normalize(z, batch.spans[:, 2:]))[batch.latent_slots()[2]]
+    return (z if reasoner.head.in_hidden_space else reasoner.target.normalize(z, batch.spans[:, 2:]))[
+        batch.latent_slots()[2]
+    ]
 
 
 def asked(traces: list[Trace], reasoner, seen: bool) -> list[EncodedExample]:
     """What traces ask, encoded; with ``seen``, as a frozen eye sees it, so that it is not looked at again."""
     rows = [reasoner.processor.encode(trace, generate=True) for trace in traces]
-    if seen:
-        see(rows, reasoner)
-    return rows
+    return with_features(rows, reasoner) if seen else rows
 
 
 @dataclass
@@ -115,7 +118,8 @@ class Experience:
         if len(rows) == len(self.traces):
             return self
         traces, asked = [self.traces[row] for row in rows], [self.asked[row] for row in rows]
-        rollout, at = self.rollout.select(rows, together(asked, reasoner)), torch.tensor(rows, device=self.total.device)
+        prompt = reasoner.processor.collate(asked).to(reasoner.device)
+        rollout, at = self.rollout.select(rows, prompt), torch.tensor(rows, device=self.total.device)
         drawn, kept = (int((one.token_type == LATENT).sum(1).max()) for one in (self.rollout, rollout))
         width = self.latent_actions.shape[1] // max(drawn, 1) * kept  # all that were drawn, counted or not
 

@@ -22,18 +22,16 @@ import torch.nn.functional as F
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD, TEXT
-from latent_reason.model.reasoner import Replay
 from latent_reason.objectives import latent_policies, policy_gradient
+from latent_reason.objectives.replay import Replay, replay
 from latent_reason.tasks import Item
-from latent_reason.visualization.sketch_decoder import seen_again
 
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from ..config import Recipe
 from ..data import make_task, mode_of
-from ..feature_cache import together
 from ..lit_modules import Stepper
-from ..trainer import console, fit, freeze, run, saver, start, through_stages
+from ..trainer import console, fit, freeze, objective_of, run, saver, start, through_stages
 from . import perturbations, reward_inputs, rewards
 from .evidence_triples import HIDDEN, abstains, variant
 from .reward_inputs import Scene
@@ -54,6 +52,7 @@ class Rl(Stepper):
 
     def __init__(self, reasoner, task, recipe: Recipe, reference=None, decoder=None):
         super().__init__(recipe.optim)
+        self.sft = objective_of(recipe, reasoner, decoder)  # of gold traces of anchored items
         self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
         self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
         self.objective = replace(policy_gradient.OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
@@ -63,7 +62,9 @@ class Rl(Stepper):
         self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
         self.rates = PassRates(list(task.levels))
         frozen = not any(p.requires_grad for p in reasoner.backbone.vision_parameters)
-        self.sees = frozen and (reference is None or same(reasoner.backbone.vision_parameters, reference.backbone.vision_parameters))
+        self.sees = frozen and (
+            reference is None or same(reasoner.backbone.vision_parameters, reference.backbone.vision_parameters)
+        )
         self.shown: Experience | None = None  # the last rollouts
         self.warned: set[str] = set()  # rewards that have failed
         self.batches = self.idle = self.tokens = 0
@@ -88,7 +89,7 @@ class Rl(Stepper):
         opening = self.reasoner.vocabulary.encode_text(rl.answer_with) if rl.answer_with else ()
         rollout = generate(
             self.reasoner,
-            together(rows, self.reasoner),
+            self.reasoner.processor.collate(rows).to(self.reasoner.device),
             max_new_tokens=rl.max_new,
             temperature=rl.temperature,
             seed=seed,
@@ -167,7 +168,7 @@ class Rl(Stepper):
 
     def drawn(self) -> dict:
         """How latents are drawn, as options of :func:`generate`."""
-        return {"policy": self.policy, "latents_per_span": self.rl.latents_per_span or None}
+        return {"latent_policy": self.policy, "latents_per_span": self.rl.latents_per_span or None}
 
     def grade(self, rollout: Rollout, row: int, item: Item, measured: dict[str, float]) -> Graded:
         text = rollout.text(row, self.reasoner.vocabulary)
@@ -280,8 +281,8 @@ class Rl(Stepper):
         if self.rl.updates > 1:
             with torch.no_grad(), sharding.whole(self.reasoner):
                 for piece in pieces:
-                    old = replay(self.reasoner, piece.rollout, self.policy, self.rl.temperature)
-                    piece.words, piece.latents = old.words + old.stops, old.latents
+                    old = self.reasoner(replay, piece.rollout, self.policy, self.rl.temperature)
+                    piece.words, piece.latents = old.text + old.stops, old.latents
         for _ in range(self.rl.updates):
             said: list[dict[str, torch.Tensor]] = []
             self.update(self.losses(pieces, anchored, len(anchored) / all_anchored, most - count, said))
@@ -327,8 +328,8 @@ class Rl(Stepper):
             said.append(parts)
             yield loss + self.nothing() if self.sharded or not loss.requires_grad else loss
         if anchored:
-            batch = self.reasoner.processor([self.task.trace(item, self.mode) for item in anchored])
-            terms = self.reasoner(batch.to(self.reasoner.device))
+            batch = self.sft.collate(self.reasoner, [self.task.trace(item, self.mode) for item in anchored])
+            terms = self.reasoner(self.sft.loss, batch.to(self.reasoner.device))
             said.append({"train/anchor": terms.total})
             fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
             yield self.rl.anchor * fade * share * terms.total + self.nothing()
@@ -339,12 +340,12 @@ class Rl(Stepper):
         """What a process goes backward through while others have more to learn from."""
         if not self.sharded:
             return self.nothing()
-        return 0 * replay(self.reasoner, self.shown.part([0], self.reasoner).rollout).words.sum() + self.nothing()
+        return 0 * self.reasoner(replay, self.shown.part([0], self.reasoner).rollout).text.sum() + self.nothing()
 
     def loss(self, found: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What an update minimises, and what is logged of it."""
-        new = replay(self.reasoner, found.rollout, self.policy, self.rl.temperature)
-        words = new.words + new.stops
+        new = self.reasoner(replay, found.rollout, self.policy, self.rl.temperature)
+        words = new.text + new.stops
         old = words.detach() if found.words is None else found.words
         text = policy_gradient.surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
         parts = {
@@ -362,7 +363,7 @@ class Rl(Stepper):
             parts["replay/max_logp_gap"] = ((words - drawn).abs() * found.actions).max()
         loss = text.loss
         if self.rl.views:
-            seen = self.view_loss(found, new.words)
+            seen = self.view_loss(found, new.text)
             parts, loss = parts | seen, loss + seen["train/views"]
         if self.steps and len(new.latents):
             latent = self.latent_loss(found, new.latents)
@@ -375,7 +376,7 @@ class Rl(Stepper):
             loss = loss + self.rl.latent_weight * latent.loss
         if self.reference is not None:
             there = self.compared(found.rollout)
-            far = (policy_gradient.distance(words, there.words + there.stops) * found.weights).sum()
+            far = (policy_gradient.distance(words, there.text + there.stops) * found.weights).sum()
             parts["kl"], loss = far, loss + self.rl.kl * far
             if len(new.states) and not self.reasoner.head.needs_context:
                 parts |= self.drift(new.states, there.states)
@@ -405,7 +406,7 @@ class Rl(Stepper):
             generator=torch.Generator(states.device).manual_seed(0),
         ).to(states.dtype)
         now, then = (
-            latent_policies.middle(one.head, h, noise).float()
+            latent_policies.sample_head(one.head, h, noise).float()
             for one, h in ((self.reasoner, states), (self.reference, there))
         )
         return {
@@ -437,7 +438,7 @@ class Rl(Stepper):
                 **self.drawn(),
             )
             with torch.set_grad_enabled(torch.is_grad_enabled() and entropy > 0):
-                there = replay(self.reasoner, other, None, self.rl.temperature).words
+                there = self.reasoner(replay, other, None, self.rl.temperature).text
             parts[f"views/{name}"] = (perturbations.apart(words, there.detach()) * weights).sum()
             parts["train/views"] = (
                 parts["train/views"]
@@ -540,8 +541,6 @@ def train_stage(recipe: Recipe, folder: Path):
             f"rl.latents_per_span: {recipe.method.name!r} decides itself how many latents a sketch has. "
             "Leave the key out."
         )
-    if reasoner.can_sketch and reasoner.exposure.redraw and decoder is not None:
-        reasoner.redraw = partial(seen_again, reasoner, decoder)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
     module = Rl(reasoner, make_task(recipe.data, "train"), recipe, reference, decoder)
     if reasoner.can_sketch and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:

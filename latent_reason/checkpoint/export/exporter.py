@@ -4,7 +4,7 @@
     model.safetensors                     all weights once (in several files with an index, where they are large)
     tokenizer, processors, chat template, generation_config.json
     decoder/                              the sketch decoder, as diffusers writes it
-    parity.safetensors                     a batch and what the model makes of it
+    probe.safetensors                     a batch and the model's outputs for it
     README.md, LICENSE, LICENSE-base, requirements.txt  and the figures and recipes that lie in the run's folder
     latent_reason.json                    what ``latent_reason.load`` reads
 
@@ -29,7 +29,8 @@ from ...decoding.engine import generate
 from ...files import atomic_folder, atomic_write_json
 from ...model import adapters
 from ...visualization.storyboard import storyboard
-from .. import model_card
+from .. import model_card, parts
+from ..config_file import CONFIG_FILE, FORMAT
 from ..hf import parity
 from . import bundle, license
 
@@ -99,7 +100,7 @@ def write_model(model, folder: Path, max_shard_size: str) -> list[Path]:
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)  # safetensors lets nobody else read them
-    return bundle.write(folder, model.config.method, type(model.reasoner.backbone))
+    return bundle.write(folder, model.reasoner)
 
 
 def write_adapter(model, folder: Path, run: Path) -> list[Path]:
@@ -117,8 +118,8 @@ def write_adapter(model, folder: Path, run: Path) -> list[Path]:
         if not name.startswith("backbone.")
     }
     save_file(own, folder / "reasoner.safetensors", metadata={"format": "pt"})
-    model.save_beside(folder)
-    return bundle.sources(model.config.method, type(reasoner.backbone))
+    model.save_companions(folder)
+    return bundle.kept_code(reasoner).files
 
 
 def merged_logits(source: Path) -> torch.Tensor | None:
@@ -128,7 +129,7 @@ def merged_logits(source: Path) -> torch.Tensor | None:
         return None
     adapters.merge(reasoner)
     model = model_of(reasoner, None)
-    return parity.answers(model, parity.prompt(model), seed=0)["logits"]
+    return parity.outputs(model, parity.prompt(model), seed=0)["logits"]
 
 
 def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
@@ -136,12 +137,11 @@ def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
     backbone = reasoner.backbone
     adapter, base = backbone.adapter is not None, known.get("base")
     return {
-        "format": checkpoint.FORMAT,
+        "format": FORMAT,
         "layout": "adapter" if adapter else "model",
         "written_by": f"latent_reason {__version__}",
-        "method": reasoner.method.name,
-        "options": known["options"],
-        "positions": backbone.latent_positions,
+        **parts.describe(reasoner),
+        "latent_positions": backbone.latent_positions,
         "decoder": decoder,
         "base": base if adapter else None,
         "merged": without_places(base) if base and not adapter else None,
@@ -168,7 +168,7 @@ def write_card(folder: Path, described: dict) -> None:
         for p in sorted(folder.glob(pattern))
     ]
     sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in dict.fromkeys(needed) if p.name != parity.FILE}
-    atomic_write_json(folder / checkpoint.CONFIG_FILE, described | {"files": sizes})
+    atomic_write_json(folder / CONFIG_FILE, described | {"files": sizes})
 
 
 def example(described: dict, model, file: Path) -> str:

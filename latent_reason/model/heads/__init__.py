@@ -6,7 +6,7 @@ import inspect
 
 from ...files import nearest
 from .autoregressive import AutoregressiveHead
-from .base import Context, LatentHead
+from .base import HeadContext, LatentHead
 from .constant import ConstantHead
 from .denoise import DiffusionHead, FlowHead
 from .gaussian import GaussianHead
@@ -37,7 +37,7 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
 __all__ = [
     "AutoregressiveHead",
     "ConstantHead",
-    "Context",
+    "HeadContext",
     "DiffusionHead",
     "FlowHead",
     "GaussianHead",
