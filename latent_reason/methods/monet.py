@@ -63,6 +63,9 @@ class MonetObjective(Objective):
     def uses_target(self, model: LatentReasoner) -> bool:
         return False
 
+    def has_latent_loss(self, model: LatentReasoner) -> bool:
+        return self.stage > 1
+
     @property
     def needs_attention_mask(self) -> bool:
         return self.stage > 1 or super().needs_attention_mask  # images are hidden from later text

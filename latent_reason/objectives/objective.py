@@ -84,6 +84,10 @@ class Objective:
         """Whether images of sketches are encoded: as inputs, for the loss, or for both."""
         return model.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
 
+    def has_latent_loss(self, model: LatentReasoner) -> bool:
+        """Whether the loss has a latent part."""
+        return self.uses_target(model) and bool(self.weights.latent)
+
     @property
     def unrolls_latents(self) -> bool:
         """Whether rows go through the text model piece by piece, because the model's own latents stand in them."""

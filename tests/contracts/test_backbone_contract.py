@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import eager
+from conftest import eager, training_batch
 
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
@@ -17,13 +17,13 @@ from latent_reason.objectives.attention_masks import causal
 
 #: families under every contract, and how their latents stand; the others share their code and are compared with stock
 CASES = [
-    ("qwen2_5_vl", "line"),
-    ("qwen2_5_vl", "grid"),
-    ("qwen3_vl", "grid"),
-    ("gemma3", "line"),
-    ("llava_onevision", "line"),
-    ("internvl", "line"),
-    ("smolvlm", "line"),
+    ("qwen2_5_vl", "1d"),
+    ("qwen2_5_vl", "2d"),
+    ("qwen3_vl", "2d"),
+    ("gemma3", "1d"),
+    ("llava_onevision", "1d"),
+    ("internvl", "1d"),
+    ("smolvlm", "1d"),
 ]
 
 
@@ -45,7 +45,7 @@ def reasoner(case, make_backbone):
 
 @pytest.fixture
 def batch(reasoner, make_traces):
-    return reasoner.processor(make_traces())
+    return training_batch(reasoner, make_traces())
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def as_the_stock_class_wants(family, batch):
 def test_own_forward_is_the_stock_models(family, make_backbone, make_traces):
     """Ids and pixels through the stock class, several pictures a row, against embed, see, place, trunk and logits."""
     reasoner = methods.build_method("direct", make_backbone(family=family)).eval()
-    batch = reasoner.processor(make_traces(sketches=False))
+    batch = training_batch(reasoner, make_traces(sketches=False))
     backbone = reasoner.backbone
     with torch.no_grad():
         stock = backbone.model(
@@ -182,7 +182,7 @@ def test_a_mask_for_every_position_is_kept_cached_or_not(reasoner, batch):
 def test_a_row_in_a_left_padded_batch_is_the_row_alone(reasoner, batch, make_traces):
     together, at = states(reasoner, batch), reasoner.backbone.position_ids(batch)
     for r, trace in enumerate(make_traces()):
-        alone = reasoner.processor([trace])
+        alone = training_batch(reasoner, [trace])
         close(together[r][batch.mask[r]], states(reasoner, alone)[0])
         assert torch.equal(at[:, r][:, batch.mask[r]], reasoner.backbone.position_ids(alone)[:, 0])
 
@@ -201,7 +201,7 @@ def test_latents_stand_where_they_stood_in_training(reasoner, make_traces):
     """A trace packed for training, and the same trace decoded with its words forced; spans of 2x3 and of 3x2."""
     v, traces = reasoner.vocabulary, make_traces(same_size=True)
     for trace in traces:
-        batch, prompt = reasoner.processor([trace]), reasoner.processor([trace], generate=True)
+        batch, prompt = training_batch(reasoner, [trace]), reasoner.processor([trace], generate=True)
         n = prompt.ids.shape[1]
         said = [i for i in batch.ids[0, n:].tolist() if i not in (v.latent, v.close, v.end)]
         out = generate(reasoner, prompt, max_new_tokens=batch.ids.shape[1] - n, forced_tokens=[said[:-1]])
@@ -215,7 +215,7 @@ def test_positions_of_spans_follow_the_setting(reasoner, batch, positions):
     for row, start, h, w in batch.spans.tolist():
         span, after = at[:, row, start : start + h * w] - at[0, row, start - 1] - 1, start + h * w
         k = torch.arange(h * w)
-        expected = k.expand(3, -1) if positions == "line" else torch.stack([0 * k, k // w, k % w])
+        expected = k.expand(3, -1) if positions == "1d" else torch.stack([0 * k, k // w, k % w])
         assert torch.equal(span, expected)
         assert torch.equal(
             span + at[0, row, start - 1] + 1, reasoner.backbone.span_positions(at[0, row, start - 1] + 1, h, w)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CASES, eager, fit, ready, seen_once
+from conftest import CASES, eager, fit, loss_of, objective_for, ready, seen_once, training_batch
 
 import latent_reason
 from latent_reason import checkpoint, methods
@@ -30,13 +30,13 @@ def train(reasoner, batch, steps=140, until=lambda first, now: False):
     """AdamW on everything that is not frozen, at most ``steps`` of it; the parts of the first loss and of the last.
     A raw head learns in the space of the states themselves, which takes longer."""
     reasoner.train()
-    raw = reasoner.taught and reasoner.head.in_hidden_space
+    raw = objective_for(reasoner).has_latent_loss(reasoner) and reasoner.head.in_hidden_space
     lr, steps = (1.5e-2, 3 * steps) if raw else (1e-2, steps)
     optimizer = torch.optim.AdamW([p for p in reasoner.parameters() if p.requires_grad], lr, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     first = now = None
     for _ in range(steps):
-        terms = reasoner(batch)
+        terms = loss_of(reasoner, batch)
         now = {n: p.item() for n, p in terms.parts().items()}
         first = first or now
         if until(first, now):
@@ -52,7 +52,7 @@ def train(reasoner, batch, steps=140, until=lambda first, now: False):
 def gradients(reasoner, batch):
     torch.manual_seed(1)
     reasoner.zero_grad()
-    reasoner(batch).total.backward()
+    loss_of(reasoner, batch).total.backward()
     return {n: p.grad.clone() for n, p in reasoner.named_parameters() if p.grad is not None}
 
 
@@ -65,7 +65,12 @@ def settings(reasoner, rows=(0, 1, 2, 3)):
     v = reasoner.vocabulary
     opens, words = [v.open] * reasoner.can_sketch, v.encode_text("go left then up")
     queues = [opens, words[:2] + opens, [], words[:1] + opens + words + opens]
-    return {"max_new": [[13, 9, 17, 21][r] for r in rows], "queue": [queues[r] for r in rows], "row_ids": list(rows)}
+    budgets = [13, 9, 17, 21]
+    return {
+        "max_new_tokens": [budgets[r] for r in rows],
+        "forced_tokens": [queues[r] for r in rows],
+        "row_ids": list(rows),
+    }
 
 
 @pytest.fixture(params=[0.0, 1.0], ids=["greedy", "sampled"])
@@ -84,7 +89,7 @@ def rollout(request, reasoner, make_traces):
 def test_1_builds_and_says_how(case, reasoner):
     assert reasoner.method.name == case.method
     assert reasoner.method.options.items() >= case.options.items()
-    assert json.loads(json.dumps(reasoner.recipe)) == reasoner.recipe
+    assert json.loads(json.dumps(reasoner.method.options)) == reasoner.method.options
     module = methods.load(case.method)
     assert module.__doc__ and module.PAPER and module.SUMMARY and module.MODE in ("direct", "text", "vision", "mixed")
     with pytest.raises(ValueError, match="has no option 'kk'"):
@@ -94,9 +99,12 @@ def test_1_builds_and_says_how(case, reasoner):
 @pytest.mark.parametrize("frozen", [True, False], ids=["eye frozen", "eye trained"])
 def test_2_loss_is_finite_and_its_gradient_reaches_what_trains_and_nothing_else(reasoner, batch, frozen):
     torch.nn.ParameterList(reasoner.backbone.vision_parameters).requires_grad_(not frozen)
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     stops = reasoner.can_sketch and reasoner.switch.supervise != "none"
-    assert list(terms.parts()) == ["text"] + ["latent"] * reasoner.taught + ["stop"] * stops
+    assert (
+        list(terms.parts())
+        == ["text"] + ["latent"] * objective_for(reasoner).has_latent_loss(reasoner) + ["stop"] * stops
+    )
     for part in terms.parts().values():
         assert part.isfinite() and part > 0 and part.dtype == torch.float32
     terms.total.backward()
@@ -107,14 +115,14 @@ def test_2_loss_is_finite_and_its_gradient_reaches_what_trains_and_nothing_else(
 
 def test_3_overfits_one_batch(reasoner, make_traces):
     rows = make_traces(reasoner.can_sketch, same_size=True)[1::2]
-    batch = seen_once(reasoner, reasoner.processor(rows))
+    batch = seen_once(reasoner, training_batch(reasoner, rows))
 
     def learnt(first, now, latent=0.05):
         return all(now[part] < (latent if part == "latent" else 0.05) * first[part] for part in now)
 
     first, last = train(reasoner, batch, until=learnt)
     denoises = reasoner.can_sketch and reasoner.head.is_stochastic  # its loss keeps what no one can know of the noise
-    blank = reasoner.latent_input == "blank"  # a few pads cannot hold every pixel of a map
+    blank = objective_for(reasoner).latent_input == "blank"  # a few pads cannot hold every pixel of a map
     rest = 0.2 if denoises else 0.35 if blank else 0.05
     assert learnt(first, last, latent=rest), f"{first} became {last}"
     if reasoner.can_sketch and not reasoner.head.in_hidden_space:
@@ -130,8 +138,8 @@ def drawn_latents(reasoner, batch):
     """What the trained model draws in place of its targets (S, K, D), the targets, and which slots are real."""
     z, positions = reasoner.latents_to_embeddings(reasoner.target(batch)), reasoner.backbone.position_ids(batch)
     rows, position, mask = batch.latent_slots()
-    if reasoner.latent_input == "self":
-        states, _ = reasoner.unroll(batch, positions)
+    if objective_for(reasoner).latent_input == "self":
+        states, _ = objective_for(reasoner).own_latent_states(reasoner, batch, positions)
     else:
         states = reasoner.backbone.forward_text(reasoner.embed_batch(batch, z), batch.mask, positions)
     h = shift_right(states)[rows, position]
@@ -143,18 +151,18 @@ def drawn_latents(reasoner, batch):
 
 
 def slot_by_slot(reasoner, batch, h, noise, draw):
-    """(S, K, ...) what ``draw(h, noise, grids, slot, context)`` gives, one slot of every span after the other."""
+    """(S, K, ...) what ``draw(h, grids, slot, noise, context)`` gives, one slot of every span after the other."""
     mask, scene, columns = batch.latent_slots()[2], reasoner.head_context(batch), []
     if scene is not None:
         rows, states = (
             batch.spans[:, 0],
             torch.randn(len(batch.spans), batch.ids.shape[1], h.shape[-1], generator=torch.Generator().manual_seed(0)),
         )
-        scene = scene.spread(rows, states, text_since_span(batch))  # a row of its own for every span
+        scene = scene.for_spans(rows, states, text_since_span(batch))  # a row of its own for every span
     for j in range(mask.shape[1]):
         own = mask[:, j].nonzero()[:, 0]
         slot = torch.full_like(own, j)
-        drawn = draw(h[own, j], noise[own, j], batch.spans[own, 2:], slot, scene and scene.at(own, slot))
+        drawn = draw(h[own, j], batch.spans[own, 2:], slot, noise[own, j], scene and scene.for_rows(own, slot))
         columns.append(drawn.new_zeros(len(mask), drawn.shape[-1]).index_put((own,), drawn))
     return torch.stack(columns, 1)
 
@@ -189,8 +197,8 @@ def answer_losses(reasoner, batch, latents):
 def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
     if sketcher.target is not None and not sketcher.target.renderable:
         sketcher.switch = dataclasses.replace(sketcher.switch, count=2)  # decoding cannot know the size of a region
-    batch = seen_once(sketcher, sketcher.processor(two_questions(picture)))
-    if sketcher.latent_input != "teacher":
+    batch = seen_once(sketcher, training_batch(sketcher, two_questions(picture)))
+    if objective_for(sketcher).latent_input != "teacher":
         assert latent_gradient(sketcher, batch) > 0
         return
     fit(sketcher, batch)
@@ -213,19 +221,24 @@ def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
 def latent_gradient(reasoner, batch):
     """Size of the gradient of the text loss in the latents a self-filled method feeds back; where it cuts them off from
     what drew them, in the context that holds them."""
-    draw, trunk, drawn, contexts = reasoner.sample_latents, reasoner.backbone.layers, [], []
+    draw, call, drawn, contexts = reasoner.sample_latents, reasoner.backbone.call_text_model, [], []
 
-    def recorded(*args):
-        drawn.append(draw(*args))
+    def recorded(*args, **options):
+        drawn.append(draw(*args, **options))
         return drawn[-1]
 
+    def called(embeds, *where, **options):
+        if options.get("output_hidden_states"):
+            contexts.append(embeds)
+        return call(embeds, *where, **options)
+
     reasoner.sample_latents = recorded
-    reasoner.backbone.layers = lambda embeds, *where: contexts.append(embeds) or trunk(embeds, *where)
-    loss = reasoner(batch).text
+    reasoner.backbone.call_text_model = called
+    loss = loss_of(reasoner, batch).text
     if not any(z.requires_grad for z in drawn):
         rows, position, mask = batch.latent_slots()
         return torch.autograd.grad(loss, contexts[0])[0][rows[mask], position[mask]].abs().sum(-1).min()
-    if reasoner.sweeps:  # those of earlier sweeps are only on the way
+    if objective_for(reasoner).jacobi_sweeps:  # those of earlier sweeps are only on the way
         drawn = drawn[-1:]
     grads = torch.autograd.grad(loss, drawn)
     return min(g.abs().sum(-1).min() for g in grads)
@@ -239,7 +252,7 @@ def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
         fed.append((embeds, mask, positions, trunk(embeds, mask, positions, cache)))
         return fed[-1][-1]
 
-    monkeypatch.setattr(reasoner.backbone, "trunk", recorded)
+    monkeypatch.setattr(reasoner.backbone, "forward_text", recorded)
     out = generate(eager(reasoner), prompts(reasoner, make_traces), temperature=1.0, **settings(reasoner))
     (asked, _, placed, answered), steps = fed[0], fed[1:]
     there = out.token_type[:, : len(steps)] != 0
@@ -262,27 +275,36 @@ def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
     mask, width, grids, head = batch.latent_slots()[2], sketcher.head.latent_width, batch.spans[:, 2:], sketcher.head
     h, noise = torch.randn(*mask.shape, sketcher.backbone.width), torch.randn(*mask.shape, width)
     expected = slot_by_slot(
-        sketcher, batch, h, noise, lambda h, noise, *where: head.sample(h, noise, *[where[-1]] * head.needs_context)
+        sketcher, batch, h, noise, lambda h, grids, slot, noise, context: head.sample(h, context, noise)
     )
     if not head.in_hidden_space:
         expected = sketcher.latents_to_embeddings(sketcher.target.standardizer.inverse(expected, grids))
     torch.testing.assert_close(slot_by_slot(sketcher, batch, h, noise, sketcher.sample_latents)[mask], expected[mask])
-    if sketcher.taught and sketcher.target is not None and head.in_hidden_space and not head.needs_context:
+    if (
+        objective_for(sketcher).has_latent_loss(sketcher)
+        and sketcher.target is not None
+        and head.in_hidden_space
+        and not head.needs_context
+    ):
         # a state that is its target costs nothing
         rows, position, _ = batch.latent_slots()
         z = sketcher.target(batch)
         states = torch.zeros(*batch.ids.shape, width).index_put((rows[mask], position[mask]), z[mask])
-        assert sketcher.losses(batch, states, z).latent < 1e-6
+        assert objective_for(sketcher).loss_terms(sketcher, batch, states, z).latent < 1e-6
 
 
 def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_traces):
     """The same words with the model's own latents, unrolled in training or decoded with the words forced."""
-    traces, collate = make_traces(same_size=True)[:2], sketcher.processor
-    batch, prompt = collate(traces), collate(traces, generate=True)
+    traces = make_traces(same_size=True)[:2]
+    batch, prompt = training_batch(sketcher, traces), sketcher.processor(traces, generate=True)
     noise = torch.zeros(1, sketcher.head.latent_width) if sketcher.head.is_stochastic else None
     draw = sketcher.sample_latents
-    sketcher.sample_latents = lambda h, _, *where: draw(h, None if noise is None else noise.expand(len(h), -1), *where)
-    _, own = sketcher.unroll(batch, sketcher.backbone.position_ids(batch))
+
+    def silent(h, grids, slot, _noise=None, context=None):
+        return draw(h, grids, slot, None if noise is None else noise.expand(len(h), -1), context)
+
+    sketcher.sample_latents = silent
+    _, own = objective_for(sketcher).own_latent_states(sketcher, batch, sketcher.backbone.position_ids(batch))
 
     v, n = sketcher.vocabulary, prompt.ids.shape[1]
     said = [
@@ -312,11 +334,11 @@ def test_6_a_row_in_a_batch_is_that_row_alone(reasoner, make_traces, rollout, re
         )
         t = alone.ids.shape[1]
         assert not (rollout.token_type[r, t:] != 0).any()
-        for name in ("ids", "kind", "chosen", "decided", "may_open"):
+        for name in ("ids", "token_type", "text_decisions", "stop_decisions", "open_allowed"):
             real = alone.token_type[0] != 0
             assert torch.equal(getattr(rollout, name)[r, :t][real], getattr(alone, name)[0][real]), name
         assert torch.equal(rollout.positions[:, r, :t][:, real], alone.positions[:, 0][:, real])
-        for name in ("vectors", "logprob", "sampled_logprob", "stop_logprob"):
+        for name in ("latent_embeds", "log_prob", "sampled_log_prob", "stop_log_prob"):
             torch.testing.assert_close(getattr(rollout, name)[r, :t], getattr(alone, name)[0], atol=2e-5, rtol=1e-4)
         assert rollout.finish_reasons[r] == alone.finish_reasons[0]
         assert [dataclasses.replace(s, row=0) for s in rollout.spans_of(r)] == alone.spans
@@ -338,7 +360,7 @@ def test_7_replaying_a_rollout_gives_its_log_probabilities(reasoner, rollout, mo
 
 
 def test_7_in_bfloat16_too(reasoner, batch, make_traces):
-    terms = reasoner.to(torch.bfloat16)(batch)
+    terms = loss_of(reasoner.to(torch.bfloat16), batch)
     assert all(part.isfinite() and part.dtype == torch.float32 for part in terms.parts().values())
     out = generate(eager(reasoner), prompts(reasoner, make_traces), temperature=1.0, **settings(reasoner))
     for replayed, said in zip(replay(reasoner, out)[:2], (out.log_prob, out.stop_log_prob), strict=True):
@@ -441,7 +463,7 @@ def test_9_a_fresh_process_says_the_same(case, reloaded):
 
 # -- 10, 11: targets stand still, checkpointing changes nothing --------------------------------------------------------
 def test_10_a_target_does_not_move_when_only_the_head_trains(sketcher, batch):
-    if not sketcher.taught or sketcher.target is None:
+    if not objective_for(sketcher).has_latent_loss(sketcher) or sketcher.target is None:
         pytest.skip("no picture teaches its latents")
     before_training = sketcher.target(batch)
     sketcher.backbone.requires_grad_(False)
@@ -455,11 +477,11 @@ def test_10_a_target_does_not_move_when_only_the_head_trains(sketcher, batch):
 
 
 def test_10_the_latent_loss_does_not_pull_at_the_target(sketcher, batch):
-    if not sketcher.taught or sketcher.target is None:
+    if not objective_for(sketcher).has_latent_loss(sketcher) or sketcher.target is None:
         pytest.skip("no picture teaches its latents")
     sketcher.requires_grad_(True)
     h = torch.randn(*batch.ids.shape, sketcher.backbone.width, requires_grad=True)
-    loss = sketcher.losses(batch, h, sketcher.target(batch)).latent
+    loss = objective_for(sketcher).loss_terms(sketcher, batch, h, sketcher.target(batch)).latent
     teacher = [*sketcher.target.parameters(), *sketcher.backbone.vision_parameters]
     pulled = torch.autograd.grad(loss, [h, *teacher], allow_unused=True)
     assert pulled[0].any() and not any(g is not None and g.any() for g in pulled[1:])
@@ -471,9 +493,9 @@ def test_11_activation_checkpointing_changes_no_gradient_or_is_refused(reasoner,
     plain, usual = gradients(copy.deepcopy(reasoner.train()), batch), len(passes)
     reasoner.backbone.set_gradient_checkpointing()
     assert reasoner.backbone.is_gradient_checkpointing
-    if reasoner.latent_input == "self" and not reasoner.sweeps:
+    if objective_for(reasoner).latent_input == "self" and not objective_for(reasoner).jacobi_sweeps:
         with pytest.raises(ValueError, match="'self' cannot run with activation checkpointing"):
-            reasoner(batch)
+            loss_of(reasoner, batch)
         return
     checked = gradients(reasoner, batch)
     assert len(passes) - usual > usual, "the layer was not recomputed, so nothing was tested"

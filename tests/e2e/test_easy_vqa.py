@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import loss_of
 from PIL import Image as PILImage
 from tiny_runs import recipe, tiny_checkpoint, untrained
 
@@ -204,7 +205,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     assert not batch.loss_weight[8:].gather(1, first[:, None]).any(), "nothing is before a first word"
     assert (batch.loss_weight[8:] > 0).sum() == batch.mask[8:].sum() - 3
     assert len(next(iter(data.val_dataloader())).ids) == 4, "held-out items are by themselves"
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     assert terms.total.isfinite()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import CASES, ready
+from conftest import CASES, ready, training_batch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import tiny_checkpoint
@@ -322,7 +322,7 @@ def test_the_model_answers_in_words_latents_and_pictures(shown, picture):
 def test_logits_are_those_of_the_skeleton(make_backbone, make_traces):
     """Rows of ids alone, with padding and several pictures a row, against the batch they come from."""
     reasoner = ready(CASES[0], make_backbone, make_traces).eval()
-    batch = reasoner.processor(make_traces(sketches=False))
+    batch = training_batch(reasoner, make_traces(sketches=False))
     model = LatentReasonForConditionalGeneration.from_reasoner(reasoner)
     with torch.no_grad():
         found = model(batch.ids, batch.mask, batch.images.pixels, batch.images.grid).logits

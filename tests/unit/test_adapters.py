@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import CASES, ready
+from conftest import CASES, loss_of, ready, training_batch
 
 from latent_reason import checkpoint
 from latent_reason.files import atomic_write_json
@@ -36,7 +36,7 @@ def adapted(reasoner):
 
 @pytest.fixture
 def batch(reasoner, make_traces):
-    return reasoner.processor(make_traces())
+    return training_batch(reasoner, make_traces())
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def test_a_fresh_adapter_changes_nothing_and_trains_alone_with_the_control_token
     counts = {part: trained for part, _, trained in parameter_table(reasoner) if trained}
     assert counts.keys() == {"lora"}
     optimizer = torch.optim.SGD([p for p in reasoner.parameters() if p.requires_grad], lr=1.0)
-    reasoner(batch).total.backward()
+    loss_of(reasoner, batch).total.backward()
     optimizer.step()
     adapters.merge(reasoner)
     now = reasoner.backbone.model.get_input_embeddings().weight

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import loss_of, objective_for, training_batch
 
 import latent_reason
 from latent_reason import methods
-from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, collate, shift_right
+from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
 from latent_reason.model.processor import EncodedExample
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
@@ -24,7 +25,7 @@ def reasoner(make_backbone):
 
 @pytest.fixture
 def batch(reasoner, make_traces):
-    return reasoner.processor(make_traces())
+    return training_batch(reasoner, make_traces())
 
 
 def encode(reasoner, trace, **options):
@@ -49,7 +50,7 @@ def test_before_is_the_entry_one_position_earlier(shape):
 def test_every_loss_reads_the_states_one_position_before_what_it_predicts(reasoner, batch):
     b, n = batch.ids.shape
     states = torch.randn(b, n, reasoner.backbone.width, requires_grad=True)
-    terms = reasoner.losses(batch, shift_right(states), reasoner.target(batch))
+    terms = objective_for(reasoner).loss_terms(reasoner, batch, shift_right(states), reasoner.target(batch))
     latent = batch.token_type == LATENT
     later_slot = latent & F.pad(latent[:, :-1], (1, 0))
     close = ~latent & F.pad(latent[:, :-1], (1, 0))
@@ -69,7 +70,7 @@ def test_losses_in_chunks_are_the_losses(reasoner, batch, monkeypatch):
     monkeypatch.setattr(reasoner.backbone, "logits", lambda h: rows.append(len(h)) or logits(h))
 
     def cost() -> list[torch.Tensor]:
-        terms = reasoner.losses(batch, states, None)
+        terms = objective_for(reasoner).loss_terms(reasoner, batch, states, None)
         return [terms.text, terms.stop, *torch.autograd.grad(terms.text + terms.stop, (states, table))]
 
     whole, most = cost(), max(rows)
@@ -81,12 +82,12 @@ def test_losses_in_chunks_are_the_losses(reasoner, batch, monkeypatch):
 
 
 def test_text_loss_is_that_of_the_stock_model(reasoner, make_traces):
-    batch = reasoner.processor(make_traces(sketches=False)[2:3])
+    batch = training_batch(reasoner, make_traces(sketches=False)[2:3])
     batch.images = None
     batch.token_type[batch.token_type == IMAGE] = TEXT
     labels = batch.ids.masked_fill(batch.loss_weight == 0, -100)
     stock = reasoner.backbone.model(input_ids=batch.ids, attention_mask=batch.mask.long(), labels=labels)
-    torch.testing.assert_close(reasoner(batch).text, stock.loss)
+    torch.testing.assert_close(loss_of(reasoner, batch).text, stock.loss)
 
 
 # -- what stands where -------------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def test_a_prompt_is_how_its_training_row_begins(reasoner, make_traces):
         whole, prompt = encode(reasoner, trace), encode(reasoner, trace, generate=True)
         n = len(prompt.ids)
         assert whole.ids[:n] == prompt.ids and whole.token_type[:n] == prompt.token_type
-        assert not any(prompt.weight) and not prompt.spans and prompt.images == whole.images
+        assert not any(prompt.loss_weight) and not prompt.spans and prompt.images == whole.images
         assert any(whole.loss_weight[n:]) and not any(whole.loss_weight[:n])
         assert reasoner.vocabulary.decode(whole.ids[n:]).rstrip("\n") == trace.assistant_text()
 
@@ -166,12 +167,14 @@ def test_a_text_part_may_weigh_its_own_loss(reasoner):
 
 # -- mismatches are errors ---------------------------------------------------------------------------------------------
 def test_spans_without_their_pictures_raise(reasoner, batch):
-    row = EncodedExample(ids=[0, 0], kind=[TEXT, LATENT], weight=[0.0, 0.0], spans=[(1, 1, 1)], span_weight=[1.0])
-    with pytest.raises(ValueError, match="row 0: 1 spans of latents but 0 sketches"):
-        collate([row], 0, list)
+    row = EncodedExample(
+        ids=[0, 0], token_type=[TEXT, LATENT], loss_weight=[0.0, 0.0], spans=[(1, 1, 1)], span_weight=[1.0]
+    )
+    with pytest.raises(ValueError, match="row 0: 1 spans but 0 sketches"):
+        reasoner.processor.collate([row])
     batch.sketches = None
     with pytest.raises(ValueError, match="4 spans but 0 sketches"):
-        reasoner(batch)
+        loss_of(reasoner, batch)
 
 
 def test_a_tokenizer_without_the_layouts_tokens_is_refused(make_backbone):
@@ -213,14 +216,14 @@ def test_no_file_writes_a_token_id_down():
 
 def test_only_the_bridge_and_the_engine_compare_ids_with_control_tokens():
     roles = ("open", "latent", "close", "image", "end", "pad")
-    for where, sides in comparisons(p for p in CORE if p.name not in ("tokens.py", "batch.py", "generation.py")):
+    for where, sides in comparisons(p for p in CORE if p.name not in ("tokenization.py", "processor.py", "engine.py")):
         control = any(isinstance(s, ast.Attribute) and s.attr in roles for s in sides)
         assert not (control and any(map(is_ids, sides))), where
 
 
 def test_words_that_look_like_control_tokens_stay_words(reasoner):
     v = reasoner.vocabulary
-    text = f"a {v.roles.open} b {v.layout.end} {v.layout.image}"
+    text = f"a {v.tokens.open} b {v.layout.end} {v.layout.image}"
     trace = Trace("x", (Message("user", (Text(text),)), Message("assistant", (Text(text),))))
     row = encode(reasoner, trace)
     assert v.open not in row.ids and v.image not in row.ids and row.ids.count(v.end) == 2
@@ -228,5 +231,5 @@ def test_words_that_look_like_control_tokens_stay_words(reasoner):
 
 
 def test_a_method_without_a_head_refuses_sketches(batch, make_backbone):
-    with pytest.raises(ValueError, match="draws none"):
-        methods.build_method("direct", make_backbone())(batch)
+    with pytest.raises(ValueError, match="without a latent head"):
+        loss_of(methods.build_method("direct", make_backbone()), batch)

@@ -219,7 +219,7 @@ def test_without_noise_the_flow_is_its_euler_chain():
         head, h = head_of(name), torch.randn(N, WIDTH)
         policy, start = FlowSde(head, noise=1e-6), torch.randn(N, 1, LATENT)
         z, _ = policy.sample(head, h, torch.cat([start, torch.randn(N, head.steps, LATENT)], 1))
-        torch.testing.assert_close(z, head.sample(h, start[:, 0]), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(z, head.sample(h, noise=start[:, 0]), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("steps, low, high", [(10, 0.46, 0.52), (40, 0.48, 0.52)])

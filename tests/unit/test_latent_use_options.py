@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import CASES, fit, ready
+from conftest import CASES, fit, loss_of, objective_for, ready, training_batch
 from tiny_runs import recipe, short, tiny_checkpoint, untrained
 
 from eval import item_filter
@@ -26,7 +26,7 @@ from train.trainer import run_folder
 @pytest.fixture
 def batch_and_reasoner(make_backbone, make_traces):
     reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="mlp")
-    batch = reasoner.processor(make_traces())
+    batch = training_batch(reasoner, make_traces())
     fit(reasoner, batch)
     return batch, reasoner
 
@@ -34,7 +34,7 @@ def batch_and_reasoner(make_backbone, make_traces):
 @pytest.mark.parametrize("name", ["modal_mixed", "mirage", "mcout", "monet", "blank"])
 def test_bottlenecked_words_see_the_picture_through_latents_and_the_question_alone(name, make_backbone, make_traces):
     reasoner = methods.build_method(name, make_backbone(), **({"k": 4} if name not in ("mcout",) else {"thoughts": 3}))
-    batch = reasoner.processor(make_traces())
+    batch = training_batch(reasoner, make_traces())
     batch = apply_bottleneck(batch, torch.tensor([True, True, True, False]))
     mask = batch.latent_slots()[2]
     embeds = reasoner.embed_batch(batch, torch.randn(*mask.shape, reasoner.backbone.width)).detach().requires_grad_()
@@ -83,12 +83,12 @@ def test_the_bottleneck_is_for_training_and_for_a_share_of_rows(batch_and_reason
     assert seen == [None]
     reasoner.train()(batch)
     assert (seen[-1][0] != seen[-1][2]).any()
-    assert torch.isfinite(reasoner(batch).total)
+    assert torch.isfinite(loss_of(reasoner, batch).total)
 
 
 def test_rows_cut_short_keep_their_mask(make_backbone, make_traces):
     reasoner = methods.build_method("mcout", make_backbone(), thoughts=4)
-    batch = reasoner.processor(make_traces(False))
+    batch = training_batch(reasoner, make_traces(False))
     every = torch.ones(4, dtype=torch.bool)
     for k in (1, 3):
         cut, made = apply_bottleneck(batch, every).shortened(k), apply_bottleneck(batch.shortened(k), every)
@@ -96,25 +96,38 @@ def test_rows_cut_short_keep_their_mask(make_backbone, make_traces):
         assert torch.equal(cut.sees & there, made.attention_mask & there)
 
 
-FED = [c for c in CASES if c.method in ("modal_mixed", "skila", "mirage", "coconut") and "exposure" not in c.options]
+FED = [
+    c
+    for c in CASES
+    if c.method in ("modal_mixed", "skila", "mirage", "coconut") and "scheduled_sampling" not in c.options
+]
 
 
 @pytest.mark.parametrize("case", FED, ids=str)
 def test_left_out_latents_say_nothing(case, make_backbone, make_traces):
     reasoner = ready(case, make_backbone, make_traces)
-    batch = reasoner.processor(make_traces())
+    batch = training_batch(reasoner, make_traces())
     reasoner.dropped = 1.0
-    given = latent_inputs.nothing(reasoner, batch)
+    given = latent_inputs.mean_latents(reasoner, batch)
     plain = reasoner.backbone.forward_text(
         reasoner.embed_batch(batch, given), batch.mask, reasoner.backbone.position_ids(batch)
     )
-    if reasoner.latent_input == "teacher":
+    if objective_for(reasoner).latent_input == "teacher":
         z = reasoner.target(batch)
-        out = reasoner.train().taught_states(batch, reasoner.backbone.position_ids(batch), z)
+        out = objective_for(reasoner).teacher_forced_states(
+            reasoner.train(), batch, reasoner.backbone.position_ids(batch), z
+        )
         torch.testing.assert_close(out[batch.mask], plain[batch.mask])
-        assert not torch.allclose(reasoner.eval().taught_states(batch, reasoner.backbone.position_ids(batch), z), out)
-    elif reasoner.latent_input == "self" and not reasoner.sweeps:
-        out, latents = reasoner.train().unroll(batch, reasoner.backbone.position_ids(batch))
+        assert not torch.allclose(
+            objective_for(reasoner).teacher_forced_states(
+                reasoner.eval(), batch, reasoner.backbone.position_ids(batch), z
+            ),
+            out,
+        )
+    elif objective_for(reasoner).latent_input == "self" and not objective_for(reasoner).jacobi_sweeps:
+        out, latents = objective_for(reasoner).own_latent_states(
+            reasoner.train(), batch, reasoner.backbone.position_ids(batch)
+        )
         torch.testing.assert_close(latents, given.to(latents.dtype))
         torch.testing.assert_close(out[batch.mask], plain[batch.mask], atol=2e-5, rtol=1e-4)
 
@@ -218,7 +231,7 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["monet", "mcout", "coconut", "skila"])
 def test_the_bottleneck_reaches_every_method(name, make_backbone, make_traces, monkeypatch):
     reasoner = ready(next(c for c in CASES if c.method == name), make_backbone, make_traces)
-    batch, seen = reasoner.processor(make_traces()), []
+    batch, seen = training_batch(reasoner, make_traces()), []
     attention = MixedBatch.attention
     monkeypatch.setattr(MixedBatch, "attention", lambda self, *where: seen.append(self.sees) or attention(self, *where))
     reasoner.bottleneck = 1.0

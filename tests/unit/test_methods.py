@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from conftest import fit
+from conftest import fit, loss_of, objective_for, training_batch
 from PIL import Image as PILImage
 from tiny_runs import recipe, short
 
@@ -48,7 +48,7 @@ def test_shortened_rows_are_rows_with_shorter_spans(make_backbone, make_traces):
 def test_pictures_for_all_sketches_of_a_batch_or_for_none(make_backbone, make_traces):
     reasoner = methods.build_method("blank", make_backbone(), k=4)
     with pytest.raises(ValueError, match="of a batch have a picture"):
-        reasoner.processor([make_traces()[0], thought(make_traces()[1], 2)])
+        training_batch(reasoner, [make_traces()[0], thought(make_traces()[1], 2)])
 
 
 # -- blank -------------------------------------------------------------------------------------------------------------
@@ -89,11 +89,11 @@ def test_coconut_removes_sentences_and_never_the_answer(make_backbone):
 def test_mcout_the_answer_depends_on_every_thought(make_backbone, make_traces, multi):
     """In the released code thoughts stand after the answer: no loss depends on them, Multi's attention never learns."""
     reasoner = methods.build_method("mcout", make_backbone(), thoughts=3, multi=multi)
-    batch = reasoner.processor(make_traces(False))
+    batch = training_batch(reasoner, make_traces(False))
     assert [tuple(s[2:]) for s in batch.spans.tolist()] == [(1, 3)] * 4
     draw, drawn = reasoner.sample_latents, []
     reasoner.sample_latents = lambda *args: drawn.append(draw(*args)) or drawn[-1]
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     grads = torch.autograd.grad(terms.text, [*drawn, *reasoner.head.parameters()], retain_graph=True)
     assert sum(len(z) for z in drawn) == 12 and all(g.any() for g in grads)
 
@@ -103,29 +103,31 @@ def test_mcout_scores_the_answer_after_fewer_thoughts_too(make_backbone, make_tr
     losses = []
     for k in (1, 2, 3):
         reasoner.switch = type(reasoner.switch)(start="first", count=k)
-        batch = reasoner.processor(make_traces(False))
-        states, _ = reasoner.unroll(batch, reasoner.backbone.position_ids(batch))
-        losses.append(reasoner.losses(batch, shift_right(states), None).text)
+        batch = training_batch(reasoner, make_traces(False))
+        states, _ = objective_for(reasoner).own_latent_states(reasoner, batch, reasoner.backbone.position_ids(batch))
+        losses.append(objective_for(reasoner).loss_terms(reasoner, batch, shift_right(states), None).text)
     expected = (1.5 * losses[2] + 0.5 * (losses[0] + losses[1])) / (1 + 0.5 * 3)
-    torch.testing.assert_close(reasoner(batch).text, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loss_of(reasoner, batch).text, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_mcout_pays_no_attention_to_padding(make_backbone, make_traces):
     """The released attention has no padding mask: a row's thought changed with the pictures of the others."""
     reasoner = methods.build_method("mcout", make_backbone(), thoughts=3, multi=True)
     traces = make_traces(False)
-    together = reasoner.processor(traces)
-    _, thoughts = reasoner.unroll(together, reasoner.backbone.position_ids(together))
+    together = training_batch(reasoner, traces)
+    _, thoughts = objective_for(reasoner).own_latent_states(
+        reasoner, together, reasoner.backbone.position_ids(together)
+    )
     for i, trace in enumerate(traces):
-        alone = reasoner.processor([trace])
-        _, own = reasoner.unroll(alone, reasoner.backbone.position_ids(alone))
+        alone = training_batch(reasoner, [trace])
+        _, own = objective_for(reasoner).own_latent_states(reasoner, alone, reasoner.backbone.position_ids(alone))
         torch.testing.assert_close(own[0], thoughts[i], atol=2e-5, rtol=1e-4)
 
 
 # -- skila -------------------------------------------------------------------------------------------------------------
 def fitted(name, backbone, traces, **options):
     reasoner = methods.build_method(name, backbone, **options)
-    batch = reasoner.processor(traces)
+    batch = training_batch(reasoner, traces)
     fit(reasoner, batch)
     return reasoner, batch
 
@@ -134,9 +136,9 @@ def test_skila_the_latent_loss_does_not_pull_at_its_projection(make_backbone, ma
     """In the released code the loss also pulled the target toward the prediction."""
     reasoner, batch = fitted("skila", make_backbone(), make_traces(), k=4)
     project = reasoner.target.project
-    assert torch.autograd.grad(reasoner(batch).text, project.weight)[0].any(), "it learns on the input path"
+    assert torch.autograd.grad(loss_of(reasoner, batch).text, project.weight)[0].any(), "it learns on the input path"
     h = torch.randn(*batch.ids.shape, reasoner.backbone.width, requires_grad=True)
-    latent = reasoner.losses(batch, h, reasoner.target(batch)).latent
+    latent = objective_for(reasoner).loss_terms(reasoner, batch, h, reasoner.target(batch)).latent
     assert torch.autograd.grad(latent, project.weight, allow_unused=True)[0] is None
 
 
@@ -181,16 +183,16 @@ def test_mirage_stage_2_really_runs_its_own_latents(make_backbone, make_traces):
     reasoner, batch = fitted("mirage", make_backbone(), make_traces(), k=4, stage=2)
     draw, drawn = reasoner.sample_latents, []
     reasoner.sample_latents = lambda *args: drawn.append(draw(*args)) or drawn[-1]
-    grads = torch.autograd.grad(reasoner(batch).total, drawn)
+    grads = torch.autograd.grad(loss_of(reasoner, batch).total, drawn)
     assert sum(len(z) for z in drawn) == int(batch.span_lengths.sum()) and all(g.any() for g in grads)
     reasoner.backbone.model.activation_checkpointing_enable()
     with pytest.raises(ValueError, match="activation checkpointing"):
-        reasoner(batch)
+        loss_of(reasoner, batch)
 
 
 def test_mirage_stage_1_weighs_the_picture_more_than_the_words(make_backbone, make_traces):
     reasoner, batch = fitted("mirage", make_backbone(), make_traces(), k=4)
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     torch.testing.assert_close(terms.total, 0.1 * terms.text + terms.latent + terms.stop)
     with pytest.raises(ValueError, match="stage=3"):
         methods.build_method("mirage", make_backbone(), stage=3)
@@ -256,7 +258,9 @@ def test_latent_sketchpad_second_stage_trains_its_head_alone(make_backbone, make
     assert {n.partition(".")[0] for n, p in reasoner.named_parameters() if p.grad is not None} == {"head"}
     first = methods.build_method("latent_sketchpad", make_backbone(), k=4, depth=1, looks=1, latent_weight=0.0)
     fit(first, batch)
-    assert set(first(batch).parts()) == {"text"} and first.taught, "true features stand in the context"
+    assert set(loss_of(first, batch).parts()) == {"text"} and objective_for(first).has_latent_loss(first), (
+        "true features stand in the context"
+    )
 
 
 def test_the_rule_opens_a_span_after_every_sentence(make_backbone, make_traces):
@@ -287,7 +291,9 @@ def test_covt_what_is_taught_is_the_state_at_a_pad(make_backbone, make_traces):
     fed = reasoner.placeholder_latents(batch)
     assert fed.shape[1] == 8 and (fed == fed[:1]).all() and len(fed[0].unique(dim=0)) == 8
     h = torch.randn(*batch.ids.shape, reasoner.backbone.width, requires_grad=True)
-    (grad,) = torch.autograd.grad(reasoner.losses(batch, h, reasoner.target(batch)).latent, h)
+    (grad,) = torch.autograd.grad(
+        objective_for(reasoner).loss_terms(reasoner, batch, h, reasoner.target(batch)).latent, h
+    )
     touched = grad.abs().sum(-1) > 0
     rows, position, _ = batch.latent_slots()
     expected = torch.zeros_like(touched).index_put((rows.flatten(), position.flatten() + 1), torch.tensor(True))
@@ -354,7 +360,7 @@ def test_ilvr_picks_by_the_reasoning_so_far(make_backbone, picture):
         )
 
     words = ["go left", "now the map is safe", "down", "a hole? no, right", "yes", "U D L R", "0 1 2 3", "ice ice ice"]
-    batch = reasoner.processor([trace(w, str(i)) for i, w in enumerate(words)])
+    batch = training_batch(reasoner, [trace(w, str(i)) for i, w in enumerate(words)])
     fit(reasoner, batch)
     z = reasoner.target(batch)
     assert len({tuple(v.flatten().tolist()) for v in z}) > 1, "the same picture, other words, other patches"
@@ -393,7 +399,7 @@ def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_ot
 def test_a_span_without_a_picture_before_it(make_backbone):
     """Who edits the picture it is shown says that there is none; who only looks at pictures draws without."""
     asked = Trace("t", (Message("user", (Text("which way?"),)), Message("assistant", (Text("left"),))))
-    for name, options in (("deepsketcher", {"words": 4}), ("latent_sketchpad", {"k": 4, "looks": 1})):
+    for name, options in (("deepsketcher", {"words": 4}), ("latent_sketchpad", {"k": 4, "cross_attention_layers": 1})):
         reasoner = methods.build_method(name, make_backbone(), depth=1, **options)
         reasoner.target.standardizer.fitted.fill_(True)
         prompt, v = reasoner.processor([asked], generate=True), reasoner.vocabulary
@@ -415,7 +421,10 @@ def test_deepsketcher_an_edit_is_told_by_the_words_since_the_last_one(make_backb
         alone = torch.zeros(len(batch.spans))
         alone[i] = 1.0
         batch.span_weight = alone
-        grad = torch.autograd.grad(reasoner.losses(batch, h, z).latent, h)[0].abs().sum(-1) > 0
+        grad = (
+            torch.autograd.grad(objective_for(reasoner).loss_terms(reasoner, batch, h, z).latent, h)[0].abs().sum(-1)
+            > 0
+        )
         expected = torch.zeros_like(grad)
         expected[batch.spans[i, 0]] = told[i]
         assert torch.equal(grad, expected) and 1 < told[i].sum() < 12
@@ -427,7 +436,7 @@ def test_deepsketcher_is_taught_to_edit_the_true_picture_before(make_backbone, m
     z, grids = reasoner.target(batch), batch.spans[:, 2:]
     shown = torch.stack([reasoner.backbone.encode_images(batch.images)[-1], z[0]])
     expected = (reasoner.target.normalize(shown, grids) - reasoner.target.normalize(z, grids)).abs().mean()
-    torch.testing.assert_close(reasoner(batch).latent, expected)
+    torch.testing.assert_close(loss_of(reasoner, batch).latent, expected)
 
 
 # -- lvr ---------------------------------------------------------------------------------------------------------------
@@ -444,7 +453,7 @@ def boxed(picture, box):
 def test_lvr_start_keeps_its_text_loss(make_backbone, picture):
     """The released code gave START no gradient, so nothing taught the decision to look."""
     reasoner = methods.build_method("lvr", make_backbone(), stop="close", supervise="full")
-    batch = reasoner.processor([boxed(picture, (0, 0, 0.4, 0.5))])
+    batch = training_batch(reasoner, [boxed(picture, (0, 0, 0.4, 0.5))])
     opens = batch.ids == reasoner.vocabulary.open
     assert opens.sum() == 1 and (batch.loss_weight[opens] == 1).all()
 
@@ -460,7 +469,7 @@ def test_lvr_start_keeps_its_text_loss(make_backbone, picture):
 )
 def test_lvr_is_taught_the_tokens_of_its_region_of_the_input(make_backbone, picture, box, rows, columns):
     reasoner = methods.build_method("lvr", make_backbone(), stop="close", supervise="full")
-    batch = reasoner.processor([boxed(picture, None), boxed(picture, box)])
+    batch = training_batch(reasoner, [boxed(picture, None), boxed(picture, box)])
     seen = (
         reasoner.backbone.encode_images(batch.images)[1]
         .unflatten(0, (4, 5))[slice(*rows), slice(*columns)]
@@ -489,8 +498,8 @@ def test_lvr_refuses_regions_whose_count_decoding_cannot_know(make_backbone, pic
 def test_heads_take_the_precision_of_their_backbone(make_backbone, make_traces, name):
     options = {"multi": True} if name == "mcout" else {}
     reasoner = methods.build_method(name, make_backbone().to(torch.bfloat16), **options)
-    batch = reasoner.processor(make_traces())
-    if reasoner.taught:
+    batch = training_batch(reasoner, make_traces())
+    if objective_for(reasoner).has_latent_loss(reasoner):
         fit(reasoner, batch)
     reasoner.train()(batch).total.backward()
     out = generate(reasoner, reasoner.processor(make_traces(), generate=True), max_new_tokens=8, latent_mode="first")

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import loss_of, training_batch
 
 from latent_reason import checkpoint, methods
 from latent_reason.model.batch import IMAGE
@@ -17,7 +18,7 @@ from latent_reason.trace import Text
 def monet_case(make_backbone, make_traces, stage=2):
     reasoner = methods.build_method("monet", make_backbone(), k=3, stage=stage)
     torch.nn.ParameterList(reasoner.backbone.vision_parameters).requires_grad_(False)
-    return reasoner, reasoner.processor(make_traces())
+    return reasoner, training_batch(reasoner, make_traces())
 
 
 def test_what_each_stage_reads(make_backbone, make_traces):
@@ -76,7 +77,7 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
         for p in reasoner.backbone.model.model.language_model.parameters():
             p.add_(0.02 * torch.randn_like(p))
     frozen, trained = copy.deepcopy(reasoner).requires_grad_(False), dict(reasoner.named_parameters())
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     names = [n for n, p in trained.items() if p.requires_grad]
     found = torch.autograd.grad(terms.latent, [trained[n] for n in names], allow_unused=True)
 
@@ -122,7 +123,7 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
 def test_the_last_stage_has_no_picture_and_its_teacher_has(make_backbone, make_traces):
     reasoner, batch = monet_case(make_backbone, make_traces, stage=3)
     assert len(batch.images) == 5 and len(batch.teacher_batch.images) == 9 and batch.sketches is None
-    first = reasoner(batch).latent
+    first = loss_of(reasoner, batch).latent
     assert first > 0.01, "without the picture the states are others"
     with torch.no_grad():
         embed = reasoner.backbone.model.get_input_embeddings().weight
@@ -130,7 +131,7 @@ def test_the_last_stage_has_no_picture_and_its_teacher_has(make_backbone, make_t
         embed.add_(0.1 * torch.randn_like(embed))
     assert torch.equal(reasoner.teacher().layers(batch.teacher_batch)[2], goal), "the teacher stays"
     with torch.no_grad():
-        assert reasoner(batch).latent != first
+        assert loss_of(reasoner, batch).latent != first
 
 
 def test_a_teacher_from_a_checkpoint(make_backbone, make_traces, tmp_path):
@@ -140,7 +141,7 @@ def test_a_teacher_from_a_checkpoint(make_backbone, make_traces, tmp_path):
     pupil.learn_from(checkpoint.load(tmp_path / "stage-2")[0])
     with torch.no_grad():
         pupil.backbone.model.get_input_embeddings().weight.mul_(2)
-    batch = pupil.processor(make_traces())
+    batch = training_batch(pupil, make_traces())
     torch.testing.assert_close(pupil.teacher().layers(batch.teacher_batch)[2], teacher.layers(batch.teacher_batch)[2])
 
 
@@ -149,4 +150,4 @@ def test_words_that_do_not_match_are_an_error(make_backbone, make_traces):
     reasoner, batch = monet_case(make_backbone, make_traces)
     batch.teacher_batch.loss_weight[0] = 0
     with pytest.raises(ValueError, match="does not read the same words"):
-        reasoner(batch)
+        loss_of(reasoner, batch)

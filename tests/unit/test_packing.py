@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CASES, ready
+from conftest import CASES, loss_of, objective_for, ready
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AttentionInterface
@@ -21,13 +21,13 @@ from train.config import load
 from train.trainer import run_folder
 
 FAMILIES = [
-    ("qwen2_5_vl", "grid"),
-    ("qwen2_5_vl", "line"),
-    ("qwen3_vl", "grid"),
-    ("gemma3", "line"),
-    ("llava_onevision", "line"),
-    ("internvl", "line"),
-    ("smolvlm", "line"),
+    ("qwen2_5_vl", "2d"),
+    ("qwen2_5_vl", "1d"),
+    ("qwen3_vl", "2d"),
+    ("gemma3", "1d"),
+    ("llava_onevision", "1d"),
+    ("internvl", "1d"),
+    ("smolvlm", "1d"),
 ]
 
 
@@ -50,7 +50,7 @@ def test_every_row_is_in_one_row_whole_and_none_is_too_long(lengths, budget):
 
 def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backbone):
     task = tasks.make("frozenlake_plan", level=(3, 4, 5, 6), chunk=(1, 1), omit_state_p=1.0)
-    processor = methods.build_method("modal_mixed", make_backbone("grid"), k=36, head="mlp").processor
+    processor = methods.build_method("modal_mixed", make_backbone("2d"), k=36, head="mlp").processor
     rows = [processor.encode(task.trace(task[i], "mixed")) for i in range(64)]
     lengths = [len(r.ids) for r in rows]
     assert max(lengths) > 2 * min(lengths)
@@ -73,7 +73,7 @@ def both(reasoner, traces, budget=150):
 
 def losses(reasoner, batch):
     reasoner = copy.deepcopy(reasoner)
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     terms.total.backward()
     return terms.parts(), {n: p.grad for n, p in reasoner.named_parameters() if p.grad is not None}
 
@@ -132,7 +132,7 @@ def test_flash_attention_is_told_where_each_trace_begins(family, positions, make
     same(wanted, losses(reasoner, together))
     with pytest.raises(ValueError, match="attn='varlen' takes no mask of what each position may see"):
         reasoner.train().bottleneck = 1.0
-        reasoner(together)
+        loss_of(reasoner, together)
 
 
 def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_traces):
@@ -144,14 +144,14 @@ def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_tra
     assert reasoner.unrolls
     reasoner.backbone.model.set_attn_implementation("varlen")
     with pytest.raises(ValueError, match="takes no mask"):
-        reasoner(together)
+        loss_of(reasoner, together)
 
 
 @pytest.mark.parametrize("method", methods.names())
 def test_a_method_packs_or_says_that_it_does_not(method, make_backbone, make_traces):
     case = next(case for case in CASES if case.method == method)
     reasoner = ready(case, make_backbone, make_traces)
-    reasoner.exposure = ScheduledSampling()
+    objective_for(reasoner).scheduled_sampling = ScheduledSampling()
     if not reasoner.packs:
         assert method in ("latent_sketchpad", "covt", "ilvr", "deepsketcher", "mcout", "monet")
         return
@@ -159,7 +159,7 @@ def test_a_method_packs_or_says_that_it_does_not(method, make_backbone, make_tra
     if (
         reasoner.head is not None and reasoner.head.is_stochastic
     ):  # its loss draws noise latent by latent, in another order
-        reasoner.weights = replace(reasoner.weights, latent=0.0)
+        objective_for(reasoner).weights = replace(objective_for(reasoner).weights, latent=0.0)
     same(losses(reasoner, alone), losses(reasoner, together))
 
 

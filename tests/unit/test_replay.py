@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import fit
+from conftest import fit, training_batch
 
 from eval.decode import Result
 from eval.interventions import FirstOnly, Given, Zero, shuffled
@@ -20,7 +20,7 @@ from latent_reason.objectives.replay import rollout_states
 def drawn(make_backbone, make_traces):
     """A rollout whose rows sketch and box an answer, but for one that does not sketch and one that does not answer."""
     reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="mlp")
-    fit(reasoner, reasoner.processor(make_traces()))
+    fit(reasoner, training_batch(reasoner, make_traces()))
     v, prompt = reasoner.vocabulary, reasoner.processor(make_traces(same_size=True), generate=True)
     said = [
         v.encode_text(r"go \boxed{U}"),

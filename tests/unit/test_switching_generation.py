@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import eager
+from conftest import eager, loss_of, training_batch
 
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
@@ -153,13 +153,13 @@ def test_poisoned_logits_inside_spans_change_nothing(make_reasoner, prompts, opt
 
 
 def test_poisoned_logits_inside_spans_do_not_reach_the_loss(reasoner, make_traces):
-    batch = reasoner.processor(make_traces())
-    clean = reasoner(batch).parts()
+    batch = training_batch(reasoner, make_traces())
+    clean = loss_of(reasoner, batch).parts()
     with torch.no_grad():
         embeds = reasoner.embed_batch(batch, reasoner.target(batch))
         h = shift_right(reasoner.backbone.forward_text(embeds, batch.mask, reasoner.backbone.position_ids(batch)))
     hits = poison(reasoner, h[(batch.token_type == LATENT) | (batch.ids == reasoner.vocabulary.close)])
-    for name, part in reasoner(batch).parts().items():
+    for name, part in loss_of(reasoner, batch).parts().items():
         assert torch.equal(part, clean[name]), name
     assert sum(hits) > 0, "the stop was read"
 

@@ -196,18 +196,18 @@ def test_losses_are_one_number_a_latent_in_fp32(kind, options):
 def test_a_sample_is_a_pure_function_of_state_and_noise(kind, options):
     head = awake(heads.make(kind, 8, 8, **options)).eval()
     h, noise = torch.randn(6, 8), torch.randn(6, 8)
-    first = head.sample(h, noise)
+    first = head.sample(h, noise=noise)
     torch.manual_seed(1)
-    assert torch.equal(head.sample(h, noise), first)
-    torch.testing.assert_close(head.sample(h[2:4], noise[2:4]), first[2:4], atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(head.sample(h.flip(0), noise), first, atol=1e-3)
-    assert torch.equal(head.sample(h, noise.flip(0)), first) != head.is_stochastic
+    assert torch.equal(head.sample(h, noise=noise), first)
+    torch.testing.assert_close(head.sample(h[2:4], noise=noise[2:4]), first[2:4], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(head.sample(h.flip(0), noise=noise), first, atol=1e-3)
+    assert torch.equal(head.sample(h, noise=noise.flip(0)), first) != head.is_stochastic
 
 
 def test_a_gaussian_head_knows_the_density_of_what_it_draws():
     head = awake(heads.make("gaussian", 8, 6, sigma=0.3))
     h, noise = torch.randn(5, 8), torch.randn(5, 6)
-    z = head.sample(h, noise)
+    z = head.sample(h, noise=noise)
     torch.testing.assert_close((z - head.mean.net(h)) / 0.3, noise)
     expected = torch.distributions.Normal(head.mean.net(h), 0.3).log_prob(z).sum(-1)
     torch.testing.assert_close(head.log_prob(h, z), expected)
@@ -248,9 +248,9 @@ def test_a_residual_head_draws_its_mean_and_what_is_left_of_it():
     head = awake(heads.make("flow", 4, 4, hidden=16, depth=1, residual=True)).eval()
     h, noise = torch.randn(3, 4), torch.randn(3, 4)
     head.scale.fill_(0.0)
-    assert torch.equal(head.sample(h, noise), head.mean.sample(h))
+    assert torch.equal(head.sample(h, noise=noise), head.mean.sample(h))
     head.scale.fill_(2.0)
-    torch.testing.assert_close(head.sample(h, noise), head.mean.sample(h) + 2 * head.denoise(h, noise))
+    torch.testing.assert_close(head.sample(h, noise=noise), head.mean.sample(h) + 2 * head.denoise(h, noise))
 
 
 def test_in_a_residual_head_only_the_mean_teaches_the_state():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CASES, ready
+from conftest import CASES, ready, training_batch
 from PIL import Image as PILImage
 from test_packing import both, losses, same
 from transformers import Idefics3Processor
@@ -61,7 +61,7 @@ def test_rows_and_pixels_are_those_of_the_stock_processor(size, backbone):
 def test_logits_are_those_of_the_stock_model(backbone):
     reasoner = methods.build_method("direct", backbone).eval()
     trace = asked(noise(128, 64), noise(64, 64, 1))
-    batch = reasoner.processor([trace])
+    batch = training_batch(reasoner, [trace])
     states = backbone.forward_text(reasoner.embed_batch(batch), batch.mask, backbone.position_ids(batch))
     pictures = [backbone.preprocess_images([p]).pixels for p in trace.images()]
     wanted = backbone.model(
@@ -92,7 +92,7 @@ def test_rows_do_not_see_each_other_and_pack(backbone, make_traces):
 
 def test_a_veil_hides_all_tiles_of_a_picture(backbone, make_traces):
     reasoner = methods.build_method("monet", backbone, k=3, stage=2)
-    batch = reasoner.processor(make_traces())
+    batch = training_batch(reasoner, make_traces())
     hidden = hide_observed_images(batch, backbone)
     for (row, start, h, w), picture in zip(batch.spans.tolist(), batch.boxes[:, 0].long().tolist(), strict=True):
         size = backbone.num_positions(batch.images)[picture]
