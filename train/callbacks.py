@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from eval.collapse import alarm, health
 from eval.decode import decode, summarise
 from eval.probe import probe
-from latent_reason.visualization.storyboard import storyboard
+from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
 from .config import Data
 from .data import make_task, mode_of
@@ -39,17 +39,13 @@ class SketchPanel(Callback):
 
     def look(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
-        traces = [self.task.trace(i, self.mode) for i in self.items]
-        found = health(self.reasoner, results, traces) if self.reasoner.latent_input != "blank" else {}
+        found = health(self.reasoner, results) if self.reasoner.latent_input != "blank" else {}
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
         if warning := alarm(found):
             console.print(f"Warning: {warning}", style="yellow")
         if self.decoder is None or not self.reasoner.is_renderable or trainer.logger is None:
             return
-        small = decode(
-            self.reasoner, self.decoder, self.task, self.items[: self.shown], self.mode, max_new_tokens=self.max_new
-        )
-        picture = storyboard(self.reasoner, self.decoder, traces[: self.shown], small[0].rollout)
+        picture = draw_storyboard(self.reasoner, self.decoder, [r.decoded for r in results[: self.shown]])
         if hasattr(trainer.logger, "experiment"):
             trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step, dataformats="HWC")
 
@@ -77,8 +73,8 @@ class RolloutPanel(Callback):
         )
         trainer.logger.experiment.add_text("rollouts", text, step)
         if self.decoder is not None and module.reasoner.is_renderable:
-            few = found.part(list(rows), module.reasoner)
-            picture = storyboard(module.reasoner, self.decoder, few.traces, few.rollout)
+            decoded = [DecodedTrace(found.traces[row], found.rollout, row) for row in rows]
+            picture = draw_storyboard(module.reasoner, self.decoder, decoded)
             trainer.logger.experiment.add_image("rollouts", np.asarray(picture), step, dataformats="HWC")
 
 

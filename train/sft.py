@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from latent_reason import checkpoint
-from latent_reason.visualization.sketch_decoder import seen_again
+from latent_reason.visualization.sketch_decoder import reencode_sketches
 
 from .callbacks import SketchPanel
 from .config import Recipe
@@ -37,7 +37,7 @@ def train_stage(recipe: Recipe, folder: Path):
         reasoner.learn_from(teacher)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
     if reasoner.can_sketch and reasoner.exposure.redraw and decoder is not None:
-        reasoner.redraw = partial(seen_again, reasoner, decoder)
+        reasoner.redraw = partial(reencode_sketches, reasoner, decoder)
     if recipe.data.foreign and not (reasoner.taught and reasoner.latent_input == "teacher"):
         raise ValueError(
             f"data.foreign: {recipe.method.name!r} is given no latents of a sketch to go on from. Leave the key out."

@@ -25,7 +25,7 @@ from latent_reason.model.batch import LATENT, PAD, TEXT
 from latent_reason.model.reasoner import Replay
 from latent_reason.objectives import latent_policies, policy_gradient
 from latent_reason.tasks import Item
-from latent_reason.visualization.sketch_decoder import seen_again
+from latent_reason.visualization.sketch_decoder import reencode_sketches
 
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
@@ -541,7 +541,7 @@ def train_stage(recipe: Recipe, folder: Path):
             "Leave the key out."
         )
     if reasoner.can_sketch and reasoner.exposure.redraw and decoder is not None:
-        reasoner.redraw = partial(seen_again, reasoner, decoder)
+        reasoner.redraw = partial(reencode_sketches, reasoner, decoder)
     freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
     module = Rl(reasoner, make_task(recipe.data, "train"), recipe, reference, decoder)
     if reasoner.can_sketch and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:
