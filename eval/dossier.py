@@ -21,7 +21,7 @@ from rich.console import Console
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.errors import at_least, door, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
-from latent_reason.visualization.storyboard import storyboard
+from latent_reason.visualization.storyboard import draw_storyboard
 
 from . import attention, input_perturbations, metrics
 from .collapse import alarm, health
@@ -63,16 +63,15 @@ def dossier(
     if reasoner.can_sketch:
         sketched = [r for r in plain if any(s.sketch is not None for s in r.item.steps)] or plain
         found |= of_latents(reasoner, task, sketched, seed, mode)
-        found["health"] = health(reasoner, plain, [task.trace(i, mode) for i in items])
+        found["health"] = health(reasoner, plain)
         found["alarm"] = alarm(found["health"])
     if decoder is None or not reasoner.is_renderable:
         return found, b""
     found["sketches_alone"] = metrics.sketches_alone(reasoner, decoder, task, plain[:quarter])
     if reader is not None:
         found["sketchqa_vlm"] = metrics.read_by(reader, reasoner, decoder, task, plain[:quarter])
-    shown = decode(reasoner, decoder, task, items[:6], mode)
     held = BytesIO()
-    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], shown[0].rollout).save(held, "PNG")
+    draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(held, "PNG")
     return found, held.getvalue()
 
 

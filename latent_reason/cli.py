@@ -33,14 +33,14 @@ def _decoded(given, indices: range):
     task = tasks.make(name, split="test", seed=given.seed, level=levels, **tasks.own(name, data.get("options", {})))
     mode = methods.load(reasoner.method.name).MODE
     items = [task[i] for i in indices]
-    return reasoner, decoder, task, items, mode, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
+    return reasoner, decoder, task, items, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
 
 
 def render_verb(given) -> None:
-    """Draw a sheet of sketches: input, gold, decoded target, decoded own sketch, words."""
-    from .visualization.storyboard import storyboard
+    """Draw a sheet: input, gold sketches, gold sketches decoded, the model's sketches, its answer."""
+    from .visualization.storyboard import draw_storyboard
 
-    reasoner, decoder, task, items, mode, results = _decoded(given, range(given.n))
+    reasoner, decoder, _, items, results = _decoded(given, range(given.n))
     if decoder is None or not reasoner.is_renderable:
         raise ValueError(
             f"'{given.checkpoint}' draws no sketches (method {reasoner.method.name}"
@@ -48,7 +48,7 @@ def render_verb(given) -> None:
         )
     out = Path(given.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items], results[0].rollout).save(out)
+    draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save(out)
     drawn = [s for r in results for s in r.sketches]
     right = sum(s["equal"] for s in drawn)
     print(
@@ -61,7 +61,7 @@ def generate_verb(given) -> None:
     """Let a checkpoint reason about one held-out item and print what it wrote and drew."""
     from .decoding.rollout import Span
 
-    reasoner, _, task, [item], _, [result] = _decoded(given, range(given.index, given.index + 1))
+    reasoner, _, task, [item], [result] = _decoded(given, range(given.index, given.index + 1))
     print(f"question: {item.question}")
     spans = iter(result.sketches)
     for piece in result.rollout.segments(result.row, reasoner.vocabulary):
@@ -112,7 +112,7 @@ def show(given) -> None:
     import time
     from itertools import islice
 
-    from .visualization.preview import items_sheet, traces_sheet
+    from .visualization.preview import draw_items, draw_traces
 
     if Path(given.task).exists():
         traces = list(islice(_records(given), given.n or 6))
@@ -120,7 +120,7 @@ def show(given) -> None:
             raise ValueError(f"'{given.task}' has no records of the split '{given.split}'. Name another --split.")
         out = Path(given.folder or f"{Path(given.task).name}.png")
         out.parent.mkdir(parents=True, exist_ok=True)
-        traces_sheet(traces).save(out)
+        draw_traces(traces).save(out)
         print(f"{len(traces)} records of {given.task}, split {given.split}.\nSheet: {out}")
         return
     task, began = _task(given), time.perf_counter()
@@ -128,7 +128,7 @@ def show(given) -> None:
     rate = len(items) / (time.perf_counter() - began)
     out = Path(given.folder or f"{given.task}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
-    items_sheet(items).save(out)
+    draw_items(items).save(out)
     print(
         f"{len(items)} items of {given.task}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items a second.\n"
         f"Sheet: {out}"
@@ -143,7 +143,7 @@ def inspect(given) -> None:
 
     from . import methods
     from .model import backbones
-    from .visualization.preview import coloured, words_of
+    from .visualization.preview import list_texts, style_tokens
 
     if Path(given.task).exists():
         trace = next(islice(_records(given), given.index, None), None)
@@ -152,14 +152,14 @@ def inspect(given) -> None:
     else:
         task = _task(given)
         trace = task.trace(task[given.index], methods.load(given.method).MODE)
-    reasoner = methods.build_method(given.method, backbones.load_backbone("tiny", corpus=words_of(trace) * 50))
+    reasoner = methods.build_method(given.method, backbones.load_backbone("tiny", corpus=list_texts(trace) * 50))
     row, console = reasoner.processor.encode(trace), Console()
     console.print(
         f"{trace.id} as {given.method} is taught it: [bold green]text loss[/], [bold blue]latents[/], [dim]no loss[/]",
         highlight=False,
         soft_wrap=True,
     )
-    console.print(coloured(row, reasoner.vocabulary), soft_wrap=True)
+    console.print(style_tokens(row, reasoner.vocabulary), soft_wrap=True)
     print(
         f"{len(row.ids)} positions, {sum(w > 0 for w in row.loss_weight)} of them words with a loss; "
         f"{len(row.spans)} spans of latents"

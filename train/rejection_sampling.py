@@ -25,7 +25,7 @@ from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import merged
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Message, Sketch, Text, Trace
-from latent_reason.visualization.storyboard import texts_between
+from latent_reason.visualization.storyboard import split_text
 
 console = Console(soft_wrap=True)
 
@@ -45,7 +45,7 @@ def best(results: list[Result]) -> Result | None:
 
 def taught(task: Task, result: Result, mode: str, vocabulary) -> Trace:
     """A rollout as a trace: its words, and where it sketched the picture that they lead to."""
-    item, parts, said = result.item, [], texts_between(result.rollout, result.row, vocabulary)
+    item, parts, said = result.item, [], split_text(result.rollout, result.row, vocabulary)
     spans = 0
     for piece in result.rollout.segments(result.row, vocabulary):
         if isinstance(piece, Span):

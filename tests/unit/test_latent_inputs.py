@@ -8,7 +8,7 @@ from conftest import fit, loss_of, objective_for, training_batch
 
 from latent_reason import methods
 from latent_reason.objectives import latent_inputs
-from latent_reason.visualization.sketch_decoder import SketchDecoder, seen_again
+from latent_reason.visualization.sketch_decoder import SketchDecoder, reencode_sketches
 
 
 def fitted(make_backbone, make_traces, method="modal_mixed", **options):
@@ -106,7 +106,7 @@ def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone
         objective_for(reasoner).teacher_forced_states(reasoner.train(), batch, positions, z)
     decoder, fed = SketchDecoder(latent=32, width=32), reasoner.latents_to_embeddings(z)
     chosen = torch.tensor([True, False, False, True])
-    again = seen_again(reasoner, decoder, batch, fed, chosen)
+    again = reencode_sketches(reasoner, decoder, batch, fed, chosen)
     mask = batch.latent_slots()[2]
     assert torch.equal(again[1:3], fed[1:3]) and not torch.allclose(again[0][mask[0]], fed[0][mask[0]], atol=1e-3)
     h, w = batch.spans[3, 2:].tolist()

@@ -17,7 +17,7 @@ from latent_reason.decoding.rollout import Rollout
 from latent_reason.files import nearest
 from latent_reason.tasks import Item, Task
 from latent_reason.visualization.sketch_decoder import SketchDecoder
-from latent_reason.visualization.storyboard import own_sketches, texts_between
+from latent_reason.visualization.storyboard import decode_sketches, split_text
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def sketch_match(scene: Scene, rollout: Rollout, items: Sequence[Item]) -> list[
         if not rollout.spans_of(row):
             found.append(0.0)
             continue
-        pictures = own_sketches(scene.reasoner, scene.decoder, rollout, row, item.images[-1])
-        said = texts_between(rollout, row, scene.reasoner.vocabulary)
+        pictures = decode_sketches(scene.reasoner, scene.decoder, rollout, row, item.images[-1])
+        said = split_text(rollout, row, scene.reasoner.vocabulary)
         found.append(float(scene.task.sketch_report(pictures, item, said)["equal"]))
     return found
 

@@ -28,7 +28,7 @@ from ...data import native
 from ...decoding.engine import generate
 from ...files import atomic_folder, atomic_write_json
 from ...model import adapters
-from ...visualization.storyboard import storyboard
+from ...visualization.storyboard import DecodedTrace, draw_storyboard
 from .. import model_card, parts
 from ..config_file import CONFIG_FILE, FORMAT
 from ..hf import parity
@@ -202,7 +202,8 @@ def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
     if not traces:
         return None
     rollout = generate(reasoner, reasoner.processor(traces, generate=True), max_new_tokens=ROOM)
-    return storyboard(reasoner, model.decoder, traces, rollout)
+    decoded = [DecodedTrace(trace, rollout, row) for row, trace in enumerate(traces)]
+    return draw_storyboard(reasoner, model.decoder, decoded)
 
 
 def copy_extras(run: Path, folder: Path) -> None:
