@@ -264,7 +264,7 @@ def test_a_policy_of_another_head_says_so():
         with pytest.raises(ValueError, match=said):
             policy(head_of(name))
     reading = heads.make("autoregressive", WIDTH, LATENT)
-    with pytest.raises(ValueError, match="looks at more than the state"):
+    with pytest.raises(ValueError, match="reads more than the state"):
         Gaussian(reading)
     for options, said in (({"norm": "max"}, "norm='max'"), ({"fraction": 0.0}, "fraction=0.0")):
         with pytest.raises(ValueError, match=said):
@@ -274,7 +274,7 @@ def test_a_policy_of_another_head_says_so():
     with pytest.raises(ValueError, match=r"sigma=0.0, relative=0.15: more than 0"):
         Vlpo(head_of("mlp"), sigma=0.0)
     for rank in (0, 7):
-        with pytest.raises(ValueError, match=f"rank={rank}: from 1 to 6"):
+        with pytest.raises(ValueError, match=f"rank={rank}: must be from 1 to 6"):
             Gaussian.directions(torch.randn(50, LATENT), rank)
-    with pytest.raises(ValueError, match=r"window=99: from 1 to the \d+ steps"):
+    with pytest.raises(ValueError, match=r"window=99: must be from 1 to the \d+ steps"):
         FlowSde(head_of("flow"), window=99)
