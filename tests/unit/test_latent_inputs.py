@@ -17,7 +17,7 @@ def fitted(make_backbone, make_traces, method="modal_mixed", **options):
     options = {"k": 4, "head": "mlp"} | options if method == "modal_mixed" else options
     reasoner = methods.build_method(method, make_backbone(), **options)
     batch = training_batch(reasoner, make_traces())
-    if objective_for(reasoner).has_latent_loss(reasoner):
+    if objective_for(reasoner).uses_target(reasoner):
         fit(reasoner, batch)
     return reasoner, batch, reasoner.backbone.position_ids(batch)
 
