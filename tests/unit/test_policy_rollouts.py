@@ -161,7 +161,7 @@ def test_nothing_may_replace_what_a_policy_draws(drawn):
         generate(reasoner, rollout.prompt, latent_policy=policy, latent_hook=lambda *given: None)
     direct = copy.deepcopy(reasoner)
     direct.head = None
-    with pytest.raises(ValueError, match="a method that sketches"):
+    with pytest.raises(ValueError, match="this model has no latent head"):
         generate(direct, rollout.prompt, latent_policy=policy)
 
 
