@@ -100,7 +100,7 @@ def test_parallel_replacement_is_drawn_from_one_taught_pass(make_backbone, make_
 
 
 def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone, make_traces):
-    reasoner, batch, positions = fitted(make_backbone, make_traces, scheduled_sampling={"reencode_prob": 1.0})
+    reasoner, batch, _ = fitted(make_backbone, make_traces, scheduled_sampling={"reencode_prob": 1.0})
     z = reasoner.target(batch)
     with pytest.raises(ValueError, match="needs a sketch decoder"):
         objective_for(reasoner).check(reasoner)

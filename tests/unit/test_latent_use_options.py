@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
-from conftest import CASES, fit, loss_of, objective_for, ready, training_batch
+from conftest import CASES, fit, ready, training_batch
 from tiny_runs import recipe, short, tiny_checkpoint, untrained
 
 from eval import item_filter
 from eval.decode import Result
 from latent_reason import methods
 from latent_reason.methods.mcout import truncate_spans
-from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.model.backbones.base import Backbone
+from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.objectives.attention_masks import apply_bottleneck
 from latent_reason.objectives.objective import RunOptions
 from latent_reason.tasks import make

@@ -212,7 +212,7 @@ def test_features_and_connector_together_are_the_eye(family, make_backbone, pict
 
 def spans_of_a_head(lengths=(4, 2, 3), width=32, latent=12):
     torch.manual_seed(0)
-    head = heads.make("autoregressive", width, latent, depth=2, looks=1, longest=6).eval()
+    head = heads.make("autoregressive", width, latent, depth=2, cross_attention_layers=1, longest=6).eval()
     k = max(lengths)
     mask = torch.arange(k) < torch.tensor(lengths)[:, None]
     there = torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [False] * 5])
@@ -251,13 +251,17 @@ def test_a_latent_of_such_a_head_depends_on_those_before_it_and_on_the_pictures_
 
 
 def test_latent_sketchpad_second_stage_trains_its_head_alone(make_backbone, make_traces):
-    reasoner, batch = fitted("latent_sketchpad", make_backbone(), make_traces(), k=4, depth=1, cross_attention_layers=1, text_weight=0.0)
+    reasoner, batch = fitted(
+        "latent_sketchpad", make_backbone(), make_traces(), k=4, depth=1, cross_attention_layers=1, text_weight=0.0
+    )
     set_trainable(reasoner, ["head"])
     terms = loss_of(reasoner.train(), batch)
     torch.testing.assert_close(terms.total, terms.latent)
     terms.total.backward()
     assert {n.partition(".")[0] for n, p in reasoner.named_parameters() if p.grad is not None} == {"head"}
-    first = methods.build_method("latent_sketchpad", make_backbone(), k=4, depth=1, cross_attention_layers=1, latent_weight=0.0)
+    first = methods.build_method(
+        "latent_sketchpad", make_backbone(), k=4, depth=1, cross_attention_layers=1, latent_weight=0.0
+    )
     fit(first, batch)
     assert set(loss_of(first, batch).parts()) == {"text"} and objective_for(first).uses_target(first), (
         "true features stand in the context"
@@ -265,7 +269,15 @@ def test_latent_sketchpad_second_stage_trains_its_head_alone(make_backbone, make
 
 
 def test_the_rule_opens_a_span_after_every_sentence(make_backbone, make_traces):
-    reasoner = methods.build_method("latent_sketchpad", make_backbone(), k=4, depth=1, cross_attention_layers=1, open_after_sentences=True, max_spans=2)
+    reasoner = methods.build_method(
+        "latent_sketchpad",
+        make_backbone(),
+        k=4,
+        depth=1,
+        cross_attention_layers=1,
+        open_after_sentences=True,
+        max_spans=2,
+    )
     v = reasoner.vocabulary
     said = [v.encode_text("go. now left. up. down"), v.encode_text("no dot"), v.encode_text("a.b"), []]
     prompt = reasoner.processor(make_traces(same_size=True), generate=True)
@@ -281,7 +293,9 @@ def test_covt_edges_are_where_the_picture_changes():
     half = PILImage.new("RGB", (32, 32), "white")
     half.paste("black", (0, 0, 16, 32))
     for picture_, across in ((half, True), (half.rotate(90), False)):
-        found = covt.edge_map(picture_, 4).reshape(4, 4, covt.EDGE_CELL, covt.EDGE_CELL).permute(0, 2, 1, 3).reshape(32, 32)
+        found = (
+            covt.edge_map(picture_, 4).reshape(4, 4, covt.EDGE_CELL, covt.EDGE_CELL).permute(0, 2, 1, 3).reshape(32, 32)
+        )
         found = found if across else found.T
         assert found[:, 15:17].min() == 1 and not found[:, :15].any() and not found[:, 17:].any()
 
@@ -400,7 +414,10 @@ def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_ot
 def test_a_span_without_a_picture_before_it(make_backbone):
     """Who edits the picture it is shown says that there is none; who only looks at pictures draws without."""
     asked = Trace("t", (Message("user", (Text("which way?"),)), Message("assistant", (Text("left"),))))
-    for name, options in (("deepsketcher", {"text_states": 4}), ("latent_sketchpad", {"k": 4, "cross_attention_layers": 1})):
+    for name, options in (
+        ("deepsketcher", {"text_states": 4}),
+        ("latent_sketchpad", {"k": 4, "cross_attention_layers": 1}),
+    ):
         reasoner = methods.build_method(name, make_backbone(), depth=1, **options)
         reasoner.target.standardizer.fitted.fill_(True)
         prompt, v = reasoner.processor([asked], generate=True), reasoner.vocabulary

@@ -41,9 +41,9 @@ def prompt(prompts, reasoner):
 
 def same(a, b, rows=slice(None)):
     """Whether the rows of one rollout are the rows of another."""
-    return all(torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "token_type", "text_decisions")) and torch.allclose(
-        a.latent_embeds[rows], b.latent_embeds, atol=2e-5
-    )
+    return all(
+        torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "token_type", "text_decisions")
+    ) and torch.allclose(a.latent_embeds[rows], b.latent_embeds, atol=2e-5)
 
 
 # -- the state machine -------------------------------------------------------------------------------------------------
