@@ -54,10 +54,14 @@ def features(rows):
 def test_what_is_cached_is_what_is_seen_in_bfloat16(reasoner, encoded, cache):
     plain, first, second = encoded(), encoded(), encoded()
     by_hand = {
-        f"{name}_features": [t.bfloat16() for t in eye([p for row in plain for p in getattr(row, f"{name}s")])]
-        for name, eye in (
-            ("image", lambda ps: reasoner.backbone.image_embeddings(reasoner.backbone.preprocess_images(ps))),
-            ("sketch", lambda ps: reasoner.target.encode_images(reasoner.processor.preprocess_sketches(ps))),
+        f"{name}_features": [t.bfloat16() for t in eye([p for row in plain for p in getattr(row, plural)])]
+        for name, plural, eye in (
+            ("image", "images", lambda ps: reasoner.backbone.image_embeddings(reasoner.backbone.preprocess_images(ps))),
+            (
+                "sketch",
+                "sketches",
+                lambda ps: reasoner.target.encode_images(reasoner.processor.preprocess_sketches(ps)),
+            ),
         )
     }
     writing, reading = cache(), cache()
