@@ -248,10 +248,10 @@ def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
         report["foreign"] |= {"follow_n": 9, "follow_difference": above, "follow_beyond_idle": above}
         return probe.verdict(report)
 
-    real = {"noise_std": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
+    real = {"noise": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
     assert "carry content" in said(**real)
     assert "not followed" in said((0.1, -0.1), **real)
-    dead = {"noise_std": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
+    dead = {"noise": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
     assert "Only the markers matter: they alone keep 90%" in said(markers=0.05, **dead)
     assert "Nothing here" in said(markers=0.3, **dead)
     assert "Not all probes" in probe.verdict({"as_generated": {}})
