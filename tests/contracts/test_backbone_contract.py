@@ -12,7 +12,7 @@ from latent_reason.model import backbones
 from latent_reason.model.backbones.families import FAMILIES
 from latent_reason.model.backbones.qwen_vl import QwenVL
 from latent_reason.model.batch import IMAGE, LATENT, PAD, ImageBatch
-from latent_reason.model.tokenization import Roles, Vocabulary
+from latent_reason.model.tokenization import ControlTokens, Vocabulary
 from latent_reason.objectives.attention_masks import causal
 
 #: families under every contract, and how their latents stand; the others share their code and are compared with stock
@@ -254,7 +254,7 @@ def test_untied_tables_both_get_fresh_rows(make_backbone):
 
 def shuffled(make_backbone, original):
     """The same model whose control tokens have other ids, between tokens nobody asked for."""
-    backbone, roles = make_backbone(), Roles()
+    backbone, roles = make_backbone(), ControlTokens()
     backbone.tokenizer.add_tokens(["<|a|>", roles.close, "<|b|>", roles.open, roles.latent], special_tokens=True)
     other = methods.build_method("modal_mixed", backbone, k=4, head="mlp", stop="close", supervise="full").eval()
     other.vocabulary.suppress_tokens += [other.vocabulary.token_id(t) for t in ("<|a|>", "<|b|>")]

@@ -78,6 +78,6 @@ def test_figures_of_a_model(monkeypatch):
     assert 0 < found["latent_rms"] and -1 <= found["latent_cosine"] <= 1 and found["latent_rank"] >= 1
     assert {"true_cosine", "true_rank"} <= found.keys()
     torch.nn.init.normal_(reasoner.target.standardizer.mean)
-    reasoner.head.sample = lambda h, noise=None: torch.zeros(len(h), 32)
+    reasoner.head.sample = lambda h, context=None, noise=None: torch.zeros(len(h), 32)
     same = monitors.health(reasoner, decode(reasoner, None, task, items, "mixed"))
     assert same["latent_cosine"] > 0.99 and "collapse" in monitors.alarm(same), "the slot's mean for every item"
