@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Task
 
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(2), default=200, help="items a level")
     parser.add_argument("--seed", type=int, default=1)
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 

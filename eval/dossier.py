@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.visualization.storyboard import storyboard
 
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(2), default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that is to answer from sketches alone")
-    with door():
+    with cli_errors():
         to_folder(parser.parse_args(argv))
 
 

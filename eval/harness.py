@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 
 from latent_reason.data.pictures import Pictures, to_rgb
 from latent_reason.decoding.engine import generate
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 from latent_reason.model.batch import LATENT, PAD
 from latent_reason.tasks import checkers
 from latent_reason.trace import Image, Message, Part, Text, Trace
@@ -89,7 +89,7 @@ def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         if name not in KNOWN:
-            raise ValueError(f"generation argument {name!r} cannot be honoured here. {nearest(name, KNOWN)}")
+            raise ValueError(f"generation argument {name!r} cannot be honoured here. {did_you_mean(name, KNOWN)}")
         if value not in NO_OPS.get(name, (value,)):
             raise ValueError(
                 f"generation argument {name}={value!r} cannot be honoured here: it has to be "

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 
 from .decode import decode, main_score
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(1), default=2000)
     parser.add_argument("--seed", type=int, default=0, help="of the items, as data.seed of a recipe")
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 

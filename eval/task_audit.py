@@ -46,7 +46,7 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Step, Task
 
@@ -530,7 +530,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), default=2000, help="train items a level, and val items a task")
     parser.add_argument("--n-of", type=number_of, nargs="*", default=[], metavar="TASK=N", help="another n for a task")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels each task trains on")
-    with door():
+    with cli_errors():
         given = parser.parse_args(argv)
         judge_to_file(given, shlex.join(["python", "-m", "eval.task_audit", *(sys.argv[1:] if argv is None else argv)]))
 

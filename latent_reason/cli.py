@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .errors import at_least, door, numbers, size
+from .errors import at_least, cli_errors, numbers, size
 
 
 def methods_verb(given) -> None:
@@ -478,7 +478,7 @@ def main(argv: list[str] | None = None) -> None:
     one.add_argument("--packages", nargs="+", default=["torch"], help="installed packages (default: torch)")
     verb("doctor", doctor_verb)
     given = parser.parse_args(argv)
-    with door():
+    with cli_errors():
         given.function(given)
 
 

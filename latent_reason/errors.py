@@ -7,11 +7,12 @@ library is a bug and shows where it is. ``LATENT_REASON_TRACEBACK=1`` shows it f
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,7 @@ OURS = ("latent_reason", "train", "eval")
 
 
 @contextmanager
-def door() -> Iterator[None]:
+def cli_errors() -> Iterator[None]:
     """Ends the process with ``error: <sentence>`` and status 1 where the block raises what a person can act on."""
     try:
         yield
@@ -49,6 +50,15 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return error.strerror  # without "[Errno 28]"
     return str(error)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that helps after a wrong name: ``Did you mean 'x'?``, or the list of known names."""
+    by_casefold = {known_name.casefold(): known_name for known_name in known}
+    close = difflib.get_close_matches(name.casefold(), by_casefold, n=1)
+    if close:
+        return f"Did you mean '{by_casefold[close[0]]}'?"
+    return f"There is: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "There is none."
 
 
 def at_least(lowest: int) -> Callable[[str], int]:

@@ -26,7 +26,7 @@ from eval.decode import decode, distinct_items, main_score
 from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 
@@ -152,7 +152,7 @@ def curves(folder: Path) -> dict[str, list[list[float]]]:
     return {tag: [[e.step, round(e.value, 5)] for e in found.Scalars(tag)] for tag in CURVES if tag in there}
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

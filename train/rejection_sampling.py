@@ -20,7 +20,7 @@ from eval.decode import Result, decode, main_score
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.data import native
 from latent_reason.decoding.engine import Span
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import merged
 from latent_reason.tasks.checkers import boxed
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--most", type=float, default=1.0, help="leave out items solved more often than this share")
     parser.add_argument("--seed", type=int, default=0, help="of the items and of the rollouts")
-    with door():
+    with cli_errors():
         to_folder(parser.parse_args(argv))
 
 

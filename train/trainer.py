@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
 from latent_reason import checkpoint, methods
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
 from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.attention import Choice, settle
 
@@ -37,7 +37,7 @@ def run(train: Callable[[Recipe, Path], object], description: str) -> tuple[Reci
     What goes wrong is one sentence. A run that left nothing to keep (an error before the first step, a trial with
     ``--fast_dev_run``) takes its folder away again, and the trial returns None.
     """
-    with door():
+    with cli_errors():
         recipe = parse(description=description)
         folder = run_folder(recipe)
         try:

@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .. import __version__, methods
-from ..files import atomic_folder, nearest
+from ..errors import did_you_mean
+from ..files import atomic_folder
 from ..model import adapters
 from ..model.backbones import load as load_backbone
 from ..model.backbones import no_bars
@@ -148,7 +149,7 @@ def _nearby(folder: Path) -> str:
     }
     if inner:
         return f"Did you mean '{inner[0]}'?"
-    return nearest(str(folder), map(str, around)) if around else "Train one with: bash train/quickstart.sh"
+    return did_you_mean(str(folder), map(str, around)) if around else "Train one with: bash train/quickstart.sh"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import inspect
 import pkgutil
 from types import ModuleType
 
-from ..files import nearest
+from ..errors import did_you_mean
 
 
 def names() -> list[str]:
@@ -21,7 +21,7 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The module of a method. Raises ValueError naming the nearest known method."""
     if name not in names():
-        raise ValueError(f"unknown method {name!r}. {nearest(name, names())} Known methods: {', '.join(names())}.")
+        raise ValueError(f"unknown method {name!r}. {did_you_mean(name, names())} Known methods: {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -37,7 +37,7 @@ def build(name: str, backbone, **options):
     for option in options:
         if option not in known:
             raise ValueError(
-                f"method {name!r} has no option {option!r}. {nearest(option, known)} "
+                f"method {name!r} has no option {option!r}. {did_you_mean(option, known)} "
                 f"It has: {', '.join(known) or 'none'}."
             )
     reasoner = load(name).build(backbone, **options)

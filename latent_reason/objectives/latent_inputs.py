@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from ..files import nearest
+from ..errors import did_you_mean
 from ..model.batch import TEXT, MixedBatch, before
 
 
@@ -44,7 +44,7 @@ def exposure_of(options: dict | None) -> Exposure:
     known = [f.name for f in fields(Exposure)]
     for name in options or {}:
         if name not in known:
-            raise ValueError(f"exposure has no field {name!r}. {nearest(name, known)}")
+            raise ValueError(f"exposure has no field {name!r}. {did_you_mean(name, known)}")
     return Exposure(**(options or {}))
 
 

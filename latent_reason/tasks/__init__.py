@@ -12,7 +12,7 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from ..files import nearest
+from ..errors import did_you_mean
 from .base import Item, Parsed, Step, Task
 from .checkers import Check
 
@@ -50,5 +50,5 @@ def make(name: str, **given) -> Task:
     known = options(name)
     for option in given:
         if option not in known:
-            raise ValueError(f"task {name!r} has no option {option!r}. {nearest(option, known)}")
+            raise ValueError(f"task {name!r} has no option {option!r}. {did_you_mean(option, known)}")
     return _found()[name](**given)

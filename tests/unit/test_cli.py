@@ -21,7 +21,7 @@ from latent_reason import doctor, methods
 from latent_reason.checkpoint.io import CARD
 from latent_reason.cli import main
 from latent_reason.data import native
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
 from latent_reason.tasks import make, vsp
 
 VERBS = ("methods", "render", "generate", "data", "export", "check", "push", "assemble", "doctor")
@@ -174,19 +174,19 @@ def test_wrong_words_are_one_sentence(tmp_path, monkeypatch):
 
 # -- what a door lets through ----------------------------------------------------------------------------------------
 def test_errors_of_libraries_keep_their_traceback(monkeypatch):
-    with pytest.raises(json.JSONDecodeError), door():
+    with pytest.raises(json.JSONDecodeError), cli_errors():
         json.loads("{")
-    with pytest.raises(ZeroDivisionError), door():
+    with pytest.raises(ZeroDivisionError), cli_errors():
         methods.load(1 / 0)
     monkeypatch.setenv("LATENT_REASON_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="unknown method"), door():
+    with pytest.raises(ValueError, match="unknown method"), cli_errors():
         methods.load("none")
 
 
 def test_system_errors_are_sentences():
-    with pytest.raises(SystemExit, match=r"error: .*No such file.*none"), door():
+    with pytest.raises(SystemExit, match=r"error: .*No such file.*none"), cli_errors():
         open("none/none")
-    with pytest.raises(SystemExit, match=r"^error: The disk is full$"), door():
+    with pytest.raises(SystemExit, match=r"^error: The disk is full$"), cli_errors():
         raise OSError(28, "The disk is full")
 
 

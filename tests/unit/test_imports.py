@@ -29,7 +29,7 @@ STEPS = [
 ]
 BESIDE = {"tasks", "data"}  # see traces and nothing else of the library
 SEES_BOTH = {"publishing"}  # examples to try a checkpoint on
-EVERYWHERE = {"files", "door", "assets", "__init__"}  # imported by anyone, import nobody
+EVERYWHERE = {"files", "errors", "assets", "__init__"}  # imported by anyone, import nobody
 THIRD = {
     "transformers": {"backbones", "tokens", "pretrained", "publishing"},
     "diffusers": {"heads", "rendering"},

@@ -13,7 +13,7 @@ import torch
 
 from eval.interventions import Given
 from latent_reason.decoding.engine import Rollout, generate
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 from latent_reason.tasks import Item, Task
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 from latent_reason.visualization.storyboard import own_sketches, texts_between
@@ -100,7 +100,7 @@ def named(name: str, ours: Mapping[str, Callable], what: str) -> Callable:
         return ours[name]
     module, _, function = name.rpartition(".")
     if not module:
-        raise ValueError(f"no {what} {name!r}. {nearest(name, ours)} Or give a dotted path.")
+        raise ValueError(f"no {what} {name!r}. {did_you_mean(name, ours)} Or give a dotted path.")
     try:
         return getattr(import_module(module), function)
     except (ImportError, AttributeError) as error:

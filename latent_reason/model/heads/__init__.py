@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from ...files import nearest
+from ...errors import did_you_mean
 from .autoregressive import AutoregressiveHead
 from .base import Context, LatentHead
 from .constant import ConstantHead
@@ -30,7 +30,7 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
     known = list(inspect.signature(KINDS[kind]).parameters)[2:]
     for option in options:
         if option not in known:
-            raise ValueError(f"head {kind!r} has no option {option!r}. {nearest(option, known)}")
+            raise ValueError(f"head {kind!r} has no option {option!r}. {did_you_mean(option, known)}")
     return KINDS[kind](width, latent, **options)
 
 
