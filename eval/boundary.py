@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, tasks
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Task
 
-from .decode import Result, decode, distinct_items, main_score
 from .metrics import difference, share
 
 console = Console(soft_wrap=True)

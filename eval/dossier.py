@@ -19,13 +19,13 @@ import torch
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.visualization.storyboard import storyboard
 
 from . import attention, input_perturbations, metrics
 from .collapse import alarm, health
-from .decode import Result, decode, distinct_items, main_score
 from .html import page
 from .interventions import Bank, Given, Mean, Zero
 from .probe import MAIN, OTHERS, donors, probe, verdict

@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.decoding.items import decode, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 
-from .decode import decode, main_score
 from .interventions import Oracle
 
 console = Console(soft_wrap=True)

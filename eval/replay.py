@@ -9,9 +9,8 @@ from dataclasses import replace
 import torch
 
 from latent_reason.decoding.engine import Rollout
+from latent_reason.decoding.items import Result
 from latent_reason.model.batch import LATENT, TEXT
-
-from .decode import Result
 
 
 @torch.no_grad()

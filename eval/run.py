@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.decoding.items import Result, decode, distinct_items
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import vsp
 
-from .decode import Result, decode, distinct_items
 from .statistics import wilson
 
 console = Console(soft_wrap=True)

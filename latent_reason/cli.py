@@ -23,8 +23,8 @@ def methods_verb(given) -> None:
 
 def _decoded(given, indices: range):
     """Held-out items of the checkpoint's task, and what it makes of them."""
-    from eval.decode import decode
     from latent_reason import checkpoint, methods, tasks
+    from latent_reason.decoding.items import decode
 
     reasoner, decoder = checkpoint.load(given.checkpoint)
     data = reasoner.recipe.get("notes", {}).get("data", {})

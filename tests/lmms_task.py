@@ -12,8 +12,9 @@ import io
 import json
 from pathlib import Path
 
-from eval.decode import distinct_items
 from latent_reason import tasks
+from latent_reason.checkpoint import read_card
+from latent_reason.decoding.items import distinct_items
 from latent_reason.errors import at_least, cli_errors, numbers
 
 YAML = """\
@@ -53,7 +54,7 @@ def graded(doc, results):
 
 
 def items(checkpoint: str | Path, levels: list[int], n: int) -> list:
-    options = tasks.own("frozenlake_plan", checkpoint.read_card(checkpoint)["notes"]["data"]["options"])
+    options = tasks.own("frozenlake_plan", read_card(checkpoint)["notes"]["data"]["options"])
     return [
         item
         for level in levels

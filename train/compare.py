@@ -22,10 +22,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eval.collapse import health
-from eval.decode import decode, distinct_items, main_score
 from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.decoding.items import decode, distinct_items, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT

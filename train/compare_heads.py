@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from eval.decode import decode, summarise
+from latent_reason.decoding.items import decode, summarise
 from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import before

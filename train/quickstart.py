@@ -113,7 +113,7 @@ def job(given: argparse.Namespace) -> None:
         },
     )
     stage(5, "the sheet of sketches", began)
-    from eval.decode import decode
+    from latent_reason.decoding.items import decode
 
     shown = decode(reasoner, decoder, task, items[:6], second.method.name and "mixed")
     storyboard(reasoner, decoder, [task.trace(i, "mixed") for i in items[:6]], shown[0].rollout).save(

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from eval.decode import Result, decode, main_score
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.data import native
 from latent_reason.decoding.engine import Span
+from latent_reason.decoding.items import Result, decode, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import merged

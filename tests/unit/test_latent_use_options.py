@@ -10,8 +10,8 @@ from conftest import CASES, fit, ready
 from tiny_runs import recipe, short, tiny_checkpoint, untrained
 
 from eval import item_filter
-from eval.decode import Result
 from latent_reason import methods
+from latent_reason.decoding.items import Result
 from latent_reason.model.batch import IMAGE, LATENT, TEXT, MixedBatch
 from latent_reason.objectives import latent_inputs
 from latent_reason.objectives.attention_masks import bottlenecked

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import track
 
-from latent_reason.decoding.engine import Rollout, generate
-from latent_reason.model.batch import PAD
-from latent_reason.tasks import Item, Task
-from latent_reason.trace import Trace
-from latent_reason.visualization.storyboard import own_sketches, texts_between
+from ..model.batch import PAD
+from ..tasks import Item, Task
+from ..trace import Trace
+from ..visualization.storyboard import own_sketches, texts_between
+from .engine import Rollout, generate
 
 
 @dataclass
