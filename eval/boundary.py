@@ -116,11 +116,9 @@ def to_file(given: argparse.Namespace) -> None:
             f"'{given.checkpoint}' was not tuned to do as its prompt asks. Train one with a recipe like "
             "train/recipes/dual_frozenlake.yaml (data.paired, and the task option asked)."
         )
-    levels = {}
+    name, levels = tasks.check_trusted(data["task"], given.checkpoint), {}
     for level in given.levels or data["levels"]:
-        task = tasks.make(
-            data["task"], split="test", seed=given.seed, level=level, **tasks.own(data["task"], data["options"])
-        )
+        task = tasks.make(name, split="test", seed=given.seed, level=level, **tasks.own(name, data["options"]))
         levels[f"level {level}"] = cell(reasoner, base, task, distinct_items(task, given.n))
     atomic_write_json(
         given.out,

@@ -134,7 +134,7 @@ def to_folder(given: argparse.Namespace) -> None:
         )
     reader = checkpoint.load(given.reader)[0] if given.reader else None
     data = reasoner.recipe.get("notes", {}).get("data", {})
-    name = given.task or data.get("task", "frozenlake_plan")
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     with atomic_folder(given.out) as folder:
         found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}), reader)

@@ -71,7 +71,8 @@ def to_file(given: argparse.Namespace) -> None:
             "sketch can be given. Use one of a method whose latents are those of a picture."
         )
     data = reasoner.recipe.get("notes", {}).get("data", {})
-    name, options = given.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
+    options = data.get("options", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
     kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.recipe["method"]).MODE)

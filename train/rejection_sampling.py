@@ -124,7 +124,8 @@ def to_folder(given: argparse.Namespace) -> None:
         raise FileExistsError(f"'{given.out}' exists. Give another --out, or move it away; nothing was touched.")
     reasoner, decoder = checkpoint.load(given.checkpoint)
     data = reasoner.recipe.get("notes", {}).get("data", {})
-    name, options = given.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
+    options = data.get("options", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
     traces, shares = kept(

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from .. import __version__, methods
 from ..errors import did_you_mean
 from ..files import atomic_folder
+from ..imports import UntrustedCode, restrict_imports
 from ..model import adapters
 from ..model.backbones import load as load_backbone
 from ..model.backbones import no_bars
@@ -157,6 +158,8 @@ def _reading(part: Path) -> Iterator[None]:
     """Says what a library finds wrong with a part of a checkpoint with the part's name and what to do."""
     try:
         yield
+    except UntrustedCode:
+        raise
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
@@ -164,17 +167,26 @@ def _reading(part: Path) -> Iterator[None]:
         ) from error
 
 
-def load(folder: str | Path, *, device: str | torch.device | None = None, attn: str = "auto"):
-    """A checkpoint folder -> (reasoner, decoder or None), in eval mode.
+def load(
+    folder: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    attn: str = "auto",
+    allow_imports: bool = False,
+):
+    """A checkpoint folder -> (reasoner, decoder or None), in eval mode. ``allow_imports`` imports the modules outside
+    of this library that it names; without, they have to be imported before (:mod:`latent_reason.imports`).
 
     Raises:
+        UntrustedCode: it names a module that nobody said is trusted.
         FileNotFoundError, ValueError: see :func:`read_card`; also where weights or control tokens do not fit, or
             ``attn`` cannot be used.
     """
     folder = resolve(folder)
     card = read_card(folder)
     _check_indices(folder)
-    reasoner, decoder = _whole(folder, card) if card.get("layout") == "model" else _parts(folder, card)
+    with restrict_imports(folder, allow_imports):
+        reasoner, decoder = _whole(folder, card) if card.get("layout") == "model" else _parts(folder, card)
     reasoner.recipe["notes"] = card.get("notes", {})
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settle(reasoner.to(device).backbone, attn, masks=reasoner.masks)

@@ -16,6 +16,8 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ..errors import pip_install
+
 LINEAR = r".*\.(language|text)_model\..*\.(q|k|v|o|gate|up|down)_proj"  # every linear map of the text model
 BASE = "base"  # where a base without a name is written, in the folder of its adapter
 
@@ -25,7 +27,7 @@ def _peft() -> Iterator:
     try:
         import peft
     except ImportError as error:
-        raise ValueError("LoRA needs peft. Install it with: pip install -e '.[peft]' -c constraints.txt") from error
+        raise ValueError(f"LoRA needs peft. Install it with: {pip_install('peft')}") from error
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")  # between peft and transformers
         yield peft

@@ -75,7 +75,7 @@ def test_a_backbone_is_found_by_name(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     small = {"width": 16, "layers": 1, "heads": 1, "eye_width": 16}
     assert type(backbones.load("tiny", **small)) is type(backbones.load("tiny-qwen2.5-vl", **small)) is QwenVL
-    with pytest.raises(ValueError, match="'qwen9' has no file in latent_reason/backbones"):
+    with pytest.raises(ValueError, match="'qwen9' has no file in latent_reason/model/backbones"):
         backbones.load("tiny-qwen9")
     with pytest.raises(ValueError, match="Gemma3 has one axis of positions"):
         backbones.load("tiny-gemma3", positions="grid", **small)

@@ -9,6 +9,7 @@ from functools import partial
 from transformers import GenerationConfig
 
 from ... import methods
+from ...imports import restrict_imports
 from ...model.backbones.families import FAMILIES, family
 from ...model.reasoner import LatentReasoner
 from .chat import template
@@ -21,10 +22,16 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
     def parts(config):
         if config.backbone_config.model_type not in FAMILIES:
             raise ValueError(
-                f"there is no file for the family {config.backbone_config.model_type!r} in latent_reason/backbones."
+                f"there is no file for the family {config.backbone_config.model_type!r} in latent_reason/model/backbones."
             )
         methods.load(config.method)
         return partial(methods.build, config.method), family(config.backbone_config.model_type)
+
+    @classmethod
+    def from_pretrained(cls, folder, *args, **options):
+        """As in transformers. Raises UntrustedCode if it names modules outside of this library that are not trusted."""
+        with restrict_imports(folder):
+            return super().from_pretrained(folder, *args, **options)
 
     @classmethod
     def of(cls, reasoner: LatentReasoner, decoder=None, auto_map: dict[str, str] | None = None) -> LatentReasonModel:

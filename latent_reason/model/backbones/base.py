@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import nn
 
+from ...errors import pip_install
 from ..batch import MixedBatch, Pictures, within
 from ..packing import apart
 from ..tokenization import Layout
@@ -357,9 +358,7 @@ def rounded(bits: int) -> dict:
         raise ValueError(f"bits={bits}: 4, or leave it out for weights as they are.")
     missing = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"bits=4 needs {' and '.join(missing)}. Install with: pip install -e '.[bits]' -c constraints.txt"
-        )
+        raise ValueError(f"bits=4 needs {' and '.join(missing)}. Install with: {pip_install('bits')}")
     gpu = torch.cuda.is_available()
     whole = [
         "lm_head",

@@ -6,6 +6,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from ...imports import import_object, is_dotted_path
 from .base import Backbone
 
 #: model_type of a configuration -> (file, class) of its family
@@ -29,8 +30,9 @@ def family(model_type: str) -> type[Backbone]:
 
 
 def load(name: str = "tiny", *, positions: str = "line", **options) -> Backbone:
-    """A backbone by name: ``tiny`` (a Qwen2.5-VL), ``tiny-FAMILY`` (as ``tiny-qwen3-vl``), a folder, or a Hub name.
-    It is on the CPU; :func:`.attention.settle` chooses its attention where it goes.
+    """A backbone by name: ``tiny`` (a Qwen2.5-VL), ``tiny-FAMILY`` (as ``tiny-qwen3-vl``), a folder, or a Hub name;
+    with a class of your own ``my_pkg.backbones:MyBackbone@FOLDER``. It is on the CPU; :func:`.attention.settle` chooses
+    its attention where it goes.
 
     Raises:
         ValueError: no such folder, or a model family without a file here.
@@ -41,8 +43,11 @@ def load(name: str = "tiny", *, positions: str = "line", **options) -> Backbone:
 
         model_type = re.sub(r"[-.]", "_", name.removeprefix("tiny").removeprefix("-")) or "qwen2_5_vl"
         if model_type not in FAMILIES:
-            raise ValueError(f"backbone {name!r}: {model_type!r} has no file in latent_reason/backbones. {known}")
+            raise ValueError(f"backbone {name!r}: {model_type!r} has no file in latent_reason/model/backbones. {known}")
         return tiny(model_type, positions=positions, **options)
+    path, at, folder = name.partition("@")
+    if at and is_dotted_path(path):
+        return import_object(path, "backbone", Backbone).from_pretrained(folder, positions=positions, **options)
     from transformers import AutoConfig
 
     try:
@@ -56,6 +61,7 @@ def load(name: str = "tiny", *, positions: str = "line", **options) -> Backbone:
     if config.model_type not in FAMILIES:
         raise ValueError(
             f"backbone {name!r} is of the family {config.model_type!r}, which has no file in "
-            f"latent_reason/backbones. {known}"
+            f"latent_reason/model/backbones. {known} A class of your own is named by its dotted path before the "
+            "folder: my_pkg.backbones:MyBackbone@FOLDER."
         )
     return family(config.model_type).from_pretrained(name, positions=positions, **options)
