@@ -1,8 +1,8 @@
 """Trace: one example as a person reads it.
 
-A trace is a chat. Each message holds typed parts: ``Text``, ``Image`` (something the model sees) and
-``Sketch`` (a picture the assistant thinks, which becomes a span of latents). Order of parts is order in the
-sequence. Tensors, token ids and shifts live elsewhere: ``batch.py`` is the only bridge.
+A trace is a chat. Each message holds typed parts: ``Text``, ``Image`` (an input picture) and ``Sketch`` (a picture in
+the assistant's reasoning, which becomes a span of latents). Order of parts is order in the sequence. Tensors, token ids
+and shifts live elsewhere: ``batch.py`` is the only bridge.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from PIL import Image as PILImage
 
 @dataclass(frozen=True)
 class Text:
-    """Words. ``loss`` weighs their next-token loss; None means 1 for the assistant and 0 for everyone else."""
+    """A piece of text in a message.
+
+        Text("The goal is two cells to the right.")
+
+    ``loss`` weighs its next-token loss; None means 1 in a message of the assistant and 0 in any other.
+    """
 
     text: str
     loss: float | None = None
@@ -23,19 +28,24 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture the model is shown (system and user turns)."""
+    """An input picture in a message of the user or the system.
+
+    Image(PIL.Image.open("board.png"))
+    """
 
     image: PILImage.Image
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """A picture the assistant draws in latents.
+    """A sketch in a message of the assistant: a span of latents, trained toward a picture.
 
-    ``image`` is what the latents should hold; None is a thought that no picture teaches, of ``k`` latents. ``k`` wishes
-    for a number of latents; None leaves it to the target.
-    ``state`` is what it shows, ``redundant`` marks a sketch that only repeats the input, ``box`` is a region of an
-    input picture as (x0, y0, x1, y1) shares.
+        Sketch(PIL.Image.open("after_two_moves.png"))
+
+    ``image`` is the target picture; None is a span of ``k`` latents without a target. ``k`` asks for a number of
+    latents; None leaves it to the method. ``loss`` weighs the latent loss of the span. ``state`` is what the picture
+    shows, ``redundant`` marks a sketch that repeats an input picture, ``box`` is a region of an input picture as
+    shares (x0, y0, x1, y1) of its width and height.
     """
 
     image: PILImage.Image | None
@@ -51,13 +61,31 @@ Part = Text | Image | Sketch
 
 @dataclass(frozen=True)
 class Message:
+    """One turn of a chat: a role and its parts in order.
+
+    Message("user", (Image(picture), Text("Which way to the goal?")))
+    """
+
     role: str  # system | user | assistant
     content: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One example. ``answer`` is the bare gold answer, ``checker`` names the rule that scores it."""
+    """One training example, or one prompt if it ends with a user's message.
+
+        Trace(
+            "board-1",
+            (
+                Message("user", (Image(picture), Text("Which way to the goal?"))),
+                Message("assistant", (Text("I go right. "), Sketch(after), Text("\\boxed{R}"))),
+            ),
+            answer="R",
+        )
+
+    ``answer`` is the gold answer alone, ``checker`` names the rule that scores it, ``mode`` the form of the reasoning:
+    direct, text, vision or mixed.
+    """
 
     id: str
     messages: tuple[Message, ...]
@@ -70,7 +98,7 @@ class Trace:
     meta: dict = field(default_factory=dict)
 
     def prompt(self) -> Trace:
-        """The trace up to, and without, its last assistant message: what a model is asked to continue."""
+        """The trace without its last assistant message: the prompt that a model continues."""
         messages = self.messages
         if messages and messages[-1].role == "assistant":
             messages = messages[:-1]
@@ -79,12 +107,14 @@ class Trace:
         )
 
     def images(self) -> list[PILImage.Image]:
+        """The input pictures, in order."""
         return [p.image for m in self.messages for p in m.content if isinstance(p, Image)]
 
     def sketches(self) -> list[Sketch]:
+        """The sketches, in order."""
         return [p for m in self.messages for p in m.content if isinstance(p, Sketch)]
 
     def assistant_text(self) -> str:
-        """All words of the last assistant message, joined: what a checker reads."""
+        """The text of the last assistant message, joined: the input of a checker."""
         last = self.messages[-1]
         return "".join(p.text for p in last.content if isinstance(p, Text)) if last.role == "assistant" else ""

@@ -1,5 +1,5 @@
 """Checkpoint folders: save, load, export, push."""
 
-from .io import CARD, load, read_card, resolve, save, stock
+from .io import CARD, FORMAT, load, read_card, resolve, save, stock
 
-__all__ = ["CARD", "load", "read_card", "resolve", "save", "stock"]
+__all__ = ["CARD", "FORMAT", "load", "read_card", "resolve", "save", "stock"]

@@ -42,10 +42,13 @@ class Block(nn.Module):
 
 
 class SketchDecoder(ModelMixin, ConfigMixin):
-    """K latents on an (h', w') grid -> a picture of (h, w) tokens, ``patch`` pixels a token.
+    """A small decoder from the latents of a sketch to a picture.
 
-    Latents are spread over the picture's token grid, told where they are, mixed by a few attention blocks and read out
-    as one square of pixels a token.
+        reasoner, decoder = load("checkpoints/frozenlake-tiny")
+
+    K latents on an (h', w') grid become a picture of (h, w) tokens, ``patch`` pixels a token: latents are spread over
+    the picture's token grid, get features of their position, pass a few attention blocks and are read out as one
+    square of pixels a token.
     """
 
     @register_to_config

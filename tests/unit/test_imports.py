@@ -1,8 +1,10 @@
 """Who may import whom, as ARCHITECTURE draws it: the right may import the left, parts do not import each other."""
 
 import ast
+import inspect
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -111,7 +113,8 @@ def test_other_libraries_stay_where_they_belong(library):
 
 
 def test_the_library_knows_neither_training_nor_evaluation():
-    for path in (p for p in FILES if part_of(p) != "__main__"):
+    """Also not inside functions: an installed copy has neither package."""
+    for path in FILES:
         assert not {n for n in imported(path) if n.split(".")[0] in ("train", "eval", "tests")}, path.name
 
 
@@ -139,6 +142,46 @@ def test_the_library_is_imported_quickly_and_without_torch():
 
 def test_every_public_name_is_there():
     for name in latent_reason.__all__:
-        assert getattr(latent_reason, name).__name__ == name
+        assert getattr(latent_reason, name) is not None and name in dir(latent_reason)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = latent_reason.nothing
+
+
+def test_editors_read_the_table_that_is_used_at_run_time():
+    """The names imported for type checkers, the lazy table and __all__ are the same, and lead to the same objects."""
+    tree = ast.parse((LIBRARY / "__init__.py").read_text(encoding="utf-8"))
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    typed = {alias.asname or alias.name: f"{node.module}:{alias.name}" for node in block.body for alias in node.names}
+    lazy = {
+        name: f"{home.partition(':')[0]}:{home.partition(':')[2] or name}" for name, home in latent_reason._LAZY.items()
+    }
+    assert typed == lazy and sorted(lazy) == latent_reason.__all__
+    assert (LIBRARY / "py.typed").is_file()
+
+
+#: names whose docstring does not open with an example yet
+WITHOUT_EXAMPLE = {
+    "Collator",
+    "LatentReasonForConditionalGeneration",
+    "LatentReasoner",
+    "Rollout",
+    "build_method",
+    "generate",
+    "load",
+    "load_backbone",
+    "save",
+}
+
+
+def opens_with_example(docstring: str) -> bool:
+    """Whether the second paragraph is Python that calls something."""
+    code = textwrap.dedent(docstring.partition("\n\n")[2].partition("\n\n")[0])
+    try:
+        return any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return False
+
+
+def test_a_public_name_opens_with_an_example():
+    for name in latent_reason.__all__:
+        assert opens_with_example(inspect.getdoc(getattr(latent_reason, name))) != (name in WITHOUT_EXAMPLE), name
