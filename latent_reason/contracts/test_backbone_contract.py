@@ -4,16 +4,15 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import eager
 
-from latent_reason import methods
-from latent_reason.decoding.engine import generate
-from latent_reason.model import backbones
-from latent_reason.model.backbones.families import FAMILIES
-from latent_reason.model.backbones.qwen_vl import QwenVL
-from latent_reason.model.batch import IMAGE, LATENT, PAD, Pictures
-from latent_reason.model.tokenization import Roles, Vocabulary
-from latent_reason.objectives.attention_masks import causal
+from .. import methods
+from ..decoding.engine import generate
+from ..model import backbones
+from ..model.backbones.qwen_vl import QwenVL
+from ..model.batch import IMAGE, LATENT, PAD, Pictures
+from ..model.tokenization import Roles, Vocabulary
+from ..objectives.attention_masks import causal
+from .fixtures import eager
 
 #: families under every contract, and how their latents stand; the others share their code and are compared with stock
 CASES = [
@@ -25,11 +24,6 @@ CASES = [
     ("internvl", "line"),
     ("smolvlm", "line"),
 ]
-
-
-@pytest.fixture(params=CASES, ids=" ".join)
-def case(request):
-    return request.param
 
 
 @pytest.fixture
@@ -103,7 +97,6 @@ def as_the_stock_class_wants(family, batch):
     return {"pixel_values": images.pixels} | ({"token_type_ids": pictures} if family == "gemma3" else {})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_own_forward_is_the_stock_models(family, make_backbone, make_traces):
     """Ids and pixels through the stock class, several pictures a row, against embed, see, place, trunk and logits."""
     reasoner = methods.build("direct", make_backbone(family=family)).eval()
