@@ -90,7 +90,8 @@ def check_trusted(module: str, what: str, checkpoint: str) -> None:
     if module not in sys.modules and not any(f"{module}.".startswith(f"{name}.") for name in listed):
         raise UntrustedCode(
             f"'{checkpoint}' names a {what} of the module '{module}'. Using it would run code that is not part of "
-            f"latent_reason. If you trust it, set {PLUGINS}={module}, or in Python import {module} before."
+            f"latent_reason. If you trust it, set {PLUGINS}={module.partition('.')[0]}, or in Python import {module} "
+            "before."
         )
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from latent_reason import checkpoint, methods
 from latent_reason.errors import cli_errors
+from latent_reason.imports import import_object, is_dotted_path
 from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.attention import Choice, settle
 
@@ -99,6 +100,7 @@ def start(recipe: Recipe, whole: bool = False):
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     loaded = decoder = None
+    import_plugins(recipe)
     if recipe.init:
         loaded, decoder = checkpoint.load(recipe.init, device="cpu")
         backbone = loaded.backbone
@@ -144,6 +146,14 @@ def start(recipe: Recipe, whole: bool = False):
     choice = attend(reasoner, recipe)
     console.print(f"attention: {choice.name} ({choice.reason})")
     return reasoner, decoder
+
+
+def import_plugins(recipe: Recipe) -> None:
+    """Import the modules of a user's own package that a recipe names: a checkpoint may then name them, too."""
+    methods.load(recipe.method.name)
+    head = recipe.method.options.get("head")
+    if isinstance(head, str) and is_dotted_path(head):
+        import_object(head, "head")
 
 
 def attend(reasoner, recipe: Recipe) -> Choice:

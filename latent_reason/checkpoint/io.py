@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .. import __version__, methods
-from ..errors import did_you_mean
+from ..errors import did_you_mean, find_checkout
 from ..files import atomic_folder
 from ..imports import UntrustedCode, restrict_imports
 from ..model import adapters
@@ -150,7 +150,9 @@ def _nearby(folder: Path) -> str:
     }
     if inner:
         return f"Did you mean '{inner[0]}'?"
-    return did_you_mean(str(folder), map(str, around)) if around else "Train one with: bash train/quickstart.sh"
+    if around:
+        return did_you_mean(str(folder), map(str, around))
+    return "Train one with: bash train/quickstart.sh" if find_checkout() else "Name the folder of a checkpoint."
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ... import __version__
+from ...errors import find_checkout
 
 LIBRARY = Path(__file__).parents[2]
 CONFIGURATION, MODELING = (
@@ -160,10 +161,9 @@ def rewritten(path: Path) -> str:
 
 
 def licence() -> Path:
-    """The file with this library's licence: beside it where it is worked on, else where it was installed."""
-    beside = LIBRARY.parent / "LICENSE"
-    if beside.is_file():
-        return beside
+    """The file with this library's licence: of the checkout, or of the installed package."""
+    if root := find_checkout():
+        return root / "LICENSE"
     return next(Path(file.locate()) for file in metadata.files("latent_reason") if file.name == "LICENSE")
 
 
