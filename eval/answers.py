@@ -53,10 +53,10 @@ class Unseeing:
 
 def answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new: int = 16) -> list[str]:
     """What a reasoner answers to the last question of each trace."""
-    out, collator = [], reasoner.collator()
+    out, processor = [], reasoner.processor
     for start in track(range(0, len(traces), batch_size), description="questions", console=console, transient=True):
-        batch = collator(traces[start : start + batch_size], generate=True).to(reasoner.device)
-        rollout = generate(reasoner, batch, max_new=max_new, row_ids=range(start, start + len(batch.ids)))
+        batch = processor(traces[start : start + batch_size], generate=True).to(reasoner.device)
+        rollout = generate(reasoner, batch, max_new_tokens=max_new, row_ids=range(start, start + len(batch.ids)))
         out += [rollout.text(row, reasoner.vocabulary) for row in range(len(batch.ids))]
     return out
 

@@ -38,7 +38,7 @@ def answers(reasoner, task: Task, items: Sequence[Item], arm: str) -> list[Resul
         items,
         ARMS[arm],
         progress=f"level {task.levels[0]}, {arm}",
-        sketching="learned" if arm == "sketch" else "off",
+        latent_mode="learned" if arm == "sketch" else "off",
     )
 
 
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
 def to_file(given: argparse.Namespace) -> None:
     reasoner, _ = checkpoint.load(given.checkpoint)
     base, _ = checkpoint.load(given.base)
-    data = reasoner.recipe.get("notes", {}).get("data", {})
+    data = reasoner.method.notes.get("data", {})
     if not data.get("options", {}).get("asked"):
         raise ValueError(
             f"'{given.checkpoint}' was not tuned to do as its prompt asks. Train one with a recipe like "

@@ -30,7 +30,7 @@ def needed(reasoner, task, n: int, mode: str) -> tuple[list[int], dict[str, int]
     indices = [i for i in range(n) if any(s.sketch is not None for s in task[i].steps)]
     counts["no sketch"] = n - len(indices)
     items = [task[i] for i in indices]
-    off = decode(reasoner, None, task, items, mode, sketching="off", progress="without sketches")
+    off = decode(reasoner, None, task, items, mode, latent_mode="off", progress="without sketches")
     true = decode(
         reasoner,
         None,
@@ -38,7 +38,7 @@ def needed(reasoner, task, n: int, mode: str) -> tuple[list[int], dict[str, int]
         items,
         mode,
         progress="with true sketches",
-        intervene=lambda chunk: Oracle(reasoner, task, chunk),
+        latent_hook=lambda chunk: Oracle(reasoner, task, chunk),
     )
     for index, without, given in zip(indices, off, true, strict=True):
         key = main_score([without])
@@ -65,17 +65,17 @@ def main(argv: list[str] | None = None) -> None:
 
 def to_file(given: argparse.Namespace) -> None:
     reasoner, _ = checkpoint.load(given.checkpoint)
-    if not reasoner.renders:
+    if not reasoner.is_renderable:
         raise ValueError(
-            f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, to which no true "
+            f"'{given.checkpoint}' was trained with {reasoner.method.name!r}, to which no true "
             "sketch can be given. Use one of a method whose latents are those of a picture."
         )
-    data = reasoner.recipe.get("notes", {}).get("data", {})
+    data = reasoner.method.notes.get("data", {})
     name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
     options = data.get("options", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
-    kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.recipe["method"]).MODE)
+    kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.method.name).MODE)
     atomic_write_json(
         given.out,
         {

@@ -127,19 +127,19 @@ def solved(
     progress: str = "",
 ) -> list[int]:
     """How many of k sampled answers to each record are right."""
-    counts, collator = [0] * len(traces), reasoner.collator()
+    counts, processor = [0] * len(traces), reasoner.processor
     starts = [(sample, start) for start in range(0, len(traces), batch_size) for sample in range(k)]
     for sample, start in track(starts, description=progress, console=console, transient=True):
         chunk = traces[start : start + batch_size]
-        prompt = collator(chunk, generate=True).to(reasoner.device)
+        prompt = processor(chunk, generate=True).to(reasoner.device)
         rollout = generate(
             reasoner,
             prompt,
-            max_new=max_new,
+            max_new_tokens=max_new,
             temperature=temperature,
             seed=seed * k + sample,
             row_ids=range(start, start + len(chunk)),
-            sketching="off",
+            latent_mode="off",
         )
         for row, trace in enumerate(chunk):
             counts[start + row] += right(trace, rollout.text(row, reasoner.vocabulary))
@@ -215,7 +215,9 @@ def to_folder(given: argparse.Namespace) -> None:
     traces = [trace for trace in asked if unfit(trace) is None]
     if not traces:
         raise ValueError(f"'{given.folder}' has no records of the split '{given.split}' with a boxed answer.")
-    passed = passes(reasoner, traces, given.k, temperature=given.temperature, max_new=given.max_new, seed=given.seed)
+    passed = passes(
+        reasoner, traces, given.k, temperature=given.temperature, max_new_tokens=given.max_new, seed=given.seed
+    )
     labels = [
         mode_of(one, speaks(trace), given.vision, given.drop_easy) for one, trace in zip(passed, traces, strict=True)
     ]

@@ -1,11 +1,11 @@
 """latent_reason: vision-language models that sketch in latent space while they reason.
 
-    from latent_reason import Image, Message, Text, Trace, generate, load
-
-    reasoner, decoder = load("checkpoints/frozenlake-tiny")
-    trace = Trace("q", (Message("user", (Image(picture), Text("Which way to the goal?"))),))
-    rollout = generate(reasoner, reasoner.collator()([trace], generate=True))
-    print(rollout.text(0, reasoner.vocabulary))
+Example:
+    >>> from latent_reason import GenerationConfig, Image, Message, Text, Trace, generate, load
+    >>> reasoner, decoder = load("checkpoints/frozenlake-tiny")
+    >>> trace = Trace("q", (Message("user", (Image(image), Text("Which way to the goal?"))),))
+    >>> rollout = generate(reasoner, reasoner.processor([trace], generate=True).to(reasoner.device))
+    >>> print(rollout.text(0, reasoner.vocabulary))
 
 Names are imported when they are first used, so that ``import latent_reason`` is quick.
 """
@@ -18,21 +18,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what editors and type checkers read; _LAZY is the same table at run time
     from .checkpoint import load, save
     from .checkpoint.hf.auto_model import LatentReasonForConditionalGeneration
-    from .decoding.engine import Rollout, generate
-    from .methods import build as build_method
-    from .model.backbones import load as load_backbone
-    from .model.batch import Collator
+    from .decoding.config import GenerationConfig
+    from .decoding.engine import generate
+    from .decoding.rollout import Rollout
+    from .methods import build_method
+    from .model.backbones import load_backbone
+    from .model.processor import Processor
     from .model.reasoner import LatentReasoner
     from .trace import Image, Message, Sketch, Text, Trace
     from .visualization.sketch_decoder import SketchDecoder
 
 __version__ = "0.1.0"
 __all__ = [
-    "Collator",
+    "GenerationConfig",
     "Image",
     "LatentReasonForConditionalGeneration",
     "LatentReasoner",
     "Message",
+    "Processor",
     "Rollout",
     "Sketch",
     "SketchDecoder",
@@ -44,22 +47,23 @@ __all__ = [
     "load_backbone",
     "save",
 ]
-#: public name -> its module and, where it differs, its name there
+#: public name -> its module
 _LAZY = {
-    "Collator": "model.batch",
+    "GenerationConfig": "decoding.config",
     "Image": "trace",
     "LatentReasonForConditionalGeneration": "checkpoint.hf.auto_model",
     "LatentReasoner": "model.reasoner",
     "Message": "trace",
-    "Rollout": "decoding.engine",
+    "Processor": "model.processor",
+    "Rollout": "decoding.rollout",
     "Sketch": "trace",
     "SketchDecoder": "visualization.sketch_decoder",
     "Text": "trace",
     "Trace": "trace",
-    "build_method": "methods:build",
+    "build_method": "methods",
     "generate": "decoding.engine",
     "load": "checkpoint",
-    "load_backbone": "model.backbones:load",
+    "load_backbone": "model.backbones",
     "save": "checkpoint",
 }
 
@@ -67,8 +71,7 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'latent_reason' has no attribute {name!r}")
-    module, _, attribute = _LAZY[name].partition(":")
-    value = globals()[name] = getattr(import_module(f".{module}", __name__), attribute or name)
+    value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
     return value
 
 

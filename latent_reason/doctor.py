@@ -1,4 +1,4 @@
-"""``latent-reason doctor``: the packages and devices of this machine, and the commands that install what is missing."""
+"""``latent-reason doctor``: what this machine has, what is missing, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ EXTRAS = {
         "flash-attn",
         "flash attention 2: A100 and newer",
         "pip install setuptools wheel ninja packaging && pip install --no-build-isolation -e '.[flash]'",
-    ),  # compiled against the torch that is there
+    ),  # compiled against the installed torch
     "flash4": ("flash-attn-4", "flash attention 4: H100 and newer", "pip install -e '.[flash4]'"),
 }
 
 
 def examine() -> None:
-    """Print the report. Raises ValueError if a needed package is missing."""
+    """Print the report. Raises ValueError if a required package is missing."""
     print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}\n\nNeeded")
     for name in NEEDED:
         print(f"  {name:16} {version(name) or 'missing (needed)'}")
@@ -61,8 +61,8 @@ def examine() -> None:
             print(f"  {'':16} -> {install if find_checkout() else for_installed_copy(install)}")
     if missing := [name for name in NEEDED if version(name) is None]:
         command = "source train/setup.sh" if find_checkout() else f"pip install {' '.join(missing)}"
-        raise ValueError(f"install what is missing with: {command}")
-    print("\nAll needed packages are installed. An extra is needed only for its purpose.")
+        raise ValueError(f"install the missing packages with: {command}")
+    print("\nAll required packages are installed. Each extra is optional.")
 
 
 def for_installed_copy(command: str) -> str:
@@ -78,13 +78,13 @@ def version(package: str) -> str | None:
 
 
 def machine() -> list[str]:
-    """Threads, GPUs, and the attention that a training of bfloat16 weights takes here."""
+    """Threads, GPUs, and the attention that training in bfloat16 uses here."""
     import torch
 
-    from .model.backbones.attention import choose
+    from .model.backbones.attention import choose_attention
 
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    choice = choose("auto", dtype=torch.bfloat16, device="cuda" if gpus else "cpu", masks=False)
+    choice = choose_attention("auto", dtype=torch.bfloat16, device="cuda" if gpus else "cpu", needs_mask=False)
     return [
         f"{'threads':16} {torch.get_num_threads()} of {os.cpu_count()} cores",
         *(

@@ -1,8 +1,8 @@
 """Trace: one example as a person reads it.
 
-A trace is a chat. Each message holds typed parts: ``Text``, ``Image`` (an input picture) and ``Sketch`` (a picture in
-the assistant's reasoning, which becomes a span of latents). Order of parts is order in the sequence. Tensors, token ids
-and shifts live elsewhere: ``batch.py`` is the only bridge.
+A trace is a chat. Each message holds typed parts: ``Text``, ``Image`` (an input image) and ``Sketch`` (an intermediate
+image of the assistant, which becomes a span of latents). The order of parts is their order in the sequence. Tensors and
+token ids are elsewhere: model/processor.py is the only bridge.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from PIL import Image as PILImage
 class Text:
     """A piece of text in a message.
 
-        Text("The goal is two cells to the right.")
+    Example:
+        >>> Text("The goal is two cells to the right.")
 
-    ``loss`` weighs its next-token loss; None means 1 in a message of the assistant and 0 in any other.
+    ``loss`` is the weight of its next-token loss; None means 1 for the assistant and 0 for other roles.
     """
 
     text: str
@@ -28,24 +29,35 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """An input picture in a message of the user or the system.
+    """An input image (in system and user turns).
 
-    Image(PIL.Image.open("board.png"))
+    Example:
+        >>> Image(PIL.Image.open("board.png"))
+
+    Raises:
+        ValueError: ``image`` is not a PIL image.
     """
 
     image: PILImage.Image
 
+    def __post_init__(self):
+        _check_image(self.image, "Image")
+
 
 @dataclass(frozen=True)
 class Sketch:
-    """A sketch in a message of the assistant: a span of latents, trained toward a picture.
+    """An intermediate image of the assistant's reasoning, which becomes a span of latents.
 
-        Sketch(PIL.Image.open("after_two_moves.png"))
+    Example:
+        >>> Sketch(PIL.Image.open("board_after_two_moves.png"))
 
-    ``image`` is the target picture; None is a span of ``k`` latents without a target. ``k`` asks for a number of
-    latents; None leaves it to the method. ``loss`` weighs the latent loss of the span. ``state`` is what the picture
-    shows, ``redundant`` marks a sketch that repeats an input picture, ``box`` is a region of an input picture as
-    shares (x0, y0, x1, y1) of its width and height.
+    ``image`` is what the latents should represent. None is a span of ``k`` latents without a target. With an image,
+    ``k`` asks for a number of latents; None leaves it to the target. ``loss`` is the weight of the latent loss.
+    ``state`` is the content of the image for checkers. ``redundant`` marks a sketch that only repeats the input.
+    ``box`` is a region of the input image before it, as fractions (x0, y0, x1, y1).
+
+    Raises:
+        ValueError: ``image`` is neither a PIL image nor None.
     """
 
     image: PILImage.Image | None
@@ -55,6 +67,15 @@ class Sketch:
     redundant: bool = False
     box: tuple[float, float, float, float] | None = None
 
+    def __post_init__(self):
+        if self.image is not None:
+            _check_image(self.image, "Sketch")
+
+
+def _check_image(image: Any, part: str) -> None:
+    if not isinstance(image, PILImage.Image):
+        raise ValueError(f"{part}(image=...) needs a PIL image, got {type(image).__name__}. Use PIL.Image.open(path).")
+
 
 Part = Text | Image | Sketch
 
@@ -63,7 +84,8 @@ Part = Text | Image | Sketch
 class Message:
     """One turn of a chat: a role and its parts in order.
 
-    Message("user", (Image(picture), Text("Which way to the goal?")))
+    Example:
+        >>> Message("user", (Image(image), Text("Which way is safe?")))
     """
 
     role: str  # system | user | assistant
@@ -72,19 +94,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Trace:
-    """One training example, or one prompt if it ends with a user's message.
+    """One example: a chat with its gold answer.
 
-        Trace(
-            "board-1",
-            (
-                Message("user", (Image(picture), Text("Which way to the goal?"))),
-                Message("assistant", (Text("I go right. "), Sketch(after), Text("\\boxed{R}"))),
-            ),
-            answer="R",
-        )
+    Example:
+        >>> question = Message("user", (Image(image), Text("Which way is safe?")))
+        >>> trace = Trace("item-0", (question,), answer="L,U")
 
-    ``answer`` is the gold answer alone, ``checker`` names the rule that scores it, ``mode`` the form of the reasoning:
-    direct, text, vision or mixed.
+    ``answer`` is the gold answer, ``checker`` names the rule that scores it.
     """
 
     id: str
@@ -98,7 +114,7 @@ class Trace:
     meta: dict = field(default_factory=dict)
 
     def prompt(self) -> Trace:
-        """The trace without its last assistant message: the prompt that a model continues."""
+        """The trace without its last assistant message: what a model continues."""
         messages = self.messages
         if messages and messages[-1].role == "assistant":
             messages = messages[:-1]
@@ -107,14 +123,12 @@ class Trace:
         )
 
     def images(self) -> list[PILImage.Image]:
-        """The input pictures, in order."""
         return [p.image for m in self.messages for p in m.content if isinstance(p, Image)]
 
     def sketches(self) -> list[Sketch]:
-        """The sketches, in order."""
         return [p for m in self.messages for p in m.content if isinstance(p, Sketch)]
 
     def assistant_text(self) -> str:
-        """The text of the last assistant message, joined: the input of a checker."""
+        """All text of the last assistant message, joined: what a checker reads."""
         last = self.messages[-1]
         return "".join(p.text for p in last.content if isinstance(p, Text)) if last.role == "assistant" else ""

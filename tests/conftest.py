@@ -16,13 +16,16 @@ from latent_reason.contracts.fixtures import (  # noqa: F401
     case,
     eager,
     fit,
+    loss_of,
     make_backbone,
     make_traces,
+    objective_for,
     picture,
     pytest_runtest_setup,
     ready,
     reasoner,
     sketcher,
+    training_batch,
 )
 from train.config import dump
 

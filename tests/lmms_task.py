@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 
 from latent_reason import tasks
-from latent_reason.checkpoint import read_card
 from latent_reason.decoding.items import distinct_items
 from latent_reason.errors import at_least, cli_errors, numbers
 
@@ -54,7 +53,7 @@ def graded(doc, results):
 
 
 def items(checkpoint: str | Path, levels: list[int], n: int) -> list:
-    options = tasks.own("frozenlake_plan", read_card(checkpoint)["notes"]["data"]["options"])
+    options = tasks.own("frozenlake_plan", checkpoint.read_config(checkpoint)["notes"]["data"]["options"])
     return [
         item
         for level in levels
@@ -102,7 +101,7 @@ def write(folder: Path, found: list, max_new: int = 640) -> Path:
     )
     parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "boards.parquet")
     (folder / "frozenlake_local.yaml").write_text(
-        YAML.format(file=(folder / "boards.parquet").resolve(), max_new=max_new)
+        YAML.format(file=(folder / "boards.parquet").resolve(), max_new_tokens=max_new)
     )
     (folder / "utils.py").write_text(CODE)
     return folder

@@ -19,7 +19,7 @@ from train import config as recipes
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["user assistant Go Move Take U D L R. row 1 column 2 3 \\boxed{U,D} the elf is at map F S H E G"]
-BACKBONE = {"width": 32, "layers": 1, "heads": 2, "eye_width": 32, "corpus": WORDS}
+BACKBONE = {"width": 32, "layers": 1, "heads": 2, "vision_width": 32, "corpus": WORDS}
 METHOD = {"modal_mixed": {"k": 4, "head": "mlp", "head_options": {"hidden": 32}}, "text_cot": {}, "direct": {}}
 
 
@@ -57,7 +57,7 @@ EMPTY.write_text("seed: 0\n")
 def untrained(method: str = "modal_mixed"):
     """(reasoner, decoder) of the smallest size, with random weights that the seed fixes."""
     torch.manual_seed(0)
-    reasoner = methods.build(method, backbones.load("tiny", **BACKBONE), **METHOD[method])
+    reasoner = methods.build_method(method, backbones.load_backbone("tiny", **BACKBONE), **METHOD[method])
     if reasoner.target is not None:
         reasoner.target.standardizer.fitted.fill_(True)
     return reasoner.eval(), SketchDecoder(latent=32, width=32)
@@ -77,7 +77,7 @@ def _checkpoint(method: str) -> Path:
         "batch_size": 8,
         "data": {"task": "frozenlake_plan", "levels": [3, 4], "options": {"chunk": [1, 1]}},
     }
-    return checkpoint.save(reasoner, place() / method, decoder=decoder if reasoner.sketches else None, notes=notes)
+    return checkpoint.save(reasoner, place() / method, decoder=decoder if reasoner.can_sketch else None, notes=notes)
 
 
 def long(group) -> list[float]:
@@ -90,7 +90,7 @@ def short(monkeypatch, budget: int = 24) -> None:
     sketch."""
 
     def generate(reasoner, prompt, **options):
-        if reasoner.sketches and options.get("sketching") is None and not options.get("queue"):
+        if reasoner.can_sketch and options.get("sketching") is None and not options.get("queue"):
             options["sketching"] = "first"
         return engine.generate(reasoner, prompt, **options | {"max_new": budget})
 

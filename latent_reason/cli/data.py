@@ -87,7 +87,7 @@ def show(arguments: Namespace) -> None:
     """
     import time
 
-    from ..visualization.preview import items_sheet, traces_sheet
+    from ..visualization.preview import draw_items, draw_traces
 
     if Path(arguments.task).exists():
         traces = list(islice(_read_records(arguments), arguments.n or 6))
@@ -95,13 +95,13 @@ def show(arguments: Namespace) -> None:
             raise ValueError(
                 f"'{arguments.task}' has no records of the split '{arguments.split}'. Name another --split."
             )
-        picture, name = traces_sheet(traces), Path(arguments.task).name
+        picture, name = draw_traces(traces), Path(arguments.task).name
         message = f"{len(traces)} records of {arguments.task}, split {arguments.split}."
     else:
         task, start = _make_task(arguments), time.perf_counter()
         items = [task[i] for i in range(arguments.n or 2 * len(task.levels))]
         rate = len(items) / (time.perf_counter() - start)
-        picture, name = items_sheet(items), task.name
+        picture, name = draw_items(items), task.name
         message = f"{len(items)} items of {name}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items a second."
     out = Path(arguments.folder or f"{name}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def inspect(arguments: Namespace) -> None:
 
     from .. import methods
     from ..model import backbones
-    from ..visualization.preview import coloured, words_of
+    from ..visualization.preview import list_texts, style_tokens
 
     if Path(arguments.task).exists():
         trace = next(islice(_read_records(arguments), arguments.index, None), None)
@@ -129,17 +129,17 @@ def inspect(arguments: Namespace) -> None:
     else:
         task = _make_task(arguments)
         trace = task.trace(task[arguments.index], methods.load(arguments.method).MODE)
-    reasoner = methods.build(arguments.method, backbones.load("tiny", corpus=words_of(trace) * 50))
-    row, console = reasoner.collator().encode(trace), Console()
+    reasoner = methods.build_method(arguments.method, backbones.load_backbone("tiny", corpus=list_texts(trace) * 50))
+    row, console = reasoner.processor.encode(trace), Console()
     console.print(
         f"{trace.id} as {arguments.method} trains on it: "
         "[bold green]text with a loss[/], [bold blue]latents[/], [dim]no loss[/]",
         highlight=False,
         soft_wrap=True,
     )
-    console.print(coloured(row, reasoner.vocabulary), soft_wrap=True)
+    console.print(style_tokens(row, reasoner.vocabulary), soft_wrap=True)
     print(
-        f"{len(row.ids)} positions, {sum(w > 0 for w in row.weight)} of them text with a loss; "
+        f"{len(row.ids)} positions, {sum(w > 0 for w in row.loss_weight)} of them text with a loss; "
         f"{len(row.spans)} spans of latents"
     )
 
@@ -321,6 +321,6 @@ def _length_limit(checkpoint: str | None, longest: int | None):
     from ..data.checks import fits
 
     reasoner, _ = load(checkpoint)
-    encode = reasoner.collator().encode
+    encode = reasoner.processor.encode
     most = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
     return fits(lambda trace: len(encode(trace).ids), most)

@@ -57,12 +57,12 @@ def generate(arguments: Namespace) -> None:
 
       latent-reason generate checkpoints/frozenlake-tiny --level 5 --index 3
     """
-    from ..decoding.engine import Span
+    from ..decoding.rollout import Span
 
-    reasoner, _, task, [item], _, [result] = _decode(arguments, range(arguments.index, arguments.index + 1))
+    reasoner, _, task, [item], [result] = _decode(arguments, range(arguments.index, arguments.index + 1))
     print(f"question: {item.question}")
     sketches = iter(result.sketches)
-    for piece in result.rollout.pieces(result.row, reasoner.vocabulary):
+    for piece in result.rollout.segments(result.row, reasoner.vocabulary):
         if isinstance(piece, Span):
             print(f"  [sketch: {piece.length} latents{_describe(next(sketches, None), task, item)}]")
         else:
@@ -82,17 +82,17 @@ def render(arguments: Namespace) -> None:
 
       latent-reason render checkpoints/frozenlake-tiny --n 4 --out sketches.png
     """
-    from ..visualization.storyboard import storyboard
+    from ..visualization.storyboard import draw_storyboard
 
-    reasoner, decoder, task, items, mode, results = _decode(arguments, range(arguments.n))
-    if decoder is None or not reasoner.renders:
+    reasoner, decoder, _, items, results = _decode(arguments, range(arguments.n))
+    if decoder is None or not reasoner.is_renderable:
         raise ValueError(
-            f"'{arguments.checkpoint}' has no sketches to render (method {reasoner.recipe['method']}"
+            f"'{arguments.checkpoint}' has no sketches to render (method {reasoner.method.name}"
             f"{'' if decoder else ', no sketch decoder'})."
         )
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items], results[0].rollout).save(out)
+    draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save(out)
     sketches = [sketch for result in results for sketch in result.sketches]
     right = sum(sketch["equal"] for sketch in sketches)
     print(
@@ -102,20 +102,20 @@ def render(arguments: Namespace) -> None:
 
 
 def _decode(arguments: Namespace, indices: range):
-    """(reasoner, decoder, task, items, mode, results): held-out items of the checkpoint's task, decoded."""
+    """(reasoner, decoder, task, items, results): held-out items of the checkpoint's task, decoded."""
     from .. import methods, tasks
     from ..checkpoint import load
     from ..decoding.items import decode
 
     reasoner, decoder = load(arguments.checkpoint)
-    data = reasoner.recipe.get("notes", {}).get("data", {})
+    data = reasoner.method.notes.get("data", {})
     name = arguments.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), arguments.checkpoint)
     levels = (arguments.level,) if arguments.level else tuple(data.get("levels", (4,)))
     options = tasks.own(name, data.get("options", {}))
     task = tasks.make(name, split="test", seed=arguments.seed, level=levels, **options)
-    mode = methods.load(reasoner.recipe["method"]).MODE
+    mode = methods.load(reasoner.method.name).MODE
     items = [task[i] for i in indices]
-    return reasoner, decoder, task, items, mode, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
+    return reasoner, decoder, task, items, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
 
 
 def _describe(sketch: dict | None, task, item) -> str:

@@ -69,7 +69,7 @@ def pytest_generate_tests(metafunc) -> None:
     else:
         families = chosen(config, "backbone")
         shipped = [case for case in metafunc.module.CASES if case[0] in families or not families]
-        own = [(family, "line") for family in families if family not in dict(metafunc.module.CASES)]
+        own = [(family, "1d") for family in families if family not in dict(metafunc.module.CASES)]
         values = {"case": shipped + own, "family": families or list(FAMILIES)}
     for argument, found in values.items():
         if argument in metafunc.fixturenames:

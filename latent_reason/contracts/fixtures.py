@@ -5,6 +5,7 @@ every method built small. Everything is made here from numpy noise: no task, no 
 from __future__ import annotations
 
 import copy
+import weakref
 from functools import cache
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ import torch
 from PIL import Image as PILImage
 
 from .. import methods
-from ..model.backbones import load
-from ..model.batch import Pictures
+from ..model.backbones import load_backbone
+from ..model.batch import ImageBatch
+from ..objectives.objective import Objective
 from ..trace import Image, Message, Sketch, Text, Trace
 
 CELL = 64  # pixels a token
@@ -41,9 +43,9 @@ def small_backbone(family: str):
     """The smallest stock model of a family, or a ``CLASS@FOLDER`` of a user. Its weights are scaled up: at the usual 0.02 a random transformer hardly
     looks at its context, and a test that mixes up rows or positions would stay green."""
     if "@" in family:
-        backbone = load(family)
+        backbone = load_backbone(family)
     else:
-        backbone = load(f"tiny-{family}", width=32, layers=2, heads=2, eye_width=32, cells=2)
+        backbone = load_backbone(f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, cells=2)
     with torch.no_grad():
         for name, p in backbone.named_parameters():
             if p.ndim > 1:
@@ -53,11 +55,11 @@ def small_backbone(family: str):
 
 @pytest.fixture(scope="session")
 def make_backbone():
-    """``make_backbone(positions, family)``: a fresh copy of a small backbone, whose tokenizer may be grown."""
+    """``make_backbone(latent_positions, family)``: a fresh copy of a small backbone, whose tokenizer may be grown."""
 
-    def make(positions: str = "line", family: str = "qwen2_5_vl"):
+    def make(latent_positions: str = "1d", family: str = "qwen2_5_vl"):
         backbone = copy.deepcopy(small_backbone(family))
-        backbone.positions = positions
+        backbone.set_latent_positions(latent_positions)
         return backbone
 
     return make
@@ -101,40 +103,45 @@ SMALL = {"identity": {}, "mlp": {"hidden": 64}, "gaussian": {"hidden": 64}, "flo
 class Case(NamedTuple):
     method: str
     options: dict
-    positions: str = "line"
+    latent_positions: str = "1d"
 
     def __str__(self):
         said = {n: v for n, v in self.options.items() if n not in ("k", "head_options")}
         kind = [] if self.options.get("head_options", {}).get("residual", True) else ["plain"]
-        return "-".join([self.method, *map(str, said.values()), *kind, self.positions])
+        return "-".join([self.method, *map(str, said.values()), *kind, self.latent_positions])
 
 
 def small(method: str, **options) -> dict:
     """Options that make a method small, of those it has."""
     known = methods.schema(method)
     head = options.get("head", known["head"].default if "head" in known else None)
-    sized = {"k": 4, "depth": 1, "looks": 1, "head_options": SMALL.get(head, {}) | options.pop("head_options", {})}
+    sized = {
+        "k": 4,
+        "depth": 1,
+        "cross_attention_layers": 1,
+        "head_options": SMALL.get(head, {}) | options.pop("head_options", {}),
+    }
     return {n: v for n, v in sized.items() if n in known} | options
 
 
-def modal_mixed(head, positions="line", **options) -> Case:
-    return Case("modal_mixed", small("modal_mixed", head=head, **options), positions)
+def modal_mixed(head, latent_positions="1d", **options) -> Case:
+    return Case("modal_mixed", small("modal_mixed", head=head, **options), latent_positions)
 
 
 CASES = [Case(name, small(name)) for name in methods.names()] + [
-    modal_mixed("mlp", "grid"),
+    modal_mixed("mlp", "2d"),
     modal_mixed("mlp", stop="close", supervise="full"),
-    modal_mixed("identity", "grid", stop="close", supervise="end_only"),
+    modal_mixed("identity", "2d", stop="close", supervise="end_only"),
     modal_mixed("diffusion", head_options={"prediction": "x", "residual": False}),
-    modal_mixed("gaussian", "grid"),
-    modal_mixed("flow", "grid", stop="close", supervise="full", head_options={"residual": False}),
+    modal_mixed("gaussian", "2d"),
+    modal_mixed("flow", "2d", stop="close", supervise="full", head_options={"residual": False}),
     modal_mixed("mlp", latent_input="self", stop="close", supervise="full"),
     modal_mixed("identity", latent_input="self"),
-    modal_mixed("flow", "grid", latent_input="self"),
-    Case("mcout", {"thoughts": 3, "multi": True}, "grid"),
+    modal_mixed("flow", "2d", latent_input="self"),
+    Case("mcout", {"thoughts": 3, "multi": True}, "2d"),
     Case("mirage", {"k": 4, "stage": 2}),
-    Case("coconut", {"c": 2, "stage": 2, "sweeps": 4}),
-    modal_mixed("mlp", exposure={"noise": 0.1, "own": 0.5}),
+    Case("coconut", {"c": 2, "stage": 2, "jacobi_sweeps": 4}),
+    modal_mixed("mlp", scheduled_sampling={"noise_std": 0.1, "prob": 0.5}),
     Case("lvr", {"k": 4, "head": "mlp", "stop": "distance", "supervise": "end_only"}),
 ]
 
@@ -152,42 +159,62 @@ def reasoner(case, make_backbone, make_traces):
 @pytest.fixture
 def sketcher(reasoner):
     """The reasoner of a method that sketches."""
-    if not reasoner.sketches:
+    if not reasoner.can_sketch:
         pytest.skip("this method never sketches")
     return reasoner
 
 
+_objectives: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def objective_for(reasoner) -> Objective:
+    """The objective of a model's method and options; the same one for the same model."""
+    if reasoner not in _objectives:
+        _objectives[reasoner] = methods.objective_of(reasoner)
+    return _objectives[reasoner]
+
+
+def loss_of(reasoner, batch):
+    """Loss parts of a batch."""
+    return reasoner(objective_for(reasoner).loss, batch)
+
+
+def training_batch(reasoner, traces):
+    """Traces as the model's objective trains on them."""
+    return objective_for(reasoner).collate(reasoner, traces)
+
+
 @pytest.fixture
 def batch(reasoner, make_traces):
-    return reasoner.collator()(make_traces(reasoner.sketches))
+    return training_batch(reasoner, make_traces(reasoner.can_sketch))
 
 
 def ready(case, make_backbone, make_traces):
     """A method with the eye frozen, its target space fitted, and no weight at zero (a denoiser begins at zero, where
     nothing depends on anything)."""
     torch.manual_seed(0)
-    reasoner = methods.build(case.method, make_backbone(case.positions), **case.options)
-    torch.nn.ParameterList(reasoner.backbone.eye).requires_grad_(False)
+    reasoner = methods.build_method(case.method, make_backbone(case.latent_positions), **case.options)
+    torch.nn.ParameterList(reasoner.backbone.vision_parameters).requires_grad_(False)
     for p in reasoner.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.1)
-    if reasoner.sketches and reasoner.target is not None:
-        fit(reasoner, reasoner.collator()(make_traces()))
+    if reasoner.can_sketch and reasoner.target is not None:
+        fit(reasoner, training_batch(reasoner, make_traces()))
     return reasoner
 
 
 def fit(reasoner, batch):
-    reasoner.target.fit(reasoner.target.samples(reasoner.backbone, batch))
+    reasoner.target.fit_statistics(reasoner.target.statistics_samples(batch))
 
 
 def seen_once(reasoner, batch):
     """The same batch with what frozen eyes make of its pictures, so that training steps are quick."""
     with torch.no_grad():
         if batch.images is not None:
-            batch.images = Pictures(batch.images.grid, tokens=reasoner.backbone.inputs(batch.images))
+            batch.images = ImageBatch(batch.images.grid, features=reasoner.backbone.image_embeddings(batch.images))
         if batch.sketches is not None:
-            seen = reasoner.target.see(reasoner.backbone, batch.sketches)
-            batch.sketches = Pictures(batch.sketches.grid, tokens=seen)
+            seen = reasoner.target.encode_images(batch.sketches)
+            batch.sketches = ImageBatch(batch.sketches.grid, features=seen)
     return batch
 
 

@@ -11,13 +11,14 @@ from rich.progress import track
 from ..model.batch import PAD
 from ..tasks import Item, Task
 from ..trace import Trace
-from ..visualization.storyboard import own_sketches, texts_between
-from .engine import Rollout, generate
+from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
+from .engine import generate
+from .rollout import Rollout
 
 
 @dataclass
 class Result:
-    """One decoded item. ``row`` is its row in ``rollout``."""
+    """One decoded item: row ``row`` of ``rollout`` answers the prompt of ``trace``."""
 
     item: Item
     text: str
@@ -25,6 +26,12 @@ class Result:
     rollout: Rollout
     row: int
     sketches: list[dict] = field(default_factory=list)  # valid, equal, gold, legal, ... of each rendered sketch
+    trace: Trace | None = None
+
+    @property
+    def decoded(self) -> DecodedTrace:
+        """The trace with its row of the rollout, for :func:`draw_storyboard`."""
+        return DecodedTrace(self.trace, self.rollout, self.row)
 
     @property
     def latents(self) -> list:
@@ -48,7 +55,7 @@ def decode(
     """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,
     because it depends on who is in it. Items of one level are batched together: a batch takes as long as its longest
     answer."""
-    collator, results = reasoner.collator(), {}
+    processor, results = reasoner.processor, {}
     order = sorted(range(len(items)), key=lambda i: items[i].level)
     starts = range(0, len(items), batch_size)
     if progress:  # a bar that goes away; a line where there is no terminal
@@ -57,15 +64,15 @@ def decode(
         places = order[start : start + batch_size]
         chunk = [items[i] for i in places]
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
-        prompt = collator(traces, generate=True).to(reasoner.device)
+        prompt = processor(traces, generate=True).to(reasoner.device)
         given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new": max_new} | options).items()}
         rollout = generate(reasoner, prompt, row_ids=places, **given)
-        for row, (place, item) in enumerate(zip(places, chunk, strict=True)):
+        for row, (place, item, trace) in enumerate(zip(places, chunk, traces, strict=True)):
             text = rollout.text(row, reasoner.vocabulary)
-            result = Result(item, text, task.score(text, item.meta), rollout, row)
-            if decoder is not None and reasoner.renders and rollout.spans_of(row):
-                pictures = own_sketches(reasoner, decoder, rollout, row, item.images[-1])
-                said = texts_between(rollout, row, reasoner.vocabulary)
+            result = Result(item, text, task.score(text, item.meta), rollout, row, trace=trace)
+            if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
+                pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
+                said = split_text(rollout, row, reasoner.vocabulary)
                 result.sketches = task.sketch_report(pictures, item, said)["sketches"]
             results[place] = result
     return [results[i] for i in range(len(items))]
@@ -74,7 +81,7 @@ def decode(
 def room(results: Sequence[Result]) -> Callable[[Sequence[Item]], list[int]]:
     """``max_new`` for the items of these results, so that one that a probe makes ramble is cut to save time: twice as
     many positions as its output took, or as many as the longest output of its level, whichever is more."""
-    taken = {r.item.id: int((r.rollout.kind[r.row] != PAD).sum()) for r in results}
+    taken = {r.item.id: int((r.rollout.token_type[r.row] != PAD).sum()) for r in results}
     longest = {r.item.level: 0 for r in results}
     for r in results:
         longest[r.item.level] = max(longest[r.item.level], taken[r.item.id])

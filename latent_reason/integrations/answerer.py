@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image as PILImage
 
 from ..checkpoint import load
-from ..data.pictures import Pictures, to_rgb
+from ..data.pictures import ImageBatch, to_rgb
 from ..decoding.engine import generate
 from ..errors import did_you_mean
 from ..model.batch import LATENT, PAD
@@ -72,10 +72,10 @@ def _part(part: Mapping[str, Any], where: str) -> Part:
     if part.get("type") == "image" and isinstance(held, str | Path):
         if not (path := Path(held)).is_file():
             raise ValueError(
-                f"{where}: there is no picture {str(held)[:200]!r}. Pictures are files that are here; "
+                f"{where}: there is no picture {str(held)[:200]!r}. ImageBatch are files that are here; "
                 "nothing is downloaded."
             )
-        return Image(Pictures(path.parent).load(path.name, where, lambda kind, sentence: None))
+        return Image(ImageBatch(path.parent).load(path.name, where, lambda kind, sentence: None))
     raise ValueError(f"{where}: a {part.get('type')!r} part with {type(held).__name__}. Texts and pictures are read.")
 
 
@@ -141,12 +141,12 @@ class Answerer:
     def __call__(self, traces: Sequence[Trace], rows: Sequence[int], given: Mapping[str, Any]) -> list[Answer]:
         """Answers in order. ``rows`` are the items' numbers, which key their noise; ``given`` as in :func:`options`."""
         decoding, until = options(given)
-        collator, out = self.reasoner.collator(), []
+        processor, out = self.reasoner.processor, []
         for start in range(0, len(traces), self.batch_size):
             some = slice(start, start + self.batch_size)
-            prompt = collator(traces[some], generate=True).to(self.reasoner.device)
+            prompt = processor(traces[some], generate=True).to(self.reasoner.device)
             rollout = generate(self.reasoner, prompt, row_ids=rows[some], **decoding)
-            for row, kind in enumerate(rollout.kind):
+            for row, kind in enumerate(rollout.token_type):
                 text = cut(rollout.text(row, self.reasoner.vocabulary), until)
                 text = found if self.boxed and (found := checkers.boxed(text)) is not None else text
                 out.append(Answer(text, int((kind != PAD).sum()), int((kind == LATENT).sum())))

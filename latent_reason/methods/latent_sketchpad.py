@@ -13,39 +13,51 @@ Defaults: L1, 2 cross-attentions and 8 causal layers from the paper; at most 256
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..model.backbones.base import Backbone
 from ..model.heads import AutoregressiveHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import BeforeConnector
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights
+from ..model.targets import PreConnectorFeatures
+from ..objectives.losses import LossWeights
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2510.24514"
-SUMMARY = "encoder features before the connector, drawn by a causal head that reads its span and the pictures"
+SUMMARY = "encoder features before the connector, drawn by a causal head that reads its span and the images"
 MODE = "mixed"
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone,
     *,
     k: int = 256,
-    text_weight: float = 1.0,
-    latent_weight: float = 1.0,
     hidden: int = 0,
     depth: int = 8,
-    looks: int = 2,
+    cross_attention_layers: int = 2,
     loss: str = "l1",
-    rule: bool = False,
+    open_after_sentences: bool = False,
     max_spans: int = 8,
-    exposure: dict | None = None,
 ) -> LatentReasoner:
-    head = AutoregressiveHead(backbone.width, backbone.feature_width, hidden, depth, looks, longest=k, loss=loss)
     return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=BeforeConnector(backbone.feature_width, k),
-        head=head,
-        switch=Switch(start="rule" if rule else "token", max_spans=max_spans),
-        exposure=exposure,
-        weights=Weights(text=text_weight, latent=latent_weight),
+        target=PreConnectorFeatures(backbone, k),
+        head=AutoregressiveHead(
+            backbone.width, backbone.feature_width, hidden, depth, cross_attention_layers, longest=k, loss=loss
+        ),
+        switch=Switch(start="rule" if open_after_sentences else "token", max_spans=max_spans),
+    )
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    text_weight: float = 1.0,
+    latent_weight: float = 1.0,
+    scheduled_sampling: dict[str, Any] | None = None,
+) -> Objective:
+    return Objective(
+        run,
+        weights=LossWeights(text=text_weight, latent=latent_weight),
+        scheduled_sampling=scheduled_sampling,
     )

@@ -11,39 +11,52 @@ Defaults: K = 4 with a cap of 8, weights 0.1 and 1 (stage 1), 1 and 0 (stage 2) 
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..model.backbones.base import Backbone
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import OwnVision
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights
+from ..model.targets import VisionTokens
+from ..objectives.losses import LossWeights
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2506.17218"
-SUMMARY = "stage 1: four states pulled toward the pooled picture by cosine; stage 2: own states, text loss alone"
+SUMMARY = "stage 1: four states pulled toward the pooled image by cosine; stage 2: own states, text loss alone"
 MODE = "mixed"
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone,
     *,
     stage: int = 1,
     k: int = 4,
     supervise: str = "end_only",
     cap: float = 2.0,
     max_spans: int = 8,
-    exposure: dict | None = None,
-    sweeps: int = 0,
 ) -> LatentReasoner:
     if stage not in (1, 2):
-        raise ValueError(f"stage={stage!r}: 1 (toward the picture) or 2 (own states, text loss alone).")
+        raise ValueError(f"stage={stage!r}: must be 1 (toward the image) or 2 (own states, text loss alone).")
     return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=OwnVision(backbone.width, k),
+        target=VisionTokens(backbone, k),
         head=IdentityHead(backbone.width, backbone.width, loss="cosine"),
-        exposure=exposure,
-        latent_input="teacher" if stage == 1 else "self",
-        sweeps=sweeps,
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
-        weights=Weights(text=0.1, latent=1.0) if stage == 1 else Weights(latent=0.0),
+        follows_target=stage == 1,
+    )
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    stage: int = 1,
+    scheduled_sampling: dict[str, Any] | None = None,
+    jacobi_sweeps: int = 0,
+) -> Objective:
+    return Objective(
+        run,
+        weights=LossWeights(text=0.1, latent=1.0) if stage == 1 else LossWeights(latent=0.0),
+        latent_input="teacher" if stage == 1 else "self",
+        scheduled_sampling=scheduled_sampling,
+        jacobi_sweeps=jacobi_sweeps,
     )

@@ -12,39 +12,49 @@ Defaults: k = 32 and latent weight 1 from the paper (second-hand), the rest ours
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..model import heads
+from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import OwnVision
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights
+from ..model.targets import VisionTokens
+from ..objectives.losses import LossWeights
+from ..objectives.objective import LatentInput, Objective, RunOptions
 
 PAPER = "2602.00574"
-SUMMARY = "own vision tokens, pooled, drawn by a small diffusion or flow head; the count closes a span"
+SUMMARY = "own vision tokens, pooled, drawn by a small diffusion or flow head; a fixed count closes a span"
 MODE = "mixed"
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone,
     *,
     k: int = 32,
     head: str = "flow",
-    head_options: dict | None = None,
-    latent_weight: float = 1.0,
+    head_options: dict[str, Any] | None = None,
     stop: str = "count",
     supervise: str = "none",
     max_spans: int = 8,
-    latent_input: str = "teacher",
-    exposure: dict | None = None,
 ) -> LatentReasoner:
-    target = OwnVision(backbone.width, k)
     return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=target,
+        target=VisionTokens(backbone, k),
         head=heads.make(head, backbone.width, backbone.width, **(head_options or {})),
         switch=Switch(stop=stop, supervise=supervise, max_spans=max_spans),
+    )
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    latent_weight: float = 1.0,
+    latent_input: LatentInput = "teacher",
+    scheduled_sampling: dict[str, Any] | None = None,
+) -> Objective:
+    return Objective(
+        run,
+        weights=LossWeights(latent=latent_weight),
         latent_input=latent_input,
-        exposure=exposure,
-        weights=Weights(latent=latent_weight),
+        scheduled_sampling=scheduled_sampling,
     )

@@ -12,37 +12,43 @@ Defaults: K = 27 (of a square picture 9 x 3), latent weight 0.1, close token wit
 
 from __future__ import annotations
 
-from ..model.backbones.encoders import load_encoder
+from typing import Any
+
+from ..model.backbones.base import Backbone
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import OutsideEncoder
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights
+from ..model.targets import ExternalEncoder
+from ..objectives.losses import LossWeights
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2512.16584"
 SUMMARY = "states as latents, trained toward a frozen outside encoder's projected features; the model closes"
 MODE = "mixed"
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone,
     *,
     k: int = 27,
     encoder: str = "tiny",
     loss: str = "mse",
-    latent_weight: float = 0.1,
     supervise: str = "full",
     cap: float = 2.0,
     max_spans: int = 8,
-    exposure: dict | None = None,
 ) -> LatentReasoner:
     return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=OutsideEncoder(load_encoder(encoder), backbone.width, k),
+        target=ExternalEncoder(backbone, encoder, k),
         head=IdentityHead(backbone.width, backbone.width, loss),
-        exposure=exposure,
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
-        weights=Weights(latent=latent_weight),
     )
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    latent_weight: float = 0.1,
+    scheduled_sampling: dict[str, Any] | None = None,
+) -> Objective:
+    return Objective(run, weights=LossWeights(latent=latent_weight), scheduled_sampling=scheduled_sampling)

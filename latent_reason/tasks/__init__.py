@@ -1,7 +1,8 @@
 """Procedural tasks: endless lists of problems with gold reasoning.
 
-    make("frozenlake_plan", level=4)[0]             # an item of a task of this package; names() lists them
-    make("my_pkg.tasks:MyTask", level=4)[0]         # a Task of your own, by dotted path
+Example:
+    >>> make("frozenlake_plan", level=4)[0]         # an item of a task of this package; names() lists them
+    >>> make("my_pkg.tasks:MyTask", level=4)[0]     # a Task of your own, by dotted path
 
 Every module of this package is searched for concrete subclasses of ``Task`` that carry a ``name``; a new task needs no
 entry anywhere else.

@@ -29,9 +29,9 @@ def said(model, *texts, item=None) -> list[Result]:
     queue = []
     for text in texts:
         first, *rest = text.split("<>")
-        queue.append([*v.words(first), *[t for part in rest for t in (v.open, *v.words(part))], v.end])
-    prompt = reasoner.collator()([task.trace(item, "mixed")] * len(texts), generate=True)
-    out = engine.generate(reasoner, prompt, max_new=300, queue=queue)
+        queue.append([*v.encode_text(first), *[t for part in rest for t in (v.open, *v.encode_text(part))], v.end])
+    prompt = reasoner.processor([task.trace(item, "mixed")] * len(texts), generate=True)
+    out = engine.generate(reasoner, prompt, max_new_tokens=300, forced_tokens=queue)
     return [Result(item, out.text(r, v), task.score(out.text(r, v), item.meta), out, r) for r in range(len(texts))]
 
 

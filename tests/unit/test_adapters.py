@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conftest import CASES, ready
+from conftest import CASES, loss_of, ready, training_batch
 
 from latent_reason import checkpoint
 from latent_reason.files import atomic_write_json
 from latent_reason.model import adapters
-from latent_reason.model.backbones import load
+from latent_reason.model.backbones import load_backbone
 from train import sft
 from train.config import load as load_recipe
 from train.lit_modules import parameter_table, set_trainable
@@ -36,14 +36,14 @@ def adapted(reasoner):
 
 @pytest.fixture
 def batch(reasoner, make_traces):
-    return reasoner.collator()(make_traces())
+    return training_batch(reasoner, make_traces())
 
 
 @torch.no_grad()
 def logits(reasoner, batch):
     backbone = reasoner.backbone
-    embeds = reasoner.embed(batch, reasoner.feedback(reasoner.target(backbone, batch)))
-    return backbone.logits(backbone.trunk(embeds, batch.mask, backbone.place(batch)))[batch.mask]
+    embeds = reasoner.embed_batch(batch, reasoner.latents_to_embeddings(reasoner.target(batch)))
+    return backbone.logits(backbone.forward_text(embeds, batch.mask, backbone.position_ids(batch)))[batch.mask]
 
 
 def test_a_fresh_adapter_changes_nothing_and_trains_alone_with_the_control_tokens(reasoner, batch):
@@ -55,7 +55,7 @@ def test_a_fresh_adapter_changes_nothing_and_trains_alone_with_the_control_token
     counts = {part: trained for part, _, trained in parameter_table(reasoner) if trained}
     assert counts.keys() == {"lora"}
     optimizer = torch.optim.SGD([p for p in reasoner.parameters() if p.requires_grad], lr=1.0)
-    reasoner(batch).total.backward()
+    loss_of(reasoner, batch).total.backward()
     optimizer.step()
     adapters.merge(reasoner)
     now = reasoner.backbone.model.get_input_embeddings().weight
@@ -91,10 +91,10 @@ def test_an_adapter_of_a_named_base_is_small_and_names_it(reasoner, batch, tmp_p
     adapters.add(start, rank=2)
     checkpoint.save(start, tmp_path / "adapter")
     assert not list((tmp_path / "adapter").rglob("model.safetensors"))
-    card = checkpoint.read_card(tmp_path / "adapter")
+    card = checkpoint.read_config(tmp_path / "adapter")
     assert card["base"] == str(tmp_path / "base" / "backbone")
     torch.testing.assert_close(logits(checkpoint.load(tmp_path / "adapter")[0], batch), logits(reasoner, batch))
-    atomic_write_json(tmp_path / "adapter" / checkpoint.CARD, card | {"base": "gone"})
+    atomic_write_json(tmp_path / "adapter" / checkpoint.CONFIG_FILE, card | {"base": "gone"})
     with pytest.raises(ValueError, match=r"holds an adapter of 'gone', which cannot be loaded.*\"base\" in"):
         checkpoint.load(tmp_path / "adapter")
 
@@ -115,7 +115,7 @@ def test_a_stock_folder_keeps_its_name(make_backbone, tmp_path):
     backbone = make_backbone()
     for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
         part.save_pretrained(tmp_path)
-    assert backbone.name is None and load(str(tmp_path)).name == str(tmp_path)
+    assert backbone.name is None and load_backbone(str(tmp_path)).name == str(tmp_path)
 
 
 def test_an_adapter_learns_through_checkpointed_layers_what_it_learns_through_others(adapted, batch):
@@ -128,8 +128,8 @@ def test_an_adapter_learns_through_checkpointed_layers_what_it_learns_through_ot
         return {n: p.grad.clone() for n, p in adapted.named_parameters() if p.requires_grad and p.grad is not None}
 
     plain = gradients()
-    adapted.backbone.checkpoint()
-    assert adapted.backbone.checkpointing and any("lora" in n for n in plain)
+    adapted.backbone.set_gradient_checkpointing()
+    assert adapted.backbone.is_gradient_checkpointing and any("lora" in n for n in plain)
     checked = gradients()
     assert checked.keys() == plain.keys()
     for name, grad in plain.items():

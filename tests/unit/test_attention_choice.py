@@ -11,8 +11,8 @@ import torch
 from tiny_runs import ROOT, recipe, untrained
 
 from latent_reason import checkpoint, methods
-from latent_reason.model.backbones import attention, load
-from latent_reason.model.backbones.attention import FLASH, Machine, choose, settle
+from latent_reason.model.backbones import attention, load_backbone
+from latent_reason.model.backbones.attention import FLASH, Machine, choose, set_attention
 from train import trainer as running
 from train.config import Backbone
 
@@ -132,7 +132,7 @@ def test_a_run_says_once_what_it_attends_with(tmp_path, capsys):
     [("modal_mixed", {}, False), ("monet", {"stage": 1}, False), ("monet", {"stage": 2}, True), ("monet", {}, True)],
 )
 def test_a_method_says_whether_it_has_masks(name, options, masks, make_backbone):
-    reasoner = methods.build(name, make_backbone(), **options)
+    reasoner = methods.build_method(name, make_backbone(), **options)
     assert reasoner.masks == masks
     reasoner.bottleneck = 0.5
     assert reasoner.masks
@@ -140,10 +140,10 @@ def test_a_method_says_whether_it_has_masks(name, options, masks, make_backbone)
 
 def test_masks_of_a_family_count(make_backbone):
     backbone = make_backbone()
-    assert settle(backbone, "eager").name == "eager"
+    assert set_attention(backbone, "eager").name == "eager"
     backbone.masks = True
     with pytest.raises(ValueError, match="which sdpa alone takes"):
-        settle(backbone, "eager")
+        set_attention(backbone, "eager")
 
 
 def test_a_checkpoint_does_not_remember_its_attention(tmp_path):
@@ -155,6 +155,6 @@ def test_a_checkpoint_does_not_remember_its_attention(tmp_path):
     assert "attn" not in json.dumps(json.loads((tmp_path / "a" / "backbone" / "config.json").read_text()))
     loaded, _ = checkpoint.load(tmp_path / "a", device="cpu")
     assert loaded.backbone.model.config._attn_implementation == "sdpa"
-    assert load(str(tmp_path / "a" / "backbone")).model.config._attn_implementation == "sdpa"
+    assert load_backbone(str(tmp_path / "a" / "backbone")).model.config._attn_implementation == "sdpa"
     with pytest.raises(ValueError, match=r"^attn=flash_attention_2 cannot be used"):
         checkpoint.load(tmp_path / "a", device="cpu", attn=TWO)

@@ -18,7 +18,7 @@ from tiny_runs import ROOT, short, tiny_checkpoint
 from eval import probe as probing
 from eval import run as accuracy
 from latent_reason import doctor, methods
-from latent_reason.checkpoint.io import CARD
+from latent_reason.checkpoint import CONFIG_FILE
 from latent_reason.cli import main
 from latent_reason.data import native
 from latent_reason.errors import cli_errors
@@ -154,7 +154,7 @@ def test_data_makes_records_that_can_be_read(tmp_path, capsys):
 
 def test_export_makes_a_folder_with_a_model_card(tmp_path, capsys):
     main(["export", str(tiny_checkpoint()), str(tmp_path / "out")])
-    assert (tmp_path / "out" / "README.md").is_file() and (tmp_path / "out" / CARD).is_file()
+    assert (tmp_path / "out" / "README.md").is_file() and (tmp_path / "out" / CONFIG_FILE).is_file()
     assert "exists and is not empty" in refused(main, "export", tiny_checkpoint(), tmp_path / "out")
     assert ends(main, "export", tiny_checkpoint(), tmp_path / "more", "--max-shard-size", "huge") == 2
     assert "write sizes as 5GB, 200MB or 50KB" in capsys.readouterr().err

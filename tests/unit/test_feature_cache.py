@@ -52,8 +52,8 @@ def test_what_is_cached_is_what_is_seen_in_bfloat16(reasoner, encoded, cache):
     by_hand = {
         name: [t.bfloat16() for t in eye([p for row in plain for p in getattr(row, name)])]
         for name, eye in (
-            ("images", lambda ps: reasoner.backbone.inputs(reasoner.backbone.look(ps))),
-            ("sketches", lambda ps: reasoner.target.see(reasoner.backbone, reasoner.look(ps))),
+            ("images", lambda ps: reasoner.backbone.image_embeddings(reasoner.backbone.preprocess_images(ps))),
+            ("sketches", lambda ps: reasoner.target.encode_images(reasoner.processor.preprocess_sketches(ps))),
         )
     }
     writing, reading = cache(), cache()
@@ -109,7 +109,7 @@ def test_another_eye_has_another_hash(reasoner, name):
     assert first == encoder_hash(untrained()[0], name), "in every process"
     other = copy.deepcopy(reasoner)
     with torch.no_grad():
-        other.backbone.eye[0].flatten()[0] += 1
+        other.backbone.vision_parameters[0].flatten()[0] += 1
     assert encoder_hash(other, name) != first, "weights"
     other = copy.deepcopy(reasoner)
     other.backbone.image_processor.do_normalize = not other.backbone.image_processor.do_normalize
@@ -127,9 +127,9 @@ def test_another_eye_has_another_hash(reasoner, name):
 def test_targets_that_look_in_their_own_way_have_hashes_of_their_own(reasoner):
     backbone, hashes = reasoner.backbone, {encoder_hash(reasoner, "sketches")}
     for method, options in (("swimbird", {"k": 2}), ("swimbird", {"k": 3}), ("skila", {}), ("latent_sketchpad", {})):
-        hashes.add(encoder_hash(methods.build(method, copy.deepcopy(backbone), **options), "sketches"))
+        hashes.add(encoder_hash(methods.build_method(method, copy.deepcopy(backbone), **options), "sketches"))
     assert len(hashes) == 5
-    skila = methods.build("skila", copy.deepcopy(backbone))
+    skila = methods.build_method("skila", copy.deepcopy(backbone))
     skila.target._encoder[0] = load_encoder()
     same = encoder_hash(skila, "sketches")
     with torch.no_grad():

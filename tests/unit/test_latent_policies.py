@@ -66,7 +66,7 @@ def case(request):
     torch.manual_seed(2)
     made = MADE[policy](head)
     h = torch.randn(N, head.width)
-    z, record = made.sample(head, h, torch.randn(N, made.draws, head.latent))
+    z, record = made.sample(head, h, torch.randn(N, made.draws, head.latent_width))
     return made, head, h, z.detach(), record.detach()
 
 
@@ -77,7 +77,7 @@ def test_a_record_says_what_was_drawn_and_nothing_has_changed_before_an_update(c
         assert torch.equal(record[:, -1], z) if record.shape[1] else isinstance(policy, Mask)
     found = policy.log_prob(head, h, record)
     assert found.shape == (N, policy.steps) and found.dtype == torch.float32 and found.isfinite().all()
-    if not policy.regresses:
+    if not policy.uses_head_loss:
         assert torch.equal(found, policy.log_prob(head, h, record)), "the ratio is exactly 1"
     kl = policy.kl(head, h, copy.deepcopy(head), h.clone(), record)
     assert kl.shape == found.shape and (kl.abs() < 1e-9).all()
@@ -85,7 +85,7 @@ def test_a_record_says_what_was_drawn_and_nothing_has_changed_before_an_update(c
 
 def test_a_row_does_not_see_its_batch(case):
     policy, head, h, _, record = case
-    if policy.regresses:
+    if policy.uses_head_loss:
         return  # a head's own loss draws fresh noise
     torch.testing.assert_close(
         policy.log_prob(head, h[3:5], record[3:5]), policy.log_prob(head, h, record)[3:5], atol=1e-4, rtol=1e-4
@@ -96,10 +96,10 @@ def test_only_the_state_before_a_latent_counts_and_its_gradient_is_the_schemes(c
     policy, head, h, _, record = case
     h = h.clone().requires_grad_()
     found = policy.log_prob(head, h, record)
-    if not policy.scored:
+    if not policy.has_log_prob:
         assert found.numel() == 0
         return
-    if policy.regresses:
+    if policy.uses_head_loss:
         assert found.requires_grad and (found <= 0).all()
         return
     (pulled,) = torch.autograd.grad(found[2].sum(), h)
@@ -114,7 +114,7 @@ def test_only_the_state_before_a_latent_counts_and_its_gradient_is_the_schemes(c
 
 def test_divergence_is_none_only_where_nothing_differs(case):
     policy, head, h, _, record = case
-    if policy.scored and not policy.regresses:
+    if policy.has_log_prob and not policy.uses_head_loss:
         kl = policy.kl(head, h, head, h + 0.3 * torch.randn_like(h), record)
         assert (kl > 0).all() and kl.isfinite().all()
 
@@ -219,7 +219,7 @@ def test_without_noise_the_flow_is_its_euler_chain():
         head, h = head_of(name), torch.randn(N, WIDTH)
         policy, start = FlowSde(head, noise=1e-6), torch.randn(N, 1, LATENT)
         z, _ = policy.sample(head, h, torch.cat([start, torch.randn(N, head.steps, LATENT)], 1))
-        torch.testing.assert_close(z, head.sample(h, start[:, 0]), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(z, head.sample(h, noise=start[:, 0]), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("steps, low, high", [(10, 0.46, 0.52), (40, 0.48, 0.52)])
@@ -233,7 +233,7 @@ def test_the_noisy_flow_keeps_the_marginals(steps, low, high, monkeypatch):
 
     monkeypatch.setattr(head.net, "forward", velocity)
     policy = FlowSde(head)
-    z, _ = policy.sample(head, torch.zeros(20_000, WIDTH), torch.randn(20_000, policy.draws, 1))
+    z, _ = policy.sample(head, torch.zeros(20_000, WIDTH), torch.randn(20_000, policy.num_draws, 1))
     assert low < z.std() < high and abs(z.mean()) < 0.02
 
 
@@ -264,7 +264,7 @@ def test_a_policy_of_another_head_says_so():
         with pytest.raises(ValueError, match=said):
             policy(head_of(name))
     reading = heads.make("autoregressive", WIDTH, LATENT)
-    with pytest.raises(ValueError, match="looks at more than the state"):
+    with pytest.raises(ValueError, match="reads more than the state"):
         Gaussian(reading)
     for options, said in (({"norm": "max"}, "norm='max'"), ({"fraction": 0.0}, "fraction=0.0")):
         with pytest.raises(ValueError, match=said):
@@ -274,7 +274,7 @@ def test_a_policy_of_another_head_says_so():
     with pytest.raises(ValueError, match=r"sigma=0.0, relative=0.15: more than 0"):
         Vlpo(head_of("mlp"), sigma=0.0)
     for rank in (0, 7):
-        with pytest.raises(ValueError, match=f"rank={rank}: from 1 to 6"):
+        with pytest.raises(ValueError, match=f"rank={rank}: must be from 1 to 6"):
             Gaussian.directions(torch.randn(50, LATENT), rank)
-    with pytest.raises(ValueError, match=r"window=99: from 1 to the \d+ steps"):
+    with pytest.raises(ValueError, match=r"window=99: must be from 1 to the \d+ steps"):
         FlowSde(head_of("flow"), window=99)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import CASES, fit, ready
+from conftest import CASES, fit, loss_of, objective_for, ready, training_batch
 from tiny_runs import recipe, short, tiny_checkpoint, untrained
 
 from eval import item_filter
@@ -14,7 +14,7 @@ from latent_reason import methods
 from latent_reason.decoding.items import Result
 from latent_reason.model.batch import IMAGE, LATENT, TEXT, MixedBatch
 from latent_reason.objectives import latent_inputs
-from latent_reason.objectives.attention_masks import bottlenecked
+from latent_reason.objectives.attention_masks import apply_bottleneck
 from latent_reason.tasks import make
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train import sft
@@ -25,48 +25,52 @@ from train.trainer import run_folder
 
 @pytest.fixture
 def batch_and_reasoner(make_backbone, make_traces):
-    reasoner = methods.build("modal_mixed", make_backbone(), k=4, head="mlp")
-    batch = reasoner.collator()(make_traces())
+    reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="mlp")
+    batch = training_batch(reasoner, make_traces())
     fit(reasoner, batch)
     return batch, reasoner
 
 
 @pytest.mark.parametrize("name", ["modal_mixed", "mirage", "mcout", "monet", "blank"])
 def test_bottlenecked_words_see_the_picture_through_latents_and_the_question_alone(name, make_backbone, make_traces):
-    reasoner = methods.build(name, make_backbone(), **({"k": 4} if name not in ("mcout",) else {"thoughts": 3}))
-    batch = reasoner.collator()(make_traces())
-    batch = bottlenecked(batch, torch.tensor([True, True, True, False]))
-    mask = batch.slots()[2]
-    embeds = reasoner.embed(batch, torch.randn(*mask.shape, reasoner.backbone.width)).detach().requires_grad_()
-    shut = batch.sees.clone()  # without the two ways that are left, nothing may come through
+    reasoner = methods.build_method(name, make_backbone(), **({"k": 4} if name not in ("mcout",) else {"thoughts": 3}))
+    batch = training_batch(reasoner, make_traces())
+    batch = apply_bottleneck(batch, torch.tensor([True, True, True, False]))
+    mask = batch.latent_slots()[2]
+    embeds = reasoner.embed_batch(batch, torch.randn(*mask.shape, reasoner.backbone.width)).detach().requires_grad_()
+    shut = batch.attention_mask.clone()  # without the two ways that are left, nothing may come through
     for row, start, h, w in batch.spans.tolist():
-        asked = (batch.kind[row] == TEXT) & (batch.weight[row] == 0)
+        asked = (batch.token_type[row] == TEXT) & (batch.loss_weight[row] == 0)
         shut[row, start + h * w :, start : start + h * w] = False
         shut[row, :, :] &= ~(torch.arange(len(asked)) >= start + h * w)[:, None] | ~asked | torch.eye(len(asked)).bool()
-        shut[row][(batch.kind[row] == LATENT)] = torch.eye(len(asked)).bool()[batch.kind[row] == LATENT]
-    states = reasoner.backbone.trunk(embeds, shut, reasoner.backbone.place(batch))
+        shut[row][(batch.token_type[row] == LATENT)] = torch.eye(len(asked)).bool()[batch.token_type[row] == LATENT]
+    states = reasoner.backbone.forward_text(embeds, shut, reasoner.backbone.position_ids(batch))
     for row in sorted({r for r, *_ in batch.spans.tolist()}):
         first = min(s + h * w for r, s, h, w in batch.spans.tolist() if r == row)
-        said = [t for t in range(first, batch.ids.shape[1]) if batch.weight[row, t] > 0 and batch.kind[row, t] == TEXT]
+        said = [
+            t
+            for t in range(first, batch.ids.shape[1])
+            if batch.loss_weight[row, t] > 0 and batch.token_type[row, t] == TEXT
+        ]
         (pulled,) = torch.autograd.grad(states[row, said].square().sum(), embeds, retain_graph=True)
-        leaks = bool(pulled[row, batch.kind[row] == IMAGE].any())
+        leaks = bool(pulled[row, batch.token_type[row] == IMAGE].any())
         assert leaks == (row == 3), "row 3 was left as it is"
 
 
 def test_bottlenecked_words_see_no_earlier_step(batch_and_reasoner):
     batch, _ = batch_and_reasoner
-    batch = bottlenecked(batch, torch.ones(4, dtype=torch.bool))
+    batch = apply_bottleneck(batch, torch.ones(4, dtype=torch.bool))
     (_, first, h, w), (_, second, h2, w2) = [s for s in batch.spans.tolist() if s[0] == 0]
-    own = (batch.kind[0] == TEXT) & (batch.weight[0] > 0)
+    own = (batch.token_type[0] == TEXT) & (batch.loss_weight[0] > 0)
     words = own.nonzero()[:, 0]
     earlier, between = words < first, (words > first + h * w) & (words < second)
     assert earlier.any() and between.any()
-    after = batch.sees[0, second + h2 * w2 + 1]
+    after = batch.attention_mask[0, second + h2 * w2 + 1]
     assert not after[words[earlier]].any() and not after[words[between]].any()
     assert after[first : first + h * w].all() and after[second : second + h2 * w2].all(), "sketches stay in sight"
-    assert batch.sees[0, second + h2 * w2 - 1, words[earlier]].all(), "a latent sees all"
+    assert batch.attention_mask[0, second + h2 * w2 - 1, words[earlier]].all(), "a latent sees all"
     unspanned = [r for r in range(4) if r not in batch.spans[:, 0]]
-    assert all((batch.sees[r].tril() == batch.sees[r]).all() for r in range(4)) and unspanned
+    assert all((batch.attention_mask[r].tril() == batch.attention_mask[r]).all() for r in range(4)) and unspanned
 
 
 def test_the_bottleneck_is_for_training_and_for_a_share_of_rows(batch_and_reasoner, monkeypatch):
@@ -79,36 +83,51 @@ def test_the_bottleneck_is_for_training_and_for_a_share_of_rows(batch_and_reason
     assert seen == [None]
     reasoner.train()(batch)
     assert (seen[-1][0] != seen[-1][2]).any()
-    assert torch.isfinite(reasoner(batch).total)
+    assert torch.isfinite(loss_of(reasoner, batch).total)
 
 
 def test_rows_cut_short_keep_their_mask(make_backbone, make_traces):
-    reasoner = methods.build("mcout", make_backbone(), thoughts=4)
-    batch = reasoner.collator()(make_traces(False))
+    reasoner = methods.build_method("mcout", make_backbone(), thoughts=4)
+    batch = training_batch(reasoner, make_traces(False))
     every = torch.ones(4, dtype=torch.bool)
     for k in (1, 3):
-        cut, made = bottlenecked(batch, every).shortened(k), bottlenecked(batch.shortened(k), every)
+        cut, made = apply_bottleneck(batch, every).shortened(k), apply_bottleneck(batch.shortened(k), every)
         there = made.mask[:, :, None] & made.mask[:, None]
-        assert torch.equal(cut.sees & there, made.sees & there)
+        assert torch.equal(cut.sees & there, made.attention_mask & there)
 
 
-FED = [c for c in CASES if c.method in ("modal_mixed", "skila", "mirage", "coconut") and "exposure" not in c.options]
+FED = [
+    c
+    for c in CASES
+    if c.method in ("modal_mixed", "skila", "mirage", "coconut") and "scheduled_sampling" not in c.options
+]
 
 
 @pytest.mark.parametrize("case", FED, ids=str)
 def test_left_out_latents_say_nothing(case, make_backbone, make_traces):
     reasoner = ready(case, make_backbone, make_traces)
-    batch = reasoner.collator()(make_traces())
+    batch = training_batch(reasoner, make_traces())
     reasoner.dropped = 1.0
-    given = latent_inputs.nothing(reasoner, batch)
-    plain = reasoner.backbone.trunk(reasoner.embed(batch, given), batch.mask, reasoner.backbone.place(batch))
-    if reasoner.latent_input == "teacher":
-        z = reasoner.target(reasoner.backbone, batch)
-        out = reasoner.train().taught_states(batch, reasoner.backbone.place(batch), z)
+    given = latent_inputs.mean_latents(reasoner, batch)
+    plain = reasoner.backbone.forward_text(
+        reasoner.embed_batch(batch, given), batch.mask, reasoner.backbone.position_ids(batch)
+    )
+    if objective_for(reasoner).latent_input == "teacher":
+        z = reasoner.target(batch)
+        out = objective_for(reasoner).teacher_forced_states(
+            reasoner.train(), batch, reasoner.backbone.position_ids(batch), z
+        )
         torch.testing.assert_close(out[batch.mask], plain[batch.mask])
-        assert not torch.allclose(reasoner.eval().taught_states(batch, reasoner.backbone.place(batch), z), out)
-    elif reasoner.latent_input == "self" and not reasoner.sweeps:
-        out, latents = reasoner.train().unroll(batch, reasoner.backbone.place(batch))
+        assert not torch.allclose(
+            objective_for(reasoner).teacher_forced_states(
+                reasoner.eval(), batch, reasoner.backbone.position_ids(batch), z
+            ),
+            out,
+        )
+    elif objective_for(reasoner).latent_input == "self" and not objective_for(reasoner).jacobi_sweeps:
+        out, latents = objective_for(reasoner).own_latent_states(
+            reasoner.train(), batch, reasoner.backbone.position_ids(batch)
+        )
         torch.testing.assert_close(latents, given.to(latents.dtype))
         torch.testing.assert_close(out[batch.mask], plain[batch.mask], atol=2e-5, rtol=1e-4)
 
@@ -169,9 +188,9 @@ def test_items_that_need_their_sketch_are_kept(monkeypatch, tmp_path):
     reasoner, _ = untrained()
     task = make("frozenlake_plan", level=4, length=(3, 3), chunk=(1, 1))
 
-    def decoded(reasoner, decoder, task, items, mode, *, sketching="learned", intervene=None, progress=""):
-        assert (sketching == "off") == (intervene is None)
-        right = [i.index % 4 in ((1, 3) if sketching == "off" else (0, 1)) for i in items]
+    def decoded(reasoner, decoder, task, items, mode, *, latent_mode="learned", latent_hook=None, progress=""):
+        assert (latent_mode == "off") == (latent_hook is None)
+        right = [i.index % 4 in ((1, 3) if latent_mode == "off" else (0, 1)) for i in items]
         return [Result(i, "", {"success": float(r)}, None, 0) for i, r in zip(items, right, strict=True)]
 
     monkeypatch.setattr("eval.item_filter.decode", decoded)
@@ -212,7 +231,7 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["monet", "mcout", "coconut", "skila"])
 def test_the_bottleneck_reaches_every_method(name, make_backbone, make_traces, monkeypatch):
     reasoner = ready(next(c for c in CASES if c.method == name), make_backbone, make_traces)
-    batch, seen = reasoner.collator()(make_traces()), []
+    batch, seen = training_batch(reasoner, make_traces()), []
     attention = MixedBatch.attention
     monkeypatch.setattr(MixedBatch, "attention", lambda self, *where: seen.append(self.sees) or attention(self, *where))
     reasoner.bottleneck = 1.0
@@ -237,11 +256,11 @@ def test_foreign_pictures_are_refused_where_no_sketch_is_given(tmp_path):
 
 
 def test_raw_targets_keep_the_constant_of_their_place_and_have_unit_size(make_backbone, picture):
-    reasoner = methods.build("modal_mixed", make_backbone(), k=4, head="mlp")
-    looked = reasoner.look([picture(2, 2, n) for n in range(40)])
-    features = [(z, (2, 2)) for z in reasoner.target.features(reasoner.backbone, looked)]
-    reasoner.target.fit(features, centred=False)
+    reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="mlp")
+    looked = reasoner.processor.preprocess_sketches([picture(2, 2, n) for n in range(40)])
+    features = [(z, (2, 2)) for z in reasoner.target.pooled_features(looked)]
+    reasoner.target.fit_statistics(features, centred=False)
     z, grids = torch.stack([z for z, _ in features]), torch.tensor([[2, 2]]).expand(40, 2)
-    standard = reasoner.target.standard(z, grids)
+    standard = reasoner.target.normalize(z, grids)
     assert standard.square().mean().sqrt() == pytest.approx(1, abs=1e-3)
     torch.testing.assert_close(standard * z.square().mean().sqrt(), z)

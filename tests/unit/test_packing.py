@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CASES, ready
+from conftest import CASES, loss_of, objective_for, ready
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AttentionInterface
@@ -14,33 +14,33 @@ from transformers import AttentionInterface
 from latent_reason import methods, tasks
 from latent_reason.model.batch import collate
 from latent_reason.model.packing import packed
-from latent_reason.model.tokenization import Row
-from latent_reason.objectives.latent_inputs import Exposure
+from latent_reason.model.processor import EncodedExample
+from latent_reason.objectives.latent_inputs import ScheduledSampling
 from train import sft
 from train.config import load
 from train.trainer import run_folder
 
 FAMILIES = [
-    ("qwen2_5_vl", "grid"),
-    ("qwen2_5_vl", "line"),
-    ("qwen3_vl", "grid"),
-    ("gemma3", "line"),
-    ("llava_onevision", "line"),
-    ("internvl", "line"),
-    ("smolvlm", "line"),
+    ("qwen2_5_vl", "2d"),
+    ("qwen2_5_vl", "1d"),
+    ("qwen3_vl", "2d"),
+    ("gemma3", "1d"),
+    ("llava_onevision", "1d"),
+    ("internvl", "1d"),
+    ("smolvlm", "1d"),
 ]
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=30), st.integers(1, 200))
 @settings(deadline=None)
 def test_every_row_is_in_one_row_whole_and_none_is_too_long(lengths, budget):
-    rows = [Row(ids=[i] * n, kind=[1] * n, weight=[0.0] * n) for i, n in enumerate(lengths)]
+    rows = [EncodedExample(ids=[i] * n, kind=[1] * n, weight=[0.0] * n) for i, n in enumerate(lengths)]
     out = packed(rows, budget)
     assert max(len(r.ids) for r in out) <= max(budget, *lengths)
     found = []
     for r in out:
         at = 0
-        for length, pictures in r.documents:
+        for length, pictures in r.document_lengths:
             assert len(set(r.ids[at : at + length])) == 1 and pictures == 0
             found.append((r.ids[at], length))
             at += length
@@ -50,8 +50,8 @@ def test_every_row_is_in_one_row_whole_and_none_is_too_long(lengths, budget):
 
 def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backbone):
     task = tasks.make("frozenlake_plan", level=(3, 4, 5, 6), chunk=(1, 1), omit_state_p=1.0)
-    collator = methods.build("modal_mixed", make_backbone("grid"), k=36, head="mlp").collator()
-    rows = [collator.encode(task.trace(task[i], "mixed")) for i in range(64)]
+    processor = methods.build_method("modal_mixed", make_backbone("2d"), k=36, head="mlp").processor
+    rows = [processor.encode(task.trace(task[i], "mixed")) for i in range(64)]
     lengths = [len(r.ids) for r in rows]
     assert max(lengths) > 2 * min(lengths)
     out = packed(rows, 1024)
@@ -61,18 +61,19 @@ def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backb
 
 def both(reasoner, traces, budget=150):
     """The same traces a row each and packed; rows of each."""
-    collator = reasoner.collator()
-    rows = [collator.encode(t) for t in traces]
+    processor = reasoner.processor
+    rows = [processor.encode(t) for t in traces]
     batches = [
-        collate(r, reasoner.vocabulary.pad, reasoner.backbone.look, reasoner.look) for r in (rows, packed(rows, budget))
+        collate(r, reasoner.vocabulary.pad, reasoner.backbone.preprocess_images, reasoner.look)
+        for r in (rows, packed(rows, budget))
     ]
-    assert len(batches[1].ids) < len(rows) and batches[1].documents is not None
+    assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches
 
 
 def losses(reasoner, batch):
     reasoner = copy.deepcopy(reasoner)
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     terms.total.backward()
     return terms.parts(), {n: p.grad for n, p in reasoner.named_parameters() if p.grad is not None}
 
@@ -92,7 +93,7 @@ def test_packed_losses_and_gradients_are_those_of_rows_alone(family, positions, 
     case = next(c for c in CASES if c.options.get("head") == "mlp" and c.options.get("supervise") == "full")
     reasoner = ready(case, lambda _: make_backbone(positions, family), make_traces)
     alone, together = both(reasoner, make_traces())
-    at, own = (reasoner.backbone.place(b)[:, b.mask] for b in (together, alone))
+    at, own = (reasoner.backbone.position_ids(b)[:, b.mask] for b in (together, alone))
     assert sorted(at.flatten().tolist()) == sorted(own.flatten().tolist()), "each begins at 0 again"
     same(losses(reasoner, alone), losses(reasoner, together))
 
@@ -131,7 +132,7 @@ def test_flash_attention_is_told_where_each_trace_begins(family, positions, make
     same(wanted, losses(reasoner, together))
     with pytest.raises(ValueError, match="attn='varlen' takes no mask of what each position may see"):
         reasoner.train().bottleneck = 1.0
-        reasoner(together)
+        loss_of(reasoner, together)
 
 
 def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_traces):
@@ -139,24 +140,26 @@ def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_tra
     AttentionInterface.register("varlen", varlen)
     case = next(c for c in CASES if c.method == "coconut")
     reasoner = ready(case, make_backbone, make_traces)
-    _, together = both(reasoner, make_traces(reasoner.sketches))
+    _, together = both(reasoner, make_traces(reasoner.can_sketch))
     assert reasoner.unrolls
     reasoner.backbone.model.set_attn_implementation("varlen")
     with pytest.raises(ValueError, match="takes no mask"):
-        reasoner(together)
+        loss_of(reasoner, together)
 
 
 @pytest.mark.parametrize("method", methods.names())
 def test_a_method_packs_or_says_that_it_does_not(method, make_backbone, make_traces):
     case = next(case for case in CASES if case.method == method)
     reasoner = ready(case, make_backbone, make_traces)
-    reasoner.exposure = Exposure()
+    objective_for(reasoner).scheduled_sampling = ScheduledSampling()
     if not reasoner.packs:
         assert method in ("latent_sketchpad", "covt", "ilvr", "deepsketcher", "mcout", "monet")
         return
-    alone, together = both(reasoner, make_traces(reasoner.sketches))
-    if reasoner.head is not None and reasoner.head.noise:  # its loss draws noise latent by latent, in another order
-        reasoner.weights = replace(reasoner.weights, latent=0.0)
+    alone, together = both(reasoner, make_traces(reasoner.can_sketch))
+    if (
+        reasoner.head is not None and reasoner.head.is_stochastic
+    ):  # its loss draws noise latent by latent, in another order
+        objective_for(reasoner).weights = replace(objective_for(reasoner).weights, latent=0.0)
     same(losses(reasoner, alone), losses(reasoner, together))
 
 

@@ -17,7 +17,7 @@ from latent_reason.model.backbones import Backbone
 from latent_reason.model.backbones.qwen_vl import QwenVL
 
 PLUGIN = """
-from latent_reason.methods.modal_mixed import build
+from latent_reason.methods.modal_mixed import build_model, build_objective
 from latent_reason.model.backbones.qwen_vl import QwenVL
 from latent_reason.model.heads import LatentHead, MLPHead
 from latent_reason.tasks.wall_maze import WallMaze
@@ -58,22 +58,22 @@ def package(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
-TINY = {"width": 32, "layers": 1, "heads": 2, "eye_width": 32}
+TINY = {"width": 32, "layers": 1, "heads": 2, "vision_width": 32}
 
 
 # -- by path -----------------------------------------------------------------------------------------------------------
 def test_methods_heads_and_tasks_are_named_by_path(package):
-    reasoner = methods.build(
+    reasoner = methods.build_method(
         f"{package}.parts",
-        backbones.load("tiny", **TINY),
+        backbones.load_backbone("tiny", **TINY),
         k=4,
         head=f"{package}.parts:MyHead",
         head_options={"hidden": 8},
     )
-    assert reasoner.recipe["method"] == f"{package}.parts" and type(reasoner.head).__name__ == "MyHead"
+    assert reasoner.method.name == f"{package}.parts" and type(reasoner.head).__name__ == "MyHead"
     assert path_of(type(reasoner.head)) == f"{package}.parts:MyHead" and path_of(heads.MLPHead) is None
     with pytest.raises(ValueError, match=r"has no option 'kk'. Did you mean 'k'"):
-        methods.build(f"{package}.parts", reasoner.backbone, kk=1)
+        methods.build_method(f"{package}.parts", reasoner.backbone, kk=1)
     with pytest.raises(ValueError, match=r"has no option 'hiden'. Did you mean 'hidden'"):
         heads.make(f"{package}.parts.MyHead", 8, 8, hiden=1)
     for path in (f"{package}.parts:MyTask", f"{package}.parts.MyTask"):
@@ -83,11 +83,11 @@ def test_methods_heads_and_tasks_are_named_by_path(package):
 
 
 def test_a_backbone_is_named_by_the_path_of_its_class(package, tmp_path):
-    tiny = backbones.load("tiny", **TINY)
+    tiny = backbones.load_backbone("tiny", **TINY)
     tiny.model.save_pretrained(tmp_path / "small")
     tiny.tokenizer.save_pretrained(tmp_path / "small")
     tiny.image_processor.save_pretrained(tmp_path / "small")
-    found = backbones.load(f"{package}.parts:MyBackbone@{tmp_path / 'small'}")
+    found = backbones.load_backbone(f"{package}.parts:MyBackbone@{tmp_path / 'small'}")
     assert isinstance(found, QwenVL) and path_of(type(found)) == f"{package}.parts:MyBackbone"
     assert torch.equal(found.model.lm_head.weight, tiny.model.lm_head.weight)
 
@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_path_is_named(package):
         methods.load("no_such_package.method")
     with pytest.raises(ModuleNotFoundError, match="a_package_nobody_has"):
         methods.load(f"{package}.broken")
-    with pytest.raises(ValueError, match=rf"'{package}\.half' lacks build, SUMMARY, MODE"):
+    with pytest.raises(ValueError, match=rf"'{package}\.half' lacks build_model, build_objective, SUMMARY, MODE"):
         methods.load(f"{package}.half")
     with pytest.raises(ValueError, match=r"has no 'MyHaed'. Did you mean 'MyHead'\?"):
         heads.make(f"{package}.parts:MyHaed", 8, 8)
@@ -118,7 +118,7 @@ def test_what_is_wrong_with_a_path_is_named(package):
 def download(package, tmp_path):
     """A checkpoint whose method, head and task are of a package that this process has not imported."""
     head = {"head": f"{package}.parts:MyHead", "head_options": {"hidden": 8}}
-    reasoner = methods.build(f"{package}.parts", backbones.load("tiny", **TINY), k=4, **head)
+    reasoner = methods.build_method(f"{package}.parts", backbones.load_backbone("tiny", **TINY), k=4, **head)
     reasoner.target.standardizer.fitted.fill_(True)
     checkpoint.save(reasoner, tmp_path / "saved", notes={"data": {"task": f"{package}.parts:MyTask", "levels": [2]}})
     del sys.modules[f"{package}.parts"]
@@ -139,12 +139,12 @@ def test_a_checkpoint_that_names_code_is_refused(package, download, monkeypatch)
     with pytest.raises(UntrustedCode):
         checkpoint.load(download)
     assert untouched(package)
-    assert checkpoint.load(download, allow_imports=True)[0].recipe["method"] == f"{package}.parts"
+    assert checkpoint.load(download, allow_imports=True)[0].method.name == f"{package}.parts"
 
 
 def test_a_head_of_one_of_our_methods_is_refused_too(package, download):
-    card = json.loads((download / checkpoint.CARD).read_text())
-    (download / checkpoint.CARD).write_text(json.dumps(card | {"method": "modal_mixed"}))
+    card = json.loads((download / checkpoint.CONFIG_FILE).read_text())
+    (download / checkpoint.CONFIG_FILE).write_text(json.dumps(card | {"method": "modal_mixed"}))
     with pytest.raises(UntrustedCode, match="names a head of the module"):
         checkpoint.load(download)
     assert untouched(package)
@@ -168,7 +168,7 @@ def test_the_task_of_a_checkpoint_is_refused_where_it_would_be_made(package, dow
 def test_a_class_of_transformers_refuses_it_too(package, download):
     reasoner, _ = checkpoint.load(download, allow_imports=True)
     whole = download.parent / "whole"
-    LatentReasonForConditionalGeneration.of(reasoner).save_pretrained(whole)
+    LatentReasonForConditionalGeneration.from_reasoner(reasoner).save_pretrained(whole)
     del sys.modules[f"{package}.parts"]
     with pytest.raises(UntrustedCode):
         LatentReasonForConditionalGeneration.from_pretrained(whole)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from latent_reason.model import heads
-from latent_reason.model.targets import OwnVision, Standardizer, latent_grid, pool
+from latent_reason.model.targets import Standardizer, VisionTokens, latent_grid, pool_tokens
 
 SIDES = st.integers(1, 20)
 
@@ -47,7 +47,7 @@ def test_pooling_keeps_rows_columns_and_every_token(height, width, k):
     plane = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1).float()
     tokens = plane.reshape(-1, 2).requires_grad_()
     h, w = latent_grid(height, width, k)
-    pooled = pool(tokens, (height, width), (h, w))
+    pooled = pool_tokens(tokens, (height, width), (h, w))
     places = pooled.detach().reshape(h, w, 2)
     assert torch.equal(places[:, :, 0], places[:, :1, 0].expand(h, w)) and (places[:, 0, 0].diff() > 0).all()
     assert torch.equal(places[:, :, 1], places[:1, :, 1].expand(h, w)) and (places[0, :, 1].diff() > 0).all()
@@ -56,20 +56,20 @@ def test_pooling_keeps_rows_columns_and_every_token(height, width, k):
 
 
 def test_columns_of_a_sketch_stay_apart(make_backbone):
-    backbone, target = make_backbone(), OwnVision(32, k=4)
+    backbone, target = make_backbone(), VisionTokens(32, k=4)
     half = np.zeros((256, 256, 3), dtype=np.uint8)
     half[:, 128:] = 255
-    (latents,) = target.tokens(backbone, backbone.look([PILImage.fromarray(half)]), [(2, 2)])
+    (latents,) = target.encode_embeddings(backbone.preprocess_images([PILImage.fromarray(half)]), [(2, 2)])
     between = (latents[0::2] - latents[1::2]).square().mean()
     within = (latents[:2] - latents[2:]).square().mean()
     assert between > 20 * within
 
 
 def test_targets_are_the_pooled_tokens_of_the_models_own_eye(make_backbone, picture):
-    backbone, target = make_backbone(), OwnVision(32, k=4)
-    seen = backbone.look([picture(2, 2), picture(4, 4)])
-    small, large = target.tokens(backbone, seen)
-    raw = backbone.see(seen)
+    backbone, target = make_backbone(), VisionTokens(32, k=4)
+    seen = backbone.preprocess_images([picture(2, 2), picture(4, 4)])
+    small, large = target.encode_embeddings(seen)
+    raw = backbone.encode_images(seen)
     assert torch.equal(small, raw[0])
     torch.testing.assert_close(large[1], raw[1].reshape(4, 4, -1)[:2, 2:].mean((0, 1)))
 
@@ -196,18 +196,18 @@ def test_losses_are_one_number_a_latent_in_fp32(kind, options):
 def test_a_sample_is_a_pure_function_of_state_and_noise(kind, options):
     head = awake(heads.make(kind, 8, 8, **options)).eval()
     h, noise = torch.randn(6, 8), torch.randn(6, 8)
-    first = head.sample(h, noise)
+    first = head.sample(h, noise=noise)
     torch.manual_seed(1)
-    assert torch.equal(head.sample(h, noise), first)
-    torch.testing.assert_close(head.sample(h[2:4], noise[2:4]), first[2:4], atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(head.sample(h.flip(0), noise), first, atol=1e-3)
-    assert torch.equal(head.sample(h, noise.flip(0)), first) != head.noise
+    assert torch.equal(head.sample(h, noise=noise), first)
+    torch.testing.assert_close(head.sample(h[2:4], noise=noise[2:4]), first[2:4], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(head.sample(h.flip(0), noise=noise), first, atol=1e-3)
+    assert torch.equal(head.sample(h, noise=noise.flip(0)), first) != head.is_stochastic
 
 
 def test_a_gaussian_head_knows_the_density_of_what_it_draws():
     head = awake(heads.make("gaussian", 8, 6, sigma=0.3))
     h, noise = torch.randn(5, 8), torch.randn(5, 6)
-    z = head.sample(h, noise)
+    z = head.sample(h, noise=noise)
     torch.testing.assert_close((z - head.mean.net(h)) / 0.3, noise)
     expected = torch.distributions.Normal(head.mean.net(h), 0.3).log_prob(z).sum(-1)
     torch.testing.assert_close(head.log_prob(h, z), expected)
@@ -248,9 +248,9 @@ def test_a_residual_head_draws_its_mean_and_what_is_left_of_it():
     head = awake(heads.make("flow", 4, 4, hidden=16, depth=1, residual=True)).eval()
     h, noise = torch.randn(3, 4), torch.randn(3, 4)
     head.scale.fill_(0.0)
-    assert torch.equal(head.sample(h, noise), head.mean.sample(h))
+    assert torch.equal(head.sample(h, noise=noise), head.mean.sample(h))
     head.scale.fill_(2.0)
-    torch.testing.assert_close(head.sample(h, noise), head.mean.sample(h) + 2 * head.denoise(h, noise))
+    torch.testing.assert_close(head.sample(h, noise=noise), head.mean.sample(h) + 2 * head.denoise(h, noise))
 
 
 def test_in_a_residual_head_only_the_mean_teaches_the_state():

@@ -1,7 +1,8 @@
 """Latent heads: how a latent is drawn from the state before it. One file a kind; see :class:`LatentHead`.
 
-make("flow", 64, 64, hidden=128)                # a head of this package
-make("my_pkg.heads.MyHead", 64, 64)             # a LatentHead of your own, by dotted path
+Example:
+    >>> make("flow", 64, 64, hidden=128)              # a head of this package
+    >>> make("my_pkg.heads.MyHead", 64, 64)           # a LatentHead of your own, by dotted path
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 from ...errors import did_you_mean
 from ...imports import import_object, is_dotted_path
 from .autoregressive import AutoregressiveHead
-from .base import Context, LatentHead
+from .base import HeadContext, LatentHead
 from .constant import ConstantHead
 from .denoise import DiffusionHead, FlowHead
 from .gaussian import GaussianHead
@@ -46,7 +47,7 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
 __all__ = [
     "AutoregressiveHead",
     "ConstantHead",
-    "Context",
+    "HeadContext",
     "DiffusionHead",
     "FlowHead",
     "GaussianHead",
