@@ -20,7 +20,7 @@ from rich.console import Console
 
 from latent_reason import checkpoint, tasks
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives import latent_inputs
 from latent_reason.objectives.objective import Objective
@@ -133,7 +133,7 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
     return found
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

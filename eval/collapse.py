@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .decode import Result
+from latent_reason.decoding.items import Result
 
 CAUSES = ("count", "close", "cap", "budget")
 ALIKE = 0.9  # mean cosine across items from which latents count as collapsed, or half-way from the true ones' to 1

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
+from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import TURNS
 from latent_reason.trace import Trace
 from latent_reason.visualization.contact_sheet import wrap_text
 
-from .decode import Result, decode, main_score, room
 from .metrics import difference, share
 
 SPOILT = ("noise", "blur", "jpeg", "low_contrast")

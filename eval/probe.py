@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.visualization.storyboard import split_text
 
-from .decode import Result, decode, distinct_items, main_score, room
 from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
 from .records import Records
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
@@ -297,7 +297,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         probe_to_file(parser.parse_args(argv))
 
 

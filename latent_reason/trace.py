@@ -15,7 +15,13 @@ from PIL import Image as PILImage
 
 @dataclass(frozen=True)
 class Text:
-    """A text. ``loss`` is the weight of its next-token loss; None means 1 for the assistant and 0 for other roles."""
+    """A piece of text in a message.
+
+    Example:
+        >>> Text("The goal is two cells to the right.")
+
+    ``loss`` is the weight of its next-token loss; None means 1 for the assistant and 0 for other roles.
+    """
 
     text: str
     loss: float | None = None
@@ -24,6 +30,9 @@ class Text:
 @dataclass(frozen=True)
 class Image:
     """An input image (in system and user turns).
+
+    Example:
+        >>> Image(PIL.Image.open("board.png"))
 
     Raises:
         ValueError: ``image`` is not a PIL image.
@@ -37,7 +46,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Sketch:
-    """An intermediate image that the assistant draws in latents.
+    """An intermediate image of the assistant's reasoning, which becomes a span of latents.
+
+    Example:
+        >>> Sketch(PIL.Image.open("board_after_two_moves.png"))
 
     ``image`` is what the latents should represent. None is a span of ``k`` latents without a target. With an image,
     ``k`` asks for a number of latents; None leaves it to the target. ``loss`` is the weight of the latent loss.
@@ -70,6 +82,12 @@ Part = Text | Image | Sketch
 
 @dataclass(frozen=True)
 class Message:
+    """One turn of a chat: a role and its parts in order.
+
+    Example:
+        >>> Message("user", (Image(image), Text("Which way is safe?")))
+    """
+
     role: str  # system | user | assistant
     content: tuple[Part, ...]
 

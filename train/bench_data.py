@@ -28,7 +28,7 @@ from rich.table import Table
 
 from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 
 from .bench import SIZES, build, step
@@ -116,7 +116,7 @@ def table(found: dict) -> Table:
     return shown
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.bench_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -9,8 +9,8 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from eval.collapse import alarm, health
-from eval.decode import decode, summarise
 from eval.probe import probe
+from latent_reason.decoding.items import decode, summarise
 from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 
 console = Console(soft_wrap=True)  # a command stays on one line
 RECIPES = Path(__file__).parent / "recipes"
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), default=200, help="held-out items per level")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     given = parser.parse_args(argv)
-    with door():
+    with cli_errors():
         job(given)
 
 
@@ -114,7 +114,7 @@ def job(given: argparse.Namespace) -> None:
         },
     )
     stage(5, "the sheet of sketches", began)
-    from eval.decode import decode
+    from latent_reason.decoding.items import decode
 
     shown = decode(reasoner, decoder, task, items[:NUM_SHOWN], "mixed")
     draw_storyboard(reasoner, decoder, [result.decoded for result in shown]).save(folder / "sketches.png")

@@ -48,6 +48,9 @@ class DecoderBlock(nn.Module):
 class SketchDecoder(ModelMixin, ConfigMixin):
     """Decodes K latents on an (h', w') grid to a picture of (h, w) tokens, ``patch`` x ``patch`` pixels for each token.
 
+    Example:
+        >>> reasoner, decoder = load("checkpoints/frozenlake-tiny")
+
     The latents are interpolated to the token grid of the picture. Position features are added, a few attention blocks
     mix the tokens, and a linear layer maps each token to its pixels.
 

@@ -13,8 +13,8 @@ from PIL import ImageOps
 from tiny_runs import short, tiny_checkpoint, untrained
 
 from eval import attention, dossier, input_perturbations, metrics
-from eval.decode import Result, decode
 from eval.html import page
+from latent_reason.decoding.items import Result, decode
 from latent_reason.tasks import make
 from latent_reason.tasks.base import TURNS
 

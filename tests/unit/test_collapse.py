@@ -9,7 +9,7 @@ import torch
 from tiny_runs import short, untrained
 
 from eval import collapse as monitors
-from eval.decode import decode
+from latent_reason.decoding.items import decode
 from latent_reason.tasks import make
 
 GRID = (0, 1, 2)

@@ -10,8 +10,8 @@ from conftest import CASES, fit, ready, training_batch
 from tiny_runs import recipe, short, tiny_checkpoint, untrained
 
 from eval import item_filter
-from eval.decode import Result
 from latent_reason import methods
+from latent_reason.decoding.items import Result
 from latent_reason.methods.mcout import truncate_spans
 from latent_reason.model.backbones.base import Backbone
 from latent_reason.model.batch import IMAGE, LATENT, TEXT

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from eval import probe
-from eval.decode import Result
 from eval.interventions import Bank, Given, Mean, Noise, Oracle, Zero
 from latent_reason import tasks
+from latent_reason.decoding.items import Result
 from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
 from latent_reason.model.batch import LATENT, TEXT
@@ -173,7 +173,7 @@ class Looker(Engine):
 
 def probed(engine_class, lake, monkeypatch) -> dict:
     engine = engine_class(*lake)
-    monkeypatch.setattr("eval.decode.generate", engine)
+    monkeypatch.setattr("latent_reason.decoding.items.generate", engine)
     return probe.probe(engine, *lake, seed=0, batch_size=10)
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import fit, training_batch
 
-from eval.decode import Result
 from eval.interventions import FirstOnly, Given, Zero, shuffled
 from eval.replay import answer_at, answer_kl
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
+from latent_reason.decoding.items import Result
 from latent_reason.objectives.replay import rollout_states
 
 

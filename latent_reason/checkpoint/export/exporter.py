@@ -27,6 +27,7 @@ from ... import __version__, checkpoint, methods, tasks
 from ...data import native
 from ...decoding.engine import generate
 from ...files import atomic_folder, atomic_write_json
+from ...imports import is_dotted_path
 from ...model import adapters
 from ...visualization.storyboard import DecodedTrace, draw_storyboard
 from .. import model_card, parts
@@ -63,6 +64,12 @@ def export(
     run = Path(run)
     source = checkpoint.find_checkpoint(run)
     known = checkpoint.read_config(source)
+    if any(is_dotted_path(str(name)) for name in (known["method"], known["options"].get("head", ""))):
+        raise ValueError(
+            f"'{run}' uses code of your own package (method {known['method']}), which an export cannot hold: its code is "
+            "that of latent_reason. Publish your package, and share the checkpoint folder as it is; "
+            "latent_reason.load(folder, allow_imports=True) reads it."
+        )
     with atomic_folder(folder) as new:
         reasoner, decoder = checkpoint.load(source, device="cpu")
         if merge_lora and reasoner.backbone.adapter is None:

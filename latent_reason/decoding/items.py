@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import track
 
-from latent_reason.decoding.engine import generate
-from latent_reason.decoding.rollout import Rollout
-from latent_reason.model.batch import PAD
-from latent_reason.tasks import Item, Task
-from latent_reason.trace import Trace
-from latent_reason.visualization.storyboard import DecodedTrace, decode_sketches, split_text
+from ..model.batch import PAD
+from ..tasks import Item, Task
+from ..trace import Trace
+from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
+from .engine import generate
+from .rollout import Rollout
 
 
 @dataclass
