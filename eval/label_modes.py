@@ -215,9 +215,7 @@ def to_folder(given: argparse.Namespace) -> None:
     traces = [trace for trace in asked if unfit(trace) is None]
     if not traces:
         raise ValueError(f"'{given.folder}' has no records of the split '{given.split}' with a boxed answer.")
-    passed = passes(
-        reasoner, traces, given.k, temperature=given.temperature, max_new_tokens=given.max_new, seed=given.seed
-    )
+    passed = passes(reasoner, traces, given.k, temperature=given.temperature, max_new=given.max_new, seed=given.seed)
     labels = [
         mode_of(one, speaks(trace), given.vision, given.drop_easy) for one, trace in zip(passed, traces, strict=True)
     ]
