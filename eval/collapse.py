@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from latent_reason import methods
 from latent_reason.decoding.items import Result
 
 CAUSES = ("count", "close", "cap", "budget")
@@ -75,7 +76,7 @@ def retrieval(drawn: Spans, true: Spans) -> tuple[float, float] | None:
 @torch.no_grad()
 def true_spans(reasoner, traces) -> Spans:
     """The gold sketches of traces."""
-    batch = reasoner.processor(traces).to(reasoner.device)
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
     if not len(batch.spans):
         return {}
     z = reasoner.latents_to_embeddings(reasoner.target(batch))

@@ -11,7 +11,8 @@ from ..model import backbones
 from ..model.backbones.qwen_vl import QwenVL
 from ..model.batch import IMAGE, LATENT, PAD, ImageBatch
 from ..model.tokenization import ControlTokens, Vocabulary
-from .fixtures import eager, training_batch
+from ..objectives.attention_masks import full_attention_mask
+from .fixtures import eager, loss_of, training_batch
 
 #: families under every contract, and how their latents stand; the others share their code and are compared with stock
 CASES = [
@@ -267,7 +268,7 @@ def test_shuffled_ids_of_the_control_tokens_change_nothing(make_backbone, make_t
     two = shuffled(make_backbone, one)
     known = {getattr(one.vocabulary, r): getattr(two.vocabulary, r) for r in ("open", "latent", "close")}
     assert all(a != b for a, b in known.items())
-    first, second = (r(r.processor(make_traces())).parts() for r in (one, two))
+    first, second = (loss_of(r, training_batch(r, make_traces())).parts() for r in (one, two))
     close(first["latent"], second["latent"])
     close(first["stop"], second["stop"])
     outs = [generate(eager(r), r.processor(make_traces(), generate=True), max_new_tokens=20) for r in (one, two)]
