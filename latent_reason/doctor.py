@@ -25,6 +25,7 @@ NEEDED = (
 #: extra of pyproject.toml -> (the package that it is about, what for, the line that installs it, from the project root)
 EXTRAS = {
     "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]'"),
+    "docs": ("mkdocs-material", "the documentation as a site", "pip install -e '.[docs]'"),
     "vsp": ("gymnasium", "the benchmark's frozen-lake sprites", "pip install --no-deps gymnasium==0.29.1"),
     "peft": ("peft", "LoRA", "pip install -e '.[peft]'"),
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
