@@ -25,7 +25,6 @@ NEEDED = (
 #: extra of pyproject.toml -> (the package that it is about, what for, the line that installs it, from the project root)
 EXTRAS = {
     "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]'"),
-    "docs": ("mkdocs-material", "the documentation as a site", "pip install -e '.[docs]'"),
     "vsp": ("gymnasium", "the benchmark's frozen-lake sprites", "pip install --no-deps gymnasium==0.29.1"),
     "peft": ("peft", "LoRA", "pip install -e '.[peft]'"),
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
@@ -42,6 +41,7 @@ EXTRAS = {
         "pip install setuptools wheel ninja packaging && pip install --no-build-isolation -e '.[flash]'",
     ),  # compiled against the torch that is there
     "flash4": ("flash-attn-4", "flash attention 4: H100 and newer", "pip install -e '.[flash4]'"),
+    "docs": ("mkdocs-material", "the documentation as a site", "pip install -e '.[docs]'"),
 }
 
 
