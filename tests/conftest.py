@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from closeness import float64_arithmetic
 from PIL import Image as PILImage
 from tiny_runs import recipe
 
@@ -32,6 +33,12 @@ def _picture(height: int, width: int, seed: int = 0) -> PILImage.Image:
     """A board of height x width cells, one colour a cell: one token a cell for the tiny backbone."""
     cells = np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return PILImage.fromarray(cells.repeat(CELL, 0).repeat(CELL, 1))
+
+
+@pytest.fixture
+def float64():
+    with float64_arithmetic():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +63,7 @@ def make_backbone():
     """``make_backbone(positions, family)``: a fresh copy of a small backbone, whose tokenizer may be grown."""
 
     def make(positions: str = "line", family: str = "qwen2_5_vl"):
-        backbone = copy.deepcopy(small_backbone(family))
+        backbone = copy.deepcopy(small_backbone(family)).to(torch.get_default_dtype())
         backbone.positions = positions
         return backbone
 

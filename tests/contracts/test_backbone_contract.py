@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from closeness import assert_close
 from conftest import eager
 
 from latent_reason import methods
@@ -14,6 +15,8 @@ from latent_reason.model.backbones.qwen_vl import QwenVL
 from latent_reason.model.batch import IMAGE, LATENT, PAD, Pictures
 from latent_reason.model.tokenization import Roles, Vocabulary
 from latent_reason.objectives.attention_masks import causal
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 #: families under every contract, and how their latents stand; the others share their code and are compared with stock
 CASES = [
@@ -66,10 +69,6 @@ def padded(batch, extra):
     )
 
 
-def close(a, b, at=2e-5):
-    torch.testing.assert_close(a, b, atol=at, rtol=1e-5)
-
-
 # -- the stock model ---------------------------------------------------------------------------------------------------
 def test_a_backbone_is_found_by_name(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -115,7 +114,7 @@ def test_own_forward_is_the_stock_models(family, make_backbone, make_traces):
         )
         own = backbone.logits(states(reasoner, batch))
     assert (batch.image_rows.bincount() > 1).any() and (~batch.mask).any()
-    close(own[batch.mask], stock.logits[batch.mask], at=1e-4)
+    assert_close(own[batch.mask], stock.logits[batch.mask])
 
 
 def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
@@ -125,7 +124,7 @@ def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
     together, grid = backbone.see(looked), looked.grid
     for shown, tokens in zip(several, together, strict=True):
         looked = backbone.look([shown])
-        close(backbone.see(looked)[0], tokens)
+        assert_close(backbone.see(looked)[0], tokens)
         assert tuple(backbone.merged(looked)[0].tolist()) == backbone.token_grid(shown)
         h, w = backbone.token_grid(shown)
         assert len(tokens) == h * w == (shown.width * shown.height // 64**2 if backbone.grids else 4)
@@ -143,7 +142,7 @@ def test_continuous_steps_through_the_cache_are_one_long_forward(reasoner, batch
     for t in range(start, batch.ids.shape[1]):
         pieces.append(backbone.trunk(embeds[:, t : t + 1], batch.mask[:, : t + 1], at[:, :, t : t + 1], cache))
         assert cache.get_seq_length() == t + 1
-    close(torch.cat(pieces, 1)[batch.mask], backbone.trunk(embeds, batch.mask, at)[batch.mask])
+    assert_close(torch.cat(pieces, 1)[batch.mask], backbone.trunk(embeds, batch.mask, at)[batch.mask])
 
 
 @torch.no_grad()
@@ -151,7 +150,7 @@ def test_a_mask_for_every_position_is_kept_cached_or_not(reasoner, batch):
     backbone, n = reasoner.backbone, batch.ids.shape[1]
     embeds, at = reasoner.embed(batch, reasoner.target(reasoner.backbone, batch)), backbone.place(batch)
     plain, sees = backbone.trunk(embeds, batch.mask, at), causal(batch)
-    close(backbone.trunk(embeds, sees, at)[batch.mask], plain[batch.mask])
+    assert_close(backbone.trunk(embeds, sees, at)[batch.mask], plain[batch.mask])
     sees[1, n - 3 :, n - 9 : n - 5] = False
     veiled, cache = backbone.trunk(embeds, sees, at), backbone.new_cache()
     batch.sees = sees
@@ -159,13 +158,13 @@ def test_a_mask_for_every_position_is_kept_cached_or_not(reasoner, batch):
         backbone.trunk(embeds[:, a:b], batch.attention(a, b), at[:, :, a:b], cache)
         for a, b in ((0, n - 7), (n - 7, n - 2), (n - 2, n - 1), (n - 1, n))
     ]
-    close(torch.cat(pieces, 1)[batch.mask], veiled[batch.mask])
+    assert_close(torch.cat(pieces, 1)[batch.mask], veiled[batch.mask])
     same = (veiled - plain).abs().amax(-1) < 1e-5
     assert same[[0, 2, 3]][batch.mask[[0, 2, 3]]].all() and same[1, : n - 3][batch.mask[1, : n - 3]].all()
     assert not same[1, n - 3 :].any()
     states = backbone.layers(embeds, sees, at)
     assert len(states) == 2 and not torch.allclose(states[0], states[1])
-    close(states[-1], backbone.trunk(embeds, sees, at))
+    assert_close(states[-1], backbone.trunk(embeds, sees, at))
     backbone.model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(ValueError, match="Use attn: sdpa"):
         backbone.trunk(embeds, sees, at)
@@ -175,17 +174,17 @@ def test_a_row_in_a_left_padded_batch_is_the_row_alone(reasoner, batch, make_tra
     together, at = states(reasoner, batch), reasoner.backbone.place(batch)
     for r, trace in enumerate(make_traces()):
         alone = reasoner.collator()([trace])
-        close(together[r][batch.mask[r]], states(reasoner, alone)[0])
+        assert_close(together[r][batch.mask[r]], states(reasoner, alone)[0])
         assert torch.equal(at[:, r][:, batch.mask[r]], reasoner.backbone.place(alone)[:, 0])
 
 
 def test_more_padding_changes_nothing(reasoner, batch, make_traces):
-    close(states(reasoner, padded(batch, 5))[:, 5:][batch.mask], states(reasoner, batch)[batch.mask])
+    assert_close(states(reasoner, padded(batch, 5))[:, 5:][batch.mask], states(reasoner, batch)[batch.mask])
     prompt = reasoner.collator()(make_traces(), generate=True)
     settings = {"max_new": 14, "sketching": "first", "temperature": 1.0}
     plain, more = generate(reasoner, prompt, **settings), generate(reasoner, padded(prompt, 5), **settings)
     assert torch.equal(plain.ids, more.ids) and torch.equal(plain.positions, more.positions)
-    close(plain.vectors, more.vectors)
+    assert_close(plain.vectors, more.vectors)
 
 
 # -- positions ---------------------------------------------------------------------------------------------------------
@@ -268,12 +267,12 @@ def test_shuffled_ids_of_the_control_tokens_change_nothing(make_backbone, make_t
     known = {getattr(one.vocabulary, r): getattr(two.vocabulary, r) for r in ("open", "latent", "close")}
     assert all(a != b for a, b in known.items())
     first, second = (r(r.collator()(make_traces())).parts() for r in (one, two))
-    close(first["latent"], second["latent"])
-    close(first["stop"], second["stop"])
+    assert_close(first["latent"], second["latent"])
+    assert_close(first["stop"], second["stop"])
     outs = [generate(eager(r), r.collator()(make_traces(), generate=True), max_new=20) for r in (one, two)]
     assert outs[0].spans and outs[0].spans == outs[1].spans
     assert [[known.get(i, i) for i in row] for row in outs[0].ids.tolist()] == outs[1].ids.tolist()
-    close(outs[0].vectors, outs[1].vectors)
+    assert_close(outs[0].vectors, outs[1].vectors)
 
 
 def test_control_tokens_are_the_same_in_a_second_vocabulary(make_backbone):
