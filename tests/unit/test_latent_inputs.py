@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from closeness import assert_close, is_close, relative_error
 from conftest import fit
 
 from latent_reason import methods
 from latent_reason.objectives import latent_inputs
 from latent_reason.visualization.sketch_decoder import SketchDecoder, seen_again
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def fitted(make_backbone, make_traces, method="modal_mixed", **options):
@@ -35,10 +38,10 @@ def test_enough_sweeps_are_the_sequential_result(make_backbone, make_traces, opt
     most = int(torch.bincount(batch.spans[:, 0], batch.span_lengths.float()).max())
     same, own = latent_inputs.sweep(reasoner, batch, positions, most)
     mask = batch.slots()[2]
-    torch.testing.assert_close(own[mask], latents[mask], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(same[batch.mask], states[batch.mask], atol=1e-4, rtol=1e-4)
+    assert_close(own[mask], latents[mask])
+    assert_close(same[batch.mask], states[batch.mask])
     few, _ = latent_inputs.sweep(reasoner, batch, positions, 1)
-    assert not torch.allclose(few[batch.mask], states[batch.mask], atol=1e-4)
+    assert relative_error(few[batch.mask], states[batch.mask]) > 1e-4
 
 
 def test_sweeps_carry_the_gradient_of_the_sequential_result(make_backbone, make_traces):
@@ -47,9 +50,7 @@ def test_sweeps_carry_the_gradient_of_the_sequential_result(make_backbone, make_
         reasoner, batch, _ = fitted(make_backbone, make_traces, "coconut", c=2, stage=2, sweeps=sweeps)
         reasoner(batch).total.backward()
         grads.append({n: p.grad for n, p in reasoner.named_parameters() if p.grad is not None})
-    assert grads[0].keys() == grads[1].keys()
-    for name, grad in grads[0].items():
-        torch.testing.assert_close(grads[1][name], grad, atol=2e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+    assert_close(grads[1], grads[0], depth=16)
 
 
 @pytest.mark.parametrize("options", HEADS, ids=lambda o: o["head"])
@@ -58,10 +59,11 @@ def test_serial_replacement_of_all_is_self_filling_and_of_none_is_teaching(make_
     given = reasoner.feedback(reasoner.target(reasoner.backbone, batch))
     states, latents = latent_inputs.unroll(reasoner, batch, positions)
     mixed, own = latent_inputs.unroll(reasoner, batch, positions, given, everything(batch, True))
-    assert torch.equal(own, latents) and torch.equal(mixed, states)
+    assert_close(own, latents)
+    assert_close(mixed, states)
     taught, same = latent_inputs.unroll(reasoner, batch, positions, given, everything(batch, False))
     plain = reasoner.backbone.trunk(reasoner.embed(batch, given), batch.mask, positions)
-    torch.testing.assert_close(taught[batch.mask], plain[batch.mask], atol=2e-5, rtol=1e-4)
+    assert_close(taught[batch.mask], plain[batch.mask])
     assert torch.equal(same[batch.slots()[2]], given[batch.slots()[2]])
 
 
@@ -70,11 +72,11 @@ def test_exposure_changes_training_and_nothing_else(make_backbone, make_traces):
         reasoner, batch, positions = fitted(make_backbone, make_traces, exposure=exposure)
         z = reasoner.target(reasoner.backbone, batch)
         plain = reasoner.backbone.trunk(reasoner.embed(batch, reasoner.feedback(z)), batch.mask, positions)
-        assert torch.equal(reasoner.eval().taught_states(batch, positions, z), plain)
-        assert not torch.allclose(reasoner.train().taught_states(batch, positions, z), plain, atol=1e-3), exposure
+        assert_close(reasoner.eval().taught_states(batch, positions, z), plain)
+        assert relative_error(reasoner.train().taught_states(batch, positions, z), plain) > 1e-3, exposure
         if "own" in exposure:
             reasoner.progress = 0.0
-            assert torch.equal(reasoner.taught_states(batch, positions, z), plain), "it rises from none"
+            assert is_close(reasoner.taught_states(batch, positions, z), plain), "it rises from none"
 
 
 def test_parallel_replacement_is_drawn_from_one_taught_pass(make_backbone, make_traces):
@@ -83,7 +85,7 @@ def test_parallel_replacement_is_drawn_from_one_taught_pass(make_backbone, make_
     first = reasoner.backbone.trunk(reasoner.embed(batch, reasoner.feedback(z)), batch.mask, positions)
     drawn = latent_inputs.drawn_from(reasoner, batch, first)
     expected = reasoner.backbone.trunk(reasoner.embed(batch, drawn), batch.mask, positions)
-    torch.testing.assert_close(reasoner.train().taught_states(batch, positions, z), expected, atol=2e-5, rtol=1e-4)
+    assert_close(reasoner.train().taught_states(batch, positions, z), expected)
 
 
 def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone, make_traces):
@@ -95,11 +97,11 @@ def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone
     chosen = torch.tensor([True, False, False, True])
     again = seen_again(reasoner, decoder, batch, fed, chosen)
     mask = batch.slots()[2]
-    assert torch.equal(again[1:3], fed[1:3]) and not torch.allclose(again[0][mask[0]], fed[0][mask[0]], atol=1e-3)
+    assert torch.equal(again[1:3], fed[1:3]) and relative_error(again[0][mask[0]], fed[0][mask[0]]) > 1e-3
     h, w = batch.spans[3, 2:].tolist()
     picture = decoder.draw(fed[3, : h * w], (h, w), reasoner.target.sizes(reasoner.backbone, batch.sketches)[3])
     seen = reasoner.target.tokens(reasoner.backbone, reasoner.look([picture]), [(h, w)])[0]
-    torch.testing.assert_close(again[3, : h * w], seen)
+    assert_close(again[3, : h * w], seen)
 
 
 @pytest.mark.parametrize(
