@@ -11,6 +11,7 @@ Args of the comparisons:
     depth: matrix products that a value goes through, one after the other. A layer has four, a backward pass as many
         again. The default is that of two layers.
     width: terms of the longest sum. The default is the width of the smallest backbones.
+    scale: least size to which an error is relative, for differences that may be zero but for rounding.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import torch
 from torch.linalg import vector_norm as norm
 
 from latent_reason.model.heads.denoise import euler
+
+FLOAT32, FLOAT64, CAST = torch.float32, torch.float64, torch.Tensor.float
 
 #: How much the steps together may magnify a rounding error. The tests' backbones have weights scaled up by 8.
 SAFETY = 64
@@ -39,17 +42,17 @@ def tolerance(dtype: torch.dtype, *, depth: int = 8, width: int = 64) -> float:
     return SAFETY * torch.finfo(dtype).eps * math.sqrt(depth * width)
 
 
-def relative_error(actual, expected) -> float:
-    """``||actual - expected|| / ||expected||`` over the whole tensor, in float64.
+def relative_error(actual, expected, *, scale: float = 0.0) -> float:
+    """``||actual - expected|| / ||expected||`` over the whole tensor, in float64; never relative to less than ``scale``.
 
     Raises:
         AssertionError: the shapes differ.
     """
     off = difference(actual, expected)
-    return float(off / norm(as_double(expected))) if off else 0.0
+    return float(off / norm(as_double(expected)).clamp_min(scale)) if off else 0.0
 
 
-def assert_close(actual, expected, *, depth: int = 8, width: int = 64) -> None:
+def assert_close(actual, expected, *, depth: int = 8, width: int = 64, scale: float = 0.0) -> None:
     """Raise unless the relative error is below the tolerance of the narrower of the two dtypes.
 
     Tensors, numbers and sequences of numbers are compared as a whole. Mappings from names to tensors, such as
@@ -61,12 +64,12 @@ def assert_close(actual, expected, *, depth: int = 8, width: int = 64) -> None:
     """
     if isinstance(expected, Mapping):
         assert actual.keys() == expected.keys(), f"{sorted(actual)} in place of {sorted(expected)}"
-        size = norm(torch.stack([norm(as_double(value)) for value in expected.values()]))
+        size = norm(torch.stack([norm(as_double(value)) for value in expected.values()])).clamp_min(scale)
         for name, value in expected.items():
             error = float(difference(actual[name], value) / size)
             check(error, narrower(actual[name], value), depth, width, f"{name}: ")
         return
-    check(relative_error(actual, expected), narrower(actual, expected), depth, width)
+    check(relative_error(actual, expected, scale=scale), narrower(actual, expected), depth, width)
 
 
 def is_close(actual, expected, *, depth: int = 8, width: int = 64) -> bool:
@@ -86,7 +89,7 @@ def difference(actual, expected) -> torch.Tensor:
 
 
 def as_double(x) -> torch.Tensor:
-    return torch.as_tensor(x, dtype=torch.float64).detach()
+    return torch.as_tensor(x, dtype=FLOAT64).detach()
 
 
 def narrower(*values) -> torch.dtype:
@@ -96,20 +99,19 @@ def narrower(*values) -> torch.dtype:
 
 
 @contextlib.contextmanager
-def float64_arithmetic():
-    """Everything in float64: new tensors, what ``make_backbone`` gives, and every cast to float32.
+def arithmetic(name: str):
+    """Everything in ``"float64"``: new tensors, what ``make_backbone`` gives, and every cast to float32.
 
     Stock models normalise, rotate and take softmax in float32 whatever dtype they have, and losses are float32 too.
     In a model in float64 those steps would round to seven digits, so ``torch.float32`` stands for float64 meanwhile.
+    ``"float32"`` is the usual arithmetic again, for what several tests share.
     """
+    dtype, cast = {"float64": (FLOAT64, torch.Tensor.double), "float32": (FLOAT32, CAST)}[name]
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(dtype)
     euler.cache_clear()  # the one cache of the library that keeps floats
     try:
-        with (
-            mock.patch.multiple(torch, float32=torch.float64, float=torch.float64),
-            mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
-        ):
+        with mock.patch.multiple(torch, float32=dtype, float=dtype), mock.patch.object(torch.Tensor, "float", cast):
             yield
     finally:
         torch.set_default_dtype(before)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from closeness import assert_close, float64_arithmetic, relative_error
+from closeness import arithmetic, assert_close, relative_error
 from conftest import CASES, eager, fit, ready, seen_once
 
 import latent_reason
@@ -386,7 +386,7 @@ def no_network(*_): raise OSError("the network was asked")
 socket.socket.connect = no_network
 import torch
 from PIL import Image as PILImage
-from closeness import float64_arithmetic
+from closeness import arithmetic
 from latent_reason import Image, Message, Text, Trace, generate, load
 trace = Trace("q", (Message("user", (Image(PILImage.open(sys.argv[1] + "/q.png")), Text("where to go?"))),))
 said = []
@@ -394,7 +394,7 @@ for folder in sys.argv[2:]:
     reasoner, _ = load(folder, device="cpu")
     prompt = reasoner.collator()([trace], generate=True)
     sketching = ("learned", "first")[reasoner.sketches]
-    with float64_arithmetic():
+    with arithmetic("float64"):
         out = generate(reasoner.double(), prompt, max_new=12, temperature=1.0, sketching=sketching)
     said.append([out.ids.tolist(), out.vectors.abs().sum(-1).tolist(), out.logprob.tolist()])
 print(json.dumps(said))
@@ -413,7 +413,7 @@ def reloaded(tmp_path_factory, make_backbone, make_traces, picture):
         folders.append(str(checkpoint.save(reasoner, root / f"{i}")))
         prompt = reasoner.collator()([trace], generate=True)
         sketching = ("learned", "first")[reasoner.sketches]
-        with float64_arithmetic():
+        with arithmetic("float64"):
             out = generate(reasoner.double(), prompt, max_new=12, temperature=1.0, sketching=sketching)
         here.append([out.ids.tolist(), out.vectors.abs().sum(-1).tolist(), out.logprob.tolist()])
     away = tmp_path_factory.mktemp("elsewhere")
@@ -433,7 +433,7 @@ def reloaded(tmp_path_factory, make_backbone, make_traces, picture):
 def test_9_a_fresh_process_says_the_same(case, reloaded):
     (ids, vectors, logprob), (new_ids, new_vectors, new_logprob) = reloaded[str(case)]
     assert new_ids == ids
-    with float64_arithmetic():
+    with arithmetic("float64"):
         assert_close(new_vectors, vectors)
         assert_close(new_logprob, logprob)
 

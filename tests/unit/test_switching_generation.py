@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from closeness import assert_close, is_close
 from conftest import eager
 
 from latent_reason import methods
@@ -9,6 +10,7 @@ from latent_reason.decoding.engine import Span, generate, keyed
 from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, before
 from latent_reason.model.switching import DONE, DRAWING, WRITING, Switch, SwitchState
 
+pytestmark = pytest.mark.usefixtures("float64")
 COUNT, CLOSE = {"head": "mlp"}, {"head": "mlp", "stop": "close", "supervise": "full"}
 
 
@@ -38,9 +40,8 @@ def prompt(prompts, reasoner):
 
 def same(a, b, rows=slice(None)):
     """Whether the rows of one rollout are the rows of another."""
-    return all(torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "kind", "chosen")) and torch.allclose(
-        a.vectors[rows], b.vectors, atol=2e-5
-    )
+    chosen = all(torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "kind", "chosen"))
+    return chosen and is_close(a.vectors[rows], b.vectors)
 
 
 # -- the state machine -------------------------------------------------------------------------------------------------
@@ -144,7 +145,8 @@ def test_poisoned_logits_inside_spans_change_nothing(make_reasoner, prompts, opt
     inside = states_before(reasoner, clean)[(clean.kind == LATENT) | (clean.ids == v.close)]
     hits = poison(reasoner, inside)
     poisoned = generate(reasoner, prompts(reasoner), **settings)
-    assert same(clean, poisoned) and torch.equal(clean.logprob, poisoned.logprob)
+    assert same(clean, poisoned)
+    assert_close(poisoned.logprob, clean.logprob)
     assert (sum(hits) > 0) == (options is CLOSE), "a counted span reads no logit at all"
     assert poisoned.stop_logprob.isfinite().all()
 
@@ -156,8 +158,7 @@ def test_poisoned_logits_inside_spans_do_not_reach_the_loss(reasoner, make_trace
         embeds = reasoner.embed(batch, reasoner.target(reasoner.backbone, batch))
         h = before(reasoner.backbone.trunk(embeds, batch.mask, reasoner.backbone.place(batch)))
     hits = poison(reasoner, h[(batch.kind == LATENT) | (batch.ids == reasoner.vocabulary.close)])
-    for name, part in reasoner(batch).parts().items():
-        assert torch.equal(part, clean[name]), name
+    assert_close(reasoner(batch).parts(), clean)
     assert sum(hits) > 0, "the stop was read"
 
 
@@ -289,8 +290,8 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
             assert written[row] == out.ids[row, : len(written[row])].tolist()
             assert out.kind[row, len(written[row])] == LATENT and (step > slot)
     words, stops, *_ = reasoner.replay(out)
-    torch.testing.assert_close(words, out.logprob, atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(stops, out.stop_logprob, atol=2e-5, rtol=1e-5)
+    assert_close(words, out.logprob)
+    assert_close(stops, out.stop_logprob)
 
 
 def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner, prompts):
@@ -318,7 +319,7 @@ def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner,
 
     for hidden in (False, True):
         plain, spoilt = states(False, hide_pictures=hidden), states(True, hide_pictures=hidden)
-        unchanged = [torch.equal(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
+        unchanged = [is_close(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
         assert (
             all(unchanged[:full]) and set(unchanged[full:opens]) == {hidden} and not any(unchanged[opens : opens + 3])
         )
@@ -337,7 +338,7 @@ def test_top_p_keeps_the_smallest_set_of_that_mass(make_reasoner, prompts):
         assert nucleus < 0.5, "a word outside the nucleus was written"
         order = p.sort(descending=True).values
         mass = order[: int((order.cumsum(0) - order < 0.5).sum())].sum()
-        torch.testing.assert_close(kept, (p[i] / mass).log(), atol=1e-4, rtol=1e-4)
+        assert_close(kept, (p[i] / mass).log(), scale=1.0)
 
 
 def test_words_are_drawn_by_their_probability(reasoner, make_traces):
@@ -348,7 +349,7 @@ def test_words_are_drawn_by_their_probability(reasoner, make_traces):
     p = (reasoner.masked(reasoner.backbone.logits(h[:, -1]), torch.tensor([False])) / temperature).softmax(-1)[0]
     drawn = out.ids[:, 0].bincount(minlength=len(p)) / rows
     assert ((drawn - p).abs() < 4 * (p * (1 - p) / rows).sqrt() + 2 / rows).all()
-    torch.testing.assert_close(out.sampled_logprob[:, 0], p[out.ids[:, 0]].log(), atol=1e-4, rtol=1e-4)
+    assert_close(out.sampled_logprob[:, 0], p[out.ids[:, 0]].log())
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -372,7 +373,7 @@ def test_stops_are_drawn_at_the_temperature_of_the_words(make_reasoner, make_tra
     made = out.decided[:, 2]
     assert made.all(), "every row decides after its first latent"
     odds = (out.stop_logprob[:, 2].exp() / (1 - out.stop_logprob[:, 2].exp())) ** (1 / temperature)
-    torch.testing.assert_close(out.sampled_logprob[:, 2], (odds / (1 + odds)).log(), atol=1e-4, rtol=1e-4)
+    assert_close(out.sampled_logprob[:, 2], (odds / (1 + odds)).log())
     closed = out.ids[:, 2] == reasoner.vocabulary.close
     p = out.sampled_logprob[:, 2].exp()
     p = torch.where(closed, p, 1 - p).mean()
