@@ -19,7 +19,7 @@ from rich.progress import track
 from latent_reason import checkpoint
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.trace import Text, Trace
 
@@ -53,10 +53,10 @@ class Unseeing:
 
 def answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new: int = 16) -> list[str]:
     """What a reasoner answers to the last question of each trace."""
-    out, collator = [], reasoner.collator()
+    out, processor = [], reasoner.processor
     for start in track(range(0, len(traces), batch_size), description="questions", console=console, transient=True):
-        batch = collator(traces[start : start + batch_size], generate=True).to(reasoner.device)
-        rollout = generate(reasoner, batch, max_new=max_new, row_ids=range(start, start + len(batch.ids)))
+        batch = processor(traces[start : start + batch_size], generate=True).to(reasoner.device)
+        rollout = generate(reasoner, batch, max_new_tokens=max_new, row_ids=range(start, start + len(batch.ids)))
         out += [rollout.text(row, reasoner.vocabulary) for row in range(len(batch.ids))]
     return out
 
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", help="native records, such as those of: python -m latent_reason easy-vqa FOLDER")
     parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 

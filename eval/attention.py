@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import torch
 
+from latent_reason.decoding.items import Result
 from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.tasks import Task
 
-from .decode import Result
 from .replay import answer_at
 
 MOST = 32  # items whose attention is taken
@@ -23,13 +23,13 @@ def attended(reasoner, r: Result, stop: int) -> tuple[torch.Tensor, torch.Tensor
     (N,), and how many are the prompt's."""
     rollout, prompt, row = r.rollout, r.rollout.prompt, slice(r.row, r.row + 1)
     fed = reasoner.backbone.embed(rollout.ids)
-    fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
+    fed = torch.where((rollout.token_type == LATENT)[..., None], rollout.latent_embeds.to(fed.dtype), fed)
     asked = prompt.ids.shape[1]
     n = asked + stop
-    embeds = torch.cat([reasoner.context(prompt), reasoner.backbone.widen(fed)], 1)[row, :n]
+    embeds = torch.cat([reasoner.prompt_embeddings(prompt), reasoner.backbone.pad_extra(fed)], 1)[row, :n]
     ids, kind = (torch.cat([getattr(prompt, name), getattr(rollout, name)], 1)[row, :n] for name in ("ids", "kind"))
-    positions = torch.cat([reasoner.backbone.place(prompt), rollout.positions], -1)[:, row, :n]
-    return reasoner.backbone.attentions(embeds, kind != 0, positions)[:, 0], ids[0], kind[0], asked
+    positions = torch.cat([reasoner.backbone.position_ids(prompt), rollout.positions], -1)[:, row, :n]
+    return reasoner.backbone.attention_weights(embeds, kind != 0, positions)[:, 0], ids[0], kind[0], asked
 
 
 def looks(reasoner, results: Sequence[Result]) -> dict:
@@ -89,7 +89,7 @@ def looks_into_box(reasoner, task: Task, results: Sequence[Result]) -> dict:
         table, ids, kind, asked = attended(reasoner, r, stop)
         seen = table[..., kind == IMAGE]  # (L, N, picture tokens)
         part = inside(box, reasoner.backbone.token_grid(r.item.images[-1])).to(seen)
-        if len(reasoner.backbone.laid(r.item.images[-1])) > 2:  # in tiles: look at the whole, which comes last
+        if len(reasoner.backbone.image_layout(r.item.images[-1])) > 2:  # in tiles: look at the whole, which comes last
             seen = seen[..., -len(part) :]
         part = torch.cat([part.new_zeros(seen.shape[-1] - len(part)), part])  # pictures before it hold none
         covered, at = seen @ part / seen.sum(-1), torch.arange(len(ids), device=ids.device)

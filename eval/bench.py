@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import partial
 
 import torch
 from rich.console import Console
 
-from latent_reason import checkpoint, tasks
+from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives import latent_inputs
+from latent_reason.objectives.objective import Objective
 
 console = Console()
 
@@ -45,11 +47,11 @@ def timed(run, device, repeats: int) -> list[float]:
 
 def rows_per_second(reasoner, prompts: list, batch: int, new: int, repeats: int) -> float:
     """Rows decoded a second at a batch size; every row writes ``new`` positions, with sketches opened by force."""
-    collator = reasoner.collator()
-    prompt = collator([prompts[i % len(prompts)] for i in range(batch)], generate=True).to(reasoner.device)
+    processor = reasoner.processor
+    prompt = processor([prompts[i % len(prompts)] for i in range(batch)], generate=True).to(reasoner.device)
 
     def run():
-        generate(reasoner, prompt, max_new=new, sketching="first" if reasoner.sketches else "off")
+        generate(reasoner, prompt, max_new_tokens=new, latent_mode="first" if reasoner.can_sketch else "off")
 
     return batch / statistics.median(timed(run, reasoner.device, repeats))
 
@@ -60,8 +62,8 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
     def run(n):
         if kind == "text":
-            return lambda: generate(reasoner, prompt, max_new=n, sketching="off")
-        return lambda: generate(reasoner, prompt, max_new=n + 1, sketching="first", latents_per_span=n)
+            return lambda: generate(reasoner, prompt, max_new_tokens=n, latent_mode="off")
+        return lambda: generate(reasoner, prompt, max_new_tokens=n + 1, latent_mode="first", latents_per_span=n)
 
     end, reasoner.vocabulary.end = reasoner.vocabulary.end, -1
     try:
@@ -73,50 +75,50 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
 def training_ratio(reasoner, traces: list, repeats: int) -> float:
     """Seconds of a training step on the model's own latents, unrolled through the cache, over one on given latents."""
-    batch, before = reasoner.collator()(traces).to(reasoner.device), reasoner.latent_input
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
 
-    def step():
+    def step(objective: Objective):
         reasoner.zero_grad()
-        reasoner(batch).total.backward()
+        reasoner(objective.loss, batch).total.backward()
 
     seconds = {}
-    for reasoner.latent_input in ("teacher", "self"):
-        seconds[reasoner.latent_input] = statistics.median(timed(step, reasoner.device, repeats))
-    reasoner.latent_input = before
+    for latent_input in ("teacher", "self"):
+        run = partial(step, Objective(latent_input=latent_input))
+        seconds[latent_input] = statistics.median(timed(run, reasoner.device, repeats))
     return seconds["self"] / seconds["teacher"]
 
 
 def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
     """How many parallel sweeps until own latents are those drawn one after the other (mean square ``near`` of theirs),
     at most one a latent, and the time of these sweeps over that of drawing them in turn."""
-    batch = reasoner.collator()(traces).to(reasoner.device)
-    positions, mask = reasoner.backbone.place(batch), batch.slots()[2]
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
+    positions, mask = reasoner.backbone.position_ids(batch), batch.latent_slots()[2]
     with torch.no_grad():
-        _, exact = latent_inputs.unroll(reasoner, batch, positions)
+        _, exact = latent_inputs.unroll_latents(reasoner, batch, positions)
         for sweeps in range(1, int(batch.span_lengths.sum()) + 1):
-            _, latents = latent_inputs.sweep(reasoner, batch, positions, sweeps)
+            _, latents = latent_inputs.sweep_latents(reasoner, batch, positions, sweeps)
             if (latents - exact)[mask].square().mean() < near * exact[mask].square().mean():
                 break
         ways = (
-            lambda: latent_inputs.unroll(reasoner, batch, positions),
-            lambda: latent_inputs.sweep(reasoner, batch, positions, sweeps),
+            lambda: latent_inputs.unroll_latents(reasoner, batch, positions),
+            lambda: latent_inputs.sweep_latents(reasoner, batch, positions, sweeps),
         )
         seconds = [statistics.median(timed(way, reasoner.device, repeats)) for way in ways]
     return {
         "sweeps": sweeps,
-        "latents_in_turn": len(latent_inputs.places(batch)[2].unique()),
+        "latents_in_turn": len(batch.latent_places()[2].unique()),
         "sweeps_over_in_turn": round(seconds[1] / seconds[0], 2),
     }
 
 
 def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
-    one = reasoner.collator()(prompts[:1], generate=True).to(reasoner.device)
+    one = reasoner.processor(prompts[:1], generate=True).to(reasoner.device)
     rates = {b: rows_per_second(reasoner, prompts, b, new, repeats) for b in (1, 4, 16)}
     found = {
         "rows_per_second": {str(b): round(r, 3) for b, r in rates.items()},
         "batch_speedup": round(rates[16] / rates[1], 2),
     }
-    if reasoner.sketches:
+    if reasoner.can_sketch:
         text, latent = (step_seconds(reasoner, one, kind, 24, repeats) for kind in ("text", "latent"))
         found |= {
             "text_step_ms": round(1e3 * text, 3),
@@ -126,12 +128,12 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
             "denoising_steps": getattr(reasoner.head, "steps", 0),
             "unrolled_over_given_training": round(training_ratio(reasoner, prompts[:8], repeats), 2),
         }
-        if not reasoner.head.noise:
+        if not reasoner.head.is_stochastic:
             found |= sweeping(reasoner, prompts[:8], repeats)
     return found
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

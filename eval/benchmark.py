@@ -29,7 +29,7 @@ from rich.text import Text
 from latent_reason import checkpoint, methods
 from latent_reason.data.errors import DataError
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json, atomic_write_text
 from latent_reason.model.batch import TEXT
 
@@ -121,7 +121,7 @@ def protocol_of(name: str, items: list[EvalItem], said: dict, reasoner, given: a
 
 def run_of(given: argparse.Namespace, protocol: dict) -> dict:
     """What must be the same for a run to be gone on with: the protocol, the seed and the very checkpoint."""
-    written = (checkpoint.resolve(given.checkpoint) / checkpoint.CARD).stat().st_mtime_ns
+    written = (checkpoint.find_checkpoint(given.checkpoint) / checkpoint.CONFIG_FILE).stat().st_mtime_ns
     return {
         "benchmark": given.name,
         "checkpoint": Path(given.checkpoint).as_posix(),
@@ -143,7 +143,7 @@ def answered(
     reasoner, items: list[EvalItem], also: tuple[str, ...], given: argparse.Namespace, kept: Unfinished
 ) -> Iterator[Answered]:
     """Items in order, each with what a model replies; a bar shows how far it is. Each batch is ``kept``."""
-    mode, collator = methods.load(reasoner.recipe["method"]).MODE, reasoner.collator()
+    mode, processor = methods.load(reasoner.method.name).MODE, reasoner.processor
 
     def judged(item: EvalItem, text: str, latents: list[int], tokens: int, seconds: float) -> Answered:
         further = {name: by_checker(text, item, name).right for name in also if item.checker == "vsp"}
@@ -154,11 +154,11 @@ def answered(
     starts = range(len(kept.found), len(items), given.batch_size)
     for start in track(starts, description=given.name, transient=Console().is_terminal):
         chunk, began = items[start : start + given.batch_size], time.perf_counter()
-        batch = collator([trace(item, given.prompt, mode, given.blind) for item in chunk], generate=True)
+        batch = processor([trace(item, given.prompt, mode, given.blind) for item in chunk], generate=True)
         rollout = generate(
             reasoner,
             batch.to(reasoner.device),
-            max_new=given.max_new,
+            max_new_tokens=given.max_new,
             temperature=given.temperature,
             seed=given.seed,
             row_ids=range(start, start + len(chunk)),
@@ -169,7 +169,7 @@ def answered(
                 item,
                 rollout.text(row, reasoner.vocabulary),
                 [span.length for span in rollout.spans_of(row)],
-                int((rollout.kind[row] == TEXT).sum()),
+                int((rollout.token_type[row] == TEXT).sum()),
                 seconds,
             )
             for row, item in enumerate(chunk)
@@ -201,7 +201,7 @@ def line_of(one: Answered, prompt: str) -> str:
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
-def said_before(given: argparse.Namespace, items: list[EvalItem], protocol: dict) -> None:
+def text_since_span(given: argparse.Namespace, items: list[EvalItem], protocol: dict) -> None:
     """The protocol, so that a number is never read without it, and the first question as it is asked."""
     shown = Table(title=f"{given.name}: protocol", show_header=False)
     tasks = Counter(item.task for item in items)
@@ -273,7 +273,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     if None in (given.checkpoint, given.name, given.folder, given.out):
         parser.error("CHECKPOINT, NAME, DIR and --out are needed (or --list)")
-    with door():
+    with cli_errors():
         to_file(given)
 
 
@@ -294,7 +294,7 @@ def to_file(given: argparse.Namespace) -> None:
         check_pictures(reasoner, items, given.blind)
         protocol = protocol_of(given.name, items, said, reasoner, given)
         seeing = seen_file(given.seeing, given.name, protocol) if given.seeing else None
-        said_before(given, items, protocol)
+        text_since_span(given, items, protocol)
         lines = Path(given.out).with_suffix(".items.jsonl")
         kept = Unfinished(lines.with_suffix(".unfinished"), run_of(given, protocol))
         if kept.found:
@@ -312,7 +312,7 @@ def to_file(given: argparse.Namespace) -> None:
         "schema": 1,
         "kind": "benchmark",
         "checkpoint": Path(given.checkpoint).as_posix(),
-        "method": reasoner.recipe["method"],
+        "method": reasoner.method.name,
         "benchmark": given.name,
         "protocol": protocol,
         "seed": given.seed,
@@ -342,7 +342,7 @@ def to_file(given: argparse.Namespace) -> None:
 
 
 def check_options(given: argparse.Namespace) -> None:
-    checkpoint.read_card(given.checkpoint)
+    checkpoint.read_config(given.checkpoint)
     if given.prompt not in PROMPTS and "{question}" not in given.prompt:
         raise ValueError(
             f"'{given.prompt[:60]}' is no prompt: name one of {', '.join(PROMPTS)}, or write a text with "
@@ -357,10 +357,10 @@ def check_options(given: argparse.Namespace) -> None:
 def check_pictures(reasoner, items: list[EvalItem], blind: str | None) -> None:
     """Raises ValueError where a head that draws from what it is shown would be shown nothing."""
     without = sum(blind == "removed" or not item.images for item in items)
-    if without and reasoner.head is not None and reasoner.head.reads:
+    if without and reasoner.head is not None and reasoner.head.needs_context:
         todo = " Use --grey in place of --blind." if blind else " Use another benchmark."
         raise ValueError(
-            f"method '{reasoner.recipe['method']}' draws from the pictures it is shown, and {without} "
+            f"method '{reasoner.method.name}' draws from the pictures it is shown, and {without} "
             f"items would have none.{todo}"
         )
 

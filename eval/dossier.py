@@ -19,13 +19,13 @@ import torch
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
-from latent_reason.visualization.storyboard import storyboard
+from latent_reason.visualization.storyboard import draw_storyboard
 
 from . import attention, input_perturbations, metrics
 from .collapse import alarm, health
-from .decode import Result, decode, distinct_items, main_score
 from .html import page
 from .interventions import Bank, Given, Mean, Zero
 from .probe import MAIN, OTHERS, donors, probe, verdict
@@ -39,7 +39,7 @@ def dossier(
 ) -> tuple[dict, bytes]:
     """(all figures, the PNG of the sheet). ``n`` items over all levels for accuracy, the health of latents and the
     probes that a verdict needs (those of them whose gold trace holds a sketch), a quarter of that for all else."""
-    mode, own = methods.load(reasoner.recipe["method"]).MODE, tasks.own(name, options)
+    mode, own = methods.load(reasoner.method.name).MODE, tasks.own(name, options)
 
     def made(level=levels, **changes):
         return tasks.make(name, **{"split": "test", "seed": seed, "level": level} | own | changes)
@@ -60,19 +60,18 @@ def dossier(
     found["as_pixels"] = input_perturbations.as_pixels(reasoner, task, mode, plain[:quarter])
     found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain[:quarter])
     found["consistency"] = metrics.consistency(task, plain, reasoner.vocabulary)
-    if reasoner.sketches:
+    if reasoner.can_sketch:
         sketched = [r for r in plain if any(s.sketch is not None for s in r.item.steps)] or plain
         found |= of_latents(reasoner, task, sketched, seed, mode)
-        found["health"] = health(reasoner, plain, [task.trace(i, mode) for i in items])
+        found["health"] = health(reasoner, plain)
         found["alarm"] = alarm(found["health"])
-    if decoder is None or not reasoner.renders:
+    if decoder is None or not reasoner.is_renderable:
         return found, b""
     found["sketches_alone"] = metrics.sketches_alone(reasoner, decoder, task, plain[:quarter])
     if reader is not None:
         found["sketchqa_vlm"] = metrics.read_by(reader, reasoner, decoder, task, plain[:quarter])
-    shown = decode(reasoner, decoder, task, items[:6], mode)
     held = BytesIO()
-    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], shown[0].rollout).save(held, "PNG")
+    draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(held, "PNG")
     return found, held.getvalue()
 
 
@@ -91,7 +90,7 @@ def of_latents(reasoner, task, results: list[Result], seed: int, mode: str) -> d
     bank, given, index = Bank(plain), donors(task, plain, seed), {id(r.item): i for i, r in enumerate(plain)}
 
     def grids(chunk):
-        return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
+        return [reasoner.latent_grid_for(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
     swaps = {
         "zero": lambda c: Zero(),
@@ -121,26 +120,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(2), default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that is to answer from sketches alone")
-    with door():
+    with cli_errors():
         to_folder(parser.parse_args(argv))
 
 
 def to_folder(given: argparse.Namespace) -> None:
     began = time.time()
     reasoner, decoder = checkpoint.load(given.checkpoint)
-    if given.reader and (decoder is None or not reasoner.renders):
+    if given.reader and (decoder is None or not reasoner.is_renderable):
         raise ValueError(
             f"'{given.checkpoint}' draws no sketch that can be rendered, so there is none to read. Leave --reader out."
         )
     reader = checkpoint.load(given.reader)[0] if given.reader else None
-    data = reasoner.recipe.get("notes", {}).get("data", {})
-    name = given.task or data.get("task", "frozenlake_plan")
+    data = reasoner.method.notes.get("data", {})
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     with atomic_folder(given.out) as folder:
         found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}), reader)
         about = {
             "checkpoint": Path(given.checkpoint).as_posix(),
-            "method": reasoner.recipe["method"],
+            "method": reasoner.method.name,
             "task": name,
             "levels": ", ".join(map(str, levels)),
             "items": f"{given.n}; a quarter of them where n says so",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from .decode import Result
+from latent_reason.decoding.items import Result
 
 
 class Zero:
@@ -52,7 +52,7 @@ class Dummy:
     """P2c: the embedding of one ordinary word."""
 
     def __init__(self, reasoner):
-        word, *_ = reasoner.vocabulary.words("the")
+        word, *_ = reasoner.vocabulary.encode_text("the")
         self.vector = reasoner.backbone.embed(torch.tensor([word], device=reasoner.device))[0].detach()
 
     def __call__(self, rows, spans, slots, vectors, written):
@@ -61,7 +61,7 @@ class Dummy:
 
 def encoded(reasoner, picture) -> torch.Tensor:
     """(K, D) the latents a sketch that looks like the picture should have."""
-    return reasoner.target.tokens(reasoner.backbone, reasoner.look([picture]).to(reasoner.device))[0]
+    return reasoner.target.encode_embeddings(reasoner.processor.preprocess_sketches([picture]).to(reasoner.device))[0]
 
 
 class Region:
@@ -143,7 +143,7 @@ class Oracle:
         return out
 
     def encode(self, item, span: int, ids) -> torch.Tensor:
-        said = [""] * span + [self.reasoner.vocabulary.text(ids)]
+        said = [""] * span + [self.reasoner.vocabulary.decode(ids)]
         return encoded(self.reasoner, self.task.render_state(item, self.task.state_said(item, said)))
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import decode, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 
-from .decode import decode, main_score
 from .interventions import Oracle
 
 console = Console(soft_wrap=True)
@@ -30,7 +30,7 @@ def needed(reasoner, task, n: int, mode: str) -> tuple[list[int], dict[str, int]
     indices = [i for i in range(n) if any(s.sketch is not None for s in task[i].steps)]
     counts["no sketch"] = n - len(indices)
     items = [task[i] for i in indices]
-    off = decode(reasoner, None, task, items, mode, sketching="off", progress="without sketches")
+    off = decode(reasoner, None, task, items, mode, latent_mode="off", progress="without sketches")
     true = decode(
         reasoner,
         None,
@@ -38,7 +38,7 @@ def needed(reasoner, task, n: int, mode: str) -> tuple[list[int], dict[str, int]
         items,
         mode,
         progress="with true sketches",
-        intervene=lambda chunk: Oracle(reasoner, task, chunk),
+        latent_hook=lambda chunk: Oracle(reasoner, task, chunk),
     )
     for index, without, given in zip(indices, off, true, strict=True):
         key = main_score([without])
@@ -59,22 +59,23 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(1), default=2000)
     parser.add_argument("--seed", type=int, default=0, help="of the items, as data.seed of a recipe")
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 
 def to_file(given: argparse.Namespace) -> None:
     reasoner, _ = checkpoint.load(given.checkpoint)
-    if not reasoner.renders:
+    if not reasoner.is_renderable:
         raise ValueError(
-            f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, to which no true "
+            f"'{given.checkpoint}' was trained with {reasoner.method.name!r}, to which no true "
             "sketch can be given. Use one of a method whose latents are those of a picture."
         )
-    data = reasoner.recipe.get("notes", {}).get("data", {})
-    name, options = given.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    data = reasoner.method.notes.get("data", {})
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
+    options = data.get("options", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
-    kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.recipe["method"]).MODE)
+    kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.method.name).MODE)
     atomic_write_json(
         given.out,
         {

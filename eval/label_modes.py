@@ -35,7 +35,7 @@ from rich.table import Table
 from latent_reason import checkpoint, tasks
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
@@ -127,19 +127,19 @@ def solved(
     progress: str = "",
 ) -> list[int]:
     """How many of k sampled answers to each record are right."""
-    counts, collator = [0] * len(traces), reasoner.collator()
+    counts, processor = [0] * len(traces), reasoner.processor
     starts = [(sample, start) for start in range(0, len(traces), batch_size) for sample in range(k)]
     for sample, start in track(starts, description=progress, console=console, transient=True):
         chunk = traces[start : start + batch_size]
-        prompt = collator(chunk, generate=True).to(reasoner.device)
+        prompt = processor(chunk, generate=True).to(reasoner.device)
         rollout = generate(
             reasoner,
             prompt,
-            max_new=max_new,
+            max_new_tokens=max_new,
             temperature=temperature,
             seed=seed * k + sample,
             row_ids=range(start, start + len(chunk)),
-            sketching="off",
+            latent_mode="off",
         )
         for row, trace in enumerate(chunk):
             counts[start + row] += right(trace, rollout.text(row, reasoner.vocabulary))
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--max-new", type=at_least(1), default=640, help="positions of an answer")
     parser.add_argument("--seed", type=int, default=0)
-    with door():
+    with cli_errors():
         to_folder(parser.parse_args(argv))
 
 

@@ -20,11 +20,11 @@ from rich.progress import track
 
 from latent_reason import checkpoint
 from latent_reason.data.texts import docstrings, lines
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
 from latent_reason.model.backbones import Backbone
-from latent_reason.objectives.losses import word_losses
+from latent_reason.objectives.losses import token_losses
 
 from .statistics import paired_bootstrap
 
@@ -42,8 +42,8 @@ def losses(backbone: Backbone, texts: Iterable[str], longest: int = 256) -> np.n
         ids = ids.to(backbone.model.device)
         mask = torch.ones(1, len(ids), dtype=torch.bool, device=ids.device)
         positions = torch.arange(len(ids), device=ids.device).expand(3, 1, -1)
-        states = backbone.trunk(backbone.embed(ids)[None], mask, positions)
-        out.append(word_losses(backbone.logits(states[0, :-1]), ids[1:]).mean().item())
+        states = backbone.forward_text(backbone.embed(ids)[None], mask, positions)
+        out.append(token_losses(backbone.logits(states[0, :-1]), ids[1:]).mean().item())
     return np.array(out)
 
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--texts", help="a file with one text a line; default: docstrings")
     parser.add_argument("--n", type=at_least(2), default=100, help="texts at most")
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 
@@ -77,7 +77,9 @@ def to_file(given: argparse.Namespace) -> None:
     found = []
     for name in ("before", "after"):
         backbone = (
-            backbones.load(given.base).float() if name == "before" else checkpoint.load(given.checkpoint)[0].backbone
+            backbones.load_backbone(given.base).float()
+            if name == "before"
+            else checkpoint.load(given.checkpoint)[0].backbone
         )
         found.append(losses(backbone.eval(), track(texts, description=name, console=console, transient=True)))
     result = compare(*found)

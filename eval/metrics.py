@@ -13,13 +13,13 @@ from dataclasses import replace
 from PIL import Image as PILImage
 
 from latent_reason import methods
+from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import Step
 from latent_reason.tasks.checkers import boxed
-from latent_reason.visualization.storyboard import decoded_target, own_sketches, texts_between
+from latent_reason.visualization.storyboard import decode_sketches, reconstruct_picture, split_text
 
-from .decode import Result, decode, main_score, room
 from .statistics import paired_bootstrap, wilson
 
 
@@ -47,7 +47,7 @@ def consistency(task: Task, results: Sequence[Result], vocabulary) -> dict:
     be concluded are counted apart."""
     key, pairs, silent = main_score(results), [], 0
     for r in results:
-        thought = task.concluded(" ".join(texts_between(r.rollout, r.row, vocabulary)), r.item)
+        thought = task.concluded(" ".join(split_text(r.rollout, r.row, vocabulary)), r.item)
         if thought is None:
             silent += 1
             continue
@@ -86,7 +86,7 @@ def sketches_alone(reasoner, decoder, task: Task, results: Sequence[Result]) -> 
     )
     if golds:
         out["pixels"] = reads([s.sketch for _, s in golds])
-        out["ceiling"] = reads([decoded_target(reasoner, decoder, s.sketch) for _, s in golds])
+        out["ceiling"] = reads([reconstruct_picture(reasoner, decoder, s.sketch) for _, s in golds])
         others = [of_another(golds, i) for i in range(len(golds))]
         if all(others):
             out["floor"] = reads(others)
@@ -111,7 +111,7 @@ def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) ->
     last = [(r, at[-1]) for r, at in drawn if at]
     golds = [(r.item, r.item.steps[k]) for r, k in last]
     before = [" ".join(s.text for s in r.item.steps[: k + 1]) for r, k in last]
-    mode = methods.load(reader.recipe["method"]).MODE
+    mode = methods.load(reader.method.name).MODE
 
     def reads(name, items, before, pictures):
         shown = [
@@ -125,7 +125,7 @@ def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) ->
         return {}
     pictures = {
         "pixels": [s.sketch for _, s in golds],
-        "ceiling": [decoded_target(reasoner, decoder, s.sketch) for _, s in golds],
+        "ceiling": [reconstruct_picture(reasoner, decoder, s.sketch) for _, s in golds],
         "blank": [PILImage.new("RGB", s.sketch.size, "white") for _, s in golds],
         "another": [of_another(golds, i) for i in range(len(golds))],
     }
@@ -133,8 +133,8 @@ def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) ->
         name: reads(name, [item for item, _ in golds], before, shown) for name, shown in pictures.items() if all(shown)
     }
     if own := [r for r, _ in last if r.latents]:
-        said = [" ".join(texts_between(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
-        ends = [own_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
+        said = [" ".join(split_text(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
+        ends = [decode_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
         out = {"own": reads("own", [r.item for r in own], said, ends)} | out
     return out
 
@@ -150,7 +150,7 @@ def by_step(reasoner, task: Task, mode: str, plain: Sequence[Result], most: int 
     key, v, out = main_score(plain), reasoner.vocabulary, []
     from .interventions import Given
 
-    index, boxed = {id(r.item): r for r in plain}, v.words("\\boxed{")
+    index, boxed = {id(r.item): r for r in plain}, v.encode_text("\\boxed{")
     for s in range(min(most, max((len(r.latents) for r in plain), default=0)) + 1):
 
         def queue(chunk, s=s):
@@ -162,11 +162,11 @@ def by_step(reasoner, task: Task, mode: str, plain: Sequence[Result], most: int 
             task,
             [r.item for r in plain],
             mode,
-            queue=queue,
-            sketching="learned" if s else "off",
-            max_new=room(plain),
+            forced_tokens=queue,
+            latent_mode="learned" if s else "off",
+            max_new_tokens=room(plain),
             progress=f"answer at step {s}",
-            intervene=lambda c: Given([index[id(i)].latents for i in c], only_given=True),
+            latent_hook=lambda c: Given([index[id(i)].latents for i in c], only_given=True),
         )
         out.append({"step": s} | share([r.scores[key] for r in found]))
     return out
@@ -177,7 +177,7 @@ def cut(result: Result, s: int, vocabulary) -> list[int]:
     fewer, but for its answer."""
     ids, at = [], 0
     spans = result.rollout.spans_of(result.row)
-    row, kind = result.rollout.ids[result.row], result.rollout.kind[result.row]
+    row, kind = result.rollout.ids[result.row], result.rollout.token_type[result.row]
     for span in spans[:s]:
         words = row[at : span.start][kind[at : span.start] == TEXT].tolist()
         ids += [i for i in words if i != vocabulary.close]
@@ -185,8 +185,8 @@ def cut(result: Result, s: int, vocabulary) -> list[int]:
     if s > len(spans):
         rest = row[at:][kind[at:] == TEXT].tolist()
         for n in range(len(rest) + 1):
-            if vocabulary.text(rest[:n]).endswith("\\boxed{"):
-                rest = rest[: n - len(vocabulary.words("\\boxed{"))]
+            if vocabulary.decode(rest[:n]).endswith("\\boxed{"):
+                rest = rest[: n - len(vocabulary.encode_text("\\boxed{"))]
                 break
         ids += [i for i in rest if i not in (vocabulary.close, vocabulary.end)]
     return ids
@@ -200,7 +200,9 @@ def by_budget(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> list[
 
     def run(label: str, value: int, **options):
         began = time.perf_counter()
-        found = decode(reasoner, None, task, items, mode, max_new=room(plain), progress=f"{label} {value}", **options)
+        found = decode(
+            reasoner, None, task, items, mode, max_new_tokens=room(plain), progress=f"{label} {value}", **options
+        )
         seconds = (time.perf_counter() - began) / len(items)
         out.append({"what": label, "at": value, "seconds": round(seconds, 4)} | share([r.scores[key] for r in found]))
 

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
-from latent_reason.visualization.storyboard import texts_between
+from latent_reason.visualization.storyboard import split_text
 
-from .decode import Result, decode, distinct_items, main_score, room
 from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
 from .records import Records
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
@@ -75,9 +75,9 @@ def continues(task, vocabulary, writer: Result, donor: Result) -> float:
     """How far what the writer wrote after its first sketch is what a reader of the *donor's* sketch would write."""
     if not writer.rollout.spans_of(writer.row):
         return 0.0
-    _, *rest = texts_between(writer.rollout, writer.row, vocabulary)
+    _, *rest = split_text(writer.rollout, writer.row, vocabulary)
     asked = task.asked_of(writer.item, donor.item)
-    return task.follows(asked, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
+    return task.follows(asked, split_text(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
 def probe(
@@ -91,7 +91,7 @@ def probe(
 ) -> dict:
     """Probes on the same items: accuracy with interval, paired difference to P0, flip rate. ``plain``: the items as
     generated, where they have been decoded already."""
-    mode = methods.load(reasoner.recipe["method"]).MODE
+    mode = methods.load(reasoner.method.name).MODE
 
     def run(name, **options):
         return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}", **options)
@@ -108,7 +108,7 @@ def probe(
         return [index[id(i)] for i in chunk]
 
     def grids(chunk):
-        return [reasoner.plan(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
+        return [reasoner.latent_grid_for(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
     bank, diagonal, given = Bank(plain), Bank(plain, 1.0), donors(task, plain, seed)
     random = torch.Generator().manual_seed(seed)
@@ -116,41 +116,41 @@ def probe(
     changed_order = [shuffled(r.latents, order) for r in plain]
     arms = {
         "again": {"seed": seed + 1},
-        "noise": {"intervene": lambda c: Noise(bank, grids(c), random)},
-        "noise_diagonal": {"intervene": lambda c: Noise(diagonal, grids(c), random)},
-        "region": {"intervene": lambda c: Region(reasoner, c, random)},
-        "mean": {"intervene": lambda c: Mean(bank, grids(c))},
-        "zero": {"intervene": lambda c: Zero()},
-        "dummy": {"intervene": lambda c: Dummy(reasoner)},
-        "first_half": {"intervene": lambda c: FirstOnly(Mean(bank, grids(c)), grids(c), 0.5)},
-        "permuted": {"intervene": lambda c: Given([changed_order[i] for i in at(c)])},
-        "reversed": {"intervene": lambda c: Given([[z.flip(0) for z in plain[i].latents] for i in at(c)])},
-        "foreign": {"intervene": lambda c: Given([plain[given[i]].latents if given[i] >= 0 else [] for i in at(c)])},
-        "oracle": {"intervene": lambda c: Oracle(reasoner, task, c)},
-        "copy": {"intervene": lambda c: Given([[encoded(reasoner, i.images[-1])] for i in c])},
+        "noise": {"latent_hook": lambda c: Noise(bank, grids(c), random)},
+        "noise_diagonal": {"latent_hook": lambda c: Noise(diagonal, grids(c), random)},
+        "region": {"latent_hook": lambda c: Region(reasoner, c, random)},
+        "mean": {"latent_hook": lambda c: Mean(bank, grids(c))},
+        "zero": {"latent_hook": lambda c: Zero()},
+        "dummy": {"latent_hook": lambda c: Dummy(reasoner)},
+        "first_half": {"latent_hook": lambda c: FirstOnly(Mean(bank, grids(c)), grids(c), 0.5)},
+        "permuted": {"latent_hook": lambda c: Given([changed_order[i] for i in at(c)])},
+        "reversed": {"latent_hook": lambda c: Given([[z.flip(0) for z in plain[i].latents] for i in at(c)])},
+        "foreign": {"latent_hook": lambda c: Given([plain[given[i]].latents if given[i] >= 0 else [] for i in at(c)])},
+        "oracle": {"latent_hook": lambda c: Oracle(reasoner, task, c)},
+        "copy": {"latent_hook": lambda c: Given([[encoded(reasoner, i.images[-1])] for i in c])},
         "markers": {"latents_per_span": 0},
-        "removed": {"sketching": "off"},
+        "removed": {"latent_mode": "off"},
         "image_blanked": {
             "make_trace": lambda item: task.blind(item, mode),
-            "intervene": lambda c: Given([plain[i].latents for i in at(c)]),
+            "latent_hook": lambda c: Given([plain[i].latents for i in at(c)]),
         },
-        "image_masked": {"hide_pictures": True, "intervene": lambda c: Given([plain[i].latents for i in at(c)])},
-        "blind": {"make_trace": lambda item: task.blind(item, mode), "sketching": "off"},
+        "image_masked": {"hide_images": True, "latent_hook": lambda c: Given([plain[i].latents for i in at(c)])},
+        "blind": {"make_trace": lambda item: task.blind(item, mode), "latent_mode": "off"},
         "text_corrupted": {
-            "queue": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
-            "intervene": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True),
+            "forced_tokens": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
+            "latent_hook": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True),
         },
     }
     arms = {name: arms[name] for name in only}
-    if not reasoner.renders:  # no picture says what its latents should have been
+    if not reasoner.is_renderable:  # no picture says what its latents should have been
         arms = {name: options for name, options in arms.items() if name not in ("oracle", "copy", "region")}
-    if not reasoner.head.noise:  # greedy words and no noise: nothing would change
+    if not reasoner.head.is_stochastic:  # greedy words and no noise: nothing would change
         arms.pop("again", None)
     if reasoner.switch.start == "first":  # there are no words before its sketch
         arms.pop("text_corrupted", None)
     runs = {}
     for name, options in arms.items():
-        changed = runs[name] = run(name, max_new=room(plain), **options)
+        changed = runs[name] = run(name, max_new_tokens=room(plain), **options)
         at_all = [i for i, r in enumerate(plain) if name != "foreign" or (given[i] >= 0 and r.latents)]
         at_all = at_all or range(len(plain))  # of foreign latents: the items that got some
         report[name] = _accuracy([changed[i] for i in at_all], key) | _paired(
@@ -203,9 +203,9 @@ def verdict(report: dict) -> str:
 
 def _corrupted(reasoner, task, result: Result) -> list[int]:
     """The words before the first sketch with one stated move flipped, then the opening of that sketch."""
-    first = texts_between(result.rollout, result.row, reasoner.vocabulary)[0]
+    first = split_text(result.rollout, result.row, reasoner.vocabulary)[0]
     words = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
-    return reasoner.vocabulary.words(words) + ([reasoner.vocabulary.open] if result.latents else [])
+    return reasoner.vocabulary.encode_text(words) + ([reasoner.vocabulary.open] if result.latents else [])
 
 
 def _interval(found) -> dict:
@@ -297,15 +297,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         probe_to_file(parser.parse_args(argv))
 
 
 def probe_to_file(given: argparse.Namespace) -> None:
     reasoner, _ = checkpoint.load(given.checkpoint)
-    if not reasoner.sketches:
+    if not reasoner.can_sketch:
         raise ValueError(
-            f"'{given.checkpoint}' was trained with {reasoner.recipe['method']!r}, which draws no "
+            f"'{given.checkpoint}' was trained with {reasoner.method.name!r}, which draws no "
             "latents: there is nothing to probe."
         )
     items, task, asked = of_records(given) if given.folder else of_task(given, reasoner)
@@ -331,7 +331,7 @@ def probe_to_file(given: argparse.Namespace) -> None:
 
 def of_task(given: argparse.Namespace, reasoner) -> tuple[list, tasks.Task, dict]:
     """Items with a sketch, their task, and what a file says of them."""
-    data = reasoner.recipe.get("notes", {}).get("data", {})
+    data = reasoner.method.notes.get("data", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(
         given.task, split="test", seed=given.seed, level=levels, **tasks.own(given.task, data.get("options", {}))

@@ -1,6 +1,6 @@
 """Local files of benchmarks, row by row: TSV as VLMEvalKit writes it, parquet as the Hub does, JSON and CSV in folders.
 
-Nothing is downloaded, and nothing outside the folder is read. Pictures, however they are stored, are decoded by
+Nothing is downloaded, and nothing outside the folder is read. ImageBatch, however they are stored, are decoded by
 ``latent_reason.data.pictures``, within its bounds; those inside a table are first unpacked into a folder that goes
 away, so that a benchmark need not fit in memory.
 """
@@ -25,7 +25,7 @@ from PIL import Image as PILImage
 from latent_reason.data import parquet as packed
 from latent_reason.data.errors import DataError
 from latent_reason.data.jsonl import BOM, LINE_BYTES, decode, elements, lines
-from latent_reason.data.pictures import Limits, Pictures
+from latent_reason.data.pictures import ImageBatch, Limits
 
 CELL = 4 * Limits.bytes // 3 + 1024  # characters of a picture in base64
 REFERENCE = 64  # a picture cell no longer than this names another row
@@ -36,7 +36,7 @@ LISTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")  # the entries of a list that w
 class Shown:
     """A picture of a row, decoded when it is asked for. ``name`` tells it from others of its benchmark."""
 
-    pictures: Pictures
+    pictures: ImageBatch
     name: str
     field: str
     file: Path
@@ -55,7 +55,7 @@ class Source:
 
     def __init__(self, folder: Path, unpacked: Path):
         self.folder, self.place = folder, unpacked
-        self.own, self.unpacked = Pictures(folder), Pictures(unpacked)
+        self.own, self.unpacked = ImageBatch(folder), ImageBatch(unpacked)
 
     def files(self, *patterns: str, expected: str) -> list[Path]:
         """The files of the first pattern that has any. Raises FileNotFoundError that says what is expected."""
@@ -101,8 +101,7 @@ class Source:
         try:
             return decode(self.text(path, expected).encode())
         except DataError as error:
-            error.file = error.file or str(self.folder / path)
-            raise
+            raise error.at(error.file or str(self.folder / path), error.row, error.id) from None
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import vsp
 
-from .decode import Result, decode, distinct_items
 from .statistics import wilson
 
 console = Console(soft_wrap=True)
@@ -55,7 +55,7 @@ def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
     costs = {
         "sketches": sum(map(len, spans)),
         "latents": sum(span.length for its in spans for span in its),
-        "tokens": sum(int((r.rollout.kind[r.row] == TEXT).sum()) for r in results),
+        "tokens": sum(int((r.rollout.token_type[r.row] == TEXT).sum()) for r in results),
     }
     for name, count in costs.items():
         out.append(
@@ -118,7 +118,7 @@ def evaluate(
     Raises:
         ValueError, FileNotFoundError: an unknown task or level, or a benchmark that is not there; before decoding.
     """
-    mode, found, everything = methods.load(reasoner.recipe["method"]).MODE, [], []
+    mode, found, everything = methods.load(reasoner.method.name).MODE, [], []
     own = {name: tasks.own(name, options or {}) for name in names}
     made = {
         (name, level, split): tasks.make(name, split=split, seed=seed, level=level, **own[name])
@@ -209,14 +209,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--vsp", help="folder of the real benchmark (maze/task-main)")
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         measure_to_file(parser.parse_args(argv))
 
 
 def measure_to_file(given: argparse.Namespace) -> None:
     began = time.time()
     reasoner, decoder = checkpoint.load(given.checkpoint)
-    options = reasoner.recipe.get("notes", {}).get("data", {}).get("options", {})
+    options = reasoner.method.notes.get("data", {}).get("options", {})
     found, _ = evaluate(
         reasoner,
         decoder,
@@ -233,7 +233,7 @@ def measure_to_file(given: argparse.Namespace) -> None:
         {
             "schema": 1,
             "checkpoint": Path(given.checkpoint).as_posix(),
-            "method": reasoner.recipe["method"],
+            "method": reasoner.method.name,
             "decoding": "greedy",
             "options": {
                 name: {key: value for key, value in tasks.own(name, options).items() if key not in ON_THE_WAY}

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from closeness import arithmetic
 
 from latent_reason import checkpoint, methods
 from latent_reason.decoding import engine
@@ -20,7 +19,7 @@ from train import config as recipes
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["user assistant Go Move Take U D L R. row 1 column 2 3 \\boxed{U,D} the elf is at map F S H E G"]
-BACKBONE = {"width": 32, "layers": 1, "heads": 2, "eye_width": 32, "corpus": WORDS}
+BACKBONE = {"width": 32, "layers": 1, "heads": 2, "vision_width": 32, "corpus": WORDS}
 METHOD = {"modal_mixed": {"k": 4, "head": "mlp", "head_options": {"hidden": 32}}, "text_cot": {}, "direct": {}}
 
 
@@ -58,7 +57,7 @@ EMPTY.write_text("seed: 0\n")
 def untrained(method: str = "modal_mixed"):
     """(reasoner, decoder) of the smallest size, with random weights that the seed fixes."""
     torch.manual_seed(0)
-    reasoner = methods.build(method, backbones.load("tiny", **BACKBONE), **METHOD[method])
+    reasoner = methods.build_method(method, backbones.load_backbone("tiny", **BACKBONE), **METHOD[method])
     if reasoner.target is not None:
         reasoner.target.standardizer.fitted.fill_(True)
     return reasoner.eval(), SketchDecoder(latent=32, width=32)
@@ -71,20 +70,14 @@ def tiny_checkpoint(method: str = "modal_mixed") -> Path:
 
 @cache
 def _checkpoint(method: str) -> Path:
+    reasoner, decoder = untrained(method)
     notes = {
         "seed": 0,
         "steps": 0,
         "batch_size": 8,
         "data": {"task": "frozenlake_plan", "levels": [3, 4], "options": {"chunk": [1, 1]}},
     }
-    with arithmetic("float32"):
-        reasoner, decoder = untrained(method)
-        return checkpoint.save(reasoner, place() / method, decoder=decoder if reasoner.sketches else None, notes=notes)
-
-
-def tiny_reasoner(method: str = "modal_mixed"):
-    """A reasoner loaded from there, in the arithmetic of the test."""
-    return checkpoint.load(tiny_checkpoint(method))[0].to(torch.get_default_dtype())
+    return checkpoint.save(reasoner, place() / method, decoder=decoder if reasoner.can_sketch else None, notes=notes)
 
 
 def long(group) -> list[float]:
@@ -93,15 +86,15 @@ def long(group) -> list[float]:
 
 
 def short(monkeypatch, budget: int = 24) -> None:
-    """Untrained models never stop by themselves: cut what eval.decode writes, and let a method that sketches begin
-    with a sketch."""
+    """Untrained models never stop by themselves: cut what decoding.items writes, and let a method that sketches begin with a
+    sketch."""
 
     def generate(reasoner, prompt, **options):
-        if reasoner.sketches and options.get("sketching") is None and not options.get("queue"):
-            options["sketching"] = "first"
-        return engine.generate(reasoner, prompt, **options | {"max_new": budget})
+        if reasoner.can_sketch and options.get("latent_mode") is None and not options.get("forced_tokens"):
+            options["latent_mode"] = "first"
+        return engine.generate(reasoner, prompt, **options | {"max_new_tokens": budget})
 
-    monkeypatch.setattr("eval.decode.generate", generate)
+    monkeypatch.setattr("latent_reason.decoding.items.generate", generate)
 
 
 def command(monkeypatch, module, *words) -> str | None:

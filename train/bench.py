@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import methods
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
-from latent_reason.model.backbones.attention import settle
+from latent_reason.model.backbones.attention import set_attention
 from latent_reason.model.batch import LATENT, TEXT, MixedBatch
 
 from .config import Data
@@ -45,26 +45,28 @@ PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 operat
 def build(size: str, attn: str):
     """A random model of a size, with the head that the recipes train."""
     gpu = torch.cuda.is_available()
-    backbone = backbones.load("tiny", positions="grid", dtype="bfloat16" if gpu else "float32", **SIZES[size])
-    reasoner = methods.build(
+    backbone = backbones.load_backbone(
+        "tiny", latent_positions="2d", dtype="bfloat16" if gpu else "float32", **SIZES[size]
+    )
+    reasoner = methods.build_method(
         "modal_mixed", backbone, k=36, head_options={"hidden": max(128, backbone.width // 2), "depth": 2}
     )
     if size in ("0.5b", "3b"):
         backbone.model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     reasoner.to("cuda" if gpu else "cpu")
-    choice = settle(backbone, attn)
+    choice = set_attention(backbone, attn)
     set_trainable(reasoner, ["trunk", "embeddings", "head"])
     return reasoner.train(), choice
 
 
 def in_words(batch: MixedBatch, taught: bool) -> MixedBatch:
     """The same positions with words in place of latents."""
-    latent = batch.kind == LATENT
+    latent = batch.token_type == LATENT
     return replace(
         batch,
-        kind=torch.where(latent, TEXT, batch.kind),
+        token_type=torch.where(latent, TEXT, batch.token_type),
         spans=batch.spans[:0],
-        weight=torch.where(latent, float(taught), batch.weight),
+        loss_weight=torch.where(latent, float(taught), batch.loss_weight),
         span_weight=batch.span_weight[:0],
         sketches=None,
         boxes=None,
@@ -81,17 +83,17 @@ def step(reasoner, batch: MixedBatch) -> float:
 
     reasoner.zero_grad()
     began = clock()
-    reasoner(batch).total.backward()
+    reasoner(methods.objective_of(reasoner).loss, batch).total.backward()
     return clock() - began
 
 
 def checkpointed(run: Callable[[], float], backbone) -> Callable[[], float]:
     def with_it():
-        backbone.checkpoint()
+        backbone.set_gradient_checkpointing()
         try:
             return run()
         finally:
-            backbone.checkpoint(False)
+            backbone.set_gradient_checkpointing(False)
 
     return with_it
 
@@ -107,12 +109,13 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
             options={"chunk": [1, 1], "omit_state_p": 1.0},
         ),
         reasoner,
+        methods.objective_of(reasoner),
         "mixed",
         0,
-        frozen_eye=True,
+        frozen_vision=True,
     )
     data.setup()
-    reasoner.target.fit(data.sketch_features())
+    reasoner.target.fit_statistics(data.sketch_features())
     plain = data.collate(data.rows["train"]).to(reasoner.device)
     data.data.pack = pack
     packed = data.collate(data.rows["train"]).to(reasoner.device)
@@ -136,11 +139,11 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
                 seconds[name].append(took)
             if reasoner.device.type == "cuda":
                 memory[name] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-    tokens, size = int(plain.mask.sum()), sum(p.numel() for p in reasoner.backbone.language.parameters())
+    tokens, size = int(plain.mask.sum()), sum(p.numel() for p in reasoner.backbone.text_model.parameters())
     found = {
         "rows": rows,
         "tokens": tokens,
-        "latents": int((plain.kind == LATENT).sum()),
+        "latents": int((plain.token_type == LATENT).sum()),
         "language_parameters": size,
         "padding": round(1 - float(plain.mask.float().mean()), 3),
         "padding_packed": round(1 - float(packed.mask.float().mean()), 3),
@@ -165,7 +168,7 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
     return found
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -26,14 +27,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from latent_reason import methods
 from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
-from latent_reason.model.batch import collate
 
 from .bench import SIZES, build, step
-from .feature_cache import SeenCache, look, see
+from .feature_cache import DiskCache, with_features
 
 console = Console(soft_wrap=True)
 
@@ -46,30 +47,24 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
             f"the first {n} records of '{folder}' hold fewer than two sketches, which the model of this "
             "bench draws. Give some with sketches."
         )
-    encode = reasoner.collator().encode
+    encode = partial(methods.objective_of(reasoner).encode, reasoner)
     rows = [encode(trace) for trace in traces]
 
-    def fresh():
-        return [copy.copy(row) for row in copy.deepcopy(rows)]
+    def seen(kept: DiskCache | None = None):
+        return with_features(rows, reasoner, kept)
 
-    def seen(kept: SeenCache | None = None):
-        found = fresh()
-        see(found, reasoner, cache=kept)
-        return found
-
-    def cached() -> SeenCache:
-        return SeenCache(cache, 2**34, console.print)
+    def cached() -> DiskCache:
+        return DiskCache(cache, 2**34, console.print)
 
     kept = cached()
     ready = seen(kept)
     kept.flush()
     batches = [
-        collate(ready[i : i + batch], reasoner.vocabulary.pad, look).to(reasoner.device)
-        for i in range(0, len(ready), batch)
+        reasoner.processor.collate(ready[i : i + batch]).to(reasoner.device) for i in range(0, len(ready), batch)
     ]
     grids = [tuple(grid) for one in batches for grid in one.spans[:, 2:].tolist()]
-    features = [z for one in batches for z, _ in reasoner.target.samples(reasoner.backbone, one)]
-    reasoner.target.fit(list(zip(features, grids, strict=True)))
+    features = [z for one in batches for z, _ in reasoner.target.statistics_samples(one)]
+    reasoner.target.fit_statistics(list(zip(features, grids, strict=True)))
     found = {"read": lambda: list(islice(native.read(folder), n))}
     if packed.of_split(folder, traces[0].split) and find_spec("datasets"):
         streamed = Stream(folder, traces[0].split)
@@ -78,9 +73,7 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
         "encoded": lambda: [encode(trace) for trace in traces],
         "seen by the eye": seen,
         "seen, from a disk cache": lambda: seen(cached()),
-        "collated": lambda: [
-            collate(ready[i : i + batch], reasoner.vocabulary.pad, look) for i in range(0, len(ready), batch)
-        ],
+        "collated": lambda: [reasoner.processor.collate(ready[i : i + batch]) for i in range(0, len(ready), batch)],
         "eaten by training steps": lambda: [step(reasoner, one) for one in batches],
     }
     return found, len(traces)
@@ -125,7 +118,7 @@ def table(found: dict) -> Table:
     return shown
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.bench_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

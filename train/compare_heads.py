@@ -13,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from eval.decode import decode, summarise
-from latent_reason.errors import door
+from latent_reason.decoding.items import decode, summarise
+from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
-from latent_reason.model.batch import before
+from latent_reason.model.batch import shift_right
 
 from . import config as recipes
 from .data import TraceData, make_task, mode_of
 from .lit_modules import Sft
-from .trainer import console, set_trainable, start
+from .trainer import console, objective_of, set_trainable, start
 
 LARGE = {"residual": False, "hidden": 256, "depth": 3}
 VARIANTS = {
@@ -46,11 +46,12 @@ def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
     recipe.method.options = {"k": 16, **options}
     reasoner, decoder = start(recipe)
     set_trainable(reasoner, recipe.trainable)
-    data = TraceData(recipe.data, reasoner, mode_of("modal_mixed"), recipe.seed, frozen_eye=True)
+    objective = objective_of(recipe, reasoner)
+    data = TraceData(recipe.data, reasoner, objective, mode_of("modal_mixed"), recipe.seed, frozen_vision=True)
     data.rows = rows
     data.setup()
-    reasoner.target.fit(data.sketch_features())
-    module = Sft(reasoner, recipe.optim).train()
+    reasoner.target.fit_statistics(data.sketch_features())
+    module = Sft(reasoner, objective, recipe.optim).train()
     optimizers, schedules = module.configure_optimizers()
     step, loader = 0, data.train_dataloader()
     while step < recipe.optim.steps:
@@ -67,7 +68,7 @@ def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
             if step == recipe.optim.steps:
                 break
     head, errors = reasoner.eval().head, {}
-    if head.noise:
+    if head.is_stochastic:
         default = head.steps
         for head.steps in CHAINS:
             errors[str(head.steps)] = round(drawn_error(reasoner, data), 4)
@@ -88,19 +89,22 @@ def drawn_error(reasoner, data: TraceData) -> float:
     for batch in data.val_dataloader():
         if not len(batch.spans):
             continue
-        z = reasoner.target(reasoner.backbone, batch)
-        embeds, positions = reasoner.embed(batch, reasoner.feedback(z)), reasoner.backbone.place(batch)
-        h = before(reasoner.backbone.trunk(embeds, batch.attention(), positions))
-        rows, position, mask = batch.slots()
-        gold = reasoner.target.standard(z, batch.spans[:, 2:])[mask]
+        z = reasoner.target(batch)
+        embeds, positions = (
+            reasoner.embed_batch(batch, reasoner.latents_to_embeddings(z)),
+            reasoner.backbone.position_ids(batch),
+        )
+        h = shift_right(reasoner.backbone.forward_text(embeds, batch.mask, positions))
+        rows, position, mask = batch.latent_slots()
+        gold = reasoner.target.normalize(z, batch.spans[:, 2:])[mask]
         noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))
-        drawn = reasoner.head.sample(h[rows, position][mask], noise)
+        drawn = reasoner.head.sample(h[rows, position][mask], noise=noise)
         total += float((drawn - gold).square().mean(-1).sum())
         count += len(gold)
     return total / max(count, 1)
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.compare_heads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

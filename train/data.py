@@ -1,4 +1,5 @@
-"""Traces to batches: encoded once, pictures seen once where the eye is frozen, grouped by length; or streamed."""
+"""Traces to batches: encoded once, images encoded once where the vision encoder is frozen, grouped by length; or
+streamed."""
 
 from __future__ import annotations
 
@@ -18,33 +19,25 @@ from latent_reason import methods, tasks
 from latent_reason.data import native, texts
 from latent_reason.data.packed import manifest, of_split
 from latent_reason.data.streaming import Stream
-from latent_reason.model.batch import TEXT, MixedBatch, collate
-from latent_reason.model.packing import packed
-from latent_reason.model.tokenization import Row
+from latent_reason.model.batch import TEXT, MixedBatch
+from latent_reason.model.processor import EncodedExample
+from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.objectives.objective import Objective
+from latent_reason.objectives.packing import pack_examples
 from latent_reason.tasks import Item
 from latent_reason.trace import Image, Sketch, Text, Trace
 
 from .config import Data
-from .feature_cache import SeenCache, look, see, seen_of
+from .feature_cache import DiskCache, feature_bytes, with_features
 from .progress import console
 
 SAMPLES = 2000  # sketches that give the statistics of all
 
 
-def plain(text: str, vocabulary, longest: int = 128) -> Row:
+def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
     """A text without turns, each of its words taught but the first."""
-    ids = vocabulary.words(text, plain=True)[:longest]
-    return Row(ids=ids, kind=[TEXT] * len(ids), weight=[0.0] + [1.0] * (len(ids) - 1))
-
-
-def _own_pictures(row: Row) -> Row:
-    """The row with lists of pictures of its own, so that what is seen for one batch is not kept."""
-    return replace(
-        row,
-        images=list(row.images),
-        sketches=list(row.sketches),
-        told=None if row.told is None else _own_pictures(row.told),
-    )
+    ids = vocabulary.encode_text(text, plain=True)[:longest]
+    return EncodedExample(ids=ids, token_type=[TEXT] * len(ids), loss_weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
 def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
@@ -164,36 +157,35 @@ class LengthGrouped(Sampler[list[int]]):
 
 
 class TraceData(L.LightningDataModule):
-    """Encoded rows of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. What is streamed is
-    read while it trains; the rows kept here then give the statistics of its sketches."""
+    """Encoded examples of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. Streamed data
+    is read while training; the examples kept here then give the statistics of its sketches."""
 
-    def __init__(self, data: Data, reasoner, mode: str, seed: int, frozen_eye: bool):
+    def __init__(
+        self, data: Data, reasoner: LatentReasoner, objective: Objective, mode: str, seed: int, frozen_vision: bool
+    ):
         super().__init__()
-        self.data, self.reasoner, self.mode, self.seed, self.frozen_eye = data, reasoner, mode, seed, frozen_eye
-        self.rows: dict[str, list[Row]] = {}
-        self.room = data.seen_gb * 2**30  # bytes left for what a frozen eye saw
-        if data.cache and not frozen_eye:
+        self.data, self.reasoner, self.objective = data, reasoner, objective
+        self.mode, self.seed, self.frozen_vision = mode, seed, frozen_vision
+        self.rows: dict[str, list[EncodedExample]] = {}
+        self.free_bytes = data.seen_gb * 2**30  # left for cached features
+        if data.cache and not frozen_vision:
             raise ValueError(
-                "data.cache: what an eye sees is kept only where it does not learn, and this run trains "
-                "it. Leave the key out."
+                "data.cache requires a frozen vision encoder, but this run trains it. Remove data.cache or freeze the "
+                "vision encoder."
             )
-        say = partial(console.print, style="yellow")
-        self.cache = SeenCache(data.cache, data.cache_gb * 2**30, say, data.cache_dtype) if data.cache else None
-        self.texts: list[Row] = []
+        warn = partial(console.print, style="yellow")
+        self.cache = DiskCache(data.cache, data.cache_gb * 2**30, warn, data.cache_dtype) if data.cache else None
+        self.texts: list[EncodedExample] = []
         self.random = torch.Generator().manual_seed(seed)
 
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
             return
-        if self.data.pack and not self.reasoner.packs:
-            raise ValueError(
-                f"data.pack: {self.reasoner.recipe['method']!r} reads rows as a whole, so traces cannot "
-                "share one. Leave the key out."
-            )
+        self.objective.check(self.reasoner, packs=bool(self.data.pack))
         items = min(self.data.items, SAMPLES) if self.data.stream else self.data.items
         for split, n in (("train", items), ("val", self.data.val_items)):
-            rows: list[Row] = []
-            waiting: list[Row] = []  # a few at a time: all pictures of a set would not fit into memory
+            rows: list[EncodedExample] = []
+            waiting: list[EncodedExample] = []  # a few at a time: all images of a set would not fit into memory
             for trace in track(
                 traces(self.data, self.mode, split, n),
                 total=None if self.data.folder else n,
@@ -202,90 +194,81 @@ class TraceData(L.LightningDataModule):
             ):
                 waiting.append(self.encode(trace))
                 if len(waiting) == 64:
-                    rows, waiting = rows + self.seen(waiting), []
-            self.rows[split] = rows + self.seen(waiting)
+                    rows, waiting = rows + self.cached(waiting), []
+            self.rows[split] = rows + self.cached(waiting)
         if self.data.rehearse:
             self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.rehearse)]
         if not self.rows["train"]:
-            raise ValueError(f"no training items. '{self.data.folder}' holds none whose split is train.")
+            raise ValueError(f"no training items. '{self.data.folder}' has no record whose split is train.")
         if self.cache:
             self.cache.flush()
             console.print(
-                f"Of {self.cache.hits + self.cache.misses:,} pictures, {self.cache.hits:,} were seen before "
-                f"(data.cache '{self.data.cache}')."
+                f"{self.cache.hits:,} of {self.cache.hits + self.cache.misses:,} images were in data.cache "
+                f"'{self.data.cache}'."
             )
 
-    def encode(self, trace: Trace) -> Row:
-        """Raises ValueError for a sketch where the method draws none."""
-        if trace.sketches() and not self.reasoner.sketches:
-            raise ValueError(
-                f"trace '{trace.id}' holds a sketch, but method {self.reasoner.recipe['method']!r} draws "
-                "none. Give traces without sketches."
-            )
-        return self.reasoner.collator().encode(trace)
+    def encode(self, trace: Trace) -> EncodedExample:
+        """One trace as the objective trains on it."""
+        return self.objective.encode(self.reasoner, trace)
 
-    def seen(self, rows: list[Row]) -> list[Row]:
-        """Rows whose pictures a frozen eye has looked at, as long as there is room to keep what it saw."""
-        if self.frozen_eye and self.room > 0:
-            see(rows, self.reasoner, cache=self.cache)
-            self.room -= sum(p.tokens.nbytes for row in rows for p in seen_of(row))
-            if self.room <= 0:
-                console.print(
-                    f"What the frozen eye saw fills {self.data.seen_gb:g} GB (data.seen_gb): the other "
-                    "pictures are looked at whenever their turn comes.",
-                    style="yellow",
-                )
+    def cached(self, rows: list[EncodedExample]) -> list[EncodedExample]:
+        """Examples with cached features of a frozen vision encoder, as long as there is memory for them."""
+        if not self.frozen_vision or self.free_bytes <= 0:
+            return rows
+        rows = with_features(rows, self.reasoner, self.cache)
+        self.free_bytes -= sum(feature_bytes(row) for row in rows)
+        if self.free_bytes <= 0:
+            console.print(
+                f"Cached features fill {self.data.seen_gb:g} GB (data.seen_gb). Other images are encoded in every "
+                "step.",
+                style="yellow",
+            )
         return rows
 
     def sketch_features(self, most: int = SAMPLES) -> list[tuple[torch.Tensor, tuple[int, int]]]:
-        """What the target makes of training sketches, with their grids, for the standardiser."""
-        found, backbone, target = [], self.reasoner.backbone, self.reasoner.target
+        """The target's features of training sketches, with their grids, for its statistics."""
+        found, target = [], self.reasoner.target
         rows = [row for row in self.rows["train"] if row.spans]
         for start in range(0, len(rows), 32):
             if len(found) >= most:
                 break
-            batch = self.collate(rows[start : start + 32]).to(backbone.model.device)
-            found += target.samples(backbone, batch)
+            found += target.statistics_samples(self.collate(rows[start : start + 32]).to(self.reasoner.device))
         return found
 
-    def rehearsed(self) -> list[Row]:
+    def replay_texts(self) -> list[EncodedExample]:
         """The next few plain texts, in an order of their own."""
         chosen = torch.randint(len(self.texts), (self.data.rehearse_rows,), generator=self.random)
         return [self.texts[i] for i in chosen.tolist()]
 
-    def taught(self, rows: list[Row]) -> MixedBatch:
-        """A batch of training: rows of the task, and plain texts beside them where the recipe rehearses some."""
-        return self.collate(rows + (self.rehearsed() if self.texts else []))
+    def training_batch(self, rows: list[EncodedExample]) -> MixedBatch:
+        """A batch of training: examples of the task, and plain texts where the recipe asks for them."""
+        return self.collate(rows + (self.replay_texts() if self.texts else []))
 
-    def collate(self, rows: list[Row]) -> MixedBatch:
-        rows = packed(rows, self.data.pack) if self.data.pack else rows
-        if self.frozen_eye:
-            rows = [_own_pictures(row) for row in rows]
-            see(rows, self.reasoner, cache=self.cache)
-            return collate(rows, self.reasoner.vocabulary.pad, look)
-        batch = collate(rows, self.reasoner.vocabulary.pad, self.reasoner.backbone.look, self.reasoner.look)
-        batch.shown = [p for r in rows for p in r.images]
-        return batch
+    def collate(self, rows: list[EncodedExample]) -> MixedBatch:
+        """Examples as one batch. Features that are not cached are computed for this batch only."""
+        if self.frozen_vision:
+            rows = with_features(rows, self.reasoner, self.cache)
+        raw_images = [image for row in rows for image in row.images]
+        rows = pack_examples(rows, self.data.pack) if self.data.pack else rows
+        return replace(self.reasoner.processor.collate(rows), raw_images=raw_images)
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.data.stream:
             stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
-            return DataLoader(
-                stream, self.data.batch_size, num_workers=min(self.data.workers, len(stream.shards)), collate_fn=list
-            )
-        window = 1 if self.data.pack else 8  # rows of all lengths fill what they share best
-        sampler = LengthGrouped(
-            [len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, window, rank, world
-        )
-        return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.taught)
+            workers = min(self.data.workers, len(stream.shards))
+            return DataLoader(stream, self.data.batch_size, num_workers=workers, collate_fn=list)
+        window = 1 if self.data.pack else 8  # rows of all lengths fill a shared row best
+        lengths = [len(row.ids) for row in self.rows["train"]]
+        sampler = LengthGrouped(lengths, self.data.batch_size, self.seed, window, rank, world)
+        return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.training_batch)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)
 
-    def on_before_batch_transfer(self, batch: MixedBatch | list[Row], dataloader_idx: int) -> MixedBatch:
-        """Rows that workers read become a batch in the process that holds the eye."""
-        return self.taught(batch) if isinstance(batch, list) else batch
+    def on_before_batch_transfer(self, batch: MixedBatch | list[EncodedExample], dataloader_idx: int) -> MixedBatch:
+        """Examples that workers read become a batch in the process that holds the vision encoder."""
+        return self.training_batch(batch) if isinstance(batch, list) else batch
 
     def teardown(self, stage: str) -> None:
         if self.cache:
@@ -293,4 +276,5 @@ class TraceData(L.LightningDataModule):
 
 
 def mode_of(method: str) -> str:
+    """The form of a trace that a method trains on."""
     return methods.load(method).MODE

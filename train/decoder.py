@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latent_reason import checkpoint
+from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
 from .config import Recipe
@@ -24,7 +25,8 @@ def train(recipe: Recipe, folder: Path):
         raise ValueError("a decoder needs a model to look with. Give its checkpoint: --init checkpoints/NAME/model")
     reasoner, decoder = checkpoint.load(recipe.init, device="cpu")
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
-    data = TraceData(recipe.data, reasoner, "reading", recipe.seed, frozen_eye=False)
+    objective = Objective()  # it encodes reading examples; the decoder has a loss of its own
+    data = TraceData(recipe.data, reasoner, objective, "reading", recipe.seed, frozen_vision=False)
     data.setup()
 
     save = saver(recipe, reasoner, decoder)

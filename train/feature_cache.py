@@ -1,8 +1,9 @@
-"""What frozen eyes see of training pictures, so that nothing is looked at twice: in memory, and on disk for later runs.
+"""Features of frozen vision encoders, so that no training image is encoded twice: in memory, and on disk for later runs.
 
-The disk cache (``data.cache`` of a recipe) holds safetensors shards, a folder an encoder and precision. A tensor's name
-is the hash of its picture's pixels, a folder's that of all that decides what is seen (weights, processor settings, how
-a target looks), a shard's that of its bytes: nothing stale is ever found, and a damaged shard is noticed.
+The disk cache (``data.cache`` of a recipe) holds safetensors shards, one folder for each encoder and precision. A
+tensor is named by the hash of its image's pixels, a folder by the hash of everything that decides the features
+(weights, processor settings, the target's own encoding), a shard by the hash of its bytes. So nothing outdated is ever
+found, and a damaged shard is noticed.
 """
 
 from __future__ import annotations
@@ -10,83 +11,88 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 
 import torch
+from PIL import Image as PILImage
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from latent_reason.data.pictures import pixel_hash
 from latent_reason.files import atomic_write_bytes
-from latent_reason.model.batch import MixedBatch, Pictures, collate
-from latent_reason.model.targets import OwnVision
-from latent_reason.model.tokenization import Row
+from latent_reason.model.processor import CachedFeatures, EncodedExample
+from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.model.targets import LatentTarget, VisionTokens
 
 SHARD_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A picture a frozen eye has already looked at: patch grid (3,) and tokens (T, D) in half precision."""
-
-    grid: torch.Tensor
-    tokens: torch.Tensor
-
-
-def look(pictures: list[Seen]) -> Pictures:
-    """Pictures already seen, as a batch takes them."""
-    return Pictures(torch.stack([p.grid for p in pictures]), tokens=[p.tokens.float() for p in pictures])
+ENCODER_BATCH = 64  # images of one pass of the vision encoder
 
 
 @torch.no_grad()
-def see(rows: list[Row], reasoner, at_once: int = 64, cache: SeenCache | None = None) -> None:
-    """Replace the pictures of rows by what frozen eyes make of them, so that nothing is looked at twice."""
+def with_features(
+    rows: list[EncodedExample], reasoner: LatentReasoner, cache: DiskCache | None = None
+) -> list[EncodedExample]:
+    """New examples that hold features of frozen encoders in place of images and sketches. Examples that hold features
+    already are returned as they are."""
+    missing = [row for row in rows if row.image_features is None]
+    images = _encode(reasoner, "images", [image for row in missing for image in row.images], cache)
+    sketches = _encode(reasoner, "sketches", [s for row in missing for s in row.sketches if s is not None], cache)
+    new = {id(row): _with_features(row, images, sketches) for row in missing}
+    teachers = [row.teacher_example for row in missing if row.teacher_example is not None]
+    teachers = dict(zip(map(id, teachers), with_features(teachers, reasoner, cache), strict=True)) if teachers else {}
+    for row in missing:
+        if row.teacher_example is not None:
+            new[id(row)] = replace(new[id(row)], teacher_example=teachers[id(row.teacher_example)])
+    return [new.get(id(row), row) for row in rows]
+
+
+def _with_features(row: EncodedExample, images: dict, sketches: dict) -> EncodedExample:
+    return replace(
+        row,
+        images=[],
+        sketches=[],
+        image_features=[images[id(image)] for image in row.images],
+        sketch_features=[None if sketch is None else sketches[id(sketch)] for sketch in row.sketches],
+    )
+
+
+def _encode(
+    reasoner: LatentReasoner, kind: str, images: list[PILImage.Image], cache: DiskCache | None
+) -> dict[int, CachedFeatures]:
+    """id of an image -> its features; ``kind`` is ``images`` or ``sketches``."""
     backbone, target = reasoner.backbone, reasoner.target
-    told = [row.told for row in rows if row.told is not None]
-    eyes = {
-        "images": (backbone.look, backbone.inputs),
-        "sketches": (reasoner.look, backbone.see if target is None else partial(target.see, backbone)),
-    }
-    for name, (look, look_closely) in eyes.items():
-        homes = [
-            (getattr(row, name), i)
-            for row in rows + told
-            for i, picture in enumerate(getattr(row, name))
-            if picture is not None and not isinstance(picture, Seen)
-        ]
-        if cache is not None and homes:
-            homes = cache.filled(reasoner, name, homes)
-        for start in range(0, len(homes), at_once):
-            some = homes[start : start + at_once]
-            looked = look([pictures[i] for pictures, i in some])
-            tokens = look_closely(looked.to(backbone.model.device))
-            for (pictures, i), g, t in zip(some, looked.grid, tokens, strict=True):
-                seen = Seen(g, t.to(torch.half if cache is None else cache.dtype).cpu())
-                if cache is not None:
-                    cache.put(reasoner, name, pictures[i], seen)
-                pictures[i] = seen
+    preprocess: Callable = backbone.preprocess_images
+    encode: Callable = backbone.image_embeddings
+    if kind == "sketches":
+        preprocess = reasoner.processor.preprocess_sketches
+        encode = backbone.encode_images if target is None else target.encode_images
+    unique = list({id(image): image for image in images}.values())
+    found = {} if cache is None else cache.get(reasoner, kind, unique)
+    left = [image for image in unique if id(image) not in found]
+    dtype = torch.half if cache is None else cache.dtype
+    for start in range(0, len(left), ENCODER_BATCH):
+        some = left[start : start + ENCODER_BATCH]
+        batch = preprocess(some)
+        for image, grid, features in zip(some, batch.grid, encode(batch.to(reasoner.device)), strict=True):
+            found[id(image)] = CachedFeatures(grid, features.to(dtype).cpu())
+            if cache is not None:
+                cache.put(reasoner, kind, image, found[id(image)])
+    return found
 
 
-def together(rows: list[Row], reasoner) -> MixedBatch:
-    """Encoded rows as a batch on the device of a reasoner, whether or not their pictures have been seen."""
-    seen = any(isinstance(picture, Seen) for row in rows for picture in row.images + row.sketches)
-    looks = [look, look] if seen else [reasoner.backbone.look, reasoner.look]
-    return collate(rows, reasoner.vocabulary.pad, *looks).to(reasoner.device)
-
-
-def seen_of(row: Row) -> list[Seen]:
-    """What was seen of a row's pictures and sketches, and of those of its teacher's."""
-    own = [p for p in row.images + row.sketches if p is not None]
-    return own + (seen_of(row.told) if row.told is not None else [])
+def feature_bytes(row: EncodedExample) -> int:
+    """Bytes of the cached features of an example, those of its teacher's example included."""
+    own = [f for f in [*(row.image_features or ()), *(row.sketch_features or ())] if f is not None]
+    teacher = feature_bytes(row.teacher_example) if row.teacher_example is not None else 0
+    return sum(f.features.nbytes for f in own) + teacher
 
 
 # -- on disk -----------------------------------------------------------------------------------------------------------
-def encoder_hash(reasoner, name: str) -> str:
-    """Of all that decides what is seen of ``images`` or ``sketches``: weights and their dtype, settings of the picture
-    processor, and how the target looks where it does so in a way of its own."""
+def encoder_hash(reasoner: LatentReasoner, kind: str) -> str:
+    """Hash of everything that decides the features of ``images`` or ``sketches``: weights and their dtype, settings of
+    the image processor, and the target's own encoding where it has one."""
     backbone, target = reasoner.backbone, reasoner.target
     config = backbone.model.config
     parts = [
@@ -94,76 +100,76 @@ def encoder_hash(reasoner, name: str) -> str:
         getattr(config, "vision_config", config).to_json_string(use_diff=False),
         json.dumps(backbone.image_processor.to_dict(), sort_keys=True, default=str),
     ]
-    tensors, own = (
-        list(backbone.eye),
-        name == "sketches"
-        and target is not None
-        and (target.shrink or type(target).look is not OwnVision.look or type(target).see is not OwnVision.see),
-    )
-    if own:
-        parts += [type(target).__name__, json.dumps(reasoner.recipe["options"], sort_keys=True, default=str)]
+    tensors = list(backbone.vision_parameters)
+    if kind == "sketches" and target is not None and has_own_encoding(target):
+        parts += [type(target).__name__, json.dumps(reasoner.method.options, sort_keys=True, default=str)]
         if (encoder := getattr(target, "encoder", None)) is not None:
             parts.append(json.dumps(encoder.processor.to_dict(), sort_keys=True, default=str))
             tensors += encoder.model.parameters()
-    found = sha256("\0".join([name, *parts]).encode())
+    found = sha256("\0".join([kind, *parts]).encode())
     for tensor in tensors:
         found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()[:32]
 
 
-class SeenCache:
-    """Shards below ``folder``, of at most ``most`` bytes together, of tensors in ``dtype``. Several processes may share
+def has_own_encoding(target: LatentTarget) -> bool:
+    """Whether a target encodes sketches otherwise than the backbone does."""
+    if not isinstance(target, VisionTokens):
+        return True
+    return target.resize_input or type(target).encode_images is not VisionTokens.encode_images
+
+
+class DiskCache:
+    """Shards below ``folder``, of at most ``max_bytes`` together, of tensors in ``dtype``. Several processes may share
     one.
 
-    Where there is no room, shards of other encoders go, those first that were not used for longest; what then does not
-    fit is not kept. ``say`` hears what a person should know. ``hits`` and ``misses`` count pictures.
+    If there is no room, shards of other encoders are removed, the least recently used first. What then does not fit is
+    not stored. ``warn`` gets messages for a person. ``hits`` and ``misses`` count images.
     """
 
-    def __init__(self, folder: str | Path, most: float, say: Callable[[str], None], dtype: str = "bfloat16"):
-        self.folder, self.most, self.say, self.dtype = Path(folder), most, say, getattr(torch, dtype)
+    def __init__(self, folder: str | Path, max_bytes: float, warn: Callable[[str], None], dtype: str = "bfloat16"):
+        self.folder, self.max_bytes, self.warn = Path(folder), max_bytes, warn
+        self.dtype = getattr(torch, dtype)
         self.hits, self.misses, self._bytes, self._full = 0, 0, 0, False
         self._encoders: dict[str, str] = {}  # images, sketches -> hash
-        self._index: dict[str, dict[str, Path]] = {}  # encoder -> picture -> shard
+        self._index: dict[str, dict[str, Path]] = {}  # encoder -> image -> shard
         self._open: dict[Path, safe_open] = {}
-        self._waiting: dict[str, dict[str, Seen]] = {}  # encoder -> picture -> what is to be written
+        self._waiting: dict[str, dict[str, CachedFeatures]] = {}  # encoder -> image -> what is to be written
 
-    def filled(self, reasoner, name: str, homes: list[tuple[list, int]]) -> list[tuple[list, int]]:
-        """Puts what is known in the place of pictures; returns the places of the others."""
-        encoder, left = self._encoder(reasoner, name), []
-        for pictures, i in homes:
-            seen = self._get(encoder, _key(pictures[i]))
-            if seen is None:
-                left.append((pictures, i))
-            else:
-                pictures[i] = seen
-        self.hits, self.misses = self.hits + len(homes) - len(left), self.misses + len(left)
-        return left
+    def get(self, reasoner: LatentReasoner, kind: str, images: list[PILImage.Image]) -> dict[int, CachedFeatures]:
+        """id of an image -> its features, for images that are stored."""
+        if not images:
+            return {}
+        encoder, found = self._encoder(reasoner, kind), {}
+        for image in images:
+            features = self._get(encoder, _key(image))
+            if features is not None:
+                found[id(image)] = features
+        self.hits, self.misses = self.hits + len(found), self.misses + len(images) - len(found)
+        return found
 
-    def put(self, reasoner, name: str, picture, seen: Seen) -> None:
-        """Keeps what was seen of a picture, from the next :meth:`flush` on for others too."""
-        self._waiting.setdefault(self._encoder(reasoner, name), {})[_key(picture)] = seen
-        self._bytes += seen.tokens.nbytes
+    def put(self, reasoner: LatentReasoner, kind: str, image: PILImage.Image, features: CachedFeatures) -> None:
+        """Store the features of an image; other processes find them after the next :meth:`flush`."""
+        self._waiting.setdefault(self._encoder(reasoner, kind), {})[_key(image)] = features
+        self._bytes += features.features.nbytes
         if self._bytes >= SHARD_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what waits, a shard an encoder."""
+        """Write what waits, one shard for each encoder."""
         for encoder, waiting in self._waiting.items():
             if not waiting or self._full:
                 continue
-            data = save(
-                {
-                    f"{part}.{key}": getattr(seen, part).contiguous()
-                    for key, seen in sorted(waiting.items())
-                    for part in ("grid", "tokens")
-                }
-            )
-            if not self._room(len(data)):
+            tensors = {}
+            for key, cached in sorted(waiting.items()):
+                tensors |= {f"grid.{key}": cached.grid.contiguous(), f"tokens.{key}": cached.features.contiguous()}
+            data = save(tensors)
+            if not self._make_room(len(data)):
                 self._full = True
-                self.say(
-                    f"What the frozen eye saw fills {self.most / 2**30:g} GB in '{self.folder}' (data.cache_gb): "
-                    "no more is kept there."
+                self.warn(
+                    f"features of the frozen vision encoder fill {self.max_bytes / 2**30:g} GB in '{self.folder}' "
+                    "(data.cache_gb). No more are stored there."
                 )
                 continue
             file = self.folder / encoder / f"{sha256(data).hexdigest()[:32]}.safetensors"
@@ -171,33 +177,32 @@ class SeenCache:
             self._index.setdefault(encoder, {}).update(dict.fromkeys(waiting, file))
         self._waiting, self._bytes = {}, 0
 
-    def _encoder(self, reasoner, name: str) -> str:
+    def _encoder(self, reasoner: LatentReasoner, kind: str) -> str:
         if not self._encoders:
-            kind = str(self.dtype).removeprefix("torch.")
-            self._encoders = {one: f"{encoder_hash(reasoner, one)}-{kind}" for one in ("images", "sketches")}
-        return self._encoders[name]
+            dtype = str(self.dtype).removeprefix("torch.")
+            self._encoders = {name: f"{encoder_hash(reasoner, name)}-{dtype}" for name in ("images", "sketches")}
+        return self._encoders[kind]
 
-    def _get(self, encoder: str, key: str) -> Seen | None:
-        if (seen := self._waiting.get(encoder, {}).get(key)) is not None:
-            return seen
+    def _get(self, encoder: str, key: str) -> CachedFeatures | None:
+        if (waiting := self._waiting.get(encoder, {}).get(key)) is not None:
+            return waiting
         if encoder not in self._index:
-            self._index[encoder] = self._listed(encoder)
+            self._index[encoder] = self._list(encoder)
         file = self._index[encoder].get(key)
         if file is None:
             return None
         try:
             shard = self._shard(file)
-            seen = Seen(shard.get_tensor(f"grid.{key}"), shard.get_tensor(f"tokens.{key}"))
+            return CachedFeatures(shard.get_tensor(f"grid.{key}"), shard.get_tensor(f"tokens.{key}"))
         except FileNotFoundError:  # another process needed the room
             self._forget(encoder, file)
             return None
         except (SafetensorError, ValueError):
-            self._damaged(encoder, file)
+            self._remove_damaged(encoder, file)
             return None
-        return seen
 
-    def _listed(self, encoder: str) -> dict[str, Path]:
-        """Picture -> shard, of the shards that are there."""
+    def _list(self, encoder: str) -> dict[str, Path]:
+        """Image -> shard, for all shards of an encoder."""
         found: dict[str, Path] = {}
         for file in sorted((self.folder / encoder).glob("*.safetensors")):
             try:
@@ -206,11 +211,11 @@ class SeenCache:
             except FileNotFoundError:
                 continue
             except SafetensorError:
-                self._damaged(encoder, file)
+                self._remove_damaged(encoder, file)
         return found
 
-    def _shard(self, file: Path):
-        """A shard, opened after it was compared with the hash it is named by. Raises ValueError where it differs."""
+    def _shard(self, file: Path) -> safe_open:
+        """A shard, opened after a check against the hash in its name. Raises ValueError if it differs."""
         if file not in self._open:
             with open(file, "rb") as handle:
                 if file_digest(handle, "sha256").hexdigest()[:32] != file.stem:
@@ -221,30 +226,30 @@ class SeenCache:
 
     def _forget(self, encoder: str, file: Path) -> None:
         self._open.pop(file, None)
-        self._index[encoder] = {key: one for key, one in self._index.get(encoder, {}).items() if one != file}
+        self._index[encoder] = {key: f for key, f in self._index.get(encoder, {}).items() if f != file}
 
-    def _damaged(self, encoder: str, file: Path) -> None:
-        self.say(f"'{file}' is damaged. It is removed, and the pictures in it are looked at again.")
+    def _remove_damaged(self, encoder: str, file: Path) -> None:
+        self.warn(f"'{file}' is damaged. It is removed, and its images are encoded again.")
         file.unlink(missing_ok=True)
         self._forget(encoder, file)
 
-    def _room(self, needed: int) -> bool:
-        """Whether so many bytes may be written, after shards of other encoders have made room."""
+    def _make_room(self, needed: int) -> bool:
+        """Whether so many bytes may be written, after shards of other encoders were removed if necessary."""
         sizes = {}
         for file in self.folder.glob("*/*.safetensors"):
             try:
                 sizes[file] = file.stat()
             except FileNotFoundError:
                 continue
-        own, used = set(self._encoders.values()), sum(one.st_size for one in sizes.values())
+        own, used = set(self._encoders.values()), sum(s.st_size for s in sizes.values())
         others = sorted((file for file in sizes if file.parent.name not in own), key=lambda file: sizes[file].st_mtime)
-        fits = used - sum(sizes[file].st_size for file in others) + needed <= self.most
-        while fits and used + needed > self.most:
+        fits = used - sum(sizes[file].st_size for file in others) + needed <= self.max_bytes
+        while fits and used + needed > self.max_bytes:
             file = others.pop(0)
             file.unlink(missing_ok=True)
             used -= sizes[file].st_size
         return fits
 
 
-def _key(picture) -> str:
-    return pixel_hash(picture if picture.mode == "RGB" else picture.convert("RGB"))[:32]
+def _key(image: PILImage.Image) -> str:
+    return pixel_hash(image if image.mode == "RGB" else image.convert("RGB"))[:32]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from latent_reason.model.batch import TEXT, MixedBatch, before
+from latent_reason.model.batch import TEXT, ImageBatch, MixedBatch, shift_right
 from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder, to_pixels
 
 from . import sharding
@@ -98,6 +100,9 @@ class Stepper(L.LightningModule):
         self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
         self.update([loss])
 
+    def after_step(self) -> None:
+        """Called after every optimizer step."""
+
     def nothing(self) -> torch.Tensor:
         """A loss of 0 that gives everything that trains a gradient of 0; of what is split among processes, the parts
         that have been gathered, as all have in a pass through the model."""
@@ -124,7 +129,7 @@ class Stepper(L.LightningModule):
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()
-        self.reasoner.after_step()
+        self.after_step()
         self.log("train/grad_norm", norm.full_tensor() if self.sharded else norm)
 
     def validation_step(self, batch, index):
@@ -137,17 +142,21 @@ class Stepper(L.LightningModule):
 
 
 class Sft(Stepper):
-    """Joint next-token and latent loss of a reasoner."""
+    """Trains a reasoner with its objective."""
 
-    def __init__(self, reasoner: LatentReasoner, optim: Optim):
+    def __init__(self, reasoner: LatentReasoner, objective: Objective, optim: Optim):
         super().__init__(optim)
-        self.reasoner = reasoner
+        self.reasoner, self.objective = reasoner, objective
 
     def cost(self, batch):
+        progress = 1.0
         if self._trainer is not None:
-            self.reasoner.progress = min(1.0, self.trainer.global_step / max(self.trainer.max_steps, 1))
-        terms = self.reasoner(batch)
+            progress = min(1.0, self.trainer.global_step / max(self.trainer.max_steps, 1))
+        terms = self.reasoner(self.objective.loss, batch, progress)
         return terms.total, terms.parts()
+
+    def after_step(self):
+        self.objective.on_optimizer_step(self.reasoner)
 
 
 def picture_loss(
@@ -176,22 +185,24 @@ class Pretrain(Stepper):
     def __init__(
         self,
         reasoner: LatentReasoner,
+        objective: Objective,
         decoder: SketchDecoder,
         optim: Optim,
         picture_weight: float,
         pictures_per_step: int = 12,
     ):
         super().__init__(optim)
-        self.reasoner, self.decoder = reasoner, decoder
+        self.reasoner, self.objective, self.decoder = reasoner, objective, decoder
         self.picture_weight, self.pictures_per_step = picture_weight, pictures_per_step
 
     def cost(self, batch):
         backbone = self.reasoner.backbone
-        batch.images.tokens = backbone.inputs(batch.images)
-        terms = self.reasoner(batch)
+        features = backbone.image_embeddings(batch.images)
+        batch = replace(batch, images=ImageBatch(batch.images.grid, features=features))
+        terms = self.reasoner(self.objective.loss, batch)
         n = self.pictures_per_step
-        sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()][:n]
-        drawn = picture_loss(self.decoder, backbone.see(batch.images)[:n], batch.shown[:n], sizes, sizes)
+        sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()][:n]
+        drawn = picture_loss(self.decoder, backbone.encode_images(batch.images)[:n], batch.raw_images[:n], sizes, sizes)
         parts = terms.parts() | {"picture": drawn}
         if not self.training:
             parts["right"] = next_token_accuracy(self.reasoner, batch)
@@ -207,20 +218,23 @@ class TrainDecoder(Stepper):
 
     def cost(self, batch):
         backbone, target = self.reasoner.backbone, self.reasoner.target
-        sizes = [tuple(g) for g in backbone.merged(batch.images).tolist()]
-        grids = [target.grid(*s) if target is not None else s for s in sizes]
+        sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()]
+        grids = [target.latent_grid(*s) if target is not None else s for s in sizes]
         with torch.no_grad():
             if target is None:
-                tokens = backbone.see(batch.images)
+                tokens = backbone.encode_images(batch.images)
             else:
-                tokens = target.tokens(backbone, self.reasoner.look(batch.shown).to(self.device), grids)
-        loss = picture_loss(self.decoder, tokens, batch.shown, grids, sizes)
+                sketches = self.reasoner.processor.preprocess_sketches(batch.raw_images)
+                tokens = target.encode_embeddings(sketches.to(self.device), grids)
+        loss = picture_loss(self.decoder, tokens, batch.raw_images, grids, sizes)
         return loss, {"picture": loss}
 
 
 @torch.no_grad()
 def next_token_accuracy(reasoner: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
     """Share of taught words that are the most likely ones."""
-    spoken = (batch.kind == TEXT) & (batch.weight > 0)
-    h = before(reasoner.backbone.trunk(reasoner.embed(batch), batch.attention(), reasoner.backbone.place(batch)))
+    spoken = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+    h = shift_right(
+        reasoner.backbone.forward_text(reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch))
+    )
     return (reasoner.backbone.logits(h[spoken]).argmax(-1) == batch.ids[spoken]).float().mean()

@@ -14,7 +14,7 @@ from latent_reason.visualization.sketch_decoder import SketchDecoder
 from .config import Recipe
 from .data import TraceData
 from .lit_modules import Pretrain
-from .trainer import console, fit, freeze, run, saver, start
+from .trainer import console, fit, freeze, objective_of, run, saver, start
 
 
 def train(recipe: Recipe, folder: Path):
@@ -22,11 +22,14 @@ def train(recipe: Recipe, folder: Path):
     reasoner, decoder = start(recipe)
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     freeze(reasoner, recipe.trainable)
-    data = TraceData(recipe.data, reasoner, "reading", recipe.seed, frozen_eye=False)
+    objective = objective_of(recipe, reasoner)
+    data = TraceData(recipe.data, reasoner, objective, "reading", recipe.seed, frozen_vision=False)
     data.setup()
 
     save = saver(recipe, reasoner, decoder)
-    trainer = fit(recipe, Pretrain(reasoner, decoder, recipe.optim, recipe.picture_weight), data, folder, save)
+    trainer = fit(
+        recipe, Pretrain(reasoner, objective, decoder, recipe.optim, recipe.picture_weight), data, folder, save
+    )
     right = trainer.callback_metrics.get("val/right")
     if right is not None and not recipe.fast_dev_run:
         console.print(f"Reading held-out pictures: {float(right):.3f} of the words right.")

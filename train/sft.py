@@ -8,17 +8,15 @@ Leaves out on purpose: reinforcement learning (train/rl.py) and anything a metho
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from latent_reason import checkpoint
-from latent_reason.visualization.sketch_decoder import seen_again
 
 from .callbacks import SketchPanel
 from .config import Recipe
 from .data import TraceData, mode_of
 from .lit_modules import Sft
-from .trainer import attend, console, fit, freeze, run, saver, start, through_stages
+from .trainer import choose_attention, console, fit, freeze, objective_of, run, saver, start, through_stages
 
 
 def train(recipe: Recipe, folder: Path):
@@ -29,34 +27,26 @@ def train(recipe: Recipe, folder: Path):
 def train_stage(recipe: Recipe, folder: Path):
     """One stage: its model, its data, its steps."""
     reasoner, decoder = start(recipe)
+    objective = objective_of(recipe, reasoner, decoder)
     if recipe.teacher:
-        if not hasattr(reasoner, "learn_from"):
-            raise ValueError(f"teacher: method {recipe.method.name!r} learns from none. Leave the key out.")
         teacher, _ = checkpoint.load(recipe.teacher)
-        attend(teacher, recipe)
-        reasoner.learn_from(teacher)
-    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
-    if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
-        reasoner.redraw = partial(seen_again, reasoner, decoder)
-    if recipe.data.foreign and not (reasoner.taught and reasoner.latent_input == "teacher"):
+        objective.set_teacher(teacher)
+        choose_attention(teacher, objective, recipe)
+    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
+    if recipe.data.foreign and not (objective.uses_target(reasoner) and objective.latent_input == "teacher"):
         raise ValueError(
-            f"data.foreign: {recipe.method.name!r} is given no latents of a sketch to go on from. Leave the key out."
+            f"data.foreign: {recipe.method.name!r} does not put target latents into the context, so nothing tells how "
+            "to continue. Remove the key."
         )
-    if recipe.method.dropped and not reasoner.droppable:
-        raise ValueError(
-            f"method.dropped: {recipe.method.name!r}, as it is set, has no latents that can be left out "
-            "one by one. Leave the key out."
-        )
-    reasoner.bottleneck, reasoner.dropped = recipe.method.bottleneck, recipe.method.dropped
     frozen = not {"eye", "connector"} & set(recipe.trainable)
-    data = TraceData(recipe.data, reasoner, mode_of(recipe.method.name), recipe.seed, frozen)
+    data = TraceData(recipe.data, reasoner, objective, mode_of(recipe.method.name), recipe.seed, frozen)
     data.setup()
-    if reasoner.target is not None and reasoner.taught and not reasoner.target.standardizer.fitted:
-        reasoner.target.fit(data.sketch_features(), recipe.method.centred)
+    if objective.uses_target(reasoner) and not reasoner.target.standardizer.fitted:
+        reasoner.target.fit_statistics(data.sketch_features(), recipe.method.centred)
 
     save = saver(recipe, reasoner, decoder)
     panel = SketchPanel(reasoner, decoder, recipe.data, folder) if not recipe.data.folder else None
-    fit(recipe, Sft(reasoner, recipe.optim), data, folder, save, [panel] if panel else None)
+    fit(recipe, Sft(reasoner, objective, recipe.optim), data, folder, save, [panel] if panel else None)
     return reasoner.eval(), decoder
 
 

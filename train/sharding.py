@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from latent_reason.model.reasoner import LatentReasoner
@@ -24,12 +24,10 @@ from .config import Recipe
 
 def shard(reasoner: LatentReasoner, mesh: DeviceMesh) -> None:
     """Split the weights of a reasoner among the processes of a mesh: each layer of its text model, and all the rest."""
-    for layer in reasoner.backbone.language.layers:
+    for layer in reasoner.backbone.text_model.layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=False)
     fully_shard(reasoner, mesh=mesh, reshard_after_forward=False)
-    for method in ("replay", "plan"):  # besides forward, what uses weights, and something to call here
-        register_fsdp_forward_method(reasoner, method)
-    reasoner.plan(None)  # what is called first is taken for the whole model
+    reasoner(LatentReasoner.latent_grid_for, None)  # the module whose forward runs first becomes the root
 
 
 def is_sharded(reasoner: LatentReasoner) -> bool:
@@ -66,7 +64,8 @@ def refuse(recipe: Recipe, module) -> None:
     reasoner = module.reasoner
     if hasattr(module, "decoder"):
         raise ValueError("sharded: a sketch decoder trains whole. Leave the key out.")
-    if reasoner.unrolls or reasoner.latent_input == "self":
+    objective = getattr(module, "objective", None) or module.sft
+    if reasoner.can_sketch and (objective.unrolls_latents or objective.latent_input == "self"):
         raise ValueError(
             f"sharded: {recipe.method.name!r}, as it is set, goes through rows piece by piece, as often "
             "as they have latents, which differs between processes. Leave the key out."

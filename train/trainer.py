@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -18,9 +19,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
 from latent_reason import checkpoint, methods
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
+from latent_reason.imports import import_object, is_dotted_path
 from latent_reason.model import adapters, backbones
-from latent_reason.model.backbones.attention import Choice, settle
+from latent_reason.model.backbones.attention import Choice, set_attention
+from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.objectives.objective import Objective, RunOptions
+from latent_reason.visualization.sketch_decoder import SketchDecoder, reencode_sketches
 
 from . import sharding
 from .config import Recipe, dump, parse, staged
@@ -29,6 +34,7 @@ from .lit_modules import Stepper, parameter_table, set_trainable
 from .progress import Steps, console, quiet
 
 ROOT = Path("checkpoints")
+LATENT_POSITIONS = {"line": "1d", "grid": "2d"}  # recipe -> library
 
 
 def run(train: Callable[[Recipe, Path], object], description: str) -> tuple[Recipe, Path] | None:
@@ -37,7 +43,7 @@ def run(train: Callable[[Recipe, Path], object], description: str) -> tuple[Reci
     What goes wrong is one sentence. A run that left nothing to keep (an error before the first step, a trial with
     ``--fast_dev_run``) takes its folder away again, and the trial returns None.
     """
-    with door():
+    with cli_errors():
         recipe = parse(description=description)
         folder = run_folder(recipe)
         try:
@@ -99,15 +105,17 @@ def start(recipe: Recipe, whole: bool = False):
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     loaded = decoder = None
+    import_plugins(recipe)
     if recipe.init:
         loaded, decoder = checkpoint.load(recipe.init, device="cpu")
         backbone = loaded.backbone
-        if whole and backbone.positions != recipe.backbone.positions:
+        wanted = LATENT_POSITIONS.get(recipe.backbone.positions, recipe.backbone.positions)
+        if whole and backbone.latent_positions != wanted:
             raise ValueError(
                 f"backbone.positions={recipe.backbone.positions!r}: '{recipe.init}' was taught with "
-                f"{backbone.positions!r}. Set that."
+                f"{backbone.latent_positions!r}. Set that."
             )
-        backbone.positions = recipe.backbone.positions
+        backbone.set_latent_positions(wanted)
     else:
         options = dict(recipe.backbone.options)
         if recipe.backbone.name.startswith("tiny") and "corpus" not in options:
@@ -119,37 +127,58 @@ def start(recipe: Recipe, whole: bool = False):
                 "backbone.options.bits rounds weights for good: they train through an adapter alone. Add "
                 "one with lora.rank, such as 16."
             )
-        backbone = backbones.load(recipe.backbone.name, positions=recipe.backbone.positions, **options)
-    reasoner = methods.build(recipe.method.name, backbone, **recipe.method.options)
-    same = loaded is not None and loaded.recipe["method"] == reasoner.recipe["method"]
+        backbone = backbones.load_backbone(
+            recipe.backbone.name, latent_positions=LATENT_POSITIONS[recipe.backbone.positions], **options
+        )
+    reasoner = methods.build_method(recipe.method.name, backbone, **recipe.method.options)
+    same = loaded is not None and loaded.method.name == reasoner.method.name
     anew = go_on(reasoner, loaded) if same else set()
     if whole and not same:
         raise ValueError(
-            f"method.name={recipe.method.name!r}: '{recipe.init}' was taught {loaded.recipe['method']!r}. "
+            f"method.name={recipe.method.name!r}: '{recipe.init}' was taught {loaded.method.name!r}. "
             "Set that, with its options."
         )
     if whole and anew:
         raise ValueError(
-            f"method.options: '{recipe.init}' was taught with {loaded.recipe['options']}, so its "
+            f"method.options: '{recipe.init}' was taught with {loaded.method.options}, so its "
             f"{' and '.join(sorted(anew))} would start anew. Set those options."
         )
     if anew:
         console.print(f"Of another kind or size than before, so it starts anew: {', '.join(sorted(anew))}")
     if recipe.backbone.checkpointing:
-        backbone.checkpoint()
-    if recipe.lora.rank and not adapters.goes_on(reasoner, **asdict(recipe.lora)):
+        backbone.set_gradient_checkpointing()
+    if recipe.lora.rank and not adapters.has_adapter(reasoner, **asdict(recipe.lora)):
         adapters.add(reasoner, **asdict(recipe.lora))
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         reasoner.cuda(int(os.environ.get("LOCAL_RANK", 0)))
-    choice = attend(reasoner, recipe)
+    choice = choose_attention(reasoner, objective_of(recipe, reasoner), recipe)
     console.print(f"attention: {choice.name} ({choice.reason})")
     return reasoner, decoder
 
 
-def attend(reasoner, recipe: Recipe) -> Choice:
-    """Settle the attention of a reasoner, or of its teacher, as a recipe trains it."""
-    masks = reasoner.masks or recipe.method.bottleneck > 0 or (recipe.data.pack > 0 and reasoner.unrolls)
-    return settle(reasoner.backbone, recipe.backbone.attn, masks=masks)
+def import_plugins(recipe: Recipe) -> None:
+    """Import the modules of a user's own package that a recipe names: a checkpoint may then name them, too."""
+    methods.load(recipe.method.name)
+    head = recipe.method.options.get("head")
+    if isinstance(head, str) and is_dotted_path(head):
+        import_object(head, "head")
+
+
+def objective_of(recipe: Recipe, reasoner: LatentReasoner, decoder: SketchDecoder | None = None) -> Objective:
+    """The objective of a recipe for its model. Raises ValueError for options the method does not support."""
+    run = RunOptions(
+        attention_bottleneck_prob=recipe.method.bottleneck,
+        latent_dropout=recipe.method.dropped,
+        reencode=None if decoder is None else partial(reencode_sketches, decoder=decoder),
+    )
+    return methods.objective_of(reasoner, run)
+
+
+def choose_attention(reasoner: LatentReasoner, objective: Objective, recipe: Recipe) -> Choice:
+    """Set the attention of a model, or of its teacher, for training with an objective."""
+    packs_unrolled = recipe.data.pack > 0 and reasoner.can_sketch and objective.unrolls_latents
+    needs_mask = objective.needs_attention_mask or packs_unrolled
+    return set_attention(reasoner.backbone, recipe.backbone.attn, needs_mask=needs_mask)
 
 
 def go_on(reasoner, loaded) -> set[str]:
@@ -158,7 +187,7 @@ def go_on(reasoner, loaded) -> set[str]:
     old, new = ({n: t for n, t in r.state_dict().items() if not n.startswith("backbone.")} for r in (loaded, reasoner))
     anew = {n.partition(".")[0] for n in old.keys() ^ new.keys()}
     anew |= {n.partition(".")[0] for n in old.keys() & new.keys() if old[n].shape != new[n].shape}
-    was, now = (r.recipe["options"] for r in (loaded, reasoner))
+    was, now = (r.method.options for r in (loaded, reasoner))
     if any(was.get(name) != now.get(name) for name in ("head", "head_options")):
         anew.add("head")  # a head of another kind may have weights of the same shapes
     kept = {n: t for n, t in old.items() if n.partition(".")[0] not in anew}
@@ -169,7 +198,7 @@ def go_on(reasoner, loaded) -> set[str]:
 def freeze(reasoner, parts: list[str]) -> None:
     """Train these parts only, and say so in a table."""
     set_trainable(reasoner, parts)
-    table = Table(title=f"{reasoner.recipe['method']}: what trains")
+    table = Table(title=f"{reasoner.method.name}: what trains")
     for title in ("part", "parameters", "trainable"):
         table.add_column(title, justify="left" if title == "part" else "right")
     for part, total, trainable in parameter_table(reasoner):
@@ -180,7 +209,7 @@ def freeze(reasoner, parts: list[str]) -> None:
 def notes(recipe: Recipe) -> dict:
     """What a checkpoint remembers of its training."""
     data = recipe.data
-    backbone = checkpoint.read_card(recipe.init)["notes"].get("backbone") if recipe.init else recipe.backbone.name
+    backbone = checkpoint.read_config(recipe.init)["notes"].get("backbone") if recipe.init else recipe.backbone.name
     return {
         "run": recipe.run,
         "seed": recipe.seed,

@@ -1,5 +1,6 @@
 """Checkpoint folders: save, load, export, push."""
 
-from .io import CARD, load, read_card, resolve, save, stock
+from .config_file import CONFIG_FILE, find_checkpoint, read_config
+from .io import backbone_folder, load, save
 
-__all__ = ["CARD", "load", "read_card", "resolve", "save", "stock"]
+__all__ = ["CONFIG_FILE", "backbone_folder", "find_checkpoint", "load", "read_config", "save"]

@@ -29,7 +29,7 @@ from latent_reason.checkpoint.hf.auto_model import LatentReasonForConditionalGen
 from PIL import Image
 
 reasoner, decoder = latent_reason.load(".")  # this folder
-model = LatentReasonForConditionalGeneration.of(reasoner, decoder)
+model = LatentReasonForConditionalGeneration.from_reasoner(reasoner, decoder)
 answer = model.generate_interleaved(Image.open("example.png"), {question!r})
 print(answer.text)
 print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.pictures])"""
@@ -69,7 +69,8 @@ def model_card(card: dict, folder: Path, question: str) -> str:
             "",
             "![sketches](sketches.png)",
             "",
-            "*Input, gold sketch, that sketch through the eye and back, the model's own sketch, its words.*",
+            "*Columns: the input, the gold sketch, the gold sketch encoded and decoded, the model's sketch, the model's "
+            "answer.*",
         ]
     lines += [
         "",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..trace import Trace
 from .errors import DataError, Report
 from .jsonl import BOM, decode, elements, lines
-from .pictures import Pictures
+from .pictures import ImageBatch
 from .pictures import decode as decode_picture
 from .record import Load, Warn
 
@@ -40,7 +40,7 @@ def text_rows(file: Path) -> Iterator[Raw]:
     return (Raw(number, data) for number, data in (elements if file.suffix == ".json" else lines)(file))
 
 
-def row_of(raw: Raw, file: Path, pictures: Pictures, warn: Warn) -> Row:
+def row_of(raw: Raw, file: Path, pictures: ImageBatch, warn: Warn) -> Row:
     """What a reader makes a Trace of. Raises DataError where ``raw`` cannot be read."""
     if isinstance(raw.data, DataError):
         raise raw.data
@@ -64,7 +64,7 @@ def rows(
     file: Path,
     found: Iterable[Raw],
     trace: Callable[[Row], Trace],
-    pictures: Pictures,
+    pictures: ImageBatch,
     seen: dict[str, str],
     report: Report,
 ) -> Iterator[Trace | DataError]:
@@ -85,15 +85,15 @@ def rows(
             warn("bom", "the file begins with a byte order mark, which is skipped")
         first = False
         if file.suffix == ".jsonl" and not raw.data.strip():
-            report.empty_lines += 1
+            report.count(empty_lines=1)
             continue
-        report.rows += 1
+        report.count(rows=1)
         row = None
         try:
             row = row_of(raw, file, pictures, warn)
             made = trace(row)
             claim(made.id, f"{file}:{number}", seen)
-            report.traces += 1
+            report.count(traces=1)
             yield made
         except DataError as error:
             id = row.value.get("id") if row is not None and isinstance(row.value, dict) else None

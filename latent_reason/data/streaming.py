@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset
 
+from ..errors import pip_install
 from ..trace import Trace
 from . import packed
 from .errors import DataError
 from .native import trace_of
-from .pictures import Limits, Pictures
+from .pictures import ImageBatch, Limits
 from .rows import row_of
 
 
@@ -76,7 +77,7 @@ class Stream(IterableDataset):
             )
         self.split, self.seed, self.rank, self.world, self.epochs, self.make = split, seed, rank, world, epochs, make
         self.epoch, self._dealt, self._state = 0, None, None
-        self._pictures = Pictures(folder, limits)
+        self._pictures = ImageBatch(folder, limits)
 
     def __iter__(self) -> Iterator[Any]:
         while self.epochs is None or self.epoch < self.epochs:
@@ -96,8 +97,7 @@ class Stream(IterableDataset):
             from datasets.distributed import split_dataset_by_node
         except ImportError:
             raise ValueError(
-                "streaming needs datasets, which is not installed. Install it with: pip install -e "
-                "'.[data]' -c constraints.txt"
+                f"streaming needs datasets, which is not installed. Install it with: {pip_install('data')}"
             ) from None
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.shards))
         dealt = Dealt.from_generator(

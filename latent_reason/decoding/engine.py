@@ -1,499 +1,349 @@
-"""generate(): batched, cached decoding of words and latents, each row with its own mode, budget and stop.
+"""generate(): batched, cached decoding of text and latents. Each row has its own mode, budget and end.
 
-Every active row feeds exactly one position a step, a word or a latent, so one cache serves rows in different modes.
-Randomness is counter-based: noise is keyed by (seed, row id, position), so a batch cannot change a row's draw.
+Every active row feeds exactly one position a step, text or latent, so one cache serves rows in different modes.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from ..model.batch import IMAGE, LATENT, PAD, TEXT, MixedBatch
+from ..model.reasoner import LatentReasoner
 from ..model.switching import DONE, DRAWING, WRITING, Switch, SwitchState
-from ..objectives.latent_policies import LatentPolicy
-from ..objectives.losses import stop_logprob
-
-
-@dataclass
-class Span:
-    """One drawn span: where it starts in the rollout, its latents, its grid, and why it ended."""
-
-    row: int
-    start: int
-    length: int
-    grid: tuple[int, int]
-    cause: str  # count | close | cap | budget
-
-
-@dataclass
-class Rollout:
-    """What was generated, position by position. B rows, T steps."""
-
-    prompt: MixedBatch
-    ids: torch.Tensor  # (B, T) latent positions carry the latent id
-    kind: torch.Tensor  # (B, T) TEXT LATENT, PAD after the end
-    vectors: torch.Tensor  # (B, T, D) the latents exactly as they were fed, zero elsewhere
-    positions: torch.Tensor  # (axes, B, T)
-    logprob: torch.Tensor  # (B, T) of chosen words at temperature 1
-    sampled_logprob: torch.Tensor  # (B, T) of words and stop decisions as sampled: temperature and top_p applied
-    stop_logprob: torch.Tensor  # (B, T) of the model's own stop decisions
-    chosen: torch.Tensor  # (B, T) words the model chose itself (forced ones are no choice)
-    decided: torch.Tensor  # (B, T) positions where the model itself decided to go on or to close
-    may_open: torch.Tensor  # (B, T) whether a span could have been opened there
-    spans: list[Span] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)  # end | budget, one a row
-    hurried: list[bool] = field(default_factory=list)  # whether a row was made to answer when its budget was gone
-    records: torch.Tensor | None = None  # (n, J, Z) what a policy noted of each of the n latents, row by row
-
-    def spans_of(self, row: int) -> list[Span]:
-        return [s for s in self.spans if s.row == row]
-
-    def latents(self, span: Span) -> torch.Tensor:
-        """(K, D) the latents of a span."""
-        return self.vectors[span.row, span.start : span.start + span.length]
-
-    def part(self, rows: Sequence[int], prompt: MixedBatch) -> Rollout:
-        """Some of its rows, no longer than they are. ``prompt`` holds theirs and may be padded otherwise."""
-        at = torch.as_tensor(rows, device=self.ids.device)
-        longest = int((self.kind[at] != PAD).sum(1).max())
-        cut = {
-            name: getattr(self, name)[at, :longest]
-            for name in (
-                "ids",
-                "kind",
-                "vectors",
-                "logprob",
-                "sampled_logprob",
-                "stop_logprob",
-                "chosen",
-                "decided",
-                "may_open",
-            )
-        }
-        spans = [replace(span, row=new) for new, row in enumerate(rows) for span in self.spans_of(row)]
-        records = None
-        if self.records is not None:
-            by_row = self.records.split((self.kind == LATENT).sum(1).tolist())
-            records = torch.cat([by_row[row] for row in rows])
-        return Rollout(
-            prompt,
-            **cut,
-            positions=self.positions[:, at, :longest],
-            spans=spans,
-            records=records,
-            reasons=[self.reasons[row] for row in rows],
-            hurried=[self.hurried[row] for row in rows],
-        )
-
-    def pieces(self, row: int, vocabulary) -> list[str | Span]:
-        """A row as a person reads it: texts and spans in order."""
-        out, spans, at = [], self.spans_of(row), 0
-        for span in [*spans, None]:
-            stop = span.start if span else int((self.kind[row] != PAD).sum())
-            text = vocabulary.text(self.ids[row, at:stop][self.kind[row, at:stop] == TEXT].tolist())
-            out += [text] if text else []
-            if span:
-                out.append(span)
-                at = span.start + span.length
-        return out
-
-    def text(self, row: int, vocabulary) -> str:
-        return vocabulary.text(self.ids[row][self.kind[row] == TEXT].tolist())
-
-
-def keyed(seed: int, row: int, position: int, what: str) -> torch.Generator:
-    key = hashlib.blake2b(f"{seed}/{row}/{position}/{what}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key, "big") >> 1)
-
-
-def planned_grids(reasoner, prompt: MixedBatch) -> torch.Tensor:
-    """(B, 2) the latent grid of each row's sketches: the switch's count, or as large as the row's last picture."""
-    grids = torch.tensor(reasoner.plan(None)).repeat(len(prompt.ids), 1)
-    if prompt.images is not None:
-        merged = reasoner.backbone.merged(prompt.images).tolist()
-        for row, seen in zip(prompt.image_rows.tolist(), merged, strict=True):
-            grids[row] = torch.tensor(reasoner.plan(tuple(seen)))
-    return grids.to(prompt.ids.device)
+from .config import GenerationConfig
+from .rollout import Rollout, Span
+from .sampling import gumbel_argmax, keyed_normal, keyed_uniform, sampling_log_probs
 
 
 @torch.no_grad()
 def generate(
-    reasoner,
+    model: LatentReasoner,
     prompt: MixedBatch,
+    config: GenerationConfig | None = None,
     *,
-    max_new: int | Sequence[int] = 256,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
     row_ids: Sequence[int] | None = None,
-    sketching: str = "learned",
-    latents_per_span: int | None = None,
-    queue: Sequence[Sequence[int]] | None = None,
-    intervene: Callable | None = None,
-    hide_pictures: bool = False,
-    policy: LatentPolicy | None = None,
-    max_spans: int | None = None,
-    answer_with: Sequence[int] = (),
-    answer_room: int = 32,
+    **overrides: Any,
 ) -> Rollout:
-    """Continue a batch of prompts.
+    """Continue a batch of prompts in text and latents.
+
+    Example:
+        >>> prompt = reasoner.processor([trace], generate=True).to(reasoner.device)
+        >>> rollout = generate(reasoner, prompt, max_new_tokens=128)
+        >>> print(rollout.text(0, reasoner.vocabulary))
 
     Args:
-        max_new: budget of new positions, one for all or one a row. A span open when it runs out is closed.
-        temperature: 0 is greedy; ``top_p`` filters otherwise.
-        sketching: ``learned`` (as the reasoner's switch says), ``off`` (a span cannot be opened) or ``first`` (a span
-            is opened at once).
-        latents_per_span: overrides the planned number; 0 leaves only the markers.
-        queue: forced token ids a row writes first; they are no choice of the model's. An open token in it opens a
-            span, and the queue waits until that span is closed.
-        intervene: ``f(rows, spans, slots, vectors, written) -> vectors`` replaces drawn latents (n, D) before they
-            are fed; ``written`` are the ids of every row so far.
-        hide_pictures: words after a sketch cannot attend to the prompt's pictures. The question, which has seen them,
-            stays in sight, and latents and the token that opens them may look at all.
-        policy: draws the latents in place of the head, and notes in ``records`` what :meth:`replay` needs; one that
-            scores none leaves them to the head.
-        max_spans: the most spans a row may open, in place of the switch's own limit.
-        answer_with: token ids that a row is made to write where its budget is gone, once, with ``answer_room`` more
-            positions to answer in (GLM-4.1V-Thinking 2507.01006); an open span is closed before.
+        prompt: left-padded prompts on the model's device.
+        config: how to decode; ``overrides`` replace single fields of it.
+        row_ids: keys of each row's randomness (default: its number in the batch).
 
     Returns:
-        Rollout; row r of it equals the same prompt decoded alone with the same ``row_ids[r]``. With ``hide_pictures``
-        it is no rollout to replay: a parallel pass would let its words look.
+        A Rollout. Its row r equals the same prompt decoded alone with the same ``row_ids[r]``.
+
+    Raises:
+        ValueError: an option that this model cannot follow.
+        TypeError: an unknown option.
     """
-    if policy is not None and (intervene is not None or reasoner.head is None):
-        raise ValueError(
-            "a policy draws the latents of a method that sketches, and nothing may replace them: leave intervene out."
-        )
-    if sketching not in ("learned", "off", "first"):
-        raise ValueError(f"sketching={sketching!r}: 'learned', 'off' or 'first'.")
-    was_training = reasoner.training
-    reasoner.eval()
+    config = replace(config or GenerationConfig(), **overrides)
+    was_training = model.training
+    model.eval()
     try:
-        return _Decoder(
-            reasoner,
-            prompt,
-            max_new,
-            temperature,
-            top_p,
-            seed,
-            row_ids,
-            sketching,
-            latents_per_span,
-            queue,
-            intervene,
-            hide_pictures,
-            policy,
-            max_spans,
-            answer_with,
-            answer_room,
-        ).run()
+        return _Decoder(model, prompt, config, row_ids).run()
     finally:
-        reasoner.train(was_training)
+        model.train(was_training)
+
+
+def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> torch.Tensor:
+    """(B, 2) the latent grid of each row's sketches: the switch's count, or the grid for the row's last image."""
+    grids = torch.tensor(model.latent_grid_for(None)).repeat(len(prompt.ids), 1)
+    if prompt.images is not None:
+        sizes = model.backbone.token_grids(prompt.images).tolist()
+        for row, size in zip(prompt.image_rows.tolist(), sizes, strict=True):
+            grids[row] = torch.tensor(model.latent_grid_for(tuple(size)))
+    return grids.to(prompt.ids.device)
 
 
 class _Decoder:
-    """One call of generate(): row state as tensors of B, records as lists over steps."""
+    """One call of generate(): row state as tensors (B,), records as lists over steps."""
 
-    def __init__(
-        self,
-        reasoner,
-        prompt,
-        max_new,
-        temperature,
-        top_p,
-        seed,
-        row_ids,
-        sketching,
-        latents_per_span,
-        queue,
-        intervene,
-        hide_pictures,
-        policy,
-        max_spans,
-        answer_with,
-        answer_room,
-    ):
-        self.reasoner, self.prompt, self.device = reasoner, prompt, prompt.ids.device
+    RECORDS = (
+        "ids token_type latent_embeds positions log_prob sampled_log_prob stop_log_prob text_decisions stop_decisions "
+        "open_allowed"
+    ).split()
+
+    def __init__(self, model, prompt, config: GenerationConfig, row_ids):
+        self.model, self.prompt, self.config, self.device = model, prompt, config, prompt.ids.device
         self.b = len(prompt.ids)
-        self.budget = torch.as_tensor(max_new, device=self.device).expand(self.b).clone()
-        self.answer_with, self.answer_room = list(answer_with), answer_room
-        self.hurried = [False] * self.b
-        self.temperature, self.top_p, self.seed, self.intervene = temperature, top_p, seed, intervene
-        self.hide_pictures, self.policy, self.records = hide_pictures, policy, {}
+        self.budget = torch.as_tensor(config.max_new_tokens, device=self.device).expand(self.b).clone()
         self.row_ids = list(row_ids) if row_ids is not None else list(range(self.b))
-        self.queue = [list(q) for q in queue] if queue is not None else [[] for _ in range(self.b)]
-        first = sketching == "first" or (sketching == "learned" and reasoner.switch.start == "first")
-        if first and (sketching == "first" or reasoner.sketches):
-            opening = reasoner.vocabulary.open
-            self.queue = [q if q[:1] == [opening] else [opening, *q] for q in self.queue]
-        self.grids = planned_grids(reasoner, prompt)
-        self.scene = reasoner.scene(prompt)
-        self.trail: list[torch.Tensor] = []  # states so far, and whether they belong to words since the last span
-        self.said: list[torch.Tensor] = []
-        plan = self.grids.prod(-1)
-        if latents_per_span is not None:
-            plan = torch.full_like(plan, latents_per_span)
-        switch = reasoner.switch
-        if latents_per_span is not None:
-            switch = Switch(start=switch.start, max_spans=switch.max_spans)
-        if max_spans is not None:
-            switch = replace(switch, max_spans=max_spans)
-        self.state = SwitchState(switch, plan)
-        self.can_sketch = sketching != "off" and reasoner.sketches
-        if not self.can_sketch and any(reasoner.vocabulary.open in q for q in self.queue):
-            raise ValueError(
-                "a span is forced open, but this method does not sketch or sketching is 'off'. "
-                "Leave the open token out, or use sketching='learned' with a method that sketches."
-            )
-        self.record = {
-            n: []
-            for n in (
-                "ids",
-                "kind",
-                "vectors",
-                "positions",
-                "logprob",
-                "sampled_logprob",
-                "stop_logprob",
-                "chosen",
-                "decided",
-                "may_open",
-            )
-        }
+        self.can_sketch = config.latent_mode != "off" and model.can_sketch
+        self.queue = self.forced_tokens()
+        self.grids = planned_grids(model, prompt)
+        self.context = model.head_context(prompt)
+        self.state = SwitchState(self.switch(), self.planned_lengths())
+        self.states_so_far: list[torch.Tensor] = []  # for heads that need context
+        self.text_mask: list[torch.Tensor] = []  # and which of these belong to the text since the last span
+        self.record: dict[str, list[torch.Tensor]] = {name: [] for name in self.RECORDS}
+        self.policy_records: dict[tuple[int, int], torch.Tensor] = {}
         self.spans: list[Span] = []
-        self.reasons = ["budget"] * self.b
+        self.finish_reasons = ["budget"] * self.b
+        self.forced_answer = [False] * self.b
         self.written: list[list[int]] = [[] for _ in range(self.b)]
 
+    # -- set-up -------------------------------------------------------------------------------------------------------
+    def forced_tokens(self) -> list[list[int]]:
+        """The ids each row is forced to write first, an opening token included where spans open at once."""
+        config, model = self.config, self.model
+        if config.latent_policy is not None and not model.can_sketch:
+            raise ValueError("latent_policy: this model has no latent head. Remove the option.")
+        queue = [list(q) for q in config.forced_tokens] if config.forced_tokens is not None else [[]] * self.b
+        queue, opening = [list(q) for q in queue], model.vocabulary.open
+        at_once = config.latent_mode == "learned" and model.switch.start == "first" and model.can_sketch
+        if at_once or config.latent_mode == "first":
+            queue = [q if q[:1] == [opening] else [opening, *q] for q in queue]
+        if not self.can_sketch and any(opening in q for q in queue):
+            raise ValueError(
+                "a span is forced open, but the model has no latent head or latent_mode is 'off'. Remove the open "
+                "token, or use latent_mode='learned' with a method that sketches."
+            )
+        return queue
+
+    def switch(self) -> Switch:
+        switch = self.model.switch
+        if self.config.latents_per_span is not None:  # a fixed count replaces the model's own stop
+            switch = Switch(start=switch.start, max_spans=switch.max_spans)
+        return switch if self.config.max_spans is None else replace(switch, max_spans=self.config.max_spans)
+
+    def planned_lengths(self) -> torch.Tensor:
+        lengths = self.grids.prod(-1)
+        count = self.config.latents_per_span
+        return lengths if count is None else torch.full_like(lengths, count)
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
     def run(self) -> Rollout:
-        r, prompt = self.reasoner, self.prompt
-        cache, mask, placed = r.backbone.new_cache(), prompt.mask, r.backbone.place(prompt)
-        h = r.backbone.trunk(r.context(prompt), mask, placed, cache)[:, -1]
-        self.next = placed.masked_fill(~mask, -1).amax((0, 2)) + 1  # (B,)
-        self.base = self.next.clone()
-        held = torch.arange(self.b, device=self.device)  # rows still in the cache: one that has ended leaves it
-        more = len(self.answer_with) + self.answer_room if self.answer_with else 0
-        for step in range(int(self.budget.max()) + more + 2):  # an open span is still closed
+        backbone, prompt = self.model.backbone, self.prompt
+        cache, mask, positions = backbone.new_cache(), prompt.mask, backbone.position_ids(prompt)
+        h = backbone.forward_text(self.model.prompt_embeddings(prompt), mask, positions, cache)[:, -1]
+        self.next = positions.masked_fill(~mask, -1).amax((0, 2)) + 1  # (B,) the position of the next text token
+        self.span_start = self.next.clone()
+        in_cache = torch.arange(self.b, device=self.device)  # a row that has ended leaves the cache
+        prefix = len(self.config.answer_prefix)
+        extra = prefix + self.config.answer_budget if prefix else 0
+        for step in range(int(self.budget.max()) + extra + 2):  # an open span is still closed
             embeds, positions, active = self.step(step, h)
             if not active.any():
                 break
-            if not active[held].all():
-                cache.batch_select_indices(active[held].nonzero()[:, 0])
-                held = active.nonzero()[:, 0]
+            if not active[in_cache].all():
+                cache.batch_select_indices(active[in_cache].nonzero()[:, 0])
+                in_cache = active.nonzero()[:, 0]
             mask = torch.cat([mask, active[:, None]], 1)
-            h = torch.zeros_like(h).index_copy(
-                0,
-                held,
-                r.backbone.trunk(embeds[held, None], self.in_sight(mask)[held], positions[:, held, None], cache)[:, -1],
+            new = backbone.forward_text(
+                embeds[in_cache, None], self.visible(mask)[in_cache], positions[:, in_cache, None], cache
             )
+            h = torch.zeros_like(h).index_copy(0, in_cache, new[:, -1])
         return self.finish()
 
-    def in_sight(self, mask: torch.Tensor) -> torch.Tensor:
-        """(B, past + 1) what the position fed now may attend to, of all that is there."""
-        if not self.hide_pictures:
+    def visible(self, mask: torch.Tensor) -> torch.Tensor:
+        """(B, past + 1) what the position of this step may attend to, of all positions ``mask`` so far."""
+        if not self.config.hide_images:
             return mask
-        told = (self.state.mode == WRITING) & (self.state.spans > 0)  # an open span may look
-        hidden = told[:, None] & (self.prompt.kind == IMAGE)
+        after_sketch = (self.state.mode == WRITING) & (self.state.spans > 0)
+        hidden = after_sketch[:, None] & (self.prompt.token_type == IMAGE)
         return mask & ~F.pad(hidden, (0, mask.shape[1] - hidden.shape[1]))
 
-    def step(self, step: int, h: torch.Tensor):
-        """Decide what every row does now, record it, and return what is fed: (B, D), (axes, B), (B,)."""
-        r, v, s = self.reasoner, self.reasoner.vocabulary, self.state
-        out_of_budget = (step >= self.budget) & (s.mode == WRITING)
-        if self.answer_with and out_of_budget.any():
-            out_of_budget = self.hurry(out_of_budget, step)
-        s.update(*self._none(4), ended=out_of_budget)
+    def step(self, step: int, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Decide what every row does now and record it. Returns inputs (B, D), positions (axes, B), active (B,)."""
+        v, s = self.model.vocabulary, self.state
+        self.end_rows(step)
         active = s.mode != DONE
         ids = torch.full((self.b,), v.pad, device=self.device)
-        kind = torch.where(active, TEXT, PAD)
-        logprob, sampled, stop = torch.zeros(3, self.b, device=self.device)
+        token_type = torch.where(active, TEXT, PAD)
+        log_prob, sampled, stop = torch.zeros(3, self.b, device=self.device)
         if s.switch.start == "rule" and self.can_sketch:
-            self.follow_rule()
+            self.open_after_sentences()
+        # text
         queued = torch.tensor([bool(q) for q in self.queue], device=self.device)
-        # words
-        may_open = s.may_open() & self.can_sketch
-        choosing = (s.mode == WRITING) & ~queued
-        forced = (s.mode == WRITING) & queued
+        open_allowed = s.may_open() & self.can_sketch
+        choosing, forced = (s.mode == WRITING) & ~queued, (s.mode == WRITING) & queued
         if choosing.any():
-            logits = r.masked(r.backbone.logits(h[choosing]), may_open[choosing])
-            ids[choosing], logprob[choosing], sampled[choosing] = self.pick(logits, choosing, step)
+            logits = self.model.backbone.logits(h[choosing])
+            logits = self.model.mask_forbidden_tokens(logits, open_allowed[choosing])
+            ids[choosing], log_prob[choosing], sampled[choosing] = self.choose_tokens(logits, choosing, step)
         for row in forced.nonzero()[:, 0].tolist():
             ids[row] = self.queue[row].pop(0)
         # latents
+        closing, deciding, own_close = self.close_spans(h, step, sampled, stop)
+        drawing = (s.mode == DRAWING) & ~closing
+        ids[closing], ids[drawing] = v.close, v.latent
+        token_type[drawing] = LATENT
+        if self.context is not None:
+            self.states_so_far.append(h)
+            is_text = active & ((s.mode == WRITING) | (s.slot == 0))
+            self.text_mask = [mask & ~closing for mask in (*self.text_mask, is_text)]
+        latents = h.new_zeros(self.b, h.shape[-1])
+        if drawing.any():
+            latents[drawing] = self.sample_latents(h, drawing, step)
+        # records
+        self.record_spans(step, closing, own_close)
+        opened, ended = (s.mode == WRITING) & (ids == v.open), (s.mode == WRITING) & (ids == v.end)
+        for row in ended.nonzero()[:, 0].tolist():
+            self.finish_reasons[row] = "end"
+        positions = self.position_ids(drawing, opened, closing, active)
+        self.append(
+            ids=ids,
+            token_type=token_type,
+            latent_embeds=latents,
+            positions=positions,
+            log_prob=log_prob,
+            sampled_log_prob=sampled,
+            stop_log_prob=stop,
+            text_decisions=choosing & active,
+            stop_decisions=deciding,
+            open_allowed=open_allowed,
+        )
+        for row in active.nonzero()[:, 0].tolist():
+            self.written[row].append(int(ids[row]))
+        s.update(opened, drawing, closing, (choosing | forced) & ~opened, ended)
+        embeds = torch.where(drawing[:, None], latents, self.model.backbone.embed(ids).to(latents.dtype))
+        return embeds, positions, active
+
+    def append(self, **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            self.record[name].append(value)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+    def end_rows(self, step: int) -> None:
+        """End rows whose budget is used up; with ``answer_prefix``, rows are forced to answer first."""
+        ended = (step >= self.budget) & (self.state.mode == WRITING)
+        if self.config.answer_prefix and ended.any():
+            ended = self.force_answers(ended, step)
+        none = torch.zeros(self.b, dtype=torch.bool, device=self.device)
+        self.state.update(none, none, none, none, ended=ended)
+
+    def force_answers(self, rows: torch.Tensor, step: int) -> torch.Tensor:
+        """Force ``rows`` (B,) to answer that were not forced before. Returns the rows (B,) that were."""
+        ended, prefix = rows.clone(), list(self.config.answer_prefix)
+        for row in rows.nonzero()[:, 0].tolist():
+            if not self.forced_answer[row]:
+                self.forced_answer[row], self.queue[row], ended[row] = True, list(prefix), False
+                self.budget[row] = step + len(prefix) + self.config.answer_budget
+        return ended
+
+    def open_after_sentences(self) -> None:
+        """Force a span open in rows that have just ended a sentence (Latent Sketchpad 2510.24514)."""
+        v, s = self.model.vocabulary, self.state
+        for row in ((s.mode == WRITING) & s.has_room()).nonzero()[:, 0].tolist():
+            if v.decode(self.written[row][-1:]).rstrip().endswith(".") and self.queue[row][:1] != [v.open]:
+                self.queue[row].insert(0, v.open)
+
+    # -- decisions ----------------------------------------------------------------------------------------------------
+    def row_keys(self, rows: torch.Tensor) -> list[int]:
+        return [self.row_ids[row] for row in rows.nonzero()[:, 0].tolist()]
+
+    def choose_tokens(self, logits: torch.Tensor, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, ...]:
+        """Text tokens of ``rows``, their log-probability at temperature 1 and as sampled."""
+        config, plain = self.config, logits.log_softmax(-1)
+        if config.temperature == 0:
+            ids = logits.argmax(-1)
+            return ids, plain.gather(-1, ids[:, None])[:, 0], torch.zeros(len(ids), device=logits.device)
+        scores = sampling_log_probs(logits, config.temperature, config.top_p)
+        uniform = keyed_uniform(config.seed, self.row_keys(rows), step, "word", logits.shape[-1]).to(logits.device)
+        ids = gumbel_argmax(scores, uniform)
+        return ids, plain.gather(-1, ids[:, None])[:, 0], scores.gather(-1, ids[:, None])[:, 0]
+
+    def close_spans(
+        self, h: torch.Tensor, step: int, sampled: torch.Tensor, stop: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows (B,) that close their span now, rows whose own decision counted, and rows that closed by themselves (by
+        a decision or by distance). Fills the log-probabilities of decisions in ``sampled`` and ``stop`` (B,)."""
+        s, model = self.state, self.model
         closing = s.must_close() | ((s.mode == DRAWING) & (step >= self.budget - 1))
         deciding = s.may_close() & ~closing
         near = deciding & (s.switch.stop == "distance")
         if near.any():
-            end = r.backbone.embed(torch.tensor(v.close, device=self.device))
-            near = near & ((h - end).float().square().mean(-1) < s.switch.near)
-            closing, deciding = closing | near, torch.zeros_like(deciding)  # not drawn, so nothing to replay
+            close = model.backbone.embed(torch.tensor(model.vocabulary.close, device=self.device))
+            near = near & ((h - close).float().square().mean(-1) < s.switch.near)
+            return closing | near, torch.zeros_like(deciding), near  # nothing is drawn, so nothing to replay
         if deciding.any():
-            two = stop_logprob(r.backbone.logits(h[deciding]), v.latent, v.close)
-            stops, sampled[deciding] = self.choose_stop(two, deciding, step)
-            stop[deciding] = torch.where(stops, two[:, 1], two[:, 0])
+            scores = model.stop_log_probs(h[deciding])
+            stops, sampled[deciding] = self.choose_stops(scores, deciding, step)
+            stop[deciding] = torch.where(stops, scores[:, 1], scores[:, 0])
             closing = closing.masked_scatter(deciding, stops)
-        drawing = (s.mode == DRAWING) & ~closing
-        ids[closing], ids[drawing] = v.close, v.latent
-        kind[drawing] = LATENT
-        if self.scene is not None:
-            self.trail.append(h)
-            self.said = [said & ~closing for said in (*self.said, active & ((s.mode == WRITING) | (s.slot == 0)))]
-        vectors = h.new_zeros(self.b, h.shape[-1])
-        if drawing.any():
-            vectors[drawing] = self.draw(h, drawing, step)
-        # what really happened
-        self.log_spans(step, closing, deciding | near)
-        opened = (s.mode == WRITING) & (ids == v.open)
-        ended = (s.mode == WRITING) & (ids == v.end)
-        for row in ended.nonzero()[:, 0].tolist():
-            self.reasons[row] = "end"
-        positions = self.place(drawing, opened, closing, active)
-        wrote = (choosing | forced) & ~opened
-        self.keep(
-            ids=ids,
-            kind=kind,
-            vectors=vectors,
-            positions=positions,
-            logprob=logprob,
-            sampled_logprob=sampled,
-            stop_logprob=stop,
-            chosen=choosing & active,
-            decided=deciding,
-            may_open=may_open,
-        )
-        for row in active.nonzero()[:, 0].tolist():
-            self.written[row].append(int(ids[row]))
-        s.update(opened, drawing, closing, wrote, ended)
-        embeds = torch.where(drawing[:, None], vectors, r.backbone.embed(ids).to(vectors.dtype))
-        return embeds, positions, active
+        return closing, deciding, deciding
 
-    def hurry(self, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """Make rows answer that have not been made to yet; returns those (B,) that have."""
-        gone = rows.clone()
-        for row in rows.nonzero()[:, 0].tolist():
-            if not self.hurried[row]:
-                self.hurried[row], self.queue[row], gone[row] = True, list(self.answer_with), False
-                self.budget[row] = step + len(self.answer_with) + self.answer_room
-        return gone
+    def choose_stops(self, scores: torch.Tensor, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether each of ``rows`` closes, and the log-probability of that as sampled."""
+        if self.config.temperature == 0:
+            return scores[:, 1] > scores[:, 0], torch.zeros(len(scores), device=scores.device)
+        scores = (scores / self.config.temperature).log_softmax(-1)
+        uniform = keyed_uniform(self.config.seed, self.row_keys(rows), step, "stop", 1)[:, 0].to(scores.device)
+        stops = uniform < scores[:, 1].exp()
+        return stops, torch.where(stops, scores[:, 1], scores[:, 0])
 
-    def follow_rule(self):
-        """Force a span open in rows that have just ended a sentence."""
-        v, s = self.reasoner.vocabulary, self.state
-        for row in ((s.mode == WRITING) & s.has_room()).nonzero()[:, 0].tolist():
-            if v.text(self.written[row][-1:]).rstrip().endswith(".") and self.queue[row][:1] != [v.open]:
-                self.queue[row].insert(0, v.open)
-
-    def _none(self, n):
-        return (torch.zeros(self.b, dtype=torch.bool, device=self.device) for _ in range(n))
-
-    def keep(self, **values):
-        for name, value in values.items():
-            self.record[name].append(value)
-
-    def pick(self, logits, rows, step):
-        """Words of the choosing rows, their log-probability at temperature 1 and as sampled."""
-        plain = logits.log_softmax(-1)
-        if self.temperature == 0:
-            ids = logits.argmax(-1)
-            return ids, plain.gather(-1, ids[:, None])[:, 0], torch.zeros(len(ids), device=logits.device)
-        shaped = (logits / self.temperature).log_softmax(-1)
-        if self.top_p < 1:
-            order = shaped.argsort(-1, descending=True)
-            mass = shaped.gather(-1, order).exp().cumsum(-1) - shaped.gather(-1, order).exp()
-            drop = torch.zeros_like(mass, dtype=torch.bool).scatter(-1, order, mass >= self.top_p)
-            shaped = shaped.masked_fill(drop, float("-inf")).log_softmax(-1)
-        uniform = torch.stack(
-            [
-                torch.rand(logits.shape[-1], generator=keyed(self.seed, self.row_ids[row], step, "word"))
-                for row in rows.nonzero()[:, 0].tolist()
-            ]
-        ).to(logits.device)
-        ids = (shaped - (-uniform.clamp_min(1e-20).log()).log()).argmax(-1)  # Gumbel
-        return ids, plain.gather(-1, ids[:, None])[:, 0], shaped.gather(-1, ids[:, None])[:, 0]
-
-    def choose_stop(self, two, rows, step):
-        """Whether each deciding row closes, and the log-probability of that as sampled."""
-        if self.temperature == 0:
-            return two[:, 1] > two[:, 0], torch.zeros(len(two), device=two.device)
-        two = (two / self.temperature).log_softmax(-1)
-        uniform = torch.cat(
-            [
-                torch.rand(1, generator=keyed(self.seed, self.row_ids[row], step, "stop"))
-                for row in rows.nonzero()[:, 0].tolist()
-            ]
-        ).to(two.device)
-        stops = uniform < two[:, 1].exp()
-        return stops, torch.where(stops, two[:, 1], two[:, 0])
-
-    def draw(self, h, rows, step):
-        """(n, D) latents of the drawing rows, as they are fed."""
-        index = rows.nonzero()[:, 0]
-        noise, draws = None, self.policy.draws if self.policy else int(self.reasoner.head.noise)
-        if draws:
-            noise = torch.stack(
-                [
-                    torch.randn(
-                        draws, self.reasoner.head.latent, generator=keyed(self.seed, self.row_ids[row], step, "latent")
-                    )
-                    for row in index.tolist()
-                ]
-            ).to(h.device)
-        slot = self.state.slot[rows]
-        if self.policy is not None and self.policy.scored:
-            return self.act(h[rows], noise, index, slot, step)
+    # -- latents ------------------------------------------------------------------------------------------------------
+    def sample_latents(self, h: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        """(n, D) latents of ``rows``, as they are fed back."""
+        index, slot, policy = rows.nonzero()[:, 0], self.state.slot[rows], self.config.latent_policy
+        noise, head = None, self.model.head
+        if draws := policy.num_draws if policy is not None else int(head.is_stochastic):
+            size = draws, head.latent_width
+            noise = keyed_normal(self.config.seed, self.row_keys(rows), step, "latent", *size).to(h.device)
+        if policy is not None and policy.has_log_prob:
+            return self.sample_with_policy(h[rows], noise, index, slot, step)
+        context = None
+        if self.context is not None:
+            states, text_mask = torch.stack(self.states_so_far, 1), torch.stack(self.text_mask, 1)
+            context = self.context.for_rows(index, slot, states, text_mask)
         noise = None if noise is None else noise[:, 0]
-        context = self.scene and self.scene.at(index, slot)
-        if context is not None:
-            context.states, context.said = torch.stack(self.trail, 1), torch.stack(self.said, 1)
-        vectors = self.reasoner.draw(h[rows], noise, self.grids[rows], slot, context)
-        if self.intervene is not None:
-            vectors = self.intervene(index, self.state.spans[rows] - 1, slot, vectors, self.written).to(vectors.dtype)
-        return vectors
+        latents = self.model.sample_latents(h[rows], self.grids[rows], slot, noise, context)
+        if self.config.latent_hook is not None:
+            spans = self.state.spans[rows] - 1
+            latents = self.config.latent_hook(index, spans, slot, latents, self.written).to(latents.dtype)
+        return latents
 
-    def act(self, h, noise, index, slot, step):
-        """(n, D) latents of the rows ``index`` as the policy draws them, which are noted."""
-        head = self.reasoner.head
-        states, _ = head.taken(h, None)
-        noise = states.new_zeros(len(h), 0, head.latent) if noise is None else noise.to(states.dtype)
-        z, record = self.policy.sample(head, states, noise)
-        self.records |= {(row, step): one for row, one in zip(index.tolist(), record, strict=True)}
-        return self.reasoner.fed(z, self.grids[index], slot).to(h.dtype)
+    def sample_with_policy(self, h, noise, index, slot, step: int) -> torch.Tensor:
+        """(n, D) latents of the rows ``index`` as the policy draws them; its records are kept."""
+        head = self.model.head
+        states, _ = head.cast_inputs(h, None)
+        noise = states.new_zeros(len(h), 0, head.latent_width) if noise is None else noise.to(states.dtype)
+        z, record = self.config.latent_policy.sample(head, states, noise)
+        self.policy_records |= {(row, step): r for row, r in zip(index.tolist(), record, strict=True)}
+        return self.model.to_embeddings(z, self.grids[index], slot).to(h.dtype)
 
-    def place(self, drawing, opened, closing, active):
-        """Positions (axes, B) of this step, and where the next one stands."""
-        at = self.next.expand(3, -1).clone()
-        if self.reasoner.backbone.positions == "grid":
-            j, width = self.state.slot, self.grids[:, 1]
-            at = torch.where(drawing, torch.stack([self.base, self.base + j // width, self.base + j % width]), at)
-            jump = self.base + torch.where(self.state.slot > 0, self.grids.amax(-1), 0)
-            at = torch.where(closing, jump, at)
-            self.next = torch.where(closing, jump, self.next)
-        step = active & ~drawing if self.reasoner.backbone.positions == "grid" else active
-        self.next = self.next + step.long()
-        self.base = torch.where(opened, self.next, self.base)
-        return at
+    def position_ids(self, drawing, opened, closing, active) -> torch.Tensor:
+        """Positions (axes, B) of this step. Moves the position of the next text token."""
+        backbone, slot = self.model.backbone, self.state.slot
+        positions = torch.where(
+            drawing, backbone.latent_position_ids(self.span_start, slot, self.grids), self.next.expand(3, -1)
+        )
+        after = backbone.position_after_span(self.span_start, slot, self.grids)
+        positions = torch.where(closing, after, positions)
+        self.next = torch.where(closing, after, self.next) + (active & ~drawing).long()
+        self.span_start = torch.where(opened, self.next, self.span_start)
+        return positions
 
-    def log_spans(self, step, closing, by_itself):
+    # -- the result ---------------------------------------------------------------------------------------------------
+    def record_spans(self, step: int, closing: torch.Tensor, own_close: torch.Tensor) -> None:
         full, limit = self.state.must_close(), "count" if self.state.switch.stop == "count" else "cap"
         for row in closing.nonzero()[:, 0].tolist():
             length = int(self.state.slot[row])
-            cause = "close" if by_itself[row] else limit if full[row] else "budget"
+            cause = "close" if own_close[row] else limit if full[row] else "budget"
             self.spans.append(Span(row, step - length, length, tuple(self.grids[row].tolist()), cause))
 
     def finish(self) -> Rollout:
-        stacked = {n: torch.stack(x, 2 if n == "positions" else 1) for n, x in self.record.items()}
-        used = int((stacked["kind"] != PAD).any(0).sum())
-        stacked = {n: x[:, :, :used] if n == "positions" else x[:, :used] for n, x in stacked.items()}
-        records = [self.records[place] for place in sorted(self.records)]
+        stacked = {name: torch.stack(x, 2 if name == "positions" else 1) for name, x in self.record.items()}
+        used = int((stacked["token_type"] != PAD).any(0).sum())
+        stacked = {name: x[:, :, :used] if name == "positions" else x[:, :used] for name, x in stacked.items()}
+        records = [self.policy_records[key] for key in sorted(self.policy_records)]
         return Rollout(
             self.prompt,
             **stacked,
             spans=sorted(self.spans, key=lambda s: (s.row, s.start)),
-            reasons=self.reasons,
-            hurried=self.hurried,
-            records=torch.stack(records) if records else None,
+            finish_reasons=self.finish_reasons,
+            forced_answer=self.forced_answer,
+            policy_records=torch.stack(records) if records else None,
         )

@@ -1,7 +1,12 @@
-"""One file a method. A module's name is the method's name; adding a file is all a new method needs.
+"""One file a method. The name of a module is the name of its method.
 
-A method file has a docstring (paper, idea, what differs, defaults and their source), ``MODE`` (which form of a trace
-it trains on) and ``build(backbone, **options) -> LatentReasoner`` whose keywords are its schema.
+Example:
+    >>> build_method("mirage", load_backbone("tiny"), k=4)              # a method of this package
+    >>> build_method("my_pkg.my_method", load_backbone("tiny"), k=4)    # a module of your own, by dotted path
+
+A method file has a docstring (paper, idea, what differs, defaults and their source), ``PAPER``, ``SUMMARY``, ``MODE``
+(the form of a trace it trains on), ``build_model(backbone, **options) -> LatentReasoner`` with what inference needs,
+and ``build_objective(run, **options) -> Objective`` with what training adds. Their keywords are the method's options.
 """
 
 from __future__ import annotations
@@ -10,36 +15,102 @@ import importlib
 import inspect
 import pkgutil
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from ..files import nearest
+from ..errors import did_you_mean
+from ..imports import import_module, is_dotted_path
+from ..model.backbones.base import Backbone
+from ..model.reasoner import LatentReasoner, MethodRecord
+
+if TYPE_CHECKING:
+    from ..objectives.objective import Objective, RunOptions
+
+PARTS = ("build_model", "build_objective", "PAPER", "SUMMARY", "MODE")
 
 
 def names() -> list[str]:
+    """The names of all methods."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
-    """The module of a method. Raises ValueError naming the nearest known method."""
-    if name not in names():
-        raise ValueError(f"unknown method {name!r}. {nearest(name, names())} Known methods: {', '.join(names())}.")
-    return importlib.import_module(f"{__name__}.{name}")
+    """The module of a method: one of :func:`names`, or a dotted path to a module of your own.
+
+    Raises:
+        ValueError: no such method, or a module that lacks a part of a method.
+    """
+    if name in names():
+        return importlib.import_module(f"{__name__}.{name}")
+    if not is_dotted_path(name):
+        raise ValueError(
+            f"unknown method {name!r}. {did_you_mean(name, names())} Known methods: {', '.join(names())}. "
+            "A method of your own is named by the dotted path of its module, as my_pkg.my_method."
+        )
+    module = import_module(name, "method")
+    missing = [part for part in PARTS if not hasattr(module, part)]
+    if missing:
+        raise ValueError(f"method {name!r} lacks {', '.join(missing)}. A method module has {', '.join(PARTS)}.")
+    return module
 
 
 def schema(name: str) -> dict[str, inspect.Parameter]:
-    """The options of a method and their defaults."""
-    found = inspect.signature(load(name).build).parameters
-    return {n: p for n, p in found.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    """The options of a method, of model and objective, with their defaults."""
+    module = load(name)
+    return _keywords(module.build_objective) | _keywords(module.build_model)
 
 
-def build(name: str, backbone, **options):
-    """A reasoner by method name. Raises ValueError for an option the method does not have."""
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Raises ValueError for an option the method does not have."""
     known = schema(name)
     for option in options:
         if option not in known:
             raise ValueError(
-                f"method {name!r} has no option {option!r}. {nearest(option, known)} "
-                f"It has: {', '.join(known) or 'none'}."
+                f"method {name!r} has no option {option!r}. {did_you_mean(option, known)} "
+                f"Its options: {', '.join(known) or 'none'}."
             )
-    reasoner = load(name).build(backbone, **options)
-    reasoner.recipe = {"method": name, "options": {n: p.default for n, p in known.items()} | options}
+
+
+def build_method(name: str, backbone: Backbone, **options: Any) -> LatentReasoner:
+    """The model of a method on a backbone.
+
+    Example:
+        >>> reasoner = build_method("modal_mixed", load_backbone("tiny"), k=8, head="mlp")
+
+    Raises:
+        ValueError: no such method, or an option that it does not have.
+    """
+    check_options(name, options)
+    build = load(name).build_model
+    reasoner = build(backbone, **_of(build, options))
+    all_options = {option: p.default for option, p in schema(name).items()} | options
+    reasoner.record_method(MethodRecord(name, all_options))
     return reasoner
+
+
+def build_objective(name: str, run: RunOptions | None = None, **options: Any) -> Objective:
+    """What training with a method minimizes, for options of :func:`build_method` and options ``run`` of the training
+    run. Raises as :func:`build_method`."""
+    check_options(name, options)
+    build = load(name).build_objective
+    return build(run, **_of(build, options))
+
+
+def objective_of(reasoner: LatentReasoner, run: RunOptions | None = None) -> Objective:
+    """The objective of the method, and of the options, that a model was built with.
+
+    Raises:
+        ValueError: the model was built by hand.
+    """
+    if reasoner.method.name is None:
+        raise ValueError("this model was built by hand, without a method. Build an Objective for it by hand, too.")
+    return build_objective(reasoner.method.name, run, **reasoner.method.options)
+
+
+def _keywords(function: Any) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function).parameters
+    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _of(function: Any, options: dict[str, Any]) -> dict[str, Any]:
+    known = _keywords(function)
+    return {name: value for name, value in options.items() if name in known}

@@ -1,11 +1,11 @@
-"""Coconut (2412.06769): language steps give way to continuous thoughts, and the text loss alone teaches them.
+"""Coconut (2412.06769): continuous thoughts replace language steps, trained by the text loss alone.
 
-Idea: the last state is fed back as the next input. Stage s leaves out the first s sentences of the reasoning and puts
-c * s thoughts before what is left; a recipe's ``stages`` raises s one by one, each from the model before it.
+Idea: the last state is fed back as the next input. Stage s removes the first s sentences of the reasoning and puts
+c * s thoughts before the rest. A recipe's ``stages`` raise s one by one, each from the model of the stage before.
 
-What differs from the released code: thoughts of a batch need not be aligned, decoding is batched and cached, and a
-sentence, not a line, is a step. As there, every row of a stage has the same number of thoughts, however many steps it
-had (``pad_latent_to_max``), because decoding cannot know.
+What differs from the released code: thoughts of a batch need not be aligned, decoding is batched and cached, and a step
+is a sentence, not a line. As there, every row of a stage has the same number of thoughts, whatever its number of steps
+(``pad_latent_to_max``), because decoding cannot know it.
 Defaults: c = 2 from the paper's GSM8K runs; stage 2 is ours.
 """
 
@@ -14,10 +14,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from ..model.backbones.base import Backbone
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.tokenization import Vocabulary
+from ..objectives.objective import Objective, RunOptions
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2412.06769"
@@ -25,31 +26,34 @@ SUMMARY = "states fed back as thoughts in place of the first sentences, stage by
 MODE = "text"
 
 
-class Coconut(LatentReasoner):
-    removed = 0  # sentences
+class CoconutObjective(Objective):
+    """Replaces the first ``removed_sentences`` of the reasoning by the thoughts of one span."""
 
-    def read(self, trace: Trace) -> Trace:
-        """The trace without sketches, its first ``removed`` sentences replaced by the thoughts of one span."""
-        *asked, last = trace.messages
-        if last.role != "assistant" or not self.sketches:
+    def __init__(self, run: RunOptions | None = None, *, removed_sentences: int, jacobi_sweeps: int = 0):
+        super().__init__(run, latent_input="self", jacobi_sweeps=jacobi_sweeps)
+        self.removed_sentences = removed_sentences
+
+    def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
+        """The trace without sketches, its first sentences replaced by one span of thoughts."""
+        *earlier, last = trace.messages
+        if last.role != "assistant" or not model.can_sketch:
             return trace
-        said = "".join(p.text for p in last.content if isinstance(p, Text))
-        steps = [step for step in re.split(r"(?<=\.)\s+|(?<=\n)", said) if step.strip()] or [""]
-        rest = " ".join(steps[min(self.removed, len(steps) - 1) :])  # the answer is never removed
-        return replace(trace, messages=(*asked, replace(last, content=(Sketch(None, self.switch.count), Text(rest)))))
+        text = "".join(p.text for p in last.content if isinstance(p, Text))
+        steps = [step for step in re.split(r"(?<=\.)\s+|(?<=\n)", text) if step.strip()] or [""]
+        rest = " ".join(steps[min(self.removed_sentences, len(steps) - 1) :])  # the answer is never removed
+        content = (Sketch(None, model.switch.count), Text(rest))
+        return replace(trace, messages=(*earlier, replace(last, content=content)))
 
 
-def build(backbone, *, c: int = 2, stage: int = 2, sweeps: int = 0) -> LatentReasoner:
-    vocabulary = Vocabulary(backbone.tokenizer, backbone.layout)
+def build_model(backbone: Backbone, *, c: int = 2, stage: int = 2) -> LatentReasoner:
     if stage == 0:
-        return LatentReasoner(backbone, vocabulary)
-    reasoner = Coconut(
+        return LatentReasoner(backbone)
+    return LatentReasoner(
         backbone,
-        vocabulary,
         head=IdentityHead(backbone.width, backbone.width),
         switch=Switch(start="first", count=c * stage),
-        latent_input="self",
-        sweeps=sweeps,
     )
-    reasoner.removed = stage
-    return reasoner
+
+
+def build_objective(run: RunOptions | None = None, *, stage: int = 2, jacobi_sweeps: int = 0) -> CoconutObjective:
+    return CoconutObjective(run, removed_sentences=stage, jacobi_sweeps=jacobi_sweeps)

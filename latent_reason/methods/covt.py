@@ -1,116 +1,122 @@
-"""CoVT, Chain-of-Visual-Thought (2511.19418): blank positions whose states must reproduce what experts see.
+"""CoVT, Chain-of-Visual-Thought (2511.19418): blank positions whose states must reproduce expert maps of the image.
 
-Idea: a span of pads stands before the answer; nothing is fed back, the pads are learned embeddings; from the states at
-the pads small decoders must rebuild expert maps of the picture, so the pads gather what the experts know.
+Idea: a span of pads comes before the answer. Nothing is fed back; the pads are learned embeddings. From the states at
+the pads, small decoders must rebuild expert maps of the image, so the pads collect what the experts compute.
 
-What differs from the released code: its experts (SAM, depth, DINOv2, PiDiNet) are large models; here they are the edges
-of the picture (Sobel) and a frozen outside encoder, by the same interface. Every pad has an embedding of its own, where
-there identical pads differ by position only. The span is always there, so no expert block is skipped. Users reported
-that the released model does as well without pads: probe it before believing.
-Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer an expert, from the paper.
+What differs from the released code: its experts (SAM, depth, DINOv2, PiDiNet) are large models. Here they are the edges
+of the image (Sobel) and a frozen outside encoder, behind the same interface. Every pad has its own embedding; there,
+identical pads differ by position only. The span is always present, so no expert block is skipped. Users reported that
+the released model does as well without pads, so probe it before you draw conclusions.
+Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer for each expert, from the paper.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image as PILImage
 
+from ..model.backbones.base import Backbone
 from ..model.backbones.encoders import load_encoder
-from ..model.batch import Pictures
+from ..model.batch import ImageBatch, MixedBatch
 from ..model.heads import PadHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import OwnVision, Standardizer
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights, weighted_mean
+from ..model.targets import LatentTarget
+from ..objectives.losses import LossWeights, weighted_mean
+from ..objectives.objective import Objective, RunOptions
 from ..trace import Image, Sketch, Text, Trace
 
 PAPER = "2511.19418"
-SUMMARY = "blank pads before the answer whose states must rebuild expert maps of the picture; nothing is fed back"
+SUMMARY = "blank pads before the answer whose states must rebuild expert maps of the image; nothing is fed back"
 MODE = "direct"
-FINE = 8  # pixels of the edge map a cell has on a side
+EDGE_CELL = 8  # side of a cell of the edge map in pixels
 
 
-def edges(picture, side: int) -> torch.Tensor:
-    """(side^2, FINE^2) Sobel magnitude of a picture in cells, row-major, in 0..1."""
-    grey = np.asarray(picture.convert("L").resize((side * FINE, side * FINE)), dtype=np.float32) / 255
+def edge_map(image: PILImage.Image, side: int) -> torch.Tensor:
+    """(side^2, EDGE_CELL^2) Sobel magnitude of an image in cells, row-major, between 0 and 1."""
+    grey = np.asarray(image.convert("L").resize((side * EDGE_CELL, side * EDGE_CELL)), dtype=np.float32) / 255
     p = np.pad(grey, 1, mode="edge")
     smooth = [q[:-2] + 2 * q[1:-1] + q[2:] for q in (p, p.T)]  # along columns, and along rows of the transpose
     across, down = smooth[0][:, 2:] - smooth[0][:, :-2], (smooth[1][:, 2:] - smooth[1][:, :-2]).T
     magnitude = torch.from_numpy(np.sqrt(across**2 + down**2) / 4)
-    return rearrange(magnitude, "(h a) (w b) -> (h w) (a b)", a=FINE, b=FINE)
+    return rearrange(magnitude, "(h a) (w b) -> (h w) (a b)", a=EDGE_CELL, b=EDGE_CELL)
 
 
-class ExpertMaps(OwnVision):
-    """What the experts see of a picture, side by side in channels: (side^2, C) maps, standardised."""
+class ExpertMaps(LatentTarget):
+    """Maps of all experts of an image, joined along channels and standardized: (side^2, C)."""
 
-    def __init__(self, encoder, k: int):
-        self._encoder = [encoder]
-        super().__init__(FINE**2 + encoder.width, k)
-        self.standardizer = Standardizer(FINE**2 + encoder.width, encoder.side)
+    renderable = False
 
-    def grid(self, height, width, k=None):
+    def __init__(self, backbone: Backbone, encoder: str, k: int):
+        loaded = load_encoder(encoder)
+        super().__init__(backbone, EDGE_CELL**2 + loaded.width, k, side=loaded.side)
+        self._encoder = [loaded]  # in a list, so that it is no submodule
+
+    @property
+    def encoder(self):
+        return self._encoder[0]
+
+    def latent_grid(self, height, width, k=None):
         return 1, self.k
 
-    def look(self, backbone, pictures):
-        (encoder,) = self._encoder
-        outlines = torch.stack([edges(p, encoder.side) for p in pictures])
-        looked = encoder.look(list(pictures))
-        return Pictures(looked.grid, torch.cat([outlines, torch.stack(encoder.see(looked))], -1))
+    def preprocess_images(self, images: Sequence[PILImage.Image], *, tiled: bool = False) -> ImageBatch:
+        edges = torch.stack([edge_map(image, self.encoder.side) for image in images])
+        inputs = self.encoder.preprocess_images(list(images))
+        return ImageBatch(inputs.grid, torch.cat([edges, torch.stack(self.encoder.encode_images(inputs))], -1))
 
-    def see(self, backbone, pictures):
-        return list(pictures.pixels) if pictures.tokens is None else pictures.tokens
+    def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
+        return list(images.pixels) if images.features is None else images.features
 
-    def samples(self, backbone, batch):
+    def token_grids(self, images: ImageBatch):
+        return [(self.encoder.side, self.encoder.side)] * len(images)
+
+    def statistics_samples(self, batch: MixedBatch):
         side = self.standardizer.side
-        return [(m.float(), (side, side)) for m in self.see(backbone, batch.sketches)]
+        return [(m.float(), (side, side)) for m in self.encode_images(batch.sketches)]
 
-    def forward(self, backbone, batch):
-        maps, side = torch.stack(self.see(backbone, batch.sketches)).float(), self.standardizer.side
+    def forward(self, batch: MixedBatch) -> torch.Tensor:
+        maps, side = torch.stack(self.encode_images(batch.sketches)).float(), self.standardizer.side
         return self.standardizer(maps, torch.tensor([[side, side]], device=maps.device).expand(len(maps), 2))
 
 
-class Covt(LatentReasoner):
-    def read(self, trace: Trace) -> Trace:
-        """The trace with its pads first, taught by the last picture shown, and no other sketch."""
-        *asked, last = trace.messages
+class CovtObjective(Objective):
+    """Trains pads whose states rebuild the expert maps of the last input image."""
+
+    def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
+        """The trace with its pads first, whose target is the last input image, and no other sketch."""
+        *earlier, last = trace.messages
         if last.role != "assistant":
             return trace
-        shown = [p.image for m in asked for p in m.content if isinstance(p, Image)]
-        words = tuple(p for p in last.content if isinstance(p, Text))
-        return replace(trace, messages=(*asked, replace(last, content=(Sketch(shown[-1], self.switch.count), *words))))
+        images = [p.image for m in earlier for p in m.content if isinstance(p, Image)]
+        text = tuple(p for p in last.content if isinstance(p, Text))
+        content = (Sketch(images[-1], model.switch.count), *text)
+        return replace(trace, messages=(*earlier, replace(last, content=content)))
 
-    def losses(self, batch, h, z):
-        terms = super().losses(batch, h, None)
-        if z is not None and self.weights.latent:
-            rows, position, _ = batch.slots()
-            at_pads, _ = self.head.taken(h[rows, position + 1], None)  # before the next is at this
-            terms.latent = weighted_mean(self.head.maps_loss(at_pads, z), batch.span_weight)
-        return terms
+    def latent_loss(self, model, batch, h, z):
+        rows, position, _ = batch.latent_slots()
+        at_pads, _ = model.head.cast_inputs(h[rows, position + 1], None)  # h is shifted: the state at the pad itself
+        return weighted_mean(model.head.maps_loss(at_pads, z), batch.span_weight)
 
 
-def build(
-    backbone,
-    *,
-    edge_pads: int = 4,
-    encoder_pads: int = 4,
-    encoder: str = "tiny",
-    latent_weight: float = 1.0,
-    heads: int = 4,
+def build_model(
+    backbone: Backbone, *, edge_pads: int = 4, encoder_pads: int = 4, encoder: str = "tiny", heads: int = 4
 ) -> LatentReasoner:
-    expert, k = load_encoder(encoder), edge_pads + encoder_pads
-    head = PadHead(
-        backbone.width, [edge_pads, encoder_pads], [FINE**2, expert.width], [1.0, 0.5], expert.side**2, heads
-    )
-    return Covt(
+    k = edge_pads + encoder_pads
+    target = ExpertMaps(backbone, encoder, k)
+    channels, cells = [EDGE_CELL**2, target.encoder.width], target.encoder.side**2
+    return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=ExpertMaps(expert, k),
-        head=head,
+        target=target,
+        head=PadHead(backbone.width, [edge_pads, encoder_pads], channels, [1.0, 0.5], cells, heads),
         switch=Switch(start="first", count=k),
-        latent_input="blank",
-        weights=Weights(latent=latent_weight),
+        follows_target=False,
     )
+
+
+def build_objective(run: RunOptions | None = None, *, latent_weight: float = 1.0) -> CovtObjective:
+    return CovtObjective(run, weights=LossWeights(latent=latent_weight), latent_input="blank")

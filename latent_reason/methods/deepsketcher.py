@@ -1,42 +1,46 @@
-"""DeepSketcher (2509.25866): an editor changes all tokens of the picture at once, as the words before it say.
+"""DeepSketcher (2509.25866): an editor changes all tokens of the image at once, as the text before it says.
 
-Idea: when the model opens a span, the current picture tokens (of the last sketch, else of the input) attend to the
-words since the last span, pooled to a few, and become the tokens of the edited picture, which stand in the context as a
-picture. First true edits stand there and the words learn; then the editor alone; then both, on own edits (a recipe's
-``stages``: latent weight 0; text weight 0 and ``trainable: [head]``; ``own: true``).
+Idea: when the model opens a span, the current image tokens (of the last sketch, or of the input) attend to the text
+states since the last span, pooled to a few. The result is the tokens of the edited image, which stand in the context
+like an image. First true edits stand there and the text is trained; then the editor alone; then both, with the model's
+own edits (a recipe's ``stages``: latent weight 0; text weight 0 and ``trainable: [head]``; ``own_latents: true``).
 
-This follows descriptions, as no code was released: layers and rates are ours. The span is opened by the control token,
-its block is drawn at once and fed token by token; an edit changes nothing until it is learnt (residual, zero at first).
-Defaults: L1 on standardised tokens, 32 pooled words, 2 layers (ours), latent weight 1, at most 4 edits (ours).
+This follows descriptions, because no code was released: layers and rates are ours. The control token opens the span. The
+whole grid is drawn at once and fed back token by token. An untrained editor changes nothing (residual, initialized at
+zero).
+Defaults: L1 on standardized tokens, 32 pooled text states, 2 layers (ours), latent weight 1, at most 4 edits (ours).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..model.heads import Context, LatentHead
+from ..model.backbones.base import Backbone
+from ..model.heads import HeadContext, LatentHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import OwnVision
-from ..model.tokenization import Vocabulary
-from ..objectives.latent_inputs import said_before
-from ..objectives.losses import Weights, weighted_mean
+from ..model.targets import VisionTokens
+from ..objectives.latent_inputs import text_since_span
+from ..objectives.losses import LossWeights, weighted_mean
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2509.25866"
-SUMMARY = "an editor changes the whole grid of picture tokens at once, as the words since the last sketch say"
+SUMMARY = "an editor changes the whole grid of image tokens at once, as the text since the last sketch says"
 MODE = "mixed"
 
 
 class EditorHead(LatentHead):
-    """Picture tokens (n, K, D) and the words (n, P, D) that say what changes -> the tokens after the change."""
+    """Image tokens (n, K, D) and pooled text states (n, P, D) that say what changes -> the tokens after the change."""
 
-    raw = reads = True
+    in_hidden_space = needs_context = True
 
-    def __init__(self, width: int, words: int, depth: int, heads: int):
+    def __init__(self, width: int, text_states: int, depth: int, heads: int):
         super().__init__(width, width)
-        self.words = words
+        self.text_states = text_states
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * depth + 1))
         self.asks = nn.ModuleList(nn.MultiheadAttention(width, heads, batch_first=True) for _ in range(depth))
         self.mlps = nn.ModuleList(
@@ -46,79 +50,79 @@ class EditorHead(LatentHead):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def pooled(self, states, said):
-        """States (n, L, D) of which ``said`` (n, L) count -> (n, words, D)."""
-        pools = [F.adaptive_avg_pool1d(s[m].T[None], self.words)[0].T for s, m in zip(states, said, strict=True)]
-        return torch.stack(pools)
+    def pool_text(self, states: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
+        """States (n, L, D) and their mask (n, L) -> (n, text_states, D)."""
+        pairs = zip(states, text_mask, strict=True)
+        return torch.stack([F.adaptive_avg_pool1d(s[m].T[None], self.text_states)[0].T for s, m in pairs])
 
-    def edit(self, current, words):
-        x = current
-        for ask, mlp, before, after in zip(self.asks, self.mlps, self.norms[::2], self.norms[1::2], strict=False):
-            x = x + ask(before(x), words, words, need_weights=False)[0]
+    def edit(self, tokens: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """(n, K, D) and (n, P, D) -> (n, K, D)."""
+        x = tokens
+        layers = zip(self.asks, self.mlps, self.norms[::2], self.norms[1::2], strict=False)
+        for attention, mlp, before, after in layers:
+            x = x + attention(before(x), text, text, need_weights=False)[0]
             x = x + mlp(after(x))
-        return current + self.leave(self.norms[-1](x))
+        return tokens + self.leave(self.norms[-1](x))
 
-    def loss(self, h, z):
-        raise NotImplementedError("an edit is taught as a whole, by its method.")
-
-    def sample(self, h, noise=None, context: Context | None = None):
-        blocks, rows, slot = context.memory.setdefault("blocks", {}), context.rows.tolist(), context.slot.tolist()
-        for row in (row for row, j in zip(rows, slot, strict=True) if j == 0):  # a block is drawn when its first is due
-            first = shown(context, row)
-            words = self.pooled(context.states[row][None], context.said[row][None])
-            blocks[row] = self.edit(blocks.get(row, first)[None].to(h.dtype), words)[0]
-        return torch.stack([blocks[row][min(j, len(blocks[row]) - 1)] for row, j in zip(rows, slot, strict=True)])
+    def sample(self, h, context: HeadContext | None = None, noise=None):
+        grids, rows, slot = context.memory.setdefault("grids", {}), context.rows.tolist(), context.slot.tolist()
+        for row in (row for row, j in zip(rows, slot, strict=True) if j == 0):  # a grid is drawn with its first latent
+            image = last_image_tokens(context, row)
+            text = self.pool_text(context.states[row][None], context.text_mask[row][None])
+            grids[row] = self.edit(grids.get(row, image)[None].to(h.dtype), text)[0]
+        return torch.stack([grids[row][min(j, len(grids[row]) - 1)] for row, j in zip(rows, slot, strict=True)])
 
 
-def shown(context: Context, row: int) -> torch.Tensor:
-    """The tokens of the last picture in a row, which is what the first edit changes."""
-    if not (size := int(context.last[row])):
+def last_image_tokens(context: HeadContext, row: int) -> torch.Tensor:
+    """The tokens (T, D) of the last image in a row, which the first edit changes."""
+    if not (size := int(context.last_image_length[row])):
         raise ValueError(
-            f"row {row} of the batch opens a span and holds no picture: deepsketcher edits the picture "
-            "that it is shown. Show one, or forbid sketching there."
+            f"row {row} of the batch opens a span and has no image: deepsketcher edits the image of the prompt. Add "
+            "an image, or set latent_mode='off'."
         )
-    return context.seen[row][context.there[row]][-size:]
+    return context.image_tokens[row][context.image_mask[row]][-size:]
 
 
-class DeepSketcher(LatentReasoner):
-    def losses(self, batch, h, z):
-        terms = super().losses(batch, h, None)
-        if z is None or not self.weights.latent:
-            return terms
-        h, scene = self.head.taken(h, self.scene(batch))
-        rows, mask = batch.spans[:, 0].tolist(), batch.slots()[2]
-        words = self.head.pooled(h[batch.spans[:, 0]], said_before(batch))
-        standard, before, losses = self.target.standard(z.detach(), batch.spans[:, 2:]), {}, []
+class DeepSketcherObjective(Objective):
+    """Trains whole edits: L1 between the edited grid and the tokens of the sketch."""
+
+    def latent_loss(self, model, batch, h, z):
+        h, context = model.head.cast_inputs(h, model.head_context(batch))
+        rows, mask = batch.spans[:, 0].tolist(), batch.latent_slots()[2]
+        text = model.head.pool_text(h[batch.spans[:, 0]], text_since_span(batch))
+        goals, previous, losses = model.target.normalize(z.detach(), batch.spans[:, 2:]), {}, []
         for i, (row, k) in enumerate(zip(rows, batch.span_lengths.tolist(), strict=True)):
-            current = (before[row] if row in before else shown(scene, row)).detach()
-            current = current[torch.arange(k, device=h.device) * len(current) // k]  # of a sketch of another size
-            drawn = self.head.edit(current[None].to(h.dtype), words[i][None])
-            drawn = self.target.standard(drawn.float(), batch.spans[i : i + 1, 2:])[0]
-            losses.append((drawn - standard[i, :k]).abs().mean())
-            before[row] = z[i, mask[i]].to(h.dtype)
-        terms.latent = weighted_mean(torch.stack(losses), batch.span_weight)
-        return terms
+            tokens = (previous[row] if row in previous else last_image_tokens(context, row)).detach()
+            tokens = tokens[torch.arange(k, device=h.device) * len(tokens) // k]  # the sketch has another size
+            edited = model.head.edit(tokens[None].to(h.dtype), text[i][None])
+            edited = model.target.normalize(edited.float(), batch.spans[i : i + 1, 2:])[0]
+            losses.append((edited - goals[i, :k]).abs().mean())
+            previous[row] = z[i, mask[i]].to(h.dtype)
+        return weighted_mean(torch.stack(losses), batch.span_weight)
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone, *, text_states: int = 32, depth: int = 2, heads: int = 4, max_spans: int = 4
+) -> LatentReasoner:
+    return LatentReasoner(
+        backbone,
+        target=VisionTokens(backbone, k=1024),
+        head=EditorHead(backbone.width, text_states, depth, heads),
+        switch=Switch(max_spans=max_spans),
+    )
+
+
+def build_objective(
+    run: RunOptions | None = None,
     *,
-    words: int = 32,
-    depth: int = 2,
-    heads: int = 4,
-    own: bool = False,
+    own_latents: bool = False,
     text_weight: float = 1.0,
     latent_weight: float = 1.0,
-    max_spans: int = 4,
-    exposure: dict | None = None,
-) -> LatentReasoner:
-    return DeepSketcher(
-        backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=OwnVision(backbone.width, k=1024),
-        head=EditorHead(backbone.width, words, depth, heads),
-        latent_input="self" if own else "teacher",
-        exposure=exposure,
-        switch=Switch(max_spans=max_spans),
-        weights=Weights(text=text_weight, latent=latent_weight),
+    scheduled_sampling: dict[str, Any] | None = None,
+) -> DeepSketcherObjective:
+    return DeepSketcherObjective(
+        run,
+        weights=LossWeights(text=text_weight, latent=latent_weight),
+        latent_input="self" if own_latents else "teacher",
+        scheduled_sampling=scheduled_sampling,
     )

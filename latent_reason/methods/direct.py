@@ -1,14 +1,19 @@
-"""Control: the answer only, on the same items. What the task gives away without any reasoning."""
+"""Control: the answer only, on the same items. It measures what the task gives away without any reasoning."""
 
 from __future__ import annotations
 
+from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner
-from ..model.tokenization import Vocabulary
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "control"
 SUMMARY = "answers at once: the same items, no reasoning"
 MODE = "direct"
 
 
-def build(backbone) -> LatentReasoner:
-    return LatentReasoner(backbone, Vocabulary(backbone.tokenizer, backbone.layout))
+def build_model(backbone: Backbone) -> LatentReasoner:
+    return LatentReasoner(backbone)
+
+
+def build_objective(run: RunOptions | None = None) -> Objective:
+    return Objective(run)

@@ -1,107 +1,119 @@
-"""ILVR, Interleaved Latent Visual Reasoning (2512.05665): Mirage with many spans, where a momentum teacher picks which
-patches of a step's picture its latents should be.
+"""ILVR, Interleaved Latent Visual Reasoning (2512.05665): Mirage with many spans, where a momentum teacher selects the
+patches of a step's image that its latents should represent.
 
-Idea: what matters in the picture depends on the reasoning so far, so a slowly following copy of the model reads it, and
-the k patches nearest to what it has in mind become the targets (cosine). Stage 2 leaves the target out.
+Idea: what matters in the image depends on the reasoning so far. A slowly updated copy of the model reads it, and the k
+patches nearest to its query become the targets (cosine). Stage 2 removes the target.
 
-What differs from the released code: the teacher really follows (there its update sat in a hook the trainer never calls,
-so it stayed the initial model); states are brought into the space of vision tokens by least squares over the picture
-positions, where both are known, instead of being compared as they are; the query is what the words add to the question,
-because plain means of states hardly differ; scores pick exactly k patches, because a softmax
-over raw cosines is almost flat; patches are in row-major order; a wrong count is an error, not a skipped loss.
-Defaults: k = 8, decay 0.999, weights 1 and 1, noise 0.01 on fed latents from the paper.
+What differs from the released code: the teacher is really updated (there, the update sat in a hook that the trainer
+never calls, so the teacher stayed the initial model). States are mapped into the space of vision tokens by least
+squares over the image positions, where both are known, instead of being compared directly. The query is what the text
+adds to the question, because plain means of states hardly differ. Scores select exactly k patches, because a softmax
+over raw cosines is almost flat. Patches are in row-major order. A wrong count is an error, not a skipped loss.
+Defaults: k = 8, decay 0.999, weights 1 and 1, noise 0.01 on the latents in the context, from the paper.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ..model.batch import IMAGE, TEXT
+from ..model.backbones.base import Backbone
+from ..model.batch import TEXT, MixedBatch
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import OwnVision, Standardizer
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights
+from ..model.targets import Standardizer, VisionTokens
+from ..model.targets.base import pad_spans
+from ..model.tokenization import IMAGE
+from ..objectives.losses import LossWeights
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2512.05665"
-SUMMARY = "patches of each step's picture, picked by a momentum teacher from the reasoning so far; then own states"
+SUMMARY = "patches of each step's image, selected by a momentum teacher from the reasoning so far; then own states"
 MODE = "mixed"
 
 
-class PickedPatches(OwnVision):
-    """The k tokens of a sketch that a teacher (a copy of the trunk, no part of the weights) finds nearest to what the
-    words before the sketch add to the question, and to what it picked before."""
+class SelectedPatches(VisionTokens):
+    """The k tokens of a sketch that a momentum teacher finds nearest to what the text before the sketch adds to the
+    question, and to what it selected before. The teacher is a copy of the text model and no part of the weights."""
 
-    shows = False
+    renderable = False
 
-    def __init__(self, width: int, k: int, decay: float):
-        super().__init__(width, k)
-        self.standardizer, self.decay, self._teacher = Standardizer(width, 1), decay, []
+    def __init__(self, backbone: Backbone, k: int, decay: float):
+        super().__init__(backbone, k)
+        self.standardizer, self.decay = Standardizer(backbone.width, 1), decay
+        self._teacher: list[torch.nn.Module] = []  # in a list, so that it is no submodule
 
-    def grid(self, height, width, k=None):
+    def latent_grid(self, height, width, k=None):
         return 1, min(k or self.k, self.k, height * width)
 
-    def teacher(self, backbone):
+    @property
+    def teacher(self) -> torch.nn.Module:
         if not self._teacher:
-            trunk = copy.deepcopy(backbone.language).float()  # in bf16 a small step rounds to none
-            self._teacher.append(trunk.requires_grad_(False).eval())
+            copied = copy.deepcopy(self.backbone.text_model).float()  # in bf16 a small step rounds to zero
+            self._teacher.append(copied.requires_grad_(False).eval())
         return self._teacher[0]
 
     @torch.no_grad()
-    def follow(self, backbone) -> None:
-        """Move the teacher a little toward the model, after every training step."""
-        for old, new in zip(self.teacher(backbone).parameters(), backbone.language.parameters(), strict=True):
-            if new.is_floating_point():  # weights of 4 bits never move
+    def update_teacher(self) -> None:
+        """Move the teacher a little toward the model."""
+        for old, new in zip(self.teacher.parameters(), self.backbone.text_model.parameters(), strict=True):
+            if new.is_floating_point():  # 4-bit weights never move
                 old.lerp_(new.to(old), 1 - self.decay)
 
-    def samples(self, backbone, batch):
-        return [(token[None].float(), (1, 1)) for tokens in self.see(backbone, batch.sketches) for token in tokens[::2]]
+    def statistics_samples(self, batch: MixedBatch):
+        return [(t[None].float(), (1, 1)) for tokens in self.encode_images(batch.sketches) for t in tokens[::2]]
 
     @torch.no_grad()
-    def forward(self, backbone, batch):
-        embeds, image = backbone.widen(backbone.embed(batch.ids)), batch.kind == IMAGE
-        embeds = embeds.masked_scatter(image[..., None], torch.cat(backbone.inputs(batch.images)).to(embeds.dtype))
-        states = backbone.run(
-            embeds.float(), batch.mask, backbone.place(batch), self.teacher(backbone)
-        ).last_hidden_state.float()
-        latents, k, last, chosen = [], int(batch.span_lengths.max()), {}, {}
-        places, centre = torch.arange(batch.ids.shape[1], device=states.device), self.standardizer.mean[0, 0]
-        candidates = [t.float() for t in self.see(backbone, batch.sketches)]
+    def forward(self, batch: MixedBatch) -> torch.Tensor:
+        backbone, is_image = self.backbone, batch.token_type == IMAGE
+        embeds = backbone.pad_extra(backbone.embed(batch.ids))
+        images = torch.cat(backbone.image_embeddings(batch.images)).to(embeds.dtype)
+        embeds = embeds.masked_scatter(is_image[..., None], images)
+        positions = backbone.position_ids(batch)
+        out = backbone.call_text_model(embeds.float(), batch.mask, positions, text_model=self.teacher)
+        states = out.last_hidden_state.float()
+        latents, last_end, selected_mean = [], {}, {}
+        at, center = torch.arange(batch.ids.shape[1], device=states.device), self.standardizer.mean[0, 0]
+        candidates = [t.float() for t in self.encode_images(batch.sketches)]
         for (row, start, _, count), tokens in zip(batch.spans.tolist(), candidates, strict=True):
-            text = (batch.kind[row] == TEXT) & (places < start)
-            said, asked = text & (places >= last.get(row, 0)) & (batch.weight[row] > 0), text & (batch.weight[row] == 0)
-            meant = states[row][said].mean(0) - states[row][asked].mean(0)  # what these words add to the question
-            query = in_vision(meant, states[row][image[row]], embeds[row][image[row]][:, : backbone.width].float())
-            query = query + (chosen[row] - centre if row in chosen else 0)
-            score = F.cosine_similarity(tokens - centre, query[None], dim=-1)
-            picked = tokens[score.topk(count).indices.sort().values]
-            last[row], chosen[row] = start + count, picked.mean(0)
-            latents.append(F.pad(picked, (0, 0, 0, k - count)))
-        return torch.stack(latents)
+            text = (batch.token_type[row] == TEXT) & (at < start)
+            reasoning = text & (at >= last_end.get(row, 0)) & (batch.loss_weight[row] > 0)
+            question = text & (batch.loss_weight[row] == 0)
+            added = states[row][reasoning].mean(0) - states[row][question].mean(0)  # what the text adds
+            tokens_in = embeds[row][is_image[row]][:, : backbone.width].float()
+            query = to_vision_space(added, states[row][is_image[row]], tokens_in)
+            query = query + (selected_mean[row] - center if row in selected_mean else 0)
+            score = F.cosine_similarity(tokens - center, query[None], dim=-1)
+            selected = tokens[score.topk(count).indices.sort().values]
+            last_end[row], selected_mean[row] = start + count, selected.mean(0)
+            latents.append(selected)
+        return pad_spans(latents, int(batch.span_lengths.max()))
 
 
-def in_vision(direction: torch.Tensor, known: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
-    """A direction (D,) among states as a direction among vision tokens, by ridge regression over the T picture
-    positions of its row, where states ``known`` and tokens ``vision`` (T, D) are both at hand."""
-    known, vision = known - known.mean(0), vision - vision.mean(0)
-    gram = known @ known.T
+def to_vision_space(direction: torch.Tensor, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """A direction (D,) among states as a direction among vision tokens, by ridge regression over the T image positions
+    of its row, where states and tokens (T, D) are both known."""
+    states, tokens = states - states.mean(0), tokens - tokens.mean(0)
+    gram = states @ states.T
     ridge = (1e-2 * gram.diagonal().mean() + 1e-6) * torch.eye(len(gram), device=gram.device)
-    return direction @ known.T @ torch.linalg.solve(gram + ridge, vision)
+    return direction @ states.T @ torch.linalg.solve(gram + ridge, tokens)
 
 
-class Ilvr(LatentReasoner):
-    packs = False  # its target looks back over a row
+class IlvrObjective(Objective):
+    """Trains toward patches that a momentum teacher selects; the teacher follows after every optimizer step."""
 
-    def after_step(self) -> None:
-        self.target.follow(self.backbone)
+    can_pack = False  # its target reads a whole row
+
+    def on_optimizer_step(self, model: LatentReasoner) -> None:
+        model.target.update_teacher()
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone,
     *,
     stage: int = 1,
     k: int = 8,
@@ -109,19 +121,29 @@ def build(
     supervise: str = "end_only",
     cap: float = 2.0,
     max_spans: int = 8,
-    exposure: dict | None = None,
-    sweeps: int = 0,
 ) -> LatentReasoner:
     if stage not in (1, 2):
-        raise ValueError(f"stage={stage!r}: 1 (toward picked patches) or 2 (own states, text loss alone).")
-    return Ilvr(
+        raise ValueError(f"stage={stage!r}: must be 1 (toward selected patches) or 2 (own states, text loss alone).")
+    return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=PickedPatches(backbone.width, k, decay),
+        target=SelectedPatches(backbone, k, decay),
         head=IdentityHead(backbone.width, backbone.width, loss="cosine"),
-        sweeps=sweeps,
-        exposure={"noise": 0.01} if exposure is None else exposure,
-        latent_input="teacher" if stage == 1 else "self",
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
-        weights=Weights(latent=1.0 if stage == 1 else 0.0),
+        follows_target=stage == 1,
+    )
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    stage: int = 1,
+    scheduled_sampling: dict[str, Any] | None = None,
+    jacobi_sweeps: int = 0,
+) -> IlvrObjective:
+    return IlvrObjective(
+        run,
+        weights=LossWeights(latent=1.0 if stage == 1 else 0.0),
+        latent_input="teacher" if stage == 1 else "self",
+        scheduled_sampling={"noise_std": 0.01} if scheduled_sampling is None else scheduled_sampling,
+        jacobi_sweeps=jacobi_sweeps,
     )

@@ -1,51 +1,64 @@
-"""Latent Sketchpad (2510.24514): the features of the next picture, before the connector, drawn by a head of its own.
+"""Latent Sketchpad (2510.24514): features of the next image, before the connector, drawn by a separate vision head.
 
 Idea: a causal vision head draws the whole grid of encoder features from the states, the latents of its span so far and
-the pictures before; the frozen connector brings them into the context; a decoder renders them. First the backbone
-learns its words with true features in the context, then the head alone learns with the backbone frozen (a recipe's
-``stages``: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Both at once is ours, and the default.
+the images before. The frozen connector maps them into the context; a decoder renders them. First the backbone learns
+its text with target features in the context, then the head alone learns with the backbone frozen (a recipe's
+``stages``: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Training both at once is ours, and the
+default.
 
-What differs from the released code: the head is cached; rows of a batch sketch at their own steps; the stage is an
-option, not a substring of a path; opening is the model's choice, or, with ``rule``, forced after every sentence as
-there; targets are standardised.
-Defaults: L1, 2 cross-attentions and 8 causal layers from the paper; at most 256 latents a picture.
+What differs from the released code: the head has a cache. Rows of a batch sketch at their own steps. The stage is an
+option, not a substring of a path. The model decides when to open a span; with ``open_after_sentences`` a span is forced
+after every sentence, as there. Targets are standardized.
+Defaults: L1, 2 cross-attention layers and 8 causal layers from the paper; at most 256 latents an image.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..model.backbones.base import Backbone
 from ..model.heads import AutoregressiveHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import BeforeConnector
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights
+from ..model.targets import PreConnectorFeatures
+from ..objectives.losses import LossWeights
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2510.24514"
-SUMMARY = "encoder features before the connector, drawn by a causal head that reads its span and the pictures"
+SUMMARY = "encoder features before the connector, drawn by a causal head that reads its span and the images"
 MODE = "mixed"
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone,
     *,
     k: int = 256,
-    text_weight: float = 1.0,
-    latent_weight: float = 1.0,
     hidden: int = 0,
     depth: int = 8,
-    looks: int = 2,
+    cross_attention_layers: int = 2,
     loss: str = "l1",
-    rule: bool = False,
+    open_after_sentences: bool = False,
     max_spans: int = 8,
-    exposure: dict | None = None,
 ) -> LatentReasoner:
-    head = AutoregressiveHead(backbone.width, backbone.feature_width, hidden, depth, looks, longest=k, loss=loss)
     return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=BeforeConnector(backbone.feature_width, k),
-        head=head,
-        switch=Switch(start="rule" if rule else "token", max_spans=max_spans),
-        exposure=exposure,
-        weights=Weights(text=text_weight, latent=latent_weight),
+        target=PreConnectorFeatures(backbone, k),
+        head=AutoregressiveHead(
+            backbone.width, backbone.feature_width, hidden, depth, cross_attention_layers, longest=k, loss=loss
+        ),
+        switch=Switch(start="rule" if open_after_sentences else "token", max_spans=max_spans),
+    )
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    text_weight: float = 1.0,
+    latent_weight: float = 1.0,
+    scheduled_sampling: dict[str, Any] | None = None,
+) -> Objective:
+    return Objective(
+        run,
+        weights=LossWeights(text=text_weight, latent=latent_weight),
+        scheduled_sampling=scheduled_sampling,
     )

@@ -1,12 +1,13 @@
 """MCOUT (2508.12587): a fixed number of continuous thoughts between the prompt and the answer.
 
-Idea: a thought is the last state, fed back (``multi=False``), or that state mixed with the picture by attention
+Idea: a thought is the last state, fed back (``multi=False``), or that state mixed with the image by attention
 (``multi=True``). The answer is also scored after fewer thoughts: (CE after N + mu * sum_k CE after k) / (1 + mu N).
 
-What differs from the released code: there thoughts stand after the answer, so under a causal mask no answer depends on
-them and the attention of Multi gets no gradient; its published gains are no evidence for the mechanism. Here they stand
-before it, as the paper says. The attention has a padding mask; the loss is divided by 1 + mu N; the span has marks.
-Defaults: N = 5, mu = 0.3, 8 heads from the paper (as many as divide the width).
+What differs from the released code: there, thoughts stand after the answer. Under a causal mask no answer then depends
+on them, and the attention of Multi gets no gradient, so its published gains are no evidence for the mechanism. Here
+thoughts stand before the answer, as the paper says. The attention has a padding mask. The loss is divided by 1 + mu N.
+The span has control tokens.
+Defaults: N = 5, mu = 0.3, 8 heads from the paper (the largest number up to 8 that divides the width).
 """
 
 from __future__ import annotations
@@ -14,25 +15,28 @@ from __future__ import annotations
 from dataclasses import replace
 from math import gcd
 
+import torch
 from torch import nn
 
-from ..model.batch import before
+from ..model.backbones.base import Backbone
+from ..model.batch import PAD, MixedBatch, shift_right
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.tokenization import Vocabulary
+from ..objectives.forward import batch_position_ids, forward_batch
 from ..objectives.losses import LossTerms
+from ..objectives.objective import Objective, RunOptions
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2508.12587"
-SUMMARY = "N thoughts between prompt and answer: the state fed back, alone or mixed with the picture"
+SUMMARY = "N thoughts between prompt and answer: the state fed back, alone or mixed with the image"
 MODE = "direct"
 
 
-class LookingHead(IdentityHead):
-    """LN(W_back LN(attention of W h over the picture + W h))."""
+class ImageMixingHead(IdentityHead):
+    """LN(W_back LN(attention of W h over the image + W h))."""
 
-    reads = True
+    needs_context = True
 
     def __init__(self, width: int):
         super().__init__(width, width)
@@ -40,51 +44,83 @@ class LookingHead(IdentityHead):
         self.attend = nn.MultiheadAttention(width, gcd(8, width), batch_first=True)
         self.mixed, self.out = nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def sample(self, h, noise=None, context=None):
-        tokens, missing = context.pictures()
-        asked = self.ask(h)[:, None]
-        looked, _ = self.attend(asked, tokens.to(h.dtype), tokens.to(h.dtype), key_padding_mask=missing)
-        return self.out(self.back(self.mixed(looked + asked)))[:, 0]
+    def sample(self, h, context=None, noise=None):
+        tokens, missing = context.tokens_of_rows()
+        query = self.ask(h)[:, None]
+        read, _ = self.attend(query, tokens.to(h.dtype), tokens.to(h.dtype), key_padding_mask=missing)
+        return self.out(self.back(self.mixed(read + query)))[:, 0]
 
 
-class Mcout(LatentReasoner):
-    packs = False  # rows are shortened, thought by thought
-    mu = 0.0
+def truncate_spans(batch: MixedBatch, k: int) -> MixedBatch:
+    """The same rows with at most the first k latents of every span, and no targets."""
+    rows, position, mask = batch.latent_slots()
+    drop = mask & (torch.arange(mask.shape[1], device=mask.device) >= k)
+    keep = batch.mask.index_put((rows[drop], position[drop]), torch.zeros_like(rows[drop], dtype=torch.bool))
+    order = keep.int().argsort(dim=1, stable=True)  # dropped positions move to the left, where they become padding
+    first = int((~keep).sum(1).min())
+    token_type = torch.where(keep.gather(1, order), batch.token_type.gather(1, order), PAD)
+    after = keep.flip(1).cumsum(1).flip(1)  # positions kept from here on
+    starts = keep.shape[1] - after[batch.spans[:, 0], batch.spans[:, 1]]
+    is_cut = (batch.span_lengths > k)[:, None]
+    grids = torch.where(is_cut, torch.tensor([1, k], device=is_cut.device), batch.spans[:, 2:])
+    allowed = batch.attention_mask
+    if allowed is not None:
+        n = order.shape[1]
+        allowed = allowed.gather(1, order[:, :, None].expand(-1, -1, n))
+        allowed = allowed.gather(2, order[:, None].expand(-1, n, -1))[:, first:, first:]
+    return replace(
+        batch,
+        ids=batch.ids.gather(1, order)[:, first:],
+        token_type=token_type[:, first:],
+        loss_weight=batch.loss_weight.gather(1, order)[:, first:],
+        sketches=None,
+        teacher_batch=None,
+        attention_mask=allowed,
+        spans=torch.cat([batch.spans[:, :1], (starts - first)[:, None], grids], 1),
+    )
 
-    def read(self, trace: Trace) -> Trace:
+
+class McoutObjective(Objective):
+    """Text loss after all thoughts, and, with weight ``mu``, after each smaller number of thoughts."""
+
+    can_pack = False  # rows are truncated, thought by thought
+
+    def __init__(self, run: RunOptions | None = None, *, mu: float, jacobi_sweeps: int = 0):
+        super().__init__(run, latent_input="self", jacobi_sweeps=jacobi_sweeps)
+        self.mu = mu
+
+    def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
         """The trace with its thoughts first, and no other sketch."""
-        *asked, last = trace.messages
+        *earlier, last = trace.messages
         if last.role != "assistant":
             return trace
-        words = tuple(p for p in last.content if isinstance(p, Text))
-        return replace(trace, messages=(*asked, replace(last, content=(Sketch(None, self.switch.count), *words))))
+        text = tuple(p for p in last.content if isinstance(p, Text))
+        content = (Sketch(None, model.switch.count), *text)
+        return replace(trace, messages=(*earlier, replace(last, content=content)))
 
-    def forward(self, batch) -> LossTerms:
+    def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:
         if not self.mu or not len(batch.spans):
-            return super().forward(batch)
-        batch = self.narrowed(batch)
-        states, thoughts = self.unroll(batch, self.backbone.place(batch))
-        terms = self.losses(batch, before(states), None)
-        text, n = (1 + self.mu) * terms.text, self.switch.count
+            return super().loss(model, batch, progress)
+        batch = self.apply_bottleneck(model, batch)
+        states, thoughts = self.own_latent_states(model, batch, batch_position_ids(model.backbone, batch))
+        terms = self.loss_terms(model, batch, shift_right(states), None)
+        text, n = (1 + self.mu) * terms.text, model.switch.count
         for k in range(1, n):
-            fewer = batch.shortened(k)
-            states = self.backbone.trunk(
-                self.embed(fewer, thoughts[:, :k]), fewer.attention(), self.backbone.place(fewer)
-            )
-            text = text + self.mu * self.losses(fewer, before(states), None).text
+            fewer = truncate_spans(batch, k)
+            embeds = model.embed_batch(fewer, thoughts[:, :k])
+            states = forward_batch(model.backbone, fewer, embeds, batch_position_ids(model.backbone, fewer))
+            text = text + self.mu * self.loss_terms(model, fewer, shift_right(states), None).text
         terms.text = text / (1 + self.mu * n)
         return terms
 
 
-def build(backbone, *, thoughts: int = 5, multi: bool = False, mu: float = 0.3, sweeps: int = 0) -> LatentReasoner:
-    head = LookingHead(backbone.width) if multi else IdentityHead(backbone.width, backbone.width)
-    reasoner = Mcout(
+def build_model(backbone: Backbone, *, thoughts: int = 5, multi: bool = False) -> LatentReasoner:
+    return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        head=head,
+        head=ImageMixingHead(backbone.width) if multi else IdentityHead(backbone.width, backbone.width),
         switch=Switch(start="first", count=thoughts),
-        latent_input="self",
-        sweeps=sweeps,
     )
-    reasoner.mu = mu
-    return reasoner
+
+
+def build_objective(run: RunOptions | None = None, *, mu: float = 0.3, jacobi_sweeps: int = 0) -> McoutObjective:
+    return McoutObjective(run, mu=mu, jacobi_sweeps=jacobi_sweeps)

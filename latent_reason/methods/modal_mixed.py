@@ -1,50 +1,60 @@
-"""Modal-Mixed CoT (2602.00574): words interleaved with compact visual sketches.
+"""Modal-Mixed CoT (2602.00574): text interleaved with compact visual sketches.
 
-Idea: the model's own frozen eye defines what a sketch is; a small diffusion head, conditioned on the backbone's
-state, draws it latent by latent; a control token opens a span, the count closes it.
+Idea: the model's own frozen vision encoder defines what a sketch is. A small diffusion head, conditioned on the
+backbone's state, draws the sketch latent by latent. A control token opens a span and a fixed count closes it.
 
-What differs from the paper, which released no code: targets are standardised per slot and channel; the default head is
-a flow around a regression mean, the best of twelve on the tiny model (paper_figs/data/heads.json); a picture of fewer
-than k tokens keeps its own grid instead of being blown up to k. The paper's head is
+What differs from the paper, which released no code: targets are standardized per slot and channel. The default head is
+a flow around a regression mean, the best of twelve on the tiny model (paper_figs/data/heads.json). An image of fewer
+than k tokens keeps its own grid instead of being enlarged to k. The paper's head is
 ``head="diffusion", head_options={"prediction": "eps", "residual": False}``.
-Defaults: k = 32 and latent weight 1 from the paper (second-hand), the rest ours.
+Defaults: k = 32 and latent weight 1 from the paper (second-hand), the others are ours.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..model import heads
+from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.targets import OwnVision
-from ..model.tokenization import Vocabulary
-from ..objectives.losses import Weights
+from ..model.targets import VisionTokens
+from ..objectives.losses import LossWeights
+from ..objectives.objective import LatentInput, Objective, RunOptions
 
 PAPER = "2602.00574"
-SUMMARY = "own vision tokens, pooled, drawn by a small diffusion or flow head; the count closes a span"
+SUMMARY = "own vision tokens, pooled, drawn by a small diffusion or flow head; a fixed count closes a span"
 MODE = "mixed"
 
 
-def build(
-    backbone,
+def build_model(
+    backbone: Backbone,
     *,
     k: int = 32,
     head: str = "flow",
-    head_options: dict | None = None,
-    latent_weight: float = 1.0,
+    head_options: dict[str, Any] | None = None,
     stop: str = "count",
     supervise: str = "none",
     max_spans: int = 8,
-    latent_input: str = "teacher",
-    exposure: dict | None = None,
 ) -> LatentReasoner:
-    target = OwnVision(backbone.width, k)
     return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        target=target,
+        target=VisionTokens(backbone, k),
         head=heads.make(head, backbone.width, backbone.width, **(head_options or {})),
         switch=Switch(stop=stop, supervise=supervise, max_spans=max_spans),
+    )
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    latent_weight: float = 1.0,
+    latent_input: LatentInput = "teacher",
+    scheduled_sampling: dict[str, Any] | None = None,
+) -> Objective:
+    return Objective(
+        run,
+        weights=LossWeights(latent=latent_weight),
         latent_input=latent_input,
-        exposure=exposure,
-        weights=Weights(latent=latent_weight),
+        scheduled_sampling=scheduled_sampling,
     )

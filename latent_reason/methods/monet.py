@@ -1,16 +1,16 @@
-"""Monet (2511.21395): latents distilled from a teacher that saw the pictures, taught through the latents alone.
+"""Monet (2511.21395): latents distilled from a teacher that reads the images, trained through the latents alone.
 
-Idea: stage 1 reads traces with their pictures in them. In stage 2 a picture may be seen by the latents after it and by
-nothing else, and the states at the words that follow (the observations) must be, layer by layer, those of the stage-1
-model (cosine); the gradient of that goes into the latents only, so that they have to carry what the picture told. Stage
-3 leaves the pictures out, and the states that draw the latents must be those of the stage-2 model.
+Idea: stage 1 trains on traces with their images. In stage 2 an image is visible to the latents after it and to nothing
+else. The states at the text that follows (the observations) are aligned, layer by layer, with those of the stage-1
+model (cosine). The gradient of this loss flows into the latents only, so they must carry what the image showed. Stage 3
+removes the images, and the states that draw the latents are aligned with those of the stage-2 model.
 
-What differs from the released code: the latents fed and those taught are the same states, one after the other; the
-start token is always fed; a wrong count is an error; the marks around a picture, which have seen it, are hidden with
-it; the cosine is a mean over layers, not a sum that grows with depth; every word after a row's first sketch is an
-observation. Stage 3 goes on from stage 2 unless a recipe names a stage-1 model as ``init`` and a stage-2 one
-as ``teacher``.
-Defaults: k = 8, weight 2, observations weigh 2 (stage 1) and 4, all layers, from the paper.
+What differs from the released code: the latents in the context and the trained latents are the same states, one after
+the other. The open token is always part of the input. A wrong count is an error. The marks around an image have
+attended to it, so they are hidden with it. The cosine is a mean over layers, not a sum that grows with depth. All text
+after a row's first sketch is an observation. Stage 3 continues from stage 2, unless a recipe names a stage-1 model to
+start from and a stage-2 model as ``teacher``.
+Defaults: k = 8, weight 2, observation weights 2 (stage 1) and 4, all layers, from the paper.
 """
 
 from __future__ import annotations
@@ -20,107 +20,136 @@ from dataclasses import replace
 
 import torch
 
-from ..model.batch import LATENT, TEXT, MixedBatch, before
+from ..model.backbones.base import Backbone
+from ..model.batch import LATENT, TEXT, MixedBatch, shift_right
 from ..model.heads import IdentityHead
 from ..model.heads.regression import regression_loss
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..model.tokenization import Vocabulary
-from ..objectives.attention_masks import veiled
-from ..objectives.losses import LossTerms, Weights
-from ..trace import Image, Sketch, Text, Trace
+from ..objectives.attention_masks import hide_observed_images
+from ..objectives.forward import all_hidden_states, batch_position_ids
+from ..objectives.losses import LossTerms, LossWeights
+from ..objectives.objective import Objective, RunOptions
+from ..trace import Image, Part, Sketch, Text, Trace
 
 PAPER = "2511.21395"
-SUMMARY = "states that must tell what a teacher read off the step's picture; taught through the latents alone"
+SUMMARY = "states aligned with what a teacher read off the step's image; trained through the latents alone"
 MODE = "mixed"
 
 
-class Monet(LatentReasoner):
-    packs = False  # a teacher reads the same rows with pictures in them
-    stage, observed = 3, 4.0
+class MonetObjective(Objective):
+    """Stage 1: images are shown. Stage 2: images are shown to the latents alone, whose gradient comes from aligning
+    the states of the text after them with a teacher's. Stage 3: no images; latents are aligned with the teacher's."""
 
-    @property
-    def taught(self) -> bool:
+    can_pack = False  # a teacher reads the same rows with images in them
+
+    def __init__(
+        self,
+        run: RunOptions | None = None,
+        *,
+        stage: int,
+        observation_weight: float,
+        latent_weight: float,
+        jacobi_sweeps: int = 0,
+    ):
+        super().__init__(
+            run, latent_input="self", weights=LossWeights(latent=latent_weight), jacobi_sweeps=jacobi_sweeps
+        )
+        if self.run.latent_dropout:
+            raise ValueError("method.latent_dropout: monet's gradient goes to states that drew latents. Remove it.")
+        self.stage, self.observation_weight = stage, observation_weight
+        self._teacher: LatentReasoner | None = None
+
+    def uses_target(self, model: LatentReasoner) -> bool:
+        return False
+
+    def has_latent_loss(self, model: LatentReasoner) -> bool:
         return self.stage > 1
 
     @property
-    def masks(self) -> bool:
-        return self.taught or super().masks  # it veils pictures, or its teacher does
+    def needs_attention_mask(self) -> bool:
+        return self.stage > 1 or super().needs_attention_mask  # images are hidden from later text
 
-    @property
-    def droppable(self) -> bool:
-        return False  # its gradient goes to the states that drew what was fed
+    def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
+        return self.stage_view(model, trace, self.stage)
 
-    def read(self, trace: Trace, stage: int = 0) -> Trace:
-        """The trace as ``stage`` (0: this one) wants it: pictures shown (1), then thought (2), or thought alone (3).
-        Words after the first weigh ``observed``, unless they say what they weigh."""
-        stage, messages = stage or self.stage, []
+    def teacher_view(self, model: LatentReasoner, trace: Trace) -> Trace | None:
+        return self.stage_view(model, trace, self.stage - 1) if self.stage > 1 else None
+
+    def stage_view(self, model: LatentReasoner, trace: Trace, stage: int) -> Trace:
+        """The trace of a stage: images shown (1), shown and then sketched (2), or sketched alone (3). Text after the
+        first has ``observation_weight``, unless it has a weight of its own."""
+        messages = []
         for message in trace.messages:
-            parts, thought = [], False
+            parts: list[Part] = []
+            after_sketch = False
             for part in message.content:
                 if isinstance(part, Sketch):
-                    thought, shown = True, stage < 3 and part.image is not None
-                    parts += [Image(part.image)] * shown + [Sketch(None, self.switch.count)] * (stage > 1)
-                elif thought and isinstance(part, Text) and part.loss is None:
-                    parts.append(replace(part, loss=self.observed))
+                    after_sketch = True
+                    if stage < 3 and part.image is not None:
+                        parts.append(Image(part.image))
+                    if stage > 1:
+                        parts.append(Sketch(None, model.switch.count))
+                elif after_sketch and isinstance(part, Text) and part.loss is None:
+                    parts.append(replace(part, loss=self.observation_weight))
                 else:
                     parts.append(part)
             messages.append(replace(message, content=tuple(parts)))
         return replace(trace, messages=tuple(messages))
 
-    def told(self, trace: Trace) -> Trace | None:
-        return self.read(trace, self.stage - 1) if self.taught else None
-
-    def forward(self, batch: MixedBatch) -> LossTerms:
+    def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:
         if not len(batch.spans):
-            return super().forward(batch)
-        layers, own, drawn = self.layers(self.narrowed(batch))
-        terms = self.losses(batch, before(layers[-1]), None)
+            return super().loss(model, batch, progress)
+        layers, own, drawn = self.hidden_states(model, self.apply_bottleneck(model, batch))
+        terms = self.loss_terms(model, batch, shift_right(layers[-1]), None)
         with torch.no_grad():
-            goal, _, goal_drawn = self.teacher().layers(batch.told)
+            goal, _, goal_drawn = self.hidden_states(self.teacher(model), batch.teacher_batch)
         if self.stage == 3:
             terms.latent = regression_loss(drawn, goal_drawn, "cosine").mean()
             return terms
-        here, there = self.words(batch) & ((batch.kind == LATENT).cumsum(1) > 0), self.words(batch.told)
+        here = self.text_mask(batch) & ((batch.token_type == LATENT).cumsum(1) > 0)
+        there = self.text_mask(batch.teacher_batch)
         there &= there.flip(1).cumsum(1).flip(1) <= here.sum(1, keepdim=True)  # as many, counted from the end
-        if not torch.equal(batch.ids[here], batch.told.ids[there]):
-            raise ValueError("the teacher does not read the same words. Both come of one trace; was it changed since?")
-        terms.latent = through(own, drawn[-1], regression_loss(layers[:, here], goal[:, there], "cosine").mean())
+        if not torch.equal(batch.ids[here], batch.teacher_batch.ids[there]):
+            raise ValueError("the teacher does not read the same text. Both come from one trace; did it change?")
+        alignment = regression_loss(layers[:, here], goal[:, there], "cosine").mean()
+        terms.latent = through_latents(own, drawn[-1], alignment)
         return terms
 
-    def layers(self, batch: MixedBatch) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """States after every layer (L, B, N, D) with the model's own latents (n, D), cut off from what drew them, in
-        the context; and the states (L, n, D) which draw these."""
-        positions, batch = self.backbone.place(batch), veiled(batch, self.backbone)
-        embeds, own = self.embed(batch), None
-        rows, position, mask = batch.slots()
+    def hidden_states(
+        self, model: LatentReasoner, batch: MixedBatch
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """States after every layer (L, B, N, D) with the model's own latents (n, D) in the context, detached from the
+        states that drew them; these latents; and the states (L, n, D) that draw them."""
+        positions, batch = batch_position_ids(model.backbone, batch), hide_observed_images(batch, model.backbone)
+        embeds, own = model.embed_batch(batch), None
+        rows, position, mask = batch.latent_slots()
         if len(batch.spans):
             with torch.no_grad():
-                own = self.unroll(batch, positions)[1][mask]
+                own = self.own_latent_states(model, batch, positions)[1][mask]
             own.requires_grad_(torch.is_grad_enabled())
-            embeds = embeds.index_put((rows[mask], position[mask]), self.backbone.widen(own))
-        layers = self.backbone.layers(embeds, batch.attention(), positions)
+            embeds = embeds.index_put((rows[mask], position[mask]), model.backbone.pad_extra(own))
+        layers = all_hidden_states(model.backbone, batch, embeds, positions)
         return layers, own, layers[:, rows[mask], position[mask] - 1]
 
-    def words(self, batch: MixedBatch) -> torch.Tensor:
-        """(B, N) the words taught, START left out."""
-        words = (batch.kind == TEXT) & (batch.weight > 0)
-        return words.index_put((batch.spans[:, 0], batch.spans[:, 1] - 1), torch.zeros_like(words[0, 0]))
+    def text_mask(self, batch: MixedBatch) -> torch.Tensor:
+        """(B, N) text with a loss, the open token left out."""
+        text = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+        return text.index_put((batch.spans[:, 0], batch.spans[:, 1] - 1), torch.zeros_like(text[0, 0]))
 
-    def teacher(self) -> Monet:
-        """The frozen model that tells what states should be, no part of the weights: this one as it was at first, or
-        what :meth:`learn_from` was given."""
-        if not self._teacher:
-            self.learn_from(copy.deepcopy(self))
-        return self._teacher[0]
+    def teacher(self, model: LatentReasoner) -> LatentReasoner:
+        """The frozen teacher: what :meth:`set_teacher` was given, or a copy of the model at its first step."""
+        if self._teacher is None:
+            self.set_teacher(copy.deepcopy(model))
+        return self._teacher.to(model.device)
 
-    def learn_from(self, teacher: Monet) -> None:
-        self._teacher = [teacher.to(self.device).requires_grad_(False).eval()]
+    def set_teacher(self, teacher: LatentReasoner) -> None:
+        self._teacher = teacher.requires_grad_(False).eval()
 
 
-def through(own: torch.Tensor, drawn: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-    """The loss with the gradient it has in the latents fed, ``own`` (n, D), and in nothing else, handed on to the
-    states that drew them, ``drawn`` (n, D), which are equal."""
+def through_latents(own: torch.Tensor, drawn: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    """The loss with the gradient that it has in the latents fed back, ``own`` (n, D), and in nothing else, passed to
+    the states that drew them, ``drawn`` (n, D), which are equal."""
     if not loss.requires_grad:
         return loss
     (gradient,) = torch.autograd.grad(loss, own, retain_graph=True)
@@ -128,27 +157,28 @@ def through(own: torch.Tensor, drawn: torch.Tensor, loss: torch.Tensor) -> torch
     return loss.detach() + carried - carried.detach()
 
 
-def build(
-    backbone,
-    *,
-    stage: int = 3,
-    k: int = 8,
-    observed: float | None = None,
-    latent_weight: float = 2.0,
-    max_spans: int = 8,
-    sweeps: int = 0,
-) -> LatentReasoner:
-    if stage not in (1, 2, 3):
-        raise ValueError(f"stage={stage!r}: 1 (pictures shown), 2 (through latents alone) or 3 (without pictures).")
-    reasoner = Monet(
+def build_model(backbone: Backbone, *, k: int = 8, max_spans: int = 8) -> LatentReasoner:
+    return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        latent_input="self",
-        sweeps=sweeps,
         head=IdentityHead(backbone.width, backbone.width),
         switch=Switch(count=k, max_spans=max_spans),
-        weights=Weights(latent=latent_weight),
     )
-    reasoner.stage, reasoner._teacher = stage, []
-    reasoner.observed = observed or (2.0 if stage == 1 else 4.0)
-    return reasoner
+
+
+def build_objective(
+    run: RunOptions | None = None,
+    *,
+    stage: int = 3,
+    observation_weight: float | None = None,
+    latent_weight: float = 2.0,
+    jacobi_sweeps: int = 0,
+) -> MonetObjective:
+    if stage not in (1, 2, 3):
+        raise ValueError(f"stage={stage!r}: must be 1 (images shown), 2 (through latents alone) or 3 (without images).")
+    return MonetObjective(
+        run,
+        stage=stage,
+        observation_weight=observation_weight or (2.0 if stage == 1 else 4.0),
+        latent_weight=latent_weight,
+        jacobi_sweeps=jacobi_sweeps,
+    )

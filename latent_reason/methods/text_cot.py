@@ -1,15 +1,23 @@
-"""Control: reasoning in words on the same items. Where the sketching methods draw a state, this one says the same
-state in full, in the same place, so both arms carry equal information in equal order."""
+"""Control: reasoning in text on the same items.
+
+Where a sketching method draws a state, this control writes the same state in full, in the same place. So both arms
+carry equal information in equal order.
+"""
 
 from __future__ import annotations
 
+from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner
-from ..model.tokenization import Vocabulary
+from ..objectives.objective import Objective, RunOptions
 
 PAPER = "control"
-SUMMARY = "the same traces with every sketch said in words: the same-data text-only arm"
+SUMMARY = "the same traces with every sketch written as text: the same-data text-only control"
 MODE = "text"
 
 
-def build(backbone) -> LatentReasoner:
-    return LatentReasoner(backbone, Vocabulary(backbone.tokenizer, backbone.layout))
+def build_model(backbone: Backbone) -> LatentReasoner:
+    return LatentReasoner(backbone)
+
+
+def build_objective(run: RunOptions | None = None) -> Objective:
+    return Objective(run)

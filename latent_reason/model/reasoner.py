@@ -1,380 +1,201 @@
-"""LatentReasoner: a backbone that thinks in words and in latents. A method is a choice of its parts.
+"""LatentReasoner: a vision-language model that reasons in text and in latents. A method is a choice of its parts.
 
-target       what a latent should be              head     how it is drawn from the state before it
-feedback     what goes back in                    switch   when a sketch starts and stops
-latent_input whose latents stand in the context   weights  what is added to the text loss
+    target       what a latent should be               head     how it is drawn from the state before it
+    switch       when a span of latents starts and stops
+
+Training adds an objective (latent_reason.objectives), which computes the loss of a batch with a model.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ..objectives import latent_inputs
-from ..objectives.attention_masks import bottlenecked
-from ..objectives.latent_inputs import Exposure, exposure_of
-from ..objectives.latent_policies import LatentPolicy
-from ..objectives.losses import LossTerms, Weights, in_chunks, stop_logprob, weighted_mean, word_losses
-from ..trace import Sketch, Trace
 from .backbones.base import Backbone
-from .batch import IMAGE, LATENT, TEXT, Collator, MixedBatch, Pictures, before
-from .heads import Context, LatentHead
+from .batch import IMAGE, MixedBatch
+from .heads.base import HeadContext, LatentHead
+from .processor import Processor
 from .switching import Switch
-from .targets import OwnVision
+from .targets.base import LatentTarget
 from .tokenization import Vocabulary
 
+T = TypeVar("T")
 
-class Replay(NamedTuple):
-    """Log-probabilities of what a rollout chose: of words and of stop decisions (B, T), zero where nothing was chosen,
-    and of the actions (n, steps) that its n latents are made of, row by row; and the states (n, D) those were drawn
-    in."""
 
-    words: torch.Tensor
-    stops: torch.Tensor
-    latents: torch.Tensor
-    states: torch.Tensor
+@dataclass(frozen=True)
+class MethodRecord:
+    """Which method a model belongs to: ``name`` of a file in latent_reason/methods (None: built by hand), all its
+    ``options``, and ``notes`` on the training run."""
+
+    name: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class LatentReasoner(nn.Module):
-    """The one skeleton. ``latent_input`` is ``teacher`` (targets stand in the context while training), ``self``
-    (the model's own latents, unrolled through the cache with their gradient) or ``blank`` (what the head gives
-    whatever the state). ``exposure`` are the fields of :class:`~latent_reason.objectives.latent_inputs.Exposure`; ``sweeps`` unrolls by
-    that many parallel sweeps in place of one step a latent. ``head`` is None for methods that never sketch, ``target``
-    where no picture teaches a latent.
+    """What inference needs of a method.
 
-    Raises:
-        ValueError: ``latent_input="self"`` together with activation checkpointing, or a batch with sketches for a
-            method without a head, at the first forward.
+    Example:
+        >>> reasoner = build_method("modal_mixed", load_backbone("tiny"), k=8)
+        >>> rollout = generate(reasoner, reasoner.processor([trace], generate=True))
+
+    ``head`` is None for methods that never sketch, ``target`` where no image says what a latent should be.
+    ``follows_target`` says whether training moves latents toward the target. If not, they are not rendered, and
+    sketches of earlier turns are filled with placeholder latents.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        vocabulary: Vocabulary,
         *,
-        target: OwnVision | None = None,
+        target: LatentTarget | None = None,
         head: LatentHead | None = None,
         switch: Switch | None = None,
-        latent_input: str = "teacher",
-        exposure: dict | None = None,
-        sweeps: int = 0,
-        weights: Weights | None = None,
+        follows_target: bool = True,
+        vocabulary: Vocabulary | None = None,
+        method: MethodRecord | None = None,
     ):
         super().__init__()
-        if latent_input not in ("teacher", "self", "blank"):
-            raise ValueError(f"latent_input={latent_input!r}: 'teacher', 'self' or 'blank'.")
-        self.backbone, self.target = backbone, target
-        self.head = head
-        self.vocabulary, self.switch, self.weights = vocabulary, switch or Switch(), weights or Weights()
-        self.latent_input, self.exposure, self.sweeps = latent_input, exposure_of(exposure), sweeps
-        if sweeps and head is not None and head.noise:
-            raise ValueError(f"sweeps={sweeps}: sweeps over own latents need a head without noise.")
-        self.bottleneck = self.dropped = 0.0  # shares, in training: see masks.bottlenecked and latent_inputs.left_out
-        self.progress = 1.0  # share of the training steps done; training sets it, and ``redraw`` where it has a decoder
-        self.redraw = None
-        backbone.grow(vocabulary)
+        self.backbone, self.target, self.head = backbone, target, head
+        self.switch = switch or Switch()
+        self.follows_target = follows_target
+        self.vocabulary = vocabulary or Vocabulary(backbone.tokenizer, backbone.layout)
+        self.method = method or MethodRecord()
+        backbone.add_control_tokens(self.vocabulary)
+
+    def record_method(self, method: MethodRecord) -> None:
+        """Say which method this model belongs to; a checkpoint saves it."""
+        self.method = method
 
     @property
-    def sketches(self) -> bool:
+    def can_sketch(self) -> bool:
+        """Whether it has a head that draws latents."""
         return self.head is not None
 
     @property
-    def taught(self) -> bool:
-        """Whether pictures, or a teacher, say what latents should be: in the context, in the loss or in both."""
-        return self.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
-
-    @property
-    def masks(self) -> bool:
-        """Whether positions have masks of their own in training, which not every attention takes."""
-        return self.bottleneck > 0
-
-    @property
-    def unrolls(self) -> bool:
-        """Whether training goes through rows piece by piece, as its own latents have to stand in them."""
-        own = self.latent_input == "self" and not self.sweeps
-        return self.sketches and (own or bool(self.exposure.own and self.exposure.serial))
-
-    @property
-    def droppable(self) -> bool:
-        """Whether single latents can be left out in training (``dropped``)."""
-        return self.sketches and self.latent_input != "blank" and not self.exposure.own
-
-    @property
-    def packs(self) -> bool:
-        """Whether several traces may share a row (packing.py): not where something reads a row as a whole."""
-        return self.head is None or not self.head.reads
-
-    @property
-    def renders(self) -> bool:
-        """Whether a latent it draws stands for a piece of a picture, so that a decoder can show it."""
-        known = self.taught and self.target is not None and self.latent_input != "blank"
-        return known and self.target.shows
+    def is_renderable(self) -> bool:
+        """Whether a latent stands for a piece of an image, so that a sketch decoder can render it."""
+        return self.target is not None and self.follows_target and self.target.renderable
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def collator(self) -> Collator:
-        """What turns traces into batches for this reasoner."""
-        return Collator(
-            self.vocabulary, self.backbone.look, self.look, self.backbone.laid, self.span_grid, self.read, self.told
-        )
+    @property
+    def processor(self) -> Processor:
+        """What turns traces into batches for this model."""
+        return Processor(self.vocabulary, self.backbone, self.target, self.switch.count or 1)
 
-    def span_grid(self, sketch: Sketch, seen) -> tuple[int, int]:
-        """The grid of latents of a sketch that comes after the picture ``seen``."""
-        size = self.backbone.token_grid(sketch.image)
-        return size if self.target is None else self.target.span_grid(self.backbone, sketch, seen)
+    def forward(self, compute: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """``compute(self, *args, **kwargs)`` inside this module's forward, where hooks of FSDP2 gather the weights."""
+        return compute(self, *args, **kwargs)
 
-    def look(self, pictures: list) -> Pictures:
-        """The pictures of sketches as the eye of the target takes them."""
-        return self.backbone.look_whole(pictures) if self.target is None else self.target.look(self.backbone, pictures)
-
-    def read(self, trace: Trace) -> Trace:
-        """A trace as this method wants it. Methods that put their latents elsewhere than the sketches override it."""
-        return trace
-
-    def told(self, trace: Trace) -> Trace | None:
-        """The trace as a teacher of this method reads it beside; None, for most methods."""
-        return None
-
-    def after_step(self) -> None:
-        """What is to be done after every optimiser step; training calls it. Nothing, for most methods."""
-
-    # -- latents ---------------------------------------------------------------------------------------------------
-    def draw(
+    # -- latents ------------------------------------------------------------------------------------------------------
+    def sample_latents(
         self,
         h: torch.Tensor,
-        noise: torch.Tensor | None,
         grids: torch.Tensor,
         slot: torch.Tensor,
-        context: Context | None = None,
+        noise: torch.Tensor | None = None,
+        context: HeadContext | None = None,
     ) -> torch.Tensor:
-        """States (n, D) -> latents as they are fed back (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in its
-        sketch each latent stands, which is what un-standardising needs; ``context`` is for a head that reads."""
-        states, context = self.head.taken(h, context)
-        z = self.head.sample(states, noise, context) if self.head.reads else self.head.sample(states, noise)
-        return self.fed(z, grids, slot).to(h.dtype)
+        """States (n, D) -> latents as inputs of the backbone (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in
+        its sketch each latent stands, ``noise`` is (n, Z), ``context`` is for a head that needs one."""
+        states, context = self.head.cast_inputs(h, context)
+        z = self.head.sample(states, context, noise)
+        return self.to_embeddings(z, grids, slot).to(h.dtype)
 
-    def fed(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        """Latents (n, Z) as a head draws them -> as they are fed back (n, D); ``grids`` and ``slot`` as above."""
-        return z if self.head.raw else self.feedback(self.target.unstandard(z, grids, slot))
+    def to_embeddings(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """Outputs of the head (n, Z) -> inputs of the backbone (n, D); ``grids`` and ``slot`` as above."""
+        return z if self.head.in_hidden_space else self.latents_to_embeddings(self.target.denormalize(z, grids, slot))
 
-    def feedback(self, z: torch.Tensor) -> torch.Tensor:
-        """Latents (..., Z) as the backbone takes them (..., D)."""
-        return z if self.target is None else self.target.feedback(self.backbone, z)
+    def latents_to_embeddings(self, z: torch.Tensor) -> torch.Tensor:
+        """Latents (..., Z) -> inputs of the backbone (..., D)."""
+        return z if self.target is None else self.target.to_embeddings(z)
 
-    def plan(self, size: tuple[int, int] | None) -> tuple[int, int]:
-        """The grid of the latents of a span after a picture of ``size`` tokens (None: after none)."""
+    def latent_grid_for(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """The grid of the latents of a span after an image of ``size`` tokens (None: after no image)."""
         if self.switch.count:
             return 1, self.switch.count
         if self.target is None:
             return 1, 1
         side = self.target.standardizer.side
-        return (side, side) if size is None else self.target.grid(*size)
+        return (side, side) if size is None else self.target.latent_grid(*size)
 
-    def scene(self, batch: MixedBatch) -> Context | None:
-        """What a head that reads may look at in the rows of a batch."""
-        if self.head is None or not self.head.reads:
+    def head_context(self, batch: MixedBatch) -> HeadContext | None:
+        """What a head that needs context may read of the rows of a batch; None for other heads."""
+        if self.head is None or not self.head.needs_context:
             return None
         rows = [[] for _ in batch.ids]
         if batch.images is not None:
-            for row, tokens in zip(batch.image_rows.tolist(), self.backbone.see(batch.images), strict=True):
+            for row, tokens in zip(batch.image_rows.tolist(), self.backbone.encode_images(batch.images), strict=True):
                 rows[row].append(tokens)
-        nothing = self.backbone.embed(batch.ids[:1, :0])[0]
-        last = torch.tensor([len(r[-1]) if r else 0 for r in rows], device=nothing.device)
-        rows = [torch.cat([nothing, *r]) for r in rows]
-        seen = pad_sequence(rows, batch_first=True)
-        if not seen.shape[1]:
-            seen = F.pad(seen, (0, 0, 0, 1))  # nothing can be looked at where there is no place at all
-        sizes = torch.tensor([len(r) for r in rows], device=seen.device)
-        return Context(seen, torch.arange(seen.shape[1], device=seen.device) < sizes[:, None], last)
+        empty = self.backbone.embed(batch.ids[:1, :0])[0]
+        last = torch.tensor([len(r[-1]) if r else 0 for r in rows], device=empty.device)
+        rows = [torch.cat([empty, *r]) for r in rows]
+        tokens = pad_sequence(rows, batch_first=True)
+        if not tokens.shape[1]:
+            tokens = F.pad(tokens, (0, 0, 0, 1))  # attention needs at least one place
+        lengths = torch.tensor([len(r) for r in rows], device=tokens.device)
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        return HeadContext(tokens, mask, last)
 
-    def embed(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, N, D + more) inputs: token embeddings, what pictures bring, and ``latents`` (S, K, D) at their slots."""
-        embeds = self.backbone.widen(self.backbone.embed(batch.ids))
+    def placeholder_latents(self, batch: MixedBatch) -> torch.Tensor:
+        """(S, K, D) inputs at latents whose states are unknown: what the head gives for a zero state."""
+        span, row, _, slot, grids = batch.latent_places()
+        zeros = self.backbone.embed(batch.ids[:1, :1])[0].detach().new_zeros(len(slot), self.backbone.width)
+        context = self.head_context(batch)
+        latents = self.sample_latents(zeros, grids, slot, context=context and context.for_rows(row, slot))
+        shape = batch.latent_slots()[2].shape
+        return latents.new_zeros(*shape, latents.shape[-1]).index_put((span, slot), latents)
+
+    # -- inputs and outputs of the backbone ---------------------------------------------------------------------------
+    def embed_batch(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, D + extra_width) inputs: token embeddings, image embeddings, and ``latents`` (S, K, D) at their
+        positions."""
+        embeds = self.backbone.pad_extra(self.backbone.embed(batch.ids))
         if batch.images is not None:
-            seen = torch.cat(self.backbone.inputs(batch.images)).to(embeds.dtype)
-            embeds = embeds.masked_scatter((batch.kind == IMAGE)[..., None], seen)
+            images = torch.cat(self.backbone.image_embeddings(batch.images)).to(embeds.dtype)
+            embeds = embeds.masked_scatter((batch.token_type == IMAGE)[..., None], images)
         if latents is not None:
-            rows, position, mask = batch.slots()
-            latents = self.backbone.widen(latents[mask].to(embeds.dtype))
+            rows, position, mask = batch.latent_slots()
+            latents = self.backbone.pad_extra(latents[mask].to(embeds.dtype))
             embeds = embeds.index_put((rows[mask], position[mask]), latents)
         return embeds
 
-    def context(self, prompt: MixedBatch) -> torch.Tensor:
-        """(B, N, D + more) inputs of a prompt. A sketch of an earlier turn stands there as what it was to hold."""
-        if not len(prompt.spans):
-            return self.embed(prompt)
-        known = self.taught and self.latent_input == "teacher"
-        latents = self.feedback(self.target(self.backbone, prompt)) if known else self.blanks(prompt)
-        return self.embed(prompt, latents)
-
-    def blanks(self, batch: MixedBatch) -> torch.Tensor:
-        """(S, K, D) what stands at the latents of a batch where no state is at hand: what the head gives for none."""
-        span, row, _, slot, grids = latent_inputs.places(batch)
-        nothing = self.backbone.embed(batch.ids[:1, :1])[0].detach().new_zeros(len(slot), self.backbone.width)
-        scene = self.scene(batch)
-        drawn = self.draw(nothing, None, grids, slot, scene and scene.at(row, slot))
-        return drawn.new_zeros(*batch.slots()[2].shape, drawn.shape[-1]).index_put((span, slot), drawn)
-
-    # -- training --------------------------------------------------------------------------------------------------
-    def forward(self, batch: MixedBatch) -> LossTerms:
-        if len(batch.spans) and not self.sketches:
-            raise ValueError(
-                f"{len(batch.spans)} sketches for a method that draws none. Train it on traces without sketches."
-            )
-        positions, z = self.backbone.place(batch), None
-        batch = self.narrowed(batch)
-        if not len(batch.spans):
-            states = self.backbone.trunk(self.embed(batch), batch.attention(), positions)
-            return self.losses(batch, before(states), z)
-        if self.taught:
-            z = self.target(self.backbone, batch)
-        if self.latent_input == "self":
-            states, _ = self.unroll(batch, positions)
-        elif self.latent_input == "blank":
-            states = self.backbone.trunk(self.embed(batch, self.blanks(batch)), batch.attention(), positions)
-        else:
-            states = self.taught_states(batch, positions, z)
-        return self.losses(batch, before(states), z)
-
-    def narrowed(self, batch: MixedBatch) -> MixedBatch:
-        """The batch with the bottleneck of this training step; a method with a forward of its own calls it too."""
-        if not (self.training and self.bottleneck):
-            return batch
-        return bottlenecked(batch, torch.rand(len(batch.ids), device=self.device) < self.bottleneck)
-
-    def taught_states(self, batch: MixedBatch, positions: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """States (B, N, D) with targets z (S, K, Z) in the context and, while training, what ``exposure`` adds."""
-        exposure = self.exposure if self.training else Exposure()
-        if exposure.noise:
-            z = z + exposure.noise * self.target.spread * torch.randn_like(z)
-        fed = self.feedback(z)
-        if (left_out := latent_inputs.left_out(self, batch)) is not None:
-            fed = torch.where(left_out[..., None], latent_inputs.nothing(self, batch).to(fed.dtype), fed)
-        if exposure.redraw:
-            if self.redraw is None:
-                raise ValueError("exposure.redraw needs a sketch decoder. Start from a checkpoint that has one.")
-            fed = self.redraw(batch, fed, torch.rand(len(fed), device=fed.device) < exposure.redraw)
-        if share := exposure.own * self.progress:
-            own = torch.rand(fed.shape[:2], device=fed.device) < share
-            if exposure.serial:
-                return latent_inputs.unroll(self, batch, positions, fed, own)[0]
-            with torch.no_grad():
-                first = self.backbone.trunk(self.embed(batch, fed), batch.attention(), positions)
-                fed = torch.where(own[..., None], latent_inputs.drawn_from(self, batch, first).to(fed.dtype), fed)
-        return self.backbone.trunk(self.embed(batch, fed), batch.attention(), positions)
-
-    def losses(self, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None) -> LossTerms:
-        """Loss parts from the states before each position, h (B, N, D), and raw targets (S, K, D)."""
-        terms = LossTerms(self.weights)
-        spoken = (batch.kind == TEXT) & (batch.weight > 0)
-        words = in_chunks(
-            lambda h, ids: word_losses(self.backbone.logits(h), ids),
-            self.backbone.table_size,
-            h[spoken],
-            batch.ids[spoken],
-        )
-        terms.text = weighted_mean(words, batch.weight[spoken])
-        if not len(batch.spans) or self.head is None:
-            return terms
-        rows, position, mask = batch.slots()
-        states, grids = h[rows, position], batch.spans[:, 2:]
-        if z is not None and self.weights.latent:
-            drawn = self.target.standard(states, grids) if self.head.raw else states
-            scene = self.scene(batch)
-            drawn, scene = self.head.taken(drawn, scene and scene.at(batch.spans[:, 0]))
-            loss = self.head.span_loss(drawn, self.target.standard(z.detach(), grids), mask, scene)
-            weight = batch.span_weight[:, None].expand_as(mask)[mask]
-            terms.latent = weighted_mean(loss, weight)
-        if self.switch.supervise != "none":
-            terms.stop = self.stop_loss(batch, h, states, mask)
-        return terms
-
-    def stop_loss(self, batch, h, states, mask) -> torch.Tensor:
-        """Two-way cross-entropy: go on at every slot but the first (weight 1/K, ``full``), close at the end. A stop by
-        distance learns to come near the close token's embedding at the end instead."""
-        rows, last = batch.spans[:, 0], batch.spans[:, 1] + batch.span_lengths - 1
-        if self.switch.stop == "distance":
-            end = self.backbone.embed(torch.tensor(self.vocabulary.close, device=h.device)).detach()
-            return (h[rows, last + 1] - end).float().square().mean()
-        ends = self.stops(h[rows, last + 1])
-        losses, weights = [-ends[:, 1]], [torch.ones_like(ends[:, 1])]
-        going = mask.clone()
-        going[:, 0] = False
-        if self.switch.supervise == "full" and going.any():
-            losses.append(-self.stops(states[going])[:, 0])
-            weights.append((1 / batch.span_lengths.float())[:, None].expand_as(going)[going])
-        return weighted_mean(torch.cat(losses), torch.cat(weights))
-
-    def stops(self, h: torch.Tensor) -> torch.Tensor:
-        """States (n, D) -> (n, 2) log-probabilities of going on and of closing."""
-        return in_chunks(
-            lambda h: stop_logprob(self.backbone.logits(h), self.vocabulary.latent, self.vocabulary.close),
-            self.backbone.table_size,
-            h,
-        )
-
-    def unroll(self, batch: MixedBatch, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (B, N, D) with the model's own latents in the context, and these latents (S, K, D)."""
-        if self.sweeps:
-            return latent_inputs.sweep(self, batch, positions, self.sweeps)
-        return latent_inputs.unroll(self, batch, positions)
-
-    def states_of(self, rollout) -> torch.Tensor:
-        """States (B, T, D) before every position of a rollout, from one parallel pass over prompt and generation."""
-        prompt = rollout.prompt
-        fed = self.backbone.embed(rollout.ids)
-        fed = torch.where((rollout.kind == LATENT)[..., None], rollout.vectors.to(fed.dtype), fed)
-        embeds = torch.cat([self.context(prompt), self.backbone.widen(fed)], 1)
-        mask = torch.cat([prompt.mask, rollout.kind != 0], 1)
-        positions = torch.cat([self.backbone.place(prompt), rollout.positions], -1)
-        return before(self.backbone.trunk(embeds, mask, positions))[:, prompt.ids.shape[1] :]
-
-    # -- replay ----------------------------------------------------------------------------------------------------
-    def replay(self, rollout, policy: LatentPolicy | None = None, temperature: float = 1.0) -> Replay:
-        """How likely all was that a rollout chose, in one parallel pass over prompt and generation; its latents as
-        ``policy``, which drew them, scores them. Gradients flow.
+    def prompt_embeddings(self, prompt: MixedBatch) -> torch.Tensor:
+        """(B, N, D + extra_width) inputs of a prompt. A sketch of an earlier turn stands there as its target.
 
         Raises:
-            ValueError: the rollout was not drawn by a policy, or its records are not those of its latents.
+            ValueError: the prompt has sketches and the model has no head.
         """
-        h = self.states_of(rollout)
-        words, stops = torch.zeros(2, *rollout.ids.shape, dtype=torch.float32, device=h.device)
-        chosen = rollout.chosen
+        if not len(prompt.spans):
+            return self.embed_batch(prompt)
+        if not self.can_sketch:
+            raise ValueError(f"the prompts have {len(prompt.spans)} sketches, but this model has no latent head.")
+        known = self.target is not None and self.follows_target
+        latents = self.latents_to_embeddings(self.target(prompt)) if known else self.placeholder_latents(prompt)
+        return self.embed_batch(prompt, latents)
 
-        def logprob(h, ids, may_open):
-            table = (self.masked(self.backbone.logits(h), may_open) / temperature).log_softmax(-1)
-            return table.gather(-1, ids[:, None])[:, 0]
-
-        words = words.masked_scatter(
-            chosen,
-            in_chunks(logprob, self.backbone.table_size, h[chosen], rollout.ids[chosen], rollout.may_open[chosen]),
-        )
-        if rollout.decided.any():
-            two = (self.stops(h[rollout.decided]) / temperature).log_softmax(-1)
-            went_on = rollout.kind[rollout.decided] == LATENT
-            stops = stops.masked_scatter(rollout.decided, torch.where(went_on, two[:, 0], two[:, 1]))
-        drawn = rollout.kind == LATENT
-        states = h[drawn] if self.head is None else self.head.taken(h[drawn], None)[0]
-        if policy is None or not policy.scored or not drawn.any():
-            return Replay(words, stops, words.new_zeros(0, policy.steps if policy else 0), states)
-        if rollout.records is None or len(rollout.records) != int(drawn.sum()):
-            found = "none" if rollout.records is None else len(rollout.records)
-            raise ValueError(
-                f"the rollout has {int(drawn.sum())} latents (row by row {drawn.sum(1).tolist()}) and "
-                f"records of {found}. Replay what generate(policy=...) gave, whole."
-            )
-        return Replay(words, stops, policy.log_prob(self.head, states, rollout.records), states)
-
-    def masked(self, logits: torch.Tensor, may_open: torch.Tensor) -> torch.Tensor:
-        """(n, V) fp32 logits with everything that may not be written at -inf; ``may_open`` (n,)."""
+    def mask_forbidden_tokens(self, logits: torch.Tensor, open_allowed: torch.Tensor) -> torch.Tensor:
+        """(n, V) fp32 logits with -inf at everything that may not be generated; ``open_allowed`` (n,)."""
         v = self.vocabulary
-        never = v.forbidden(open_too=False, size=logits.shape[-1], device=logits.device)
+        never = v.forbidden_mask(forbid_open=False, size=logits.shape[-1], device=logits.device)
         logits = logits.float().masked_fill(never, float("-inf"))
-        shut = F.one_hot(torch.full_like(may_open, v.open, dtype=torch.long), logits.shape[-1]).bool()
-        return logits.masked_fill(shut & ~may_open[:, None], float("-inf"))
+        opens = F.one_hot(torch.full_like(open_allowed, v.open, dtype=torch.long), logits.shape[-1]).bool()
+        return logits.masked_fill(opens & ~open_allowed[:, None], float("-inf"))
+
+    def stop_log_probs(self, h: torch.Tensor) -> torch.Tensor:
+        """States (n, D) -> (n, 2) log-probabilities of continuing the span and of closing it, and nothing else."""
+        return stop_log_probs(self.backbone.logits(h), self.vocabulary.latent, self.vocabulary.close)
+
+
+def stop_log_probs(logits: torch.Tensor, latent: int, close: int) -> torch.Tensor:
+    """(n, V) -> (n, 2) log-probabilities of continuing a span and of closing it."""
+    return logits[:, [latent, close]].float().log_softmax(-1)

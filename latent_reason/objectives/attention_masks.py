@@ -1,6 +1,6 @@
-"""Who may look at what: masks for training that make latents carry what words could otherwise look up.
+"""Attention masks of training: they make latents carry what text could otherwise read from the context.
 
-A mask says for each position what it may attend to (``MixedBatch.sees``); without one it is all that is before it.
+``MixedBatch.attention_mask`` says for each position what it may attend to. Without one it is all that comes before.
 """
 
 from __future__ import annotations
@@ -9,37 +9,52 @@ from dataclasses import replace
 
 import torch
 
-from ..model.batch import IMAGE, TEXT, MixedBatch, within
+from ..model.backbones.base import Backbone
+from ..model.batch import IMAGE, TEXT, MixedBatch
 
 
-def causal(batch: MixedBatch) -> torch.Tensor:
-    """(B, N, N) all of its trace that is before a position; padding looks at itself."""
-    return within(batch.mask if batch.number is None else batch.number)
+def block_causal_mask(document_ids: torch.Tensor, n: int | None = None) -> torch.Tensor:
+    """Example numbers (B, m), 0 at padding (or a bool mask) -> (B, n, m): each of the last n positions (default: all)
+    attends to earlier positions of its own example. Padding attends to itself, or its attention would be undefined."""
+    m = document_ids.shape[1]
+    at = torch.arange(m, device=document_ids.device)
+    last, own = at[m - (n or m) :], document_ids[:, m - (n or m) :]
+    same = (own[:, :, None] == document_ids[:, None]) & (document_ids[:, None] > 0)
+    return same & (at <= last[:, None]) | (at == last[:, None])
 
 
-def bottlenecked(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
-    """The batch where, in the chosen ``rows`` (B,), words after a sketch look neither at the input's pictures nor at
-    the words of the steps before that sketch: what they need of both has to stand in the latents, which may look at
-    all. (The question stays in sight, and it has seen the picture.)"""
-    sees = causal(batch) if batch.sees is None else batch.sees.clone()
-    places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-    own = (batch.kind == TEXT) & (batch.weight > 0)
+def full_attention_mask(batch: MixedBatch) -> torch.Tensor:
+    """(B, N, N) the batch's own mask, or the causal one of its examples."""
+    if batch.attention_mask is not None:
+        return batch.attention_mask
+    return block_causal_mask(batch.mask.long() if batch.document_ids is None else batch.document_ids)
+
+
+def apply_bottleneck(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
+    """The batch where, in the chosen ``rows`` (B,), text after a sketch attends neither to the input images nor to the
+    text of the steps before that sketch. What it needs of both must be in the latents, which may attend to all. The
+    question stays visible, and it has attended to the image."""
+    allowed = full_attention_mask(batch).clone()
+    at = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    own = (batch.token_type == TEXT) & (batch.loss_weight > 0)
     for row, start, h, w in batch.spans[rows[batch.spans[:, 0]]].tolist():
-        told = (batch.kind[row] == TEXT) & (places >= start + h * w) & sees[row, :, start]  # of the same trace
-        hidden = (batch.kind[row] == IMAGE) | own[row] & (places < start)
-        sees[row] &= ~(told[:, None] & hidden)
-    return replace(batch, sees=sees)
+        later = (batch.token_type[row] == TEXT) & (at >= start + h * w) & allowed[row, :, start]  # of the same example
+        hidden = (batch.token_type[row] == IMAGE) | own[row] & (at < start)
+        allowed[row] &= ~(later[:, None] & hidden)
+    return replace(batch, attention_mask=allowed)
 
 
-def veiled(batch: MixedBatch, backbone) -> MixedBatch:
-    """The batch where a picture that stands just before a span is seen by the latents of that span and by nothing after
-    it (Monet 2511.21395). Its marks and START have seen it, so they are hidden with it."""
+def hide_observed_images(batch: MixedBatch, backbone: Backbone) -> MixedBatch:
+    """The batch where an image just before a span is visible to the latents of that span and to nothing after it
+    (Monet 2511.21395). Its marks and the open token have attended to it, so they are hidden too."""
     closes = len(backbone.tokenizer(backbone.layout.image_close, add_special_tokens=False)["input_ids"])
-    shown = batch.kind[batch.spans[:, 0], batch.spans[:, 1] - 2 - closes] == IMAGE  # before its mark and START
-    if not shown.any():
+    # the position before the image's closing mark and the open token
+    has_image = batch.token_type[batch.spans[:, 0], batch.spans[:, 1] - 2 - closes] == IMAGE
+    if not has_image.any():
         return batch
-    sees = causal(batch) if batch.sees is None else batch.sees.clone()
-    sizes = [size + 1 for size in backbone.room(batch.images)]
-    for (row, start, h, w), picture in zip(batch.spans[shown].tolist(), batch.boxes[shown, 0].tolist(), strict=True):
-        sees[row, start + h * w :, start - sizes[int(picture)] : start] = False
-    return replace(batch, sees=sees)
+    allowed = full_attention_mask(batch).clone()
+    sizes = [size + 1 for size in backbone.num_positions(batch.images)]
+    images = batch.boxes[has_image, 0].tolist()
+    for (row, start, h, w), image in zip(batch.spans[has_image].tolist(), images, strict=True):
+        allowed[row, start + h * w :, start - sizes[int(image)] : start] = False
+    return replace(batch, attention_mask=allowed)

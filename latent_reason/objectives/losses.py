@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_AT_ONCE = 2**25  # so many logits of a loss stand in memory at once; 128 MB in fp32
+MAX_LOGITS = 2**25  # logits of a loss that are in memory at once; 128 MB in fp32
 
 
 @dataclass(frozen=True)
-class Weights:
+class LossWeights:
     """Weight of each part of the joint loss."""
 
     text: float = 1.0
@@ -23,30 +23,25 @@ class Weights:
 
 @dataclass
 class LossTerms:
-    """Scalars in fp32. A part that was not computed is None and is neither added nor logged."""
+    """Scalars in fp32. A part that was not computed is None; it is neither added nor logged."""
 
-    weights: Weights
+    weights: LossWeights
     text: torch.Tensor | None = None
     latent: torch.Tensor | None = None
     stop: torch.Tensor | None = None
-    figures: dict[str, torch.Tensor] = field(default_factory=dict)  # for logging only
+    metrics: dict[str, torch.Tensor] = field(default_factory=dict)  # logged, not added
 
     @property
     def total(self) -> torch.Tensor:
-        parts = [
-            w * part
-            for w, part in (
-                (self.weights.text, self.text),
-                (self.weights.latent, self.latent),
-                (self.weights.stop, self.stop),
-            )
-            if part is not None
-        ]
-        return torch.stack(parts).sum()
+        """The weighted sum of the parts."""
+        w = self.weights
+        weighted = ((w.text, self.text), (w.latent, self.latent), (w.stop, self.stop))
+        return torch.stack([weight * part for weight, part in weighted if part is not None]).sum()
 
     def parts(self) -> dict[str, torch.Tensor]:
+        """Name -> value of every part and metric that was computed."""
         named = {"text": self.text, "latent": self.latent, "stop": self.stop}
-        return {n: p for n, p in named.items() if p is not None} | self.figures
+        return {name: part for name, part in named.items() if part is not None} | self.metrics
 
 
 def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -54,20 +49,15 @@ def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (values * weight).sum() / weight.sum().clamp_min(1e-8)
 
 
-def word_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def token_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Next-token cross-entropy in fp32: logits (n, V), ids (n,) -> (n,)."""
     return F.cross_entropy(logits.float(), ids, reduction="none")
 
 
-def stop_logprob(logits: torch.Tensor, latent: int, close: int) -> torch.Tensor:
-    """(n, V) -> (n, 2) log-probabilities of going on and of closing, and nothing else (rule S5)."""
-    return logits[:, [latent, close]].float().log_softmax(-1)
-
-
-def in_chunks(function: Callable[..., torch.Tensor], size: int, *rows: torch.Tensor) -> torch.Tensor:
-    """``function(*rows)`` of rows (n, ...), each of which becomes ``size`` logits on the way. Where that is more than
-    ``LOGITS_AT_ONCE`` they are taken in chunks, whose logits are computed again in the backward pass."""
-    n = max(1, LOGITS_AT_ONCE // size)
+def in_chunks(function: Callable[..., torch.Tensor], vocab_size: int, *rows: torch.Tensor) -> torch.Tensor:
+    """``function(*rows)`` of rows (n, ...), each of which needs ``vocab_size`` logits on the way. Where that is more
+    than ``MAX_LOGITS``, rows are taken in chunks, whose logits are computed again in the backward pass."""
+    n = max(1, MAX_LOGITS // vocab_size)
     if len(rows[0]) <= n:
         return function(*rows)
     chunks = zip(*(r.split(n) for r in rows), strict=True)

@@ -226,7 +226,7 @@ def test_a_run_that_broke_off_goes_on(tmp_path, capsys, monkeypatch):
 
 def test_a_head_that_draws_from_pictures_is_not_asked_without(make_backbone):
     case = next(case for case in CASES if case.method == "latent_sketchpad")
-    reader = methods.build(case.method, make_backbone(), **case.options)
+    reader = methods.build_method(case.method, make_backbone(), **case.options)
     shown = [item(images=("one",))]
     benchmark.check_pictures(reader, shown, "grey")
     for items, blind, sentence in ((shown, "removed", "Use --grey in place"), ([item()], None, "Use another")):

@@ -81,11 +81,11 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
     ]
     compare.main([*words, "--only", "direct"])
     first = json.loads(out.read_text())["results"]
-    trained = (tmp_path / "runs" / "direct-0" / "model" / checkpoint.CARD).stat().st_mtime_ns
+    trained = (tmp_path / "runs" / "direct-0" / "model" / checkpoint.CONFIG_FILE).stat().st_mtime_ns
     compare.main(words)
     found = json.loads(out.read_text())["results"]
     assert [r["arm"] for r in found] == ["direct", "sketch"] and found[:1] == first
-    assert (tmp_path / "runs" / "direct-0" / "model" / checkpoint.CARD).stat().st_mtime_ns == trained, (
+    assert (tmp_path / "runs" / "direct-0" / "model" / checkpoint.CONFIG_FILE).stat().st_mtime_ns == trained, (
         "not trained again"
     )
     assert found[0]["latents_per_answer"] == 0 and "probes" not in found[0]

@@ -13,8 +13,8 @@ from PIL import ImageOps
 from tiny_runs import short, tiny_checkpoint, untrained
 
 from eval import attention, dossier, input_perturbations, metrics
-from eval.decode import Result, decode
 from eval.html import page
+from latent_reason.decoding.items import Result, decode
 from latent_reason.tasks import make
 from latent_reason.tasks.base import TURNS
 
@@ -100,7 +100,7 @@ def test_thought_and_answer_are_compared_by_rule(lake, monkeypatch):
         row: "".join(f"Go {m}. " for m in moves.split(",")) if moves else "Well."
         for row, (moves, _) in enumerate(said.values())
     }
-    monkeypatch.setattr("eval.metrics.texts_between", lambda rollout, row, vocabulary: [texts[row]])
+    monkeypatch.setattr("eval.metrics.split_text", lambda rollout, row, vocabulary: [texts[row]])
     results = [Result(item, "", {"success": s}, None, row) for row, (_, s) in enumerate(said.values())]
     found = metrics.consistency(task, results, None)
     assert found["silent"] == 1
@@ -121,27 +121,29 @@ def test_sketches_alone_have_a_ceiling_and_a_floor(lake):
 def test_the_answer_is_forced_after_each_step(lake, monkeypatch):
     reasoner, _, task, items = lake
     v = reasoner.vocabulary
-    queue = [v.open, *v.words("Go R."), v.open, *v.words("Go D."), *v.words("\\boxed{R,D}"), v.end]
-    plain = decode(reasoner, None, task, items, "mixed", queue=[queue] * 6)
-    said = [v.text(metrics.cut(plain[0], s, v)) for s in range(4)]
+    queue = [v.open, *v.encode_text("Go R."), v.open, *v.encode_text("Go D."), *v.encode_text("\\boxed{R,D}"), v.end]
+    plain = decode(reasoner, None, task, items, "mixed", forced_tokens=[queue] * 6)
+    said = [v.decode(metrics.cut(plain[0], s, v)) for s in range(4)]
     assert said == ["", "", "Go R.", "Go R.Go D."]
     assert [metrics.cut(plain[0], s, v).count(v.open) for s in range(4)] == [0, 1, 2, 2]
     fed = []
 
     def watched(*given, queue, intervene, progress, **options):
         fed.append((queue(items)[0], progress))
-        return decode(*given, queue=queue, intervene=intervene, **options)
+        return decode(*given, forced_tokens=queue, latent_hook=intervene, **options)
 
     monkeypatch.setattr("eval.metrics.decode", watched)
     found = metrics.by_step(reasoner, task, "mixed", plain)
     assert [r["step"] for r in found] == [0, 1, 2] and all(r["n"] == 6 for r in found)
-    assert all(v.text(ids).endswith("\\boxed{") for ids, _ in fed)
+    assert all(v.decode(ids).endswith("\\boxed{") for ids, _ in fed)
 
 
 def test_attention_adds_up_and_finds_the_latents(lake):
     reasoner, _, task, items = lake
     v = reasoner.vocabulary
-    plain = decode(reasoner, None, task, items, "mixed", queue=[[v.open, *v.words("Go. \\boxed{R,D}"), v.end]] * 6)
+    plain = decode(
+        reasoner, None, task, items, "mixed", forced_tokens=[[v.open, *v.encode_text("Go. \\boxed{R,D}"), v.end]] * 6
+    )
     found = attention.looks(reasoner, plain)
     assert found["n"] == 6 and len(found["layers"]) == 1
     for shares in (found["share_of_positions"], *found["layers"]):
@@ -159,7 +161,7 @@ def test_coverage_sums_to_one_over_parts_and_to_their_area_without_focus(lake, m
     reasoner, _, _, _ = lake
     task, v = make("search_zoom", split="test"), reasoner.vocabulary
     items = [task[i] for i in range(3)]
-    plain = decode(reasoner, None, task, items, "mixed", queue=[[v.open, *v.words("Go."), v.end]] * 3)
+    plain = decode(reasoner, None, task, items, "mixed", forced_tokens=[[v.open, *v.encode_text("Go."), v.end]] * 3)
     parts, found = [(0, 0, 0.3, 1), (0.3, 0, 1, 0.45), (0.3, 0.45, 1, 1)], []
     for box in parts:
         monkeypatch.setattr(task, "box", lambda item, box=box: box)

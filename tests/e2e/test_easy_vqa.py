@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import loss_of
 from PIL import Image as PILImage
 from tiny_runs import recipe, tiny_checkpoint, untrained
 
@@ -113,7 +114,7 @@ def test_noise_of_an_answer_goes_by_its_row(monkeypatch):
         return generate(*given, row_ids=row_ids, **how)
 
     monkeypatch.setattr(answers, "generate", noted)
-    answers.answers(reasoner, [Trace("q", (Message("user", (Text("red?"),)),))] * 3, batch_size=2, max_new=2)
+    answers.answers(reasoner, [Trace("q", (Message("user", (Text("red?"),)),))] * 3, batch_size=2, max_new_tokens=2)
     assert rows == [0, 1, 2]
 
 
@@ -123,8 +124,8 @@ def test_a_reasoner_answers_each_question_from_its_own_picture():
         Trace(str(i), (Message("user", (Image(PILImage.new("RGB", (128, 128), c)), Text("which?"))),))
         for i, c in enumerate(("red", "blue", "green"))
     ]
-    together = answers.answers(reasoner, asked, batch_size=2, max_new=4)
-    assert together == [answers.answers(reasoner, [one], max_new=4)[0] for one in asked]
+    together = answers.answers(reasoner, asked, batch_size=2, max_new_tokens=4)
+    assert together == [answers.answers(reasoner, [one], max_new_tokens=4)[0] for one in asked]
 
 
 def test_plain_text_is_as_it_was_until_weights_change(tmp_path, monkeypatch):
@@ -140,7 +141,7 @@ def test_plain_text_is_as_it_was_until_weights_change(tmp_path, monkeypatch):
     same = json.loads((tmp_path / "o.json").read_text())
     assert same["n"] == 2 and same["worse"] == [0.0, 0.0, 0.0] and same["before"] == same["after"] > 1
 
-    load = backbones.load
+    load = backbones.load_backbone
 
     def damaged(name):
         backbone = load(name)
@@ -148,7 +149,7 @@ def test_plain_text_is_as_it_was_until_weights_change(tmp_path, monkeypatch):
             backbone.model.lm_head.weight.mul_(-1)
         return backbone
 
-    monkeypatch.setattr("latent_reason.model.backbones.load", damaged)
+    monkeypatch.setattr("latent_reason.model.backbones.load_backbone", damaged)
     language.main([str(tiny_checkpoint()), *given])
     assert json.loads((tmp_path / "o.json").read_text())["before"] != same["before"]
 
@@ -196,14 +197,15 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     batch = next(iter(data.train_dataloader()))
     assert len(batch.ids) == 8 + 3 and set(batch.spans[:, 0].tolist()) <= set(range(8))
     said = [
-        reasoner.vocabulary.text(row[there].tolist()) for row, there in zip(batch.ids[8:], batch.mask[8:], strict=True)
+        reasoner.vocabulary.decode(row[there].tolist())
+        for row, there in zip(batch.ids[8:], batch.mask[8:], strict=True)
     ]
     assert set(said) <= {"The elf goes down.", "There is a hole to the right."}
     first = batch.mask[8:].int().argmax(1)
-    assert not batch.weight[8:].gather(1, first[:, None]).any(), "nothing is before a first word"
-    assert (batch.weight[8:] > 0).sum() == batch.mask[8:].sum() - 3
+    assert not batch.loss_weight[8:].gather(1, first[:, None]).any(), "nothing is before a first word"
+    assert (batch.loss_weight[8:] > 0).sum() == batch.mask[8:].sum() - 3
     assert len(next(iter(data.val_dataloader())).ids) == 4, "held-out items are by themselves"
-    terms = reasoner(batch)
+    terms = loss_of(reasoner, batch)
     assert terms.total.isfinite()
 
 

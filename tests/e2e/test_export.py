@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import CASES, ready
+from conftest import CASES, ready, training_batch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import tiny_checkpoint
@@ -74,14 +74,14 @@ def test_strangers_see_the_same_logits_and_the_same_sketch(exported):
 def test_the_library_loads_what_was_saved(made, exported, make_traces):
     folder, reasoner = exported(*made)
     again, decoder = checkpoint.load(folder, device="cpu")
-    assert decoder is None and again.recipe["method"] == made[0] and not again.training
+    assert decoder is None and again.method.name == made[0] and not again.training
     ours, theirs = reasoner.state_dict(), again.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    prompts = [r.collator()(make_traces(), generate=True) for r in (reasoner, again)]
+    prompts = [r.processor(make_traces(), generate=True) for r in (reasoner, again)]
     first, second = (
-        generate(r, p, max_new=12, sketching="first") for r, p in zip((reasoner, again), prompts, strict=True)
+        generate(r, p, max_new_tokens=12, latent_mode="first") for r, p in zip((reasoner, again), prompts, strict=True)
     )
-    assert torch.equal(first.ids, second.ids) and torch.equal(first.vectors, second.vectors)
+    assert torch.equal(first.ids, second.ids) and torch.equal(first.latent_embeds, second.latent_embeds)
 
 
 # -- what is in the folder -----------------------------------------------------------------------------------------
@@ -216,9 +216,9 @@ def test_an_export_can_be_exported_again(shown, tmp_path):
 
 def test_records_of_ones_own_are_named_and_no_task_is_claimed(tmp_path):
     saved = shutil.copytree(tiny_checkpoint(), tmp_path / "model")
-    given = json.loads((saved / checkpoint.CARD).read_text())
+    given = json.loads((saved / checkpoint.CONFIG_FILE).read_text())
     given["notes"] |= {"backbone": "some/model", "data": given["notes"]["data"] | {"folder": "/data/mine/shapes"}}
-    (saved / checkpoint.CARD).write_text(json.dumps(given))
+    (saved / checkpoint.CONFIG_FILE).write_text(json.dumps(given))
     folder = export(saved, tmp_path / "out")
     _, head, body = (folder / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(head)["datasets"] == ["shapes"] and yaml.safe_load(head)["base_model"] == "some/model"
@@ -247,9 +247,9 @@ def test_the_licence_is_that_of_the_model_it_began_with(told, wanted, said, tmp_
     (base / "LICENSE").write_text("Not for sale.")
     if told is not None:
         (base / "README.md").write_text(told)
-    given = json.loads((saved / checkpoint.CARD).read_text())
+    given = json.loads((saved / checkpoint.CONFIG_FILE).read_text())
     given["notes"]["backbone"] = "base"
-    (saved / checkpoint.CARD).write_text(json.dumps(given))
+    (saved / checkpoint.CONFIG_FILE).write_text(json.dumps(given))
     folder = export(saved, tmp_path / "out")
     _, head, body = (folder / "README.md").read_text().split("---\n", 2)
     found = yaml.safe_load(head)
@@ -311,22 +311,24 @@ def test_imports_of_every_form_are_rewritten(tmp_path, monkeypatch):
 # -- the model -----------------------------------------------------------------------------------------------------
 def test_the_model_answers_in_words_latents_and_pictures(shown, picture):
     model = LatentReasonForConditionalGeneration.from_pretrained(shown)
-    answer = model.generate_interleaved(picture(2, 3), "Which way?", sketching="first", max_new=12)
+    answer = model.generate_interleaved(picture(2, 3), "Which way?", latent_mode="first", max_new_tokens=12)
     assert answer.pieces[0] is answer.sketches[0] and len(answer.sketches) == len(answer.pictures)
     assert answer.latents[0].shape == (4, 32) and answer.pictures[0].size == (3 * 32, 2 * 32)
     assert answer.text == "".join(p for p in answer.pieces if isinstance(p, str))
-    plain = model.generate_interleaved([], "Which way?", sketching="off", max_new=3)
+    plain = model.generate_interleaved([], "Which way?", latent_mode="off", max_new_tokens=3)
     assert not plain.sketches and plain.text
 
 
 def test_logits_are_those_of_the_skeleton(make_backbone, make_traces):
     """Rows of ids alone, with padding and several pictures a row, against the batch they come from."""
     reasoner = ready(CASES[0], make_backbone, make_traces).eval()
-    batch = reasoner.collator()(make_traces(sketches=False))
-    model = LatentReasonForConditionalGeneration.of(reasoner)
+    batch = training_batch(reasoner, make_traces(sketches=False))
+    model = LatentReasonForConditionalGeneration.from_reasoner(reasoner)
     with torch.no_grad():
         found = model(batch.ids, batch.mask, batch.images.pixels, batch.images.grid).logits
-        states = reasoner.backbone.trunk(reasoner.embed(batch), batch.attention(), reasoner.backbone.place(batch))
+        states = reasoner.backbone.forward_text(
+            reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch)
+        )
     assert torch.equal(found, reasoner.backbone.logits(states))
     with pytest.raises(ValueError, match="picture positions for pictures that take"):
         model(batch.ids, batch.mask, batch.images.pixels[:24], batch.images.grid[:1])
@@ -375,7 +377,7 @@ def test_an_adapter_is_exported_for_its_base_or_folded_in(make_backbone, make_tr
     merged = export(tmp_path / "run", tmp_path / "merged", merge_lora=True)
     assert checks.passed(checks.check(merged, in_fresh=False))
     model, stored = (
-        LatentReasonForConditionalGeneration.of(*checkpoint.load(merged, device="cpu")),
+        LatentReasonForConditionalGeneration.from_reasoner(*checkpoint.load(merged, device="cpu")),
         parity.read(folder)[0],
     )
     given = {name: stored[name] for name in ("input_ids", "pixel_values", "image_grid")}

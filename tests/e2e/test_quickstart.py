@@ -30,7 +30,7 @@ def test_quickstart_leaves_everything(tmp_path, monkeypatch, capfd):
     assert {"noise", "foreign"} <= json.loads((folder / "probe.json").read_text())["probes"].keys()
     assert {p.name for p in (folder / "export").iterdir()} >= {"README.md", "LICENSE", "eval.json", "sketches.png"}
     reasoner, decoder = checkpoint.load(folder / "export")
-    assert reasoner.sketches and decoder is not None
+    assert reasoner.can_sketch and decoder is not None
 
     *_, last = shown.split("Next, try:")
     assert len([line for line in last.splitlines() if line.startswith("  ")]) == 3, "the next three commands"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from tiny_runs import recipe, short, tiny_checkpoint
 
-from eval.decode import Result
 from latent_reason import checkpoint
 from latent_reason.data import native
 from latent_reason.decoding import engine
+from latent_reason.decoding.items import Result
 from latent_reason.tasks import make
 from train import rejection_sampling, sft
 from train.trainer import run_folder
@@ -29,9 +29,9 @@ def said(model, *texts, item=None) -> list[Result]:
     queue = []
     for text in texts:
         first, *rest = text.split("<>")
-        queue.append([*v.words(first), *[t for part in rest for t in (v.open, *v.words(part))], v.end])
-    prompt = reasoner.collator()([task.trace(item, "mixed")] * len(texts), generate=True)
-    out = engine.generate(reasoner, prompt, max_new=300, queue=queue)
+        queue.append([*v.encode_text(first), *[t for part in rest for t in (v.open, *v.encode_text(part))], v.end])
+    prompt = reasoner.processor([task.trace(item, "mixed")] * len(texts), generate=True)
+    out = engine.generate(reasoner, prompt, max_new_tokens=300, forced_tokens=queue)
     return [Result(item, out.text(r, v), task.score(out.text(r, v), item.meta), out, r) for r in range(len(texts))]
 
 

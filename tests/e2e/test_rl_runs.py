@@ -47,13 +47,13 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
         "completions/clipped_ratio",
         "entropy",
     } <= set(found.Tags()["scalars"])
-    assert checkpoint.load(tmp_path / "run")[0].recipe["method"] == "modal_mixed"
+    assert checkpoint.load(tmp_path / "run")[0].method.name == "modal_mixed"
 
 
 def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
     monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
     reasoner, _ = checkpoint.load(tiny_checkpoint())
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, queue=[[reasoner.vocabulary.open]] * 4))
+    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=[[reasoner.vocabulary.open]] * 4))
     made = rewarded(
         tmp_path / "run",
         rl__rewards={"long": 1.0},

@@ -62,7 +62,7 @@ def test_mirage_goes_from_the_picture_to_its_own_states(tmp_path, monkeypatch, c
     assert command(monkeypatch, sft, "--config", str(tmp_path / "two.yaml")) is None
     first, last = tmp_path / "run" / "stage-1", tmp_path / "run"
     one, two = checkpoint.load(first)[0], checkpoint.load(last)[0]
-    assert (one.recipe["options"]["stage"], two.recipe["options"]["stage"]) == (1, 2)
+    assert (one.method.options["stage"], two.method.options["stage"]) == (1, 2)
     assert torch.equal(one.target.standardizer.mean, two.target.standardizer.mean) and two.target.standardizer.fitted
     was, now = (load_file(f / "model" / "backbone" / "model.safetensors") for f in (first, last))
     moved = {n for n in was if not torch.equal(was[n], now[n])}

@@ -75,7 +75,7 @@ def test_runs_leave_checkpoints_recipe_and_logs(trained):
         assert sorted(p.name for p in folder.iterdir()) == ["logs", "model", "recipe.yaml"]
         assert load(folder / "recipe.yaml").run == str(folder)
         reasoner, drawn_by = checkpoint.load(folder)
-        assert drawn_by is not None and reasoner.recipe["notes"]["data"]["levels"] == [3]
+        assert drawn_by is not None and reasoner.method.notes["data"]["levels"] == [3]
 
 
 def test_losses_are_logged_apart_with_a_panel_of_sketches(trained):
@@ -216,7 +216,7 @@ def test_ctrl_c_leaves_a_whole_checkpoint(monkeypatch, tmp_path, small, capsys, 
     where = tmp_path / "run" / "interrupted"
     assert f"Stopped at step 2 (KeyboardInterrupt). What was learnt so far is in '{where}'" in capsys.readouterr().out
     reasoner, _ = checkpoint.load(where)
-    assert reasoner.recipe["method"] == "modal_mixed" and not (tmp_path / "run" / "model").exists()
+    assert reasoner.method.name == "modal_mixed" and not (tmp_path / "run" / "model").exists()
 
 
 def test_ctrl_c_before_the_first_step(monkeypatch, tmp_path, small, capsys, ctrl_c):

@@ -14,19 +14,19 @@ from train.trainer import run_folder, start
 
 @pytest.fixture
 def base(tmp_path):
-    backbone = backbones.load("tiny", **BACKBONE | {"width": 64})
-    methods.build("direct", backbone)  # with its control tokens
+    backbone = backbones.load_backbone("tiny", **BACKBONE | {"width": 64})
+    methods.build_method("direct", backbone)  # with its control tokens
     for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
         part.save_pretrained(tmp_path / "base")
     return str(tmp_path / "base")
 
 
 def test_what_is_missing_is_named(base, monkeypatch):
-    monkeypatch.setattr("latent_reason.model.backbones.base.find_spec", lambda name: None)
+    monkeypatch.setattr("latent_reason.model.backbones.quantization.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"bits=4 needs bitsandbytes and accelerate. Install with: pip install"):
-        backbones.load(base, bits=4)
-    with pytest.raises(ValueError, match=r"bits=8: 4, or leave it out"):
-        backbones.load(base, bits=8)
+        backbones.load_backbone(base, bits=4)
+    with pytest.raises(ValueError, match=r"bits=8: must be 4"):
+        backbones.load_backbone(base, bits=8)
 
 
 @pytest.mark.parametrize("name, said", [("base", "Add one with lora.rank"), ("tiny", "those of a tiny model are made")])
@@ -39,7 +39,7 @@ def test_rounded_weights_without_an_adapter_or_of_nothing_are_refused(name, said
 def rounded(base):
     pytest.importorskip("bitsandbytes")
     pytest.importorskip("accelerate")
-    return backbones.load(base, bits=4)
+    return backbones.load_backbone(base, bits=4)
 
 
 def test_the_text_model_alone_is_rounded(rounded, base):
@@ -52,18 +52,18 @@ def test_the_text_model_alone_is_rounded(rounded, base):
     }
     assert all(found == ("language_model" in name) for name, found in kinds.items()) and any(kinds.values())
     ids = torch.arange(5, 40)[None]
-    exact = backbones.load(base).model(input_ids=ids).logits
+    exact = backbones.load_backbone(base).model(input_ids=ids).logits
     off = (rounded.model(input_ids=ids).logits - exact).square().mean().sqrt() / exact.std()
     assert 0.001 < off < 0.3
 
 
 def test_rounded_weights_are_saved_and_merged_with_care(rounded, tmp_path):
-    reasoner = methods.build("modal_mixed", rounded, **METHOD["modal_mixed"])
-    with pytest.raises(ValueError, match="weights rounded to 4 bits are no checkpoint"):
+    reasoner = methods.build_method("modal_mixed", rounded, **METHOD["modal_mixed"])
+    with pytest.raises(ValueError, match="weights of 4 bits cannot be saved alone"):
         checkpoint.save(reasoner, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     adapters.add(reasoner, rank=4)
-    with pytest.raises(ValueError, match="take no adapter up"):
+    with pytest.raises(ValueError, match="an adapter cannot be merged into weights of 4 bits"):
         adapters.merge(reasoner)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,8 +39,8 @@ def files(folder) -> dict[str, bytes]:
 
 
 def change_card(folder, **changes):
-    stored = json.loads((folder / checkpoint.CARD).read_text())
-    (folder / checkpoint.CARD).write_text(json.dumps(stored | changes))
+    stored = json.loads((folder / checkpoint.CONFIG_FILE).read_text())
+    (folder / checkpoint.CONFIG_FILE).write_text(json.dumps(stored | changes))
 
 
 def refused(folder) -> str:
@@ -55,16 +56,16 @@ def refused(folder) -> str:
 @pytest.mark.parametrize("method", METHOD)
 def test_round_trip(method, tmp_path):
     reasoner, decoder = untrained(method)
-    checkpoint.save(reasoner, tmp_path / "a", decoder=decoder if reasoner.sketches else None, notes={"seed": 3})
+    checkpoint.save(reasoner, tmp_path / "a", decoder=decoder if reasoner.can_sketch else None, notes={"seed": 3})
     loaded, drawn_by = checkpoint.load(tmp_path / "a", device="cpu")
-    assert loaded.recipe == reasoner.recipe | {"notes": {"seed": 3}}
+    assert loaded.method == replace(reasoner.method, notes={"seed": 3})
     for name, t in reasoner.state_dict().items():
         assert torch.equal(t, loaded.state_dict()[name]), name
-    assert (drawn_by is None) == (not reasoner.sketches)
+    assert (drawn_by is None) == (not reasoner.can_sketch)
     if drawn_by is not None:
         assert all(torch.equal(t, drawn_by.state_dict()[n]) for n, t in decoder.state_dict().items())
         assert drawn_by.config.latent == decoder.config.latent
-    assert not loaded.training and loaded.backbone.positions == reasoner.backbone.positions
+    assert not loaded.training and loaded.backbone.latent_positions == reasoner.backbone.latent_positions
 
 
 def test_load_save_load_save_gives_the_same_bytes(tmp_path):
@@ -74,17 +75,17 @@ def test_load_save_load_save_gives_the_same_bytes(tmp_path):
     first, a, b = (files(folder) for folder in (tiny_checkpoint(), tmp_path / "a", tmp_path / "b"))
     assert a == b
     assert not [name for name, data in a.items() if str(tiny_checkpoint()).encode() in data], "no paths of this machine"
-    assert {n: d for n, d in a.items() if "config" not in n and n != checkpoint.CARD}.items() <= first.items()
+    assert {n: d for n, d in a.items() if "config" not in n and n != checkpoint.CONFIG_FILE}.items() <= first.items()
 
 
 def test_a_run_folder_stands_for_its_model(tmp_path):
     shutil.copytree(tiny_checkpoint(), tmp_path / "run" / "model")
-    assert checkpoint.load(tmp_path / "run")[0].recipe["method"] == "modal_mixed"
+    assert checkpoint.load(tmp_path / "run")[0].method.name == "modal_mixed"
 
 
 def test_nothing_pickled():
     stored = files(tiny_checkpoint())
-    assert sorted(stored) == sorted([*PARTS, checkpoint.CARD])
+    assert sorted(stored) == sorted([*PARTS, checkpoint.CONFIG_FILE])
     assert not [name for name, data in stored.items() if data.startswith(PICKLES) and data[8:9] != b"{"]
 
 
@@ -102,7 +103,7 @@ def test_a_pickle_is_never_loaded(copy, name):
     "name, said",
     [
         ("../../elsewhere.safetensors", "names weights outside of it"),
-        ("weights.bin", "names weights that are no safetensors"),
+        ("weights.bin", "names weights that are not safetensors"),
         (3, "outside of it"),
     ],
 )
@@ -155,25 +156,27 @@ def test_no_checkpoint_names_the_nearest(copy, tmp_path, monkeypatch):
 
 
 def test_card_that_is_no_card(copy):
-    (copy / checkpoint.CARD).write_text('{"format": 1,')
+    (copy / checkpoint.CONFIG_FILE).write_text('{"format": 1,')
     assert "is not readable JSON" in refused(copy)
-    (copy / checkpoint.CARD).write_text("[]")
+    (copy / checkpoint.CONFIG_FILE).write_text("[]")
     assert "does not describe a checkpoint" in refused(copy)
-    (copy / checkpoint.CARD).write_text('{"format": 1, "method": "modal_mixed"}')
+    (copy / checkpoint.CONFIG_FILE).write_text('{"format": 1, "method": "modal_mixed"}')
     assert "it lacks control_tokens, decoder, options, positions" in refused(copy)
 
 
 def test_card_with_a_dtype_that_is_none(copy):
-    card = json.loads((copy / checkpoint.CARD).read_text())
+    card = json.loads((copy / checkpoint.CONFIG_FILE).read_text())
     for name in ("floot32", "nn", "float32.__class__"):
-        (copy / checkpoint.CARD).write_text(json.dumps(card | {"dtype": name}))
-        assert f"names dtype '{name}', which torch has not" in refused(copy)
+        (copy / checkpoint.CONFIG_FILE).write_text(json.dumps(card | {"dtype": name}))
+        assert f"names dtype '{name}', which torch lacks" in refused(copy)
 
 
 def test_card_of_another_format(copy):
-    change_card(copy, format=2, written_by="latent_reason 7")
+    change_card(copy, format=3, written_by="latent_reason 7")
     said = refused(copy)
-    assert "has checkpoint format 2, this version reads 1" in said and "written by latent_reason 7" in said
+    assert (
+        "has checkpoint format 3; this version reads formats 1 and 2" in said and "written by latent_reason 7" in said
+    )
 
 
 def test_card_of_an_unknown_method_or_option(copy):
@@ -184,7 +187,7 @@ def test_card_of_an_unknown_method_or_option(copy):
 
 
 def test_control_token_of_another_tokenizer(copy):
-    stored = json.loads((copy / checkpoint.CARD).read_text())["control_tokens"]
+    stored = json.loads((copy / checkpoint.CONFIG_FILE).read_text())["control_tokens"]
     stored["close"][1] += 1
     change_card(copy, control_tokens=stored)
     assert "control token '<|sketch_end|>' has id" in refused(copy)
@@ -231,11 +234,11 @@ def test_saving_that_fails_leaves_nothing(error, where, tmp_path, copy, monkeypa
 
 def test_sizes_of_a_card_or_decoder_are_held_against_the_weights_before_memory_is_taken(copy):
     """A head, and a decoder, of terabytes."""
-    card = json.loads((copy / checkpoint.CARD).read_text())
+    card = json.loads((copy / checkpoint.CONFIG_FILE).read_text())
     huge = card["options"] | {"head_options": {"hidden": 2_000_000}}
-    (copy / checkpoint.CARD).write_text(json.dumps(card | {"options": huge}))
+    (copy / checkpoint.CONFIG_FILE).write_text(json.dumps(card | {"options": huge}))
     assert "instead of (2000000, " in refused(copy) and "does not fit method 'modal_mixed'" in refused(copy)
-    (copy / checkpoint.CARD).write_text(json.dumps(card))
+    (copy / checkpoint.CONFIG_FILE).write_text(json.dumps(card))
     config = json.loads((copy / "decoder" / "config.json").read_text())
     (copy / "decoder" / "config.json").write_text(json.dumps(config | {"width": 2_000_000}))
     assert "decoder' cannot be read" in refused(copy) and "its sizes differ" in refused(copy)

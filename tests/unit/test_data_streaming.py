@@ -166,7 +166,7 @@ def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
         )
         found.append(sft.train(made, run_folder(made))[0].state_dict())
     assert seen[0] == seen[1][:5] == seen[2] and len(seen[0]) == 5, "five batches of four go beyond the first epoch"
-    encode = checkpoint.load(tiny_checkpoint())[0].collator().encode
+    encode = checkpoint.load(tiny_checkpoint())[0].processor.encode
     lengths = [n for batch in seen[0] for n in batch]
     assert sorted(lengths[:14]) == sorted(len(encode(trace).ids) for trace in traces[:14])
     assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())

@@ -100,7 +100,7 @@ def half_an_adapter(folder):
     file = folder / "adapter_model.safetensors"
     name = next(name for name in load_file(file) if "lora_A" in name)
     change(file, **{name: None})
-    edit(folder / checkpoint.CARD, files={})  # or its size would tell
+    edit(folder / checkpoint.CONFIG_FILE, files={})  # or its size would tell
 
 
 @damage(2)
@@ -365,7 +365,7 @@ def test_the_library_refuses_it_in_one_sentence(damaged, said, whole, tmp_path):
         whole["shards" if damaged is weights_outside_of_the_folder else "one"], tmp_path / "damaged"
     )
     if damaged is weights_outside_of_the_folder:
-        edit(folder / checkpoint.CARD, files={})  # or the size of the index would tell
+        edit(folder / checkpoint.CONFIG_FILE, files={})  # or the size of the index would tell
     damaged(folder)
     with pytest.raises(ValueError) as error:
         checkpoint.load(folder, device="cpu")
@@ -378,7 +378,7 @@ def test_the_library_runs_nothing_of_a_folder(whole, tmp_path):
         file.write_text("raise SystemExit('run')")
     edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Slow", "evil.Fast"]})
     (folder / "evil.py").write_text("raise SystemExit('run')")
-    assert checkpoint.load(folder, device="cpu")[0].recipe["method"] == "modal_mixed"
+    assert checkpoint.load(folder, device="cpu")[0].method.name == "modal_mixed"
     assert [r.number for r in checks.check(folder, in_fresh=False) if r.state == "failed"] == [8]
 
 

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from eval import probe
-from eval.decode import Result
 from eval.interventions import Bank, Given, Mean, Noise, Oracle, Zero
 from latent_reason import tasks
-from latent_reason.decoding.engine import Rollout, Span
+from latent_reason.decoding.items import Result
+from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
 from latent_reason.model.batch import LATENT, TEXT
+from latent_reason.model.reasoner import MethodRecord
 from latent_reason.model.tokenization import Vocabulary
 from latent_reason.tasks.frozenlake_words import moves_in
 
@@ -42,32 +43,50 @@ class Prompt:
         return self
 
 
+@dataclass
+class Processor:
+    """Stands for a processor, whose batches are what they are made of."""
+
+    named: dict
+
+    def __call__(self, traces, *, generate):
+        return Prompt([self.named[t.id] for t in traces])
+
+    def preprocess_sketches(self, pictures):
+        return Prompt(pictures)
+
+
 class Engine:
     """Stands for a reasoner and for generate(). ``codes`` (ITEMS, ITEMS) holds the latent of each item."""
 
-    recipe = {"method": "modal_mixed"}
+    method = MethodRecord("modal_mixed")
     device = torch.device("cpu")
 
     def __init__(self, task, items):
         self.task, self.items = task, items
         self.codes = 3 * torch.eye(len(items))
         self.vocabulary = Vocabulary(train_tokenizer())
-        self.backbone, self.look = SimpleNamespace(token_grid=lambda picture: (4, 4)), Prompt
+        self.backbone = SimpleNamespace(token_grid=lambda picture: (4, 4))
         self.backbone.embed = lambda ids: torch.full((*ids.shape, len(items)), 0.1)
-        self.target, self.renders, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
-        self.head, self.switch = SimpleNamespace(noise=True), SimpleNamespace(start="token")
+        self.target, self.is_renderable, self.latent_grid_for = (
+            SimpleNamespace(encode_embeddings=self.see),
+            True,
+            lambda size: GRID,
+        )
+        self.head, self.switch = SimpleNamespace(is_stochastic=True), SimpleNamespace(start="token")
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
 
     def drawn(self, item):
         return self.task.render_state(item, self.task.state_said(item, [self.moves(item)[0]]))
 
-    def see(self, backbone, looked):
+    def see(self, looked):
         """A part of a picture is no board that is known."""
         known = [self.boards.get(picture.tobytes()) for picture in looked.items]
         return [(torch.zeros(len(self.items)) if i is None else self.codes[i])[None] for i in known]
 
-    def collator(self):
-        return lambda traces, generate: Prompt([self.named[t.id] for t in traces])
+    @property
+    def processor(self):
+        return Processor(self.named)
 
     @property
     def named(self):
@@ -84,33 +103,33 @@ class Engine:
         reasoner,
         prompt,
         *,
-        max_new,
+        max_new_tokens,
         row_ids,
-        sketching="learned",
+        latent_mode="learned",
         latents_per_span=None,
-        queue=None,
-        intervene=None,
+        forced_tokens=None,
+        latent_hook=None,
         seed=0,
-        hide_pictures=False,
+        hide_images=False,
     ) -> Rollout:
-        rows, spans, self.blindfold = [], [], hide_pictures
+        rows, spans, self.blindfold = [], [], hide_images
         for row, item in enumerate(prompt.items):
             ids = (
-                list(queue[row])
-                if queue
-                else [*self.vocabulary.words(f"Go {self.moves(item)[0]}."), self.vocabulary.open]
+                list(forced_tokens[row])
+                if forced_tokens
+                else [*self.vocabulary.encode_text(f"Go {self.moves(item)[0]}."), self.vocabulary.open]
             )
-            if sketching == "off":
+            if latent_mode == "off":
                 ids = [i for i in ids if i != self.vocabulary.open]
             z = None
             if self.vocabulary.open in ids and latents_per_span != 0:
                 z = self.codes[self.items.index(item)]
-                if intervene:
+                if latent_hook:
                     at = torch.tensor([row]), torch.tensor([0]), torch.tensor([0])
-                    z = intervene(*at, z[None], {row: ids})[0]
-            said = moves_in(self.vocabulary.text(ids))
+                    z = latent_hook(*at, z[None], {row: ids})[0]
+            said = moves_in(self.vocabulary.decode(ids))
             rest = self.go_on(item, z)
-            words = self.vocabulary.words(f" Then {' '.join(rest)}. \\boxed{{{','.join(said + rest)}}}")
+            words = self.vocabulary.encode_text(f" Then {' '.join(rest)}. \\boxed{{{','.join(said + rest)}}}")
             if self.vocabulary.open in ids:
                 spans.append(Span(row, len(ids), int(z is not None), GRID, "count"))
                 words = [self.vocabulary.close, *words]
@@ -154,7 +173,7 @@ class Looker(Engine):
 
 def probed(engine_class, lake, monkeypatch) -> dict:
     engine = engine_class(*lake)
-    monkeypatch.setattr("eval.decode.generate", engine)
+    monkeypatch.setattr("latent_reason.decoding.items.generate", engine)
     return probe.probe(engine, *lake, seed=0, batch_size=10)
 
 
@@ -242,8 +261,8 @@ def test_a_model_that_never_sketches(lake, monkeypatch):
     """Its own words are all there is: nothing to replace, no donor, no failure."""
 
     class Silent(Parrot):
-        def __call__(self, *words, sketching="learned", **options):
-            return super().__call__(*words, sketching="off", **options)
+        def __call__(self, *words, latent_mode="learned", **options):
+            return super().__call__(*words, latent_mode="off", **options)
 
     report = probed(Silent, lake, monkeypatch)
     assert report["as_generated"]["sketches_per_item"] == 0
@@ -282,11 +301,11 @@ def test_donors_have_another_answer_the_same_level_and_a_sketch():
 def test_corrupted_text_flips_one_move(lake):
     task, items = lake
     engine = Parrot(task, items)
-    results = [Result(i, "", {}, engine(engine, Prompt([i]), max_new=1, row_ids=[0]), 0) for i in items]
+    results = [Result(i, "", {}, engine(engine, Prompt([i]), max_new_tokens=1, row_ids=[0]), 0) for i in items]
     for r in results:
         ids = probe._corrupted(engine, task, r)
         assert ids[-1] == engine.vocabulary.open and ids == probe._corrupted(engine, task, r), "the same each time"
-        was, now = engine.moves(r.item)[:1], moves_in(engine.vocabulary.text(ids))
+        was, now = engine.moves(r.item)[:1], moves_in(engine.vocabulary.decode(ids))
         assert len(now) == 1 and now != was
 
 
@@ -376,8 +395,8 @@ def test_oracle_encodes_the_board_after_the_written_moves(lake):
     task, items = lake
     engine = Reader(task, items)
     oracle = Oracle(engine, task, items)
-    written = [engine.vocabulary.words(f"Go {engine.moves(item)[0]}.") for item in items]
+    written = [engine.vocabulary.encode_text(f"Go {engine.moves(item)[0]}.") for item in items]
     drawn = call(oracle, torch.zeros(ITEMS, ITEMS), rows=list(range(ITEMS)), written=written)
     assert torch.equal(drawn, engine.codes)
-    written[0] = engine.vocabulary.words("Go U U U.")
+    written[0] = engine.vocabulary.encode_text("Go U U U.")
     assert torch.equal(call(oracle, torch.zeros(1, ITEMS), written=written)[0], engine.codes[0]), "once a span"

@@ -182,7 +182,7 @@ sys.modules["latent_reason"] = None
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 model = AutoModelForImageTextToText.from_pretrained("me/lake", trust_remote_code=True)
-answer = model.generate_interleaved(Image.open(sys.argv[1]), "Which way?", max_new=16, sketching="first")
+answer = model.generate_interleaved(Image.open(sys.argv[1]), "Which way?", max_new_tokens=16, latent_mode="first")
 print(len(answer.pictures), answer.text)
 """
 
@@ -209,7 +209,9 @@ def test_what_has_arrived_is_loaded_by_its_name(server, folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     model = LatentReasonForConditionalGeneration.from_pretrained(folder)
-    answer = model.generate_interleaved(Image.open(folder / "example.png"), "Which way?", max_new=16, sketching="first")
+    answer = model.generate_interleaved(
+        Image.open(folder / "example.png"), "Which way?", max_new_tokens=16, latent_mode="first"
+    )
     assert done.stdout.strip() == f"{len(answer.pictures)} {answer.text}".strip() and answer.pictures
 
 

@@ -87,7 +87,13 @@ def test_published_recipe_trains_every_stage_on_records_of_its_flavour(path, tmp
     assert recipe.method.name == path.stem and recipe.data.folder and recipe.optim.name == "adamw"
     modes = ["text", "vision", "mixed"] if path.stem == "swimbird" else [methods.load(path.stem).MODE]
     native.write([t for mode in modes for t in flavour(picture, mode)], tmp_path / "rows")
-    small = {"encoder": "tiny", "depth": 1, "looks": 1, "k": 4, "head_options": {"hidden": 16, "depth": 1, "steps": 2}}
+    small = {
+        "encoder": "tiny",
+        "depth": 1,
+        "cross_attention_layers": 1,
+        "k": 4,
+        "head_options": {"hidden": 16, "depth": 1, "steps": 2},
+    }
     recipe.method.options |= {n: v for n, v in small.items() if n in recipe.method.options}
     for stage in recipe.stages:
         stage["optim"] = stage.get("optim", {}) | {"steps": 1}

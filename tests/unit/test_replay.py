@@ -6,50 +6,63 @@ from dataclasses import replace
 
 import pytest
 import torch
-from closeness import assert_close
-from conftest import fit
+from conftest import fit, training_batch
 
-from eval.decode import Result
 from eval.interventions import FirstOnly, Given, Zero, shuffled
 from eval.replay import answer_at, answer_kl
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
-
-pytestmark = pytest.mark.usefixtures("float64")
+from latent_reason.decoding.items import Result
+from latent_reason.objectives.replay import rollout_states
 
 
 @pytest.fixture
 def drawn(make_backbone, make_traces):
     """A rollout whose rows sketch and box an answer, but for one that does not sketch and one that does not answer."""
-    reasoner = methods.build("modal_mixed", make_backbone(), k=4, head="mlp")
-    fit(reasoner, reasoner.collator()(make_traces()))
-    v, prompt = reasoner.vocabulary, reasoner.collator()(make_traces(same_size=True), generate=True)
-    said = [v.words(r"go \boxed{U}"), v.words(r"so then \boxed{R,D}"), v.words("never"), v.words(r"\boxed{L}")]
+    reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="mlp")
+    fit(reasoner, training_batch(reasoner, make_traces()))
+    v, prompt = reasoner.vocabulary, reasoner.processor(make_traces(same_size=True), generate=True)
+    said = [
+        v.encode_text(r"go \boxed{U}"),
+        v.encode_text(r"so then \boxed{R,D}"),
+        v.encode_text("never"),
+        v.encode_text(r"\boxed{L}"),
+    ]
     queue = [[v.open, *words, v.end] for words in said]
     queue[3] = queue[3][1:]
-    rollout = generate(reasoner, prompt, max_new=30, queue=queue)
+    rollout = generate(reasoner, prompt, max_new_tokens=30, forced_tokens=queue)
     return reasoner, [Result(r, "", {}, rollout, r) for r in range(4)]
 
 
 def test_the_same_latents_change_nothing_and_others_do(drawn):
     reasoner, results = drawn
     same = answer_kl(reasoner, results, lambda items: Given([r.latents for r in results]))
-    assert len(same) == 2 and max(same) < 1e-12, "rows 0 and 1 sketch and answer"
+    assert len(same) == 2 and max(same) < 1e-6, "rows 0 and 1 sketch and answer"
     other = answer_kl(reasoner, results, lambda items: Zero())
     assert min(other) > 1e-4
+
+
+def test_latents_go_to_the_item_they_belong_to_whatever_the_order_of_results(drawn):
+    reasoner, results = drawn
+    assert not torch.allclose(results[0].latents[0], results[1].latents[0], atol=1e-3), "or a mix-up changes nothing"
+    shuffled_results = [results[i] for i in (2, 1, 3, 0)]
+    same = answer_kl(reasoner, shuffled_results, lambda items: Given([results[i].latents for i in items]))
+    assert len(same) == 2 and max(same) < 1e-6
+    with pytest.raises(ValueError, match="3 results of a batch of 4: replay takes whole batches"):
+        answer_kl(reasoner, results[1:], lambda items: Zero())
 
 
 def test_it_is_the_divergence_at_the_answer(drawn):
     reasoner, results = drawn
     rollout = results[0].rollout
     at = answer_at(rollout, 0, reasoner)
-    before = reasoner.vocabulary.text(rollout.ids[0, :at][rollout.kind[0, :at] == 1].tolist())
+    before = reasoner.vocabulary.decode(rollout.ids[0, :at][rollout.token_type[0, :at] == 1].tolist())
     assert before.endswith(r"\boxed{") and answer_at(rollout, 2, reasoner) is None
-    one = replace(rollout, vectors=torch.zeros_like(rollout.vectors))
+    one = replace(rollout, latent_embeds=torch.zeros_like(rollout.latent_embeds))
     with torch.no_grad():
-        p, q = (reasoner.backbone.logits(reasoner.states_of(x)[0, at]).log_softmax(-1) for x in (rollout, one))
+        p, q = (reasoner.backbone.logits(rollout_states(reasoner, x)[0, at]).log_softmax(-1) for x in (rollout, one))
     expected = float((p.exp() * (p - q)).sum())
-    assert_close(answer_kl(reasoner, results, lambda items: Zero())[0], expected)
+    assert answer_kl(reasoner, results, lambda items: Zero())[0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_orders_and_shares():

@@ -56,7 +56,7 @@ def test_rewards_are_found_by_name_or_path():
     assert rewards.find("accuracy") is rewards.accuracy and rewards.find("math.sqrt")
     with pytest.raises(ValueError, match=r"no reward 'acuracy'. Did you mean 'accuracy'\?"):
         rewards.find("acuracy")
-    with pytest.raises(ValueError, match=r"'math.nothing' cannot be imported"):
+    with pytest.raises(ValueError, match=r"reward 'math.nothing': module 'math' has no 'nothing'"):
         rewards.find("math.nothing")
 
 
@@ -74,9 +74,9 @@ def written(scene: Scene, items, texts):
     queue = []
     for text in texts:
         first, *rest = text.split("<>")
-        queue.append([*v.words(first), *[t for part in rest for t in (v.open, *v.words(part))], v.end])
-    prompt = scene.reasoner.collator()([scene.task.trace(item, "mixed") for item in items], generate=True)
-    return engine.generate(scene.reasoner, prompt, max_new=200, queue=queue)
+        queue.append([*v.encode_text(first), *[t for part in rest for t in (v.open, *v.encode_text(part))], v.end])
+    prompt = scene.reasoner.processor([scene.task.trace(item, "mixed") for item in items], generate=True)
+    return engine.generate(scene.reasoner, prompt, max_new_tokens=200, forced_tokens=queue)
 
 
 def gold(scene: Scene, item) -> str:
@@ -96,9 +96,9 @@ def test_sketches_are_looked_at_where_they_can_be(scene, monkeypatch):
     item = scene.task[0]
     rollout = written(scene, [item] * 2, [gold(scene, item), "\\boxed{U}"])
     right = [scene.task.render_state(item, step.state) for step in item.steps if step.sketch is not None]
-    monkeypatch.setattr(reward_inputs, "own_sketches", lambda *args: right)
+    monkeypatch.setattr(reward_inputs, "decode_sketches", lambda *args: right)
     assert reward_inputs.sketch_match(scene, rollout, [item] * 2) == [1.0, 0.0]
-    monkeypatch.setattr(reward_inputs, "own_sketches", lambda *args: [right[0], right[0]])
+    monkeypatch.setattr(reward_inputs, "decode_sketches", lambda *args: [right[0], right[0]])
     assert reward_inputs.sketch_match(scene, rollout, [item] * 2)[0] == 0.5
     with pytest.raises(ValueError, match=r"sketch_match looks at sketches. Begin with a checkpoint that has a decoder"):
         reward_inputs.sketch_match(replace(scene, decoder=None), rollout, [item] * 2)
@@ -117,7 +117,7 @@ def test_a_reader_is_given_question_and_sketches_and_nothing_else(scene, monkeyp
     monkeypatch.setattr(reward_inputs, "generate", generate)
     found = reward_inputs.sketches_alone(scene, rollout, [item] * 2)
     out, v = seen["out"], scene.reference.vocabulary
-    blind = scene.reference.collator()([scene.task.blind(item, "mixed")] * 2, generate=True)
+    blind = scene.reference.processor([scene.task.blind(item, "mixed")] * 2, generate=True)
     torch.testing.assert_close(seen["prompt"].images.pixels, blind.images.pixels)
     assert [s.length for s in out.spans_of(0)] == [s.length for s in rollout.spans_of(0)] and len(out.spans_of(0)) == 2
     for one, other in zip(out.spans_of(0), rollout.spans_of(0), strict=True):
@@ -136,7 +136,8 @@ def test_a_reader_is_given_question_and_sketches_and_nothing_else(scene, monkeyp
 
 def _saying(plain, reader, prompt, options, answers):
     queue = [
-        [*q, *reader.vocabulary.words(answers[row]), reader.vocabulary.end] for row, q in enumerate(options["queue"])
+        [*q, *reader.vocabulary.encode_text(answers[row]), reader.vocabulary.end]
+        for row, q in enumerate(options["queue"])
     ]
     return plain(reader, prompt, **options | {"queue": queue})
 
@@ -242,7 +243,9 @@ def test_rollouts_of_hidden_evidence_are_graded_by_abstaining():
     intact, hidden, *_ = evidence_triples.triple(task, task[0])
     scene = Scene(module.reasoner, None, None, task, "mixed")
     v = module.reasoner.vocabulary
-    prompt = module.reasoner.collator()([task.trace(hidden, "mixed")], generate=True)
-    out = engine.generate(module.reasoner, prompt, max_new=60, queue=[[*v.words("\\boxed{unknown}"), v.end]])
+    prompt = module.reasoner.processor([task.trace(hidden, "mixed")], generate=True)
+    out = engine.generate(
+        module.reasoner, prompt, max_new_tokens=60, forced_tokens=[[*v.encode_text("\\boxed{unknown}"), v.end]]
+    )
     assert scene.task is task and module.grade(out, 0, hidden, {}).right and not module.grade(out, 0, intact, {}).right
     assert task.trace(hidden, "mixed").assistant_text() == "\\boxed{unknown}"

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from closeness import assert_close
-from tiny_runs import EMPTY, recipe, rolled, short, tiny_checkpoint, tiny_reasoner
+from tiny_runs import EMPTY, recipe, rolled, short, tiny_checkpoint
 
 from latent_reason import checkpoint
 from latent_reason.model.batch import LATENT
+from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
 from train import config as recipes
 from train.callbacks import Alarms
@@ -61,10 +61,10 @@ def cut(monkeypatch):
 
 
 @pytest.fixture
-def module(float64):
+def module():
     """One whose rewards are the lengths of what it wrote."""
     made = recipe("unused", init=str(tiny_checkpoint()), rl__group=4, rl__prompts=2, rl__max_new=12)
-    found = trainer.Rl(tiny_reasoner(), make("frozenlake_plan", level=(3, 4)), made)
+    found = trainer.Rl(checkpoint.load(tiny_checkpoint())[0], make("frozenlake_plan", level=(3, 4)), made)
     found.log_dict = found.log = lambda *args, **options: None
     found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     return found
@@ -78,8 +78,8 @@ def test_difficulty_weighs_advantages(module):
     module.rates.solved = {3: 0.9, 4: 0.3}
     weighed = rolled(module, items).advantages
     assert plain.abs().max() > 0
-    assert_close(weighed[:4], plain[:4] * 0.5)
-    assert_close(weighed[4:], plain[4:] * 1.75)
+    torch.testing.assert_close(weighed[:4], plain[:4] * 0.5)
+    torch.testing.assert_close(weighed[4:], plain[4:] * 1.75)
 
 
 def test_sketches_are_capped_in_number_and_length(module):
@@ -88,39 +88,41 @@ def test_sketches_are_capped_in_number_and_length(module):
     bias[module.reasoner.vocabulary.open] = 9.0
     plain = module.reasoner.backbone.logits
     module.reasoner.backbone.logits = lambda states: plain(states) + bias
-    module.rl = replace(module.rl, max_new=40)
+    module.rl = replace(module.rl, max_new_tokens=40)
     free = rolled(module, [module.task[0]])
     module.rl = replace(module.rl, max_spans=1, latents_per_span=2)
     capped = rolled(module, [module.task[0]])
     assert max(one.spans for one in free.graded) > 1 and max(s.length for s in free.rollout.spans) == 4
     assert {one.spans for one in capped.graded} == {1} and {s.length for s in capped.rollout.spans} == {2}
-    found = module.reasoner.replay(capped.rollout).words[capped.rollout.chosen]
-    assert_close(found, capped.rollout.sampled_logprob[capped.rollout.chosen])
+    found = replay(module.reasoner, capped.rollout).words[capped.rollout.text_decisions]
+    torch.testing.assert_close(
+        found, capped.rollout.sampled_log_prob[capped.rollout.text_decisions], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
-    words = module.reasoner.vocabulary.words("\\boxed{")
-    module.rl = replace(module.rl, answer_with="\\boxed{", answer_room=3)
+    words = module.reasoner.vocabulary.encode_text("\\boxed{")
+    module.rl = replace(module.rl, answer_prefix="\\boxed{", answer_budget=3)
     found = rolled(module, [module.task[0]])
-    cut = [row for row in range(4) if found.rollout.hurried[row]]
+    cut = [row for row in range(4) if found.rollout.forced_answer[row]]
     assert not any(found.graded[row].ended for row in cut), "not by themselves"
     assert cut and all(found.rollout.ids[row, 12 : 12 + len(words)].tolist() == words for row in cut)
     for row in cut:
         assert not found.actions[row, 12 : 12 + len(words)].any()
         assert found.actions[row, 12 + len(words)], "what is said after is"
     assert found.rollout.ids.shape[1] <= 12 + len(words) + 3
-    new = module.reasoner.replay(found.rollout).words[found.rollout.chosen]
-    assert_close(new, found.rollout.sampled_logprob[found.rollout.chosen])
+    new = replay(module.reasoner, found.rollout).words[found.rollout.text_decisions]
+    torch.testing.assert_close(new, found.rollout.sampled_log_prob[found.rollout.text_decisions], atol=1e-4, rtol=1e-4)
 
 
 def test_an_open_sketch_is_closed_before_the_answer(module):
     from latent_reason.decoding.engine import generate
 
     v = module.reasoner.vocabulary
-    words = v.words("\\boxed{")
-    prompt = module.reasoner.collator()([module.task.trace(module.task[0], "mixed")], generate=True)
-    out = generate(module.reasoner, prompt, max_new=4, sketching="first", answer_with=words, answer_room=2)
-    assert out.hurried == [True] and (out.kind[0, 1:3] == LATENT).all() and int(out.ids[0, 3]) == v.close
+    words = v.encode_text("\\boxed{")
+    prompt = module.reasoner.processor([module.task.trace(module.task[0], "mixed")], generate=True)
+    out = generate(module.reasoner, prompt, max_new_tokens=4, latent_mode="first", answer_prefix=words, answer_budget=2)
+    assert out.forced_answer == [True] and (out.token_type[0, 1:3] == LATENT).all() and int(out.ids[0, 3]) == v.close
     assert out.ids[0, 4 : 4 + len(words)].tolist() == words and out.spans[0].cause == "budget"
 
 

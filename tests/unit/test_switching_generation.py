@@ -2,22 +2,23 @@
 
 import pytest
 import torch
-from closeness import assert_close, is_close
-from conftest import eager
+from conftest import eager, loss_of, training_batch
 
 from latent_reason import methods
-from latent_reason.decoding.engine import Span, generate, keyed
-from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, before
+from latent_reason.decoding.engine import generate
+from latent_reason.decoding.rollout import Span
+from latent_reason.decoding.sampling import keyed_generator
+from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
 from latent_reason.model.switching import DONE, DRAWING, WRITING, Switch, SwitchState
+from latent_reason.objectives.replay import replay
 
-pytestmark = pytest.mark.usefixtures("float64")
 COUNT, CLOSE = {"head": "mlp"}, {"head": "mlp", "stop": "close", "supervise": "full"}
 
 
 @pytest.fixture
 def make_reasoner(make_backbone):
     def make(**options):
-        return eager(methods.build("modal_mixed", make_backbone(), **{"k": 4} | options).eval())
+        return eager(methods.build_method("modal_mixed", make_backbone(), **{"k": 4} | options).eval())
 
     return make
 
@@ -30,7 +31,7 @@ def reasoner(make_reasoner):
 @pytest.fixture
 def prompts(make_traces):
     """``prompts(reasoner, order)``: the prompts of the four traces in a given order."""
-    return lambda reasoner, order=(0, 1, 2, 3): reasoner.collator()([make_traces()[i] for i in order], generate=True)
+    return lambda reasoner, order=(0, 1, 2, 3): reasoner.processor([make_traces()[i] for i in order], generate=True)
 
 
 @pytest.fixture
@@ -40,8 +41,9 @@ def prompt(prompts, reasoner):
 
 def same(a, b, rows=slice(None)):
     """Whether the rows of one rollout are the rows of another."""
-    chosen = all(torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "kind", "chosen"))
-    return chosen and is_close(a.vectors[rows], b.vectors)
+    return all(
+        torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "token_type", "text_decisions")
+    ) and torch.allclose(a.latent_embeds[rows], b.latent_embeds, atol=2e-5)
 
 
 # -- the state machine -------------------------------------------------------------------------------------------------
@@ -109,13 +111,13 @@ def test_switches_that_make_no_sense_are_refused(options, words):
 @torch.no_grad()
 def states_before(reasoner, out):
     """(B, T, D) the state from which every position of a rollout was decided."""
-    fed = torch.where((out.kind == LATENT)[..., None], out.vectors, reasoner.backbone.embed(out.ids))
-    h = reasoner.backbone.trunk(
-        torch.cat([reasoner.context(out.prompt), fed], 1),
-        torch.cat([out.prompt.mask, out.kind != PAD], 1),
-        torch.cat([reasoner.backbone.place(out.prompt), out.positions], -1),
+    fed = torch.where((out.token_type == LATENT)[..., None], out.latent_embeds, reasoner.backbone.embed(out.ids))
+    h = reasoner.backbone.forward_text(
+        torch.cat([reasoner.prompt_embeddings(out.prompt), fed], 1),
+        torch.cat([out.prompt.mask, out.token_type != PAD], 1),
+        torch.cat([reasoner.backbone.position_ids(out.prompt), out.positions], -1),
     )
-    return before(h)[:, out.prompt.ids.shape[1] :]
+    return shift_right(h)[:, out.prompt.ids.shape[1] :]
 
 
 def poison(reasoner, inside):
@@ -138,27 +140,27 @@ def poison(reasoner, inside):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_poisoned_logits_inside_spans_change_nothing(make_reasoner, prompts, options, temperature):
     reasoner = make_reasoner(**options)
-    v, settings = reasoner.vocabulary, {"max_new": 20, "temperature": temperature}
-    settings["queue"] = [[v.open], [], [], []]
+    v, settings = reasoner.vocabulary, {"max_new_tokens": 20, "temperature": temperature}
+    settings["forced_tokens"] = [[v.open], [], [], []]
     clean = generate(reasoner, prompts(reasoner), **settings)
     assert clean.spans
-    inside = states_before(reasoner, clean)[(clean.kind == LATENT) | (clean.ids == v.close)]
+    inside = states_before(reasoner, clean)[(clean.token_type == LATENT) | (clean.ids == v.close)]
     hits = poison(reasoner, inside)
     poisoned = generate(reasoner, prompts(reasoner), **settings)
-    assert same(clean, poisoned)
-    assert_close(poisoned.logprob, clean.logprob)
+    assert same(clean, poisoned) and torch.equal(clean.log_prob, poisoned.log_prob)
     assert (sum(hits) > 0) == (options is CLOSE), "a counted span reads no logit at all"
-    assert poisoned.stop_logprob.isfinite().all()
+    assert poisoned.stop_log_prob.isfinite().all()
 
 
 def test_poisoned_logits_inside_spans_do_not_reach_the_loss(reasoner, make_traces):
-    batch = reasoner.collator()(make_traces())
-    clean = reasoner(batch).parts()
+    batch = training_batch(reasoner, make_traces())
+    clean = loss_of(reasoner, batch).parts()
     with torch.no_grad():
-        embeds = reasoner.embed(batch, reasoner.target(reasoner.backbone, batch))
-        h = before(reasoner.backbone.trunk(embeds, batch.mask, reasoner.backbone.place(batch)))
-    hits = poison(reasoner, h[(batch.kind == LATENT) | (batch.ids == reasoner.vocabulary.close)])
-    assert_close(reasoner(batch).parts(), clean)
+        embeds = reasoner.embed_batch(batch, reasoner.target(batch))
+        h = shift_right(reasoner.backbone.forward_text(embeds, batch.mask, reasoner.backbone.position_ids(batch)))
+    hits = poison(reasoner, h[(batch.token_type == LATENT) | (batch.ids == reasoner.vocabulary.close)])
+    for name, part in loss_of(reasoner, batch).parts().items():
+        assert torch.equal(part, clean[name]), name
     assert sum(hits) > 0, "the stop was read"
 
 
@@ -166,27 +168,33 @@ def test_poisoned_logits_inside_spans_do_not_reach_the_loss(reasoner, make_trace
 def test_a_forced_phrase_appears_verbatim_and_is_no_choice(make_reasoner, prompts):
     reasoner = make_reasoner(**COUNT)
     v = reasoner.vocabulary
-    one, two = v.words("go left"), v.words(" then up.")
+    one, two = v.encode_text("go left"), v.encode_text(" then up.")
     out = generate(
-        reasoner, prompts(reasoner), max_new=20, temperature=1.0, queue=[[*one, v.open, *two], one, [], [v.open, *two]]
+        reasoner,
+        prompts(reasoner),
+        max_new_tokens=20,
+        temperature=1.0,
+        forced_tokens=[[*one, v.open, *two], one, [], [v.open, *two]],
     )
     span, n, m = [v.open, *[v.latent] * 4, v.close], len(one), len(two)
     for row, expected in ((0, [*one, *span, *two]), (1, one), (3, [*span, *two])):
         assert out.ids[row].tolist()[: len(expected)] == expected, "the queue waits until the span is closed"
-        assert not out.chosen[row, : len(expected)].any() and not out.logprob[row, : len(expected)].any()
-        assert out.chosen[row, len(expected)], "then the model goes on by itself"
-    assert out.chosen[2, 0]
+        assert not out.text_decisions[row, : len(expected)].any() and not out.log_prob[row, : len(expected)].any()
+        assert out.text_decisions[row, len(expected)], "then the model goes on by itself"
+    assert out.text_decisions[2, 0]
     assert out.spans_of(0)[0] == Span(0, n + 1, 4, (2, 2), "count") and out.spans_of(3)[0].start == 1
-    assert not out.vectors[out.kind == TEXT].any()
-    words, *_ = reasoner.replay(out)
+    assert not out.latent_embeds[out.token_type == TEXT].any()
+    words, *_ = replay(reasoner, out)
     assert not words[0, : n + m + 6].any()
 
 
 def test_a_forced_end_ends_the_row_and_leaves_the_others_alone(reasoner, prompt):
     v = reasoner.vocabulary
-    plain = generate(reasoner, prompt, max_new=12, temperature=1.0)
-    out = generate(reasoner, prompt, max_new=12, temperature=1.0, queue=[[], [*v.words("no"), v.end], [], []])
-    assert out.reasons[1] == "end" and (out.kind[1] != PAD).sum() == len(v.words("no")) + 1
+    plain = generate(reasoner, prompt, max_new_tokens=12, temperature=1.0)
+    out = generate(
+        reasoner, prompt, max_new_tokens=12, temperature=1.0, forced_tokens=[[], [*v.encode_text("no"), v.end], [], []]
+    )
+    assert out.finish_reasons[1] == "end" and (out.token_type[1] != PAD).sum() == len(v.encode_text("no")) + 1
     assert out.text(1, v) == "no"
     assert torch.equal(out.ids[0::2], plain.ids[0::2]) and torch.equal(out.positions[:, 0::2], plain.positions[:, 0::2])
 
@@ -204,9 +212,9 @@ def test_a_seed_is_a_rollout_in_any_order_of_the_batch(make_reasoner, prompts, h
             prompts(reasoner, order),
             seed=seed,
             row_ids=[named + i for i in order],
-            max_new=16,
+            max_new_tokens=16,
             temperature=1.0,
-            sketching="first",
+            latent_mode="first",
         )
 
     first = decoded()
@@ -226,30 +234,36 @@ def test_noise_is_keyed_by_everything_that_names_a_draw():
         (0, 11, 1, "word"),
         (0, 1, 11, "word"),
     ]
-    draws = [torch.rand(2, generator=keyed(*k)).tolist() for k in keys]
+    draws = [torch.rand(2, generator=keyed_generator(*k)).tolist() for k in keys]
     assert len(set(map(tuple, draws))) == len(keys)
-    assert torch.rand(2, generator=keyed(*keys[0])).tolist() == draws[0]
+    assert torch.rand(2, generator=keyed_generator(*keys[0])).tolist() == draws[0]
 
 
 # -- what a caller may ask for -----------------------------------------------------------------------------------------
 def test_sketching_may_be_off_or_first(reasoner, prompt):
     v = reasoner.vocabulary
-    off = generate(reasoner, prompt, max_new=30, temperature=1.0, sketching="off")
-    assert not off.spans and not (off.ids == v.open).any() and not off.may_open.any() and not off.vectors.any()
-    first = generate(reasoner, prompt, max_new=9, sketching="first")
-    assert (first.ids[:, 0] == v.open).all() and (first.kind[:, 1] == LATENT).all() and not first.chosen[:, 0].any()
+    off = generate(reasoner, prompt, max_new_tokens=30, temperature=1.0, latent_mode="off")
+    assert (
+        not off.spans and not (off.ids == v.open).any() and not off.open_allowed.any() and not off.latent_embeds.any()
+    )
+    first = generate(reasoner, prompt, max_new_tokens=9, latent_mode="first")
+    assert (
+        (first.ids[:, 0] == v.open).all()
+        and (first.token_type[:, 1] == LATENT).all()
+        and not first.text_decisions[:, 0].any()
+    )
     with pytest.raises(ValueError, match="'learned', 'off' or 'first'"):
-        generate(reasoner, prompt, sketching="always")
+        generate(reasoner, prompt, latent_mode="always")
     with pytest.raises(ValueError, match="a span is forced open"):
-        generate(reasoner, prompt, sketching="off", queue=[[v.open], [], [], []])
+        generate(reasoner, prompt, latent_mode="off", forced_tokens=[[v.open], [], [], []])
 
 
 def test_a_method_that_never_sketches_cannot_be_made_to(make_backbone, make_traces):
-    control = methods.build("direct", make_backbone())
-    prompt = control.collator()(make_traces(sketches=False), generate=True)
-    with pytest.raises(ValueError, match="does not sketch"):
-        generate(control, prompt, sketching="first")
-    assert not generate(eager(control), prompt, max_new=20, temperature=1.0).spans
+    control = methods.build_method("direct", make_backbone())
+    prompt = control.processor(make_traces(sketches=False), generate=True)
+    with pytest.raises(ValueError, match="a span is forced open, but the model has no latent head"):
+        generate(control, prompt, latent_mode="first")
+    assert not generate(eager(control), prompt, max_new_tokens=20, temperature=1.0).spans
 
 
 @pytest.mark.parametrize("options", [COUNT, CLOSE], ids=["count", "close"])
@@ -257,16 +271,18 @@ def test_the_number_of_latents_may_be_overridden(make_reasoner, prompts, options
     reasoner = make_reasoner(**options)
     v = reasoner.vocabulary
     for k in (0, 1, 3, 6):
-        out = generate(reasoner, prompts(reasoner), max_new=k + 4, sketching="first", latents_per_span=k)
+        out = generate(reasoner, prompts(reasoner), max_new_tokens=k + 4, latent_mode="first", latents_per_span=k)
         assert [s.length for s in out.spans if s.start == 1] == [k] * 4
         assert (out.ids[:, 0] == v.open).all() and (out.ids[:, k + 1] == v.close).all()
-    none = generate(reasoner, prompts(reasoner), max_new=12, temperature=1.0, sketching="first", latents_per_span=0)
-    assert not (none.kind == LATENT).any() and not none.vectors.any()
+    none = generate(
+        reasoner, prompts(reasoner), max_new_tokens=12, temperature=1.0, latent_mode="first", latents_per_span=0
+    )
+    assert not (none.token_type == LATENT).any() and not none.latent_embeds.any()
 
 
 def test_a_span_is_as_large_as_the_rows_last_picture(make_reasoner, prompts):
     reasoner = make_reasoner(head="mlp", k=32)
-    out = generate(reasoner, prompts(reasoner), max_new=14, sketching="first")
+    out = generate(reasoner, prompts(reasoner), max_new_tokens=14, latent_mode="first")
     assert [s.grid for s in out.spans if s.start == 1] == [(2, 3), (3, 3), (2, 2), (3, 2)]
     assert [s.length for s in out.spans if s.start == 1] == [6, 9, 4, 6]
 
@@ -279,7 +295,9 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
         mark = (100 * rows + 10 * spans + slots).float()
         return mark[:, None].expand_as(vectors)
 
-    out = generate(reasoner, prompt, max_new=[9, 20, 9, 20], temperature=1.0, sketching="first", intervene=fed)
+    out = generate(
+        reasoner, prompt, max_new_tokens=[9, 20, 9, 20], temperature=1.0, latent_mode="first", latent_hook=fed
+    )
     assert len(out.spans_of(1)) + len(out.spans_of(3)) > 2, "more than one span in a row"
     for row in range(4):
         for number, span in enumerate(out.spans_of(row)):
@@ -288,20 +306,20 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
     for step, (rows, _, slots, written) in enumerate(asked, 1):
         for row, slot in zip(rows, slots, strict=True):
             assert written[row] == out.ids[row, : len(written[row])].tolist()
-            assert out.kind[row, len(written[row])] == LATENT and (step > slot)
-    words, stops, *_ = reasoner.replay(out)
-    assert_close(words, out.logprob)
-    assert_close(stops, out.stop_logprob)
+            assert out.token_type[row, len(written[row])] == LATENT and (step > slot)
+    words, stops, *_ = replay(reasoner, out)
+    torch.testing.assert_close(words, out.log_prob, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(stops, out.stop_log_prob, atol=2e-5, rtol=1e-5)
 
 
 def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner, prompts):
     """Keys and values of the pictures are spoilt in the cache once the first span is full. Where pictures are hidden,
     the words that follow are as before, and the next span, which may look, is not."""
     reasoner = make_reasoner(**COUNT)
-    v, trunk = reasoner.vocabulary, reasoner.backbone.trunk
-    said = [v.open, *v.words("no"), v.open, *v.words("no"), v.end]
-    pictures, full = prompts(reasoner).kind == IMAGE, 4  # passes: the prompt, the open token and two latents
-    opens = full + 1 + len(v.words("no"))
+    v, trunk = reasoner.vocabulary, reasoner.backbone.forward_text
+    said = [v.open, *v.encode_text("no"), v.open, *v.encode_text("no"), v.end]
+    pictures, full = prompts(reasoner).token_type == IMAGE, 4  # passes: the prompt, the open token and two latents
+    opens = full + 1 + len(v.encode_text("no"))
 
     def states(spoil, **options):
         seen = []
@@ -313,13 +331,13 @@ def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner,
             seen.append(trunk(embeds, mask, positions, cache))
             return seen[-1]
 
-        reasoner.backbone.trunk = watched
-        generate(reasoner, prompts(reasoner), queue=[said] * 4, latents_per_span=2, **options)
+        reasoner.backbone.forward_text = watched
+        generate(reasoner, prompts(reasoner), forced_tokens=[said] * 4, latents_per_span=2, **options)
         return seen
 
     for hidden in (False, True):
-        plain, spoilt = states(False, hide_pictures=hidden), states(True, hide_pictures=hidden)
-        unchanged = [is_close(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
+        plain, spoilt = states(False, hide_images=hidden), states(True, hide_images=hidden)
+        unchanged = [torch.equal(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
         assert (
             all(unchanged[:full]) and set(unchanged[full:opens]) == {hidden} and not any(unchanged[opens : opens + 3])
         )
@@ -328,28 +346,34 @@ def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner,
 def test_top_p_keeps_the_smallest_set_of_that_mass(make_reasoner, prompts):
     reasoner = make_reasoner(**COUNT)
     prompt = prompts(reasoner)
-    tight = generate(reasoner, prompt, max_new=10, temperature=1.0, top_p=1e-6)
-    assert same(tight, generate(reasoner, prompt, max_new=10)) and not tight.sampled_logprob.any()
-    out = generate(reasoner, prompt, max_new=25, temperature=0.7, top_p=0.5, seed=1)
-    h = states_before(reasoner, out)[out.chosen]
-    shaped = (reasoner.masked(reasoner.backbone.logits(h), out.may_open[out.chosen]) / 0.7).softmax(-1)
-    for p, i, kept in zip(shaped, out.ids[out.chosen], out.sampled_logprob[out.chosen], strict=True):
+    tight = generate(reasoner, prompt, max_new_tokens=10, temperature=1.0, top_p=1e-6)
+    assert same(tight, generate(reasoner, prompt, max_new_tokens=10)) and not tight.sampled_log_prob.any()
+    out = generate(reasoner, prompt, max_new_tokens=25, temperature=0.7, top_p=0.5, seed=1)
+    h = states_before(reasoner, out)[out.text_decisions]
+    shaped = (
+        reasoner.mask_forbidden_tokens(reasoner.backbone.logits(h), out.open_allowed[out.text_decisions]) / 0.7
+    ).softmax(-1)
+    for p, i, kept in zip(shaped, out.ids[out.text_decisions], out.sampled_log_prob[out.text_decisions], strict=True):
         nucleus = p[p > p[i]].sum()
         assert nucleus < 0.5, "a word outside the nucleus was written"
         order = p.sort(descending=True).values
         mass = order[: int((order.cumsum(0) - order < 0.5).sum())].sum()
-        assert_close(kept, (p[i] / mass).log(), scale=1.0)
+        torch.testing.assert_close(kept, (p[i] / mass).log(), atol=1e-4, rtol=1e-4)
 
 
 def test_words_are_drawn_by_their_probability(reasoner, make_traces):
     rows, temperature = 300, 0.5
-    prompt = reasoner.collator()(make_traces()[2:3] * rows, generate=True)
-    out = generate(reasoner, prompt, max_new=1, temperature=temperature, sketching="off")
-    h = reasoner.backbone.trunk(reasoner.context(prompt)[:1], prompt.mask[:1], reasoner.backbone.place(prompt)[:, :1])
-    p = (reasoner.masked(reasoner.backbone.logits(h[:, -1]), torch.tensor([False])) / temperature).softmax(-1)[0]
+    prompt = reasoner.processor(make_traces()[2:3] * rows, generate=True)
+    out = generate(reasoner, prompt, max_new_tokens=1, temperature=temperature, latent_mode="off")
+    h = reasoner.backbone.forward_text(
+        reasoner.prompt_embeddings(prompt)[:1], prompt.mask[:1], reasoner.backbone.position_ids(prompt)[:, :1]
+    )
+    p = (
+        reasoner.mask_forbidden_tokens(reasoner.backbone.logits(h[:, -1]), torch.tensor([False])) / temperature
+    ).softmax(-1)[0]
     drawn = out.ids[:, 0].bincount(minlength=len(p)) / rows
     assert ((drawn - p).abs() < 4 * (p * (1 - p) / rows).sqrt() + 2 / rows).all()
-    assert_close(out.sampled_logprob[:, 0], p[out.ids[:, 0]].log())
+    torch.testing.assert_close(out.sampled_log_prob[:, 0], p[out.ids[:, 0]].log(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -359,7 +383,7 @@ def test_a_learned_stop_is_the_models_own(make_reasoner, prompts, temperature):
         plain, bias = reasoner.backbone.logits, torch.zeros(len(reasoner.vocabulary))
         bias[getattr(reasoner.vocabulary, role)] = 40.0
         reasoner.backbone.logits = lambda states, plain=plain, bias=bias: plain(states) + bias
-        out = generate(reasoner, prompts(reasoner), max_new=12, sketching="first", temperature=temperature)
+        out = generate(reasoner, prompts(reasoner), max_new_tokens=12, latent_mode="first", temperature=temperature)
         assert [(s.length, s.cause) for s in out.spans if s.start == 1] == [(length, cause)] * 4
 
 
@@ -368,14 +392,14 @@ def test_stops_are_drawn_at_the_temperature_of_the_words(make_reasoner, make_tra
     plain, bias = reasoner.backbone.logits, torch.zeros(len(reasoner.vocabulary))
     bias[reasoner.vocabulary.latent] = 0.5
     reasoner.backbone.logits = lambda states: plain(states) + bias
-    prompt = reasoner.collator()(make_traces()[2:3] * rows, generate=True)
-    out = generate(reasoner, prompt, max_new=6, temperature=temperature, sketching="first")
-    made = out.decided[:, 2]
+    prompt = reasoner.processor(make_traces()[2:3] * rows, generate=True)
+    out = generate(reasoner, prompt, max_new_tokens=6, temperature=temperature, latent_mode="first")
+    made = out.stop_decisions[:, 2]
     assert made.all(), "every row decides after its first latent"
-    odds = (out.stop_logprob[:, 2].exp() / (1 - out.stop_logprob[:, 2].exp())) ** (1 / temperature)
-    assert_close(out.sampled_logprob[:, 2], (odds / (1 + odds)).log())
+    odds = (out.stop_log_prob[:, 2].exp() / (1 - out.stop_log_prob[:, 2].exp())) ** (1 / temperature)
+    torch.testing.assert_close(out.sampled_log_prob[:, 2], (odds / (1 + odds)).log(), atol=1e-4, rtol=1e-4)
     closed = out.ids[:, 2] == reasoner.vocabulary.close
-    p = out.sampled_logprob[:, 2].exp()
+    p = out.sampled_log_prob[:, 2].exp()
     p = torch.where(closed, p, 1 - p).mean()
     assert 0.05 < p < 0.95 and (closed.float().mean() - p).abs() < 4 * (p * (1 - p) / rows).sqrt()
 
@@ -383,40 +407,40 @@ def test_stops_are_drawn_at_the_temperature_of_the_words(make_reasoner, make_tra
 def test_words_that_may_not_be_written_never_are(reasoner, prompt):
     v = reasoner.vocabulary
     for seed in range(3):
-        out = generate(reasoner, prompt, max_new=30, temperature=3.0, seed=seed)
-        assert not torch.isin(out.ids[out.chosen], torch.tensor(v.silent)).any()
-        assert (out.ids[out.chosen] < len(v)).all()
+        out = generate(reasoner, prompt, max_new_tokens=30, temperature=3.0, seed=seed)
+        assert not torch.isin(out.ids[out.text_decisions], torch.tensor(v.suppress_tokens)).any()
+        assert (out.ids[out.text_decisions] < len(v)).all()
 
 
 # -- reading a rollout -------------------------------------------------------------------------------------------------
 def test_pieces_are_the_words_and_spans_in_order(make_reasoner, prompts):
     reasoner = make_reasoner(**COUNT)
     v = reasoner.vocabulary
-    said = [*v.words("go"), v.open, *v.words(" left then "), v.open, *v.words("up."), v.end]
+    said = [*v.encode_text("go"), v.open, *v.encode_text(" left then "), v.open, *v.encode_text("up."), v.end]
     out = generate(
         reasoner,
         prompts(reasoner),
-        max_new=40,
-        queue=[said, [v.open, *v.words("no"), v.end], [v.end], [*v.words("yes"), v.end]],
+        max_new_tokens=40,
+        forced_tokens=[said, [v.open, *v.encode_text("no"), v.end], [v.end], [*v.encode_text("yes"), v.end]],
     )
     first, second = out.spans_of(0)
-    assert out.pieces(0, v) == ["go", first, " left then ", second, "up."]
-    assert out.pieces(1, v) == [*out.spans_of(1), "no"] and out.pieces(2, v) == [] and out.pieces(3, v) == ["yes"]
-    assert out.text(0, v) == "go left then up." and out.reasons == ["end"] * 4
+    assert out.segments(0, v) == ["go", first, " left then ", second, "up."]
+    assert out.segments(1, v) == [*out.spans_of(1), "no"] and out.segments(2, v) == [] and out.segments(3, v) == ["yes"]
+    assert out.text(0, v) == "go left then up." and out.finish_reasons == ["end"] * 4
     assert out.latents(second).shape == (4, 32)
 
 
 def test_rows_stop_by_their_own_budget_and_nothing_is_also_an_answer(reasoner, prompt):
-    out = generate(reasoner, prompt, max_new=[0, 1, 3, 7], sketching="off")
-    used = (out.kind != PAD).sum(1).tolist()
+    out = generate(reasoner, prompt, max_new_tokens=[0, 1, 3, 7], latent_mode="off")
+    used = (out.token_type != PAD).sum(1).tolist()
     assert all(u <= b for u, b in zip(used, [0, 1, 3, 7], strict=True)) and used[0] == 0
-    empty = generate(reasoner, prompt, max_new=0)
-    assert empty.ids.shape == (4, 0) and empty.pieces(0, reasoner.vocabulary) == []
-    assert reasoner.replay(empty)[0].shape == (4, 0)
+    empty = generate(reasoner, prompt, max_new_tokens=0)
+    assert empty.ids.shape == (4, 0) and empty.segments(0, reasoner.vocabulary) == []
+    assert replay(reasoner, empty)[0].shape == (4, 0)
 
 
 def test_generate_leaves_the_mode_of_the_model_as_it_was(reasoner, prompt):
     for training in (True, False):
         reasoner.train(training)
-        out = generate(reasoner, prompt, max_new=3)
-        assert reasoner.training == training and not out.vectors.requires_grad
+        out = generate(reasoner, prompt, max_new_tokens=3)
+        assert reasoner.training == training and not out.latent_embeds.requires_grad

@@ -1,4 +1,4 @@
-"""Pictures equal those of the benchmark byte for byte, and every picture reads back."""
+"""ImageBatch equal those of the benchmark byte for byte, and every picture reads back."""
 
 from pathlib import Path
 

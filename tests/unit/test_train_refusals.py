@@ -80,7 +80,7 @@ def test_broken_records_are_one_sentence(broken, monkeypatch, tmp_path, small):
 
 def test_records_of_a_folder_are_trained_on(monkeypatch, tmp_path, small):
     assert command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data"))) is None
-    assert (tmp_path / "run" / "model" / checkpoint.CARD).is_file()
+    assert (tmp_path / "run" / "model" / checkpoint.CONFIG_FILE).is_file()
 
 
 def test_unreadable_picture_is_one_sentence(monkeypatch, tmp_path, small):

@@ -16,7 +16,8 @@ import torch
 from diffusers.schedulers import DDPMScheduler
 from PIL import Image as PILImage
 
-from latent_reason.decoding.engine import Rollout, generate
+from latent_reason.decoding.engine import generate
+from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD
 from latent_reason.objectives.policy_gradient import distance
 from latent_reason.trace import Image, Trace
@@ -67,27 +68,37 @@ def seen(reasoner, rollout: Rollout, traces: list[Trace], latents: str, **drawn)
     Raises:
         ValueError: latents are to be drawn again, but not as many as before.
     """
-    prompt = reasoner.collator()(traces, generate=True).to(reasoner.device)
+    prompt = reasoner.processor(traces, generate=True).to(reasoner.device)
     rows = list(range(len(traces)))
-    other = rollout.part(rows, prompt)
+    other = rollout.select(rows, prompt)
     if latents == "dropped":
-        gone = other.kind == LATENT
-        return replace(other, kind=other.kind.masked_fill(gone, PAD), decided=other.decided & ~gone, records=None)
+        gone = other.token_type == LATENT
+        return replace(
+            other,
+            token_type=other.token_type.masked_fill(gone, PAD),
+            stop_decisions=other.stop_decisions & ~gone,
+            policy_records=None,
+        )
     if latents == "recorded":
-        return replace(other, records=None)
-    lengths, close = (other.kind != PAD).sum(1).tolist(), reasoner.vocabulary.close
+        return replace(other, policy_records=None)
+    lengths, close = (other.token_type != PAD).sum(1).tolist(), reasoner.vocabulary.close
     queue = [
         [token for token, kind in zip(ids[:n], kinds[:n], strict=True) if kind != LATENT and token != close]
-        for ids, kinds, n in zip(other.ids.tolist(), other.kind.tolist(), lengths, strict=True)
+        for ids, kinds, n in zip(other.ids.tolist(), other.token_type.tolist(), lengths, strict=True)
     ]
-    again = generate(reasoner, prompt, max_new=lengths, queue=queue, **drawn)
+    again = generate(reasoner, prompt, max_new_tokens=lengths, forced_tokens=queue, **drawn)
     if not torch.equal(again.ids, other.ids):
         raise ValueError(
             "rl.view_latents=regenerated: drawn again, a sketch has another number of latents (the method "
             "decides itself how many, or the budget cut it short), so words would not stand where they "
             "stood. Take 'recorded' or 'dropped'."
         )
-    return replace(again, chosen=other.chosen, decided=other.decided, may_open=other.may_open)
+    return replace(
+        again,
+        text_decisions=other.text_decisions,
+        stop_decisions=other.stop_decisions,
+        open_allowed=other.open_allowed,
+    )
 
 
 def apart(words: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import torch
 
 from eval.interventions import Given
-from latent_reason.decoding.engine import Rollout, generate
-from latent_reason.files import nearest
+from latent_reason.decoding.engine import generate
+from latent_reason.decoding.rollout import Rollout
+from latent_reason.errors import did_you_mean
+from latent_reason.imports import import_object, is_dotted_path
 from latent_reason.tasks import Item, Task
 from latent_reason.visualization.sketch_decoder import SketchDecoder
-from latent_reason.visualization.storyboard import own_sketches, texts_between
+from latent_reason.visualization.storyboard import decode_sketches, split_text
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def sketch_match(scene: Scene, rollout: Rollout, items: Sequence[Item]) -> list[
     Raises:
         ValueError: sketches cannot be seen.
     """
-    if scene.decoder is None or not scene.reasoner.renders:
+    if scene.decoder is None or not scene.reasoner.is_renderable:
         raise ValueError(
             "sketch_match looks at sketches. Begin with a checkpoint that has a decoder, of a method "
             "whose latents are pictures."
@@ -58,8 +59,8 @@ def sketch_match(scene: Scene, rollout: Rollout, items: Sequence[Item]) -> list[
         if not rollout.spans_of(row):
             found.append(0.0)
             continue
-        pictures = own_sketches(scene.reasoner, scene.decoder, rollout, row, item.images[-1])
-        said = texts_between(rollout, row, scene.reasoner.vocabulary)
+        pictures = decode_sketches(scene.reasoner, scene.decoder, rollout, row, item.images[-1])
+        said = split_text(rollout, row, scene.reasoner.vocabulary)
         found.append(float(scene.task.sketch_report(pictures, item, said)["equal"]))
     return found
 
@@ -75,10 +76,10 @@ def sketches_alone(scene: Scene, rollout: Rollout, items: Sequence[Item], room: 
         raise ValueError("sketches_alone asks the model that training began with, which is not kept.")
     reader, v = scene.reference, scene.reference.vocabulary
     latents = [[rollout.latents(span) for span in rollout.spans_of(row) if span.length] for row in range(len(items))]
-    prompt = reader.collator()([scene.task.blind(item, scene.mode) for item in items], generate=True).to(reader.device)
-    queue = [[v.open] * len(spans) + v.words("\\boxed{") for spans in latents]
+    prompt = reader.processor([scene.task.blind(item, scene.mode) for item in items], generate=True).to(reader.device)
+    queue = [[v.open] * len(spans) + v.encode_text("\\boxed{") for spans in latents]
     most = [sum(len(z) + 2 for z in spans) + room for spans in latents]
-    read = generate(reader, prompt, max_new=most, queue=queue, intervene=Given(latents))
+    read = generate(reader, prompt, max_new_tokens=most, forced_tokens=queue, latent_hook=Given(latents))
     scores = (scene.task.score(read.text(row, v), item.meta) for row, item in enumerate(items))
     return [
         float(spans != [] and next(iter(score.values())) >= 1) for spans, score in zip(latents, scores, strict=True)
@@ -98,10 +99,6 @@ def named(name: str, ours: Mapping[str, Callable], what: str) -> Callable:
     """One of ``ours`` by name, or anyone else's by dotted path. Raises ValueError where there is none."""
     if name in ours:
         return ours[name]
-    module, _, function = name.rpartition(".")
-    if not module:
-        raise ValueError(f"no {what} {name!r}. {nearest(name, ours)} Or give a dotted path.")
-    try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"the {what} {name!r} cannot be imported ({error}).") from None
+    if not is_dotted_path(name):
+        raise ValueError(f"no {what} {name!r}. {did_you_mean(name, ours)} Or give a dotted path: my_pkg.my_{what}.")
+    return import_object(name, what)

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 import torch
 
-from latent_reason.decoding.engine import Rollout
+from latent_reason import methods
+from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD
-from latent_reason.model.tokenization import Row
+from latent_reason.model.processor import EncodedExample
 from latent_reason.objectives import latent_policies
 from latent_reason.objectives.latent_policies import LatentPolicy
 from latent_reason.objectives.policy_gradient import dispersion, emphasis
+from latent_reason.objectives.replay import rollout_states
 from latent_reason.trace import Trace
 
 from ..config import Recipe
 from ..data import mode_of
-from ..feature_cache import see, together
+from ..feature_cache import with_features
 from .evidence_triples import HIDDEN, abstains, variant
 from .rewards import Graded
 
@@ -42,7 +44,7 @@ def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
     name, options = recipe.rl.policy, dict(recipe.rl.policy_options)
     if name not in POLICIES:
         raise ValueError(f"rl.policy={name!r}: one of {', '.join(POLICIES)}.")
-    if not reasoner.sketches:
+    if not reasoner.can_sketch:
         return None
     if name == "mask" and recipe.trainable == ["head"]:
         raise ValueError(
@@ -61,8 +63,8 @@ def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
             f"rl.policy=gaussian: {recipe.method.name!r} has no target, so the spread of its latents is "
             "not known. Take vlpo or mask."
         )
-    if name == "gaussian" and reasoner.head.raw:
-        options.setdefault("spread", reasoner.target.spread)
+    if name == "gaussian" and reasoner.head.in_hidden_space:
+        options.setdefault("spread", reasoner.target.std)
     if name == "gaussian" and "rank" in options:
         options["basis"] = latent_policies.Gaussian.directions(taught_latents(reasoner, task), options.pop("rank"))
     try:
@@ -74,18 +76,19 @@ def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
 @torch.no_grad()
 def taught_latents(reasoner, task, items: int = 64) -> torch.Tensor:
     """(n, Z) latents that supervised tuning taught on a few items, in the space the head draws in."""
-    mode = mode_of(reasoner.recipe["method"])
-    batch = reasoner.collator()([task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
-    z = reasoner.target(reasoner.backbone, batch)
-    return (z if reasoner.head.raw else reasoner.target.standard(z, batch.spans[:, 2:]))[batch.slots()[2]]
+    mode = mode_of(reasoner.method.name)
+    objective = methods.objective_of(reasoner)
+    batch = objective.collate(reasoner, [task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
+    z = reasoner.target(batch)
+    return (z if reasoner.head.in_hidden_space else reasoner.target.normalize(z, batch.spans[:, 2:]))[
+        batch.latent_slots()[2]
+    ]
 
 
-def asked(traces: list[Trace], reasoner, seen: bool) -> list[Row]:
+def asked(traces: list[Trace], reasoner, seen: bool) -> list[EncodedExample]:
     """What traces ask, encoded; with ``seen``, as a frozen eye sees it, so that it is not looked at again."""
-    rows = [reasoner.collator().encode(trace, generate=True) for trace in traces]
-    if seen:
-        see(rows, reasoner)
-    return rows
+    rows = [reasoner.processor.encode(trace, generate=True) for trace in traces]
+    return with_features(rows, reasoner) if seen else rows
 
 
 @dataclass
@@ -93,7 +96,7 @@ class Experience:
     """Rollouts, R = prompts x group of them: what they earned and how likely they were."""
 
     traces: list[Trace]  # what each row was asked, and as it is encoded
-    asked: list[Row]
+    asked: list[EncodedExample]
     rollout: Rollout
     graded: list[Graded]
     rewards: dict[str, torch.Tensor]  # (R,) by name
@@ -115,8 +118,9 @@ class Experience:
         if len(rows) == len(self.traces):
             return self
         traces, asked = [self.traces[row] for row in rows], [self.asked[row] for row in rows]
-        rollout, at = self.rollout.part(rows, together(asked, reasoner)), torch.tensor(rows, device=self.total.device)
-        drawn, kept = (int((one.kind == LATENT).sum(1).max()) for one in (self.rollout, rollout))
+        prompt = reasoner.processor.collate(asked).to(reasoner.device)
+        rollout, at = self.rollout.select(rows, prompt), torch.tensor(rows, device=self.total.device)
+        drawn, kept = (int((one.token_type == LATENT).sum(1).max()) for one in (self.rollout, rollout))
         width = self.latent_actions.shape[1] // max(drawn, 1) * kept  # all that were drawn, counted or not
 
         def cut(table: torch.Tensor | None, width: int) -> torch.Tensor | None:
@@ -144,11 +148,11 @@ class Experience:
 def differing(reasoner, rollout: Rollout, group: int, most: float, at_once: int = 16) -> torch.Tensor:
     """(R, T) what words weigh, 1 to ``most``, by how much the rollouts of their group differ at their position; what is
     no chosen word weighs 1. Past its end, a rollout holds any token as likely as another (TW-GRPO 2505.24718)."""
-    h, found = reasoner.states_of(rollout), []
-    counted = rollout.chosen | (rollout.kind == PAD)
+    h, found = rollout_states(reasoner, rollout), []
+    counted = rollout.text_decisions | (rollout.token_type == PAD)
     for at in range(0, h.shape[1], at_once):
         tables = reasoner.backbone.logits(h[:, at : at + at_once]).float().log_softmax(-1)
-        over = (rollout.kind[:, at : at + at_once] == PAD)[..., None]
+        over = (rollout.token_type[:, at : at + at_once] == PAD)[..., None]
         tables = tables.masked_fill(over, -math.log(tables.shape[-1]))
         found.append(
             torch.stack(
@@ -159,7 +163,7 @@ def differing(reasoner, rollout: Rollout, group: int, most: float, at_once: int 
             )
         )
     weights = emphasis(torch.cat(found, 1), most).repeat_interleave(group, 0)
-    return weights.masked_fill(~rollout.chosen, 1.0)
+    return weights.masked_fill(~rollout.text_decisions, 1.0)
 
 
 def thought(one: Graded) -> bool:
@@ -175,15 +179,15 @@ def figures(found: Experience, reasoner, group: int) -> dict[str, float]:
     sizes = torch.tensor([float(one.words + one.latents) for one in graded])
     ended = torch.tensor([one.ended for one in graded])
     latents, spans = (sum(getattr(one, name) for one in graded) for name in ("latents", "spans"))
-    opened = rollout.chosen & (rollout.ids == reasoner.vocabulary.open)
+    opened = rollout.text_decisions & (rollout.ids == reasoner.vocabulary.open)
     out = {
         "reward": found.total.mean(),
         "reward_std": spread.mean(),
         "frac_reward_zero_std": (spread < 1e-6).float().mean(),
         "num_tokens": sizes.sum(),
         "completions/clipped_ratio": (~ended).float().mean(),
-        "force_answer_rate": sum(rollout.hurried) / n,
-        "entropy": -rollout.sampled_logprob[rollout.chosen].mean(),
+        "force_answer_rate": sum(rollout.forced_answer) / n,
+        "entropy": -rollout.sampled_log_prob[rollout.text_decisions].mean(),
         "accuracy": sum(one.right for one in graded) / n,
         "spans/per_answer": spans / n,
         "latents/per_answer": latents / n,
@@ -198,10 +202,10 @@ def figures(found: Experience, reasoner, group: int) -> dict[str, float]:
         if len(kept):
             out |= {f"completions/{how}{name}_length": getattr(kept, how)() for how in ("mean", "min", "max")}
     if opened.any():
-        out["switch/start_surprise"] = -rollout.sampled_logprob[opened].mean()
+        out["switch/start_surprise"] = -rollout.sampled_log_prob[opened].mean()
     if latents:
-        z = rollout.vectors[rollout.kind == LATENT].float()
-        usual = reasoner.backbone.embed(rollout.ids[rollout.chosen]).float().norm(dim=-1).mean()
+        z = rollout.latent_embeds[rollout.token_type == LATENT].float()
+        usual = reasoner.backbone.embed(rollout.ids[rollout.text_decisions]).float().norm(dim=-1).mean()
         unit = z / z.norm(dim=-1, keepdim=True).clamp_min(1e-8)
         share = torch.linalg.svdvals(unit - unit.mean(0)).square()
         share = share / share.sum().clamp_min(1e-12)

@@ -19,20 +19,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from latent_reason.decoding.engine import Rollout, generate
+from latent_reason.decoding.engine import generate
+from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD, TEXT
-from latent_reason.model.reasoner import Replay
 from latent_reason.objectives import latent_policies, policy_gradient
+from latent_reason.objectives.replay import Replay, replay
 from latent_reason.tasks import Item
-from latent_reason.visualization.sketch_decoder import seen_again
 
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from ..config import Recipe
 from ..data import make_task, mode_of
-from ..feature_cache import together
 from ..lit_modules import Stepper
-from ..trainer import console, fit, freeze, run, saver, start, through_stages
+from ..trainer import console, fit, freeze, objective_of, run, saver, start, through_stages
 from . import perturbations, reward_inputs, rewards
 from .evidence_triples import HIDDEN, abstains, variant
 from .reward_inputs import Scene
@@ -53,6 +52,7 @@ class Rl(Stepper):
 
     def __init__(self, reasoner, task, recipe: Recipe, reference=None, decoder=None):
         super().__init__(recipe.optim)
+        self.sft = objective_of(recipe, reasoner, decoder)  # of gold traces of anchored items
         self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
         self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
         self.objective = replace(policy_gradient.OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
@@ -61,8 +61,10 @@ class Rl(Stepper):
         self._scene = [Scene(reasoner, reference, decoder, task, self.mode)]  # in a list: no submodules
         self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
         self.rates = PassRates(list(task.levels))
-        frozen = not any(p.requires_grad for p in reasoner.backbone.eye)
-        self.sees = frozen and (reference is None or same(reasoner.backbone.eye, reference.backbone.eye))
+        frozen = not any(p.requires_grad for p in reasoner.backbone.vision_parameters)
+        self.sees = frozen and (
+            reference is None or same(reasoner.backbone.vision_parameters, reference.backbone.vision_parameters)
+        )
         self.shown: Experience | None = None  # the last rollouts
         self.warned: set[str] = set()  # rewards that have failed
         self.batches = self.idle = self.tokens = 0
@@ -84,16 +86,16 @@ class Rl(Stepper):
         traces = [self.task.trace(item, self.mode) for item in items]
         rows = asked(traces, self.reasoner, self.sees)
         traces, rows = ([one for one in some for _ in range(g)] for some in (traces, rows))
-        opening = self.reasoner.vocabulary.words(rl.answer_with) if rl.answer_with else ()
+        opening = self.reasoner.vocabulary.encode_text(rl.answer_with) if rl.answer_with else ()
         rollout = generate(
             self.reasoner,
-            together(rows, self.reasoner),
-            max_new=rl.max_new,
+            self.reasoner.processor.collate(rows).to(self.reasoner.device),
+            max_new_tokens=rl.max_new,
             temperature=rl.temperature,
             seed=seed,
             max_spans=rl.max_spans or None,
-            answer_with=opening,
-            answer_room=rl.answer_room,
+            answer_prefix=opening,
+            answer_budget=rl.answer_room,
             **self.drawn(),
         )
         self.batches += 1
@@ -117,7 +119,7 @@ class Rl(Stepper):
         for group in by_group:
             self.rates.note(group[0].item.level, sum(one.right for one in group) / g)
         self.rates.note_dull(float((advantages.view(-1, g).abs().amax(1) <= DULL).float().mean()))
-        sizes = (rollout.kind == LATENT).sum(1, keepdim=True) * self.steps
+        sizes = (rollout.token_type == LATENT).sum(1, keepdim=True) * self.steps
         made_of = torch.arange(int(sizes.max()), device=device) < sizes
         return Experience(
             traces,
@@ -127,7 +129,7 @@ class Rl(Stepper):
             earned,
             total,
             advantages,
-            (rollout.chosen | rollout.decided) & counted[:, None],
+            (rollout.text_decisions | rollout.stop_decisions) & counted[:, None],
             made_of & counted[:, None],
             seed=seed,
             failed=sum(failed),
@@ -166,11 +168,11 @@ class Rl(Stepper):
 
     def drawn(self) -> dict:
         """How latents are drawn, as options of :func:`generate`."""
-        return {"policy": self.policy, "latents_per_span": self.rl.latents_per_span or None}
+        return {"latent_policy": self.policy, "latents_per_span": self.rl.latents_per_span or None}
 
     def grade(self, rollout: Rollout, row: int, item: Item, measured: dict[str, float]) -> Graded:
         text = rollout.text(row, self.reasoner.vocabulary)
-        kind, scores = rollout.kind[row], self.task.score(text, item.meta)
+        kind, scores = rollout.token_type[row], self.task.score(text, item.meta)
         score = float(abstains(text) if variant(item) == HIDDEN else next(iter(scores.values())))
         return Graded(
             item,
@@ -179,7 +181,7 @@ class Rl(Stepper):
             int((kind == TEXT).sum()),
             int((kind == LATENT).sum()),
             len(rollout.spans_of(row)),
-            rollout.reasons[row] == "end" and not rollout.hurried[row],
+            rollout.finish_reasons[row] == "end" and not rollout.forced_answer[row],
             self.rl.max_new,
             scores,
             measured,
@@ -193,7 +195,7 @@ class Rl(Stepper):
             one.weights, words = self.objective.average(one.actions, self.rl.max_new)
             if self.rl.token_weight:
                 one.weights = one.weights * differing(self.reasoner, one.rollout, self.rl.group, self.rl.token_weight)
-            if self.policy is not None and self.policy.regresses:  # an average over what is to be repeated
+            if self.policy is not None and self.policy.uses_head_loss:  # an average over what is to be repeated
                 taught = self.policy.weight(one.advantages, self.best(one)) * (one.advantages.abs() > DULL)
                 one.latent_weights = taught[:, None] * one.latent_actions
                 latents = one.latent_weights.sum()
@@ -259,7 +261,7 @@ class Rl(Stepper):
         anchored = anchored if self.rl.anchor else []
         live = any(float(one.advantages.abs().max()) > DULL for one in found)
         pieces = [piece for one in found for piece in self.pieces(one)] if live else []
-        latents = [int((piece.rollout.kind == LATENT).sum()) for piece in pieces]
+        latents = [int((piece.rollout.token_type == LATENT).sum()) for piece in pieces]
         count = len(pieces) + bool(anchored)
         counts = self.everywhere(torch.tensor([count, sum(latents), len(anchored)], device=self.reasoner.device))
         most, (_, usual, all_anchored) = int(counts[:, 0].max()), counts.float().mean(0).clamp_min(1e-8).tolist()
@@ -279,8 +281,8 @@ class Rl(Stepper):
         if self.rl.updates > 1:
             with torch.no_grad(), sharding.whole(self.reasoner):
                 for piece in pieces:
-                    old = self.reasoner.replay(piece.rollout, self.policy, self.rl.temperature)
-                    piece.words, piece.latents = old.words + old.stops, old.latents
+                    old = self.reasoner(replay, piece.rollout, self.policy, self.rl.temperature)
+                    piece.words, piece.latents = old.text + old.stops, old.latents
         for _ in range(self.rl.updates):
             said: list[dict[str, torch.Tensor]] = []
             self.update(self.losses(pieces, anchored, len(anchored) / all_anchored, most - count, said))
@@ -310,7 +312,7 @@ class Rl(Stepper):
 
     def pieces(self, found: Experience) -> list[Experience]:
         """What is scored again at a time, rows of similar length; those that teach nothing are not."""
-        rows = (found.rollout.kind != PAD).sum(1).argsort().tolist()
+        rows = (found.rollout.token_type != PAD).sum(1).argsort().tolist()
         if self.reference is None and not self.rl.views:
             rows = [row for row in rows if abs(float(found.advantages[row])) > DULL]
         size = self.rl.replay_rows or max(len(rows), 1)
@@ -326,8 +328,8 @@ class Rl(Stepper):
             said.append(parts)
             yield loss + self.nothing() if self.sharded or not loss.requires_grad else loss
         if anchored:
-            batch = self.reasoner.collator()([self.task.trace(item, self.mode) for item in anchored])
-            terms = self.reasoner(batch.to(self.reasoner.device))
+            batch = self.sft.collate(self.reasoner, [self.task.trace(item, self.mode) for item in anchored])
+            terms = self.reasoner(self.sft.loss, batch.to(self.reasoner.device))
             said.append({"train/anchor": terms.total})
             fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
             yield self.rl.anchor * fade * share * terms.total + self.nothing()
@@ -338,12 +340,12 @@ class Rl(Stepper):
         """What a process goes backward through while others have more to learn from."""
         if not self.sharded:
             return self.nothing()
-        return 0 * self.reasoner.replay(self.shown.part([0], self.reasoner).rollout).words.sum() + self.nothing()
+        return 0 * self.reasoner(replay, self.shown.part([0], self.reasoner).rollout).text.sum() + self.nothing()
 
     def loss(self, found: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What an update minimises, and what is logged of it."""
-        new = self.reasoner.replay(found.rollout, self.policy, self.rl.temperature)
-        words = new.words + new.stops
+        new = self.reasoner(replay, found.rollout, self.policy, self.rl.temperature)
+        words = new.text + new.stops
         old = words.detach() if found.words is None else found.words
         text = policy_gradient.surrogate(self.objective, words, old, found.advantages, found.actions, found.weights)
         parts = {
@@ -357,11 +359,11 @@ class Rl(Stepper):
             "ratio/text_max": text.ratio_max,
         }
         if found.words is None:  # nothing has moved since they were drawn
-            drawn = found.rollout.sampled_logprob
+            drawn = found.rollout.sampled_log_prob
             parts["replay/max_logp_gap"] = ((words - drawn).abs() * found.actions).max()
         loss = text.loss
         if self.rl.views:
-            seen = self.view_loss(found, new.words)
+            seen = self.view_loss(found, new.text)
             parts, loss = parts | seen, loss + seen["train/views"]
         if self.steps and len(new.latents):
             latent = self.latent_loss(found, new.latents)
@@ -374,14 +376,14 @@ class Rl(Stepper):
             loss = loss + self.rl.latent_weight * latent.loss
         if self.reference is not None:
             there = self.compared(found.rollout)
-            far = (policy_gradient.distance(words, there.words + there.stops) * found.weights).sum()
+            far = (policy_gradient.distance(words, there.text + there.stops) * found.weights).sum()
             parts["kl"], loss = far, loss + self.rl.kl * far
-            if len(new.states) and not self.reasoner.head.reads:
+            if len(new.states) and not self.reasoner.head.needs_context:
                 parts |= self.drift(new.states, there.states)
             if self.steps and len(new.latents):
                 apart = (
                     self.policy.kl(
-                        self.reasoner.head, new.states, self.reference.head, there.states, found.rollout.records
+                        self.reasoner.head, new.states, self.reference.head, there.states, found.rollout.policy_records
                     ).mean()
                     * found.share
                 )
@@ -391,7 +393,7 @@ class Rl(Stepper):
     @torch.no_grad()
     def compared(self, rollout: Rollout) -> Replay:
         """The rollout as the model scores it that training began with."""
-        return self.reference.replay(rollout, None, self.rl.temperature)
+        return replay(self.reference, rollout, None, self.rl.temperature)
 
     @torch.no_grad()
     def drift(self, states: torch.Tensor, there: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -399,12 +401,12 @@ class Rl(Stepper):
         noise = torch.randn(
             len(states),
             1,
-            self.reasoner.head.latent,
+            self.reasoner.head.latent_width,
             device=states.device,
             generator=torch.Generator(states.device).manual_seed(0),
         ).to(states.dtype)
         now, then = (
-            latent_policies.middle(one.head, h, noise).float()
+            latent_policies.sample_head(one.head, h, noise).float()
             for one, h in ((self.reasoner, states), (self.reference, there))
         )
         return {
@@ -420,7 +422,7 @@ class Rl(Stepper):
             "necessity": (-1, partial(perturbations.masked, share=self.rl.masked_share, random=random)),
             "robustness": (1, partial(perturbations.noisy, done=done, random=random)),
         }
-        weights, entropy = found.weights * found.rollout.chosen, self.rl.views.get("entropy", 0.0)
+        weights, entropy = found.weights * found.rollout.text_decisions, self.rl.views.get("entropy", 0.0)
         parts = {"train/views": -entropy * (words * weights).sum()}
         for name, (sign, change) in kinds.items():
             if not self.rl.views.get(name):
@@ -436,7 +438,7 @@ class Rl(Stepper):
                 **self.drawn(),
             )
             with torch.set_grad_enabled(torch.is_grad_enabled() and entropy > 0):
-                there = self.reasoner.replay(other, None, self.rl.temperature).words
+                there = self.reasoner(replay, other, None, self.rl.temperature).text
             parts[f"views/{name}"] = (perturbations.apart(words, there.detach()) * weights).sum()
             parts["train/views"] = (
                 parts["train/views"]
@@ -447,7 +449,7 @@ class Rl(Stepper):
 
     def latent_loss(self, found: Experience, new: torch.Tensor) -> policy_gradient.Surrogate:
         """The surrogate of latents, whose log-probabilities (n, steps) are laid out row by row."""
-        kind = found.rollout.kind == LATENT
+        kind = found.rollout.token_type == LATENT
         sizes = kind.sum(1, keepdim=True) * self.steps
         filled = torch.arange(found.latent_actions.shape[1], device=new.device) < sizes
 
@@ -456,17 +458,21 @@ class Rl(Stepper):
                 filled, values.flatten()
             )
 
-        if self.policy.regresses:
+        if self.policy.uses_head_loss:
             one = torch.ones((), device=new.device)
             return policy_gradient.Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, 0 * one, one, one)
         old, bound = new.detach() if found.latents is None else found.latents, self.rl.latent_clip or self.policy.clip
-        ratio = policy_gradient.token if self.objective.ratio is policy_gradient.sequence else self.objective.ratio
+        ratio = (
+            policy_gradient.token_ratio
+            if self.objective.ratio is policy_gradient.sequence_ratio
+            else self.objective.ratio
+        )
         clipped = replace(self.objective, low=bound, high=bound, ratio=ratio)
         if self.rl.latent_ratio == "span":
             first = kind & ~F.pad(kind, (1, 0))[:, :-1]
             number = (first.cumsum(1) - 1)[kind]  # the span of each latent
             blocks = torch.where(filled, laid_out(number[:, None].expand(-1, self.steps)), -1)
-            clipped = replace(clipped, ratio=policy_gradient.within(blocks))
+            clipped = replace(clipped, ratio=policy_gradient.span_ratio(blocks))
         return policy_gradient.surrogate(
             clipped, laid_out(new), laid_out(old), found.advantages, found.latent_actions, found.latent_weights
         )
@@ -534,16 +540,14 @@ def train_stage(recipe: Recipe, folder: Path):
     if recipe.rl.kl or recipe.rl.latent_kl or "sketches_alone" in wanted:
         reference, _ = start(replace(recipe, init=recipe.rl.reference), whole=True)
         reference.requires_grad_(False).eval()
-    if recipe.rl.latents_per_span and reasoner.sketches and reasoner.switch.stop != "count":
+    if recipe.rl.latents_per_span and reasoner.can_sketch and reasoner.switch.stop != "count":
         raise ValueError(
             f"rl.latents_per_span: {recipe.method.name!r} decides itself how many latents a sketch has. "
             "Leave the key out."
         )
-    if reasoner.sketches and reasoner.exposure.redraw and decoder is not None:
-        reasoner.redraw = partial(seen_again, reasoner, decoder)
-    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.sketches])
+    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
     module = Rl(reasoner, make_task(recipe.data, "train"), recipe, reference, decoder)
-    if reasoner.sketches and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:
+    if reasoner.can_sketch and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:
         console.print(
             "Warning: head and backbone train together and nothing holds latents where they were taught. "
             "rl.anchor 0.05 would.",
@@ -552,7 +556,7 @@ def train_stage(recipe: Recipe, folder: Path):
     save = saver(recipe, reasoner, decoder)
     room = {"max_new": recipe.rl.max_new}
     looks = [SketchPanel(reasoner, decoder, recipe.data, folder, **room), RolloutPanel(decoder), Alarms()]
-    if reasoner.sketches and recipe.data.val_items:
+    if reasoner.can_sketch and recipe.data.val_items:
         looks.append(Dependence(reasoner, recipe.data, **room))
     fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks, recipe.rl.updates)
     return reasoner.eval(), decoder

@@ -1,8 +1,9 @@
-"""The code of an exported checkpoint: this library's own files, flat, with other import lines and no other change.
+"""The code of an exported checkpoint: this library's own code, flat, without what inference does not use.
 
-transformers runs the code of a repository from a flat folder, and copies what it finds by following lines that begin
+transformers runs the code of a repository from a flat folder, and copies the files it finds by lines that begin with
 ``from .x import``. So each module a checkpoint needs becomes one file (``heads/denoise.py`` is
-``latent_reason_heads_denoise.py``), and ``modeling_latent_reason.py`` names the method and the family of this one.
+``latent_reason_model_heads_denoise.py``) with the definitions that are used (see tree_shaking.py) and other import
+lines. ``modeling_latent_reason.py`` names the parts of this one.
 """
 
 from __future__ import annotations
@@ -11,72 +12,113 @@ import ast
 import hashlib
 import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from ... import __version__
+from ...errors import find_checkout
+from ...model.reasoner import LatentReasoner
+from .tree_shaking import LIBRARY, Import, Kept, Module, Symbol, annotation_names
 
-LIBRARY = Path(__file__).parents[2]
-CONFIGURATION, MODELING = (
-    LIBRARY / "checkpoint" / "hf" / "configuration.py",
-    LIBRARY / "checkpoint" / "hf" / "modeling.py",
-)
+HF = LIBRARY / "checkpoint" / "hf"
+CONFIGURATION, MODELING = HF / "configuration.py", HF / "modeling.py"
+REASONER, SWITCHING = LIBRARY / "model" / "reasoner.py", LIBRARY / "model" / "switching.py"
 AUTO_MAP = {"AutoConfig": "configuration_latent_reason.LatentReasonConfig"} | dict.fromkeys(
     ("AutoModel", "AutoModelForImageTextToText"), "modeling_latent_reason.LatentReasonForConditionalGeneration"
 )
-MAIN = '''"""{method} on {family}: what AutoModelForImageTextToText loads. Written by latent_reason {version}."""
+MAIN = '''"""{title} on {family}: what AutoModelForImageTextToText loads. Written by latent_reason {version}."""
 
-from .configuration_latent_reason import LatentReasonConfig
-from .{family_file} import {family}
-from .{method_file} import build
-from .{modeling} import LatentReasonModel
-{named}
+{imports}
+{others}
 
 class LatentReasonForConditionalGeneration(LatentReasonModel):
     config_class = LatentReasonConfig
+    backbone_class = {family}
 
     @staticmethod
-    def parts(config):
-        return build, {family}
+    def build_reasoner(config, backbone):
+        return {call}
 '''
 
 
-def write(folder: Path, method: str, family: type) -> list[Path]:
-    """Write the code of a checkpoint of ``method`` on a backbone of the class ``family``; the files."""
-    needed, written = sources(method, family), []
-    for path in needed:
+@dataclass(frozen=True)
+class Recipe:
+    """How an exported checkpoint builds its model: symbols to import, and a call in their names."""
+
+    title: str
+    family: type
+    symbols: tuple[Symbol, ...]
+    call: str
+
+    @classmethod
+    def of(cls, reasoner: LatentReasoner) -> Recipe:
+        """The recipe of a model, by its method or, if it was built by hand, by its parts."""
+        family = type(reasoner.backbone)
+        if reasoner.method.name is not None:
+            method = LIBRARY / "methods" / f"{reasoner.method.name}.py"
+            return cls(
+                reasoner.method.name, family, ((method, "build_model"),), "build_model(backbone, **config.options)"
+            )
+        symbols = [(REASONER, "LatentReasoner"), (SWITCHING, "Switch")]
+        call = 'LatentReasoner(\n            backbone, switch=Switch(**config.parts["switch"]), follows_target='
+        call += 'config.parts["follows_target"]'
+        for part, first in (("head", ""), ("target", "backbone, ")):
+            if (value := getattr(reasoner, part)) is not None:
+                symbols.append((home(type(value)), type(value).__name__))
+                call += f',\n            {part}={type(value).__name__}({first}**config.parts["{part}"]["arguments"])'
+        return cls("a model built by hand", family, tuple(symbols), call + "\n        )")
+
+    @property
+    def entries(self) -> list[Symbol]:
+        modeling = [(CONFIGURATION, "LatentReasonConfig"), (MODELING, "LatentReasonModel")]
+        return [*modeling, (home(self.family), self.family.__name__), *self.symbols]
+
+
+def write(folder: Path, reasoner: LatentReasoner) -> list[Path]:
+    """Write the code of a checkpoint; returns its files."""
+    recipe, kept, written = Recipe.of(reasoner), kept_code(reasoner), []
+    for path in kept.files:
         written.append(folder / f"{flat(path)}.py")
-        written[-1].write_text(rewritten(path), encoding="utf-8")
+        written[-1].write_text(rewritten(kept, path), encoding="utf-8")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in written)).hexdigest()[:16]
     with open(folder / f"{flat(CONFIGURATION)}.py", "a", encoding="utf-8") as file:  # models go by their config class
-        file.write(f"\n# goes with {method} on {family.__name__}, code {digest}\n")
-    whole = sorted({flat(target) for path in needed for _, modules, _ in relative(path) for target in modules.values()})
-    named = "".join(f"from .{name} import __name__ as _  # else it would not be copied\n" for name in whole)
+        file.write(f"\n# belongs to {recipe.title} on {recipe.family.__name__}, code {digest}\n")
+    imports = "\n".join(f"from .{flat(path)} import {name}" for path, name in recipe.entries)
+    direct = {path for path, _ in recipe.entries}
+    # transformers copies only files that some file imports: those imported inside functions are named here, too
+    others = "".join(f"from .{flat(p)} import __name__ as _  # noqa: F401\n" for p in kept.files if p not in direct)
     written.append(folder / "modeling_latent_reason.py")
-    written[-1].write_text(
-        MAIN.format(
-            method=method,
-            family=family.__name__,
-            version=__version__,
-            family_file=flat(home(family)),
-            named=named,
-            method_file=flat(LIBRARY / "methods" / f"{method}.py"),
-            modeling=flat(MODELING),
-        ),
-        encoding="utf-8",
+    main = MAIN.format(
+        title=recipe.title,
+        family=recipe.family.__name__,
+        version=__version__,
+        imports=imports,
+        others=others,
+        call=recipe.call,
     )
+    written[-1].write_text(main, encoding="utf-8")
     return written
 
 
-def sources(method: str, family: type) -> list[Path]:
-    """The modules of the library that a checkpoint needs."""
-    return closure([CONFIGURATION, MODELING, home(family), LIBRARY / "methods" / f"{method}.py"])
+def kept_code(reasoner: LatentReasoner) -> Kept:
+    """The definitions of the library that a checkpoint of this model needs."""
+    return Kept(Recipe.of(reasoner).entries, whole=frozenset({CONFIGURATION, MODELING}))
 
 
-def home(family: type) -> Path:
-    """The file of a class of backbones."""
-    return LIBRARY / "model" / "backbones" / f"{family.__module__.rpartition('.')[2]}.py"
+def home(cls: type) -> Path:
+    """The file of a class of this library.
+
+    Raises:
+        ValueError: the class is defined elsewhere, so an export cannot carry its code.
+    """
+    if cls.__module__.partition(".")[0] != LIBRARY.name:
+        raise ValueError(
+            f"{cls.__module__}.{cls.__name__} is not part of latent_reason, so an export cannot carry its code. "
+            "Publish the checkpoint in the library's own layout, or add the class to latent_reason."
+        )
+    return LIBRARY.joinpath(*cls.__module__.split(".")[1:]).with_suffix(".py")
 
 
 def flat(path: Path) -> str:
@@ -87,33 +129,103 @@ def flat(path: Path) -> str:
     return "_".join(["latent_reason", *(part for part in parts if part != "__init__")])
 
 
-def closure(roots: list[Path]) -> list[Path]:
-    """All modules of the library that these import, directly or not, at their top or anywhere, and themselves."""
-    found, to_read = set(), list(roots)
-    while to_read:
-        path = to_read.pop()
-        if path not in found:
-            found.add(path)
-            for _, modules, home in relative(path):
-                to_read += [*modules.values(), *([home] if home else [])]
-    return sorted(found)
+def rewritten(kept: Kept, path: Path) -> str:
+    """A module's kept definitions for the flat folder, with imports of what they use."""
+    module = kept.module(path)
+    text = path.read_text(encoding="utf-8")
+    chunks, used = [], set()
+    for statement in module.tree.body:
+        names = kept.symbols[path] & set(_names(module, statement))
+        if names:
+            chunks.append(_source(kept, path, statement, text))
+            used |= _used_names(kept, path, statement)
+    head = ast.get_docstring(module.tree, clean=False) or ""
+    origin = path.relative_to(LIBRARY.parent).as_posix()
+    lines = [
+        f"# From {origin} of latent_reason {__version__}: the definitions that inference uses. Change it there.",
+        f'"""{head}"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        *import_lines(kept, module, used),
+    ]
+    return "\n".join(lines).rstrip() + "\n\n\n" + "\n\n\n".join(chunks) + "\n"
 
 
-def relative(path: Path) -> list[tuple[ast.ImportFrom, dict[str, Path], Path | None]]:
-    """The relative imports of a module: each with the modules it imports whole, by name, and the file that its other
-    names come from."""
-    found = []
-    for node in imports(path.read_text(encoding="utf-8"))[1]:
-        place = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-        modules = {alias.name: file for alias in node.names if (file := module(place / alias.name)) is not None}
-        found.append((node, modules, module(place) if len(modules) < len(node.names) else None))
-    return found
+def import_lines(kept: Kept, module: Module, used: set[str]) -> list[str]:
+    """Import lines of the names that kept code of a module uses."""
+    ours, others = [], []
+    for name, found in sorted(module.imports.items()):
+        if name not in used:
+            continue
+        line = _import_line(kept, found)
+        if line is not None:
+            (ours if line.startswith("from .") else others).append(line)
+    return [*sorted(others), *([""] if ours and others else []), *sorted(ours)]
+
+
+def _import_line(kept: Kept, found: Import) -> str | None:
+    renamed = f" as {found.alias.asname}" if found.alias.asname else ""
+    if found.source is None:
+        if isinstance(found.node, ast.Import):
+            return f"import {found.alias.name}{renamed}"
+        return f"from {found.node.module} import {found.alias.name}{renamed}"
+    if found.is_module:
+        return f"from . import {flat(found.source)} as {found.bound}" if found.source in kept.symbols else None
+    path, name = kept.resolve(found.source, found.alias.name)
+    if name not in kept.symbols.get(path, ()):
+        return None  # only an annotation names it, and annotations are not evaluated
+    bound = f" as {found.bound}" if found.bound != name else ""
+    return f"from .{flat(path)} import {name}{bound}"
+
+
+def _names(module: Module, statement: ast.stmt) -> list[str]:
+    return [name for name, defined in module.definitions.items() if defined is statement]
+
+
+def _used_names(kept: Kept, path: Path, statement: ast.stmt) -> set[str]:
+    """Names that the kept part of a definition uses, in code or annotations."""
+    code = {node.id for node in kept.kept_nodes(path, statement) if isinstance(node, ast.Name)}
+    return code | set(annotation_names(statement))
+
+
+def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
+    """The text of a kept definition, without the methods that are left out and with flat imports."""
+    lines = text.splitlines()
+    keep = [True] * (len(lines) + 1)
+    replaced: dict[int, str] = {}
+    if isinstance(statement, ast.ClassDef):
+        for inner in statement.body:
+            if not kept.keeps(path, inner):
+                for number in range(_first_line(inner), inner.end_lineno + 1):
+                    keep[number] = False
+    for node in ast.walk(statement):
+        if isinstance(node, ast.ImportFrom) and node.level and keep[node.lineno]:
+            found = [_import_line(kept, one) for one in kept.module(path).imports_of(node)]
+            indent = " " * node.col_offset
+            replaced[node.lineno] = "\n".join(indent + line for line in found if line)
+            for number in range(node.lineno + 1, node.end_lineno + 1):
+                keep[number] = False
+    first = _first_line(statement)
+    while first > 1 and lines[first - 2].startswith("#"):  # comments above it
+        first -= 1
+    out = []
+    for number in range(first, statement.end_lineno + 1):
+        line = replaced.get(number, lines[number - 1])
+        if keep[number] and not re.match(r"\s*# -- .*--$", line):
+            out.append(line)
+    return re.sub(r"\n(\s*\n){2,}", "\n\n", "\n".join(out)).rstrip()
+
+
+def _first_line(statement: ast.stmt) -> int:
+    decorators = getattr(statement, "decorator_list", [])
+    return min([statement.lineno, *(d.lineno for d in decorators)])
 
 
 @cache
 def imports(text: str) -> tuple[frozenset[str], tuple[ast.ImportFrom, ...]]:
-    """What the text of a module imports, at its top or anywhere: the top names of other packages (not those of Python
-    itself), and its relative imports. Raises SyntaxError where it is no Python."""
+    """What the text of a module imports, at its top or anywhere: the top names of other packages (not of Python
+    itself), and its relative imports. Raises SyntaxError if it is not Python."""
     names, own = set(), []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -127,43 +239,14 @@ def imports(text: str) -> tuple[frozenset[str], tuple[ast.ImportFrom, ...]]:
 
 @cache
 def packages() -> dict[str, str]:
-    """The package that a top name of an import belongs to, of what is installed."""
+    """Top name of an import -> the installed package it belongs to."""
     return {name: found[0].lower().replace("-", "_") for name, found in metadata.packages_distributions().items()}
 
 
-def module(place: Path) -> Path | None:
-    """The file of a module or package, None where there is none."""
-    return next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
-
-
-def rewritten(path: Path) -> str:
-    """A module's text for the flat folder: ``from ..batch import X`` becomes ``from .latent_reason_batch import X``."""
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines(keepends=True)
-    for node, modules, source in sorted(relative(path), key=lambda found: -found[0].lineno):
-        first, indent = node.lineno - 1, " " * node.col_offset
-        new = [
-            f"{indent}from . import {flat(modules[a.name])} as {a.asname or a.name}\n"
-            for a in node.names
-            if a.name in modules
-        ]
-        if source is not None and not modules:
-            lines[first] = re.sub(r"from\s+\.+[\w.]*\s+import", f"from .{flat(source)} import", lines[first], count=1)
-            continue
-        names = ", ".join(
-            f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names if a.name not in modules
-        )
-        new += [f"{indent}from .{flat(source)} import {names}\n"] if names else []
-        lines[first : node.end_lineno] = new
-    origin = path.relative_to(LIBRARY.parent).as_posix()
-    return f"# {origin} of latent_reason {__version__}, with other import lines; change it there\n{''.join(lines)}"
-
-
 def licence() -> Path:
-    """The file with this library's licence: beside it where it is worked on, else where it was installed."""
-    beside = LIBRARY.parent / "LICENSE"
-    if beside.is_file():
-        return beside
+    """The file with this library's licence: in the checkout, else where the library is installed."""
+    if root := find_checkout():
+        return root / "LICENSE"
     return next(Path(file.locate()) for file in metadata.files("latent_reason") if file.name == "LICENSE")
 
 
@@ -171,8 +254,7 @@ def requirements(files: list[Path]) -> list[str]:
     """The packages these files import, as this library requires them.
 
     Raises:
-        ValueError: this library is not installed, so nobody knows which versions it requires; or it requires no such
-            package.
+        ValueError: this library is not installed, so its requirements are unknown; or it requires no such package.
     """
     try:
         known = {
@@ -182,8 +264,8 @@ def requirements(files: list[Path]) -> list[str]:
         }
     except metadata.PackageNotFoundError:
         raise ValueError(
-            "latent_reason is not installed, so the packages an export requires are not known. Install "
-            "it with: pip install -e ."
+            "latent_reason is not installed, so the packages an export requires are not known. Install it with: pip "
+            "install -e ."
         ) from None
     found = set()
     for name in sorted({name for file in files for name in imports(file.read_text(encoding="utf-8"))[0]}):

@@ -45,7 +45,7 @@ class Case:
 
     def __init__(self, folder: str | Path, in_fresh: bool = True):
         self.folder, self.in_fresh = Path(folder), in_fresh
-        self.card = checkpoint.read_card(self.folder, whole=False)
+        self.card = checkpoint.read_config(self.folder, whole=False)
         self.adapter = self.card.get("layout") == "adapter"
 
     @cached_property
@@ -56,12 +56,12 @@ class Case:
     @cached_property
     def model(self):
         """The model, loaded by this library; (model, keys that do not fit)."""
-        from ...model.backbones import no_bars
+        from ...model.backbones import no_progress_bars
         from ..hf.auto_model import LatentReasonForConditionalGeneration
 
         if self.adapter:
-            return LatentReasonForConditionalGeneration.of(*checkpoint.load(self.folder, device="cpu")), []
-        with no_bars():
+            return LatentReasonForConditionalGeneration.from_reasoner(*checkpoint.load(self.folder, device="cpu")), []
+        with no_progress_bars():
             model, info = LatentReasonForConditionalGeneration.from_pretrained(
                 self.folder, output_loading_info=True, use_safetensors=True
             )
@@ -173,9 +173,9 @@ def same_bytes(case: Case) -> Iterator[Finding]:
         if case.adapter:
             write_adapter(model, again, case.folder)
         else:
-            from ...model.backbones import no_bars
+            from ...model.backbones import no_progress_bars
 
-            with no_bars():
+            with no_progress_bars():
                 model.save_pretrained(again, max_shard_size=case.card.get("max_shard_size", "5GB"))
         for file in sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file()):
             if not (case.folder / file).is_file():

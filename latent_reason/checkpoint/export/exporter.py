@@ -4,7 +4,7 @@
     model.safetensors                     all weights once (in several files with an index, where they are large)
     tokenizer, processors, chat template, generation_config.json
     decoder/                              the sketch decoder, as diffusers writes it
-    parity.safetensors                     a batch and what the model makes of it
+    probe.safetensors                     a batch and the model's outputs for it
     README.md, LICENSE, LICENSE-base, requirements.txt  and the figures and recipes that lie in the run's folder
     latent_reason.json                    what ``latent_reason.load`` reads
 
@@ -27,9 +27,11 @@ from ... import __version__, checkpoint, methods, tasks
 from ...data import native
 from ...decoding.engine import generate
 from ...files import atomic_folder, atomic_write_json
+from ...imports import is_dotted_path
 from ...model import adapters
-from ...visualization.storyboard import storyboard
-from .. import model_card
+from ...visualization.storyboard import DecodedTrace, draw_storyboard
+from .. import model_card, parts
+from ..config_file import CONFIG_FILE, FORMAT
 from ..hf import parity
 from . import bundle, license
 
@@ -60,8 +62,14 @@ def export(
         FileExistsError: the folder exists and is not empty.
     """
     run = Path(run)
-    source = checkpoint.resolve(run)
-    known = checkpoint.read_card(source)
+    source = checkpoint.find_checkpoint(run)
+    known = checkpoint.read_config(source)
+    if any(is_dotted_path(str(name)) for name in (known["method"], known["options"].get("head", ""))):
+        raise ValueError(
+            f"'{run}' uses code of your own package (method {known['method']}), which an export cannot hold: its code is "
+            "that of latent_reason. Publish your package, and share the checkpoint folder as it is; "
+            "latent_reason.load(folder, allow_imports=True) reads it."
+        )
     with atomic_folder(folder) as new:
         reasoner, decoder = checkpoint.load(source, device="cpu")
         if merge_lora and reasoner.backbone.adapter is None:
@@ -88,18 +96,18 @@ def export(
 def model_of(reasoner, decoder):
     from ..hf.auto_model import LatentReasonForConditionalGeneration
 
-    return LatentReasonForConditionalGeneration.of(reasoner, decoder, bundle.AUTO_MAP)
+    return LatentReasonForConditionalGeneration.from_reasoner(reasoner, decoder, bundle.AUTO_MAP)
 
 
 def write_model(model, folder: Path, max_shard_size: str) -> list[Path]:
     """Weights, configuration and code; the files of the code."""
-    from ...model.backbones import no_bars
+    from ...model.backbones import no_progress_bars
 
-    with no_bars():
+    with no_progress_bars():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)  # safetensors lets nobody else read them
-    return bundle.write(folder, model.config.method, type(model.reasoner.backbone))
+    return bundle.write(folder, model.reasoner)
 
 
 def write_adapter(model, folder: Path, run: Path) -> list[Path]:
@@ -117,8 +125,8 @@ def write_adapter(model, folder: Path, run: Path) -> list[Path]:
         if not name.startswith("backbone.")
     }
     save_file(own, folder / "reasoner.safetensors", metadata={"format": "pt"})
-    model.save_beside(folder)
-    return bundle.sources(model.config.method, type(reasoner.backbone))
+    model.save_companions(folder)
+    return bundle.kept_code(reasoner).files
 
 
 def merged_logits(source: Path) -> torch.Tensor | None:
@@ -128,7 +136,7 @@ def merged_logits(source: Path) -> torch.Tensor | None:
         return None
     adapters.merge(reasoner)
     model = model_of(reasoner, None)
-    return parity.answers(model, parity.prompt(model), seed=0)["logits"]
+    return parity.outputs(model, parity.prompt(model), seed=0)["logits"]
 
 
 def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
@@ -136,12 +144,11 @@ def describe(reasoner, known: dict, decoder: bool, max_shard_size: str) -> dict:
     backbone = reasoner.backbone
     adapter, base = backbone.adapter is not None, known.get("base")
     return {
-        "format": checkpoint.FORMAT,
+        "format": FORMAT,
         "layout": "adapter" if adapter else "model",
         "written_by": f"latent_reason {__version__}",
-        "method": reasoner.recipe["method"],
-        "options": known["options"],
-        "positions": backbone.positions,
+        **parts.describe(reasoner),
+        "latent_positions": backbone.latent_positions,
         "decoder": decoder,
         "base": base if adapter else None,
         "merged": without_places(base) if base and not adapter else None,
@@ -168,14 +175,14 @@ def write_card(folder: Path, described: dict) -> None:
         for p in sorted(folder.glob(pattern))
     ]
     sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in dict.fromkeys(needed) if p.name != parity.FILE}
-    atomic_write_json(folder / checkpoint.CARD, described | {"files": sizes})
+    atomic_write_json(folder / CONFIG_FILE, described | {"files": sizes})
 
 
 def example(described: dict, model, file: Path) -> str:
     """Save a picture to try the model on; what is to be asked about it."""
     data = described["notes"].get("data", {})
     if data.get("folder") or data.get("task") not in tasks.names():
-        PILImage.new("RGB", (4 * model.reasoner.backbone.cell,) * 2, "white").save(file)
+        PILImage.new("RGB", (4 * model.reasoner.backbone.pixels_per_token,) * 2, "white").save(file)
         return "What does the picture show?"
     options = {"level": tuple(data["levels"])} if data.get("levels") else {}
     item = tasks.make(data["task"], split="test", **options)[0]
@@ -186,7 +193,7 @@ def example(described: dict, model, file: Path) -> str:
 def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
     """What the model draws on a few test items; None where that cannot be seen, or may not be shown."""
     reasoner, data = model.reasoner, described["notes"].get("data", {})
-    if model.decoder is None or not reasoner.renders:
+    if model.decoder is None or not reasoner.is_renderable:
         return None
     if data.get("folder"):
         if not records:
@@ -201,8 +208,9 @@ def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
         traces = []
     if not traces:
         return None
-    rollout = generate(reasoner, reasoner.collator()(traces, generate=True), max_new=ROOM)
-    return storyboard(reasoner, model.decoder, traces, rollout)
+    rollout = generate(reasoner, reasoner.processor(traces, generate=True), max_new_tokens=ROOM)
+    decoded = [DecodedTrace(trace, rollout, row) for row, trace in enumerate(traces)]
+    return draw_storyboard(reasoner, model.decoder, decoded)
 
 
 def copy_extras(run: Path, folder: Path) -> None:

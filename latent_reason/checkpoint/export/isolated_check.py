@@ -53,7 +53,7 @@ def loaded(folder: Path):
         import latent_reason
         from latent_reason.checkpoint.hf.auto_model import LatentReasonForConditionalGeneration
 
-        return LatentReasonForConditionalGeneration.of(*latent_reason.load(folder, device="cpu")), []
+        return LatentReasonForConditionalGeneration.from_reasoner(*latent_reason.load(folder, device="cpu")), []
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
     AutoConfig.from_pretrained(folder, trust_remote_code=True)

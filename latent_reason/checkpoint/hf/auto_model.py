@@ -1,49 +1,73 @@
-"""The model class of this library: it finds method and family by their names. An exported folder has one of its own
-that names its two."""
+"""The model class of this library, which finds method and family by their names. An exported folder has its own class,
+which imports both."""
 
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 from transformers import GenerationConfig
 
-from ... import methods
+from ...imports import restrict_imports
+from ...model.backbones.base import Backbone
 from ...model.backbones.families import FAMILIES, family
 from ...model.reasoner import LatentReasoner
-from .chat import template
+from ...visualization.sketch_decoder import SketchDecoder
+from .. import parts
+from ..config_file import upgrade_options
+from ..io import build_reasoner
+from .chat import chat_template
 from .configuration import LatentReasonConfig
 from .modeling import LatentReasonModel
 
 
 class LatentReasonForConditionalGeneration(LatentReasonModel):
-    @staticmethod
-    def parts(config):
-        if config.backbone_config.model_type not in FAMILIES:
-            raise ValueError(
-                f"there is no file for the family {config.backbone_config.model_type!r} in latent_reason/backbones."
-            )
-        methods.load(config.method)
-        return partial(methods.build, config.method), family(config.backbone_config.model_type)
+    """A checkpoint as a model of transformers.
+
+    Example:
+        >>> model = LatentReasonForConditionalGeneration.from_reasoner(*latent_reason.load("checkpoints/frozenlake-tiny"))
+        >>> answer = model.generate_interleaved(image, "Which way is safe?", max_new_tokens=100)
+    """
 
     @classmethod
-    def of(cls, reasoner: LatentReasoner, decoder=None, auto_map: dict[str, str] | None = None) -> LatentReasonModel:
-        """A reasoner, as it is, as a model of transformers. ``auto_map`` says where AutoModel finds the code."""
+    def from_pretrained(cls, folder, *args, **options):
+        """As in transformers. Raises UntrustedCode if it names modules outside of this library that are not trusted."""
+        with restrict_imports(folder):
+            return super().from_pretrained(folder, *args, **options)
+
+    @classmethod
+    def family_of(cls, config: LatentReasonConfig) -> type[Backbone]:
+        model_type = config.backbone_config.model_type
+        if model_type not in FAMILIES:
+            raise ValueError(f"the backbone family {model_type!r} is not supported. Families: {', '.join(FAMILIES)}.")
+        return family(model_type)
+
+    @staticmethod
+    def build_reasoner(config: LatentReasonConfig, backbone: Backbone) -> LatentReasoner:
+        options = upgrade_options(config.options)
+        return build_reasoner({"method": config.method or None, "options": options, "parts": config.parts}, backbone)
+
+    @classmethod
+    def from_reasoner(
+        cls, reasoner: LatentReasoner, decoder: SketchDecoder | None = None, auto_map: dict[str, str] | None = None
+    ) -> LatentReasonModel:
+        """A reasoner as a model of transformers. ``auto_map`` says where AutoModel finds the code."""
         backbone, v = reasoner.backbone, reasoner.vocabulary
         stock = copy.deepcopy(backbone.model.config)
-        stock.name_or_path = ""  # a place on this machine
+        stock.name_or_path = ""  # a path on this machine
+        described = parts.describe(reasoner)
         config = LatentReasonConfig(
             backbone_config=stock,
-            method=reasoner.recipe["method"],
-            options=reasoner.recipe["options"],
-            positions=backbone.positions,
+            method=described["method"] or "",
+            options=described["options"],
+            parts=described.get("parts"),
+            latent_positions=backbone.latent_positions,
             decoder=decoder is not None,
             control_tokens=v.control_tokens,
             tie_word_embeddings=bool(stock.tie_word_embeddings),
         )
         if auto_map:
             config.auto_map = dict(auto_map)
-        backbone.tokenizer.chat_template = template(v.layout, v.roles)
+        backbone.tokenizer.chat_template = chat_template(v.layout, v.tokens)
         model = cls(config, reasoner=reasoner, decoder=decoder)
         model.generation_config = GenerationConfig(eos_token_id=v.end, pad_token_id=v.pad, do_sample=False)
         return model.eval()

@@ -1,14 +1,14 @@
-"""Prompt layout as a chat template: messages with pictures and sketches to text, as tokens.py lays them out, and back.
+"""Prompt layout as a chat template: messages with images and sketches to text, as tokenization.py defines it, and back.
 
-A picture is one placeholder between its marks, and a sketch is as many as its part says (``k``; 1 where it says none):
-how many positions they really take is known to a model only.
+An image is one placeholder between its marks. A sketch has as many placeholders as its part says (``k``; 1 if it says
+none). Only a model knows how many positions they really take.
 """
 
 from __future__ import annotations
 
 import re
 
-from ...model.tokenization import Layout, Roles
+from ...model.tokenization import ControlTokens, Layout
 
 TEMPLATE = """{{%- set roles = {roles} -%}}
 {{{{- {begin} -}}}}
@@ -37,7 +37,7 @@ TEMPLATE = """{{%- set roles = {roles} -%}}
 """
 
 
-def template(layout: Layout, roles: Roles) -> str:
+def chat_template(layout: Layout, tokens: ControlTokens) -> str:
     """The Jinja template of a layout and its control tokens."""
     before, _, after = layout.turn.partition("{role}")
     return TEMPLATE.format(
@@ -46,13 +46,13 @@ def template(layout: Layout, roles: Roles) -> str:
         turn=f"{before!r} + role + {after!r}",
         image=repr(layout.image_open + layout.image + layout.image_close),
         end=repr(layout.end + layout.after),
-        open=repr(roles.open),
-        latent=repr(roles.latent),
-        close=repr(roles.close),
+        open=repr(tokens.open),
+        latent=repr(tokens.latent),
+        close=repr(tokens.close),
     )
 
 
-def parse(text: str, layout: Layout, roles: Roles) -> list[dict]:
+def parse(text: str, layout: Layout, tokens: ControlTokens) -> list[dict]:
     """Rendered text back to messages whose content is parts of type text, image and sketch (``k``).
 
     Raises:
@@ -70,21 +70,21 @@ def parse(text: str, layout: Layout, roles: Roles) -> list[dict]:
         found = turn.match(text, place)
         if found is None:
             raise ValueError(f"there is no turn where the text says {text[place : place + 40]!r}")
-        messages.append({"role": ours.get(found[1], found[1]), "content": parts(found[2], layout, roles)})
+        messages.append({"role": ours.get(found[1], found[1]), "content": parts(found[2], layout, tokens)})
         place = found.end()
     return messages
 
 
-def parts(text: str, layout: Layout, roles: Roles) -> list[dict]:
+def parts(text: str, layout: Layout, tokens: ControlTokens) -> list[dict]:
     """The parts of one turn."""
     picture = re.escape(layout.image_open + layout.image + layout.image_close)
-    sketch = f"{re.escape(roles.open)}(?:{re.escape(roles.latent)})+{re.escape(roles.close)}"
+    sketch = f"{re.escape(tokens.open)}(?:{re.escape(tokens.latent)})+{re.escape(tokens.close)}"
     found = []
     for piece in re.split(f"({picture}|{sketch})", text):
         if re.fullmatch(picture, piece):
             found.append({"type": "image"})
         elif re.fullmatch(sketch, piece):
-            found.append({"type": "sketch", "k": piece.count(roles.latent)})
+            found.append({"type": "sketch", "k": piece.count(tokens.latent)})
         elif piece:
             found.append({"type": "text", "text": piece})
     return found

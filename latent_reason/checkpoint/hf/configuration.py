@@ -1,4 +1,4 @@
-"""What ``config.json`` of an exported checkpoint says, beside the configuration of its stock model."""
+"""The configuration of an exported checkpoint, ``config.json``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 
 class LatentReasonConfig(PreTrainedConfig):
-    """``backbone_config`` is that of the stock model; ``method`` with its ``options`` and ``positions`` are as in
-    ``latent_reason.json``; ``control_tokens`` are role -> [token, id]; ``decoder`` says whether sketches can be drawn
-    as pictures.
+    """``backbone_config`` is that of the stock model. ``method`` with its ``options`` (for a model built by hand:
+    ``parts``) and ``latent_positions`` are as in ``latent_reason.json``. ``control_tokens`` are role -> [token, id].
+    ``decoder`` says whether the folder has a sketch decoder.
 
     Raises:
         ValueError: the stock model is of a kind that transformers does not know.
@@ -20,12 +20,15 @@ class LatentReasonConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     method: str = ""
     options: dict | None = None
-    positions: str = "line"
+    parts: dict | None = None
+    latent_positions: str = "1d"
     control_tokens: dict | None = None
     decoder: bool = False
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        if (positions := kwargs.pop("positions", None)) is not None:  # format 1
+            self.latent_positions = {"line": "1d", "grid": "2d"}.get(positions, positions)
         if isinstance(self.backbone_config, dict):
             kind = self.backbone_config.get("model_type")
             if kind not in CONFIG_MAPPING:

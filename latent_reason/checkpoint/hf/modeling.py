@@ -1,45 +1,59 @@
-"""A reasoner as a model of transformers: a PreTrainedModel that holds a LatentReasoner and passes everything on to it.
+"""A reasoner as a model of transformers: a PreTrainedModel that holds a LatentReasoner.
 
-By composition, as the stock model inside keeps its class and with it what transformers knows of its weights. While
-transformers loads, the stock model is built without memory and filled from the files; all else is small, is built in
-earnest, on the CPU, and filled after that (what begins at zero, or comes from a seed, would be lost otherwise).
+It works by composition, because the stock model inside keeps its class and with it what transformers knows of its
+weights. While transformers loads, the stock model is built without memory and filled from the files. Everything else is
+small; it is built on the CPU and filled after that (values that start at zero or come from a seed would be lost
+otherwise).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image as PILImage
-from transformers import AutoModelForImageTextToText, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers import GenerationConfig as StockGenerationConfig
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.utils import cached_file
 
-from ...decoding.engine import Rollout, Span, generate
+from ...decoding.engine import generate
+from ...decoding.rollout import Rollout, Span
 from ...model.backbones.base import Backbone
-from ...model.batch import MixedBatch, Pictures, prompts
-from ...model.reasoner import LatentReasoner
+from ...model.batch import ImageBatch, MixedBatch, prompt_batch
+from ...model.reasoner import LatentReasoner, MethodRecord
 from ...trace import Image, Message, Text, Trace
+from ...visualization.sketch_decoder import SketchDecoder
 from .configuration import LatentReasonConfig
 from .parity import differences
 
-#: of the options of from_pretrained, those that say where files are
-WHERE = ("revision", "cache_dir", "token", "local_files_only", "force_download", "proxies")
+#: options of from_pretrained that say where files are
+LOCATION = ("revision", "cache_dir", "token", "local_files_only", "force_download", "proxies")
 
 
 @dataclass
-class Interleaved:
-    """What a model answered: all its words, and in order its ``pieces``, words or :class:`Sketched`."""
+class SketchOutput:
+    """One sketch: its latents (K, D) on a grid, and the image they show (None without a sketch decoder)."""
+
+    latents: torch.Tensor
+    grid: tuple[int, int]
+    image: PILImage.Image | None = None
+
+
+@dataclass
+class InterleavedOutput:
+    """What a model answered: all its text, and in order its ``segments``, text or :class:`SketchOutput`."""
 
     text: str
-    pieces: list
+    segments: list[str | SketchOutput]
 
     @property
-    def sketches(self) -> list[Sketched]:
-        return [piece for piece in self.pieces if isinstance(piece, Sketched)]
+    def sketches(self) -> list[SketchOutput]:
+        return [segment for segment in self.segments if isinstance(segment, SketchOutput)]
 
     @property
     def latents(self) -> list[torch.Tensor]:
@@ -47,45 +61,37 @@ class Interleaved:
         return [sketch.latents for sketch in self.sketches]
 
     @property
-    def pictures(self) -> list[PILImage.Image | None]:
-        """Each sketch as a picture; None where this model has no decoder for its latents."""
-        return [sketch.picture for sketch in self.sketches]
-
-
-@dataclass
-class Sketched:
-    """One sketch: its latents (K, D) on a grid, and the picture they show."""
-
-    latents: torch.Tensor
-    grid: tuple[int, int]
-    picture: PILImage.Image | None = None
+    def images(self) -> list[PILImage.Image | None]:
+        """Each sketch as an image; None if this model has no decoder for its latents."""
+        return [sketch.image for sketch in self.sketches]
 
 
 class LatentReasonModel(PreTrainedModel):
-    """A checkpoint with everything that goes with it: ``reasoner``, ``tokenizer``, ``image_processor``, ``decoder``.
+    """A checkpoint with everything that belongs to it: ``reasoner``, ``tokenizer``, ``image_processor``, ``decoder``.
 
     Raises:
-        ValueError: built without tokenizer and picture processor, or with a tokenizer of another model.
+        ValueError: built without tokenizer and image processor, or with the tokenizer of another model.
     """
 
     config_class = LatentReasonConfig
+    backbone_class: type[Backbone] | None = None  # the class of the stock model's family
     base_model_prefix = "reasoner"
     main_input_name = "input_ids"
     _supports_sdpa = _supports_flash_attn = _supports_attention_backend = True
-    # heads and statistics, or small steps would round to none; not the flag among them, which is no number
+    # heads and statistics stay in fp32, where small steps do not round to zero; the boolean flag among them is no number
     _keep_in_fp32_modules_strict = {r"reasoner\.head\.", r"reasoner\.target\.(?!.*fitted)"}
 
     def __init__(
         self,
         config: LatentReasonConfig,
         *,
-        tokenizer=None,
-        image_processor=None,
+        tokenizer: Any = None,
+        image_processor: Any = None,
         reasoner: LatentReasoner | None = None,
-        decoder=None,
+        decoder: SketchDecoder | None = None,
     ):
         super().__init__(config)
-        self.reasoner = reasoner or self.built(config, tokenizer, image_processor)
+        self.reasoner = reasoner or self._build(config, tokenizer, image_processor)
         self._decoder = [decoder]  # in a list: its weights are files of their own
         self.generation_config = None
         self.post_init()
@@ -93,86 +99,84 @@ class LatentReasonModel(PreTrainedModel):
         self._no_split_modules = self.reasoner.backbone.model._no_split_modules
 
     @staticmethod
-    def parts(config: LatentReasonConfig) -> tuple[Callable[..., LatentReasoner], type[Backbone]]:
-        """The ``build`` of the method, and the class of the family of the stock model."""
+    def build_reasoner(config: LatentReasonConfig, backbone: Backbone) -> LatentReasoner:
+        """The model of a configuration on its backbone, with new weights. Subclasses implement it."""
         raise NotImplementedError("load this checkpoint by AutoModel, or by latent_reason.load")
 
-    def built(self, config: LatentReasonConfig, tokenizer, image_processor) -> LatentReasoner:
-        """The reasoner a configuration describes."""
+    @classmethod
+    def family_of(cls, config: LatentReasonConfig) -> type[Backbone]:
+        """The backbone class of a configuration."""
+        return cls.backbone_class
+
+    def _build(self, config: LatentReasonConfig, tokenizer: Any, image_processor: Any) -> LatentReasoner:
         if tokenizer is None or image_processor is None:
             raise ValueError(
-                "a latent_reason model is built with its tokenizer and picture processor, which "
-                "from_pretrained reads. Use AutoModelForImageTextToText.from_pretrained."
+                "a latent_reason model is built with its tokenizer and image processor, which from_pretrained reads. "
+                "Use AutoModelForImageTextToText.from_pretrained."
             )
-        build, family = self.parts(config)
         stock = AutoModelForImageTextToText.from_config(config.backbone_config)
-        usual = torch.get_default_dtype()
+        default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
             with torch.device("cpu"):
-                reasoner = build(family(stock, tokenizer, image_processor, config.positions), **config.options)
+                family = self.family_of(config)
+                backbone = family(stock, tokenizer, image_processor, config.latent_positions)
+                reasoner = self.build_reasoner(config, backbone)
         finally:
-            torch.set_default_dtype(usual)
-        reasoner.recipe = {"method": config.method, "options": config.options}
+            torch.set_default_dtype(default)
+        reasoner.record_method(MethodRecord(config.method or None, config.options))
         for role, (token, number) in config.control_tokens.items():
             if (found := getattr(reasoner.vocabulary, role)) != number:
                 raise ValueError(
-                    f"control token {token!r} has id {found} in tokenizer.json but {number} in "
-                    "config.json. The tokenizer was changed; copy the checkpoint again."
+                    f"control token {token!r} has id {found} in tokenizer.json but {number} in config.json. The "
+                    "tokenizer was changed; copy the checkpoint again."
                 )
         return reasoner
 
     def init_weights(self) -> None:
-        """Nothing is left to do: whoever built the parts gave them their weights."""
+        """Nothing to do: the parts got their weights when they were built."""
 
     # -- files ---------------------------------------------------------------------------------------------------------
     @classmethod
     def from_pretrained(cls, folder, *args, config=None, **options):
-        """As in transformers; tokenizer, picture processor, generation settings and decoder come along.
+        """As in transformers; tokenizer, image processor, generation settings and decoder are loaded too.
 
         Raises:
-            ValueError, OSError: as there; also where the configuration does not name a stock model and a method.
+            ValueError, OSError: as there; also if the configuration does not name a stock model and a method.
         """
-        where = {name: options[name] for name in WHERE if options.get(name) is not None}
+        location = {name: options[name] for name in LOCATION if options.get(name) is not None}
         if getattr(config, "model_type", None) != LatentReasonConfig.model_type:  # a path, or None
-            config = cls.config_class.from_pretrained(config or folder, **where)
+            config = cls.config_class.from_pretrained(config or folder, **location)
         if config.backbone_config is None:
             raise ValueError(f"config.json of '{folder}' has no backbone_config. Copy the checkpoint again.")
-        _, family = cls.parts(config)
-        trusted = bool(options.get("trust_remote_code"))  # or it would ask
+        family = cls.family_of(config)
+        trusted = bool(options.get("trust_remote_code"))  # otherwise it would ask
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=config.backbone_config, trust_remote_code=trusted, **where
+            folder, config=config.backbone_config, trust_remote_code=trusted, **location
         )
-        place = str(Path(cached_file(folder, "preprocessor_config.json", **where)).parent)
-        found = super().from_pretrained(
-            folder,
-            *args,
-            config=config,
-            tokenizer=tokenizer,
-            image_processor=family.processor(place, config.backbone_config),
-            **options,
+        place = str(Path(cached_file(folder, "preprocessor_config.json", **location)).parent)
+        processor = family.load_image_processor(place, config.backbone_config)
+        loaded = super().from_pretrained(
+            folder, *args, config=config, tokenizer=tokenizer, image_processor=processor, **options
         )
-        model = found[0] if isinstance(found, tuple) else found
-        model.generation_config = GenerationConfig.from_pretrained(folder, **where)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.generation_config = StockGenerationConfig.from_pretrained(folder, **location)
         if config.decoder:
-            from ...visualization.sketch_decoder import SketchDecoder
-
-            model._decoder = [
-                SketchDecoder.from_pretrained(
-                    folder, subfolder="decoder", use_safetensors=True, low_cpu_mem_usage=False, **where
-                ).eval()
-            ]
-        return found
+            decoder = SketchDecoder.from_pretrained(
+                folder, subfolder="decoder", use_safetensors=True, low_cpu_mem_usage=False, **location
+            )
+            model._decoder = [decoder.eval()]
+        return loaded
 
     def save_pretrained(self, folder, **options) -> None:
-        """As in transformers, with all that :meth:`from_pretrained` reads."""
+        """As in transformers, with everything that :meth:`from_pretrained` reads."""
         super().save_pretrained(folder, save_original_format=False, **options)
-        self.save_beside(folder)
+        self.save_companions(folder)
 
-    def save_beside(self, folder) -> None:
-        """Write all that goes with configuration and weights."""
+    def save_companions(self, folder: str | Path) -> None:
+        """Write everything that belongs to configuration and weights."""
         folder, processor = Path(folder), self.reasoner.backbone.image_processor
-        for name in ("is_local", "local_files_only"):  # how it was loaded here
+        for name in ("is_local", "local_files_only"):  # how it was loaded on this machine
             self.tokenizer.init_kwargs.pop(name, None)
         self.tokenizer.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -181,7 +185,7 @@ class LatentReasonModel(PreTrainedModel):
         if self.generation_config is not None:
             self.generation_config.save_pretrained(folder)
         if self.decoder is not None:
-            self.decoder.register_to_config(_name_or_path="")  # else diffusers writes the folder it was loaded from
+            self.decoder.register_to_config(_name_or_path="")  # otherwise diffusers writes the folder it came from
             self.decoder.save_pretrained(folder / "decoder")
 
     # -- parts ---------------------------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ class LatentReasonModel(PreTrainedModel):
         return self.reasoner.backbone.tokenizer
 
     @property
-    def decoder(self):
+    def decoder(self) -> SketchDecoder | None:
         return self._decoder[0]
 
     def get_input_embeddings(self):
@@ -208,16 +212,17 @@ class LatentReasonModel(PreTrainedModel):
         image_grid: torch.Tensor | None = None,
     ) -> MixedBatch:
         """Prompts (B, N), padded on the left, without sketches, as a batch. ``pixel_values`` and ``image_grid`` are the
-        fields of :class:`~latent_reason.model.batch.Pictures`, in the order in which pictures stand in the rows.
+        fields of :class:`~latent_reason.model.batch.ImageBatch`, in the order in which images stand in the rows.
 
         Raises:
-            ValueError: there is a sketch in a prompt, or picture positions without a picture.
+            ValueError: there is a sketch in a prompt, or image positions without an image.
         """
-        kind = self.reasoner.vocabulary.kinds(input_ids, attention_mask)
+        token_type = self.reasoner.vocabulary.token_types(input_ids, attention_mask)
         if pixel_values is None:
-            return prompts(input_ids, kind, None, [])
-        seen = self.reasoner.backbone.inputs(Pictures(image_grid, pixel_values))
-        return prompts(input_ids, kind, Pictures(image_grid, tokens=seen), [len(tokens) for tokens in seen])
+            return prompt_batch(input_ids, token_type, None, [])
+        features = self.reasoner.backbone.image_embeddings(ImageBatch(image_grid, pixel_values))
+        images = ImageBatch(image_grid, features=features)
+        return prompt_batch(input_ids, token_type, images, [len(f) for f in features])
 
     def forward(
         self,
@@ -228,39 +233,51 @@ class LatentReasonModel(PreTrainedModel):
     ) -> CausalLMOutput:
         """Next-token logits (B, N, V) of what :meth:`batch` takes. Raises as it does."""
         batch, backbone = self.batch(input_ids, attention_mask, pixel_values, image_grid), self.reasoner.backbone
-        states = backbone.trunk(self.reasoner.embed(batch), batch.attention(), backbone.place(batch))
+        states = backbone.forward_text(self.reasoner.embed_batch(batch), batch.mask, backbone.position_ids(batch))
         return CausalLMOutput(logits=backbone.logits(states))
 
     @torch.no_grad()
-    def rollout(self, batch: MixedBatch, **options) -> Rollout:
-        """Continue a batch of prompts: see :func:`~latent_reason.decoding.engine.generate` for the options."""
+    def rollout(self, batch: MixedBatch, **options: Any) -> Rollout:
+        """Continue a batch of prompts. ``options`` are the fields of
+        :class:`~latent_reason.decoding.config.GenerationConfig`."""
         return generate(self.reasoner, batch, **options)
 
-    def drawn(self, rollout: Rollout, span: Span, size: tuple[int, int] | None = None) -> PILImage.Image | None:
-        """A sketch as a picture of ``size`` tokens (None: as large as its grid); None where nothing can draw it."""
-        if self.decoder is None or not self.reasoner.renders:
+    def render(self, rollout: Rollout, span: Span, size: tuple[int, int] | None = None) -> PILImage.Image | None:
+        """A sketch as an image of ``size`` tokens (None: as large as its grid); None if nothing can render it."""
+        if self.decoder is None or not self.reasoner.is_renderable:
             return None
         return self.decoder.draw(rollout.latents(span), span.grid, size or span.grid)
 
-    def compared(self, folder: str | Path) -> dict[str, float]:
-        """How far this model is from what is stored as its answers in a folder: see :mod:`.probe`."""
+    def parity(self, folder: str | Path) -> dict[str, float]:
+        """How far this model is from the outputs stored in a folder: see :mod:`.parity`."""
         return differences(self, folder)
 
     def generate_interleaved(
-        self, images: PILImage.Image | Sequence[PILImage.Image], question: str, **options
-    ) -> Interleaved:
-        """Answer a question about pictures in words and sketches; ``options`` as for :meth:`rollout`: max_new,
-        temperature, top_p, seed, sketching, ..."""
+        self, images: PILImage.Image | Sequence[PILImage.Image], question: str, **options: Any
+    ) -> InterleavedOutput:
+        """Answer a question about images in text and sketches.
+
+        Example:
+            >>> answer = model.generate_interleaved(image, "What is under the circle?", max_new_tokens=100)
+            >>> print(answer.text, answer.images)
+
+        ``options`` are those of :meth:`rollout`: max_new_tokens, temperature, top_p, seed, latent_mode, ...
+        """
         images = [images] if isinstance(images, PILImage.Image) else list(images)
-        shown = tuple(Image(image.convert("RGB")) for image in images)
-        asked = Trace("asked", (Message("user", (*shown, Text(question))),))
-        prompt = self.reasoner.collator()([asked], generate=True).to(self.reasoner.device)
+        for image in images:
+            if not isinstance(image, PILImage.Image):
+                raise ValueError(
+                    f"images must be PIL images, got {type(image).__name__}. Open files with PIL.Image.open."
+                )
+        parts = tuple(Image(image.convert("RGB")) for image in images)
+        trace = Trace("question", (Message("user", (*parts, Text(question))),))
+        prompt = self.reasoner.processor([trace], generate=True).to(self.reasoner.device)
         rollout, vocabulary = self.rollout(prompt, **options), self.reasoner.vocabulary
-        size = self.reasoner.backbone.token_grid(shown[-1].image) if shown else None
-        pieces = [
-            Sketched(rollout.latents(piece), piece.grid, self.drawn(rollout, piece, size))
-            if isinstance(piece, Span)
-            else piece
-            for piece in rollout.pieces(0, vocabulary)
+        size = self.reasoner.backbone.token_grid(parts[-1].image) if parts else None
+        segments = [
+            SketchOutput(rollout.latents(segment), segment.grid, self.render(rollout, segment, size))
+            if isinstance(segment, Span)
+            else segment
+            for segment in rollout.segments(0, vocabulary)
         ]
-        return Interleaved(rollout.text(0, vocabulary), pieces)
+        return InterleavedOutput(rollout.text(0, vocabulary), segments)

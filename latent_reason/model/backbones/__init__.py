@@ -1,12 +1,12 @@
-"""Stock Hugging Face vision-language models behind five calls: embed, see, place, trunk, logits.
+"""Stock Hugging Face vision-language models behind one interface, :class:`Backbone`.
 
-``load(name)`` takes ``tiny`` or ``tiny-FAMILY`` (a small random model of any family with its own tokenizer, no
+``load_backbone(name)`` takes ``tiny`` or ``tiny-FAMILY`` (a small random model of any family with its own tokenizer, no
 download), a local folder, or a Hub name. Everything else in this project knows only :class:`Backbone`.
 """
 
 from __future__ import annotations
 
-from .base import Backbone, no_bars
-from .families import load
+from .base import Backbone
+from .families import load_backbone, no_progress_bars
 
-__all__ = ["Backbone", "load", "no_bars"]
+__all__ = ["Backbone", "load_backbone", "no_progress_bars"]

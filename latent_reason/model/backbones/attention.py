@@ -1,8 +1,8 @@
-"""Which attention a backbone uses. ``settle`` resolves ``attn`` once, for a model that stands where it will run.
+"""Which attention implementation a backbone uses. ``set_attention`` resolves it once, for a model on its device.
 
-Flash attention knows no mask of what each position may see, and float16 and bfloat16 only: weights in float32 rule it
-out in mixed precision too, as what runs outside of autocast (decoding held-out items, say) would hand it float32.
-PyTorch's own ``sdpa`` takes everything everywhere, ``eager`` is the textbook. Nothing is ever fetched from the Hub.
+Flash attention takes no mask for each position, and only float16 and bfloat16. Weights in float32 exclude it in mixed
+precision too, because code outside of autocast (decoding held-out items, for example) would pass it float32. PyTorch's
+``sdpa`` takes everything everywhere; ``eager`` is the textbook formula. Nothing is downloaded from the Hub.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flash:
-    """A flash-attention package: the GPUs it runs on, (major, minor) capabilities from ``oldest`` to ``newest``."""
+    """A flash-attention package and its GPUs: (major, minor) compute capabilities from ``oldest`` to ``newest``."""
 
     package: str
     oldest: tuple[int, int]
@@ -26,7 +26,7 @@ class Flash:
     install: str
 
 
-#: by the name that transformers knows, the one to prefer first
+#: by the name in transformers, the preferred one first
 FLASH = {
     "flash_attention_2": Flash(
         "flash-attn",
@@ -47,7 +47,7 @@ NAMES = ("auto", "sdpa", "eager", *FLASH)
 
 @dataclass(frozen=True)
 class Machine:
-    """What attention depends on: the GPU with its capability, and which names of ``FLASH`` are installed."""
+    """What the choice depends on: the GPU with its compute capability, and which names of ``FLASH`` are installed."""
 
     torch: str
     gpu: str | None = None
@@ -57,15 +57,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class Choice:
-    """``name`` as transformers knows it, and why."""
+    """The implementation by its name in transformers, and the reason for it."""
 
     name: str
     reason: str
 
 
-def look() -> Machine:
-    """The machine at hand."""
-    from transformers import utils  # its probes tell flash-attn from flash-attn-4, which share a module name
+def inspect_machine() -> Machine:
+    """The current machine."""
+    from transformers import utils  # flash-attn and flash-attn-4 share a module name
 
     if not torch.cuda.is_available():
         return Machine(torch.__version__)
@@ -74,46 +74,49 @@ def look() -> Machine:
         torch.__version__,
         torch.cuda.get_device_name(),
         torch.cuda.get_device_capability(),
-        frozenset(name for name, there in zip(FLASH, probes, strict=True) if there()),
+        frozenset(name for name, is_available in zip(FLASH, probes, strict=True) if is_available()),
     )
 
 
-def choose(attn: str, *, dtype: torch.dtype, device: str, masks: bool, machine: Machine | None = None) -> Choice:
-    """What ``attn`` means for weights of a ``dtype`` on a ``device`` (``cuda``, ``cpu``), with ``masks`` of what each
-    position may see or without: ``auto`` is flash attention where it can be used, else ``sdpa``.
+def choose_attention(
+    attn_implementation: str, *, dtype: torch.dtype, device: str, needs_mask: bool, machine: Machine | None = None
+) -> Choice:
+    """The implementation for weights of ``dtype`` on a ``device`` (``cuda``, ``cpu``). ``needs_mask``: positions have
+    masks of their own. ``auto`` is flash attention where it can be used, otherwise ``sdpa``.
 
     Raises:
-        ValueError: no such name; or what was asked for cannot be used, as nothing else is ever taken in its place.
+        ValueError: an unknown name, or an implementation that cannot be used. Another one never replaces it.
     """
+    attn = attn_implementation
     if attn not in NAMES:
-        raise ValueError(f"attn={attn!r}: one of {', '.join(NAMES)}.")
-    machine = machine or look()
+        raise ValueError(f"attn_implementation={attn!r}: must be one of {', '.join(NAMES)}.")
+    machine = machine or inspect_machine()
     if attn == "auto":
-        against = {name: obstacle(name, dtype, device, masks, machine) for name in FLASH}
+        against = {name: obstacle(name, dtype, device, needs_mask, machine) for name in FLASH}
         fits = next((name for name in FLASH if not against[name]), None)
         return (
             Choice(fits, f"{FLASH[fits].package} is installed and runs on the {machine.gpu}")
             if fits
             else Choice("sdpa", ", ".join(dict.fromkeys(against.values())))
         )
-    if against := obstacle(attn, dtype, device, masks, machine):
-        gpu = f"{machine.gpu}, capability {dotted(machine.capability)}" if machine.gpu else "no GPU"
+    if against := obstacle(attn, dtype, device, needs_mask, machine):
+        gpu = f"{machine.gpu}, capability {format_capability(machine.capability)}" if machine.gpu else "no GPU"
         install = f"Install it ({FLASH[attn].install}) or set" if against.endswith("not installed") else "Set"
         raise ValueError(
-            f"attn={attn} cannot be used: {against} (torch {machine.torch}, {gpu}, dtype "
-            f"{str(dtype).removeprefix('torch.')}). {install} attn to sdpa or auto."
+            f"attn_implementation={attn} cannot be used: {against} (torch {machine.torch}, {gpu}, dtype "
+            f"{str(dtype).removeprefix('torch.')}). {install} it to sdpa or auto."
         )
-    return Choice(attn, "as asked for")
+    return Choice(attn, "requested")
 
 
-def obstacle(name: str, dtype: torch.dtype, device: str, masks: bool, machine: Machine) -> str:
-    """Why the attention ``name`` cannot be used; empty where it can."""
+def obstacle(name: str, dtype: torch.dtype, device: str, needs_mask: bool, machine: Machine) -> str:
+    """Why an implementation cannot be used; empty if it can."""
     if name == "sdpa":
         return ""
-    if masks:
+    if needs_mask:
         return (
-            "positions have masks of their own (a bottleneck, a veil, two-way blocks, own latents in packed rows), "
-            "which sdpa alone takes"
+            "positions have masks of their own (attention bottleneck, hidden images, bidirectional images, own latents "
+            "in packed rows), which only sdpa takes"
         )
     if name == "eager":
         return ""
@@ -124,19 +127,20 @@ def obstacle(name: str, dtype: torch.dtype, device: str, masks: bool, machine: M
         return f"the weights are {str(dtype).removeprefix('torch.')} and flash attention takes bfloat16 and float16"
     if not flash.oldest <= machine.capability <= flash.newest:
         return (
-            f"{flash.package} runs on GPUs of capability {dotted(flash.oldest)} to {dotted(flash.newest)} and the "
-            f"{machine.gpu} has {dotted(machine.capability)}"
+            f"{flash.package} runs on GPUs of capability {format_capability(flash.oldest)} to {format_capability(flash.newest)} and the "
+            f"{machine.gpu} has {format_capability(machine.capability)}"
         )
     return "" if name in machine.installed else f"{flash.package} is not installed"
 
 
-def dotted(capability: tuple[int, int]) -> str:
+def format_capability(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 
 
-def settle(backbone: Backbone, attn: str, *, masks: bool = False) -> Choice:
-    """Have a backbone attend as ``attn`` says, on the device it is on. Raises as :func:`choose`."""
+def set_attention(backbone: Backbone, attn_implementation: str = "auto", *, needs_mask: bool = False) -> Choice:
+    """Set the attention of a backbone on its current device. Raises as :func:`choose_attention`."""
     model = backbone.model
-    choice = choose(attn, dtype=model.dtype, device=model.device.type, masks=masks or backbone.masks)
+    needs_mask = needs_mask or backbone.has_bidirectional_images
+    choice = choose_attention(attn_implementation, dtype=model.dtype, device=model.device.type, needs_mask=needs_mask)
     model.set_attn_implementation(choice.name)
     return choice

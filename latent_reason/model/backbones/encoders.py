@@ -1,4 +1,4 @@
-"""Frozen encoders from outside, for targets that look with another eye than the backbone's: stock SigLIP (2303.15343).
+"""Frozen vision encoders outside the model, for latent targets: stock SigLIP (2303.15343).
 
 ``tiny`` is a small one with random weights fixed by a seed, so that everything runs without a download.
 """
@@ -12,11 +12,11 @@ from PIL import Image as PILImage
 from transformers import AutoConfig, SiglipVisionConfig, SiglipVisionModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from ..batch import Pictures
+from ..batch import ImageBatch
 
 
-class Encoder:
-    """``look`` and ``see`` as a backbone has them. Every picture becomes ``side`` x ``side`` tokens of ``width``."""
+class VisionEncoder:
+    """Encodes every image as ``side`` x ``side`` tokens of ``width``."""
 
     def __init__(self, model: SiglipVisionModel):
         self.model = model.eval().requires_grad_(False)
@@ -24,18 +24,18 @@ class Encoder:
         self.side, self.width = config.image_size // config.patch_size, config.hidden_size
         self.processor = SiglipImageProcessorPil(size={"height": config.image_size, "width": config.image_size})
 
-    def look(self, pictures: list[PILImage.Image]) -> Pictures:
-        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
-        return Pictures(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(pixels), 1), pixels=pixels)
+    def preprocess_images(self, images: list[PILImage.Image]) -> ImageBatch:
+        pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]
+        return ImageBatch(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(pixels), 1), pixels=pixels)
 
     @torch.no_grad()
-    def see(self, pictures: Pictures) -> list[torch.Tensor]:
-        """One (side^2, width) tensor a picture."""
-        self.model.to(pictures.pixels.device)
-        return list(self.model(pixel_values=pictures.pixels).last_hidden_state)
+    def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
+        """One (side^2, width) tensor an image."""
+        self.model.to(images.pixels.device)
+        return list(self.model(pixel_values=images.pixels).last_hidden_state)
 
 
-def load_encoder(name: str = "tiny") -> Encoder:
+def load_encoder(name: str = "tiny") -> VisionEncoder:
     """``tiny``, or a folder or Hub name of a SigLIP vision tower.
 
     Raises:
@@ -52,11 +52,11 @@ def load_encoder(name: str = "tiny") -> Encoder:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return Encoder(SiglipVisionModel(config))
+            return VisionEncoder(SiglipVisionModel(config))
     try:
         if AutoConfig.from_pretrained(name).model_type not in ("siglip", "siglip_vision_model"):
             raise ValueError(f"encoder {name!r} is not a SigLIP model. Give one of that family, or 'tiny'.")
-        return Encoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True))
+        return VisionEncoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True))
     except OSError as error:
         raise ValueError(
             f"encoder {name!r} is neither 'tiny', nor a folder with a SigLIP model"

@@ -8,17 +8,17 @@ from torch import nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window_index
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
-from ..batch import IMAGE, LATENT, MixedBatch, Pictures
+from ..batch import IMAGE, LATENT, ImageBatch, MixedBatch
 from .base import Backbone
 
 
 class QwenVL(Backbone):
     """M-RoPE positions are always passed: from embeddings alone the stock model silently falls back to 1-D ones."""
 
-    grids = True
+    has_2d_positions = True
 
     @staticmethod
-    def processor(folder: str, config) -> Qwen2VLImageProcessorPil:
+    def load_image_processor(folder: str, config) -> Qwen2VLImageProcessorPil:
         return Qwen2VLImageProcessorPil.from_pretrained(folder)
 
     @property
@@ -30,74 +30,70 @@ class QwenVL(Backbone):
         return self.image_processor.merge_size
 
     @property
-    def cell(self) -> int:
+    def pixels_per_token(self) -> int:
         return self.image_processor.patch_size * self.merge
 
-    def look(self, pictures: list[PILImage.Image]) -> Pictures:
-        seen = self.image_processor(images=pictures, return_tensors="pt")
-        return Pictures(grid=seen["image_grid_thw"], pixels=seen["pixel_values"])
+    def preprocess_images(self, images: list[PILImage.Image], *, tiled: bool = True) -> ImageBatch:
+        inputs = self.image_processor(images=images, return_tensors="pt")
+        return ImageBatch(grid=inputs["image_grid_thw"], pixels=inputs["pixel_values"])
 
-    def token_grid(self, picture: PILImage.Image) -> tuple[int, int]:
+    def token_grid(self, image: PILImage.Image) -> tuple[int, int]:
         size = self.image_processor.size
         h, w = smart_resize(
-            picture.height,
-            picture.width,
-            factor=self.cell,
+            image.height,
+            image.width,
+            factor=self.pixels_per_token,
             min_pixels=size["shortest_edge"],
             max_pixels=size["longest_edge"],
         )
-        return h // self.cell, w // self.cell
+        return h // self.pixels_per_token, w // self.pixels_per_token
 
-    def merged(self, pictures: Pictures) -> torch.Tensor:
-        return pictures.grid[:, 1:] // self.merge
+    def token_grids(self, images: ImageBatch) -> torch.Tensor:
+        return images.grid[:, 1:] // self.merge
 
-    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
-        return list(self.model.model.get_image_features(pictures.pixels, pictures.grid).pooler_output)
+    def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
+        return list(self.model.model.get_image_features(images.pixels, images.grid).pooler_output)
 
-    def features(self, pictures: Pictures) -> list[torch.Tensor]:
-        """Merged neighbourhoods after the connector's norm and before its MLP, row-major again."""
-        eye, grid = self.visual, pictures.grid
-        hidden = eye(pictures.pixels, grid_thw=grid).last_hidden_state
+    def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
+        """Merged neighborhoods after the connector's norm and before its MLP, in row-major order again."""
+        encoder, grid = self.visual, images.grid
+        hidden = encoder(images.pixels, grid_thw=grid).last_hidden_state
         window, _ = get_vision_window_index(
-            grid, spatial_merge_size=self.merge, window_size=eye.window_size, patch_size=eye.patch_size
+            grid, spatial_merge_size=self.merge, window_size=encoder.window_size, patch_size=encoder.patch_size
         )
-        merged = eye.merger.ln_q(hidden).reshape(-1, self.feature_width)[window.argsort()]
+        merged = encoder.merger.ln_q(hidden).reshape(-1, self.feature_width)[window.argsort()]
         return list(merged.split((grid.prod(-1) // self.merge**2).tolist()))
 
-    def connect(self, features: torch.Tensor) -> torch.Tensor:
+    def apply_connector(self, features: torch.Tensor) -> torch.Tensor:
         return self.visual.merger.mlp(features.to(self.model.dtype))
 
     @property
     def feature_width(self) -> int:
         return self.visual.merger.hidden_size
 
-    def placed(self, batch: MixedBatch) -> torch.Tensor:
-        kind, grids = (batch.kind == IMAGE).int(), []
-        runs = (
-            []
-            if batch.images is None
-            else [(int(r), i, g) for i, (r, g) in enumerate(zip(batch.image_rows, batch.images.grid, strict=True))]
-        )
-        if self.positions == "grid" and len(batch.spans):
-            kind = kind | (batch.kind == LATENT).int()
-            return self._place_grid(batch, kind)
-        grids = torch.stack([g for _, _, g in runs]) if runs else None
-        return self._rope(batch, kind, grids)
+    def position_ids(self, batch: MixedBatch) -> torch.Tensor:
+        grids = None if batch.images is None else batch.images.grid
+        is_image = batch.token_type == IMAGE
+        if self.latent_positions == "2d" and len(batch.spans):
+            is_image, grids = is_image | (batch.token_type == LATENT), self._image_and_span_grids(batch)
+        return self._rope(batch, is_image.int(), grids)
 
-    def _place_grid(self, batch: MixedBatch, kind: torch.Tensor) -> torch.Tensor:
-        """Latents stand like a picture of their own grid: hand their grids over in order of appearance."""
+    def _image_and_span_grids(self, batch: MixedBatch) -> torch.Tensor:
+        """Patch grids of images and spans in order of appearance: a span stands like an image of its own grid."""
         images = batch.images.grid if batch.images is not None else batch.spans.new_zeros(0, 3)
-        rows = batch.image_rows
-        order = [(int(r), self._first(batch, i), g) for i, (r, g) in enumerate(zip(rows, images, strict=True))]
+        rows = [] if batch.image_rows is None else batch.image_rows.tolist()
+        order = [
+            (row, self._first_position(batch, i), grid) for i, (row, grid) in enumerate(zip(rows, images, strict=True))
+        ]
         for row, start, h, w in batch.spans.tolist():
             order.append((row, start, images.new_tensor([1, h * self.merge, w * self.merge])))
-        return self._rope(batch, kind, torch.stack([g for *_, g in sorted(order, key=lambda o: o[:2])]))
+        return torch.stack([grid for *_, grid in sorted(order, key=lambda entry: entry[:2])])
 
-    def _first(self, batch: MixedBatch, i: int) -> int:
-        """Position of the first token of picture i of the batch."""
+    def _first_position(self, batch: MixedBatch, i: int) -> int:
+        """Position of the first token of image ``i`` of the batch."""
         row = int(batch.image_rows[i])
         earlier = int((batch.image_rows[:i] == row).sum())
-        is_image = batch.kind[row] == IMAGE
+        is_image = batch.token_type[row] == IMAGE
         starts = torch.nonzero(is_image & ~torch.cat([is_image.new_zeros(1), is_image[:-1]]))
         return int(starts[earlier])
 
@@ -109,35 +105,38 @@ class QwenVL(Backbone):
 
 
 class Qwen3VL(QwenVL):
-    """Its trunk adds what the eye's middle layers saw of a picture to the states of its own first layers (DeepStack
-    2406.04334). These features stand beside the picture's tokens; latents, like words, have none."""
+    """Its text model adds features of the vision encoder's middle layers to the states of its own first layers
+    (DeepStack 2406.04334). These features stand beside an image's tokens; latents and text have none."""
 
     @property
-    def more(self) -> int:
+    def extra_width(self) -> int:
         return self.width * len(self.visual.deepstack_visual_indexes)
 
-    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
-        seen = self.model.model.get_image_features(pictures.pixels, pictures.grid)
-        # a list of (all tokens, D) in transformers 5.17, of one (T, D) a picture in 5.23
+    def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
+        output = self.model.model.get_image_features(images.pixels, images.grid)
+        # a list of (all tokens, D) in transformers 5.17, of one (T, D) an image in 5.23
         deep = [
-            layer if isinstance(layer, torch.Tensor) else torch.cat(list(layer)) for layer in seen.deepstack_features
+            layer if isinstance(layer, torch.Tensor) else torch.cat(list(layer)) for layer in output.deepstack_features
         ]
-        tokens = list(seen.pooler_output)
+        tokens = list(output.pooler_output)
         return list(torch.cat([torch.cat(tokens), *deep], -1).split([len(t) for t in tokens]))
 
-    def given(self, embeds, more, mask, positions) -> dict:
-        given = super().given(embeds, more, mask, positions)
-        if more.shape[-1] and (pictures := more.any(-1)).any():
-            deep = more[pictures].split(self.width, -1)
-            given |= {"visual_pos_masks": pictures, "deepstack_visual_embeds": list(deep)}
-        return given
+    def text_model_kwargs(self, embeds, extra, mask, positions):
+        kwargs = super().text_model_kwargs(embeds, extra, mask, positions)
+        if extra.shape[-1] and (is_image := extra.any(-1)).any():
+            deep = extra[is_image].split(self.width, -1)
+            kwargs |= {"visual_pos_masks": is_image, "deepstack_visual_embeds": list(deep)}
+        return kwargs
 
-    def features(self, pictures: Pictures) -> list[torch.Tensor]:
+    def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
         raise ValueError(
-            "Qwen3-VL's eye has several connectors, so there is no place before the connector. Use a "
-            "method with another target."
+            "Qwen3-VL has several connectors, so it has no features before the connector. Use a method with another "
+            "target."
         )
 
     @property
     def feature_width(self) -> int:
-        return self.features(None)
+        raise ValueError(
+            "Qwen3-VL has several connectors, so it has no features before the connector. Use a method with another "
+            "target."
+        )

@@ -1,8 +1,8 @@
-"""Families that squeeze every picture into one square of tokens and know one axis of positions: LLaVA, LLaVA-OneVision,
+"""Families that resize every image to one square of tokens and have one position axis: LLaVA, LLaVA-OneVision,
 InternVL, Idefics3 and SmolVLM.
 
-A picture is resized to the eye's square, as their own processors do with tiles switched off: so a board keeps all its
-cells, and a sketch has one grid. Idefics3 and SmolVLM may see pictures they are shown in tiles as well.
+An image is resized to the encoder's square, as their own processors do with tiles switched off. So a board keeps all its
+cells, and a sketch has one grid. Idefics3 and SmolVLM may split input images into tiles as well.
 """
 
 from __future__ import annotations
@@ -18,60 +18,60 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from ..batch import MixedBatch, Pictures
+from ..batch import ImageBatch, MixedBatch
 from ..tokenization import Layout
 from .base import Backbone
 
-KEPT = ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")  # of a saved processor
-AT_ONCE = 64  # squares that the eye sees in one pass
+PROCESSOR_KEYS = ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")  # kept of a saved processor
+ENCODER_BATCH = 64  # squares of one pass of the vision encoder
 CHATML = Layout(image_open="", image="<image>", image_close="\n")
 
 
 class Square(Backbone):
     @staticmethod
-    def processor(folder: str, config) -> SiglipImageProcessorPil:
-        """Resizes to the square of the saved processor (where it names none, to the one the eye was trained on) and
-        normalises as it does, whatever class it is of."""
+    def load_image_processor(folder: str, config) -> SiglipImageProcessorPil:
+        """A processor that resizes to the square of the saved one (where it names none, to the encoder's training
+        size) and normalizes as it does, whatever its class."""
         saved, _ = ImageProcessingMixin.get_image_processor_dict(folder)
-        eye, size = config.vision_config.image_size, saved.get("size") or {}
-        height, width = (eye, eye) if isinstance(eye, int) else eye
+        trained, size = config.vision_config.image_size, saved.get("size") or {}
+        height, width = (trained, trained) if isinstance(trained, int) else trained
         height, width = size.get("height", height), size.get("width", width)
-        kept = {name: saved[name] for name in KEPT if saved.get(name) is not None}
+        kept = {name: saved[name] for name in PROCESSOR_KEYS if saved.get(name) is not None}
         return SiglipImageProcessorPil(size={"height": height, "width": width}, **kept)
 
     @property
     def square(self) -> int:
-        """Pixels a side of what the eye takes."""
+        """Side of the vision encoder's square in pixels."""
         return self.image_processor.size["height"]
 
     @property
     def side(self) -> int:
-        """Tokens a side of every picture."""
+        """Tokens a side of every image."""
         patch = self.model.config.vision_config.patch_size
         return self.square // (patch if isinstance(patch, int) else patch[0])
 
     @property
-    def cell(self) -> int:
+    def pixels_per_token(self) -> int:
         return self.square // self.side
 
-    def look(self, pictures: list[PILImage.Image]) -> Pictures:
-        pixels = self.image_processor(images=[p.convert("RGB") for p in pictures], return_tensors="pt")["pixel_values"]
-        return Pictures(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(pictures), 1), pixels=pixels)
+    def preprocess_images(self, images: list[PILImage.Image], *, tiled: bool = True) -> ImageBatch:
+        pixels = self.image_processor(images=[i.convert("RGB") for i in images], return_tensors="pt")["pixel_values"]
+        return ImageBatch(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(images), 1), pixels=pixels)
 
-    def token_grid(self, picture: PILImage.Image) -> tuple[int, int]:
+    def token_grid(self, image: PILImage.Image) -> tuple[int, int]:
         return self.side, self.side
 
-    def merged(self, pictures: Pictures) -> torch.Tensor:
-        return pictures.grid[:, 1:]
+    def token_grids(self, images: ImageBatch) -> torch.Tensor:
+        return images.grid[:, 1:]
 
-    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
-        return list(self.model.model.get_image_features(pictures.pixels.to(self.model.dtype)).pooler_output)
+    def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
+        return list(self.model.model.get_image_features(images.pixels.to(self.model.dtype)).pooler_output)
 
-    def placed(self, batch: MixedBatch) -> torch.Tensor:
+    def position_ids(self, batch: MixedBatch) -> torch.Tensor:
         return (batch.mask.cumsum(-1) - 1).clamp(min=0).expand(3, -1, -1)
 
-    def given(self, embeds, more, mask, positions) -> dict:
-        return super().given(embeds, more, mask, positions[0])
+    def text_model_kwargs(self, embeds, extra, mask, positions):
+        return super().text_model_kwargs(embeds, extra, mask, positions[0])
 
 
 class Llava(Square):
@@ -79,13 +79,13 @@ class Llava(Square):
 
     layout = CHATML
 
-    def features(self, pictures: Pictures) -> list[torch.Tensor]:
+    def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
         config = self.model.config
-        seen = self.model.model.vision_tower(pictures.pixels.to(self.model.dtype), output_hidden_states=True)
-        states = seen.hidden_states[config.vision_feature_layer]
+        output = self.model.model.vision_tower(images.pixels.to(self.model.dtype), output_hidden_states=True)
+        states = output.hidden_states[config.vision_feature_layer]
         return list(states[:, 1:] if config.vision_feature_select_strategy == "default" else states)
 
-    def connect(self, features: torch.Tensor) -> torch.Tensor:
+    def apply_connector(self, features: torch.Tensor) -> torch.Tensor:
         return self.model.model.multi_modal_projector(features.to(self.model.dtype))
 
     @property
@@ -94,20 +94,20 @@ class Llava(Square):
 
 
 class LlavaOneVision(Llava):
-    """LLaVA-OneVision (2408.03326). Every picture is read as one of several: one square, and a learned mark of its end
-    after the last token."""
+    """LLaVA-OneVision (2408.03326). Every image is read as one of several: one square, and a learned end mark after
+    the last token."""
 
     layout = replace(CHATML, trailing=1)
 
-    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
-        n, size = len(pictures), self.image_processor.size
+    def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
+        n, size = len(images), self.image_processor.size
         return list(
             self.model.model.get_image_features(
-                pictures.pixels.to(self.model.dtype),
+                images.pixels.to(self.model.dtype),
                 torch.tensor([[size["height"], size["width"]]] * n),
                 batch_num_images=torch.tensor([n + 1]),
             ).pooler_output
-        )  # never 1: one alone would be cut into tiles
+        )  # never 1: a single image would be split into tiles
 
 
 class InternVL(Llava):
@@ -119,10 +119,10 @@ class InternVL(Llava):
     def side(self) -> int:
         return int(super().side * self.model.config.downsample_ratio)
 
-    def features(self, pictures: Pictures) -> list[torch.Tensor]:
-        """Neighbourhoods as the connector takes them."""
-        seen = torch.stack(super().features(pictures))
-        planes = rearrange(seen, "n (h w) c -> n h w c", h=math.isqrt(seen.shape[1]))
+    def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
+        """Neighborhoods as the connector takes them."""
+        features = torch.stack(super().vision_features(images))
+        planes = rearrange(features, "n (h w) c -> n h w c", h=math.isqrt(features.shape[1]))
         merged = self.model.model.pixel_shuffle(planes, scale_factor=self.model.config.downsample_ratio)
         return list(merged.flatten(1, 2))
 
@@ -132,9 +132,9 @@ class InternVL(Llava):
 
 
 class Idefics3(Square):
-    """Idefics3 (2408.12637). A picture is read whole, or (where the processor says so, as that of most checkpoints
-    does) blown up and cut into rows and columns of tiles as well, each with a mark of its place; whole it comes last.
-    ``Pictures.grid`` then holds rows, columns and the side of the whole in tokens."""
+    """Idefics3 (2408.12637). An image is read whole. If the processor says so, as for most checkpoints, it is also
+    enlarged and split into rows and columns of tiles, each with a mark of its place; the whole image comes last.
+    ``ImageBatch.grid`` then holds rows, columns and the side of the whole image in tokens."""
 
     layout = Layout(
         begin="<|begin_of_text|>",
@@ -149,17 +149,19 @@ class Idefics3(Square):
     Processor = Idefics3ImageProcessorPil
 
     @classmethod
-    def processor(cls, folder: str, config):
+    def load_image_processor(cls, folder: str, config):
         saved, _ = ImageProcessingMixin.get_image_processor_dict(folder)
         side = saved.get("max_image_size", {}).get("longest_edge", config.vision_config.image_size)
-        kept = {name: saved[name] for name in (*KEPT, "size", "do_image_splitting") if saved.get(name) is not None}
+        kept = {
+            name: saved[name] for name in (*PROCESSOR_KEYS, "size", "do_image_splitting") if saved.get(name) is not None
+        }
         return cls.Processor(max_image_size={"longest_edge": side}, **kept)
 
-    def cut(self, tiles: bool) -> None:
+    def set_tiling(self, tiles: bool) -> None:
         self.image_processor.do_image_splitting = tiles
 
     @property
-    def language(self):
+    def text_model(self):
         return self.model.model.text_model
 
     @property
@@ -170,24 +172,18 @@ class Idefics3(Square):
     def side(self) -> int:
         return super().side // self.model.config.scale_factor
 
-    def tiles(self, picture: PILImage.Image) -> tuple[int, int]:
-        """(rows, columns) of the tiles of a picture; (0, 0) where it is left whole."""
-        return self.image_processor.get_number_of_image_patches(picture.height, picture.width)[1:]
+    def tile_grid(self, image: PILImage.Image) -> tuple[int, int]:
+        """(rows, columns) of the tiles of an image; (0, 0) where it is not split."""
+        return self.image_processor.get_number_of_image_patches(image.height, image.width)[1:]
 
-    def laid(self, picture: PILImage.Image) -> list[tuple[str, int]]:
-        return self.laid_in(*self.tiles(picture))
+    def image_layout(self, image: PILImage.Image) -> list[tuple[str, int]]:
+        return self.layout_for_tiles(*self.tile_grid(image))
 
-    def room(self, pictures: Pictures) -> list[int]:
-        return [
-            sum(
-                len(self.tokenizer(mark, add_special_tokens=False)["input_ids"]) + n
-                for mark, n in self.laid_in(rows, columns)
-            )
-            for rows, columns, _ in pictures.grid.tolist()
-        ]
+    def num_positions(self, images: ImageBatch) -> list[int]:
+        return [self.layout_length(self.layout_for_tiles(rows, columns)) for rows, columns, _ in images.grid.tolist()]
 
-    def laid_in(self, rows: int, columns: int) -> list[tuple[str, int]]:
-        """:meth:`laid` of a picture of so many tiles."""
+    def layout_for_tiles(self, rows: int, columns: int) -> list[tuple[str, int]]:
+        """:meth:`image_layout` of an image of ``rows`` x ``columns`` tiles."""
         marks, size = [], self.side**2
         for row in range(rows):
             for column in range(columns):
@@ -195,41 +191,34 @@ class Idefics3(Square):
                 marks.append((between + self.layout.tile.format(row=row + 1, column=column + 1), size))
         return [*marks, ("\n\n" * bool(rows) + self.layout.image_open, size), (self.layout.image_close, 0)]
 
-    def look(self, pictures: list[PILImage.Image], tiles: bool = True) -> Pictures:
-        """Tiles and the whole of each picture, in the order in which they stand in a row."""
-        seen, grids = [], []
-        for picture in pictures:
-            rows, columns = self.tiles(picture) if tiles else (0, 0)
-            how = {} if rows else {"do_image_splitting": False, "do_resize": False}  # squeezed at once
-            seen.append(
-                self.image_processor(images=[[picture.convert("RGB")]], do_pad=False, return_tensors="pt", **how)[
-                    "pixel_values"
-                ][0]
-            )
+    def preprocess_images(self, images: list[PILImage.Image], *, tiled: bool = True) -> ImageBatch:
+        """Tiles and the whole of each image, in the order in which they stand in a row."""
+        pixels, grids = [], []
+        for image in images:
+            rows, columns = self.tile_grid(image) if tiled else (0, 0)
+            options = {} if rows else {"do_image_splitting": False, "do_resize": False}  # resized to the square at once
+            inputs = self.image_processor(images=[[image.convert("RGB")]], do_pad=False, return_tensors="pt", **options)
+            pixels.append(inputs["pixel_values"][0])
             grids.append([rows, columns, self.side])
-        return Pictures(grid=torch.tensor(grids), pixels=torch.cat(seen))
+        return ImageBatch(grid=torch.tensor(grids), pixels=torch.cat(pixels))
 
-    def look_whole(self, pictures: list[PILImage.Image]) -> Pictures:
-        return self.look(pictures, tiles=False)
+    def token_grids(self, images: ImageBatch) -> torch.Tensor:
+        return images.grid[:, 2:].expand(-1, 2)
 
-    def merged(self, pictures: Pictures) -> torch.Tensor:
-        return pictures.grid[:, 2:].expand(-1, 2)
+    def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
+        return [tokens[-(self.side**2) :] for tokens in self.image_embeddings(images)]
 
-    def see(self, pictures: Pictures) -> list[torch.Tensor]:
-        return [tokens[-(self.side**2) :] for tokens in self.inputs(pictures)]
-
-    def encode(self, pictures: Pictures) -> list[torch.Tensor]:
+    def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
         # not by get_image_features, which leaves out squares that are all zero
-        squares = [self._square(some) for some in pictures.pixels.to(self.model.dtype).split(AT_ONCE)]
-        counts = (pictures.grid[:, 0] * pictures.grid[:, 1] + 1).tolist()
+        squares = [self._encode_squares(some) for some in images.pixels.to(self.model.dtype).split(ENCODER_BATCH)]
+        counts = (images.grid[:, 0] * images.grid[:, 1] + 1).tolist()
         return [torch.cat(list(some)) for some in torch.cat(squares).split(counts)]
 
-    def _square(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _encode_squares(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, side, side) -> (n, T, D)."""
-        patches = self.square // self.model.config.vision_config.patch_size
-        there = torch.ones(len(pixels), patches, patches, dtype=torch.bool, device=pixels.device)
-        eye = self.model.model
-        return eye.connector(eye.vision_model(pixel_values=pixels, patch_attention_mask=there).last_hidden_state)
+        patches, model = self.square // self.model.config.vision_config.patch_size, self.model.model
+        mask = torch.ones(len(pixels), patches, patches, dtype=torch.bool, device=pixels.device)
+        return model.connector(model.vision_model(pixel_values=pixels, patch_attention_mask=mask).last_hidden_state)
 
 
 class SmolVLM(Idefics3):

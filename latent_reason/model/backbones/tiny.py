@@ -18,7 +18,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from ..tokenization import Layout
 from .base import Backbone
-from .families import family
+from .families import family, torch_dtype
 from .qwen_vl import QwenVL
 from .square import Idefics3
 
@@ -67,13 +67,13 @@ def tiny(
     width: int = 128,
     layers: int = 4,
     heads: int = 4,
-    eye_width: int = 96,
-    eye_layers: int = 1,
+    vision_width: int = 96,
+    vision_layers: int = 1,
     patch: int = 32,
     cells: int = 4,
     rope_theta: float = 3.0,
     corpus: Iterable[str] | None = None,
-    positions: str = "line",
+    latent_positions: str = "1d",
     dtype: str = "float32",
     tiles: bool = False,
     seed: int = 0,
@@ -98,11 +98,11 @@ def tiny(
         rope_parameters=dict(rope_type="default", rope_theta=rope_theta),
     )
     config = (qwen if issubclass(kind, QwenVL) else square)(
-        model_type, text, token, kind.layout, eye_width, eye_layers, patch, cells
+        model_type, text, token, kind.layout, vision_width, vision_layers, patch, cells
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, dtype))
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch_dtype(dtype))
         for p in model.parameters():
             if p.ndim > 1 and not p.any():  # Gemma's connector begins at zero: every picture would look the same
                 torch.nn.init.normal_(p, std=0.02)
@@ -123,19 +123,21 @@ def tiny(
             if issubclass(kind, Idefics3)
             else SiglipImageProcessorPil(size={"height": side, "width": side})
         )
-    backbone = kind(model, tokenizer, processor, positions)
-    backbone.cut(tiles)
+    backbone = kind(model, tokenizer, processor, latent_positions)
+    backbone.set_tiling(tiles)
     return backbone
 
 
-def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye_layers: int, patch: int, cells: int):
+def qwen(
+    model_type: str, text: dict, token, layout: Layout, vision_width: int, vision_layers: int, patch: int, cells: int
+):
     """The configuration of a Qwen-VL, whose rotary axes share a head's channels 2 : 7 : 7."""
     head = text["hidden_size"] // text["num_attention_heads"]
     text["rope_parameters"]["mrope_section"] = [head // 2 - 2 * (head * 7 // 32), head * 7 // 32, head * 7 // 32]
-    eye = dict(
-        depth=eye_layers,
-        hidden_size=eye_width,
-        intermediate_size=eye_width * 2,
+    vision = dict(
+        depth=vision_layers,
+        hidden_size=vision_width,
+        intermediate_size=vision_width * 2,
         num_heads=4,
         patch_size=patch,
         spatial_merge_size=2,
@@ -145,11 +147,11 @@ def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye
     if model_type == "qwen3_vl":
         text |= {"head_dim": head}
         text["rope_parameters"]["mrope_interleaved"] = True
-        eye |= {"num_position_embeddings": 64, "deepstack_visual_indexes": list(range(min(eye_layers, 2)))}
+        vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": list(range(min(vision_layers, 2)))}
     elif model_type == "qwen2_vl":
-        eye = dict(
-            depth=eye_layers,
-            embed_dim=eye_width,
+        vision = dict(
+            depth=vision_layers,
+            embed_dim=vision_width,
             hidden_size=text["hidden_size"],
             mlp_ratio=2,
             num_heads=4,
@@ -158,10 +160,10 @@ def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye
             temporal_patch_size=1,
         )
     else:
-        eye |= {"window_size": patch * 64, "fullatt_block_indexes": list(range(eye_layers))}
+        vision |= {"window_size": patch * 64, "fullatt_block_indexes": list(range(vision_layers))}
     return CONFIG_MAPPING[model_type](
         text_config=text,
-        vision_config=eye,
+        vision_config=vision,
         image_token_id=token(layout.image),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),
@@ -170,13 +172,15 @@ def qwen(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye
     )
 
 
-def square(model_type: str, text: dict, token, layout: Layout, eye_width: int, eye_layers: int, patch: int, cells: int):
+def square(
+    model_type: str, text: dict, token, layout: Layout, vision_width: int, vision_layers: int, patch: int, cells: int
+):
     """The configuration of a family whose pictures become ``cells`` x ``cells`` tokens."""
     merged = model_type not in ("llava", "llava_onevision")  # their tokens are patches
-    eye = dict(
-        hidden_size=eye_width,
-        intermediate_size=eye_width * 2,
-        num_hidden_layers=eye_layers,
+    vision = dict(
+        hidden_size=vision_width,
+        intermediate_size=vision_width * 2,
+        num_hidden_layers=vision_layers,
         patch_size=(patch if merged else 2 * patch),
         num_attention_heads=4,
         image_size=2 * patch * cells,
@@ -202,17 +206,17 @@ def square(model_type: str, text: dict, token, layout: Layout, eye_width: int, e
             t: {"rope_type": "default", "rope_theta": theta} for t in ("full_attention", "sliding_attention")
         }
     if model_type == "internvl":
-        eye = eye | {"patch_size": [patch] * 2, "image_size": [2 * patch * cells] * 2}
+        vision = vision | {"patch_size": [patch] * 2, "image_size": [2 * patch * cells] * 2}
     types = {
-        "llava": {"text": "llama", "eye": "clip_vision_model"},
-        "llava_onevision": {"text": "qwen2", "eye": "siglip_vision_model"},
+        "llava": {"text": "llama", "vision": "clip_vision_model"},
+        "llava_onevision": {"text": "qwen2", "vision": "siglip_vision_model"},
         "internvl": {"text": "qwen2"},
         "idefics3": {"text": "llama"},
         "smolvlm": {"text": "llama"},
     }.get(model_type, {})
     text |= {"model_type": types["text"]} if "text" in types else {}
-    eye |= {"model_type": types["eye"]} if "eye" in types else {}
+    vision |= {"model_type": types["vision"]} if "vision" in types else {}
     index = "image_token_index" if model_type in ("gemma3", "llava", "llava_onevision") else "image_token_id"
     return CONFIG_MAPPING[model_type](
-        text_config=text, vision_config=eye, tie_word_embeddings=True, **{index: token(layout.image)}, **own
+        text_config=text, vision_config=vision, tie_word_embeddings=True, **{index: token(layout.image)}, **own
     )

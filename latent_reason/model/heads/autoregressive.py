@@ -1,4 +1,4 @@
-"""A head that reads its span so far and the pictures: a causal Perceiver (Latent Sketchpad 2510.24514)."""
+"""A head that reads its span so far and the images: a causal Perceiver (Latent Sketchpad 2510.24514)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import Context, LatentHead
+from .base import HeadContext, LatentHead
+from .regression import regression_loss
 
 
 class CausalLayer(nn.Module):
@@ -24,92 +25,89 @@ class CausalLayer(nn.Module):
         return (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm(x)).chunk(3, -1))
 
     def attend(self, x, q, k, v, mask=None):
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        x = x + self.out(read.transpose(1, 2).flatten(2))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        x = x + self.out(out.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
 
     def forward(self, x):
         return self.attend(x, *self.split(x))
 
-    def step(self, x, kept, rows, slot):
-        """x (n, 1, width) at ``slot`` of spans ``rows``; ``kept`` (2, R, heads, K, ...) are keys and values so far.
-        Returns the result and what to keep."""
+    def step(self, x, cache, rows, slot):
+        """x (n, 1, width) at ``slot`` of spans ``rows``; ``cache`` (2, R, heads, K, ...) holds keys and values so far.
+        Returns the result and the new cache."""
         q, k, v = self.split(x)
-        kept = kept.clone() if kept.requires_grad or k.requires_grad else kept
-        kept[:, rows, :, slot] = torch.stack([k[:, :, 0], v[:, :, 0]], 1)  # (n, 2, heads, ...)
-        past = torch.arange(kept.shape[3], device=x.device) <= slot[:, None]
-        return self.attend(x, q, *kept[:, rows], mask=past[:, None, None]), kept
+        cache = cache.clone() if cache.requires_grad or k.requires_grad else cache
+        cache[:, rows, :, slot] = torch.stack([k[:, :, 0], v[:, :, 0]], 1)  # (n, 2, heads, ...)
+        past = torch.arange(cache.shape[3], device=x.device) <= slot[:, None]
+        return self.attend(x, q, *cache[:, rows], mask=past[:, None, None]), cache
 
 
 class AutoregressiveHead(LatentHead):
-    """Draws latent j from the state before it, the latents of its span before j and the pictures of its row: ``looks``
-    layers of cross-attention to the pictures, then ``depth`` causal layers, then one linear layer.
+    """Draws latent j from the state before it, the latents of its span before j and the images of its row:
+    ``cross_attention_layers`` to the images, then ``depth`` causal layers, then one linear layer.
 
-    ``longest`` is the most latents a span may have. The loss is L1 (``mse`` and ``cosine`` as in the regression heads).
+    A span may have at most ``longest`` latents. The loss is L1 (``mse`` and ``cosine`` as in the regression heads).
     """
 
-    reads = True
+    needs_context = True
 
     def __init__(
         self,
         width: int,
-        latent: int,
+        latent_width: int,
         hidden: int = 0,
         depth: int = 2,
-        looks: int = 1,
+        cross_attention_layers: int = 1,
         heads: int = 4,
         longest: int = 256,
         loss: str = "l1",
     ):
-        super().__init__(width, latent)
+        super().__init__(width, latent_width)
         hidden, self.kind, self.longest = hidden or width, loss, longest
-        self.state, self.before = nn.Linear(width, hidden), nn.Linear(latent, hidden)
+        self.state, self.before = nn.Linear(width, hidden), nn.Linear(latent_width, hidden)
         self.place = nn.Embedding(longest, hidden)
         self.picture = nn.Linear(width, hidden)
-        self.looks = nn.ModuleList(nn.MultiheadAttention(hidden, heads, batch_first=True) for _ in range(looks))
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(looks))
+        self.looks = nn.ModuleList(
+            nn.MultiheadAttention(hidden, heads, batch_first=True) for _ in range(cross_attention_layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(cross_attention_layers))
         self.layers = nn.ModuleList(CausalLayer(hidden, heads) for _ in range(depth))
-        self.leave = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, latent))
+        self.leave = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, latent_width))
 
-    def enter(self, h, before, slot, pictures, missing):
-        """States (n, k, D), latents before them (n, k, Z) and slots (n or 1, k) -> (n, k, hidden) that saw the
-        pictures (n, T, D)."""
-        x = self.state(h) + self.before(before) + self.place(slot)
-        pictures = self.picture(pictures.detach().to(h.dtype))  # what is seen is not shaped to be drawn easily
-        for norm, look in zip(self.norms, self.looks, strict=True):
-            x = x + look(norm(x), pictures, pictures, key_padding_mask=missing, need_weights=False)[0]
+    def enter(self, h, previous, slot, images, missing):
+        """States (n, k, D), the latents before them (n, k, Z) and slots (n or 1, k) -> (n, k, hidden) after
+        cross-attention to the image tokens (n, T, D)."""
+        x = self.state(h) + self.before(previous) + self.place(slot)
+        images = self.picture(images.detach().to(h.dtype))  # the vision encoder gets no gradient from here
+        for norm, attention in zip(self.norms, self.looks, strict=True):
+            x = x + attention(norm(x), images, images, key_padding_mask=missing, need_weights=False)[0]
         return x
 
-    def loss(self, h, z):
-        raise NotImplementedError("a latent of this head depends on its span; use span_loss.")
-
     def span_loss(self, h, z, mask, context):
-        from .regression import regression_loss
-
         if z.shape[1] > self.longest:
             raise ValueError(f"a span of {z.shape[1]} latents, but the head was built for longest={self.longest}.")
         x = self.enter(
             h,
             F.pad(z[:, :-1], (0, 0, 1, 0)).to(h.dtype),
             torch.arange(z.shape[1], device=h.device)[None],
-            *context.pictures(),
+            *context.tokens_of_rows(),
         )
         for layer in self.layers:
             x = layer(x)
         return regression_loss(self.leave(x)[mask], z[mask], self.kind)
 
-    def sample(self, h, noise=None, context: Context | None = None):
+    def sample(self, h, context: HeadContext | None = None, noise=None):
         rows, slot, memory = context.rows, context.slot, context.memory
         if "drawn" not in memory:
-            most, width = len(context.seen), self.leave[0].normalized_shape[0]
-            memory["drawn"] = h.new_zeros(most, self.latent)
-            memory["kept"] = [
-                h.new_zeros(2, most, layer.heads, self.longest, width // layer.heads) for layer in self.layers
+            count, width = len(context.image_tokens), self.leave[0].normalized_shape[0]
+            memory["drawn"] = h.new_zeros(count, self.latent_width)
+            memory["cache"] = [
+                h.new_zeros(2, count, layer.heads, self.longest, width // layer.heads) for layer in self.layers
             ]
-        before = torch.where((slot > 0)[:, None], memory["drawn"][rows], 0)
-        x = self.enter(h[:, None], before[:, None], slot[:, None], *context.pictures())
+        previous = torch.where((slot > 0)[:, None], memory["drawn"][rows], 0)
+        x = self.enter(h[:, None], previous[:, None], slot[:, None], *context.tokens_of_rows())
         for number, layer in enumerate(self.layers):
-            x, memory["kept"][number] = layer.step(x, memory["kept"][number], rows, slot)
+            x, memory["cache"][number] = layer.step(x, memory["cache"][number], rows, slot)
         z = self.leave(x)[:, 0]
         memory["drawn"] = memory["drawn"].index_put((rows,), z)
         return z

@@ -1,81 +1,102 @@
-"""The interface of a head."""
+"""The interface of a latent head."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..arguments import KeepsArguments
+
 
 @dataclass
-class Context:
-    """What a head that ``reads`` may look at beside the state before a latent.
+class HeadContext:
+    """What a head may read besides the state before a latent.
 
-    ``seen`` (R, T, D) are the picture tokens of every row, ``there`` (R, T) which of them exist, and the ``last`` (R,)
-    of them are those of its last picture. While latents are drawn one after the other, ``rows`` (n,) and ``slot`` (n,)
-    say whose and which they are, ``states`` (R, L, D) are the states of every row so far, of which ``said`` (R, L)
-    belong to the words since its last span, and ``memory`` is the head's to keep things in from call to call.
+    ``image_tokens`` (R, T, D) are the image tokens of every row, ``image_mask`` (R, T) marks those that exist, and the
+    last ``last_image_length`` (R,) of them belong to the row's last image. While latents are drawn one after the
+    other, ``rows`` (n,) and ``slot`` (n,) say which latents they are, ``states`` (R, L, D) are the states of every row
+    so far, ``text_mask`` (R, L) marks those of the text since its last span, and ``memory`` keeps what the head stores
+    between calls.
     """
 
-    seen: torch.Tensor
-    there: torch.Tensor
-    last: torch.Tensor
+    image_tokens: torch.Tensor
+    image_mask: torch.Tensor
+    last_image_length: torch.Tensor
     rows: torch.Tensor | None = None
     slot: torch.Tensor | None = None
     states: torch.Tensor | None = None
-    said: torch.Tensor | None = None
-    memory: dict = field(default_factory=dict)
+    text_mask: torch.Tensor | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
 
-    def at(self, rows: torch.Tensor, slot: torch.Tensor | None = None) -> Context:
-        """The same for latents of these rows; the memory is shared."""
-        return replace(self, rows=rows, slot=slot)
+    def for_rows(
+        self,
+        rows: torch.Tensor,
+        slot: torch.Tensor | None = None,
+        states: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
+    ) -> HeadContext:
+        """The same for latents of these rows, with the states so far where they are given. The memory is shared."""
+        states, text_mask = (self.states, self.text_mask) if states is None else (states, text_mask)
+        return replace(self, rows=rows, slot=slot, states=states, text_mask=text_mask)
 
-    def to(self, dtype: torch.dtype) -> Context:
-        """The same tokens and states in another precision; the memory is shared."""
-        return replace(self, seen=self.seen.to(dtype), states=None if self.states is None else self.states.to(dtype))
+    def to(self, dtype: torch.dtype) -> HeadContext:
+        """The same in another precision. The memory is shared."""
+        states = None if self.states is None else self.states.to(dtype)
+        return replace(self, image_tokens=self.image_tokens.to(dtype), states=states)
 
-    def spread(self, rows: torch.Tensor, states: torch.Tensor, said: torch.Tensor) -> Context:
-        """A context of its own, with ``states`` and ``said``, for each of ``rows`` (S,), which may repeat."""
-        return Context(self.seen[rows], self.there[rows], self.last[rows], states=states, said=said)
+    def for_spans(self, rows: torch.Tensor, states: torch.Tensor, text_mask: torch.Tensor) -> HeadContext:
+        """A context with memory of its own for each of ``rows`` (S,), which may repeat."""
+        return HeadContext(
+            self.image_tokens[rows],
+            self.image_mask[rows],
+            self.last_image_length[rows],
+            states=states,
+            text_mask=text_mask,
+        )
 
-    def pictures(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (n, T, D) of the rows drawn for, and which of them are missing (n, T); a row without any looks at
-        zeros, because nothing can be attended to where all is missing."""
-        there = self.there[self.rows]
-        return self.seen[self.rows], ~there & there.any(1, keepdim=True)
+    def tokens_of_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image tokens (n, T, D) of the rows drawn for, and a padding mask (n, T), True where a token is missing. A
+        row without images attends to zeros, because attention over nothing is undefined."""
+        mask = self.image_mask[self.rows]
+        return self.image_tokens[self.rows], ~mask & mask.any(1, keepdim=True)
 
 
-class LatentHead(nn.Module, ABC):
-    """Draws latents of width Z from states of width D. All else hides behind ``loss`` and ``sample``.
+class LatentHead(KeepsArguments, nn.Module, ABC):
+    """Draws latents of width Z from states of width D. A head is :meth:`loss` and :meth:`sample`.
 
-    ``raw`` heads draw in the space of the backbone's own states; the reasoner standardises what they draw before the
-    loss and feeds it back as it is. The others live in the standardised space. A head that ``reads`` takes a
-    :class:`Context` after the noise and overrides :meth:`span_loss` where a latent depends on those before it.
+    Heads that work ``in_hidden_space`` draw in the space of the backbone's own states. Training normalizes what they
+    draw before the loss, and it is fed back as it is. Other heads work in the target's normalized space.
     """
 
-    raw: bool = False
-    noise: bool = False  # whether a draw is random
-    reads: bool = False  # whether it looks at more than the state
+    in_hidden_space: bool = False
+    is_stochastic: bool = False  # whether a draw is random
+    needs_context: bool = False  # whether it reads more than the state; it then gets a HeadContext
 
-    def __init__(self, width: int, latent: int):
+    def __init__(self, width: int, latent_width: int):
         super().__init__()
-        self.width, self.latent = width, latent
+        self.width, self.latent_width = width, latent_width
 
-    def taken(self, h: torch.Tensor, context: Context | None) -> tuple[torch.Tensor, Context | None]:
+    def cast_inputs(self, h: torch.Tensor, context: HeadContext | None) -> tuple[torch.Tensor, HeadContext | None]:
         """States and context in the precision of the head, which stays in fp32 on a backbone in bf16."""
         dtype = next((p.dtype for p in self.parameters()), h.dtype)
         return h.to(dtype), context and context.to(dtype)
 
     @abstractmethod
+    def sample(
+        self, h: torch.Tensor, context: HeadContext | None = None, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """States (n, D), their context and standard normal noise (n, Z) -> latents (n, Z)."""
+
     def loss(self, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """States (n, D) and targets (n, Z) -> losses (n,), in fp32."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss of single latents.")
 
-    def span_loss(self, h: torch.Tensor, z: torch.Tensor, mask: torch.Tensor, context: Context | None) -> torch.Tensor:
+    def span_loss(
+        self, h: torch.Tensor, z: torch.Tensor, mask: torch.Tensor, context: HeadContext | None
+    ) -> torch.Tensor:
         """States (S, K, D) and targets (S, K, Z) of whole spans -> losses (n,) of the n slots of ``mask`` (S, K)."""
         return self.loss(h[mask], z[mask])
-
-    @abstractmethod
-    def sample(self, h: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """States (n, D) and standard normal noise (n, Z) -> latents (n, Z)."""

@@ -1,4 +1,4 @@
-"""The head of a span that carries nothing: a learned constant."""
+"""The head of the blank control: a learned constant."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from .base import LatentHead
 
 
 class ConstantHead(LatentHead):
-    """z = one learned vector, whatever the state. It lives in the space of the states and is taught by nothing but the
-    words after it, so it holds extra positions to compute at, and no picture."""
+    """z = one learned vector, whatever the state. It lives in the space of the states and gets its gradient from the
+    text after it only. So a span gives extra positions to compute at, and no image."""
 
-    raw = True
+    in_hidden_space = True
 
-    def __init__(self, width: int, latent: int):
-        super().__init__(width, latent)
-        self.vector = nn.Parameter(0.02 * torch.randn(latent))
+    def __init__(self, width: int, latent_width: int):
+        super().__init__(width, latent_width)
+        self.vector = nn.Parameter(0.02 * torch.randn(latent_width))
 
-    def loss(self, h, z):
-        raise NotImplementedError("a constant is not taught; give its method the latent weight 0.")
-
-    def sample(self, h, noise=None):
+    def sample(self, h, context=None, noise=None):
         return self.vector.to(h.dtype).expand(len(h), -1)

@@ -17,8 +17,8 @@ from .base import LatentHead
 from .regression import MLPHead
 
 
-class Block(nn.Module):
-    """Residual MLP whose normalisation is told by the condition (AdaLN-Zero, DiT 2212.09748)."""
+class AdaLNBlock(nn.Module):
+    """Residual MLP with conditional normalization (AdaLN-Zero, DiT 2212.09748)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -28,73 +28,74 @@ class Block(nn.Module):
         nn.init.zeros_(self.ada.weight)
         nn.init.zeros_(self.ada.bias)
 
-    def forward(self, x, told):
-        shift, scale, gate = told
+    def forward(self, x, modulation):
+        shift, scale, gate = modulation
         return torch.addcmul(x, gate, self.mlp(torch.addcmul(shift, scale, self.norm(x))))
 
 
 class Denoiser(nn.Module):
     """(x_t (n, Z), t (n,) in 0..1000, h (n, D)) -> prediction (n, Z).
 
-    What the normalisations are told depends on t and h but not on x_t, so :meth:`tell` makes it for all steps of a
-    chain at once and :meth:`step` is all that is left inside the chain.
+    The modulation of the normalizations depends on t and h but not on x_t. So :meth:`modulation` computes it for all
+    steps of a chain at once, and :meth:`step` is all that is left inside the chain.
     """
 
-    def __init__(self, width: int, latent: int, hidden: int, depth: int):
+    def __init__(self, width: int, latent_width: int, hidden: int, depth: int):
         super().__init__()
-        self.enter = nn.Linear(latent, hidden)
+        self.enter = nn.Linear(latent_width, hidden)
         self.time = nn.Sequential(
             Timesteps(128, flip_sin_to_cos=True, downscale_freq_shift=0), TimestepEmbedding(128, hidden)
         )
         self.condition = nn.Linear(width, hidden)
-        self.blocks = nn.ModuleList(Block(hidden) for _ in range(depth))
+        self.blocks = nn.ModuleList(AdaLNBlock(hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
         self.ada = nn.Linear(hidden, 2 * hidden)
-        self.leave = nn.Linear(hidden, latent)
+        self.leave = nn.Linear(hidden, latent_width)
         for layer in (self.ada, self.leave):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def tell(self, t, h):
-        """t (..., 1) or (n,) and h (n, D) -> what every normalisation is told: shift, scale and, in blocks, a gate."""
+    def modulation(self, t, h):
+        """t (..., 1) or (n,) and h (n, D) -> shift, scale and, in blocks, a gate of every normalization."""
         waves, embed = self.time
         time = embed(waves(t.flatten()).to(h.dtype)).unflatten(0, t.shape)
         c = F.silu(self.condition(h) + time)
         layers = [*(block.ada for block in self.blocks), self.ada]
-        told = (layer(c).split(self.norm.normalized_shape[0], -1) for layer in layers)
-        return [(shift, 1 + scale, *gate) for shift, scale, *gate in told]
+        parts = (layer(c).split(self.norm.normalized_shape[0], -1) for layer in layers)
+        return [(shift, 1 + scale, *gate) for shift, scale, *gate in parts]
 
-    def step(self, x, told):
+    def step(self, x, modulation):
         x = self.enter(x)
-        for block, words in zip(self.blocks, told, strict=False):
-            x = block(x, words)
-        shift, scale = told[-1]
+        for block, values in zip(self.blocks, modulation, strict=False):
+            x = block(x, values)
+        shift, scale = modulation[-1]
         return self.leave(torch.addcmul(shift, scale, self.norm(x)))
 
     def forward(self, x, t, h):
-        return self.step(x, self.tell(t, h))
+        return self.step(x, self.modulation(t, h))
 
     def chain(self, times, h):
-        """For the times (T,) of a sampling chain, what :meth:`step` is told at each."""
-        told = self.tell(times[:, None].expand(-1, len(h)), h)
-        return list(zip(*(zip(*words, strict=True) for words in told), strict=True))
+        """The modulation of :meth:`step` at each of the times (T,) of a sampling chain."""
+        modulation = self.modulation(times[:, None].expand(-1, len(h)), h)
+        return list(zip(*(zip(*values, strict=True) for values in modulation), strict=True))
 
 
 class DenoisingHead(LatentHead):
-    """What diffusion and flow share. ``hidden`` 0 is as wide as a latent; ``repeats`` fresh noises per target;
-    ``residual`` denoises around an MLP's mean: the MLP learns by regression (and drives the backbone), the denoiser
-    learns what is left, in units of its size. Without it a backbone that starts from nothing learnt to sketch several
-    times more slowly (paper_figs/data/heads.json), so it is the default.
+    """What diffusion and flow share. ``hidden`` 0 is as wide as a latent. ``repeats`` noises are drawn for each target.
+
+    ``residual`` denoises around an MLP's mean: the MLP learns by regression (and gives the backbone its gradient), the
+    denoiser learns the residual in units of its rms. Without it a backbone trained from scratch learned to sketch
+    several times more slowly (paper_figs/data/heads.json), so it is the default.
     """
 
-    noise = True
+    is_stochastic = True
 
-    def __init__(self, width, latent, hidden, depth, repeats, steps, residual):
-        super().__init__(width, latent)
-        self.net = Denoiser(width, latent, hidden or latent, depth)
+    def __init__(self, width, latent_width, hidden, depth, repeats, steps, residual):
+        super().__init__(width, latent_width)
+        self.net = Denoiser(width, latent_width, hidden or latent_width, depth)
         self.repeats, self.steps = repeats, steps
-        self.mean = MLPHead(width, latent) if residual else None
-        self.register_buffer("scale", torch.ones(()))  # rms of what the mean leaves over
+        self.mean = MLPHead(width, latent_width) if residual else None
+        self.register_buffer("scale", torch.ones(()))  # rms of the residual
 
     def loss(self, h, z):
         z, extra = z.float(), 0.0
@@ -104,15 +105,17 @@ class DenoisingHead(LatentHead):
             rest = (z - mean).detach()
             if self.training and len(rest) and next(self.mean.parameters()).requires_grad:
                 size = rest.square().mean().sqrt().clamp_min(1e-3).to(self.scale.dtype)
-                self.scale = self.scale.lerp(size, 0.01)  # not in place: own latents of this step were drawn with it
+                self.scale = self.scale.lerp(
+                    size, 0.01
+                )  # not in place: latents of this step were drawn with the old value
             z, h = rest / self.scale, h.detach()
         h, z = (x.repeat(self.repeats, *[1] * (x.ndim - 1)) for x in (h, z))
         return extra + self.denoising_loss(h, z).unflatten(0, (self.repeats, -1)).mean(0)
 
-    def sample(self, h, noise=None):
-        noise = torch.randn(len(h), self.latent, device=h.device, dtype=h.dtype) if noise is None else noise
-        drawn = self.denoise(h, noise.to(h.dtype))
-        return drawn if self.mean is None else self.mean.net(h) + self.scale * drawn
+    def sample(self, h, context=None, noise=None):
+        noise = torch.randn(len(h), self.latent_width, device=h.device, dtype=h.dtype) if noise is None else noise
+        z = self.denoise(h, noise.to(h.dtype))
+        return z if self.mean is None else self.mean.net(h) + self.scale * z
 
     def denoising_loss(self, h, z):
         raise NotImplementedError
@@ -123,8 +126,8 @@ class DenoisingHead(LatentHead):
 
 @cache
 def euler(steps: int) -> tuple[torch.Tensor, list[float]]:
-    """The times (steps,) of a flow's chain and its sigmas (steps + 1), from 1 to 0 in equal steps (by default diffusers
-    goes to 0.001 first, and the last step does nothing)."""
+    """The times (steps,) of a flow's chain and its sigmas (steps + 1), from 1 to 0 in equal steps. (The default of
+    diffusers goes to 0.001 first, and its last step does nothing.)"""
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
     return scheduler.timesteps, scheduler.sigmas.tolist()
@@ -136,14 +139,14 @@ class FlowHead(DenoisingHead):
     def __init__(
         self,
         width: int,
-        latent: int,
+        latent_width: int,
         hidden: int = 0,
         depth: int = 2,
         repeats: int = 1,
         steps: int = 4,
         residual: bool = True,
     ):
-        super().__init__(width, latent, hidden, depth, repeats, steps, residual)
+        super().__init__(width, latent_width, hidden, depth, repeats, steps, residual)
 
     def denoising_loss(self, h, z):
         noise, s = torch.randn_like(z), torch.rand(len(z), 1, device=z.device)
@@ -153,21 +156,21 @@ class FlowHead(DenoisingHead):
 
     def denoise(self, h, x):
         times, sigmas = euler(self.steps)
-        for told, (now, after) in zip(self.net.chain(times.to(h.device), h), pairwise(sigmas), strict=True):
-            x = x + (after - now) * self.net.step(x, told)
+        for modulation, (now, after) in zip(self.net.chain(times.to(h.device), h), pairwise(sigmas), strict=True):
+            x = x + (after - now) * self.net.step(x, modulation)
         return x
 
 
 class DiffusionHead(DenoisingHead):
-    """Cosine-schedule diffusion with eps, x or v prediction, drawn by DDIM (deterministic given its noise)."""
+    """Cosine-schedule diffusion with eps, x or v prediction, sampled by DDIM (deterministic given its noise)."""
 
     NAMES = {"eps": "epsilon", "x": "sample", "v": "v_prediction"}
-    BOUND = 5.0  # of a latent, in units of the standardised space
+    BOUND = 5.0  # of a latent, in the normalized space
 
     def __init__(
         self,
         width: int,
-        latent: int,
+        latent_width: int,
         prediction: str = "v",
         hidden: int = 0,
         depth: int = 2,
@@ -175,7 +178,7 @@ class DiffusionHead(DenoisingHead):
         steps: int = 10,
         residual: bool = True,
     ):
-        super().__init__(width, latent, hidden, depth, repeats, steps, residual)
+        super().__init__(width, latent_width, hidden, depth, repeats, steps, residual)
         if prediction not in self.NAMES:
             raise ValueError(f"prediction={prediction!r}: 'eps', 'x' or 'v'.")
         self.prediction = prediction
@@ -186,7 +189,7 @@ class DiffusionHead(DenoisingHead):
             clip_sample=False,
         )
         self.train_scheduler = DDPMScheduler(**settings)
-        # at t = 999 hardly any signal is left: there eps gives z = (x - eps) / 5e-5, so its estimate has to be bounded
+        # at t = 999 almost no signal is left: there eps gives z = (x - eps) / 5e-5, so the estimate is clipped
         bounded = {"clip_sample": prediction == "eps", "clip_sample_range": self.BOUND}
         self.scheduler = DDIMScheduler(**settings | bounded, timestep_spacing="trailing")
 
@@ -201,6 +204,6 @@ class DiffusionHead(DenoisingHead):
     def denoise(self, h, x):
         self.scheduler.set_timesteps(self.steps, device=h.device)
         times = self.scheduler.timesteps
-        for t, told in zip(times, self.net.chain(times, h), strict=True):
-            x = self.scheduler.step(self.net.step(x, told), t, x, return_dict=False)[0]
+        for t, modulation in zip(times, self.net.chain(times, h), strict=True):
+            x = self.scheduler.step(self.net.step(x, modulation), t, x, return_dict=False)[0]
         return x

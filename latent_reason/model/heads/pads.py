@@ -13,7 +13,7 @@ class PadHead(LatentHead):
     """Pads to be fed, and what rebuilds the maps (S, T, C) from the states at them (S, K, D): for each expert cells
     that ask its pads by attention."""
 
-    raw = reads = True
+    in_hidden_space = needs_context = True
 
     def __init__(self, width: int, pads: list[int], channels: list[int], weights: list[float], cells: int, heads: int):
         super().__init__(width, width)
@@ -23,11 +23,8 @@ class PadHead(LatentHead):
         self.ask = nn.ModuleList(nn.MultiheadAttention(width, heads, batch_first=True) for _ in pads)
         self.leave = nn.ModuleList(nn.Linear(width, c) for c in channels)
 
-    def sample(self, h, noise=None, context=None):
+    def sample(self, h, context=None, noise=None):
         return self.pads(context.slot.clamp_max(self.pads.num_embeddings - 1)).to(h.dtype)
-
-    def loss(self, h, z):
-        raise NotImplementedError("pads are taught by maps_loss.")
 
     def maps_loss(self, states, maps):
         total, parts, golds = 0.0, states.split(self.sizes, 1), maps.split(self.channels, -1)

@@ -23,33 +23,35 @@ def regression_loss(predicted: torch.Tensor, z: torch.Tensor, kind: str) -> torc
 
 class IdentityHead(LatentHead):
     """z = h, the post-norm state itself (SkiLa 2512.16584 and SwimBird 2602.06040 with mse, Mirage 2506.17218 with
-    cosine). With cosine the norm is free: watch it."""
+    cosine). The cosine loss leaves the norm free."""
 
-    raw = True
+    in_hidden_space = True
 
-    def __init__(self, width: int, latent: int, loss: str = "mse"):
-        super().__init__(width, latent)
-        if width != latent:
-            raise ValueError(f"an identity head needs latents as wide as states, got {latent} and {width}.")
+    def __init__(self, width: int, latent_width: int, loss: str = "mse"):
+        super().__init__(width, latent_width)
+        if width != latent_width:
+            raise ValueError(f"an identity head needs latents as wide as states, got {latent_width} and {width}.")
         self.kind = loss
 
     def loss(self, h, z):
         return regression_loss(h, z, self.kind)
 
-    def sample(self, h, noise=None):
+    def sample(self, h, context=None, noise=None):
         return h
 
 
 class MLPHead(LatentHead):
     """LayerNorm - Linear - GELU - Linear (LVR's option, 2509.24251)."""
 
-    def __init__(self, width: int, latent: int, loss: str = "mse", hidden: int = 0):
-        super().__init__(width, latent)
+    def __init__(self, width: int, latent_width: int, loss: str = "mse", hidden: int = 0):
+        super().__init__(width, latent_width)
         hidden, self.kind = hidden or 4 * width, loss
-        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, latent))
+        self.net = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, latent_width)
+        )
 
     def loss(self, h, z):
         return regression_loss(self.net(h), z, self.kind)
 
-    def sample(self, h, noise=None):
+    def sample(self, h, context=None, noise=None):
         return self.net(h)

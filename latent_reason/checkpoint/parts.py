@@ -1,0 +1,74 @@
+"""A model as JSON: its method with options, or, built by hand, the classes and arguments of its parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..model import heads, targets
+from ..model.backbones.base import Backbone
+from ..model.reasoner import LatentReasoner
+from ..model.switching import Switch
+
+
+def describe(reasoner: LatentReasoner) -> dict[str, Any]:
+    """``method`` and ``options``, and for a model built by hand ``parts``.
+
+    Raises:
+        ValueError: a head or target is of a class that this library does not ship, or an argument is not JSON.
+    """
+    method = reasoner.method
+    if method.name is not None:
+        return {"method": method.name, "options": method.options}
+    return {
+        "method": None,
+        "options": {},
+        "parts": {
+            "head": _part(reasoner.head, heads),
+            "target": _part(reasoner.target, targets),
+            "switch": asdict(reasoner.switch),
+            "follows_target": reasoner.follows_target,
+        },
+    }
+
+
+def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:
+    """The model that ``parts`` describe. Only classes of this library are built: nothing a download names is imported.
+
+    Raises:
+        ValueError: an unknown class or argument.
+    """
+    try:
+        head = parts["head"] and _class(parts["head"]["class"], heads)(**parts["head"]["arguments"])
+        target = parts["target"] and _class(parts["target"]["class"], targets)(backbone, **parts["target"]["arguments"])
+        switch = Switch(**parts["switch"])
+        return LatentReasoner(
+            backbone, target=target, head=head, switch=switch, follows_target=bool(parts["follows_target"])
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"the checkpoint's parts do not describe a model ({error}). Copy the checkpoint again."
+        ) from None
+
+
+def _class(name: str, module: Any) -> type:
+    if name not in module.__all__ or not isinstance(getattr(module, name), type):
+        raise ValueError(f"the checkpoint names the part {name!r}, which {module.__name__} does not have.")
+    return getattr(module, name)
+
+
+def _part(part: Any, module: Any) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    name = type(part).__name__
+    if getattr(module, name, None) is not type(part):
+        raise ValueError(
+            f"a {name} is not a part that {module.__name__} ships, so a model built by hand with it cannot be loaded "
+            "again. Write a method file that builds it (see docs/extending)."
+        )
+    try:
+        json.dumps(part.arguments)
+    except TypeError as error:
+        raise ValueError(f"an argument of {name} cannot be saved as JSON ({error}).") from None
+    return {"class": name, "arguments": part.arguments}

@@ -1,0 +1,125 @@
+"""Decode items with a reasoner and score what comes out: the one loop behind accuracy, probes and panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import track
+
+from ..model.batch import PAD
+from ..tasks import Item, Task
+from ..trace import Trace
+from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
+from .engine import generate
+from .rollout import Rollout
+
+
+@dataclass
+class Result:
+    """One decoded item: row ``row`` of ``rollout`` answers the prompt of ``trace``."""
+
+    item: Item
+    text: str
+    scores: dict[str, float]
+    rollout: Rollout
+    row: int
+    sketches: list[dict] = field(default_factory=list)  # valid, equal, gold, legal, ... of each rendered sketch
+    trace: Trace | None = None
+
+    @property
+    def decoded(self) -> DecodedTrace:
+        """The trace with its row of the rollout, for :func:`draw_storyboard`."""
+        return DecodedTrace(self.trace, self.rollout, self.row)
+
+    @property
+    def latents(self) -> list:
+        """(K, D) of each span."""
+        return [self.rollout.latents(s) for s in self.rollout.spans_of(self.row)]
+
+
+def decode(
+    reasoner,
+    decoder,
+    task: Task,
+    items: Sequence[Item],
+    mode: str,
+    *,
+    batch_size: int = 64,
+    max_new_tokens: int | Callable[[Sequence[Item]], list[int]] = 640,
+    make_trace: Callable[[Item], Trace] | None = None,
+    progress: str = "",
+    **options,
+) -> list[Result]:
+    """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,
+    because it depends on who is in it. Items of one level are batched together: a batch takes as long as its longest
+    answer."""
+    processor, results = reasoner.processor, {}
+    order = sorted(range(len(items)), key=lambda i: items[i].level)
+    starts = range(0, len(items), batch_size)
+    if progress:  # a bar that goes away; a line where there is no terminal
+        starts = track(starts, description=progress, transient=Console().is_terminal)
+    for start in starts:
+        places = order[start : start + batch_size]
+        chunk = [items[i] for i in places]
+        traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
+        prompt = processor(traces, generate=True).to(reasoner.device)
+        given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
+        rollout = generate(reasoner, prompt, row_ids=places, **given)
+        for row, (place, item, trace) in enumerate(zip(places, chunk, traces, strict=True)):
+            text = rollout.text(row, reasoner.vocabulary)
+            result = Result(item, text, task.score(text, item.meta), rollout, row, trace=trace)
+            if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
+                pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
+                said = split_text(rollout, row, reasoner.vocabulary)
+                result.sketches = task.sketch_report(pictures, item, said)["sketches"]
+            results[place] = result
+    return [results[i] for i in range(len(items))]
+
+
+def room(results: Sequence[Result]) -> Callable[[Sequence[Item]], list[int]]:
+    """``max_new_tokens`` for the items of these results, so that one that a probe makes ramble is cut to save time: twice as
+    many positions as its output took, or as many as the longest output of its level, whichever is more."""
+    taken = {r.item.id: int((r.rollout.token_type[r.row] != PAD).sum()) for r in results}
+    longest = {r.item.level: 0 for r in results}
+    for r in results:
+        longest[r.item.level] = max(longest[r.item.level], taken[r.item.id])
+    return lambda chunk: [max(2 * taken[item.id], longest[item.level]) for item in chunk]
+
+
+def distinct_items(
+    task: Task, n: int, fits: Callable[[Item], bool] = lambda item: True, patience: int = 100
+) -> list[Item]:
+    """The first n items that fit and whose puzzles differ; fewer where ``patience`` items in a row bring nothing new
+    (there are some 130 held-out boards of 3 x 3).
+
+    Raises:
+        ValueError: not a single item fits.
+    """
+    found: dict[str, Item] = {}
+    index = last = 0
+    while len(found) < n and index - last <= patience:
+        item = task[index]
+        if fits(item) and (name := task.canon(item.state)) not in found:
+            found[name], last = item, index
+        index += 1
+    if not found:
+        raise ValueError(f"none of {index} items of {task.name}, level {task.levels}, can be used here.")
+    return list(found.values())
+
+
+def main_score(results: Sequence[Result]) -> str:
+    """The headline measure of a task: the first its ``score`` names."""
+    return next(iter(results[0].scores))
+
+
+def summarise(results: Sequence[Result]) -> dict[str, float]:
+    """Means over items, and over sketches: ``sketch_equal`` asks whether the drawn board is the one the model's own
+    moves lead to."""
+    means = {n: sum(r.scores[n] for r in results) / len(results) for n in results[0].scores}
+    sketches = [s for r in results for s in r.sketches]
+    means["sketches"] = sum(len(r.rollout.spans_of(r.row)) for r in results) / len(results)
+    for name in ("valid", "equal", "legal", "gold") if sketches else ():
+        means[f"sketch_{name}"] = sum(s[name] for s in sketches) / len(sketches)
+    return means

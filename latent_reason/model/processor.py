@@ -1,0 +1,201 @@
+"""Processor: examples people read -> one MixedBatch. It owns tokenizer, image geometry and span grids.
+
+It is the only bridge between :class:`~latent_reason.trace.Trace` and tensors, as a Hugging Face processor is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from PIL import Image as PILImage
+
+from ..trace import Image, Sketch, Text, Trace
+from .batch import ImageBatch, MixedBatch
+from .tokenization import IMAGE, LATENT, PAD, TEXT, Vocabulary
+
+if TYPE_CHECKING:
+    from .backbones.base import Backbone
+    from .targets import LatentTarget
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """An image that a frozen vision encoder has encoded: patch grid (3,) and features (T, D) in half precision."""
+
+    grid: torch.Tensor
+    features: torch.Tensor
+
+
+@dataclass
+class EncodedExample:
+    """One encoded example: parallel lists over positions, then its images and spans in order of appearance."""
+
+    ids: list[int] = field(default_factory=list)
+    token_type: list[int] = field(default_factory=list)
+    loss_weight: list[float] = field(default_factory=list)
+    images: list[PILImage.Image] = field(default_factory=list)
+    sketches: list[PILImage.Image | None] = field(default_factory=list)  # None for a span that no image teaches
+    spans: list[tuple[int, int, int]] = field(default_factory=list)  # start, grid height, grid width
+    span_weight: list[float] = field(default_factory=list)
+    boxes: list[tuple] = field(default_factory=list)  # image of the row before a span (-1: none), x0, y0, x1, y1
+    image_features: list[CachedFeatures] | None = None  # in place of images, after a feature cache
+    sketch_features: list[CachedFeatures | None] | None = None  # in place of sketches
+    document_lengths: list[tuple[int, int]] = field(default_factory=list)  # packed: length and images of each example
+    teacher_example: EncodedExample | None = None  # the same example as a teacher reads it
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images if self.image_features is None else self.image_features)
+
+    @property
+    def num_sketches(self) -> int:
+        return len(self.sketches if self.sketch_features is None else self.sketch_features)
+
+
+class Processor:
+    """Encodes traces and collates them into batches.
+
+    Example:
+        >>> batch = reasoner.processor([trace], generate=True)  # prompts, ready to be continued
+        >>> rollout = generate(reasoner, batch.to(reasoner.device))
+
+    ``span_count`` is the fixed number of latents of a span for models without a target.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, backbone: Backbone, target: LatentTarget | None, span_count: int = 1):
+        self.vocabulary, self.backbone, self.target, self.span_count = vocabulary, backbone, target, span_count
+
+    def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
+        """Traces -> MixedBatch on the CPU. ``generate`` drops the last assistant turn of each and ends with its header."""
+        return self.collate([self.encode(trace, generate=generate) for trace in traces])
+
+    def encode(self, trace: Trace, *, generate: bool = False) -> EncodedExample:
+        """Encode one trace.
+
+        Raises:
+            ValueError: a part of a message is neither Text, Image nor Sketch.
+        """
+        row, layout, v = EncodedExample(), self.vocabulary.layout, self.vocabulary
+
+        def put(ids: list[int], weight: float = 0.0, token_type: int = TEXT) -> None:
+            row.ids += ids
+            row.token_type += [token_type] * len(ids)
+            row.loss_weight += [weight] * len(ids)
+
+        put(v.encode_text(layout.begin))
+        for message in (trace.prompt() if generate else trace).messages:
+            weight = 1.0 if message.role == "assistant" else 0.0
+            put(v.encode_text(layout.header(message.role)))
+            for part in message.content:
+                if isinstance(part, Text):
+                    put(v.encode_text(part.text, plain=True), weight if part.loss is None else part.loss)
+                elif isinstance(part, Image):
+                    for mark, positions in self.backbone.image_layout(part.image):
+                        put(v.encode_text(mark))
+                        put([v.image] * positions, token_type=IMAGE)
+                    row.images.append(part.image)
+                elif isinstance(part, Sketch):
+                    h, w = self.span_grid(part, row.images[-1] if row.images else None)
+                    put([v.open], weight)
+                    row.spans.append((len(row.ids), h, w))
+                    row.span_weight.append(part.loss)
+                    row.boxes.append((len(row.images) - 1, *(part.box or (0.0, 0.0, 1.0, 1.0))))
+                    put([v.latent] * (h * w), token_type=LATENT)
+                    put([v.close])  # the stop is learned by the two-way stop loss, never by the text loss
+                    row.sketches.append(part.image)
+                else:
+                    raise ValueError(
+                        f"trace '{trace.id}': a message contains {part!r}. Its parts must be Text, Image or Sketch."
+                    )
+            put([v.end], weight)
+            put(v.encode_text(layout.after))
+        if generate:
+            put(v.encode_text(layout.header("assistant")))
+        return row
+
+    def span_grid(self, sketch: Sketch, image: PILImage.Image | None) -> tuple[int, int]:
+        """Grid (h, w) of the latents of a sketch that comes after ``image``."""
+        if sketch.image is None or self.target is None:
+            return 1, sketch.k or self.span_count
+        return self.target.span_grid(sketch, image)
+
+    def collate(self, rows: Sequence[EncodedExample]) -> MixedBatch:
+        """Left-pad encoded examples into one batch on the CPU.
+
+        Raises:
+            ValueError: a row has spans without sketches, or only some sketches of the batch have an image, or only
+                some rows have cached features.
+        """
+        for i, row in enumerate(rows):
+            if len(row.spans) != row.num_sketches:
+                raise ValueError(f"row {i}: {len(row.spans)} spans but {row.num_sketches} sketches.")
+        width = max(len(row.ids) for row in rows)
+
+        def table(name: str, fill: float, dtype: torch.dtype) -> torch.Tensor:
+            padded = [[fill] * (width - len(row.ids)) + getattr(row, name) for row in rows]
+            return torch.tensor(padded, dtype=dtype)
+
+        spans = [(i, start + width - len(row.ids), h, w) for i, row in enumerate(rows) for start, h, w in row.spans]
+        boxes, first = [], 0
+        for row in rows:
+            boxes += [(first + image if image >= 0 else -1, *box) for image, *box in row.boxes]
+            first += row.num_images
+        teacher = [row.teacher_example for row in rows if row.teacher_example is not None]
+        packed = any(row.document_lengths for row in rows)
+        documents = [row.document_lengths or [(len(row.ids), row.num_images)] for row in rows] if packed else None
+        return MixedBatch(
+            ids=table("ids", self.vocabulary.pad, torch.long),
+            token_type=table("token_type", PAD, torch.long),
+            loss_weight=table("loss_weight", 0.0, torch.float32),
+            spans=torch.tensor(spans, dtype=torch.long).reshape(-1, 4),
+            span_weight=torch.tensor([w for row in rows for w in row.span_weight], dtype=torch.float32),
+            images=self._images(rows),
+            sketches=self._sketches(rows),
+            image_rows=torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_images)]).long(),
+            boxes=torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5),
+            teacher_batch=self.collate(teacher) if teacher else None,
+            document_lengths=documents,
+            document_ids=document_ids(documents, width) if documents else None,
+        )
+
+    def preprocess_sketches(self, images: list[PILImage.Image]) -> ImageBatch:
+        """Images of sketches as the target's encoder takes them."""
+        encoder = self.backbone if self.target is None else self.target
+        return encoder.preprocess_images(images, tiled=False)
+
+    def _images(self, rows: Sequence[EncodedExample]) -> ImageBatch | None:
+        if not sum(row.num_images for row in rows):
+            return None
+        if any(row.image_features is not None for row in rows):
+            if any(row.image_features is None and row.images for row in rows):
+                raise ValueError("some rows hold images and others cached features. Encode all of them or none.")
+            return features_batch([f for row in rows for f in row.image_features or ()])
+        return self.backbone.preprocess_images([image for row in rows for image in row.images])
+
+    def _sketches(self, rows: Sequence[EncodedExample]) -> ImageBatch | None:
+        cached = any(row.sketch_features is not None for row in rows)
+        found = [s for row in rows for s in ((row.sketch_features or ()) if cached else row.sketches)]
+        if (count := sum(s is not None for s in found)) not in (0, len(found)):
+            raise ValueError(f"{count} of {len(found)} sketches of a batch have an image. All of them must, or none.")
+        if not count:
+            return None
+        return features_batch(found) if cached else self.preprocess_sketches(found)
+
+
+def features_batch(features: Sequence[CachedFeatures]) -> ImageBatch:
+    """Cached features as a batch of images."""
+    return ImageBatch(torch.stack([f.grid for f in features]), features=[f.features.float() for f in features])
+
+
+def document_ids(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
+    """(B, N) the packed example a position belongs to, from 1 on; 0 at padding."""
+    rows = []
+    for row in documents:
+        lengths = torch.tensor([length for length, _ in row])
+        ids = torch.arange(1, len(row) + 1).repeat_interleave(lengths)
+        rows.append(F.pad(ids, (width - int(lengths.sum()), 0)))
+    return torch.stack(rows)

@@ -1,0 +1,234 @@
+"""The interface of a latent target, pooling on a token grid, and the normalized space in which latents are learned.
+
+A target never moves while a head trains: it is computed without gradient. (In a released code the latent loss also
+pulled the target toward the prediction.)
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image as PILImage
+from torch import nn
+
+from ...trace import Sketch
+from ..arguments import KeepsArguments
+from ..batch import ImageBatch, MixedBatch
+
+if TYPE_CHECKING:
+    from ..backbones.base import Backbone
+
+Grid = tuple[int, int]
+
+
+def latent_grid(height: int, width: int, k: int) -> Grid:
+    """The grid of at most ``k`` latents for an image of ``height`` x ``width`` tokens.
+
+    An image with at most k tokens keeps its own grid: pooling never invents tokens. Otherwise h' * w' = k with the
+    nearest aspect ratio, h' <= height and w' <= width. If k has no such factors, the largest smaller count that has.
+    """
+    if height * width <= k:
+        return height, width
+    for count in range(k, 0, -1):
+        fits = [(h, count // h) for h in range(1, count + 1) if count % h == 0 and h <= height and count // h <= width]
+        if fits:
+            return min(fits, key=lambda g: abs(math.log(g[0] * width / (g[1] * height))))
+    raise ValueError(f"k={k}: a sketch needs at least one latent.")
+
+
+def pool_tokens(tokens: torch.Tensor, grid: Grid, to: Grid) -> torch.Tensor:
+    """(h*w, D) -> (h'*w', D): 2-D average pooling on the token grid, row-major. It never cuts the flat sequence."""
+    if grid == to:
+        return tokens
+    plane = rearrange(tokens, "(h w) d -> 1 d h w", h=grid[0])
+    return rearrange(F.adaptive_avg_pool2d(plane, to), "1 d h w -> (h w) d")
+
+
+class Standardizer(nn.Module):
+    """z -> (z - mean of its slot) / std of its channel, with stored statistics.
+
+    Most of a pooled vision token is the constant of its place, and that constant alone nearly satisfies a raw
+    regression loss. Means are stored on a ``side`` x ``side`` grid and interpolated for spans of another grid. Stds
+    are per channel, over centered values, at least 1e-3.
+    """
+
+    def __init__(self, width: int, side: int = 6):
+        super().__init__()
+        self.side, self._cache, self._cache_key = side, {}, (None, 0)
+        self.register_buffer("mean", torch.zeros(side, side, width))
+        self.register_buffer("std", torch.ones(width))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    def slot_mean(self, grids: torch.Tensor, k: int) -> torch.Tensor:
+        """(S, 2) grids -> (S, k, D) means of the slots, row-major, zero beyond a span's length."""
+        return torch.stack([self._grid_mean(h, w, k) for h, w in grids.tolist()])
+
+    def _grid_mean(self, h: int, w: int, k: int) -> torch.Tensor:
+        """(k, D) means of one grid. Cached until the statistics change, since decoding needs them at every latent."""
+        known, version = self._cache_key
+        if known is not self.mean or version != self.mean._version:
+            self._cache, self._cache_key = {}, (self.mean, self.mean._version)
+        key = (h, w, k)
+        if key not in self._cache:
+            plane = rearrange(self.mean, "h w d -> 1 d h w")
+            for axis in (a for a, size in ((2, h), (3, w)) if size == 1):
+                plane = plane.mean(axis, keepdim=True)  # with aligned corners a single row would be the first one
+            if (h, w) != (self.side, self.side):
+                plane = F.interpolate(plane, size=(h, w), mode="bilinear", align_corners=True)
+            self._cache[key] = F.pad(rearrange(plane, "1 d h w -> (h w) d"), (0, 0, 0, k - h * w))
+        return self._cache[key]
+
+    def forward(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+        """(S, K, D) raw -> standardized."""
+        return (z - self.slot_mean(grids, z.shape[1])) / self.std
+
+    def inverse(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+        """(S, K, D) standardized -> raw."""
+        return z * self.std + self.slot_mean(grids, z.shape[1])
+
+    @torch.no_grad()
+    def fit(self, samples: list[tuple[torch.Tensor, Grid]], center: bool = True) -> None:
+        """Set the statistics from pairs of (h*w, D) tokens and their grid. Without ``center``, targets are divided by
+        one number, their rms, and keep the constant of their place, as most papers do.
+
+        Raises:
+            ValueError: fewer than two samples.
+        """
+        if len(samples) < 2:
+            raise ValueError(f"standardizing needs at least two sketches, got {len(samples)}.")
+        if not center:
+            self.mean.zero_()
+            self.std.fill_(torch.cat([z for z, _ in samples]).square().mean().sqrt().clamp_min(1e-3))
+            self.fitted.fill_(True)
+            return
+        planes = [
+            F.interpolate(
+                rearrange(z, "(h w) d -> 1 d h w", h=g[0]),
+                size=(self.side, self.side),
+                mode="bilinear",
+                align_corners=True,
+            )
+            for z, g in samples
+        ]
+        self.mean.copy_(rearrange(torch.cat(planes).mean(0), "d h w -> h w d"))
+        centered = torch.cat([z - self.slot_mean(torch.tensor([g], device=z.device), len(z))[0] for z, g in samples])
+        self.std.copy_(centered.std(0).clamp_min(1e-3))
+        self.fitted.fill_(True)
+
+
+class LatentTarget(KeepsArguments, nn.Module, ABC):
+    """What the latents of a sketch should be, and the space in which a head learns them.
+
+    It is built with its backbone (kept outside the module tree) and encodes images of sketches to at most ``k``
+    latents of width Z. Subclasses say how an image becomes features: :meth:`preprocess_images`,
+    :meth:`encode_images`, :meth:`token_grids`; and, where latents are not inputs of the backbone yet,
+    :meth:`to_embeddings`.
+    """
+
+    renderable = True  # whether latents show the image of their sketch, piece by piece
+
+    def __init__(self, backbone: Backbone, width: int, k: int, side: int | None = None):
+        super().__init__()
+        self._backbone = [backbone]  # in a list, so that it is no submodule
+        self.k = k
+        self.standardizer = Standardizer(width, side or max(1, math.isqrt(k)))
+
+    @property
+    def backbone(self) -> Backbone:
+        return self._backbone[0]
+
+    # -- geometry -----------------------------------------------------------------------------------------------------
+    def latent_grid(self, height: int, width: int, k: int | None = None) -> Grid:
+        """The latent grid of an image of ``height`` x ``width`` backbone tokens. ``k`` asks for fewer latents."""
+        return latent_grid(height, width, min(k or self.k, self.k))
+
+    def span_grid(self, sketch: Sketch, image: PILImage.Image | None) -> Grid:
+        """The latent grid of a sketch that comes after ``image``."""
+        return self.latent_grid(*self.backbone.token_grid(sketch.image), sketch.k)
+
+    # -- encoding -----------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def preprocess_images(self, images: Sequence[PILImage.Image], *, tiled: bool = False) -> ImageBatch:
+        """Images of sketches as the encoder takes them. ``tiled`` is ignored: sketches are never split into tiles."""
+
+    @abstractmethod
+    def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
+        """Features of each image, one (T, C) tensor, row-major."""
+
+    @abstractmethod
+    def token_grids(self, images: ImageBatch) -> list[Grid]:
+        """The token grid of the features of each image."""
+
+    @torch.no_grad()
+    def pooled_features(self, images: ImageBatch, grids: list[Grid] | None = None) -> list[torch.Tensor]:
+        """Features pooled to the latent grids: one (h'*w', C) tensor an image."""
+        sizes = self.token_grids(images)
+        grids = grids or [self.latent_grid(*size) for size in sizes]
+        features = self.encode_images(images)
+        return [pool_tokens(f.float(), s, tuple(g)) for f, s, g in zip(features, sizes, grids, strict=True)]
+
+    def encode(self, images: ImageBatch, grids: list[Grid] | None = None) -> list[torch.Tensor]:
+        """Latents that a head learns to produce: one (h'*w', Z) tensor an image."""
+        return self.pooled_features(images, grids)
+
+    def encode_embeddings(self, images: ImageBatch, grids: list[Grid] | None = None) -> list[torch.Tensor]:
+        """Latents as the backbone takes them: one (h'*w', D) tensor an image."""
+        return [self.to_embeddings(z) for z in self.encode(images, grids)]
+
+    def forward(self, batch: MixedBatch) -> torch.Tensor:
+        """Latents (S, K, Z) of the batch's spans, zero beyond a span's length.
+
+        Raises:
+            ValueError: the spans have no sketches.
+        """
+        if batch.sketches is None or len(batch.sketches) != len(batch.spans):
+            count = 0 if batch.sketches is None else len(batch.sketches)
+            raise ValueError(f"{len(batch.spans)} spans but {count} sketches as their targets.")
+        latents = self.encode(batch.sketches, span_grids(batch))
+        return pad_spans(latents, int(batch.span_lengths.max()))
+
+    def to_embeddings(self, z: torch.Tensor) -> torch.Tensor:
+        """Latents (..., Z) -> inputs of the backbone (..., D)."""
+        return z
+
+    # -- the space in which a head learns -----------------------------------------------------------------------------
+    def statistics_samples(self, batch: MixedBatch) -> list[tuple[torch.Tensor, Grid]]:
+        """Features of a batch's sketches with their grids, for :meth:`fit_statistics`."""
+        grids = span_grids(batch)
+        return list(zip(self.pooled_features(batch.sketches, grids), grids, strict=True))
+
+    def fit_statistics(self, samples: list[tuple[torch.Tensor, Grid]], center: bool = True) -> None:
+        """Fit the statistics of training features; see :meth:`Standardizer.fit`."""
+        self.standardizer.fit(samples, center)
+
+    def normalize(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+        """(S, K, Z) latents -> the space in which a head learns them."""
+        return self.standardizer(z, grids)
+
+    @property
+    def std(self) -> torch.Tensor:
+        """(Z,) or () std of a channel of the latents."""
+        return self.standardizer.std
+
+    def denormalize(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """(n, Z) outputs of a head -> latents, for those at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
+        lengths = grids.prod(-1)
+        mean = self.standardizer.slot_mean(grids, int(lengths.max()))
+        rows = torch.arange(len(slot), device=slot.device)
+        return z * self.standardizer.std + mean[rows, slot.clamp_max(lengths - 1)]
+
+
+def span_grids(batch: MixedBatch) -> list[Grid]:
+    """The grid of every span."""
+    return [tuple(grid) for grid in batch.spans[:, 2:].tolist()]
+
+
+def pad_spans(latents: list[torch.Tensor], k: int) -> torch.Tensor:
+    """(h*w, Z) tensors -> (S, k, Z), zero beyond their length."""
+    return torch.stack([F.pad(z, (0, 0, 0, k - len(z))) for z in latents])

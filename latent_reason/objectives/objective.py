@@ -1,0 +1,301 @@
+"""Objective: what a method trains. It prepares examples and computes the loss of a batch with a model.
+
+Model and objective are apart: a :class:`~latent_reason.model.reasoner.LatentReasoner` holds what inference needs, an
+objective what training adds. A method's file builds both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..model.batch import TEXT, MixedBatch, shift_right
+from ..model.processor import EncodedExample
+from ..model.reasoner import LatentReasoner
+from ..trace import Trace
+from . import latent_inputs
+from .attention_masks import apply_bottleneck
+from .forward import batch_position_ids, forward_batch
+from .latent_inputs import Reencode, ScheduledSampling
+from .losses import LossTerms, LossWeights, in_chunks, token_losses, weighted_mean
+
+LatentInput = Literal["teacher", "self", "blank"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a training run that any method may use.
+
+    Args:
+        attention_bottleneck_prob: share of rows in which text after a sketch attends neither to the input images nor
+            to the text of earlier steps, so that the latents must carry what it needs.
+        latent_dropout: share of latents replaced by the mean of their slot.
+        reencode: renders sketches and encodes them again, for ``scheduled_sampling.reencode_prob``.
+    """
+
+    attention_bottleneck_prob: float = 0.0
+    latent_dropout: float = 0.0
+    reencode: Reencode | None = None
+
+
+class Objective:
+    """Joint next-token, latent and stop loss.
+
+    Args:
+        run: options of the training run.
+        weights: weight of each part of the loss.
+        latent_input: which latents stand in the context: ``teacher`` (the target's), ``self`` (the model's own,
+            unrolled through the cache with their gradient) or ``blank`` (what the head gives for a zero state).
+        scheduled_sampling: fields of :class:`~.latent_inputs.ScheduledSampling`.
+        jacobi_sweeps: draw own latents by that many parallel sweeps instead of one step a latent; 0: step by step.
+
+    Example:
+        >>> objective = build_objective("modal_mixed", k=8)
+        >>> terms = reasoner(objective.loss, objective.collate(reasoner, traces))
+        >>> terms.total.backward()
+    """
+
+    can_pack = True  # whether several examples may share a row
+
+    def __init__(
+        self,
+        run: RunOptions | None = None,
+        *,
+        weights: LossWeights | None = None,
+        latent_input: LatentInput = "teacher",
+        scheduled_sampling: dict | None = None,
+        jacobi_sweeps: int = 0,
+    ):
+        if latent_input not in ("teacher", "self", "blank"):
+            raise ValueError(f"latent_input={latent_input!r}: must be 'teacher', 'self' or 'blank'.")
+        self.run, self.weights = run or RunOptions(), weights or LossWeights()
+        self.latent_input, self.jacobi_sweeps = latent_input, jacobi_sweeps
+        self.scheduled_sampling = ScheduledSampling.from_options(scheduled_sampling)
+        if self.run.latent_dropout and (latent_input == "blank" or self.scheduled_sampling.prob):
+            raise ValueError(
+                f"method.latent_dropout cannot be used with latent_input={latent_input!r} and "
+                f"scheduled_sampling.prob={self.scheduled_sampling.prob}. Remove it."
+            )
+
+    # -- what this objective needs ------------------------------------------------------------------------------------
+    def uses_target(self, model: LatentReasoner) -> bool:
+        """Whether images of sketches are encoded: as inputs, for the loss, or for both."""
+        return model.target is not None and (self.latent_input == "teacher" or bool(self.weights.latent))
+
+    def has_latent_loss(self, model: LatentReasoner) -> bool:
+        """Whether the loss has a latent part."""
+        return self.uses_target(model) and bool(self.weights.latent)
+
+    @property
+    def unrolls_latents(self) -> bool:
+        """Whether rows go through the text model piece by piece, because the model's own latents stand in them."""
+        own = self.latent_input == "self" and not self.jacobi_sweeps
+        return own or bool(self.scheduled_sampling.prob and self.scheduled_sampling.sequential)
+
+    @property
+    def needs_attention_mask(self) -> bool:
+        """Whether positions have masks of their own, which flash attention does not take."""
+        return self.run.attention_bottleneck_prob > 0
+
+    def check(self, model: LatentReasoner, *, packs: bool = False) -> None:
+        """Check that this objective can train this model.
+
+        Raises:
+            ValueError: says which option to change.
+        """
+        name = model.method.name
+        if self.jacobi_sweeps and model.can_sketch and model.head.is_stochastic:
+            raise ValueError(f"jacobi_sweeps={self.jacobi_sweeps} needs a head that is not stochastic. Set it to 0.")
+        if self.run.latent_dropout and not model.can_sketch:
+            raise ValueError(f"method.latent_dropout: method {name!r} has no latents. Remove it.")
+        if packs and (not self.can_pack or (model.can_sketch and model.head.needs_context)):
+            raise ValueError(
+                f"method {name!r} reads each row as a whole, so examples cannot share one. Remove the packing key of "
+                "data."
+            )
+        if self.scheduled_sampling.reencode_prob and self.run.reencode is None:
+            raise ValueError(
+                "scheduled_sampling.reencode_prob needs a sketch decoder. Start from a checkpoint that has one."
+            )
+
+    # -- examples -----------------------------------------------------------------------------------------------------
+    def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
+        """The trace as this method trains on it. Methods whose latents do not stand at the sketches override it."""
+        return trace
+
+    def teacher_view(self, model: LatentReasoner, trace: Trace) -> Trace | None:
+        """The trace as a teacher of this method reads it; None for most methods."""
+        return None
+
+    def set_teacher(self, teacher: LatentReasoner) -> None:
+        """Learn from this model. Raises ValueError for methods without a teacher."""
+        raise ValueError("teacher: this method has no teacher. Remove the key.")
+
+    def encode(self, model: LatentReasoner, trace: Trace) -> EncodedExample:
+        """Encode one trace for training.
+
+        Raises:
+            ValueError: the trace has a sketch and the model has no head.
+        """
+        if trace.sketches() and not model.can_sketch:
+            raise ValueError(
+                f"trace '{trace.id}' contains a sketch, but method {model.method.name!r} has no latent head. Use "
+                "traces without sketches."
+            )
+        row = model.processor.encode(self.prepare_example(model, trace))
+        view = self.teacher_view(model, trace)
+        row.teacher_example = None if view is None else model.processor.encode(view)
+        return row
+
+    def collate(self, model: LatentReasoner, traces: list[Trace]) -> MixedBatch:
+        """Encode traces for training and collate them into one batch on the CPU."""
+        return model.processor.collate([self.encode(model, trace) for trace in traces])
+
+    # -- loss ---------------------------------------------------------------------------------------------------------
+    def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:
+        """Loss parts of a batch. ``progress`` is the share of training steps done, for scheduled sampling. Call it as
+        ``model(objective.loss, batch)``, so that sharded weights are gathered.
+
+        Raises:
+            ValueError: the batch has sketches and the model has no head.
+        """
+        if len(batch.spans) and not model.can_sketch:
+            raise ValueError(f"{len(batch.spans)} sketches for a model without a latent head. Use traces without them.")
+        positions, z = batch_position_ids(model.backbone, batch), None
+        batch = self.apply_bottleneck(model, batch)
+        if not len(batch.spans):
+            states = forward_batch(model.backbone, batch, model.embed_batch(batch), positions)
+            return self.loss_terms(model, batch, shift_right(states), z)
+        if self.uses_target(model):
+            z = model.target(batch)
+        if self.latent_input == "self":
+            states, _ = self.own_latent_states(model, batch, positions)
+        elif self.latent_input == "blank":
+            embeds = model.embed_batch(batch, model.placeholder_latents(batch))
+            states = forward_batch(model.backbone, batch, embeds, positions)
+        else:
+            states = self.teacher_forced_states(model, batch, positions, z, progress)
+        return self.loss_terms(model, batch, shift_right(states), z)
+
+    def apply_bottleneck(self, model: LatentReasoner, batch: MixedBatch) -> MixedBatch:
+        """The batch with the attention bottleneck of this training step."""
+        prob = self.run.attention_bottleneck_prob
+        if not (model.training and prob):
+            return batch
+        return apply_bottleneck(batch, torch.rand(len(batch.ids), device=batch.ids.device) < prob)
+
+    def dropped_latents(self, model: LatentReasoner, batch: MixedBatch) -> torch.Tensor | None:
+        """(S, K) the latents that this training step drops; None: none."""
+        if not (model.training and self.run.latent_dropout):
+            return None
+        return torch.rand(batch.latent_slots()[2].shape, device=batch.ids.device) < self.run.latent_dropout
+
+    def own_latent_states(
+        self,
+        model: LatentReasoner,
+        batch: MixedBatch,
+        positions: torch.Tensor,
+        keep: torch.Tensor | None = None,
+        is_own: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (B, N, D) with the model's own latents in the context, and these latents (S, K, D); with ``keep`` and
+        ``is_own``, only some of them (see :func:`.latent_inputs.unroll_latents`)."""
+        if self.jacobi_sweeps and keep is None:
+            return latent_inputs.sweep_latents(model, batch, positions, self.jacobi_sweeps)
+        dropped = self.dropped_latents(model, batch)
+        empty = None if dropped is None else self.empty_latents(model, batch)
+        return latent_inputs.unroll_latents(
+            model, batch, positions, keep=keep, is_own=is_own, dropped=dropped, empty=empty
+        )
+
+    def empty_latents(self, model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
+        """(S, K, D) what stands in place of dropped latents: the mean of each slot, zeros where nothing is a target."""
+        means = latent_inputs.mean_latents(model, batch)
+        return means if self.uses_target(model) else torch.zeros_like(means)
+
+    def teacher_forced_states(
+        self,
+        model: LatentReasoner,
+        batch: MixedBatch,
+        positions: torch.Tensor,
+        z: torch.Tensor,
+        progress: float = 1.0,
+    ) -> torch.Tensor:
+        """States (B, N, D) with targets z (S, K, Z) in the context and, in training, what scheduled sampling adds."""
+        sampling = self.scheduled_sampling if model.training else ScheduledSampling()
+        if sampling.noise_std:
+            z = z + sampling.noise_std * model.target.std * torch.randn_like(z)
+        latents = model.latents_to_embeddings(z)
+        if (dropped := self.dropped_latents(model, batch)) is not None:
+            latents = torch.where(dropped[..., None], self.empty_latents(model, batch).to(latents.dtype), latents)
+        if sampling.reencode_prob and self.run.reencode is not None:
+            chosen = torch.rand(len(latents), device=latents.device) < sampling.reencode_prob
+            latents = self.run.reencode(model, batch, latents, chosen)
+        if share := sampling.prob * progress:
+            is_own = torch.rand(latents.shape[:2], device=latents.device) < share
+            if sampling.sequential:
+                return self.own_latent_states(model, batch, positions, latents, is_own)[0]
+            with torch.no_grad():
+                first = forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions)
+                own = latent_inputs.latents_from_states(model, batch, first).to(latents.dtype)
+                latents = torch.where(is_own[..., None], own, latents)
+        return forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions)
+
+    def loss_terms(
+        self, model: LatentReasoner, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None
+    ) -> LossTerms:
+        """Loss parts from the states before each position, h (B, N, D), and raw targets z (S, K, Z)."""
+        terms = LossTerms(self.weights, text=text_loss(model, batch, h))
+        if not len(batch.spans) or not model.can_sketch:
+            return terms
+        if z is not None and self.weights.latent:
+            terms.latent = self.latent_loss(model, batch, h, z)
+        if model.switch.supervise != "none":
+            terms.stop = stop_loss(model, batch, h)
+        return terms
+
+    def latent_loss(self, model: LatentReasoner, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Loss of the latents, weighted by span."""
+        rows, position, mask = batch.latent_slots()
+        states, grids, context = h[rows, position], batch.spans[:, 2:], model.head_context(batch)
+        states = model.target.normalize(states, grids) if model.head.in_hidden_space else states
+        states, context = model.head.cast_inputs(states, context and context.for_rows(batch.spans[:, 0]))
+        losses = model.head.span_loss(states, model.target.normalize(z.detach(), grids), mask, context)
+        return weighted_mean(losses, batch.span_weight[:, None].expand_as(mask)[mask])
+
+    def on_optimizer_step(self, model: LatentReasoner) -> None:
+        """Called after every optimizer step. Nothing, for most methods."""
+
+
+def text_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torch.Tensor:
+    """Weighted next-token loss from the states before each position, h (B, N, D)."""
+    has_loss = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+    losses = in_chunks(
+        lambda h, ids: token_losses(model.backbone.logits(h), ids),
+        model.backbone.vocab_size,
+        h[has_loss],
+        batch.ids[has_loss],
+    )
+    return weighted_mean(losses, batch.loss_weight[has_loss])
+
+
+def stop_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torch.Tensor:
+    """Two-way cross-entropy: continue at every slot but the first (weight 1/K, with ``supervise="full"``), close at
+    the end. A stop by distance learns to come near the close token's embedding at the end instead."""
+    rows, position, mask = batch.latent_slots()
+    last = batch.spans[:, 1] + batch.span_lengths - 1
+    at_end = h[batch.spans[:, 0], last + 1]
+    if model.switch.stop == "distance":
+        close = model.backbone.embed(torch.tensor(model.vocabulary.close, device=h.device)).detach()
+        return (at_end - close).float().square().mean()
+    ends = in_chunks(model.stop_log_probs, model.backbone.vocab_size, at_end)
+    losses, weights = [-ends[:, 1]], [torch.ones_like(ends[:, 1])]
+    going = mask.clone()
+    going[:, 0] = False
+    if model.switch.supervise == "full" and going.any():
+        states = h[rows, position][going]
+        losses.append(-in_chunks(model.stop_log_probs, model.backbone.vocab_size, states)[:, 0])
+        weights.append((1 / batch.span_lengths.float())[:, None].expand_as(going)[going])
+    return weighted_mean(torch.cat(losses), torch.cat(weights))

@@ -1,0 +1,109 @@
+"""Several examples in one row: less padding, the same loss. No example attends to another.
+
+A row records its examples (``EncodedExample.document_lengths``). Masks, positions and losses are those of each example
+alone. Flash attention takes all examples end to end in one row (varlen); other attentions take a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers.modeling_outputs import BaseModelOutput
+
+from ..model.backbones.base import Backbone
+from ..model.batch import PAD, MixedBatch
+from ..model.processor import EncodedExample
+
+
+def pack_examples(rows: Sequence[EncodedExample], max_length: int) -> list[EncodedExample]:
+    """Join examples into as few rows of at most ``max_length`` positions as possible (an example that is longer has a
+    row of its own), of about equal length: the longest first, each into the row that is shortest so far."""
+    lengths = [len(row.ids) for row in rows]
+    max_length = max(max_length, *lengths)
+    order = sorted(range(len(rows)), key=lambda i: -lengths[i])
+    bins: list[list[int]] = []
+    for count in range(-(-sum(lengths) // max_length), len(rows) + 1):
+        bins = [[] for _ in range(count)]
+        load = [0] * count
+        for i in order:
+            least = load.index(min(load))
+            bins[least].append(i)
+            load[least] += lengths[i]
+        if max(load) <= max_length:
+            break
+    return [join_examples([rows[i] for i in bin]) for bin in bins]
+
+
+def join_examples(rows: Sequence[EncodedExample]) -> EncodedExample:
+    """One row of several examples."""
+    out = EncodedExample()
+    cached = any(row.image_features is not None or row.sketch_features is not None for row in rows)
+    if cached:
+        out.image_features, out.sketch_features = [], []
+    for row in rows:
+        start, images = len(out.ids), out.num_images
+        out.spans += [(start + s, h, w) for s, h, w in row.spans]
+        out.boxes += [(images + i if i >= 0 else i, *box) for i, *box in row.boxes]
+        names = ["ids", "token_type", "loss_weight", "span_weight"]
+        names += ["image_features", "sketch_features"] if cached else ["images", "sketches"]
+        for name in names:
+            getattr(out, name).extend(getattr(row, name) or [])
+        out.document_lengths.append((len(row.ids), row.num_images))
+    return out
+
+
+def unpack_documents(batch: MixedBatch) -> tuple[MixedBatch, torch.Tensor, torch.Tensor]:
+    """A packed batch with every example in a row of its own, as far as positions need it; and the row (B, N) and
+    position (B, N) of that batch to which each position went. Padding goes to the first row."""
+    assert batch.document_lengths is not None
+    b, n = batch.ids.shape
+    width = max(length for row in batch.document_lengths for length, _ in row)
+    row, position = torch.zeros(2, b, n, dtype=torch.long)
+    ids, token_type, image_rows, device = [], [], [], batch.ids.device
+    for r, documents in enumerate(batch.document_lengths):
+        at = n - sum(length for length, _ in documents)
+        for length, images in documents:
+            row[r, at : at + length] = len(ids)
+            position[r, at : at + length] = torch.arange(width - length, width)
+            image_rows += [len(ids)] * images
+            ids.append(F.pad(batch.ids[r, at : at + length], (width - length, 0)))
+            token_type.append(F.pad(batch.token_type[r, at : at + length], (width - length, 0), value=PAD))
+            at += length
+    row, position = row.to(device), position.to(device)
+    spans = batch.spans.clone()
+    spans[:, 0], spans[:, 1] = (x[batch.spans[:, 0], batch.spans[:, 1]] for x in (row, position))
+    types = torch.stack(token_type)
+    alone = MixedBatch(
+        torch.stack(ids),
+        types,
+        torch.zeros(types.shape, device=device),
+        spans,
+        batch.span_weight,
+        images=batch.images,
+        image_rows=torch.tensor(image_rows, dtype=torch.long, device=device),
+    )
+    return alone, row, position
+
+
+def call_text_model_varlen(
+    backbone: Backbone, embeds: torch.Tensor, document_ids: torch.Tensor, positions: torch.Tensor, **options: Any
+) -> BaseModelOutput:
+    """The stock text model on packed rows (B, N) by flash attention: all examples end to end in one row, with the
+    offsets at which each begins (cu_seqlens)."""
+    is_token = document_ids > 0
+    rows = torch.arange(len(document_ids), device=document_ids.device)[:, None]
+    example = document_ids + rows * (document_ids.max() + 1)
+    _, lengths = example[is_token].unique_consecutive(return_counts=True)
+    offsets, longest = F.pad(lengths.cumsum(0), (1, 0)).int(), int(lengths.max())
+    varlen = {"cu_seq_lens_q": offsets, "cu_seq_lens_k": offsets, "max_length_q": longest, "max_length_k": longest}
+    out = backbone.call_text_model(embeds[is_token][None], None, positions[:, None, is_token], **varlen, **options)
+
+    def unflatten(states: torch.Tensor) -> torch.Tensor:
+        shape = (*document_ids.shape, states.shape[-1])
+        return states.new_zeros(shape).masked_scatter(is_token[..., None], states)
+
+    hidden = out.hidden_states and tuple(map(unflatten, out.hidden_states))
+    return BaseModelOutput(unflatten(out.last_hidden_state), hidden_states=hidden)
