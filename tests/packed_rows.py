@@ -2,27 +2,25 @@
 
 import copy
 
-from closeness import assert_close
+from conftest import objective_for
 
-from latent_reason.model.batch import collate
-from latent_reason.model.packing import packed
+from latent_reason.contracts.closeness import assert_close
+from latent_reason.objectives.packing import pack_examples
 
 
 def both(reasoner, traces, budget=150):
     """The same traces a row each and packed; rows of each."""
-    collator = reasoner.collator()
-    rows = [collator.encode(t) for t in traces]
-    batches = [
-        collate(r, reasoner.vocabulary.pad, reasoner.backbone.look, reasoner.look) for r in (rows, packed(rows, budget))
-    ]
-    assert len(batches[1].ids) < len(rows) and batches[1].documents is not None
+    rows = [objective_for(reasoner).encode(reasoner, t) for t in traces]
+    batches = [reasoner.processor.collate(r) for r in (rows, pack_examples(rows, budget))]
+    assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches
 
 
-def losses(reasoner, batch):
+def losses(reasoner, batch, objective=None):
     """(parts of the loss, gradients), both by name."""
+    objective = objective or objective_for(reasoner)
     reasoner = copy.deepcopy(reasoner)
-    terms = reasoner(batch)
+    terms = reasoner(objective.loss, batch)
     terms.total.backward()
     return terms.parts(), {n: p.grad for n, p in reasoner.named_parameters() if p.grad is not None}
 

@@ -24,7 +24,7 @@ from unittest import mock
 import torch
 from torch.linalg import vector_norm as norm
 
-from latent_reason.model.heads.denoise import euler
+from ..model.heads.denoise import euler
 
 FLOAT32, FLOAT64, CAST = torch.float32, torch.float64, torch.Tensor.float
 
