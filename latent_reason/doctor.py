@@ -44,7 +44,6 @@ EXTRAS = {
         "pip install setuptools wheel ninja packaging && pip install --no-build-isolation -e '.[flash]'",
     ),  # compiled against the installed torch
     "flash4": ("flash-attn-4", "flash attention 4: H100 and newer", "pip install -e '.[flash4]'"),
-    "docs": ("mkdocs-material", "the documentation as a site", "pip install -e '.[docs]'"),
 }
 
 
