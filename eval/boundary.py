@@ -1,7 +1,7 @@
 """Where is sketching worth it? The boundary report of dual tuning, with three arms: one model that answers at once,
 thinks in words or thinks in sketches, as its prompt asks (Dual Tuning, second-hand; the third arm and labels are ours).
 
-    python -m train.sft --config train/recipes/dual_frozenlake.yaml --init START --run dual
+    python -m train.sft --config train/recipes/dual_frozenlake.yaml --init_from START --run_name dual
     python -m eval.boundary checkpoints/dual/model --base START --out FILE.json [--levels 3,4] [--n 200]
 
 For each level: accuracy of each arm, what it gains over the best arm of the model before tuning (``--base``), the gaps
@@ -114,7 +114,7 @@ def to_file(given: argparse.Namespace) -> None:
     if not data.get("options", {}).get("asked"):
         raise ValueError(
             f"'{given.checkpoint}' was not tuned to do as its prompt asks. Train one with a recipe like "
-            "train/recipes/dual_frozenlake.yaml (data.paired, and the task option asked)."
+            "train/recipes/dual_frozenlake.yaml (data.pair_modes, and the task option asked)."
         )
     levels = {}
     for level in given.levels or data["levels"]:

@@ -1,7 +1,7 @@
 """Which training items need their sketch? Those a model fails without it and solves with the true one in its place.
 
     python -m eval.item_filter CHECKPOINT --out keep.json [--task frozenlake_plan] [--levels 3,4] [--n 2000]
-    python -m train.sft --config RECIPE --data.keep keep.json
+    python -m train.sft --config RECIPE --data.include_ids keep.json
 
 Training on these alone leaves out the items on which a sketch could not have mattered (2605.18445 keeps a data set only
 if its sketches help).
@@ -91,7 +91,9 @@ def to_file(given: argparse.Namespace) -> None:
         },
     )
     console.print(f"Of {given.n} items: " + ", ".join(f"{v} {k}" for k, v in counts.items()))
-    console.print(f"{len(kept)} need their sketch. Written to {given.out}; train on them with --data.keep {given.out}")
+    console.print(
+        f"{len(kept)} need their sketch. Written to {given.out}; train on them with --data.include_ids {given.out}"
+    )
 
 
 if __name__ == "__main__":

@@ -348,7 +348,7 @@ def texts_verb(given) -> None:
             raise ValueError(f"there is no package '{package}' here. Name one that is installed.")
         found += inner_docstrings(spec.submodule_search_locations[0])
     write(found, given.file)
-    print(f"{len(found)} texts: {given.file}\nRehearse them with --data.rehearse {given.file}")
+    print(f"{len(found)} texts: {given.file}\nTrain on them beside traces with --data.replay_texts {given.file}")
 
 
 def doctor_verb(given) -> None:

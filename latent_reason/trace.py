@@ -23,9 +23,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture the model is shown (system and user turns)."""
+    """A picture the model is shown (system and user turns). Raises ValueError for anything but a PIL image."""
 
     image: PILImage.Image
+
+    def __post_init__(self):
+        check_picture(self.image, "Image")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Sketch:
     ``image`` is what the latents should hold; None is a thought that no picture teaches, of ``k`` latents. ``k`` wishes
     for a number of latents; None leaves it to the target.
     ``state`` is what it shows, ``redundant`` marks a sketch that only repeats the input, ``box`` is a region of an
-    input picture as (x0, y0, x1, y1) shares.
+    input picture as (x0, y0, x1, y1) shares. Raises ValueError for an image that is no PIL image.
     """
 
     image: PILImage.Image | None
@@ -44,6 +47,19 @@ class Sketch:
     state: Any = None
     redundant: bool = False
     box: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self):
+        if self.image is not None:
+            check_picture(self.image, "Sketch")
+
+
+def check_picture(picture, holder: str) -> None:
+    """Raises ValueError for anything but a PIL image; says what ``holder`` needs instead."""
+    if not isinstance(picture, PILImage.Image):
+        raise ValueError(
+            f"{holder} needs a PIL image, got {type(picture).__name__} {str(picture)[:80]!r}. Open a file with "
+            "PIL.Image.open(path)."
+        )
 
 
 Part = Text | Image | Sketch

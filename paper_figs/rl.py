@@ -2,7 +2,7 @@
 
     python paper_figs/rl.py [FILE.json ...] [--out FILE.png]
 
-FILEs are of ``python -m train.compare --by rl``; those of one comparison (other seeds) are read together.
+FILEs are of ``python -m train.rl.compare``; those of one comparison (other seeds) are read together.
 """
 
 from __future__ import annotations

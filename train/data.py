@@ -24,7 +24,7 @@ from latent_reason.model.processor import EncodedExample
 from latent_reason.tasks import Item
 from latent_reason.trace import Image, Sketch, Text, Trace
 
-from .config import Data
+from .config import DataConfig, RLDataConfig, SFTDataConfig
 from .feature_cache import SeenCache, look, see, seen_of
 from .progress import console
 
@@ -47,43 +47,45 @@ def _own_pictures(row: EncodedExample) -> EncodedExample:
     )
 
 
-def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
+def traces(data: SFTDataConfig, mode: str, split: str, n: int) -> Iterator[Trace]:
     """The traces a recipe asks for: native records of a folder, or items of a task."""
-    if data.folder and (data.keep or data.foreign):
-        raise ValueError("data.keep and data.foreign are for items of a task, not for a folder. Leave them out.")
+    if data.folder and (data.include_ids or data.swap_image_prob):
+        raise ValueError(
+            "data.include_ids and data.swap_image_prob are for items of a task, not for a folder. Leave them out."
+        )
     if data.folder:
         found = of_split(Path(data.folder), split) if manifest(Path(data.folder)) else data.folder
         yield from islice((t for t in native.read(found) if t.split == split), n if found else 0)
         return
     task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
-    indices = kept(data, n) if data.keep and split == "train" and mode != "reading" else range(n)
-    paired = product(indices, modes) if data.paired else ((i, modes[i % len(modes)]) for i in indices)
+    indices = kept(data, n) if data.include_ids and split == "train" and mode != "reading" else range(n)
+    paired = product(indices, modes) if data.pair_modes else ((i, modes[i % len(modes)]) for i in indices)
     for i, wanted in islice(paired, n):
         if wanted == "reading":
             yield task.reading_trace(i)
             continue
-        if data.foreign and not task.redraws:
+        if data.swap_image_prob and not task.redraws:
             raise ValueError(
-                f"data.foreign: a sketch of {data.task} does not show all that later steps need, so under "
+                f"data.swap_image_prob: a sketch of {data.task} does not show all that later steps need, so under "
                 "another picture they could not be told. Leave the key out."
             )
         trace = task.trace(task[i], wanted)
         chance = task.stream(trace.level, i, "foreign").unit()
-        yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.foreign else trace
+        yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.swap_image_prob else trace
 
 
-def kept(data: Data, n: int) -> list[int]:
+def kept(data: SFTDataConfig | RLDataConfig, n: int) -> list[int]:
     """The first n indices of the items a file of eval.item_filter names.
 
     Raises:
         ValueError: it is no such file, is about other items, or names none.
     """
     try:
-        found = json.loads(Path(data.keep).read_text(encoding="utf-8"))
+        found = json.loads(Path(data.include_ids).read_text(encoding="utf-8"))
         about, indices = {k: found[k] for k in ("task", "version", "levels", "seed", "options")}, found["keep"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"data.keep: '{data.keep}' is no file of eval.item_filter ({type(error).__name__}). Make one with "
+            f"data.include_ids: '{data.include_ids}' is no file of eval.item_filter ({type(error).__name__}). Make one with "
             "python -m eval.item_filter CHECKPOINT --out FILE."
         ) from None
     here = {
@@ -95,9 +97,11 @@ def kept(data: Data, n: int) -> list[int]:
     }
     for name, value in about.items():
         if value != (own := here[name]):
-            raise ValueError(f"data.keep: '{data.keep}' is about {name} {value}, the recipe is about {own}.")
+            raise ValueError(
+                f"data.include_ids: '{data.include_ids}' is about {name} {value}, the recipe is about {own}."
+            )
     if not indices:
-        raise ValueError(f"data.keep: '{data.keep}' names no items. Look at its counts.")
+        raise ValueError(f"data.include_ids: '{data.include_ids}' names no items. Look at its counts.")
     return indices[:n]
 
 
@@ -116,12 +120,12 @@ def foreign(trace: Trace, other: Item) -> Trace:
     return replace(trace, id=f"{trace.id}-foreign", messages=(*asked, replace(last, content=parts)))
 
 
-def make_task(data: Data, split: str):
+def make_task(data: DataConfig, split: str):
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.options.items()}
     return tasks.make(data.task, split=split, seed=data.seed, level=tuple(data.levels), **options)
 
 
-def corpus(data: Data, n: int = 300) -> list[str]:
+def corpus(data: SFTDataConfig, n: int = 300) -> list[str]:
     """Texts in every mode, for the tiny tokenizer."""
     modes = ("reading", "mixed", "text", "direct") if not data.folder else ("mixed",)
     words = [
@@ -163,15 +167,26 @@ class LengthGrouped(Sampler[list[int]]):
             yield from (batches[i] for i in torch.randperm(len(batches), generator=random).tolist())
 
 
+class RepeatedBatches(Sampler[list[int]]):
+    """The batches of a sampler, epoch after epoch: an accumulated optimizer step may cross the end of an epoch."""
+
+    def __init__(self, batches: Sampler[list[int]]):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        while True:
+            yield from self.batches
+
+
 class TraceData(L.LightningDataModule):
     """Encoded rows of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. What is streamed is
     read while it trains; the rows kept here then give the statistics of its sketches."""
 
-    def __init__(self, data: Data, reasoner, mode: str, seed: int, frozen_eye: bool):
+    def __init__(self, data: SFTDataConfig, reasoner, mode: str, seed: int, frozen_eye: bool):
         super().__init__()
         self.data, self.reasoner, self.mode, self.seed, self.frozen_eye = data, reasoner, mode, seed, frozen_eye
         self.rows: dict[str, list[EncodedExample]] = {}
-        self.room = data.seen_gb * 2**30  # bytes left for what a frozen eye saw
+        self.room = data.feature_cache_gb * 2**30  # bytes left for what a frozen eye saw
         if data.cache and not frozen_eye:
             raise ValueError(
                 "data.cache: what an eye sees is kept only where it does not learn, and this run trains "
@@ -185,12 +200,12 @@ class TraceData(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
             return
-        if self.data.pack and not self.reasoner.packs:
+        if self.data.packing_length and not self.reasoner.packs:
             raise ValueError(
-                f"data.pack: {self.reasoner.method.name!r} reads rows as a whole, so traces cannot "
+                f"data.packing_length: {self.reasoner.method.name!r} reads rows as a whole, so traces cannot "
                 "share one. Leave the key out."
             )
-        items = min(self.data.items, SAMPLES) if self.data.stream else self.data.items
+        items = min(self.data.items, SAMPLES) if self.data.streaming else self.data.items
         for split, n in (("train", items), ("val", self.data.val_items)):
             rows: list[EncodedExample] = []
             waiting: list[EncodedExample] = []  # a few at a time: all pictures of a set would not fit into memory
@@ -204,8 +219,8 @@ class TraceData(L.LightningDataModule):
                 if len(waiting) == 64:
                     rows, waiting = rows + self.seen(waiting), []
             self.rows[split] = rows + self.seen(waiting)
-        if self.data.rehearse:
-            self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.rehearse)]
+        if self.data.replay_texts:
+            self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
         if not self.rows["train"]:
             raise ValueError(f"no training items. '{self.data.folder}' holds none whose split is train.")
         if self.cache:
@@ -231,7 +246,7 @@ class TraceData(L.LightningDataModule):
             self.room -= sum(p.tokens.nbytes for row in rows for p in seen_of(row))
             if self.room <= 0:
                 console.print(
-                    f"What the frozen eye saw fills {self.data.seen_gb:g} GB (data.seen_gb): the other "
+                    f"What the frozen eye saw fills {self.data.feature_cache_gb:g} GB (data.feature_cache_gb): the other "
                     "pictures are looked at whenever their turn comes.",
                     style="yellow",
                 )
@@ -250,7 +265,7 @@ class TraceData(L.LightningDataModule):
 
     def rehearsed(self) -> list[EncodedExample]:
         """The next few plain texts, in an order of their own."""
-        chosen = torch.randint(len(self.texts), (self.data.rehearse_rows,), generator=self.random)
+        chosen = torch.randint(len(self.texts), (self.data.replay_batch_size,), generator=self.random)
         return [self.texts[i] for i in chosen.tolist()]
 
     def taught(self, rows: list[EncodedExample]) -> MixedBatch:
@@ -258,7 +273,7 @@ class TraceData(L.LightningDataModule):
         return self.collate(rows + (self.rehearsed() if self.texts else []))
 
     def collate(self, rows: list[EncodedExample]) -> MixedBatch:
-        rows = packed(rows, self.data.pack) if self.data.pack else rows
+        rows = packed(rows, self.data.packing_length) if self.data.packing_length else rows
         if self.frozen_eye:
             rows = [_own_pictures(row) for row in rows]
             see(rows, self.reasoner, cache=self.cache)
@@ -269,16 +284,19 @@ class TraceData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if self.data.stream:
+        if self.data.streaming:
             stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
             return DataLoader(
-                stream, self.data.batch_size, num_workers=min(self.data.workers, len(stream.shards)), collate_fn=list
+                stream,
+                self.data.batch_size,
+                num_workers=min(self.data.num_workers, len(stream.shards)),
+                collate_fn=list,
             )
-        window = 1 if self.data.pack else 8  # rows of all lengths fill what they share best
+        window = 1 if self.data.packing_length else 8  # rows of all lengths fill what they share best
         sampler = LengthGrouped(
             [len(r.ids) for r in self.rows["train"]], self.data.batch_size, self.seed, window, rank, world
         )
-        return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.taught)
+        return DataLoader(self.rows["train"], batch_sampler=RepeatedBatches(sampler), collate_fn=self.taught)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)

@@ -251,8 +251,8 @@ class LatentReasonModel(PreTrainedModel):
     ) -> Interleaved:
         """Answer a question about pictures in words and sketches; ``options`` as for :meth:`rollout`: max_new,
         temperature, top_p, seed, sketching, ..."""
-        images = [images] if isinstance(images, PILImage.Image) else list(images)
-        shown = tuple(Image(image.convert("RGB")) for image in images)
+        images = [images] if isinstance(images, PILImage.Image | str) else list(images)
+        shown = tuple(Image(Image(image).image.convert("RGB")) for image in images)
         asked = Trace("asked", (Message("user", (*shown, Text(question))),))
         prompt = self.reasoner.collator()([asked], generate=True).to(self.reasoner.device)
         rollout, vocabulary = self.rollout(prompt, **options), self.reasoner.vocabulary

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from ...files import nearest
 from .base import Backbone
 
 #: model_type of a configuration -> (file, class) of its family
@@ -20,6 +23,7 @@ FAMILIES = {
     "idefics3": ("square", "Idefics3"),
     "smolvlm": ("square", "SmolVLM"),
 }
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def family(model_type: str) -> type[Backbone]:
@@ -33,7 +37,7 @@ def load(name: str = "tiny", *, positions: str = "line", **options) -> Backbone:
     It is on the CPU; :func:`.attention.settle` chooses its attention where it goes.
 
     Raises:
-        ValueError: no such folder, or a model family without a file here.
+        ValueError: no such folder, a model family without a file here, or an option that the backbone does not have.
     """
     known = f"Families: {', '.join(FAMILIES)}."
     if name == "tiny" or name.startswith("tiny-"):
@@ -42,6 +46,7 @@ def load(name: str = "tiny", *, positions: str = "line", **options) -> Backbone:
         model_type = re.sub(r"[-.]", "_", name.removeprefix("tiny").removeprefix("-")) or "qwen2_5_vl"
         if model_type not in FAMILIES:
             raise ValueError(f"backbone {name!r}: {model_type!r} has no file in latent_reason/backbones. {known}")
+        check_options(name, tiny, options)
         return tiny(model_type, positions=positions, **options)
     from transformers import AutoConfig
 
@@ -58,4 +63,21 @@ def load(name: str = "tiny", *, positions: str = "line", **options) -> Backbone:
             f"backbone {name!r} is of the family {config.model_type!r}, which has no file in "
             f"latent_reason/backbones. {known}"
         )
-    return family(config.model_type).from_pretrained(name, positions=positions, **options)
+    kind = family(config.model_type)
+    check_options(name, kind.from_pretrained, options)
+    return kind.from_pretrained(name, positions=positions, **options)
+
+
+def check_options(name: str, loader: Callable, options: dict) -> None:
+    """Raises ValueError for an option that a loader does not take, or a dtype that does not exist."""
+    parameters = inspect.signature(loader).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "positions"]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"backbone.options: backbone {name!r} has no option {option!r}. {nearest(option, known)} "
+                f"It has: {', '.join(known)}."
+            )
+    dtype = options.get("dtype")
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise ValueError(f"backbone.options.dtype={dtype!r}: one of {', '.join(DTYPES)}. {nearest(dtype, DTYPES)}")
