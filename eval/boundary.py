@@ -1,7 +1,7 @@
 """Boundary report of dual tuning: at which levels does sketching help? One model answers directly, reasons in text or
 reasons with sketches, as its prompt asks. (Dual Tuning, from a secondary source; the third arm and the labels are ours.)
 
-    python -m train.sft --config train/recipes/dual_frozenlake.yaml --init START --run dual
+    python -m train.sft --config train/recipes/dual_frozenlake.yaml --init_from START --run_name dual
     python -m eval.boundary checkpoints/dual/model --base START --out FILE.json [--levels 3,4] [--n 200]
 
 The report has, per level: the accuracy of each arm, its gain over the best arm of the model before tuning (``--base``),
@@ -114,7 +114,7 @@ def boundary_to_file(args: argparse.Namespace) -> None:
     if not data.get("options", {}).get("asked"):
         raise ValueError(
             f"'{args.checkpoint}' was not trained to follow the mode in its prompt. Train it with a recipe like "
-            "train/recipes/dual_frozenlake.yaml (data.paired, and the task option asked)."
+            "train/recipes/dual_frozenlake.yaml (data.pair_modes, and the task option asked)."
         )
     levels = {}
     for level in args.levels or data["levels"]:

@@ -1,7 +1,7 @@
 """Selects the training items that need their sketch: the model fails without it and succeeds with the true one.
 
     python -m eval.item_filter CHECKPOINT --out keep.json [--task frozenlake_plan] [--levels 3,4] [--n 2000]
-    python -m train.sft --config RECIPE --data.keep keep.json
+    python -m train.sft --config RECIPE --data.include_ids keep.json
 
 Training on the selection leaves out items whose answer cannot depend on a sketch. (arXiv 2605.18445 keeps a data set
 only if its sketches help.)
@@ -92,7 +92,7 @@ def filter_to_file(args: argparse.Namespace) -> None:
     )
     console.print(f"Of {args.n} items: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     console.print(
-        f"{len(keep)} items need their sketch. Results written to {args.out}. To train on them: --data.keep {args.out}"
+        f"{len(keep)} items need their sketch. Results written to {args.out}. To train on them: --data.include_ids {args.out}"
     )
 
 

@@ -2,7 +2,7 @@
 
     python paper_figs/rl.py [FILE.json ...] [--out FILE.png]
 
-FILEs are results of ``python -m train.compare --by rl``. Several files of one comparison (other seeds) are merged.
+FILEs are of ``python -m train.rl.compare``; those of one comparison (other seeds) are read together.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ import atexit
 import shutil
 import sys
 import tempfile
+from contextlib import redirect_stderr
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -16,7 +18,9 @@ from latent_reason.contracts.closeness import arithmetic
 from latent_reason.decoding import engine
 from latent_reason.model import backbones
 from latent_reason.visualization.sketch_decoder import SketchDecoder
-from train import config as recipes
+from train.config import RLTrainingConfig, SFTConfig, load
+from train.config.keys import hints_of
+from train.config.parsing import Config
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["user assistant Go Move Take U D L R. row 1 column 2 3 \\boxed{U,D} the elf is at map F S H E G"]
@@ -24,23 +28,25 @@ BACKBONE = {"width": 32, "layers": 1, "heads": 2, "vision_width": 32, "corpus": 
 METHOD = {"modal_mixed": {"k": 4, "head": "mlp", "head_options": {"hidden": 32}}, "text_cot": {}, "direct": {}}
 
 
-def recipe(folder: Path, method: str = "modal_mixed", **changes) -> recipes.Recipe:
-    """A run of a few steps on eight rows a batch; ``changes`` are dotted keys with ``__``."""
-    given = {
-        "optim__steps": 3,
-        "optim__warmup": 2,
+def recipe(folder: Path, method: str = "modal_mixed", config: type[Config] = SFTConfig, **changes) -> Config:
+    """A config of a few steps on eight rows a batch; ``changes`` are dotted keys with ``__``. Of what is set here, it
+    gets the keys that the config has."""
+    small = {
+        "optim__max_steps": 3,
+        "optim__warmup_steps": 2,
         "data__levels": [3],
         "data__items": 24,
         "data__val_items": 4,
         "data__batch_size": 8,
         "accelerator": "cpu",
-        "log_every": 1,
+        "logging_steps": 1,
         "backbone__options": BACKBONE,
         "method__name": method,
         "method__options": METHOD[method],
-        "run": str(folder),
+        "run_name": str(folder),
     }
-    return recipes.load(EMPTY, **given | changes)
+    known = {key.replace(".", "__") for key in hints_of(config)}
+    return load(EMPTY, config, **{key: value for key, value in small.items() if key in known} | changes)
 
 
 @cache
@@ -52,7 +58,7 @@ def place() -> Path:
 
 
 EMPTY = place() / "empty.yaml"
-EMPTY.write_text("seed: 0\n")
+EMPTY.write_text("{}\n")
 
 
 def untrained(method: str = "modal_mixed"):
@@ -107,12 +113,15 @@ def short(monkeypatch, budget: int = 24) -> None:
 
 
 def command(monkeypatch, module, *words) -> str | None:
-    """The sentence with which ``python -m train.NAME`` ends, or None."""
+    """The sentence with which ``python -m train.NAME`` ends, or None: what it exits with, or what it wrote to stderr
+    before it exited with 2, the status of a wrong command line."""
     monkeypatch.setattr(sys, "argv", ["train", *words])
+    stderr = StringIO()
     try:
-        module.main()
+        with redirect_stderr(stderr):
+            module.main()
     except SystemExit as ended:
-        return ended.code
+        return stderr.getvalue().removesuffix("\n") if ended.code == 2 else ended.code
     return None
 
 
@@ -121,17 +130,14 @@ def rolled(module, items):
     return module.weighed([module.experience(items)])[0]
 
 
-def rewarded(folder: Path, **changes) -> recipes.Recipe:
-    """A run by reward, of two steps from an untrained checkpoint."""
-    return recipe(
-        folder,
-        **{
-            "init": str(tiny_checkpoint()),
-            "rl__group": 2,
-            "rl__prompts": 2,
-            "rl__max_new": 8,
-            "optim__steps": 2,
-            "optim__name": "adamw",
-        }
-        | changes,
-    )
+def rewarded(folder: Path, **changes) -> RLTrainingConfig:
+    """A run of reinforcement learning, of two steps from an untrained checkpoint."""
+    small = {
+        "init_from": str(tiny_checkpoint()),
+        "rl__num_generations": 2,
+        "rl__num_prompts": 2,
+        "rl__max_completion_length": 8,
+        "optim__max_steps": 2,
+        "optim__name": "adamw",
+    }
+    return recipe(folder, config=RLTrainingConfig, **small | changes)

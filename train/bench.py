@@ -1,11 +1,11 @@
-"""Speed of training on random weights of a size: a step with latents beside one of as many words, packed, checkpointed.
+"""Speed of a training step on random weights: with latents, with text in their place, packed, with checkpointing.
 
     python -m train.bench --size tiny --out FILE.json          # tiny, 30m: on a CPU; 0.5b, 3b: one GPU of 80 GB
 
-A step is forward and backward of one batch whose pictures a frozen eye has seen before, of a Qwen2.5-VL in float32 on
-a CPU and bfloat16 on a GPU. All variants take turns, so that a slower moment of the machine slows all of them, and a
-ratio is the median over turns. ``text`` are the same rows with words in place of latents, taught like all the others;
-``text, untaught`` leaves those out of the loss, which is the harder comparison.
+A step is forward and backward of one batch with cached image features, of a Qwen2.5-VL in float32 on a CPU and bfloat16
+on a GPU. All variants take turns, so that a slower moment of the machine slows all of them, and a ratio is the median
+over turns. ``text`` are the same rows with text tokens in place of latents, trained like all others; ``text, untaught``
+leaves these tokens out of the loss, which is the harder comparison.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from latent_reason import methods
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
-from latent_reason.model.backbones.attention import set_attention
+from latent_reason.model.backbones.attention import NAMES, set_attention
 from latent_reason.model.batch import LATENT, TEXT, MixedBatch
 
-from .config import Data
+from .config import SFTDataConfig
 from .data import TraceData
 from .lit_modules import set_trainable
 
@@ -42,7 +42,7 @@ VOCABULARY = 152_064  # of the sizes from 0.5b on, as Qwen's
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 operations a second, by the makers' sheets
 
 
-def build(size: str, attn: str):
+def build(size: str, attn_implementation: str):
     """A random model of a size, with the head that the recipes train."""
     gpu = torch.cuda.is_available()
     backbone = backbones.load_backbone(
@@ -54,13 +54,13 @@ def build(size: str, attn: str):
     if size in ("0.5b", "3b"):
         backbone.model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     reasoner.to("cuda" if gpu else "cpu")
-    choice = set_attention(backbone, attn)
-    set_trainable(reasoner, ["trunk", "embeddings", "head"])
+    choice = set_attention(backbone, attn_implementation)
+    set_trainable(reasoner, ["text_model", "embeddings", "head"])
     return reasoner.train(), choice
 
 
 def in_words(batch: MixedBatch, taught: bool) -> MixedBatch:
-    """The same positions with words in place of latents."""
+    """The same positions with text tokens in place of latents."""
     latent = batch.token_type == LATENT
     return replace(
         batch,
@@ -98,10 +98,10 @@ def checkpointed(run: Callable[[], float], backbone) -> Callable[[], float]:
     return with_it
 
 
-def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
-    """Medians of every variant, and how latents compare with words turn by turn."""
+def bench(reasoner, rows: int, packing_length: int, turns: int) -> dict:
+    """Median seconds of every variant, and ratios of latents to text in each turn."""
     data = TraceData(
-        Data(
+        SFTDataConfig(
             levels=[3, 4, 5, 6],
             items=rows,
             val_items=1,
@@ -117,7 +117,7 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
     data.setup()
     reasoner.target.fit_statistics(data.sketch_features())
     plain = data.collate(data.rows["train"]).to(reasoner.device)
-    data.data.pack = pack
+    data.data.packing_length = packing_length
     packed = data.collate(data.rows["train"]).to(reasoner.device)
     batches = {
         "latents": plain,
@@ -130,7 +130,7 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
     runs["latents, checkpointed"] = checkpointed(runs["latents"], reasoner.backbone)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     memory = {}
-    for turn in track(range(turns + 1), description="turns", console=console):  # the first is to warm up
+    for turn in track(range(turns + 1), description="turns", console=console):  # the first turn warms up
         for name, run in runs.items():
             if reasoner.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
@@ -175,15 +175,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--rows", type=at_least(2), default=16)
-    parser.add_argument("--pack", type=at_least(64), default=1024, help="positions of a packed row")
+    parser.add_argument("--packing-length", type=at_least(64), default=1024, help="positions of a packed row")
     parser.add_argument("--turns", type=at_least(1), default=9)
-    parser.add_argument("--attn", default="auto")
+    parser.add_argument("--attn-implementation", choices=NAMES, default="auto")
     parser.add_argument("--out", required=True)
     given = parser.parse_args(argv)
-    reasoner, choice = build(given.size, given.attn)
+    reasoner, choice = build(given.size, given.attn_implementation)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     console.print(f"{given.size} on {device}, attention {choice.name} ({choice.reason})")
-    found = bench(reasoner, given.rows, given.pack, given.turns)
+    found = bench(reasoner, given.rows, given.packing_length, given.turns)
     atomic_write_json(
         given.out,
         {

@@ -1,5 +1,4 @@
-"""What people look at while a run goes on: sketches in TensorBoard, how often they and the plans are right, and whether
-the latents are alive."""
+"""What is watched during a run: scores and sketches of held-out items in TensorBoard, collapse of latents, warnings."""
 
 from __future__ import annotations
 
@@ -14,18 +13,18 @@ from latent_reason.decoding.items import decode, summarise
 from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
-from .config import Data
+from .config import DataConfig
 from .data import make_task, mode_of
 from .progress import console
 from .sharding import whole
 
 
 class SketchPanel(Callback):
-    """At every validation: decode held-out items, of at most ``max_new`` positions each, log their scores and, where
-    the method sketches, the storyboard."""
+    """At every validation: decode held-out items, of at most ``max_new`` positions each, and log their scores and, if
+    the method sketches, a storyboard."""
 
     def __init__(
-        self, reasoner, decoder, data: Data, folder: Path, items: int = 32, shown: int = 4, max_new: int = 640
+        self, reasoner, decoder, data: DataConfig, folder: Path, items: int = 32, shown: int = 4, max_new: int = 640
     ):
         self.reasoner, self.decoder, self.folder, self.shown = reasoner, decoder, folder, shown
         self.max_new = max_new
@@ -36,9 +35,9 @@ class SketchPanel(Callback):
     def on_validation_epoch_end(self, trainer, module):
         with whole(self.reasoner):
             if not trainer.sanity_checking and not trainer.global_rank:
-                self.look(trainer, module)
+                self.log_items(trainer, module)
 
-    def look(self, trainer, module):
+    def log_items(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
         is_constant = isinstance(self.reasoner.head, ConstantHead | PadHead)
         found = {} if is_constant else latent_diagnostics(self.reasoner, results)
@@ -53,70 +52,72 @@ class SketchPanel(Callback):
 
 
 class RolloutPanel(Callback):
-    """Rollouts of items that are trained on, with their sketches, in TensorBoard, after batches 1, 2, 4, 8, ..."""
+    """Shows rollouts of training items, with their sketches, in TensorBoard, after batches 1, 2, 4, 8, ..."""
 
     def __init__(self, decoder, shown: int = 4):
         self.decoder, self.shown, self.batches = decoder, shown, 0
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         self.batches += 1
-        step, found = self.batches, module.shown
-        if found is None or step & (step - 1):
+        step, rollouts = self.batches, module.shown
+        if rollouts is None or step & (step - 1):
             return
         with whole(module.reasoner):
             if not trainer.global_rank and hasattr(trainer.logger, "experiment"):
-                self.look(trainer, module, found, step)
+                self.log_rollouts(trainer, module, rollouts, step)
 
-    def look(self, trainer, module, found, step: int):
-        rows = range(0, len(found.traces), max(1, len(found.traces) // self.shown))[: self.shown]
+    def log_rollouts(self, trainer, module, rollouts, step: int):
+        rows = range(0, len(rollouts.traces), max(1, len(rollouts.traces) // self.shown))[: self.shown]
         text = "\n\n".join(
-            f"**{found.graded[row].item.id}**, reward {float(found.total[row]):.3f}\n\n{found.graded[row].text}"
+            f"**{rollouts.graded[row].item.id}**, reward {float(rollouts.total[row]):.3f}\n\n{rollouts.graded[row].text}"
             for row in rows
         )
         trainer.logger.experiment.add_text("rollouts", text, step)
         if self.decoder is not None and module.reasoner.is_renderable:
-            decoded = [DecodedTrace(found.traces[row], found.rollout, row) for row in rows]
+            decoded = [DecodedTrace(rollouts.traces[row], rollouts.rollout, row) for row in rows]
             picture = draw_storyboard(module.reasoner, self.decoder, decoded)
             trainer.logger.experiment.add_image("rollouts", np.asarray(picture), step, dataformats="HWC")
 
 
 class Alarms(Callback):
-    """Says, once each, what goes wrong in reinforcement learning without any loss showing it."""
+    """Warns, once each, of problems of reinforcement learning that no loss shows."""
 
     LIMITS = {
-        "latents/pairwise_cos": (0.9, "latents have become alike"),
+        "latents/pairwise_cos": (0.9, "latents have become nearly equal"),
         "frac_reward_zero_std": (
             0.8,
-            "most groups earn the same, so they teach nothing: take items that are solved now and then, or rl.refill",
+            "the rollouts of most items earn the same, so they give no gradient: use easier items, or rl.dynamic_sampling",
         ),
         "clip_ratio/latent": (
             0.5,
-            "most latents' ratios are clipped: take a smaller learning rate, or another likelihood norm",
+            "the ratios of most latents are clipped: use a smaller learning rate, or another likelihood norm",
         ),
     }
 
     def __init__(self):
-        self.rate, self.said = None, set()
+        self.first_rate, self.warned = None, set()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = seen.get("switch/start_rate")
-        self.rate = rate if self.rate is None else self.rate
-        found = {name: why for name, (limit, why) in self.LIMITS.items() if seen.get(name, 0.0) > limit}
-        if rate is not None and rate < self.rate / 2:
-            found["switch/start_rate"] = f"it sketches in less than half as many answers as at first ({self.rate:.2f})"
-        for name in sorted(found.keys() - self.said):
-            self.said.add(name)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rate = metrics.get("switch/start_rate")
+        self.first_rate = rate if self.first_rate is None else self.first_rate
+        reasons = {name: why for name, (limit, why) in self.LIMITS.items() if metrics.get(name, 0.0) > limit}
+        if rate is not None and rate < self.first_rate / 2:
+            reasons["switch/start_rate"] = (
+                f"less than half as many answers hold a sketch as at first ({self.first_rate:.2f})"
+            )
+        for name in sorted(reasons.keys() - self.warned):
+            self.warned.add(name)
             console.print(
-                f"Warning: step {trainer.global_step}: {name} is {seen[name]:.2f}: {found[name]}.", style="yellow"
+                f"Warning: step {trainer.global_step}: {name} is {metrics[name]:.2f}: {reasons[name]}.", style="yellow"
             )
 
 
 class Dependence(Callback):
-    """At every validation: whether answers still depend on sketches. Logs how often a foreign sketch is followed
-    (``probe/p3_follow``) and what forbidding to sketch costs (``probe/p5_delta``), on items of the validation split."""
+    """At every validation: whether answers depend on sketches. Logs how often the sketch of another item is followed
+    (``probe/p3_follow``) and what accuracy is lost without sketches (``probe/p5_delta``)."""
 
-    def __init__(self, reasoner, data: Data, max_new: int = 640):
+    def __init__(self, reasoner, data: DataConfig, max_new: int = 640):
         task = make_task(data, "val")
         self.reasoner, self.task, self.max_new = reasoner, task, max_new
         self.items = [task[i] for i in range(data.val_items)]
@@ -133,9 +134,9 @@ class Dependence(Callback):
                 mode_of(self.reasoner.method.name),
                 max_new_tokens=self.max_new,
             )
-            found = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"), plain=plain)
+            report = probe(self.reasoner, self.task, self.items, only=("foreign", "removed"), plain=plain)
         values = {
-            "probe/p3_follow": found["foreign"].get("follow_rate"),
-            "probe/p5_delta": found["removed"]["difference"]["value"],
+            "probe/p3_follow": report["foreign"].get("follow_rate"),
+            "probe/p5_delta": report["removed"]["difference"]["value"],
         }
         module.log_dict({name: value for name, value in values.items() if value is not None}, rank_zero_only=True)

@@ -1,110 +1,102 @@
-"""All methods from one start, on the same items, steps and seeds: one JSON, then one table.
+"""Compare methods: every arm of a recipe from one start, on the same items, steps and seeds. One JSON, then one table.
 
-    python -m train.compare --config train/recipes/compare_frozenlake.yaml --init CHECKPOINT --out FILE.json
-    python -m train.compare --config train/recipes/rl_compare_frozenlake.yaml --init CHECKPOINT --by rl --out FILE.json
+    python -m train.compare --config train/recipes/compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
     python paper_figs/compare.py FILE.json            # the table, as Markdown
 
-With ``--by rl`` arms learn by reward (train/rl.py), may each begin with a checkpoint of their own (``init``), and the
-checkpoints they begin with are measured too. An arm that FILE.json holds already is not trained again, so a comparison
-that was stopped goes on where it was; its runs are kept under ``--runs``, and one cut off half-way has to be moved
-away. Leaves out on purpose: tuning each method by itself.
+An arm that FILE.json holds already is not trained again, so a comparison that was stopped continues where it was. Runs
+are kept in checkpoints/RUN_NAME; the folder of an arm that was cut off has to be moved away. Arms of reinforcement
+learning: train.rl.compare. Not here: tuning each method by itself.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eval.collapse import latent_diagnostics
 from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import decode, distinct_items, main_score
-from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.model.heads import ConstantHead, PadHead
 
-from . import config as recipes
 from . import sft
-from .config import Data, Recipe, armed, staged
+from .config import (
+    CompareConfig,
+    DataConfig,
+    RLCompareConfig,
+    StagedConfig,
+    arms_of,
+    parse_command_line,
+    stages_of,
+)
 from .data import make_task
-from .rl import trainer
-from .trainer import console, run_folder
+from .trainer import console, folder_of, make_run_folder
 
-BY = {"sft": sft.train, "rl": trainer.train}
-CURVES = (
-    "reward",
-    "reward_std",
-    "frac_reward_zero_std",
-    "reward/by_mode/mixed",
-    "reward/by_mode/text",
-    "accuracy",
-    "entropy",
-    "kl",
-    "kl/latent",
-    "val/success",
-    "val/accuracy",
-    "val/exact",
-    "val/sketch_equal",
-    "completions/mean_length",
-    "completions/clipped_ratio",
-    "switch/start_rate",
-    "spans/per_answer",
-    "latents/per_answer",
-    "latents/cos_to_sft",
-    "latents/norm",
-    "clip_ratio/region_mean",
-    "clip_ratio/latent",
-    "ratio/latent_mean",
-    "probe/p3_follow",
-    "probe/p5_delta",
-)  # kept of a run by reward
+Comparison = CompareConfig | RLCompareConfig
 
 
-def fair(base: Recipe, arms: dict[str, Recipe], by: str = "sft") -> None:
-    """Raises ValueError for an arm with other items (they may be worded otherwise), another number of optimiser steps
-    or rollouts than the rest, or, where arms learn by example, another start."""
+def num_batches(config: StagedConfig) -> float:
+    """Batches of a run: of traces, or of rollouts, which may take several optimizer steps each."""
+    return config.optim.max_steps / (config.rl.num_iterations if hasattr(config, "rl") else 1)
+
+
+def batch_rows(config: StagedConfig) -> int:
+    """Rows of a batch: traces, or rollouts."""
+    if hasattr(config, "rl"):
+        return config.rl.num_prompts * config.rl.num_generations
+    return config.data.batch_size
+
+
+def data_identity(data: DataConfig) -> dict:
+    """The keys that decide which items there are. ``omit_state_p`` only changes their text."""
+    options = {name: value for name, value in data.options.items() if name != "omit_state_p"}
+    names = ("task", "levels", "items", "seed", "folder")
+    return {name: getattr(data, name, None) for name in names} | {"options": options}
+
+
+def check_fair(config: Comparison, arms: dict[str, StagedConfig]) -> None:
+    """Raises ValueError for an arm with other items, another number of batches or rows than the comparison, or, where
+    arms are supervised, another start."""
     if not arms:
         raise ValueError("nothing to compare: the recipe has no arms. Name them under 'arms:'.")
+    identity = data_identity(config.data)
     for name, arm in arms.items():
-        if by == "sft" and arm.init != base.init:
-            raise ValueError(f"arm {name!r} begins with {arm.init!r}. One start is the point; leave init out.")
-        if arm.rl.prompts * arm.rl.group != base.rl.prompts * base.rl.group:
+        if isinstance(config, CompareConfig) and arm.init_from != config.init_from:
             raise ValueError(
-                f"arm {name!r} takes {arm.rl.prompts} x {arm.rl.group} rollouts a step, the comparison "
-                f"{base.rl.prompts} x {base.rl.group}. Equal rollouts are the point."
+                f"arm {name!r} starts from {arm.init_from!r}. Arms are compared from one start; remove init_from."
             )
-        steps, data = (
-            sum(stage.optim.steps / stage.rl.updates for stage in staged(arm)),
-            {s.data.batch_size for s in staged(arm)},
-        )
-        if steps != base.optim.steps / base.rl.updates or data != {base.data.batch_size}:
+        batches, rows = sum(map(num_batches, stages_of(arm))), {batch_rows(stage) for stage in stages_of(arm)}
+        if batches != num_batches(config) or rows != {batch_rows(config)}:
             raise ValueError(
-                f"arm {name!r} takes {steps:g} steps of batch {sorted(data)}, the comparison "
-                f"{base.optim.steps} of {base.data.batch_size}. Equal steps are the point."
+                f"arm {name!r} takes {batches:g} batches of {sorted(rows)} rows, the comparison "
+                f"{num_batches(config):g} of {batch_rows(config)}. Arms are compared at equal batches."
             )
-        if other := {
-            f for stage in staged(arm) for f, value in drawn(stage.data).items() if value != drawn(base.data)[f]
-        }:
-            raise ValueError(f"arm {name!r} has other data ({', '.join(sorted(other))}). Equal items are the point.")
+        differ = {
+            key
+            for stage in stages_of(arm)
+            for key, value in data_identity(stage.data).items()
+            if value != identity[key]
+        }
+        if differ:
+            raise ValueError(
+                f"arm {name!r} has other data ({', '.join(sorted(differ))}). Arms are compared on the same items."
+            )
 
 
-def drawn(data: Data) -> dict:
-    """What decides which items there are; ``omit_state_p`` only how they are worded."""
-    options = {name: value for name, value in data.options.items() if name != "omit_state_p"}
-    return {name: getattr(data, name) for name in ("task", "levels", "items", "seed", "folder")} | {"options": options}
-
-
-def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
+def measure(reasoner, decoder, config: StagedConfig, n: int) -> dict:
     """Accuracy on n held-out items a level, what an answer costs, and probes of the latents if there are any."""
-    mode, data = methods.load(reasoner.method.name).MODE, recipe.data
+    mode, data = methods.load(reasoner.method.name).MODE, config.data
     items = [
         i
         for level in data.levels
@@ -136,87 +128,75 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     return found
 
 
-def train_one(arm: Recipe, folder: Path, train: Callable = sft.train):
-    """(reasoner, decoder) of an arm, trained, or as an earlier call left it."""
+def train_arm(arm: StagedConfig, folder: Path, train: Callable):
+    """(reasoner, decoder) of an arm: trained, or loaded if an earlier call trained it."""
     if (folder / "model").is_dir():
         return checkpoint.load(folder)
-    arm.run = str(folder)
-    reasoner, decoder = train(arm, run_folder(arm))
-    return reasoner, decoder
+    return train(arm, make_run_folder(replace(arm, run_name=str(folder))))
 
 
-def curves(folder: Path) -> dict[str, list[list[float]]]:
-    """tag -> [step, value] pairs of what a run by reward logged."""
-    found = EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0})
-    found.Reload()
-    there = found.Tags()["scalars"]
-    return {tag: [[e.step, round(e.value, 5)] for e in found.Scalars(tag)] for tag in CURVES if tag in there}
+class Results:
+    """The rows of a comparison, in a JSON file that is written again after each of them."""
+
+    def __init__(self, config: Comparison, command: str):
+        self.config, self.command, self.file = config, command, Path(config.out)
+        self.rows = json.loads(self.file.read_text(encoding="utf-8"))["results"] if self.file.is_file() else []
+
+    def is_wanted(self, name: str, seed: int) -> bool:
+        """Whether an arm is to be trained: it is named by ``only``, and has no row yet."""
+        is_named = not self.config.only or self.config.only in name
+        return is_named and all((row["arm"], row["seed"]) != (name, seed) for row in self.rows)
+
+    def add(self, name: str, seed: int, arm: StagedConfig, row: dict) -> None:
+        self.rows.append({"arm": name, "method": arm.method.name, "seed": seed} | row)
+        console.print({key: value for key, value in self.rows[-1].items() if key != "curves"})
+        config = self.config
+        payload = {
+            "schema": 1,
+            "command": self.command,
+            "steps": config.optim.max_steps,
+            "batch_size": batch_rows(config),
+            "items": config.data.items,
+            "task": config.data.task,
+            "levels": config.data.levels,
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+            "results": self.rows,
+        }
+        atomic_write_json(self.file, payload)
+
+
+def compare(
+    config: Comparison, results: Results, train: Callable, extra_row: Callable[[Path], dict] = lambda folder: {}
+) -> None:
+    """Train and measure every arm with every seed. ``extra_row(folder)`` adds to the row of a trained arm."""
+    for seed in config.seeds:
+        for name, arm in arms_of(replace(config, seed=seed)).items():
+            if not results.is_wanted(name, seed):
+                continue
+            console.rule(f"{name}, seed {seed}")
+            folder = folder_of(config.run_name) / f"{name}-{seed}"
+            reasoner, decoder = train_arm(arm, folder, train)
+            results.add(name, seed, arm, measure(reasoner, decoder, arm, config.test_items) | extra_row(folder))
+
+
+def open_comparison(config_class: type[Comparison], description: str, argv: list[str] | None):
+    """(config, results) of a command line. Raises ValueError for a comparison that is not fair, or has no start or
+    output."""
+    argv = sys.argv[1:] if argv is None else argv
+    config = parse_command_line(config_class, description, argv)
+    for key in ("init_from", "out"):
+        if not getattr(config, key):
+            raise ValueError(f"a comparison needs --{key}; see python -m {config.command} --help.")
+    check_fair(config, arms_of(config))
+    return config, Results(config, f"python -m {config.command} {shlex.join(argv)}")
 
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--init", required=True, help="the checkpoint every arm starts from")
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--by", choices=BY, default="sft", help="what trains the arms")
-    parser.add_argument("--seeds", type=numbers, default="0,1")
-    parser.add_argument("--n", type=at_least(1), default=100, help="held-out items per level")
-    parser.add_argument("--only", help="arms whose name holds this")
-    parser.add_argument("--runs", default="checkpoints/compare", help="where the runs are kept")
-    given = parser.parse_args(argv)
-    base = recipes.load(given.config, init=given.init)
-    arms = armed(base)
-    fair(base, arms, given.by)
-    out = Path(given.out)
-    rows = json.loads(out.read_text(encoding="utf-8"))["results"] if out.is_file() else []
-
-    def wanted(name: str, seed: int) -> bool:
-        return (not given.only or given.only in name) and all((r["arm"], r["seed"]) != (name, seed) for r in rows)
-
-    def note(name: str, seed: int, arm: Recipe, found: dict) -> None:
-        rows.append({"arm": name, "method": arm.method.name, "seed": seed} | found)
-        console.print({key: value for key, value in rows[-1].items() if key != "curves"})
-        atomic_write_json(
-            out,
-            {
-                "schema": 1,
-                "command": f"python -m train.compare --config {given.config} --init {given.init}"
-                + (" --by rl" if given.by == "rl" else ""),
-                "steps": base.optim.steps,
-                "batch_size": base.data.batch_size,
-                "items": base.data.items,
-                "task": base.data.task,
-                "levels": base.data.levels,
-                "threads": torch.get_num_threads(),
-                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-                "results": rows,
-            },
-        )
-
-    if given.by == "rl":
-        for init, name in {arm.init: f"start of {name}" for name, arm in reversed(arms.items())}.items():
-            if wanted(name, base.seed):
-                console.rule(name)
-                arm = next(arm for arm in arms.values() if arm.init == init)
-                note(name, base.seed, arm, measure(*checkpoint.load(init), arm, given.n))
-    for seed in given.seeds:
-        for name in arms:
-            if not wanted(name, seed):
-                continue
-            console.rule(f"{name}, seed {seed}")
-            arm = armed(recipes.load(given.config, init=given.init, seed=seed))[name]
-            folder = Path(given.runs) / f"{name}-{seed}"
-            reasoner, decoder = train_one(arm, folder, BY[given.by])
-            note(
-                name,
-                seed,
-                arm,
-                measure(reasoner, decoder, arm, given.n) | ({"curves": curves(folder)} if given.by == "rl" else {}),
-            )
-    console.print(f"Written to {out}. The table: python paper_figs/compare.py {out}")
+    config, results = open_comparison(CompareConfig, __doc__, argv)
+    compare(config, results, sft.train)
+    console.print(f"Written to {config.out}. The table: python paper_figs/compare.py {config.out}")
 
 
 if __name__ == "__main__":

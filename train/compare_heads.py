@@ -1,15 +1,15 @@
-"""Which head learns to sketch? The same start, data and steps for every head; one JSON.
+"""Compare latent heads: the same start, data and steps for every head; one JSON.
 
-    python -m train.compare_heads --config train/recipes/heads.yaml --init checkpoints/NAME --out paper_figs/data/heads.json
+    python -m train.compare_heads --config train/recipes/heads.yaml --init_from checkpoints/NAME --seeds [0] --out FILE.json
 
-Leaves out on purpose: tuning each head by itself. One seed a head unless --seeds says more; a lead, not a law.
+Not here: tuning each head by itself.
 """
 
 from __future__ import annotations
 
-import argparse
 import platform
-from pathlib import Path
+import shlex
+import sys
 
 import torch
 
@@ -18,10 +18,11 @@ from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import shift_right
 
-from . import config as recipes
+from .config import HeadComparisonConfig, SFTConfig, SFTMethodConfig, parse_command_line
 from .data import TraceData, make_task, mode_of
-from .lit_modules import Sft
-from .trainer import console, objective_of, set_trainable, start
+from .lit_modules import SFTModule, set_trainable
+from .model_setup import build_objective, choose_attention, prepare_model
+from .progress import console
 
 LARGE = {"residual": False, "hidden": 256, "depth": 3}
 VARIANTS = {
@@ -38,53 +39,60 @@ VARIANTS = {
     "flow, residual, width Z, depth 2": {"head": "flow"},  # the default
     "diffusion v, residual": {"head": "diffusion", "head_options": LARGE | {"residual": True}},
 }
-CHAINS = (1, 2, 4, 8, 16)  # denoising steps at which a drawn latent is measured
+NUM_STEPS = (1, 2, 4, 8, 16)  # denoising steps at which a sampled latent is measured
 
 
-def train_one(recipe, options: dict, rows: dict, items, task) -> dict:
-    """Train one head and measure it: error of a latent drawn under teacher forcing, sketches and plans in decoding."""
-    recipe.method.options = {"k": 16, **options}
-    reasoner, decoder = start(recipe)
-    set_trainable(reasoner, recipe.trainable)
-    objective = objective_of(recipe, reasoner)
-    data = TraceData(recipe.data, reasoner, objective, mode_of("modal_mixed"), recipe.seed, frozen_vision=True)
+def variant_config(config: HeadComparisonConfig, options: dict, seed: int) -> SFTConfig:
+    """The training config of one head."""
+    shared = {name: getattr(config, name) for name in ("init_from", "accelerator", "trainable", "backbone", "data")}
+    method = SFTMethodConfig(config.method.name, {"k": 16, **options})
+    return SFTConfig(**shared, seed=seed, method=method, optim=config.optim, lora=config.lora)
+
+
+def train_head(config: SFTConfig, rows: dict):
+    """(reasoner, decoder, data) after training; ``rows`` keeps the encoded data from one head to the next."""
+    reasoner, decoder = prepare_model(config)
+    objective = build_objective(config, reasoner, decoder)
+    choose_attention(reasoner, config, objective)
+    set_trainable(reasoner, config.trainable)
+    data = TraceData(config.data, reasoner, objective, mode_of(config.method.name), config.seed, frozen_vision=True)
     data.rows = rows
     data.setup()
     reasoner.target.fit_statistics(data.sketch_features())
-    module = Sft(reasoner, objective, recipe.optim).train()
-    optimizers, schedules = module.configure_optimizers()
-    step, loader = 0, data.train_dataloader()
-    while step < recipe.optim.steps:
-        for batch in loader:
-            loss, _ = module.cost(batch)
-            for o in optimizers:
-                o.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], recipe.optim.clip)
-            for o, s in zip(optimizers, schedules, strict=True):
-                o.step()
-                s["scheduler"].step()
-            step += 1
-            if step == recipe.optim.steps:
-                break
-    head, errors = reasoner.eval().head, {}
+    module = SFTModule(reasoner, objective, config.optim).train()
+    (optimizer,), (schedule,) = module.configure_optimizers()
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for _, batch in zip(range(config.optim.max_steps), data.train_dataloader(), strict=False):
+        loss, _ = module.compute_loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.optim.max_grad_norm)
+        optimizer.step()
+        schedule["scheduler"].step()
+    return reasoner.eval(), decoder, data
+
+
+def measure_head(config: SFTConfig, rows: dict, items, task) -> dict:
+    """Train one head; measure the error of sampled latents under teacher forcing, and sketches and plans in decoding."""
+    reasoner, decoder, data = train_head(config, rows)
+    head, errors = reasoner.head, {}
     if head.is_stochastic:
         default = head.steps
-        for head.steps in CHAINS:
-            errors[str(head.steps)] = round(drawn_error(reasoner, data), 4)
+        for head.steps in NUM_STEPS:
+            errors[str(head.steps)] = round(sampling_error(reasoner, data), 4)
         head.steps = default
-    found = summarise(decode(reasoner, decoder, task, items, "mixed"))
+    scores = summarise(decode(reasoner, decoder, task, items, "mixed"))
     return {
-        "steps": step,
-        "drawn_error": round(drawn_error(reasoner, data), 4),
+        "steps": config.optim.max_steps,
+        "drawn_error": round(sampling_error(reasoner, data), 4),
         "drawn_error_by_denoising_steps": errors,
-        **{k: round(v, 4) for k, v in found.items()},
+        **{k: round(v, 4) for k, v in scores.items()},
     }
 
 
 @torch.no_grad()
-def drawn_error(reasoner, data: TraceData) -> float:
-    """Mean squared error of one drawn latent, standardised (1 is the slot mean), given gold latents before it."""
+def sampling_error(reasoner, data: TraceData) -> float:
+    """Mean squared error of a sampled latent, standardized (1 is the slot mean), given gold latents before it."""
     total, count = 0.0, 0
     for batch in data.val_dataloader():
         if not len(batch.spans):
@@ -106,40 +114,31 @@ def drawn_error(reasoner, data: TraceData) -> float:
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.compare_heads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--init", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--n", type=int, default=100, help="held-out items to decode")
-    parser.add_argument("--only", help="variants whose name holds this")
-    given = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    config = parse_command_line(HeadComparisonConfig, __doc__, argv)
+    if not config.out:
+        raise ValueError("a comparison needs --out; see python -m train.compare_heads --help.")
+    task = make_task(config.data, "test")
+    items = [task[i] for i in range(config.test_items)]
     rows: dict = {}
-    found = []
-    for seed in map(int, given.seeds.split(",")):
+    results = []
+    for seed in config.seeds:
         for name, options in VARIANTS.items():
-            if given.only and given.only not in name:
+            if config.only and config.only not in name:
                 continue
-            recipe = recipes.load(given.config, init=given.init, seed=seed)
-            task = make_task(recipe.data, "test")
-            items = [task[i] for i in range(given.n)]
-            result = {"head": name, "seed": seed, "n": given.n} | train_one(recipe, options, rows, items, task)
-            console.print(result)
-            found.append(result)
-            atomic_write_json(
-                given.out,
-                {
-                    "schema": 1,
-                    "command": f"python -m train.compare_heads --config {given.config} --seeds {given.seeds}",
-                    "start": "a run of train/recipes/tiny_pretrain.yaml",
-                    "device": platform.processor() or "CPU",
-                    "threads": torch.get_num_threads(),
-                    "results": found,
-                },
-            )
-    console.print(f"Written to {Path(given.out)}")
+            measured = measure_head(variant_config(config, options, seed), rows, items, task)
+            results.append({"head": name, "seed": seed, "n": config.test_items} | measured)
+            console.print(results[-1])
+            payload = {
+                "schema": 1,
+                "command": f"python -m train.compare_heads {shlex.join(argv)}",
+                "start": "a run of train/recipes/tiny_pretrain.yaml",
+                "device": platform.processor() or "CPU",
+                "threads": torch.get_num_threads(),
+                "results": results,
+            }
+            atomic_write_json(config.out, payload)
+    console.print(f"Written to {config.out}")
 
 
 if __name__ == "__main__":

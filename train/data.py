@@ -27,7 +27,7 @@ from latent_reason.objectives.packing import pack_examples
 from latent_reason.tasks import Item
 from latent_reason.trace import Image, Sketch, Text, Trace
 
-from .config import Data
+from .config import DataConfig, RLDataConfig, SFTDataConfig
 from .feature_cache import DiskCache, feature_bytes, with_features
 from .progress import console
 
@@ -40,43 +40,45 @@ def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
     return EncodedExample(ids=ids, token_type=[TEXT] * len(ids), loss_weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
-def traces(data: Data, mode: str, split: str, n: int) -> Iterator[Trace]:
+def traces(data: SFTDataConfig, mode: str, split: str, n: int) -> Iterator[Trace]:
     """The traces a recipe asks for: native records of a folder, or items of a task."""
-    if data.folder and (data.keep or data.foreign):
-        raise ValueError("data.keep and data.foreign are for items of a task, not for a folder. Leave them out.")
+    if data.folder and (data.include_ids or data.swap_image_prob):
+        raise ValueError(
+            "data.include_ids and data.swap_image_prob are for items of a task, not for a folder. Leave them out."
+        )
     if data.folder:
         found = of_split(Path(data.folder), split) if manifest(Path(data.folder)) else data.folder
         yield from islice((t for t in native.read(found) if t.split == split), n if found else 0)
         return
     task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
-    indices = kept(data, n) if data.keep and split == "train" and mode != "reading" else range(n)
-    paired = product(indices, modes) if data.paired else ((i, modes[i % len(modes)]) for i in indices)
+    indices = kept(data, n) if data.include_ids and split == "train" and mode != "reading" else range(n)
+    paired = product(indices, modes) if data.pair_modes else ((i, modes[i % len(modes)]) for i in indices)
     for i, wanted in islice(paired, n):
         if wanted == "reading":
             yield task.reading_trace(i)
             continue
-        if data.foreign and not task.redraws:
+        if data.swap_image_prob and not task.redraws:
             raise ValueError(
-                f"data.foreign: a sketch of {data.task} does not show all that later steps need, so under "
+                f"data.swap_image_prob: a sketch of {data.task} does not show all that later steps need, so under "
                 "another picture they could not be told. Leave the key out."
             )
         trace = task.trace(task[i], wanted)
         chance = task.stream(trace.level, i, "foreign").unit()
-        yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.foreign else trace
+        yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.swap_image_prob else trace
 
 
-def kept(data: Data, n: int) -> list[int]:
+def kept(data: SFTDataConfig | RLDataConfig, n: int) -> list[int]:
     """The first n indices of the items a file of eval.item_filter names.
 
     Raises:
         ValueError: it is no such file, is about other items, or names none.
     """
     try:
-        found = json.loads(Path(data.keep).read_text(encoding="utf-8"))
+        found = json.loads(Path(data.include_ids).read_text(encoding="utf-8"))
         about, indices = {k: found[k] for k in ("task", "version", "levels", "seed", "options")}, found["keep"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"data.keep: '{data.keep}' is no file of eval.item_filter ({type(error).__name__}). Make one with "
+            f"data.include_ids: '{data.include_ids}' is no file of eval.item_filter ({type(error).__name__}). Make one with "
             "python -m eval.item_filter CHECKPOINT --out FILE."
         ) from None
     here = {
@@ -88,9 +90,11 @@ def kept(data: Data, n: int) -> list[int]:
     }
     for name, value in about.items():
         if value != (own := here[name]):
-            raise ValueError(f"data.keep: '{data.keep}' is about {name} {value}, the recipe is about {own}.")
+            raise ValueError(
+                f"data.include_ids: '{data.include_ids}' is about {name} {value}, the recipe is about {own}."
+            )
     if not indices:
-        raise ValueError(f"data.keep: '{data.keep}' names no items. Look at its counts.")
+        raise ValueError(f"data.include_ids: '{data.include_ids}' names no items. Look at its counts.")
     return indices[:n]
 
 
@@ -109,12 +113,12 @@ def foreign(trace: Trace, other: Item) -> Trace:
     return replace(trace, id=f"{trace.id}-foreign", messages=(*asked, replace(last, content=parts)))
 
 
-def make_task(data: Data, split: str):
+def make_task(data: DataConfig, split: str):
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.options.items()}
     return tasks.make(data.task, split=split, seed=data.seed, level=tuple(data.levels), **options)
 
 
-def corpus(data: Data, n: int = 300) -> list[str]:
+def corpus(data: SFTDataConfig, n: int = 300) -> list[str]:
     """Texts in every mode, for the tiny tokenizer."""
     modes = ("reading", "mixed", "text", "direct") if not data.folder else ("mixed",)
     words = [
@@ -156,18 +160,35 @@ class LengthGrouped(Sampler[list[int]]):
             yield from (batches[i] for i in torch.randperm(len(batches), generator=random).tolist())
 
 
+class RepeatedBatches(Sampler[list[int]]):
+    """The batches of a sampler, epoch after epoch: an accumulated optimizer step may cross the end of an epoch."""
+
+    def __init__(self, batches: Sampler[list[int]]):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        while True:
+            yield from self.batches
+
+
 class TraceData(L.LightningDataModule):
     """Encoded examples of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. Streamed data
     is read while training; the examples kept here then give the statistics of its sketches."""
 
     def __init__(
-        self, data: Data, reasoner: LatentReasoner, objective: Objective, mode: str, seed: int, frozen_vision: bool
+        self,
+        data: SFTDataConfig,
+        reasoner: LatentReasoner,
+        objective: Objective,
+        mode: str,
+        seed: int,
+        frozen_vision: bool,
     ):
         super().__init__()
         self.data, self.reasoner, self.objective = data, reasoner, objective
         self.mode, self.seed, self.frozen_vision = mode, seed, frozen_vision
         self.rows: dict[str, list[EncodedExample]] = {}
-        self.free_bytes = data.seen_gb * 2**30  # left for cached features
+        self.free_bytes = data.feature_cache_gb * 2**30  # left for cached features
         if data.cache and not frozen_vision:
             raise ValueError(
                 "data.cache requires a frozen vision encoder, but this run trains it. Remove data.cache or freeze the "
@@ -181,8 +202,8 @@ class TraceData(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
             return
-        self.objective.check(self.reasoner, packs=bool(self.data.pack))
-        items = min(self.data.items, SAMPLES) if self.data.stream else self.data.items
+        self.objective.check(self.reasoner, packs=bool(self.data.packing_length))
+        items = min(self.data.items, SAMPLES) if self.data.streaming else self.data.items
         for split, n in (("train", items), ("val", self.data.val_items)):
             rows: list[EncodedExample] = []
             waiting: list[EncodedExample] = []  # a few at a time: all images of a set would not fit into memory
@@ -196,8 +217,8 @@ class TraceData(L.LightningDataModule):
                 if len(waiting) == 64:
                     rows, waiting = rows + self.cached(waiting), []
             self.rows[split] = rows + self.cached(waiting)
-        if self.data.rehearse:
-            self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.rehearse)]
+        if self.data.replay_texts:
+            self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
         if not self.rows["train"]:
             raise ValueError(f"no training items. '{self.data.folder}' has no record whose split is train.")
         if self.cache:
@@ -219,7 +240,7 @@ class TraceData(L.LightningDataModule):
         self.free_bytes -= sum(feature_bytes(row) for row in rows)
         if self.free_bytes <= 0:
             console.print(
-                f"Cached features fill {self.data.seen_gb:g} GB (data.seen_gb). Other images are encoded in every "
+                f"Cached features fill {self.data.feature_cache_gb:g} GB (data.feature_cache_gb). Other images are encoded in every "
                 "step.",
                 style="yellow",
             )
@@ -237,7 +258,7 @@ class TraceData(L.LightningDataModule):
 
     def replay_texts(self) -> list[EncodedExample]:
         """The next few plain texts, in an order of their own."""
-        chosen = torch.randint(len(self.texts), (self.data.rehearse_rows,), generator=self.random)
+        chosen = torch.randint(len(self.texts), (self.data.replay_batch_size,), generator=self.random)
         return [self.texts[i] for i in chosen.tolist()]
 
     def training_batch(self, rows: list[EncodedExample]) -> MixedBatch:
@@ -249,19 +270,19 @@ class TraceData(L.LightningDataModule):
         if self.frozen_vision:
             rows = with_features(rows, self.reasoner, self.cache)
         raw_images = [image for row in rows for image in row.images]
-        rows = pack_examples(rows, self.data.pack) if self.data.pack else rows
+        rows = pack_examples(rows, self.data.packing_length) if self.data.packing_length else rows
         return replace(self.reasoner.processor.collate(rows), raw_images=raw_images)
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if self.data.stream:
+        if self.data.streaming:
             stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
-            workers = min(self.data.workers, len(stream.shards))
+            workers = min(self.data.num_workers, len(stream.shards))
             return DataLoader(stream, self.data.batch_size, num_workers=workers, collate_fn=list)
-        window = 1 if self.data.pack else 8  # rows of all lengths fill a shared row best
+        window = 1 if self.data.packing_length else 8  # rows of all lengths fill a shared row best
         lengths = [len(row.ids) for row in self.rows["train"]]
         sampler = LengthGrouped(lengths, self.data.batch_size, self.seed, window, rank, world)
-        return DataLoader(self.rows["train"], batch_sampler=sampler, collate_fn=self.training_batch)
+        return DataLoader(self.rows["train"], batch_sampler=RepeatedBatches(sampler), collate_fn=self.training_batch)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)

@@ -1,6 +1,6 @@
-"""Train a sketch decoder for a model whose eye is frozen: latents of a picture back to the picture.
+"""Train a sketch decoder for a model with a frozen vision encoder: latents of an image back to the image.
 
-    python -m train.decoder --config train/recipes/decoder.yaml --init checkpoints/NAME/model --run my-decoder
+    python -m train.decoder --config train/recipes/decoder.yaml --init_from checkpoints/NAME/model --run_name my-decoder
 
 Writes a new checkpoint: the same model with the new decoder. The tiny model gets its decoder in train.pretrain.
 """
@@ -13,29 +13,29 @@ from latent_reason import checkpoint
 from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
-from .config import Recipe
+from .config import DecoderConfig
 from .data import TraceData
-from .lit_modules import TrainDecoder
-from .trainer import console, fit, run, saver
+from .lit_modules import DecoderModule
+from .trainer import console, fit, make_saver, run_training
 
 
-def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
-    if not recipe.init:
-        raise ValueError("a decoder needs a model to look with. Give its checkpoint: --init checkpoints/NAME/model")
-    reasoner, decoder = checkpoint.load(recipe.init, device="cpu")
+def train(config: DecoderConfig, folder: Path):
+    """Train a config into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    if not config.init_from:
+        raise ValueError("a decoder needs the model that it decodes. Set --init_from checkpoints/NAME/model")
+    reasoner, decoder = checkpoint.load(config.init_from, device="cpu")
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     objective = Objective()  # it encodes reading examples; the decoder has a loss of its own
-    data = TraceData(recipe.data, reasoner, objective, "reading", recipe.seed, frozen_vision=False)
+    data = TraceData(config.data.with_defaults(), reasoner, objective, "reading", config.seed, frozen_vision=False)
     data.setup()
 
-    save = saver(recipe, reasoner, decoder)
-    fit(recipe, TrainDecoder(reasoner, decoder.train(), recipe.optim), data, folder, save)
+    module = DecoderModule(reasoner, decoder.train(), config.optim)
+    fit(config, module, data, folder, make_saver(config, reasoner, decoder))
     return reasoner, decoder.eval()
 
 
 def main() -> None:
-    if done := run(train, __doc__):
+    if done := run_training(train, DecoderConfig, __doc__):
         console.print(f"Checkpoint: {done[1] / 'model'}")
 
 

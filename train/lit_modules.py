@@ -1,9 +1,8 @@
-"""Lightning modules: one for each thing that is trained. Every part of a loss is logged apart."""
+"""Lightning modules, one for each trainer. Every part of a loss is logged by itself."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 
 import lightning as L
@@ -17,43 +16,46 @@ from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder, to_pixels
 
 from . import sharding
-from .config import Optim
-from .optim import optimizers, schedule
+from .config import OptimConfig
+from .optim import make_optimizer, make_schedule
 
-#: part -> what the names of its parameters look like, first match; of the stock model, what is not its language sees
+#: part -> pattern of its parameter names; the first match counts
 PARTS = {
     "lora": r"backbone\..*(lora_|trainable_tokens_)",
     "embeddings": r"backbone\..*(embed_tokens|lm_head)",
-    "trunk": r"backbone\.model\.model\.(language|text)_model\.",
+    "text_model": r"backbone\.model\.model\.(language|text)_model\.",
     "connector": r"backbone\..*(merger|projector|connector|image_newline)",
-    "eye": r"backbone\.",
+    "vision_encoder": r"backbone\.",
     "head": r"head\.",
     "target": r"target\.",
 }
 
 
 def part_of(name: str) -> str:
-    """The part a parameter belongs to."""
-    return next(part for part, looks in PARTS.items() if re.match(looks, name))
+    """The part that a parameter belongs to."""
+    return next(part for part, pattern in PARTS.items() if re.match(pattern, name))
 
 
 def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
-    """Train the named parts and nothing else.
+    """Train the named parts and freeze all others.
 
     Raises:
-        ValueError: an unknown part, or nothing is left to train.
+        ValueError: an unknown part, a combination with LoRA that cannot be trained or saved, or no trainable parameter.
     """
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"trainable: {part!r} is not a part. Known: {', '.join(PARTS)}.")
-    if "lora" in parts and reasoner.backbone.adapter is None:
-        raise ValueError("trainable: 'lora' is an adapter, and there is none. Add one with lora.rank, such as 16.")
-    if reasoner.backbone.adapter is not None and {"trunk", "embeddings"} & set(parts):
-        raise ValueError(f"trainable={parts}: an adapter trains in place of trunk and embeddings. Name lora, and head.")
-    if reasoner.backbone.adapter is not None and reasoner.backbone.name and {"eye", "connector"} & set(parts):
+    has_adapter = reasoner.backbone.adapter is not None
+    if "lora" in parts and not has_adapter:
+        raise ValueError("trainable: the model has no LoRA adapter. Add one with lora.rank, such as 16.")
+    if has_adapter and {"text_model", "embeddings"} & set(parts):
         raise ValueError(
-            f"trainable={parts}: a checkpoint with an adapter holds the name of its base, "
-            f"'{reasoner.backbone.name}', so its eye and connector would not be saved. Train them before, "
+            f"trainable={parts}: a LoRA adapter trains in place of text_model and embeddings. Name lora, and head."
+        )
+    if has_adapter and reasoner.backbone.name and {"vision_encoder", "connector"} & set(parts):
+        raise ValueError(
+            f"trainable={parts}: a checkpoint with a LoRA adapter stores the name of its base model, "
+            f"'{reasoner.backbone.name}', so its vision_encoder and connector would not be saved. Train them first, "
             "in a run without lora."
         )
     for name, p in reasoner.named_parameters():
@@ -72,14 +74,13 @@ def parameter_table(reasoner: LatentReasoner) -> list[tuple[str, int, int]]:
     return [(part, *row) for part, row in table.items()]
 
 
-class Stepper(L.LightningModule):
-    """Manual optimisation, so that two optimisers share one backward. Subclasses say what a batch costs, and hold what
-    is split among processes, where it is, as ``reasoner``."""
+class TrainingModule(L.LightningModule):
+    """What all trainers share: one optimizer, its schedule, and weights that FSDP2 may split. Subclasses implement
+    ``compute_loss(batch)`` and store the model as ``self.reasoner``."""
 
-    def __init__(self, optim: Optim):
+    def __init__(self, optim: OptimConfig):
         super().__init__()
-        self.optim, self.waiting = optim, 0
-        self.automatic_optimization = False
+        self.optim = optim
 
     @property
     def sharded(self) -> bool:
@@ -89,97 +90,93 @@ class Stepper(L.LightningModule):
         if self.device_mesh is not None and not self.sharded:
             sharding.shard(self.reasoner, self.device_mesh["data_parallel"])
 
-    def cost(self, batch: MixedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Total loss and its parts."""
+    def configure_optimizers(self):
+        optimizer = make_optimizer(self, self.optim)
+        return [optimizer], [{"scheduler": make_schedule(optimizer, self.optim), "interval": "step"}]
+
+    def compute_loss(self, batch: MixedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Total loss (scalar) and its parts."""
         raise NotImplementedError
 
     def training_step(self, batch, index):
-        loss, parts = self.cost(batch)
-        if self.sharded or not loss.requires_grad:  # without a sketch a head has no gradient: every process still steps
-            loss = loss + self.nothing()
+        loss, parts = self.compute_loss(batch)
+        if self.sharded or not loss.requires_grad:  # a batch without a sketch gives the head no gradient
+            loss = loss + self.zero_loss()
         self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
-        self.update([loss])
+        return loss
 
-    def after_step(self) -> None:
+    def on_optimizer_step(self) -> None:
         """Called after every optimizer step."""
 
-    def nothing(self) -> torch.Tensor:
-        """A loss of 0 that gives everything that trains a gradient of 0; of what is split among processes, the parts
-        that have been gathered, as all have in a pass through the model."""
+    def zero_loss(self) -> torch.Tensor:
+        """Zero loss that touches every trainable parameter, so that ranks without a real loss still join the backward
+        pass; of sharded weights, those that have been gathered, as all have in a pass through the model."""
         return 0 * sum(p.sum() for p in sharding.at_hand(self.parameters()))
 
-    def update(self, losses: Iterable[torch.Tensor]) -> None:
-        """One backward pass for each of the losses, which add up, before the next of them is asked for; and, every
-        ``accumulate`` calls, one step of the optimisers."""
-        chosen = self.optimizers(use_pl_optimizer=True)
-        chosen = chosen if isinstance(chosen, list) else [chosen]
-        if not self.waiting:
-            for optimizer in chosen:
-                optimizer.zero_grad()
-        for loss in losses:
-            self.manual_backward(loss / self.optim.accumulate)
-        self.waiting = (self.waiting + 1) % self.optim.accumulate
-        if self.waiting:
-            return
-        norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], self.optim.clip)
-        for number, optimizer in enumerate(chosen):
-            if number:  # Lightning counts a step for each optimiser; one batch is one step
-                optimizer = optimizer.optimizer
-            optimizer.step()
-        schedulers = self.lr_schedulers()
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()
-        self.after_step()
-        self.log("train/grad_norm", norm.full_tensor() if self.sharded else norm)
+    def clip_grad_norm(self, max_norm: float) -> torch.Tensor:
+        """Scale gradients down to this norm; returns the norm that they had (scalar)."""
+        norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], max_norm)
+        return norm.full_tensor() if self.sharded else norm
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm=None):
+        """Clip by norm and log it. Lightning calls this when gradients are accumulated and unscaled."""
+        self.log("train/grad_norm", self.clip_grad_norm(gradient_clip_val))
+
+    def optimizer_step(self, *args, **kwargs):
+        super().optimizer_step(*args, **kwargs)
+        self.on_optimizer_step()
 
     def validation_step(self, batch, index):
-        _, parts = self.cost(batch)
+        _, parts = self.compute_loss(batch)
         self.log_dict({f"val/{n}": p for n, p in parts.items()}, batch_size=len(batch.ids))
 
-    def configure_optimizers(self):
-        chosen = optimizers(self, self.optim)
-        return chosen, [{"scheduler": schedule(o, self.optim), "interval": "step"} for o in chosen]
 
+class SFTModule(TrainingModule):
+    """Text, latent and stop losses of a reasoner on traces."""
 
-class Sft(Stepper):
-    """Trains a reasoner with its objective."""
-
-    def __init__(self, reasoner: LatentReasoner, objective: Objective, optim: Optim):
+    def __init__(self, reasoner: LatentReasoner, objective: Objective, optim: OptimConfig):
         super().__init__(optim)
         self.reasoner, self.objective = reasoner, objective
 
-    def cost(self, batch):
+    def compute_loss(self, batch):
         progress = 1.0
         if self._trainer is not None:
             progress = min(1.0, self.trainer.global_step / max(self.trainer.max_steps, 1))
         terms = self.reasoner(self.objective.loss, batch, progress)
         return terms.total, terms.parts()
 
-    def after_step(self):
+    def on_optimizer_step(self):
         self.objective.on_optimizer_step(self.reasoner)
 
 
-def picture_loss(
+def reconstruction_loss(
     decoder: SketchDecoder,
-    tokens: list[torch.Tensor],
-    pictures: list,
+    latents: list[torch.Tensor],
+    images: list,
     grids: list[tuple[int, int]],
     sizes: list[tuple[int, int]],
 ) -> torch.Tensor:
-    """Mean squared error of pixels in 0..1 between decoded latents (grid by grid) and their pictures."""
+    """Mean squared error of pixels in 0..1 between images and their decoded latents.
+
+    Args:
+        latents: (h * w, Z) each, on a grid h x w of ``grids``.
+        images: PIL images.
+        sizes: patches of each decoded image, rows and columns.
+    """
     losses = []
-    for kind in set(zip(grids, sizes, strict=True)):
-        chosen = [i for i, k in enumerate(zip(grids, sizes, strict=True)) if k == kind]
-        drawn = decoder(torch.stack([tokens[i] for i in chosen]), *kind)
-        gold = torch.stack([to_pixels(pictures[i], kind[1], decoder.config.patch) for i in chosen]).to(drawn)
-        losses.append(F.mse_loss(drawn, gold, reduction="none").mean((1, 2, 3)))
+    for shape in set(zip(grids, sizes, strict=True)):
+        chosen = [i for i, s in enumerate(zip(grids, sizes, strict=True)) if s == shape]
+        decoded = decoder(torch.stack([latents[i] for i in chosen]), *shape)
+        gold = torch.stack([to_pixels(images[i], shape[1], decoder.config.patch) for i in chosen]).to(decoded)
+        losses.append(F.mse_loss(decoded, gold, reduction="none").mean((1, 2, 3)))
     return torch.cat(losses).mean()
 
 
-class Pretrain(Stepper):
-    """Makes a random backbone a VLM: the whole learns to read pictures, while eye and decoder learn to keep them.
+class PretrainModule(TrainingModule):
+    """Turns a random backbone into a VLM: it learns to answer questions about images, while the vision encoder and the
+    sketch decoder learn to reconstruct them.
 
-    Reading alone does not need all of a picture, drawing alone does not need words: both losses share the eye.
+    Answers do not need all of an image, and reconstruction needs no text: the two losses share the vision encoder.
     """
 
     def __init__(
@@ -187,54 +184,56 @@ class Pretrain(Stepper):
         reasoner: LatentReasoner,
         objective: Objective,
         decoder: SketchDecoder,
-        optim: Optim,
-        picture_weight: float,
-        pictures_per_step: int = 12,
+        optim: OptimConfig,
+        reconstruction_weight: float,
+        images_per_step: int = 12,
     ):
         super().__init__(optim)
         self.reasoner, self.objective, self.decoder = reasoner, objective, decoder
-        self.picture_weight, self.pictures_per_step = picture_weight, pictures_per_step
+        self.reconstruction_weight, self.images_per_step = reconstruction_weight, images_per_step
 
-    def cost(self, batch):
+    def compute_loss(self, batch):
         backbone = self.reasoner.backbone
         features = backbone.image_embeddings(batch.images)
         batch = replace(batch, images=ImageBatch(batch.images.grid, features=features))
         terms = self.reasoner(self.objective.loss, batch)
-        n = self.pictures_per_step
+        n = self.images_per_step
         sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()][:n]
-        drawn = picture_loss(self.decoder, backbone.encode_images(batch.images)[:n], batch.raw_images[:n], sizes, sizes)
-        parts = terms.parts() | {"picture": drawn}
+        loss = reconstruction_loss(
+            self.decoder, backbone.encode_images(batch.images)[:n], batch.raw_images[:n], sizes, sizes
+        )
+        parts = terms.parts() | {"reconstruction": loss}
         if not self.training:
-            parts["right"] = next_token_accuracy(self.reasoner, batch)
-        return terms.total + self.picture_weight * drawn, parts
+            parts["token_accuracy"] = next_token_accuracy(self.reasoner, batch)
+        return terms.total + self.reconstruction_weight * loss, parts
 
 
-class TrainDecoder(Stepper):
-    """A decoder for a frozen eye: latents of a picture back to the picture."""
+class DecoderModule(TrainingModule):
+    """Trains a sketch decoder for a frozen vision encoder: latents of an image back to the image."""
 
-    def __init__(self, reasoner: LatentReasoner, decoder: SketchDecoder, optim: Optim):
+    def __init__(self, reasoner: LatentReasoner, decoder: SketchDecoder, optim: OptimConfig):
         super().__init__(optim)
         self.reasoner, self.decoder = reasoner.requires_grad_(False), decoder
 
-    def cost(self, batch):
+    def compute_loss(self, batch):
         backbone, target = self.reasoner.backbone, self.reasoner.target
         sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()]
         grids = [target.latent_grid(*s) if target is not None else s for s in sizes]
         with torch.no_grad():
             if target is None:
-                tokens = backbone.encode_images(batch.images)
+                latents = backbone.encode_images(batch.images)
             else:
                 sketches = self.reasoner.processor.preprocess_sketches(batch.raw_images)
-                tokens = target.encode_embeddings(sketches.to(self.device), grids)
-        loss = picture_loss(self.decoder, tokens, batch.raw_images, grids, sizes)
-        return loss, {"picture": loss}
+                latents = target.encode_embeddings(sketches.to(self.device), grids)
+        loss = reconstruction_loss(self.decoder, latents, batch.raw_images, grids, sizes)
+        return loss, {"reconstruction": loss}
 
 
 @torch.no_grad()
 def next_token_accuracy(reasoner: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
-    """Share of taught words that are the most likely ones."""
-    spoken = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+    """Share of trained text tokens that are the most likely ones."""
+    is_trained = (batch.token_type == TEXT) & (batch.loss_weight > 0)
     h = shift_right(
         reasoner.backbone.forward_text(reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch))
     )
-    return (reasoner.backbone.logits(h[spoken]).argmax(-1) == batch.ids[spoken]).float().mean()
+    return (reasoner.backbone.logits(h[is_trained]).argmax(-1) == batch.ids[is_trained]).float().mean()

@@ -1,47 +1,100 @@
-"""Muon for every machine: ``torch.optim.Muon`` (2502.16982), whose iteration is in fp32 where weights lie on a CPU.
+"""Muon and AdamW as one optimizer, so that clipping, accumulation, gradient scaling and schedules apply to both alike.
 
-PyTorch's always iterates in bf16, which processors without such instructions multiply far slower than fp32:
+Muon (2502.16982) orthogonalizes the momentum of each matrix with Newton-Schulz iterations. ``torch.optim.Muon`` always
+iterates in bfloat16, which CPUs without such instructions multiply far slower than float32:
 
     python -m timeit -s "import torch; a = torch.randn(384, 384).bfloat16()" "a @ a"     # and without .bfloat16()
+
+so here the iteration is in float32 where weights are on a CPU, and in bfloat16 elsewhere, as in torch.
 """
 
 from __future__ import annotations
 
 import torch
+from torch.optim.adamw import adamw
+
+MOMENTUM = 0.95
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial
+ITERATIONS = 5
+EPS = 1e-7
 
 
-class Muon(torch.optim.Muon):
-    """Updates are scaled to the rms of AdamW's."""
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Steps each parameter group by its ``rule``: ``muon`` (matrices) or ``adamw`` (anything).
 
-    def __init__(self, params, lr: float, weight_decay: float):
-        super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    Args:
+        groups: parameter groups, each with ``params``, ``rule``, ``lr`` and ``weight_decay``.
+        betas: decay rates of AdamW's moments.
+
+    Raises:
+        ValueError: an unknown rule, or a parameter for Muon that is no matrix.
+    """
+
+    def __init__(self, groups: list[dict], betas: tuple[float, float] = (0.9, 0.98)):
+        super().__init__(groups, {"betas": tuple(betas), "eps": 1e-8, "fused": True})
+        for group in self.param_groups:
+            if group["rule"] not in ("muon", "adamw"):
+                raise ValueError(f"rule {group['rule']!r}: known rules are 'muon' and 'adamw'.")
+            if group["rule"] == "muon" and any(p.ndim != 2 for p in group["params"]):
+                raise ValueError("Muon steps matrices only. Give parameters of other shapes the rule 'adamw'.")
 
     @torch.no_grad()
     def step(self, closure=None):
-        if any(p.device.type != "cpu" for group in self.param_groups for p in group["params"]):
-            return super().step(closure)
+        """One step of every group; ``closure`` computes the loss and the gradients first, if it is given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params, grads, buffers = [], [], []
-            self._init_group(group, params, grads, buffers)
-            for p, grad, buffer in zip(params, grads, buffers, strict=True):
-                buffer.lerp_(grad, 1 - group["momentum"])
-                update = grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
-                update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.to(p.dtype), alpha=-0.2 * max(p.shape) ** 0.5 * group["lr"])
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step_muon(group, params) if group["rule"] == "muon" else self._step_adamw(group, params)
         return loss
 
+    def _step_muon(self, group: dict, params: list[torch.Tensor]) -> None:
+        """Nesterov momentum, orthogonalized, scaled to the RMS of AdamW's updates (2502.16982)."""
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
+            update = orthogonalize(p.grad.lerp(state["momentum"], MOMENTUM))
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.add_(update.to(p.dtype), alpha=-0.2 * max(p.shape) ** 0.5 * group["lr"])
 
-def orthogonal(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> torch.Tensor:
-    """The nearest matrix (m, n) whose singular values are all near one, by Newton and Schulz in fp32."""
-    a, b, c = coefficients
-    x = matrix.float().T if matrix.shape[0] > matrix.shape[1] else matrix.float()
-    x = x / x.norm().clamp(min=eps)
-    for _ in range(steps):
+    def _step_adamw(self, group: dict, params: list[torch.Tensor]) -> None:
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros((), device=p.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        states = [self.state[p] for p in params]
+        adamw(
+            params,
+            [p.grad for p in params],
+            *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")),
+            max_exp_avg_sqs=[],
+            state_steps=[state["step"] for state in states],
+            fused=group["fused"],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def orthogonalize(matrix: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The nearest matrix (M, N) whose singular values are all near one, by Newton-Schulz iterations in ``dtype``; by
+    default float32 on a CPU and bfloat16 elsewhere."""
+    dtype = dtype or (torch.float32 if matrix.device.type == "cpu" else torch.bfloat16)
+    a, b, c = COEFFICIENTS
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if is_tall else matrix).to(dtype)
+    x = x / x.norm().clamp(min=EPS)
+    for _ in range(ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.T if is_tall else x

@@ -1,4 +1,4 @@
-"""Optimisers of a recipe: Muon for the matrices inside the network, AdamW for everything else."""
+"""The optimizer and learning rate schedule of a config."""
 
 from __future__ import annotations
 
@@ -7,43 +7,52 @@ import math
 import torch
 from torch import nn
 
-from .config import Optim
-from .muon import Muon
+from .config import OptimConfig
+from .muon import MuonWithAdamW
 
 
-def groups(module: nn.Module) -> tuple[list, list]:
-    """Trainable parameters that are matrices inside the network, and all others (embeddings, norms, biases, and the
-    factors of LoRA: to orthogonalise those moves every direction of a pretrained matrix alike, and what the model could
-    write before is lost).
+def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters that are matrices inside the network, and all others: embeddings, norms, biases and LoRA.
+
+    Muon on the factors of LoRA would move every direction of a pretrained matrix alike, and the model would lose the
+    language that it had before.
     """
     matrices, others = [], []
     for name, p in module.named_parameters():
         if p.requires_grad:
-            inner = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "lora_"))
-            (matrices if inner else others).append(p)
+            is_inner = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "lora_"))
+            (matrices if is_inner else others).append(p)
     return matrices, others
 
 
-def optimizers(module: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
-    """One optimiser, or two with ``muon``."""
-    matrices, others = groups(module)
-    adamw = {"weight_decay": optim.weight_decay, "betas": tuple(optim.betas), "fused": True}
-    if optim.name == "adamw":
-        decayed = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-        return [torch.optim.AdamW(decayed, lr=optim.lr, **adamw)]
-    made = []
-    if matrices:
-        made.append(Muon(matrices, lr=optim.lr, weight_decay=optim.weight_decay))
-    if others:
-        made.append(torch.optim.AdamW(others, lr=optim.other_lr, **adamw | {"weight_decay": 0.0}))
-    return made
+def make_optimizer(module: nn.Module, optim: OptimConfig) -> MuonWithAdamW:
+    """One optimizer for all trainable parameters of a module."""
+    matrices, others = split_parameters(module)
+    is_muon = optim.name == "muon"
+    groups = [
+        {
+            "name": "matrices",
+            "params": matrices,
+            "rule": "muon" if is_muon else "adamw",
+            "lr": optim.lr,
+            "weight_decay": optim.weight_decay,
+        },
+        {
+            "name": "others",
+            "params": others,
+            "rule": "adamw",
+            "lr": optim.adamw_lr if is_muon else optim.lr,
+            "weight_decay": 0.0,
+        },
+    ]
+    return MuonWithAdamW([group for group in groups if group["params"]], optim.betas)
 
 
-def schedule(optimizer: torch.optim.Optimizer, optim: Optim) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, cosine decay to ``final`` of the peak."""
+def make_schedule(optimizer: torch.optim.Optimizer, optim: OptimConfig) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then cosine decay to ``min_lr_ratio`` of the peak; the same factor for every parameter group."""
 
     def factor(step: int) -> float:
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / optim.steps)))
-        return min(1.0, (step + 1) / optim.warmup) * (optim.final + (1 - optim.final) * cosine)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / optim.max_steps)))
+        return min(1.0, (step + 1) / optim.warmup_steps) * (optim.min_lr_ratio + (1 - optim.min_lr_ratio) * cosine)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

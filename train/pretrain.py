@@ -1,8 +1,9 @@
-"""Make the tiny backbone a VLM: it learns to read pictures while its eye and a sketch decoder learn to keep them.
+"""Pretraining of the tiny backbone: it learns to answer questions about images, while its vision encoder and a sketch
+decoder learn to reconstruct them.
 
     python -m train.pretrain --config train/recipes/tiny_pretrain.yaml
 
-Only for backbones that start from nothing. A real VLM skips this and trains its decoder with train.decoder.
+Only for backbones with random weights. A pretrained VLM skips this and trains its decoder with train.decoder.
 """
 
 from __future__ import annotations
@@ -11,33 +12,33 @@ from pathlib import Path
 
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
-from .config import Recipe
+from .config import PretrainConfig
 from .data import TraceData
-from .lit_modules import Pretrain
-from .trainer import console, fit, freeze, objective_of, run, saver, start
+from .lit_modules import PretrainModule
+from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from .trainer import console, fit, make_saver, run_training
 
 
-def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
-    reasoner, decoder = start(recipe)
+def train(config: PretrainConfig, folder: Path):
+    """Train a config into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    reasoner, decoder = prepare_model(config)
+    objective = build_objective(config, reasoner)
+    choose_attention(reasoner, config, objective)
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
-    freeze(reasoner, recipe.trainable)
-    objective = objective_of(recipe, reasoner)
-    data = TraceData(recipe.data, reasoner, objective, "reading", recipe.seed, frozen_vision=False)
+    freeze_all_but(reasoner, config.trainable)
+    data = TraceData(config.data.with_defaults(), reasoner, objective, "reading", config.seed, frozen_vision=False)
     data.setup()
 
-    save = saver(recipe, reasoner, decoder)
-    trainer = fit(
-        recipe, Pretrain(reasoner, objective, decoder, recipe.optim, recipe.picture_weight), data, folder, save
-    )
-    right = trainer.callback_metrics.get("val/right")
-    if right is not None and not recipe.fast_dev_run:
-        console.print(f"Reading held-out pictures: {float(right):.3f} of the words right.")
+    module = PretrainModule(reasoner, objective, decoder, config.optim, config.reconstruction_weight)
+    trainer = fit(config, module, data, folder, make_saver(config, reasoner, decoder))
+    accuracy = trainer.callback_metrics.get("val/token_accuracy")
+    if accuracy is not None and not config.fast_dev_run:
+        console.print(f"Answers about held-out images: {float(accuracy):.3f} of the tokens are right.")
     return reasoner.eval(), decoder.eval()
 
 
 def main() -> None:
-    if done := run(train, __doc__):
+    if done := run_training(train, PretrainConfig, __doc__):
         console.print(f"Checkpoint: {done[1] / 'model'}")
 
 

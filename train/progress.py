@@ -1,4 +1,4 @@
-"""What a person sees of a run: one bar over all its steps, or a line every tenth of them where there is no terminal."""
+"""Console output of a run: one progress bar over all steps, or ten lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(soft_wrap=True, quiet=rank_zero_only.rank != 0)  # of several processes one speaks
+console = Console(soft_wrap=True, quiet=rank_zero_only.rank != 0)  # of several processes, the first prints
 
-NOISE = (  # hints of Lightning that a person training cannot act on, each by its message
+NOISE = (  # hints of Lightning that a user cannot act on, each by its message
     ".*LeafSpec.*is deprecated",
     ".*does not have many workers.*",
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*lr_scheduler.step.*before .optimizer.step.*",  # the gradient scaler of float16 skips steps that overflow
     ".*It is recommended to use .self.log.*sync_dist=True.*",  # every process validates the same items
 )
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps Lightning's greetings and the hints in ``NOISE`` off the console; all other warnings still show."""
+    """Hide Lightning's greetings and the hints in ``NOISE``; all other warnings are shown."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -48,12 +49,13 @@ def figures(metrics: dict, stage: str) -> str:
     )
 
 
-class Steps(Callback):
-    """Steps done, every part of the loss and the time left; what validation found, in one line."""
+class StepProgress(Callback):
+    """Shows the number of optimizer steps, every part of the loss and the time left; each validation is one line."""
 
     def __init__(self, every: int = 5):
         self.every, self.bar, self.began = every, None, 0.0
-        self.looked = 0  # the last step whose model was held against items kept apart
+        self.last_step = 0  # the last optimizer step that was shown
+        self.last_validation = 0  # the step of the last validation
 
     def on_train_start(self, trainer, module):
         self.began = time.time()
@@ -71,8 +73,9 @@ class Steps(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         step, total = trainer.global_step, trainer.max_steps
-        if getattr(module, "waiting", 0) or not step:  # no step of an optimiser yet
+        if step == self.last_step:  # gradients are still accumulating
             return
+        self.last_step = step
         if self.bar and (step % self.every == 0 or step == total):
             self.bar.update(self.task, completed=step, losses=figures(trainer.progress_bar_metrics, "train"))
         elif not self.bar and step * 10 // total != (step - 1) * 10 // total:
@@ -81,7 +84,7 @@ class Steps(Callback):
             console.print(f"step {step}/{total}  {figures(trainer.progress_bar_metrics, 'train')}  {left} left")
 
     def on_validation_end(self, trainer, module):
-        self.looked = trainer.global_step
+        self.last_validation = trainer.global_step
         if not trainer.sanity_checking:
             console.print(f"held-out items at step {trainer.global_step}: {figures(trainer.callback_metrics, 'val')}")
 

@@ -1,9 +1,7 @@
-"""The main job, whole: data -> VLM -> sketching -> accuracy -> probes -> sheet of sketches -> export.
+"""The whole pipeline on a small model: pretraining, fine-tuning, accuracy, probes, a sheet of sketches, export.
 
-    bash train/quickstart.sh                # sets up the environment first
-    python -m train.quickstart --run NAME   # where it is set up already
-
-Leaves out on purpose: anything the stages cannot do on their own. Each stage is the command it prints.
+bash train/quickstart.sh                     # sets up the environment first
+python -m train.quickstart --run_name NAME   # in an environment that is set up
 """
 
 from __future__ import annotations
@@ -38,16 +36,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="bash train/quickstart.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", default="checkpoints/quickstart", help="run folder; -2, -3, ... is added if it exists")
+    parser.add_argument(
+        "--run_name", default="checkpoints/quickstart", help="run folder; -2, -3, ... is added if it exists"
+    )
     parser.add_argument("--n", type=at_least(1), default=200, help="held-out items per level")
-    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of each stage, to test that it runs")
     given = parser.parse_args(argv)
     with cli_errors():
         job(given)
 
 
 def job(given: argparse.Namespace) -> None:
-    """All six stages."""
+    """Run all six stages."""
     began = time.time()
     console.print("Loading libraries ...")
     import torch
@@ -59,14 +59,20 @@ def job(given: argparse.Namespace) -> None:
     from latent_reason.files import atomic_write_json, new_run_folder
     from latent_reason.visualization.storyboard import draw_storyboard
     from train import pretrain, sft
-    from train.config import dump, load
+    from train.config import PretrainConfig, SFTConfig, dump, load
     from train.data import make_task
 
     torch.set_float32_matmul_precision("high")
-    folder = new_run_folder(given.run)
-    short = {"optim__steps": 4, "data__items": 64, "data__val_items": 8} if given.smoke else {}
-    first = load(RECIPES / "tiny_pretrain.yaml", run=str(folder / "pretrain"), **short)
-    second = load(RECIPES / "quickstart.yaml", run=str(folder), init=str(folder / "pretrain" / "model"), **short)
+    folder = new_run_folder(given.run_name)
+    short = {"optim__max_steps": 4, "data__items": 64, "data__val_items": 8} if given.smoke else {}
+    first = load(RECIPES / "tiny_pretrain.yaml", PretrainConfig, run_name=str(folder / "pretrain"), **short)
+    second = load(
+        RECIPES / "quickstart.yaml",
+        SFTConfig,
+        run_name=str(folder),
+        init_from=str(folder / "pretrain" / "model"),
+        **short,
+    )
     for name, recipe in (("recipe-pretrain.yaml", first), ("recipe.yaml", second)):
         (folder / name).write_text(dump(recipe), encoding="utf-8")
     console.print(
@@ -74,12 +80,12 @@ def job(given: argparse.Namespace) -> None:
         f"{make_task(first.data, 'train').skin}"
     )
 
-    stage(1, "a random tiny Qwen2.5-VL learns to read pictures, its eye and decoder to keep them", began)
+    stage(1, "pretraining: a random tiny Qwen2.5-VL learns to read images, its decoder to reconstruct them", began)
     (folder / "pretrain").mkdir()
     pretrain.train(first, folder / "pretrain")
-    stage(2, "modal-mixed reasoning: words and sketches", began)
+    stage(2, "fine-tuning: reasoning in text and sketches", began)
     reasoner, decoder = sft.train(second, folder)
-    stage(3, "held-out boards", began)
+    stage(3, "accuracy on held-out boards", began)
     n = 4 if given.smoke else given.n
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in second.data.options.items()}
     levels = second.data.levels
@@ -95,7 +101,7 @@ def job(given: argparse.Namespace) -> None:
             "results": found,
         },
     )
-    stage(4, "do the latents matter? noise, nothing, foreign and true sketches in their place", began)
+    stage(4, "probes: latents replaced by noise, zeros, other and true sketches", began)
     task = tasks.make(second.data.task, split="test", seed=1, level=tuple(levels), **options)
     items = probing.sketched_items(task, max(1, n // 2))  # nine decodings of each
     report = probing.probe(reasoner, task, items, seed=1, batch_size=50, only=PROBES)
@@ -124,8 +130,8 @@ def job(given: argparse.Namespace) -> None:
 
 
 def finish(folder: Path, found: list[dict], report: dict, label: str, seconds: float) -> None:
-    """The short table, the sheet, and what to try next."""
-    table = Table(title=f"quickstart: FrozenLake levels {label}, boards it never saw ({seconds:.0f} s)")
+    """Print the results, the sheet of sketches and the next commands."""
+    table = Table(title=f"quickstart: FrozenLake levels {label}, held-out boards ({seconds:.0f} s)")
     table.add_column("measure")
     table.add_column("value  (95 % interval)")
     for title, metric in (

@@ -1,11 +1,11 @@
-"""Best of n: what a model itself got right becomes the data it is tuned on next (rejection sampling).
+"""Rejection sampling: the correct rollouts of a model become its next training data (best of n).
 
-    python -m train.rejection_sampling CHECKPOINT --out data/kept [--task frozenlake_plan] [--levels 4,5] [--items 500] [--group 8]
-    python -m train.sft --config RECIPE --init CHECKPOINT --data.folder data/kept
+    python -m train.rejection_sampling CHECKPOINT --out data/kept [--task frozenlake_plan] [--levels 4,5] [--items 500]
+    python -m train.sft --config RECIPE --init_from CHECKPOINT --data.folder data/kept
 
-Of the right rollouts of an item the one is kept whose sketches most often show what its words say, and of those the
-shortest (after ViLaSR's reflective rejection sampling, 2506.09965). Its sketches are drawn anew, as its own words have
-it: a right answer may have come with a wrong picture, which should not be taught.
+Of the correct rollouts of an item, the one is kept whose sketches most often show what its text says, and of those the
+shortest (after ViLaSR's reflective rejection sampling, 2506.09965). Its sketches are rendered again from its own text:
+a correct answer may come with a wrong sketch, which should not be trained on.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ console = Console(soft_wrap=True)
 
 
 def best(results: list[Result]) -> Result | None:
-    """The rollout of an item to learn from; None where none is right."""
+    """The rollout of an item to train on; None if no rollout is correct."""
     key = main_score(results)
 
     def worth(one: Result) -> tuple[float, int]:
-        shown = sum(s["equal"] for s in one.can_sketch) / max(len(one.can_sketch), 1)
+        shown = sum(s["equal"] for s in one.sketches) / max(len(one.sketches), 1)
         return shown, -int((one.rollout.token_type[one.row] != 0).sum())
 
     return max(
@@ -44,7 +44,7 @@ def best(results: list[Result]) -> Result | None:
 
 
 def taught(task: Task, result: Result, mode: str, vocabulary) -> Trace:
-    """A rollout as a trace: its words, and where it sketched the picture that they lead to."""
+    """A rollout as a trace: its text, and in the place of each sketch the picture that the text leads to."""
     item, parts, said = result.item, [], split_text(result.rollout, result.row, vocabulary)
     spans = 0
     for piece in result.rollout.segments(result.row, vocabulary):
@@ -69,13 +69,13 @@ def kept(
     task: Task,
     items: list[Item],
     mode: str,
-    group: int,
+    num_generations: int,
     temperature: float,
-    most: float,
+    max_pass_rate: float,
     seed: int = 0,
 ) -> tuple[list[Trace], list[float]]:
-    """(traces to learn from, how often each item was solved). An item that is solved more often than ``most`` is left
-    out: it teaches little."""
+    """(traces to train on, pass rate of each item). An item with a pass rate above ``max_pass_rate`` is left out: there
+    is little to learn from it."""
     rounds = [
         decode(
             reasoner,
@@ -84,16 +84,16 @@ def kept(
             items,
             mode,
             temperature=temperature,
-            seed=seed * group + number,
-            progress=f"round {number + 1} of {group}",
+            seed=seed * num_generations + number,
+            progress=f"round {number + 1} of {num_generations}",
         )
-        for number in range(group)
+        for number in range(num_generations)
     ]
     traces, shares = [], []
     for tried in zip(*rounds, strict=True):
         key = main_score(list(tried))
-        shares.append(sum(r.scores[key] >= 1 for r in tried) / group)
-        if shares[-1] <= most and (found := best(list(tried))) is not None:
+        shares.append(sum(r.scores[key] >= 1 for r in tried) / num_generations)
+        if shares[-1] <= max_pass_rate and (found := best(list(tried))) is not None:
             traces.append(taught(task, found, mode, reasoner.vocabulary))
     return traces, shares
 
@@ -109,9 +109,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--task", help="default: the task it was trained on")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--items", type=at_least(1), default=500)
-    parser.add_argument("--group", type=at_least(1), default=8, help="rollouts of an item")
+    parser.add_argument("--num-generations", type=at_least(1), default=8, help="rollouts of each item")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--most", type=float, default=1.0, help="leave out items solved more often than this share")
+    parser.add_argument(
+        "--max-pass-rate", type=float, default=1.0, help="leave out items that are solved more often than this share"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the items and of the rollouts")
     with cli_errors():
         to_folder(parser.parse_args(argv))
@@ -134,22 +136,22 @@ def to_folder(given: argparse.Namespace) -> None:
         task,
         [task[i] for i in range(given.items)],
         methods.load(reasoner.method.name).MODE,
-        given.group,
+        given.num_generations,
         given.temperature,
-        given.most,
+        given.max_pass_rate,
         given.seed,
     )
     if not traces:
         raise ValueError(
-            f"of {given.items} items none was solved in {given.group} rollouts each. Take easier ones "
-            "with --levels, or a larger --group."
+            f"of {given.items} items none was solved in {given.num_generations} rollouts each. Take easier ones "
+            "with --levels, or a larger --num-generations."
         )
     native.write(traces, given.out)
     console.print(
-        f"Of {given.items} items, {sum(s > 0 for s in shares)} were solved at least once in {given.group}, "
+        f"Of {given.items} items, {sum(s > 0 for s in shares)} were solved at least once in {given.num_generations}, "
         f"{sum(s == 1 for s in shares)} every time (mean {sum(shares) / len(shares):.2f}).\n"
         f"{len(traces)} rollouts kept in {given.out}. Tune on them: python -m train.sft --config RECIPE "
-        f"--init {given.checkpoint} --data.folder {given.out}"
+        f"--init_from {given.checkpoint} --data.folder {given.out}"
     )
 
 

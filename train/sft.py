@@ -1,9 +1,9 @@
-"""Teach a reasoner its method on traces: next-token loss + weight x latent loss.
+"""Supervised fine-tuning: train a method on traces with the sum of its text, latent and stop losses.
 
-    python -m train.sft --config train/recipes/frozenlake_modal_mixed.yaml --optim.steps 2000 --run my-run
+    python -m train.sft --config train/recipes/frozenlake_modal_mixed.yaml --optim.max_steps 2000 --run_name my-run
     torchrun --nproc-per-node 8 -m -- train.sft --config ...      # several GPUs: data.batch_size rows on each
 
-Leaves out on purpose: reinforcement learning (train/rl.py) and anything a method file should say.
+Not here: reinforcement learning (train.rl), and what a method file defines.
 """
 
 from __future__ import annotations
@@ -11,53 +11,72 @@ from __future__ import annotations
 from pathlib import Path
 
 from latent_reason import checkpoint
+from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.objectives.objective import Objective
 
+from . import sharding
 from .callbacks import SketchPanel
-from .config import Recipe
+from .config import SFTConfig
 from .data import TraceData, mode_of
-from .lit_modules import Sft
-from .trainer import choose_attention, console, fit, freeze, objective_of, run, saver, start, through_stages
+from .lit_modules import SFTModule
+from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from .trainer import console, fit, make_saver, run_training, train_stages
 
 
-def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
-    return through_stages(recipe, folder, train_stage)
+def train(config: SFTConfig, folder: Path):
+    """Train a config into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    return train_stages(config, folder, train_stage)
 
 
-def train_stage(recipe: Recipe, folder: Path):
-    """One stage: its model, its data, its steps."""
-    reasoner, decoder = start(recipe)
-    objective = objective_of(recipe, reasoner, decoder)
-    if recipe.teacher:
-        teacher, _ = checkpoint.load(recipe.teacher)
-        objective.set_teacher(teacher)
-        choose_attention(teacher, objective, recipe)
-    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
-    if recipe.data.foreign and not (objective.uses_target(reasoner) and objective.latent_input == "teacher"):
-        raise ValueError(
-            f"data.foreign: {recipe.method.name!r} does not put target latents into the context, so nothing tells how "
-            "to continue. Remove the key."
-        )
-    frozen = not {"eye", "connector"} & set(recipe.trainable)
-    data = TraceData(recipe.data, reasoner, objective, mode_of(recipe.method.name), recipe.seed, frozen)
+def train_stage(config: SFTConfig, folder: Path):
+    """Train one stage; returns (reasoner, decoder)."""
+    reasoner, decoder = prepare_model(config)
+    objective = build_objective(config, reasoner, decoder)
+    choose_attention(reasoner, config, objective)
+    if config.teacher:
+        load_teacher(objective, config)
+    check_swapped_images(reasoner, objective, config)
+    freeze_all_but(reasoner, config.trainable)
+    has_frozen_encoder = not {"vision_encoder", "connector"} & set(config.trainable)
+    data = TraceData(config.data, reasoner, objective, mode_of(config.method.name), config.seed, has_frozen_encoder)
     data.setup()
     if objective.uses_target(reasoner) and not reasoner.target.standardizer.fitted:
-        reasoner.target.fit_statistics(data.sketch_features(), recipe.method.centred)
+        reasoner.target.fit_statistics(data.sketch_features(), config.method.center_targets)
 
-    save = saver(recipe, reasoner, decoder)
-    panel = SketchPanel(reasoner, decoder, recipe.data, folder) if not recipe.data.folder else None
-    fit(recipe, Sft(reasoner, objective, recipe.optim), data, folder, save, [panel] if panel else None)
+    module = SFTModule(reasoner, objective, config.optim)
+    if config.fsdp:
+        sharding.check_supported(config, module)
+    panels = [] if config.data.folder else [SketchPanel(reasoner, decoder, config.data, folder)]
+    fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels, fsdp=config.fsdp)
     return reasoner.eval(), decoder
 
 
+def load_teacher(objective: Objective, config: SFTConfig) -> None:
+    """Load the checkpoint that a method learns from. Raises ValueError for a method without a teacher."""
+    if not objective.has_teacher:
+        raise ValueError(f"teacher: method {config.method.name!r} has no teacher. Remove the key.")
+    teacher, _ = checkpoint.load(config.teacher)
+    choose_attention(teacher, config, objective)
+    objective.set_teacher(teacher)
+
+
+def check_swapped_images(reasoner: LatentReasoner, objective: Objective, config: SFTConfig) -> None:
+    """Raises ValueError where images are swapped and no target latents say how to continue."""
+    has_targets = objective.uses_target(reasoner) and objective.latent_input == "teacher"
+    if config.data.swap_image_prob and not has_targets:
+        raise ValueError(
+            f"data.swap_image_prob: {config.method.name!r} does not put target latents into the context. Remove the key."
+        )
+
+
 def main() -> None:
-    if done := run(train, __doc__):
-        recipe, folder = done
-        model, records = folder / "model", recipe.data.folder
+    if done := run_training(train, SFTConfig, __doc__):
+        config, folder = done
+        model, records = folder / "model", config.data.folder
         following = (
             f"eval.probe {model} --folder {records} --out {folder / 'probe.json'}"
             if records
-            else f"eval.run {model} --tasks {recipe.data.task} --out {folder / 'eval.json'}"
+            else f"eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}"
         )
         console.print(f"Checkpoint: {model}\nNext: python -m {following}")
 

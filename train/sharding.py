@@ -1,9 +1,8 @@
-"""FSDP2: every process keeps a part of each weight, its gradient and its optimiser state (``sharded: true``).
+"""FSDP2: every process keeps a part of each weight, of its gradient and of its optimizer state (``fsdp: true``).
 
-Weights are gathered layer by layer at their first use in a step and stay whole until the backward pass has used them,
-so that how often a layer is called before that (rollouts of any length, one pass more for a batch with sketches) needs
-no agreement between processes. What needs it: every process goes backward through the model equally often, and each
-time to the same weights.
+Weights are gathered layer by layer at their first use in a step and stay whole until the backward pass has used them.
+So processes may call a layer unequally often before that (rollouts of any length, one more pass for a batch with
+sketches). Every process must go backward through the model equally often, and each time to the same weights.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from torch.distributed.tensor import DTensor
 
 from latent_reason.model.reasoner import LatentReasoner
 
-from .config import Recipe
+from .config import StagedConfig
 
 
 def shard(reasoner: LatentReasoner, mesh: DeviceMesh) -> None:
-    """Split the weights of a reasoner among the processes of a mesh: each layer of its text model, and all the rest."""
+    """Split the weights of a reasoner among the processes of a mesh: each layer of its text model, and all others."""
     for layer in reasoner.backbone.text_model.layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=False)
     fully_shard(reasoner, mesh=mesh, reshard_after_forward=False)
-    reasoner(LatentReasoner.latent_grid_for, None)  # the module whose forward runs first becomes the root
+    reasoner(LatentReasoner.latent_grid_for, None)  # FSDP takes the module that is called first for the root
 
 
 def is_sharded(reasoner: LatentReasoner) -> bool:
@@ -36,8 +35,8 @@ def is_sharded(reasoner: LatentReasoner) -> bool:
 
 @contextmanager
 def whole(reasoner: LatentReasoner) -> Iterator[None]:
-    """All weights of a reasoner on every process, for what a process decodes by itself. Every process has to come here;
-    within, none waits for another. Does nothing to what is not sharded."""
+    """All weights of a reasoner on every process, for decoding. Every process has to enter; inside, none waits for
+    another. Does nothing to a model that is not sharded."""
     parts = [module for module in reasoner.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.unshard()
@@ -49,33 +48,26 @@ def whole(reasoner: LatentReasoner) -> Iterator[None]:
 
 
 def gathered(reasoner: LatentReasoner) -> dict[str, torch.Tensor]:
-    """All weights on the first process, in its main memory; every process has to ask."""
+    """All weights on the first process, in main memory; every process has to call this."""
     return get_model_state_dict(reasoner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 def at_hand(parameters: Iterator[torch.nn.Parameter]) -> Iterator[torch.nn.Parameter]:
-    """Those of the parameters that train and are whole at the moment."""
+    """The trainable parameters that are whole at the moment."""
     return (p for p in parameters if p.requires_grad and not isinstance(p, DTensor))
 
 
-def refuse(recipe: Recipe, module) -> None:
-    """Raises ValueError for what cannot be trained sharded: where processes would go backward unequally often, or what
-    trains is not all in the reasoner."""
+def check_supported(config: StagedConfig, module) -> None:
+    """Raises ValueError for what FSDP2 cannot train: where processes would go backward unequally often, or where an
+    optimizer or a weight cannot be split."""
     reasoner = module.reasoner
-    if hasattr(module, "decoder"):
-        raise ValueError("sharded: a sketch decoder trains whole. Leave the key out.")
-    objective = getattr(module, "objective", None) or module.sft
+    objective = getattr(module, "sft", None) or module.objective
     if reasoner.can_sketch and (objective.unrolls_latents or objective.latent_input == "self"):
         raise ValueError(
-            f"sharded: {recipe.method.name!r}, as it is set, goes through rows piece by piece, as often "
-            "as they have latents, which differs between processes. Leave the key out."
+            f"fsdp: {config.method.name!r} with these options makes one pass for each latent of a row, and their number "
+            "differs between processes. Remove the key."
         )
-    if recipe.rl.views:
-        raise ValueError(
-            "sharded: rl.views score other rollouts, of lengths that differ between processes. Leave one "
-            "of the two out."
-        )
-    if recipe.optim.name == "muon":
-        raise ValueError("sharded: Muon needs whole matrices. Set optim.name to adamw.")
+    if config.optim.name == "muon":
+        raise ValueError("fsdp: Muon needs whole matrices. Set optim.name to adamw.")
     if reasoner.backbone.bits:
-        raise ValueError("sharded: weights rounded to 4 bits cannot be split. Leave backbone.options.bits out.")
+        raise ValueError("fsdp: weights rounded to 4 bits cannot be split. Remove backbone.options.bits.")

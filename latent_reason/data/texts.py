@@ -1,6 +1,6 @@
 """Plain texts, one a line: to rehearse while a model learns to sketch, and to measure whether it can still write.
 
-python -m latent_reason texts FILE        # docstrings of installed packages, for --data.rehearse FILE
+python -m latent_reason texts FILE        # docstrings of installed packages, for --data.replay_texts FILE
 """
 
 from __future__ import annotations

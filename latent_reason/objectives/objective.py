@@ -58,6 +58,7 @@ class Objective:
     """
 
     can_pack = True  # whether several examples may share a row
+    has_teacher = False  # whether it learns from another model
 
     def __init__(
         self,

@@ -12,9 +12,9 @@ from latent_reason import checkpoint, tasks
 from latent_reason.tasks.base import ASKED
 from latent_reason.trace import Sketch, Text
 from train import sft
-from train.config import Data
+from train.config import SFTDataConfig
 from train.data import make_task, traces
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 MODES = ["direct", "text", "mixed"]
 
@@ -46,27 +46,27 @@ def test_an_arm_is_worth_it_only_if_it_gains_and_beats_every_cheaper_one(gain, g
 
 
 def test_paired_items_come_in_every_mode_and_their_prompts_say_which():
-    data = Data(levels=[4], modes=MODES, paired=True, options={"asked": True, "chunk": [1, 1]})
+    data = SFTDataConfig(levels=[4], modes=MODES, pair_modes=True, options={"asked": True, "chunk": [1, 1]})
     made = list(traces(data, "mixed", "train", 9))
     assert [t.id for t in made] == [made[i].id for i in (0, 0, 0, 3, 3, 3, 6, 6, 6)] and len({t.id for t in made}) == 3
     for trace, mode in zip(made, MODES * 3, strict=True):
         asked = next(p.text for p in trace.messages[0].content if isinstance(p, Text))
         assert asked.endswith(ASKED[mode])
         assert mode == "mixed" or not any(isinstance(p, Sketch) for p in trace.messages[-1].content)
-    alone = list(traces(Data(levels=[4], modes=MODES), "mixed", "train", 3))
+    alone = list(traces(SFTDataConfig(levels=[4], modes=MODES), "mixed", "train", 3))
     assert len({t.id for t in alone}) == 3, "unpaired modes are taken in turn, one an item"
     twin = make_task(data, "train")
     assert twin.text_twin(twin[0], "text").messages[0].content[0].text.endswith(ASKED["text"])
 
 
 def test_pairs_need_modes():
-    with pytest.raises(ValueError, match=r"data.paired: .* two modes or more"):
-        Data(paired=True)
+    with pytest.raises(ValueError, match=r"data.pair_modes .* two modes or more"):
+        SFTDataConfig(pair_modes=True)
 
 
 def test_the_report_of_a_tuned_checkpoint(tmp_path, monkeypatch):
-    plan = recipe(tmp_path / "dual", data__modes=MODES, data__paired=True, data__options={"asked": True})
-    sft.train(plan, run_folder(plan))
+    plan = recipe(tmp_path / "dual", data__modes=MODES, data__pair_modes=True, data__options={"asked": True})
+    sft.train(plan, make_run_folder(plan))
     short(monkeypatch)
     run, out = str(tmp_path / "dual" / "model"), tmp_path / "b.json"
     boundary.main([run, "--base", str(tiny_checkpoint("direct")), "--n", "4", "--out", str(out)])

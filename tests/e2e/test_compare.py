@@ -6,54 +6,68 @@ import json
 import runpy
 
 import pytest
-from tiny_runs import EMPTY, METHOD, ROOT, recipe, short, untrained
+from tiny_runs import EMPTY, METHOD, ROOT, recipe, short, tiny_checkpoint, untrained
 
 from latent_reason import checkpoint, methods
 from train import compare
-from train import config as recipes
-from train.config import armed, dump, load
+from train.config import CompareConfig, RLCompareConfig, arms_of, dump, load
+from train.rl import compare as rl_compare
+from train.rl import rewards
 
 SHIPPED = ROOT / "train" / "recipes" / "compare_frozenlake.yaml"
 
 
 def test_shipped_comparison_is_fair_and_names_what_there_is():
-    base = load(SHIPPED)
-    compare.fair(base, armed(base))
-    assert {"direct", "text_cot", "blank"} <= {arm.method.name for arm in armed(base).values()} <= set(methods.names())
-    for arm in armed(base).values():
+    base = load(SHIPPED, CompareConfig)
+    compare.check_fair(base, arms_of(base))
+    assert (
+        {"direct", "text_cot", "blank"} <= {arm.method.name for arm in arms_of(base).values()} <= set(methods.names())
+    )
+    for arm in arms_of(base).values():
         assert arm.method.options.keys() <= methods.schema(arm.method.name).keys()
 
 
 def test_shipped_comparison_of_rewards_is_fair():
-    base = load(SHIPPED.with_name("rl_compare_frozenlake.yaml"))
-    arms = armed(base)
-    compare.fair(base, arms, "rl")
-    assert {arm.rl.policy for arm in arms.values()} >= {"mask", "reward_weighted", "vlpo", "gaussian", "flow_sde"}
-    with pytest.raises(ValueError, match=r"arm 'ddpm_sde' begins with 'checkpoints/rl-start/ddpm-0'\. One start"):
-        compare.fair(base, arms)
+    base = load(SHIPPED.with_name("rl_compare_frozenlake.yaml"), RLCompareConfig)
+    arms = arms_of(base)
+    compare.check_fair(base, arms)
+    assert {arm.rl.latent_policy for arm in arms.values()} >= {
+        "mask",
+        "reward_weighted",
+        "vlpo",
+        "gaussian",
+        "flow_sde",
+    }
+    assert arms["ddpm_sde"].init_from == "checkpoints/rl-start/ddpm-0", "arms may start from checkpoints of their own"
+    base = load(EMPTY, RLCompareConfig, arms={"odd": {"rl": {"num_generations": 9}}})
+    with pytest.raises(ValueError, match=r"arm 'odd' takes 1000 batches of \[72\] rows, the comparison 1000 of 64"):
+        compare.check_fair(base, arms_of(base))
 
 
 @pytest.mark.parametrize(
     ("arm", "words"),
     [
-        ({"rl": {"group": 9}}, "takes 8 x 9 rollouts"),
-        ({"optim": {"steps": 7}}, "takes 7 steps"),
+        ({"init_from": "checkpoints/x"}, "starts from 'checkpoints/x'"),
+        ({"optim": {"max_steps": 7}}, "takes 7 batches"),
         ({"data": {"items": 9}}, "other data (items)"),
-        ({"data": {"batch_size": 3}}, "of batch [3]"),
-        ({"stages": [{"optim": {"steps": 3}}, {"optim": {"steps": 3}}]}, "takes 6 steps"),
-        ({"stages": [{"data": {"seed": 5}, "optim": {"steps": 3}}, {"optim": {"steps": 2}}]}, "other data (seed)"),
+        ({"data": {"batch_size": 3}}, "of [3] rows"),
+        ({"stages": [{"optim": {"max_steps": 3}}, {"optim": {"max_steps": 3}}]}, "takes 6 batches"),
+        (
+            {"stages": [{"data": {"seed": 5}, "optim": {"max_steps": 3}}, {"optim": {"max_steps": 2}}]},
+            "other data (seed)",
+        ),
     ],
 )
 def test_an_unfair_arm_is_refused(arm, words):
-    base = recipes.load(EMPTY, optim__steps=5, arms={"even": {}, "odd": arm})
+    base = load(EMPTY, CompareConfig, optim__max_steps=5, arms={"even": {}, "odd": arm})
     with pytest.raises(ValueError, match="arm 'odd'") as error:
-        compare.fair(base, armed(base))
+        compare.check_fair(base, arms_of(base))
     assert words in str(error.value)
 
 
 def test_a_comparison_without_arms_is_refused():
     with pytest.raises(ValueError, match="no arms"):
-        compare.fair(load(EMPTY), {})
+        compare.check_fair(load(EMPTY, CompareConfig), {})
 
 
 @pytest.mark.slow
@@ -62,22 +76,20 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
     reasoner, decoder = untrained("direct")
     start = checkpoint.save(reasoner, tmp_path / "start", decoder=decoder, notes={})
     sketch = {"method": {"name": "modal_mixed", "options": METHOD["modal_mixed"]}}
-    base = recipe(tmp_path / "never", "direct", optim__steps=2, arms={"direct": {}, "sketch": sketch})
+    base = recipe(tmp_path / "runs", "direct", CompareConfig, optim__max_steps=2, arms={"direct": {}, "sketch": sketch})
     (tmp_path / "compare.yaml").write_text(dump(base))
     out = tmp_path / "found.json"
     words = [
         "--config",
         str(tmp_path / "compare.yaml"),
-        "--init",
+        "--init_from",
         str(start),
-        "--n",
+        "--test_items",
         "2",
         "--seeds",
-        "0",
+        "[0]",
         "--out",
         str(out),
-        "--runs",
-        str(tmp_path / "runs"),
     ]
     compare.main([*words, "--only", "direct"])
     first = json.loads(out.read_text())["results"]
@@ -95,3 +107,36 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
     runpy.run_path(str(ROOT / "paper_figs" / "compare.py"), run_name="__main__")
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 4 and table[0].startswith("| arm | success |") and {len(t.split("|")) for t in table} == {13}
+
+
+@pytest.mark.slow
+def test_rewards_are_compared_with_their_starts_and_curves(tmp_path, monkeypatch, capsys):
+    """Each start is measured once, each arm trained; what a run logged is kept in its row."""
+    short(monkeypatch, budget=12)
+    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    base = recipe(
+        tmp_path / "runs",
+        config=RLCompareConfig,
+        init_from=str(tiny_checkpoint()),
+        optim__max_steps=1,
+        rl__num_generations=2,
+        rl__num_prompts=2,
+        rl__max_completion_length=8,
+        rl__rewards={"long": 1.0},
+        arms={"mask": {}, "gaussian": {"rl": {"latent_policy": "gaussian"}}},
+    )
+    (tmp_path / "compare.yaml").write_text(dump(base))
+    out = tmp_path / "found.json"
+    rl_compare.main(
+        ["--config", str(tmp_path / "compare.yaml"), "--out", str(out), "--test_items", "2", "--seeds", "[3]"]
+    )
+    found = json.loads(out.read_text())
+    assert [(r["arm"], r["seed"]) for r in found["results"]] == [("start of mask", 0), ("mask", 3), ("gaussian", 3)]
+    assert found["batch_size"] == 4 and "train.rl.compare" in found["command"]
+    assert all("curves" in r for r in found["results"][1:]) and "reward" in found["results"][1]["curves"]
+    assert (tmp_path / "runs" / "gaussian-3" / "model" / checkpoint.CONFIG_FILE).is_file()
+
+
+def test_a_comparison_says_what_it_needs(tmp_path):
+    with pytest.raises(SystemExit, match="a comparison needs --init_from"):
+        compare.main(["--config", str(SHIPPED)])

@@ -195,7 +195,7 @@ def test_texts_come_back_as_they_were_written(tmp_path):
 def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     texts.write(["The elf goes down.", "There is a hole to the right."], tmp_path / "texts.jsonl")
     reasoner, _ = untrained()
-    made = recipe(tmp_path, data__rehearse=str(tmp_path / "texts.jsonl"), data__rehearse_rows=3)
+    made = recipe(tmp_path, data__replay_texts=str(tmp_path / "texts.jsonl"), data__replay_batch_size=3)
     data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
     data.setup()
     batch = next(iter(data.train_dataloader()))
@@ -214,13 +214,13 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
 
 
 def test_a_file_of_texts_that_is_not_there_is_said(tmp_path):
-    made = recipe(tmp_path, data__rehearse=str(tmp_path / "nothing.txt"))
+    made = recipe(tmp_path, data__replay_texts=str(tmp_path / "nothing.txt"))
     with pytest.raises(FileNotFoundError, match="There is no file"):
         TraceData(made.data, untrained()[0], "mixed", 0, frozen_eye=True).setup()
 
 
 def test_the_verb_collects_from_installed_packages(tmp_path, capsys):
     main(["texts", str(tmp_path / "texts.jsonl"), "--packages", "einops"])
-    assert "--data.rehearse" in capsys.readouterr().out and len(texts.lines(tmp_path / "texts.jsonl")) > 3
+    assert "--data.replay_texts" in capsys.readouterr().out and len(texts.lines(tmp_path / "texts.jsonl")) > 3
     with pytest.raises(SystemExit, match="no package 'nothing_such'"):
         main(["texts", str(tmp_path / "more.jsonl"), "--packages", "nothing_such"])

@@ -8,15 +8,15 @@ from tiny_runs import recipe, short, untrained
 
 from latent_reason import checkpoint
 from train import compare_heads
-from train.config import dump
+from train.config import HeadComparisonConfig, dump
 
 
 def test_heads_are_compared_from_one_start(tmp_path, monkeypatch, capsys):
     short(monkeypatch, budget=12)
     reasoner, decoder = untrained("direct")
     start = checkpoint.save(reasoner, tmp_path / "start", decoder=decoder, notes={})
-    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "never", optim__steps=2)))
-    words = ["--config", str(tmp_path / "small.yaml"), "--init", str(start), "--n", "2"]
+    (tmp_path / "small.yaml").write_text(dump(recipe(None, config=HeadComparisonConfig, optim__max_steps=2, seeds=[0])))
+    words = ["--config", str(tmp_path / "small.yaml"), "--init_from", str(start), "--test_items", "2"]
     compare_heads.main([*words, "--only", "residual", "--out", str(tmp_path / "heads.json")])
     capsys.readouterr()
     found = json.loads((tmp_path / "heads.json").read_text())
@@ -26,4 +26,3 @@ def test_heads_are_compared_from_one_start(tmp_path, monkeypatch, capsys):
         assert r["steps"] == 2 and r["n"] == 2 and 0 < r["drawn_error"] < 100
         assert list(r["drawn_error_by_denoising_steps"]) == ["1", "2", "4", "8", "16"]
     assert any(len(set(r["drawn_error_by_denoising_steps"].values())) > 1 for r in found["results"])
-    assert not (tmp_path / "never").exists()

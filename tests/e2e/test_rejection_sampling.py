@@ -13,7 +13,7 @@ from latent_reason.decoding import engine
 from latent_reason.decoding.items import Result
 from latent_reason.tasks import make
 from train import rejection_sampling, sft
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 
 @pytest.fixture
@@ -64,15 +64,15 @@ def test_what_was_kept_is_read_and_trained_on(model, tmp_path, monkeypatch, caps
     )
     out = tmp_path / "kept"
     rejection_sampling.main(
-        [str(tiny_checkpoint()), "--out", str(out), "--levels", "3", "--items", "8", "--group", "2"]
+        [str(tiny_checkpoint()), "--out", str(out), "--levels", "3", "--items", "8", "--num-generations", "2"]
     )
     printed = " ".join(capsys.readouterr().out.split())
     assert "8 were solved at least once in 2, 8 every time (mean 1.00). 8 rollouts kept" in printed
     assert len(list(native.read(out))) == 8
     made = recipe(
-        tmp_path / "run", init=str(tiny_checkpoint()), data__folder=str(out), data__val_items=0, optim__steps=2
+        tmp_path / "run", init_from=str(tiny_checkpoint()), data__folder=str(out), data__val_items=0, optim__max_steps=2
     )
-    sft.train(made, run_folder(made))
+    sft.train(made, make_run_folder(made))
     with pytest.raises(SystemExit, match=r"exists. Give another --out"):
         rejection_sampling.main([str(tiny_checkpoint()), "--out", str(out)])
 
@@ -81,6 +81,16 @@ def test_nothing_right_is_said(monkeypatch, tmp_path):
     short(monkeypatch)
     with pytest.raises(SystemExit, match=r"of 2 items none was solved in 1 rollouts each. Take easier ones"):
         rejection_sampling.main(
-            [str(tiny_checkpoint()), "--out", str(tmp_path / "x"), "--levels", "3", "--items", "2", "--group", "1"]
+            [
+                str(tiny_checkpoint()),
+                "--out",
+                str(tmp_path / "x"),
+                "--levels",
+                "3",
+                "--items",
+                "2",
+                "--num-generations",
+                "1",
+            ]
         )
     assert not (tmp_path / "x").exists()

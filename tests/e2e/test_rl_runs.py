@@ -11,9 +11,9 @@ from tiny_runs import EMPTY, rewarded, short, tiny_checkpoint
 from latent_reason import checkpoint
 from latent_reason.decoding import engine
 from latent_reason.model import adapters
-from train import config as recipes
+from train.config import RLTrainingConfig, load
 from train.rl import rewards, trainer
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +26,15 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
     """An untrained model earns nothing; a reward by length gives it something to learn."""
     monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
     made = rewarded(
-        tmp_path / "run", rl__rewards={"long": 1.0}, rl__updates=2, rl__kl=0.1, rl__anchor=0.5, rl__replay_rows=3
+        tmp_path / "run",
+        rl__rewards={"long": 1.0},
+        rl__num_iterations=2,
+        rl__beta=0.1,
+        rl__sft_coef=0.5,
+        rl__micro_batch_size=3,
     )
     before, _ = checkpoint.load(tiny_checkpoint())
-    reasoner, _ = trainer.train(made, run_folder(made))
+    reasoner, _ = trainer.train(made, make_run_folder(made))
     assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), reasoner.parameters(), strict=True))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -57,14 +62,14 @@ def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
     made = rewarded(
         tmp_path / "run",
         rl__rewards={"long": 1.0},
-        rl__policy="gaussian",
-        rl__latent_kl=0.1,
-        rl__kl=0.1,
-        rl__policy_options={"fraction": 0.3},
-        sketch_every=1,
-        rl__max_new=10,
+        rl__latent_policy="gaussian",
+        rl__latent_beta=0.1,
+        rl__beta=0.1,
+        rl__latent_policy_options={"fraction": 0.3},
+        eval_steps=1,
+        rl__max_completion_length=10,
     )
-    trainer.train(made, run_folder(made))
+    trainer.train(made, make_run_folder(made))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = EventAccumulator(str(tmp_path / "run" / "logs"))
@@ -119,8 +124,8 @@ def test_what_was_learnt_is_kept_every_so_many_steps(tmp_path, monkeypatch):
         return real(reasoner, where, **options)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__steps=5, save_every=2)
-    trainer.train(made, run_folder(made))
+    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=5, save_steps=2)
+    trainer.train(made, make_run_folder(made))
     assert kept == [("step-2", []), ("step-4", ["step-2"]), ("model", ["step-4"])]
     assert not list((tmp_path / "run").glob("step-*")), "the model is there"
 
@@ -134,8 +139,8 @@ def test_the_last_model_is_looked_at_where_batches_taught_nothing(tmp_path, monk
         return [float(len(one.text)) if (len(calls) - 1) // 2 not in (1, 2) else 0.0 for one in group]
 
     monkeypatch.setitem(rewards.OURS, "long", now_and_then)
-    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__steps=3)
-    trainer.train(made, run_folder(made))
+    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=3)
+    trainer.train(made, make_run_folder(made))
     assert len(calls) == 10 and "held-out items at step 3: " in capsys.readouterr().out
 
 
@@ -145,28 +150,28 @@ def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypat
     reasoner, decoder = checkpoint.load(tiny_checkpoint())
     adapters.add(reasoner, rank=4, dropout=0.5)
     checkpoint.save(reasoner, tmp_path / "tuned", decoder=decoder)
-    gaps, real = [], trainer.Rl.loss
+    gaps, real = [], trainer.RLModule.loss
 
     def loss(module, found):
         out = real(module, found)
         gaps.append(float(out[1]["replay/max_logp_gap"].detach()))
         return out
 
-    monkeypatch.setattr(trainer.Rl, "loss", loss)
+    monkeypatch.setattr(trainer.RLModule, "loss", loss)
     made = rewarded(
         tmp_path / "run",
-        init=str(tmp_path / "tuned"),
+        init_from=str(tmp_path / "tuned"),
         lora__rank=4,
         trainable=["lora"],
         rl__rewards={"long": 1.0},
-        optim__steps=1,
-        stages=[{"rl": {"max_new": 6}}, {"rl": {"max_new": 8}}],
+        optim__max_steps=1,
+        stages=[{"rl": {"max_completion_length": 6}}, {"rl": {"max_completion_length": 8}}],
     )
-    trainer.train(made, run_folder(made))
+    trainer.train(made, make_run_folder(made))
     assert len(gaps) == 2 and max(gaps) < 1e-4
-    other = rewarded(tmp_path / "other", init=str(tmp_path / "tuned"), lora__rank=2, trainable=["lora"])
+    other = rewarded(tmp_path / "other", init_from=str(tmp_path / "tuned"), lora__rank=2, trainable=["lora"])
     with pytest.raises(ValueError, match="has an adapter of rank 4, alpha 32"):
-        trainer.train(other, run_folder(other))
+        trainer.train(other, make_run_folder(other))
 
 
 def test_what_moves_after_a_step_moves_here_too(tmp_path, monkeypatch):
@@ -174,7 +179,7 @@ def test_what_moves_after_a_step_moves_here_too(tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr("latent_reason.model.reasoner.LatentReasoner.after_step", lambda reasoner: steps.append(1))
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0})
-    trainer.train(made, run_folder(made))
+    trainer.train(made, make_run_folder(made))
     assert len(steps) == 2
 
 
@@ -182,38 +187,43 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "PATIENCE", 3)
     made = rewarded(tmp_path / "run", rl__rewards={"accuracy": 1.0})
     with pytest.raises(ValueError, match=r"3 batches in a row taught nothing: in every group"):
-        trainer.train(made, run_folder(made))
+        trainer.train(made, make_run_folder(made))
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"init": None}, "begins with a model that solves an item"),
-        ({"data__folder": "x"}, "rewards need a task"),
-        ({"rl__policy": "none"}, "rl.policy='none': one of mask"),
-        ({"rl__policy": "flow_sde"}, "one of a flow head"),
+        ({"init_from": None}, "starts from a model that solves an item"),
+        ({"rl__latent_policy": "flow_sde"}, "one of a flow head"),
         ({"trainable": ["head"]}, "a head alone learns nothing"),
-        ({"rl__policy": "gaussian", "rl__policy_options": {"size": 1}}, "rl.policy_options of gaussian: .*'size'"),
+        (
+            {"rl__latent_policy": "gaussian", "rl__latent_policy_options": {"size": 1}},
+            "rl.latent_policy_options of gaussian: .*'size'",
+        ),
         ({"rl__rewards": {"acuracy": 1.0}}, "Did you mean 'accuracy'"),
         (
             {"rl__rewards": {"accuracy": 1.0, "overlong": 0.3, "short": -0.2}},
             "0.5 may be charged and the answer weighs 1,",
         ),
-        ({"rl__policy": "vlpo"}, "its gradient is zero until the policy has moved"),
-        ({"rl__policy": "reward_weighted"}, "as it draws without noise"),
-        ({"rl__latent_kl": 1.0}, "rl.latent_kl and trainer.latent_ratio=span do nothing"),
-        ({"rl__updates": 2, "optim__accumulate": 2}, "Set one of them to 1"),
-        ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: what is scored again"),
-        ({"backbone__positions": "grid"}, "backbone.positions='grid': .* was taught with 'line'. Set that"),
-        ({"method__name": "text_cot", "method__options": {}}, "method.name='text_cot': .* was taught 'modal_mixed'"),
+        ({"rl__latent_policy": "vlpo"}, "its gradient is zero until the policy has moved"),
+        ({"rl__latent_policy": "reward_weighted"}, "as it draws without noise"),
+        ({"rl__latent_beta": 1.0}, "rl.latent_beta and rl.latent_importance_sampling_level=span do nothing"),
+        ({"rl__num_iterations": 2, "optim__gradient_accumulation_steps": 2}, "Set one of them to 1"),
+        ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: rollouts and their replay"),
+        ({"backbone__latent_positions": "2d"}, "backbone.latent_positions='2d': .* was trained with '1d'. Set that"),
+        (
+            {"method__name": "text_cot", "method__options": {}},
+            "method.name='text_cot': .* was trained with 'modal_mixed'",
+        ),
         (
             {"method__options": {"k": 3, "head": "mlp", "head_options": {"hidden": 32}}},
-            "so its target would start anew",
+            "so its target would start from random weights",
         ),
-        ({"method__options": {"k": 4, "head": "flow", "head_options": {"hidden": 32}}}, "so its head would start anew"),
-        ({"precision": "bf16-true"}, "Take bf16-mixed"),
-        ({"teacher": "x"}, "teacher: not for learning by reward"),
-        ({"data__foreign": 0.5, "method__dropped": 0.5}, "data.foreign, method.dropped: not for .*Leave them out"),
+        (
+            {"method__options": {"k": 4, "head": "flow", "head_options": {"hidden": 32}}},
+            "so its head would start from random weights",
+        ),
+        ({"precision": "bf16-true"}, "Set bf16-mixed"),
         ({"rl__rewards": {"accuracy": 1.0, "short": 0.6}}, "0.6 may be charged and the answer weighs 1,"),
         ({"rl__rewards": {"accuracy": 1.0, "format": 0.7, "short": 0.3}}, "0.7 is paid for the form of any answer"),
     ],
@@ -221,23 +231,28 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
 def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
     made = rewarded(tmp_path / "run", **changes)
     with pytest.raises(ValueError, match=said):
-        trainer.train(made, run_folder(made))
+        trainer.train(made, make_run_folder(made))
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"rl__objective": "ppo"}, "rl.objective='ppo': one of grpo"),
-        ({"rl__group": 1}, "so 2 or more"),
-        ({"rl__unfinished": "x"}, "rl.unfinished='x'"),
-        ({"rl__kl": -1.0}, "rl.kl=-1.0: 0 or more"),
-        ({"rl__objective": "rloo", "rl__updates": 2}, "corrects for no change of the policy"),
-        ({"rl__token_weight": 0.5}, "1 or more, such as 1.7"),
-        ({"rl__triples": True, "rl__prompts": 2}, "comes in three"),
-        ({"rl__temperature": 0.0}, "all rollouts are the same"),
+        ({"rl__loss_type": "ppo"}, "rl.loss_type: expected one of grpo, .*got ppo"),
+        ({"rl__num_generations": 1}, "Set it to 2 or more"),
+        ({"rl__mask_truncated_completions": "x"}, "rl.mask_truncated_completions: expected true.false; got x"),
+        ({"rl__beta": -1.0}, "rl.beta=-1.0: must be 0 or more"),
+        ({"rl__loss_type": "rloo", "rl__num_iterations": 2}, "Set rl.num_iterations to 1"),
+        ({"rl__max_token_weight": 0.5}, "must be 1 or more, or 0 for no weighting"),
+        ({"rl__evidence_triples": True, "rl__num_prompts": 2}, "gives each item three times"),
+        ({"rl__temperature": 0.0}, "all rollouts are equal"),
         ({"rl__rewards": {}}, "rl.rewards is empty"),
+        ({"rl__latent_policy": "none"}, "rl.latent_policy: expected one of mask"),
+        ({"data__folder": "x"}, "'data.folder' is no key of train.rl"),
+        ({"data__modes": ["text"]}, "'data.modes' is no key of train.rl, but of train.sft"),
+        ({"method__latent_dropout": 0.5}, "'method.latent_dropout' is no key of train.rl, but of train.sft"),
+        ({"teacher": "x"}, "'teacher' is no key of train.rl, but of train.sft"),
     ],
 )
 def test_recipes_say_what_is_wrong(changes, said):
     with pytest.raises(ValueError, match=said):
-        recipes.load(EMPTY, **changes)
+        load(EMPTY, RLTrainingConfig, **changes)

@@ -14,14 +14,15 @@ from latent_reason import checkpoint
 from latent_reason.data import native
 from latent_reason.tasks import make
 from train import sft
-from train.config import dump
+from train.config import RLTrainingConfig, SFTConfig, dump
 from train.rl import trainer
-from train.trainer import processes, run_folder
+from train.trainer import make_run_folder, process_options
 
 
 def trained(folder, script: str, name: str, **changes) -> dict[str, torch.Tensor]:
     """The weights that ``NPROC=2 bash train/SCRIPT`` ends with."""
-    made = recipe(folder / name, optim__name="adamw", optim__lr=1e-3, **changes)
+    config = RLTrainingConfig if script == "rl.sh" else SFTConfig
+    made = recipe(folder / name, config=config, optim__name="adamw", optim__lr=1e-3, **changes)
     (folder / f"{name}.yaml").write_text(dump(made))
     env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
     done = subprocess.run(
@@ -41,7 +42,7 @@ def trained(folder, script: str, name: str, **changes) -> dict[str, torch.Tensor
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    last = f"step {made.optim.steps}/{made.optim.steps}"
+    last = f"step {made.optim.max_steps}/{made.optim.max_steps}"
     assert done.stdout.count(last) == 1 and done.stdout.count("Checkpoint: ") == 1, "one process speaks"
     return dict(checkpoint.load(folder / name)[0].state_dict())
 
@@ -60,12 +61,12 @@ def test_sft_split_between_processes_is_sft(tmp_path):
     changes = {
         "data__batch_size": 2,
         "data__folder": str(tmp_path / "data"),
-        "optim__steps": 4,
+        "optim__max_steps": 4,
         "data__val_items": 0,
-        "init": str(tiny_checkpoint()),
+        "init_from": str(tiny_checkpoint()),
     }
     same(
-        *(trained(tmp_path, "sft.sh", f"split-{split}", sharded=split, **changes) for split in (True, False)),
+        *(trained(tmp_path, "sft.sh", f"split-{split}", fsdp=split, **changes) for split in (True, False)),
         checkpoint.load(tiny_checkpoint())[0].state_dict(),
     )
 
@@ -76,41 +77,45 @@ def test_rewards_split_between_processes_are_rewards(tmp_path):
     rollouts, with held-out items looked at in between."""
     changes = {
         "rl__rewards": {"tiny_runs.long": 1.0},
-        "rl__group": 4,
-        "rl__prompts": 2,
-        "rl__max_new": 24,
-        "rl__replay_rows": 3,
-        "optim__steps": 3,
-        "rl__anchor": 0.1,
-        "rl__kl": 0.1,
-        "sketch_every": 2,
-        "init": str(tiny_checkpoint()),
+        "rl__num_generations": 4,
+        "rl__num_prompts": 2,
+        "rl__max_completion_length": 24,
+        "rl__micro_batch_size": 3,
+        "optim__max_steps": 3,
+        "rl__sft_coef": 0.1,
+        "rl__beta": 0.1,
+        "eval_steps": 2,
+        "init_from": str(tiny_checkpoint()),
         "lora__rank": 4,
         "trainable": ["lora", "head"],
     }
     same(
-        *(trained(tmp_path, "rl.sh", f"split-{split}", sharded=split, **changes) for split in (True, False)),
+        *(trained(tmp_path, "rl.sh", f"split-{split}", fsdp=split, **changes) for split in (True, False)),
         checkpoint.load(tiny_checkpoint())[0].state_dict(),
     )
 
 
 @pytest.mark.parametrize(
-    "train, changes, said",
+    "train, config, changes, said",
     [
-        (sft, {"method__options": {"k": 4, "head": "mlp", "latent_input": "self"}}, "goes through rows piece by piece"),
-        (sft, {"optim__name": "muon"}, "Set optim.name to adamw"),
-        (trainer, {"rl__views": {"necessity": 0.1}}, "Leave one of the two out"),
+        (
+            sft,
+            SFTConfig,
+            {"method__options": {"k": 4, "head": "mlp", "latent_input": "self"}},
+            "one pass for each latent of a row",
+        ),
+        (sft, SFTConfig, {"optim__name": "muon"}, "Set optim.name to adamw"),
+        (trainer, RLTrainingConfig, {"rl__perturbations": {"necessity": 0.1}}, "Remove one of the two"),
     ],
 )
-def test_what_cannot_be_split_is_refused(train, changes, said, tmp_path):
-    made = recipe(
-        tmp_path / "run", **{"optim__name": "adamw", "init": str(tiny_checkpoint()), "sharded": True} | changes
-    )
-    with pytest.raises(ValueError, match=f"sharded: .*{said}"):
-        train.train(made, run_folder(made))
+def test_what_cannot_be_split_is_refused(train, config, changes, said, tmp_path):
+    small = {"optim__name": "adamw", "init_from": str(tiny_checkpoint()), "fsdp": True}
+    made = recipe(tmp_path / "run", config=config, **small | changes)
+    with pytest.raises(ValueError, match=f"fsdp: .*{said}"):
+        train.train(made, make_run_folder(made))
 
 
-def test_as_many_parts_as_processes(monkeypatch):
+def test_as_many_parts_as_process_options(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert processes("auto", sharded=True)["strategy"]._data_parallel_size == 8
+    assert process_options("auto", fsdp=True)["strategy"]._data_parallel_size == 8

@@ -8,9 +8,8 @@ from safetensors.torch import load_file
 from tiny_runs import EMPTY, command, recipe, short
 
 from latent_reason import checkpoint, methods
-from train import config as recipes
 from train import sft
-from train.config import dump, staged
+from train.config import SFTConfig, dump, load, stages_of
 from train.data import traces
 
 
@@ -20,43 +19,47 @@ def few_words(monkeypatch):
 
 
 def test_stages_change_the_recipe_one_by_one():
-    base = recipes.load(
+    base = load(
         EMPTY,
+        SFTConfig,
         method__name="coconut",
-        optim__steps=9,
+        optim__max_steps=9,
         stages=[
             {"method": {"options": {"stage": 0}}},
-            {"method": {"options": {"stage": 1}}, "optim": {"steps": 4}},
-            {"trainable": ["trunk"]},
+            {"method": {"options": {"stage": 1}}, "optim": {"max_steps": 4}},
+            {"trainable": ["text_model"]},
         ],
     )
-    first, second, third = staged(base)
+    first, second, third = stages_of(base)
     assert [s.method.options for s in (first, second, third)] == [{"stage": 0}, {"stage": 1}, {}]
-    assert [s.optim.steps for s in (first, second, third)] == [9, 4, 9] and third.trainable == ["trunk"]
-    assert all(s.stages == [] for s in (first, second, third)) and staged(first) == [first]
+    assert [s.optim.max_steps for s in (first, second, third)] == [9, 4, 9] and third.trainable == ["text_model"]
+    assert all(s.stages == [] for s in (first, second, third)) and stages_of(first) == [first]
 
 
 @pytest.mark.parametrize(
     "stage, said",
     [
-        ({"optim": {"stps": 3}}, "Did you mean 'optim.steps'"),
-        ({"run": "x"}, "none of arms, init, run"),
-        ({"optim": {"steps": 0}}, "optim.steps=0"),
+        ({"optim": {"max_stps": 3}}, "Did you mean 'optim.max_steps'"),
+        ({"run_name": "x"}, "none of arms, init_from, run_name, stages"),
+        ({"optim": {"max_steps": 0}}, "optim.max_steps=0"),
     ],
 )
 def test_a_wrong_stage_is_named_before_anything_runs(stage, said):
     with pytest.raises(ValueError, match="stage 2") as error:
-        recipes.load(EMPTY, stages=[{}, stage])
+        load(EMPTY, SFTConfig, stages=[{}, stage])
     assert said in str(error.value)
 
 
 def test_mirage_goes_from_the_picture_to_its_own_states(tmp_path, monkeypatch, capsys):
     made = recipe(
         tmp_path / "run",
-        optim__steps=2,
+        optim__max_steps=2,
         method__name="mirage",
         method__options={"k": 4},
-        stages=[{"method": {"options": {"stage": 1}}}, {"method": {"options": {"stage": 2}}, "trainable": ["trunk"]}],
+        stages=[
+            {"method": {"options": {"stage": 1}}},
+            {"method": {"options": {"stage": 2}}, "trainable": ["text_model"]},
+        ],
     )
     (tmp_path / "two.yaml").write_text(dump(made))
     assert command(monkeypatch, sft, "--config", str(tmp_path / "two.yaml")) is None
@@ -74,11 +77,11 @@ def test_mirage_goes_from_the_picture_to_its_own_states(tmp_path, monkeypatch, c
 def test_what_a_stage_cannot_take_over_is_said(tmp_path, monkeypatch, capsys):
     made = recipe(
         tmp_path / "run",
-        optim__steps=1,
+        optim__max_steps=1,
         stages=[{"method": {"options": {"head": "mlp"}}}, {"method": {"options": {"head_options": {"hidden": 16}}}}],
     )
     sft.train(made, _made(tmp_path / "run"))
-    assert "starts anew: head" in " ".join(capsys.readouterr().out.split())
+    assert "Starts from random weights, because kind or size differ: head" in " ".join(capsys.readouterr().out.split())
 
 
 def _made(folder):
@@ -87,7 +90,7 @@ def _made(folder):
 
 
 def test_modes_are_taken_in_turn():
-    data = recipes.load(EMPTY, data__modes=["text", "vision", "mixed"], data__levels=[5], data__items=9).data
+    data = load(EMPTY, SFTConfig, data__modes=["text", "vision", "mixed"], data__levels=[5], data__items=9).data
     found = list(traces(data, "mixed", "train", 9))
     assert [t.mode for t in found] == ["text", "vision", "mixed"] * 3
     assert methods.load("swimbird").MODE == "mixed"

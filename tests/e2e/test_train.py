@@ -19,10 +19,11 @@ from latent_reason.tasks import make
 from train import decoder, pretrain, sft
 from train import progress as progressing
 from train import trainer as running
-from train.config import load
+from train.config import DecoderConfig, PretrainConfig, SFTConfig, load
 from train.data import LengthGrouped, TraceData
 from train.feature_cache import Seen
-from train.lit_modules import Sft
+from train.lit_modules import SFTModule
+from train.model_setup import prepare_model
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +39,13 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+CONFIGS = {pretrain.train: PretrainConfig, sft.train: SFTConfig, decoder.train: DecoderConfig}
+
+
 def run(train, folder, **changes):
     """What ``python -m train.NAME`` does, as a call."""
-    made = recipe(folder, **changes)
-    return train(made, running.run_folder(made)), folder
+    made = recipe(folder, config=CONFIGS[train], **changes)
+    return train(made, running.make_run_folder(made)), folder
 
 
 def weights(folder, part: str = "backbone/model") -> dict[str, torch.Tensor]:
@@ -61,19 +65,19 @@ def trained(tmp_path_factory):
             pretrain.train,
             tmp_path_factory.mktemp("runs") / "first",
             method="direct",
-            optim__steps=2,
+            optim__max_steps=2,
             data__items=16,
-            trainable=["eye", "trunk", "embeddings"],
+            trainable=["vision_encoder", "text_model", "embeddings"],
         )
-        _, second = run(sft.train, first.parent / "second", init=str(first))
+        _, second = run(sft.train, first.parent / "second", init_from=str(first))
     return first, second
 
 
 # -- what a run leaves ---------------------------------------------------------------------------------------------
 def test_runs_leave_checkpoints_recipe_and_logs(trained):
-    for folder in trained:
+    for folder, config in zip(trained, (PretrainConfig, SFTConfig), strict=True):
         assert sorted(p.name for p in folder.iterdir()) == ["logs", "model", "recipe.yaml"]
-        assert load(folder / "recipe.yaml").run == str(folder)
+        assert load(folder / "recipe.yaml", config).run_name == str(folder)
         reasoner, drawn_by = checkpoint.load(folder)
         assert drawn_by is not None and reasoner.method.notes["data"]["levels"] == [3]
 
@@ -90,10 +94,10 @@ def test_losses_are_logged_apart_with_a_panel_of_sketches(trained):
         "val/sketch_equal",
         "train/grad_norm",
     } <= set(scalars)
-    assert sum("lr-" in name for name in scalars) == 2, "the learning rate of each optimiser"
+    assert sum("lr-" in name for name in scalars) == 2, "the learning rate of each parameter group"
     assert [e.step for e in found.Scalars("train/latent")] == [0, 1, 2]
     assert found.Tags()["images"] == ["sketches"] and found.Images("sketches")[0].width > 400
-    assert {"train/text", "train/picture", "val/right"} <= set(events(trained[0]).Tags()["scalars"])
+    assert {"train/text", "train/reconstruction", "val/token_accuracy"} <= set(events(trained[0]).Tags()["scalars"])
 
 
 def test_what_does_not_fit_into_memory_is_looked_at_again(capsys):
@@ -101,13 +105,15 @@ def test_what_does_not_fit_into_memory_is_looked_at_again(capsys):
     reasoner, _ = untrained()
     found, kept = [], []
     for room in (1.0, 2e-5, 0.0):
-        data = TraceData(recipe(None, data__items=70, data__seen_gb=room).data, reasoner, "mixed", 0, frozen_eye=True)
+        data = TraceData(
+            recipe(None, data__items=70, data__feature_cache_gb=room).data, reasoner, "mixed", 0, frozen_eye=True
+        )
         data.setup()
         rows = data.rows["train"]
         found.append(data.collate(rows[:2] + rows[-2:]))
         kept.append(sum(isinstance(p, Seen) for row in rows for p in row.images))
     assert kept[0] == 70 and kept[1] == 64 and kept[2] == 0
-    assert "fills 2e-05 GB (data.seen_gb)" in capsys.readouterr().out
+    assert "fills 2e-05 GB (data.feature_cache_gb)" in capsys.readouterr().out
     for other in found[1:]:
         for one, two in ((found[0].images, other.images), (found[0].sketches, other.sketches)):
             assert torch.equal(one.grid, two.grid)
@@ -125,41 +131,41 @@ def test_frozen_eye_stays_and_the_rest_learns(trained):
 
 def test_same_seed_gives_the_same_weights(trained, tmp_path):
     first, second = trained
-    again = weights(run(sft.train, tmp_path / "again", init=str(first))[1])
+    again = weights(run(sft.train, tmp_path / "again", init_from=str(first))[1])
     assert all(torch.equal(t, again[name]) for name, t in weights(second).items())
-    other = weights(run(sft.train, tmp_path / "other", init=str(first), seed=1)[1])
+    other = weights(run(sft.train, tmp_path / "other", init_from=str(first), seed=1)[1])
     assert not all(torch.equal(t, other[name]) for name, t in weights(second).items())
 
 
 def test_decoder_run_trains_the_decoder_only(trained, tmp_path):
-    _, folder = run(decoder.train, tmp_path / "decoder", init=str(trained[1]), optim__name="adamw")
+    _, folder = run(decoder.train, tmp_path / "decoder", init_from=str(trained[1]), optim__name="adamw")
     part = "decoder/diffusion_pytorch_model"
     for name in ("backbone/model", "reasoner"):
         before, after = weights(trained[1], name), weights(folder, name)
         assert all(torch.equal(before[n], t) for n, t in after.items())
     assert not all(torch.equal(t, weights(folder, part)[n]) for n, t in weights(trained[1], part).items())
-    assert "train/picture" in events(folder).Tags()["scalars"]
+    assert "train/reconstruction" in events(folder).Tags()["scalars"]
 
 
 def test_decoder_run_needs_a_model(tmp_path):
-    with pytest.raises(ValueError, match="--init"):
+    with pytest.raises(ValueError, match="--init_from"):
         run(decoder.train, tmp_path / "decoder")
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_its_method(trained, tmp_path):
     """Head and statistics too, not the backbone alone."""
-    made = recipe(tmp_path, init=str(trained[1]))
-    reasoner, _ = running.start(made)
+    made = recipe(tmp_path, init_from=str(trained[1]))
+    reasoner, _ = prepare_model(made)
     stored = weights(trained[1], "reasoner")
     assert all(torch.equal(t, stored[n]) for n, t in reasoner.state_dict().items() if n in stored)
     made.method.options = {"k": 2, "head": "mlp"}
-    other, _ = running.start(made)
+    other, _ = prepare_model(made)
     assert not other.target.standardizer.fitted, "another head starts anew"
 
 
 # -- what it prints ------------------------------------------------------------------------------------------------
 def test_console_shows_losses_and_time_and_nothing_else(trained, tmp_path, capfd, recwarn):
-    run(sft.train, tmp_path / "quiet", init=str(trained[0]), optim__steps=20, data__items=16)
+    run(sft.train, tmp_path / "quiet", init_from=str(trained[0]), optim__max_steps=20, data__items=16)
     shown, noise = capfd.readouterr()
     shown = "\n".join(line for line in shown.splitlines() if "latents collapse" not in line)  # rightly said
     lines = [line for line in shown.splitlines() if line.startswith("step ")]
@@ -182,7 +188,7 @@ def test_terminal_shows_one_bar_over_all_steps(monkeypatch):
         progress_bar_metrics={"train/text": 1.5, "train/latent": 0.25},
         callback_metrics={},
     )
-    steps = progressing.Steps()
+    steps = progressing.StepProgress()
     steps.on_train_start(trainer, None)
     for trainer.global_step in range(1, 21):
         steps.on_train_batch_end(trainer, None, None, None, 0)
@@ -200,21 +206,21 @@ def test_warnings_of_substance_are_heard():
 
 # -- how it stops --------------------------------------------------------------------------------------------------
 def stop_at(monkeypatch, step: int, error: BaseException):
-    before = Sft.training_step
+    before = SFTModule.training_step
 
     def training_step(self, batch, index):
         if self.trainer.global_step == step:
             raise error
         return before(self, batch, index)
 
-    monkeypatch.setattr(Sft, "training_step", training_step)
+    monkeypatch.setattr(SFTModule, "training_step", training_step)
 
 
 def test_ctrl_c_leaves_a_whole_checkpoint(monkeypatch, tmp_path, small, capsys, ctrl_c):
     stop_at(monkeypatch, 2, KeyboardInterrupt())
     assert command(monkeypatch, sft, *small) == 1
     where = tmp_path / "run" / "interrupted"
-    assert f"Stopped at step 2 (KeyboardInterrupt). What was learnt so far is in '{where}'" in capsys.readouterr().out
+    assert f"Stopped at step 2 (KeyboardInterrupt). The model so far is in '{where}'" in capsys.readouterr().out
     reasoner, _ = checkpoint.load(where)
     assert reasoner.method.name == "modal_mixed" and not (tmp_path / "run" / "model").exists()
 
@@ -222,7 +228,7 @@ def test_ctrl_c_leaves_a_whole_checkpoint(monkeypatch, tmp_path, small, capsys, 
 def test_ctrl_c_before_the_first_step(monkeypatch, tmp_path, small, capsys, ctrl_c):
     stop_at(monkeypatch, 0, KeyboardInterrupt())
     assert command(monkeypatch, sft, *small) == 1
-    assert "Nothing was learnt" in capsys.readouterr().out and not (tmp_path / "run" / "interrupted").exists()
+    assert "Nothing was kept" in capsys.readouterr().out and not (tmp_path / "run" / "interrupted").exists()
 
 
 def test_ctrl_c_while_data_is_made_takes_the_folder_away(monkeypatch, tmp_path, small):
@@ -261,17 +267,17 @@ def test_processes_share_the_batches_of_an_epoch():
 def test_only_the_first_process_makes_the_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(running.rank_zero_only, "rank", 1)
     made = recipe(tmp_path / "run")
-    assert running.run_folder(made) == tmp_path / "run" and not (tmp_path / "run").exists()
-    save = running.saver(made, *untrained())
+    assert running.make_run_folder(made) == tmp_path / "run" and not (tmp_path / "run").exists()
+    save = running.make_saver(made, *untrained())
     assert save(tmp_path / "model") is None and not (tmp_path / "model").exists()
 
 
 def test_processes_are_those_of_torchrun(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert running.processes("auto")["devices"] == 1 and running.processes("auto")["strategy"] == "auto"
+    assert running.process_options("auto")["devices"] == 1 and running.process_options("auto")["strategy"] == "auto"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    found = running.processes("auto")
+    found = running.process_options("auto")
     assert (found["devices"], found["num_nodes"]) == (4, 2) and "ddp" in found["strategy"]
 
 
@@ -288,8 +294,8 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
             method="direct",
             data__folder=str(tmp_path / "rows"),
             data__batch_size=size,
-            optim__steps=2,
-            optim__accumulate=accumulate,
+            optim__max_steps=2,
+            optim__gradient_accumulation_steps=accumulate,
             optim__name="adamw",
             optim__lr=1e-3,
             data__val_items=1,

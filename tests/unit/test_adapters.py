@@ -12,9 +12,10 @@ from latent_reason.files import atomic_write_json
 from latent_reason.model import adapters
 from latent_reason.model.backbones import load_backbone
 from train import sft
+from train.config import SFTConfig
 from train.config import load as load_recipe
 from train.lit_modules import parameter_table, set_trainable
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 float64 = pytest.mark.usefixtures("float64")
 FAMILIES = ["qwen2_5_vl", "gemma3", "smolvlm"]
@@ -110,10 +111,10 @@ def test_an_adapter_of_a_named_base_is_small_and_names_it(reasoner, batch, tmp_p
 def test_what_does_not_fit_together_is_said(adapted, make_backbone):
     with pytest.raises(ValueError, match="already has an adapter"):
         adapters.add(adapted)
-    with pytest.raises(ValueError, match="in place of trunk"):
-        set_trainable(adapted, ["trunk", "head"])
+    with pytest.raises(ValueError, match="in place of text_model"):
+        set_trainable(adapted, ["text_model", "head"])
     adapters.merge(adapted)
-    with pytest.raises(ValueError, match="'lora' is an adapter, and there is none"):
+    with pytest.raises(ValueError, match="the model has no LoRA adapter"):
         set_trainable(adapted, ["lora"])
     with pytest.raises(ValueError, match="nothing"):
         adapters.add(adapted, targets="nothing")
@@ -144,15 +145,16 @@ def test_an_adapter_learns_through_checkpointed_layers_what_it_learns_through_ot
 def test_the_recipe_of_a_real_model_runs_on_its_stand_in(tmp_path):
     recipe = load_recipe(
         "train/recipes/qwen25vl_3b_modal_mixed.yaml",
+        SFTConfig,
         backbone__name="tiny",
         data__items=16,
         data__val_items=2,
         data__levels=[3],
-        optim__steps=2,
-        run=str(tmp_path / "run"),
+        optim__max_steps=2,
+        run_name=str(tmp_path / "run"),
     )
     recipe.method.options["head_options"] |= {"hidden": 32, "depth": 1}
-    sft.train(recipe, run_folder(recipe))
+    sft.train(recipe, make_run_folder(recipe))
     reasoner, _ = checkpoint.load(tmp_path / "run")
     assert reasoner.backbone.adapter is not None and reasoner.backbone.model.dtype == torch.bfloat16
     assert next(reasoner.head.parameters()).dtype == torch.float32

@@ -14,8 +14,9 @@ from latent_reason import checkpoint, methods
 from latent_reason.model.backbones import attention, load_backbone
 from latent_reason.model.backbones.attention import FLASH, Machine, choose_attention, set_attention
 from latent_reason.objectives.objective import RunOptions
-from train import trainer as running
-from train.config import Backbone
+from train import sft
+from train.config import BackboneConfig
+from train.model_setup import prepare_model
 
 TWO, THREE, FOUR = FLASH
 CPU = Machine("2.13.0+cpu")
@@ -116,18 +117,25 @@ def test_probes_belong_to_their_names(monkeypatch):
 
 # -- where it comes from, where it goes --------------------------------------------------------------------------------
 def test_a_run_says_once_what_it_attends_with(tmp_path, capsys):
-    assert Backbone().attn == "auto"
-    reasoner, _ = running.start(recipe(tmp_path))
+    assert BackboneConfig().attn_implementation == "auto"
+
+    def prepared(**changes):
+        config = recipe(tmp_path, **changes)
+        reasoner, _ = prepare_model(config)
+        choose_attention(reasoner, config, sft.needs_masks(reasoner, config))
+        return reasoner
+
+    reasoner = prepared()
     assert reasoner.backbone.model.config._attn_implementation == "sdpa"
     assert re.findall("attention: .*", capsys.readouterr().out) == [
         "attention: sdpa (the model is on the CPU and flash attention runs on CUDA)"
     ]
-    reasoner, _ = running.start(recipe(tmp_path, backbone__attn="eager"))
+    reasoner = prepared(backbone__attn_implementation="eager")
     assert reasoner.backbone.model.config.get_text_config()._attn_implementation == "eager"
     with pytest.raises(ValueError, match="attn_implementation=flash_attention_2 cannot be used"):
-        running.start(recipe(tmp_path, backbone__attn=TWO))
+        prepared(backbone__attn_implementation=TWO)
     with pytest.raises(ValueError, match="attn_implementation=eager cannot be used: positions have masks"):
-        running.start(recipe(tmp_path, backbone__attn="eager", method__bottleneck=0.5))
+        prepared(backbone__attn_implementation="eager", method__attention_bottleneck_prob=0.5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.model import adapters, backbones
 from train import sft
 from train.lit_modules import set_trainable
-from train.trainer import run_folder, start
+from train.trainer import make_run_folder, start
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_an_adapter_learns_on_them_and_comes_back_with_them(rounded, base, tmp_p
         lora__rank=4,
         trainable=["lora", "head"],
         optim__lr=1e-2,
-        optim__other_lr=1e-2,
+        optim__adamw_lr=1e-2,
     )
-    reasoner, _ = sft.train(run, run_folder(run))
+    reasoner, _ = sft.train(run, make_run_folder(run))
     assert any("lora_B" in n and p.any() for n, p in reasoner.named_parameters())
     set_trainable(reasoner, ["lora", "head"])
     again, _ = checkpoint.load(tmp_path / "run")

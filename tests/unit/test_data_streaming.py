@@ -20,7 +20,7 @@ from latent_reason.data.streaming import Stream
 from latent_reason.tasks import make
 from train import sft
 from train.data import TraceData
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 pytest.importorskip("datasets")
 ITEMS = 23
@@ -156,15 +156,15 @@ def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
         seen.append([])
         made = recipe(
             tmp_path / f"run-{len(seen)}",
-            init=str(tiny_checkpoint()),
+            init_from=str(tiny_checkpoint()),
             data__folder=str(folder),
-            data__stream=True,
-            data__workers=workers,
+            data__streaming=True,
+            data__num_workers=workers,
             data__batch_size=4,
-            optim__steps=5,
+            optim__max_steps=5,
             **cache,
         )
-        found.append(sft.train(made, run_folder(made))[0].state_dict())
+        found.append(sft.train(made, make_run_folder(made))[0].state_dict())
     assert seen[0] == seen[1][:5] == seen[2] and len(seen[0]) == 5, "five batches of four go beyond the first epoch"
     encode = checkpoint.load(tiny_checkpoint())[0].processor.encode
     lengths = [n for batch in seen[0] for n in batch]
@@ -176,6 +176,6 @@ def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
 def test_what_a_method_cannot_read_is_said_of_a_stream_too(tmp_path):
     task = make("frozenlake_plan", level=3)
     folder = packed.write([task.trace(task[i], "mixed") for i in range(2)], tmp_path / "packed", "tar")
-    made = recipe(tmp_path / "run", "direct", data__folder=str(folder), data__stream=True, data__val_items=0)
+    made = recipe(tmp_path / "run", "direct", data__folder=str(folder), data__streaming=True, data__val_items=0)
     with pytest.raises(ValueError, match=r"holds a sketch, but method 'direct' draws none"):
-        sft.train(made, run_folder(made))
+        sft.train(made, make_run_folder(made))

@@ -16,7 +16,7 @@ from latent_reason.model.processor import CachedFeatures
 from train import sft
 from train.data import TraceData
 from train.feature_cache import DiskCache, encoder_hash, with_features
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 ITEMS = 12
 
@@ -95,8 +95,10 @@ def test_runs_with_a_cold_a_warm_and_a_full_cache_learn_the_same(tmp_path, monke
 
     def trained(name, **changes):
         changes = {"data__cache": str(tmp_path / "cache")} | changes
-        made = recipe(tmp_path / name, init=str(tiny_checkpoint()), data__items=ITEMS, optim__steps=2, **changes)
-        model, _ = sft.train(made, run_folder(made))
+        made = recipe(
+            tmp_path / name, init_from=str(tiny_checkpoint()), data__items=ITEMS, optim__max_steps=2, **changes
+        )
+        model, _ = sft.train(made, make_run_folder(made))
         printed = capsys.readouterr().out
         return {name: t.clone() for name, t in model.state_dict().items()}, " ".join(printed.split())
 
@@ -269,9 +271,9 @@ def test_what_cannot_be_cached_is_one_sentence(tmp_path, monkeypatch):
         data = recipe(None, data__cache=str(tmp_path)).data
         TraceData(data, model, methods.objective_of(model), "mixed", 0, frozen_vision=False)
     for words, sentence in (
-        (("--data.cache_gb", "0"), "data.cache_gb=0"),
-        (("--data.cache_dtype", "int8"), "'bfloat16' or 'float16'"),
-        (("--data.stream", "true"), "data.stream"),
-        (("--data.workers", "2"), "data.workers=2"),
+        (("--data.cache_gb", "0"), "data.cache_gb=0.0: must be more than 0"),
+        (("--data.cache_dtype", "int8"), "data.cache_dtype: expected one of float16, bfloat16; got int8"),
+        (("--data.streaming", "true"), "data.streaming reads the shards of a folder"),
+        (("--data.num_workers", "2"), "data.num_workers needs data.streaming"),
     ):
         assert sentence in command(monkeypatch, sft, *words)

@@ -21,9 +21,9 @@ from latent_reason.objectives.objective import RunOptions
 from latent_reason.tasks import make
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train import sft
-from train.config import Data
+from train.config import SFTDataConfig
 from train.data import foreign, traces
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 float64 = pytest.mark.usefixtures("float64")
 
@@ -169,7 +169,7 @@ def test_a_foreign_picture_leaves_only_the_sketch_to_go_on_from(picture):
 
 
 def test_a_share_of_items_is_shown_under_a_foreign_picture():
-    data = Data(levels=[4], items=60, foreign=0.5, options={"skin": "drawn"})
+    data = SFTDataConfig(levels=[4], items=60, swap_image_prob=0.5, options={"skin": "drawn"})
     task = make("frozenlake_plan", level=4, skin="drawn")
     made = list(traces(data, "mixed", "train", 60))
     crossed = [t.id.endswith("-foreign") for t in made]
@@ -182,17 +182,22 @@ def test_a_share_of_items_is_shown_under_a_foreign_picture():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"method__bottleneck": 0.5}, {"method__dropped": 0.3}, {"method__centred": False}, {"data__foreign": 0.5}],
+    [
+        {"method__attention_bottleneck_prob": 0.5},
+        {"method__latent_dropout": 0.3},
+        {"method__center_targets": False},
+        {"data__swap_image_prob": 0.5},
+    ],
     ids=str,
 )
 def test_each_is_one_flag_of_a_run(changes, tmp_path, monkeypatch):
     short(monkeypatch, budget=12)
     made = recipe(tmp_path / "run", **changes)
-    reasoner, _ = sft.train(made, run_folder(made))
+    reasoner, _ = sft.train(made, make_run_folder(made))
     assert all(p.isfinite().all() for p in reasoner.parameters())
     space = reasoner.target.standardizer
     flat = not space.mean.any() and space.std.unique().numel() == 1
-    assert flat == ("method__centred" in changes)
+    assert flat == ("method__center_targets" in changes)
 
 
 def test_items_that_need_their_sketch_are_kept(monkeypatch, tmp_path):
@@ -218,7 +223,7 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
     assert sum(found["solved"].values()) == 6 and found["levels"] == [3, 4]
     file.write_text(json.dumps(found | {"keep": [5, 2, 9]}))
     own = {"items": 20, "options": {"chunk": [1, 1]}}
-    plain, some = Data(**own), Data(**own, keep=str(file))
+    plain, some = SFTDataConfig(**own), SFTDataConfig(**own, include_ids=str(file))
     task = make("frozenlake_plan", level=(3, 4), chunk=(1, 1))
     assert [t.id for t in traces(some, "mixed", "train", 20)] == [task[i].id for i in (5, 2, 9)]
     assert len(list(traces(some, "mixed", "val", 3))) == 3, "held-out items are all kept"
@@ -231,7 +236,7 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
     }
     for said, changes in others.items():
         with pytest.raises(ValueError, match=said):
-            list(traces(Data(**own | changes, keep=str(file)), "mixed", "train", 3))
+            list(traces(SFTDataConfig(**own | changes, include_ids=str(file)), "mixed", "train", 3))
     file.write_text(json.dumps(found | {"keep": []}))
     with pytest.raises(ValueError, match="names no items"):
         list(traces(some, "mixed", "train", 3))
@@ -250,19 +255,19 @@ def test_the_bottleneck_reaches_every_method(name, make_backbone, make_traces, m
 
 
 def test_what_cannot_be_is_refused(tmp_path):
-    blank = recipe(tmp_path / "a", method__name="blank", method__dropped=0.5, method__options={"k": 4})
+    blank = recipe(tmp_path / "a", method__name="blank", method__latent_dropout=0.5, method__options={"k": 4})
     with pytest.raises(ValueError, match="latent_dropout cannot be used with latent_input='blank'"):
-        sft.train(blank, run_folder(blank))
+        sft.train(blank, make_run_folder(blank))
     with pytest.raises(ValueError, match="does not show all that later steps need"):
-        list(traces(Data(task="jigsaw", levels=[2], foreign=0.5), "mixed", "train", 3))
+        list(traces(SFTDataConfig(task="jigsaw", levels=[2], swap_image_prob=0.5), "mixed", "train", 3))
     with pytest.raises(ValueError, match="for items of a task"):
-        list(traces(Data(folder="x", foreign=0.5), "mixed", "train", 3))
+        list(traces(SFTDataConfig(folder="x", swap_image_prob=0.5), "mixed", "train", 3))
 
 
 def test_foreign_pictures_are_refused_where_no_sketch_is_given(tmp_path):
-    made = recipe(tmp_path / "run", "direct", data__foreign=0.5)
+    made = recipe(tmp_path / "run", "direct", data__swap_image_prob=0.5)
     with pytest.raises(ValueError, match="does not put target latents into the context"):
-        sft.train(made, run_folder(made))
+        sft.train(made, make_run_folder(made))
 
 
 @float64

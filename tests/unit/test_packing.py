@@ -19,8 +19,8 @@ from latent_reason.objectives.latent_inputs import ScheduledSampling
 from latent_reason.objectives.objective import RunOptions
 from latent_reason.objectives.packing import pack_examples
 from train import sft
-from train.config import load
-from train.trainer import run_folder
+from train.config import SFTConfig, load
+from train.trainer import make_run_folder
 
 float64 = pytest.mark.usefixtures("float64")
 FAMILIES = [
@@ -153,10 +153,23 @@ def test_a_bottleneck_stays_within_a_trace(make_backbone, make_traces):
 
 
 def test_a_recipe_packs(tmp_path):
-    small = {"data__items": 24, "data__val_items": 4, "data__levels": [3, 4], "optim__steps": 2, "data__pack": 300}
-    recipe = load("train/recipes/quickstart.yaml", init=None, run=str(tmp_path / "run"), **small)
-    sft.train(recipe, run_folder(recipe))
+    small = {
+        "data__items": 24,
+        "data__val_items": 4,
+        "data__levels": [3, 4],
+        "optim__max_steps": 2,
+        "data__packing_length": 300,
+    }
+    recipe = load("train/recipes/quickstart.yaml", SFTConfig, init_from=None, run_name=str(tmp_path / "run"), **small)
+    sft.train(recipe, make_run_folder(recipe))
     assert (tmp_path / "run" / "model").is_dir()
-    recipe = load("train/recipes/frozenlake_ilvr.yaml", init=None, stages=[], run=str(tmp_path / "no"), **small)
+    recipe = load(
+        "train/recipes/frozenlake_ilvr.yaml",
+        SFTConfig,
+        init_from=None,
+        stages=[],
+        run_name=str(tmp_path / "no"),
+        **small,
+    )
     with pytest.raises(ValueError, match="'ilvr' reads each row as a whole"):
-        sft.train(recipe, run_folder(recipe))
+        sft.train(recipe, make_run_folder(recipe))

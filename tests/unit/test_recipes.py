@@ -1,10 +1,11 @@
-"""Recipes: all that are shipped, and everything a person can get wrong in one."""
+"""Configs: every shipped recipe, every key, and everything that can be wrong in a recipe or on a command line."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,38 @@ from tiny_runs import BACKBONE
 from latent_reason import methods, tasks
 from latent_reason.data import native
 from latent_reason.model import heads
+from latent_reason.model.backbones.attention import NAMES
+from latent_reason.objectives.policy_gradient import OBJECTIVES
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
-from train import config as recipes
 from train import sft
-from train.config import Recipe, dump, load, parse
+from train.config import (
+    CONFIGS,
+    BackboneConfig,
+    PretrainConfig,
+    RLTrainingConfig,
+    SFTConfig,
+    dump,
+    load,
+    parse,
+    stages_of,
+)
+from train.config.groups import Attention, Part
+from train.config.keys import OLD_KEYS, OLD_VALUES, hints_of
+from train.config.reference import reference
 from train.lit_modules import PARTS
-from train.trainer import run_folder
+from train.rl.rollouts import POLICIES
+from train.trainer import make_run_folder
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "train" / "recipes").rglob("*.yaml"))
 PUBLISHED = [path for path in SHIPPED if path.parent.name == "published"]
 QUICK = str(ROOT / "train" / "recipes" / "quickstart.yaml")
+
+
+def config_of(path: Path) -> type:
+    """The config of the command that a recipe opens with."""
+    command = re.match(r"# python -m (\S+)", path.read_text())[1]
+    return next(config for config in CONFIGS if config.command == command)
 
 
 @pytest.fixture
@@ -37,20 +59,19 @@ def yaml_file(tmp_path):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_recipe_fits_the_code(path):
-    recipe = load(path)
-    known = methods.schema(recipe.method.name)
-    assert recipe.method.options.keys() <= known.keys()
-    if head := recipe.method.options.get("head"):
-        heads.make(head, 32, 32, **recipe.method.options.get("head_options", {}))
+    recipe = load(path, config_of(path))
+    if "method.name" in hints_of(type(recipe)):
+        assert recipe.method.options.keys() <= methods.schema(recipe.method.name).keys()
+        if head := recipe.method.options.get("head"):
+            heads.make(head, 32, 32, **recipe.method.options.get("head_options", {}))
     tasks.make(recipe.data.task, level=tuple(recipe.data.levels), **tasks.own(recipe.data.task, recipe.data.options))
     assert recipe.data.options.keys() <= set(tasks.options(recipe.data.task))
-    assert set(recipe.trainable) <= PARTS.keys()
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_recipe_opens_with_its_command(path):
     command = path.read_text().splitlines()[0]
-    found = re.match(r"# python -m (train\.\w+) --config (\S+)", command)
+    found = re.match(r"# python -m (train\.[\w.]+) --config (\S+)", command)
     assert found and found[2] == path.relative_to(ROOT).as_posix()
     importlib.import_module(found[1])
     assert path.read_text().splitlines()[1].startswith("# "), "the second line says what it is"
@@ -83,7 +104,7 @@ def flavour(picture, mode: str) -> list[Trace]:
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda p: p.stem)
 def test_published_recipe_trains_every_stage_on_records_of_its_flavour(path, tmp_path, picture):
-    recipe = load(path)
+    recipe = load(path, SFTConfig)
     assert recipe.method.name == path.stem and recipe.data.folder and recipe.optim.name == "adamw"
     modes = ["text", "vision", "mixed"] if path.stem == "swimbird" else [methods.load(path.stem).MODE]
     native.write([t for mode in modes for t in flavour(picture, mode)], tmp_path / "rows")
@@ -96,11 +117,12 @@ def test_published_recipe_trains_every_stage_on_records_of_its_flavour(path, tmp
     }
     recipe.method.options |= {n: v for n, v in small.items() if n in recipe.method.options}
     for stage in recipe.stages:
-        stage["optim"] = stage.get("optim", {}) | {"steps": 1}
-    recipe.backbone, recipe.data.folder = recipes.Backbone(options=BACKBONE), str(tmp_path / "rows")
-    recipe.optim.steps, recipe.optim.accumulate, recipe.precision, recipe.accelerator = 1, 2, "32-true", "cpu"
-    recipe.data.val_items, recipe.run = 1, str(tmp_path / "run")
-    reasoner, _ = sft.train(recipe, run_folder(recipe))
+        stage["optim"] = stage.get("optim", {}) | {"max_steps": 1}
+    recipe.backbone, recipe.data.folder = BackboneConfig(options=BACKBONE), str(tmp_path / "rows")
+    recipe.optim.max_steps, recipe.optim.gradient_accumulation_steps = 1, 2
+    recipe.precision, recipe.accelerator = "32-true", "cpu"
+    recipe.data.val_items, recipe.run_name = 1, str(tmp_path / "run")
+    reasoner, _ = sft.train(recipe, make_run_folder(recipe))
     assert all(p.isfinite().all() for p in reasoner.parameters())
     assert len(list((tmp_path / "run").glob("stage-*"))) == max(0, len(recipe.stages) - 1)
 
@@ -124,15 +146,17 @@ def test_recipes_named_in_files_exist():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_resolved_recipe_is_the_recipe(path, tmp_path):
-    recipe = load(path, run="mine", optim__steps=7)
+    config = config_of(path)
+    changes = {"run_name": "mine"} if "run_name" in hints_of(config) else {}
+    recipe = load(path, config, optim__max_steps=7, **changes)
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
-    assert load(tmp_path / "recipe.yaml") == recipe
-    assert parse(["--config", str(tmp_path / "recipe.yaml")]) == recipe
+    assert load(tmp_path / "recipe.yaml", config) == recipe
+    assert parse(config, ["--config", str(tmp_path / "recipe.yaml")]) == recipe
 
 
 def test_command_line_changes_the_file():
     words = [
-        "--optim.steps",
+        "--optim.max_steps",
         "3",
         "--optim.lr=1e-3",
         "--data.levels",
@@ -143,7 +167,7 @@ def test_command_line_changes_the_file():
         "false",
         "--data.options.chunk",
         "[1,3]",
-        "--run",
+        "--run_name",
         "007",
         "--devices",
         "2",
@@ -151,58 +175,90 @@ def test_command_line_changes_the_file():
         "[0.9,0.99]",
         "--fast_dev_run",
     ]
-    recipe, plain = parse(["--config", QUICK, *words]), load(QUICK)
-    assert recipe.optim.steps == 3 and recipe.optim.lr == 0.001 and recipe.optim.other_lr == plain.optim.other_lr
+    recipe, plain = parse(SFTConfig, ["--config", QUICK, *words]), load(QUICK, SFTConfig)
+    assert recipe.optim.max_steps == 3 and recipe.optim.lr == 0.001 and recipe.optim.adamw_lr == plain.optim.adamw_lr
     assert recipe.data.levels == [3, 5] and recipe.data.options == plain.data.options | {"chunk": [1, 3]}
     assert recipe.method.options["k"] == 8 and recipe.method.options["head"] == plain.method.options["head"]
-    assert recipe.method.options["head_options"]["residual"] is False
-    assert recipe.run == "007" and recipe.devices == "2" and recipe.optim.betas == (0.9, 0.99)
+    assert recipe.method.options["head_options"] == plain.method.options["head_options"] | {"residual": False}
+    assert recipe.run_name == "007" and recipe.devices == 2 and recipe.optim.betas == (0.9, 0.99)
     assert recipe.fast_dev_run and not plain.fast_dev_run
 
 
-def test_later_words_win_and_plain_defaults_hold():
-    assert parse(["--seed", "1", "--seed", "2"]).seed == 2
-    assert parse(["--seed", "3", "--config", QUICK]).seed == load(QUICK).seed
-    assert parse([]) == Recipe()
-    assert parse(["--fast_dev_run=false", "--init", "null"]) == Recipe()
+def test_later_words_win_and_plain_defaults_hold(yaml_file):
+    assert parse(SFTConfig, ["--seed", "1", "--seed", "2"]).seed == 2
+    assert parse(SFTConfig, ["--seed", "3", "--config", QUICK]).seed == load(QUICK, SFTConfig).seed
+    assert parse(SFTConfig, []) == SFTConfig()
+    assert parse(SFTConfig, ["--fast_dev_run=false", "--init_from", "null"]) == SFTConfig()
+    second = yaml_file("method: {options: {head_options: {depth: 5}}}")
+    options = parse(SFTConfig, ["--config", QUICK, "--config", second]).method.options["head_options"]
+    assert options == load(QUICK, SFTConfig).method.options["head_options"] | {"depth": 5}, "files merge too"
 
 
-def test_numbers_with_an_exponent_are_numbers(yaml_file):
-    recipe = load(yaml_file("optim: {lr: 1e-3}\nmethod: {options: {latent_weight: 1e-1}}\n"))
-    assert recipe.optim.lr == 0.001 and recipe.method.options == {"latent_weight": 0.1}
+def test_rewards_that_are_named_replace_the_default_ones_and_stages_add_to_them(yaml_file):
+    file = yaml_file("rl: {rewards: {format: 1.0}}\nstages: [{rl: {rewards: {accuracy: 2.0}}}]\n")
+    config = parse(RLTrainingConfig, ["--config", file])
+    assert config.rl.rewards == {"format": 1.0} == load(file, RLTrainingConfig).rl.rewards
+    assert stages_of(config)[0].rl.rewards == {"format": 1.0, "accuracy": 2.0}
+
+
+def test_numbers_are_read_as_they_are_meant(yaml_file):
+    file = yaml_file("run_name: 7\noptim: {lr: 1e-3}\nmethod: {options: {latent_weight: 1e-1}}\n")
+    for recipe in (load(file, SFTConfig), parse(SFTConfig, ["--config", file])):
+        assert recipe.optim.lr == 0.001 and recipe.method.options == {"latent_weight": 0.1}
+        assert recipe.run_name == "7"
 
 
 WRONG = {  # a command line, or the text of a recipe, and what the sentence must hold
-    "unknown key": ("--optim.stepz 3", "optim.stepz", "Did you mean 'optim.steps'?"),
-    "key of another group": ("--steps 3", "'steps'", "Did you mean 'optim.steps'?"),
+    "unknown key": ("--optim.stepz 3", "command line: unknown key 'optim.stepz'", "Did you mean 'optim.max_steps'?"),
+    "key of another group": ("--max_steps 3", "'max_steps'", "Did you mean 'optim.max_steps'?"),
     "misspelled name": ("--data.itms 3", "data.itms", "Did you mean 'data.items'?"),
-    "key under a number": ("--optim.steps.more 3", "optim.steps holds no keys"),
-    "a group's value": ("--optim 3", "optim holds keys"),
-    "not a number": ("--optim.steps many", "optim.steps", "int", "many"),
-    "not a list": ("--data.levels 3,4", "data.levels", "list"),
-    "no value": ("--optim.steps", "optim.steps needs a value"),
-    "no key": ("stray", "'stray'"),
-    "one dash": ("-x 3", "'-x'"),
-    "no file": ("--config train/recipes/quickstrt.yaml", "quickstrt.yaml' is not there", "quickstart.yaml'?"),
-    "no file name": ("--config", "--config needs a file"),
-    "no steps": ("--optim.steps 0", "optim.steps=0"),
+    "shortened name": ("--optim.max 3", "optim.max", "Did you mean 'optim.max_steps'?"),
+    "key under a number": ("--optim.max_steps.more 3", "optim.max_steps holds no keys"),
+    "a group's value": ("--optim 3", "optim holds keys, such as optim.name"),
+    "not a number": ("--optim.max_steps many", "optim.max_steps: expected INTEGER; got many"),
+    "not a list": ("--data.levels 3,4", "data.levels: expected [INTEGER, ...]"),
+    "neither a number nor auto": ("--devices many", "devices: expected INTEGER|auto; got many"),
+    "no value": ("--optim.max_steps", "--optim.max_steps needs a value"),
+    "no key": ("stray", "'stray' belongs to no key"),
+    "one dash": ("-x 3", "'-x' belongs to no key"),
+    "no file": ("--config train/recipes/quickstrt.yaml", "quickstrt.yaml' does not exist", "quickstart.yaml'?"),
+    "no file name": ("--config", "--config needs a value"),
+    "no steps": ("--optim.max_steps 0", "optim.max_steps=0: must be 1 or more"),
+    "negative rate": ("--optim.lr -1", "optim.lr=-1.0: must be 0 or more"),
     "no levels": ("--data.levels []", "data.levels is empty"),
-    "unknown optimiser": ("--optim.name sgd", "optim.name='sgd'", "'muon' or 'adamw'"),
-    "unknown key in a file": ("optim: {stepz: 3}", "mine.yaml", "optim.stepz", "Did you mean 'optim.steps'?"),
-    "not a number in a file": ("optim: {steps: many}", "optim.steps", "many"),
-    "not YAML": ("optim: [3", "mine.yaml", "not YAML"),
-    "no keys in a file": ("[1]", "mine.yaml", "holds no keys"),
-    "a group's value in a file": ("optim: 3", "mine.yaml", "optim holds keys"),
+    "unknown optimizer": ("--optim.name sgd", "optim.name: expected one of muon, adamw; got sgd"),
+    "key of an earlier version": ("--optim.other_lr 1", "'optim.other_lr' is now 'optim.adamw_lr'"),
+    "the same below options": ("--rl.policy_options.rank 1", "is now 'rl.latent_policy_options', a key of train.rl"),
+    "value of an earlier version": ("--backbone.latent_positions grid", "got grid ('grid' is now '2d')"),
+    "the same in a list": ("--trainable [trunk]", "('trunk' is now 'text_model')"),
+    "key of another command": ("--rl.beta 0.1", "'rl.beta' is no key of train.sft, but of train.rl"),
+    "unknown key in a file": ("optim: {stepz: 3}", "mine.yaml: unknown key 'optim.stepz'", "'optim.max_steps'?"),
+    "not a number in a file": ("optim: {max_steps: many}", "mine.yaml: optim.max_steps: expected INTEGER"),
+    "no steps in a file": ("optim: {max_steps: 0}", "mine.yaml: optim.max_steps=0"),
+    "not YAML": ("optim: [3", "mine.yaml: not YAML"),
+    "no keys in a file": ("[1]", "mine.yaml: holds no keys"),
+    "a group's value in a file": ("optim: 3", "mine.yaml: optim holds keys"),
+    "unknown key in a stage": ("stages: [{optim: {stepz: 3}}]", "mine.yaml: stage 1: unknown key 'optim.stepz'"),
+    "key of another command in a stage": ("stages: [{rl: {beta: 3}}]", "mine.yaml: stage 1: 'rl.beta' is no key of"),
+    "keys of an earlier version in a file": (
+        "{run: x, optim: {steps: 3}, rl: {group: 2}}",
+        "mine.yaml: 'run' is now 'run_name'; 'optim.steps' is now 'optim.max_steps'; 'rl.group' is now "
+        "'rl.num_generations', a key of train.rl.",
+    ),
+    "many of them": (
+        "optim: {steps: 3, other_lr: 1, warmup: 3, final: 1, accumulate: 2, clip: 1}",
+        "and 1 more, see docs/configuration.md",
+    ),
 }
 
 
 @pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
-def test_wrong_recipe_is_one_sentence(words, yaml_file, monkeypatch):
+def test_wrong_config_is_one_sentence(words, yaml_file, monkeypatch):
     monkeypatch.chdir(ROOT)
     text, *parts = words
     argv = text.split() if text.startswith("-") or text == "stray" else ["--config", yaml_file(text)]
     with pytest.raises((ValueError, FileNotFoundError)) as error:
-        parse(argv)
+        parse(SFTConfig, argv)
     assert all(part in str(error.value) for part in parts), str(error.value)
     assert "\n" not in str(error.value)
 
@@ -212,13 +268,59 @@ def test_wrong_key_ends_the_command_without_a_traceback(monkeypatch, tmp_path, c
     monkeypatch.setattr(sys, "argv", ["train.sft", "--config", QUICK, "--optim.stepz", "3"])
     with pytest.raises(SystemExit) as ended:
         sft.main()
-    assert ended.value.code == "error: command line: unknown key 'optim.stepz'. Did you mean 'optim.steps'?"
-    assert not list(tmp_path.iterdir()) and capsys.readouterr().err == ""
+    wanted = "error: command line: unknown key 'optim.stepz'. Did you mean 'optim.max_steps'?\n"
+    assert ended.value.code == 2 and capsys.readouterr().err == wanted
+    assert not list(tmp_path.iterdir())
 
 
-def test_help_names_every_key(capsys):
+# -- every key ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.command)
+def test_help_says_what_every_key_is_on_80_columns(config, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
-        parse(["--help"], description="what it does")
+        parse(config, ["--help"], description="what it does")
     shown = capsys.readouterr().out
-    assert not ended.value.code and "what it does" in shown
-    assert all(f"--{key}" in shown for key in recipes._keys(Recipe))
+    assert not ended.value.code and "what it does" in shown and "None" not in shown and "CONFIG" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for key in hints_of(config):
+        entry = re.search(rf"^  --{re.escape(key)} \S.*\n((?: {{8}}.+\n)+)", shown, re.M)
+        assert entry and "(default:" in entry[1], key
+    importlib.import_module(config.command)
+
+
+def test_choices_are_those_of_the_code():
+    assert set(typing.get_args(Part)) == PARTS.keys()
+    assert set(typing.get_args(Attention)) == set(NAMES)
+    rl = hints_of(RLTrainingConfig)
+    assert set(typing.get_args(rl["rl.loss_type"])) == OBJECTIVES.keys()
+    assert set(typing.get_args(rl["rl.latent_policy"])) == POLICIES.keys()
+
+
+def test_the_reference_is_what_the_configs_say():
+    """If this fails: python -m train.config.reference > docs/configuration.md"""
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == reference()
+
+
+def test_keys_of_earlier_versions_are_told_from_those_of_today():
+    today = {key for config in CONFIGS for key in hints_of(config)}
+    assert not OLD_KEYS.keys() & today and set(OLD_KEYS.values()) <= today
+    assert OLD_VALUES.keys() <= today
+
+
+def test_every_key_is_used_by_a_recipe_or_a_test():
+    """A key that nobody uses is a key that nobody would miss."""
+    recipes = [path.read_text() for path in SHIPPED]
+    tests = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    unused = []
+    for key in sorted({key for config in CONFIGS for key in hints_of(config)}):
+        name = key.rpartition(".")[2]
+        in_recipe = any(re.search(rf"(^|[\s{{]){name}: ", text, re.M) for text in recipes)
+        in_test = any(re.search(rf"{key.replace('.', '__')}\b|--{re.escape(key)}\b|[(\s]{name}=", t) for t in tests)
+        if not in_recipe and not in_test:
+            unused.append(key)
+    assert not unused
+
+
+def test_keys_that_a_command_does_not_use_are_not_its_keys():
+    assert not any(key.startswith(("rl.", "backbone.name")) for key in hints_of(RLTrainingConfig) if "name" in key)
+    assert "data.modes" not in hints_of(PretrainConfig) and "fsdp" not in hints_of(PretrainConfig)

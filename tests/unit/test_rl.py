@@ -16,10 +16,11 @@ from latent_reason.decoding import engine
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
+from train.config import RLTrainingConfig
 from train.rl import rewards, trainer
 from train.rl.rewards import Graded
 from train.rl.rollouts import policy_of, taught_latents
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 float64 = pytest.mark.usefixtures("float64")
 OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "ddpm_sde": {}, "mask": {}, "reward_weighted": {}, "vlpo": {}}
@@ -36,13 +37,14 @@ def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
     """A module on one item whose reward is ``grade(rollout, row)``; rows begin with the tokens of ``queue``."""
     made = recipe(
         "unused",
-        rl__policy=policy,
-        rl__policy_options=OPTIONS[policy],
-        rl__group=16,
-        rl__prompts=1,
-        rl__max_new=3,
-        rl__objective="dapo" if policy in UPDATES else "reinforce",
-        rl__updates=UPDATES.get(policy, 1),
+        config=RLTrainingConfig,
+        rl__latent_policy=policy,
+        rl__latent_policy_options=OPTIONS[policy],
+        rl__num_generations=16,
+        rl__num_prompts=1,
+        rl__max_completion_length=3,
+        rl__loss_type="dapo" if policy in UPDATES else "reinforce",
+        rl__num_iterations=UPDATES.get(policy, 1),
         rl__rewards={"accuracy": 1.0},
         **changes,
     )
@@ -52,9 +54,9 @@ def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
     reasoner = methods.build_method("modal_mixed", backbone, k=1, head=head)
     reasoner.target.standardizer.fitted.fill_(True)
     task = make("frozenlake_plan", level=3)
-    module = trainer.Rl(reasoner, task, made)
+    module = trainer.RLModule(reasoner, task, made)
     if forced_tokens:
-        forced = [[getattr(reasoner.vocabulary, token) for token in forced_tokens]] * made.rl.group
+        forced = [[getattr(reasoner.vocabulary, token) for token in forced_tokens]] * made.rl.num_generations
         monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
     monkeypatch.setattr(
         module,
@@ -132,8 +134,14 @@ def test_what_the_switch_alone_decides_is_learnt_by_all(policy, monkeypatch):
 @pytest.fixture
 def module(float64):
     """One whose rewards are the lengths of what it wrote, with noisy latents."""
-    made = rewarded("unused", rl__policy="gaussian", rl__policy_options={"fraction": 0.3}, rl__max_new=12, rl__group=4)
-    found = trainer.Rl(tiny_reasoner(), make("frozenlake_plan", level=3), made)
+    made = rewarded(
+        "unused",
+        rl__latent_policy="gaussian",
+        rl__latent_policy_options={"fraction": 0.3},
+        rl__max_completion_length=12,
+        rl__num_generations=4,
+    )
+    found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=3), made)
     found.log_dict = lambda *args, **options: None
     found.log = lambda *args, **options: None
     found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
@@ -172,7 +180,7 @@ def test_rows_that_teach_nothing_are_not_scored_again(module):
 
 def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
     """Of three batches of two items, the first teaches nothing, the second half of what is asked."""
-    module.rl = replace(module.rl, refill=3)
+    module.rl = replace(module.rl, dynamic_sampling=3)
     plain, dull = module.experience, [(True, True), (True, False), (False, False), (False, False)]
 
     def experience(items):
@@ -197,7 +205,7 @@ def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, ob
     every = [module.experience([module.task[i]]) for i in range(3)]
     every[0].actions[1:] = False  # one process has far fewer
     sizes = [
-        torch.stack([module.objective.average(one.actions, module.rl.max_new)[1] for one in some]).sum()
+        torch.stack([module.objective.average(one.actions, module.rl.max_completion_length)[1] for one in some]).sum()
         for some in (every[:1], every[1:])
     ]
     module.weighed(every)
@@ -223,7 +231,7 @@ def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
     )
     monkeypatch.setattr(module, "update", list)
     for anchor_on, anchored in (("unsolved", [1, 2]), ("all", [0, 1, 2])):
-        module.rl = replace(module.rl, anchor=0.5, anchor_on=anchor_on, prompts=3)
+        module.rl = replace(module.rl, sft_coef=0.5, sft_items=anchor_on, num_prompts=3)
         module.training_step([module.task[i] for i in range(3)], 0)
         assert seen.pop() == anchored
 
@@ -236,7 +244,7 @@ def test_latents_are_clipped_by_a_bound_of_their_own(module, monkeypatch):
     new = replay(module.reasoner, found.rollout, module.policy, 1.0).latents.detach()
     found.latents = new - 0.05  # ratios of 1.05
     for bound, clipped in ((0.01, True), (0.2, False)):
-        module.rl = replace(module.rl, latent_clip=bound)
+        module.rl = replace(module.rl, latent_epsilon=bound)
         latent = module.latent_loss(found, new)
         assert bool(latent.high > 0) == clipped and float(latent.ratio_mean) == pytest.approx(1.0513, abs=1e-3)
 
@@ -279,12 +287,12 @@ def test_views_are_of_rows_that_teach_nothing_too(module):
     found = rolled(module, [module.task[0]])
     found.advantages = torch.tensor([1.0, -1.0, 0.0, 0.0])
     assert sum(len(piece.traces) for piece in module.pieces(found)) == 2
-    module.rl = replace(module.rl, views={"necessity": 0.1})
+    module.rl = replace(module.rl, perturbations={"necessity": 0.1})
     assert sum(len(piece.traces) for piece in module.pieces(found)) == 4
 
 
 def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
-    made = replace(module.recipe, rl=replace(module.rl, policy_options={"rank": 4, "norm": "sum"}))
+    made = replace(module.config, rl=replace(module.rl, latent_policy_options={"rank": 4, "norm": "sum"}))
     policy, z = policy_of(module.reasoner, made, module.task), taught_latents(module.reasoner, module.task)
     assert policy.basis.shape == (z.shape[1], 4) and policy.channels == 4 and len(z) > 64
     kept = ((z - z.mean(0)) @ policy.basis).square().sum() / (z - z.mean(0)).square().sum()
@@ -293,7 +301,7 @@ def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
 
 
 def test_rollouts_without_an_end_can_be_left_out(module):
-    module.rl = replace(module.rl, unfinished="left_out")
+    module.rl = replace(module.rl, mask_truncated_completions=True)
     found = rolled(module, [module.task[0]])
     cut = torch.tensor([not one.ended for one in found.graded])
     assert cut.any() and not found.actions[cut].any() and not found.latent_actions[cut].any()
@@ -327,23 +335,23 @@ def test_the_scale_of_a_head_is_that_of_taught_latents(tmp_path, monkeypatch):
     start = checkpoint.save(reasoner, tmp_path / "start")
     made = rewarded(
         tmp_path / "run",
-        init=str(start),
-        rl__policy="reward_weighted",
+        init_from=str(start),
+        rl__latent_policy="reward_weighted",
         rl__rewards={"long": 1.0},
         method__options={"k": 4, "head": "flow"},
-        trainable=["trunk", "embeddings", "head"],
+        trainable=["text_model", "embeddings", "head"],
     )
-    after, _ = trainer.train(made, run_folder(made))
+    after, _ = trainer.train(made, make_run_folder(made))
     assert float(after.head.scale) == pytest.approx(0.7)
     made = rewarded(
         tmp_path / "frozen",
-        init=str(start),
+        init_from=str(start),
         rl__rewards={"long": 1.0},
-        rl__anchor=0.5,
+        rl__sft_coef=0.5,
         method__options={"k": 4, "head": "flow"},
-        trainable=["trunk", "embeddings"],
+        trainable=["text_model", "embeddings"],
     )
-    after, _ = trainer.train(made, run_folder(made))
+    after, _ = trainer.train(made, make_run_folder(made))
     assert float(after.head.scale) == pytest.approx(0.7), "nor does that of a frozen head move with an anchor"
 
 
@@ -353,7 +361,7 @@ def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
     with torch.no_grad():
         for p in module.reasoner.head.parameters():
             p.add_(0.05 * torch.randn_like(p))
-    module.rl = replace(module.rl, latent_kl=1.0, kl=0.1, unfinished="left_out")
+    module.rl = replace(module.rl, latent_beta=1.0, beta=0.1, mask_truncated_completions=True)
     forced = [[module.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
     monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
     whole = rolled(module, [module.task[0]])
@@ -377,7 +385,7 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
     bias[v.open] = 9.0  # untrained, it would hardly ever open a span
     monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
     monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=[[v.open]] * 4))
-    module.rl = replace(module.rl, max_new_tokens=20)
+    module.rl = replace(module.rl, max_completion_length=20)
     found = rolled(module, [module.task[0]])
     opened, closed = (found.rollout.ids == token for token in (v.open, v.close))
     assert opened[:, 0].all() and opened[:, 1:].any() and closed.any()
@@ -387,7 +395,7 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
 
 
 def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch):
-    module.rl = replace(module.rl, replay_rows=1)
+    module.rl = replace(module.rl, micro_batch_size=1)
     for name, p in module.named_parameters():
         p.requires_grad_("head." in name)
     forced = [[module.reasoner.vocabulary.open] if row == 1 else [module.reasoner.vocabulary.end] for row in range(4)]

@@ -19,6 +19,7 @@ from latent_reason.model.batch import LATENT
 from latent_reason.objectives.policy_gradient import dispersion, emphasis, span_ratio
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
+from train.config import RLTrainingConfig
 from train.rl import perturbations, trainer
 from train.rl.rollouts import differing
 
@@ -26,8 +27,15 @@ from train.rl.rollouts import differing
 @pytest.fixture
 def module(monkeypatch, float64):
     """Rollouts of which every other begins with a sketch."""
-    made = recipe("unused", init=str(tiny_checkpoint()), rl__group=4, rl__prompts=2, rl__max_new=12)
-    found = trainer.Rl(tiny_reasoner(), make("frozenlake_plan", level=3), made)
+    made = recipe(
+        "unused",
+        config=RLTrainingConfig,
+        init_from=str(tiny_checkpoint()),
+        rl__num_generations=4,
+        rl__num_prompts=2,
+        rl__max_completion_length=12,
+    )
+    found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=3), made)
     found.log_dict = found.log = lambda *args, **options: None
     found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     forced = [[found.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
@@ -92,12 +100,13 @@ def test_latents_recorded_drawn_again_or_out_of_sight(module):
 def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
     """A head with noise, fewer latents a span than the method's own, a part of the rows."""
     made = replace(
-        module.recipe, rl=replace(module.rl, policy="gaussian", policy_options={"fraction": 0.3}, latents_per_span=2)
+        module.config,
+        rl=replace(module.rl, latent_policy="gaussian", latent_policy_options={"fraction": 0.3}, latents_per_span=2),
     )
     torch.manual_seed(0)
     reasoner = methods.build_method("modal_mixed", module.reasoner.backbone, k=4, head="flow")
     reasoner.target.standardizer.fitted.fill_(True)
-    module = trainer.Rl(reasoner, module.task, made)
+    module = trainer.RLModule(reasoner, module.task, made)
     module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     found = rolled(module, [module.task[0]]).part([1, 3], reasoner)
     assert found.rows == [1, 3] and {s.length for s in found.rollout.spans} == {2}
@@ -113,11 +122,11 @@ def test_what_views_cost_enters_the_loss_with_the_right_sign(module):
     found = rolled(module, [module.task[0]])
     plain, _ = module.loss(found)
     for name, sign in (("necessity", -1), ("robustness", 1)):
-        module.rl = replace(module.rl, views={name: 1e4})
+        module.rl = replace(module.rl, perturbations={name: 1e4})
         loss, parts = module.loss(found)
         far = 1e4 * float(parts[f"views/{name}"].detach())
         assert far > 1e-3 and float((loss - plain).detach()) == pytest.approx(sign * far, rel=1e-2)
-    module.rl = replace(module.rl, views={"necessity": 0.01, "entropy": 0.05}, view_latents="dropped")
+    module.rl = replace(module.rl, perturbations={"necessity": 0.01, "entropy": 0.05}, perturbation_latents="dropped")
     loss, _ = module.loss(found)
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
@@ -137,12 +146,12 @@ def test_words_weigh_by_how_much_a_group_differs():
 
 
 def test_rollouts_weigh_their_words_so_and_latents_by_one(module):
-    module.rl = replace(module.rl, token_weight=1.7)
+    module.rl = replace(module.rl, max_token_weight=1.7)
     found = rolled(module, [module.task[0]])
     weights = differing(module.reasoner, found.rollout, 4, 1.7)
     assert weights.min() >= 1 and float(weights.max()) == pytest.approx(1.7, abs=1e-4)
     assert (weights[~found.rollout.text_decisions] == 1).all()
-    even, size = module.objective.average(found.actions, module.rl.max_new)
+    even, size = module.objective.average(found.actions, module.rl.max_completion_length)
     assert_close(found.weights, even / size * weights)
 
 
@@ -156,10 +165,16 @@ def test_a_span_has_one_ratio():
 def test_latents_learn_by_spans_too(module):
     """The same before an update; after one, one ratio a span, so that whole spans are clipped."""
     made = replace(
-        module.recipe,
-        rl=replace(module.rl, policy="gaussian", policy_options={"fraction": 0.3}, latent_ratio="span", updates=2),
+        module.config,
+        rl=replace(
+            module.rl,
+            latent_policy="gaussian",
+            latent_policy_options={"fraction": 0.3},
+            latent_importance_sampling_level="span",
+            num_iterations=2,
+        ),
     )
-    module = trainer.Rl(module.reasoner, module.task, made)
+    module = trainer.RLModule(module.reasoner, module.task, made)
     module.log_dict = module.log = lambda *args, **options: None
     module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     found = rolled(module, [module.task[0]])

@@ -13,6 +13,7 @@ from tiny_runs import recipe, rolled, tiny_checkpoint
 from latent_reason import checkpoint
 from latent_reason.decoding import engine
 from latent_reason.tasks import make
+from train.config import RLTrainingConfig
 from train.rl import evidence_triples, reward_inputs, rewards, trainer
 from train.rl.reward_inputs import Scene
 from train.rl.rewards import Graded, paid
@@ -178,14 +179,15 @@ def test_other_measures_of_the_task_are_partial_credit():
 def test_a_run_measures_what_its_rewards_want():
     made = recipe(
         "unused",
-        init=str(tiny_checkpoint()),
-        rl__group=2,
-        rl__prompts=1,
-        rl__max_new=8,
+        config=RLTrainingConfig,
+        init_from=str(tiny_checkpoint()),
+        rl__num_generations=2,
+        rl__num_prompts=1,
+        rl__max_completion_length=8,
         rl__rewards={"accuracy": 1.0, "trust.sketch_match": 0.3, "sccm": 0.5, "score.progress": 0.1},
     )
     reasoner, decoder = checkpoint.load(tiny_checkpoint())
-    module = trainer.Rl(
+    module = trainer.RLModule(
         reasoner, make("frozenlake_plan", level=3), made, checkpoint.load(tiny_checkpoint())[0], decoder
     )
     assert module.wanted == ["sketch_match", "sketches_alone"]
@@ -238,8 +240,14 @@ def test_abstaining_is_right_where_the_evidence_is_hidden_and_there_alone():
 
 def test_rollouts_of_hidden_evidence_are_graded_by_abstaining():
     task = make("search_zoom")
-    made = recipe("unused", init=str(tiny_checkpoint()), data__task="search_zoom", data__levels=list(task.levels))
-    module = trainer.Rl(checkpoint.load(tiny_checkpoint())[0], task, made)
+    made = recipe(
+        "unused",
+        config=RLTrainingConfig,
+        init_from=str(tiny_checkpoint()),
+        data__task="search_zoom",
+        data__levels=list(task.levels),
+    )
+    module = trainer.RLModule(checkpoint.load(tiny_checkpoint())[0], task, made)
     intact, hidden, *_ = evidence_triples.triple(task, task[0])
     scene = Scene(module.reasoner, None, None, task, "mixed")
     v = module.reasoner.vocabulary

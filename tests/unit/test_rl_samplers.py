@@ -17,11 +17,11 @@ from latent_reason.contracts.closeness import assert_close
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
-from train import config as recipes
 from train.callbacks import Alarms
+from train.config import RLTrainingConfig, load
 from train.rl import rewards, trainer
 from train.rl.samplers import ByPassRate, InTurn, PassRates, Prompts
-from train.trainer import run_folder
+from train.trainer import make_run_folder
 
 
 def test_levels_that_are_half_solved_come_most_and_the_unsolved_count_most():
@@ -64,8 +64,15 @@ def cut(monkeypatch):
 @pytest.fixture
 def module(float64):
     """One whose rewards are the lengths of what it wrote."""
-    made = recipe("unused", init=str(tiny_checkpoint()), rl__group=4, rl__prompts=2, rl__max_new=12)
-    found = trainer.Rl(tiny_reasoner(), make("frozenlake_plan", level=(3, 4)), made)
+    made = recipe(
+        "unused",
+        config=RLTrainingConfig,
+        init_from=str(tiny_checkpoint()),
+        rl__num_generations=4,
+        rl__num_prompts=2,
+        rl__max_completion_length=12,
+    )
+    found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=(3, 4)), made)
     found.log_dict = found.log = lambda *args, **options: None
     found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     return found
@@ -74,7 +81,7 @@ def module(float64):
 def test_difficulty_weighs_advantages(module):
     items = [module.task[i] for i in range(2)]
     plain = rolled(module, items).advantages
-    module.rl, module.batches = replace(module.rl, difficulty=True), 0
+    module.rl, module.batches = replace(module.rl, difficulty_weighting=True), 0
     module.rates = PassRates([3, 4])
     module.rates.solved = {3: 0.9, 4: 0.3}
     weighed = rolled(module, items).advantages
@@ -89,7 +96,7 @@ def test_sketches_are_capped_in_number_and_length(module):
     bias[module.reasoner.vocabulary.open] = 9.0
     plain = module.reasoner.backbone.logits
     module.reasoner.backbone.logits = lambda states: plain(states) + bias
-    module.rl = replace(module.rl, max_new_tokens=40)
+    module.rl = replace(module.rl, max_completion_length=40)
     free = rolled(module, [module.task[0]])
     module.rl = replace(module.rl, max_spans=1, latents_per_span=2)
     capped = rolled(module, [module.task[0]])
@@ -126,12 +133,12 @@ def test_an_open_sketch_is_closed_before_the_answer(module):
 
 
 def test_items_come_in_three_and_by_pass_rate(module):
-    made = replace(module.recipe, rl=replace(module.rl, sampler="pass_rate", prompts=4))
+    made = replace(module.config, rl=replace(module.rl, sampler="pass_rate", num_prompts=4))
     data = Prompts(module.task, made, module.rates)
     first = list(islice(iter(data.train_dataloader()), 3))
     assert [len(batch) for batch in first] == [4, 4, 4] and len({i.id for b in first for i in b}) > 9
     task = make("search_zoom")
-    made = replace(made, rl=replace(made.rl, triples=True, prompts=6))
+    made = replace(made, rl=replace(made.rl, evidence_triples=True, num_prompts=6))
     items = Prompts(task, made, PassRates(list(task.levels))).items(list(range(6)))
     assert 12 <= len(items) <= 18 and len({i.id for i in items}) == 6
 
@@ -146,10 +153,10 @@ def test_items_in_turn_come_in_another_order_every_time():
 
 
 def test_only_the_items_that_a_file_of_hints_names_are_tried(module, tmp_path):
-    data = module.recipe.data
+    data = module.config.data
     given = {"task": data.task, "version": module.task.version, "levels": data.levels, "seed": 0, "options": {}}
     (tmp_path / "keep.json").write_text(json.dumps(given | {"keep": [3, 8, 11]}))
-    made = replace(module.recipe, data=replace(data, keep=str(tmp_path / "keep.json")))
+    made = replace(module.config, data=replace(data, include_ids=str(tmp_path / "keep.json")))
     batches = islice(iter(Prompts(module.task, made, module.rates).train_dataloader()), 4)
     assert {item.index for batch in batches for item in batch} == {3, 8, 11}
 
@@ -158,15 +165,16 @@ def test_stages_cap_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
     made = recipe(
         tmp_path / "run",
-        init=str(tiny_checkpoint()),
-        rl__group=2,
-        rl__prompts=2,
+        config=RLTrainingConfig,
+        init_from=str(tiny_checkpoint()),
+        rl__num_generations=2,
+        rl__num_prompts=2,
         optim__name="adamw",
-        optim__steps=1,
+        optim__max_steps=1,
         rl__rewards={"long": 1.0},
-        stages=[{"rl": {"max_new": 6}}, {"rl": {"max_new": 12, "max_spans": 1}}],
+        stages=[{"rl": {"max_completion_length": 6}}, {"rl": {"max_completion_length": 12, "max_spans": 1}}],
     )
-    trainer.train(made, run_folder(made))
+    trainer.train(made, make_run_folder(made))
     assert checkpoint.load(tmp_path / "run")[0] and (tmp_path / "run" / "stage-1" / "model").is_dir()
 
 
@@ -176,21 +184,23 @@ def test_alarms_are_said_once(capsys):
         metrics = {"switch/start_rate": torch.tensor(rate), "frac_reward_zero_std": torch.tensor(0.9)}
         alarms.on_train_batch_end(SimpleNamespace(callback_metrics=metrics, global_step=step), None, None, None, 0)
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("less than half as many answers as at first (0.80)") == 1 and "step 3: switch" in said
-    assert said.count("most groups earn the same") == 1 and "alike" not in said
+    assert (
+        said.count("less than half as many answers hold a sketch as at first (0.80)") == 1 and "step 3: switch" in said
+    )
+    assert said.count("of most items earn the same") == 1 and "nearly equal" not in said
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"rl__sampler": "any"}, "rl.sampler='any': one of in_turn, pass_rate"),
-        ({"rl__views": {"blur": 1.0}}, "no view 'blur'"),
-        ({"rl__masked_share": 2.0}, "a share from 0 to 1"),
-        ({"rl__view_latents": "x"}, "one of recorded, regenerated, dropped"),
-        ({"rl__latent_ratio": "x"}, "one of latent, span"),
-        ({"rl__anchor_on": "x"}, "one of unsolved, all"),
+        ({"rl__sampler": "any"}, "rl.sampler: expected one of shuffle, pass_rate; got any"),
+        ({"rl__perturbations": {"blur": 1.0}}, "unknown 'blur'"),
+        ({"rl__perturbation_mask_ratio": 2.0}, "must be between 0 and 1"),
+        ({"rl__perturbation_latents": "x"}, "one of recorded, regenerated, dropped"),
+        ({"rl__latent_importance_sampling_level": "x"}, "one of latent, span"),
+        ({"rl__sft_items": "x"}, "one of unsolved, all"),
     ],
 )
 def test_recipes_say_what_is_wrong(changes, said):
     with pytest.raises(ValueError, match=said):
-        recipes.load(EMPTY, **changes)
+        load(EMPTY, RLTrainingConfig, **changes)

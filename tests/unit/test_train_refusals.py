@@ -17,7 +17,7 @@ def few_words(monkeypatch):
     short(monkeypatch, budget=12)
 
 
-def test_run_folder_that_exists_is_refused_and_untouched(monkeypatch, tmp_path, small):
+def test_make_run_folder_that_exists_is_refused_and_untouched(monkeypatch, tmp_path, small):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("dear")
     said = command(monkeypatch, sft, *small)
@@ -33,13 +33,27 @@ REFUSED = {
     "unknown task": (["--data.task", "frozenlake_pln"], "no task 'frozenlake_pln'", "'frozenlake_plan'"),
     "unknown task option": (["--data.options.chnk", "[1,1]"], "no option 'chnk'", "Did you mean 'chunk'?"),
     "level": (["--data.levels", "[2]"], "the level is the size of the board, 3 to 10", "2"),
-    "unknown part": (["--trainable", "[trunc]"], "'trunc' is not a part", "trunk"),
-    "nothing trains": (["--trainable", "[]"], "no parameter trains", "trunk"),
-    "checkpoint": (["--init", "checkpoints/none"], "'checkpoints/none' is not a checkpoint", "no such folder"),
+    "unknown part": (["--trainable", "[txt_model]"], "trainable: expected a list of text_model", "got txt_model"),
+    "nothing trains": (["--trainable", "[]"], "no parameter trains", "text_model"),
+    "checkpoint": (["--init_from", "checkpoints/none"], "'checkpoints/none' is not a checkpoint", "no such folder"),
     "backbone": (["--backbone.name", "./none"], "backbone './none'", "no such folder"),
-    "teacher": (["--teacher", "checkpoints/none"], "method 'modal_mixed' learns from none"),
-    "devices": (["--devices", "many"], "devices='many'", "number"),
-    "accelerator": (["--accelerator", "toaster"], "toaster"),
+    "backbone option": (
+        ["--backbone.options.foo", "1"],
+        "backbone.options: backbone 'tiny' has no option 'foo'",
+        "It has: width, layers",
+    ),
+    "dtype": (
+        ["--backbone.options.dtype", "bfloat17"],
+        "backbone.options.dtype='bfloat17'",
+        "Did you mean 'bfloat16'?",
+    ),
+    "options that are no keys": (
+        ["--backbone.options", "[1]"],
+        "backbone.options: expected {NAME: VALUE, ...}; got [1]",
+    ),
+    "teacher": (["--teacher", "checkpoints/none"], "method 'modal_mixed' has no teacher"),
+    "devices": (["--devices", "many"], "devices: expected INTEGER|auto; got many"),
+    "accelerator": (["--accelerator", "toaster"], "accelerator: expected one of auto, cpu", "got toaster"),
     "data folder": (["--data.folder", "none"], "There is no file or folder 'none'"),
 }
 

@@ -36,7 +36,7 @@ def triple(task: Task, item: Item) -> list[Item]:
     box = task.box(item)
     if box is None:
         raise ValueError(
-            f"rl.triples: no rule tells which part of a picture of {task.name} answers. Take a task that "
+            f"rl.evidence_triples: no rule tells which part of a picture of {task.name} answers. Take a task that "
             "knows, such as search_zoom, or leave the key out."
         )
     item = replace(item, question=f"{item.question} {ASKED}")

@@ -89,7 +89,7 @@ def seen(reasoner, rollout: Rollout, traces: list[Trace], latents: str, **drawn)
     again = generate(reasoner, prompt, max_new_tokens=lengths, forced_tokens=queue, **drawn)
     if not torch.equal(again.ids, other.ids):
         raise ValueError(
-            "rl.view_latents=regenerated: drawn again, a sketch has another number of latents (the method "
+            "rl.perturbation_latents=regenerated: drawn again, a sketch has another number of latents (the method "
             "decides itself how many, or the budget cut it short), so words would not stand where they "
             "stood. Take 'recorded' or 'dropped'."
         )

@@ -117,7 +117,7 @@ def sccm(group: Sequence[Graded]) -> list[float]:
 
 def defacto(group: Sequence[Graded]) -> list[float]:
     """Of an item whose evidence is hidden, 1 for abstaining, else -1; of any other, 1 for the right answer, 0 for a
-    wrong one and -1 for abstaining (DeFacto 2509.20912). Items come in three with ``rl.triples``."""
+    wrong one and -1 for abstaining (DeFacto 2509.20912). Items come in three with ``rl.evidence_triples``."""
     return [
         (1.0 if abstains(one.text) else -1.0)
         if variant(one.item) == HIDDEN

@@ -18,7 +18,7 @@ from latent_reason.objectives.policy_gradient import dispersion, emphasis
 from latent_reason.objectives.replay import rollout_states
 from latent_reason.trace import Trace
 
-from ..config import Recipe
+from ..config import RLTrainingConfig
 from ..data import mode_of
 from ..feature_cache import with_features
 from .evidence_triples import HIDDEN, abstains, variant
@@ -34,33 +34,37 @@ POLICIES = {
 }
 
 
-def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
+def policy_of(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | None:
     """The policy of a recipe for the head at hand; None for a method that does not sketch. A ``gaussian`` of a ``rank``
     explores that many directions, the first principal ones of taught latents.
 
     Raises:
         ValueError: no such policy or option of it, or the head cannot be its head.
     """
-    name, options = recipe.rl.policy, dict(recipe.rl.policy_options)
+    name, options = config.rl.latent_policy, dict(config.rl.latent_policy_options)
     if name not in POLICIES:
-        raise ValueError(f"rl.policy={name!r}: one of {', '.join(POLICIES)}.")
+        raise ValueError(f"rl.latent_policy={name!r}: one of {', '.join(POLICIES)}.")
     if not reasoner.can_sketch:
         return None
-    if name == "mask" and recipe.trainable == ["head"]:
+    if name == "mask" and config.trainable == ["head"]:
         raise ValueError(
-            "rl.policy=mask: no latent is an action, so a head alone learns nothing. Train trunk or lora "
-            "too, or take another rl.policy."
+            "rl.latent_policy=mask: no latent is an action, so a head alone learns nothing. Train text_model or lora "
+            "too, or set another rl.latent_policy."
         )
-    if name == "vlpo" and recipe.rl.updates < 2:
-        raise ValueError("rl.policy=vlpo: its gradient is zero until the policy has moved. Set rl.updates to 2.")
-    if name in ("mask", "reward_weighted") and (recipe.rl.latent_kl or recipe.rl.latent_ratio == "span"):
+    if name == "vlpo" and config.rl.num_iterations < 2:
         raise ValueError(
-            f"rl.policy={name}: its latents have no likelihood, so rl.latent_kl and rl.latent_ratio=span "
-            "do nothing. Leave them out."
+            "rl.latent_policy=vlpo: its gradient is zero until the policy has moved. Set rl.num_iterations to 2."
+        )
+    if name in ("mask", "reward_weighted") and (
+        config.rl.latent_beta or config.rl.latent_importance_sampling_level == "span"
+    ):
+        raise ValueError(
+            f"rl.latent_policy={name}: its latents have no likelihood, so rl.latent_beta and "
+            "rl.latent_importance_sampling_level=span do nothing. Remove them."
         )
     if name == "gaussian" and reasoner.target is None:
         raise ValueError(
-            f"rl.policy=gaussian: {recipe.method.name!r} has no target, so the spread of its latents is "
+            f"rl.latent_policy=gaussian: {config.method.name!r} has no target, so the spread of its latents is "
             "not known. Take vlpo or mask."
         )
     if name == "gaussian" and reasoner.head.in_hidden_space:
@@ -70,7 +74,7 @@ def policy_of(reasoner, recipe: Recipe, task) -> LatentPolicy | None:
     try:
         return POLICIES[name](reasoner.head, **options)
     except TypeError as error:
-        raise ValueError(f"rl.policy_options of {name}: {error}.") from None
+        raise ValueError(f"rl.latent_policy_options of {name}: {error}.") from None
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from latent_reason.tasks import Item
 
-from ..config import Recipe
+from ..config import RLTrainingConfig
 from ..data import kept
 from .evidence_triples import triple
 
@@ -97,30 +97,30 @@ class InTurn(Sampler):
 class Prompts(L.LightningDataModule):
     """Batches of items, each process its own: in an order that the seed fixes, or by pass rate."""
 
-    def __init__(self, task, recipe: Recipe, rates: PassRates):
+    def __init__(self, task, config: RLTrainingConfig, rates: PassRates):
         super().__init__()
-        self.task, self.recipe, self.rates = task, recipe, rates
+        self.task, self.config, self.rates = task, config, rates
         self.rows = {"val": [0]}
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        data, rl = self.recipe.data, self.recipe.rl
-        items = kept(data, data.items) if data.keep else list(range(data.items))
+        data, rl = self.config.data, self.config.rl
+        items = kept(data, data.items) if data.include_ids else list(range(data.items))
         if len(items) < world:
             raise ValueError(f"data.items: {len(items)} for {world} processes. Give more.")
         if rl.sampler == "pass_rate":
             levels = [place % len(self.rates.levels) for place in items]
-            sampler = ByPassRate(self.rates, levels, self.recipe.seed, rank, world)
+            sampler = ByPassRate(self.rates, levels, self.config.seed, rank, world)
         else:
-            sampler = InTurn(len(items), self.recipe.seed, rank, world)
-        places = (rl.prompts // 3 if rl.triples else rl.prompts) * (1 + rl.refill)
+            sampler = InTurn(len(items), self.config.seed, rank, world)
+        places = (rl.num_prompts // 3 if rl.evidence_triples else rl.num_prompts) * (1 + rl.dynamic_sampling)
         return DataLoader(
             items, batch_size=min(places, -(-len(items) // world)), sampler=sampler, collate_fn=self.items
         )
 
     def items(self, places: list[int]) -> list[Item]:
-        """The items at these places, with ``rl.triples`` each in three."""
-        if not self.recipe.rl.triples:
+        """The items at these places, with ``rl.evidence_triples`` each in three."""
+        if not self.config.rl.evidence_triples:
             return [self.task[i] for i in places]
         return [item for i in places for item in triple(self.task, self.task[i])]
 

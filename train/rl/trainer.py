@@ -1,16 +1,17 @@
-"""Teach a reasoner by reward: rollouts, rules that grade them, and one parallel pass that scores them again.
+"""Reinforcement learning: rollouts, rule-based rewards, and one parallel pass that scores the rollouts again.
 
-    python -m train.rl --config train/recipes/rl_frozenlake.yaml --init CHECKPOINT --run my-run
+    python -m train.rl --config train/recipes/rl_frozenlake.yaml --init_from CHECKPOINT --run_name my-run
 
-Words, and the decision to sketch, are actions; latents are as ``rl.policy`` says (latent_reason/objectives/latent_policies.py). What is
-learnt of them is a row of latent_reason/objectives/policy_gradient.py. Leaves out on purpose: graders that are models.
+Text tokens and the decision to sketch are actions; ``rl.latent_policy`` says how latents are
+(latent_reason/objectives/latent_policies.py). ``rl.loss_type`` is a row of latent_reason/objectives/policy_gradient.py.
+Not here: rewards that are models.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,11 @@ from latent_reason.tasks import Item
 
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
-from ..config import Recipe
+from ..config import RLTrainingConfig
 from ..data import make_task, mode_of
-from ..lit_modules import Stepper
-from ..trainer import console, fit, freeze, objective_of, run, saver, start, through_stages
+from ..lit_modules import TrainingModule
+from ..model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from ..trainer import console, fit, make_saver, run_training, train_stages
 from . import perturbations, reward_inputs, rewards
 from .evidence_triples import HIDDEN, abstains, variant
 from .reward_inputs import Scene
@@ -47,17 +49,19 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
-class Rl(Stepper):
-    """Policy optimisation of a reasoner on items of a task."""
+class RLModule(TrainingModule):
+    """Policy optimization of a reasoner on items of a task. Optimization is manual: a batch of rollouts takes several
+    backward passes, one after another to save memory, and may take several optimizer steps."""
 
-    def __init__(self, reasoner, task, recipe: Recipe, reference=None, decoder=None):
-        super().__init__(recipe.optim)
-        self.sft = objective_of(recipe, reasoner, decoder)  # of gold traces of anchored items
-        self.reasoner, self.task, self.recipe, self.rl = reasoner, task, recipe, recipe.rl
-        self.mode, self.policy = mode_of(recipe.method.name), policy_of(reasoner, recipe, task)
-        self.objective = replace(policy_gradient.OBJECTIVES[recipe.rl.objective], dual=recipe.rl.dual or None)
-        rewards.check(recipe.rl.rewards)
-        self.paid = {name: (rewards.find(name), weight) for name, weight in recipe.rl.rewards.items()}
+    def __init__(self, reasoner, task, config: RLTrainingConfig, reference=None, decoder=None):
+        super().__init__(config.optim)
+        self.automatic_optimization = False
+        self.reasoner, self.task, self.config, self.rl = reasoner, task, config, config.rl
+        self.mode, self.policy = mode_of(config.method.name), policy_of(reasoner, config, task)
+        self.sft = build_objective(config, reasoner, decoder)  # its loss on gold traces of rl.sft_items
+        self.objective = replace(policy_gradient.OBJECTIVES[config.rl.loss_type], dual=config.rl.dual_clip or None)
+        rewards.check(config.rl.rewards)
+        self.paid = {name: (rewards.find(name), weight) for name, weight in config.rl.rewards.items()}
         self._scene = [Scene(reasoner, reference, decoder, task, self.mode)]  # in a list: no submodules
         self.wanted = sorted({name for reward, _ in self.paid.values() for name in getattr(reward, "wants", ())})
         self.rates = PassRates(list(task.levels))
@@ -68,6 +72,8 @@ class Rl(Stepper):
         self.shown: Experience | None = None  # the last rollouts
         self.warned: set[str] = set()  # rewards that have failed
         self.batches = self.idle = self.tokens = 0
+        self.accumulated = 0  # batches whose gradients wait for an optimizer step
+        self.grad_norm: torch.Tensor | None = None  # of the last step
 
     @property
     def reference(self):
@@ -81,21 +87,21 @@ class Rl(Stepper):
 
     # -- experience ------------------------------------------------------------------------------------------------
     def experience(self, items: Sequence[Item]) -> Experience:
-        """Roll out ``group`` times for each item, grade, and compare within groups."""
-        rl, g, device, seed = self.rl, self.rl.group, self.reasoner.device, self.seed()
+        """Roll out ``num_generations`` times for each item, grade, and compare within groups."""
+        rl, g, device, seed = self.rl, self.rl.num_generations, self.reasoner.device, self.seed()
         traces = [self.task.trace(item, self.mode) for item in items]
         rows = asked(traces, self.reasoner, self.sees)
         traces, rows = ([one for one in some for _ in range(g)] for some in (traces, rows))
-        opening = self.reasoner.vocabulary.encode_text(rl.answer_with) if rl.answer_with else ()
+        opening = self.reasoner.vocabulary.encode_text(rl.answer_prefix) if rl.answer_prefix else ()
         rollout = generate(
             self.reasoner,
             self.reasoner.processor.collate(rows).to(self.reasoner.device),
-            max_new_tokens=rl.max_new,
+            max_new_tokens=rl.max_completion_length,
             temperature=rl.temperature,
             seed=seed,
             max_spans=rl.max_spans or None,
             answer_prefix=opening,
-            answer_budget=rl.answer_room,
+            answer_budget=rl.answer_budget,
             **self.drawn(),
         )
         self.batches += 1
@@ -110,11 +116,11 @@ class Rl(Stepper):
         earned = {name: torch.tensor(values, device=device) for name, values in earned.items()}
         total = sum(weight * earned[name] for name, (_, weight) in self.paid.items())
         groups = torch.arange(len(items) // g, device=device).repeat_interleave(g)
-        counted = torch.tensor([one.ended or rl.unfinished == "graded" for one in graded], device=device)
+        counted = torch.tensor([one.ended or not rl.mask_truncated_completions for one in graded], device=device)
         counted &= ~torch.tensor(failed, device=device).repeat_interleave(g)
         advantages = torch.zeros_like(total)
         advantages[counted] = self.objective.advantage(total[counted], groups[counted])
-        if rl.difficulty:
+        if rl.difficulty_weighting:
             advantages = advantages * torch.tensor([self.rates.weight(item.level) for item in items], device=device)
         for group in by_group:
             self.rates.note(group[0].item.level, sum(one.right for one in group) / g)
@@ -164,7 +170,7 @@ class Rl(Stepper):
 
     def seed(self) -> int:
         """That of the next rollouts, another in every batch of every process."""
-        return hash((self.recipe.seed, self.batches, self.global_rank)) % 2**31
+        return hash((self.config.seed, self.batches, self.global_rank)) % 2**31
 
     def drawn(self) -> dict:
         """How latents are drawn, as options of :func:`generate`."""
@@ -182,7 +188,7 @@ class Rl(Stepper):
             int((kind == LATENT).sum()),
             len(rollout.spans_of(row)),
             rollout.finish_reasons[row] == "end" and not rollout.forced_answer[row],
-            self.rl.max_new,
+            self.rl.max_completion_length,
             scores,
             measured,
             self.global_step,
@@ -192,16 +198,18 @@ class Rl(Stepper):
         """Says what each action weighs among those of all processes, whose gradients are averaged."""
         size = torch.zeros(2, device=self.reasoner.device)
         for one in found:
-            one.weights, words = self.objective.average(one.actions, self.rl.max_new)
-            if self.rl.token_weight:
-                one.weights = one.weights * differing(self.reasoner, one.rollout, self.rl.group, self.rl.token_weight)
+            one.weights, words = self.objective.average(one.actions, self.rl.max_completion_length)
+            if self.rl.max_token_weight:
+                one.weights = one.weights * differing(
+                    self.reasoner, one.rollout, self.rl.num_generations, self.rl.max_token_weight
+                )
             if self.policy is not None and self.policy.uses_head_loss:  # an average over what is to be repeated
                 taught = self.policy.weight(one.advantages, self.best(one)) * (one.advantages.abs() > DULL)
                 one.latent_weights = taught[:, None] * one.latent_actions
                 latents = one.latent_weights.sum()
             else:
                 one.latent_weights, latents = self.objective.average(
-                    one.latent_actions, self.rl.max_new * max(self.steps, 1)
+                    one.latent_actions, self.rl.max_completion_length * max(self.steps, 1)
                 )
             size = size + torch.stack([words, latents])
         words, latents = self.everywhere(size).float().mean(0).clamp_min(1e-8)
@@ -211,15 +219,15 @@ class Rl(Stepper):
 
     def best(self, found: Experience) -> torch.Tensor:
         """(R,) which are right and earn as much as any of their group."""
-        most = found.total.view(-1, self.rl.group).amax(1).repeat_interleave(self.rl.group)
+        most = found.total.view(-1, self.rl.num_generations).amax(1).repeat_interleave(self.rl.num_generations)
         return (found.total >= most - DULL) & torch.tensor([one.right for one in found.graded], device=most.device)
 
     def gathered(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item], list[Item]]:
-        """What a batch teaches, the items that were tried, and those of them that no rollout solved. With ``refill``,
+        """What a batch teaches, the items that were tried, and those of them that no rollout solved. With ``dynamic_sampling``,
         items are drawn until as many as a batch has teach something; by pass rate, ahead of that as many more as lately
         taught nothing."""
-        found, told, unsolved, at, n, g = [], [], [], 0, self.rl.prompts, self.rl.group
-        ahead = self.rates.ahead if self.rl.refill and self.rl.sampler == "pass_rate" else 1
+        found, told, unsolved, at, n, g = [], [], [], 0, self.rl.num_prompts, self.rl.num_generations
+        ahead = self.rates.ahead if self.rl.dynamic_sampling and self.rl.sampler == "pass_rate" else 1
         while at < len(items) and sum(len(one.traces) for one in found) < n * g:
             some = items[at : at + math.ceil(n * ahead)]
             one, at = self.experience(some), at + len(some)
@@ -227,7 +235,7 @@ class Rl(Stepper):
             unsolved += [
                 item for i, item in enumerate(some) if not any(each.right for each in one.graded[i * g : (i + 1) * g])
             ]
-            if self.rl.refill:
+            if self.rl.dynamic_sampling:
                 live = one.advantages.view(-1, g).abs().amax(1) > DULL
                 rows = live.repeat_interleave(g).nonzero()[:, 0].tolist()
                 found += [one.part(rows, self.reasoner)] if rows else []
@@ -249,16 +257,37 @@ class Rl(Stepper):
             name: sum(each[name] for each in told if name in each) / sum(name in each for each in told)
             for name in sorted({name for each in told for name in each})
         }
-        self.log_dict(means | {"num_tokens": float(self.tokens)}, batch_size=self.rl.prompts)
-        self.log("train/reward", means["reward"], prog_bar=True, batch_size=self.rl.prompts)
+        self.log_dict(means | {"num_tokens": float(self.tokens)}, batch_size=self.rl.num_prompts)
+        self.log("train/reward", means["reward"], prog_bar=True, batch_size=self.rl.num_prompts)
 
     # -- learning --------------------------------------------------------------------------------------------------
+    def update(self, losses: Iterable[torch.Tensor]) -> None:
+        """One backward pass for each of the losses, which add up, before the next of them is computed. Every
+        ``gradient_accumulation_steps`` calls take one optimizer step."""
+        optimizer = self.optimizers()
+        if not self.accumulated:
+            optimizer.zero_grad()
+        for loss in losses:
+            self.manual_backward(loss / self.optim.gradient_accumulation_steps)
+        self.accumulated = (self.accumulated + 1) % self.optim.gradient_accumulation_steps
+        if self.accumulated:
+            return
+        optimizer.step()
+        self.log("train/grad_norm", self.grad_norm)
+        self.lr_schedulers().step()
+        self.sft.on_optimizer_step(self.reasoner)
+
+    def on_before_optimizer_step(self, optimizer):
+        """Clip here: gradients are unscaled, with mixed precision in float16 too. Logging here would reset what the
+        first training step has logged."""
+        self.grad_norm = self.clip_grad_norm(self.optim.max_grad_norm)
+
     def training_step(self, items, index):
         began = time.monotonic()
         with sharding.whole(self.reasoner):
             found, tried, unsolved = self.gathered(items)
-        anchored = unsolved if self.rl.anchor_on == "unsolved" else tried  # AHPO's gate (MM-HELIX 2510.08540)
-        anchored = anchored if self.rl.anchor else []
+        anchored = unsolved if self.rl.sft_items == "unsolved" else tried  # AHPO's gate (MM-HELIX 2510.08540)
+        anchored = anchored if self.rl.sft_coef else []
         live = any(float(one.advantages.abs().max()) > DULL for one in found)
         pieces = [piece for one in found for piece in self.pieces(one)] if live else []
         latents = [int((piece.rollout.token_type == LATENT).sum()) for piece in pieces]
@@ -273,17 +302,17 @@ class Rl(Stepper):
             if self.idle >= PATIENCE:
                 raise ValueError(
                     f"{PATIENCE} batches in a row taught nothing: in every group all rewards are equal. "
-                    "Take items the model solves now and then, a larger rl.group or a higher "
+                    "Take items the model solves now and then, a larger rl.num_generations or a higher "
                     "rl.temperature."
                 )
             return
         self.idle = 0
-        if self.rl.updates > 1:
+        if self.rl.num_iterations > 1:
             with torch.no_grad(), sharding.whole(self.reasoner):
                 for piece in pieces:
                     old = self.reasoner(replay, piece.rollout, self.policy, self.rl.temperature)
                     piece.words, piece.latents = old.text + old.stops, old.latents
-        for _ in range(self.rl.updates):
+        for _ in range(self.rl.num_iterations):
             said: list[dict[str, torch.Tensor]] = []
             self.update(self.losses(pieces, anchored, len(anchored) / all_anchored, most - count, said))
             for name in {name for parts in said for name in parts}:
@@ -313,9 +342,9 @@ class Rl(Stepper):
     def pieces(self, found: Experience) -> list[Experience]:
         """What is scored again at a time, rows of similar length; those that teach nothing are not."""
         rows = (found.rollout.token_type != PAD).sum(1).argsort().tolist()
-        if self.reference is None and not self.rl.views:
+        if self.reference is None and not self.rl.perturbations:
             rows = [row for row in rows if abs(float(found.advantages[row])) > DULL]
-        size = self.rl.replay_rows or max(len(rows), 1)
+        size = self.rl.micro_batch_size or max(len(rows), 1)
         return [found.part(rows[at : at + size], self.reasoner) for at in range(0, len(rows), size)]
 
     def losses(
@@ -326,21 +355,21 @@ class Rl(Stepper):
         for piece in pieces:
             loss, parts = self.loss(piece)
             said.append(parts)
-            yield loss + self.nothing() if self.sharded or not loss.requires_grad else loss
+            yield loss + self.zero_loss() if self.sharded or not loss.requires_grad else loss
         if anchored:
             batch = self.sft.collate(self.reasoner, [self.task.trace(item, self.mode) for item in anchored])
             terms = self.reasoner(self.sft.loss, batch.to(self.reasoner.device))
             said.append({"train/anchor": terms.total})
-            fade = math.exp(-self.global_step / self.rl.anchor_fade) if self.rl.anchor_fade else 1.0
-            yield self.rl.anchor * fade * share * terms.total + self.nothing()
+            fade = math.exp(-self.global_step / self.rl.sft_decay_steps) if self.rl.sft_decay_steps else 1.0
+            yield self.rl.sft_coef * fade * share * terms.total + self.zero_loss()
         for _ in range(idle):
             yield self.idling()
 
     def idling(self) -> torch.Tensor:
         """What a process goes backward through while others have more to learn from."""
         if not self.sharded:
-            return self.nothing()
-        return 0 * self.reasoner(replay, self.shown.part([0], self.reasoner).rollout).text.sum() + self.nothing()
+            return self.zero_loss()
+        return 0 * self.reasoner(replay, self.shown.part([0], self.reasoner).rollout).text.sum() + self.zero_loss()
 
     def loss(self, found: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What an update minimises, and what is logged of it."""
@@ -362,7 +391,7 @@ class Rl(Stepper):
             drawn = found.rollout.sampled_log_prob
             parts["replay/max_logp_gap"] = ((words - drawn).abs() * found.actions).max()
         loss = text.loss
-        if self.rl.views:
+        if self.rl.perturbations:
             seen = self.view_loss(found, new.text)
             parts, loss = parts | seen, loss + seen["train/views"]
         if self.steps and len(new.latents):
@@ -377,7 +406,7 @@ class Rl(Stepper):
         if self.reference is not None:
             there = self.compared(found.rollout)
             far = (policy_gradient.distance(words, there.text + there.stops) * found.weights).sum()
-            parts["kl"], loss = far, loss + self.rl.kl * far
+            parts["kl"], loss = far, loss + self.rl.beta * far
             if len(new.states) and not self.reasoner.head.needs_context:
                 parts |= self.drift(new.states, there.states)
             if self.steps and len(new.latents):
@@ -387,7 +416,7 @@ class Rl(Stepper):
                     ).mean()
                     * found.share
                 )
-                parts["kl/latent"], loss = apart, loss + self.rl.latent_kl * apart
+                parts["kl/latent"], loss = apart, loss + self.rl.latent_beta * apart
         return loss, parts
 
     @torch.no_grad()
@@ -416,23 +445,23 @@ class Rl(Stepper):
 
     def view_loss(self, found: Experience, words: torch.Tensor) -> dict[str, torch.Tensor]:
         """What words lose, and should, or should not, under other pictures (train/rl/perturbations.py), as it enters the loss."""
-        random = np.random.default_rng([self.recipe.seed, self.batches, self.global_rank])
-        done = self.global_step / max(self.recipe.optim.steps, 1)
+        random = np.random.default_rng([self.config.seed, self.batches, self.global_rank])
+        done = self.global_step / max(self.config.optim.max_steps, 1)
         kinds = {
-            "necessity": (-1, partial(perturbations.masked, share=self.rl.masked_share, random=random)),
+            "necessity": (-1, partial(perturbations.masked, share=self.rl.perturbation_mask_ratio, random=random)),
             "robustness": (1, partial(perturbations.noisy, done=done, random=random)),
         }
-        weights, entropy = found.weights * found.rollout.text_decisions, self.rl.views.get("entropy", 0.0)
+        weights, entropy = found.weights * found.rollout.text_decisions, self.rl.perturbations.get("entropy", 0.0)
         parts = {"train/views": -entropy * (words * weights).sum()}
         for name, (sign, change) in kinds.items():
-            if not self.rl.views.get(name):
+            if not self.rl.perturbations.get(name):
                 continue
             traces = [perturbations.changed(trace, change) for trace in found.traces]
             other = perturbations.seen(
                 self.reasoner,
                 found.rollout,
                 traces,
-                self.rl.view_latents,
+                self.rl.perturbation_latents,
                 seed=found.seed,
                 row_ids=found.rows,
                 **self.drawn(),
@@ -443,7 +472,7 @@ class Rl(Stepper):
             parts["train/views"] = (
                 parts["train/views"]
                 - entropy * (there * weights).sum()
-                + (sign * self.rl.views[name] * parts[f"views/{name}"])
+                + (sign * self.rl.perturbations[name] * parts[f"views/{name}"])
             )
         return parts
 
@@ -461,14 +490,17 @@ class Rl(Stepper):
         if self.policy.uses_head_loss:
             one = torch.ones((), device=new.device)
             return policy_gradient.Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, 0 * one, one, one)
-        old, bound = new.detach() if found.latents is None else found.latents, self.rl.latent_clip or self.policy.clip
+        old, bound = (
+            new.detach() if found.latents is None else found.latents,
+            self.rl.latent_epsilon or self.policy.clip,
+        )
         ratio = (
             policy_gradient.token_ratio
             if self.objective.ratio is policy_gradient.sequence_ratio
             else self.objective.ratio
         )
         clipped = replace(self.objective, low=bound, high=bound, ratio=ratio)
-        if self.rl.latent_ratio == "span":
+        if self.rl.latent_importance_sampling_level == "span":
             first = kind & ~F.pad(kind, (1, 0))[:, :-1]
             number = (first.cumsum(1) - 1)[kind]  # the span of each latent
             blocks = torch.where(filled, laid_out(number[:, None].expand(-1, self.steps)), -1)
@@ -481,93 +513,90 @@ class Rl(Stepper):
         """What is held out is decoded by the panel of sketches."""
 
 
-def train(recipe: Recipe, folder: Path):
-    """Run a recipe into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
-    if not recipe.init:
-        raise ValueError(
-            "reinforcement learning begins with a model that solves an item now and then. Give its "
-            "checkpoint: --init checkpoints/NAME/model"
-        )
-    if recipe.data.folder:
-        raise ValueError("data.folder: rewards need a task that grades answers. Leave the key out and name data.task.")
-    if recipe.rl.updates > 1 and recipe.optim.accumulate > 1:
-        raise ValueError(
-            "rl.updates are steps on one batch of rollouts, optim.accumulate batches of one step. Set one of them to 1."
-        )
-    if recipe.lora.dropout:
-        raise ValueError(
-            "lora.dropout: what is scored again must be what was drawn, so nothing may be left out by "
-            "chance. Set it to 0."
-        )
-    if recipe.precision.endswith("true") and recipe.precision != "32-true":
-        raise ValueError(
-            f"precision: {recipe.precision!r} is not for learning by reward, whose steps are smaller than "
-            "it can tell. Take bf16-mixed."
-        )
-    refuse(recipe)
-    recipe.rl.reference = recipe.rl.reference or recipe.init  # one for all stages
-    return through_stages(recipe, folder, train_stage)
+def train(config: RLTrainingConfig, folder: Path):
+    """Train a config into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    check_supported(config)
+    config.rl.ref_model = config.rl.ref_model or config.init_from  # one for all stages
+    return train_stages(config, folder, train_stage)
 
 
-def refuse(recipe: Recipe) -> None:
-    """Raises ValueError for keys that other kinds of training know and this one would pass over."""
-    known = {
-        "data": ("foreign", "modes", "paired", "rehearse", "pack", "stream", "cache"),
-        "method": ("bottleneck", "dropped"),
-    }
-    given = [
-        f"{part}.{key}"
-        for part, keys in known.items()
-        for key in keys
-        if getattr(getattr(recipe, part), key) != getattr(type(getattr(recipe, part))(), key)
-    ]
-    given += ["teacher"] * bool(recipe.teacher)
-    if given:
+def check_supported(config: RLTrainingConfig) -> None:
+    """Raises ValueError for keys that do not go together in reinforcement learning."""
+    if not config.init_from:
         raise ValueError(
-            f"{', '.join(given)}: not for learning by reward, where rollouts are what is learnt from. "
-            f"Leave {'it' if len(given) == 1 else 'them'} out."
+            "reinforcement learning starts from a model that solves an item now and then. Set --init_from "
+            "checkpoints/NAME/model"
+        )
+    if config.rl.num_iterations > 1 and config.optim.gradient_accumulation_steps > 1:
+        raise ValueError(
+            "rl.num_iterations makes several optimizer steps of one batch, optim.gradient_accumulation_steps one step "
+            "of several batches. Set one of them to 1."
+        )
+    if config.lora.dropout:
+        raise ValueError("lora.dropout: rollouts and their replay must use the same weights. Set it to 0.")
+    if config.precision in ("16-true", "bf16-true"):
+        raise ValueError(
+            f"precision={config.precision!r}: updates of reinforcement learning are smaller than weights in 16 bits can "
+            "hold. Set bf16-mixed."
         )
 
 
-def train_stage(recipe: Recipe, folder: Path):
-    """One stage: its model, its items, its steps."""
-    reasoner, decoder = start(recipe, whole=True)
+def train_stage(config: RLTrainingConfig, folder: Path):
+    """Train one stage; returns (reasoner, decoder)."""
+    reasoner, decoder = prepare_model(config, require_trained=True)
+    choose_attention(reasoner, config, build_objective(config, reasoner))
     for module in reasoner.modules():  # what is scored again must be what was drawn
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    wanted = {name for reward in recipe.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
+    wanted = {name for reward in config.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
-    if recipe.rl.kl or recipe.rl.latent_kl or "sketches_alone" in wanted:
-        reference, _ = start(replace(recipe, init=recipe.rl.reference), whole=True)
+    if config.rl.beta or config.rl.latent_beta or "sketches_alone" in wanted:
+        reference, _ = prepare_model(replace(config, init_from=config.rl.ref_model), require_trained=True)
+        choose_attention(reference, config, build_objective(config, reference))
         reference.requires_grad_(False).eval()
-    if recipe.rl.latents_per_span and reasoner.can_sketch and reasoner.switch.stop != "count":
+    if config.rl.latents_per_span and reasoner.can_sketch and reasoner.switch.stop != "count":
         raise ValueError(
-            f"rl.latents_per_span: {recipe.method.name!r} decides itself how many latents a sketch has. "
-            "Leave the key out."
+            f"rl.latents_per_span: {config.method.name!r} decides by itself how many latents a sketch has. Remove the "
+            "key."
         )
-    freeze(reasoner, [p for p in recipe.trainable if p != "head" or reasoner.can_sketch])
-    module = Rl(reasoner, make_task(recipe.data, "train"), recipe, reference, decoder)
-    if reasoner.can_sketch and "head" in recipe.trainable and len(recipe.trainable) > 1 and not recipe.rl.anchor:
+    freeze_all_but(reasoner, config.trainable)
+    module = RLModule(reasoner, make_task(config.data, "train"), config, reference, decoder)
+    if config.fsdp:
+        check_fsdp(config, module)
+    is_free = (
+        reasoner.can_sketch and "head" in config.trainable and len(config.trainable) > 1 and not config.rl.sft_coef
+    )
+    if is_free:
         console.print(
-            "Warning: head and backbone train together and nothing holds latents where they were taught. "
-            "rl.anchor 0.05 would.",
+            "Warning: head and backbone train together and no loss keeps latents where supervised training put them. "
+            "Consider rl.sft_coef 0.05.",
             style="yellow",
         )
-    save = saver(recipe, reasoner, decoder)
-    room = {"max_new": recipe.rl.max_new}
-    looks = [SketchPanel(reasoner, decoder, recipe.data, folder, **room), RolloutPanel(decoder), Alarms()]
-    if reasoner.can_sketch and recipe.data.val_items:
-        looks.append(Dependence(reasoner, recipe.data, **room))
-    fit(recipe, module, Prompts(module.task, recipe, module.rates), folder, save, looks, recipe.rl.updates)
+    save = make_saver(config, reasoner, decoder)
+    length = {"max_new": config.rl.max_completion_length}
+    callbacks = [SketchPanel(reasoner, decoder, config.data, folder, **length), RolloutPanel(decoder), Alarms()]
+    if reasoner.can_sketch and config.data.val_items:
+        callbacks.append(Dependence(reasoner, config.data, **length))
+    prompts = Prompts(module.task, config, module.rates)
+    fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations, config.fsdp)
     return reasoner.eval(), decoder
 
 
+def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
+    """Raises ValueError for what FSDP2 cannot train."""
+    sharding.check_supported(config, module)
+    if config.rl.perturbations:
+        raise ValueError(
+            "fsdp: rl.perturbations score other rollouts, whose lengths differ between processes. Remove one of the two."
+        )
+
+
 def main() -> None:
-    if done := run(train, __doc__):
-        recipe, folder = done
+    if done := run_training(train, RLTrainingConfig, __doc__):
+        config, folder = done
         console.print(
             f"Checkpoint: {folder / 'model'}\nNext: python -m eval.run {folder / 'model'} --tasks "
-            f"{recipe.data.task} --out {folder / 'eval.json'}"
+            f"{config.data.task} --out {folder / 'eval.json'}"
         )
 
 

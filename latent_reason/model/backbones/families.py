@@ -28,6 +28,7 @@ FAMILIES = {
     "idefics3": ("square", "Idefics3"),
     "smolvlm": ("square", "SmolVLM"),
 }
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def family(model_type: str) -> type[Backbone]:

@@ -1,0 +1,242 @@
+"""The groups of keys that configs of several trainers share.
+
+Every field is one key of a recipe. The text below a field is its line in ``--help`` and in docs/configuration.md. Names
+are those of TRL and transformers where these have one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from latent_reason.model.adapters import LINEAR
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+Attention = Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+Part = Literal["text_model", "embeddings", "connector", "vision_encoder", "head", "target", "lora"]
+
+
+def require_at_least(config, group: str, low: float, *names: str) -> None:
+    """Raises ValueError for a field of ``config`` below ``low``; names the key."""
+    for name in names:
+        if getattr(config, name) < low:
+            raise ValueError(f"{group}.{name}={getattr(config, name)}: must be {low} or more.")
+
+
+def require_share(config, group: str, *names: str) -> None:
+    """Raises ValueError for a field of ``config`` outside 0 to 1; names the key."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{group}.{name}={getattr(config, name)}: must be between 0 and 1.")
+
+
+# -- model -------------------------------------------------------------------------------------------------------------
+@dataclass
+class LoadedBackboneConfig:
+    """Vision-language model of the checkpoint"""
+
+    latent_positions: Literal["1d", "2d"] = "1d"
+    """Rotary positions of latents: in a line like text, or on the grid of the sketch like image tokens."""
+    attn_implementation: Attention = "auto"
+    """Attention kernel; auto takes the fastest that this machine and method allow."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+@dataclass
+class BackboneConfig(LoadedBackboneConfig):
+    """Vision-language model"""
+
+    name: str = "tiny"
+    """tiny, tiny-FAMILY (such as tiny-gemma3), a local folder or a Hub name. Not used with init_from."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the loader, such as {dtype: bfloat16}, {bits: 4} or {tiles: true}; sizes of a tiny model."""
+
+
+@dataclass
+class MethodConfig:
+    """Latent reasoning method"""
+
+    name: str = "modal_mixed"
+    """A file of latent_reason/methods; `python -m latent_reason methods` lists all."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the method; `python -m latent_reason methods --options` lists all."""
+
+
+@dataclass
+class SFTMethodConfig(MethodConfig):
+    """Latent reasoning method"""
+
+    center_targets: bool = True
+    """Subtract the mean of each latent slot from the targets."""
+    attention_bottleneck_prob: float = 0.0
+    """Share of rows whose text after a sketch cannot attend to the input image or to earlier steps."""
+    latent_dropout: float = 0.0
+    """Share of latents that a training step replaces by the mean of their slot."""
+
+    def __post_init__(self):
+        require_share(self, "method", "attention_bottleneck_prob", "latent_dropout")
+
+
+@dataclass
+class LoraConfig:
+    """LoRA adapter of the text model"""
+
+    rank: int = 0
+    """Rank of the adapter; 0: no adapter. Train it with the parts lora and head."""
+    alpha: int = 32
+    """Scale of the adapter: its output is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout before the adapter."""
+    target_modules: str = LINEAR
+    """Regular expression of full module names that get an adapter."""
+
+    def __post_init__(self):
+        require_at_least(self, "lora", 0, "rank")
+        require_at_least(self, "lora", 1, "alpha")
+        require_share(self, "lora", "dropout")
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+@dataclass
+class DataConfig:
+    """Training and validation items"""
+
+    task: str = "frozenlake_plan"
+    """Procedural task that generates items; a file of latent_reason/tasks."""
+    levels: list[int] = field(default_factory=lambda: [3, 4])
+    """Difficulty levels of the items."""
+    items: int = 4000
+    """Number of training items; of data.folder, the most that are read."""
+    val_items: int = 64
+    """Number of validation items; 0: no validation."""
+    seed: int = 0
+    """Seed of the generated items."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the task, such as {chunk: [1, 1]}."""
+
+    def __post_init__(self):
+        require_at_least(self, "data", 1, "items")
+        require_at_least(self, "data", 0, "val_items")
+        if not self.levels:
+            raise ValueError("data.levels is empty. Name a level, such as [4].")
+
+    def with_defaults(self) -> SFTDataConfig:
+        """The same data for :class:`train.data.TraceData`; keys that this config does not have keep their defaults."""
+        return SFTDataConfig(**vars(self))
+
+
+@dataclass
+class RLDataConfig(DataConfig):
+    """Training and validation items"""
+
+    include_ids: str | None = None
+    """A file of eval.item_filter; only the items that it names are used."""
+
+
+@dataclass
+class DecoderDataConfig(DataConfig):
+    """Training and validation items"""
+
+    folder: str | None = None
+    """Folder of native records to train on instead of a task."""
+    batch_size: int = 32
+    """Rows of a batch on each device."""
+    streaming: bool = False
+    """Read the shards of a packed folder during training; data.items (at most 2,000) then only give the statistics."""
+    num_workers: int = 0
+    """Processes on each device that read the stream; 0: the training process reads it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_at_least(self, "data", 1, "batch_size")
+        require_at_least(self, "data", 0, "num_workers")
+        if self.streaming and not self.folder:
+            raise ValueError("data.streaming reads the shards of a folder. Set data.folder, or remove data.streaming.")
+        if self.num_workers and not self.streaming:
+            raise ValueError("data.num_workers needs data.streaming. Set it to true, or remove data.num_workers.")
+
+
+@dataclass
+class PretrainDataConfig(DecoderDataConfig):
+    """Training and validation items"""
+
+    packing_length: int = 0
+    """Pack the traces of a batch into rows of at most this many positions; 0: one trace a row."""
+    replay_texts: str | None = None
+    """File of plain texts, one a line, that are trained beside the traces so that language is not forgotten."""
+    replay_batch_size: int = 2
+    """Rows of data.replay_texts in each batch."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_at_least(self, "data", 0, "packing_length")
+        require_at_least(self, "data", 1, "replay_batch_size")
+
+
+@dataclass
+class SFTDataConfig(PretrainDataConfig):
+    """Training and validation items"""
+
+    modes: list[str] = field(default_factory=list)
+    """Forms of a trace, taken in turn, such as [text, vision, mixed]; empty: the form of the method."""
+    pair_modes: bool = False
+    """Give each item in every one of data.modes; data.items counts traces."""
+    swap_image_prob: float = 0.0
+    """Share of items whose image is that of another item, so that only the sketch tells how to go on."""
+    include_ids: str | None = None
+    """A file of eval.item_filter; only the items that it names are used."""
+    feature_cache_gb: float = 8.0
+    """Features of a frozen vision encoder that each process caches in memory, in GB."""
+    cache: str | None = None
+    """Folder that caches features of a frozen vision encoder on disk, for later runs with the same encoder."""
+    cache_gb: float = 20.0
+    """Largest size of data.cache in GB."""
+    cache_dtype: Literal["float16", "bfloat16"] = "float16"
+    """Data type in data.cache; bfloat16 is 8 times coarser, float16 ends at 65,504."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_share(self, "data", "swap_image_prob")
+        require_at_least(self, "data", 0, "feature_cache_gb")
+        if self.cache_gb <= 0:
+            raise ValueError(f"data.cache_gb={self.cache_gb}: must be more than 0.")
+        if self.pair_modes and (len(self.modes) < 2 or self.folder):
+            raise ValueError(
+                "data.pair_modes gives each item of a task in every one of data.modes. Name two modes or more, such as "
+                "[direct, text, mixed], and remove data.folder."
+            )
+
+
+# -- optimization ------------------------------------------------------------------------------------------------------
+@dataclass
+class OptimConfig:
+    """Optimizer and learning rates"""
+
+    name: Literal["muon", "adamw"] = "muon"
+    """muon: Muon for the matrices inside the network, AdamW for all other parameters. adamw: AdamW for all."""
+    max_steps: int = 1000
+    """Number of optimizer steps."""
+    gradient_accumulation_steps: int = 1
+    """Batches whose mean gradient makes one optimizer step."""
+    lr: float = 5e-3
+    """Peak learning rate; of Muon with name muon, of AdamW with name adamw."""
+    adamw_lr: float = 2e-3
+    """Peak learning rate of AdamW with name muon."""
+    weight_decay: float = 0.05
+    """Weight decay of matrices inside the network; other parameters have none."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay rates of AdamW's moments."""
+    warmup_steps: int = 30
+    """Steps of linear warm-up; cosine decay follows."""
+    min_lr_ratio: float = 0.05
+    """Last learning rate as a share of the peak."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to at most this norm."""
+
+    def __post_init__(self):
+        require_at_least(self, "optim", 1, "max_steps", "gradient_accumulation_steps", "warmup_steps")
+        require_at_least(self, "optim", 0, "lr", "adamw_lr", "weight_decay")
+        require_share(self, "optim", "min_lr_ratio")
+        if self.max_grad_norm <= 0:
+            raise ValueError(f"optim.max_grad_norm={self.max_grad_norm}: must be more than 0.")

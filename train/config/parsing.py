@@ -1,0 +1,254 @@
+"""Recipe files and command lines to configs: jsonargparse reads them, and what is wrong is one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import typing
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, get_loader, set_parsing_settings
+
+from latent_reason.files import nearest
+
+from .help import choices_of, describe_type, formatter_for
+from .keys import check_keys, explain_old_value, explain_unknown_key, flatten, hints_of, is_group, is_open
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+Config = TypeVar("Config")
+HERE = "command line"
+
+
+def parse_command_line(config: type[Config], description: str, argv: Sequence[str] | None = None) -> Config:
+    """The config of this process's command line. What is wrong with it is one sentence, and the process exits with 2."""
+    try:
+        return parse(config, sys.argv[1:] if argv is None else argv, description)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def parse(config: type[Config], argv: Sequence[str] = (), description: str = "") -> Config:
+    """The config of a command line: ``--config FILE`` and dotted keys (``--optim.max_steps 500``); later ones win.
+
+    Raises:
+        ValueError, FileNotFoundError: one sentence on what is wrong where.
+    """
+    parser = _parser(config, description)
+    try:
+        given = parser.parse_args(_plain_words(config, list(argv)), defaults=False).as_dict()
+    except ArgumentError as error:
+        raise ValueError(_explain(str(error), config, HERE)) from None
+    files = given.pop("config", None) or []
+    return _make(config, given, ", ".join(files) or HERE)
+
+
+def load(path: str | Path, config: type[Config], **changes) -> Config:
+    """The config of a recipe file. ``changes`` are dotted keys with ``__``: ``load(f, SFTConfig, optim__max_steps=3)``.
+
+    Raises as :func:`parse`.
+    """
+    values = read(path, config)
+    for key, value in changes.items():
+        changed = _nested(key.replace("__", "."), value)
+        check_keys(changed, config, "load")
+        values = _merged(values, changed)
+    return _make(config, values, str(path))
+
+
+def read(path: str | Path, config: type) -> dict:
+    """The plain values of a recipe file.
+
+    Raises:
+        FileNotFoundError: it does not exist; names the nearest shipped recipe.
+        ValueError: it is not YAML, or has a key that the config does not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        shipped = sorted(p.as_posix() for p in Path("train/recipes").rglob("*.yaml"))
+        raise FileNotFoundError(f"recipe '{path}' does not exist. {nearest(path.as_posix(), shipped)}")
+    try:
+        values = get_loader("yaml")(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: holds no keys. Write lines like 'seed: 0'.")
+    check_keys(values, config, str(path))
+    values = _with_texts(values, config)
+    _check_types(config, values, str(path), defaults=False)
+    return values
+
+
+def dump(config) -> str:
+    """The resolved config as YAML."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as lists
+    return yaml.safe_dump(plain, sort_keys=False)
+
+
+# -- stages and arms ---------------------------------------------------------------------------------------------------
+def stages_of(config: Config) -> list[Config]:
+    """The config of every stage; of a config without stages, itself.
+
+    Raises:
+        ValueError: a stage has a key or value that the config may not have; names the stage.
+    """
+    fixed = {"stages", "arms", "run_name", "init_from"}
+    return [
+        _changed(config, type(config), changes, f"stage {number}", fixed)
+        for number, changes in enumerate(config.stages, 1)
+    ] or [config]
+
+
+def arms_of(config) -> dict[str, Any]:
+    """The config of every arm of a comparison by its name, as the trainer of the arms takes it. Raises ValueError as
+    :func:`stages_of`."""
+    return {
+        name: _changed(config, config.trainer, changes, f"arm {name!r}", {"arms", "run_name"})
+        for name, changes in config.arms.items()
+    }
+
+
+def _changed(config, made: type, changes: dict, where: str, fixed: set[str]):
+    """The values of ``config`` with some keys changed, as a config of the class ``made``; ``fixed`` keys may not be."""
+    if not isinstance(changes, dict) or fixed & changes.keys():
+        raise ValueError(f"{where}: holds keys of the config, but none of {', '.join(sorted(fixed))}; got {changes!r}.")
+    check_keys(changes, made, where)
+    names = {field.name for field in dataclasses.fields(made)}
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name in names} | {"stages": []}
+    if changes.get("method", {}).get("name", config.method.name) != config.method.name:
+        values["method"]["options"] = {}  # another method has options of its own
+    return _make(made, _merged(values, changes), where)
+
+
+# -- jsonargparse ------------------------------------------------------------------------------------------------------
+@cache
+def _parser(config: type, description: str = "") -> ArgumentParser:
+    """The parser of a config, whose ``--config`` merges a recipe into what stands before it. To build one takes a tenth
+    of a second, and every stage and arm needs one."""
+
+    class RecipeAction(ActionConfigFile):
+        def __call__(self, parser, given, value, option_string=None):
+            is_file = not value.startswith("{")
+            for key, new in flatten(read(value, config) if is_file else json.loads(value), config):
+                old = given.get(key)
+                given[key] = _merged(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+            if is_file:
+                given["config"] = [*(given.get("config") or []), value]
+
+    parser = ArgumentParser(
+        prog=f"python -m {config.command}",
+        usage="%(prog)s --config RECIPE [--KEY VALUE ...]",
+        description=description,
+        formatter_class=formatter_for(config),
+        exit_on_error=False,
+        allow_abbrev=False,
+        print_config=None,
+    )
+    parser.add_argument("--config", action=RecipeAction, metavar="RECIPE", help="A YAML file; later keys change it.")
+    parser.add_class_arguments(config, sub_configs=False)
+    return parser
+
+
+def _plain_words(config: type, argv: list[str]) -> list[str]:
+    """A command line as jsonargparse takes it: a switch without a value is set to true, and options below a key such as
+    method.options become part of a recipe, which merges them to any depth."""
+    words, hints = [], hints_of(config)
+    while argv:
+        word = argv.pop(0)
+        key, equals, text = word.removeprefix("--").partition("=")
+        has_value = equals or (argv and not argv[0].startswith("--"))
+        if any(is_open(hint) and key.startswith(f"{name}.") for name, hint in hints.items()) and has_value:
+            value = get_loader("yaml")(text if equals else argv.pop(0))
+            words += ["--config", json.dumps(_nested(key, value))]
+        else:
+            words.append(f"{word}=true" if hints.get(key) is bool and not has_value else word)
+    return words
+
+
+def _make(config: type[Config], values: dict, where: str) -> Config:
+    """A config of plain values. Raises ValueError for a value of the wrong type, and what a config itself raises."""
+    checked = _check_types(config, _with_texts(values, config), where)
+    checked.pop("config", None)
+    try:
+        made = _build(config, checked)
+        if hasattr(made, "stages"):
+            stages_of(made)
+        if hasattr(made, "arms"):
+            arms_of(made)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return made
+
+
+def _check_types(config: type, values: dict, where: str, defaults: bool = True) -> dict:
+    """The values as their types want them, with those of keys that are left out (``defaults``). Raises ValueError."""
+    try:
+        return _parser(config).parse_object(values, defaults=defaults).as_dict()
+    except ArgumentError as error:
+        raise ValueError(_explain(str(error), config, where)) from None
+
+
+def _build(config: type[Config], values: dict) -> Config:
+    hints = typing.get_type_hints(config)
+    return config(**{k: _build(hints[k], v) if is_group(hints[k]) else v for k, v in values.items()})
+
+
+def _explain(message: str, config: type, where: str) -> str:
+    """What jsonargparse says, in a sentence that names the key as a recipe writes it."""
+    if found := re.match(r"unrecognized arguments: (--)?([^\s=]+)", message):
+        dashes, word = found.groups()
+        if not dashes:
+            return f"{where}: '{word}' belongs to no key. Write keys as --optim.max_steps 100."
+        return f"{where}: {explain_unknown_key(word, config)}"
+    if found := re.match(r"argument --(\S+?): expected one argument", message):
+        return f"{where}: --{found[1]} needs a value."
+    if found := re.match(r'Parser key "(.*?)"', message):
+        return f"{where}: {_explain_value(found[1], message, config)}"
+    return f"{where}: {' '.join(message.split())}"
+
+
+def _explain_value(key: str, message: str, config: type) -> str:
+    """The same of a value that a key does not take."""
+    hints = hints_of(config)
+    if key not in hints:
+        return f"{key} holds keys, such as {next((k for k in hints if k.startswith(f'{key}.')), key)}."
+    if deeper := re.search(r"NestedArg\(key='(.*?)'", message):
+        return explain_unknown_key(f"{key}.{deeper[1]}", config)
+    value = re.split(r"Got value: |Given value: ", message)[-1]
+    expected = describe_type(hints[key])
+    if choices := choices_of(hints[key]):
+        expected = f"{'a list of ' if expected.startswith('[') else 'one of '}{', '.join(choices)}"
+    return f"{key}: expected {expected}; got {value}{explain_old_value(key, value)}."
+
+
+# -- nested values -----------------------------------------------------------------------------------------------------
+def _nested(key: str, value) -> dict:
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def _merged(old: dict, new: dict) -> dict:
+    both = {
+        k: _merged(old[k], v) if isinstance(v, dict) and isinstance(old.get(k), dict) else v for k, v in new.items()
+    }
+    return old | both
+
+
+def _with_texts(values: dict, config: type) -> dict:
+    """The values with numbers as text where a key holds text: YAML reads ``run_name: 7`` as a number."""
+    hints, out = typing.get_type_hints(config), {}
+    for name, value in values.items():
+        if is_group(hints[name]) and isinstance(value, dict):
+            value = _with_texts(value, hints[name])
+        elif hints[name] in (str, str | None) and isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)
+        out[name] = value
+    return out

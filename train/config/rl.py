@@ -1,0 +1,130 @@
+"""The keys of reinforcement learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from latent_reason.objectives.policy_gradient import OBJECTIVES
+
+from .groups import require_at_least, require_share
+
+PERTURBATIONS = ("necessity", "robustness", "entropy")
+
+
+@dataclass
+class RLConfig:
+    """Reinforcement learning"""
+
+    # rollouts
+    num_prompts: int = 8
+    """Items of a batch on each device."""
+    num_generations: int = 8
+    """Rollouts of each item; rewards are compared within these."""
+    temperature: float = 1.0
+    """Sampling temperature of text."""
+    max_completion_length: int = 256
+    """Most positions (tokens and latents) of a rollout."""
+    max_spans: int = 0
+    """Most sketches of a rollout; 0: no limit of its own."""
+    latents_per_span: int = 0
+    """Latents of a sketch, for methods with a fixed count; 0: that of the method."""
+    answer_prefix: str = ""
+    """Text that a rollout at its limit is forced to continue with, such as \\boxed{; empty: it is cut off."""
+    answer_budget: int = 32
+    """Most positions after answer_prefix."""
+    sampler: Literal["shuffle", "pass_rate"] = "shuffle"
+    """Order of items: shuffled, or levels drawn by how often they are solved."""
+    evidence_triples: bool = False
+    """Give each item three times: as it is, with its evidence hidden, and with it changed."""
+
+    # rewards and advantages
+    rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
+    """Reward functions of train/rl/rewards.py, or dotted paths, with their weights."""
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce"] = "dapo"
+    """Advantage, ratio and average of the loss (latent_reason/objectives/policy_gradient.py)."""
+    mask_truncated_completions: bool = False
+    """Leave rollouts that ran out of budget out of the loss and of the statistics of their group."""
+    dynamic_sampling: int = 0
+    """Up to this many times num_prompts more items replace items whose rollouts all earn the same (DAPO)."""
+    difficulty_weighting: bool = False
+    """Weight advantages by how seldom the level is solved."""
+    max_token_weight: float = 0.0
+    """Largest weight of tokens where the rollouts of an item differ (TW-GRPO), such as 1.7; 0: no weighting."""
+
+    # updates
+    num_iterations: int = 1
+    """Optimizer steps on each batch of rollouts."""
+    micro_batch_size: int = 0
+    """Rollouts of one forward and backward pass; 0: all."""
+    dual_clip: float = 0.0
+    """Bound of the loss of a bad action, in advantages; 0: none."""
+    beta: float = 0.0
+    """Weight of the KL divergence of text and switch decisions from ref_model."""
+    ref_model: str | None = None
+    """Reference checkpoint of both KL terms; default: init_from."""
+    sft_coef: float = 0.0
+    """Weight of the supervised loss on the traces of the solver."""
+    sft_items: Literal["unsolved", "all"] = "unsolved"
+    """Items with that loss: those that no rollout solved, or all."""
+    sft_decay_steps: int = 0
+    """Steps in which sft_coef falls to 1/e; 0: it stays."""
+
+    # latents
+    latent_policy: Literal["mask", "reward_weighted", "vlpo", "gaussian", "flow_sde", "ddpm_sde"] = "mask"
+    """How latents are actions (latent_reason/objectives/latent_policies.py); mask: they are not."""
+    latent_policy_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the latent policy, such as {fraction: 0.05}."""
+    latent_weight: float = 1.0
+    """Weight of the policy loss of latents beside that of text."""
+    latent_beta: float = 0.0
+    """Weight of the KL divergence of latents from ref_model."""
+    latent_importance_sampling_level: Literal["latent", "span"] = "latent"
+    """One probability ratio for each latent, or one for each sketch."""
+    latent_epsilon: float = 0.0
+    """Clipping range of the ratios of latents; 0: that of the latent policy."""
+
+    # perturbations
+    perturbations: dict[str, float] = field(default_factory=dict)
+    """Weights of losses under perturbed images: necessity, robustness, entropy (train/rl/perturbations.py)."""
+    perturbation_latents: Literal["recorded", "regenerated", "dropped"] = "recorded"
+    """Latents under a perturbed image: those of the rollout, new ones, or none."""
+    perturbation_mask_ratio: float = 0.6
+    """Share of image patches that necessity masks."""
+
+    def __post_init__(self):
+        require_at_least(self, "rl", 1, "num_prompts", "num_iterations", "max_completion_length", "answer_budget")
+        require_at_least(
+            self,
+            "rl",
+            0,
+            *("max_spans", "latents_per_span", "dynamic_sampling", "max_token_weight", "micro_batch_size", "dual_clip"),
+            *("beta", "sft_coef", "sft_decay_steps", "latent_weight", "latent_beta", "latent_epsilon"),
+        )
+        require_share(self, "rl", "perturbation_mask_ratio")
+        self._check_rollouts()
+        if unknown := self.perturbations.keys() - set(PERTURBATIONS):
+            raise ValueError(f"rl.perturbations: unknown {min(unknown)!r}. Known: {', '.join(PERTURBATIONS)}.")
+        if 0 < self.max_token_weight < 1:
+            raise ValueError(f"rl.max_token_weight={self.max_token_weight}: must be 1 or more, or 0 for no weighting.")
+        if self.num_iterations > 1 and OBJECTIVES[self.loss_type].low is None:
+            raise ValueError(
+                f"rl.loss_type={self.loss_type!r} has no probability ratio, so only the first step on a batch of "
+                "rollouts is unbiased. Set rl.num_iterations to 1."
+            )
+
+    def _check_rollouts(self):
+        if self.num_generations < 2:
+            raise ValueError(
+                f"rl.num_generations={self.num_generations}: rollouts are compared with others of their item. "
+                "Set it to 2 or more."
+            )
+        if self.evidence_triples and self.num_prompts < 3:
+            raise ValueError(
+                f"rl.evidence_triples gives each item three times, so rl.num_prompts={self.num_prompts} is too few. "
+                "Set it to 3 or more."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"rl.temperature={self.temperature}: must be more than 0, or all rollouts are equal.")
+        if not self.rewards:
+            raise ValueError("rl.rewards is empty. Name a reward, such as {accuracy: 1.0}.")

@@ -1,0 +1,80 @@
+"""Compare treatments of latents in reinforcement learning: every arm of a recipe with the same items, rollouts and seeds.
+
+    python -m train.rl.compare --config train/recipes/rl_compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
+    python paper_figs/rl.py FILE.json            # the figure
+
+As train.compare, but arms may start from checkpoints of their own (``init_from``); these are measured too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from latent_reason import checkpoint
+from latent_reason.errors import cli_errors
+
+from ..compare import Results, compare, measure, open_comparison
+from ..config import RLCompareConfig, arms_of
+from ..trainer import console
+from . import trainer
+
+#: scalars of a run that its row keeps
+CURVES = (
+    "reward",
+    "reward_std",
+    "frac_reward_zero_std",
+    "reward/by_mode/mixed",
+    "reward/by_mode/text",
+    "accuracy",
+    "entropy",
+    "kl",
+    "kl/latent",
+    "val/success",
+    "val/accuracy",
+    "val/exact",
+    "val/sketch_equal",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "switch/start_rate",
+    "spans/per_answer",
+    "latents/per_answer",
+    "latents/cos_to_sft",
+    "latents/norm",
+    "clip_ratio/region_mean",
+    "clip_ratio/latent",
+    "ratio/latent_mean",
+    "probe/p3_follow",
+    "probe/p5_delta",
+)
+
+
+def read_curves(folder: Path) -> dict[str, list[list[float]]]:
+    """tag -> [step, value] pairs that a run logged."""
+    events = EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0})
+    events.Reload()
+    logged = events.Tags()["scalars"]
+    return {tag: [[e.step, round(e.value, 5)] for e in events.Scalars(tag)] for tag in CURVES if tag in logged}
+
+
+def measure_starts(config: RLCompareConfig, results: Results) -> None:
+    """Measure each checkpoint that an arm starts from, once."""
+    starts = {arm.init_from: (name, arm) for name, arm in reversed(arms_of(config).items())}
+    for init_from, (name, arm) in starts.items():
+        if results.is_wanted(f"start of {name}", config.seed):
+            console.rule(f"start of {name}")
+            row = measure(*checkpoint.load(init_from), arm, config.test_items)
+            results.add(f"start of {name}", config.seed, arm, row)
+
+
+@cli_errors()
+def main(argv: list[str] | None = None) -> None:
+    config, results = open_comparison(RLCompareConfig, __doc__, argv)
+    measure_starts(config, results)
+    compare(config, results, trainer.train, lambda folder: {"curves": read_curves(folder)})
+    console.print(f"Written to {config.out}. The figure: python paper_figs/rl.py {config.out}")
+
+
+if __name__ == "__main__":
+    main()
