@@ -36,7 +36,7 @@ def markdown(docstring: str) -> str:
     """A docstring as Markdown: inline code, arXiv links, a bold word at the start of its named parts."""
     text = re.sub(r"``(.+?)``", r"`\1`", docstring, flags=re.DOTALL)
     text = re.sub(r"\b(\d{4}\.\d{5})\b", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
-    return re.sub(r"^(Idea|What differs[^:\n]*|Defaults):", r"\n**\1.**", text, flags=re.MULTILINE)
+    return re.sub(r"^(Idea|What differs[^:\n]*|Defaults):", r"\n**\1:**", text, flags=re.MULTILINE)
 
 
 def methods_page() -> str:

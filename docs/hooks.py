@@ -5,6 +5,7 @@ Pages link to ``../paper_figs/NAME.png``, which works in the repository. On the 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mkdocs.structure.files import File
@@ -23,5 +24,6 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, **_):
-    """Figures are one folder nearer on the site than in the repository."""
-    return markdown.replace("../paper_figs/", "paper_figs/")
+    """Figures are one folder nearer on the site than in the repository, and code in tables needs no escaped bars."""
+    markdown = markdown.replace("../paper_figs/", "paper_figs/")
+    return re.sub(r"`[^`\n]+`", lambda code: code[0].replace("\\|", "|"), markdown)
