@@ -27,6 +27,7 @@ NEEDED = (
 #: extra of pyproject.toml -> (its main package, its purpose, the command that installs it in a checkout)
 EXTRAS = {
     "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]' -c constraints.txt"),
+    "docs": ("mkdocs-material", "the documentation as a site", "pip install -e '.[docs]'"),
     "vsp": ("gymnasium", "the benchmark's frozen-lake sprites", "pip install --no-deps gymnasium==0.29.1"),
     "peft": ("peft", "LoRA", "pip install -e '.[peft]' -c constraints.txt"),
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def inspect(arguments: Namespace) -> None:
         task = _make_task(arguments)
         trace = task.trace(task[arguments.index], methods.load(arguments.method).MODE)
     reasoner = methods.build_method(arguments.method, backbones.load_backbone("tiny", corpus=list_texts(trace) * 50))
-    row, console = reasoner.processor.encode(trace), Console()
+    row, console = methods.objective_of(reasoner).encode(reasoner, trace), Console()
     console.print(
         f"{trace.id} as {arguments.method} trains on it: "
         "[bold green]text with a loss[/], [bold blue]latents[/], [dim]no loss[/]",
@@ -317,10 +318,11 @@ def _length_limit(checkpoint: str | None, longest: int | None):
     """A check that refuses rows longer than ``longest``, or than the model of a checkpoint can read."""
     if checkpoint is None:
         return None
+    from .. import methods
     from ..checkpoint import load
     from ..data.checks import fits
 
     reasoner, _ = load(checkpoint)
-    encode = reasoner.processor.encode
+    encode = partial(methods.objective_of(reasoner).encode, reasoner)
     most = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
     return fits(lambda trace: len(encode(trace).ids), most)

@@ -1,4 +1,4 @@
-"""The README's way from own pictures to an exported model, run as it is written there, on a dozen drawn records."""
+"""The five commands of docs/data.md, from own images to an exported model, run as written on a dozen records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiny_runs import ROOT
 
 
 def blocks() -> tuple[list[str], str]:
-    """The commands and the script of the README's section."""
+    """The commands and the script of the section."""
     commands, script = (re.search(rf"```{kind}\n(.*?)```", section(), re.DOTALL)[1] for kind in ("bash", "python"))
     return [line for line in commands.splitlines() if not line.startswith("#")], script
 
@@ -59,7 +59,7 @@ def test_records_are_looked_at_like_items_of_a_task(place, monkeypatch, capsys):
             walked(f"python -m latent_reason data {words}", monkeypatch, capsys)
 
 
-def test_the_way_of_the_readme_is_walked_as_it_is_written(place, monkeypatch, capsys):
+def test_the_commands_of_the_page_run_as_written(place, monkeypatch, capsys):
     commands, script = blocks()
     (place / "ask.py").write_text(script)
     monkeypatch.chdir(place)
