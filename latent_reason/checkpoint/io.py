@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from .. import __version__, methods
 from ..files import atomic_folder
-from ..imports import UntrustedCode, restrict_imports
+from ..imports import UntrustedCode, path_of, restrict_imports
 from ..model import adapters
 from ..model.backbones import Backbone, load_backbone, no_progress_bars
 from ..model.backbones.attention import set_attention
@@ -87,6 +87,7 @@ def save(
             "format": FORMAT,
             "written_by": f"latent_reason {__version__}",
             **described,
+            "backbone_class": path_of(type(backbone)),  # None for a class of this library
             "latent_positions": backbone.latent_positions,
             "decoder": decoder is not None,
             "base": base,
@@ -205,8 +206,9 @@ def _load_backbone(folder: Path, config: dict[str, Any]) -> Backbone:
     """The stock model of a checkpoint; for an adapter, its base."""
     base, positions = config.get("base"), config["latent_positions"]
     if base in (None, adapters.BASE):
+        own_class = f"{config['backbone_class']}@" if config.get("backbone_class") else ""
         with _reading(folder / "backbone"), no_progress_bars():
-            backbone = load_backbone(str(folder / "backbone" / (base or "")), latent_positions=positions)
+            backbone = load_backbone(f"{own_class}{folder / 'backbone' / (base or '')}", latent_positions=positions)
         if base:
             backbone.forget_name()  # this base belongs to its checkpoint alone
         return backbone

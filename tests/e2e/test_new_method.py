@@ -14,23 +14,23 @@ from train.config import dump
 
 METHOD = '''"""Toy: an MLP toward the model's own vision tokens. Defaults: ours."""
 
+from latent_reason import LatentReasoner
 from latent_reason.model import heads
-from latent_reason.model.reasoner import LatentReasoner
-from latent_reason.model.targets import OwnVision
-from latent_reason.model.tokenization import Vocabulary
+from latent_reason.model.targets import VisionTokens
+from latent_reason.objectives.objective import Objective
 
 PAPER = "none"
 SUMMARY = "a toy of a user's package"
 MODE = "mixed"
 
 
-def build(backbone, *, k: int = 4, head: str = "toys.parts:ToyHead") -> LatentReasoner:
-    return LatentReasoner(
-        backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
-        head=heads.make(head, backbone.width, backbone.width, hidden=32),
-        target=OwnVision(backbone.width, k),
-    )
+def build_model(backbone, *, k: int = 4, head: str = "toys.parts:ToyHead") -> LatentReasoner:
+    head = heads.make(head, backbone.width, backbone.width, hidden=32)
+    return LatentReasoner(backbone, target=VisionTokens(backbone, k), head=head)
+
+
+def build_objective(run=None) -> Objective:
+    return Objective(run)
 '''
 PARTS = """from latent_reason.model.heads import MLPHead
 from latent_reason.tasks.wall_maze import WallMaze
@@ -76,9 +76,7 @@ def python(where, *words, **env) -> str:
 @pytest.mark.slow
 def test_a_method_of_ones_own_is_put_under_every_contract(place):
     tested = python(place, "-m", "latent_reason.contracts", "-v", "--method", "toys.method")
-    kept = {
-        int(n) for n in re.findall(r"test_method_contract.py::test_(\d+)_\S+\[toys\.method-line\S*\] PASSED", tested)
-    }
+    kept = {int(n) for n in re.findall(r"test_method_contract.py::test_(\d+)_\S+\[toys\.method-1d\S*\] PASSED", tested)}
     assert kept == set(range(1, 12)), tested[-3000:]
     assert "skipped" not in tested and "test_task_contract" not in tested and "test_backbone_contract" not in tested
 

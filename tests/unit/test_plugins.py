@@ -90,6 +90,11 @@ def test_a_backbone_is_named_by_the_path_of_its_class(package, tmp_path):
     found = backbones.load_backbone(f"{package}.parts:MyBackbone@{tmp_path / 'small'}")
     assert isinstance(found, QwenVL) and path_of(type(found)) == f"{package}.parts:MyBackbone"
     assert torch.equal(found.model.lm_head.weight, tiny.model.lm_head.weight)
+    checkpoint.save(methods.build_method("direct", found), tmp_path / "saved")
+    assert path_of(type(checkpoint.load(tmp_path / "saved")[0].backbone)) == f"{package}.parts:MyBackbone"
+    del sys.modules[f"{package}.parts"]
+    with pytest.raises(UntrustedCode, match="names a backbone of the module"):
+        checkpoint.load(tmp_path / "saved")
 
 
 def test_what_is_wrong_with_a_path_is_named(package):
