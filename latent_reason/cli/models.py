@@ -76,9 +76,9 @@ def generate(arguments: Namespace) -> None:
 def render(arguments: Namespace) -> None:
     """Save a picture of sketches beside the gold ones.
 
-    Each row is one held-out item of the task the checkpoint was trained on: input,
-    gold sketch, decoded target, decoded sketch of the model, and its text. The
-    checkpoint needs a sketch decoder.
+    The picture shows held-out items of the task the checkpoint was trained on, one
+    row for each step: input, gold sketch, gold sketch encoded and decoded, sketch of
+    the model, and its answer. The checkpoint needs a sketch decoder.
 
       latent-reason render checkpoints/frozenlake-tiny --n 4 --out sketches.png
     """

@@ -18,7 +18,7 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], tile: int = 128, text_width: int 
 
     Args:
         rows: each row is a list of (caption, content). An empty row becomes a horizontal rule.
-        tile: longest side of a picture, in pixels. ImageBatch keep their proportions.
+        tile: longest side of a picture, in pixels. Pictures keep their proportions.
         text_width: width of a column of texts, in pixels. Longer texts wrap. A row is as high as its highest cell, so
             no text is cut.
     """
