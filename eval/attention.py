@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from latent_reason.decoding.items import Result
 from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.tasks import Task
 
-from .decode import Result
 from .replay import answer_start
 
 MAX_ITEMS = 32

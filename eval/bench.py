@@ -20,9 +20,9 @@ from functools import partial
 import torch
 from rich.console import Console
 
-from latent_reason import checkpoint, tasks
+from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives import latent_inputs
 from latent_reason.objectives.objective import Objective
@@ -77,7 +77,7 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
 def training_ratio(reasoner, traces: list, repeats: int) -> float:
     """Seconds of a training step on the model's own latents, unrolled with the cache, relative to target latents."""
-    batch = reasoner.processor(traces).to(reasoner.device)
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
 
     def step(objective: Objective):
         reasoner.zero_grad()
@@ -93,7 +93,7 @@ def training_ratio(reasoner, traces: list, repeats: int) -> float:
 def jacobi_speed(reasoner, traces: list, repeats: int, tolerance: float = 1e-3) -> dict:
     """The number of parallel sweeps until latents equal the sequential ones (mean squared error below ``tolerance`` of
     their mean square; at most one sweep per latent), and the time of these sweeps relative to sequential unrolling."""
-    batch = reasoner.processor(traces).to(reasoner.device)
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
     positions, mask = reasoner.backbone.position_ids(batch), batch.latent_slots()[2]
     with torch.no_grad():
         _, exact = latent_inputs.unroll_latents(reasoner, batch, positions)
@@ -135,7 +135,7 @@ def bench(reasoner, prompts: list, new_positions: int = 40, repeats: int = 5) ->
     return report
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

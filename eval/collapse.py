@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .decode import Result
+from latent_reason import methods
+from latent_reason.decoding.items import Result
 
 STOP_CAUSES = ("count", "close", "cap", "budget")
 MAX_COSINE = 0.9  # mean cosine across items above which latents are collapsed; at least halfway from the true one to 1
@@ -76,7 +77,7 @@ def retrieval(own: Spans, true: Spans) -> tuple[float, float] | None:
 @torch.no_grad()
 def true_spans(reasoner, traces) -> Spans:
     """The gold sketches of traces."""
-    batch = reasoner.processor(traces).to(reasoner.device)
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
     if not len(batch.spans):
         return {}
     z = reasoner.latents_to_embeddings(reasoner.target(batch))
@@ -88,8 +89,8 @@ def true_spans(reasoner, traces) -> Spans:
     return spans
 
 
-def latent_diagnostics(reasoner, results: Sequence[Result], traces) -> dict[str, float]:
-    """Diagnostics of the latents of ``results``, with their gold ``traces`` as reference.
+def latent_diagnostics(reasoner, results: Sequence[Result]) -> dict[str, float]:
+    """Diagnostics of the latents of ``results``, with their gold traces as reference.
 
     Returns:
         ``latent_rms``: root mean square relative to the true latents, or to the token embeddings without these.
@@ -111,7 +112,7 @@ def latent_diagnostics(reasoner, results: Sequence[Result], traces) -> dict[str,
         "latent_along": neighbor_cosine(own),
         "latent_rank": effective_rank(slots),
     }
-    true = true_spans(reasoner, traces) if reasoner.is_renderable else {}
+    true = true_spans(reasoner, [r.trace for r in results]) if reasoner.is_renderable else {}
     reference = torch.cat([*true.values()]) if true else reasoner.backbone.model.get_input_embeddings().weight
     size = torch.cat([*own.values()]).float().square().mean().sqrt()
     figures["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())

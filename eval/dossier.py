@@ -18,13 +18,13 @@ import torch
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
-from latent_reason.visualization.storyboard import storyboard
+from latent_reason.visualization.storyboard import draw_storyboard
 
 from . import attention, input_perturbations, metrics
 from .collapse import collapse_warning, latent_diagnostics
-from .decode import Result, decode, distinct_items, main_score
 from .html import page
 from .interventions import LatentStatistics, Mean, StoredLatents, Zero
 from .probe import EXTRA, MAIN, choose_donors, probe, verdict
@@ -65,16 +65,15 @@ def build_dossier(
     if reasoner.can_sketch:
         sketched = [r for r in plain if any(s.sketch is not None for s in r.item.steps)] or plain
         report |= latent_report(reasoner, task, sketched, seed, mode)
-        report["health"] = latent_diagnostics(reasoner, plain, [task.trace(i, mode) for i in items])
+        report["health"] = latent_diagnostics(reasoner, plain)
         report["alarm"] = collapse_warning(report["health"])
     if decoder is None or not reasoner.is_renderable:
         return report, b""
     report["sketches_alone"] = metrics.sketches_alone(reasoner, decoder, task, plain[:num_quick])
     if reader is not None:
         report["sketchqa_vlm"] = metrics.evaluate_reader(reader, reasoner, decoder, task, plain[:num_quick])
-    results = decode(reasoner, decoder, task, items[:6], mode)
     buffer = BytesIO()
-    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], results[0].rollout).save(buffer, "PNG")
+    draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(buffer, "PNG")
     return report, buffer.getvalue()
 
 
@@ -125,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(2), default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that answers from sketches alone")
-    with door():
+    with cli_errors():
         dossier_to_folder(parser.parse_args(argv))
 
 
@@ -136,7 +135,7 @@ def dossier_to_folder(args: argparse.Namespace) -> None:
         raise ValueError(f"'{args.checkpoint}' cannot render sketches for a reader. Leave --reader out.")
     reader = checkpoint.load(args.reader)[0] if args.reader else None
     data = reasoner.method.notes.get("data", {})
-    name = args.task or data.get("task", "frozenlake_plan")
+    name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
     levels = tuple(args.levels or data.get("levels", (3, 4)))
     with atomic_folder(args.out) as folder:
         report, storyboard_png = build_dossier(

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
+from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import TURNS
 from latent_reason.trace import Trace
-from latent_reason.visualization.sketch_decoder import wrapped
+from latent_reason.visualization.contact_sheet import wrap_text
 
-from .decode import Result, decode, main_score, room
 from .metrics import difference, share
 
 DEGRADATIONS = ("noise", "blur", "jpeg", "low_contrast")
@@ -61,7 +61,7 @@ def render_text(text: str, font: ImageFont.FreeTypeFont, size: tuple[int, int]) 
     """Black text on a white page of about the width of ``size`` and at least its height."""
     width = min(max(size[0], MIN_WIDTH), MAX_WIDTH)
     pen = ImageDraw.Draw(PILImage.new("RGB", (1, 1)))
-    lines = "\n".join(part for line in text.splitlines() for part in wrapped(line, pen, font, width - 2 * MARGIN))
+    lines = "\n".join(wrap_text(text, font, width - 2 * MARGIN))
     bottom = pen.multiline_textbbox((MARGIN, MARGIN), lines, font)[3]
     page = PILImage.new("RGB", (width, max(size[1], ceil(bottom) + MARGIN)), "white")
     ImageDraw.Draw(page).multiline_text((MARGIN, MARGIN), lines, "black", font)

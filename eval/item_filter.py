@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import decode, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 
-from .decode import decode, main_score
 from .interventions import Oracle
 
 console = Console(soft_wrap=True)
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(1), default=2000)
     parser.add_argument("--seed", type=int, default=0, help="seed of the items, as data.seed in a recipe")
-    with door():
+    with cli_errors():
         filter_to_file(parser.parse_args(argv))
 
 
@@ -71,7 +71,8 @@ def filter_to_file(args: argparse.Namespace) -> None:
             "checkpoint of a method whose latents encode images."
         )
     data = reasoner.method.notes.get("data", {})
-    name, options = args.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
+    options = data.get("options", {})
     levels = tuple(args.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=args.seed, level=levels, **tasks.own(name, options))
     keep, counts = find_items_that_need_sketch(reasoner, task, args.n, methods.load(reasoner.method.name).MODE)

@@ -35,7 +35,7 @@ from rich.table import Table
 from latent_reason import checkpoint, tasks
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of an answer")
     parser.add_argument("--seed", type=int, default=0)
-    with door():
+    with cli_errors():
         label_to_folder(parser.parse_args(argv))
 
 

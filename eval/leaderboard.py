@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from latent_reason.errors import door
-from latent_reason.files import atomic_write_text, nearest
+from latent_reason.errors import cli_errors, did_you_mean
+from latent_reason.files import atomic_write_text
 
 from .leaderboard_page import markdown, page
 from .results import Probes, Row, Share, read
@@ -270,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", default="leaderboard.html", help="HTML file; the Markdown file has the suffix .md")
     parser.add_argument("--metric", help="only results of this metric, such as accuracy")
     parser.add_argument("--one-table", action="store_true", help="raise an error if protocols differ")
-    with door():
+    with cli_errors():
         write_leaderboard(parser.parse_args(argv))
 
 
@@ -289,7 +289,7 @@ def write_leaderboard(args: argparse.Namespace) -> None:
         metrics = {row.protocol["metric"] for row in rows}
         rows = [row for row in rows if row.protocol["metric"] == args.metric]
         if not rows:
-            raise ValueError(f"no result has the metric '{args.metric}'. {nearest(args.metric, metrics)}")
+            raise ValueError(f"no result has the metric '{args.metric}'. {did_you_mean(args.metric, metrics)}")
     board_tables = build_tables(rows, args.one_table)
     atomic_write_text(out, page(board_tables, COLUMNS, INTRODUCTION, left_out))
     atomic_write_text(out.with_suffix(".md"), markdown(board_tables, COLUMNS, INTRODUCTION, left_out))

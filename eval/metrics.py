@@ -13,13 +13,13 @@ from dataclasses import replace
 from PIL import Image as PILImage
 
 from latent_reason import methods
+from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import Step
 from latent_reason.tasks.checkers import boxed
-from latent_reason.visualization.storyboard import decoded_target, own_sketches, texts_between
+from latent_reason.visualization.storyboard import decode_sketches, reconstruct_picture, split_text
 
-from .decode import Result, decode, main_score, room
 from .interventions import StoredLatents
 from .statistics import paired_bootstrap, wilson
 
@@ -50,7 +50,7 @@ def consistency(task: Task, results: Sequence[Result], vocabulary) -> dict:
     """
     key, pairs, silent = main_score(results), [], 0
     for r in results:
-        thought = task.concluded(" ".join(texts_between(r.rollout, r.row, vocabulary)), r.item)
+        thought = task.concluded(" ".join(split_text(r.rollout, r.row, vocabulary)), r.item)
         if thought is None:
             silent += 1
             continue
@@ -89,7 +89,7 @@ def sketches_alone(reasoner, decoder, task: Task, results: Sequence[Result]) -> 
     )
     if golds:
         out["pixels"] = score_images([s.sketch for _, s in golds])
-        out["ceiling"] = score_images([decoded_target(reasoner, decoder, s.sketch) for _, s in golds])
+        out["ceiling"] = score_images([reconstruct_picture(reasoner, decoder, s.sketch) for _, s in golds])
         others = [other_sketch(golds, i) for i in range(len(golds))]
         if all(others):
             out["floor"] = score_images(others)
@@ -132,7 +132,7 @@ def evaluate_reader(reader, reasoner, decoder, task: Task, results: Sequence[Res
         return {}
     images = {
         "pixels": [s.sketch for _, s in golds],
-        "ceiling": [decoded_target(reasoner, decoder, s.sketch) for _, s in golds],
+        "ceiling": [reconstruct_picture(reasoner, decoder, s.sketch) for _, s in golds],
         "blank": [PILImage.new("RGB", s.sketch.size, "white") for _, s in golds],
         "another": [other_sketch(golds, i) for i in range(len(golds))],
     }
@@ -142,8 +142,8 @@ def evaluate_reader(reader, reasoner, decoder, task: Task, results: Sequence[Res
         if all(shown)
     }
     if own := [r for r, _ in last if r.latents]:
-        texts = [" ".join(texts_between(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
-        last_sketches = [own_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
+        texts = [" ".join(split_text(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
+        last_sketches = [decode_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
         out = {"own": score_images("own", [r.item for r in own], texts, last_sketches)} | out
     return out
 

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
-from latent_reason.visualization.storyboard import texts_between
+from latent_reason.visualization.storyboard import split_text
 
-from .decode import Result, decode, distinct_items, main_score, room
 from .interventions import (
     KeepFirst,
     LatentStatistics,
@@ -89,9 +89,9 @@ def follow_score(task, vocabulary, result: Result, donor: Result) -> float:
     """How well the text after the first sketch of ``result`` follows the donor's sketch: 0-1."""
     if not result.rollout.spans_of(result.row):
         return 0.0
-    _, *rest = texts_between(result.rollout, result.row, vocabulary)
+    _, *rest = split_text(result.rollout, result.row, vocabulary)
     target = task.asked_of(result.item, donor.item)
-    return task.follows(target, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
+    return task.follows(target, split_text(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
 def probe(
@@ -239,7 +239,7 @@ def verdict(report: dict) -> str:
 
 def corrupted_prefix(reasoner, task, result: Result) -> list[int]:
     """The ids of the text before the first sketch with one move flipped, then the open token of that sketch."""
-    first = texts_between(result.rollout, result.row, reasoner.vocabulary)[0]
+    first = split_text(result.rollout, result.row, reasoner.vocabulary)[0]
     text = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
     return reasoner.vocabulary.encode_text(text) + ([reasoner.vocabulary.open] if result.latents else [])
 
@@ -336,7 +336,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         probe_to_file(parser.parse_args(argv))
 
 

@@ -16,7 +16,7 @@ from PIL import Image as PILImage
 from latent_reason import tasks
 from latent_reason.data import native
 from latent_reason.data.packed import manifest, of_split
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 from latent_reason.tasks import Item, Step, checkers
 from latent_reason.tasks.base import blank
 from latent_reason.trace import Image, Sketch, Text, Trace
@@ -167,5 +167,5 @@ def is_right(text: str, gold: GoldAnswer, checker: str) -> bool:
     if checker in tasks.names():
         return tasks.make(checker, split="test").check(text, gold.meta).ok
     raise ValueError(
-        f"there is no checker {checker!r}. {nearest(checker, [*ANSWER_RULES, *CHECKER_RULES, *tasks.names()])}"
+        f"there is no checker {checker!r}. {did_you_mean(checker, [*ANSWER_RULES, *CHECKER_RULES, *tasks.names()])}"
     )

@@ -45,19 +45,16 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Step, Task
+from latent_reason.tasks.shortcuts import MAX_GAIN, NUM_COMMON, answers_by_question, best_constant, check_answers
 
 from .metrics import share
-from .shortcuts import (
-    NUM_COMMON,
+from .sketch_predictors import (
     Changes,
-    answers_by_question,
     as_increments,
-    best_constant,
     can_predict,
-    check_answers,
     constant_is_right,
     crop_correlation,
     predict_logistic,
@@ -70,7 +67,7 @@ from .statistics import paired_bootstrap
 
 console = Console(soft_wrap=True)
 
-MAX_GAIN, MAX_READ_RATE = 0.03, 0.6  # limits of the rules Question and Glance
+MAX_READ_RATE = 0.6  # limit of the rule Glance
 CROP_CORRELATION = 0.98  # a sketch with at least this correlation is a crop
 THUMBNAIL, IMAGE_ITEMS = 32, 100  # pixels per side; items of the rule Image
 PATIENCE = 200  # a level is exhausted after this number of items in a row without a new puzzle
@@ -370,7 +367,7 @@ def main(argv: list[str] | None = None) -> None:
         "--n-of", type=parse_task_count, nargs="*", default=[], metavar="TASK=N", help="another n for a task"
     )
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels each task trains on")
-    with door():
+    with cli_errors():
         args = parser.parse_args(argv)
         audit_to_file(args, shlex.join(["python", "-m", "eval.task_audit", *(sys.argv[1:] if argv is None else argv)]))
 

@@ -12,9 +12,9 @@ import io
 import json
 from pathlib import Path
 
-from eval.decode import distinct_items
 from latent_reason import tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import distinct_items
+from latent_reason.errors import at_least, cli_errors, numbers
 
 YAML = """\
 task: frozenlake_local
@@ -101,7 +101,7 @@ def write(folder: Path, found: list, max_new: int = 640) -> Path:
     )
     parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "boards.parquet")
     (folder / "frozenlake_local.yaml").write_text(
-        YAML.format(file=(folder / "boards.parquet").resolve(), max_new_tokens=max_new)
+        YAML.format(file=(folder / "boards.parquet").resolve(), max_new=max_new)
     )
     (folder / "utils.py").write_text(CODE)
     return folder
@@ -114,5 +114,5 @@ if __name__ == "__main__":
     parser.add_argument("--levels", type=numbers, default=[7])
     parser.add_argument("--n", type=at_least(1), default=48, help="items a level")
     given = parser.parse_args()
-    with door():
+    with cli_errors():
         write(given.folder, items(given.checkpoint, given.levels, given.n))

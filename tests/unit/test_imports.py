@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ ALLOWED = {
     "methods": {"trace", "model", "objectives"},
     "checkpoint": {"trace", "model", "decoding", "objectives", "methods", "visualization", "data", "tasks"},
 }
+#: module -> the parts that it imports beyond those of its part
+ALSO = {"decoding/items.py": {"tasks", "visualization"}}  # decodes the items of a task, and their sketches
 EVERYWHERE = {"files", "errors", "imports", "assets", "__init__"}  # imported by any part, import no part
 FRONT = {"cli", "__main__", "doctor", "integrations", "contracts"}  # import any part, imported by no part
 #: packages that only some parts import
@@ -100,8 +103,13 @@ def test_every_part_has_its_place():
 def test_parts_import_only_parts_below_them(part):
     allowed = {part} | EVERYWHERE | ALLOWED.get(part, set())
     for path in (path for path in FILES if part_of(path) == part):
-        names = {name for name in imports_of(path) if name.split(".")[0] == "latent_reason"}
-        found = {part_of(module_of(name)) for name in names} - allowed
+        typing_too = part != "__init__"  # which imports the public names for type checkers
+        names = {n for n in imports_of(path, only_at_load=not typing_too) if n.split(".")[0] == "latent_reason"}
+        found = (
+            {part_of(module_of(name)) for name in names}
+            - allowed
+            - ALSO.get(path.relative_to(LIBRARY).as_posix(), set())
+        )
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
@@ -166,8 +174,20 @@ def test_the_library_is_imported_quickly_and_without_torch():
     assert float(seconds) < 2 and not heavy
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_is_there_and_opens_with_an_example():
     for name in latent_reason.__all__:
-        assert getattr(latent_reason, name).__name__ == name
+        found = getattr(latent_reason, name)
+        assert found.__name__ == name and name in dir(latent_reason)
+        _, _, rest = inspect.getdoc(found).partition("\n\n")
+        assert rest.startswith("Example:\n    >>> "), name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = latent_reason.nothing
+
+
+def test_editors_read_the_table_that_is_used_at_run_time():
+    """The names imported for type checkers, the lazy table and __all__ are the same, and come from the same modules."""
+    tree = ast.parse((LIBRARY / "__init__.py").read_text(encoding="utf-8"))
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    typed = {alias.name: node.module for node in block.body for alias in node.names}
+    assert typed == latent_reason._LAZY and sorted(typed) == latent_reason.__all__
+    assert (LIBRARY / "py.typed").is_file()

@@ -12,7 +12,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from ...model.backbones.families import FAMILIES, family
-from ...model.tokenization import Roles
+from ...model.tokenization import ControlTokens
 from ..hf.chat import parse
 from ..model_card import base_of
 from .bundle import imports, packages
@@ -66,7 +66,7 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
     if config:
         yield from wrong_table(folder, config, len(tokenizer))
     layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter does not say which
-    roles = Roles(**{role: token for role, (token, _) in tokens.items()})
+    roles = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
     try:
         text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
         again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -82,7 +82,7 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
         )
 
 
-def back(text: str, layout, roles: Roles) -> list[dict] | str:
+def back(text: str, layout, roles: ControlTokens) -> list[dict] | str:
     try:
         return parse(text, layout, roles)
     except ValueError as error:

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import track
 
-from latent_reason.decoding.engine import generate
-from latent_reason.decoding.rollout import Rollout
-from latent_reason.model.batch import PAD
-from latent_reason.tasks import Item, Task
-from latent_reason.trace import Trace
-from latent_reason.visualization.storyboard import own_sketches, texts_between
+from ..model.batch import PAD
+from ..tasks import Item, Task
+from ..trace import Trace
+from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
+from .engine import generate
+from .rollout import Rollout
 
 
 @dataclass
 class Result:
-    """One decoded item. ``row`` is its row in ``rollout``."""
+    """One decoded item: row ``row`` of ``rollout`` answers the prompt of ``trace``."""
 
     item: Item
     text: str
@@ -26,6 +26,12 @@ class Result:
     rollout: Rollout
     row: int
     sketches: list[dict] = field(default_factory=list)  # valid, equal, gold, legal, ... of each rendered sketch
+    trace: Trace | None = None
+
+    @property
+    def decoded(self) -> DecodedTrace:
+        """The trace with its row of the rollout, for :func:`draw_storyboard`."""
+        return DecodedTrace(self.trace, self.rollout, self.row)
 
     @property
     def latents(self) -> list:
@@ -41,7 +47,7 @@ def decode(
     mode: str,
     *,
     batch_size: int = 64,
-    max_new: int | Callable[[Sequence[Item]], list[int]] = 640,
+    max_new_tokens: int | Callable[[Sequence[Item]], list[int]] = 640,
     make_trace: Callable[[Item], Trace] | None = None,
     progress: str = "",
     **options,
@@ -59,21 +65,21 @@ def decode(
         chunk = [items[i] for i in places]
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
         prompt = processor(traces, generate=True).to(reasoner.device)
-        given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new": max_new} | options).items()}
+        given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
         rollout = generate(reasoner, prompt, row_ids=places, **given)
-        for row, (place, item) in enumerate(zip(places, chunk, strict=True)):
+        for row, (place, item, trace) in enumerate(zip(places, chunk, traces, strict=True)):
             text = rollout.text(row, reasoner.vocabulary)
-            result = Result(item, text, task.score(text, item.meta), rollout, row)
+            result = Result(item, text, task.score(text, item.meta), rollout, row, trace=trace)
             if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
-                pictures = own_sketches(reasoner, decoder, rollout, row, item.images[-1])
-                said = texts_between(rollout, row, reasoner.vocabulary)
+                pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
+                said = split_text(rollout, row, reasoner.vocabulary)
                 result.sketches = task.sketch_report(pictures, item, said)["sketches"]
             results[place] = result
     return [results[i] for i in range(len(items))]
 
 
 def room(results: Sequence[Result]) -> Callable[[Sequence[Item]], list[int]]:
-    """``max_new`` for the items of these results, so that one that a probe makes ramble is cut to save time: twice as
+    """``max_new_tokens`` for the items of these results, so that one that a probe makes ramble is cut to save time: twice as
     many positions as its output took, or as many as the longest output of its level, whichever is more."""
     taken = {r.item.id: int((r.rollout.token_type[r.row] != PAD).sum()) for r in results}
     longest = {r.item.level: 0 for r in results}
