@@ -17,7 +17,7 @@ import pytest
 import yaml
 from doc_commands import ROOT, blocks, check, commands
 
-from eval import benchmark
+from eval import benchmarks
 from latent_reason import methods, tasks
 from latent_reason.checkpoint import model_card
 from latent_reason.data import formats
@@ -245,7 +245,7 @@ def test_generated_pages_are_current():
         ("data.md", formats.names()),
         ("rl.md", list(rewards.OURS)),
         ("backbones.md", list(FAMILIES)),
-        ("evaluation.md", [name for name in benchmark.names() if not name.startswith("vsp/")]),
+        ("evaluation.md", [name for name in benchmarks.names() if not name.startswith("vsp/")]),
     ],
 )
 def test_page_names_everything_of_its_kind(page, names):
