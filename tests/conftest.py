@@ -16,6 +16,7 @@ from latent_reason.contracts.fixtures import (  # noqa: F401
     case,
     eager,
     fit,
+    float64,
     loss_of,
     make_backbone,
     make_traces,

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from latent_reason import checkpoint, methods
+from latent_reason.contracts.closeness import arithmetic
 from latent_reason.decoding import engine
 from latent_reason.model import backbones
 from latent_reason.visualization.sketch_decoder import SketchDecoder
@@ -70,14 +71,22 @@ def tiny_checkpoint(method: str = "modal_mixed") -> Path:
 
 @cache
 def _checkpoint(method: str) -> Path:
-    reasoner, decoder = untrained(method)
     notes = {
         "seed": 0,
         "steps": 0,
         "batch_size": 8,
         "data": {"task": "frozenlake_plan", "levels": [3, 4], "options": {"chunk": [1, 1]}},
     }
-    return checkpoint.save(reasoner, place() / method, decoder=decoder if reasoner.can_sketch else None, notes=notes)
+    with arithmetic("float32"):
+        reasoner, decoder = untrained(method)
+        return checkpoint.save(
+            reasoner, place() / method, decoder=decoder if reasoner.can_sketch else None, notes=notes
+        )
+
+
+def tiny_reasoner(method: str = "modal_mixed"):
+    """A reasoner loaded from there, in the arithmetic of the test."""
+    return checkpoint.load(tiny_checkpoint(method))[0].to(torch.get_default_dtype())
 
 
 def long(group) -> list[float]:

@@ -13,6 +13,7 @@ from .fixtures import (  # noqa: F401
     CASES,
     Case,
     batch,
+    float64,
     make_backbone,
     make_traces,
     picture,

@@ -19,6 +19,7 @@ from ..model.backbones import load_backbone
 from ..model.batch import ImageBatch
 from ..objectives.objective import Objective
 from ..trace import Image, Message, Sketch, Text, Trace
+from .closeness import arithmetic
 
 CELL = 64  # pixels a token
 
@@ -33,6 +34,13 @@ def _picture(height: int, width: int, seed: int = 0) -> PILImage.Image:
     return PILImage.fromarray(cells.repeat(CELL, 0).repeat(CELL, 1))
 
 
+@pytest.fixture
+def float64():
+    """The test runs in float64: what it computes twice differs by about 1e-15, on any CPU."""
+    with arithmetic("float64"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def picture():
     return _picture
@@ -42,10 +50,11 @@ def picture():
 def small_backbone(family: str):
     """The smallest stock model of a family, or a ``CLASS@FOLDER`` of a user. Its weights are scaled up: at the usual 0.02 a random transformer hardly
     looks at its context, and a test that mixes up rows or positions would stay green."""
-    if "@" in family:
-        backbone = load_backbone(family)
-    else:
-        backbone = load_backbone(f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, cells=2)
+    with arithmetic("float32"):
+        if "@" in family:
+            backbone = load_backbone(family)
+        else:
+            backbone = load_backbone(f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, cells=2)
     with torch.no_grad():
         for name, p in backbone.named_parameters():
             if p.ndim > 1:
@@ -58,7 +67,7 @@ def make_backbone():
     """``make_backbone(latent_positions, family)``: a fresh copy of a small backbone, whose tokenizer may be grown."""
 
     def make(latent_positions: str = "1d", family: str = "qwen2_5_vl"):
-        backbone = copy.deepcopy(small_backbone(family))
+        backbone = copy.deepcopy(small_backbone(family)).to(torch.get_default_dtype())
         backbone.set_latent_positions(latent_positions)
         return backbone
 

@@ -12,7 +12,10 @@ from ..model.backbones.qwen_vl import QwenVL
 from ..model.batch import IMAGE, LATENT, PAD, ImageBatch
 from ..model.tokenization import ControlTokens, Vocabulary
 from ..objectives.attention_masks import full_attention_mask
+from .closeness import assert_close
 from .fixtures import eager, loss_of, training_batch
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 #: families under every contract, and how their latents stand; the others share their code and are compared with stock
 CASES = [
@@ -60,10 +63,6 @@ def padded(batch, extra):
     return dataclasses.replace(
         batch, ids=pad(batch.ids, 0), kind=pad(batch.token_type, PAD), weight=pad(batch.loss_weight, 0.0), spans=spans
     )
-
-
-def close(a, b, at=2e-5):
-    torch.testing.assert_close(a, b, atol=at, rtol=1e-5)
 
 
 # -- the stock model ---------------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ def test_own_forward_is_the_stock_models(family, make_backbone, make_traces):
         )
         own = backbone.logits(states(reasoner, batch))
     assert (batch.image_rows.bincount() > 1).any() and (~batch.mask).any()
-    close(own[batch.mask], stock.logits[batch.mask], at=1e-4)
+    assert_close(own[batch.mask], stock.logits[batch.mask])
 
 
 def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
@@ -124,7 +123,7 @@ def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
     together, grid = backbone.encode_images(looked), looked.grid
     for shown, tokens in zip(several, together, strict=True):
         looked = backbone.preprocess_images([shown])
-        close(backbone.encode_images(looked)[0], tokens)
+        assert_close(backbone.encode_images(looked)[0], tokens)
         assert tuple(backbone.token_grids(looked)[0].tolist()) == backbone.token_grid(shown)
         h, w = backbone.token_grid(shown)
         assert len(tokens) == h * w == (shown.width * shown.height // 64**2 if backbone.grids else 4)
@@ -144,7 +143,7 @@ def test_continuous_steps_through_the_cache_are_one_long_forward(reasoner, batch
     for t in range(start, batch.ids.shape[1]):
         pieces.append(backbone.forward_text(embeds[:, t : t + 1], batch.mask[:, : t + 1], at[:, :, t : t + 1], cache))
         assert cache.get_seq_length() == t + 1
-    close(torch.cat(pieces, 1)[batch.mask], backbone.forward_text(embeds, batch.mask, at)[batch.mask])
+    assert_close(torch.cat(pieces, 1)[batch.mask], backbone.forward_text(embeds, batch.mask, at)[batch.mask])
 
 
 @torch.no_grad()
@@ -152,7 +151,7 @@ def test_a_mask_for_every_position_is_kept_cached_or_not(reasoner, batch):
     backbone, n = reasoner.backbone, batch.ids.shape[1]
     embeds, at = reasoner.embed_batch(batch, reasoner.target(batch)), backbone.position_ids(batch)
     plain, sees = backbone.forward_text(embeds, batch.mask, at), full_attention_mask(batch).clone()
-    close(backbone.forward_text(embeds, sees, at)[batch.mask], plain[batch.mask])
+    assert_close(backbone.forward_text(embeds, sees, at)[batch.mask], plain[batch.mask])
     sees[1, n - 3 :, n - 9 : n - 5] = False
     hide_observed_images, cache = backbone.forward_text(embeds, sees, at), backbone.new_cache()
     batch.attention_mask = sees
@@ -160,13 +159,13 @@ def test_a_mask_for_every_position_is_kept_cached_or_not(reasoner, batch):
         backbone.forward_text(embeds[:, a:b], batch.attention(a, b), at[:, :, a:b], cache)
         for a, b in ((0, n - 7), (n - 7, n - 2), (n - 2, n - 1), (n - 1, n))
     ]
-    close(torch.cat(pieces, 1)[batch.mask], hide_observed_images[batch.mask])
+    assert_close(torch.cat(pieces, 1)[batch.mask], hide_observed_images[batch.mask])
     same = (hide_observed_images - plain).abs().amax(-1) < 1e-5
     assert same[[0, 2, 3]][batch.mask[[0, 2, 3]]].all() and same[1, : n - 3][batch.mask[1, : n - 3]].all()
     assert not same[1, n - 3 :].any()
     states = backbone.layers(embeds, sees, at)
     assert len(states) == 2 and not torch.allclose(states[0], states[1])
-    close(states[-1], backbone.forward_text(embeds, sees, at))
+    assert_close(states[-1], backbone.forward_text(embeds, sees, at))
     backbone.model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(ValueError, match="Use attn: sdpa"):
         backbone.forward_text(embeds, sees, at)
@@ -176,17 +175,17 @@ def test_a_row_in_a_left_padded_batch_is_the_row_alone(reasoner, batch, make_tra
     together, at = states(reasoner, batch), reasoner.backbone.position_ids(batch)
     for r, trace in enumerate(make_traces()):
         alone = training_batch(reasoner, [trace])
-        close(together[r][batch.mask[r]], states(reasoner, alone)[0])
+        assert_close(together[r][batch.mask[r]], states(reasoner, alone)[0])
         assert torch.equal(at[:, r][:, batch.mask[r]], reasoner.backbone.position_ids(alone)[:, 0])
 
 
 def test_more_padding_changes_nothing(reasoner, batch, make_traces):
-    close(states(reasoner, padded(batch, 5))[:, 5:][batch.mask], states(reasoner, batch)[batch.mask])
+    assert_close(states(reasoner, padded(batch, 5))[:, 5:][batch.mask], states(reasoner, batch)[batch.mask])
     prompt = reasoner.processor(make_traces(), generate=True)
     settings = {"max_new_tokens": 14, "latent_mode": "first", "temperature": 1.0}
     plain, more = generate(reasoner, prompt, **settings), generate(reasoner, padded(prompt, 5), **settings)
     assert torch.equal(plain.ids, more.ids) and torch.equal(plain.positions, more.positions)
-    close(plain.latent_embeds, more.latent_embeds)
+    assert_close(plain.latent_embeds, more.latent_embeds)
 
 
 # -- positions ---------------------------------------------------------------------------------------------------------
@@ -269,12 +268,12 @@ def test_shuffled_ids_of_the_control_tokens_change_nothing(make_backbone, make_t
     known = {getattr(one.vocabulary, r): getattr(two.vocabulary, r) for r in ("open", "latent", "close")}
     assert all(a != b for a, b in known.items())
     first, second = (loss_of(r, training_batch(r, make_traces())).parts() for r in (one, two))
-    close(first["latent"], second["latent"])
-    close(first["stop"], second["stop"])
+    assert_close(first["latent"], second["latent"])
+    assert_close(first["stop"], second["stop"])
     outs = [generate(eager(r), r.processor(make_traces(), generate=True), max_new_tokens=20) for r in (one, two)]
     assert outs[0].spans and outs[0].spans == outs[1].spans
     assert [[known.get(i, i) for i in row] for row in outs[0].ids.tolist()] == outs[1].ids.tolist()
-    close(outs[0].latent_embeds, outs[1].latent_embeds)
+    assert_close(outs[0].latent_embeds, outs[1].latent_embeds)
 
 
 def test_control_tokens_are_the_same_in_a_second_vocabulary(make_backbone):

@@ -171,7 +171,7 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=page_name)
 def test_named_files_exist(path):
-    named = re.findall(r"`((?:latent_reason|train|eval|tests|paper_figs|docs)/[\w/.-]*\w/?)`", read(path))
+    named = re.findall(r"`((?:latent_reason|train|eval|tests|paper_figs|docs)/[\w/.-]*(?:/|\.\w+))`", read(path))
     named = [name for name in named if not re.search(r"[A-Z]{3}", name)]
     assert not [name for name in named if not (ROOT / name).exists()]
 
@@ -260,7 +260,7 @@ def test_every_error_code_is_in_the_table():
 
 def test_fifteen_questions_each_have_a_command():
     sections = re.split(r"^## \d+\. ", read(DOCS / "questions.md"), flags=re.MULTILINE)[1:]
-    assert len(sections) == 15 and all(any(b.text_model == "bash" for b in blocks(s)) for s in sections)
+    assert len(sections) == 15 and all(any(b.language == "bash" for b in blocks(s)) for s in sections)
 
 
 # -- results -----------------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ import torch
 from diffusers.schedulers import DDPMScheduler
 from torch.distributions import Normal
 
+from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.model import heads
 from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo
 
+pytestmark = pytest.mark.usefixtures("float64")
 WIDTH, LATENT, N = 12, 6, 9
 HEADS = {
     "identity": ("identity", {}),
@@ -78,7 +80,7 @@ def test_a_record_says_what_was_drawn_and_nothing_has_changed_before_an_update(c
     found = policy.log_prob(head, h, record)
     assert found.shape == (N, policy.steps) and found.dtype == torch.float32 and found.isfinite().all()
     if not policy.uses_head_loss:
-        assert torch.equal(found, policy.log_prob(head, h, record)), "the ratio is exactly 1"
+        assert_close((policy.log_prob(head, h, record) - found).exp(), torch.ones_like(found))  # the ratio
     kl = policy.kl(head, h, copy.deepcopy(head), h.clone(), record)
     assert kl.shape == found.shape and (kl.abs() < 1e-9).all()
 
@@ -87,9 +89,8 @@ def test_a_row_does_not_see_its_batch(case):
     policy, head, h, _, record = case
     if policy.uses_head_loss:
         return  # a head's own loss draws fresh noise
-    torch.testing.assert_close(
-        policy.log_prob(head, h[3:5], record[3:5]), policy.log_prob(head, h, record)[3:5], atol=1e-4, rtol=1e-4
-    )
+    h = h + 0.1 * torch.randn_like(h)  # Vlpo gives 0 at the states it was drawn in
+    assert_close(policy.log_prob(head, h[3:5], record[3:5]), policy.log_prob(head, h, record)[3:5])
 
 
 def test_only_the_state_before_a_latent_counts_and_its_gradient_is_the_schemes(case):
@@ -105,7 +106,7 @@ def test_only_the_state_before_a_latent_counts_and_its_gradient_is_the_schemes(c
     (pulled,) = torch.autograd.grad(found[2].sum(), h)
     assert not pulled[[i for i in range(N) if i != 2]].any()
     if isinstance(policy, Vlpo):
-        assert pulled[2].abs().max() == 0, "drawn at its own mean, nothing is learnt before the policy has moved"
+        assert pulled[2].abs().max() < 1e-12, "drawn at its own mean, nothing is learnt before the policy has moved"
         moved = policy.log_prob(head, h + 0.1 * torch.randn_like(h), record)
         assert (moved < found).all(), "and a ratio is at most 1"
     else:
@@ -129,28 +130,28 @@ def test_a_gaussian_is_torchs_own():
         other.net[-1].bias.add_(0.03)
     for one in (head, other):
         wanted = Normal(one.sample(h), 0.1 * spread).log_prob(z).sum(-1)
-        torch.testing.assert_close(policy.log_prob(one, h, record)[:, 0], wanted)
+        assert_close(policy.log_prob(one, h, record)[:, 0], wanted)
         for norm, divisor in (("sqrt", LATENT**0.5), ("mean", LATENT)):
             tempered = Gaussian(head, fraction=0.1, norm=norm, spread=spread).log_prob(one, h, record)[:, 0]
-            torch.testing.assert_close(tempered, wanted / divisor)
+            assert_close(tempered, wanted / divisor)
     exact = torch.distributions.kl_divergence(*(Normal(one.sample(h), 0.1 * spread) for one in (head, other)))
-    torch.testing.assert_close(policy.kl(head, h, other, h, record)[:, 0], exact.sum(-1))
+    assert_close(policy.kl(head, h, other, h, record)[:, 0], exact.sum(-1))
 
 
 def test_a_basis_keeps_noise_within_it_and_counts_its_coordinates_alone():
     head, h = head_of("mlp"), torch.randn(N, WIDTH)
     basis = Gaussian.directions(torch.randn(200, LATENT) * torch.tensor([5, 0.1, 4, 0.1, 0.1, 3.0]), 3)
-    torch.testing.assert_close(basis.T @ basis, torch.eye(3))
+    assert_close(basis.T @ basis, torch.eye(3))
     assert basis[[1, 3, 4]].abs().max() < 0.1, "the directions in which latents differ"
     policy = Gaussian(head, norm="sum", basis=basis)
     z, record = policy.sample(head, h, torch.randn(N, 1, LATENT))
     off = z - head.sample(h)
-    torch.testing.assert_close(off @ basis @ basis.T, off, atol=1e-6, rtol=1e-4)
+    assert_close(off @ basis @ basis.T, off)
     other = copy.deepcopy(head)
     with torch.no_grad():
         other.net[-1].bias.add_(torch.linalg.svd(basis.T).Vh[-1])  # a direction outside
     found = (policy.log_prob(one, h, record) for one in (head, other))
-    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    assert_close(*found)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_every_step_is_a_density(name, policy):
     head = head_of(name, latent=1)
     made, h = policy(head), torch.randn(1, WIDTH)
     _, record = made.sample(head, h, torch.randn(1, made.num_draws, 1))
-    values = torch.linspace(-10, 10, 40_001, dtype=torch.float64).float()
+    values = torch.linspace(-10, 10, 10_001)
     first = 0 if getattr(head, "mean", None) is not None and policy is not Gaussian else 1
     steps = range(max(1, record.shape[1] - 3), record.shape[1])
     for j in steps[:-1] if policy is DdpmSde else steps:  # the last of DDPM is narrower than any grid
@@ -178,7 +179,7 @@ def test_every_step_is_a_density(name, policy):
         step = j - first if policy is not Gaussian else 0
         with torch.no_grad():
             total = made.log_prob(head, h.expand(len(values), -1), grid)[:, step].double().exp().sum()
-        assert abs(total * 20 / 40_000 - 1) < 2e-3
+        assert abs(total * 20 / 10_000 - 1) < 2e-3
 
 
 @pytest.mark.parametrize("name, policy", [("flow", FlowSde), ("plain flow", FlowSde), ("diffusion", DdpmSde)])
@@ -195,10 +196,10 @@ def test_all_windows_together_are_the_whole_chain(name, policy):
     assert cut[:, 0, 0].tolist() == list(range(whole.steps)) and cut.shape[1] == 6
     by_window = window.log_prob(head, h.expand(whole.steps, -1), cut)
     full = whole.log_prob(head, h, record)
-    torch.testing.assert_close(by_window[:, 0], full[0])
-    torch.testing.assert_close(by_window.sum(), 3 * full.sum())
+    assert_close(by_window[:, 0], full[0])
+    assert_close(by_window.sum(), 3 * full.sum())
     one, other = (torch.autograd.grad(x, h, retain_graph=True)[0] for x in (by_window.sum(), 3 * full.sum()))
-    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    assert_close(one, other)
 
 
 def test_rollouts_weigh_by_what_they_did():
@@ -207,7 +208,7 @@ def test_rollouts_weigh_by_what_they_did():
         name: RewardWeighted(head_of("flow"), weighting=name).weight(a, best) for name in ("positive", "raft", "awr")
     }
     assert weigh["positive"].tolist() == [0, 0, 2, 9] and weigh["raft"].tolist() == [0, 0, 0, 1]
-    torch.testing.assert_close(weigh["awr"], torch.tensor([math.exp(-1), 1, math.exp(2), 20]))
+    assert_close(weigh["awr"], [math.exp(-1), 1, math.exp(2), 20])
     with pytest.raises(ValueError, match="weighting='best': one of positive, raft, awr"):
         RewardWeighted(head_of("flow"), weighting="best")
     with pytest.raises(ValueError, match="which a MLPHead gives already, as it draws without noise"):
@@ -219,7 +220,7 @@ def test_without_noise_the_flow_is_its_euler_chain():
         head, h = head_of(name), torch.randn(N, WIDTH)
         policy, start = FlowSde(head, noise=1e-6), torch.randn(N, 1, LATENT)
         z, _ = policy.sample(head, h, torch.cat([start, torch.randn(N, head.steps, LATENT)], 1))
-        torch.testing.assert_close(z, head.sample(h, noise=start[:, 0]), atol=1e-4, rtol=1e-4)
+        assert relative_error(z, head.sample(h, noise=start[:, 0])) < 1e-5
 
 
 @pytest.mark.parametrize("steps, low, high", [(10, 0.46, 0.52), (40, 0.48, 0.52)])
@@ -252,7 +253,7 @@ def test_a_step_of_the_noisy_diffusion_is_that_of_ddpm():
         v = head.net(x, torch.full((N,), t), h)
         clean = alpha.sqrt() * x - (1 - alpha).sqrt() * v
         wanted = (before.sqrt() * beta * clean + (alpha / before).sqrt() * (1 - before) * x) / (1 - alpha)
-        torch.testing.assert_close(mean, wanted, atol=1e-4, rtol=1e-4)
+        assert_close(mean, wanted)
         assert math.isclose(spread**2, float(beta * (1 - before) / (1 - alpha)), rel_tol=1e-3)
 
 

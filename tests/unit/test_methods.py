@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from tiny_runs import recipe, short
 
 from latent_reason import methods
+from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.decoding.engine import generate
 from latent_reason.methods import covt, ilvr, mcout
 from latent_reason.model import heads
@@ -20,6 +21,8 @@ from latent_reason.objectives.latent_inputs import text_since_span
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train import sft
 from train.lit_modules import set_trainable
+
+float64 = pytest.mark.usefixtures("float64")
 
 
 def equal(a: MixedBatch, b: MixedBatch) -> bool:
@@ -52,6 +55,7 @@ def test_pictures_for_all_sketches_of_a_batch_or_for_none(make_backbone, make_tr
 
 
 # -- blank -------------------------------------------------------------------------------------------------------------
+@float64
 def test_blank_says_the_same_whatever_the_state(make_backbone, make_traces):
     reasoner = methods.build_method("blank", make_backbone(), k=4)
     out = generate(reasoner, reasoner.processor(make_traces(), generate=True), max_new_tokens=8, latent_mode="first")
@@ -99,6 +103,7 @@ def test_mcout_the_answer_depends_on_every_thought(make_backbone, make_traces, m
     assert sum(len(z) for z in drawn) == 12 and all(g.any() for g in grads)
 
 
+@float64
 def test_mcout_scores_the_answer_after_fewer_thoughts_too(make_backbone, make_traces):
     reasoner = methods.build_method("mcout", make_backbone(), thoughts=3, mu=0.5)
     losses = []
@@ -108,9 +113,10 @@ def test_mcout_scores_the_answer_after_fewer_thoughts_too(make_backbone, make_tr
         states, _ = objective_for(reasoner).own_latent_states(reasoner, batch, reasoner.backbone.position_ids(batch))
         losses.append(objective_for(reasoner).loss_terms(reasoner, batch, shift_right(states), None).text)
     expected = (1.5 * losses[2] + 0.5 * (losses[0] + losses[1])) / (1 + 0.5 * 3)
-    torch.testing.assert_close(loss_of(reasoner, batch).text, expected, atol=1e-5, rtol=1e-5)
+    assert_close(loss_of(reasoner, batch).text, expected)
 
 
+@float64
 def test_mcout_pays_no_attention_to_padding(make_backbone, make_traces):
     """The released attention has no padding mask: a row's thought changed with the pictures of the others."""
     reasoner = methods.build_method("mcout", make_backbone(), thoughts=3, multi=True)
@@ -122,7 +128,7 @@ def test_mcout_pays_no_attention_to_padding(make_backbone, make_traces):
     for i, trace in enumerate(traces):
         alone = training_batch(reasoner, [trace])
         _, own = objective_for(reasoner).own_latent_states(reasoner, alone, reasoner.backbone.position_ids(alone))
-        torch.testing.assert_close(own[0], thoughts[i], atol=2e-5, rtol=1e-4)
+        assert_close(own[0], thoughts[i])
 
 
 # -- skila -------------------------------------------------------------------------------------------------------------
@@ -143,13 +149,14 @@ def test_skila_the_latent_loss_does_not_pull_at_its_projection(make_backbone, ma
     assert torch.autograd.grad(latent, project.weight, allow_unused=True)[0] is None
 
 
+@float64
 def test_skila_words_cannot_blow_its_target_up(make_backbone, make_traces):
     reasoner, batch = fitted("skila", make_backbone(), make_traces(), k=4)
     before_growth = reasoner.target(batch)
     with torch.no_grad():
         reasoner.target.project.weight.mul_(100)
         reasoner.target.project.bias.mul_(100)
-    torch.testing.assert_close(reasoner.target(batch), before_growth, atol=1e-4, rtol=1e-4)
+    assert_close(reasoner.target(batch), before_growth)
 
 
 def test_skila_encoder_is_looked_through_and_left_out_of_the_weights(make_backbone, make_traces, picture):
@@ -191,15 +198,17 @@ def test_mirage_stage_2_really_runs_its_own_latents(make_backbone, make_traces):
         loss_of(reasoner, batch)
 
 
+@float64
 def test_mirage_stage_1_weighs_the_picture_more_than_the_words(make_backbone, make_traces):
     reasoner, batch = fitted("mirage", make_backbone(), make_traces(), k=4)
     terms = loss_of(reasoner, batch)
-    torch.testing.assert_close(terms.total, 0.1 * terms.text + terms.latent + terms.stop)
+    assert_close(terms.total, 0.1 * terms.text + terms.latent + terms.stop)
     with pytest.raises(ValueError, match="stage=3"):
         methods.build_method("mirage", make_backbone(), stage=3)
 
 
 # -- latent_sketchpad --------------------------------------------------------------------------------------------------
+@float64
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "llava_onevision", "internvl"])
 def test_features_and_connector_together_are_the_eye(family, make_backbone, picture):
     backbone = make_backbone(family=family)
@@ -207,7 +216,7 @@ def test_features_and_connector_together_are_the_eye(family, make_backbone, pict
     features = backbone.vision_features(looked)
     for before_connector, seen in zip(features, backbone.encode_images(looked), strict=True):
         assert before_connector.shape == (len(seen), backbone.feature_width)
-        torch.testing.assert_close(backbone.apply_connector(before_connector), seen)
+        assert_close(backbone.apply_connector(before_connector), seen)
 
 
 def spans_of_a_head(lengths=(4, 2, 3), width=32, latent=12):
@@ -220,6 +229,7 @@ def spans_of_a_head(lengths=(4, 2, 3), width=32, latent=12):
     return head, torch.randn(3, k, width), mask, scene
 
 
+@float64
 def test_a_head_that_reads_its_span_draws_what_it_was_taught_on():
     """Drawn slot by slot with a cache, then handed over as targets: the loss of each is zero, whatever its span's K."""
     head, h, mask, scene = spans_of_a_head()
@@ -229,9 +239,10 @@ def test_a_head_that_reads_its_span_draws_what_it_was_taught_on():
             rows = mask[:, j].nonzero()[:, 0]
             drawn[rows, j] = head.sample(h[rows, j], scene.for_rows(rows, torch.full_like(rows, j)))
         loss = head.span_loss(h, drawn, mask, scene.for_rows(torch.arange(3)))
-    assert loss.shape == (9,) and loss.max() < 1e-5
+    assert loss.shape == (9,) and loss.max() < 1e-12
 
 
+@float64
 def test_a_latent_of_such_a_head_depends_on_those_before_it_and_on_the_pictures_only():
     head, h, mask, scene = spans_of_a_head()
     z, rows = torch.randn(*mask.shape, head.latent_width, requires_grad=True), torch.arange(3)
@@ -247,16 +258,17 @@ def test_a_latent_of_such_a_head_depends_on_those_before_it_and_on_the_pictures_
     other = replace(scene, image_tokens=2 * scene.image_tokens).for_rows(rows)
     changed = (head.span_loss(h, z, mask, other) - loss).abs()
     seen = torch.tensor([row < 2 for row, _ in slots])
-    assert (changed[seen] > 1e-6).all() and not changed[~seen].any(), "a row without pictures sees none"
+    assert (changed[seen] > 1e-6).all() and (changed[~seen] < 1e-12).all(), "a row without pictures sees none"
 
 
+@float64
 def test_latent_sketchpad_second_stage_trains_its_head_alone(make_backbone, make_traces):
     reasoner, batch = fitted(
         "latent_sketchpad", make_backbone(), make_traces(), k=4, depth=1, cross_attention_layers=1, text_weight=0.0
     )
     set_trainable(reasoner, ["head"])
     terms = loss_of(reasoner.train(), batch)
-    torch.testing.assert_close(terms.total, terms.latent)
+    assert_close(terms.total, terms.latent)
     terms.total.backward()
     assert {n.partition(".")[0] for n, p in reasoner.named_parameters() if p.grad is not None} == {"head"}
     first = methods.build_method(
@@ -344,24 +356,26 @@ def test_ilvr_the_teacher_follows_the_model_while_it_trains(tmp_path, monkeypatc
     (tmp_path / "run").mkdir()
     sft.train(made, tmp_path / "run")
     assert len(followed) == 3, "once a step"
-    for name, (was, now, model) in followed[-1].items():
-        torch.testing.assert_close(now, 0.9 * was + 0.1 * model, msg=name)
+    was, now, model = ({n: step[i] for n, step in followed[-1].items()} for i in range(3))
+    assert_close(now, {n: 0.9 * was[n] + 0.1 * model[n] for n in was}, depth=1, width=1)
     assert any(not torch.equal(was, now) for was, now, _ in followed[-1].values())
 
 
+@float64
 def test_ilvr_picks_patches_of_the_picture_in_their_order_whatever_the_batch(make_backbone, make_traces):
     reasoner, batch = fitted("ilvr", make_backbone(), make_traces(same_size=True), k=3)
     z, mask = reasoner.target(batch), batch.latent_slots()[2]
     for picked, there, tokens in zip(z, mask, reasoner.backbone.encode_images(batch.sketches), strict=True):
         found = torch.cdist(picked[there], tokens).argmin(1)
-        torch.testing.assert_close(tokens[found], picked[there])
+        assert_close(tokens[found], picked[there])
         assert len(found) == 3 and (found.diff() > 0).all()
     collate, traces = reasoner.processor, make_traces(same_size=True)
     for row in (0, 1, 3):
         alone = reasoner.target(collate([traces[row]]))
-        torch.testing.assert_close(alone, z[batch.spans[:, 0] == row], atol=1e-4, rtol=1e-4)
+        assert_close(alone, z[batch.spans[:, 0] == row])
 
 
+@float64
 def test_ilvr_picks_by_the_reasoning_so_far(make_backbone, picture):
     reasoner = methods.build_method("ilvr", make_backbone(), k=2)
 
@@ -386,10 +400,11 @@ def test_what_is_known_of_picture_positions_brings_states_into_their_space():
     known, linear = torch.randn(200, 16), torch.randn(16, 16)
     for direction in torch.randn(5, 16):
         found = ilvr.to_vision_space(direction, known + 3, known @ linear - 7)
-        torch.testing.assert_close(found, direction @ linear, atol=0.05, rtol=0.05)
+        assert relative_error(found, direction @ linear) < 0.05
 
 
 # -- deepsketcher ------------------------------------------------------------------------------------------------------
+@float64
 def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_other(make_backbone, make_traces):
     reasoner = methods.build_method("deepsketcher", make_backbone(), text_states=4, depth=1)
     traces = make_traces(same_size=True)[:2]
@@ -405,7 +420,7 @@ def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_ot
     seen, rows = reasoner.backbone.encode_images(prompt.images), prompt.image_rows.tolist()
     last = [seen[max(i for i, r in enumerate(rows) if r == row)] for row in (0, 0, 1, 1)]
     for block, tokens in zip(drawn(), last, strict=True):
-        torch.testing.assert_close(block, tokens)
+        assert_close(block, tokens)
     torch.nn.init.normal_(reasoner.head.leave.weight, std=0.3)
     first, second, *_ = drawn()
     assert not torch.allclose(first, last[0], atol=1e-2) and not torch.allclose(first, second, atol=1e-2)
@@ -448,13 +463,14 @@ def test_deepsketcher_an_edit_is_told_by_the_words_since_the_last_one(make_backb
         assert torch.equal(grad, expected) and 1 < told[i].sum() < 12
 
 
+@float64
 def test_deepsketcher_is_taught_to_edit_the_true_picture_before(make_backbone, make_traces):
     """An unlearnt editor changes nothing, so its loss is the distance of each sketch from the picture before it."""
     reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True)[:1], text_states=4, depth=1)
     z, grids = reasoner.target(batch), batch.spans[:, 2:]
     shown = torch.stack([reasoner.backbone.encode_images(batch.images)[-1], z[0]])
     expected = (reasoner.target.normalize(shown, grids) - reasoner.target.normalize(z, grids)).abs().mean()
-    torch.testing.assert_close(loss_of(reasoner, batch).latent, expected)
+    assert_close(loss_of(reasoner, batch).latent, expected)
 
 
 # -- lvr ---------------------------------------------------------------------------------------------------------------
@@ -476,6 +492,7 @@ def test_lvr_start_keeps_its_text_loss(make_backbone, picture):
     assert opens.sum() == 1 and (batch.loss_weight[opens] == 1).all()
 
 
+@float64
 @pytest.mark.parametrize(
     ("box", "rows", "columns"),
     [
@@ -495,7 +512,7 @@ def test_lvr_is_taught_the_tokens_of_its_region_of_the_input(make_backbone, pict
     )
     z = reasoner.target(batch)[1][: len(seen)]
     assert int(batch.span_lengths[1]) == len(seen)
-    torch.testing.assert_close(z, seen)
+    assert_close(z, seen)
 
 
 # -- a backbone in half precision --------------------------------------------------------------------------------------

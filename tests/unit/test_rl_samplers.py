@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_runs import EMPTY, recipe, rolled, short, tiny_checkpoint
+from tiny_runs import EMPTY, recipe, rolled, short, tiny_checkpoint, tiny_reasoner
 
 from latent_reason import checkpoint
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
@@ -61,10 +62,10 @@ def cut(monkeypatch):
 
 
 @pytest.fixture
-def module():
+def module(float64):
     """One whose rewards are the lengths of what it wrote."""
     made = recipe("unused", init=str(tiny_checkpoint()), rl__group=4, rl__prompts=2, rl__max_new=12)
-    found = trainer.Rl(checkpoint.load(tiny_checkpoint())[0], make("frozenlake_plan", level=(3, 4)), made)
+    found = trainer.Rl(tiny_reasoner(), make("frozenlake_plan", level=(3, 4)), made)
     found.log_dict = found.log = lambda *args, **options: None
     found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     return found
@@ -78,8 +79,8 @@ def test_difficulty_weighs_advantages(module):
     module.rates.solved = {3: 0.9, 4: 0.3}
     weighed = rolled(module, items).advantages
     assert plain.abs().max() > 0
-    torch.testing.assert_close(weighed[:4], plain[:4] * 0.5)
-    torch.testing.assert_close(weighed[4:], plain[4:] * 1.75)
+    assert_close(weighed[:4], plain[:4] * 0.5)
+    assert_close(weighed[4:], plain[4:] * 1.75)
 
 
 def test_sketches_are_capped_in_number_and_length(module):
@@ -95,9 +96,7 @@ def test_sketches_are_capped_in_number_and_length(module):
     assert max(one.spans for one in free.graded) > 1 and max(s.length for s in free.rollout.spans) == 4
     assert {one.spans for one in capped.graded} == {1} and {s.length for s in capped.rollout.spans} == {2}
     found = replay(module.reasoner, capped.rollout).words[capped.rollout.text_decisions]
-    torch.testing.assert_close(
-        found, capped.rollout.sampled_log_prob[capped.rollout.text_decisions], atol=1e-4, rtol=1e-4
-    )
+    assert_close(found, capped.rollout.sampled_log_prob[capped.rollout.text_decisions])
 
 
 def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
@@ -112,7 +111,7 @@ def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
         assert found.actions[row, 12 + len(words)], "what is said after is"
     assert found.rollout.ids.shape[1] <= 12 + len(words) + 3
     new = replay(module.reasoner, found.rollout).words[found.rollout.text_decisions]
-    torch.testing.assert_close(new, found.rollout.sampled_log_prob[found.rollout.text_decisions], atol=1e-4, rtol=1e-4)
+    assert_close(new, found.rollout.sampled_log_prob[found.rollout.text_decisions])
 
 
 def test_an_open_sketch_is_closed_before_the_answer(module):

@@ -5,6 +5,7 @@ import torch
 from conftest import eager, loss_of, training_batch
 
 from latent_reason import methods
+from latent_reason.contracts.closeness import assert_close, is_close
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Span
 from latent_reason.decoding.sampling import keyed_generator
@@ -12,6 +13,7 @@ from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
 from latent_reason.model.switching import DONE, DRAWING, WRITING, Switch, SwitchState
 from latent_reason.objectives.replay import replay
 
+pytestmark = pytest.mark.usefixtures("float64")
 COUNT, CLOSE = {"head": "mlp"}, {"head": "mlp", "stop": "close", "supervise": "full"}
 
 
@@ -41,9 +43,8 @@ def prompt(prompts, reasoner):
 
 def same(a, b, rows=slice(None)):
     """Whether the rows of one rollout are the rows of another."""
-    return all(
-        torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "token_type", "text_decisions")
-    ) and torch.allclose(a.latent_embeds[rows], b.latent_embeds, atol=2e-5)
+    decided = all(torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "token_type", "text_decisions"))
+    return decided and is_close(a.latent_embeds[rows], b.latent_embeds)
 
 
 # -- the state machine -------------------------------------------------------------------------------------------------
@@ -147,7 +148,8 @@ def test_poisoned_logits_inside_spans_change_nothing(make_reasoner, prompts, opt
     inside = states_before(reasoner, clean)[(clean.token_type == LATENT) | (clean.ids == v.close)]
     hits = poison(reasoner, inside)
     poisoned = generate(reasoner, prompts(reasoner), **settings)
-    assert same(clean, poisoned) and torch.equal(clean.log_prob, poisoned.log_prob)
+    assert same(clean, poisoned)
+    assert_close(poisoned.log_prob, clean.log_prob)
     assert (sum(hits) > 0) == (options is CLOSE), "a counted span reads no logit at all"
     assert poisoned.stop_log_prob.isfinite().all()
 
@@ -159,8 +161,7 @@ def test_poisoned_logits_inside_spans_do_not_reach_the_loss(reasoner, make_trace
         embeds = reasoner.embed_batch(batch, reasoner.target(batch))
         h = shift_right(reasoner.backbone.forward_text(embeds, batch.mask, reasoner.backbone.position_ids(batch)))
     hits = poison(reasoner, h[(batch.token_type == LATENT) | (batch.ids == reasoner.vocabulary.close)])
-    for name, part in loss_of(reasoner, batch).parts().items():
-        assert torch.equal(part, clean[name]), name
+    assert_close(loss_of(reasoner, batch).parts(), clean)
     assert sum(hits) > 0, "the stop was read"
 
 
@@ -308,8 +309,8 @@ def test_what_intervene_returns_is_what_is_fed(reasoner, prompt):
             assert written[row] == out.ids[row, : len(written[row])].tolist()
             assert out.token_type[row, len(written[row])] == LATENT and (step > slot)
     words, stops, *_ = replay(reasoner, out)
-    torch.testing.assert_close(words, out.log_prob, atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(stops, out.stop_log_prob, atol=2e-5, rtol=1e-5)
+    assert_close(words, out.log_prob)
+    assert_close(stops, out.stop_log_prob)
 
 
 def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner, prompts):
@@ -337,7 +338,7 @@ def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner,
 
     for hidden in (False, True):
         plain, spoilt = states(False, hide_images=hidden), states(True, hide_images=hidden)
-        unchanged = [torch.equal(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
+        unchanged = [is_close(a[:, -1], b[:, -1]) for a, b in zip(plain, spoilt, strict=True)]
         assert (
             all(unchanged[:full]) and set(unchanged[full:opens]) == {hidden} and not any(unchanged[opens : opens + 3])
         )
@@ -358,7 +359,7 @@ def test_top_p_keeps_the_smallest_set_of_that_mass(make_reasoner, prompts):
         assert nucleus < 0.5, "a word outside the nucleus was written"
         order = p.sort(descending=True).values
         mass = order[: int((order.cumsum(0) - order < 0.5).sum())].sum()
-        torch.testing.assert_close(kept, (p[i] / mass).log(), atol=1e-4, rtol=1e-4)
+        assert_close(kept, (p[i] / mass).log(), scale=1.0)
 
 
 def test_words_are_drawn_by_their_probability(reasoner, make_traces):
@@ -373,7 +374,7 @@ def test_words_are_drawn_by_their_probability(reasoner, make_traces):
     ).softmax(-1)[0]
     drawn = out.ids[:, 0].bincount(minlength=len(p)) / rows
     assert ((drawn - p).abs() < 4 * (p * (1 - p) / rows).sqrt() + 2 / rows).all()
-    torch.testing.assert_close(out.sampled_log_prob[:, 0], p[out.ids[:, 0]].log(), atol=1e-4, rtol=1e-4)
+    assert_close(out.sampled_log_prob[:, 0], p[out.ids[:, 0]].log())
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -397,7 +398,7 @@ def test_stops_are_drawn_at_the_temperature_of_the_words(make_reasoner, make_tra
     made = out.stop_decisions[:, 2]
     assert made.all(), "every row decides after its first latent"
     odds = (out.stop_log_prob[:, 2].exp() / (1 - out.stop_log_prob[:, 2].exp())) ** (1 / temperature)
-    torch.testing.assert_close(out.sampled_log_prob[:, 2], (odds / (1 + odds)).log(), atol=1e-4, rtol=1e-4)
+    assert_close(out.sampled_log_prob[:, 2], (odds / (1 + odds)).log())
     closed = out.ids[:, 2] == reasoner.vocabulary.close
     p = out.sampled_log_prob[:, 2].exp()
     p = torch.where(closed, p, 1 - p).mean()

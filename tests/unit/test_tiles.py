@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import CASES, ready, training_batch
+from packed_rows import both, losses, same
 from PIL import Image as PILImage
-from test_packing import both, losses, same
 from transformers import Idefics3Processor
 
 from latent_reason import checkpoint, methods
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.model import adapters
 from latent_reason.model.backbones import load_backbone
 from latent_reason.objectives.attention_masks import hide_observed_images
 from latent_reason.trace import Image, Message, Text, Trace
 from train.lit_modules import set_trainable
 
+float64 = pytest.mark.usefixtures("float64")
 SIZES = [(128, 128), (256, 96), (60, 200), (33, 33)]
 
 
@@ -24,9 +26,10 @@ def noise(width: int, height: int, seed: int = 0) -> PILImage.Image:
 
 @pytest.fixture(params=["idefics3", "smolvlm"])
 def backbone(request):
-    return load_backbone(
+    made = load_backbone(
         f"tiny-{request.param}", width=32, layers=2, heads=2, vision_width=32, cells=2, patch=16, tiles=True
     )
+    return made.to(torch.get_default_dtype())
 
 
 def asked(*pictures: PILImage.Image) -> Trace:
@@ -58,6 +61,7 @@ def test_rows_and_pixels_are_those_of_the_stock_processor(size, backbone):
     assert len(looked.pixels) == rows * columns + 1 > 2
 
 
+@float64
 def test_logits_are_those_of_the_stock_model(backbone):
     reasoner = methods.build_method("direct", backbone).eval()
     trace = asked(noise(128, 64), noise(64, 64, 1))
@@ -67,9 +71,10 @@ def test_logits_are_those_of_the_stock_model(backbone):
     wanted = backbone.model(
         input_ids=batch.ids, attention_mask=batch.mask.long(), pixel_values=torch.cat(pictures)[None]
     )
-    torch.testing.assert_close(backbone.logits(states), wanted.logits, atol=1e-4, rtol=1e-4)
+    assert_close(backbone.logits(states), wanted.logits)
 
 
+@float64
 def test_a_picture_is_seen_whole_after_its_tiles(backbone):
     picture = noise(128, 64)
     looked = backbone.preprocess_images([picture, picture])
@@ -79,10 +84,11 @@ def test_a_picture_is_seen_whole_after_its_tiles(backbone):
     assert [len(t) for t in tokens] == [(2 * 1 + 1) * backbone.side**2] * 2
     for first, second in zip(backbone.encode_images(looked), backbone.token_grids(looked).tolist(), strict=True):
         assert len(first) == second[0] * second[1]
-    assert torch.equal(backbone.encode_images(looked)[0], tokens[0][-(backbone.side**2) :])
+    assert_close(backbone.encode_images(looked)[0], tokens[0][-(backbone.side**2) :])
     assert not torch.equal(tokens[0][: backbone.side**2], tokens[0][backbone.side**2 : 2 * backbone.side**2])
 
 
+@float64
 def test_rows_do_not_see_each_other_and_pack(backbone, make_traces):
     case = next(c for c in CASES if c.options.get("head") == "mlp" and c.options.get("supervise") == "full")
     reasoner = ready(case, lambda _: backbone, make_traces)
