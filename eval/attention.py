@@ -7,12 +7,28 @@ from collections.abc import Sequence
 import torch
 
 from latent_reason.decoding.items import Result
+from latent_reason.model.backbones import Backbone
 from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.tasks import Task
 
 from .replay import answer_start
 
 MAX_ITEMS = 32
+
+
+@torch.no_grad()
+def attention_weights(
+    backbone: Backbone, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """Attention of each position, mean over heads, per layer (L, B, N, N); rows sum to 1. It keeps the attention of all
+    layers in memory, so it is not for training."""
+    attn_implementation = backbone.attn_implementation
+    backbone.model.set_attn_implementation("eager")  # the other implementations do not compute the whole matrix
+    try:
+        out = backbone.call_text_model(embeds, mask, positions, use_cache=False, output_attentions=True)
+    finally:
+        backbone.model.set_attn_implementation(attn_implementation)
+    return torch.stack([a.mean(1) for a in out.attentions])
 
 
 @torch.no_grad()
@@ -31,12 +47,8 @@ def attention_table(reasoner, r: Result, stop: int) -> tuple[torch.Tensor, torch
         torch.cat([getattr(prompt, name), getattr(rollout, name)], 1)[row, :n] for name in ("ids", "token_type")
     )
     positions = torch.cat([reasoner.backbone.position_ids(prompt), rollout.positions], -1)[:, row, :n]
-    return (
-        reasoner.backbone.attention_weights(embeds, token_type != 0, positions)[:, 0],
-        ids[0],
-        token_type[0],
-        prompt_length,
-    )
+    table = attention_weights(reasoner.backbone, embeds, token_type != 0, positions)[:, 0]
+    return table, ids[0], token_type[0], prompt_length
 
 
 def answer_attention(reasoner, results: Sequence[Result]) -> dict:

@@ -116,11 +116,9 @@ def boundary_to_file(args: argparse.Namespace) -> None:
             f"'{args.checkpoint}' was not trained to follow the mode in its prompt. Train it with a recipe like "
             "train/recipes/dual_frozenlake.yaml (data.pair_modes, and the task option asked)."
         )
-    levels = {}
+    name, levels = tasks.check_trusted(data["task"], args.checkpoint), {}
     for level in args.levels or data["levels"]:
-        task = tasks.make(
-            data["task"], split="test", seed=args.seed, level=level, **tasks.own(data["task"], data["options"])
-        )
+        task = tasks.make(name, split="test", seed=args.seed, level=level, **tasks.own(name, data["options"]))
         levels[f"level {level}"] = level_report(reasoner, base, task, distinct_items(task, args.n))
     atomic_write_json(
         args.out,

@@ -135,7 +135,7 @@ def dossier_to_folder(args: argparse.Namespace) -> None:
         raise ValueError(f"'{args.checkpoint}' cannot render sketches for a reader. Leave --reader out.")
     reader = checkpoint.load(args.reader)[0] if args.reader else None
     data = reasoner.method.notes.get("data", {})
-    name = args.task or data.get("task", "frozenlake_plan")
+    name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
     levels = tuple(args.levels or data.get("levels", (3, 4)))
     with atomic_folder(args.out) as folder:
         report, storyboard_png = build_dossier(

@@ -197,7 +197,7 @@ def page(report: dict, about: dict, storyboard_png: bytes) -> str:
         )
     if storyboard_png:
         parts.append(
-            "<h2>Sketches</h2><img alt='input, gold sketch, decoded target, own sketch and text of six items' "
+            "<h2>Sketches</h2><img alt='six items: input, gold sketches, gold sketches decoded, sketches of the model, its answer' "
             f"src='data:image/png;base64,{base64.b64encode(storyboard_png).decode()}'>"
         )
     rows_html = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in about.items())

@@ -71,7 +71,8 @@ def filter_to_file(args: argparse.Namespace) -> None:
             "checkpoint of a method whose latents encode images."
         )
     data = reasoner.method.notes.get("data", {})
-    name, options = args.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
+    options = data.get("options", {})
     levels = tuple(args.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=args.seed, level=levels, **tasks.own(name, options))
     keep, counts = find_items_that_need_sketch(reasoner, task, args.n, methods.load(reasoner.method.name).MODE)

@@ -17,7 +17,12 @@ from latent_reason.objectives.replay import rollout_states
 @torch.no_grad()
 def answer_kl(reasoner, results: Sequence[Result], make_hook: Callable[[Sequence], Callable]) -> list[float]:
     """KL divergence in nats of the answer's first token, from the original latents to replaced latents with the same
-    text. One value per item that has a sketch and a boxed answer."""
+    text. One value per item that has a sketch and a boxed answer. ``make_hook`` gets the items of a batch in the order
+    of its rows.
+
+    Raises:
+        ValueError: some rows of a batch have no result.
+    """
     divergences = []
     for rollout, group in group_by_rollout(results):
         hook, numbers, slots = make_hook([r.item for r in group]), *span_and_slot(rollout)
@@ -40,7 +45,11 @@ def answer_kl(reasoner, results: Sequence[Result], make_hook: Callable[[Sequence
 
 
 def group_by_rollout(results: Sequence[Result]) -> list[tuple[Rollout, list[Result]]]:
-    """Results of each batch with their common rollout."""
+    """Each rollout with its results in the order of its rows, which may differ from the order of the items.
+
+    Raises:
+        ValueError: some rows of a rollout have no result, so the latents of its rows cannot be replaced.
+    """
     groups: dict[int, list[Result]] = {}
     for r in results:
         groups.setdefault(id(r.rollout), []).append(r)
@@ -48,8 +57,8 @@ def group_by_rollout(results: Sequence[Result]) -> list[tuple[Rollout, list[Resu
     for group in ordered:
         if len(group) != len(group[0].rollout.ids):
             raise ValueError(
-                f"{len(group)} results of a batch of {len(group[0].rollout.ids)}: replay takes whole batches. Decode the "
-                "items to replay on their own."
+                f"{len(group)} results of a batch of {len(group[0].rollout.ids)}: replay needs whole batches. Decode the "
+                "items to replay separately."
             )
     return [(group[0].rollout, group) for group in ordered]
 

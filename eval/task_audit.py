@@ -48,16 +48,13 @@ from latent_reason import tasks
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Step, Task
+from latent_reason.tasks.shortcuts import MAX_GAIN, NUM_COMMON, answers_by_question, best_constant, check_answers
 
 from .metrics import share
-from .shortcuts import (
-    NUM_COMMON,
+from .sketch_predictors import (
     Changes,
-    answers_by_question,
     as_increments,
-    best_constant,
     can_predict,
-    check_answers,
     constant_is_right,
     crop_correlation,
     predict_logistic,
@@ -70,7 +67,7 @@ from .statistics import paired_bootstrap
 
 console = Console(soft_wrap=True)
 
-MAX_GAIN, MAX_READ_RATE = 0.03, 0.6  # limits of the rules Question and Glance
+MAX_READ_RATE = 0.6  # limit of the rule Glance
 CROP_CORRELATION = 0.98  # a sketch with at least this correlation is a crop
 THUMBNAIL, IMAGE_ITEMS = 32, 100  # pixels per side; items of the rule Image
 PATIENCE = 200  # a level is exhausted after this number of items in a row without a new puzzle

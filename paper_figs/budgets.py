@@ -14,7 +14,7 @@ PANELS = ("latents a span", "denoising steps", "answer forced after step")
 
 
 def draw(report: dict, file: Path) -> None:
-    """Accuracy with 95 % intervals, and milliseconds per answer beside each point of a budget."""
+    """Accuracy with 95 % intervals, and milliseconds per answer below each point of a budget."""
     rows = [*report["by_budget"], *({"what": PANELS[2], "at": r["step"], **r} for r in report["by_step"])]
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11, 3.4), sharey=True)
     for axis, what in zip(axes, PANELS, strict=True):

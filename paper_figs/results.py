@@ -1,4 +1,4 @@
-"""The tables of docs/results/frozenlake_tiny.md and frozenlake_tiny_probes.md, from the JSON files of the published checkpoint.
+"""The tables of docs/results/frozenlake_tiny.md and frozenlake_tiny_probes.md, from the JSON files of the checkpoint.
 
 python paper_figs/results.py            # prints Markdown
 """

@@ -1,4 +1,4 @@
-"""The storyboard of a checkpoint: input, gold sketch, decoded target, the model's own sketch, and its text.
+"""The storyboard of a checkpoint: inputs, gold sketches, gold sketches decoded, the model's sketches, its answers.
 
 python paper_figs/sketches.py [CHECKPOINT] [--out FILE.png]
 """

@@ -1,5 +1,5 @@
-"""Predictors that read the question alone. A task needs its pictures only if they do no better than a constant answer:
-``python -m eval.task_audit`` measures it, and the task contract tests it.
+"""Predictors that use only the question. A task needs its images only if these are no better than a constant answer:
+``python -m eval.task_audit`` measures this, and the task contract tests it.
 """
 
 from __future__ import annotations
@@ -12,42 +12,46 @@ import numpy as np
 
 from .base import Item, Task
 
-GAIN = 0.03  # accuracy that a question may add to the best constant answer
-COMMON, BEAM, PIECES, LONGEST, TRIED = 24, 6, 8, 14, 300  # of the search for a constant answer
+MAX_GAIN = 0.03  # largest gain in accuracy over the best constant answer
+NUM_COMMON, BEAM_WIDTH, NUM_PIECES, MAX_PIECES, NUM_SEARCH_ITEMS = 24, 6, 8, 14, 300  # search for a constant answer
 
 
-def right(task: Task, answers: Iterable[str], items: Sequence[Item]) -> np.ndarray:
-    """(n,) 1 where the task's rule accepts an item's answer."""
+def check_answers(task: Task, answers: Iterable[str], items: Sequence[Item]) -> np.ndarray:
+    """(n,) 1 if the task's rule accepts the answer of an item."""
     return np.array(
         [task.check(f"\\boxed{{{answer}}}", item.meta).ok for answer, item in zip(answers, items, strict=True)], float
     )
 
 
-def constant(task: Task, items: Sequence[Item], longest: int = LONGEST) -> str:
-    """The best constant answer found: one of the commonest, or what grows out of them by up to ``longest`` pieces."""
-    common = [answer for answer, _ in Counter(item.answer for item in items).most_common(COMMON)]
+def best_constant(task: Task, items: Sequence[Item], max_pieces: int = MAX_PIECES) -> str:
+    """The best constant answer found: a frequent one, or one extended by up to ``max_pieces`` pieces (beam search)."""
+    common = [answer for answer, _ in Counter(item.answer for item in items).most_common(NUM_COMMON)]
     split = re.compile(r"[,;](?![^(]*\))")
-    pieces = [p for p, _ in Counter(p for item in items for p in split.split(item.answer)).most_common(PIECES)]
-    marks, worth = split.findall(" ".join(common)), {}
+    pieces = [p for p, _ in Counter(p for item in items for p in split.split(item.answer)).most_common(NUM_PIECES)]
+    separators, accuracy = split.findall(" ".join(common)), {}
 
-    def best(answers: Iterable[str], width: int) -> list[str]:
+    def keep_best(answers: Iterable[str], width: int) -> list[str]:
         for answer in (answers := list(dict.fromkeys(answers))):
-            if answer not in worth:
-                worth[answer] = right(task, [answer] * len(items[:TRIED]), items[:TRIED]).mean()
-        return sorted(answers, key=lambda a: -worth[a])[:width]
+            if answer not in accuracy:
+                accuracy[answer] = check_answers(
+                    task, [answer] * len(items[:NUM_SEARCH_ITEMS]), items[:NUM_SEARCH_ITEMS]
+                ).mean()
+        return sorted(answers, key=lambda a: -accuracy[a])[:width]
 
-    beam = best(common, BEAM)
-    for _ in range(longest if marks and worth[beam[0]] else 0):
-        beam = best([*(f"{answer}{marks[0]}{piece}" for answer in beam for piece in pieces), *beam], BEAM)
-    return max(best(worth, BEAM), key=lambda a: right(task, [a] * len(items), items).mean())
+    beam = keep_best(common, BEAM_WIDTH)
+    for _ in range(max_pieces if separators and accuracy[beam[0]] else 0):
+        beam = keep_best(
+            [*(f"{answer}{separators[0]}{piece}" for answer in beam for piece in pieces), *beam], BEAM_WIDTH
+        )
+    return max(keep_best(accuracy, BEAM_WIDTH), key=lambda a: check_answers(task, [a] * len(items), items).mean())
 
 
-def by_question(train: Sequence[Item], items: Sequence[Item], otherwise: Sequence[str]) -> list[str]:
-    """For each item the commonest answer to its question."""
-    known: dict[str, Counter] = defaultdict(Counter)
+def answers_by_question(train: Sequence[Item], items: Sequence[Item], fallbacks: Sequence[str]) -> list[str]:
+    """The most frequent train answer to each item's question, or its fallback if the question is new."""
+    counts: dict[str, Counter] = defaultdict(Counter)
     for item in train:
-        known[item.question][item.answer] += 1
+        counts[item.question][item.answer] += 1
     return [
-        known[i.question].most_common(1)[0][0] if i.question in known else other
-        for i, other in zip(items, otherwise, strict=True)
+        counts[i.question].most_common(1)[0][0] if i.question in counts else fallback
+        for i, fallback in zip(items, fallbacks, strict=True)
     ]

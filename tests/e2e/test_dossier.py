@@ -42,7 +42,7 @@ def shown(monkeypatch):
 
 
 def right(items) -> list[Result]:
-    said = SimpleNamespace(kind=torch.ones(1, 8))
+    said = SimpleNamespace(token_type=torch.ones(1, 8))
     return [Result(i, "", {"success": 1.0}, said, 0) for i in items]
 
 
@@ -128,9 +128,9 @@ def test_the_answer_is_forced_after_each_step(lake, monkeypatch):
     assert [metrics.ids_until_sketch(plain[0], s, v).count(v.open) for s in range(4)] == [0, 1, 2, 2]
     fed = []
 
-    def watched(*given, queue, intervene, progress, **options):
-        fed.append((queue(items)[0], progress))
-        return decode(*given, forced_tokens=queue, latent_hook=intervene, **options)
+    def watched(*given, forced_tokens, latent_hook, progress, **options):
+        fed.append((forced_tokens(items)[0], progress))
+        return decode(*given, forced_tokens=forced_tokens, latent_hook=latent_hook, **options)
 
     monkeypatch.setattr("eval.metrics.decode", watched)
     found = metrics.accuracy_by_step(reasoner, task, "mixed", plain)
@@ -151,7 +151,8 @@ def test_attention_adds_up_and_finds_the_latents(lake):
     assert found["share_of_positions"]["latents"] > 0 and found["layers"][0]["latents"] > 0
     assert (
         attention.answer_attention(
-            reasoner, [Result(items[0], "", {}, SimpleNamespace(kind=torch.zeros(1, 3), ids=torch.zeros(1, 3)), 0)]
+            reasoner,
+            [Result(items[0], "", {}, SimpleNamespace(token_type=torch.zeros(1, 3), ids=torch.zeros(1, 3)), 0)],
         )
         == {}
     )
@@ -170,7 +171,7 @@ def test_coverage_sums_to_one_over_parts_and_to_their_area_without_focus(lake, m
     for name in ("prompt", "start", "latents"):
         assert sum(f["layers"][0][name] for f in found) == pytest.approx(1, abs=1e-3)
     even = torch.ones(4, 999, 999)
-    monkeypatch.setattr(reasoner.backbone, "attentions", lambda e, *_: even[:, None, : e.shape[1], : e.shape[1]])
+    monkeypatch.setattr(attention, "attention_weights", lambda b, e, *_: even[:, None, : e.shape[1], : e.shape[1]])
     assert attention.attention_in_box(reasoner, task, plain)["ratio"]["latents"] == {"mean": 1, "best": 1}
     assert attention.attention_in_box(reasoner, make("frozenlake_plan"), plain) == {}
     assert attention.box_overlap((0.25, 0, 0.5, 1), (1, 3)).tolist() == pytest.approx([0.25, 0.5, 0])

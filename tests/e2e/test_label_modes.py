@@ -132,7 +132,7 @@ def test_each_way_is_asked_k_times_without_sketching(task, monkeypatch):
         return generate(reasoner, prompt, **options | {"max_new_tokens": 4})
 
     monkeypatch.setattr(labelling, "generate", spy)
-    monkeypatch.setattr(labelling, "right", lambda trace, text: trace.id == traces[2].id)
+    monkeypatch.setattr(labelling, "is_right", lambda trace, text: trace.id == traces[2].id)
     found = labelling.count_passes(reasoner, traces, 2, temperature=1.0, max_new_tokens=4)
     assert found == [PassCounts(2, 0, 0), PassCounts(2, 0), PassCounts(2, 2, 2)]
     drawn = sum(len(trace.sketches()) for trace in traces)
@@ -153,7 +153,7 @@ def test_the_summary_is_by_label_and_unbiased():
 
 def test_the_command_labels_a_packed_set(task, tmp_path, monkeypatch, capsys):
     packed.write([task.trace(task[i], "mixed") for i in range(4)], tmp_path / "set", "tar")
-    monkeypatch.setattr(labelling, "right", lambda trace, text: trace.images()[1:] != [] and trace.id[-1] != "3")
+    monkeypatch.setattr(labelling, "is_right", lambda trace, text: trace.images()[1:] != [] and trace.id[-1] != "3")
     out = tmp_path / "labelled"
     words = [str(tiny_checkpoint()), str(tmp_path / "set"), "--k", "2", "--max-new", "4", "--out", str(out)]
     labelling.main(words)

@@ -41,7 +41,7 @@ def test_wilson_is_symmetric_and_holds_the_estimate():
 
 @pytest.mark.parametrize("successes, n", [(0, 0), (3, 2), (-1, 5)])
 def test_wilson_refuses(successes, n):
-    with pytest.raises(ValueError, match="is no proportion"):
+    with pytest.raises(ValueError, match="is not a proportion"):
         wilson(successes, n)
 
 

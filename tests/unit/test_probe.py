@@ -367,7 +367,7 @@ def test_zero_and_mean(bank):
     assert not call(Zero(), vectors).any()
     means = call(Mean(found, {0: (1, 2), 1: (9, 9)}), vectors, rows=[0, 0, 1], slots=[0, 7, 0])
     first, last = (found.slot((1, 2), n)[0] for n in (0, 1))
-    everything = torch.stack(found.drawn[None][0]).mean(0)
+    everything = torch.stack(found.latents[None][0]).mean(0)
     assert torch.equal(means, torch.stack([first, last, everything])), "beyond the last slot, the last one"
     short = LatentStatistics(
         [

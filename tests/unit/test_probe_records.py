@@ -92,8 +92,8 @@ def test_records_are_items(tmp_path):
     ("changes", "sentence"),
     [
         ({"checker": "same_txt"}, "there is no checker 'same_txt'.*'same_text'"),
-        ({"checker": "vsp"}, "record 'r0': meta lacks what its checker 'vsp' needs"),
-        ({"checker": "number"}, "its own answer 'red' is not right by its checker 'number'"),
+        ({"checker": "vsp"}, "record 'r0': meta lacks a field that its checker 'vsp' needs"),
+        ({"checker": "number"}, "its checker 'number' rejects its own answer 'red'"),
         ({"split": "train"}, "has no record to probe"),
         ({"answer": None}, "has no record to probe"),
     ],

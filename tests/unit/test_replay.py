@@ -51,7 +51,7 @@ def test_latents_go_to_the_item_they_belong_to_whatever_the_order_of_results(dra
     shuffled_results = [results[i] for i in (2, 1, 3, 0)]
     same = answer_kl(reasoner, shuffled_results, lambda items: StoredLatents([results[i].latents for i in items]))
     assert len(same) == 2 and max(same) < 1e-6
-    with pytest.raises(ValueError, match="3 results of a batch of 4: replay takes whole batches"):
+    with pytest.raises(ValueError, match="3 results of a batch of 4: replay needs whole batches"):
         answer_kl(reasoner, results[1:], lambda items: Zero())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval import shortcuts, task_audit
+from eval import sketch_predictors, task_audit
 from latent_reason import tasks
 from latent_reason.tasks.frozenlake import FrozenLakePlan, PlanCheck
 
@@ -59,7 +59,7 @@ def test_the_negative_control_is_not_needed():
     found = task_audit.audit_task(partial(tasks.make, "search_zoom"), (1, 2), 12, sample=4)
     assert not found["needed"] and "no sketch counts" in found["reasons"][0]
     item = tasks.make("search_zoom")[0]
-    assert shortcuts.crop_correlation(item.steps[1].sketch, item.images[0]) > task_audit.CROP_CORRELATION
+    assert sketch_predictors.crop_correlation(item.steps[1].sketch, item.images[0]) > task_audit.CROP_CORRELATION
 
 
 def test_sound_pictures_have_no_fault():
@@ -88,8 +88,8 @@ def test_the_last_sketch_does_not_count_where_the_input_shows_it():
 def test_a_crop_is_found_at_its_place_and_nowhere_else():
     random = np.random.default_rng(0)
     large = random.random((40, 50, 3))
-    assert shortcuts.max_correlation(large, large[7:27, 11:41]) == pytest.approx(1)
-    assert shortcuts.max_correlation(large, random.random((20, 30, 3))) < 0.5
+    assert sketch_predictors.max_correlation(large, large[7:27, 11:41]) == pytest.approx(1)
+    assert sketch_predictors.max_correlation(large, random.random((20, 30, 3))) < 0.5
 
 
 def test_reading_is_linear_and_judges_what_changed():
@@ -97,14 +97,14 @@ def test_reading_is_linear_and_judges_what_changed():
     items, too."""
     torch.manual_seed(0)
     features = torch.randn(500, 400)
-    seen = shortcuts.reduce_columns(features, 300)
+    seen = sketch_predictors.reduce_columns(features, 300)
     assert seen.shape == (500, 300)
     assert torch.allclose(seen[:300] @ seen[300:].T, features[:300] @ features[300:].T, rtol=1e-3, atol=0.1)
     easy = [{"a": bool(f)} for f in features[:, 0] > 0]
     hard = [{"a": bool(f)} for f in features[:, 0] * features[:, 1] > 0]
-    assert np.mean(shortcuts.can_predict(features[:, :20], easy[:300], easy[300:])) > 0.9
-    assert np.mean(shortcuts.can_predict(features[:, :20], hard[:300], hard[300:])) < 0.65
-    assert shortcuts.can_predict(features[:, :20], easy[:300], [{"b": True}] * 200) == [False] * 200, (
+    assert np.mean(sketch_predictors.can_predict(features[:, :20], easy[:300], easy[300:])) > 0.9
+    assert np.mean(sketch_predictors.can_predict(features[:, :20], hard[:300], hard[300:])) < 0.65
+    assert sketch_predictors.can_predict(features[:, :20], easy[:300], [{"b": True}] * 200) == [False] * 200, (
         "never seen to change"
     )
 
@@ -112,10 +112,11 @@ def test_reading_is_linear_and_judges_what_changed():
 def test_the_best_fixed_state_and_change():
     changes = [{"elf": (k, k + 3)} for k in range(10)] + [{"elf": (0, 5)}] * 2
     assert (
-        shortcuts.constant_is_right(*[[shortcuts.as_increments(c) for c in changes]] * 2) == [True] * 10 + [False] * 2
+        sketch_predictors.constant_is_right(*[[sketch_predictors.as_increments(c) for c in changes]] * 2)
+        == [True] * 10 + [False] * 2
     )
     states = [{name: new for name, (_, new) in c.items()} for c in changes]
-    assert sum(shortcuts.constant_is_right(states, states)) == 3
+    assert sum(sketch_predictors.constant_is_right(states, states)) == 3
 
 
 def test_the_command_writes_what_it_was_and_says_what_is_wrong_with_it(tmp_path, monkeypatch, capsys):
@@ -142,5 +143,5 @@ def test_chance_is_the_best_constant_to_each_kind_of_question():
 
 
 def test_reading_leaves_the_smallest_numbers_of_the_process_alone():
-    found = shortcuts.predict_logistic(torch.eye(2), ["a", "b"], torch.eye(2))
+    found = sketch_predictors.predict_logistic(torch.eye(2), ["a", "b"], torch.eye(2))
     assert found == ["a", "b"] and np.float64(5e-324) * np.float64(1) > 0

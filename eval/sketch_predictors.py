@@ -1,13 +1,14 @@
-"""Predictors that solve a task without its sketches: constants, the question text, linear models, crops of the input.
+"""Linear predictors of answers and sketches from the question and the input images, and a search for crops of the input.
 
-:mod:`.task_audit` measures with them whether a task needs its sketches.
+:mod:`.task_audit` measures with them whether a task needs its sketches. Predictors without training are in
+latent_reason/tasks/shortcuts.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,12 +16,10 @@ import numpy as np
 import torch
 from PIL import Image as PILImage
 
-from latent_reason.tasks import Item, Task
-
 CROP_SIDE = 96  # pixels of the longer side of a sketch in the search for crops
 SCALES = (1 / 2, 2 / 3, 4 / 5, 5 / 4, 3 / 2, 2, 5 / 2, 3, 4)  # of a crop; scale 1 is left to the comparison of states
 WEIGHT_DECAY, LBFGS_STEPS = 1e-5, 100
-NUM_COMMON, BEAM_WIDTH, NUM_PIECES, MAX_PIECES, NUM_SEARCH_ITEMS = 24, 6, 8, 14, 300  # search for a constant answer
+NUM_COMMON = 24  # number of constant sets of values to try
 DIRECTIONS = {
     "u": (-1, 0),
     "up": (-1, 0),
@@ -44,47 +43,6 @@ def tokenize(text: str) -> list[str]:
 
 
 # -- the question ------------------------------------------------------------------------------------------------------
-def check_answers(task: Task, answers: Iterable[str], items: Sequence[Item]) -> np.ndarray:
-    """(n,) 1 if the task's rule accepts the answer of an item."""
-    return np.array(
-        [task.check(f"\\boxed{{{answer}}}", item.meta).ok for answer, item in zip(answers, items, strict=True)], float
-    )
-
-
-def best_constant(task: Task, items: Sequence[Item], max_pieces: int = MAX_PIECES) -> str:
-    """The best constant answer found: a frequent one, or one extended by up to ``max_pieces`` pieces (beam search)."""
-    common = [answer for answer, _ in Counter(item.answer for item in items).most_common(NUM_COMMON)]
-    split = re.compile(r"[,;](?![^(]*\))")
-    pieces = [p for p, _ in Counter(p for item in items for p in split.split(item.answer)).most_common(NUM_PIECES)]
-    separators, accuracy = split.findall(" ".join(common)), {}
-
-    def keep_best(answers: Iterable[str], width: int) -> list[str]:
-        for answer in (answers := list(dict.fromkeys(answers))):
-            if answer not in accuracy:
-                accuracy[answer] = check_answers(
-                    task, [answer] * len(items[:NUM_SEARCH_ITEMS]), items[:NUM_SEARCH_ITEMS]
-                ).mean()
-        return sorted(answers, key=lambda a: -accuracy[a])[:width]
-
-    beam = keep_best(common, BEAM_WIDTH)
-    for _ in range(max_pieces if separators and accuracy[beam[0]] else 0):
-        beam = keep_best(
-            [*(f"{answer}{separators[0]}{piece}" for answer in beam for piece in pieces), *beam], BEAM_WIDTH
-        )
-    return max(keep_best(accuracy, BEAM_WIDTH), key=lambda a: check_answers(task, [a] * len(items), items).mean())
-
-
-def answers_by_question(train: Sequence[Item], items: Sequence[Item], fallbacks: Sequence[str]) -> list[str]:
-    """The most frequent train answer to each item's question, or its fallback if the question is new."""
-    counts: dict[str, Counter] = defaultdict(Counter)
-    for item in train:
-        counts[item.question][item.answer] += 1
-    return [
-        counts[i.question].most_common(1)[0][0] if i.question in counts else fallback
-        for i, fallback in zip(items, fallbacks, strict=True)
-    ]
-
-
 def count_features(question: str) -> dict[str, float]:
     """Counts of each word; of the moves in the text: their number, the number of distinct cells on an unbounded board,
     and how often a move reverses the previous one."""
