@@ -9,7 +9,8 @@ from latent_reason import checkpoint, methods
 from latent_reason.model import adapters, backbones
 from train import sft
 from train.lit_modules import set_trainable
-from train.trainer import make_run_folder, start
+from train.model_setup import prepare_model
+from train.trainer import make_run_folder
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_what_is_missing_is_named(base, monkeypatch):
 @pytest.mark.parametrize("name, said", [("base", "Add one with lora.rank"), ("tiny", "those of a tiny model are made")])
 def test_rounded_weights_without_an_adapter_or_of_nothing_are_refused(name, said, tmp_path):
     with pytest.raises(ValueError, match=f"backbone.options.bits .*{said}"):
-        start(recipe(tmp_path / "run", backbone__name=name, backbone__options={"bits": 4}))
+        prepare_model(recipe(tmp_path / "run", backbone__name=name, backbone__options={"bits": 4}))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 from PIL import ImageFont
 from tiny_runs import tiny_checkpoint, untrained
 
-from eval.interventions import Given
+from eval.interventions import StoredLatents
 from latent_reason.cli import main
 from latent_reason.decoding.items import decode
 from latent_reason.tasks import make
@@ -47,7 +47,7 @@ def decoded():
         "mixed",
         batch_size=3,
         forced_tokens=force_text,
-        latent_hook=lambda chunk: Given([latents[numbers[item.id]] for item in chunk]),
+        latent_hook=lambda chunk: StoredLatents([latents[numbers[item.id]] for item in chunk]),
     )
     return reasoner, decoder, items, texts, latents, results
 

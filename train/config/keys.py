@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator
 from functools import cache
 
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 
 from .trainers import CONFIGS
 
@@ -183,4 +183,4 @@ def _nearest_key(key: str, known: list[str]) -> str:
         return f"Did you mean '{close[0]}'?"
     if close := difflib.get_close_matches(name, by_name, n=1):
         return f"Did you mean '{by_name[close[0]]}'?"
-    return nearest(key, [k for k in known if k.rpartition(".")[0] == group])
+    return did_you_mean(key, [k for k in known if k.rpartition(".")[0] == group])

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, get_loader, set_parsing_settings
 
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 
 from .help import choices_of, describe_type, formatter_for
 from .keys import check_keys, explain_old_value, explain_unknown_key, flatten, hints_of, is_group, is_open
@@ -73,7 +73,7 @@ def read(path: str | Path, config: type) -> dict:
     path = Path(path)
     if not path.is_file():
         shipped = sorted(p.as_posix() for p in Path("train/recipes").rglob("*.yaml"))
-        raise FileNotFoundError(f"recipe '{path}' does not exist. {nearest(path.as_posix(), shipped)}")
+        raise FileNotFoundError(f"recipe '{path}' does not exist. {did_you_mean(path.as_posix(), shipped)}")
     try:
         values = get_loader("yaml")(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
