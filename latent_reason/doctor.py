@@ -73,10 +73,10 @@ def machine() -> list[str]:
     """Threads, GPUs, and the attention that a training of bfloat16 weights takes here."""
     import torch
 
-    from .model.backbones.attention import choose
+    from .model.backbones.attention import choose_attention
 
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    choice = choose("auto", dtype=torch.bfloat16, device="cuda" if gpus else "cpu", masks=False)
+    choice = choose_attention("auto", dtype=torch.bfloat16, device="cuda" if gpus else "cpu", needs_mask=False)
     return [
         f"{'threads':16} {torch.get_num_threads()} of {os.cpu_count()} cores",
         *(

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from PIL import Image as PILImage
 
 from ..trace import Image, Sketch, Text, Trace
@@ -124,7 +123,8 @@ class Processor:
         return self.target.span_grid(sketch, image)
 
     def collate(self, rows: Sequence[EncodedExample]) -> MixedBatch:
-        """Left-pad encoded examples into one batch on the CPU.
+        """Left-pad encoded examples into one batch on the CPU. For training see
+        :func:`~latent_reason.objectives.packing.collate_examples`.
 
         Raises:
             ValueError: a row has spans without sketches, or only some sketches of the batch have an image, or only
@@ -144,9 +144,6 @@ class Processor:
         for row in rows:
             boxes += [(first + image if image >= 0 else -1, *box) for image, *box in row.boxes]
             first += row.num_images
-        teacher = [row.teacher_example for row in rows if row.teacher_example is not None]
-        packed = any(row.document_lengths for row in rows)
-        documents = [row.document_lengths or [(len(row.ids), row.num_images)] for row in rows] if packed else None
         return MixedBatch(
             ids=table("ids", self.vocabulary.pad, torch.long),
             token_type=table("token_type", PAD, torch.long),
@@ -157,9 +154,6 @@ class Processor:
             sketches=self._sketches(rows),
             image_rows=torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_images)]).long(),
             boxes=torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5),
-            teacher_batch=self.collate(teacher) if teacher else None,
-            document_lengths=documents,
-            document_ids=document_ids(documents, width) if documents else None,
         )
 
     def preprocess_sketches(self, images: list[PILImage.Image]) -> ImageBatch:
@@ -189,13 +183,3 @@ class Processor:
 def features_batch(features: Sequence[CachedFeatures]) -> ImageBatch:
     """Cached features as a batch of images."""
     return ImageBatch(torch.stack([f.grid for f in features]), features=[f.features.float() for f in features])
-
-
-def document_ids(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
-    """(B, N) the packed example a position belongs to, from 1 on; 0 at padding."""
-    rows = []
-    for row in documents:
-        lengths = torch.tensor([length for length, _ in row])
-        ids = torch.arange(1, len(row) + 1).repeat_interleave(lengths)
-        rows.append(F.pad(ids, (width - int(lengths.sum()), 0)))
-    return torch.stack(rows)

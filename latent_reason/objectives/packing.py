@@ -7,6 +7,7 @@ alone. Flash attention takes all examples end to end in one row (varlen); other 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..model.backbones.base import Backbone
 from ..model.batch import PAD, MixedBatch
-from ..model.processor import EncodedExample
+from ..model.processor import EncodedExample, Processor
 
 
 def pack_examples(rows: Sequence[EncodedExample], max_length: int) -> list[EncodedExample]:
@@ -53,6 +54,28 @@ def join_examples(rows: Sequence[EncodedExample]) -> EncodedExample:
             getattr(out, name).extend(getattr(row, name) or [])
         out.document_lengths.append((len(row.ids), row.num_images))
     return out
+
+
+def collate_examples(processor: Processor, rows: Sequence[EncodedExample]) -> MixedBatch:
+    """:meth:`Processor.collate` of training examples: with the batch of their teacher, and with the examples of packed
+    rows. Raises as it does."""
+    batch = processor.collate(rows)
+    if teacher := [row.teacher_example for row in rows if row.teacher_example is not None]:
+        batch = replace(batch, teacher_batch=processor.collate(teacher))
+    if not any(row.document_lengths for row in rows):
+        return batch
+    documents = [row.document_lengths or [(len(row.ids), row.num_images)] for row in rows]
+    return replace(batch, document_lengths=documents, document_ids=document_ids(documents, batch.ids.shape[1]))
+
+
+def document_ids(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
+    """(B, N) the packed example a position belongs to, from 1 on; 0 at padding."""
+    rows = []
+    for row in documents:
+        lengths = torch.tensor([length for length, _ in row])
+        ids = torch.arange(1, len(row) + 1).repeat_interleave(lengths)
+        rows.append(F.pad(ids, (width - int(lengths.sum()), 0)))
+    return torch.stack(rows)
 
 
 def unpack_documents(batch: MixedBatch) -> tuple[MixedBatch, torch.Tensor, torch.Tensor]:

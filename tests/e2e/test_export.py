@@ -381,7 +381,7 @@ def test_an_adapter_is_exported_for_its_base_or_folded_in(make_backbone, make_tr
         parity.read(folder)[0],
     )
     given = {name: stored[name] for name in ("input_ids", "pixel_values", "image_grid")}
-    torch.testing.assert_close(parity.answers(model, given, 0)["logits"], stored["merged"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(parity.outputs(model, given, 0)["logits"], stored["merged"], atol=1e-4, rtol=1e-4)
 
 
 def test_an_adapter_whose_base_has_no_name_can_only_be_merged(make_backbone, make_traces, tmp_path):

@@ -40,7 +40,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from ...assets import Package, cache, check, fetch, sha256, unpack
 from ...files import atomic_folder, atomic_write_json
-from .base import no_bars
+from .families import no_progress_bars
 
 SIDE = 112  # pixels of a picture
 IMAGE, UNUSED = "<image>", "<reponame>"
@@ -87,7 +87,7 @@ def assemble(folder: str | Path, seed: int = 0) -> Path:
         FileExistsError: ``folder`` is not empty.
         ValueError: a package cannot be had, is not the one expected, or cannot be converted here.
     """
-    with atomic_folder(folder) as unfinished, no_bars():
+    with atomic_folder(folder) as unfinished, no_progress_bars():
         language, vision = (converted(part) for part in PARTS)
         tokenizer = with_image_token(AutoTokenizer.from_pretrained(language))
         model = join(
