@@ -41,7 +41,7 @@ def decode(
     mode: str,
     *,
     batch_size: int = 64,
-    max_new: int | Callable[[Sequence[Item]], list[int]] = 640,
+    max_new_tokens: int | Callable[[Sequence[Item]], list[int]] = 640,
     make_trace: Callable[[Item], Trace] | None = None,
     progress: str = "",
     **options,
@@ -59,7 +59,7 @@ def decode(
         chunk = [items[i] for i in places]
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
         prompt = processor(traces, generate=True).to(reasoner.device)
-        given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new": max_new} | options).items()}
+        given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
         rollout = generate(reasoner, prompt, row_ids=places, **given)
         for row, (place, item) in enumerate(zip(places, chunk, strict=True)):
             text = rollout.text(row, reasoner.vocabulary)
@@ -73,7 +73,7 @@ def decode(
 
 
 def room(results: Sequence[Result]) -> Callable[[Sequence[Item]], list[int]]:
-    """``max_new`` for the items of these results, so that one that a probe makes ramble is cut to save time: twice as
+    """``max_new_tokens`` for the items of these results, so that one that a probe makes ramble is cut to save time: twice as
     many positions as its output took, or as many as the longest output of its level, whichever is more."""
     taken = {r.item.id: int((r.rollout.token_type[r.row] != PAD).sum()) for r in results}
     longest = {r.item.level: 0 for r in results}

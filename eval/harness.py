@@ -103,12 +103,12 @@ def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             "temperature=0 for greedy decoding, or do_sample=true and a temperature above 0."
         )
     found = {
-        "max_new": int(given.get("max_new_tokens", MAX_NEW)),
+        "max_new_tokens": int(given.get("max_new_tokens", MAX_NEW)),
         "temperature": temperature,
         "seed": int(given.get("seed", 0)),
     }
-    if found["max_new"] < 1:
-        raise ValueError(f"max_new_tokens={found['max_new']}: at least 1 is needed to answer.")
+    if found["max_new_tokens"] < 1:
+        raise ValueError(f"max_new_tokens={found['max_new_tokens']}: at least 1 is needed to answer.")
     if temperature > 0:
         found["top_p"] = float(given.get("top_p", 1.0))
         if given.get("top_k") or not 0 < found["top_p"] <= 1:

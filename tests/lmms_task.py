@@ -101,7 +101,7 @@ def write(folder: Path, found: list, max_new: int = 640) -> Path:
     )
     parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "boards.parquet")
     (folder / "frozenlake_local.yaml").write_text(
-        YAML.format(file=(folder / "boards.parquet").resolve(), max_new_tokens=max_new)
+        YAML.format(file=(folder / "boards.parquet").resolve(), max_new=max_new)
     )
     (folder / "utils.py").write_text(CODE)
     return folder

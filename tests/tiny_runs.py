@@ -90,9 +90,9 @@ def short(monkeypatch, budget: int = 24) -> None:
     with a sketch."""
 
     def generate(reasoner, prompt, **options):
-        if reasoner.can_sketch and options.get("sketching") is None and not options.get("queue"):
-            options["sketching"] = "first"
-        return engine.generate(reasoner, prompt, **options | {"max_new": budget})
+        if reasoner.can_sketch and options.get("latent_mode") is None and not options.get("forced_tokens"):
+            options["latent_mode"] = "first"
+        return engine.generate(reasoner, prompt, **options | {"max_new_tokens": budget})
 
     monkeypatch.setattr("eval.decode.generate", generate)
 

@@ -65,7 +65,11 @@ def padded(batch, extra):
 
     spans = batch.spans + torch.tensor([0, extra, 0, 0])
     return dataclasses.replace(
-        batch, ids=pad(batch.ids, 0), token_type=pad(batch.token_type, PAD), loss_weight=pad(batch.loss_weight, 0.0), spans=spans
+        batch,
+        ids=pad(batch.ids, 0),
+        token_type=pad(batch.token_type, PAD),
+        loss_weight=pad(batch.loss_weight, 0.0),
+        spans=spans,
     )
 
 

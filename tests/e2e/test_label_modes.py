@@ -118,8 +118,8 @@ def test_each_way_is_asked_k_times_without_sketching(task, monkeypatch):
     asked, generate = [], labelling.generate
 
     def spy(reasoner, prompt, **options):
-        asked.append((len(prompt.images), options["seed"], options["sketching"]))
-        return generate(reasoner, prompt, **options | {"max_new": 4})
+        asked.append((len(prompt.images), options["seed"], options["latent_mode"]))
+        return generate(reasoner, prompt, **options | {"max_new_tokens": 4})
 
     monkeypatch.setattr(labelling, "generate", spy)
     monkeypatch.setattr(labelling, "right", lambda trace, text: trace.id == traces[2].id)

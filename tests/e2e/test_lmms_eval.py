@@ -97,10 +97,10 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
 @pytest.mark.parametrize(
     "arguments, decoding, stops",
     [
-        ({}, {"max_new": 640, "temperature": 0}, []),
+        ({}, {"max_new_tokens": 640, "temperature": 0}, []),
         (
             {"max_new_tokens": 16, "temperature": 0, "top_p": 1.0, "num_beams": 1, "do_sample": False},
-            {"max_new": 16, "temperature": 0},
+            {"max_new_tokens": 16, "temperature": 0},
             [],
         ),
         ({"temperature": 0.0, "top_p": 0, "top_k": 1}, {"temperature": 0}, []),  # greedy takes the first in any case

@@ -84,7 +84,7 @@ class Engine:
         reasoner,
         prompt,
         *,
-        max_new,
+        max_new_tokens,
         row_ids,
         latent_mode="learned",
         latents_per_span=None,

@@ -197,11 +197,11 @@ def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, ob
         for some in (every[:1], every[1:])
     ]
     module.weighed(every)
-    whole = [objective_for(one).weights for one in every]
+    whole = [one.weights for one in every]
     monkeypatch.setattr(module, "everywhere", lambda mine: torch.stack([torch.stack([size, size]) for size in sizes]))
     for some, wanted in ((every[:1], whole[:1]), (every[1:], whole[1:])):
         for one, weights in zip(module.weighed(some), wanted, strict=True):
-            torch.testing.assert_close(objective_for(one).weights / 2, weights)
+            torch.testing.assert_close(one.weights / 2, weights)
 
 
 def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
@@ -373,7 +373,7 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
     bias[v.open] = 9.0  # untrained, it would hardly ever open a span
     monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
     monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=[[v.open]] * 4))
-    module.rl = replace(module.rl, max_new_tokens=20)
+    module.rl = replace(module.rl, max_new=20)
     found = rolled(module, [module.task[0]])
     opened, closed = (found.rollout.ids == token for token in (v.open, v.close))
     assert opened[:, 0].all() and opened[:, 1:].any() and closed.any()

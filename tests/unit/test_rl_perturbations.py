@@ -48,16 +48,14 @@ def test_pictures_are_masked_by_patches_and_noise_fades():
 
 def test_the_same_picture_changes_nothing_and_another_does(module):
     found = rolled(module, [module.task[0]])
-    words = replay(module.reasoner, found.rollout).words.detach()
+    words = replay(module.reasoner, found.rollout).text.detach()
     same = perturbations.seen(module.reasoner, found.rollout, found.traces, "recorded")
-    torch.testing.assert_close(replay(module.reasoner, same).words, words)
+    torch.testing.assert_close(replay(module.reasoner, same).text, words)
     black = [
         perturbations.changed(trace, partial(perturbations.masked, share=1.0, random=np.random.default_rng(0)))
         for trace in found.traces
     ]
-    other = replay(
-        module.reasoner, perturbations.seen(module.reasoner, found.rollout, black, "recorded")
-    ).words.detach()
+    other = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, black, "recorded")).text.detach()
     assert (other - words).abs().max() > 1e-3
     assert float(perturbations.apart(words, other).min()) >= 0 and float(perturbations.apart(words, words).max()) == 0
 
@@ -66,12 +64,12 @@ def test_latents_recorded_drawn_again_or_out_of_sight(module):
     """With the picture as it was, drawing again is what was drawn; words after a dropped sketch are others, and words
     of rows without one are not."""
     found = rolled(module, [module.task[0]])
-    words, sketched = replay(module.reasoner, found.rollout).words, torch.tensor([False, True, False, True])
+    words, sketched = replay(module.reasoner, found.rollout).text, torch.tensor([False, True, False, True])
     assert ((found.rollout.token_type == LATENT).any(1) >= sketched).all()
     again = perturbations.seen(module.reasoner, found.rollout, found.traces, "regenerated")
     torch.testing.assert_close(again.latent_embeds, found.rollout.latent_embeds, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(replay(module.reasoner, again).words, words, atol=1e-4, rtol=1e-4)
-    dropped = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, found.traces, "dropped")).words
+    torch.testing.assert_close(replay(module.reasoner, again).text, words, atol=1e-4, rtol=1e-4)
+    dropped = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, found.traces, "dropped")).text
     moved = (dropped - words).abs().amax(1)
     assert (moved[sketched] > 1e-4).all() and not moved[~(found.rollout.token_type == LATENT).any(1)].any()
     black = [

@@ -46,14 +46,14 @@ FILES = {
     "objectives": "latent_reason_objective",  # never kept
     "": "latent_reason_inputs",
 }
-MAIN = '''class LatentReasonForConditionalGeneration(LatentReasonModel):
+MAIN = """class LatentReasonForConditionalGeneration(LatentReasonModel):
     config_class = LatentReasonConfig
     backbone_class = {family}
 
     @staticmethod
     def build_reasoner(config, backbone):
         return {call}
-'''
+"""
 #: the options of a method are those of its model and of its objective
 CALL = """build_model(
             backbone, **{n: v for n, v in config.options.items() if n in inspect.signature(build_model).parameters}
@@ -331,7 +331,9 @@ def _brackets(text: str) -> list[tuple[tokenize.TokenInfo, tokenize.TokenInfo, b
     found, stack, before = [], [], None
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.OP and token.string in "([{":
-            is_call = token.string == "(" and before is not None and (before.type == tokenize.NAME or before.string == ")")
+            is_call = (
+                token.string == "(" and before is not None and (before.type == tokenize.NAME or before.string == ")")
+            )
             stack.append([token, is_call or token.string != "(", True])
         elif token.type == tokenize.OP and token.string in ")]}":
             opener, comma, is_plain = stack.pop()

@@ -200,7 +200,9 @@ class Kept:
         if not isinstance(statement, ast.FunctionDef) or path in self.whole:
             return True
         name = statement.name
-        if name in TRAINING or any(isinstance(d, ast.Name) and d.id == "abstractmethod" for d in statement.decorator_list):
+        if name in TRAINING or any(
+            isinstance(d, ast.Name) and d.id == "abstractmethod" for d in statement.decorator_list
+        ):
             return False  # an abstract method says only what subclasses have
         return name in self.mentioned or name in HOOKS or (name.startswith("__") and name.endswith("__"))
 
