@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import objective_for
 from tiny_runs import recipe, rewarded, rolled, short, tiny_checkpoint, untrained
 
 from latent_reason import checkpoint, methods

@@ -339,7 +339,7 @@ def _brackets(text: str) -> list[tuple[tokenize.TokenInfo, tokenize.TokenInfo, b
             opener, comma, is_plain = stack.pop()
             if is_plain and opener.start[0] < token.start[0]:
                 found.append((opener, token, comma))
-        elif token.type == tokenize.COMMENT or token.start[0] != token.end[0] and token.type != tokenize.NEWLINE:
+        elif token.type == tokenize.COMMENT or (token.start[0] != token.end[0] and token.type != tokenize.NEWLINE):
             for one in stack:
                 one[2] = one[2] and token.type == tokenize.NL
         before = token if token.type not in (tokenize.NL, tokenize.COMMENT) else before
