@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from latent_reason.model.backbones import Backbone
 from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.tasks import Task
 
@@ -27,9 +28,25 @@ def attended(reasoner, r: Result, stop: int) -> tuple[torch.Tensor, torch.Tensor
     asked = prompt.ids.shape[1]
     n = asked + stop
     embeds = torch.cat([reasoner.prompt_embeddings(prompt), reasoner.backbone.pad_extra(fed)], 1)[row, :n]
-    ids, kind = (torch.cat([getattr(prompt, name), getattr(rollout, name)], 1)[row, :n] for name in ("ids", "kind"))
+    ids, kind = (
+        torch.cat([getattr(prompt, name), getattr(rollout, name)], 1)[row, :n] for name in ("ids", "token_type")
+    )
     positions = torch.cat([reasoner.backbone.position_ids(prompt), rollout.positions], -1)[:, row, :n]
-    return reasoner.backbone.attention_weights(embeds, kind != 0, positions)[:, 0], ids[0], kind[0], asked
+    return attention_weights(reasoner.backbone, embeds, kind != 0, positions)[:, 0], ids[0], kind[0], asked
+
+
+def attention_weights(
+    backbone: Backbone, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """(L, B, N, N) attention weights of every layer, averaged over heads, of one pass over inputs of
+    :meth:`Backbone.forward_text`."""
+    before = backbone.attn_implementation
+    backbone.model.set_attn_implementation("eager")  # the only one that returns weights
+    try:
+        out = backbone.call_text_model(embeds, mask, positions, use_cache=False, output_attentions=True)
+    finally:
+        backbone.model.set_attn_implementation(before)
+    return torch.stack([a.mean(1) for a in out.attentions])
 
 
 def looks(reasoner, results: Sequence[Result]) -> dict:

@@ -28,6 +28,8 @@ def train_stage(recipe: Recipe, folder: Path):
     """One stage: its model, its data, its steps."""
     reasoner, decoder = start(recipe)
     objective = objective_of(recipe, reasoner, decoder)
+    if recipe.teacher and not objective.has_teacher:
+        raise ValueError(f"teacher: method {recipe.method.name!r} learns from none. Remove the key.")
     if recipe.teacher:
         teacher, _ = checkpoint.load(recipe.teacher)
         objective.set_teacher(teacher)

@@ -42,6 +42,7 @@ class MonetObjective(Objective):
     the states of the text after them with a teacher's. Stage 3: no images; latents are aligned with the teacher's."""
 
     can_pack = False  # a teacher reads the same rows with images in them
+    has_teacher = True
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class Objective:
     """
 
     can_pack = True  # whether several examples may share a row
+    has_teacher = False  # whether it learns from another model, see set_teacher
 
     def __init__(
         self,

@@ -151,7 +151,8 @@ def test_attention_adds_up_and_finds_the_latents(lake):
     assert found["share_of_positions"]["latents"] > 0 and found["layers"][0]["latents"] > 0
     assert (
         attention.looks(
-            reasoner, [Result(items[0], "", {}, SimpleNamespace(kind=torch.zeros(1, 3), ids=torch.zeros(1, 3)), 0)]
+            reasoner,
+            [Result(items[0], "", {}, SimpleNamespace(token_type=torch.zeros(1, 3), ids=torch.zeros(1, 3)), 0)],
         )
         == {}
     )
@@ -170,7 +171,7 @@ def test_coverage_sums_to_one_over_parts_and_to_their_area_without_focus(lake, m
     for name in ("prompt", "start", "latents"):
         assert sum(f["layers"][0][name] for f in found) == pytest.approx(1, abs=1e-3)
     even = torch.ones(4, 999, 999)
-    monkeypatch.setattr(reasoner.backbone, "attentions", lambda e, *_: even[:, None, : e.shape[1], : e.shape[1]])
+    monkeypatch.setattr(attention, "attention_weights", lambda _, e, *__: even[:, None, : e.shape[1], : e.shape[1]])
     assert attention.looks_into_box(reasoner, task, plain)["ratio"]["latents"] == {"mean": 1, "best": 1}
     assert attention.looks_into_box(reasoner, make("frozenlake_plan"), plain) == {}
     assert attention.inside((0.25, 0, 0.5, 1), (1, 3)).tolist() == pytest.approx([0.25, 0.5, 0])

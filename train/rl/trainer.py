@@ -69,6 +69,9 @@ class Rl(Stepper):
         self.warned: set[str] = set()  # rewards that have failed
         self.batches = self.idle = self.tokens = 0
 
+    def after_step(self):
+        self.sft.on_optimizer_step(self.reasoner)
+
     @property
     def reference(self):
         """The model that training began with, where it is kept."""
