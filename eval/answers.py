@@ -51,12 +51,12 @@ class Unseeing:
         return (self.by_question.get(question) or self.all).most_common(1)[0][0]
 
 
-def answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new: int = 16) -> list[str]:
+def answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new_tokens: int = 16) -> list[str]:
     """What a reasoner answers to the last question of each trace."""
     out, processor = [], reasoner.processor
     for start in track(range(0, len(traces), batch_size), description="questions", console=console, transient=True):
         batch = processor(traces[start : start + batch_size], generate=True).to(reasoner.device)
-        rollout = generate(reasoner, batch, max_new_tokens=max_new, row_ids=range(start, start + len(batch.ids)))
+        rollout = generate(reasoner, batch, max_new_tokens=max_new_tokens, row_ids=range(start, start + len(batch.ids)))
         out += [rollout.text(row, reasoner.vocabulary) for row in range(len(batch.ids))]
     return out
 

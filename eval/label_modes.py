@@ -121,7 +121,7 @@ def solved(
     traces: Sequence[Trace],
     k: int,
     temperature: float,
-    max_new: int,
+    max_new_tokens: int,
     batch_size: int = 64,
     seed: int = 0,
     progress: str = "",
@@ -135,7 +135,7 @@ def solved(
         rollout = generate(
             reasoner,
             prompt,
-            max_new_tokens=max_new,
+            max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed * k + sample,
             row_ids=range(start, start + len(chunk)),

@@ -108,7 +108,7 @@ def test_what_does_not_fit_into_memory_is_looked_at_again(capsys):
         found.append(data.collate(rows[:2] + rows[-2:]))
         kept.append(sum(len(row.image_features or ()) for row in rows))
     assert kept[0] == 70 and kept[1] == 64 and kept[2] == 0
-    assert "fills 2e-05 GB (data.seen_gb)" in capsys.readouterr().out
+    assert "fill 2e-05 GB (data.seen_gb)" in capsys.readouterr().out
     for other in found[1:]:
         for one, two in ((found[0].images, other.images), (found[0].sketches, other.sketches)):
             assert torch.equal(one.grid, two.grid)
