@@ -19,7 +19,7 @@ from rich.progress import track
 from latent_reason import checkpoint
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.trace import Text, Trace
 
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", help="native records, such as those of: python -m latent_reason easy-vqa FOLDER")
     parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import torch
 
+from latent_reason.decoding.items import Result
 from latent_reason.model.backbones import Backbone
 from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.tasks import Task
 
-from .decode import Result
 from .replay import answer_at
 
 MOST = 32  # items whose attention is taken

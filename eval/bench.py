@@ -18,9 +18,9 @@ from functools import partial
 import torch
 from rich.console import Console
 
-from latent_reason import checkpoint, tasks
+from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives import latent_inputs
 from latent_reason.objectives.objective import Objective
@@ -75,7 +75,7 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
 def training_ratio(reasoner, traces: list, repeats: int) -> float:
     """Seconds of a training step on the model's own latents, unrolled through the cache, over one on given latents."""
-    batch = reasoner.processor(traces).to(reasoner.device)
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
 
     def step(objective: Objective):
         reasoner.zero_grad()
@@ -91,7 +91,7 @@ def training_ratio(reasoner, traces: list, repeats: int) -> float:
 def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
     """How many parallel sweeps until own latents are those drawn one after the other (mean square ``near`` of theirs),
     at most one a latent, and the time of these sweeps over that of drawing them in turn."""
-    batch = reasoner.processor(traces).to(reasoner.device)
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
     positions, mask = reasoner.backbone.position_ids(batch), batch.latent_slots()[2]
     with torch.no_grad():
         _, exact = latent_inputs.unroll_latents(reasoner, batch, positions)
@@ -133,7 +133,7 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
     return found
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -29,7 +29,7 @@ from rich.text import Text
 from latent_reason import checkpoint, methods
 from latent_reason.data.errors import DataError
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json, atomic_write_text
 from latent_reason.model.batch import TEXT
 
@@ -273,7 +273,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     if None in (given.checkpoint, given.name, given.folder, given.out):
         parser.error("CHECKPOINT, NAME, DIR and --out are needed (or --list)")
-    with door():
+    with cli_errors():
         to_file(given)
 
 

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Task
 
-from .decode import Result, decode, distinct_items, main_score
 from .metrics import difference, share
 
 console = Console(soft_wrap=True)
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(2), default=200, help="items a level")
     parser.add_argument("--seed", type=int, default=1)
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 
@@ -116,11 +116,9 @@ def to_file(given: argparse.Namespace) -> None:
             f"'{given.checkpoint}' was not tuned to do as its prompt asks. Train one with a recipe like "
             "train/recipes/dual_frozenlake.yaml (data.paired, and the task option asked)."
         )
-    levels = {}
+    name, levels = tasks.check_trusted(data["task"], given.checkpoint), {}
     for level in given.levels or data["levels"]:
-        task = tasks.make(
-            data["task"], split="test", seed=given.seed, level=level, **tasks.own(data["task"], data["options"])
-        )
+        task = tasks.make(name, split="test", seed=given.seed, level=level, **tasks.own(name, data["options"]))
         levels[f"level {level}"] = cell(reasoner, base, task, distinct_items(task, given.n))
     atomic_write_json(
         given.out,

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .decode import Result
+from latent_reason import methods
+from latent_reason.decoding.items import Result
 
 CAUSES = ("count", "close", "cap", "budget")
 ALIKE = 0.9  # mean cosine across items from which latents count as collapsed, or half-way from the true ones' to 1
@@ -75,7 +76,7 @@ def retrieval(drawn: Spans, true: Spans) -> tuple[float, float] | None:
 @torch.no_grad()
 def true_spans(reasoner, traces) -> Spans:
     """The gold sketches of traces."""
-    batch = reasoner.processor(traces).to(reasoner.device)
+    batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
     if not len(batch.spans):
         return {}
     z = reasoner.latents_to_embeddings(reasoner.target(batch))
@@ -87,8 +88,8 @@ def true_spans(reasoner, traces) -> Spans:
     return found
 
 
-def health(reasoner, results: Sequence[Result], traces) -> dict[str, float]:
-    """Figures of what was drawn for items and of their ``traces``: ``latent_rms`` (over that of the true latents, or of
+def health(reasoner, results: Sequence[Result]) -> dict[str, float]:
+    """Figures of the latents of results and of their gold traces: ``latent_rms`` (over that of the true latents, or of
     the token embeddings), ``latent_cosine`` across items, ``latent_along`` the span, ``latent_rank``, the first two of
     the true latents, how often a drawn sketch finds its own true one (``latent_retrieval``, beside its chance), and the
     share of each cause of a stop."""
@@ -101,7 +102,7 @@ def health(reasoner, results: Sequence[Result], traces) -> dict[str, float]:
     if not (slots := by_slot(drawn)):
         return {}
     found = {"latent_cosine": likeness(slots), "latent_along": along(drawn), "latent_rank": effective_rank(slots)}
-    true = true_spans(reasoner, traces) if reasoner.is_renderable else {}
+    true = true_spans(reasoner, [r.trace for r in results]) if reasoner.is_renderable else {}
     reference = torch.cat([*true.values()]) if true else reasoner.backbone.model.get_input_embeddings().weight
     size = torch.cat([*drawn.values()]).float().square().mean().sqrt()
     found["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())

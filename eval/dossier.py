@@ -19,13 +19,13 @@ import torch
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
-from latent_reason.visualization.storyboard import storyboard
+from latent_reason.visualization.storyboard import draw_storyboard
 
 from . import attention, input_perturbations, metrics
 from .collapse import alarm, health
-from .decode import Result, decode, distinct_items, main_score
 from .html import page
 from .interventions import Bank, Given, Mean, Zero
 from .probe import MAIN, OTHERS, donors, probe, verdict
@@ -63,16 +63,15 @@ def dossier(
     if reasoner.can_sketch:
         sketched = [r for r in plain if any(s.sketch is not None for s in r.item.steps)] or plain
         found |= of_latents(reasoner, task, sketched, seed, mode)
-        found["health"] = health(reasoner, plain, [task.trace(i, mode) for i in items])
+        found["health"] = health(reasoner, plain)
         found["alarm"] = alarm(found["health"])
     if decoder is None or not reasoner.is_renderable:
         return found, b""
     found["sketches_alone"] = metrics.sketches_alone(reasoner, decoder, task, plain[:quarter])
     if reader is not None:
         found["sketchqa_vlm"] = metrics.read_by(reader, reasoner, decoder, task, plain[:quarter])
-    shown = decode(reasoner, decoder, task, items[:6], mode)
     held = BytesIO()
-    storyboard(reasoner, decoder, [task.trace(i, mode) for i in items[:6]], shown[0].rollout).save(held, "PNG")
+    draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(held, "PNG")
     return found, held.getvalue()
 
 
@@ -121,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(2), default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that is to answer from sketches alone")
-    with door():
+    with cli_errors():
         to_folder(parser.parse_args(argv))
 
 
@@ -134,7 +133,7 @@ def to_folder(given: argparse.Namespace) -> None:
         )
     reader = checkpoint.load(given.reader)[0] if given.reader else None
     data = reasoner.method.notes.get("data", {})
-    name = given.task or data.get("task", "frozenlake_plan")
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     with atomic_folder(given.out) as folder:
         found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}), reader)

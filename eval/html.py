@@ -196,7 +196,7 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
         )
     if sheet:
         parts.append(
-            "<h2>Sketches</h2><img alt='input, gold sketch, decoded target, own sketch, words of six items' "
+            "<h2>Sketches</h2><img alt='six items: input, gold sketches, the same decoded, sketches of the model, its answer' "
             f"src='data:image/png;base64,{base64.b64encode(sheet).decode()}'>"
         )
     lines = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in about.items())

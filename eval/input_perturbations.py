@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
+from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import TURNS
 from latent_reason.trace import Trace
-from latent_reason.visualization.sketch_decoder import wrapped
+from latent_reason.visualization.contact_sheet import wrap_text
 
-from .decode import Result, decode, main_score, room
 from .metrics import difference, share
 
 SPOILT = ("noise", "blur", "jpeg", "low_contrast")
@@ -61,7 +61,7 @@ def on_paper(words: str, drawn: ImageFont.FreeTypeFont, size: tuple[int, int]) -
     """Words in black on white: a page about as wide as ``size``, and as high or as high as the words need."""
     width = min(max(size[0], NARROWEST), WIDEST)
     pen = ImageDraw.Draw(PILImage.new("RGB", (1, 1)))
-    lines = "\n".join(line for said in words.splitlines() for line in wrapped(said, pen, drawn, width - 2 * MARGIN))
+    lines = "\n".join(wrap_text(words, drawn, width - 2 * MARGIN))
     bottom = pen.multiline_textbbox((MARGIN, MARGIN), lines, drawn)[3]
     page = PILImage.new("RGB", (width, max(size[1], ceil(bottom) + MARGIN)), "white")
     ImageDraw.Draw(page).multiline_text((MARGIN, MARGIN), lines, "black", drawn)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from .decode import Result
+from latent_reason.decoding.items import Result
 
 
 class Zero:

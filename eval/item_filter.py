@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import decode, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 
-from .decode import decode, main_score
 from .interventions import Oracle
 
 console = Console(soft_wrap=True)
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(1), default=2000)
     parser.add_argument("--seed", type=int, default=0, help="of the items, as data.seed of a recipe")
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 
@@ -71,7 +71,8 @@ def to_file(given: argparse.Namespace) -> None:
             "sketch can be given. Use one of a method whose latents are those of a picture."
         )
     data = reasoner.method.notes.get("data", {})
-    name, options = given.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
+    options = data.get("options", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
     kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.method.name).MODE)

@@ -35,7 +35,7 @@ from rich.table import Table
 from latent_reason import checkpoint, tasks
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--max-new", type=at_least(1), default=640, help="positions of an answer")
     parser.add_argument("--seed", type=int, default=0)
-    with door():
+    with cli_errors():
         to_folder(parser.parse_args(argv))
 
 
@@ -215,9 +215,7 @@ def to_folder(given: argparse.Namespace) -> None:
     traces = [trace for trace in asked if unfit(trace) is None]
     if not traces:
         raise ValueError(f"'{given.folder}' has no records of the split '{given.split}' with a boxed answer.")
-    passed = passes(
-        reasoner, traces, given.k, temperature=given.temperature, max_new_tokens=given.max_new, seed=given.seed
-    )
+    passed = passes(reasoner, traces, given.k, temperature=given.temperature, max_new=given.max_new, seed=given.seed)
     labels = [
         mode_of(one, speaks(trace), given.vision, given.drop_easy) for one, trace in zip(passed, traces, strict=True)
     ]

@@ -20,7 +20,7 @@ from rich.progress import track
 
 from latent_reason import checkpoint
 from latent_reason.data.texts import docstrings, lines
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
 from latent_reason.model.backbones import Backbone
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--texts", help="a file with one text a line; default: docstrings")
     parser.add_argument("--n", type=at_least(2), default=100, help="texts at most")
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         to_file(parser.parse_args(argv))
 
 

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from latent_reason.errors import door
-from latent_reason.files import atomic_write_text, nearest
+from latent_reason.errors import cli_errors, did_you_mean
+from latent_reason.files import atomic_write_text
 
 from .leaderboard_page import markdown, page
 from .results import Probes, Row, Share, read
@@ -267,7 +267,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", default="leaderboard.html", help="the page; Markdown gets the same name with .md")
     parser.add_argument("--metric", help="only results of this measure, such as accuracy")
     parser.add_argument("--one-table", action="store_true", help="refuse results of different protocols")
-    with door():
+    with cli_errors():
         to_files(parser.parse_args(argv))
 
 
@@ -286,7 +286,7 @@ def to_files(given: argparse.Namespace) -> None:
         measures = {row.protocol["metric"] for row in rows}
         rows = [row for row in rows if row.protocol["metric"] == given.metric]
         if not rows:
-            raise ValueError(f"no result is of measure '{given.metric}'. {nearest(given.metric, measures)}")
+            raise ValueError(f"no result is of measure '{given.metric}'. {did_you_mean(given.metric, measures)}")
     found = tables(rows, given.one_table)
     atomic_write_text(out, page(found, COLUMNS, INTRODUCTION, left_out))
     atomic_write_text(out.with_suffix(".md"), markdown(found, COLUMNS, INTRODUCTION, left_out))

@@ -13,13 +13,13 @@ from dataclasses import replace
 from PIL import Image as PILImage
 
 from latent_reason import methods
+from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import Step
 from latent_reason.tasks.checkers import boxed
-from latent_reason.visualization.storyboard import decoded_target, own_sketches, texts_between
+from latent_reason.visualization.storyboard import decode_sketches, reconstruct_picture, split_text
 
-from .decode import Result, decode, main_score, room
 from .statistics import paired_bootstrap, wilson
 
 
@@ -47,7 +47,7 @@ def consistency(task: Task, results: Sequence[Result], vocabulary) -> dict:
     be concluded are counted apart."""
     key, pairs, silent = main_score(results), [], 0
     for r in results:
-        thought = task.concluded(" ".join(texts_between(r.rollout, r.row, vocabulary)), r.item)
+        thought = task.concluded(" ".join(split_text(r.rollout, r.row, vocabulary)), r.item)
         if thought is None:
             silent += 1
             continue
@@ -86,7 +86,7 @@ def sketches_alone(reasoner, decoder, task: Task, results: Sequence[Result]) -> 
     )
     if golds:
         out["pixels"] = reads([s.sketch for _, s in golds])
-        out["ceiling"] = reads([decoded_target(reasoner, decoder, s.sketch) for _, s in golds])
+        out["ceiling"] = reads([reconstruct_picture(reasoner, decoder, s.sketch) for _, s in golds])
         others = [of_another(golds, i) for i in range(len(golds))]
         if all(others):
             out["floor"] = reads(others)
@@ -125,7 +125,7 @@ def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) ->
         return {}
     pictures = {
         "pixels": [s.sketch for _, s in golds],
-        "ceiling": [decoded_target(reasoner, decoder, s.sketch) for _, s in golds],
+        "ceiling": [reconstruct_picture(reasoner, decoder, s.sketch) for _, s in golds],
         "blank": [PILImage.new("RGB", s.sketch.size, "white") for _, s in golds],
         "another": [of_another(golds, i) for i in range(len(golds))],
     }
@@ -133,8 +133,8 @@ def read_by(reader, reasoner, decoder, task: Task, results: Sequence[Result]) ->
         name: reads(name, [item for item, _ in golds], before, shown) for name, shown in pictures.items() if all(shown)
     }
     if own := [r for r, _ in last if r.latents]:
-        said = [" ".join(texts_between(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
-        ends = [own_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
+        said = [" ".join(split_text(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
+        ends = [decode_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
         out = {"own": reads("own", [r.item for r in own], said, ends)} | out
     return out
 

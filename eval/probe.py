@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
-from latent_reason.visualization.storyboard import texts_between
+from latent_reason.visualization.storyboard import split_text
 
-from .decode import Result, decode, distinct_items, main_score, room
 from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
 from .records import Records
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
@@ -75,9 +75,9 @@ def continues(task, vocabulary, writer: Result, donor: Result) -> float:
     """How far what the writer wrote after its first sketch is what a reader of the *donor's* sketch would write."""
     if not writer.rollout.spans_of(writer.row):
         return 0.0
-    _, *rest = texts_between(writer.rollout, writer.row, vocabulary)
+    _, *rest = split_text(writer.rollout, writer.row, vocabulary)
     asked = task.asked_of(writer.item, donor.item)
-    return task.follows(asked, texts_between(donor.rollout, donor.row, vocabulary)[0], rest)
+    return task.follows(asked, split_text(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
 def probe(
@@ -203,7 +203,7 @@ def verdict(report: dict) -> str:
 
 def _corrupted(reasoner, task, result: Result) -> list[int]:
     """The words before the first sketch with one stated move flipped, then the opening of that sketch."""
-    first = texts_between(result.rollout, result.row, reasoner.vocabulary)[0]
+    first = split_text(result.rollout, result.row, reasoner.vocabulary)[0]
     words = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
     return reasoner.vocabulary.encode_text(words) + ([reasoner.vocabulary.open] if result.latents else [])
 
@@ -297,7 +297,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         probe_to_file(parser.parse_args(argv))
 
 

@@ -101,8 +101,7 @@ class Source:
         try:
             return decode(self.text(path, expected).encode())
         except DataError as error:
-            error.file = error.file or str(self.folder / path)
-            raise
+            raise error.at(error.file or str(self.folder / path), error.row, error.id) from None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from PIL import Image as PILImage
 from latent_reason import tasks
 from latent_reason.data import native
 from latent_reason.data.packed import manifest, of_split
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 from latent_reason.tasks import Item, Step, checkers
 from latent_reason.tasks.base import blank
 from latent_reason.trace import Image, Sketch, Text, Trace
@@ -161,4 +161,4 @@ def right(text: str, gold: Gold, checker: str) -> bool:
         return getattr(checkers, checker)(text, gold.meta).ok
     if checker in tasks.names():
         return tasks.make(checker, split="test").check(text, gold.meta).ok
-    raise ValueError(f"there is no checker {checker!r}. {nearest(checker, [*READ, *GRIDS, *tasks.names()])}")
+    raise ValueError(f"there is no checker {checker!r}. {did_you_mean(checker, [*READ, *GRIDS, *tasks.names()])}")

@@ -8,17 +8,21 @@ from dataclasses import replace
 
 import torch
 
+from latent_reason.decoding.items import Result
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, TEXT
 from latent_reason.objectives.replay import rollout_states
-
-from .decode import Result
 
 
 @torch.no_grad()
 def answer_kl(reasoner, results: Sequence[Result], intervene: Callable[[Sequence], Callable]) -> list[float]:
     """KL in nats of the answer's first token, from latents as drawn to latents replaced, with all words kept
-    (protocol "replay"); of the items that drew a sketch and boxed an answer."""
+    (protocol "replay"); of the items that drew a sketch and boxed an answer. ``intervene`` gets the items of a batch in
+    the order of its rows.
+
+    Raises:
+        ValueError: some rows of a batch have no result.
+    """
     found = []
     for rollout, group in by_rollout(results):
         swap, numbers, slots = intervene([r.item for r in group]), *places(rollout)
@@ -39,11 +43,22 @@ def answer_kl(reasoner, results: Sequence[Result], intervene: Callable[[Sequence
 
 
 def by_rollout(results: Sequence[Result]) -> list[tuple[Rollout, list[Result]]]:
-    """Results of one batch together, with its rollout."""
+    """Each rollout with its results in the order of its rows, which is not the order of the items.
+
+    Raises:
+        ValueError: some rows of a rollout have no result, so the latents of its rows cannot be replaced.
+    """
     groups: dict[int, list[Result]] = {}
     for r in results:
         groups.setdefault(id(r.rollout), []).append(r)
-    return [(group[0].rollout, group) for group in groups.values()]
+    ordered = [sorted(group, key=lambda r: r.row) for group in groups.values()]
+    for group in ordered:
+        if len(group) != len(group[0].rollout.ids):
+            raise ValueError(
+                f"{len(group)} results of a batch of {len(group[0].rollout.ids)}: replay takes whole batches. Decode the "
+                "items to replay on their own."
+            )
+    return [(group[0].rollout, group) for group in ordered]
 
 
 def places(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:

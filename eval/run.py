@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import Result, decode, distinct_items
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import vsp
 
-from .decode import Result, decode, distinct_items
 from .statistics import wilson
 
 console = Console(soft_wrap=True)
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--vsp", help="folder of the real benchmark (maze/task-main)")
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument("--out", required=True)
-    with door():
+    with cli_errors():
         measure_to_file(parser.parse_args(argv))
 
 

@@ -46,21 +46,21 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Step, Task
+from latent_reason.tasks.shortcuts import COMMON, GAIN, by_question, constant, right
 
 from .metrics import share
 from .statistics import paired_bootstrap
 
 console = Console(soft_wrap=True)
 
-GAIN, READ, ALIKE = 0.03, 0.6, 0.98  # what a question may add to chance, a glance may read, a crop may correlate
+READ, ALIKE = 0.6, 0.98  # what a glance may read, a crop may correlate
 THUMB, SMALL, SAMPLE = 32, 96, 100  # pixels a side; of a sketch that is sought in the input; items looked at so
 SCALES = (1 / 2, 2 / 3, 4 / 5, 5 / 4, 3 / 2, 2, 5 / 2, 3, 4)  # of a crop; at 1 it is the picture, judged by its state
 DECAY, ROUNDS = 1e-5, 100  # weight decay and steps of L-BFGS
 PATIENCE = 200  # items in a row that may bring no new puzzle before a level counts as used up
-COMMON, BEAM, PIECES, LONGEST, TRIED = 24, 6, 8, 14, 300  # of the search for a constant answer
 WAYS = {
     "u": (-1, 0),
     "up": (-1, 0),
@@ -133,43 +133,6 @@ def tokens(text: str) -> list[str]:
 
 
 # -- the question ------------------------------------------------------------------------------------------------------
-def right(task: Task, answers: Iterable[str], items: Sequence[Item]) -> np.ndarray:
-    """(n,) 1 where the task's rule accepts an item's answer."""
-    return np.array(
-        [task.check(f"\\boxed{{{answer}}}", item.meta).ok for answer, item in zip(answers, items, strict=True)], float
-    )
-
-
-def constant(task: Task, items: Sequence[Item], longest: int = LONGEST) -> str:
-    """The best constant answer found: one of the commonest, or what grows out of them by up to ``longest`` pieces."""
-    common = [answer for answer, _ in Counter(item.answer for item in items).most_common(COMMON)]
-    split = re.compile(r"[,;](?![^(]*\))")
-    pieces = [p for p, _ in Counter(p for item in items for p in split.split(item.answer)).most_common(PIECES)]
-    marks, worth = split.findall(" ".join(common)), {}
-
-    def best(answers: Iterable[str], width: int) -> list[str]:
-        for answer in (answers := list(dict.fromkeys(answers))):
-            if answer not in worth:
-                worth[answer] = right(task, [answer] * len(items[:TRIED]), items[:TRIED]).mean()
-        return sorted(answers, key=lambda a: -worth[a])[:width]
-
-    beam = best(common, BEAM)
-    for _ in range(longest if marks and worth[beam[0]] else 0):
-        beam = best([*(f"{answer}{marks[0]}{piece}" for answer in beam for piece in pieces), *beam], BEAM)
-    return max(best(worth, BEAM), key=lambda a: right(task, [a] * len(items), items).mean())
-
-
-def by_question(train: Sequence[Item], items: Sequence[Item], otherwise: Sequence[str]) -> list[str]:
-    """For each item the commonest answer to its question."""
-    known: dict[str, Counter] = defaultdict(Counter)
-    for item in train:
-        known[item.question][item.answer] += 1
-    return [
-        known[i.question].most_common(1)[0][0] if i.question in known else other
-        for i, other in zip(items, otherwise, strict=True)
-    ]
-
-
 def counts_of(question: str) -> dict[str, float]:
     """How often each word occurs; and of the moves told, how many there are, how many cells they visit on a boundless
     board and how often one undoes the one before."""
@@ -530,7 +493,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), default=2000, help="train items a level, and val items a task")
     parser.add_argument("--n-of", type=number_of, nargs="*", default=[], metavar="TASK=N", help="another n for a task")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels each task trains on")
-    with door():
+    with cli_errors():
         given = parser.parse_args(argv)
         judge_to_file(given, shlex.join(["python", "-m", "eval.task_audit", *(sys.argv[1:] if argv is None else argv)]))
 

@@ -1,4 +1,4 @@
-"""``python -m latent_reason VERB``."""
+"""``python -m latent_reason VERB``, which is also ``latent-reason VERB``."""
 
 from .cli import main
 

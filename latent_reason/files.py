@@ -6,13 +6,12 @@ the end, so that an interrupt or a full disk leaves what was there before, and n
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,15 +84,6 @@ def new_run_folder(base: str | Path) -> Path:
         except FileExistsError:
             number += 1
             folder = base.with_name(f"{base.name}-{number}")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that helps after a wrong name: ``Did you mean 'x'?``, or the list of what there is."""
-    spelled = {one.casefold(): one for one in known}
-    close = difflib.get_close_matches(name.casefold(), spelled, n=1)
-    if close:
-        return f"Did you mean '{spelled[close[0]]}'?"
-    return f"There is: {', '.join(sorted(spelled.values()))}." if spelled else "There is none."
 
 
 def _sibling(path: Path) -> Path:

@@ -1,8 +1,8 @@
 """Trace: one example as a person reads it.
 
-A trace is a chat. Each message holds typed parts: ``Text``, ``Image`` (something the model sees) and
-``Sketch`` (a picture the assistant thinks, which becomes a span of latents). Order of parts is order in the
-sequence. Tensors, token ids and shifts live elsewhere: ``batch.py`` is the only bridge.
+A trace is a chat. Each message holds typed parts: ``Text``, ``Image`` (an input image) and ``Sketch`` (an intermediate
+image of the assistant, which becomes a span of latents). The order of parts is their order in the sequence. Tensors and
+token ids are elsewhere: model/processor.py is the only bridge.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from PIL import Image as PILImage
 
 @dataclass(frozen=True)
 class Text:
-    """Words. ``loss`` weighs their next-token loss; None means 1 for the assistant and 0 for everyone else."""
+    """A piece of text in a message.
+
+    Example:
+        >>> Text("The goal is two cells to the right.")
+
+    ``loss`` is the weight of its next-token loss; None means 1 for the assistant and 0 for other roles.
+    """
 
     text: str
     loss: float | None = None
@@ -23,19 +29,35 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture the model is shown (system and user turns)."""
+    """An input image (in system and user turns).
+
+    Example:
+        >>> Image(PIL.Image.open("board.png"))
+
+    Raises:
+        ValueError: ``image`` is not a PIL image.
+    """
 
     image: PILImage.Image
+
+    def __post_init__(self):
+        _check_image(self.image, "Image")
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """A picture the assistant draws in latents.
+    """An intermediate image of the assistant's reasoning, which becomes a span of latents.
 
-    ``image`` is what the latents should hold; None is a thought that no picture teaches, of ``k`` latents. ``k`` wishes
-    for a number of latents; None leaves it to the target.
-    ``state`` is what it shows, ``redundant`` marks a sketch that only repeats the input, ``box`` is a region of an
-    input picture as (x0, y0, x1, y1) shares.
+    Example:
+        >>> Sketch(PIL.Image.open("board_after_two_moves.png"))
+
+    ``image`` is what the latents should represent. None is a span of ``k`` latents without a target. With an image,
+    ``k`` asks for a number of latents; None leaves it to the target. ``loss`` is the weight of the latent loss.
+    ``state`` is the content of the image for checkers. ``redundant`` marks a sketch that only repeats the input.
+    ``box`` is a region of the input image before it, as fractions (x0, y0, x1, y1).
+
+    Raises:
+        ValueError: ``image`` is neither a PIL image nor None.
     """
 
     image: PILImage.Image | None
@@ -45,19 +67,41 @@ class Sketch:
     redundant: bool = False
     box: tuple[float, float, float, float] | None = None
 
+    def __post_init__(self):
+        if self.image is not None:
+            _check_image(self.image, "Sketch")
+
+
+def _check_image(image: Any, part: str) -> None:
+    if not isinstance(image, PILImage.Image):
+        raise ValueError(f"{part}(image=...) needs a PIL image, got {type(image).__name__}. Use PIL.Image.open(path).")
+
 
 Part = Text | Image | Sketch
 
 
 @dataclass(frozen=True)
 class Message:
+    """One turn of a chat: a role and its parts in order.
+
+    Example:
+        >>> Message("user", (Image(image), Text("Which way is safe?")))
+    """
+
     role: str  # system | user | assistant
     content: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One example. ``answer`` is the bare gold answer, ``checker`` names the rule that scores it."""
+    """One example: a chat with its gold answer.
+
+    Example:
+        >>> question = Message("user", (Image(image), Text("Which way is safe?")))
+        >>> trace = Trace("item-0", (question,), answer="L,U")
+
+    ``answer`` is the gold answer, ``checker`` names the rule that scores it.
+    """
 
     id: str
     messages: tuple[Message, ...]
@@ -70,7 +114,7 @@ class Trace:
     meta: dict = field(default_factory=dict)
 
     def prompt(self) -> Trace:
-        """The trace up to, and without, its last assistant message: what a model is asked to continue."""
+        """The trace without its last assistant message: what a model continues."""
         messages = self.messages
         if messages and messages[-1].role == "assistant":
             messages = messages[:-1]
@@ -85,6 +129,6 @@ class Trace:
         return [p for m in self.messages for p in m.content if isinstance(p, Sketch)]
 
     def assistant_text(self) -> str:
-        """All words of the last assistant message, joined: what a checker reads."""
+        """All text of the last assistant message, joined: what a checker reads."""
         last = self.messages[-1]
         return "".join(p.text for p in last.content if isinstance(p, Text)) if last.role == "assistant" else ""

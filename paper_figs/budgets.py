@@ -14,7 +14,7 @@ PANELS = ("latents a span", "denoising steps", "answer forced after step")
 
 
 def draw(found: dict, file: Path) -> None:
-    """Accuracy with 95 % intervals; beside each point of a budget the milliseconds of an answer."""
+    """Accuracy with 95 % intervals; below each point of a budget the milliseconds of an answer."""
     rows = [*found["by_budget"], *({"what": PANELS[2], "at": r["step"], **r} for r in found["by_step"])]
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11, 3.4), sharey=True)
     for axis, what in zip(axes, PANELS, strict=True):
@@ -26,14 +26,16 @@ def draw(found: dict, file: Path) -> None:
             if "seconds" in r:
                 axis.annotate(
                     f"{1000 * r['seconds']:.0f} ms",
-                    (r["at"], r["value"]),
+                    (r["at"], r["low"]),
                     fontsize=7,
                     color="#555",
-                    xytext=(4, -10),
+                    xytext=(0, -12),
+                    ha="center",
                     textcoords="offset points",
                 )
         axis.set_xlabel(what)
-        axis.set_ylim(0, 1.02)
+        axis.margins(x=0.12)
+        axis.set_ylim(-0.12, 1.05)
     axes[0].set_ylabel(f"right answers (n = {rows[0]['n']})")
     figure.suptitle(f"{found['about']['checkpoint']}, levels {found['about']['levels']}", fontsize=9)
     figure.tight_layout()

@@ -80,6 +80,7 @@ def draw(results: list[dict], file: Path) -> None:
                 capsize=2,
                 label=f"{which} sketch",
             )
+        ends = []
         for moves in rows[0]["glance"]["first"].get("after", ()):
             after = [
                 (row["level"], row["glance"]["first"]["after"][moves]["value"])
@@ -87,8 +88,12 @@ def draw(results: list[dict], file: Path) -> None:
                 if moves in row["glance"]["first"]["after"]
             ]
             axis.plot(*zip(*after, strict=True), color="#4c72b0", linewidth=0.6, linestyle=":")
-            axis.annotate(moves, after[-1], fontsize=7, color="#4c72b0")
-        axis.axhline(0.6, color="grey", linewidth=0.8, linestyle="--")
+            ends.append((after[-1], moves))
+        last_y = -1.0  # labels of lines that end close together are moved apart
+        for (x, y), moves in sorted(ends, key=lambda end: end[0][1]):
+            last_y = max(y, last_y + 0.07)
+            axis.annotate(moves, (x, last_y), (3, -3), textcoords="offset points", fontsize=7, color="#4c72b0")
+        axis.axhline(0.6, color="grey", linewidth=0.8, linestyle="--", label="limit")
         axis.set_xticks([row["level"] for row in rows])
         axis.set_title(result["task"], fontsize=9)
         axis.set_ylim(0, 1)

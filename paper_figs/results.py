@@ -1,4 +1,4 @@
-"""The result table of the README, from the JSON files of the published checkpoint and its controls.
+"""The tables of docs/results/frozenlake_tiny.md and frozenlake_tiny_probes.md, from the JSON files of the published checkpoint.
 
 python paper_figs/results.py            # prints Markdown
 """

@@ -1,4 +1,4 @@
-"""The sheet of sketches of a checkpoint: input, gold sketch, decoded target, the model's own sketch, its words.
+"""The sheet of a checkpoint: inputs, gold sketches, gold sketches decoded, the model's sketches, its answers.
 
 python paper_figs/sketches.py [CHECKPOINT] [--out FILE.png]
 """

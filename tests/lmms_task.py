@@ -12,9 +12,9 @@ import io
 import json
 from pathlib import Path
 
-from eval.decode import distinct_items
 from latent_reason import tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import distinct_items
+from latent_reason.errors import at_least, cli_errors, numbers
 
 YAML = """\
 task: frozenlake_local
@@ -114,5 +114,5 @@ if __name__ == "__main__":
     parser.add_argument("--levels", type=numbers, default=[7])
     parser.add_argument("--n", type=at_least(1), default=48, help="items a level")
     given = parser.parse_args()
-    with door():
+    with cli_errors():
         write(given.folder, items(given.checkpoint, given.levels, given.n))

@@ -1,4 +1,4 @@
-"""Data such as a newcomer may have, after the record in the README: squares of four colours, each under a circle.
+"""A small data set of one's own, after the record in docs/data.md: squares of four colors, each under a circle.
 
 python tests/own_data.py mine --train 400 --val 20 --test 60
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 COLOURS = ("red", "blue", "green", "orange")
 
 
 def section() -> str:
-    """The README's section on own data, from its heading on."""
-    text = README.read_text(encoding="utf-8")
-    return text[text.index("**Your own data.**") :]
+    """The section on own data of the page on data."""
+    text = PAGE.read_text(encoding="utf-8")
+    return text[text.index("## Your own data") : text.index("## The format table")]
 
 
 def write(folder: Path, **splits: int) -> None:

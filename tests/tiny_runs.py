@@ -86,15 +86,15 @@ def long(group) -> list[float]:
 
 
 def short(monkeypatch, budget: int = 24) -> None:
-    """Untrained models never stop by themselves: cut what eval.decode writes, and let a method that sketches begin
-    with a sketch."""
+    """Untrained models never stop by themselves: cut what decoding.items writes, and let a method that sketches begin with a
+    sketch."""
 
     def generate(reasoner, prompt, **options):
         if reasoner.can_sketch and options.get("latent_mode") is None and not options.get("forced_tokens"):
             options["latent_mode"] = "first"
         return engine.generate(reasoner, prompt, **options | {"max_new_tokens": budget})
 
-    monkeypatch.setattr("eval.decode.generate", generate)
+    monkeypatch.setattr("latent_reason.decoding.items.generate", generate)
 
 
 def command(monkeypatch, module, *words) -> str | None:

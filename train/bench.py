@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import methods
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
 from latent_reason.model.backbones.attention import set_attention
@@ -168,7 +168,7 @@ def bench(reasoner, rows: int, pack: int, turns: int) -> dict:
     return found
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -26,9 +27,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from latent_reason import methods
 from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 
 from .bench import SIZES, build, step
@@ -45,7 +47,7 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
             f"the first {n} records of '{folder}' hold fewer than two sketches, which the model of this "
             "bench draws. Give some with sketches."
         )
-    encode = reasoner.processor.encode
+    encode = partial(methods.objective_of(reasoner).encode, reasoner)
     rows = [encode(trace) for trace in traces]
 
     def seen(kept: DiskCache | None = None):
@@ -116,7 +118,7 @@ def table(found: dict) -> Table:
     return shown
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.bench_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

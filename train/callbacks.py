@@ -9,10 +9,10 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from eval.collapse import alarm, health
-from eval.decode import decode, summarise
 from eval.probe import probe
+from latent_reason.decoding.items import decode, summarise
 from latent_reason.model.heads import ConstantHead, PadHead
-from latent_reason.visualization.storyboard import storyboard
+from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
 from .config import Data
 from .data import make_task, mode_of
@@ -40,18 +40,14 @@ class SketchPanel(Callback):
 
     def look(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
-        traces = [self.task.trace(i, self.mode) for i in self.items]
         is_constant = isinstance(self.reasoner.head, ConstantHead | PadHead)
-        found = {} if is_constant else health(self.reasoner, results, traces)
+        found = {} if is_constant else health(self.reasoner, results)
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
         if warning := alarm(found):
             console.print(f"Warning: {warning}", style="yellow")
         if self.decoder is None or not self.reasoner.is_renderable or trainer.logger is None:
             return
-        small = decode(
-            self.reasoner, self.decoder, self.task, self.items[: self.shown], self.mode, max_new_tokens=self.max_new
-        )
-        picture = storyboard(self.reasoner, self.decoder, traces[: self.shown], small[0].rollout)
+        picture = draw_storyboard(self.reasoner, self.decoder, [r.decoded for r in results[: self.shown]])
         if hasattr(trainer.logger, "experiment"):
             trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step, dataformats="HWC")
 
@@ -79,8 +75,8 @@ class RolloutPanel(Callback):
         )
         trainer.logger.experiment.add_text("rollouts", text, step)
         if self.decoder is not None and module.reasoner.is_renderable:
-            few = found.part(list(rows), module.reasoner)
-            picture = storyboard(module.reasoner, self.decoder, few.traces, few.rollout)
+            decoded = [DecodedTrace(found.traces[row], found.rollout, row) for row in rows]
+            picture = draw_storyboard(module.reasoner, self.decoder, decoded)
             trainer.logger.experiment.add_image("rollouts", np.asarray(picture), step, dataformats="HWC")
 
 

@@ -22,11 +22,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eval.collapse import health
-from eval.decode import decode, distinct_items, main_score
 from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.decoding.items import decode, distinct_items, main_score
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.model.heads import ConstantHead, PadHead
@@ -128,9 +128,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     found["blind"] = round(sum(r.scores[key] for r in blind) / len(items), 4)
     if found["latents_per_answer"]:
         if not isinstance(reasoner.head, ConstantHead | PadHead):  # constants have no statistics
-            found["health"] = {
-                k: round(v, 4) for k, v in health(reasoner, results, [task.trace(i, mode) for i in items]).items()
-            }
+            found["health"] = {k: round(v, 4) for k, v in health(reasoner, results).items()}
         report = probe(reasoner, task, sketched_items(task, min(n, 100)), seed=1, only=MAIN)
         kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
         found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
@@ -155,7 +153,7 @@ def curves(folder: Path) -> dict[str, list[list[float]]]:
     return {tag: [[e.step, round(e.value, 5)] for e in found.Scalars(tag)] for tag in CURVES if tag in there}
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from eval.decode import decode, summarise
-from latent_reason.errors import door
+from latent_reason.decoding.items import decode, summarise
+from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import shift_right
 
@@ -104,7 +104,7 @@ def drawn_error(reasoner, data: TraceData) -> float:
     return total / max(count, 1)
 
 
-@door()
+@cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.compare_heads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, get_loader
 
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 from latent_reason.model.adapters import LINEAR
 from latent_reason.objectives.policy_gradient import OBJECTIVES
 
@@ -376,7 +376,7 @@ def read(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         shipped = sorted(p.as_posix() for p in Path("train/recipes").glob("*.yaml"))
-        raise FileNotFoundError(f"recipe '{path}' is not there. {nearest(path.as_posix(), shipped)}")
+        raise FileNotFoundError(f"recipe '{path}' is not there. {did_you_mean(path.as_posix(), shipped)}")
     try:
         values = get_loader("yaml")(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -465,7 +465,9 @@ def _nearest_key(key: str) -> str:
         return f"Did you mean '{close[0]}'?"
     names = {k.rpartition(".")[2]: k for k in known}
     close = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean '{names[close[0]]}'?" if close else nearest(key, [k for k in known if k.startswith(group)])
+    return (
+        f"Did you mean '{names[close[0]]}'?" if close else did_you_mean(key, [k for k in known if k.startswith(group)])
+    )
 
 
 def _keys(kind, prefix: str = "") -> list[str]:

@@ -16,11 +16,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason.errors import at_least, door
+from latent_reason.errors import at_least, cli_errors
 
 console = Console(soft_wrap=True)  # a command stays on one line
 RECIPES = Path(__file__).parent / "recipes"
 
+NUM_SHOWN = 3  # boards on the sheet of sketches
 PROBES = ("noise", "mean", "zero", "foreign", "oracle", "markers", "removed", "text_corrupted")
 
 
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), default=200, help="held-out items per level")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     given = parser.parse_args(argv)
-    with door():
+    with cli_errors():
         job(given)
 
 
@@ -56,7 +57,7 @@ def job(given: argparse.Namespace) -> None:
     from latent_reason import tasks
     from latent_reason.checkpoint.export.exporter import export
     from latent_reason.files import atomic_write_json, new_run_folder
-    from latent_reason.visualization.storyboard import storyboard
+    from latent_reason.visualization.storyboard import draw_storyboard
     from train import pretrain, sft
     from train.config import dump, load
     from train.data import make_task
@@ -113,12 +114,10 @@ def job(given: argparse.Namespace) -> None:
         },
     )
     stage(5, "the sheet of sketches", began)
-    from eval.decode import decode
+    from latent_reason.decoding.items import decode
 
-    shown = decode(reasoner, decoder, task, items[:6], second.method.name and "mixed")
-    storyboard(reasoner, decoder, [task.trace(i, "mixed") for i in items[:6]], shown[0].rollout).save(
-        folder / "sketches.png"
-    )
+    shown = decode(reasoner, decoder, task, items[:NUM_SHOWN], "mixed")
+    draw_storyboard(reasoner, decoder, [result.decoded for result in shown]).save(folder / "sketches.png")
     stage(6, "export", began)
     export(folder, folder / "export")
     finish(folder, found, report, f"{min(levels)}-{max(levels)}", time.time() - began)

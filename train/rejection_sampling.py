@@ -16,16 +16,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from eval.decode import Result, decode, main_score
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.data import native
+from latent_reason.decoding.items import Result, decode, main_score
 from latent_reason.decoding.rollout import Span
-from latent_reason.errors import at_least, door, numbers
+from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.base import merged
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Message, Sketch, Text, Trace
-from latent_reason.visualization.storyboard import texts_between
+from latent_reason.visualization.storyboard import split_text
 
 console = Console(soft_wrap=True)
 
@@ -45,7 +45,7 @@ def best(results: list[Result]) -> Result | None:
 
 def taught(task: Task, result: Result, mode: str, vocabulary) -> Trace:
     """A rollout as a trace: its words, and where it sketched the picture that they lead to."""
-    item, parts, said = result.item, [], texts_between(result.rollout, result.row, vocabulary)
+    item, parts, said = result.item, [], split_text(result.rollout, result.row, vocabulary)
     spans = 0
     for piece in result.rollout.segments(result.row, vocabulary):
         if isinstance(piece, Span):
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--most", type=float, default=1.0, help="leave out items solved more often than this share")
     parser.add_argument("--seed", type=int, default=0, help="of the items and of the rollouts")
-    with door():
+    with cli_errors():
         to_folder(parser.parse_args(argv))
 
 
@@ -124,7 +124,8 @@ def to_folder(given: argparse.Namespace) -> None:
         raise FileExistsError(f"'{given.out}' exists. Give another --out, or move it away; nothing was touched.")
     reasoner, decoder = checkpoint.load(given.checkpoint)
     data = reasoner.method.notes.get("data", {})
-    name, options = given.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
+    options = data.get("options", {})
     levels = tuple(given.levels or data.get("levels", (3, 4)))
     task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
     traces, shares = kept(

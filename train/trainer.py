@@ -19,7 +19,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
 from latent_reason import checkpoint, methods
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
+from latent_reason.imports import import_object, is_dotted_path
 from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.attention import Choice, set_attention
 from latent_reason.model.reasoner import LatentReasoner
@@ -42,7 +43,7 @@ def run(train: Callable[[Recipe, Path], object], description: str) -> tuple[Reci
     What goes wrong is one sentence. A run that left nothing to keep (an error before the first step, a trial with
     ``--fast_dev_run``) takes its folder away again, and the trial returns None.
     """
-    with door():
+    with cli_errors():
         recipe = parse(description=description)
         folder = run_folder(recipe)
         try:
@@ -104,6 +105,7 @@ def start(recipe: Recipe, whole: bool = False):
     if torch.cuda.is_available() and recipe.accelerator in ("auto", "gpu", "cuda"):
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     loaded = decoder = None
+    import_plugins(recipe)
     if recipe.init:
         loaded, decoder = checkpoint.load(recipe.init, device="cpu")
         backbone = loaded.backbone
@@ -152,6 +154,14 @@ def start(recipe: Recipe, whole: bool = False):
     choice = choose_attention(reasoner, objective_of(recipe, reasoner), recipe)
     console.print(f"attention: {choice.name} ({choice.reason})")
     return reasoner, decoder
+
+
+def import_plugins(recipe: Recipe) -> None:
+    """Import the modules of a user's own package that a recipe names: a checkpoint may then name them, too."""
+    methods.load(recipe.method.name)
+    head = recipe.method.options.get("head")
+    if isinstance(head, str) and is_dotted_path(head):
+        import_object(head, "head")
 
 
 def objective_of(recipe: Recipe, reasoner: LatentReasoner, decoder: SketchDecoder | None = None) -> Objective:

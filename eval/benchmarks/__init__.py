@@ -14,7 +14,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
 
 
 def modules() -> list[str]:
@@ -34,7 +34,7 @@ def find(name: str) -> tuple[ModuleType, str]:
     """(module, part) of a name. Raises ValueError with the nearest known one."""
     if name not in names():
         parts = [known for known in names() if known.startswith(f"{name}/")]
-        hint = f"It has parts, name one of: {', '.join(parts)}." if parts else nearest(name, names())
+        hint = f"It has parts, name one of: {', '.join(parts)}." if parts else did_you_mean(name, names())
         raise ValueError(f"unknown benchmark '{name}'. {hint}")
     module, _, part = name.partition("/")
     return load(module), part

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import did_you_mean
+from ..errors import did_you_mean, find_checkout
 
 FORMAT = 2
 CONFIG_FILE = "latent_reason.json"
@@ -112,4 +112,6 @@ def _suggest(folder: Path) -> str:
         return f"Did you mean '{inner[0]}'?"
     places = [place for place in (folder.parent, Path("checkpoints")) if place.is_dir()]
     around = {p for place in places for p in place.iterdir() if (find_checkpoint(p) / CONFIG_FILE).is_file()}
-    return did_you_mean(str(folder), map(str, around)) if around else "Train one with: bash train/quickstart.sh"
+    if around:
+        return did_you_mean(str(folder), map(str, around))
+    return "Train one with: bash train/quickstart.sh" if find_checkout() else "Name the folder of a checkpoint."

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from .. import __version__, methods
 from ..files import atomic_folder
+from ..imports import UntrustedCode, restrict_imports
 from ..model import adapters
 from ..model.backbones import Backbone, load_backbone, no_progress_bars
 from ..model.backbones.attention import set_attention
@@ -100,21 +101,31 @@ def save(
 
 
 def load(
-    folder: str | Path, *, device: str | torch.device | None = None, attn_implementation: str = "auto"
+    folder: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    attn_implementation: str = "auto",
+    allow_imports: bool = False,
 ) -> tuple[LatentReasoner, SketchDecoder | None]:
     """Load a checkpoint or run folder: (reasoner, sketch decoder or None), in eval mode.
 
     Example:
         >>> reasoner, decoder = load("checkpoints/frozenlake-tiny")
 
+    ``allow_imports`` imports the modules outside of this library that the checkpoint names for its method, head or
+    backbone. Without it, they have to be imported before (:mod:`latent_reason.imports`).
+
     Raises:
+        UntrustedCode: it names a module that nobody said is trusted.
         FileNotFoundError, ValueError: see :func:`.config_file.read_config`; also where weights or control tokens do
             not fit, or ``attn_implementation`` cannot be used.
     """
     folder = find_checkpoint(folder)
     config = read_config(folder)
     _check_indices(folder)
-    reasoner, decoder = _load_model(folder, config) if config.get("layout") == "model" else _load_parts(folder, config)
+    with restrict_imports(folder, allow_imports):
+        load_layout = _load_model if config.get("layout") == "model" else _load_parts
+        reasoner, decoder = load_layout(folder, config)
     reasoner.record_method(replace(reasoner.method, notes=config.get("notes", {})))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     set_attention(reasoner.to(device).backbone, attn_implementation)
@@ -235,6 +246,8 @@ def _reading(part: Path) -> Iterator[None]:
     """Adds the name of the part, and what to do, to what a library finds wrong with it."""
     try:
         yield
+    except UntrustedCode:
+        raise
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -69,7 +69,8 @@ def model_card(card: dict, folder: Path, question: str) -> str:
             "",
             "![sketches](sketches.png)",
             "",
-            "*Input, gold sketch, that sketch through the eye and back, the model's own sketch, its words.*",
+            "*Columns: the input, the gold sketch, the gold sketch encoded and decoded, the model's sketch, the model's "
+            "answer.*",
         ]
     lines += [
         "",

@@ -15,7 +15,8 @@ from statistics import mean
 
 from rich.table import Table
 
-from ..files import atomic_write_text, nearest
+from ..errors import did_you_mean
+from ..files import atomic_write_text
 from ..trace import Text, Trace
 from . import formats, native
 from .errors import DataError, Report
@@ -63,7 +64,7 @@ def convert(
     """
     report, source, folder = Report(), Path(source), Path(folder)
     if to != "native" and to not in formats.writable():
-        raise ValueError(f"'{to}' cannot be written. {nearest(to, ['native', *formats.writable()])}")
+        raise ValueError(f"'{to}' cannot be written. {did_you_mean(to, ['native', *formats.writable()])}")
     check_outside(folder, source)
     found = read(format, source, image_root, report, **options)
 

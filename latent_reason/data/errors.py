@@ -17,7 +17,8 @@ class DataError(ValueError):
         super().__init__(code, field, what, file, row, id)
         self.code, self.field, self.what, self.file, self.row, self.id = code, field, what, file, row, id
 
-    def at(self, file: str, row: int, id: object = None) -> DataError:
+    def at(self, file: str, row: int | None = None, id: object = None) -> DataError:
+        """This error, with its place: what only the reader of a file knows."""
         self.file, self.row, self.id = file, row, id if isinstance(id, str) else None
         return self
 
@@ -38,6 +39,11 @@ class Report:
     empty_lines: int = 0
     warnings: list[str] = field(default_factory=list)
     errors: list[DataError] = field(default_factory=list)
+
+    def count(self, *, files: int = 0, rows: int = 0, traces: int = 0, empty_lines: int = 0) -> None:
+        """Add to the counts."""
+        self.files, self.rows = self.files + files, self.rows + rows
+        self.traces, self.empty_lines = self.traces + traces, self.empty_lines + empty_lines
 
     @property
     def ok(self) -> bool:

@@ -69,7 +69,7 @@ def check(
     for found in examine(path, image_root, limits, report, fits):
         if isinstance(found, Trace):
             overlap.add(found)
-    report.errors += overlap.errors()
+    report.errors.extend(overlap.errors())
     if not report.traces:
         report.errors.append(report.nothing_usable())
     return report
@@ -94,7 +94,7 @@ def examine(
     seen: dict[str, str] = {}  # id -> where
     stores: dict[str, ImageBatch] = {}
     for file in _files(path):
-        report.files += 1
+        report.count(files=1)
         root = str(image_root if image_root is not None else file.parent)
         pictures = stores.setdefault(root, ImageBatch(root, limits))
         try:

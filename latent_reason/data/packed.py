@@ -14,7 +14,8 @@ from hashlib import file_digest
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..files import atomic_folder, atomic_write_json, nearest
+from ..errors import did_you_mean
+from ..files import atomic_folder, atomic_write_json
 from ..trace import Image, Sketch, Trace
 from .errors import DataError
 from .jsonl import LINE_BYTES, decode
@@ -114,7 +115,7 @@ def write(
     reader would refuse; OSError (ENOSPC) on a full disk.
     """
     if form not in WRITERS:
-        raise ValueError(f"no packed form '{form}'. {nearest(form, WRITERS)}")
+        raise ValueError(f"no packed form '{form}'. {did_you_mean(form, WRITERS)}")
     folder, seen = Path(folder), {}
     with atomic_folder(folder) as unfinished:
         packer = _Packer(unfinished, form, shard_items, shard_bytes)

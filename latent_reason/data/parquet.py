@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import pip_install
 from .errors import DataError
 from .jsonl import LINE_BYTES
 from .pictures import Limits
@@ -36,8 +37,7 @@ def arrow():
         import pyarrow.parquet
     except ImportError:
         raise ValueError(
-            "parquet needs pyarrow, which is not installed. Install it with: pip install -e '.[data]' "
-            "-c constraints.txt"
+            f"parquet needs pyarrow, which is not installed. Install it with: {pip_install('data')}"
         ) from None
     return pyarrow.parquet
 

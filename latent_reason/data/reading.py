@@ -74,7 +74,7 @@ def read_files(
         return made
 
     for file, root in files:
-        report.files += 1
+        report.count(files=1)
         if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
             wrong = DataError("E08", "", "leaves the data folder. Move the file inside it.", str(file))
         elif not file.is_file():

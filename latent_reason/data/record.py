@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL.Image import Image as Picture
 
-from ..files import nearest
+from ..errors import did_you_mean
 from ..trace import Image, Message, Part, Sketch, Text, Trace
 from .errors import DataError
 
@@ -57,7 +57,7 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
     if not re.fullmatch(r"train|val|test|ood-[\w-]+", split):
         raise DataError("E05", "split", f"'{split[:40]}' is not train, val, test or ood-<axis>. Correct it.")
     if mode not in MODES:
-        raise DataError("E05", "mode", f"'{mode[:40]}' is no mode. {nearest(mode, MODES)}")
+        raise DataError("E05", "mode", f"'{mode[:40]}' is no mode. {did_you_mean(mode, MODES)}")
     task, level = get(record, "task", str), get(record, "level", int, optional=True)
     answer, checker = get(record, "answer", str, optional=True), get(record, "checker", str, default="same_text")
     meta = get(record, "meta", dict, default={})

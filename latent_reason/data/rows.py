@@ -85,15 +85,15 @@ def rows(
             warn("bom", "the file begins with a byte order mark, which is skipped")
         first = False
         if file.suffix == ".jsonl" and not raw.data.strip():
-            report.empty_lines += 1
+            report.count(empty_lines=1)
             continue
-        report.rows += 1
+        report.count(rows=1)
         row = None
         try:
             row = row_of(raw, file, pictures, warn)
             made = trace(row)
             claim(made.id, f"{file}:{number}", seen)
-            report.traces += 1
+            report.count(traces=1)
             yield made
         except DataError as error:
             id = row.value.get("id") if row is not None and isinstance(row.value, dict) else None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset
 
+from ..errors import pip_install
 from ..trace import Trace
 from . import packed
 from .errors import DataError
@@ -96,8 +97,7 @@ class Stream(IterableDataset):
             from datasets.distributed import split_dataset_by_node
         except ImportError:
             raise ValueError(
-                "streaming needs datasets, which is not installed. Install it with: pip install -e "
-                "'.[data]' -c constraints.txt"
+                f"streaming needs datasets, which is not installed. Install it with: {pip_install('data')}"
             ) from None
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.shards))
         dealt = Dealt.from_generator(

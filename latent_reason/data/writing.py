@@ -77,7 +77,7 @@ def write(
                     line = to_line(row(trace, place))
                     claim(trace.id, str(target), seen)
                 except DataError as error:
-                    error.file, error.id = f"trace '{trace.id}'", trace.id
+                    error.at(f"trace '{trace.id}'", id=trace.id)
                     if report is None:
                         raise
                     report.errors.append(error)

@@ -24,7 +24,12 @@ class Span:
 
 @dataclass
 class Rollout:
-    """What was generated after a batch of prompts. B rows, T steps."""
+    """What was generated after a batch of prompts. B rows, T steps.
+
+    Example:
+        >>> rollout = generate(reasoner, prompt, max_new_tokens=128)
+        >>> print(rollout.text(0, reasoner.vocabulary), rollout.spans_of(0))
+    """
 
     prompt: MixedBatch
     ids: torch.Tensor  # (B, T) latent positions hold the latent id

@@ -1,4 +1,8 @@
-"""One file a method. A module's name is the method's name; adding a file is all a new method needs.
+"""One file a method. The name of a module is the name of its method.
+
+Example:
+    >>> build_method("mirage", load_backbone("tiny"), k=4)              # a method of this package
+    >>> build_method("my_pkg.my_method", load_backbone("tiny"), k=4)    # a module of your own, by dotted path
 
 A method file has a docstring (paper, idea, what differs, defaults and their source), ``PAPER``, ``SUMMARY``, ``MODE``
 (the form of a trace it trains on), ``build_model(backbone, **options) -> LatentReasoner`` with what inference needs,
@@ -14,11 +18,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import did_you_mean
+from ..imports import import_module, is_dotted_path
 from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner, MethodRecord
 
 if TYPE_CHECKING:
     from ..objectives.objective import Objective, RunOptions
+
+PARTS = ("build_model", "build_objective", "PAPER", "SUMMARY", "MODE")
 
 
 def names() -> list[str]:
@@ -27,10 +34,23 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a method. Raises ValueError naming the nearest known method."""
-    if name not in names():
-        raise ValueError(f"unknown method {name!r}. {did_you_mean(name, names())} Known methods: {', '.join(names())}.")
-    return importlib.import_module(f"{__name__}.{name}")
+    """The module of a method: one of :func:`names`, or a dotted path to a module of your own.
+
+    Raises:
+        ValueError: no such method, or a module that lacks a part of a method.
+    """
+    if name in names():
+        return importlib.import_module(f"{__name__}.{name}")
+    if not is_dotted_path(name):
+        raise ValueError(
+            f"unknown method {name!r}. {did_you_mean(name, names())} Known methods: {', '.join(names())}. "
+            "A method of your own is named by the dotted path of its module, as my_pkg.my_method."
+        )
+    module = import_module(name, "method")
+    missing = [part for part in PARTS if not hasattr(module, part)]
+    if missing:
+        raise ValueError(f"method {name!r} lacks {', '.join(missing)}. A method module has {', '.join(PARTS)}.")
+    return module
 
 
 def schema(name: str) -> dict[str, inspect.Parameter]:

@@ -1,11 +1,11 @@
-"""Coconut (2412.06769): language steps give way to continuous thoughts, and the text loss alone teaches them.
+"""Coconut (2412.06769): continuous thoughts replace language steps, trained by the text loss alone.
 
-Idea: the last state is fed back as the next input. Stage s leaves out the first s sentences of the reasoning and puts
-c * s thoughts before what is left; a recipe's ``stages`` raises s one by one, each from the model before it.
+Idea: the last state is fed back as the next input. Stage s removes the first s sentences of the reasoning and puts
+c * s thoughts before the rest. A recipe's ``stages`` raise s one by one, each from the model of the stage before.
 
-What differs from the released code: thoughts of a batch need not be aligned, decoding is batched and cached, and a
-sentence, not a line, is a step. As there, every row of a stage has the same number of thoughts, however many steps it
-had (``pad_latent_to_max``), because decoding cannot know.
+What differs from the released code: thoughts of a batch need not be aligned, decoding is batched and cached, and a step
+is a sentence, not a line. As there, every row of a stage has the same number of thoughts, whatever its number of steps
+(``pad_latent_to_max``), because decoding cannot know it.
 Defaults: c = 2 from the paper's GSM8K runs; stage 2 is ours.
 """
 

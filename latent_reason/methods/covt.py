@@ -1,13 +1,13 @@
-"""CoVT, Chain-of-Visual-Thought (2511.19418): blank positions whose states must reproduce what experts see.
+"""CoVT, Chain-of-Visual-Thought (2511.19418): blank positions whose states must reproduce expert maps of the image.
 
-Idea: a span of pads stands before the answer; nothing is fed back, the pads are learned embeddings; from the states at
-the pads small decoders must rebuild expert maps of the picture, so the pads gather what the experts know.
+Idea: a span of pads comes before the answer. Nothing is fed back; the pads are learned embeddings. From the states at
+the pads, small decoders must rebuild expert maps of the image, so the pads collect what the experts compute.
 
-What differs from the released code: its experts (SAM, depth, DINOv2, PiDiNet) are large models; here they are the edges
-of the picture (Sobel) and a frozen outside encoder, by the same interface. Every pad has an embedding of its own, where
-there identical pads differ by position only. The span is always there, so no expert block is skipped. Users reported
-that the released model does as well without pads: probe it before believing.
-Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer an expert, from the paper.
+What differs from the released code: its experts (SAM, depth, DINOv2, PiDiNet) are large models. Here they are the edges
+of the image (Sobel) and a frozen outside encoder, behind the same interface. Every pad has its own embedding; there,
+identical pads differ by position only. The span is always present, so no expert block is skipped. Users reported that
+the released model does as well without pads, so probe it before you draw conclusions.
+Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer for each expert, from the paper.
 """
 
 from __future__ import annotations

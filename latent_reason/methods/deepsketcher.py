@@ -1,13 +1,14 @@
-"""DeepSketcher (2509.25866): an editor changes all tokens of the picture at once, as the words before it say.
+"""DeepSketcher (2509.25866): an editor changes all tokens of the image at once, as the text before it says.
 
-Idea: when the model opens a span, the current picture tokens (of the last sketch, else of the input) attend to the
-words since the last span, pooled to a few, and become the tokens of the edited picture, which stand in the context as a
-picture. First true edits stand there and the words learn; then the editor alone; then both, on own edits (a recipe's
-``stages``: latent weight 0; text weight 0 and ``trainable: [head]``; ``own: true``).
+Idea: when the model opens a span, the current image tokens (of the last sketch, or of the input) attend to the text
+states since the last span, pooled to a few. The result is the tokens of the edited image, which stand in the context
+like an image. First true edits stand there and the text is trained; then the editor alone; then both, with the model's
+own edits (a recipe's ``stages``: latent weight 0; text weight 0 and ``trainable: [head]``; ``own_latents: true``).
 
-This follows descriptions, as no code was released: layers and rates are ours. The span is opened by the control token,
-its block is drawn at once and fed token by token; an edit changes nothing until it is learnt (residual, zero at first).
-Defaults: L1 on standardised tokens, 32 pooled words, 2 layers (ours), latent weight 1, at most 4 edits (ours).
+This follows descriptions, because no code was released: layers and rates are ours. The control token opens the span. The
+whole grid is drawn at once and fed back token by token. An untrained editor changes nothing (residual, initialized at
+zero).
+Defaults: L1 on standardized tokens, 32 pooled text states, 2 layers (ours), latent weight 1, at most 4 edits (ours).
 """
 
 from __future__ import annotations

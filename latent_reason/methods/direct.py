@@ -1,4 +1,4 @@
-"""Control: the answer only, on the same items. What the task gives away without any reasoning."""
+"""Control: the answer only, on the same items. It measures what the task gives away without any reasoning."""
 
 from __future__ import annotations
 

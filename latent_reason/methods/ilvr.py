@@ -1,15 +1,15 @@
-"""ILVR, Interleaved Latent Visual Reasoning (2512.05665): Mirage with many spans, where a momentum teacher picks which
-patches of a step's picture its latents should be.
+"""ILVR, Interleaved Latent Visual Reasoning (2512.05665): Mirage with many spans, where a momentum teacher selects the
+patches of a step's image that its latents should represent.
 
-Idea: what matters in the picture depends on the reasoning so far, so a slowly following copy of the model reads it, and
-the k patches nearest to what it has in mind become the targets (cosine). Stage 2 leaves the target out.
+Idea: what matters in the image depends on the reasoning so far. A slowly updated copy of the model reads it, and the k
+patches nearest to its query become the targets (cosine). Stage 2 removes the target.
 
-What differs from the released code: the teacher really follows (there its update sat in a hook the trainer never calls,
-so it stayed the initial model); states are brought into the space of vision tokens by least squares over the picture
-positions, where both are known, instead of being compared as they are; the query is what the words add to the question,
-because plain means of states hardly differ; scores pick exactly k patches, because a softmax
-over raw cosines is almost flat; patches are in row-major order; a wrong count is an error, not a skipped loss.
-Defaults: k = 8, decay 0.999, weights 1 and 1, noise 0.01 on fed latents from the paper.
+What differs from the released code: the teacher is really updated (there, the update sat in a hook that the trainer
+never calls, so the teacher stayed the initial model). States are mapped into the space of vision tokens by least
+squares over the image positions, where both are known, instead of being compared directly. The query is what the text
+adds to the question, because plain means of states hardly differ. Scores select exactly k patches, because a softmax
+over raw cosines is almost flat. Patches are in row-major order. A wrong count is an error, not a skipped loss.
+Defaults: k = 8, decay 0.999, weights 1 and 1, noise 0.01 on the latents in the context, from the paper.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Latent Sketchpad (2510.24514): the features of the next picture, before the connector, drawn by a head of its own.
+"""Latent Sketchpad (2510.24514): features of the next image, before the connector, drawn by a separate vision head.
 
 Idea: a causal vision head draws the whole grid of encoder features from the states, the latents of its span so far and
-the pictures before; the frozen connector brings them into the context; a decoder renders them. First the backbone
-learns its words with true features in the context, then the head alone learns with the backbone frozen (a recipe's
-``stages``: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Both at once is ours, and the default.
+the images before. The frozen connector maps them into the context; a decoder renders them. First the backbone learns
+its text with target features in the context, then the head alone learns with the backbone frozen (a recipe's
+``stages``: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Training both at once is ours, and the
+default.
 
-What differs from the released code: the head is cached; rows of a batch sketch at their own steps; the stage is an
-option, not a substring of a path; opening is the model's choice, or, with ``rule``, forced after every sentence as
-there; targets are standardised.
-Defaults: L1, 2 cross-attentions and 8 causal layers from the paper; at most 256 latents a picture.
+What differs from the released code: the head has a cache. Rows of a batch sketch at their own steps. The stage is an
+option, not a substring of a path. The model decides when to open a span; with ``open_after_sentences`` a span is forced
+after every sentence, as there. Targets are standardized.
+Defaults: L1, 2 cross-attention layers and 8 causal layers from the paper; at most 256 latents an image.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""LVR, Latent Visual Reasoning (2509.24251): rebuild the tokens of the region that matters before answering.
+"""LVR, Latent Visual Reasoning (2509.24251): rebuild the tokens of the relevant region before answering.
 
-Idea: the target is a region of the *input* picture (the ``box`` of a sketch; all of it where there is none), so what a
-latent should be is in the context already. Good as the redundant control: here latents cannot carry what is new.
+Idea: the target is a region of the *input* image (the ``box`` of a sketch; the whole image without one). The context
+already holds what a latent should be. So this is the redundant control: its latents cannot carry new information.
 
-What differs from the released code: training and decoding count alike; START keeps its text loss, so opening is taught;
-latent positions hold one placeholder, not sampled ids; regions of more than k tokens are pooled in 2-D.
-Defaults: latent weight 0.1, identity head with mse from the paper; decoding closes by the region's count (``count``
+What differs from the released code: training and decoding count latents alike. The open token keeps its text loss, so
+opening is learned. Latent positions hold one placeholder, not sampled ids. Regions of more than k tokens are pooled in
+2-D.
+Defaults: latent weight 0.1 and identity head with mse from the paper. Decoding closes at the region's count (``count``
 fixes it: the paper decodes 4, 8 or 16), by the close token or by ``distance``.
 """
 

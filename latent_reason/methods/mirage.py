@@ -1,11 +1,13 @@
-"""Mirage, Machine Mental Imagery (2506.17218): a few states pulled toward a picture first, then left to themselves.
+"""Mirage, Machine Mental Imagery (2506.17218): a few states are pulled toward an image first, then unsupervised.
 
-Idea: in stage 1 four states must point where the pooled tokens of the step's picture do (cosine), with true latents in
-the context; in stage 2 that target goes and the model feeds back its own states, taught by the words alone.
+Idea: in stage 1, four states are trained to point where the pooled tokens of the step's image point (cosine), with
+target latents in the context. In stage 2 that target is removed: the model feeds back its own states, trained by the
+text loss alone.
 
-What differs from the released code: every row has its own mode; training and decoding use one K; pooling is 2-D and
-drops no remainder; stage 2 refuses activation checkpointing, under which the stock cache silently vanished and users
-got 46 % in place of 76 %; "not yet" can be taught (``supervise="full"``). Cosine leaves the norm free: watch it.
+What differs from the released code: every row has its own mode. Training and decoding use one K. Pooling is 2-D and
+drops no remainder. Stage 2 refuses activation checkpointing, under which the stock cache was dropped without a message
+and users got 46 % instead of 76 %. "Not yet" can be supervised (``supervise="full"``). The cosine loss leaves the norm
+free.
 Defaults: K = 4 with a cap of 8, weights 0.1 and 1 (stage 1), 1 and 0 (stage 2) from the paper.
 """
 

@@ -1,13 +1,13 @@
-"""Modal-Mixed CoT (2602.00574): words interleaved with compact visual sketches.
+"""Modal-Mixed CoT (2602.00574): text interleaved with compact visual sketches.
 
-Idea: the model's own frozen eye defines what a sketch is; a small diffusion head, conditioned on the backbone's
-state, draws it latent by latent; a control token opens a span, the count closes it.
+Idea: the model's own frozen vision encoder defines what a sketch is. A small diffusion head, conditioned on the
+backbone's state, draws the sketch latent by latent. A control token opens a span and a fixed count closes it.
 
-What differs from the paper, which released no code: targets are standardised per slot and channel; the default head is
-a flow around a regression mean, the best of twelve on the tiny model (paper_figs/data/heads.json); a picture of fewer
-than k tokens keeps its own grid instead of being blown up to k. The paper's head is
+What differs from the paper, which released no code: targets are standardized per slot and channel. The default head is
+a flow around a regression mean, the best of twelve on the tiny model (paper_figs/data/heads.json). An image of fewer
+than k tokens keeps its own grid instead of being enlarged to k. The paper's head is
 ``head="diffusion", head_options={"prediction": "eps", "residual": False}``.
-Defaults: k = 32 and latent weight 1 from the paper (second-hand), the rest ours.
+Defaults: k = 32 and latent weight 1 from the paper (second-hand), the others are ours.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Monet (2511.21395): latents distilled from a teacher that saw the pictures, taught through the latents alone.
+"""Monet (2511.21395): latents distilled from a teacher that reads the images, trained through the latents alone.
 
-Idea: stage 1 reads traces with their pictures in them. In stage 2 a picture may be seen by the latents after it and by
-nothing else, and the states at the words that follow (the observations) must be, layer by layer, those of the stage-1
-model (cosine); the gradient of that goes into the latents only, so that they have to carry what the picture told. Stage
-3 leaves the pictures out, and the states that draw the latents must be those of the stage-2 model.
+Idea: stage 1 trains on traces with their images. In stage 2 an image is visible to the latents after it and to nothing
+else. The states at the text that follows (the observations) are aligned, layer by layer, with those of the stage-1
+model (cosine). The gradient of this loss flows into the latents only, so they must carry what the image showed. Stage 3
+removes the images, and the states that draw the latents are aligned with those of the stage-2 model.
 
-What differs from the released code: the latents fed and those taught are the same states, one after the other; the
-start token is always fed; a wrong count is an error; the marks around a picture, which have seen it, are hidden with
-it; the cosine is a mean over layers, not a sum that grows with depth; every word after a row's first sketch is an
-observation. Stage 3 goes on from stage 2 unless a recipe names a stage-1 model as ``init`` and a stage-2 one
-as ``teacher``.
-Defaults: k = 8, weight 2, observations weigh 2 (stage 1) and 4, all layers, from the paper.
+What differs from the released code: the latents in the context and the trained latents are the same states, one after
+the other. The open token is always part of the input. A wrong count is an error. The marks around an image have
+attended to it, so they are hidden with it. The cosine is a mean over layers, not a sum that grows with depth. All text
+after a row's first sketch is an observation. Stage 3 continues from stage 2, unless a recipe names a stage-1 model to
+start from and a stage-2 model as ``teacher``.
+Defaults: k = 8, weight 2, observation weights 2 (stage 1) and 4, all layers, from the paper.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """SkiLa, Sketch-in-Latents (2512.16584): the last state is the latent, trained toward an outside encoder's features.
 
-Idea: a frozen SigLIP looks at the sketch; a trained projection brings its pooled features into the backbone's space;
-while sketching, states are fed back until the model closes the span.
+Idea: a frozen SigLIP encodes the sketch. A trained projection maps its pooled features into the backbone's space. While
+sketching, states are fed back until the model closes the span.
 
-What differs from the released code: the target is detached in the loss, where there the loss also pulled the target
-toward the prediction (the projection learns on the input path alone); features are standardised before they are
-projected; pooling is 2-D, not by rows of the flat sequence; "not yet" can be taught (``supervise="full"``).
-Defaults: K = 27 (of a square picture 9 x 3), latent weight 0.1, close token with a cap of 2K, all from the paper;
+What differs from the released code: the target is detached in the loss; there, the loss also pulled the target toward
+the prediction (here the projection learns through the inputs only). Features are standardized before the projection.
+Pooling is 2-D, not over rows of the flat sequence. "Not yet" can be supervised (``supervise="full"``).
+Defaults: K = 27 (9 x 3 for a square image), latent weight 0.1, close token with a cap of 2K, all from the paper;
 'full' is ours.
 """
 

@@ -1,12 +1,12 @@
-"""SwimBird (2602.06040): the model picks words, sketches or both per question; latents follow the sketch's size.
+"""SwimBird (2602.06040): the model chooses text, sketches or both per question; the sketch's size sets its latents.
 
-Idea: the target is the model's own frozen eye looking at the sketch at a tiny pixel budget, so a sketch has as many
-latents as it has tokens then (2 to 32); states are fed back; the model closes. Trained on traces of all three modes
-(``data.modes: [text, vision, mixed]``), it chooses by itself.
+Idea: the target is the model's own frozen vision encoder on the sketch at a very small pixel budget. So a sketch has as
+many latents as it then has tokens (2 to 32). States are fed back, and the model closes the span. Trained on traces of
+all three modes (``data.modes: [text, vision, mixed]``), it chooses the mode itself.
 
-What differs from the released code: "not yet" can be taught (``supervise="full"``), the latent loss is logged, targets
-are standardised.
-Defaults: budget 32, latent weight 0.2, cap 2 (64 of 32) from the paper; 'full' is ours.
+What differs from the released code: "not yet" can be supervised (``supervise="full"``), the latent loss is logged, and
+targets are standardized.
+Defaults: budget 32, latent weight 0.2, cap 2 (64 for 32) from the paper; 'full' is ours.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Control: reasoning in words on the same items. Where the sketching methods draw a state, this one says the same
-state in full, in the same place, so both arms carry equal information in equal order."""
+"""Control: reasoning in text on the same items.
+
+Where a sketching method draws a state, this control writes the same state in full, in the same place. So both arms
+carry equal information in equal order.
+"""
 
 from __future__ import annotations
 

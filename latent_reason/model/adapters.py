@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
+from ..errors import pip_install
 from .backbones.base import Backbone
 from .reasoner import LatentReasoner
 
@@ -28,7 +29,7 @@ def _peft() -> Iterator:
     try:
         import peft
     except ImportError as error:
-        raise ValueError("LoRA needs peft. Install it with: pip install -e '.[peft]' -c constraints.txt") from error
+        raise ValueError(f"LoRA needs peft. Install it with: {pip_install('peft')}") from error
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")  # between peft and transformers
         yield peft

@@ -1,8 +1,8 @@
-"""When to sketch and when to stop: the policy that is saved with the weights, and its state row by row.
+"""When a span of latents starts and stops: the switch, which is saved with the weights, and its state for each row.
 
-The model opens a span by a control token, or one stands before every answer. A span closes by count, or by the model's
-own two-way decision with a cap. No text logit is read inside a span: read there, an untrained model would open again
-and the span would never end.
+The model opens a span by a control token, or one span comes before every answer. A span closes at a fixed count, or by
+the model's own two-way decision with a cap. No text logits are used inside a span: with them, an untrained model would
+open again and the span would never end.
 """
 
 from __future__ import annotations
@@ -16,15 +16,22 @@ WRITING, DRAWING, DONE = range(3)
 
 @dataclass(frozen=True)
 class Switch:
-    """``start``: ``token`` leaves it to the model, ``first`` puts one span before every answer and no other, ``rule``
-    puts one after every sentence (Latent Sketchpad 2510.24514).
-    ``count`` is the number of latents of a span; 0 takes it from the picture.
+    """Rules for starting and stopping spans.
 
-    ``stop``: ``count`` closes after the planned number of latents; ``close`` lets the model close from ``min_latents``
-    on, at most ``cap`` times the planned number; ``distance`` closes, within the same limits, where the state comes as
-    near to the close token's embedding as ``near`` (mean square; LVR 2509.24251). ``supervise`` says what teaches a
-    stop: ``none``, ``end_only`` (SkiLa, SwimBird: only the last slot is told, so nothing teaches "not yet"), or
-    ``full``."""
+    Args:
+        start: ``token`` (the model generates the open token), ``first`` (one span before every answer and no other) or
+            ``rule`` (a span after every sentence; Latent Sketchpad 2510.24514).
+        count: number of latents of a span; 0: it follows from the image.
+        stop: ``count`` (after the planned number of latents), ``close`` (the model decides, from ``min_latents`` on and
+            at most ``cap`` times the planned number) or ``distance`` (within the same limits, once the state is as
+            close to the close token's embedding as ``near``, in mean square; LVR 2509.24251).
+        supervise: supervision of the stop: ``none``, ``end_only`` (only at the last slot, so nothing teaches "not yet";
+            SkiLa, SwimBird) or ``full``.
+        max_spans: the most spans of a row.
+
+    Raises:
+        ValueError: an unknown value, or a learned stop without supervision.
+    """
 
     start: str = "token"
     count: int = 0
@@ -37,17 +44,17 @@ class Switch:
 
     def __post_init__(self):
         if self.start not in ("token", "first", "rule"):
-            raise ValueError(f"start={self.start!r}: a span opens by a 'token' of the model's, 'first' or by 'rule'.")
+            raise ValueError(f"start={self.start!r}: must be 'token', 'first' or 'rule'.")
         if self.stop not in ("count", "close", "distance"):
-            raise ValueError(f"stop={self.stop!r}: a span closes by 'count', the model's own 'close' or 'distance'.")
+            raise ValueError(f"stop={self.stop!r}: must be 'count', 'close' or 'distance'.")
         if self.supervise not in ("none", "end_only", "full"):
-            raise ValueError(f"supervise={self.supervise!r}: 'none', 'end_only' or 'full'.")
+            raise ValueError(f"supervise={self.supervise!r}: must be 'none', 'end_only' or 'full'.")
         if self.stop != "count" and self.supervise == "none":
-            raise ValueError(f"stop={self.stop!r} needs supervise='end_only' or 'full': nothing else teaches a stop.")
+            raise ValueError(f"stop={self.stop!r} needs supervise='end_only' or 'full'.")
 
 
 class SwitchState:
-    """Mode, place in the span and limits of B rows. Tensors only; knows no model.
+    """Mode, slot and limits of B rows, as tensors. It does not depend on a model.
 
     ``plan`` (B,) is the number of latents a span of each row should have.
     """
@@ -56,9 +63,9 @@ class SwitchState:
         self.switch, self.plan = switch, plan
         b, device = len(plan), plan.device
         self.mode = torch.full((b,), WRITING, device=device)
-        self.slot = torch.zeros(b, dtype=torch.long, device=device)  # latents drawn in the open span
+        self.slot = torch.zeros(b, dtype=torch.long, device=device)  # latents of the open span so far
         self.spans = torch.zeros(b, dtype=torch.long, device=device)  # spans opened so far
-        self.rested = torch.ones(b, dtype=torch.bool, device=device)  # text was written since the last span
+        self.rested = torch.ones(b, dtype=torch.bool, device=device)  # text came since the last span
 
     @property
     def limit(self) -> torch.Tensor:
@@ -68,7 +75,7 @@ class SwitchState:
         return (self.plan * self.switch.cap).long().clamp_min(1)
 
     def may_open(self) -> torch.Tensor:
-        """(B,) loop guard: a span needs text before it, and there are only so many."""
+        """(B,) rows that may open a span: it needs text before it, and there are at most ``max_spans``."""
         if self.switch.start != "token":
             return torch.zeros_like(self.rested)
         return self.has_room()
@@ -80,7 +87,7 @@ class SwitchState:
         return (self.mode == DRAWING) & (self.slot >= self.limit)
 
     def may_close(self) -> torch.Tensor:
-        """(B,) rows whose own stop decision counts now."""
+        """(B,) rows whose own stop decision counts in this step."""
         if self.switch.stop == "count":
             return torch.zeros_like(self.rested)
         return (self.mode == DRAWING) & (self.slot >= self.switch.min_latents) & (self.slot < self.limit)
@@ -88,7 +95,7 @@ class SwitchState:
     def update(
         self, opened: torch.Tensor, drew: torch.Tensor, closed: torch.Tensor, wrote: torch.Tensor, ended: torch.Tensor
     ) -> None:
-        """Apply what each row (B,) really did in this step."""
+        """Apply what each row (B,) did in this step."""
         self.rested = (self.rested | wrote) & ~closed
         self.slot = torch.where(opened, 0, self.slot + drew.long())
         self.spans = self.spans + opened.long()

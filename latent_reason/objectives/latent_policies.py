@@ -1,8 +1,8 @@
-"""Latents as actions of reinforcement learning: how a policy draws one, and how likely it was.
+"""Latents as actions of reinforcement learning: how a policy samples a latent, and its log-probability.
 
-A policy works in the space its head draws in (standardised, but for raw heads) and keeps of every latent a ``record``
-(n, J, Z) that says all :meth:`LatentPolicy.log_prob` needs beside the state. What stands in the context is the latent
-as it was fed; a policy never draws again.
+A policy works in the space of its head (normalized, except for heads in the hidden space). For every latent it keeps a
+``record`` (n, J, Z) with everything :meth:`LatentPolicy.log_prob` needs besides the state. The context holds the latent
+as it was fed back; a policy never samples it again.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ class PolicyDecoder(Decoder):
 
 
 class LatentPolicy:
-    """``draws`` standard normals of width Z are what one latent takes; ``steps`` are the actions it is made of (0: it
-    is none). ``clip`` bounds its ratio to 1 - clip and 1 + clip.
+    """One latent takes ``num_draws`` standard normals of width Z and consists of ``steps`` actions (0: it is no
+    action). ``clip`` bounds its ratio to 1 - clip and 1 + clip.
 
     Raises:
-        ValueError: the head is not one of those that the policy can be a policy of.
+        ValueError: the policy does not support this head.
     """
 
     clip = 0.2
     steps = 0
     decoder = PolicyDecoder
-    uses_head_loss = False  # whether it learns by the head's own loss, so that a log-probability is minus that
+    uses_head_loss = False  # whether minus the head's own loss takes the place of a log-probability
 
     def __init__(self, head: LatentHead):
         if head.needs_context and self.has_log_prob:
             raise ValueError(
-                f"policy {type(self).__name__}: a {type(head).__name__} looks at more than the state, so "
-                "a latent has no density of its own. Use the policy Mask."
+                f"policy {type(self).__name__}: a {type(head).__name__} reads more than the state, so a latent has no "
+                "density of its own. Use the policy Mask."
             )
         self.num_draws = int(head.is_stochastic)
 
@@ -78,8 +78,8 @@ class LatentPolicy:
         return bool(self.steps)
 
     def sample(self, head: LatentHead, h: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (n, D) and normals (n, draws, Z) -> latents (n, Z) and their record (n, J, Z). Where latents have no
-        likelihood, they are drawn as ever and nothing is noted."""
+        """States (n, D) and normals (n, num_draws, Z) -> latents (n, Z) and their record (n, J, Z). Without a
+        likelihood, the head samples as usual and the record is empty."""
         return sample_head(head, h, noise[:, :1]), noise[:, :0]
 
     def log_prob(self, head: LatentHead, h: torch.Tensor, record: torch.Tensor) -> torch.Tensor:
@@ -89,21 +89,21 @@ class LatentPolicy:
     def kl(
         self, head: LatentHead, h: torch.Tensor, other: LatentHead, other_h: torch.Tensor, record: torch.Tensor
     ) -> torch.Tensor:
-        """(n, steps) divergence to what ``other`` would do in its states, where the record stands."""
+        """(n, steps) KL divergence to the head ``other`` in its states, at the record."""
         return h.new_zeros(len(h), 0, dtype=torch.float32)
 
 
 def sample_head(head: LatentHead, h: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """(n, Z) what a head gives for states and the noise (n, 0 or 1, Z) it takes."""
+    """Latents (n, Z) of a head for states and its noise (n, 0 or 1, Z)."""
     return head.sample(h, noise=noise[:, 0]) if head.is_stochastic else head.sample(h)
 
 
 class Mask(LatentPolicy):
-    """Latents are whatever the head gives, and no action: words and control tokens learn, given them (LVR 2509.24251).
-    Whose head draws with noise still explores."""
+    """Latents are part of the environment; only text and control tokens are actions (LVR 2509.24251). A stochastic head
+    still explores."""
 
 
-#: advantages (R,) and which are right and the best of their group (R,) -> what a rollout weighs
+#: advantages (R,) and whether a rollout is correct and the best of its group (R,) -> weight of the rollout
 WEIGHTINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "positive": lambda a, best: a.clamp_min(0),
     "raft": lambda a, best: best.to(a),
@@ -112,13 +112,14 @@ WEIGHTINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 
 class RewardWeighted(LatentPolicy):
-    """No likelihood: the head is taught its own latents of good rollouts by its own loss, minus which stands for a
-    log-probability. The record is the latent. ``weighting``: those that did better than their group, by how much
-    (``positive``), the right ones among the best of their group (``raft``: RAFT 2304.06767), or all, by the
-    exponential of how much better they did (``awr``: AWR 1910.00177).
+    """No likelihood: the head is trained on its own latents of good rollouts with its own loss, and minus that loss
+    takes the place of a log-probability. The record is the latent.
+
+    ``weighting``: ``positive`` (positive advantages), ``raft`` (correct rollouts among the best of their group; RAFT
+    2304.06767) or ``awr`` (the exponential of the advantage; AWR 1910.00177).
 
     Raises:
-        ValueError: the head draws without noise, so that its own latents are what it would give anyway.
+        ValueError: the head is not stochastic, so it would reproduce its latents anyway.
     """
 
     steps = 1
@@ -128,8 +129,8 @@ class RewardWeighted(LatentPolicy):
         super().__init__(head)
         if not head.is_stochastic:
             raise ValueError(
-                f"policy RewardWeighted teaches a head its own latents, which a {type(head).__name__} "
-                "gives already, as it draws without noise. Take a flow, diffusion or gaussian head."
+                f"policy RewardWeighted trains a head on its own latents, but a {type(head).__name__} is not stochastic. "
+                "Use a flow, diffusion or gaussian head."
             )
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting={weighting!r}: one of {', '.join(WEIGHTINGS)}.")
@@ -137,7 +138,7 @@ class RewardWeighted(LatentPolicy):
 
     def log_prob(self, head, h, record):
         training = head.training
-        head.eval()  # what it measures of latents in training are taught ones, and its own are narrower
+        head.eval()  # running statistics of the head are those of targets, not of its own latents
         try:
             return -head.loss(h, record[:, -1].detach()).float()[:, None]
         finally:
@@ -152,8 +153,7 @@ class RewardWeighted(LatentPolicy):
 
 
 class Normal(LatentPolicy, ABC):
-    """Scores a latent under a normal density around what the head gives. The record is the head's noise, if it takes
-    any, and the latent."""
+    """A normal density around the head's output. The record is the head's noise, if it takes any, and the latent."""
 
     steps = 1
 
@@ -162,10 +162,10 @@ class Normal(LatentPolicy, ABC):
 
     @abstractmethod
     def away(self, z: torch.Tensor, mean: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        """(n, Z), (n, Z) -> (n,) half the squared distance in units of the density's spread at the latent ``at``."""
+        """(n, Z), (n, Z) -> (n,) half the squared distance in units of the density's std at the latent ``at``."""
 
     def kl(self, head, h, other, other_h, record):
-        """Exact, as both densities have one spread."""
+        """Exact, because both densities have the same std."""
         means = self.mean(head, h, record), self.mean(other, other_h, record)
         return self.away(*means, record[:, -1].float())[:, None]
 
@@ -181,7 +181,7 @@ class Vlpo(Normal):
     def __init__(self, head: LatentHead, sigma: float | None = None, relative: float = 0.15):
         super().__init__(head)
         if relative <= 0 or (sigma is not None and sigma <= 0):
-            raise ValueError(f"sigma={sigma}, relative={relative}: more than 0.")
+            raise ValueError(f"sigma={sigma}, relative={relative}: must be more than 0.")
         self.sigma, self.relative = sigma, relative
 
     def sample(self, head, h, noise):
@@ -198,11 +198,11 @@ class Vlpo(Normal):
 
 
 class Gaussian(Normal):
-    """Noise of a share ``fraction`` of a channel's ``spread`` on what the head gives; the noise is the action.
+    """Noise of ``fraction`` times a channel's ``spread`` (std) on the head's output; the noise is the action.
 
-    A density over Z channels makes ratios that no clip can hold, so it is tempered by ``norm``: ``sum`` (the true
-    ratio), ``sqrt`` or ``mean``, which divide by 1, the root of the channels, or their number. With a ``basis`` (Z, r)
-    of orthonormal columns the noise stays within it, and ``sum`` counts r coordinates.
+    A density over Z channels gives ratios that are always clipped, so ``norm`` tempers the log-probability: ``sum``
+    (the true ratio), ``sqrt`` or ``mean`` divide it by 1, by the root of the number of channels, or by that number.
+    With a ``basis`` (Z, r) of orthonormal columns the noise stays in their span, and ``sum`` counts r coordinates.
     """
 
     def __init__(
@@ -215,9 +215,9 @@ class Gaussian(Normal):
     ):
         super().__init__(head)
         if norm not in ("sum", "sqrt", "mean"):
-            raise ValueError(f"norm={norm!r}: 'sum', 'sqrt' or 'mean'.")
+            raise ValueError(f"norm={norm!r}: must be 'sum', 'sqrt' or 'mean'.")
         if fraction <= 0:
-            raise ValueError(f"fraction={fraction}: more than 0, or nothing is explored.")
+            raise ValueError(f"fraction={fraction}: must be more than 0, or the policy does not explore.")
         self.fraction, self.spread, self.basis = fraction, spread, basis
         self.channels = head.latent_width if basis is None else basis.shape[1]
         self.divisor = {"sum": 1, "sqrt": self.channels**0.5, "mean": self.channels}[norm]
@@ -225,10 +225,9 @@ class Gaussian(Normal):
 
     @staticmethod
     def directions(latents: torch.Tensor, rank: int) -> torch.Tensor:
-        """(Z, rank) the first principal directions of latents (n, Z): a basis on which they really differ. Raises
-        ValueError for a rank that they do not have."""
+        """(Z, rank) the first principal directions of latents (n, Z). Raises ValueError for a rank they do not have."""
         if not 1 <= rank <= min(latents.shape):
-            raise ValueError(f"rank={rank}: from 1 to {min(latents.shape)}, as latents have so many directions.")
+            raise ValueError(f"rank={rank}: must be from 1 to {min(latents.shape)}.")
         centred = latents.float() - latents.float().mean(0)
         return torch.linalg.svd(centred, full_matrices=False).Vh[:rank].T.contiguous()
 
@@ -240,13 +239,13 @@ class Gaussian(Normal):
         z = z + (self.spread * self.fraction * xi).to(z.dtype)
         return z, torch.cat([own.to(z.dtype), z[:, None]], 1)
 
-    def acted(self, z: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-        """(n, channels) the noise that brought a mean to a latent."""
+    def noise_of(self, z: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """(n, channels) the noise between a mean and a latent."""
         a = (z - mean) / (self.spread * self.fraction)
         return a if self.basis is None else a @ self.basis.to(a)
 
     def away(self, z, mean, at):
-        return self.acted(z, mean).square().sum(-1) / 2 / self.divisor
+        return self.noise_of(z, mean).square().sum(-1) / 2 / self.divisor
 
     def log_prob(self, head, h, record):
         z = record[:, -1].float()
@@ -259,22 +258,22 @@ class Gaussian(Normal):
 
 
 class Chain(LatentPolicy, ABC):
-    """Scores each step of a denoising chain that is made noisy (Flow-GRPO 2505.05470, DDPO 2305.13301), or, of each
-    latent, ``window`` of them in a row that chance picks (0: all; after the last comes the first, so that each is
-    picked equally often), which keeps less of the chain and asks the network less often.
+    """Every step of a stochastic denoising chain is an action (Flow-GRPO 2505.05470, DDPO 2305.13301). With ``window``,
+    only that many consecutive steps of each latent are, chosen at random and cyclically, so that each step is chosen
+    equally often (0: all). A window stores less of the chain and needs fewer network calls.
 
-    The record are the chain's states in the space of the latent (around the regression mean of a residual head, in
-    units of its scale), so a mean that moves changes how likely they were; of a window, those within it, after a row
-    that holds where it begins. A log-probability is the mean over channels.
+    The record holds the chain's states in the space of the latent (around the regression mean of a residual head, in
+    units of its scale), so a moving mean changes their likelihood. For a window it holds the states within it, after a
+    row with its first step. Log-probabilities are means over channels.
     """
 
     clip = 5e-4
 
     def __init__(self, head: LatentHead, window: int = 0):
-        self.first = int(head.mean is not None)  # of a residual head, the state the chain begins with is an action too
+        self.first = int(head.mean is not None)  # for a residual head, the first state of the chain is an action too
         self.whole = self.transitions(head) + self.first
         if not 0 <= window <= self.whole:
-            raise ValueError(f"window={window}: from 1 to the {self.whole} steps of a latent, or 0 for all.")
+            raise ValueError(f"window={window}: must be from 1 to the {self.whole} steps of a latent, or 0 for all.")
         self.window, self.steps = window % self.whole, window or self.whole
         super().__init__(head)
         self.num_draws = self.transitions(head) + 1 + bool(self.window)
@@ -284,10 +283,10 @@ class Chain(LatentPolicy, ABC):
 
     @abstractmethod
     def step(self, head: LatentHead, j: int, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Where step j goes from x (n, Z): the mean (n, Z) and the spread of what comes next."""
+        """Mean (n, Z) and std of the state after step j from x (n, Z)."""
 
     def around(self, head: LatentHead, h: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-        """Mean (n, Z) and scale of the space a residual head denoises in."""
+        """Mean (n, Z) and scale of the space in which a residual head denoises."""
         return (0.0, 1.0) if head.mean is None else (head.mean.net(h), head.scale)
 
     def sample(self, head, h, noise):
@@ -302,18 +301,18 @@ class Chain(LatentPolicy, ABC):
         return record[:, -1], self.cut(record, noise[:, -1, 0]) if self.window else record
 
     def cut(self, record: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
-        """(n, 3 + window, Z) the window of each chain (n, J, Z) that a normal ``chance`` (n,) picks."""
+        """(n, 3 + window, Z) the window of each chain (n, J, Z), chosen by a normal number ``chance`` (n,)."""
         start = (torch.special.ndtr(chance.float()) * self.whole).long().clamp_max(self.whole - 1)
         at = (start[:, None] + torch.arange(self.window + 2, device=start.device)) % (self.whole + 1)
         kept = self.padded(record).gather(1, at[..., None].expand(-1, -1, record.shape[-1]))
         return torch.cat([start.to(record)[:, None, None].expand(-1, 1, record.shape[-1]), kept], 1)
 
     def padded(self, record: torch.Tensor) -> torch.Tensor:
-        """(n, whole + 1, Z): every action has a state before it, which the first of a residual head does not read."""
+        """(n, whole + 1, Z): a state before every action; the first action of a residual head does not read it."""
         return torch.cat([record[:, :1].expand(-1, self.first, -1), record], 1)
 
     def actions(self, start: int, states: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """The transition of each action from ``start`` on (-1: the first state itself), and the states (n, Z) before
+        """For each action from ``start`` on: its transition (-1: the first state itself) and the states (n, Z) before
         and after it."""
         for i in range(self.steps):
             action = (start + i) % self.whole
@@ -324,7 +323,7 @@ class Chain(LatentPolicy, ABC):
         return self.by_window(record, lambda rows, start, states: self.scores(head, h[rows], start, states))
 
     def by_window(self, record: torch.Tensor, scores: Callable) -> torch.Tensor:
-        """(n, steps) ``scores(rows, start, states)`` of the rows whose states begin before the same action."""
+        """(n, steps) ``scores(rows, start, states)``, called for all rows whose window starts at the same action."""
         if not self.window:
             return scores(slice(None), 0, self.padded(record))
         starts, found, order = record[:, 0, 0].round().long(), [], []
@@ -344,11 +343,11 @@ class Chain(LatentPolicy, ABC):
 
     @staticmethod
     def score(away: torch.Tensor, spread: float) -> torch.Tensor:
-        """(n, Z) -> (n,) mean log density of what is that far from the mean of a normal."""
+        """Distances (n, Z) from the mean of a normal -> mean log density (n,)."""
         return -((away / spread).square() / 2).mean(-1) - math.log(spread) - LOG_ROOT
 
     def kl(self, head, h, other, other_h, record):
-        """Exact for each step, of policies whose chains have one scale."""
+        """Exact for each step, for policies whose chains have the same scale."""
         return self.by_window(
             record, lambda rows, start, states: self.apart(head, h[rows], other, other_h[rows], start, states)
         )
@@ -368,14 +367,14 @@ class Chain(LatentPolicy, ABC):
 
 
 class FlowSde(Chain):
-    """The flow head's Euler chain with the noise of the SDE that has the same marginals (Flow-GRPO 2505.05470, eq. 9);
-    ``noise`` 0 would be the chain itself."""
+    """The flow head's Euler chain with the noise of the SDE that has the same marginals (Flow-GRPO 2505.05470, eq. 9).
+    With ``noise`` 0 it would be the chain itself."""
 
     def __init__(self, head: LatentHead, noise: float = 0.7, window: int = 0):
         if not isinstance(head, FlowHead):
-            raise ValueError(f"policy FlowSde is one of a flow head, not of a {type(head).__name__}.")
+            raise ValueError(f"policy FlowSde needs a flow head, not a {type(head).__name__}.")
         if noise <= 0:
-            raise ValueError(f"noise={noise}: more than 0, or nothing is explored.")
+            raise ValueError(f"noise={noise}: must be more than 0, or the policy does not explore.")
         super().__init__(head, window)
         self.noise = noise
 
@@ -389,13 +388,13 @@ class FlowSde(Chain):
 
 
 class DdpmSde(Chain):
-    """The diffusion head's chain with the noise of DDPM (DDPO 2305.13301), by diffusers' scheduler at eta = 1."""
+    """The diffusion head's chain with DDPM noise (DDPO 2305.13301), by diffusers' scheduler at eta = 1."""
 
-    FLOOR = 1e-3  # of a spread: the last step has none
+    FLOOR = 1e-3  # of a std: the last step has none
 
     def __init__(self, head: LatentHead, window: int = 0):
         if not isinstance(head, DiffusionHead):
-            raise ValueError(f"policy DdpmSde is one of a diffusion head, not of a {type(head).__name__}.")
+            raise ValueError(f"policy DdpmSde needs a diffusion head, not a {type(head).__name__}.")
         super().__init__(head, window)
 
     def step(self, head, j, x, h):

@@ -1,4 +1,8 @@
-"""Procedural tasks: ``make("frozenlake_plan", level=4)[0]`` is an item, ``names()`` lists what there is.
+"""Procedural tasks: endless lists of problems with gold reasoning.
+
+Example:
+    >>> make("frozenlake_plan", level=4)[0]         # an item of a task of this package; names() lists them
+    >>> make("my_pkg.tasks:MyTask", level=4)[0]     # a Task of your own, by dotted path
 
 Every module of this package is searched for concrete subclasses of ``Task`` that carry a ``name``; a new task needs no
 entry anywhere else.
@@ -6,17 +10,18 @@ entry anywhere else.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import pkgutil
 from functools import cache
 from importlib import import_module
 
-from ..files import nearest
+from .. import imports
+from ..errors import did_you_mean
+from ..imports import import_object, is_dotted_path
 from .base import Item, Parsed, Step, Task
 from .checkers import Check
 
-__all__ = ["Check", "Item", "Parsed", "Step", "Task", "make", "names", "options", "own"]
+__all__ = ["Check", "Item", "Parsed", "Step", "Task", "check_trusted", "make", "names", "options", "own", "task_class"]
 
 
 @cache
@@ -30,12 +35,33 @@ def names() -> list[str]:
     return sorted(_found())
 
 
+def task_class(name: str) -> type[Task]:
+    """The class of a task: one of :func:`names`, or a dotted path to a class of your own.
+
+    Raises:
+        ValueError: no such task.
+    """
+    if name in _found():
+        return _found()[name]
+    if not is_dotted_path(name):
+        raise ValueError(
+            f"no task {name!r}. {did_you_mean(name, names())} A task of your own is named by the dotted path of its "
+            "class, as my_pkg.tasks:MyTask."
+        )
+    return import_object(name, "task", Task)
+
+
+def check_trusted(name: str, checkpoint: str) -> str:
+    """The name of the task that a checkpoint was trained on. Raises UntrustedCode if using it would run code that
+    nobody said is trusted; see :mod:`latent_reason.imports`."""
+    if name not in _found() and is_dotted_path(name):
+        imports.check_trusted(imports.split_path(name)[0], "task", checkpoint)
+    return name
+
+
 def options(name: str) -> list[str]:
-    """The options a task of that name takes. Raises ValueError for an unknown name."""
-    if name not in _found():
-        near = difflib.get_close_matches(name, names(), 1, 0)[0]
-        raise ValueError(f"no task {name!r}; the nearest name is {near!r} (all: {', '.join(names())})")
-    made = [inspect.signature(c.__init__).parameters.values() for c in _found()[name].__mro__ if issubclass(c, Task)]
+    """The options a task takes. Raises ValueError for an unknown name."""
+    made = [inspect.signature(c.__init__).parameters.values() for c in task_class(name).__mro__ if issubclass(c, Task)]
     return sorted({p.name for parameters in made for p in parameters if p.kind is p.KEYWORD_ONLY})
 
 
@@ -45,10 +71,13 @@ def own(name: str, given: dict) -> dict:
 
 
 def make(name: str, **given) -> Task:
-    """The task of that name; options are those of its class (split, seed, level, skin, ...). Raises ValueError for an
-    unknown name or option."""
+    """The task of that name or dotted path; options are those of its class (split, seed, level, skin, ...).
+
+    Raises:
+        ValueError: an unknown name or option.
+    """
     known = options(name)
     for option in given:
         if option not in known:
-            raise ValueError(f"task {name!r} has no option {option!r}. {nearest(option, known)}")
-    return _found()[name](**given)
+            raise ValueError(f"task {name!r} has no option {option!r}. {did_you_mean(option, known)}")
+    return task_class(name)(**given)

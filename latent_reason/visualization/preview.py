@@ -1,69 +1,84 @@
-"""Tasks and traces as a person wants to see them: a contact sheet of items, one trace position by position."""
+"""Previews of data: contact sheets of items and of traces, and an encoded trace position by position."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from PIL import Image as PILImage
-from rich.text import Text as Coloured
+from rich.text import Text as StyledText
 
 from ..model.processor import IMAGE, LATENT, EncodedExample, Vocabulary
 from ..trace import Text, Trace
-from .sketch_decoder import sheet
+from .contact_sheet import draw_sheet
+
+TILE, TEXT_WIDTH = 160, 230  # pixels
 
 
-def items_sheet(items: Sequence, most: int = 9) -> PILImage.Image:
-    """One line an item of a task: question and answer, the words of its steps, its pictures and gold sketches (at most
-    ``most`` of both)."""
-    lines = []
+def draw_items(items: Sequence, max_pictures: int = 9) -> PILImage.Image:
+    """Draw items of a task, one row for each: question and answer, the texts of its steps, its input pictures and its
+    gold sketches. Input pictures and sketches together are at most ``max_pictures``."""
+    rows = []
     for item in items:
-        pictures = [(f"problem, level {item.level}", p) for p in item.images]
-        pictures += [(f"sketch {i}", s.sketch) for i, s in enumerate(item.steps, 1) if s.sketch is not None]
-        answer = item.answer.replace(",", ", ")  # a long list has to wrap
-        lines.append(
+        pictures = [(f"input, level {item.level}", picture) for picture in item.images]
+        pictures += [(f"sketch {i}", step.sketch) for i, step in enumerate(item.steps, 1) if step.sketch is not None]
+        answer = item.answer.replace(",", ", ")  # so that a long list wraps
+        rows.append(
             [
                 ("question and answer", f"{item.question} [{answer}]"),
-                ("words", " | ".join(step.text for step in item.steps)),
-                *pictures[:most],
+                ("text", " | ".join(step.text for step in item.steps)),
+                *pictures[:max_pictures],
             ]
         )
-    return sheet(lines, tile=160, text_width=230)
+    return draw_sheet(rows, TILE, TEXT_WIDTH)
 
 
-def traces_sheet(traces: Sequence[Trace], most: int = 9) -> PILImage.Image:
-    """One line a trace: what is asked and the answer, the words of its reply, its pictures and sketches (at most
-    ``most`` of both)."""
-    lines = []
+def draw_traces(traces: Sequence[Trace], max_pictures: int = 9) -> PILImage.Image:
+    """Draw traces, one row for each: question and answer, the text of the last message, the input pictures and the
+    sketches. Input pictures and sketches together are at most ``max_pictures``; long texts are shortened."""
+    rows = []
     for trace in traces:
-        *asked, last = trace.messages
-        question, words = (
-            " ".join(part.text for message in some for part in message.content if isinstance(part, Text))
-            for some in (asked, [last])
+        *prompt, reply = trace.messages
+        question, text = (
+            " ".join(part.text for message in messages for part in message.content if isinstance(part, Text))
+            for messages in (prompt, [reply])
         )
-        pictures = [(f"picture, {trace.split}", picture) for picture in trace.images()]
-        pictures += [(f"sketch {i}", s.image) for i, s in enumerate(trace.sketches(), 1) if s.image is not None]
-        lines.append(
-            [("question and answer", f"{question[:300]} [{trace.answer}]"), ("words", words[:600]), *pictures[:most]]
+        pictures = [(f"input, {trace.split}", picture) for picture in trace.images()]
+        pictures += [
+            (f"sketch {i}", sketch.image) for i, sketch in enumerate(trace.sketches(), 1) if sketch.image is not None
+        ]
+        rows.append(
+            [
+                ("question and answer", f"{shorten(question, 300)} [{trace.answer}]"),
+                ("text", shorten(text, 600)),
+                *pictures[:max_pictures],
+            ]
         )
-    return sheet(lines, tile=160, text_width=230)
+    return draw_sheet(rows, TILE, TEXT_WIDTH)
 
 
-def words_of(trace: Trace) -> list[str]:
-    return [part.text for m in trace.messages for part in m.content if isinstance(part, Text)]
+def shorten(text: str, length: int) -> str:
+    """The text, cut to ``length`` characters with an ellipsis where it is longer."""
+    return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
-def coloured(row: EncodedExample, vocabulary: Vocabulary) -> Coloured:
-    """An encoded trace as a model is taught it: words with a loss green, latents blue, all else dim."""
-    shown, at = Coloured(), 0
-    while at < len(row.ids):
-        kind, taught, stop = row.token_type[at], row.loss_weight[at] > 0, at + 1
-        while stop < len(row.ids) and row.token_type[stop] == kind and (row.loss_weight[stop] > 0) == taught:
+def list_texts(trace: Trace) -> list[str]:
+    """The texts of all messages of a trace, in order."""
+    return [part.text for message in trace.messages for part in message.content if isinstance(part, Text)]
+
+
+def style_tokens(row: EncodedExample, vocabulary: Vocabulary) -> StyledText:
+    """An encoded trace as styled text: tokens with a loss are green, latents blue, all others dim."""
+    styled, start = StyledText(), 0
+    while start < len(row.ids):
+        kind, has_loss, stop = row.token_type[start], row.loss_weight[start] > 0, start + 1
+        while stop < len(row.ids) and row.token_type[stop] == kind and (row.loss_weight[stop] > 0) == has_loss:
             stop += 1
         if kind == IMAGE:
-            shown.append(f"[picture of {stop - at} tokens]", style="dim cyan")
+            styled.append(f"[picture of {stop - start} tokens]", style="dim cyan")
         elif kind == LATENT:
-            shown.append(f"[{stop - at} latents]", style="bold blue")
+            styled.append(f"[{stop - start} latents]", style="bold blue")
         else:
-            shown.append(vocabulary.tokenizer.decode(row.ids[at:stop]), style="bold green" if taught else "dim")
-        at = stop
-    return shown
+            text = vocabulary.tokenizer.decode(row.ids[start:stop])
+            styled.append(text, style="bold green" if has_loss else "dim")
+        start = stop
+    return styled

@@ -1,9 +1,8 @@
-"""Latents back to pictures, and the sheet that shows them."""
+"""The sketch decoder: latents to pictures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from PIL import Image as PILImage
-from PIL import ImageDraw, ImageFont
 from torch import nn
 
 if TYPE_CHECKING:
@@ -21,18 +19,18 @@ if TYPE_CHECKING:
     from ..model.reasoner import LatentReasoner
 
 
-def place_features(height: int, width: int, device=None) -> torch.Tensor:
-    """(height * width, 34) Fourier features of the centres of a grid's cells, and its size."""
+def encode_grid_positions(height: int, width: int, device=None) -> torch.Tensor:
+    """(height * width, 34) Fourier features of the cell centers of a grid, and the inverse of its height and width."""
     y = (torch.arange(height, device=device) + 0.5) / height
     x = (torch.arange(width, device=device) + 0.5) / width
-    at = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).reshape(-1, 2)
-    angles = at[:, :, None] * math.pi * 2.0 ** torch.arange(-1, 7, device=device)
-    size = at.new_tensor([1 / height, 1 / width]).expand(len(at), -1)
+    centers = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).reshape(-1, 2)
+    angles = centers[:, :, None] * math.pi * 2.0 ** torch.arange(-1, 7, device=device)
+    size = centers.new_tensor([1 / height, 1 / width]).expand(len(centers), -1)
     return torch.cat([angles.sin().flatten(1), angles.cos().flatten(1), size], -1)
 
 
-class Block(nn.Module):
-    """Self-attention over the tokens of the picture, then an MLP."""
+class DecoderBlock(nn.Module):
+    """Self-attention over the tokens of a picture, then an MLP, both with pre-normalization."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -40,36 +38,58 @@ class Block(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, x):
-        n = self.norm(x)
-        x = x + self.attention(n, n, n, need_weights=False)[0]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(S, h*w, width) -> the same shape."""
+        normed = self.norm(x)
+        x = x + self.attention(normed, normed, normed, need_weights=False)[0]
         return x + self.mlp(self.norm2(x))
 
 
 class SketchDecoder(ModelMixin, ConfigMixin):
-    """K latents on an (h', w') grid -> a picture of (h, w) tokens, ``patch`` pixels a token.
+    """Decodes K latents on an (h', w') grid to a picture of (h, w) tokens, ``patch`` x ``patch`` pixels for each token.
 
-    Latents are spread over the picture's token grid, told where they are, mixed by a few attention blocks and read out
-    as one square of pixels a token.
+    Example:
+        >>> reasoner, decoder = load("checkpoints/frozenlake-tiny")
+
+    The latents are interpolated to the token grid of the picture. Position features are added, a few attention blocks
+    mix the tokens, and a linear layer maps each token to its pixels.
+
+    Args:
+        latent: width Z of a latent.
+        width: width of the decoder.
+        depth: number of attention blocks.
+        heads: attention heads of a block.
+        patch: side of the square of pixels that one token covers.
     """
+
+    # Saved decoders name their weights by the attributes enter, where, blocks and leave.
 
     @register_to_config
     def __init__(self, latent: int = 128, width: int = 128, depth: int = 1, heads: int = 4, patch: int = 32):
         super().__init__()
         self.enter = nn.Sequential(nn.LayerNorm(latent), nn.Linear(latent, width))
         self.where = nn.Linear(34, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
         self.leave = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 3 * patch * patch)
         )
 
     def forward(self, latents: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-        """(S, h'*w', Z) latents of one grid -> (S, 3, h*patch, w*patch) pixels, 0 black to 1 white."""
+        """Decode S sketches of one grid.
+
+        Args:
+            latents: (S, h'*w', Z).
+            grid: (h', w') of the latents.
+            size: (h, w) tokens of the pictures.
+
+        Returns:
+            (S, 3, h*patch, w*patch) pixels, 0 black to 1 white, not clamped.
+        """
         x = self.enter(latents)
         if grid != size:
             x = rearrange(x, "s (h w) d -> s d h w", h=grid[0])
             x = rearrange(F.interpolate(x, size=size, mode="bilinear", align_corners=False), "s d h w -> s (h w) d")
-        x = x + self.where(place_features(*size, x.device).to(x.dtype))
+        x = x + self.where(encode_grid_positions(*size, x.device).to(x.dtype))
         for block in self.blocks:
             x = block(x)
         p = self.config.patch
@@ -77,75 +97,47 @@ class SketchDecoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def draw(self, latents: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> PILImage.Image:
-        """One sketch (K, Z) as a picture. Spans cut short are filled up with zeros."""
+        """Decode one sketch (K, Z) to a picture of h*patch x w*patch pixels. A span with fewer than h'*w' latents is
+        padded with zeros; latents beyond that number are left out."""
         missing = grid[0] * grid[1] - len(latents)
         latents = F.pad(latents.float(), (0, 0, 0, missing)) if missing > 0 else latents[: grid[0] * grid[1]].float()
         return to_pil(self(latents[None].to(self.device), grid, size)[0])
 
 
 def to_pil(pixels: torch.Tensor) -> PILImage.Image:
-    """(3, H, W) in 0..1 -> picture."""
+    """Pixels (3, H, W) from 0 to 1, clamped, as an RGB picture."""
     return PILImage.fromarray((pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def to_pixels(picture: PILImage.Image, size: tuple[int, int], patch: int) -> torch.Tensor:
-    """Picture -> (3, h*patch, w*patch) in 0..1."""
+    """An RGB picture as pixels (3, h*patch, w*patch) from 0 to 1, scaled to ``size`` (h, w) tokens."""
     small = picture.resize((size[1] * patch, size[0] * patch), PILImage.Resampling.BOX)
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
 
 
-def sheet(
-    rows: Sequence[Sequence[tuple[str, PILImage.Image | str]]], tile: int = 128, gap: int = 8, text_width: int = 200
-) -> PILImage.Image:
-    """A contact sheet: each row is a list of (caption, picture or words)."""
-    font, line = ImageFont.load_default(12), 15
-
-    def wide(cell):
-        return text_width if isinstance(cell[1], str) else tile
-
-    widths = [max(wide(r[i]) for r in rows if i < len(r)) for i in range(max(map(len, rows)))]
-    # a line without pictures is only as high as its words
-    heights = [gap + line + (tile if any(isinstance(c, PILImage.Image) for _, c in row) else 2 * line) for row in rows]
-    canvas = PILImage.new("RGB", (sum(widths) + gap * (len(widths) + 1), gap + sum(heights)), "white")
-    pen, y = ImageDraw.Draw(canvas), gap
-    for row, height in zip(rows, heights, strict=True):
-        x = gap
-        for (caption, content), width in zip(row, widths, strict=False):
-            pen.text((x, y), caption, fill=(90, 90, 90), font=font)
-            if isinstance(content, str):
-                for i, words in enumerate(wrapped(content, pen, font, text_width)[: height // line - 1]):
-                    pen.text((x, y + line * (i + 1)), words, fill="black", font=font)
-            elif content is not None:
-                size = [max(1, round(side * tile / max(content.size))) for side in content.size]
-                canvas.paste(content.convert("RGB").resize(size, PILImage.Resampling.BILINEAR), (x, y + line))
-            x += width + gap
-        y += height
-    return canvas
-
-
 @torch.no_grad()
 def reencode_sketches(
-    reasoner: LatentReasoner, batch: MixedBatch, latents: torch.Tensor, chosen: torch.Tensor, *, decoder: SketchDecoder
+    reasoner: LatentReasoner,
+    batch: MixedBatch,
+    latents: torch.Tensor,
+    is_chosen: torch.Tensor,
+    *,
+    decoder: SketchDecoder,
 ) -> torch.Tensor:
-    """Latents (S, K, D) where those of the ``chosen`` spans (S,) are rendered and encoded again, as if the model had
-    looked at its own sketch (Latent Sketchpad 2510.24514 trains on up to two such rounds)."""
-    latents, target = latents.clone(), reasoner.target
-    sizes = target.token_grids(batch.sketches)
-    for i in chosen.nonzero()[:, 0].tolist():
-        h, w = grid = tuple(batch.spans[i, 2:].tolist())
-        image = decoder.draw(latents[i, : h * w], grid, sizes[i])
-        sketch = reasoner.processor.preprocess_sketches([image]).to(latents.device)
-        latents[i, : h * w] = target.encode_embeddings(sketch, [grid])[0].to(latents.dtype)
+    """Decode the chosen sketches to pictures and encode the pictures again, as if the model received its own sketches
+    as images. Latent Sketchpad (arXiv 2510.24514) trains on up to two such rounds.
+
+    Args:
+        latents: (S, K, D) latents of the spans of ``batch``, as the backbone takes them.
+        is_chosen: (S,) the spans to re-encode; the others keep their latents.
+
+    Returns:
+        (S, K, D), a new tensor.
+    """
+    latents, sizes = latents.clone(), reasoner.target.token_grids(batch.sketches)
+    for span in is_chosen.nonzero()[:, 0].tolist():
+        h, w = grid = tuple(batch.spans[span, 2:].tolist())
+        picture = decoder.draw(latents[span, : h * w], grid, sizes[span])
+        images = reasoner.processor.preprocess_sketches([picture]).to(latents.device)
+        latents[span, : h * w] = reasoner.target.encode_embeddings(images, [grid])[0].to(latents.dtype)
     return latents
-
-
-def wrapped(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The words in lines of at most ``width`` pixels; a word longer than that has a line of its own."""
-    lines, now = [], ""
-    for word in text.split():
-        longer = f"{now} {word}".strip()
-        if pen.textlength(longer, font=font) > width and now:
-            lines.append(now)
-            longer = word
-        now = longer
-    return [*lines, now]

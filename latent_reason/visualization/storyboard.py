@@ -1,24 +1,39 @@
-"""What a rollout looks like to a person: its sketches drawn beside the gold ones, step by step."""
+"""Storyboards: the sketches and the text of a model beside the input and the gold sketches, step by step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import NamedTuple
 
 from PIL import Image as PILImage
 
 from ..decoding.engine import Rollout, Span
 from ..trace import Trace
-from .sketch_decoder import sheet
+from .contact_sheet import Cell, draw_sheet
 
 
-def own_sketches(reasoner, decoder, rollout: Rollout, row: int, picture: PILImage.Image) -> list[PILImage.Image]:
-    """The pictures a model drew in one row; ``picture`` is the input they are as large as."""
+class DecodedTrace(NamedTuple):
+    """A trace and its answer: row ``row`` of ``rollout`` was generated from the prompt of ``trace``.
+
+    The three travel together because the rows of a rollout need not be in the order of the items: decoding sorts items
+    by level, and divides them into several rollouts.
+    """
+
+    trace: Trace
+    rollout: Rollout
+    row: int
+
+
+def decode_sketches(reasoner, decoder, rollout: Rollout, row: int, picture: PILImage.Image) -> list[PILImage.Image]:
+    """Decode the spans of one row to pictures, one for each span. ``picture`` is the input; the sketches have its token
+    grid."""
     size = reasoner.backbone.token_grid(picture)
     return [decoder.draw(rollout.latents(s), s.grid, size) for s in rollout.spans_of(row)]
 
 
-def texts_between(rollout: Rollout, row: int, vocabulary) -> list[str]:
-    """Words before each span of a row, then the words after the last one."""
+def split_text(rollout: Rollout, row: int, vocabulary) -> list[str]:
+    """Split the text of a row at its spans: for S spans S + 1 texts, one before each span and one after the last."""
     texts = [""]
     for piece in rollout.segments(row, vocabulary):
         if isinstance(piece, Span):
@@ -28,31 +43,46 @@ def texts_between(rollout: Rollout, row: int, vocabulary) -> list[str]:
     return texts
 
 
-def decoded_target(reasoner, decoder, picture: PILImage.Image) -> PILImage.Image:
-    """A picture through the target encoder and back: the best any drawn sketch can look."""
-    looked = reasoner.processor.preprocess_sketches([picture]).to(reasoner.device)
+def reconstruct_picture(reasoner, decoder, picture: PILImage.Image) -> PILImage.Image:
+    """Encode a picture to target latents and decode them. No sketch of the model can be decoded more faithfully."""
+    images = reasoner.processor.preprocess_sketches([picture]).to(reasoner.device)
     size = reasoner.backbone.token_grid(picture)
     grid = reasoner.target.latent_grid(*size)
-    return decoder.draw(reasoner.target.encode_embeddings(looked, [grid])[0], grid, size)
+    return decoder.draw(reasoner.target.encode_embeddings(images, [grid])[0], grid, size)
 
 
-def storyboard(reasoner, decoder, traces: Sequence[Trace], rollout: Rollout, tile: int = 128) -> PILImage.Image:
-    """One line a step: input, gold sketch, decoded target, decoded own sketch, words. Gold stops where the gold trace
-    does, own where the model's does."""
-    lines = []
-    for row, trace in enumerate(traces):
-        picture = trace.images()[-1]
-        gold, own = trace.sketches(), own_sketches(reasoner, decoder, rollout, row, picture)
-        texts = texts_between(rollout, row, reasoner.vocabulary)
-        for step in range(max(len(texts), len(gold))):
-            line = [("input" if step == 0 else "", picture if step == 0 else None)]
-            shown = gold[step].image if step < len(gold) else None
-            line.append(("gold sketch" if shown else "", shown))
-            line.append(("decoded target" if shown else "", shown and decoded_target(reasoner, decoder, shown)))
-            drawn = own[step] if step < len(own) else None
-            line.append(("own sketch" if drawn else "", drawn))
-            words = texts[step] if step < len(texts) else ""
-            if step == 0:
-                words += f" (gold answer: {trace.answer})"
-            lines.append([*line, (f"words, step {step + 1}", words)])
-    return sheet(lines, tile=tile)
+def arrange_steps(reasoner, decoder, decoded: DecodedTrace) -> list[list[Cell]]:
+    """Arrange one decoded trace as rows of a sheet, one row for each step.
+
+    Columns: input, gold sketch, gold sketch after encoding and decoding, the model's sketch, the model's text up to
+    that sketch. The row after the last sketch holds the rest of the text. The gold columns end with the gold trace, the
+    model's with its answer. Captions stand in the first row. A last row names the gold answer.
+    """
+    trace, rollout, row = decoded
+    picture = trace.images()[-1]
+    gold = [sketch.image for sketch in trace.sketches()]
+    columns = {
+        "input": [picture],
+        "gold sketch": gold,
+        "gold sketch, decoded": [image and reconstruct_picture(reasoner, decoder, image) for image in gold],
+        "model's sketch": decode_sketches(reasoner, decoder, rollout, row, picture),
+        "answer": split_text(rollout, row, reasoner.vocabulary),
+    }
+    captions = [caption if any(column) else "" for caption, column in columns.items()]
+    steps = list(zip_longest(*columns.values()))
+    rows = [list(zip(captions if number == 0 else [""] * 5, step, strict=True)) for number, step in enumerate(steps)]
+    return [*rows, [*[("", None)] * 4, (f"gold answer: {trace.answer}", None)]] if trace.answer else rows
+
+
+def draw_storyboard(reasoner, decoder, decoded: Sequence[DecodedTrace], tile: int = 144) -> PILImage.Image:
+    """Draw decoded traces under each other, as :func:`arrange_steps` arranges them, with a rule between two.
+
+    Example::
+
+        results = decode(reasoner, decoder, task, items, mode)
+        draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save("sketches.png")
+    """
+    rows = []
+    for one in decoded:
+        rows += [*([[]] if rows else []), *arrange_steps(reasoner, decoder, one)]
+    return draw_sheet(rows, tile=tile)

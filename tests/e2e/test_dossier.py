@@ -13,8 +13,8 @@ from PIL import ImageOps
 from tiny_runs import short, tiny_checkpoint, untrained
 
 from eval import attention, dossier, input_perturbations, metrics
-from eval.decode import Result, decode
 from eval.html import page
+from latent_reason.decoding.items import Result, decode
 from latent_reason.tasks import make
 from latent_reason.tasks.base import TURNS
 
@@ -100,7 +100,7 @@ def test_thought_and_answer_are_compared_by_rule(lake, monkeypatch):
         row: "".join(f"Go {m}. " for m in moves.split(",")) if moves else "Well."
         for row, (moves, _) in enumerate(said.values())
     }
-    monkeypatch.setattr("eval.metrics.texts_between", lambda rollout, row, vocabulary: [texts[row]])
+    monkeypatch.setattr("eval.metrics.split_text", lambda rollout, row, vocabulary: [texts[row]])
     results = [Result(item, "", {"success": s}, None, row) for row, (_, s) in enumerate(said.values())]
     found = metrics.consistency(task, results, None)
     assert found["silent"] == 1

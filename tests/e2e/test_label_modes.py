@@ -123,7 +123,7 @@ def test_each_way_is_asked_k_times_without_sketching(task, monkeypatch):
 
     monkeypatch.setattr(labelling, "generate", spy)
     monkeypatch.setattr(labelling, "right", lambda trace, text: trace.id == traces[2].id)
-    found = labelling.passes(reasoner, traces, 2, temperature=1.0, max_new_tokens=4)
+    found = labelling.passes(reasoner, traces, 2, temperature=1.0, max_new=4)
     assert found == [Passed(2, 0, 0), Passed(2, 0), Passed(2, 2, 2)]
     drawn = sum(len(trace.sketches()) for trace in traces)
     assert asked == [(3, 0, "off"), (3, 1, "off"), (2 + drawn, 0, "off"), (2 + drawn, 1, "off")]

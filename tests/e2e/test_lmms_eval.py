@@ -19,10 +19,10 @@ from lmms_task import items, write
 from PIL import Image as PILImage
 from tiny_runs import ROOT, tiny_checkpoint
 
-from eval.decode import decode
-from eval.harness import Answerer, cut, options, trace
-from eval.vlmevalkit import LatentReason
 from latent_reason import checkpoint, tasks
+from latent_reason.decoding.items import decode
+from latent_reason.integrations.answerer import Answerer, cut, options, trace
+from latent_reason.integrations.vlmevalkit import LatentReason
 from latent_reason.trace import Image, Text
 
 PUBLISHED = ROOT / "checkpoints" / "frozenlake-tiny"
@@ -196,16 +196,16 @@ def test_the_entry_point_names_what_is_there():
 
 
 needs_lmms_eval = pytest.mark.skipif(
-    find_spec("lmms_eval") is None, reason="lmms-eval is not installed: see eval/lmms.py"
+    find_spec("lmms_eval") is None, reason="lmms-eval is not installed: see latent_reason/integrations/lmms_eval.py"
 )
 
 
 @needs_lmms_eval
-@pytest.mark.parametrize("first", ["eval.lmms", "lmms_eval.models"])
+@pytest.mark.parametrize("first", ["latent_reason.integrations.lmms_eval", "lmms_eval.models"])
 def test_lmms_eval_finds_the_class_whichever_is_imported_first(first):
     code = (
-        f"import {first}, eval.lmms\nfrom lmms_eval.models import get_model\n"
-        "assert get_model('latent_reason') is eval.lmms.LatentReason"
+        f"import {first}\nfrom latent_reason.integrations import lmms_eval\nfrom lmms_eval.models import get_model\n"
+        "assert get_model('latent_reason') is lmms_eval.LatentReason"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -255,7 +255,7 @@ def test_lmms_eval_gives_our_answers_item_by_item(tmp_path):
 def test_a_document_that_is_asked_again_is_sampled_again():
     code = f"""
 from lmms_eval.api.instance import Instance
-from eval.lmms import LatentReason
+from latent_reason.integrations.lmms_eval import LatentReason
 from PIL import Image
 model = LatentReason({str(PUBLISHED)!r}, batch_size=2)
 model.task_dict = {{"t": {{"test": [Image.new("RGB", (256, 256), "red")]}}}}

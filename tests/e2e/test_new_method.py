@@ -1,63 +1,144 @@
-"""Adding a file is all a new method needs: a toy method is dropped in, listed, and put under every contract."""
+"""A package of one's own is all a new method needs: it is put under every contract and trained, by dotted path."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
-from tiny_runs import ROOT
+from tiny_runs import ROOT, recipe
 
-TOY = '''"""Toy: the state itself, toward the model's own vision, with a penalty nobody asked for. Defaults: ours."""
+from train.config import dump
 
-from ..model.heads import MLPHead
-from ..model.reasoner import LatentReasoner
-from ..model.targets import VisionTokens
-from ..objectives.objective import Objective
+METHOD = '''"""Toy: an MLP toward the model's own vision tokens. Defaults: ours."""
+
+from latent_reason.model import heads
+from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.model.targets import OwnVision
+from latent_reason.model.tokenization import Vocabulary
 
 PAPER = "none"
-SUMMARY = "a toy that a test dropped in"
+SUMMARY = "a toy of a user's package"
 MODE = "mixed"
 
 
-def build_model(backbone, *, k: int = 4, hidden: int = 32) -> LatentReasoner:
-    head = MLPHead(backbone.width, backbone.width, hidden=hidden)
-    return LatentReasoner(backbone, head=head, target=VisionTokens(backbone, k))
-
-
-def build_objective(run=None) -> Objective:
-    return Objective(run)
+def build(backbone, *, k: int = 4, head: str = "toys.parts:ToyHead") -> LatentReasoner:
+    return LatentReasoner(
+        backbone,
+        Vocabulary(backbone.tokenizer, backbone.layout),
+        head=heads.make(head, backbone.width, backbone.width, hidden=32),
+        target=OwnVision(backbone.width, k),
+    )
 '''
+PARTS = """from latent_reason.model.heads import MLPHead
+from latent_reason.tasks.wall_maze import WallMaze
 
 
-CONTRACT = ROOT / "tests" / "contracts" / "test_method_contract.py"
+class ToyHead(MLPHead):
+    pass
 
 
-def python(where, *words) -> str:
+class ToyTask(WallMaze):
+    name = "toy_maze"
+
+
+def brevity(group):
+    return [1 / (1 + one.words) for one in group]
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the user's package, out of the checkout."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "toys").mkdir()
+    for name, text in (("__init__", ""), ("method", METHOD), ("parts", PARTS)):
+        (folder / "toys" / f"{name}.py").write_text(text)
+    return folder
+
+
+def python(where, *words, **env) -> str:
     done = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *map(str, words)],
         cwd=where,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(where)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(where)])} | env,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
 @pytest.mark.slow
-def test_a_file_is_all_a_new_method_needs(tmp_path):
-    for part in ("latent_reason", "train", "eval", "tests"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "latent_reason" / "methods" / "toy.py").write_text(TOY)
-    listed = python(tmp_path, "-m", "latent_reason", "methods")
-    assert re.search(r"toy\b.*a toy that a test dropped in", listed, re.DOTALL)
-    tested = python(tmp_path, "-m", "pytest", "-q", "-k", "toy-1d", "tests/contracts/test_method_contract.py")
-    kept = {int(n) for n in re.findall(r"def test_(\d+)_", CONTRACT.read_text())}
-    assert kept == set(range(1, 12)) and int(re.search(r"(\d+) passed", tested)[1]) > 15 and "skipped" not in tested
+def test_a_method_of_ones_own_is_put_under_every_contract(place):
+    tested = python(place, "-m", "latent_reason.contracts", "-v", "--method", "toys.method")
+    kept = {
+        int(n) for n in re.findall(r"test_method_contract.py::test_(\d+)_\S+\[toys\.method-line\S*\] PASSED", tested)
+    }
+    assert kept == set(range(1, 12)), tested[-3000:]
+    assert "skipped" not in tested and "test_task_contract" not in tested and "test_backbone_contract" not in tested
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own_is_put_under_its_contract(place):
+    tested = python(
+        place, "-m", "latent_reason.contracts", "-v", "--task", "toys.parts:ToyTask", "-k", "items or splits"
+    )
+    assert re.search(r"test_splits_share_no_puzzle\[toys\.parts:ToyTask\] PASSED", tested)
+    assert "test_method_contract" not in tested
+
+
+def test_a_contract_that_is_broken_is_found(place):
+    (place / "toys" / "faulty.py").write_text(METHOD.replace('SUMMARY = "a toy of a user\'s package"', 'SUMMARY = ""'))
+    done = subprocess.run(
+        [sys.executable, "-m", "latent_reason.contracts", "-q", "--method", "toys.faulty", "-k", "test_1_"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(place)])},
+    )
+    assert done.returncode == 1 and "1 failed" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "latent_reason.contracts", "--method", "mirag"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 4 and "unknown method 'mirag'. Did you mean 'mirage'?" in done.stderr
+
+
+@pytest.mark.slow
+def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
+    own = {
+        "method__name": "toys.method",
+        "method__options": {},
+        "data__task": "toys.parts:ToyTask",
+        "data__levels": [2],
+    }
+    changes = {"optim__steps": 2, "optim__warmup": 1, "data__items": 8, **own}
+    (place / "first.yaml").write_text(dump(recipe(place / "first", method="direct", **changes)))
+    assert "step 2/2" in python(place, "-m", "train.sft", "--config", "first.yaml")
+    (place / "second.yaml").write_text(
+        dump(
+            recipe(
+                place / "second",
+                method="direct",
+                init=str(place / "first"),
+                optim__name="adamw",
+                rl__group=2,
+                rl__prompts=2,
+                rl__max_new=8,
+                rl__rewards={"accuracy": 1.0, "toys.parts.brevity": 0.1},
+                **changes,
+            )
+        )
+    )
+    assert (place / "first" / "model" / "latent_reason.json").is_file()
+    python(place, "-m", "train.rl", "--config", "second.yaml")
+    answered = python(place, "-m", "latent_reason", "generate", "second", LATENT_REASON_PLUGINS="toys")
+    assert "question: " in answered and "(gold " in answered

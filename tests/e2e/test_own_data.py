@@ -1,4 +1,4 @@
-"""The README's way from own pictures to an exported model, run as it is written there, on a dozen drawn records."""
+"""The five commands of docs/data.md, from own images to an exported model, run as written on a dozen records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiny_runs import ROOT
 
 
 def blocks() -> tuple[list[str], str]:
-    """The commands and the script of the README's section."""
+    """The commands and the script of the section."""
     commands, script = (re.search(rf"```{kind}\n(.*?)```", section(), re.DOTALL)[1] for kind in ("bash", "python"))
     return [line for line in commands.splitlines() if not line.startswith("#")], script
 
@@ -49,17 +49,17 @@ def test_records_are_looked_at_like_items_of_a_task(place, monkeypatch, capsys):
     with PILImage.open("sheet.png") as sheet:
         assert sheet.width > 600 and len(sheet.convert("RGB").getcolors(2**24)) > 5
     told = walked("python -m latent_reason data inspect mine --index 2", monkeypatch, capsys)
-    assert "shape-2 as modal_mixed is taught it" in told and "I take the circle away." in told and "latents]" in told
+    assert "shape-2 as modal_mixed trains on it" in told and "I take the circle away." in told and "latents]" in told
     for words, said in (
         ("show mine --split other", "no records of the split 'other'"),
         ("inspect mine --index 99", "no record 99"),
-        ("show mine --skin plain", "--skin: not for records"),
+        ("show mine --skin plain", "--skin: options of tasks"),
     ):
         with pytest.raises(SystemExit, match=said):
             walked(f"python -m latent_reason data {words}", monkeypatch, capsys)
 
 
-def test_the_way_of_the_readme_is_walked_as_it_is_written(place, monkeypatch, capsys):
+def test_the_commands_of_the_page_run_as_written(place, monkeypatch, capsys):
     commands, script = blocks()
     (place / "ask.py").write_text(script)
     monkeypatch.chdir(place)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from tiny_runs import recipe, short, tiny_checkpoint
 
-from eval.decode import Result
 from latent_reason import checkpoint
 from latent_reason.data import native
 from latent_reason.decoding import engine
+from latent_reason.decoding.items import Result
 from latent_reason.tasks import make
 from train import rejection_sampling, sft
 from train.trainer import run_folder

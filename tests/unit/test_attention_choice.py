@@ -12,7 +12,8 @@ from tiny_runs import ROOT, recipe, untrained
 
 from latent_reason import checkpoint, methods
 from latent_reason.model.backbones import attention, load_backbone
-from latent_reason.model.backbones.attention import FLASH, Machine, choose, set_attention
+from latent_reason.model.backbones.attention import FLASH, Machine, choose_attention, set_attention
+from latent_reason.objectives.objective import RunOptions
 from train import trainer as running
 from train.config import Backbone
 
@@ -31,7 +32,9 @@ T4, A100, H100, B200 = (
 
 
 def chosen(machine: Machine, attn: str = "auto", **facts) -> attention.Choice:
-    return choose(attn, machine=machine, **{"dtype": torch.bfloat16, "device": "cuda", "masks": False} | facts)
+    return choose_attention(
+        attn, machine=machine, **{"dtype": torch.bfloat16, "device": "cuda", "needs_mask": False} | facts
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,7 @@ def chosen(machine: Machine, attn: str = "auto", **facts) -> attention.Choice:
         (CPU, {"device": "cpu"}, "sdpa", "on the CPU"),
         (H100(TWO, THREE, FOUR), {"device": "cpu"}, "sdpa", "on the CPU"),
         (H100(TWO), {"dtype": torch.float32}, "sdpa", "weights are float32"),
-        (H100(TWO), {"masks": True}, "sdpa", "masks of their own"),
+        (H100(TWO), {"needs_mask": True}, "sdpa", "masks of their own"),
         (H100(), {}, "sdpa", "flash-attn is not installed"),
         (H100(TWO, THREE, FOUR), {}, TWO, "flash-attn is installed and runs on the NVIDIA H100"),
         (A100(TWO), {"dtype": torch.float16}, TWO, "A100"),
@@ -63,7 +66,7 @@ def test_auto_takes_flash_where_it_can_be_used(machine, facts, name, why):
             TWO,
             {},
             r"flash-attn is not installed \(torch 2.11.0\+cu130, NVIDIA H100, capability 9.0, dtype bfloat16"
-            r"\)\. Install it \(pip .*--no-build-isolation .*\) or set attn to sdpa or auto\.$",
+            r"\)\. Install it \(pip .*--no-build-isolation .*\) or set it to sdpa or auto\.$",
         ),
         (B200(TWO), FOUR, {}, r'flash-attn-4 is not installed .* Install it \(pip install "flash-attn-4'),
         (H100(), THREE, {}, r"Install it \(build the folder hopper"),
@@ -71,18 +74,18 @@ def test_auto_takes_flash_where_it_can_be_used(machine, facts, name, why):
             B200(THREE),
             THREE,
             {},
-            r"capability 9.0 to 9.9 and the NVIDIA B200 has 10.0 .*\)\. Set attn to sdpa or auto\.$",
+            r"capability 9.0 to 9.9 and the NVIDIA B200 has 10.0 .*\)\. Set it to sdpa or auto\.$",
         ),
         (
             CPU,
             TWO,
             {"device": "cpu"},
-            r"the model is on the CPU .*no GPU, dtype bfloat16\)\. Set attn to sdpa or auto\.$",
+            r"the model is on the CPU .*no GPU, dtype bfloat16\)\. Set it to sdpa or auto\.$",
         ),
         (H100(TWO), TWO, {"dtype": torch.float32}, "the weights are float32"),
-        (H100(TWO), TWO, {"masks": True}, "masks of their own"),
-        (CPU, "eager", {"masks": True}, "attn=eager cannot be used: .*which sdpa alone takes"),
-        (H100(TWO), "kernels-community/flash-attn2", {}, "one of auto, sdpa, eager, flash_attention_2"),
+        (H100(TWO), TWO, {"needs_mask": True}, "masks of their own"),
+        (CPU, "eager", {"needs_mask": True}, "attn_implementation=eager cannot be used: .*which only sdpa takes"),
+        (H100(TWO), "kernels-community/flash-attn2", {}, "must be one of auto, sdpa, eager, flash_attention_2"),
     ],
 )
 def test_what_is_asked_for_is_used_or_refused(machine, attn, facts, said):
@@ -108,7 +111,7 @@ def test_probes_belong_to_their_names(monkeypatch):
             monkeypatch.setattr(
                 f"transformers.utils.is_flash_attn_{other[-1]}_available", lambda there=name == other: there
             )
-        assert attention.look() == Machine(torch.__version__, "NVIDIA H100", (9, 0), frozenset({name}))
+        assert attention.inspect_machine() == Machine(torch.__version__, "NVIDIA H100", (9, 0), frozenset({name}))
 
 
 # -- where it comes from, where it goes --------------------------------------------------------------------------------
@@ -121,9 +124,9 @@ def test_a_run_says_once_what_it_attends_with(tmp_path, capsys):
     ]
     reasoner, _ = running.start(recipe(tmp_path, backbone__attn="eager"))
     assert reasoner.backbone.model.config.get_text_config()._attn_implementation == "eager"
-    with pytest.raises(ValueError, match="attn=flash_attention_2 cannot be used"):
+    with pytest.raises(ValueError, match="attn_implementation=flash_attention_2 cannot be used"):
         running.start(recipe(tmp_path, backbone__attn=TWO))
-    with pytest.raises(ValueError, match="attn=eager cannot be used: positions have masks"):
+    with pytest.raises(ValueError, match="attn_implementation=eager cannot be used: positions have masks"):
         running.start(recipe(tmp_path, backbone__attn="eager", method__bottleneck=0.5))
 
 
@@ -131,18 +134,16 @@ def test_a_run_says_once_what_it_attends_with(tmp_path, capsys):
     "name, options, masks",
     [("modal_mixed", {}, False), ("monet", {"stage": 1}, False), ("monet", {"stage": 2}, True), ("monet", {}, True)],
 )
-def test_a_method_says_whether_it_has_masks(name, options, masks, make_backbone):
-    reasoner = methods.build_method(name, make_backbone(), **options)
-    assert reasoner.masks == masks
-    reasoner.bottleneck = 0.5
-    assert reasoner.masks
+def test_a_method_says_whether_it_has_masks(name, options, masks):
+    assert methods.build_objective(name, **options).needs_attention_mask == masks
+    assert methods.build_objective(name, RunOptions(attention_bottleneck_prob=0.5), **options).needs_attention_mask
 
 
 def test_masks_of_a_family_count(make_backbone):
     backbone = make_backbone()
     assert set_attention(backbone, "eager").name == "eager"
-    backbone.masks = True
-    with pytest.raises(ValueError, match="which sdpa alone takes"):
+    backbone.has_bidirectional_images = True
+    with pytest.raises(ValueError, match="which only sdpa takes"):
         set_attention(backbone, "eager")
 
 
@@ -156,5 +157,5 @@ def test_a_checkpoint_does_not_remember_its_attention(tmp_path):
     loaded, _ = checkpoint.load(tmp_path / "a", device="cpu")
     assert loaded.backbone.model.config._attn_implementation == "sdpa"
     assert load_backbone(str(tmp_path / "a" / "backbone")).model.config._attn_implementation == "sdpa"
-    with pytest.raises(ValueError, match=r"^attn=flash_attention_2 cannot be used"):
-        checkpoint.load(tmp_path / "a", device="cpu", attn=TWO)
+    with pytest.raises(ValueError, match=r"^attn_implementation=flash_attention_2 cannot be used"):
+        checkpoint.load(tmp_path / "a", device="cpu", attn_implementation=TWO)

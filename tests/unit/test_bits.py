@@ -22,10 +22,10 @@ def base(tmp_path):
 
 
 def test_what_is_missing_is_named(base, monkeypatch):
-    monkeypatch.setattr("latent_reason.model.backbones.base.find_spec", lambda name: None)
+    monkeypatch.setattr("latent_reason.model.backbones.quantization.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"bits=4 needs bitsandbytes and accelerate. Install with: pip install"):
         backbones.load_backbone(base, bits=4)
-    with pytest.raises(ValueError, match=r"bits=8: 4, or leave it out"):
+    with pytest.raises(ValueError, match=r"bits=8: must be 4"):
         backbones.load_backbone(base, bits=8)
 
 
@@ -59,11 +59,11 @@ def test_the_text_model_alone_is_rounded(rounded, base):
 
 def test_rounded_weights_are_saved_and_merged_with_care(rounded, tmp_path):
     reasoner = methods.build_method("modal_mixed", rounded, **METHOD["modal_mixed"])
-    with pytest.raises(ValueError, match="weights rounded to 4 bits are no checkpoint"):
+    with pytest.raises(ValueError, match="weights of 4 bits cannot be saved alone"):
         checkpoint.save(reasoner, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     adapters.add(reasoner, rank=4)
-    with pytest.raises(ValueError, match="take no adapter up"):
+    with pytest.raises(ValueError, match="an adapter cannot be merged into weights of 4 bits"):
         adapters.merge(reasoner)
 
 

@@ -1,4 +1,4 @@
-"""The doors: python -m latent_reason VERB, eval.run, eval.probe. What they print, write and refuse."""
+"""The command lines latent-reason VERB, eval.run and eval.probe: what they print, write and refuse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from latent_reason import doctor, methods
 from latent_reason.checkpoint import CONFIG_FILE
 from latent_reason.cli import main
 from latent_reason.data import native
-from latent_reason.errors import door
+from latent_reason.errors import cli_errors
 from latent_reason.tasks import make, vsp
 
 VERBS = ("methods", "render", "generate", "data", "export", "check", "push", "assemble", "doctor")
@@ -47,7 +47,7 @@ def refused(function, *words) -> str:
     return said
 
 
-# -- the library's door ----------------------------------------------------------------------------------------------
+# -- latent-reason VERB ----------------------------------------------------------------------------------------------
 def test_help_is_quick_and_loads_nothing_heavy():
     began = time.time()
     script = """
@@ -67,7 +67,7 @@ finally:
 def test_every_verb_has_help(verb, capsys):
     assert ends(main, verb, "--help") == 0
     shown = capsys.readouterr().out
-    assert f"python -m latent_reason {verb}" in shown and len(shown.splitlines()) > 3
+    assert f"latent-reason {verb}" in shown and len(shown.splitlines()) > 3
 
 
 def test_methods_lists_every_method(capsys):
@@ -129,7 +129,7 @@ def test_doctor_names_what_is_missing(capsys, monkeypatch):
 def test_render_draws_a_sheet(tmp_path, capsys):
     main(["render", str(tiny_checkpoint()), "--n", "2", "--level", "3", "--out", str(tmp_path / "new" / "sheet.png")])
     shown = capsys.readouterr().out
-    assert "2 boards, " in shown and "sheet.png" in shown and " 0 sketches" not in shown
+    assert "2 items, " in shown and "sheet.png" in shown and " 0 sketches" not in shown
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 400
 
@@ -165,7 +165,7 @@ def test_export_makes_a_folder_with_a_model_card(tmp_path, capsys):
 def test_wrong_words_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "'none' is not a checkpoint: there is no such folder" in refused(main, "render", "none")
-    assert "draws no sketches (method text_cot" in refused(main, "render", tiny_checkpoint("text_cot"))
+    assert "has no sketches to render (method text_cot" in refused(main, "render", tiny_checkpoint("text_cot"))
     assert "no task 'lake'" in refused(main, "generate", tiny_checkpoint(), "--task", "lake")
     assert "3 to 10" in refused(main, "generate", tiny_checkpoint(), "--level", "99")
     assert "no such folder" in refused(main, "export", "none", "out")
@@ -174,21 +174,21 @@ def test_wrong_words_are_one_sentence(tmp_path, monkeypatch):
     assert ends(main, "rendr") == ends(main) == ends(main, "generate", "x", "--index", "-1") == 2, "argparse explains"
 
 
-# -- what a door lets through ----------------------------------------------------------------------------------------
+# -- errors and tracebacks -------------------------------------------------------------------------------------------
 def test_errors_of_libraries_keep_their_traceback(monkeypatch):
-    with pytest.raises(json.JSONDecodeError), door():
+    with pytest.raises(json.JSONDecodeError), cli_errors():
         json.loads("{")
-    with pytest.raises(ZeroDivisionError), door():
+    with pytest.raises(ZeroDivisionError), cli_errors():
         methods.load(1 / 0)
     monkeypatch.setenv("LATENT_REASON_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="unknown method"), door():
+    with pytest.raises(ValueError, match="unknown method"), cli_errors():
         methods.load("none")
 
 
 def test_system_errors_are_sentences():
-    with pytest.raises(SystemExit, match=r"error: .*No such file.*none"), door():
+    with pytest.raises(SystemExit, match=r"error: .*No such file.*none"), cli_errors():
         open("none/none")
-    with pytest.raises(SystemExit, match=r"^error: The disk is full$"), door():
+    with pytest.raises(SystemExit, match=r"^error: The disk is full$"), cli_errors():
         raise OSError(28, "The disk is full")
 
 

@@ -9,7 +9,7 @@ import torch
 from tiny_runs import short, untrained
 
 from eval import collapse as monitors
-from eval.decode import decode
+from latent_reason.decoding.items import decode
 from latent_reason.tasks import make
 
 GRID = (0, 1, 2)
@@ -73,11 +73,11 @@ def test_figures_of_a_model(monkeypatch):
     task = make("frozenlake_plan", split="val", level=3, chunk=(1, 1))
     items = [task[i] for i in range(6)]
     results = decode(reasoner, None, task, items, "mixed")
-    found = monitors.health(reasoner, results, [task.trace(i) for i in items])
+    found = monitors.health(reasoner, results)
     assert found["stop_count"] + found.get("stop_budget", 0) == 1
     assert 0 < found["latent_rms"] and -1 <= found["latent_cosine"] <= 1 and found["latent_rank"] >= 1
     assert {"true_cosine", "true_rank"} <= found.keys()
     torch.nn.init.normal_(reasoner.target.standardizer.mean)
-    reasoner.head.sample = lambda h, noise=None: torch.zeros(len(h), 32)
-    same = monitors.health(reasoner, decode(reasoner, None, task, items, "mixed"), [task.trace(i) for i in items])
+    reasoner.head.sample = lambda h, context=None, noise=None: torch.zeros(len(h), 32)
+    same = monitors.health(reasoner, decode(reasoner, None, task, items, "mixed"))
     assert same["latent_cosine"] > 0.99 and "collapse" in monitors.alarm(same), "the slot's mean for every item"

@@ -3,7 +3,7 @@ a rollout is replayed."""
 
 import pytest
 import torch
-from conftest import CASES, eager, ready, training_batch
+from conftest import CASES, eager, loss_of, ready, training_batch
 
 from latent_reason import checkpoint, methods
 from latent_reason.decoding.engine import generate
@@ -33,14 +33,14 @@ def reasoner(request, make_backbone, make_traces):
 
 def test_a_method_trains_and_decodes_on_this_family(reasoner, make_traces):
     reasoner.train()
-    terms = reasoner(training_batch(reasoner, make_traces(reasoner.can_sketch)))
+    terms = loss_of(reasoner, training_batch(reasoner, make_traces(reasoner.can_sketch)))
     terms.total.backward()
     assert terms.total.isfinite()
     trunk = [p.grad for n, p in reasoner.named_parameters() if "layers.0." in n and ("language" in n or "text_" in n)]
     assert trunk and all(g is not None and g.any() for g in trunk)
 
     eager(reasoner.eval())
-    prompt, settings = make_traces(reasoner.can_sketch), {"max_new": 16, "temperature": 1.0, "seed": 3}
+    prompt, settings = make_traces(reasoner.can_sketch), {"max_new_tokens": 16, "temperature": 1.0, "seed": 3}
     processor = reasoner.processor
     together = generate(reasoner, processor(prompt, generate=True), **settings)
     for r, trace in enumerate(prompt):
@@ -69,7 +69,7 @@ def test_a_checkpoint_of_a_family_comes_back_as_it_was(family, make_backbone, ma
 
     def parts(reasoner):
         torch.manual_seed(0)  # of the flow's noise
-        return reasoner(training_batch(reasoner, make_traces())).parts()
+        return loss_of(reasoner, training_batch(reasoner, make_traces())).parts()
 
     first, second = parts(reasoner), parts(again)
     assert {n: float(p.detach()) for n, p in first.items()} == {n: float(p.detach()) for n, p in second.items()}
@@ -93,7 +93,7 @@ def test_on_a_backbone_in_bfloat16_heads_stay_in_float32(method, make_backbone, 
     assert reasoner.backbone.model.dtype == torch.bfloat16
     head = [] if reasoner.head is None else list(reasoner.head.parameters())
     assert all(p.dtype == torch.float32 for p in head)
-    terms = reasoner.train()(training_batch(reasoner, make_traces(reasoner.can_sketch)))
+    terms = loss_of(reasoner.train(), training_batch(reasoner, make_traces(reasoner.can_sketch)))
     terms.total.backward()
     assert terms.total.isfinite() and all(p.grad is not None and p.grad.isfinite().all() for p in head)
     prompt = reasoner.processor(make_traces(reasoner.can_sketch), generate=True)

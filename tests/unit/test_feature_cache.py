@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from multiprocessing import get_context
 
 import pytest
@@ -11,9 +12,10 @@ from tiny_runs import command, recipe, short, tiny_checkpoint, untrained
 
 from latent_reason import checkpoint, methods
 from latent_reason.model.backbones.encoders import load_encoder
+from latent_reason.model.processor import CachedFeatures
 from train import sft
 from train.data import TraceData
-from train.feature_cache import Seen, SeenCache, encoder_hash, see
+from train.feature_cache import DiskCache, encoder_hash, with_features
 from train.trainer import run_folder
 
 ITEMS = 12
@@ -32,50 +34,60 @@ def said():
 @pytest.fixture
 def cache(tmp_path, said):
     """``cache()``: what a process of its own would have."""
-    return lambda most=2**30: SeenCache(tmp_path / "cache", most, said.append)
+    return lambda most=2**30: DiskCache(tmp_path / "cache", most, said.append)
 
 
 @pytest.fixture(scope="module")
 def encoded(reasoner):
     """``encoded()``: rows of the same few traces, their pictures not yet looked at."""
-    data = TraceData(recipe(None, data__items=ITEMS).data, reasoner, "mixed", 0, frozen_eye=False)
+    data = TraceData(
+        recipe(None, data__items=ITEMS).data, reasoner, methods.objective_of(reasoner), "mixed", 0, frozen_vision=False
+    )
     data.setup()
     return lambda: [copy.copy(row) for row in copy.deepcopy(data.rows["train"])]
 
 
-def pictures(rows):
-    return [p for row in rows for p in row.images + row.sketches]
+def features(rows):
+    return [f for row in rows for f in row.image_features + row.sketch_features]
 
 
 def test_what_is_cached_is_what_is_seen_in_bfloat16(reasoner, encoded, cache):
     plain, first, second = encoded(), encoded(), encoded()
     by_hand = {
-        name: [t.bfloat16() for t in eye([p for row in plain for p in getattr(row, name)])]
-        for name, eye in (
-            ("images", lambda ps: reasoner.backbone.image_embeddings(reasoner.backbone.preprocess_images(ps))),
-            ("sketches", lambda ps: reasoner.target.encode_images(reasoner.processor.preprocess_sketches(ps))),
+        f"{name}_features": [t.bfloat16() for t in eye([p for row in plain for p in getattr(row, plural)])]
+        for name, plural, eye in (
+            ("image", "images", lambda ps: reasoner.backbone.image_embeddings(reasoner.backbone.preprocess_images(ps))),
+            (
+                "sketch",
+                "sketches",
+                lambda ps: reasoner.target.encode_images(reasoner.processor.preprocess_sketches(ps)),
+            ),
         )
     }
     writing, reading = cache(), cache()
-    see(first, reasoner, cache=writing)
+    first = with_features(first, reasoner, writing)
     writing.flush()
-    see(second, reasoner, cache=reading)
+    second = with_features(second, reasoner, reading)
     for name, wanted in by_hand.items():
         for rows in (first, second):
-            got = [p for row in rows for p in getattr(row, name)]
-            assert all(isinstance(p, Seen) for p in got)
-            assert all(torch.equal(p.tokens, t.detach()) for p, t in zip(got, wanted, strict=True))
-    assert [torch.equal(a.grid, b.grid) for a, b in zip(pictures(first), pictures(second), strict=True)]
-    assert (writing.hits, reading.misses) == (0, 0) and reading.hits == len(pictures(second))
+            got = [f for row in rows for f in getattr(row, name)]
+            assert all(isinstance(f, CachedFeatures) for f in got)
+            assert all(torch.equal(f.features, t.detach()) for f, t in zip(got, wanted, strict=True))
+    assert all(torch.equal(a.grid, b.grid) for a, b in zip(features(first), features(second), strict=True))
+    assert (writing.hits, reading.misses) == (0, 0) and reading.hits == len(features(second))
 
 
 def test_a_second_run_looks_at_nothing(reasoner, encoded, cache, monkeypatch):
     writing = cache()
-    see(encoded(), reasoner, cache=writing)
+    with_features(encoded(), reasoner, writing)
     writing.flush()
-    monkeypatch.setattr(type(reasoner.backbone), "encode", lambda *args: pytest.fail("an eye was opened"))
-    monkeypatch.setattr(type(reasoner.backbone), "look", lambda *args: pytest.fail("a picture was prepared for it"))
-    see(encoded(), reasoner, cache=cache())
+    monkeypatch.setattr(type(reasoner.backbone), "encode_pixels", lambda *args: pytest.fail("an eye was opened"))
+    monkeypatch.setattr(
+        type(reasoner.backbone),
+        "preprocess_images",
+        lambda *args, **given: pytest.fail("a picture was prepared for it"),
+    )
+    with_features(encoded(), reasoner, cache())
 
 
 def test_runs_with_a_cold_a_warm_and_a_full_cache_learn_the_same(tmp_path, monkeypatch, capsys):
@@ -89,10 +101,10 @@ def test_runs_with_a_cold_a_warm_and_a_full_cache_learn_the_same(tmp_path, monke
         return {name: t.clone() for name, t in model.state_dict().items()}, " ".join(printed.split())
 
     cold, said = trained("cold")
-    assert ", 0 were seen before" in said
+    assert " 0 of " in said
     warm, said = trained("warm")
-    seen, before = said.split("Of ")[1].split(" were seen before")[0].split(" pictures, ")
-    assert seen == before != "0"
+    hits, images = re.search(r"([\d,]+) of ([\d,]+) images were in data.cache", said).groups()
+    assert hits == images != "0"
     full, said = trained("full", data__cache=str(tmp_path / "other"), data__cache_gb=1e-9)
     assert "data.cache_gb" in said and not list((tmp_path / "other").rglob("*.safetensors"))
     for other in (warm, full):
@@ -100,7 +112,7 @@ def test_runs_with_a_cold_a_warm_and_a_full_cache_learn_the_same(tmp_path, monke
     plain, _ = trained("plain", data__cache=None)
     assert all(torch.equal(t, cold[name]) for name, t in plain.items()), "float16 is what memory keeps"
     _, said = trained("coarse", data__cache_dtype="bfloat16")
-    assert ", 0 were seen before" in said, "nothing of another precision is found"
+    assert " 0 of " in said, "nothing of another precision is found"
 
 
 @pytest.mark.parametrize("name", ["images", "sketches"])
@@ -138,15 +150,15 @@ def test_targets_that_look_in_their_own_way_have_hashes_of_their_own(reasoner):
 
 
 def test_another_picture_is_never_found(reasoner, cache):
-    place = [PILImage.new("RGB", (64, 64), "red")]
+    image = PILImage.new("RGB", (64, 64), "red")
     kept = cache()
-    kept.put(reasoner, "images", place[0], Seen(torch.tensor([1, 2, 2]), torch.ones(1, 3).bfloat16()))
-    changed = place[0].copy()
+    kept.put(reasoner, "images", image, CachedFeatures(torch.tensor([1, 2, 2]), torch.ones(1, 3).bfloat16()))
+    changed = image.copy()
     changed.putpixel((63, 63), (255, 0, 1))
-    for other in (changed, place[0].resize((32, 128)), place[0].convert("L")):
-        assert kept.filled(reasoner, "images", [([other], 0)]), "not there"
-    assert kept.filled(reasoner, "sketches", [(place, 0)]), "nor for another eye"
-    assert not kept.filled(reasoner, "images", [(place, 0)]) and isinstance(place[0], Seen), "before it is written, too"
+    for other in (changed, image.resize((32, 128)), image.convert("L")):
+        assert not kept.get(reasoner, "images", [other]), "not there"
+    assert not kept.get(reasoner, "sketches", [image]), "nor for another eye"
+    assert kept.get(reasoner, "images", [image]).keys() == {id(image)}, "before it is written, too"
 
 
 def shards(tmp_path):
@@ -164,14 +176,14 @@ def shards(tmp_path):
 )
 def test_a_damaged_shard_is_named_and_made_again(reasoner, encoded, cache, said, tmp_path, damage):
     first = cache()
-    see(encoded(), reasoner, cache=first)
+    with_features(encoded(), reasoner, first)
     first.flush()
     whole = {file: file.read_bytes() for file in shards(tmp_path)}
     victim = next(iter(whole))
     victim.write_bytes(damage(whole[victim]))
     rows, second = encoded(), cache()
-    see(rows, reasoner, cache=second)
-    assert said == [f"'{victim}' is damaged. It is removed, and the pictures in it are looked at again."]
+    with_features(rows, reasoner, second)
+    assert said == [f"'{victim}' is damaged. It is removed, and its images are encoded again."]
     assert second.misses and second.hits
     second.flush()
     assert {file: file.read_bytes() for file in shards(tmp_path)} == whole, "the same bytes again"
@@ -179,7 +191,7 @@ def test_a_damaged_shard_is_named_and_made_again(reasoner, encoded, cache, said,
 
 def test_room_is_made_by_other_encoders_alone(reasoner, encoded, cache, said, tmp_path):
     first = cache()
-    see(encoded(), reasoner, cache=first)
+    with_features(encoded(), reasoner, first)
     first.flush()
     own, size = shards(tmp_path), sum(file.stat().st_size for file in shards(tmp_path))
     for age, name in enumerate(("newest", "older", "oldest")):
@@ -188,28 +200,32 @@ def test_room_is_made_by_other_encoders_alone(reasoner, encoded, cache, said, tm
         file.write_bytes(b"x" * 1000)
         os.utime(file, (1e9 - age, 1e9 - age))
     second = cache(most=size + 2500)
-    second.put(reasoner, "images", PILImage.new("RGB", (9, 9)), Seen(torch.ones(3), torch.ones(1, 500).bfloat16()))
+    second.put(
+        reasoner, "images", PILImage.new("RGB", (9, 9)), CachedFeatures(torch.ones(3), torch.ones(1, 500).bfloat16())
+    )
     second.flush()
     left = shards(tmp_path)
     assert [file.parent.name for file in left if file.stem == "x"] == ["newest"], "those unused for longest went"
     assert set(own) < set(left) and sum(file.stat().st_size for file in left) <= size + 2500
     third = cache(most=size // 2)
-    third.put(reasoner, "images", PILImage.new("RGB", (9, 8)), Seen(torch.ones(3), torch.ones(1, 500).bfloat16()))
+    third.put(
+        reasoner, "images", PILImage.new("RGB", (9, 8)), CachedFeatures(torch.ones(3), torch.ones(1, 500).bfloat16())
+    )
     third.flush()
-    assert shards(tmp_path) == left and "no more is kept there" in said[0], "what is in use stays"
+    assert shards(tmp_path) == left and "No more are stored there" in said[0], "what is in use stays"
 
 
 def write(folder, number):
     """One of several processes that see and keep the same pictures at once."""
     torch.set_num_threads(1)
     model, _ = checkpoint.load(tiny_checkpoint())
-    kept = SeenCache(folder, 2**30, print)
+    kept = DiskCache(folder, 2**30, print)
     for i in range(10):
         kept.put(
             model,
             "images",
             PILImage.new("RGB", (8, 8), (i, i, i)),
-            Seen(torch.tensor([1, i, i]), torch.full((2, 4), i).bfloat16()),
+            CachedFeatures(torch.tensor([1, i, i]), torch.full((2, 4), i).bfloat16()),
         )
         if i % 3 == number:
             kept.flush()
@@ -226,31 +242,32 @@ def test_several_processes_share_a_cache(tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     model, _ = checkpoint.load(tiny_checkpoint())
-    kept, places = (
-        SeenCache(tmp_path / "cache", 2**30, pytest.fail),
+    kept, images = (
+        DiskCache(tmp_path / "cache", 2**30, pytest.fail),
         [PILImage.new("RGB", (8, 8), (i,) * 3) for i in range(10)],
     )
-    assert not kept.filled(model, "images", [(places, i) for i in range(10)])
-    assert [int(p.tokens[0, 0]) for p in places] == list(range(10))
+    found = kept.get(model, "images", images)
+    assert [int(found[id(image)].features[0, 0]) for image in images] == list(range(10))
     assert not [file for file in (tmp_path / "cache").rglob("*") if file.name.startswith(".")], "nothing half-written"
 
 
 def test_a_shard_that_another_process_removed_is_a_miss(reasoner, encoded, cache, said, tmp_path):
     first, second = cache(), cache()
-    see(encoded(), reasoner, cache=first)
+    with_features(encoded(), reasoner, first)
     first.flush()
-    assert not second.filled(reasoner, "images", [])  # it knows what is there
     second._get(second._encoder(reasoner, "images"), "")
     for file in shards(tmp_path):
         file.unlink()
     rows = encoded()
-    see(rows, reasoner, cache=second)
-    assert second.misses == len(pictures(rows)) and not said
+    with_features(rows, reasoner, second)
+    assert second.misses == len([p for row in rows for p in row.images + row.sketches]) and not said
 
 
 def test_what_cannot_be_cached_is_one_sentence(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"data.cache: what an eye sees is kept only where it does not learn"):
-        TraceData(recipe(None, data__cache=str(tmp_path)).data, untrained()[0], "mixed", 0, frozen_eye=False)
+    with pytest.raises(ValueError, match=r"data\.cache requires a frozen vision encoder"):
+        model = untrained()[0]
+        data = recipe(None, data__cache=str(tmp_path)).data
+        TraceData(data, model, methods.objective_of(model), "mixed", 0, frozen_vision=False)
     for words, sentence in (
         (("--data.cache_gb", "0"), "data.cache_gb=0"),
         (("--data.cache_dtype", "int8"), "'bfloat16' or 'float16'"),

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from latent_reason.files import atomic_folder, atomic_write_json, atomic_write_text, nearest, new_run_folder
+from latent_reason.errors import did_you_mean
+from latent_reason.files import atomic_folder, atomic_write_json, atomic_write_text, new_run_folder
 
 
 def disk_full(*_, **__):
@@ -123,7 +124,7 @@ def test_run_folders_are_never_shared(tmp_path):
     assert len(set(made)) == 16
 
 
-def test_nearest():
-    assert nearest("forzenlake", ["maze", "FrozenLake"]) == "Did you mean 'FrozenLake'?"
-    assert nearest("zzz", ["b", "a"]) == "There is: a, b."
-    assert nearest("zzz", []) == "There is none."
+def test_did_you_mean():
+    assert did_you_mean("forzenlake", ["maze", "FrozenLake"]) == "Did you mean 'FrozenLake'?"
+    assert did_you_mean("zzz", ["b", "a"]) == "There is: a, b."
+    assert did_you_mean("zzz", []) == "There is none."

@@ -8,7 +8,8 @@ from conftest import fit, loss_of, objective_for, training_batch
 
 from latent_reason import methods
 from latent_reason.objectives import latent_inputs
-from latent_reason.visualization.sketch_decoder import SketchDecoder, seen_again
+from latent_reason.objectives.objective import Objective
+from latent_reason.visualization.sketch_decoder import SketchDecoder, reencode_sketches
 
 
 def fitted(make_backbone, make_traces, method="modal_mixed", **options):
@@ -16,7 +17,7 @@ def fitted(make_backbone, make_traces, method="modal_mixed", **options):
     options = {"k": 4, "head": "mlp"} | options if method == "modal_mixed" else options
     reasoner = methods.build_method(method, make_backbone(), **options)
     batch = training_batch(reasoner, make_traces())
-    if objective_for(reasoner).has_latent_loss(reasoner):
+    if objective_for(reasoner).uses_target(reasoner):
         fit(reasoner, batch)
     return reasoner, batch, reasoner.backbone.position_ids(batch)
 
@@ -44,7 +45,7 @@ def test_enough_sweeps_are_the_sequential_result(make_backbone, make_traces, opt
 def test_sweeps_carry_the_gradient_of_the_sequential_result(make_backbone, make_traces):
     grads = []
     for sweeps in (0, 4):
-        reasoner, batch, _ = fitted(make_backbone, make_traces, "coconut", c=2, stage=2, sweeps=sweeps)
+        reasoner, batch, _ = fitted(make_backbone, make_traces, "coconut", c=2, stage=2, jacobi_sweeps=sweeps)
         loss_of(reasoner, batch).total.backward()
         grads.append({n: p.grad for n, p in reasoner.named_parameters() if p.grad is not None})
     assert grads[0].keys() == grads[1].keys()
@@ -57,16 +58,17 @@ def test_serial_replacement_of_all_is_self_filling_and_of_none_is_teaching(make_
     reasoner, batch, positions = fitted(make_backbone, make_traces, **options)
     given = reasoner.latents_to_embeddings(reasoner.target(batch))
     states, latents = latent_inputs.unroll_latents(reasoner, batch, positions)
-    mixed, own = latent_inputs.unroll_latents(reasoner, batch, positions, given, everything(batch, True))
+    mixed, own = latent_inputs.unroll_latents(reasoner, batch, positions, keep=given, is_own=everything(batch, True))
     assert torch.equal(own, latents) and torch.equal(mixed, states)
-    taught, same = latent_inputs.unroll_latents(reasoner, batch, positions, given, everything(batch, False))
+    none = everything(batch, False)
+    taught, same = latent_inputs.unroll_latents(reasoner, batch, positions, keep=given, is_own=none)
     plain = reasoner.backbone.forward_text(reasoner.embed_batch(batch, given), batch.mask, positions)
     torch.testing.assert_close(taught[batch.mask], plain[batch.mask], atol=2e-5, rtol=1e-4)
     assert torch.equal(same[batch.latent_slots()[2]], given[batch.latent_slots()[2]])
 
 
-def test_exposure_changes_training_and_nothing_else(make_backbone, make_traces):
-    for exposure in ({"noise_std": 0.3}, {"prob": 1.0}, {"prob": 1.0, "serial": True}):
+def test_scheduled_sampling_changes_training_and_nothing_else(make_backbone, make_traces):
+    for exposure in ({"noise_std": 0.3}, {"prob": 1.0}, {"prob": 1.0, "sequential": True}):
         reasoner, batch, positions = fitted(make_backbone, make_traces, scheduled_sampling=exposure)
         z = reasoner.target(batch)
         plain = reasoner.backbone.forward_text(
@@ -76,11 +78,9 @@ def test_exposure_changes_training_and_nothing_else(make_backbone, make_traces):
         assert not torch.allclose(
             objective_for(reasoner).teacher_forced_states(reasoner.train(), batch, positions, z), plain, atol=1e-3
         ), exposure
-        if "own" in exposure:
-            reasoner.progress = 0.0
-            assert torch.equal(objective_for(reasoner).teacher_forced_states(reasoner, batch, positions, z), plain), (
-                "it rises from none"
-            )
+        if "prob" in exposure:
+            first = objective_for(reasoner).teacher_forced_states(reasoner, batch, positions, z, 0.0)
+            assert torch.equal(first, plain), "it rises from none"
 
 
 def test_parallel_replacement_is_drawn_from_one_taught_pass(make_backbone, make_traces):
@@ -100,13 +100,13 @@ def test_parallel_replacement_is_drawn_from_one_taught_pass(make_backbone, make_
 
 
 def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone, make_traces):
-    reasoner, batch, positions = fitted(make_backbone, make_traces, scheduled_sampling={"redraw": 1.0})
+    reasoner, batch, _ = fitted(make_backbone, make_traces, scheduled_sampling={"reencode_prob": 1.0})
     z = reasoner.target(batch)
     with pytest.raises(ValueError, match="needs a sketch decoder"):
-        objective_for(reasoner).teacher_forced_states(reasoner.train(), batch, positions, z)
+        objective_for(reasoner).check(reasoner)
     decoder, fed = SketchDecoder(latent=32, width=32), reasoner.latents_to_embeddings(z)
     chosen = torch.tensor([True, False, False, True])
-    again = seen_again(reasoner, decoder, batch, fed, chosen)
+    again = reencode_sketches(reasoner, batch, fed, chosen, decoder=decoder)
     mask = batch.latent_slots()[2]
     assert torch.equal(again[1:3], fed[1:3]) and not torch.allclose(again[0][mask[0]], fed[0][mask[0]], atol=1e-3)
     h, w = batch.spans[3, 2:].tolist()
@@ -118,18 +118,18 @@ def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"prob": 1.5}, "exposure.own=1.5"),
-        ({"redraw": -1}, "exposure.redraw=-1"),
-        ({"noise": -0.1}, "exposure.noise=-0.1"),
-        ({"nois": 0.1}, "exposure has no field 'nois'. Did you mean 'noise'"),
+        ({"prob": 1.5}, "scheduled_sampling.prob=1.5"),
+        ({"reencode_prob": -1}, "scheduled_sampling.reencode_prob=-1"),
+        ({"noise_std": -0.1}, "scheduled_sampling.noise_std=-0.1"),
+        ({"noise": 0.1}, "scheduled_sampling has no field 'noise'. Did you mean 'noise_std'"),
     ],
 )
-def test_wrong_exposure_is_refused(make_backbone, wrong, words):
+def test_wrong_scheduled_sampling_is_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
-        methods.build_method("modal_mixed", make_backbone(), scheduled_sampling=wrong)
+        methods.build_objective("modal_mixed", scheduled_sampling=wrong)
 
 
 def test_sweeps_need_a_head_without_noise(make_backbone):
     reasoner = methods.build_method("modal_mixed", make_backbone(), k=4)
-    with pytest.raises(ValueError, match="without noise"):
-        type(reasoner)(reasoner.backbone, reasoner.vocabulary, head=reasoner.head, jacobi_sweeps=2)
+    with pytest.raises(ValueError, match="needs a head that is not stochastic"):
+        Objective(jacobi_sweeps=2).check(reasoner)

@@ -29,8 +29,8 @@ MADE = {
     "sum": lambda h: Gaussian(h, norm="sum"),
     "sqrt": Gaussian,
     "mean": lambda h: Gaussian(h, norm="mean"),
-    "spread": lambda h: Gaussian(h, spread=torch.linspace(0.5, 2, h.latent)),
-    "rank": lambda h: Gaussian(h, norm="sum", basis=Gaussian.directions(torch.randn(50, h.latent), 3)),
+    "spread": lambda h: Gaussian(h, spread=torch.linspace(0.5, 2, h.latent_width)),
+    "rank": lambda h: Gaussian(h, norm="sum", basis=Gaussian.directions(torch.randn(50, h.latent_width), 3)),
     "flow_sde": FlowSde,
     "flow_sde window": lambda h: FlowSde(h, window=3),
     "ddpm_sde": DdpmSde,
@@ -66,7 +66,7 @@ def case(request):
     torch.manual_seed(2)
     made = MADE[policy](head)
     h = torch.randn(N, head.width)
-    z, record = made.sample(head, h, torch.randn(N, made.draws, head.latent_width))
+    z, record = made.sample(head, h, torch.randn(N, made.num_draws, head.latent_width))
     return made, head, h, z.detach(), record.detach()
 
 
@@ -168,7 +168,7 @@ def test_every_step_is_a_density(name, policy):
     """Of a latent of one channel, summed over a fine grid of what could have come next: 1."""
     head = head_of(name, latent=1)
     made, h = policy(head), torch.randn(1, WIDTH)
-    _, record = made.sample(head, h, torch.randn(1, made.draws, 1))
+    _, record = made.sample(head, h, torch.randn(1, made.num_draws, 1))
     values = torch.linspace(-10, 10, 40_001, dtype=torch.float64).float()
     first = 0 if getattr(head, "mean", None) is not None and policy is not Gaussian else 1
     steps = range(max(1, record.shape[1] - 3), record.shape[1])
@@ -187,7 +187,7 @@ def test_all_windows_together_are_the_whole_chain(name, policy):
     those of the whole."""
     head, h = head_of(name), torch.randn(1, WIDTH, requires_grad=True)
     whole, window = policy(head), policy(head, window=3)
-    _, record = whole.sample(head, h, torch.randn(1, whole.draws, LATENT))
+    _, record = whole.sample(head, h, torch.randn(1, whole.num_draws, LATENT))
     record = record.detach()
     # a normal in the middle of each share of the line
     chance = torch.special.ndtri((torch.arange(whole.steps) + 0.5) / whole.steps)
@@ -264,7 +264,7 @@ def test_a_policy_of_another_head_says_so():
         with pytest.raises(ValueError, match=said):
             policy(head_of(name))
     reading = heads.make("autoregressive", WIDTH, LATENT)
-    with pytest.raises(ValueError, match="looks at more than the state"):
+    with pytest.raises(ValueError, match="reads more than the state"):
         Gaussian(reading)
     for options, said in (({"norm": "max"}, "norm='max'"), ({"fraction": 0.0}, "fraction=0.0")):
         with pytest.raises(ValueError, match=said):
@@ -274,7 +274,7 @@ def test_a_policy_of_another_head_says_so():
     with pytest.raises(ValueError, match=r"sigma=0.0, relative=0.15: more than 0"):
         Vlpo(head_of("mlp"), sigma=0.0)
     for rank in (0, 7):
-        with pytest.raises(ValueError, match=f"rank={rank}: from 1 to 6"):
+        with pytest.raises(ValueError, match=f"rank={rank}: must be from 1 to 6"):
             Gaussian.directions(torch.randn(50, LATENT), rank)
-    with pytest.raises(ValueError, match=r"window=99: from 1 to the \d+ steps"):
+    with pytest.raises(ValueError, match=r"window=99: must be from 1 to the \d+ steps"):
         FlowSde(head_of("flow"), window=99)

@@ -6,15 +6,17 @@ import json
 
 import pytest
 import torch
-from conftest import CASES, fit, loss_of, objective_for, ready, training_batch
+from conftest import CASES, fit, ready, training_batch
 from tiny_runs import recipe, short, tiny_checkpoint, untrained
 
 from eval import item_filter
-from eval.decode import Result
 from latent_reason import methods
-from latent_reason.model.batch import IMAGE, LATENT, TEXT, MixedBatch
-from latent_reason.objectives import latent_inputs
+from latent_reason.decoding.items import Result
+from latent_reason.methods.mcout import truncate_spans
+from latent_reason.model.backbones.base import Backbone
+from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.objectives.attention_masks import apply_bottleneck
+from latent_reason.objectives.objective import RunOptions
 from latent_reason.tasks import make
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train import sft
@@ -73,17 +75,27 @@ def test_bottlenecked_words_see_no_earlier_step(batch_and_reasoner):
     assert all((batch.attention_mask[r].tril() == batch.attention_mask[r]).all() for r in range(4)) and unspanned
 
 
+def masks_of_passes(monkeypatch) -> list[torch.Tensor]:
+    """The masks of all passes through a text model from now on."""
+    seen, call = [], Backbone.call_text_model
+
+    def recorded(self, embeds, mask, *args, **options):
+        seen.append(mask)
+        return call(self, embeds, mask, *args, **options)
+
+    monkeypatch.setattr(Backbone, "call_text_model", recorded)
+    return seen
+
+
 def test_the_bottleneck_is_for_training_and_for_a_share_of_rows(batch_and_reasoner, monkeypatch):
     batch, reasoner = batch_and_reasoner
-    seen = []
-    attention = MixedBatch.attention
-    monkeypatch.setattr(MixedBatch, "attention", lambda self, *where: seen.append(self.sees) or attention(self, *where))
-    reasoner.bottleneck = 1.0
-    reasoner.eval()(batch)
-    assert seen == [None]
-    reasoner.train()(batch)
-    assert (seen[-1][0] != seen[-1][2]).any()
-    assert torch.isfinite(loss_of(reasoner, batch).total)
+    seen = masks_of_passes(monkeypatch)
+    objective = methods.objective_of(reasoner, RunOptions(attention_bottleneck_prob=1.0))
+    reasoner.eval()(objective.loss, batch)
+    assert len(seen) == 1 and torch.equal(seen[0], batch.mask)
+    terms = reasoner.train()(objective.loss, batch)
+    assert seen[-1].ndim == 3 and (seen[-1][0] != seen[-1][2]).any()
+    assert torch.isfinite(terms.total)
 
 
 def test_rows_cut_short_keep_their_mask(make_backbone, make_traces):
@@ -91,9 +103,12 @@ def test_rows_cut_short_keep_their_mask(make_backbone, make_traces):
     batch = training_batch(reasoner, make_traces(False))
     every = torch.ones(4, dtype=torch.bool)
     for k in (1, 3):
-        cut, made = apply_bottleneck(batch, every).shortened(k), apply_bottleneck(batch.shortened(k), every)
+        cut, made = (
+            truncate_spans(apply_bottleneck(batch, every), k),
+            apply_bottleneck(truncate_spans(batch, k), every),
+        )
         there = made.mask[:, :, None] & made.mask[:, None]
-        assert torch.equal(cut.sees & there, made.attention_mask & there)
+        assert torch.equal(cut.attention_mask & there, made.attention_mask & there)
 
 
 FED = [
@@ -107,27 +122,19 @@ FED = [
 def test_left_out_latents_say_nothing(case, make_backbone, make_traces):
     reasoner = ready(case, make_backbone, make_traces)
     batch = training_batch(reasoner, make_traces())
-    reasoner.dropped = 1.0
-    given = latent_inputs.mean_latents(reasoner, batch)
+    objective = methods.objective_of(reasoner, RunOptions(latent_dropout=1.0))
+    given = objective.empty_latents(reasoner, batch)
     plain = reasoner.backbone.forward_text(
         reasoner.embed_batch(batch, given), batch.mask, reasoner.backbone.position_ids(batch)
     )
-    if objective_for(reasoner).latent_input == "teacher":
+    positions = reasoner.backbone.position_ids(batch)
+    if objective.latent_input == "teacher":
         z = reasoner.target(batch)
-        out = objective_for(reasoner).teacher_forced_states(
-            reasoner.train(), batch, reasoner.backbone.position_ids(batch), z
-        )
+        out = objective.teacher_forced_states(reasoner.train(), batch, positions, z)
         torch.testing.assert_close(out[batch.mask], plain[batch.mask])
-        assert not torch.allclose(
-            objective_for(reasoner).teacher_forced_states(
-                reasoner.eval(), batch, reasoner.backbone.position_ids(batch), z
-            ),
-            out,
-        )
-    elif objective_for(reasoner).latent_input == "self" and not objective_for(reasoner).jacobi_sweeps:
-        out, latents = objective_for(reasoner).own_latent_states(
-            reasoner.train(), batch, reasoner.backbone.position_ids(batch)
-        )
+        assert not torch.allclose(objective.teacher_forced_states(reasoner.eval(), batch, positions, z), out)
+    elif objective.latent_input == "self" and not objective.jacobi_sweeps:
+        out, latents = objective.own_latent_states(reasoner.train(), batch, positions)
         torch.testing.assert_close(latents, given.to(latents.dtype))
         torch.testing.assert_close(out[batch.mask], plain[batch.mask], atol=2e-5, rtol=1e-4)
 
@@ -231,17 +238,15 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["monet", "mcout", "coconut", "skila"])
 def test_the_bottleneck_reaches_every_method(name, make_backbone, make_traces, monkeypatch):
     reasoner = ready(next(c for c in CASES if c.method == name), make_backbone, make_traces)
-    batch, seen = training_batch(reasoner, make_traces()), []
-    attention = MixedBatch.attention
-    monkeypatch.setattr(MixedBatch, "attention", lambda self, *where: seen.append(self.sees) or attention(self, *where))
-    reasoner.bottleneck = 1.0
-    reasoner.train()(batch)
-    assert any(s is not None for s in seen)
+    batch, seen = training_batch(reasoner, make_traces()), masks_of_passes(monkeypatch)
+    objective = methods.objective_of(reasoner, RunOptions(attention_bottleneck_prob=1.0))
+    reasoner.train()(objective.loss, batch)
+    assert any(s is not None and s.ndim == 3 for s in seen)
 
 
 def test_what_cannot_be_is_refused(tmp_path):
     blank = recipe(tmp_path / "a", method__name="blank", method__dropped=0.5, method__options={"k": 4})
-    with pytest.raises(ValueError, match="left out one"):
+    with pytest.raises(ValueError, match="latent_dropout cannot be used with latent_input='blank'"):
         sft.train(blank, run_folder(blank))
     with pytest.raises(ValueError, match="does not show all that later steps need"):
         list(traces(Data(task="jigsaw", levels=[2], foreign=0.5), "mixed", "train", 3))
@@ -251,7 +256,7 @@ def test_what_cannot_be_is_refused(tmp_path):
 
 def test_foreign_pictures_are_refused_where_no_sketch_is_given(tmp_path):
     made = recipe(tmp_path / "run", "direct", data__foreign=0.5)
-    with pytest.raises(ValueError, match="is given no latents of a sketch"):
+    with pytest.raises(ValueError, match="does not put target latents into the context"):
         sft.train(made, run_folder(made))
 
 
@@ -259,7 +264,7 @@ def test_raw_targets_keep_the_constant_of_their_place_and_have_unit_size(make_ba
     reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="mlp")
     looked = reasoner.processor.preprocess_sketches([picture(2, 2, n) for n in range(40)])
     features = [(z, (2, 2)) for z in reasoner.target.pooled_features(looked)]
-    reasoner.target.fit_statistics(features, centred=False)
+    reasoner.target.fit_statistics(features, center=False)
     z, grids = torch.stack([z for z, _ in features]), torch.tensor([[2, 2]]).expand(40, 2)
     standard = reasoner.target.normalize(z, grids)
     assert standard.square().mean().sqrt() == pytest.approx(1, abs=1e-3)

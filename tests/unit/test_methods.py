@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tiny_runs import recipe, short
 
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
-from latent_reason.methods import covt, ilvr
+from latent_reason.methods import covt, ilvr, mcout
 from latent_reason.model import heads
 from latent_reason.model.batch import LATENT, MixedBatch, shift_right
 from latent_reason.objectives.latent_inputs import text_since_span
@@ -24,7 +25,7 @@ from train.lit_modules import set_trainable
 def equal(a: MixedBatch, b: MixedBatch) -> bool:
     """Ids of padding may differ: nothing looks at them."""
     return torch.equal(a.ids * a.mask, b.ids * b.mask) and all(
-        torch.equal(getattr(a, n), getattr(b, n)) for n in ("kind", "weight", "spans", "span_weight")
+        torch.equal(getattr(a, n), getattr(b, n)) for n in ("token_type", "loss_weight", "spans", "span_weight")
     )
 
 
@@ -38,16 +39,15 @@ def thought(trace: Trace, k: int) -> Trace:
 # -- spans without pictures --------------------------------------------------------------------------------------------
 def test_shortened_rows_are_rows_with_shorter_spans(make_backbone, make_traces):
     collate = methods.build_method("mcout", make_backbone(), thoughts=4, mu=0.0).processor
-    collate.read = lambda trace: trace
     traces = [thought(t, k) for t, k in zip(make_traces(False), (5, 2, 3, 5), strict=True)]
     for k in (1, 2, 3, 4, 5):
         fewer = [thought(t, min(k, n)) for t, n in zip(make_traces(False), (5, 2, 3, 5), strict=True)]
-        assert equal(collate(traces).shortened(k), collate(fewer)), k
+        assert equal(mcout.truncate_spans(collate(traces), k), collate(fewer)), k
 
 
 def test_pictures_for_all_sketches_of_a_batch_or_for_none(make_backbone, make_traces):
     reasoner = methods.build_method("blank", make_backbone(), k=4)
-    with pytest.raises(ValueError, match="of a batch have a picture"):
+    with pytest.raises(ValueError, match="of a batch have an image"):
         training_batch(reasoner, [make_traces()[0], thought(make_traces()[1], 2)])
 
 
@@ -74,11 +74,12 @@ def test_coconut_removes_sentences_and_never_the_answer(make_backbone):
     )
     for stage, rest in enumerate((None, "Then left. Done: \\boxed{U,L}", "Done: \\boxed{U,L}", "Done: \\boxed{U,L}")):
         reasoner = methods.build_method("coconut", make_backbone(), c=3, stage=stage)
+        objective = objective_for(reasoner)
         if not stage:
-            assert not reasoner.can_sketch and reasoner.read(trace) is trace
+            assert not reasoner.can_sketch and objective.prepare_example(reasoner, trace) is trace
             continue
-        assert said(reasoner.read(trace)) == [3 * stage, rest]
-        assert reasoner.read(trace.prompt()) == trace.prompt()
+        assert said(objective.prepare_example(reasoner, trace)) == [3 * stage, rest]
+        assert objective.prepare_example(reasoner, trace.prompt()) == trace.prompt()
         prompt = reasoner.processor([trace], generate=True)
         out = generate(reasoner, prompt, max_new_tokens=20)
         assert [s.length for s in out.spans] == [3 * stage] and out.spans[0].start == 1
@@ -185,7 +186,7 @@ def test_mirage_stage_2_really_runs_its_own_latents(make_backbone, make_traces):
     reasoner.sample_latents = lambda *args: drawn.append(draw(*args)) or drawn[-1]
     grads = torch.autograd.grad(loss_of(reasoner, batch).total, drawn)
     assert sum(len(z) for z in drawn) == int(batch.span_lengths.sum()) and all(g.any() for g in grads)
-    reasoner.backbone.model.activation_checkpointing_enable()
+    reasoner.backbone.set_gradient_checkpointing()
     with pytest.raises(ValueError, match="activation checkpointing"):
         loss_of(reasoner, batch)
 
@@ -211,7 +212,7 @@ def test_features_and_connector_together_are_the_eye(family, make_backbone, pict
 
 def spans_of_a_head(lengths=(4, 2, 3), width=32, latent=12):
     torch.manual_seed(0)
-    head = heads.make("autoregressive", width, latent, depth=2, looks=1, longest=6).eval()
+    head = heads.make("autoregressive", width, latent, depth=2, cross_attention_layers=1, longest=6).eval()
     k = max(lengths)
     mask = torch.arange(k) < torch.tensor(lengths)[:, None]
     there = torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [False] * 5])
@@ -226,8 +227,8 @@ def test_a_head_that_reads_its_span_draws_what_it_was_taught_on():
     with torch.no_grad():
         for j in range(mask.shape[1]):
             rows = mask[:, j].nonzero()[:, 0]
-            drawn[rows, j] = head.sample(h[rows, j], None, scene.at(rows, torch.full_like(rows, j)))
-        loss = head.span_loss(h, drawn, mask, scene.at(torch.arange(3)))
+            drawn[rows, j] = head.sample(h[rows, j], scene.for_rows(rows, torch.full_like(rows, j)))
+        loss = head.span_loss(h, drawn, mask, scene.for_rows(torch.arange(3)))
     assert loss.shape == (9,) and loss.max() < 1e-5
 
 
@@ -237,34 +238,46 @@ def test_a_latent_of_such_a_head_depends_on_those_before_it_and_on_the_pictures_
     for part in head.parameters():
         torch.nn.init.normal_(part, std=0.2)
     slots = mask.nonzero().tolist()
-    loss = head.span_loss(h, z, mask, scene.at(rows))
+    loss = head.span_loss(h, z, mask, scene.for_rows(rows))
     for n, (row, j) in enumerate(slots):
         grad = torch.autograd.grad(loss[n], z, retain_graph=True)[0].abs().sum(-1)
         assert (
             (grad[row, : j + 1] > 0).all() and not grad[row, j + 1 :].any() and not grad[torch.arange(3) != row].any()
         )
-    other = heads.HeadContext(2 * scene.seen, scene.there, scene.last).at(rows)
+    other = replace(scene, image_tokens=2 * scene.image_tokens).for_rows(rows)
     changed = (head.span_loss(h, z, mask, other) - loss).abs()
     seen = torch.tensor([row < 2 for row, _ in slots])
     assert (changed[seen] > 1e-6).all() and not changed[~seen].any(), "a row without pictures sees none"
 
 
 def test_latent_sketchpad_second_stage_trains_its_head_alone(make_backbone, make_traces):
-    reasoner, batch = fitted("latent_sketchpad", make_backbone(), make_traces(), k=4, depth=1, looks=1, text_weight=0.0)
+    reasoner, batch = fitted(
+        "latent_sketchpad", make_backbone(), make_traces(), k=4, depth=1, cross_attention_layers=1, text_weight=0.0
+    )
     set_trainable(reasoner, ["head"])
-    terms = reasoner.train()(batch)
+    terms = loss_of(reasoner.train(), batch)
     torch.testing.assert_close(terms.total, terms.latent)
     terms.total.backward()
     assert {n.partition(".")[0] for n, p in reasoner.named_parameters() if p.grad is not None} == {"head"}
-    first = methods.build_method("latent_sketchpad", make_backbone(), k=4, depth=1, looks=1, latent_weight=0.0)
+    first = methods.build_method(
+        "latent_sketchpad", make_backbone(), k=4, depth=1, cross_attention_layers=1, latent_weight=0.0
+    )
     fit(first, batch)
-    assert set(loss_of(first, batch).parts()) == {"text"} and objective_for(first).has_latent_loss(first), (
+    assert set(loss_of(first, batch).parts()) == {"text"} and objective_for(first).uses_target(first), (
         "true features stand in the context"
     )
 
 
 def test_the_rule_opens_a_span_after_every_sentence(make_backbone, make_traces):
-    reasoner = methods.build_method("latent_sketchpad", make_backbone(), k=4, depth=1, looks=1, rule=True, max_spans=2)
+    reasoner = methods.build_method(
+        "latent_sketchpad",
+        make_backbone(),
+        k=4,
+        depth=1,
+        cross_attention_layers=1,
+        open_after_sentences=True,
+        max_spans=2,
+    )
     v = reasoner.vocabulary
     said = [v.encode_text("go. now left. up. down"), v.encode_text("no dot"), v.encode_text("a.b"), []]
     prompt = reasoner.processor(make_traces(same_size=True), generate=True)
@@ -280,7 +293,9 @@ def test_covt_edges_are_where_the_picture_changes():
     half = PILImage.new("RGB", (32, 32), "white")
     half.paste("black", (0, 0, 16, 32))
     for picture_, across in ((half, True), (half.rotate(90), False)):
-        found = covt.edges(picture_, 4).reshape(4, 4, covt.FINE, covt.FINE).permute(0, 2, 1, 3).reshape(32, 32)
+        found = (
+            covt.edge_map(picture_, 4).reshape(4, 4, covt.EDGE_CELL, covt.EDGE_CELL).permute(0, 2, 1, 3).reshape(32, 32)
+        )
         found = found if across else found.T
         assert found[:, 15:17].min() == 1 and not found[:, :15].any() and not found[:, 17:].any()
 
@@ -303,7 +318,7 @@ def test_covt_what_is_taught_is_the_state_at_a_pad(make_backbone, make_traces):
 def test_covt_pads_learn_the_maps_of_their_picture(make_backbone, make_traces):
     reasoner, batch = fitted("covt", make_backbone(), make_traces())
     maps = reasoner.target(batch)
-    assert maps.shape == (4, 144, covt.FINE**2 + 64)
+    assert maps.shape == (4, 144, covt.EDGE_CELL**2 + 64)
     states = torch.randn(4, 8, 32)
     losses = reasoner.head.maps_loss(states, maps)
     assert losses.shape == (4,) and losses.dtype == torch.float32
@@ -315,16 +330,16 @@ def test_covt_pads_learn_the_maps_of_their_picture(make_backbone, make_traces):
 def test_ilvr_the_teacher_follows_the_model_while_it_trains(tmp_path, monkeypatch):
     """In the released code its update sat in a hook that the trainer never called: it stayed the initial model."""
     short(monkeypatch, budget=12)
-    followed, follow = [], ilvr.SelectedPatches.follow
+    followed, follow = [], ilvr.SelectedPatches.update_teacher
 
-    def recorded(self, backbone):
-        was = copy.deepcopy(self.teacher(backbone).state_dict())
-        follow(self, backbone)
-        now = backbone.model.model.language_model.state_dict()
-        after = self.teacher(backbone).state_dict()
+    def recorded(self):
+        was = copy.deepcopy(self.teacher.state_dict())
+        follow(self)
+        now = self.backbone.text_model.state_dict()
+        after = self.teacher.state_dict()
         followed.append({n: (was[n], after[n].clone(), now[n].clone()) for n in was})
 
-    monkeypatch.setattr(ilvr.SelectedPatches, "follow", recorded)
+    monkeypatch.setattr(ilvr.SelectedPatches, "update_teacher", recorded)
     made = recipe(tmp_path / "run", "modal_mixed", method__name="ilvr", method__options={"k": 3, "decay": 0.9})
     (tmp_path / "run").mkdir()
     sft.train(made, tmp_path / "run")
@@ -370,13 +385,13 @@ def test_what_is_known_of_picture_positions_brings_states_into_their_space():
     torch.manual_seed(0)
     known, linear = torch.randn(200, 16), torch.randn(16, 16)
     for direction in torch.randn(5, 16):
-        found = ilvr.in_vision(direction, known + 3, known @ linear - 7)
+        found = ilvr.to_vision_space(direction, known + 3, known @ linear - 7)
         torch.testing.assert_close(found, direction @ linear, atol=0.05, rtol=0.05)
 
 
 # -- deepsketcher ------------------------------------------------------------------------------------------------------
 def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_other(make_backbone, make_traces):
-    reasoner = methods.build_method("deepsketcher", make_backbone(), words=4, depth=1)
+    reasoner = methods.build_method("deepsketcher", make_backbone(), text_states=4, depth=1)
     traces = make_traces(same_size=True)[:2]
     prompt = reasoner.processor(traces, generate=True)
     v = reasoner.vocabulary
@@ -399,13 +414,16 @@ def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_ot
 def test_a_span_without_a_picture_before_it(make_backbone):
     """Who edits the picture it is shown says that there is none; who only looks at pictures draws without."""
     asked = Trace("t", (Message("user", (Text("which way?"),)), Message("assistant", (Text("left"),))))
-    for name, options in (("deepsketcher", {"words": 4}), ("latent_sketchpad", {"k": 4, "cross_attention_layers": 1})):
+    for name, options in (
+        ("deepsketcher", {"text_states": 4}),
+        ("latent_sketchpad", {"k": 4, "cross_attention_layers": 1}),
+    ):
         reasoner = methods.build_method(name, make_backbone(), depth=1, **options)
         reasoner.target.standardizer.fitted.fill_(True)
         prompt, v = reasoner.processor([asked], generate=True), reasoner.vocabulary
         said = [[*v.encode_text("go"), v.open, *v.encode_text("left"), v.end]]
         if name == "deepsketcher":
-            with pytest.raises(ValueError, match="row 0 of the batch opens a span and holds no picture: deepsketcher"):
+            with pytest.raises(ValueError, match="row 0 of the batch opens a span and has no image: deepsketcher"):
                 generate(reasoner, prompt, max_new_tokens=20, forced_tokens=said)
         else:
             out = generate(reasoner, prompt, max_new_tokens=20, forced_tokens=said)
@@ -413,7 +431,7 @@ def test_a_span_without_a_picture_before_it(make_backbone):
 
 
 def test_deepsketcher_an_edit_is_told_by_the_words_since_the_last_one(make_backbone, make_traces):
-    reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True), words=4, depth=1)
+    reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True), text_states=4, depth=1)
     torch.nn.init.normal_(reasoner.head.leave.weight, std=0.3)
     z, told = reasoner.target(batch), text_since_span(batch)
     h = torch.randn(*batch.ids.shape, reasoner.backbone.width, requires_grad=True)
@@ -432,7 +450,7 @@ def test_deepsketcher_an_edit_is_told_by_the_words_since_the_last_one(make_backb
 
 def test_deepsketcher_is_taught_to_edit_the_true_picture_before(make_backbone, make_traces):
     """An unlearnt editor changes nothing, so its loss is the distance of each sketch from the picture before it."""
-    reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True)[:1], words=4, depth=1)
+    reasoner, batch = fitted("deepsketcher", make_backbone(), make_traces(same_size=True)[:1], text_states=4, depth=1)
     z, grids = reasoner.target(batch), batch.spans[:, 2:]
     shown = torch.stack([reasoner.backbone.encode_images(batch.images)[-1], z[0]])
     expected = (reasoner.target.normalize(shown, grids) - reasoner.target.normalize(z, grids)).abs().mean()
@@ -489,9 +507,9 @@ def test_lvr_refuses_regions_whose_count_decoding_cannot_know(make_backbone, pic
             Message("assistant", (Sketch(picture(4, 4), box=(0, 0, 0.5, 1)), Text("left"))),
         ),
     )
-    with pytest.raises(ValueError, match="'boxed': its region has a number of latents"):
-        methods.build_method("lvr", make_backbone()).processor([trace])
-    assert len(methods.build_method("lvr", make_backbone(), count=8).processor([trace]).spans) == 1
+    with pytest.raises(ValueError, match="'boxed': decoding cannot know how many latents its region has"):
+        training_batch(methods.build_method("lvr", make_backbone()), [trace])
+    assert len(training_batch(methods.build_method("lvr", make_backbone(), count=8), [trace]).spans) == 1
 
 
 @pytest.mark.parametrize("name", ["modal_mixed", "skila", "latent_sketchpad", "mcout", "deepsketcher", "covt", "ilvr"])
@@ -499,8 +517,8 @@ def test_heads_take_the_precision_of_their_backbone(make_backbone, make_traces, 
     options = {"multi": True} if name == "mcout" else {}
     reasoner = methods.build_method(name, make_backbone().to(torch.bfloat16), **options)
     batch = training_batch(reasoner, make_traces())
-    if objective_for(reasoner).has_latent_loss(reasoner):
+    if objective_for(reasoner).uses_target(reasoner):
         fit(reasoner, batch)
-    reasoner.train()(batch).total.backward()
+    loss_of(reasoner.train(), batch).total.backward()
     out = generate(reasoner, reasoner.processor(make_traces(), generate=True), max_new_tokens=8, latent_mode="first")
     assert out.latent_embeds.isfinite().all() and (out.token_type == LATENT).any()

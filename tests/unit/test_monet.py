@@ -7,11 +7,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import loss_of, training_batch
+from conftest import loss_of, objective_for, training_batch
 
 from latent_reason import checkpoint, methods
 from latent_reason.model.batch import IMAGE
 from latent_reason.objectives.attention_masks import hide_observed_images
+from latent_reason.objectives.forward import all_hidden_states, forward_batch
 from latent_reason.trace import Text
 
 
@@ -21,19 +22,26 @@ def monet_case(make_backbone, make_traces, stage=2):
     return reasoner, training_batch(reasoner, make_traces())
 
 
+def states_of_teacher(reasoner, batch):
+    """States of all layers of a model's teacher, its latents, and the states that draw these."""
+    objective = objective_for(reasoner)
+    return objective.hidden_states(objective.teacher(reasoner), batch.teacher_batch)
+
+
 def test_what_each_stage_reads(make_backbone, make_traces):
     trace, kinds, weights = make_traces()[1], [], []
     for stage in (1, 2, 3):
         reasoner = methods.build_method("monet", make_backbone(), k=3, stage=stage)
-        last = reasoner.read(trace).messages[-1].content
+        objective = objective_for(reasoner)
+        last = objective.prepare_example(reasoner, trace).messages[-1].content
         kinds.append([type(p).__name__ for p in last])
         weights.append([p.loss for p in last if isinstance(p, Text)])
-        told = reasoner.told(trace)
+        told = objective.teacher_view(reasoner, trace)
         assert told is None if stage == 1 else [type(p).__name__ for p in told.messages[-1].content] == kinds[-2]
     assert kinds == [["Text", "Image", "Text"], ["Text", "Image", "Sketch", "Text"], ["Text", "Sketch", "Text"]]
     assert weights == [[None, 2.0], [None, 4.0], [None, 4.0]]
     with pytest.raises(ValueError, match="stage=4"):
-        methods.build_method("monet", make_backbone(), stage=4)
+        methods.build_objective("monet", stage=4)
 
 
 def test_words_learn_of_a_picture_through_the_latents_alone(make_backbone, make_traces):
@@ -41,7 +49,7 @@ def test_words_learn_of_a_picture_through_the_latents_alone(make_backbone, make_
     batch, positions = hide_observed_images(batch, reasoner.backbone), reasoner.backbone.position_ids(batch)
     mask = batch.latent_slots()[2]
     embeds = reasoner.embed_batch(batch, torch.randn(*mask.shape, reasoner.backbone.width)).detach().requires_grad_()
-    states = reasoner.backbone.forward_text(embeds, batch.mask, positions)
+    states = forward_batch(reasoner.backbone, batch, embeds, positions)
     shut = batch.attention_mask.clone()  # the latents hidden from the words too: no way is left
     for row, start, h, w in batch.spans.tolist():
         shut[row, start + h * w :, start : start + h * w] = False
@@ -64,7 +72,7 @@ def test_words_learn_of_a_picture_through_the_latents_alone(make_backbone, make_
 def test_its_own_latents_are_the_states_that_draw_them(make_backbone, make_traces):
     """What the released runner feeds are not the states it taught; here the two passes agree, under the mask too."""
     reasoner, batch = monet_case(make_backbone, make_traces)
-    _, own, drawn = reasoner.layers(batch)
+    _, own, drawn = objective_for(reasoner).hidden_states(reasoner, batch)
     assert len(own) == 3 * len(batch.spans) and own.grad_fn is None
     torch.testing.assert_close(drawn[-1], own, atol=1e-5, rtol=1e-5)
 
@@ -72,7 +80,7 @@ def test_its_own_latents_are_the_states_that_draw_them(make_backbone, make_trace
 def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
     """Reference: the alignment is read off a frozen copy of the model, into which only the latents lead."""
     reasoner, batch = monet_case(make_backbone, make_traces)
-    reasoner.teacher()
+    objective_for(reasoner).teacher(reasoner)
     with torch.no_grad():  # away from the teacher, so that there is something to align
         for p in reasoner.backbone.model.model.language_model.parameters():
             p.add_(0.02 * torch.randn_like(p))
@@ -82,11 +90,11 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
     found = torch.autograd.grad(terms.latent, [trained[n] for n in names], allow_unused=True)
 
     veil, positions = hide_observed_images(batch, reasoner.backbone), reasoner.backbone.position_ids(batch)
-    _, _, drawn = reasoner.layers(batch)
+    _, _, drawn = objective_for(reasoner).hidden_states(reasoner, batch)
     rows, position, mask = batch.latent_slots()
     fed = frozen.embed_batch(batch).index_put((rows[mask], position[mask]), drawn[-1])  # leads back to the live model
-    layers = frozen.backbone.layers(fed, veil.mask, positions)
-    goal = reasoner.teacher().layers(batch.teacher_batch)[0]
+    layers = all_hidden_states(frozen.backbone, veil, fed, positions)
+    goal = states_of_teacher(reasoner, batch)[0]
     total, count = 0.0, 0
     for row in range(4):  # by words, one row after the other
         mine = [t for t in range(batch.ids.shape[1]) if batch.loss_weight[row, t] == 4]
@@ -117,7 +125,7 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
             rtol=1e-3,
             msg=lambda m, name=name: f"{name}: {m}",
         )
-    assert not any(p.grad is not None for p in reasoner.teacher().parameters())
+    assert not any(p.grad is not None for p in objective_for(reasoner).teacher(reasoner).parameters())
 
 
 def test_the_last_stage_has_no_picture_and_its_teacher_has(make_backbone, make_traces):
@@ -127,9 +135,9 @@ def test_the_last_stage_has_no_picture_and_its_teacher_has(make_backbone, make_t
     assert first > 0.01, "without the picture the states are others"
     with torch.no_grad():
         embed = reasoner.backbone.model.get_input_embeddings().weight
-        goal = reasoner.teacher().layers(batch.teacher_batch)[2].clone()
+        goal = states_of_teacher(reasoner, batch)[2].clone()
         embed.add_(0.1 * torch.randn_like(embed))
-    assert torch.equal(reasoner.teacher().layers(batch.teacher_batch)[2], goal), "the teacher stays"
+    assert torch.equal(states_of_teacher(reasoner, batch)[2], goal), "the teacher stays"
     with torch.no_grad():
         assert loss_of(reasoner, batch).latent != first
 
@@ -138,16 +146,17 @@ def test_a_teacher_from_a_checkpoint(make_backbone, make_traces, tmp_path):
     teacher, _ = monet_case(make_backbone, make_traces, stage=2)
     checkpoint.save(teacher, tmp_path / "stage-2")
     pupil = methods.build_method("monet", make_backbone(), k=3)
-    pupil.learn_from(checkpoint.load(tmp_path / "stage-2")[0])
+    objective_for(pupil).set_teacher(checkpoint.load(tmp_path / "stage-2")[0])
     with torch.no_grad():
         pupil.backbone.model.get_input_embeddings().weight.mul_(2)
     batch = training_batch(pupil, make_traces())
-    torch.testing.assert_close(pupil.teacher().layers(batch.teacher_batch)[2], teacher.layers(batch.teacher_batch)[2])
+    expected = objective_for(pupil).hidden_states(teacher, batch.teacher_batch)[2]
+    torch.testing.assert_close(states_of_teacher(pupil, batch)[2], expected)
 
 
 def test_words_that_do_not_match_are_an_error(make_backbone, make_traces):
     """The released code skips such a row without a word."""
     reasoner, batch = monet_case(make_backbone, make_traces)
     batch.teacher_batch.loss_weight[0] = 0
-    with pytest.raises(ValueError, match="does not read the same words"):
+    with pytest.raises(ValueError, match="does not read the same text"):
         loss_of(reasoner, batch)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from transformers import AttentionInterface
 
 from latent_reason import methods, tasks
-from latent_reason.model.batch import collate
-from latent_reason.model.packing import packed
 from latent_reason.model.processor import EncodedExample
+from latent_reason.objectives.forward import batch_position_ids
 from latent_reason.objectives.latent_inputs import ScheduledSampling
+from latent_reason.objectives.objective import RunOptions
+from latent_reason.objectives.packing import pack_examples
 from train import sft
 from train.config import load
 from train.trainer import run_folder
@@ -34,8 +35,8 @@ FAMILIES = [
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=30), st.integers(1, 200))
 @settings(deadline=None)
 def test_every_row_is_in_one_row_whole_and_none_is_too_long(lengths, budget):
-    rows = [EncodedExample(ids=[i] * n, kind=[1] * n, weight=[0.0] * n) for i, n in enumerate(lengths)]
-    out = packed(rows, budget)
+    rows = [EncodedExample(ids=[i] * n, token_type=[1] * n, loss_weight=[0.0] * n) for i, n in enumerate(lengths)]
+    out = pack_examples(rows, budget)
     assert max(len(r.ids) for r in out) <= max(budget, *lengths)
     found = []
     for r in out:
@@ -54,26 +55,23 @@ def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backb
     rows = [processor.encode(task.trace(task[i], "mixed")) for i in range(64)]
     lengths = [len(r.ids) for r in rows]
     assert max(lengths) > 2 * min(lengths)
-    out = packed(rows, 1024)
+    out = pack_examples(rows, 1024)
     assert sum(lengths) >= 0.95 * len(out) * max(len(r.ids) for r in out)
     assert sum(lengths) < 0.8 * len(rows) * max(lengths), "one a row they would leave more"
 
 
 def both(reasoner, traces, budget=150):
     """The same traces a row each and packed; rows of each."""
-    processor = reasoner.processor
-    rows = [processor.encode(t) for t in traces]
-    batches = [
-        collate(r, reasoner.vocabulary.pad, reasoner.backbone.preprocess_images, reasoner.look)
-        for r in (rows, packed(rows, budget))
-    ]
+    rows = [objective_for(reasoner).encode(reasoner, t) for t in traces]
+    batches = [reasoner.processor.collate(r) for r in (rows, pack_examples(rows, budget))]
     assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches
 
 
-def losses(reasoner, batch):
+def losses(reasoner, batch, objective=None):
+    objective = objective or objective_for(reasoner)
     reasoner = copy.deepcopy(reasoner)
-    terms = loss_of(reasoner, batch)
+    terms = reasoner(objective.loss, batch)
     terms.total.backward()
     return terms.parts(), {n: p.grad for n, p in reasoner.named_parameters() if p.grad is not None}
 
@@ -93,7 +91,7 @@ def test_packed_losses_and_gradients_are_those_of_rows_alone(family, positions, 
     case = next(c for c in CASES if c.options.get("head") == "mlp" and c.options.get("supervise") == "full")
     reasoner = ready(case, lambda _: make_backbone(positions, family), make_traces)
     alone, together = both(reasoner, make_traces())
-    at, own = (reasoner.backbone.position_ids(b)[:, b.mask] for b in (together, alone))
+    at, own = (batch_position_ids(reasoner.backbone, b)[:, b.mask] for b in (together, alone))
     assert sorted(at.flatten().tolist()) == sorted(own.flatten().tolist()), "each begins at 0 again"
     same(losses(reasoner, alone), losses(reasoner, together))
 
@@ -130,9 +128,9 @@ def test_flash_attention_is_told_where_each_trace_begins(family, positions, make
     wanted = losses(reasoner, alone)
     reasoner.backbone.model.set_attn_implementation("varlen")
     same(wanted, losses(reasoner, together))
-    with pytest.raises(ValueError, match="attn='varlen' takes no mask of what each position may see"):
-        reasoner.train().bottleneck = 1.0
-        loss_of(reasoner, together)
+    narrow = methods.objective_of(reasoner, RunOptions(attention_bottleneck_prob=1.0))
+    with pytest.raises(ValueError, match="attn_implementation='varlen' takes no mask for each position"):
+        reasoner.train()(narrow.loss, together)
 
 
 def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_traces):
@@ -141,7 +139,7 @@ def test_flash_attention_is_not_asked_for_what_it_cannot(make_backbone, make_tra
     case = next(c for c in CASES if c.method == "coconut")
     reasoner = ready(case, make_backbone, make_traces)
     _, together = both(reasoner, make_traces(reasoner.can_sketch))
-    assert reasoner.unrolls
+    assert reasoner.can_sketch and objective_for(reasoner).unrolls_latents
     reasoner.backbone.model.set_attn_implementation("varlen")
     with pytest.raises(ValueError, match="takes no mask"):
         loss_of(reasoner, together)
@@ -152,7 +150,7 @@ def test_a_method_packs_or_says_that_it_does_not(method, make_backbone, make_tra
     case = next(case for case in CASES if case.method == method)
     reasoner = ready(case, make_backbone, make_traces)
     objective_for(reasoner).scheduled_sampling = ScheduledSampling()
-    if not reasoner.packs:
+    if not objective_for(reasoner).can_pack or (reasoner.can_sketch and reasoner.head.needs_context):
         assert method in ("latent_sketchpad", "covt", "ilvr", "deepsketcher", "mcout", "monet")
         return
     alone, together = both(reasoner, make_traces(reasoner.can_sketch))
@@ -168,10 +166,10 @@ def test_a_bottleneck_stays_within_a_trace(make_backbone, make_traces):
     reasoner = ready(case, make_backbone, make_traces).train()
     alone, together = both(reasoner, make_traces())
     free = losses(reasoner, alone)
-    reasoner.bottleneck = 1.0
-    narrow = losses(reasoner, alone)
+    objective = methods.objective_of(reasoner, RunOptions(attention_bottleneck_prob=1.0))
+    narrow = losses(reasoner, alone, objective)
     assert not torch.allclose(free[0]["text"], narrow[0]["text"])
-    same(narrow, losses(reasoner, together))
+    same(narrow, losses(reasoner, together, objective))
 
 
 def test_a_recipe_packs(tmp_path):
@@ -180,5 +178,5 @@ def test_a_recipe_packs(tmp_path):
     sft.train(recipe, run_folder(recipe))
     assert (tmp_path / "run" / "model").is_dir()
     recipe = load("train/recipes/frozenlake_ilvr.yaml", init=None, stages=[], run=str(tmp_path / "no"), **small)
-    with pytest.raises(ValueError, match="'ilvr' reads rows as a whole"):
+    with pytest.raises(ValueError, match="'ilvr' reads each row as a whole"):
         sft.train(recipe, run_folder(recipe))

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from latent_reason.objectives.policy_gradient import (
     OBJECTIVES,
-    Objective,
+    PolicyObjective,
     all_tokens,
-    centre,
+    center,
     constant,
     distance,
     leave_one_out,
     per_sequence,
-    sequence,
+    sequence_ratio,
     surrogate,
     zscore,
 )
@@ -27,11 +27,11 @@ def test_advantages_of_a_group_by_hand():
     rewards, groups = torch.tensor([1.0, 0.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.long)
     std = (4 * 0.25 / 3) ** 0.5
     torch.testing.assert_close(zscore(rewards, groups), torch.tensor([0.5, -0.5, -0.5, 0.5]) / (std + 1e-4))
-    torch.testing.assert_close(centre(rewards, groups), torch.tensor([0.5, -0.5, -0.5, 0.5]))
+    torch.testing.assert_close(center(rewards, groups), torch.tensor([0.5, -0.5, -0.5, 0.5]))
     torch.testing.assert_close(leave_one_out(rewards, groups), torch.tensor([2, -2, -2, 2]) / 3)
 
 
-@pytest.mark.parametrize("advantage", [zscore, centre, leave_one_out])
+@pytest.mark.parametrize("advantage", [zscore, center, leave_one_out])
 def test_equal_rewards_and_groups_of_one_say_nothing(advantage):
     rewards, groups = torch.tensor([0.7, 0.7, 0.7, 0.2]), torch.tensor([5, 5, 5, 2])
     assert torch.allclose(advantage(rewards, groups), torch.zeros(4), atol=1e-6)
@@ -44,7 +44,7 @@ def test_groups_do_not_see_each_other_and_their_order_does_not_matter(given, ran
     groups, rewards = torch.tensor([g for g, _ in given]), torch.tensor([r / 4 for _, r in given])
     order = list(range(len(given)))
     random.shuffle(order)
-    for advantage in (zscore, centre, leave_one_out):
+    for advantage in (zscore, center, leave_one_out):
         whole = advantage(rewards, groups)
         torch.testing.assert_close(advantage(rewards[order], groups[order]), whole[order], atol=5e-3, rtol=1e-4)
         for group in groups.unique():
@@ -64,11 +64,11 @@ def batch():
     return {"new": new, "old": old, "actions": actions, "advantages": torch.tensor([1.0, -1.0, 0.3, -0.2, 0.8, -0.9])}
 
 
-def loss_of(objective: Objective, new, old, actions, advantages):
+def loss_of(objective: PolicyObjective, new, old, actions, advantages):
     return surrogate(objective, new, old, advantages, actions, weights_of(objective, actions))
 
 
-def weights_of(objective: Objective, actions):
+def weights_of(objective: PolicyObjective, actions):
     table, size = objective.average(actions, 9)
     return table / size.clamp_min(1e-8)
 
@@ -170,8 +170,8 @@ def test_what_is_wrong_is_named(batch):
         loss_of(OBJECTIVES["grpo"], **batch)
     for average in (all_tokens, constant):
         with pytest.raises(ValueError, match="needs the average per_sequence"):
-            Objective(zscore, sequence, average)
-    assert Objective(zscore, sequence, per_sequence)
+            PolicyObjective(zscore, sequence_ratio, average)
+    assert PolicyObjective(zscore, sequence_ratio, per_sequence)
 
 
 def test_the_distance_to_a_reference_is_its_divergence():

@@ -123,7 +123,7 @@ def test_the_state_before_a_latent_scores_it_and_the_one_at_it_does_not(scored, 
         """Scores where the state from which position ``at`` is predicted is another."""
         other = states.clone()
         other[span.row, at] += torch.linspace(-1, 1, other.shape[-1])
-        monkeypatch.setattr(reasoner, "states_of", lambda rollout: other)
+        monkeypatch.setattr("latent_reason.objectives.replay.rollout_states", lambda model, rollout: other)
         return (scores() - plain).abs().sum(1)
 
     moved = changed(span.start + 1)
@@ -134,8 +134,8 @@ def test_records_that_do_not_fit_are_refused(scored):
     reasoner, policy, rollout = scored
     n = len(rollout.policy_records)
     for records, found in ((None, "none"), (rollout.policy_records[1:], str(n - 1))):
-        with pytest.raises(ValueError, match=rf"the rollout has {n} latents \(row by row .* and records of {found}"):
-            replay(reasoner, replace(rollout, records=records), policy)
+        with pytest.raises(ValueError, match=rf"the rollout has {n} latents \(by row: .* and records of {found}"):
+            replay(reasoner, replace(rollout, policy_records=records), policy)
 
 
 def test_checkpointing_keeps_the_gradient(scored):
@@ -157,11 +157,11 @@ def test_checkpointing_keeps_the_gradient(scored):
 
 def test_nothing_may_replace_what_a_policy_draws(drawn):
     reasoner, policy, rollout = drawn
-    with pytest.raises(ValueError, match="nothing may replace them"):
+    with pytest.raises(ValueError, match="latent_hook may not replace them"):
         generate(reasoner, rollout.prompt, latent_policy=policy, latent_hook=lambda *given: None)
     direct = copy.deepcopy(reasoner)
     direct.head = None
-    with pytest.raises(ValueError, match="a method that sketches"):
+    with pytest.raises(ValueError, match="this model has no latent head"):
         generate(direct, rollout.prompt, latent_policy=policy)
 
 
@@ -172,8 +172,8 @@ def test_heads_that_read_may_be_masked(make_backbone, make_traces):
         prompt, policy = reasoner.processor(make_traces(), generate=True), Mask(reasoner.head)
         out, plain = (
             generate(reasoner, prompt, max_new_tokens=16, temperature=0.7, seed=5, **options)
-            for options in ({"policy": policy}, {})
+            for options in ({"latent_policy": policy}, {})
         )
         assert torch.equal(out.latent_embeds, plain.latent_embeds)
         found = replay(reasoner, out, policy, temperature=0.7)
-        torch.testing.assert_close(found.words + found.stops, out.sampled_log_prob, atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(found.text + found.stops, out.sampled_log_prob, atol=2e-4, rtol=1e-4)

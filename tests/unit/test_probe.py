@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from eval import probe
-from eval.decode import Result
 from eval.interventions import Bank, Given, Mean, Noise, Oracle, Zero
 from latent_reason import tasks
+from latent_reason.decoding.items import Result
 from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
 from latent_reason.model.batch import LATENT, TEXT
+from latent_reason.model.reasoner import MethodRecord
 from latent_reason.model.tokenization import Vocabulary
 from latent_reason.tasks.frozenlake_words import moves_in
 
@@ -42,32 +43,50 @@ class Prompt:
         return self
 
 
+@dataclass
+class Processor:
+    """Stands for a processor, whose batches are what they are made of."""
+
+    named: dict
+
+    def __call__(self, traces, *, generate):
+        return Prompt([self.named[t.id] for t in traces])
+
+    def preprocess_sketches(self, pictures):
+        return Prompt(pictures)
+
+
 class Engine:
     """Stands for a reasoner and for generate(). ``codes`` (ITEMS, ITEMS) holds the latent of each item."""
 
-    recipe = {"method": "modal_mixed"}
+    method = MethodRecord("modal_mixed")
     device = torch.device("cpu")
 
     def __init__(self, task, items):
         self.task, self.items = task, items
         self.codes = 3 * torch.eye(len(items))
         self.vocabulary = Vocabulary(train_tokenizer())
-        self.backbone, self.look = SimpleNamespace(token_grid=lambda picture: (4, 4)), Prompt
+        self.backbone = SimpleNamespace(token_grid=lambda picture: (4, 4))
         self.backbone.embed = lambda ids: torch.full((*ids.shape, len(items)), 0.1)
-        self.target, self.is_renderable, self.plan = SimpleNamespace(tokens=self.see), True, lambda size: GRID
-        self.head, self.switch = SimpleNamespace(noise=True), SimpleNamespace(start="token")
+        self.target, self.is_renderable, self.latent_grid_for = (
+            SimpleNamespace(encode_embeddings=self.see),
+            True,
+            lambda size: GRID,
+        )
+        self.head, self.switch = SimpleNamespace(is_stochastic=True), SimpleNamespace(start="token")
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
 
     def drawn(self, item):
         return self.task.render_state(item, self.task.state_said(item, [self.moves(item)[0]]))
 
-    def see(self, backbone, looked):
+    def see(self, looked):
         """A part of a picture is no board that is known."""
         known = [self.boards.get(picture.tobytes()) for picture in looked.items]
         return [(torch.zeros(len(self.items)) if i is None else self.codes[i])[None] for i in known]
 
+    @property
     def processor(self):
-        return lambda traces, generate: Prompt([self.named[t.id] for t in traces])
+        return Processor(self.named)
 
     @property
     def named(self):
@@ -154,7 +173,7 @@ class Looker(Engine):
 
 def probed(engine_class, lake, monkeypatch) -> dict:
     engine = engine_class(*lake)
-    monkeypatch.setattr("eval.decode.generate", engine)
+    monkeypatch.setattr("latent_reason.decoding.items.generate", engine)
     return probe.probe(engine, *lake, seed=0, batch_size=10)
 
 
@@ -229,10 +248,10 @@ def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
         report["foreign"] |= {"follow_n": 9, "follow_difference": above, "follow_beyond_idle": above}
         return probe.verdict(report)
 
-    real = {"noise_std": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
+    real = {"noise": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
     assert "carry content" in said(**real)
     assert "not followed" in said((0.1, -0.1), **real)
-    dead = {"noise_std": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
+    dead = {"noise": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
     assert "Only the markers matter: they alone keep 90%" in said(markers=0.05, **dead)
     assert "Nothing here" in said(markers=0.3, **dead)
     assert "Not all probes" in probe.verdict({"as_generated": {}})

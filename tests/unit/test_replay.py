@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import fit, training_batch
 
-from eval.decode import Result
 from eval.interventions import FirstOnly, Given, Zero, shuffled
 from eval.replay import answer_at, answer_kl
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
+from latent_reason.decoding.items import Result
 from latent_reason.objectives.replay import rollout_states
 
 
@@ -40,6 +40,16 @@ def test_the_same_latents_change_nothing_and_others_do(drawn):
     assert len(same) == 2 and max(same) < 1e-6, "rows 0 and 1 sketch and answer"
     other = answer_kl(reasoner, results, lambda items: Zero())
     assert min(other) > 1e-4
+
+
+def test_latents_go_to_the_item_they_belong_to_whatever_the_order_of_results(drawn):
+    reasoner, results = drawn
+    assert not torch.allclose(results[0].latents[0], results[1].latents[0], atol=1e-3), "or a mix-up changes nothing"
+    shuffled_results = [results[i] for i in (2, 1, 3, 0)]
+    same = answer_kl(reasoner, shuffled_results, lambda items: Given([results[i].latents for i in items]))
+    assert len(same) == 2 and max(same) < 1e-6
+    with pytest.raises(ValueError, match="3 results of a batch of 4: replay takes whole batches"):
+        answer_kl(reasoner, results[1:], lambda items: Zero())
 
 
 def test_it_is_the_divergence_at_the_answer(drawn):

@@ -400,7 +400,7 @@ def test_groups_that_earn_the_same_teach_exactly_nothing():
     for value in (0.1, 0.6, 0.7, 1.6):
         for advantage in (
             trainer.policy_gradient.zscore,
-            trainer.policy_gradient.centre,
+            trainer.policy_gradient.center,
             trainer.policy_gradient.leave_one_out,
         ):
             assert not advantage(torch.full((16,), value), torch.arange(2).repeat_interleave(8)).any()

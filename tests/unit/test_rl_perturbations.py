@@ -15,7 +15,7 @@ from tiny_runs import recipe, rolled, tiny_checkpoint
 from latent_reason import checkpoint, methods
 from latent_reason.decoding import engine
 from latent_reason.model.batch import LATENT
-from latent_reason.objectives.policy_gradient import dispersion, emphasis, within
+from latent_reason.objectives.policy_gradient import dispersion, emphasis, span_ratio
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
 from train.rl import perturbations, trainer
@@ -144,7 +144,7 @@ def test_rollouts_weigh_their_words_so_and_latents_by_one(module):
 def test_a_span_has_one_ratio():
     change = torch.tensor([[0.1, 0.3, -0.2, 0.5, 0.0]])
     blocks, actions = torch.tensor([[0, 0, 1, 1, -1]]), torch.tensor([[True, True, True, False, False]])
-    found = within(blocks)(change, actions)
+    found = span_ratio(blocks)(change, actions)
     assert found[0, :4].tolist() == pytest.approx([0.2, 0.2, -0.2, -0.2])
 
 

@@ -41,9 +41,9 @@ def prompt(prompts, reasoner):
 
 def same(a, b, rows=slice(None)):
     """Whether the rows of one rollout are the rows of another."""
-    return all(torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "kind", "chosen")) and torch.allclose(
-        a.latent_embeds[rows], b.latent_embeds, atol=2e-5
-    )
+    return all(
+        torch.equal(getattr(a, n)[rows], getattr(b, n)) for n in ("ids", "token_type", "text_decisions")
+    ) and torch.allclose(a.latent_embeds[rows], b.latent_embeds, atol=2e-5)
 
 
 # -- the state machine -------------------------------------------------------------------------------------------------
@@ -140,11 +140,11 @@ def poison(reasoner, inside):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_poisoned_logits_inside_spans_change_nothing(make_reasoner, prompts, options, temperature):
     reasoner = make_reasoner(**options)
-    v, settings = reasoner.vocabulary, {"max_new": 20, "temperature": temperature}
-    settings["queue"] = [[v.open], [], [], []]
+    v, settings = reasoner.vocabulary, {"max_new_tokens": 20, "temperature": temperature}
+    settings["forced_tokens"] = [[v.open], [], [], []]
     clean = generate(reasoner, prompts(reasoner), **settings)
     assert clean.spans
-    inside = states_before(reasoner, clean)[(clean.kind == LATENT) | (clean.ids == v.close)]
+    inside = states_before(reasoner, clean)[(clean.token_type == LATENT) | (clean.ids == v.close)]
     hits = poison(reasoner, inside)
     poisoned = generate(reasoner, prompts(reasoner), **settings)
     assert same(clean, poisoned) and torch.equal(clean.log_prob, poisoned.log_prob)
@@ -261,7 +261,7 @@ def test_sketching_may_be_off_or_first(reasoner, prompt):
 def test_a_method_that_never_sketches_cannot_be_made_to(make_backbone, make_traces):
     control = methods.build_method("direct", make_backbone())
     prompt = control.processor(make_traces(sketches=False), generate=True)
-    with pytest.raises(ValueError, match="does not sketch"):
+    with pytest.raises(ValueError, match="a span is forced open, but the model has no latent head"):
         generate(control, prompt, latent_mode="first")
     assert not generate(eager(control), prompt, max_new_tokens=20, temperature=1.0).spans
 
@@ -318,7 +318,7 @@ def test_hidden_pictures_are_out_of_reach_of_words_after_a_sketch(make_reasoner,
     reasoner = make_reasoner(**COUNT)
     v, trunk = reasoner.vocabulary, reasoner.backbone.forward_text
     said = [v.open, *v.encode_text("no"), v.open, *v.encode_text("no"), v.end]
-    pictures, full = prompts(reasoner).kind == IMAGE, 4  # passes: the prompt, the open token and two latents
+    pictures, full = prompts(reasoner).token_type == IMAGE, 4  # passes: the prompt, the open token and two latents
     opens = full + 1 + len(v.encode_text("no"))
 
     def states(spoil, **options):
@@ -435,7 +435,7 @@ def test_rows_stop_by_their_own_budget_and_nothing_is_also_an_answer(reasoner, p
     used = (out.token_type != PAD).sum(1).tolist()
     assert all(u <= b for u, b in zip(used, [0, 1, 3, 7], strict=True)) and used[0] == 0
     empty = generate(reasoner, prompt, max_new_tokens=0)
-    assert empty.ids.shape == (4, 0) and empty.pieces(0, reasoner.vocabulary) == []
+    assert empty.ids.shape == (4, 0) and empty.segments(0, reasoner.vocabulary) == []
     assert replay(reasoner, empty)[0].shape == (4, 0)
 
 

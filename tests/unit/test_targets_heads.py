@@ -56,7 +56,8 @@ def test_pooling_keeps_rows_columns_and_every_token(height, width, k):
 
 
 def test_columns_of_a_sketch_stay_apart(make_backbone):
-    backbone, target = make_backbone(), VisionTokens(32, k=4)
+    backbone = make_backbone()
+    target = VisionTokens(backbone, k=4)
     half = np.zeros((256, 256, 3), dtype=np.uint8)
     half[:, 128:] = 255
     (latents,) = target.encode_embeddings(backbone.preprocess_images([PILImage.fromarray(half)]), [(2, 2)])
@@ -66,7 +67,8 @@ def test_columns_of_a_sketch_stay_apart(make_backbone):
 
 
 def test_targets_are_the_pooled_tokens_of_the_models_own_eye(make_backbone, picture):
-    backbone, target = make_backbone(), VisionTokens(32, k=4)
+    backbone = make_backbone()
+    target = VisionTokens(backbone, k=4)
     seen = backbone.preprocess_images([picture(2, 2), picture(4, 4)])
     small, large = target.encode_embeddings(seen)
     raw = backbone.encode_images(seen)
@@ -239,7 +241,7 @@ def test_denoising_heads_recover_a_point_and_a_gaussian(kind, options):
     head = teach(heads.make(kind, 2, 3, hidden=64, depth=2, steps=25, **options))
     for sign in (-1.0, 1.0):
         for spread in (0.0, 1.0):
-            z = head.sample(torch.tensor([[sign, spread]]).expand(500, 2), torch.randn(500, 3)).detach()
+            z = head.sample(torch.tensor([[sign, spread]]).expand(500, 2), noise=torch.randn(500, 3)).detach()
             torch.testing.assert_close(z.mean(0), sign * CENTRE, atol=0.2, rtol=0)
             torch.testing.assert_close(z.std(0), torch.full((3,), 0.5 * spread), atol=0.3, rtol=0)
 

@@ -122,7 +122,7 @@ def test_names_and_errors():
             "search_zoom",
         ]
     )
-    with pytest.raises(ValueError, match="nearest name is 'plan_check'"):
+    with pytest.raises(ValueError, match="Did you mean 'plan_check'"):
         tasks.make("plan_chekc")
     with pytest.raises(ValueError, match="unknown split"):
         tasks.make("plan_check", split="dev")

@@ -134,5 +134,5 @@ def test_a_black_tile_is_a_tile(backbone):
 
 
 def test_a_family_that_is_read_whole_says_so():
-    with pytest.raises(ValueError, match="tiles: QwenVL takes pictures whole"):
+    with pytest.raises(ValueError, match="tiles: QwenVL takes whole images here"):
         load_backbone("tiny", tiles=True)

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import torch
 
 from eval.interventions import Given
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
-from latent_reason.files import nearest
+from latent_reason.errors import did_you_mean
+from latent_reason.imports import import_object, is_dotted_path
 from latent_reason.tasks import Item, Task
 from latent_reason.visualization.sketch_decoder import SketchDecoder
-from latent_reason.visualization.storyboard import own_sketches, texts_between
+from latent_reason.visualization.storyboard import decode_sketches, split_text
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def sketch_match(scene: Scene, rollout: Rollout, items: Sequence[Item]) -> list[
         if not rollout.spans_of(row):
             found.append(0.0)
             continue
-        pictures = own_sketches(scene.reasoner, scene.decoder, rollout, row, item.images[-1])
-        said = texts_between(rollout, row, scene.reasoner.vocabulary)
+        pictures = decode_sketches(scene.reasoner, scene.decoder, rollout, row, item.images[-1])
+        said = split_text(rollout, row, scene.reasoner.vocabulary)
         found.append(float(scene.task.sketch_report(pictures, item, said)["equal"]))
     return found
 
@@ -99,10 +99,6 @@ def named(name: str, ours: Mapping[str, Callable], what: str) -> Callable:
     """One of ``ours`` by name, or anyone else's by dotted path. Raises ValueError where there is none."""
     if name in ours:
         return ours[name]
-    module, _, function = name.rpartition(".")
-    if not module:
-        raise ValueError(f"no {what} {name!r}. {nearest(name, ours)} Or give a dotted path.")
-    try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"the {what} {name!r} cannot be imported ({error}).") from None
+    if not is_dotted_path(name):
+        raise ValueError(f"no {what} {name!r}. {did_you_mean(name, ours)} Or give a dotted path: my_pkg.my_{what}.")
+    return import_object(name, what)

@@ -465,13 +465,17 @@ class Rl(Stepper):
             one = torch.ones((), device=new.device)
             return policy_gradient.Surrogate(-(laid_out(new) * found.latent_weights).sum(), 0 * one, 0 * one, one, one)
         old, bound = new.detach() if found.latents is None else found.latents, self.rl.latent_clip or self.policy.clip
-        ratio = policy_gradient.token if self.objective.ratio is policy_gradient.sequence else self.objective.ratio
+        ratio = (
+            policy_gradient.token_ratio
+            if self.objective.ratio is policy_gradient.sequence_ratio
+            else self.objective.ratio
+        )
         clipped = replace(self.objective, low=bound, high=bound, ratio=ratio)
         if self.rl.latent_ratio == "span":
             first = kind & ~F.pad(kind, (1, 0))[:, :-1]
             number = (first.cumsum(1) - 1)[kind]  # the span of each latent
             blocks = torch.where(filled, laid_out(number[:, None].expand(-1, self.steps)), -1)
-            clipped = replace(clipped, ratio=policy_gradient.within(blocks))
+            clipped = replace(clipped, ratio=policy_gradient.span_ratio(blocks))
         return policy_gradient.surrogate(
             clipped, laid_out(new), laid_out(old), found.advantages, found.latent_actions, found.latent_weights
         )

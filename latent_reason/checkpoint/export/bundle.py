@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ... import __version__
+from ...errors import find_checkout
 from ...model.reasoner import LatentReasoner
 from .tree_shaking import LIBRARY, UNUSED_BASES, Import, Kept, Module, Symbol, annotation_names, docstring_of
 
@@ -389,9 +390,8 @@ def packages() -> dict[str, str]:
 
 def licence() -> Path:
     """The file with this library's licence: in the checkout, else where the library is installed."""
-    beside = LIBRARY.parent / "LICENSE"
-    if beside.is_file():
-        return beside
+    if root := find_checkout():
+        return root / "LICENSE"
     return next(Path(file.locate()) for file in metadata.files("latent_reason") if file.name == "LICENSE")
 
 

@@ -66,25 +66,25 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
     if config:
         yield from wrong_table(folder, config, len(tokenizer))
     layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter does not say which
-    control = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
+    roles = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
     try:
         text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
         again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
     except Exception as error:  # of Jinja, or of no template at all
         yield Finding("chat_template.jinja", f"{type(error).__name__}: {str(error)[:200]}", "a template")
         return
-    read = [one for one in (back(again, layout, control) for layout in layouts) if one == SKETCHED]
+    read = [one for one in (back(again, layout, roles) for layout in layouts) if one == SKETCHED]
     if not read:
         yield Finding(
             "chat_template.jinja",
-            f"{text!r}, which reads back as {back(again, layouts[0], control)}",
+            f"{text!r}, which reads back as {back(again, layouts[0], roles)}",
             "a sketched turn that reads back as it was",
         )
 
 
-def back(text: str, layout, tokens: ControlTokens) -> list[dict] | str:
+def back(text: str, layout, roles: ControlTokens) -> list[dict] | str:
     try:
-        return parse(text, layout, tokens)
+        return parse(text, layout, roles)
     except ValueError as error:
         return str(error)
 

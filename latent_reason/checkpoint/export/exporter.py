@@ -27,8 +27,9 @@ from ... import __version__, checkpoint, methods, tasks
 from ...data import native
 from ...decoding.engine import generate
 from ...files import atomic_folder, atomic_write_json
+from ...imports import is_dotted_path
 from ...model import adapters
-from ...visualization.storyboard import storyboard
+from ...visualization.storyboard import DecodedTrace, draw_storyboard
 from .. import model_card, parts
 from ..config_file import CONFIG_FILE, FORMAT
 from ..hf import parity
@@ -63,6 +64,12 @@ def export(
     run = Path(run)
     source = checkpoint.find_checkpoint(run)
     known = checkpoint.read_config(source)
+    if any(is_dotted_path(str(name)) for name in (known["method"], known["options"].get("head", ""))):
+        raise ValueError(
+            f"'{run}' uses code of your own package (method {known['method']}), which an export cannot hold: its code is "
+            "that of latent_reason. Publish your package, and share the checkpoint folder as it is; "
+            "latent_reason.load(folder, allow_imports=True) reads it."
+        )
     with atomic_folder(folder) as new:
         reasoner, decoder = checkpoint.load(source, device="cpu")
         if merge_lora and reasoner.backbone.adapter is None:
@@ -202,7 +209,8 @@ def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
     if not traces:
         return None
     rollout = generate(reasoner, reasoner.processor(traces, generate=True), max_new_tokens=ROOM)
-    return storyboard(reasoner, model.decoder, traces, rollout)
+    decoded = [DecodedTrace(trace, rollout, row) for row, trace in enumerate(traces)]
+    return draw_storyboard(reasoner, model.decoder, decoded)
 
 
 def copy_extras(run: Path, folder: Path) -> None:

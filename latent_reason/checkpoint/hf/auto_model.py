@@ -7,6 +7,7 @@ import copy
 
 from transformers import GenerationConfig
 
+from ...imports import restrict_imports
 from ...model.backbones.base import Backbone
 from ...model.backbones.families import FAMILIES, family
 from ...model.reasoner import LatentReasoner
@@ -26,6 +27,12 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
         >>> model = LatentReasonForConditionalGeneration.from_reasoner(*latent_reason.load("checkpoints/frozenlake-tiny"))
         >>> answer = model.generate_interleaved(image, "Which way is safe?", max_new_tokens=100)
     """
+
+    @classmethod
+    def from_pretrained(cls, folder, *args, **options):
+        """As in transformers. Raises UntrustedCode if it names modules outside of this library that are not trusted."""
+        with restrict_imports(folder):
+            return super().from_pretrained(folder, *args, **options)
 
     @classmethod
     def family_of(cls, config: LatentReasonConfig) -> type[Backbone]:

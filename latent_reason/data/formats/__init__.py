@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 from types import ModuleType
 
-from ...files import nearest
+from ...errors import did_you_mean
 
 
 def names() -> list[str]:
@@ -22,7 +22,7 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The module of a format. Raises ValueError with the nearest known one."""
     if name not in names():
-        raise ValueError(f"unknown format '{name}'. {nearest(name, names())} Known formats: {', '.join(names())}.")
+        raise ValueError(f"unknown format '{name}'. {did_you_mean(name, names())} Known formats: {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")
 
 

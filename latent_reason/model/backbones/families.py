@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ...errors import did_you_mean
+from ...imports import import_object, is_dotted_path
 from .base import Backbone
 
 #: model_type of a configuration -> (file, class) of its family
@@ -55,8 +56,10 @@ def load_backbone(name: str = "tiny", *, latent_positions: str = "1d", **options
     Example:
         >>> backbone = load_backbone("tiny")  # a small random Qwen2.5-VL, no download
         >>> backbone = load_backbone("Qwen/Qwen2.5-VL-3B-Instruct", dtype="bfloat16")
+        >>> backbone = load_backbone("my_pkg.backbones:MyBackbone@models/small")  # a class of your own
 
-    ``name`` is ``tiny`` (a Qwen2.5-VL), ``tiny-FAMILY`` (as ``tiny-qwen3-vl``), a folder, or a Hub name.
+    ``name`` is ``tiny`` (a Qwen2.5-VL), ``tiny-FAMILY`` (as ``tiny-qwen3-vl``), a folder, or a Hub name; or, for a
+    family of your own, the dotted path of its :class:`Backbone`, ``@``, and a folder or Hub name.
     :func:`.attention.set_attention` chooses the attention once the model is on its device.
 
     Raises:
@@ -71,6 +74,11 @@ def load_backbone(name: str = "tiny", *, latent_positions: str = "1d", **options
             raise ValueError(f"backbone {name!r}: the family {model_type!r} is not supported. {known}")
         check_options(tiny, options)
         return tiny(model_type, latent_positions=latent_positions, **options)
+    path, at, folder = name.partition("@")
+    if at and is_dotted_path(path):
+        check_options(load_pretrained, options)
+        cls = import_object(path, "backbone", Backbone)
+        return load_pretrained(cls, folder, latent_positions=latent_positions, name=name, **options)
     from transformers import AutoConfig
 
     try:
@@ -82,7 +90,10 @@ def load_backbone(name: str = "tiny", *, latent_positions: str = "1d", **options
             "have a network and give the folder."
         ) from error
     if config.model_type not in FAMILIES:
-        raise ValueError(f"backbone {name!r}: the family {config.model_type!r} is not supported. {known}")
+        raise ValueError(
+            f"backbone {name!r}: the family {config.model_type!r} is not supported. {known} Name a Backbone class of "
+            "your own before the folder: my_pkg.backbones:MyBackbone@FOLDER."
+        )
     check_options(load_pretrained, options)
     return load_pretrained(family(config.model_type), name, latent_positions=latent_positions, **options)
 
@@ -95,8 +106,9 @@ def load_pretrained(
     dtype: torch.dtype | str | None = None,
     tiles: bool | None = None,
     bits: int | None = None,
+    name: str | None = None,
 ) -> Backbone:
-    """Load a folder or Hub name of a family. ``tiles`` says whether images are split into tiles (None: as the saved
+    """Load a folder or Hub name of a family. ``name`` is what the backbone is loaded by again, if not ``folder``. ``tiles`` says whether images are split into tiles (None: as the saved
     processor says). ``bits=4`` quantizes the text model as it is read (for LoRA, by bitsandbytes).
 
     Raises:
@@ -117,7 +129,7 @@ def load_pretrained(
             "over. Is this the folder of a whole model?"
         )
     tokenizer, processor = AutoTokenizer.from_pretrained(folder), family.load_image_processor(folder, model.config)
-    backbone = family(model, tokenizer, processor, latent_positions, name=folder, bits=bits)
+    backbone = family(model, tokenizer, processor, latent_positions, name=name or folder, bits=bits)
     if tiles is not None:
         backbone.set_tiling(tiles)
     return backbone
@@ -136,7 +148,9 @@ def torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
 def check_options(function: Any, options: dict[str, Any]) -> None:
     """Raises ValueError for an option that a loading function does not have."""
     parameters = inspect.signature(function).parameters
-    known = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name != "latent_positions"]
+    known = [
+        name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in ("latent_positions", "name")
+    ]
     for option in options:
         if option not in known:
             raise ValueError(f"backbone.options has no option {option!r}. {did_you_mean(option, known)}")

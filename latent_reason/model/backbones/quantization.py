@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ...errors import pip_install
+
 
 def quantization_options(bits: int) -> dict[str, Any]:
     """Options of ``from_pretrained`` that quantize the text model's weights. Vision encoder, connector and output
@@ -21,9 +23,7 @@ def quantization_options(bits: int) -> dict[str, Any]:
         raise ValueError(f"bits={bits}: must be 4. Remove the option to keep full weights.")
     missing = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"bits=4 needs {' and '.join(missing)}. Install with: pip install -e '.[bits]' -c constraints.txt"
-        )
+        raise ValueError(f"bits=4 needs {' and '.join(missing)}. Install with: {pip_install('bits')}")
     gpu = torch.cuda.is_available()
     vision = ("visual", "vision_tower", "vision_model", "connector", "multi_modal_projector")
     return {

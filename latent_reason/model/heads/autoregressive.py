@@ -43,8 +43,8 @@ class CausalLayer(nn.Module):
 
 
 class AutoregressiveHead(LatentHead):
-    """Draws latent j from the state before it, the latents of its span before j and the images of its row: ``looks``
-    layers of cross-attention to the images, then ``depth`` causal layers, then one linear layer.
+    """Draws latent j from the state before it, the latents of its span before j and the images of its row:
+    ``cross_attention_layers`` to the images, then ``depth`` causal layers, then one linear layer.
 
     A span may have at most ``longest`` latents. The loss is L1 (``mse`` and ``cosine`` as in the regression heads).
     """
@@ -57,7 +57,7 @@ class AutoregressiveHead(LatentHead):
         latent_width: int,
         hidden: int = 0,
         depth: int = 2,
-        looks: int = 1,
+        cross_attention_layers: int = 1,
         heads: int = 4,
         longest: int = 256,
         loss: str = "l1",
@@ -67,8 +67,10 @@ class AutoregressiveHead(LatentHead):
         self.state, self.before = nn.Linear(width, hidden), nn.Linear(latent_width, hidden)
         self.place = nn.Embedding(longest, hidden)
         self.picture = nn.Linear(width, hidden)
-        self.looks = nn.ModuleList(nn.MultiheadAttention(hidden, heads, batch_first=True) for _ in range(looks))
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(looks))
+        self.looks = nn.ModuleList(
+            nn.MultiheadAttention(hidden, heads, batch_first=True) for _ in range(cross_attention_layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(cross_attention_layers))
         self.layers = nn.ModuleList(CausalLayer(hidden, heads) for _ in range(depth))
         self.leave = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, latent_width))
 

@@ -1,6 +1,6 @@
 """A checkpoint of ours as a model of VLMEvalKit, which has no plug-ins. Two lines at the end of its vlmeval/config.py:
 
-    from eval.vlmevalkit import LatentReason
+    from latent_reason.integrations.vlmevalkit import LatentReason
     supported_VLM["latent_reason"] = partial(LatentReason, checkpoint="CHECKPOINT", max_new_tokens=1024)
 
 then ``python run.py --data BLINK --model latent_reason``. Nothing of VLMEvalKit is imported: the methods that its loop
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .harness import Answerer, options, trace
+from .answerer import Answerer, options, trace
 
 
 class LatentReason:

@@ -1,6 +1,7 @@
-"""The eleven promises every method keeps. A file added to methods/ is put under them without an edit here.
+"""The eleven promises every method keeps. A file added to methods/ is put under them without an edit here, a method of a
+user by ``--method my_pkg.my_method``.
 
-Methods are found by name and built small (see CASES in conftest.py). What a promise needs is read off the reasoner
+Methods are found by name and built small (see CASES in fixtures.py). What a promise needs is read off the reasoner
 (``sketches``, ``head.is_stochastic``, ``latent_input``), never off its name.
 """
 
@@ -14,15 +15,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CASES, eager, fit, loss_of, objective_for, ready, seen_once, training_batch
 
 import latent_reason
-from latent_reason import checkpoint, methods
-from latent_reason.decoding.engine import generate, planned_grids
-from latent_reason.model.batch import LATENT, TEXT, shift_right
-from latent_reason.objectives.latent_inputs import text_since_span
-from latent_reason.objectives.replay import replay
-from latent_reason.trace import Image, Message, Sketch, Text, Trace
+
+from .. import checkpoint, imports, methods
+from ..decoding.engine import generate, planned_grids
+from ..model.batch import LATENT, TEXT, shift_right
+from ..objectives.latent_inputs import text_since_span
+from ..objectives.replay import replay
+from ..trace import Image, Message, Sketch, Text, Trace
+from .fixtures import eager, fit, loss_of, objective_for, ready, seen_once, training_batch
 
 
 # -- building blocks ---------------------------------------------------------------------------------------------------
@@ -413,7 +415,7 @@ def no_network(*_): raise OSError("the network was asked")
 socket.socket.connect = no_network
 import torch
 from PIL import Image as PILImage
-from latent_reason import Image, Message, Text, Trace, generate, load
+from .. import Image, Message, Text, Trace, generate, load
 trace = Trace("q", (Message("user", (Image(PILImage.open(sys.argv[1] + "/q.png")), Text("where to go?"))),))
 said = []
 for folder in sys.argv[2:]:
@@ -426,13 +428,13 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
-def reloaded(tmp_path_factory, make_backbone, make_traces, picture):
+def reloaded(tmp_path_factory, make_backbone, make_traces, picture, method_cases):
     """What each case says before it is saved, and after it is loaded by a fresh process elsewhere, offline."""
     root = tmp_path_factory.mktemp("saved")
     picture(2, 3, 7).save(root / "q.png")
     trace = Trace("q", (Message("user", (Image(picture(2, 3, 7)), Text("where to go?"))),))
     here, folders = [], []
-    for i, case in enumerate(CASES):
+    for i, case in enumerate(method_cases):
         reasoner = ready(case, make_backbone, make_traces)
         prompt = reasoner.processor([trace], generate=True)
         out = generate(
@@ -447,11 +449,16 @@ def reloaded(tmp_path_factory, make_backbone, make_traces, picture):
         cwd=away,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": library, "HF_HUB_OFFLINE": "1"},
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join([library, *filter(None, sys.path)]),  # a user's method is on the path
+            "HF_HUB_OFFLINE": "1",
+            imports.PLUGINS: ",".join({case.method.partition(".")[0] for case in method_cases}),
+        },
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return {str(c): pair for c, *pair in zip(CASES, here, json.loads(done.stdout.splitlines()[-1]), strict=True)}
+    return {str(c): pair for c, *pair in zip(method_cases, here, json.loads(done.stdout.splitlines()[-1]), strict=True)}
 
 
 def test_9_a_fresh_process_says_the_same(case, reloaded):

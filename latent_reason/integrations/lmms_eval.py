@@ -1,6 +1,6 @@
 """A checkpoint of ours as a model of lmms-eval: its tasks, prompts and scores, our decoding.
 
-    pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps lmms-eval==0.7.3
+    pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps lmms-eval==0.7.3    # in a checkout
     python -m lmms_eval --model latent_reason --model_args pretrained=CHECKPOINT --tasks TASK --batch_size 32 \\
         --output_path DIR --log_samples
 
@@ -19,7 +19,7 @@ from lmms_eval.api.model import lmms
 from rich.console import Console
 from rich.progress import track
 
-from .harness import Answerer, trace
+from .answerer import Answerer, trace
 
 AGAIN = 2**32  # apart from the number of every document
 
@@ -28,7 +28,9 @@ def manifests() -> list:
     """What the entry point tells lmms-eval."""
     from lmms_eval.models.registry_v2 import ModelManifest  # its package reads this file while it is imported
 
-    return [ModelManifest(model_id="latent_reason", chat_class_path="eval.lmms.LatentReason")]
+    return [
+        ModelManifest(model_id="latent_reason", chat_class_path="latent_reason.integrations.lmms_eval.LatentReason")
+    ]
 
 
 class LatentReason(lmms):

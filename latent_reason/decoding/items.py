@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import track
 
-from latent_reason.decoding.engine import generate
-from latent_reason.decoding.rollout import Rollout
-from latent_reason.model.batch import PAD
-from latent_reason.tasks import Item, Task
-from latent_reason.trace import Trace
-from latent_reason.visualization.storyboard import own_sketches, texts_between
+from ..model.batch import PAD
+from ..tasks import Item, Task
+from ..trace import Trace
+from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
+from .engine import generate
+from .rollout import Rollout
 
 
 @dataclass
 class Result:
-    """One decoded item. ``row`` is its row in ``rollout``."""
+    """One decoded item: row ``row`` of ``rollout`` answers the prompt of ``trace``."""
 
     item: Item
     text: str
@@ -26,6 +26,12 @@ class Result:
     rollout: Rollout
     row: int
     sketches: list[dict] = field(default_factory=list)  # valid, equal, gold, legal, ... of each rendered sketch
+    trace: Trace | None = None
+
+    @property
+    def decoded(self) -> DecodedTrace:
+        """The trace with its row of the rollout, for :func:`draw_storyboard`."""
+        return DecodedTrace(self.trace, self.rollout, self.row)
 
     @property
     def latents(self) -> list:
@@ -61,12 +67,12 @@ def decode(
         prompt = processor(traces, generate=True).to(reasoner.device)
         given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
         rollout = generate(reasoner, prompt, row_ids=places, **given)
-        for row, (place, item) in enumerate(zip(places, chunk, strict=True)):
+        for row, (place, item, trace) in enumerate(zip(places, chunk, traces, strict=True)):
             text = rollout.text(row, reasoner.vocabulary)
-            result = Result(item, text, task.score(text, item.meta), rollout, row)
+            result = Result(item, text, task.score(text, item.meta), rollout, row, trace=trace)
             if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
-                pictures = own_sketches(reasoner, decoder, rollout, row, item.images[-1])
-                said = texts_between(rollout, row, reasoner.vocabulary)
+                pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
+                said = split_text(rollout, row, reasoner.vocabulary)
                 result.sketches = task.sketch_report(pictures, item, said)["sketches"]
             results[place] = result
     return [results[i] for i in range(len(items))]

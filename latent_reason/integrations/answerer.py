@@ -1,6 +1,6 @@
 """What the adapters to evaluation harnesses share: a harness' chat becomes a trace, a checkpoint answers it.
 
-lmms.py (lmms-eval) and vlmevalkit.py (VLMEvalKit) only translate. Prompts are the harness' own words and pictures, in
+lmms_eval.py and vlmevalkit.py only translate. Prompts are the harness' own words and pictures, in
 its order; answers are greedy unless a task asks to sample, and the same item draws the same noise in any batch.
 """
 
@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from PIL import Image as PILImage
 
-from latent_reason.data.pictures import ImageBatch, to_rgb
-from latent_reason.decoding.engine import generate
-from latent_reason.files import nearest
-from latent_reason.model.batch import LATENT, PAD
-from latent_reason.tasks import checkers
-from latent_reason.trace import Image, Message, Part, Text, Trace
+from ..checkpoint import load
+from ..data.pictures import ImageBatch, to_rgb
+from ..decoding.engine import generate
+from ..errors import did_you_mean
+from ..model.batch import LATENT, PAD
+from ..tasks import checkers
+from ..trace import Image, Message, Part, Text, Trace
 
 MAX_NEW = 640  # positions an answer may take where a task names no number
 HELD = ("text", "image", "url", "value")  # where a part of a message may hold its words or its picture
@@ -89,7 +90,7 @@ def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         if name not in KNOWN:
-            raise ValueError(f"generation argument {name!r} cannot be honoured here. {nearest(name, KNOWN)}")
+            raise ValueError(f"generation argument {name!r} cannot be honoured here. {did_you_mean(name, KNOWN)}")
         if value not in NO_OPS.get(name, (value,)):
             raise ValueError(
                 f"generation argument {name}={value!r} cannot be honoured here: it has to be "
@@ -134,7 +135,7 @@ class Answerer:
     """
 
     def __init__(self, checkpoint: str, *, batch_size: int = 1, device: str | None = None, boxed: bool = False):
-        self.reasoner, _ = checkpoint.load(checkpoint, device=device)
+        self.reasoner, _ = load(checkpoint, device=device)
         self.batch_size, self.boxed = batch_size, boxed
 
     def __call__(self, traces: Sequence[Trace], rows: Sequence[int], given: Mapping[str, Any]) -> list[Answer]:

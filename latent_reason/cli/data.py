@@ -1,0 +1,328 @@
+"""The verb ``data`` and its actions: show, inspect, make, convert, pack, check, stats."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from .arguments import HelpFormatter, add_verb, at_least, numbers, pairs
+
+DESCRIPTION = """\
+Preview tasks; write, convert and validate records.
+
+  latent-reason data show frozenlake_plan                    # picture of items
+  latent-reason data inspect frozenlake_plan                 # one training row
+  latent-reason data make frozenlake_plan boards --n 200     # write records
+  latent-reason data convert swimbird SOURCE records         # other formats
+  latent-reason data check records                           # every problem"""
+
+
+def add_verbs(verbs) -> None:
+    parser = verbs.add_parser(
+        "data", help=DESCRIPTION.partition("\n")[0], description=DESCRIPTION, formatter_class=HelpFormatter
+    )
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_task_actions(actions)
+    _add_convert(actions)
+    _add_record_actions(actions)
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+def _add_task_actions(actions) -> None:
+    task_or_records = "a task name, a dotted path to a task class, or a folder of records"
+    parser = add_verb(actions, "show", show)
+    parser.add_argument("task", help=task_or_records)
+    parser.add_argument("folder", nargs="?", metavar="PNG", help="default: TASK.png")
+    parser.add_argument("--n", type=at_least(1), help="number of items (default: two for each level)")
+    _add_task_options(parser)
+
+    parser = add_verb(actions, "inspect", inspect)
+    parser.add_argument("task", help=task_or_records)
+    parser.add_argument("--index", type=at_least(0), default=0, help="which item (default: 0)")
+    parser.add_argument("--method", default="modal_mixed", help="a method name or dotted path (default: modal_mixed)")
+    _add_task_options(parser)
+
+    parser = add_verb(actions, "make", make)
+    parser.add_argument("task", help="a task name or a dotted path to a task class")
+    parser.add_argument("folder", help="a new folder")
+    parser.add_argument("--n", type=at_least(1), default=100, help="number of items (default: 100)")
+    parser.add_argument("--mode", default="mixed", help="direct, text, vision or mixed (default: mixed)")
+    _add_task_options(parser)
+
+
+def _add_task_options(parser) -> None:
+    parser.add_argument("--levels", type=numbers, metavar="3,4", help="default: the levels the task is trained on")
+    parser.add_argument("--skin", help="the drawing style of a task, such as other")
+    parser.add_argument("--split", default="train", help="train, val or test (default: train)")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def _make_task(arguments: Namespace):
+    from .. import tasks
+
+    options = {"skin": arguments.skin} if arguments.skin else {}
+    options |= {"level": tuple(arguments.levels)} if arguments.levels else {}
+    return tasks.make(arguments.task, split=arguments.split, seed=arguments.seed, **options)
+
+
+def _read_records(arguments: Namespace):
+    """The records of a folder that belong to the split."""
+    from ..data import native
+
+    refused = [f"--{name}" for name in ("levels", "skin") if getattr(arguments, name)]
+    if refused:
+        raise ValueError(f"{', '.join(refused)}: options of tasks, not of a folder of records. Leave them out.")
+    yield from (trace for trace in native.read(arguments.task) if trace.split == arguments.split)
+
+
+def show(arguments: Namespace) -> None:
+    """Save a picture of items of a task, or of records.
+
+    Each row is an item with its question, its text, and its pictures and sketches.
+
+      latent-reason data show frozenlake_plan
+      latent-reason data show my_records records.png --n 10 --split val
+    """
+    import time
+
+    from ..visualization.preview import draw_items, draw_traces
+
+    if Path(arguments.task).exists():
+        traces = list(islice(_read_records(arguments), arguments.n or 6))
+        if not traces:
+            raise ValueError(
+                f"'{arguments.task}' has no records of the split '{arguments.split}'. Name another --split."
+            )
+        picture, name = draw_traces(traces), Path(arguments.task).name
+        message = f"{len(traces)} records of {arguments.task}, split {arguments.split}."
+    else:
+        task, start = _make_task(arguments), time.perf_counter()
+        items = [task[i] for i in range(arguments.n or 2 * len(task.levels))]
+        rate = len(items) / (time.perf_counter() - start)
+        picture, name = draw_items(items), task.name
+        message = f"{len(items)} items of {name}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items a second."
+    out = Path(arguments.folder or f"{name}.png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(out)
+    print(f"{message}\nPicture: {out}")
+
+
+def inspect(arguments: Namespace) -> None:
+    """Print one trace position by position, as a method trains on it.
+
+    Text with a loss is green, latents are blue, positions without a loss are dim.
+
+      latent-reason data inspect frozenlake_plan --levels 4 --method mirage
+    """
+    from rich.console import Console
+
+    from .. import methods
+    from ..model import backbones
+    from ..visualization.preview import list_texts, style_tokens
+
+    if Path(arguments.task).exists():
+        trace = next(islice(_read_records(arguments), arguments.index, None), None)
+        if trace is None:
+            raise ValueError(f"'{arguments.task}' has no record {arguments.index} of the split '{arguments.split}'.")
+    else:
+        task = _make_task(arguments)
+        trace = task.trace(task[arguments.index], methods.load(arguments.method).MODE)
+    reasoner = methods.build_method(arguments.method, backbones.load_backbone("tiny", corpus=list_texts(trace) * 50))
+    row, console = methods.objective_of(reasoner).encode(reasoner, trace), Console()
+    console.print(
+        f"{trace.id} as {arguments.method} trains on it: "
+        "[bold green]text with a loss[/], [bold blue]latents[/], [dim]no loss[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(style_tokens(row, reasoner.vocabulary), soft_wrap=True)
+    print(
+        f"{len(row.ids)} positions, {sum(w > 0 for w in row.loss_weight)} of them text with a loss; "
+        f"{len(row.spans)} spans of latents"
+    )
+
+
+def make(arguments: Namespace) -> None:
+    """Write items of a task as native records, to train on.
+
+    A folder of records holds a JSONL file and the pictures.
+
+      latent-reason data make frozenlake_plan data/boards --n 200 --levels 3,4
+    """
+    from ..data import native
+
+    task = _make_task(arguments)
+    traces = (task.trace(task[i], arguments.mode) for i in range(arguments.n))
+    folder = native.write(traces, arguments.folder)
+    print(
+        f"{arguments.n} traces of {task.name} ({arguments.mode}): {folder}\nTrain on them with --data.folder {folder}"
+    )
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+def _add_convert(actions) -> None:
+    from ..data import formats
+
+    parser = add_verb(actions, "convert", convert)
+    parser.add_argument("format", help=f"format of the source: native, {', '.join(formats.names())}")
+    _add_source(parser)
+    parser.add_argument("folder", help="a new folder")
+    parser.add_argument("--to", default="native", help="native (default), or another format that can be written")
+    parser.add_argument(
+        "--on-error",
+        choices=["fail", "skip"],
+        default="fail",
+        help="skip: write the valid rows and list the others (default: fail)",
+    )
+    parser.add_argument(
+        "--max-skip", type=float, default=0.01, metavar="SHARE", help="largest share of rows to skip (default: 0.01)"
+    )
+    parser.add_argument("--lossy", action="store_true", help="allow a target format that cannot hold everything")
+    own = parser.add_argument_group("options of single formats")
+    own.add_argument("--assistant-image", choices=["refuse", "sketch"], help="sharegpt, trl: pictures in answers")
+    own.add_argument("--box-unit", choices=["share", "pixel"], help="lvr: unit of its boxes")
+    own.add_argument("--observation-loss", type=float, metavar="WEIGHT", help="monet: of observations (default: 1)")
+    own.add_argument("--columns", type=pairs, metavar="A=B,...", help="sharegpt: columns, as messages=talk")
+    own.add_argument("--tags", type=pairs, metavar="A=B,...", help="sharegpt: tags, as user_tag=U")
+    own.add_argument(
+        "--skip-folder", action="append", metavar="TEXT", help="zebra_cot: skip folders whose name has TEXT; repeatable"
+    )
+
+
+def _add_record_actions(actions) -> None:
+    parser = add_verb(actions, "pack", pack)
+    _add_source(parser)
+    parser.add_argument("folder", help="a new folder")
+    parser.add_argument("--to", choices=["tar", "parquet"], default="tar", help="default: tar")
+    parser.add_argument("--shard-items", type=at_least(1), default=10_000, help="most items a shard (default: 10000)")
+    parser.add_argument(
+        "--shard-mib", type=at_least(1), default=256, help="size in MiB that closes a shard (default: 256)"
+    )
+
+    parser = add_verb(actions, "check", check)
+    _add_source(parser)
+    parser.add_argument("--report", metavar="FILE", help="write every finding to this file, as JSON")
+    parser.add_argument("--fits", metavar="CHECKPOINT", help="also report rows that are too long for this model")
+    parser.add_argument("--longest", type=at_least(1), metavar="POSITIONS", help="with --fits: another limit")
+
+    _add_source(add_verb(actions, "stats", stats))
+
+
+def _add_source(parser) -> None:
+    parser.add_argument("source", help="a file or folder of records")
+    parser.add_argument("--image-root", help="the folder of the pictures (default: the folder of the source)")
+
+
+def convert(arguments: Namespace) -> None:
+    """Convert between native records and another format.
+
+    Every invalid row is reported with its file, row and field. Nothing is written
+    if there is one, unless --on-error skip is given. The exit status is then 2.
+
+      latent-reason data convert swimbird SOURCE records
+      latent-reason data convert native records OUT --to trl
+    """
+    from ..data.convert import convert
+
+    names = ("assistant_image", "box_unit", "columns", "observation_loss", "skip_folder", "tags")
+    path, report = convert(
+        arguments.format,
+        arguments.source,
+        arguments.folder,
+        arguments.to,
+        arguments.image_root,
+        arguments.on_error == "skip",
+        arguments.max_skip,
+        arguments.lossy,
+        **{name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None},
+    )
+    _print_report(report)
+    if path is None:
+        remedy = (
+            f": they are more than --max-skip {arguments.max_skip} allows."
+            if arguments.on_error == "skip"
+            else ", or leave them out with --on-error skip."
+        )
+        print(f"Nothing was written. Correct these rows{remedy}")
+        sys.exit(2)
+    skipped = f", and the rows left out: {arguments.folder}.skipped.jsonl" if report.errors else ""
+    print(f"Written: {path}{skipped}")
+
+
+def pack(arguments: Namespace) -> None:
+    """Pack native records and pictures into tar or parquet shards.
+
+    Shards are read like any folder of records, and can be streamed.
+
+      latent-reason data pack records shards --to parquet
+    """
+    from ..data import native, packed
+    from ..data.convert import check_outside
+
+    check_outside(arguments.folder, arguments.source)
+    records = native.read(arguments.source, arguments.image_root)
+    folder = packed.write(records, arguments.folder, arguments.to, arguments.shard_items, arguments.shard_mib * 2**20)
+    shards = packed.manifest(folder)
+    print(
+        f"Written: {folder}, {sum(shard['items'] for shard in shards.values())} items in {len(shards)} "
+        f"shard{'s' * (len(shards) != 1)}. To unpack them: latent-reason data convert native {folder} FOLDER"
+    )
+
+
+def check(arguments: Namespace) -> None:
+    """Validate native records and report every problem.
+
+    Pictures are opened, too. The exit status is 2 if there is a problem.
+
+      latent-reason data check records --report findings.json
+      latent-reason data check records --fits checkpoints/frozenlake-tiny
+    """
+    from ..data import native
+    from ..files import atomic_write_json
+
+    limit = _length_limit(arguments.fits, arguments.longest)
+    report = native.check(arguments.source, arguments.image_root, fits=limit)
+    _print_report(report)
+    if arguments.report:
+        atomic_write_json(arguments.report, report.as_json())
+        print(f"Every finding: {arguments.report}")
+    if not report.ok:
+        sys.exit(2)
+
+
+def stats(arguments: Namespace) -> None:
+    """Count native records by split, task and mode.
+
+    Also: sketches and letters of a trace, and the sizes of pictures.
+
+      latent-reason data stats records
+    """
+    from rich.console import Console
+
+    from ..data import native
+    from ..data.convert import stats
+
+    Console().print(stats(native.read(arguments.source, arguments.image_root)))
+
+
+def _print_report(report) -> None:
+    print(report)
+    if any(error.row is not None and not error.file.endswith(".jsonl") for error in report.errors):
+        print("(rows of .json, .parquet and .tar files are counted from 0, lines of a .jsonl file from 1)")
+
+
+def _length_limit(checkpoint: str | None, longest: int | None):
+    """A check that refuses rows longer than ``longest``, or than the model of a checkpoint can read."""
+    if checkpoint is None:
+        return None
+    from .. import methods
+    from ..checkpoint import load
+    from ..data.checks import fits
+
+    reasoner, _ = load(checkpoint)
+    encode = partial(methods.objective_of(reasoner).encode, reasoner)
+    most = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
+    return fits(lambda trace: len(encode(trace).ids), most)

@@ -1,0 +1,127 @@
+"""Verbs that use a model: methods, generate, render."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from .arguments import add_verb, at_least
+
+
+def add_verbs(verbs) -> None:
+    add_verb(verbs, "methods", list_methods).add_argument(
+        "--options", action="store_true", help="also list the options of each method"
+    )
+    for name, function in (("generate", generate), ("render", render)):
+        parser = add_verb(verbs, name, function)
+        parser.add_argument("checkpoint", help="a checkpoint folder or a run folder")
+        parser.add_argument(
+            "--task", help="a task name or a dotted path (default: the task the checkpoint was trained on)"
+        )
+        parser.add_argument("--level", type=at_least(1), help="default: the levels the checkpoint was trained on")
+        parser.add_argument("--seed", type=int, default=1, help="seed of the held-out items (default: 1)")
+        if function is generate:
+            parser.add_argument("--index", type=at_least(0), default=0, help="which held-out item (default: 0)")
+            parser.add_argument("--image", metavar="PNG", help="save the picture of the item to this file")
+        else:
+            parser.add_argument("--n", type=at_least(1), default=6, help="number of items (default: 6)")
+            parser.add_argument("--out", metavar="PNG", default="sketches.png", help="default: sketches.png")
+
+
+def list_methods(arguments: Namespace) -> None:
+    """List the methods, each with its source and one line.
+
+    The source is the arXiv id of the paper.
+
+    A method of your own needs no entry here: any command takes its dotted path.
+
+      latent-reason methods --options
+      python -m train.sft --config RECIPE.yaml --method.name my_pkg.my_method
+    """
+    from .. import methods
+
+    for name in methods.names():
+        module = methods.load(name)
+        print(f"{name:18} {module.PAPER:12} {module.SUMMARY}")
+        if arguments.options:
+            for option, parameter in methods.schema(name).items():
+                print(f"{'':18} --method.options.{option} (default {parameter.default!r})")
+
+
+def generate(arguments: Namespace) -> None:
+    """Answer one held-out item; print its text and sketches.
+
+    The item comes from the test split of the task the checkpoint was trained on.
+    Each sketch is printed as its number of latents and, where the checkpoint has
+    a sketch decoder, as the state that can be read from the decoded picture.
+
+      latent-reason generate checkpoints/frozenlake-tiny --level 5 --index 3
+    """
+    from ..decoding.rollout import Span
+
+    reasoner, _, task, [item], [result] = _decode(arguments, range(arguments.index, arguments.index + 1))
+    print(f"question: {item.question}")
+    sketches = iter(result.sketches)
+    for piece in result.rollout.segments(result.row, reasoner.vocabulary):
+        if isinstance(piece, Span):
+            print(f"  [sketch: {piece.length} latents{_describe(next(sketches, None), task, item)}]")
+        else:
+            print(f"  {piece.strip()}")
+    print("scores: " + ", ".join(f"{n} {v:.2f}" for n, v in result.scores.items()) + f"   (gold {item.answer})")
+    if arguments.image:
+        item.images[0].save(arguments.image)
+        print(f"picture: {arguments.image}")
+
+
+def render(arguments: Namespace) -> None:
+    """Save a picture of sketches beside the gold ones.
+
+    Each row is one held-out item of the task the checkpoint was trained on: input,
+    gold sketch, decoded target, decoded sketch of the model, and its text. The
+    checkpoint needs a sketch decoder.
+
+      latent-reason render checkpoints/frozenlake-tiny --n 4 --out sketches.png
+    """
+    from ..visualization.storyboard import draw_storyboard
+
+    reasoner, decoder, _, items, results = _decode(arguments, range(arguments.n))
+    if decoder is None or not reasoner.is_renderable:
+        raise ValueError(
+            f"'{arguments.checkpoint}' has no sketches to render (method {reasoner.method.name}"
+            f"{'' if decoder else ', no sketch decoder'})."
+        )
+    out = Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save(out)
+    sketches = [sketch for result in results for sketch in result.sketches]
+    right = sum(sketch["equal"] for sketch in sketches)
+    print(
+        f"{len(items)} items, {len(sketches)} sketches, {right} of them show the state that the model's own steps "
+        f"lead to.\nPicture: {out}"
+    )
+
+
+def _decode(arguments: Namespace, indices: range):
+    """(reasoner, decoder, task, items, results): held-out items of the checkpoint's task, decoded."""
+    from .. import methods, tasks
+    from ..checkpoint import load
+    from ..decoding.items import decode
+
+    reasoner, decoder = load(arguments.checkpoint)
+    data = reasoner.method.notes.get("data", {})
+    name = arguments.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), arguments.checkpoint)
+    levels = (arguments.level,) if arguments.level else tuple(data.get("levels", (4,)))
+    options = tasks.own(name, data.get("options", {}))
+    task = tasks.make(name, split="test", seed=arguments.seed, level=levels, **options)
+    mode = methods.load(reasoner.method.name).MODE
+    items = [task[i] for i in indices]
+    return reasoner, decoder, task, items, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
+
+
+def _describe(sketch: dict | None, task, item) -> str:
+    """What the decoded picture of a sketch shows; nothing without a sketch decoder."""
+    if sketch is None:
+        return ""
+    if not sketch["valid"]:
+        return ", unreadable"
+    return f", {task.state_sentence(sketch['state'], task.stream(item.level, item.index, 'shown'))}"

@@ -1,0 +1,101 @@
+"""Verbs that publish a checkpoint: export, check, push."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from .arguments import add_verb, size
+
+
+def add_verbs(verbs) -> None:
+    parser = add_verb(verbs, "export", export)
+    parser.add_argument("run", help="a run folder or a checkpoint folder")
+    parser.add_argument("folder", help="a new folder")
+    parser.add_argument("--merge-lora", action="store_true", help="merge the LoRA adapter into the weights")
+    parser.add_argument(
+        "--show-records",
+        action="store_true",
+        help="show sketches of your own records on the model card; their pictures are then published",
+    )
+    parser.add_argument("--max-shard-size", type=size, default="5GB", metavar="SIZE", help="default: 5GB")
+    parser.add_argument("--check", action="store_true", help="run the checks of `latent-reason check` afterwards")
+    parser.add_argument("--json", metavar="FILE", help="write the results of the checks to this file")
+
+    parser = add_verb(verbs, "check", check)
+    parser.add_argument("folder", help="an exported folder")
+    parser.add_argument("--json", metavar="FILE", help="write the results to this file")
+
+    parser = add_verb(verbs, "push", push)
+    parser.add_argument("folder", help="an exported folder")
+    parser.add_argument("name", help="name of the repository: user/name")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--dry-run", action="store_true", help="run the checks and list the files; upload nothing")
+    parser.add_argument("--revision", metavar="BRANCH", help="the branch, created if missing (default: main)")
+
+
+def export(arguments: Namespace) -> None:
+    """Export a checkpoint for transformers, with a model card.
+
+    The folder holds the inference code, so AutoModelForImageTextToText loads it
+    with trust_remote_code=True where latent_reason is not installed.
+
+      latent-reason export checkpoints/my-run my-model --check
+    """
+    from ..checkpoint.export.exporter import export
+
+    folder = export(
+        arguments.run,
+        arguments.folder,
+        merge_lora=arguments.merge_lora,
+        max_shard_size=arguments.max_shard_size,
+        records=arguments.show_records,
+    )
+    print(f"Exported to {folder}")
+    if arguments.check or arguments.json:
+        check(arguments)
+
+
+def check(arguments: Namespace) -> None:
+    """Run the ten checks that an exported folder must pass.
+
+    Run them before you publish it. Among them: no pickled files, all
+    weights load, the outputs equal the stored ones in a fresh process without
+    this library, and the snippet of the model card runs. The exit status is 1 if
+    a check fails.
+
+      latent-reason check my-model --json checks.json
+    """
+    from ..checkpoint.export import checks
+    from ..files import atomic_write_json
+
+    results = checks.check(arguments.folder)
+    print("\n".join(line for result in results for line in result.lines()))
+    if arguments.json:
+        atomic_write_json(arguments.json, checks.report(results))
+        print(f"Written to {arguments.json}")
+    if not checks.passed(results):
+        sys.exit(1)
+
+
+def push(arguments: Namespace) -> None:
+    """Upload an exported folder to the Hugging Face Hub.
+
+    A folder that fails `latent-reason check` is not uploaded. Log in first with
+    `hf auth login`, or set HF_TOKEN.
+
+      latent-reason push my-model user/my-model --private --dry-run
+    """
+    from ..checkpoint import push
+
+    push.refuse_failing(arguments.folder)
+    listed = push.files(arguments.folder)
+    if arguments.dry_run:
+        print("\n".join(f"{size:>14,}  {name}" for name, size in listed))
+        print(
+            f"{sum(size for _, size in listed):>14,}  bytes in {len(listed)} files would go to {arguments.name}"
+            f"{', private' if arguments.private else ''}. Nothing was uploaded."
+        )
+        return
+    url = push.push(arguments.folder, arguments.name, private=arguments.private, revision=arguments.revision)
+    print(f"Uploaded: {url}")

@@ -1,0 +1,89 @@
+"""Options of the contracts, and what each contract runs on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .. import methods, tasks
+from ..model.backbones.families import FAMILIES
+from .fixtures import (  # noqa: F401
+    CASES,
+    Case,
+    batch,
+    make_backbone,
+    make_traces,
+    picture,
+    pytest_runtest_setup,
+    reasoner,
+    sketcher,
+    small,
+)
+
+OPTIONS = {
+    "method": "a method: a name, or the dotted path of a module, as my_pkg.my_method",
+    "task": "a task: a name, or the dotted path of a class, as my_pkg.tasks:MyTask",
+    "backbone": "a model family such as gemma3, or my_pkg.backbones:MyBackbone@FOLDER with a small checkpoint",
+}
+
+
+def pytest_addoption(parser) -> None:
+    group = parser.getgroup("latent_reason contracts")
+    for name, about in OPTIONS.items():
+        group.addoption(f"--{name}", action="append", help=f"run the {name} contract on {about} (repeatable)")
+    group.addoption(
+        "--method-options", type=json.loads, default={}, metavar="JSON", help="""options of --method: '{"k": 4}'"""
+    )
+
+
+def chosen(config, name: str) -> list[str]:
+    """The values of an option; none where pytest was started without it."""
+    return config.getoption(f"--{name}", None) or []
+
+
+def pytest_ignore_collect(collection_path: Path, config) -> bool | None:
+    """With one of the options only its contract is run."""
+    name = collection_path.stem.removeprefix("test_").removesuffix("_contract")
+    return True if name in OPTIONS and any(chosen(config, n) for n in OPTIONS) and not chosen(config, name) else None
+
+
+def cases_of_methods(config) -> list[Case]:
+    options = config.getoption("--method-options", None) or {}
+    return [Case(name, small(name, **options)) for name in chosen(config, "method")] or CASES
+
+
+@pytest.fixture(scope="session")
+def method_cases(request) -> list[Case]:
+    """All methods under the contract."""
+    return cases_of_methods(request.config)
+
+
+def pytest_generate_tests(metafunc) -> None:
+    contract, config = metafunc.module.__name__.rpartition(".")[2], metafunc.config
+    if contract == "test_method_contract":
+        values = {"case": cases_of_methods(config)}
+    elif contract == "test_task_contract":
+        values = {"name": chosen(config, "task") or tasks.names()}
+    else:
+        families = chosen(config, "backbone")
+        shipped = [case for case in metafunc.module.CASES if case[0] in families or not families]
+        own = [(family, "1d") for family in families if family not in dict(metafunc.module.CASES)]
+        values = {"case": shipped + own, "family": families or list(FAMILIES)}
+    for argument, found in values.items():
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(
+                argument, found, ids=lambda value: " ".join(value) if type(value) is tuple else str(value)
+            )
+
+
+def pytest_configure(config) -> None:
+    """Names are resolved now, so that a wrong one is an error of one line."""
+    try:
+        for name in chosen(config, "method"):
+            methods.load(name)
+        for name in chosen(config, "task"):
+            tasks.task_class(name)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
