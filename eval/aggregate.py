@@ -1,4 +1,4 @@
-"""Result rows of a benchmark: shares with intervals that know which items belong together."""
+"""Result rows of a benchmark: shares with intervals that respect which items are dependent."""
 
 from __future__ import annotations
 
@@ -10,50 +10,62 @@ from .items import EvalItem
 from .statistics import Interval, cluster_bootstrap, stratified_bootstrap, wilson
 
 
-def rows(
-    items: Sequence[EvalItem], right: Sequence[bool], also: Sequence[dict[str, bool]], metric: str, grouped: str | None
+def result_rows(
+    items: Sequence[EvalItem],
+    is_right: Sequence[bool],
+    other_checks: Sequence[dict[str, bool]],
+    metric: str,
+    cluster_metric: str | None,
 ) -> list[dict]:
-    """A row a task and one for ``all``; then further checkers, and clusters that are right as a whole."""
+    """One row per task and one for ``all``, then rows of further checkers and of clusters that are right as a whole.
+
+    Args:
+        is_right: one entry per item.
+        other_checks: per item, name of a further checker -> is right.
+        metric: name of the headline; "category_mean" is the mean over tasks.
+        cluster_metric: name of the share of clusters that are right as a whole; None to leave it out.
+    """
     plain = "accuracy" if metric == "category_mean" else metric
     tasks = list(dict.fromkeys(item.task for item in items))
     sets = {task: [i for i, item in enumerate(items) if item.task == task] for task in tasks if len(tasks) > 1}
     sets["all"] = list(range(len(items)))
     out = []
-    for task, at in sets.items():
-        chosen, values = [items[i] for i in at], [float(right[i]) for i in at]
-        out.append(row(task, plain, interval(chosen, values), len(at), chance(chosen)))
-        for name in also[at[0]]:
-            if all(name in also[i] for i in at):
-                out.append(row(task, name, interval(chosen, [float(also[i][name]) for i in at]), len(at), None))
-        if grouped:
-            out += whole(task, grouped, chosen, values)
+    for task, indices in sets.items():
+        chosen, values = [items[i] for i in indices], [float(is_right[i]) for i in indices]
+        out.append(result_row(task, plain, interval(chosen, values), len(indices), chance(chosen)))
+        for name in other_checks[indices[0]]:
+            if all(name in other_checks[i] for i in indices):
+                checked = [float(other_checks[i][name]) for i in indices]
+                out.append(result_row(task, name, interval(chosen, checked), len(indices), None))
+        if cluster_metric:
+            out += cluster_row(task, cluster_metric, chosen, values)
     if metric == "category_mean" and len(tasks) > 1:
-        found, guess = category_mean(items, [float(one) for one in right])
-        out.append(row("all", metric, found, len(items), guess))
+        share, chance_level = category_mean(items, [float(value) for value in is_right])
+        out.append(result_row("all", metric, share, len(items), chance_level))
     return out
 
 
-def row(task: str, metric: str, found: Interval, n: int, guess: float | None) -> dict:
+def result_row(task: str, metric: str, share: Interval, n: int, chance_level: float | None) -> dict:
     return {
         "task": task,
         "metric": metric,
         "n": n,
-        "value": round(found.estimate, 4),
-        "low": round(found.low, 4),
-        "high": round(found.high, 4),
-        "chance": None if guess is None else round(guess, 4),
+        "value": round(share.estimate, 4),
+        "low": round(share.low, 4),
+        "high": round(share.high, 4),
+        "chance": None if chance_level is None else round(chance_level, 4),
     }
 
 
 def chance(items: Sequence[EvalItem]) -> float | None:
-    """The mean of the items' chances; None where one of them has none."""
+    """The mean chance level of the items; None if one of them has none."""
     each = [item.chance for item in items]
     return None if None in each else sum(each) / len(each)
 
 
 def interval(items: Sequence[EvalItem], values: Sequence[float]) -> Interval:
-    """Wilson's where items are independent, else a bootstrap of whole clusters; where that has no spread (all are
-    right, or none), Wilson's with a count of clusters."""
+    """Wilson interval if items are independent, else a bootstrap over clusters. If all values are equal, the bootstrap
+    has no spread; then the Wilson interval with the number of clusters as n."""
     clusters = [item.cluster for item in items]
     if len(set(clusters)) == len(items):
         return wilson(sum(values), len(values))
@@ -62,44 +74,44 @@ def interval(items: Sequence[EvalItem], values: Sequence[float]) -> Interval:
     return cluster_bootstrap(values, clusters)
 
 
-def whole(task: str, metric: str, items: Sequence[EvalItem], values: Sequence[float]) -> list[dict]:
-    """The share of clusters of which every item is right, among those that are complete (as large as the largest)."""
+def cluster_row(task: str, metric: str, items: Sequence[EvalItem], values: Sequence[float]) -> list[dict]:
+    """The share of complete clusters (as large as the largest) whose items are all right."""
     clusters = defaultdict(list)
-    for item, one in zip(items, values, strict=True):
-        clusters[item.cluster].append((item, one))
+    for item, value in zip(items, values, strict=True):
+        clusters[item.cluster].append((item, value))
     largest = max(map(len, clusters.values()))
-    complete = [one for one in clusters.values() if len(one) == largest > 1]
+    complete = [cluster for cluster in clusters.values() if len(cluster) == largest > 1]
     if not complete:
         return []
-    guesses = [prod(item.chance for item, _ in one) for one in complete if all(item.chance for item, _ in one)]
-    guess = sum(guesses) / len(guesses) if len(guesses) == len(complete) else None
-    won = sum(all(value for _, value in one) for one in complete)
-    return [row(task, metric, wilson(won, len(complete)), len(complete), guess)]
+    chances = [prod(item.chance for item, _ in cluster) for cluster in complete if all(i.chance for i, _ in cluster)]
+    chance_level = sum(chances) / len(chances) if len(chances) == len(complete) else None
+    num_right = sum(all(value for _, value in cluster) for cluster in complete)
+    return [result_row(task, metric, wilson(num_right, len(complete)), len(complete), chance_level)]
 
 
 def category_mean(items: Sequence[EvalItem], values: Sequence[float]) -> tuple[Interval, float | None]:
-    """The mean of the tasks' accuracies, each weighing the same, and that of their chances."""
+    """The unweighted mean of the tasks' accuracies, and of their chance levels."""
     sizes = Counter(item.task for item in items)
     weights = [len(items) / len(sizes) / sizes[item.task] for item in items]
     each = [item.chance for item in items]
-    guess = None if None in each else sum(w * c for w, c in zip(weights, each, strict=True)) / len(items)
+    chance_level = None if None in each else sum(w * c for w, c in zip(weights, each, strict=True)) / len(items)
     if len(set(values)) == 1 or len(set(sizes.values())) == 1:
-        return interval(items, values), guess
+        return interval(items, values), chance_level
     clusters = [item.cluster for item in items]
-    found = stratified_bootstrap(values, clusters, [item.task for item in items])
-    count = len(set(clusters))  # each task all right or all wrong has no spread
-    return (found if found.low < found.high else wilson(found.estimate * count, count)), guess
+    share = stratified_bootstrap(values, clusters, [item.task for item in items])
+    count = len(set(clusters))  # no spread if each task is all right or all wrong
+    return (share if share.low < share.high else wilson(share.estimate * count, count)), chance_level
 
 
 def retention(seeing: Sequence[dict], blind: Sequence[dict]) -> list[dict]:
-    """How much of its accuracy a model keeps without pictures: blind / seeing, and with chance c
-    (blind - c) / (seeing - c); None where the model that sees is at chance or below (Thinking with Deltas)."""
-    seen = {(r["task"], r["metric"]): r for r in seeing}
+    """Share of its accuracy that a model keeps without images: blind / seeing, and corrected for chance c
+    (blind - c) / (seeing - c); None if the accuracy with images is at or below chance (Thinking with Deltas)."""
+    with_images = {(r["task"], r["metric"]): r for r in seeing}
     out = []
     for r in blind:
-        if not (one := seen.get((r["task"], r["metric"]))):
+        if not (reference := with_images.get((r["task"], r["metric"]))):
             continue
-        c, full = r["chance"], one["value"]
+        c, full = r["chance"], reference["value"]
         out.append(
             {
                 "task": r["task"],

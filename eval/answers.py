@@ -1,9 +1,10 @@
-"""Short answers to questions about pictures: accuracy on the test records of a folder.
+"""Accuracy of short answers to questions about images, on the test records of a folder.
 
     python -m eval.answers CHECKPOINT FOLDER --n 1000 --out FILE.json
 
-An answer is right where it is the record's own, but for case and a full stop. Beside it stands the best reader that
-does not look: the most frequent training answer to a question's words (to words never asked in training, to all).
+An answer is right if it equals the record's own answer up to case and a final full stop. The report also has a
+baseline that does not use the images: the most frequent training answer to the same question text, or the most
+frequent of all answers if the question does not occur in training.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from .statistics import wilson
 console = Console(soft_wrap=True)
 
 
-def plain(text: str) -> str:
+def normalize_answer(text: str) -> str:
     return text.strip().rstrip(".").strip().lower()
 
 
-def turns(trace: Trace) -> Iterable[tuple[str, str]]:
+def question_answer_pairs(trace: Trace) -> Iterable[tuple[str, str]]:
     """(question, answer) of every turn of a chat."""
-    said = ["".join(p.text for p in m.content if isinstance(p, Text)) for m in trace.messages if m.role != "system"]
-    return zip(said[::2], map(plain, said[1::2]), strict=False)
+    texts = ["".join(p.text for p in m.content if isinstance(p, Text)) for m in trace.messages if m.role != "system"]
+    return zip(texts[::2], map(normalize_answer, texts[1::2]), strict=False)
 
 
-class Unseeing:
-    """Answers by the words of a question alone."""
+class QuestionOnlyBaseline:
+    """Answers from the text of the question alone."""
 
     def __init__(self, traces: Iterable[Trace]):
         self.by_question, self.all = defaultdict(Counter), Counter()
-        for question, answer in (turn for trace in traces for turn in turns(trace)):
+        for question, answer in (turn for trace in traces for turn in question_answer_pairs(trace)):
             self.by_question[question][answer] += 1
             self.all[answer] += 1
 
@@ -51,8 +52,8 @@ class Unseeing:
         return (self.by_question.get(question) or self.all).most_common(1)[0][0]
 
 
-def answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new_tokens: int = 16) -> list[str]:
-    """What a reasoner answers to the last question of each trace."""
+def generate_answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new_tokens: int = 16) -> list[str]:
+    """The answers that a reasoner generates to the last question of each trace."""
     out, processor = [], reasoner.processor
     for start in track(range(0, len(traces), batch_size), description="questions", console=console, transient=True):
         batch = processor(traces[start : start + batch_size], generate=True).to(reasoner.device)
@@ -70,32 +71,34 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
     parser.add_argument("--out", required=True)
     with cli_errors():
-        to_file(parser.parse_args(argv))
+        evaluate_to_file(parser.parse_args(argv))
 
 
-def to_file(given: argparse.Namespace) -> None:
-    reasoner, _ = checkpoint.load(given.checkpoint)
-    asked = list(islice((t for t in native.read(given.folder) if t.split == "test"), given.n))
-    if not asked:
-        raise ValueError(f"'{given.folder}' has no records whose split is test.")
-    unseeing = Unseeing(t for t in native.read(given.folder) if t.split == "train")
-    if not unseeing.all:
-        raise ValueError(f"'{given.folder}' has no records whose split is train, from which to know what is usual.")
-    gold = [list(turns(t))[-1] for t in asked]
-    said = answers(reasoner, asked)
+def evaluate_to_file(args: argparse.Namespace) -> None:
+    reasoner, _ = checkpoint.load(args.checkpoint)
+    traces = list(islice((t for t in native.read(args.folder) if t.split == "test"), args.n))
+    if not traces:
+        raise ValueError(f"'{args.folder}' has no records with split 'test'. Add some, or use another folder.")
+    baseline = QuestionOnlyBaseline(t for t in native.read(args.folder) if t.split == "train")
+    if not baseline.all:
+        raise ValueError(
+            f"'{args.folder}' has no records with split 'train'. The question-only baseline needs their answers."
+        )
+    last_turns = [list(question_answer_pairs(t))[-1] for t in traces]
+    predicted = generate_answers(reasoner, traces)
     rows = {
-        "seeing": [plain(a) == right for a, (_, right) in zip(said, gold, strict=True)],
-        "unseeing": [unseeing(question) == right for question, right in gold],
+        "seeing": [normalize_answer(a) == gold for a, (_, gold) in zip(predicted, last_turns, strict=True)],
+        "unseeing": [baseline(question) == gold for question, gold in last_turns],
     }
-    found = {name: [round(x, 4) for x in wilson(sum(right), len(right))] for name, right in rows.items()}
+    accuracy = {name: [round(x, 4) for x in wilson(sum(is_right), len(is_right))] for name, is_right in rows.items()}
     atomic_write_json(
-        given.out,
-        {"schema": 1, "checkpoint": given.checkpoint, "folder": given.folder, "n": len(asked), "accuracy": found},
+        args.out,
+        {"schema": 1, "checkpoint": args.checkpoint, "folder": args.folder, "n": len(traces), "accuracy": accuracy},
     )
-    (share, low, high), blind = found["seeing"], found["unseeing"][0]
+    (share, low, high), share_without_images = accuracy["seeing"], accuracy["unseeing"][0]
     console.print(
-        f"{len(asked)} questions: {share:.3f} right ({low:.3f} to {high:.3f}); without looking {blind:.3f}. "
-        f"Written to {given.out}"
+        f"{len(traces)} questions: accuracy {share:.3f} ({low:.3f} to {high:.3f}); question-only baseline "
+        f"{share_without_images:.3f}. Results written to {args.out}"
     )
 
 

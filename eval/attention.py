@@ -1,6 +1,4 @@
-"""Where a model looks, layer by layer: the state before the answer; and whether the prompt, openings of spans and
-latents look into the part of the picture that suffices to answer.
-"""
+"""Attention per layer: of the state before the answer, and on the part of the image that contains the answer."""
 
 from __future__ import annotations
 
@@ -13,26 +11,33 @@ from latent_reason.model.backbones import Backbone
 from latent_reason.model.batch import IMAGE, LATENT, TEXT
 from latent_reason.tasks import Task
 
-from .replay import answer_at
+from .replay import answer_start
 
-MOST = 32  # items whose attention is taken
+MAX_ITEMS = 32
 
 
 @torch.no_grad()
-def attended(reasoner, r: Result, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-    """Attention (L, N, N) over the prompt and the first ``stop`` positions that a row wrote, their ids (N,) and kinds
-    (N,), and how many are the prompt's."""
+def attention_table(reasoner, r: Result, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    """Attention (L, N, N) over the prompt and the first ``stop`` positions of the output, their ids (N,) and token types
+    (N,), and the length of the prompt."""
     rollout, prompt, row = r.rollout, r.rollout.prompt, slice(r.row, r.row + 1)
-    fed = reasoner.backbone.embed(rollout.ids)
-    fed = torch.where((rollout.token_type == LATENT)[..., None], rollout.latent_embeds.to(fed.dtype), fed)
-    asked = prompt.ids.shape[1]
-    n = asked + stop
-    embeds = torch.cat([reasoner.prompt_embeddings(prompt), reasoner.backbone.pad_extra(fed)], 1)[row, :n]
-    ids, kind = (
+    own_embeds = reasoner.backbone.embed(rollout.ids)
+    own_embeds = torch.where(
+        (rollout.token_type == LATENT)[..., None], rollout.latent_embeds.to(own_embeds.dtype), own_embeds
+    )
+    prompt_length = prompt.ids.shape[1]
+    n = prompt_length + stop
+    embeds = torch.cat([reasoner.prompt_embeddings(prompt), reasoner.backbone.pad_extra(own_embeds)], 1)[row, :n]
+    ids, token_type = (
         torch.cat([getattr(prompt, name), getattr(rollout, name)], 1)[row, :n] for name in ("ids", "token_type")
     )
     positions = torch.cat([reasoner.backbone.position_ids(prompt), rollout.positions], -1)[:, row, :n]
-    return attention_weights(reasoner.backbone, embeds, kind != 0, positions)[:, 0], ids[0], kind[0], asked
+    return (
+        attention_weights(reasoner.backbone, embeds, token_type != 0, positions)[:, 0],
+        ids[0],
+        token_type[0],
+        prompt_length,
+    )
 
 
 def attention_weights(
@@ -49,31 +54,31 @@ def attention_weights(
     return torch.stack([a.mean(1) for a in out.attentions])
 
 
-def looks(reasoner, results: Sequence[Result]) -> dict:
-    """Where the state before the answer looks: shares of its attention on the picture, the latents, the model's own
-    words and the rest of the prompt, layer by layer, over items that sketched and boxed an answer; and how much of each
-    is there to look at (share of positions)."""
-    layers, there = [], []
+def answer_attention(reasoner, results: Sequence[Result]) -> dict:
+    """Attention of the state before the answer, per layer: its shares on the image, the latents, the model's own text
+    and the rest of the prompt. Uses items with a sketch and a boxed answer. ``share_of_positions`` has the shares that
+    uniform attention would have."""
+    layers, sizes = [], []
     for r in results:
-        at = answer_at(r.rollout, r.row, reasoner)
+        at = answer_start(r.rollout, r.row, reasoner)
         if at is None or not r.latents:
             continue
-        table, _, kind, asked = attended(reasoner, r, at)
-        looked, own = table[:, -1], torch.arange(len(kind), device=kind.device) >= asked
+        table, _, token_type, prompt_length = attention_table(reasoner, r, at)
+        shares, own = table[:, -1], torch.arange(len(token_type), device=token_type.device) >= prompt_length
         parts = {
-            "picture": kind == IMAGE,
-            "latents": (kind == LATENT) & own,
-            "own_words": (kind == TEXT) & own,
-            "prompt": (kind == TEXT) & ~own,
+            "picture": token_type == IMAGE,
+            "latents": (token_type == LATENT) & own,
+            "own_words": (token_type == TEXT) & own,
+            "prompt": (token_type == TEXT) & ~own,
         }
-        layers.append(torch.stack([looked[:, m].sum(-1) for m in parts.values()], -1))
-        there.append(torch.tensor([m.sum() for m in parts.values()]) / sum(int(m.sum()) for m in parts.values()))
-        if len(layers) == MOST:
+        layers.append(torch.stack([shares[:, m].sum(-1) for m in parts.values()], -1))
+        sizes.append(torch.tensor([m.sum() for m in parts.values()]) / sum(int(m.sum()) for m in parts.values()))
+        if len(layers) == MAX_ITEMS:
             break
     if not layers:
         return {}
     names = ("picture", "latents", "own_words", "prompt")
-    mean, size = torch.stack(layers).mean(0), torch.stack(there).mean(0)
+    mean, size = torch.stack(layers).mean(0), torch.stack(sizes).mean(0)
     return {
         "n": len(layers),
         "share_of_positions": dict(zip(names, [round(float(v), 4) for v in size], strict=True)),
@@ -81,48 +86,50 @@ def looks(reasoner, results: Sequence[Result]) -> dict:
     }
 
 
-def inside(box: tuple[float, float, float, float], grid: tuple[int, int]) -> torch.Tensor:
-    """(h * w,) how much of each cell of a grid lies in a box, given as shares x0, y0, x1, y1 of the whole."""
+def box_overlap(box: tuple[float, float, float, float], grid: tuple[int, int]) -> torch.Tensor:
+    """(h * w,) the share of each grid cell inside a box, given as x0, y0, x1, y1 in 0-1."""
 
-    def along(low, high, n):
+    def overlap(low, high, n):
         edge = torch.arange(n)
         return ((edge + 1).clamp(max=n * high) - edge.clamp(min=n * low)).clamp(min=0)
 
     x0, y0, x1, y1 = box
-    return torch.outer(along(y0, y1, grid[0]), along(x0, x1, grid[1])).flatten()
+    return torch.outer(overlap(y0, y1, grid[0]), overlap(x0, x1, grid[1])).flatten()
 
 
-def looks_into_box(reasoner, task: Task, results: Sequence[Result]) -> dict:
-    """Attention coverage: how much of the attention on pictures falls into the part that suffices to answer, from the
-    prompt's last position, from tokens that open a span and from latents, layer by layer. ``ratio`` is coverage over
-    the part's share of the picture tokens (1: no focus), mean over layers and in the best one. {} for tasks that name
-    no such part."""
+def attention_in_box(reasoner, task: Task, results: Sequence[Result]) -> dict:
+    """Attention coverage: share of the attention on image tokens that falls on the part with the answer, per layer.
+
+    The queries are the last position of the prompt, tokens that open a span, and latents. ``ratio`` is coverage divided
+    by the area of the part (1: no focus), as mean over layers and for the best layer. {} if the task has no such part.
+    """
     rows: dict[str, list] = {"prompt": [], "start": [], "latents": []}
     area = []
-    for r in results[:MOST]:
+    for r in results[:MAX_ITEMS]:
         if (box := task.box(r.item)) is None:
             continue
         stop = max((s.start + s.length for s in r.rollout.spans_of(r.row)), default=0)
-        table, ids, kind, asked = attended(reasoner, r, stop)
-        seen = table[..., kind == IMAGE]  # (L, N, picture tokens)
-        part = inside(box, reasoner.backbone.token_grid(r.item.images[-1])).to(seen)
-        if len(reasoner.backbone.image_layout(r.item.images[-1])) > 2:  # in tiles: look at the whole, which comes last
-            seen = seen[..., -len(part) :]
-        part = torch.cat([part.new_zeros(seen.shape[-1] - len(part)), part])  # pictures before it hold none
-        covered, at = seen @ part / seen.sum(-1), torch.arange(len(ids), device=ids.device)
-        own = at >= asked
+        table, ids, token_type, prompt_length = attention_table(reasoner, r, stop)
+        image_attention = table[..., token_type == IMAGE]  # (L, N, image tokens)
+        box_share = box_overlap(box, reasoner.backbone.token_grid(r.item.images[-1])).to(image_attention)
+        if len(reasoner.backbone.image_layout(r.item.images[-1])) > 2:  # tiled: use the whole image, which is last
+            image_attention = image_attention[..., -len(box_share) :]
+        padding = box_share.new_zeros(image_attention.shape[-1] - len(box_share))  # earlier images have no box
+        box_share = torch.cat([padding, box_share])
+        coverage, at = image_attention @ box_share / image_attention.sum(-1), torch.arange(len(ids), device=ids.device)
+        own = at >= prompt_length
         for name, queries in {
-            "prompt": at == asked - 1,
+            "prompt": at == prompt_length - 1,
             "start": own & (ids == reasoner.vocabulary.open),
-            "latents": own & (kind == LATENT),
+            "latents": own & (token_type == LATENT),
         }.items():
             if queries.any():
-                rows[name].append(covered[:, queries].mean(-1))
-        area.append(float(part.mean()))
+                rows[name].append(coverage[:, queries].mean(-1))
+        area.append(float(box_share.mean()))
     if not area:
         return {}
     share_of_area = sum(area) / len(area)
-    means = {name: torch.stack(found).mean(0) for name, found in rows.items() if found}
+    means = {name: torch.stack(values).mean(0) for name, values in rows.items() if values}
     return {
         "n": len(area),
         "share_of_area": round(share_of_area, 4),

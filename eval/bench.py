@@ -1,11 +1,13 @@
-"""Speed of decoding: rows per second by batch size, and a latent step beside a text step. Ratios come from one run.
+"""Decoding speed: rows per second by batch size, and the time of a latent step relative to a text step.
 
     python -m eval.bench CHECKPOINT --out FILE.json
 
-``batch_speedup`` is rows per second at batch 16 over batch 1; ``latent_over_text`` is the time of a step that draws a
-latent over one that writes a word, both at batch 1 with the cache as long as in use (medians).
-``unrolled_over_given_training`` is the time of a training step on own latents (one cached pass a column of latents)
-over one on given latents.
+``batch_speedup``: rows per second at batch size 16 relative to batch size 1.
+``latent_over_text``: time of a latent step relative to a text step, at batch size 1 and with a cache of usual length
+(medians).
+``unrolled_over_given_training``: time of a training step on the model's own latents (one cached pass per column of
+latents) relative to a step on target latents.
+All numbers of a ratio come from the same run.
 """
 
 from __future__ import annotations
@@ -34,31 +36,31 @@ def _clock(device) -> float:
     return time.perf_counter()
 
 
-def timed(run, device, repeats: int) -> list[float]:
-    """Seconds of each repeat, after one to warm up."""
+def measure_seconds(run, device, repeats: int) -> list[float]:
+    """Seconds of each repeat, after one warm-up run."""
     run()
     out = []
     for _ in range(repeats):
-        began = _clock(device)
+        start = _clock(device)
         run()
-        out.append(_clock(device) - began)
+        out.append(_clock(device) - start)
     return out
 
 
-def rows_per_second(reasoner, prompts: list, batch: int, new: int, repeats: int) -> float:
-    """Rows decoded a second at a batch size; every row writes ``new`` positions, with sketches opened by force."""
+def rows_per_second(reasoner, prompts: list, batch: int, new_positions: int, repeats: int) -> float:
+    """Decoded rows per second at a batch size. Every row has ``new_positions`` new positions and opens a sketch."""
     processor = reasoner.processor
     prompt = processor([prompts[i % len(prompts)] for i in range(batch)], generate=True).to(reasoner.device)
 
     def run():
-        generate(reasoner, prompt, max_new_tokens=new, latent_mode="first" if reasoner.can_sketch else "off")
+        generate(reasoner, prompt, max_new_tokens=new_positions, latent_mode="first" if reasoner.can_sketch else "off")
 
-    return batch / statistics.median(timed(run, reasoner.device, repeats))
+    return batch / statistics.median(measure_seconds(run, reasoner.device, repeats))
 
 
 def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float:
-    """Median seconds of one ``text`` or ``latent`` step at batch 1: (long - short) / steps, so that the prompt cancels.
-    While words are timed the model does not know how to end, so it writes on."""
+    """Median seconds of one ``text`` or ``latent`` step at batch size 1: (long - short) / steps, so that the prompt
+    cancels. For text steps the end token is disabled, so that the model does not stop."""
 
     def run(n):
         if kind == "text":
@@ -67,14 +69,14 @@ def step_seconds(reasoner, prompt, kind: str, steps: int, repeats: int) -> float
 
     end, reasoner.vocabulary.end = reasoner.vocabulary.end, -1
     try:
-        short, long = (statistics.median(timed(run(n), reasoner.device, repeats)) for n in (4, 4 + steps))
+        short, long = (statistics.median(measure_seconds(run(n), reasoner.device, repeats)) for n in (4, 4 + steps))
     finally:
         reasoner.vocabulary.end = end
     return (long - short) / steps
 
 
 def training_ratio(reasoner, traces: list, repeats: int) -> float:
-    """Seconds of a training step on the model's own latents, unrolled through the cache, over one on given latents."""
+    """Seconds of a training step on the model's own latents, unrolled with the cache, relative to target latents."""
     batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
 
     def step(objective: Objective):
@@ -84,26 +86,26 @@ def training_ratio(reasoner, traces: list, repeats: int) -> float:
     seconds = {}
     for latent_input in ("teacher", "self"):
         run = partial(step, Objective(latent_input=latent_input))
-        seconds[latent_input] = statistics.median(timed(run, reasoner.device, repeats))
+        seconds[latent_input] = statistics.median(measure_seconds(run, reasoner.device, repeats))
     return seconds["self"] / seconds["teacher"]
 
 
-def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
-    """How many parallel sweeps until own latents are those drawn one after the other (mean square ``near`` of theirs),
-    at most one a latent, and the time of these sweeps over that of drawing them in turn."""
+def jacobi_speed(reasoner, traces: list, repeats: int, tolerance: float = 1e-3) -> dict:
+    """The number of parallel sweeps until latents equal the sequential ones (mean squared error below ``tolerance`` of
+    their mean square; at most one sweep per latent), and the time of these sweeps relative to sequential unrolling."""
     batch = methods.objective_of(reasoner).collate(reasoner, traces).to(reasoner.device)
     positions, mask = reasoner.backbone.position_ids(batch), batch.latent_slots()[2]
     with torch.no_grad():
         _, exact = latent_inputs.unroll_latents(reasoner, batch, positions)
         for sweeps in range(1, int(batch.span_lengths.sum()) + 1):
             _, latents = latent_inputs.sweep_latents(reasoner, batch, positions, sweeps)
-            if (latents - exact)[mask].square().mean() < near * exact[mask].square().mean():
+            if (latents - exact)[mask].square().mean() < tolerance * exact[mask].square().mean():
                 break
-        ways = (
+        passes = (
             lambda: latent_inputs.unroll_latents(reasoner, batch, positions),
             lambda: latent_inputs.sweep_latents(reasoner, batch, positions, sweeps),
         )
-        seconds = [statistics.median(timed(way, reasoner.device, repeats)) for way in ways]
+        seconds = [statistics.median(measure_seconds(one_pass, reasoner.device, repeats)) for one_pass in passes]
     return {
         "sweeps": sweeps,
         "latents_in_turn": len(batch.latent_places()[2].unique()),
@@ -111,16 +113,16 @@ def sweeping(reasoner, traces: list, repeats: int, near: float = 1e-3) -> dict:
     }
 
 
-def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
-    one = reasoner.processor(prompts[:1], generate=True).to(reasoner.device)
-    rates = {b: rows_per_second(reasoner, prompts, b, new, repeats) for b in (1, 4, 16)}
-    found = {
+def bench(reasoner, prompts: list, new_positions: int = 40, repeats: int = 5) -> dict:
+    prompt = reasoner.processor(prompts[:1], generate=True).to(reasoner.device)
+    rates = {b: rows_per_second(reasoner, prompts, b, new_positions, repeats) for b in (1, 4, 16)}
+    report = {
         "rows_per_second": {str(b): round(r, 3) for b, r in rates.items()},
         "batch_speedup": round(rates[16] / rates[1], 2),
     }
     if reasoner.can_sketch:
-        text, latent = (step_seconds(reasoner, one, kind, 24, repeats) for kind in ("text", "latent"))
-        found |= {
+        text, latent = (step_seconds(reasoner, prompt, kind, 24, repeats) for kind in ("text", "latent"))
+        report |= {
             "text_step_ms": round(1e3 * text, 3),
             "latent_step_ms": round(1e3 * latent, 3),
             "latent_over_text": round(latent / text, 3),
@@ -129,8 +131,8 @@ def bench(reasoner, prompts: list, new: int = 40, repeats: int = 5) -> dict:
             "unrolled_over_given_training": round(training_ratio(reasoner, prompts[:8], repeats), 2),
         }
         if not reasoner.head.is_stochastic:
-            found |= sweeping(reasoner, prompts[:8], repeats)
-    return found
+            report |= jacobi_speed(reasoner, prompts[:8], repeats)
+    return report
 
 
 @cli_errors()
@@ -140,27 +142,27 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("checkpoint")
     parser.add_argument("--level", type=int, default=4)
-    parser.add_argument("--new", type=int, default=40, help="positions a row writes")
+    parser.add_argument("--new", type=int, default=40, help="new positions per row")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", required=True)
-    given = parser.parse_args(argv)
-    reasoner, _ = checkpoint.load(given.checkpoint)
-    task = tasks.make("frozenlake_plan", split="test", seed=1, level=given.level)
-    found = bench(reasoner, [task.trace(task[i]) for i in range(16)], given.new, given.repeats)
+    args = parser.parse_args(argv)
+    reasoner, _ = checkpoint.load(args.checkpoint)
+    task = tasks.make("frozenlake_plan", split="test", seed=1, level=args.level)
+    report = bench(reasoner, [task.trace(task[i]) for i in range(16)], args.new, args.repeats)
     device = torch.cuda.get_device_name() if reasoner.device.type == "cuda" else "CPU"
     atomic_write_json(
-        given.out,
+        args.out,
         {
             "schema": 1,
-            "checkpoint": given.checkpoint,
+            "checkpoint": args.checkpoint,
             "device": device,
             "threads": torch.get_num_threads(),
-            "level": given.level,
-            **found,
+            "level": args.level,
+            **report,
         },
     )
-    console.print(found)
-    console.print(f"Written to {given.out}")
+    console.print(report)
+    console.print(f"Results written to {args.out}")
 
 
 if __name__ == "__main__":

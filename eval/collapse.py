@@ -1,8 +1,7 @@
-"""Are drawn latents alive? Their norm, how alike they are across items, how many directions they use, why spans ended.
+"""Diagnostics of latents: norm, similarity across items, effective rank, and causes of stops.
 
-Latents that are nearly the same for every item cannot carry what an item is about, whatever the accuracy says
-(cosines of 0.8 to 0.98 were measured in published models, 2605.18445). The latents of the true sketches, where there
-are any, say how alike they may be.
+Latents that are nearly equal for all items cannot encode an item, whatever the accuracy is (arXiv 2605.18445 measured
+cosines of 0.8 to 0.98 in published models). The latents of the true sketches, where they exist, are the reference.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ import torch.nn.functional as F
 from latent_reason import methods
 from latent_reason.decoding.items import Result
 
-CAUSES = ("count", "close", "cap", "budget")
-ALIKE = 0.9  # mean cosine across items from which latents count as collapsed, or half-way from the true ones' to 1
+STOP_CAUSES = ("count", "close", "cap", "budget")
+MAX_COSINE = 0.9  # mean cosine across items above which latents are collapsed; at least halfway from the true one to 1
 
 
-Place = tuple[int, int, int]  # which sketch of its item, and its grid: one item's sketches are alike
+Place = tuple[int, int, int]  # index of the sketch in its item, and grid: sketches of one item are similar
 Spans = dict[tuple[int, Place], torch.Tensor]  # (item, place) -> latents (K, D)
 
 
-def by_slot(spans: Spans) -> list[torch.Tensor]:
-    """Latents of the same slot of the same place: (n, D) each. Slots seen once are left out."""
+def group_by_slot(spans: Spans) -> list[torch.Tensor]:
+    """Latents of the same slot and place: (n, D) each. Slots that occur once are left out."""
     slots: dict[tuple, list[torch.Tensor]] = {}
     for (_, place), latents in spans.items():
         for number, z in enumerate(latents.float()):
@@ -33,8 +32,8 @@ def by_slot(spans: Spans) -> list[torch.Tensor]:
     return [torch.stack(zs) for zs in slots.values() if len(zs) > 1]
 
 
-def likeness(slots: Sequence[torch.Tensor]) -> float:
-    """Mean cosine of two different items' latents at the same slot."""
+def mean_cosine(slots: Sequence[torch.Tensor]) -> float:
+    """Mean cosine of the latents of two different items at the same slot."""
     total = pairs = 0.0
     for z in slots:
         unit, n = F.normalize(z, dim=-1), len(z)
@@ -44,30 +43,32 @@ def likeness(slots: Sequence[torch.Tensor]) -> float:
 
 
 def effective_rank(slots: Sequence[torch.Tensor]) -> float:
-    """exp of the entropy of the normalised singular values (Roy & Vetterli 2007) of latents centred slot by slot."""
+    """exp of the entropy of the normalized singular values (Roy & Vetterli 2007) of latents centered per slot."""
     values = torch.linalg.svdvals(torch.cat([z - z.mean(0) for z in slots]))
     p = values / values.sum().clamp_min(1e-12)
     return float(torch.exp(-(p * p.clamp_min(1e-12).log()).sum()))
 
 
-def along(spans: Spans) -> float:
-    """Mean cosine of neighbours in a span."""
+def neighbor_cosine(spans: Spans) -> float:
+    """Mean cosine of neighboring latents in a span."""
     pairs = [F.cosine_similarity(z[1:].float(), z[:-1].float(), dim=-1) for z in spans.values() if len(z) > 1]
     return float(torch.cat(pairs).mean()) if pairs else 0.0
 
 
-def retrieval(drawn: Spans, true: Spans) -> tuple[float, float] | None:
-    """(share, chance) of drawn sketches whose nearest true sketch of their place, by cosine after the mean of each slot
-    is taken away, is that of their own item. None where no two items meet."""
+def retrieval(own: Spans, true: Spans) -> tuple[float, float] | None:
+    """(share, chance) of sketches whose nearest true sketch at the same place belongs to the same item.
+
+    The measure is the cosine after subtraction of the mean of each slot. None if no place has two items.
+    """
     hits, chance = [], []
-    for place in {p for _, p in drawn}:
-        items = [i for i, p in drawn if p == place and (i, p) in true and len(drawn[i, p]) == len(true[i, p])]
+    for place in {p for _, p in own}:
+        items = [i for i, p in own if p == place and (i, p) in true and len(own[i, p]) == len(true[i, p])]
         if len(items) < 2:
             continue
         golds = torch.stack([true[i, place].float() for i in items])
-        own = torch.stack([drawn[i, place].float() for i in items]) - golds.mean(0)
-        own, golds = (F.normalize(z.flatten(1), dim=-1) for z in (own, golds - golds.mean(0)))
-        nearest = (own @ golds.T).argmax(1)
+        latents = torch.stack([own[i, place].float() for i in items]) - golds.mean(0)
+        latents, golds = (F.normalize(z.flatten(1), dim=-1) for z in (latents, golds - golds.mean(0)))
+        nearest = (latents @ golds.T).argmax(1)
         hits += (nearest == torch.arange(len(items))).tolist()
         chance += [1 / len(items)] * len(items)
     return (sum(hits) / len(hits), sum(chance) / len(chance)) if hits else None
@@ -80,51 +81,60 @@ def true_spans(reasoner, traces) -> Spans:
     if not len(batch.spans):
         return {}
     z = reasoner.latents_to_embeddings(reasoner.target(batch))
-    seen: Counter[int] = Counter()
-    found = {}
+    num_sketches: Counter[int] = Counter()
+    spans = {}
     for i, (row, _, h, w) in enumerate(batch.spans.tolist()):
-        found[row, (seen[row], h, w)] = z[i, : h * w].cpu()
-        seen[row] += 1
-    return found
+        spans[row, (num_sketches[row], h, w)] = z[i, : h * w].cpu()
+        num_sketches[row] += 1
+    return spans
 
 
-def health(reasoner, results: Sequence[Result]) -> dict[str, float]:
-    """Figures of the latents of results and of their gold traces: ``latent_rms`` (over that of the true latents, or of
-    the token embeddings), ``latent_cosine`` across items, ``latent_along`` the span, ``latent_rank``, the first two of
-    the true latents, how often a drawn sketch finds its own true one (``latent_retrieval``, beside its chance), and the
-    share of each cause of a stop."""
-    drawn = {
+def latent_diagnostics(reasoner, results: Sequence[Result]) -> dict[str, float]:
+    """Diagnostics of the latents of ``results``, with their gold traces as reference.
+
+    Returns:
+        ``latent_rms``: root mean square relative to the true latents, or to the token embeddings without these.
+        ``latent_cosine``: across items; ``latent_along``: of neighbors in a span; ``latent_rank``: effective rank.
+        ``true_cosine``, ``true_rank``: the same of the true latents.
+        ``latent_retrieval``, ``retrieval_chance``: how often a sketch is nearest to its own true sketch.
+        ``stop_*``: share of each cause of a stop.
+    """
+    own = {
         (i, (number, *s.grid)): r.rollout.latents(s).cpu()
         for i, r in enumerate(results)
         for number, s in enumerate(r.rollout.spans_of(r.row))
         if s.length
     }
-    if not (slots := by_slot(drawn)):
+    if not (slots := group_by_slot(own)):
         return {}
-    found = {"latent_cosine": likeness(slots), "latent_along": along(drawn), "latent_rank": effective_rank(slots)}
+    figures = {
+        "latent_cosine": mean_cosine(slots),
+        "latent_along": neighbor_cosine(own),
+        "latent_rank": effective_rank(slots),
+    }
     true = true_spans(reasoner, [r.trace for r in results]) if reasoner.is_renderable else {}
     reference = torch.cat([*true.values()]) if true else reasoner.backbone.model.get_input_embeddings().weight
-    size = torch.cat([*drawn.values()]).float().square().mean().sqrt()
-    found["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())
-    if true_slots := by_slot(true):
-        found |= {"true_cosine": likeness(true_slots), "true_rank": effective_rank(true_slots)}
-    if true and (hits := retrieval(drawn, true)):
-        found |= {"latent_retrieval": hits[0], "retrieval_chance": hits[1]}
+    size = torch.cat([*own.values()]).float().square().mean().sqrt()
+    figures["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())
+    if true_slots := group_by_slot(true):
+        figures |= {"true_cosine": mean_cosine(true_slots), "true_rank": effective_rank(true_slots)}
+    if true and (hits := retrieval(own, true)):
+        figures |= {"latent_retrieval": hits[0], "retrieval_chance": hits[1]}
     causes = Counter(s.cause for r in results for s in r.rollout.spans_of(r.row))
-    return found | {f"stop_{c}": causes[c] / sum(causes.values()) for c in CAUSES if causes[c]}
+    return figures | {f"stop_{c}": causes[c] / sum(causes.values()) for c in STOP_CAUSES if causes[c]}
 
 
-def alarm(found: dict[str, float]) -> str | None:
-    """A sentence where latents collapsed or left the scale of what they stand for, else None."""
-    limit = max(ALIKE, (1 + found.get("true_cosine", 0.0)) / 2)
-    if found.get("latent_cosine", 0.0) > limit:
+def collapse_warning(figures: dict[str, float]) -> str | None:
+    """A warning if latents collapsed or have another scale than their reference, else None."""
+    limit = max(MAX_COSINE, (1 + figures.get("true_cosine", 0.0)) / 2)
+    if figures.get("latent_cosine", 0.0) > limit:
         return (
-            f"latents collapse: those of different items have a mean cosine of {found['latent_cosine']:.2f} (above "
-            f"{limit:.2f}), so they can tell little apart. Probe the model before trusting its latents."
+            f"latents collapse: those of different items have a mean cosine of {figures['latent_cosine']:.2f} (above "
+            f"{limit:.2f}), so they hardly differ between items. Probe the model before you rely on its latents."
         )
-    if not 0.2 <= found.get("latent_rms", 1.0) <= 5:
+    if not 0.2 <= figures.get("latent_rms", 1.0) <= 5:
         return (
-            f"latents have {found['latent_rms']:.2f} times the size of what they stand for (0.2 to 5 is sound): "
-            "the backbone may not read them."
+            f"latents have {figures['latent_rms']:.2f} times the size of their reference (expected: 0.2 to 5): the "
+            "backbone may ignore them. Probe the model before you rely on its latents."
         )
     return None

@@ -1,11 +1,10 @@
-"""Everything that is measured of a checkpoint, as one JSON and one page that needs no other file.
+"""All measurements of a checkpoint as one JSON file and one self-contained HTML page.
 
     python -m eval.dossier CHECKPOINT --out DIR [--task frozenlake_plan] [--levels 3,4] [--n 100] [--reader CHECKPOINT]
 
-DIR (new) gets dossier.json and index.html: accuracy in and out of distribution, what is lost without the picture or
-with another, the probes of the latents with their verdict, what sketches alone show (to the task's reader, and to the
-model given as --reader), how the answer grows with steps and latents, where it looks, the health of the latents, and
-the sheet of sketches.
+DIR (new) gets dossier.json and index.html: accuracy in and out of distribution, accuracy on changed inputs, the probes
+of the latents with their verdict, what sketches alone show (to the task's parser, and to the model of --reader),
+accuracy by steps and latents, attention, diagnostics of the latents, and a storyboard of sketches.
 """
 
 from __future__ import annotations
@@ -25,87 +24,92 @@ from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.visualization.storyboard import draw_storyboard
 
 from . import attention, input_perturbations, metrics
-from .collapse import alarm, health
+from .collapse import collapse_warning, latent_diagnostics
 from .html import page
-from .interventions import Bank, Given, Mean, Zero
-from .probe import MAIN, OTHERS, donors, probe, verdict
+from .interventions import LatentStatistics, Mean, StoredLatents, Zero
+from .probe import EXTRA, MAIN, choose_donors, probe, verdict
 from .replay import answer_kl
 
 console = Console(soft_wrap=True)
 
 
-def dossier(
+def build_dossier(
     reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed: int, options: dict, reader=None
 ) -> tuple[dict, bytes]:
-    """(all figures, the PNG of the sheet). ``n`` items over all levels for accuracy, the health of latents and the
-    probes that a verdict needs (those of them whose gold trace holds a sketch), a quarter of that for all else."""
+    """(all figures, the PNG of the storyboard).
+
+    Accuracy, diagnostics of latents and the probes of the verdict use ``n`` items over all levels (probes: those whose
+    gold trace has a sketch). Everything else uses a quarter of that.
+    """
     mode, own = methods.load(reasoner.method.name).MODE, tasks.own(name, options)
 
-    def made(level=levels, **changes):
+    def make_task(level=levels, **changes):
         return tasks.make(name, **{"split": "test", "seed": seed, "level": level} | own | changes)
 
-    task, quarter = made(), -(-n // 4)
+    task, num_quick = make_task(), -(-n // 4)
     items = distinct_items(task, n)
     plain = decode(reasoner, decoder, task, items, mode, progress="as generated")
-    found: dict = {"main_score": main_score(plain), "out_of_distribution": {}}
-    found["accuracy"] = {
+    report: dict = {"main_score": main_score(plain), "out_of_distribution": {}}
+    report["accuracy"] = {
         f"level {k}": scores([r for r in plain if r.item.level == k]) for k in sorted({r.item.level for r in plain})
     }
     for axis, changes in task.ood.items():
-        others = distinct_items(made(**changes), quarter)
-        found["out_of_distribution"][axis] = scores(
-            decode(reasoner, None, made(**changes), others, mode, progress=axis)
+        extra = distinct_items(make_task(**changes), num_quick)
+        report["out_of_distribution"][axis] = scores(
+            decode(reasoner, None, make_task(**changes), extra, mode, progress=axis)
         )
-    found["input"] = input_perturbations.inputs(reasoner, task, mode, plain[:quarter])
-    found["as_pixels"] = input_perturbations.as_pixels(reasoner, task, mode, plain[:quarter])
-    found["attention_in_box"] = attention.looks_into_box(reasoner, task, plain[:quarter])
-    found["consistency"] = metrics.consistency(task, plain, reasoner.vocabulary)
+    report["input"] = input_perturbations.evaluate_inputs(reasoner, task, mode, plain[:num_quick])
+    report["as_pixels"] = input_perturbations.evaluate_text_as_image(reasoner, task, mode, plain[:num_quick])
+    report["attention_in_box"] = attention.attention_in_box(reasoner, task, plain[:num_quick])
+    report["consistency"] = metrics.consistency(task, plain, reasoner.vocabulary)
     if reasoner.can_sketch:
         sketched = [r for r in plain if any(s.sketch is not None for s in r.item.steps)] or plain
-        found |= of_latents(reasoner, task, sketched, seed, mode)
-        found["health"] = health(reasoner, plain)
-        found["alarm"] = alarm(found["health"])
+        report |= latent_report(reasoner, task, sketched, seed, mode)
+        report["health"] = latent_diagnostics(reasoner, plain)
+        report["alarm"] = collapse_warning(report["health"])
     if decoder is None or not reasoner.is_renderable:
-        return found, b""
-    found["sketches_alone"] = metrics.sketches_alone(reasoner, decoder, task, plain[:quarter])
+        return report, b""
+    report["sketches_alone"] = metrics.sketches_alone(reasoner, decoder, task, plain[:num_quick])
     if reader is not None:
-        found["sketchqa_vlm"] = metrics.read_by(reader, reasoner, decoder, task, plain[:quarter])
-    held = BytesIO()
-    draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(held, "PNG")
-    return found, held.getvalue()
+        report["sketchqa_vlm"] = metrics.evaluate_reader(reader, reasoner, decoder, task, plain[:num_quick])
+    buffer = BytesIO()
+    draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(buffer, "PNG")
+    return report, buffer.getvalue()
 
 
 def scores(results: list[Result]) -> dict:
     return {name: metrics.share([r.scores[name] for r in results]) for name in results[0].scores}
 
 
-def of_latents(reasoner, task, results: list[Result], seed: int, mode: str) -> dict:
-    """Probes, their verdict, the replay protocol, curves over steps and budgets, and attention; all but the probes that
-    the verdict needs on a quarter of the results."""
-    report = probe(reasoner, task, [r.item for r in results], seed, only=MAIN, plain=results)
-    few = [r.item for r in results[: -(-len(results) // 4)]]
-    plain = decode(reasoner, None, task, few, mode)  # again, as replay takes rollouts whole
-    others = probe(reasoner, task, few, seed, only=OTHERS, plain=plain)
-    report |= {name: found for name, found in others.items() if name not in report}
-    bank, given, index = Bank(plain), donors(task, plain, seed), {id(r.item): i for i, r in enumerate(plain)}
+def latent_report(reasoner, task, results: list[Result], seed: int, mode: str) -> dict:
+    """Probes, verdict, replay protocol, accuracy by step and by budget, and attention. The probes of the verdict use all
+    results, the others a quarter."""
+    probes = probe(reasoner, task, [r.item for r in results], seed, only=MAIN, plain=results)
+    items = [r.item for r in results[: -(-len(results) // 4)]]
+    plain = decode(reasoner, None, task, items, mode)  # decoded again, because replay needs whole rollouts
+    extra = probe(reasoner, task, items, seed, only=EXTRA, plain=plain)
+    probes |= {name: value for name, value in extra.items() if name not in probes}
+    statistics, donor_rows = LatentStatistics(plain), choose_donors(task, plain, seed)
+    index = {id(r.item): i for i, r in enumerate(plain)}
+    foreign = [plain[d].latents if d >= 0 else [] for d in donor_rows]
 
     def grids(chunk):
         return [reasoner.latent_grid_for(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
-    swaps = {
+    hooks = {
         "zero": lambda c: Zero(),
-        "mean": lambda c: Mean(bank, grids(c)),
-        "foreign": lambda c: Given([plain[given[index[id(i)]]].latents if given[index[id(i)]] >= 0 else [] for i in c]),
+        "mean": lambda c: Mean(statistics, grids(c)),
+        "foreign": lambda c: StoredLatents([foreign[index[id(i)]] for i in c]),
     }
-    divergence = {name: answer_kl(reasoner, plain, swap) for name, swap in swaps.items()}
+    divergence = {name: answer_kl(reasoner, plain, hook) for name, hook in hooks.items()}
     means = {name: {"nats": round(sum(v) / len(v), 4), "n": len(v)} for name, v in divergence.items() if v}
     return {
-        "probes": report,
-        "verdict": verdict(report),
+        "probes": probes,
+        "verdict": verdict(probes),
         "answer_kl": means,
-        "by_step": metrics.by_step(reasoner, task, mode, plain),
-        "by_budget": metrics.by_budget(reasoner, task, mode, plain),
-        "attention": attention.looks(reasoner, plain),
+        "by_step": metrics.accuracy_by_step(reasoner, task, mode, plain),
+        "by_budget": metrics.accuracy_by_budget(reasoner, task, mode, plain),
+        "attention": attention.answer_attention(reasoner, plain),
     }
 
 
@@ -114,47 +118,47 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.dossier", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint")
-    parser.add_argument("--out", required=True, help="a new folder")
-    parser.add_argument("--task", help="default: the task it was trained on")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
+    parser.add_argument("--out", required=True, help="new folder")
+    parser.add_argument("--task", help="default: the training task of the checkpoint")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(2), default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that is to answer from sketches alone")
+    parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that answers from sketches alone")
     with cli_errors():
-        to_folder(parser.parse_args(argv))
+        dossier_to_folder(parser.parse_args(argv))
 
 
-def to_folder(given: argparse.Namespace) -> None:
-    began = time.time()
-    reasoner, decoder = checkpoint.load(given.checkpoint)
-    if given.reader and (decoder is None or not reasoner.is_renderable):
-        raise ValueError(
-            f"'{given.checkpoint}' draws no sketch that can be rendered, so there is none to read. Leave --reader out."
-        )
-    reader = checkpoint.load(given.reader)[0] if given.reader else None
+def dossier_to_folder(args: argparse.Namespace) -> None:
+    start = time.time()
+    reasoner, decoder = checkpoint.load(args.checkpoint)
+    if args.reader and (decoder is None or not reasoner.is_renderable):
+        raise ValueError(f"'{args.checkpoint}' cannot render sketches for a reader. Leave --reader out.")
+    reader = checkpoint.load(args.reader)[0] if args.reader else None
     data = reasoner.method.notes.get("data", {})
-    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
-    levels = tuple(given.levels or data.get("levels", (3, 4)))
-    with atomic_folder(given.out) as folder:
-        found, sheet = dossier(reasoner, decoder, name, levels, given.n, given.seed, data.get("options", {}), reader)
+    name = args.task or data.get("task", "frozenlake_plan")
+    levels = tuple(args.levels or data.get("levels", (3, 4)))
+    with atomic_folder(args.out) as folder:
+        report, storyboard_png = build_dossier(
+            reasoner, decoder, name, levels, args.n, args.seed, data.get("options", {}), reader
+        )
         about = {
-            "checkpoint": Path(given.checkpoint).as_posix(),
+            "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
             "task": name,
             "levels": ", ".join(map(str, levels)),
-            "items": f"{given.n}; a quarter of them where n says so",
-            "seed": given.seed,
+            "items": f"{args.n}; a quarter of them where n says so",
+            "seed": args.seed,
             "decoding": "greedy",
             "protocol": "regenerate, unless said otherwise",
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-            "seconds": round(time.time() - began),
+            "seconds": round(time.time() - start),
         }
-        if given.reader:
-            about["reader"] = Path(given.reader).as_posix()
-        atomic_write_json(folder / "dossier.json", {"schema": 1, "about": about, **found})
-        (folder / "index.html").write_text(page(found, about, sheet), encoding="utf-8")
-    console.print(found.get("verdict", "No latents to probe."))
-    console.print(f"Written to {given.out}: dossier.json, and index.html to look at")
+        if args.reader:
+            about["reader"] = Path(args.reader).as_posix()
+        atomic_write_json(folder / "dossier.json", {"schema": 1, "about": about, **report})
+        (folder / "index.html").write_text(page(report, about, storyboard_png), encoding="utf-8")
+    console.print(report.get("verdict", "No latents to probe."))
+    console.print(f"Results written to {args.out}: dossier.json and index.html")
 
 
 if __name__ == "__main__":

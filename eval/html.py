@@ -1,4 +1,4 @@
-"""The dossier as one HTML page that needs no other file."""
+"""The dossier as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ img { max-width: 100%; border: 1px solid #ddd }
 
 
 def bar(low: float, value: float, high: float, signed: bool = False) -> str:
-    """An interval as a picture: a line from low to high with a dot at the value, on 0 to 1 (or -1 to 1)."""
+    """An interval as an SVG image: a line from low to high with a dot at the value, on 0 to 1 (or -1 to 1)."""
 
     def x(v):
         return 4 + 152 * ((v + 1) / 2 if signed else v)
@@ -31,8 +31,8 @@ def bar(low: float, value: float, high: float, signed: bool = False) -> str:
     )
 
 
-def row(label: str, share: dict, *more: str) -> str:
-    cells = "".join(f'<td class="n">{m}</td>' for m in more)
+def row(label: str, share: dict, *extra: str) -> str:
+    cells = "".join(f'<td class="n">{m}</td>' for m in extra)
     return (
         f"<tr><td>{html.escape(label.replace('_', ' '))}</td><td class=n>{share['value']:.3f}</td>"
         f"<td>{bar(share['low'], share['value'], share['high'])}</td>"
@@ -41,9 +41,9 @@ def row(label: str, share: dict, *more: str) -> str:
     )
 
 
-def table(rows: list[str], *more: str) -> str:
-    head = "".join(f"<th>{h}</th>" for h in ("", "share", "95 % interval", "", "n", *more))
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>" if rows else "<p class=quiet>Nothing to show.</p>"
+def table(rows: list[str], *extra: str) -> str:
+    head = "".join(f"<th>{h}</th>" for h in ("", "share", "95 % interval", "", "n", *extra))
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>" if rows else "<p class=quiet>No results.</p>"
 
 
 def plain_table(columns: list[str], lines: list[list]) -> str:
@@ -59,48 +59,48 @@ def loss_cells(report: dict) -> list[str]:
     return [f"{d['value']:+.3f}", bar(d["low"], d["value"], d["high"], signed=True)] if d else ["", ""]
 
 
-def page(found: dict, about: dict, sheet: bytes) -> str:
-    """The whole dossier as HTML. Every text that came from a file is escaped."""
-    key, parts = found["main_score"], []
+def page(report: dict, about: dict, storyboard_png: bytes) -> str:
+    """The whole dossier as HTML. All text from files is escaped."""
+    key, parts = report["main_score"], []
 
-    def section(title: str, why: str, body: str) -> None:
-        parts.append(f"<h2>{html.escape(title)}</h2><p class=quiet>{html.escape(why)}</p>{body}")
+    def section(title: str, description: str, body: str) -> None:
+        parts.append(f"<h2>{html.escape(title)}</h2><p class=quiet>{html.escape(description)}</p>{body}")
 
-    if "verdict" in found:
-        parts.append(f"<p class=verdict>{html.escape(found['verdict'])}</p>")
-    if found.get("alarm"):
-        parts.append(f"<p class=alarm>{html.escape(found['alarm'])}</p>")
+    if "verdict" in report:
+        parts.append(f"<p class=verdict>{html.escape(report['verdict'])}</p>")
+    if report.get("alarm"):
+        parts.append(f"<p class=alarm>{html.escape(report['alarm'])}</p>")
     section(
         "Accuracy",
-        f"Share of held-out items right ({key}).",
-        table([row(label, scores[key]) for label, scores in found["accuracy"].items()]),
+        f"Share of right held-out items ({key}).",
+        table([row(label, scores[key]) for label, scores in report["accuracy"].items()]),
     )
     section(
         "Out of distribution",
-        "The same measure on larger puzzles, another skin, other compositions.",
-        table([row(label, scores[key]) for label, scores in found["out_of_distribution"].items()]),
+        "The same metric on larger puzzles, with other graphics and other compositions.",
+        table([row(label, scores[key]) for label, scores in report["out_of_distribution"].items()]),
     )
     section(
-        "Without the picture, and with another",
-        "Blind: each picture is its mean colour. Text twin: it is said in "
-        "words. Gold crop: the part that suffices, enlarged (the zoom gap is minus its loss). Turned, flipped: the "
-        "answer turns with the picture. The loss is paired, against the same items as they are.",
-        table([row(n, r, *loss_cells(r)) for n, r in found["input"].items()], "loss", ""),
+        "Changed inputs",
+        "Blind: each image is replaced by its mean color. Text twin: the image is described in text. Gold crop: the "
+        "part with the answer, enlarged (the zoom gap is minus its loss). Turned, flipped: the answer changes with the "
+        "image. The loss is paired with the same unchanged items.",
+        table([row(n, r, *loss_cells(r)) for n, r in report["input"].items()], "loss", ""),
     )
-    drawn = found["as_pixels"]
+    as_image = report["as_pixels"]
     section(
-        "Words as pixels",
-        "The words of the text twin drawn on paper in place of the picture, in some fonts and "
-        f"sizes (pixels): from {drawn['min']:.3f} to {drawn['max']:.3f}, median {drawn['median']:.3f}.",
-        table([row(n, r, *loss_cells(r)) for n, r in drawn["grid"].items()], "loss", ""),
+        "Text as image",
+        "The text twin is rendered as an image, in several fonts and sizes (pixels): from "
+        f"{as_image['min']:.3f} to {as_image['max']:.3f}, median {as_image['median']:.3f}.",
+        table([row(n, r, *loss_cells(r)) for n, r in as_image["grid"].items()], "loss", ""),
     )
-    if "probes" in found:
+    if "probes" in report:
         section(
             "Probes of the latents",
-            "Each latent is replaced as it is drawn and all later words are free. Image "
-            "blanked, image masked: latents are kept, and the picture is its mean colour from the start, or out of "
-            "sight of the words after a sketch. The loss is paired; p is McNemar's with Holm's correction over "
-            "the probes with as many items.",
+            "Each latent is replaced when it is sampled, and all later text is free. Image blanked, image masked: the "
+            "latents are kept, and the image is replaced by its mean color from the start, or hidden from the text "
+            "after a sketch. The loss is paired; p is from McNemar's test with Holm's correction over the probes "
+            "with as many items.",
             table(
                 [
                     row(
@@ -111,7 +111,7 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
                         f"{r['holm_p']:.3f}" if "holm_p" in r else "",
                         f"{r['follow_rate']:.2f} ({r['follow_by_chance']:.2f})" if r.get("follow_n") else "",
                     )
-                    for n, r in found["probes"].items()
+                    for n, r in report["probes"].items()
                 ],
                 "loss",
                 "",
@@ -122,86 +122,87 @@ def page(found: dict, about: dict, sheet: bytes) -> str:
         )
         section(
             "The answer's distribution",
-            "With all words kept and only latents replaced: divergence at the answer's first token.",
-            plain_table(["latents are", "nats", "n"], [[n, r["nats"], r["n"]] for n, r in found["answer_kl"].items()]),
+            "The text is kept and only latents are replaced: KL divergence at the answer's first token.",
+            plain_table(["latents are", "nats", "n"], [[n, r["nats"], r["n"]] for n, r in report["answer_kl"].items()]),
         )
         section(
-            "Step by step",
-            "The answer is forced after so many of the model's own steps.",
-            table([row(f"after {r['step']}", r) for r in found["by_step"]]),
+            "Accuracy by step",
+            "The answer is forced after a number of the model's own steps.",
+            table([row(f"after {r['step']}", r) for r in report["by_step"]]),
         )
         section(
             "Latents and denoising steps",
-            "Accuracy and time for other budgets than it was trained on.",
+            "Accuracy and time for other budgets than in training.",
             table(
-                [row(f"{r['what']}: {r['at']}", r, f"{1000 * r['seconds']:.0f} ms") for r in found["by_budget"]], "time"
+                [row(f"{r['what']}: {r['at']}", r, f"{1000 * r['seconds']:.0f} ms") for r in report["by_budget"]],
+                "time",
             ),
         )
-        looked = found["attention"]
-        if looked:
-            names = list(looked["share_of_positions"])
+        attention = report["attention"]
+        if attention:
+            names = list(attention["share_of_positions"])
             section(
-                "Where the answer looks",
-                f"Attention of the state before the answer, {looked['n']} items.",
+                "Attention before the answer",
+                f"Attention of the state before the answer, {attention['n']} items.",
                 plain_table(
                     ["layer", *names],
                     [
-                        ["share of positions", *looked["share_of_positions"].values()],
-                        *([f"layer {i}", *r.values()] for i, r in enumerate(looked["layers"], 1)),
+                        ["share of positions", *attention["share_of_positions"].values()],
+                        *([f"layer {i}", *r.values()] for i, r in enumerate(attention["layers"], 1)),
                     ],
                 ),
             )
         section(
-            "Health of the latents",
-            "How alike latents of different items are, how many directions they use, and "
-            "whether a drawn sketch is nearest to its own true one.",
-            plain_table(["", ""], [[n, float(v)] for n, v in found["health"].items()]),
+            "Diagnostics of the latents",
+            "Similarity of latents across items, effective rank, and how often a sketch is nearest to its own true "
+            "sketch.",
+            plain_table(["", ""], [[n, float(v)] for n, v in report["health"].items()]),
         )
-    if looked := found["attention_in_box"]:
-        names, ratio = list(looked["layers"][0]), looked["ratio"]
+    if attention := report["attention_in_box"]:
+        names, ratio = list(attention["layers"][0]), attention["ratio"]
         section(
-            "Does it look where the answer is?",
-            "Of the attention on the picture, the share within the part that "
-            f"suffices to answer, which is {looked['share_of_area']:.3f} of it, {looked['n']} items; and how many "
-            "times that is (1: no focus).",
+            "Attention on the part with the answer",
+            "The share of the attention on the image that falls on the part with the answer. This part has "
+            f"{attention['share_of_area']:.3f} of the area ({attention['n']} items). Last rows: the share divided by "
+            "the area (1: no focus).",
             plain_table(
                 ["layer", *names],
                 [
-                    *([f"layer {i}", *r.values()] for i, r in enumerate(looked["layers"], 1)),
+                    *([f"layer {i}", *r.values()] for i, r in enumerate(attention["layers"], 1)),
                     *([f"times the area, {what}", *(ratio[n][what] for n in names)] for what in ("mean", "best")),
                 ],
             ),
         )
-    if found["consistency"]:
-        told = {n: r for n, r in found["consistency"].items() if isinstance(r, dict)}
+    if report["consistency"]:
+        shares = {n: r for n, r in report["consistency"].items() if isinstance(r, dict)}
         section(
-            "Do thought and answer agree?",
-            f"{found['consistency']['silent']} items whose thought concludes nothing are left out.",
-            table([row(n, r) for n, r in told.items()]),
+            "Agreement of reasoning and answer",
+            f"{report['consistency']['silent']} items whose reasoning has no conclusion are left out.",
+            table([row(n, r) for n, r in shares.items()]),
         )
-    if "sketches_alone" in found:
+    if "sketches_alone" in report:
         section(
             "Sketches alone",
-            "What the task's own reader makes of the pictures: the model's, true ones through "
-            "encoder and decoder (ceiling), true pixels, another item's (floor).",
-            table([row(n, r) for n, r in found["sketches_alone"].items()]),
+            "What the task's parser reads from the images: the model's own sketches, true sketches through encoder and "
+            "decoder (ceiling), true images (pixels), another item's sketch (floor).",
+            table([row(n, r) for n, r in report["sketches_alone"].items()]),
         )
-    if "sketchqa_vlm" in found:
+    if "sketchqa_vlm" in report:
         section(
             "Sketches read by a model",
-            f"How often {about['reader']}, shown the last sketch alone, goes on to the "
-            "item's answer: from the model's own, from true ones as pixels and through encoder and decoder "
-            "(ceiling), from an empty page and from another item's (floor).",
-            table([row(n, r) for n, r in found["sketchqa_vlm"].items()]),
+            f"How often {about['reader']}, given only the last sketch, reaches the item's answer: from the model's own "
+            "sketches, from true ones as images and through encoder and decoder (ceiling), from a blank page and from "
+            "another item's sketch (floor).",
+            table([row(n, r) for n, r in report["sketchqa_vlm"].items()]),
         )
-    if sheet:
+    if storyboard_png:
         parts.append(
-            "<h2>Sketches</h2><img alt='six items: input, gold sketches, the same decoded, sketches of the model, its answer' "
-            f"src='data:image/png;base64,{base64.b64encode(sheet).decode()}'>"
+            "<h2>Sketches</h2><img alt='input, gold sketch, decoded target, own sketch and text of six items' "
+            f"src='data:image/png;base64,{base64.b64encode(storyboard_png).decode()}'>"
         )
-    lines = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in about.items())
+    rows_html = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in about.items())
     title = html.escape(f"{about['method']}: {about['checkpoint']}")
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-        f"<h1>{title}</h1><table>{lines}</table>{''.join(parts)}</html>\n"
+        f"<h1>{title}</h1><table>{rows_html}</table>{''.join(parts)}</html>\n"
     )

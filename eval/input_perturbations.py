@@ -1,5 +1,5 @@
-"""What a model makes of other inputs: accuracy without the picture, with it said in words or drawn as words, with a
-spoilt, turned or cut one, each paired with the same items as they are.
+"""Accuracy on changed inputs: no image, text instead of the image, and degraded, rotated or cropped images. Each is
+paired with the same unchanged items.
 """
 
 from __future__ import annotations
@@ -23,104 +23,109 @@ from latent_reason.visualization.contact_sheet import wrap_text
 
 from .metrics import difference, share
 
-SPOILT = ("noise", "blur", "jpeg", "low_contrast")
+DEGRADATIONS = ("noise", "blur", "jpeg", "low_contrast")
 FONTS = ("Aileron", "DejaVuSerif")  # Pillow's own, and one of matplotlib's
-SIZES = (12, 20)  # pixels
-NARROWEST, WIDEST, MARGIN = 192, 512, 8  # pixels of a page
+SIZES = (12, 20)  # font sizes in pixels
+MIN_WIDTH, MAX_WIDTH, MARGIN = 192, 512, 8  # of a page, in pixels
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
-def spoilt(how: str) -> Callable[[PILImage.Image], PILImage.Image]:
-    """A picture made worse in a way that leaves its answer as it is."""
+# -- images ------------------------------------------------------------------------------------------------------------
+def degradation(name: str) -> Callable[[PILImage.Image], PILImage.Image]:
+    """A function that degrades an image but leaves its answer unchanged."""
 
-    def noise(picture):
-        pixels = np.asarray(picture, np.float64)
-        drawn = np.random.default_rng(0).normal(0, 16, pixels.shape)
-        return PILImage.fromarray((pixels + drawn).clip(0, 255).astype(np.uint8))
+    def noise(image):
+        pixels = np.asarray(image, np.float64)
+        noise_values = np.random.default_rng(0).normal(0, 16, pixels.shape)
+        return PILImage.fromarray((pixels + noise_values).clip(0, 255).astype(np.uint8))
 
-    def jpeg(picture):
-        held = BytesIO()
-        picture.save(held, "JPEG", quality=20)
-        return PILImage.open(held).convert("RGB")
+    def jpeg(image):
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=20)
+        return PILImage.open(buffer).convert("RGB")
 
     return {
         "noise": noise,
         "jpeg": jpeg,
         "blur": lambda p: p.filter(ImageFilter.GaussianBlur(2)),
         "low_contrast": lambda p: ImageEnhance.Contrast(p).enhance(0.5),
-    }[how]
+    }[name]
 
 
-def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
     if name == "Aileron":
         return ImageFont.load_default(size)
     return ImageFont.truetype(Path(matplotlib.get_data_path(), f"fonts/ttf/{name}.ttf"), size)
 
 
-def on_paper(words: str, drawn: ImageFont.FreeTypeFont, size: tuple[int, int]) -> PILImage.Image:
-    """Words in black on white: a page about as wide as ``size``, and as high or as high as the words need."""
-    width = min(max(size[0], NARROWEST), WIDEST)
+def render_text(text: str, font: ImageFont.FreeTypeFont, size: tuple[int, int]) -> PILImage.Image:
+    """Black text on a white page of about the width of ``size`` and at least its height."""
+    width = min(max(size[0], MIN_WIDTH), MAX_WIDTH)
     pen = ImageDraw.Draw(PILImage.new("RGB", (1, 1)))
-    lines = "\n".join(wrap_text(words, drawn, width - 2 * MARGIN))
-    bottom = pen.multiline_textbbox((MARGIN, MARGIN), lines, drawn)[3]
+    lines = "\n".join(wrap_text(text, font, width - 2 * MARGIN))
+    bottom = pen.multiline_textbbox((MARGIN, MARGIN), lines, font)[3]
     page = PILImage.new("RGB", (width, max(size[1], ceil(bottom) + MARGIN)), "white")
-    ImageDraw.Draw(page).multiline_text((MARGIN, MARGIN), lines, "black", drawn)
+    ImageDraw.Draw(page).multiline_text((MARGIN, MARGIN), lines, "black", font)
     return page
 
 
-def cropped(task: Task, item: Item) -> Item | None:
-    """The item with the part of its last picture that suffices to answer, as large as the whole; None without one."""
+def crop_to_box(task: Task, item: Item) -> Item | None:
+    """The item with its last image cropped to the part that contains the answer, resized to the original size. None if
+    the task has no such part."""
     if (box := task.box(item)) is None:
         return None
-    *others, picture = item.images
-    corners = [round(share * side) for share, side in zip(box, picture.size * 2, strict=True)]
-    return replace(item, images=[*others, picture.crop(corners).resize(picture.size)])
+    *others, image = item.images
+    corners = [round(share * side) for share, side in zip(box, image.size * 2, strict=True)]
+    return replace(item, images=[*others, image.crop(corners).resize(image.size)])
 
 
 # -- accuracy on other inputs ------------------------------------------------------------------------------------------
-def inputs(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> dict:
-    """Accuracy on changed items, each with its paired loss against ``plain``: without the picture, with it said in
-    words, with a spoilt one; and where the task has a rule for it, with the part that suffices, enlarged (the zoom gap
-    is minus that loss), and with turned pictures."""
-    out = changed(reasoner, task, mode, plain, "blind", make_trace=lambda item: task.blind(item, mode))
-    out |= changed(reasoner, task, mode, plain, "text_twin", make_trace=lambda item: task.text_twin(item, mode))
-    for how in SPOILT:
-        out |= changed(
+def evaluate_inputs(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> dict:
+    """Accuracy on changed items, each with its paired loss against ``plain``.
+
+    The changes: no image, text instead of the image, degraded images. If the task has a rule for it: the image cropped
+    to the answer (the zoom gap is minus this loss), and rotated images.
+    """
+    out = evaluate_changed(reasoner, task, mode, plain, "blind", make_trace=lambda item: task.blind(item, mode))
+    out |= evaluate_changed(
+        reasoner, task, mode, plain, "text_twin", make_trace=lambda item: task.text_twin(item, mode)
+    )
+    for name in DEGRADATIONS:
+        out |= evaluate_changed(
             reasoner,
             task,
             mode,
             plain,
-            how,
-            lambda item, how=how: replace(item, images=[spoilt(how)(i) for i in item.images]),
+            name,
+            lambda item, name=name: replace(item, images=[degradation(name)(i) for i in item.images]),
         )
-    out |= changed(reasoner, task, mode, plain, "gold_crop", lambda item: cropped(task, item))
+    out |= evaluate_changed(reasoner, task, mode, plain, "gold_crop", lambda item: crop_to_box(task, item))
     for turn in TURNS:
-        out |= changed(reasoner, task, mode, plain, turn, lambda item, turn=turn: task.turned(item, turn))
+        out |= evaluate_changed(reasoner, task, mode, plain, turn, lambda item, turn=turn: task.turned(item, turn))
     return out
 
 
-def as_pixels(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> dict:
-    """Accuracy with the words of the items' text twins drawn on paper in place of the pictures: each cell of a grid of
-    fonts and sizes, and the least, median and greatest of them."""
+def evaluate_text_as_image(reasoner, task: Task, mode: str, plain: Sequence[Result]) -> dict:
+    """Accuracy with the text twins of the items rendered as images, for each font and size, with minimum, median and
+    maximum."""
     cells: dict = {}
     for name in FONTS:
         for size in SIZES:
-            drawn = font(name, size)
-            cells |= changed(
+            font = load_font(name, size)
+            cells |= evaluate_changed(
                 reasoner,
                 task,
                 mode,
                 plain,
                 f"{name} {size}",
-                lambda item, drawn=drawn: replace(
-                    item, images=[on_paper(task.in_words(item), drawn, item.images[-1].size)]
+                lambda item, font=font: replace(
+                    item, images=[render_text(task.in_words(item), font, item.images[-1].size)]
                 ),
             )
     values = [cell["value"] for cell in cells.values()]
     return {"grid": cells, "min": min(values), "median": round(float(np.median(values)), 4), "max": max(values)}
 
 
-def changed(
+def evaluate_changed(
     reasoner,
     task: Task,
     mode: str,
@@ -129,12 +134,12 @@ def changed(
     change: Callable[[Item], Item | None] = lambda item: item,
     make_trace: Callable[[Item], Trace] | None = None,
 ) -> dict:
-    """{name: accuracy with the paired loss} on the items that can be changed so; {} where none can."""
+    """{name: accuracy with the paired loss} on the items to which the change applies; {} if there are none."""
     pairs = [(r, item) for r in plain if (item := change(r.item)) is not None]
     if not pairs:
         return {}
-    kept, items = zip(*pairs, strict=True)
-    found = decode(
+    unchanged, items = zip(*pairs, strict=True)
+    results = decode(
         reasoner,
         None,
         task,
@@ -145,4 +150,4 @@ def changed(
         progress=name.replace("_", " "),
     )
     key = main_score(plain)
-    return {name: share([r.scores[key] for r in found]) | {"loss": difference(kept, found, key)}}
+    return {name: share([r.scores[key] for r in results]) | {"loss": difference(unchanged, results, key)}}

@@ -1,7 +1,7 @@
-"""What stands in for a drawn latent while a probe decodes: noise, nothing, another item's sketch, the true one.
+"""Replacements of the sampled latents during a probe: noise, zeros, another item's sketch, the true sketch, and others.
 
-Each is called by the engine as ``f(rows, spans, slots, vectors, written) -> vectors`` (n, D) just before latents are
-fed, and everything after is free ("regenerate" protocol).
+The engine calls each as ``f(rows, spans, slots, vectors, written) -> vectors`` (n, D) just before latents become inputs.
+All later text is generated freely (protocol "regenerate").
 """
 
 from __future__ import annotations
@@ -19,87 +19,87 @@ class Zero:
 
 
 class Mean:
-    """P2b: the mean latent of the slot; the floor of what a sketch could say."""
+    """P2b: the mean latent of the slot, which contains nothing about the item."""
 
-    def __init__(self, bank: Bank, grids):
-        self.bank, self.grids = bank, grids
+    def __init__(self, statistics: LatentStatistics, grids):
+        self.statistics, self.grids = statistics, grids
 
     def __call__(self, rows, spans, slots, vectors, written):
         out = vectors.clone()
         for i, (r, s) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
-            if known := self.bank.slot(self.grids[r], s):
-                out[i] = known[0]
+            if statistics := self.statistics.slot(self.grids[r], s):
+                out[i] = statistics[0]
         return out
 
 
 class Noise:
-    """P1: Gaussian with the mean and the (shrunk) covariance of the slot over many items, norm matched to what was
-    drawn. ``random`` is shared by all batches of a probe."""
+    """P1: Gaussian noise with the mean and the (shrunk) covariance of the slot over many items, scaled to the norm of
+    the sampled latent. All batches of a probe share the generator ``random``."""
 
-    def __init__(self, bank: Bank, grids, random: torch.Generator):
-        self.bank, self.grids, self.random = bank, grids, random
+    def __init__(self, statistics: LatentStatistics, grids, random: torch.Generator):
+        self.statistics, self.grids, self.random = statistics, grids, random
 
     def __call__(self, rows, spans, slots, vectors, written):
         noise = vectors.clone()
         for i, (r, s) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
-            if known := self.bank.slot(self.grids[r], s):
-                mean, root = known
+            if statistics := self.statistics.slot(self.grids[r], s):
+                mean, root = statistics
                 noise[i] = mean + root @ torch.randn(vectors.shape[-1], generator=self.random)
         return noise * vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp_min(1e-8)
 
 
-class Dummy:
-    """P2c: the embedding of one ordinary word."""
+class WordEmbedding:
+    """P2c: the embedding of the word "the"."""
 
     def __init__(self, reasoner):
-        word, *_ = reasoner.vocabulary.encode_text("the")
-        self.vector = reasoner.backbone.embed(torch.tensor([word], device=reasoner.device))[0].detach()
+        token, *_ = reasoner.vocabulary.encode_text("the")
+        self.vector = reasoner.backbone.embed(torch.tensor([token], device=reasoner.device))[0].detach()
 
     def __call__(self, rows, spans, slots, vectors, written):
         return self.vector.to(vectors).expand_as(vectors)
 
 
-def encoded(reasoner, picture) -> torch.Tensor:
-    """(K, D) the latents a sketch that looks like the picture should have."""
-    return reasoner.target.encode_embeddings(reasoner.processor.preprocess_sketches([picture]).to(reasoner.device))[0]
+def encode_sketch(reasoner, image) -> torch.Tensor:
+    """(K, D) the latents of the true sketch ``image``."""
+    return reasoner.target.encode_embeddings(reasoner.processor.preprocess_sketches([image]).to(reasoner.device))[0]
 
 
-class Region:
-    """P1r: the encoding of a random part of the item's own picture, blown up to the whole."""
+class RandomCrop:
+    """P1r: the encoding of a random part of the item's own image, resized to the whole image."""
 
     def __init__(self, reasoner, items, random: torch.Generator):
         self.latents = []
         for item in items:
-            picture = item.images[-1]
-            w, h = (max(s // 2, 1) for s in picture.size)
+            image = item.images[-1]
+            w, h = (max(s // 2, 1) for s in image.size)
             x, y = (
                 int(torch.randint(s - part + 1, (), generator=random))
-                for s, part in zip(picture.size, (w, h), strict=True)
+                for s, part in zip(image.size, (w, h), strict=True)
             )
-            self.latents.append(encoded(reasoner, picture.crop((x, y, x + w, y + h)).resize(picture.size)))
+            self.latents.append(encode_sketch(reasoner, image.crop((x, y, x + w, y + h)).resize(image.size)))
 
     def __call__(self, rows, spans, slots, vectors, written):
-        picked = [
+        chosen = [
             self.latents[r][min(s, len(self.latents[r]) - 1)]
             for r, s in zip(rows.tolist(), slots.tolist(), strict=True)
         ]
-        return torch.stack(picked).to(vectors)
+        return torch.stack(chosen).to(vectors)
 
 
-class FirstOnly:
-    """The first ``share`` of a span as drawn, the mean of its slot after that."""
+class KeepFirst:
+    """The first ``share`` of a span as sampled; the mean of the slot for the rest."""
 
     def __init__(self, mean: Mean, grids, share: float):
         self.mean, self.share = mean, share
         self.lengths = torch.tensor([h * w for h, w in grids])
 
     def __call__(self, rows, spans, slots, vectors, written):
-        late = slots >= (self.share * self.lengths.to(slots.device)[rows]).ceil()
-        return torch.where(late[:, None], self.mean(rows, spans, slots, vectors, written), vectors)
+        is_late = slots >= (self.share * self.lengths.to(slots.device)[rows]).ceil()
+        return torch.where(is_late[:, None], self.mean(rows, spans, slots, vectors, written), vectors)
 
 
-def shuffled(spans: list[torch.Tensor], random: torch.Generator) -> list[torch.Tensor]:
-    """P8: the latents of each span in another order; a single one stays."""
+def shuffle_slots(spans: list[torch.Tensor], random: torch.Generator) -> list[torch.Tensor]:
+    """P8: the latents of each span in another order. A span of one latent is unchanged."""
     out = []
     for z in spans:
         order = torch.arange(len(z))
@@ -109,73 +109,78 @@ def shuffled(spans: list[torch.Tensor], random: torch.Generator) -> list[torch.T
     return out
 
 
-class Given:
-    """Latents known beforehand, span by span: P3 (another item's) and the kept latents of P7. ``spans`` are lists of
-    (K, D) a row; a row with fewer spans than the model opens repeats its last one, or draws freely with
-    ``only_given``."""
+class StoredLatents:
+    """Latents from an earlier run: those of another item (P3) or the item's own (P7).
 
-    def __init__(self, latents: list[list[torch.Tensor]], only_given: bool = False):
-        self.latents, self.only_given = latents, only_given
+    Args:
+        latents: per row, one (K, D) per span. If the model opens more spans, the last one repeats.
+        only_stored: leaves latents of further spans as sampled instead.
+    """
+
+    def __init__(self, latents: list[list[torch.Tensor]], only_stored: bool = False):
+        self.latents, self.only_stored = latents, only_stored
 
     def __call__(self, rows, spans, slots, vectors, written):
         out = vectors.clone()
         for i, (r, span, slot) in enumerate(zip(rows.tolist(), spans.tolist(), slots.tolist(), strict=True)):
-            own = self.latents[r]
-            given = own[min(span, len(own) - 1)] if own else ()
-            if len(given) and not (self.only_given and span >= len(own)):
-                out[i] = given[min(slot, len(given) - 1)]
+            row_spans = self.latents[r]
+            stored = row_spans[min(span, len(row_spans) - 1)] if row_spans else ()
+            if len(stored) and not (self.only_stored and span >= len(row_spans)):
+                out[i] = stored[min(slot, len(stored) - 1)]
         return out
 
 
 class Oracle:
-    """P4: the encoding of the true picture, that of the state the model's own words have led to so far."""
+    """P4: the encoding of the true sketch of the state that the model's own text has reached."""
 
     def __init__(self, reasoner, task, items):
-        self.reasoner, self.task, self.items, self.drawn = reasoner, task, items, {}
+        self.reasoner, self.task, self.items, self.encoded = reasoner, task, items, {}
 
     def __call__(self, rows, spans, slots, vectors, written):
         out = vectors.clone()
         for i, (r, span, slot) in enumerate(zip(rows.tolist(), spans.tolist(), slots.tolist(), strict=True)):
-            if (r, span) not in self.drawn:
-                self.drawn[r, span] = self.encode(self.items[r], span, written[r])
-            latents = self.drawn[r, span]
+            if (r, span) not in self.encoded:
+                self.encoded[r, span] = self.encode(self.items[r], span, written[r])
+            latents = self.encoded[r, span]
             out[i] = latents[min(slot, len(latents) - 1)]
         return out
 
     def encode(self, item, span: int, ids) -> torch.Tensor:
-        said = [""] * span + [self.reasoner.vocabulary.decode(ids)]
-        return encoded(self.reasoner, self.task.render_state(item, self.task.state_said(item, said)))
+        texts = [""] * span + [self.reasoner.vocabulary.decode(ids)]
+        return encode_sketch(self.reasoner, self.task.render_state(item, self.task.state_said(item, texts)))
 
 
-class Bank:
-    """Mean (D,) and square root of the covariance (D, D) of drawn latents, slot by slot of each grid, shrunk toward its
-    diagonal (``shrink`` 1: only that). Where a slot was never drawn on a grid, the last one before it stands in; on a
-    grid never drawn on, all latents together do."""
+class LatentStatistics:
+    """Mean (D,) and square root of the covariance (D, D) of sampled latents, per slot of each grid.
+
+    The covariance is shrunk toward its diagonal (``shrink`` 1: diagonal only). A slot without samples uses the previous
+    slot of the grid; a grid without samples uses all latents together.
+    """
 
     def __init__(self, results: list[Result], shrink: float = 0.1):
-        self.shrink, self.found = shrink, {}
-        self.drawn: dict[tuple | None, dict[int, list[torch.Tensor]]] = {None: {0: []}}
+        self.shrink, self.cache = shrink, {}
+        self.latents: dict[tuple | None, dict[int, list[torch.Tensor]]] = {None: {0: []}}
         for r in results:
             for span in r.rollout.spans_of(r.row):
                 for number, z in enumerate(r.rollout.latents(span).float().cpu()):
-                    self.drawn.setdefault(tuple(span.grid), {}).setdefault(number, []).append(z)
-                    self.drawn[None][0].append(z)
+                    self.latents.setdefault(tuple(span.grid), {}).setdefault(number, []).append(z)
+                    self.latents[None][0].append(z)
 
     def slot(self, grid: tuple[int, int], number: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Mean and root of a slot; None where nothing was drawn at all."""
-        grid = tuple(grid) if tuple(grid) in self.drawn else None
-        number = max((n for n in self.drawn[grid] if n <= number), default=0)
-        if not self.drawn[grid].get(number):
+        """Mean and root of a slot; None if there are no latents at all."""
+        grid = tuple(grid) if tuple(grid) in self.latents else None
+        number = max((n for n in self.latents[grid] if n <= number), default=0)
+        if not self.latents[grid].get(number):
             return None
-        if (grid, number) not in self.found:
-            z = torch.stack(self.drawn[grid][number])
-            centred = z - z.mean(0)
+        if (grid, number) not in self.cache:
+            z = torch.stack(self.latents[grid][number])
+            centered = z - z.mean(0)
             if self.shrink == 1:
-                root = torch.diag(centred.square().mean(0).sqrt())
+                root = torch.diag(centered.square().mean(0).sqrt())
             else:
-                cov = centred.T @ centred / max(len(z) - 1, 1)
+                cov = centered.T @ centered / max(len(z) - 1, 1)
                 cov = (1 - self.shrink) * cov + self.shrink * torch.diag(cov.diagonal())
                 values, vectors = torch.linalg.eigh(cov)
                 root = vectors * values.clamp_min(0).sqrt()
-            self.found[grid, number] = z.mean(0), root
-        return self.found[grid, number]
+            self.cache[grid, number] = z.mean(0), root
+        return self.cache[grid, number]

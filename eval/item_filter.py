@@ -1,10 +1,10 @@
-"""Which training items need their sketch? Those a model fails without it and solves with the true one in its place.
+"""Selects the training items that need their sketch: the model fails without it and succeeds with the true one.
 
     python -m eval.item_filter CHECKPOINT --out keep.json [--task frozenlake_plan] [--levels 3,4] [--n 2000]
     python -m train.sft --config RECIPE --data.keep keep.json
 
-Training on these alone leaves out the items on which a sketch could not have mattered (2605.18445 keeps a data set only
-if its sketches help).
+Training on the selection leaves out items whose answer cannot depend on a sketch. (arXiv 2605.18445 keeps a data set
+only if its sketches help.)
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .interventions import Oracle
 console = Console(soft_wrap=True)
 
 
-def needed(reasoner, task, n: int, mode: str) -> tuple[list[int], dict[str, int]]:
-    """(indices of the items to keep, how many of n were solved how), among the first n items of a task."""
-    kept, counts = [], {"without and with": 0, "with alone": 0, "without alone": 0, "neither": 0, "no sketch": 0}
+def find_items_that_need_sketch(reasoner, task, n: int, mode: str) -> tuple[list[int], dict[str, int]]:
+    """(indices of the items to keep, number of items by outcome) among the first n items of a task."""
+    keep, counts = [], {"without and with": 0, "with alone": 0, "without alone": 0, "neither": 0, "no sketch": 0}
     indices = [i for i in range(n) if any(s.sketch is not None for s in task[i].steps)]
     counts["no sketch"] = n - len(indices)
     items = [task[i] for i in indices]
-    off = decode(reasoner, None, task, items, mode, latent_mode="off", progress="without sketches")
-    true = decode(
+    without_sketch = decode(reasoner, None, task, items, mode, latent_mode="off", progress="without sketches")
+    with_sketch = decode(
         reasoner,
         None,
         task,
@@ -40,13 +40,13 @@ def needed(reasoner, task, n: int, mode: str) -> tuple[list[int], dict[str, int]
         progress="with true sketches",
         latent_hook=lambda chunk: Oracle(reasoner, task, chunk),
     )
-    for index, without, given in zip(indices, off, true, strict=True):
-        key = main_score([without])
-        solved = without.scores[key] == 1, given.scores[key] == 1
+    for index, off, on in zip(indices, without_sketch, with_sketch, strict=True):
+        key = main_score([off])
+        solved = off.scores[key] == 1, on.scores[key] == 1
         counts[{(1, 1): "without and with", (0, 1): "with alone", (1, 0): "without alone"}.get(solved, "neither")] += 1
         if solved == (False, True):
-            kept.append(index)
-    return kept, counts
+            keep.append(index)
+    return keep, counts
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,44 +55,45 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("checkpoint")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--task", help="default: the task it was trained on")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
+    parser.add_argument("--task", help="default: the training task of the checkpoint")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(1), default=2000)
-    parser.add_argument("--seed", type=int, default=0, help="of the items, as data.seed of a recipe")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the items, as data.seed in a recipe")
     with cli_errors():
-        to_file(parser.parse_args(argv))
+        filter_to_file(parser.parse_args(argv))
 
 
-def to_file(given: argparse.Namespace) -> None:
-    reasoner, _ = checkpoint.load(given.checkpoint)
+def filter_to_file(args: argparse.Namespace) -> None:
+    reasoner, _ = checkpoint.load(args.checkpoint)
     if not reasoner.is_renderable:
         raise ValueError(
-            f"'{given.checkpoint}' was trained with {reasoner.method.name!r}, to which no true "
-            "sketch can be given. Use one of a method whose latents are those of a picture."
+            f"'{args.checkpoint}' uses the method {reasoner.method.name!r}, which cannot encode a true sketch. Use a "
+            "checkpoint of a method whose latents encode images."
         )
     data = reasoner.method.notes.get("data", {})
-    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
-    options = data.get("options", {})
-    levels = tuple(given.levels or data.get("levels", (3, 4)))
-    task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
-    kept, counts = needed(reasoner, task, given.n, methods.load(reasoner.method.name).MODE)
+    name, options = args.task or data.get("task", "frozenlake_plan"), data.get("options", {})
+    levels = tuple(args.levels or data.get("levels", (3, 4)))
+    task = tasks.make(name, split="train", seed=args.seed, level=levels, **tasks.own(name, options))
+    keep, counts = find_items_that_need_sketch(reasoner, task, args.n, methods.load(reasoner.method.name).MODE)
     atomic_write_json(
-        given.out,
+        args.out,
         {
             "schema": 1,
-            "checkpoint": Path(given.checkpoint).as_posix(),
+            "checkpoint": Path(args.checkpoint).as_posix(),
             "task": name,
             "version": task.version,
             "options": tasks.own(name, options),
             "levels": list(levels),
-            "seed": given.seed,
-            "n": given.n,
+            "seed": args.seed,
+            "n": args.n,
             "solved": counts,
-            "keep": kept,
+            "keep": keep,
         },
     )
-    console.print(f"Of {given.n} items: " + ", ".join(f"{v} {k}" for k, v in counts.items()))
-    console.print(f"{len(kept)} need their sketch. Written to {given.out}; train on them with --data.keep {given.out}")
+    console.print(f"Of {args.n} items: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    console.print(
+        f"{len(keep)} items need their sketch. Results written to {args.out}. To train on them: --data.keep {args.out}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One question of a benchmark and how a model is asked it."""
+"""One benchmark question, and the prompt that presents it to a model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from latent_reason.data.errors import DataError
 from latent_reason.data.record import checked_text
 from latent_reason.trace import Image, Message, Part, Text, Trace
 
-from .readers import Row, Shown
+from .readers import ImageRef, Row
 
-TYPES = ("letter", "text", "number", "plan", "set")
-#: prompt id -> what stands after question and options; {form} is what the answer is
+ANSWER_TYPES = ("letter", "text", "number", "plan", "set")
+#: prompt id -> instruction after question and options; {form} describes the answer
 PROMPTS = {
     "boxed": "Put {form} in \\boxed{{}}.",
     "think": "Think step by step, then put {form} in \\boxed{{}}.",
@@ -24,27 +24,32 @@ PROMPTS = {
     "direct": "Answer with {form} alone.",
     "bare": "",
 }
-FORMS = {
+ANSWER_FORMS = {
     "letter": "the letter of the right option",
     "text": "the answer",
     "number": "the number",
     "plan": "the plan",
     "set": "all that is right, separated by commas,",
 }
-MARK = re.compile(r"<image[ _]?(\d{0,3})>")
+IMAGE_MARK = re.compile(r"<image[ _]?(\d{0,3})>")
 
 
 @dataclass(frozen=True)
 class EvalItem:
-    """``options`` are in order, "" where an option is drawn in the picture or stands in the question. ``checker`` names
-    a rule of scoring.py or tasks/checkers.py, "" where no rule can tell a right answer. ``cluster`` is shared by items
-    that are not independent (cycles, pairs). ``boxes`` are (x0, y0, x1, y1) in pixels, as the source gives them."""
+    """A benchmark question with its gold answer.
+
+    Args:
+        options: texts of the options in order; "" if an option is part of the image or of the question.
+        checker: a rule of scoring.py or tasks/checkers.py; "none" if no rule can grade the answer.
+        cluster: shared by items that are not independent (cycles, pairs).
+        boxes: (x0, y0, x1, y1) in pixels, as in the source.
+    """
 
     id: str
     task: str
     split: str
     level: int | None
-    images: tuple[Shown, ...]
+    images: tuple[ImageRef, ...]
     question: str
     options: tuple[str, ...]
     answer: str
@@ -60,19 +65,19 @@ class EvalItem:
 
     @property
     def chance(self) -> float | None:
-        """How often a blind guess among what is offered is right; None where nothing is offered."""
+        """Accuracy of a random guess among the options; None if there are no options."""
         if self.checker in ("yes_no", "vsp_task4"):
             return 0.5
         return 1 / len(self.options) if self.options and self.checker == "letter" else None
 
 
-def made(
+def make_item(
     row: Row,
     id: str,
     question: str,
     answer: str,
     *,
-    images: list[Shown],
+    images: list[ImageRef],
     options=(),
     answer_type: str = "letter",
     checker: str = "",
@@ -83,22 +88,27 @@ def made(
     boxes=(),
     **meta: Any,
 ) -> EvalItem:
-    """The item of a row; the column ``hint`` of a TSV is asked before its question, as VLMEvalKit does. Raises
-    DataError for an empty question, an answer that is no option or a mark without its picture."""
+    """Makes the item of a row. The column ``hint`` of a TSV precedes the question, as in VLMEvalKit.
+
+    Raises:
+        DataError: empty question, answer that is not an option, or image mark without an image.
+    """
     options = tuple(option.strip() for option in options)
     if not question.strip():
-        raise row.wrong("question", "empty. Drop the row or fill it.", "E14")
+        raise row.error("question", "is empty. Drop the row or add a question.", "E14")
     if not answer.strip():
-        raise row.wrong("answer", "empty, as in a split whose labels are hidden. Take the one with answers.", "E14")
+        raise row.error("answer", "is empty, as in a split with hidden labels. Use a split with answers.", "E14")
     if answer_type == "letter" and answer not in LETTERS[: len(options)]:
-        raise row.wrong("answer", f"'{answer[:40]}' is no letter of {len(options)} options. Correct the row.")
+        raise row.error("answer", f"'{answer[:40]}' is not a letter of the {len(options)} options. Correct the row.")
     if row.file.suffix == ".tsv" and (hint := row.text("hint", default="")):
         question = f"Hint: {hint}\n{question}"
-    for mark in MARK.findall("\n".join([question, *options])):
+    for mark in IMAGE_MARK.findall("\n".join([question, *options])):
         if mark and not 1 <= int(mark) <= len(images):
-            raise row.wrong("question", f"shows picture {mark}, the row has {len(images)}. Correct one of them.", "E10")
+            raise row.error(
+                "question", f"refers to image {mark}, but the row has {len(images)}. Correct one of them.", "E10"
+            )
     try:
-        checked_text(MARK.sub(" ", "\n".join([question, *options])), "question")
+        checked_text(IMAGE_MARK.sub(" ", "\n".join([question, *options])), "question")
     except DataError as error:
         raise error.at(str(row.file), row.number) from None
     return EvalItem(
@@ -118,43 +128,48 @@ def made(
     )
 
 
-def asked(item: EvalItem, prompt: str) -> str:
-    """The words of an item: question, options a line each, and the ``prompt`` by its id or as a text with
-    ``{question}`` and ``{form}``."""
+def prompt_text(item: EvalItem, prompt: str) -> str:
+    """The text of an item: question, one option a line, then the instruction. ``prompt`` is a key of ``PROMPTS``, or a
+    text with ``{question}`` and ``{form}``."""
     lines = [
         item.question,
         *(f"{letter}. {option}" for letter, option in zip(item.letters, item.options, strict=True) if option),
     ]
-    form = item.meta.get("form", FORMS[item.answer_type])
+    form = item.meta.get("form", ANSWER_FORMS[item.answer_type])
     if prompt in PROMPTS:
         return "\n".join([*lines, PROMPTS[prompt].format(form=form)]).strip()
     return prompt.replace("{question}", "\n".join(lines)).replace("{form}", form)
 
 
-def trace(item: EvalItem, prompt: str, mode: str, blind: str | None = None) -> Trace:
-    """What a model is shown: pictures at their marks (``<image 2>``, ``<image>``), those without a mark first.
-    ``blind`` is "removed" for no pictures, "grey" for grey ones of the same sizes."""
-    words = asked(item, prompt)
+def build_trace(item: EvalItem, prompt: str, mode: str, blind: str | None = None) -> Trace:
+    """The prompt as a trace. Images replace their marks (``<image 2>``, ``<image>``); images without a mark come first.
+
+    Args:
+        blind: "removed" drops the images, "grey" replaces them by gray images of the same sizes.
+    """
+    text = prompt_text(item, prompt)
     if blind == "removed":
-        return Trace(item.id, (Message("user", (Text(MARK.sub("", words)),)),), item.task, item.split, mode=mode)
-    pictures = [Image(shown.load()) for shown in item.images]
-    if blind == "grey":
-        pictures = [Image(PILImage.new("RGB", picture.image.size, "grey")) for picture in pictures]
-    return Trace(item.id, (Message("user", tuple(placed(words, pictures))),), item.task, item.split, mode=mode)
+        parts = (Text(IMAGE_MARK.sub("", text)),)
+    else:
+        images = [Image(ref.load()) for ref in item.images]
+        if blind == "grey":
+            images = [Image(PILImage.new("RGB", image.image.size, "grey")) for image in images]
+        parts = tuple(interleave(text, images))
+    return Trace(item.id, (Message("user", parts),), item.task, item.split, mode=mode)
 
 
-def placed(words: str, pictures: list[Image]) -> list[Part]:
-    """Words and pictures in order; a picture that is named again is only named."""
-    pieces = MARK.split(words)  # text, number, text, ..., text
-    numbers, nameless = [], 0
+def interleave(text: str, images: list[Image]) -> list[Part]:
+    """Text and images in order. An image whose mark is repeated is only named there."""
+    pieces = IMAGE_MARK.split(text)  # text, number, text, ..., text
+    numbers, unnumbered = [], 0
     for number in pieces[1::2]:
-        nameless += not number
-        numbers.append(int(number or nameless))
-    parts: list[Part] = [picture for i, picture in enumerate(pictures, 1) if i not in numbers]
-    for i, text in enumerate(pieces[::2]):
+        unnumbered += not number
+        numbers.append(int(number or unnumbered))
+    parts: list[Part] = [image for i, image in enumerate(images, 1) if i not in numbers]
+    for i, piece in enumerate(pieces[::2]):
         if i and numbers[i - 1] in numbers[: i - 1]:
-            text = f"image {numbers[i - 1]}{text}"
-        elif i and numbers[i - 1] <= len(pictures):
-            parts.append(pictures[numbers[i - 1] - 1])
-        parts += [Text(text)] if text else []
+            piece = f"image {numbers[i - 1]}{piece}"
+        elif i and numbers[i - 1] <= len(images):
+            parts.append(images[numbers[i - 1] - 1])
+        parts += [Text(piece)] if piece else []
     return parts

@@ -1,9 +1,9 @@
-"""What training did to plain text: its loss under a checkpoint and under the model that it began as.
+"""Effect of training on plain text: the loss of a checkpoint and of the model before training.
 
     python -m eval.language CHECKPOINT --base MODEL --out FILE.json [--texts FILE.txt]
 
-Without ``--texts`` (one text a line) the texts are docstrings of the modules of Python's standard library: prose by
-people, on every machine, and nothing this project trains on. ``--base`` is a backbone's folder or Hub name.
+Without ``--texts`` (one text a line) the texts are the docstrings of Python's standard library. They are natural prose,
+available on every machine, and not in the training data of this project. ``--base`` is a backbone's folder or Hub name.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ console = Console(soft_wrap=True)
 
 
 @torch.no_grad()
-def losses(backbone: Backbone, texts: Iterable[str], longest: int = 256) -> np.ndarray:
-    """Mean next-token loss (nats) of each text, of its first ``longest`` tokens."""
+def losses(backbone: Backbone, texts: Iterable[str], max_tokens: int = 256) -> np.ndarray:
+    """(n,) mean next-token loss (nats) of each text, over its first ``max_tokens`` tokens."""
     out = []
     for text in texts:
-        ids = torch.tensor(backbone.tokenizer(text, add_special_tokens=False)["input_ids"][: longest + 1])
+        ids = torch.tensor(backbone.tokenizer(text, add_special_tokens=False)["input_ids"][: max_tokens + 1])
         if len(ids) < 2:
-            raise ValueError(f"the text {text[:40]!r} has no second word to tell. Leave it out.")
+            raise ValueError(f"the text {text[:40]!r} has fewer than two tokens. Leave it out.")
         ids = ids.to(backbone.model.device)
         mask = torch.ones(1, len(ids), dtype=torch.bool, device=ids.device)
         positions = torch.arange(len(ids), device=ids.device).expand(3, 1, -1)
@@ -48,13 +48,13 @@ def losses(backbone: Backbone, texts: Iterable[str], longest: int = 256) -> np.n
 
 
 def compare(before: np.ndarray, after: np.ndarray) -> dict:
-    """Mean losses, and their difference as a share of the loss before, with its 95 % interval over texts."""
-    gap, base = paired_bootstrap(after, before), float(before.mean())
+    """Mean losses, and their relative difference with its 95 % interval over texts."""
+    interval, base = paired_bootstrap(after, before), float(before.mean())
     return {
         "n": len(before),
         "before": round(base, 4),
         "after": round(float(after.mean()), 4),
-        "worse": [round(x / base, 4) for x in gap],
+        "worse": [round(x / base, 4) for x in interval],
     }
 
 
@@ -63,34 +63,34 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.language", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint")
-    parser.add_argument("--base", required=True, help="the model it began as: a folder or a Hub name")
-    parser.add_argument("--texts", help="a file with one text a line; default: docstrings")
-    parser.add_argument("--n", type=at_least(2), default=100, help="texts at most")
+    parser.add_argument("--base", required=True, help="the model before training: a folder or a Hub name")
+    parser.add_argument("--texts", help="file with one text a line; default: docstrings")
+    parser.add_argument("--n", type=at_least(2), default=100, help="maximum number of texts")
     parser.add_argument("--out", required=True)
     with cli_errors():
-        to_file(parser.parse_args(argv))
+        compare_to_file(parser.parse_args(argv))
 
 
-def to_file(given: argparse.Namespace) -> None:
-    texts = lines(given.texts) if given.texts else docstrings(sysconfig.get_path("stdlib"))
-    texts = texts[: given.n]
-    found = []
+def compare_to_file(args: argparse.Namespace) -> None:
+    texts = lines(args.texts) if args.texts else docstrings(sysconfig.get_path("stdlib"))
+    texts = texts[: args.n]
+    text_losses = []
     for name in ("before", "after"):
         backbone = (
-            backbones.load_backbone(given.base).float()
+            backbones.load_backbone(args.base).float()
             if name == "before"
-            else checkpoint.load(given.checkpoint)[0].backbone
+            else checkpoint.load(args.checkpoint)[0].backbone
         )
-        found.append(losses(backbone.eval(), track(texts, description=name, console=console, transient=True)))
-    result = compare(*found)
-    source = given.texts or f"docstrings of Python {sys.version_info.major}.{sys.version_info.minor}"
+        text_losses.append(losses(backbone.eval(), track(texts, description=name, console=console, transient=True)))
+    result = compare(*text_losses)
+    source = args.texts or f"docstrings of Python {sys.version_info.major}.{sys.version_info.minor}"
     atomic_write_json(
-        given.out, {"schema": 1, "checkpoint": given.checkpoint, "base": given.base, "texts": source, **result}
+        args.out, {"schema": 1, "checkpoint": args.checkpoint, "base": args.base, "texts": source, **result}
     )
     worse, low, high = (100 * x for x in result["worse"])
     console.print(
-        f"Plain text ({result['n']} texts): {result['before']:.3f} nats a token before, "
-        f"{result['after']:.3f} after: {worse:+.1f} % ({low:+.1f} to {high:+.1f}). Written to {given.out}"
+        f"Plain text ({result['n']} texts): {result['before']:.3f} nats per token before training, "
+        f"{result['after']:.3f} after: {worse:+.1f} % ({low:+.1f} to {high:+.1f}). Results written to {args.out}"
     )
 
 

@@ -1,11 +1,11 @@
-"""Result files of a folder as one sortable page that needs no other file, and as Markdown beside it.
+"""All result files of a folder as one self-contained HTML page with sortable tables, and as Markdown beside it.
 
     python -m eval.leaderboard DIR --out leaderboard.html      # writes leaderboard.md too
 
-Below DIR are read: the JSON of eval.benchmark, eval.run and train.compare, and that of eval.probe, which joins the rows
-of its checkpoint. Accuracies stand in one table only where their protocols are equal: prompt, checker, metric and all
-else that the file says. ``--one-table`` insists on one, and says what differs. Files that are broken or something else
-are named and left out.
+It reads the JSON of eval.benchmark, eval.run and train.compare below DIR, and that of eval.probe, which is joined with
+the rows of its checkpoint. A table has only accuracies of equal protocol: prompt, checker, metric and all other
+settings in the file. ``--one-table`` requires a single table and otherwise reports the differences. Damaged files and
+other files are listed and left out.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .leaderboard_page import markdown, page
 from .results import Probes, Row, Share, read
 
 console = Console(soft_wrap=True)
-SPREAD = 3  # seeds from which on a mean is given
+MIN_SEEDS = 3  # smallest number of seeds with a mean
 
 
 class Table(NamedTuple):
-    """Rows of one protocol. Both formats print ``columns`` of ``rows``, then ``seeds``."""
+    """Rows of one protocol. Both output formats print ``columns`` of ``rows``, then ``seeds``."""
 
     title: str
     protocol: dict[str, str]
@@ -41,19 +41,19 @@ class Table(NamedTuple):
 
 
 class Seeds(NamedTuple):
-    """One method on one task: its value with each seed, with mean and standard deviation where there are enough."""
+    """One method on one task: its value for each seed, and mean and standard deviation if there are enough seeds."""
 
     method: str
     model: str
     task: str
-    each: list[tuple[int, float]]
+    values_by_seed: list[tuple[int, float]]
     mean: float | None
     sd: float | None
     note: str
 
 
 class Column(NamedTuple):
-    """``of(row)`` is what is printed and what is sorted by, None where there is nothing."""
+    """``of(row)`` gives the printed text and the sort key; the key is None if the cell is empty."""
 
     title: str
     note: str
@@ -61,15 +61,15 @@ class Column(NamedTuple):
     number: bool = True
 
 
-def _words(title: str, note: str, of: Callable[[Row], str]) -> Column:
+def _text_column(title: str, note: str, of: Callable[[Row], str]) -> Column:
     return Column(title, note, lambda row: (of(row), of(row) or None), number=False)
 
 
-def _number(title: str, note: str, of: Callable[[Row], float | None], form: str = "{:.3f}") -> Column:
+def _number_column(title: str, note: str, of: Callable[[Row], float | None], form: str = "{:.3f}") -> Column:
     return Column(title, note, lambda row: ("" if of(row) is None else form.format(of(row)), of(row)))
 
 
-def _loss(title: str, note: str, of: Callable[[Probes], Share | None]) -> Column:
+def _loss_column(title: str, note: str, of: Callable[[Probes], Share | None]) -> Column:
     def cell(row: Row):
         loss = row.probes and of(row.probes)
         return (f"{loss.value:+.3f} ({loss.low:+.2f} to {loss.high:+.2f})", loss.value) if loss else ("", None)
@@ -77,11 +77,11 @@ def _loss(title: str, note: str, of: Callable[[Probes], Share | None]) -> Column
     return Column(title, note, cell)
 
 
-def _follows(row: Row) -> tuple[str, float | None]:
-    found = row.probes
-    if found is None or found.follows is None:
+def _follows_cell(row: Row) -> tuple[str, float | None]:
+    probes = row.probes
+    if probes is None or probes.follows is None:
         return "", None
-    return f"{found.follows:.2f}" + ("" if found.by_chance is None else f" ({found.by_chance:.2f})"), found.follows
+    return f"{probes.follows:.2f}" + ("" if probes.by_chance is None else f" ({probes.by_chance:.2f})"), probes.follows
 
 
 def task_of(row: Row) -> str:
@@ -89,68 +89,71 @@ def task_of(row: Row) -> str:
 
 
 COLUMNS = [
-    _words("method", "or the arm of a comparison", lambda r: r.method),
-    _words("model", "checkpoint; of an arm, its method", lambda r: r.model),
-    _words("task", "", task_of),
+    _text_column("method", "or the arm of a train.compare run", lambda r: r.method),
+    _text_column("model", "the checkpoint; for an arm, its method", lambda r: r.model),
+    _text_column("task", "", task_of),
     Column(
         "share",
-        "of items right, with its 95 % interval",
+        "share of right items with its 95 % interval",
         lambda r: (f"{r.share.value:.3f} ({r.share.low:.2f} to {r.share.high:.2f})", r.share.value),
     ),
-    _number("chance", "guessing, or the best fixed answer", lambda r: r.chance),
-    _loss("loss under noise", "accuracy lost when latents are noise, paired", lambda p: p.noise),
-    _loss("under foreign latents", "accuracy lost under another item's latents, paired", lambda p: p.foreign),
-    Column("follows (chance)", "how often the answer obeys a foreign sketch", _follows),
-    _number(
-        "unparsed", "answers of the whole file that could not be read and count as wrong", lambda r: r.unparsed, "{:,}"
+    _number_column("chance", "a random guess, or the best fixed answer", lambda r: r.chance),
+    _loss_column("loss under noise", "loss of accuracy if latents are noise, paired", lambda p: p.noise),
+    _loss_column("under foreign latents", "loss of accuracy with another item's latents, paired", lambda p: p.foreign),
+    Column("follows (chance)", "how often the answer follows a foreign sketch", _follows_cell),
+    _number_column(
+        "unparsed",
+        "answers of the whole file that could not be parsed; they count as wrong",
+        lambda r: r.unparsed,
+        "{:,}",
     ),
-    _number("latents", "an item", lambda r: r.latents, "{:.2f}"),
-    _number("tokens", "an item", lambda r: r.tokens, "{:.2f}"),
-    _number("seconds", "an item", lambda r: r.seconds, "{:.4g}"),
-    _number("n", "items", lambda r: r.n, "{:,}"),
-    _number("seed", "", lambda r: r.seed, "{}"),
-    _words("probed on", "items the probes were run on", lambda r: r.probes.on if r.probes else ""),
-    _words("device", "", lambda r: r.device),
-    _words("file", "", lambda r: r.file),
+    _number_column("latents", "per item", lambda r: r.latents, "{:.2f}"),
+    _number_column("tokens", "per item", lambda r: r.tokens, "{:.2f}"),
+    _number_column("seconds", "per item", lambda r: r.seconds, "{:.4g}"),
+    _number_column("n", "number of items", lambda r: r.n, "{:,}"),
+    _number_column("seed", "", lambda r: r.seed, "{}"),
+    _text_column("probed on", "items of the probes", lambda r: r.probes.on if r.probes else ""),
+    _text_column("device", "", lambda r: r.device),
+    _text_column("file", "", lambda r: r.file),
 ]
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-def gather(folder: Path) -> tuple[list[Row], list[str]]:
-    """(rows of all result files below ``folder``, sentences about what was left out). Links that lead out are not
-    followed."""
+def gather_results(folder: Path) -> tuple[list[Row], list[str]]:
+    """(rows of all result files below ``folder``, warnings about files that were left out). Links to files outside the
+    folder are ignored."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder '{folder}'. Name one that holds result files.")
-    rows, probes, broken, foreign = [], {}, [], []
+        raise FileNotFoundError(f"There is no folder '{folder}'. Give a folder with result files.")
+    rows, probes, warnings, other_files = [], {}, [], []
     inside = folder.resolve()
     for path in sorted(folder.rglob("*.json")):
-        shown = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
+        name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
         try:
             if not Path(os.path.realpath(path)).is_relative_to(inside):
-                raise ValueError(f"'{shown}' is a link out of the folder. Put the file itself there.")
-            found = read(path, shown) if path.is_file() else None
+                raise ValueError(f"'{name}' is a link to a file outside the folder. Copy the file into the folder.")
+            result_file = read(path, name) if path.is_file() else None
         except (ValueError, OSError) as error:
-            broken.append(f"Left out: {error}")
+            warnings.append(f"Left out: {error}")
             continue
-        if found is None:
-            foreign.append(shown)
+        if result_file is None:
+            other_files.append(name)
         else:
-            rows += found.rows
-            for model, probed in found.probes.items():
-                probes.setdefault(model, []).append(probed)
+            rows += result_file.rows
+            for model, checkpoint_probes in result_file.probes.items():
+                probes.setdefault(model, []).append(checkpoint_probes)
     measured = {row.model for row in rows}
-    broken += [
-        f"Left out: probes of '{model}', of which no file says how often it is right. Measure it, or name it "
-        "alike in both."
+    warnings += [
+        f"Left out: probes of '{model}', because no file has its accuracy. Evaluate it, or use the same checkpoint path "
+        "in both files."
         for model in sorted(probes.keys() - measured)
     ]
-    if foreign:
-        broken.append(f"Left out, as they are no result files: {', '.join(foreign)}.")
-    return [joined(row, probes.get(row.model, [])) for row in rows], broken
+    if other_files:
+        warnings.append(f"Left out, because they are not result files: {', '.join(other_files)}.")
+    return [with_probes(row, probes.get(row.model, [])) for row in rows], warnings
 
 
-def joined(row: Row, probes: list[Probes]) -> Row:
-    """The row with probes of its checkpoint: those on its own task before others, then those on most items."""
+def with_probes(row: Row, probes: list[Probes]) -> Row:
+    """The row with the probes of its checkpoint: probes on its own task come first, then those on the most items."""
     if row.probes or not probes:
         return row
     best = max(probes, key=lambda p: (p.task in (row.benchmark, row.task), p.n))
@@ -158,104 +161,104 @@ def joined(row: Row, probes: list[Probes]) -> Row:
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
-def tables(rows: list[Row], one: bool = False) -> list[Table]:
-    """A table a protocol. An accuracy of another metric has another protocol, even in one file.
+def build_tables(rows: list[Row], one_table: bool = False) -> list[Table]:
+    """One table per protocol. Different metrics are different protocols, even in one file.
 
     Raises:
-        ValueError: with ``one``, where protocols differ; names two files and each field in which they do.
+        ValueError: with ``one_table``, if protocols differ. Names two files and each field that differs.
     """
-    alike = _alike(rows, lambda r: _exactly(r.protocol))
-    if one and len(alike) > 1:
-        (first, *_), (second, *_), *_ = alike.values()
+    groups = _group_by(rows, lambda r: _canonical_json(r.protocol))
+    if one_table and len(groups) > 1:
+        (first, *_), (second, *_), *_ = groups.values()
         pairs = [
-            (name, _said(first, name), _said(second, name))
+            (name, _protocol_value(first, name), _protocol_value(second, name))
             for name in sorted(first.protocol.keys() | second.protocol.keys())
         ]
-        differing = [f"{name} ({one} and {other})" for name, one, other in pairs if one != other]
+        differences = [f"{name} ({a} and {b})" for name, a, b in pairs if a != b]
         raise ValueError(
-            f"'{first.file}' and '{second.file}' cannot stand in one table: their protocols differ in "
-            f"{', '.join(differing)}. Leave --one-table out, keep only one of them in the folder, or "
-            "choose one measure with --metric."
+            f"'{first.file}' and '{second.file}' cannot be in one table: their protocols differ in "
+            f"{', '.join(differences)}. Leave --one-table out, keep only one of the files in the folder, or "
+            "choose one metric with --metric."
         )
-    found = []
-    for group in alike.values():
-        group.sort(key=lambda r: (_natural(task_of(r)), -r.share.value, r.method, r.seed or 0))
+    tables = []
+    for group in groups.values():
+        group.sort(key=lambda r: (_natural_key(task_of(r)), -r.share.value, r.method, r.seed or 0))
         names = ", ".join(dict.fromkeys(r.benchmark for r in group))
-        protocol = {name: _plain(value) for name, value in group[0].protocol.items()}
-        found.append(Table(f"{names}: {protocol['metric']}", protocol, group, seeds(group)))
-    return sorted(found, key=lambda t: (_natural(t.title), list(t.protocol.items())))
+        protocol = {name: _protocol_text(value) for name, value in group[0].protocol.items()}
+        tables.append(Table(f"{names}: {protocol['metric']}", protocol, group, seeds(group)))
+    return sorted(tables, key=lambda t: (_natural_key(t.title), list(t.protocol.items())))
 
 
-def _exactly(value: Any) -> str:
-    """A JSON value as a text that is equal for equal values: 0 and 0.0 are, 0 and false are not."""
+def _canonical_json(value: Any) -> str:
+    """A JSON value as text that is equal for equal values: 0 and 0.0 are equal, 0 and false are not."""
 
-    def whole(value: Any) -> Any:
+    def normalize(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: whole(inner) for name, inner in value.items()}
+            return {name: normalize(inner) for name, inner in value.items()}
         if isinstance(value, list):
-            return [whole(inner) for inner in value]
+            return [normalize(inner) for inner in value]
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    return json.dumps(whole(value), ensure_ascii=False, sort_keys=True)
+    return json.dumps(normalize(value), ensure_ascii=False, sort_keys=True)
 
 
-def _said(row: Row, name: str) -> str:
-    return _exactly(row.protocol[name]) if name in row.protocol else "nothing"
+def _protocol_value(row: Row, name: str) -> str:
+    return _canonical_json(row.protocol[name]) if name in row.protocol else "nothing"
 
 
-def _plain(value: Any) -> str:
-    return "-" if value is None else value if isinstance(value, str) else _exactly(value)
+def _protocol_text(value: Any) -> str:
+    return "-" if value is None else value if isinstance(value, str) else _canonical_json(value)
 
 
-def _natural(text: str) -> list:
-    """Numbers in a text sort as numbers: level 10 comes after level 9."""
+def _natural_key(text: str) -> list:
+    """A sort key that compares numbers in a text as numbers: level 10 comes after level 9."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d{1,9})", text) if part]
 
 
 def seeds(rows: Iterable[Row]) -> list[Seeds]:
-    """Each method that was measured with several seeds on a task: over its models, or where two models have one seed,
-    model by model. No mean is taken where a seed still stands twice."""
-    found = []
-    for (method, task), group in _alike(rows, lambda r: (r.method, task_of(r))).items():
-        by_model = _alike(group, lambda r: r.model)
-        for same in by_model.values() if _repeated(group) and len(by_model) > 1 else [group]:
-            each = sorted((r.seed, r.share.value) for r in same if r.seed is not None)
-            if len(dict(each)) < 2:
+    """The methods with several seeds on a task, over all models of a method, or per model if two models share a seed.
+    There is no mean if a seed still occurs twice."""
+    out = []
+    for (method, task), group in _group_by(rows, lambda r: (r.method, task_of(r))).items():
+        by_model = _group_by(group, lambda r: r.model)
+        for same_method in by_model.values() if _has_repeated_seed(group) and len(by_model) > 1 else [group]:
+            values_by_seed = sorted((r.seed, r.share.value) for r in same_method if r.seed is not None)
+            if len(dict(values_by_seed)) < 2:
                 continue
-            values, models = [value for _, value in each], sorted({r.model for r in same})
+            values, models = [value for _, value in values_by_seed], sorted({r.model for r in same_method})
             note = (
-                "a seed stands twice: no mean"
-                if _repeated(same)
-                else (f"{len(each)} seeds: no mean" if len(each) < SPREAD else "")
+                "a seed occurs twice: no mean"
+                if _has_repeated_seed(same_method)
+                else (f"{len(values_by_seed)} seeds: no mean" if len(values_by_seed) < MIN_SEEDS else "")
             )
-            found.append(
+            out.append(
                 Seeds(
                     method,
                     models[0] if len(models) == 1 else f"{len(models)} models",
                     task,
-                    each,
+                    values_by_seed,
                     None if note else mean(values),
                     None if note else stdev(values),
                     note,
                 )
             )
-    return found
+    return out
 
 
-def _alike(rows: Iterable[Row], key: Callable) -> dict[Any, list[Row]]:
-    found: dict[Any, list[Row]] = {}
+def _group_by(rows: Iterable[Row], key: Callable) -> dict[Any, list[Row]]:
+    groups: dict[Any, list[Row]] = {}
     for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return found
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
-def _repeated(rows: list[Row]) -> bool:
-    found = [row.seed for row in rows if row.seed is not None]
-    return len(set(found)) < len(found)
+def _has_repeated_seed(rows: list[Row]) -> bool:
+    seeds = [row.seed for row in rows if row.seed is not None]
+    return len(set(seeds)) < len(seeds)
 
 
 INTRODUCTION = (
-    "Each table holds results of one protocol; numbers of different tables are not comparable. Intervals are of 95 %."
+    "Each table has the results of one protocol. Numbers of different tables are not comparable. Intervals are 95 %."
 )
 
 
@@ -264,34 +267,34 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.leaderboard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", metavar="DIR")
-    parser.add_argument("--out", default="leaderboard.html", help="the page; Markdown gets the same name with .md")
-    parser.add_argument("--metric", help="only results of this measure, such as accuracy")
-    parser.add_argument("--one-table", action="store_true", help="refuse results of different protocols")
+    parser.add_argument("--out", default="leaderboard.html", help="HTML file; the Markdown file has the suffix .md")
+    parser.add_argument("--metric", help="only results of this metric, such as accuracy")
+    parser.add_argument("--one-table", action="store_true", help="raise an error if protocols differ")
     with cli_errors():
-        to_files(parser.parse_args(argv))
+        write_leaderboard(parser.parse_args(argv))
 
 
-def to_files(given: argparse.Namespace) -> None:
-    out = Path(given.out)
+def write_leaderboard(args: argparse.Namespace) -> None:
+    out = Path(args.out)
     if out.suffix != ".html":
-        raise ValueError(f"--out {given.out}: give a name that ends in .html; the Markdown goes beside it.")
-    rows, left_out = gather(Path(given.folder))
+        raise ValueError(f"--out {args.out}: give a name that ends in .html. The Markdown file is written beside it.")
+    rows, left_out = gather_results(Path(args.folder))
     for sentence in left_out:
         console.print(sentence, markup=False, highlight=False)
     if not rows:
         raise ValueError(
-            f"'{given.folder}' holds no result files. Write some with eval.benchmark, eval.run or train.compare."
+            f"'{args.folder}' has no result files. Create some with eval.benchmark, eval.run or train.compare."
         )
-    if given.metric:
-        measures = {row.protocol["metric"] for row in rows}
-        rows = [row for row in rows if row.protocol["metric"] == given.metric]
+    if args.metric:
+        metrics = {row.protocol["metric"] for row in rows}
+        rows = [row for row in rows if row.protocol["metric"] == args.metric]
         if not rows:
-            raise ValueError(f"no result is of measure '{given.metric}'. {did_you_mean(given.metric, measures)}")
-    found = tables(rows, given.one_table)
-    atomic_write_text(out, page(found, COLUMNS, INTRODUCTION, left_out))
-    atomic_write_text(out.with_suffix(".md"), markdown(found, COLUMNS, INTRODUCTION, left_out))
+            raise ValueError(f"no result has the metric '{args.metric}'. {did_you_mean(args.metric, metrics)}")
+    board_tables = build_tables(rows, args.one_table)
+    atomic_write_text(out, page(board_tables, COLUMNS, INTRODUCTION, left_out))
+    atomic_write_text(out.with_suffix(".md"), markdown(board_tables, COLUMNS, INTRODUCTION, left_out))
     console.print(
-        f"{len(rows)} results of {len({r.file for r in rows})} files in {len(found)} tables, one a protocol. "
+        f"{len(rows)} results of {len({r.file for r in rows})} files in {len(board_tables)} tables, one per protocol. "
         f"Written to {out} and {out.with_suffix('.md')}",
         markup=False,
         highlight=False,

@@ -1,7 +1,6 @@
-"""The leaderboard as one HTML page that needs no other file, its tables sorted where a heading is clicked, and as
-Markdown.
+"""The leaderboard as one self-contained HTML page, whose tables are sorted by a click on a heading, and as Markdown.
 
-Every text that came from a file is escaped, and the page's own rules let a browser run its one script and nothing else.
+All text from files is escaped. The content security policy of the page allows its one script and nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import html
 
 from .html import STYLE, bar
 
-BOARD = """
+BOARD_STYLE = """
 body { max-width: none } dl.protocol { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: .4rem 0 }
 dl.protocol div { display: flex; gap: .4rem } dt { color: #555 } dd { margin: 0; overflow-wrap: anywhere }
 .wide { overflow-x: auto; border: 1px solid #ddd } .wide:focus-visible { outline: 2px solid #3a6ea5 }
@@ -27,7 +26,7 @@ th[aria-sort=descending] button::after { content: " \\2193" } td svg { vertical-
   .wide tr > :first-child { max-width: 9rem; overflow: hidden; text-overflow: ellipsis }
 }
 """
-#: Empty cells stay at the end whichever way a column is sorted.
+#: Empty cells are last in both directions.
 SCRIPT = """
 "use strict";
 for (const table of document.querySelectorAll("table.board")) {
@@ -48,83 +47,83 @@ for (const table of document.querySelectorAll("table.board")) {
   }));
 }
 """
-ALLOWED = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-RULES = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{ALLOWED}'"
-SEEDS = ("method", "model", "task", "each seed", "mean ± standard deviation over seeds")
+SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+CONTENT_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{SCRIPT_HASH}'"
+SEED_COLUMNS = ("method", "model", "task", "each seed", "mean ± standard deviation over seeds")
 text = html.escape
 
 
 def cell(column, row) -> str:
-    shown, by = column.of(row)
+    visible, sort_key = column.of(row)
     share = row.share
-    drawn = f" {bar(share.low, share.value, share.high)}" if column.title == "share" else ""
+    interval_bar = f" {bar(share.low, share.value, share.high)}" if column.title == "share" else ""
     kind = ' class="n"' if column.number else ""
-    return f'<td{kind} data-by="{text("" if by is None else str(by))}">{text(shown)}{drawn}</td>'
+    return f'<td{kind} data-by="{text("" if sort_key is None else str(sort_key))}">{text(visible)}{interval_bar}</td>'
 
 
 def board(table, columns, number: int) -> str:
-    """The rows of one protocol, under it."""
-    shown = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
+    """The protocol and the rows of one table."""
+    visible = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
     protocol = "".join(f"<div><dt>{text(n)}</dt><dd>{text(v)}</dd></div>" for n, v in table.protocol.items())
     head = "".join(
         f'<th scope="col" data-kind="{"number" if c.number else "text"}"><button type="button" '
         f'title="{text(c.note or c.title)}">{text(c.title)}</button></th>'
-        for c in shown
+        for c in visible
     )
-    body = "".join(f"<tr>{''.join(cell(c, row) for c in shown)}</tr>" for row in table.rows)
+    body = "".join(f"<tr>{''.join(cell(c, row) for c in visible)}</tr>" for row in table.rows)
     return (
         f"<section><h2>{number}. {text(table.title)}</h2><dl class=protocol>{protocol}</dl>"
         f'<div class=wide role=region tabindex=0 aria-label="{text(table.title)}"><table class=board><thead><tr>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{spread(table.seeds)}</section>"
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{seed_table(table.seeds)}</section>"
     )
 
 
-def spread(seeds) -> str:
+def seed_table(seeds) -> str:
     if not seeds:
         return ""
-    head = "".join(f"<th scope=col>{title}</th>" for title in SEEDS)
-    body = "".join(f"<tr>{''.join(f'<td>{text(v)}</td>' for v in over_seeds(s))}</tr>" for s in seeds)
+    head = "".join(f"<th scope=col>{title}</th>" for title in SEED_COLUMNS)
+    body = "".join(f"<tr>{''.join(f'<td>{text(v)}</td>' for v in seed_cells(s))}</tr>" for s in seeds)
     return (
         f"<details open><summary>Each seed</summary><div class=wide><table><thead><tr>{head}</tr></thead><tbody>"
         f"{body}</tbody></table></div></details>"
     )
 
 
-def over_seeds(found) -> list[str]:
-    """Cells under the heads ``SEEDS``."""
+def seed_cells(seeds) -> list[str]:
+    """Cells of the columns ``SEED_COLUMNS``."""
     return [
-        found.method,
-        found.model,
-        found.task,
-        ", ".join(f"{seed}: {value:.3f}" for seed, value in found.each),
-        found.note or f"{found.mean:.3f} ± {found.sd:.3f}",
+        seeds.method,
+        seeds.model,
+        seeds.task,
+        ", ".join(f"{seed}: {value:.3f}" for seed, value in seeds.values_by_seed),
+        seeds.note or f"{seeds.mean:.3f} ± {seeds.sd:.3f}",
     ]
 
 
-def page(tables, columns, introduction: str, left_out: list[str]) -> str:
-    """The whole page: a table a protocol, then what was left out."""
+def page(tables, columns, introduction: str, warnings: list[str]) -> str:
+    """The whole page: one table per protocol, then the warnings."""
     boards = "".join(board(table, columns, number) for number, table in enumerate(tables, 1))
-    missing = "".join(f"<li>{text(sentence)}</li>" for sentence in left_out)
-    missing = f"<h2>Left out</h2><ul class=quiet>{missing}</ul>" if missing else ""
+    warnings_html = "".join(f"<li>{text(sentence)}</li>" for sentence in warnings)
+    warnings_html = f"<h2>Left out</h2><ul class=quiet>{warnings_html}</ul>" if warnings_html else ""
     return (
         f'<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv="Content-Security-Policy" content="'
-        f'{RULES}"><meta name=viewport content="width=device-width, initial-scale=1"><title>Leaderboard</title>'
-        f"<style>{STYLE}{BOARD}</style><h1>Leaderboard</h1><p>{text(introduction)} Click a heading to sort; what "
-        f"it means is said where the pointer rests on it.</p>{boards}{missing}<script>{SCRIPT}</script></html>\n"
+        f'{CONTENT_POLICY}"><meta name=viewport content="width=device-width, initial-scale=1"><title>Leaderboard</title>'
+        f"<style>{STYLE}{BOARD_STYLE}</style><h1>Leaderboard</h1><p>{text(introduction)} Click a heading to sort; its "
+        f"tooltip explains the column.</p>{boards}{warnings_html}<script>{SCRIPT}</script></html>\n"
     )
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
 def code(text: str) -> str:
-    """Any text as a code span of a Markdown table, in which nothing is read as Markdown or HTML."""
+    """A text as a code span in a Markdown table, so that nothing in it is read as Markdown or HTML."""
     text = " ".join(text.replace("`", "'").replace("|", "\\|").split())
     return f"`{text}`" if text else ""
 
 
-def markdown(tables, columns, introduction: str, left_out: list[str]) -> str:
+def markdown(tables, columns, introduction: str, warnings: list[str]) -> str:
     parts = ["# Leaderboard", "", introduction, ""]
     for number, table in enumerate(tables, 1):
-        shown = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
+        visible = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
         parts += [
             f"## {number}. {code(table.title)}",
             "",
@@ -132,13 +131,13 @@ def markdown(tables, columns, introduction: str, left_out: list[str]) -> str:
             "",
         ]
         parts += _grid(
-            [c.title for c in shown],
-            [[c.of(row)[0] if c.number else code(c.of(row)[0]) for c in shown] for row in table.rows],
+            [c.title for c in visible],
+            [[c.of(row)[0] if c.number else code(c.of(row)[0]) for c in visible] for row in table.rows],
         )
         if table.seeds:
-            parts += ["", *_grid(SEEDS, [[code(v) for v in over_seeds(s)] for s in table.seeds])]
+            parts += ["", *_grid(SEED_COLUMNS, [[code(v) for v in seed_cells(s)] for s in table.seeds])]
         parts.append("")
-    parts += [f"- {code(sentence)}" for sentence in left_out]
+    parts += [f"- {code(sentence)}" for sentence in warnings]
     return "\n".join(parts).rstrip() + "\n"
 
 

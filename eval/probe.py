@@ -1,12 +1,12 @@
-"""Do the latents matter? Replace them while the model decodes and see whether the answer obeys.
+"""Tests whether latents matter: replaces them during decoding and measures the effect on the answers.
 
     python -m eval.probe CHECKPOINT --task frozenlake_plan --n 200 --out FILE.json
-    python -m eval.probe CHECKPOINT --folder DIR --out FILE.json      # the test records of a folder of your own
+    python -m eval.probe CHECKPOINT --folder DIR --out FILE.json      # the test records of your own folder
 
-Protocol "regenerate": the replacement is fed instead of each latent as it is produced, and all later text is free, but
-cut at twice the item's output as generated or the longest of its level.
-Only items whose gold trace holds a sketch are probed. Reading rule: latents carry content only if the interval of the
-loss under noise, mean and foreign latents, and that of sketch-following, exclude 0.
+Protocol "regenerate": each latent is replaced just before it becomes an input, and all later text is generated freely.
+An output may have twice the length of the item's original output, or the length of the longest of its level.
+Only items whose gold trace has a sketch are probed. The latents carry content only if these intervals exclude 0: the
+loss of accuracy under noise, mean and foreign latents, and the rate of following a foreign sketch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,25 @@ from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.visualization.storyboard import split_text
 
-from .interventions import Bank, Dummy, FirstOnly, Given, Mean, Noise, Oracle, Region, Zero, encoded, shuffled
+from .interventions import (
+    KeepFirst,
+    LatentStatistics,
+    Mean,
+    Noise,
+    Oracle,
+    RandomCrop,
+    StoredLatents,
+    WordEmbedding,
+    Zero,
+    encode_sketch,
+    shuffle_slots,
+)
 from .records import Records
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
 console = Console(soft_wrap=True)
 MAIN = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
-OTHERS = (
+EXTRA = (
     "again",
     "noise_diagonal",
     "region",
@@ -45,17 +57,19 @@ OTHERS = (
     "blind",
     "text_corrupted",
 )
-OF_RECORDS = tuple(name for name in (*MAIN, *OTHERS) if name != "text_corrupted")  # no rule says how words go wrong
+RECORD_PROBES = tuple(name for name in (*MAIN, *EXTRA) if name != "text_corrupted")  # needs the generator of a puzzle
 
 
 def sketched_items(task, n: int) -> list:
-    """The first n different items whose gold reasoning holds a sketch; fewer where there are no more."""
+    """The first n distinct items whose gold reasoning has a sketch; fewer if there are no more."""
     return distinct_items(task, n, fits=lambda item: any(s.sketch is not None for s in item.steps))
 
 
-def donors(task, results: list[Result], seed: int) -> list[int]:
-    """For each item another one of the same level that drew at least one sketch and whose sketches lead to another
-    answer."""
+def choose_donors(task, results: list[Result], seed: int) -> list[int]:
+    """Index of a donor for each item, -1 without one.
+
+    A donor has the same level, at least one sketch, and sketches that lead to another answer.
+    """
     random, out = np.random.default_rng(seed), []
     for i, r in enumerate(results):
         fits = [
@@ -64,20 +78,20 @@ def donors(task, results: list[Result], seed: int) -> list[int]:
             if j != i
             and d.item.level == r.item.level
             and d.latents
-            and (asked := task.asked_of(r.item, d.item))
-            and asked.answer != r.item.answer
+            and (target := task.asked_of(r.item, d.item))
+            and target.answer != r.item.answer
         ]
         out.append(int(random.choice(fits)) if fits else -1)
     return out
 
 
-def continues(task, vocabulary, writer: Result, donor: Result) -> float:
-    """How far what the writer wrote after its first sketch is what a reader of the *donor's* sketch would write."""
-    if not writer.rollout.spans_of(writer.row):
+def follow_score(task, vocabulary, result: Result, donor: Result) -> float:
+    """How well the text after the first sketch of ``result`` follows the donor's sketch: 0-1."""
+    if not result.rollout.spans_of(result.row):
         return 0.0
-    _, *rest = split_text(writer.rollout, writer.row, vocabulary)
-    asked = task.asked_of(writer.item, donor.item)
-    return task.follows(asked, split_text(donor.rollout, donor.row, vocabulary)[0], rest)
+    _, *rest = split_text(result.rollout, result.row, vocabulary)
+    target = task.asked_of(result.item, donor.item)
+    return task.follows(target, split_text(donor.rollout, donor.row, vocabulary)[0], rest)
 
 
 def probe(
@@ -86,11 +100,18 @@ def probe(
     items,
     seed: int = 0,
     batch_size: int = 64,
-    only: Sequence[str] = (*MAIN, *OTHERS),
+    only: Sequence[str] = (*MAIN, *EXTRA),
     plain: list[Result] | None = None,
 ) -> dict:
-    """Probes on the same items: accuracy with interval, paired difference to P0, flip rate. ``plain``: the items as
-    generated, where they have been decoded already."""
+    """Runs the probes on the same items.
+
+    Args:
+        only: names of the probes to run.
+        plain: the unchanged results of ``items``, if they are already decoded.
+
+    Returns:
+        name -> accuracy with interval, paired difference to the unchanged results (P0), rate of changed answers.
+    """
     mode = methods.load(reasoner.method.name).MODE
 
     def run(name, **options):
@@ -102,132 +123,147 @@ def probe(
         "as_generated": _accuracy(plain, key)
         | {"sketches_per_item": round(float(np.mean([len(r.latents) for r in plain])), 3)}
     }
+    donor_rows = choose_donors(task, plain, seed)
+    arms = probe_arms(reasoner, task, mode, plain, donor_rows, seed)
+    arms = {name: arms[name] for name in only}
+    if not reasoner.is_renderable:  # no image has the true latents
+        arms = {name: options for name, options in arms.items() if name not in ("oracle", "copy", "region")}
+    if not reasoner.head.is_stochastic:  # greedy text and a deterministic head: a second run is equal
+        arms.pop("again", None)
+    if reasoner.switch.start == "first":  # no text precedes the sketch
+        arms.pop("text_corrupted", None)
+    runs = {}
+    for name, options in arms.items():
+        changed = runs[name] = run(name, max_new_tokens=room(plain), **options)
+        rows = [i for i, r in enumerate(plain) if name != "foreign" or (donor_rows[i] >= 0 and r.latents)]
+        rows = rows or range(len(plain))  # "foreign" counts only items that received foreign latents
+        report[name] = _accuracy([changed[i] for i in rows], key) | _paired(
+            [plain[i] for i in rows], [changed[i] for i in rows], key
+        )
+    if "oracle" in runs and "copy" in runs:
+        shares = (report[name]["accuracy"] for name in ("as_generated", "oracle", "copy"))
+        report["oracle"]["gain_recovered"] = gain_recovered(*shares)
+    if "foreign" in runs:
+        idle = next((runs[n] for n in ("mean", "noise", "zero") if n in runs), plain)
+        report["foreign"] |= _follow_rates(task, reasoner.vocabulary, plain, runs["foreign"], donor_rows, idle)
+    compared = [name for name in report if "mcnemar_p" in report[name]]
+    for name, p in zip(compared, holm([report[n]["mcnemar_p"] for n in compared]) if compared else [], strict=True):
+        report[name]["holm_p"] = round(float(p), 5)
+    return report
+
+
+def probe_arms(reasoner, task, mode: str, plain: list[Result], donor_rows: list[int], seed: int) -> dict[str, dict]:
+    """Name of a probe -> options of :func:`decode`."""
     index = {id(r.item): i for i, r in enumerate(plain)}
 
-    def at(chunk):
+    def rows_of(chunk):
         return [index[id(i)] for i in chunk]
 
     def grids(chunk):
         return [reasoner.latent_grid_for(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
 
-    bank, diagonal, given = Bank(plain), Bank(plain, 1.0), donors(task, plain, seed)
+    def own(chunk):
+        return StoredLatents([plain[i].latents for i in rows_of(chunk)])
+
+    statistics, diagonal = LatentStatistics(plain), LatentStatistics(plain, 1.0)
     random = torch.Generator().manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    changed_order = [shuffled(r.latents, order) for r in plain]
-    arms = {
+    permuted = [shuffle_slots(r.latents, order) for r in plain]
+    foreign = [plain[d].latents if d >= 0 else [] for d in donor_rows]
+    return {
         "again": {"seed": seed + 1},
-        "noise": {"latent_hook": lambda c: Noise(bank, grids(c), random)},
+        "noise": {"latent_hook": lambda c: Noise(statistics, grids(c), random)},
         "noise_diagonal": {"latent_hook": lambda c: Noise(diagonal, grids(c), random)},
-        "region": {"latent_hook": lambda c: Region(reasoner, c, random)},
-        "mean": {"latent_hook": lambda c: Mean(bank, grids(c))},
+        "region": {"latent_hook": lambda c: RandomCrop(reasoner, c, random)},
+        "mean": {"latent_hook": lambda c: Mean(statistics, grids(c))},
         "zero": {"latent_hook": lambda c: Zero()},
-        "dummy": {"latent_hook": lambda c: Dummy(reasoner)},
-        "first_half": {"latent_hook": lambda c: FirstOnly(Mean(bank, grids(c)), grids(c), 0.5)},
-        "permuted": {"latent_hook": lambda c: Given([changed_order[i] for i in at(c)])},
-        "reversed": {"latent_hook": lambda c: Given([[z.flip(0) for z in plain[i].latents] for i in at(c)])},
-        "foreign": {"latent_hook": lambda c: Given([plain[given[i]].latents if given[i] >= 0 else [] for i in at(c)])},
+        "dummy": {"latent_hook": lambda c: WordEmbedding(reasoner)},
+        "first_half": {"latent_hook": lambda c: KeepFirst(Mean(statistics, grids(c)), grids(c), 0.5)},
+        "permuted": {"latent_hook": lambda c: StoredLatents([permuted[i] for i in rows_of(c)])},
+        "reversed": {
+            "latent_hook": lambda c: StoredLatents([[z.flip(0) for z in plain[i].latents] for i in rows_of(c)])
+        },
+        "foreign": {"latent_hook": lambda c: StoredLatents([foreign[i] for i in rows_of(c)])},
         "oracle": {"latent_hook": lambda c: Oracle(reasoner, task, c)},
-        "copy": {"latent_hook": lambda c: Given([[encoded(reasoner, i.images[-1])] for i in c])},
+        "copy": {"latent_hook": lambda c: StoredLatents([[encode_sketch(reasoner, i.images[-1])] for i in c])},
         "markers": {"latents_per_span": 0},
         "removed": {"latent_mode": "off"},
-        "image_blanked": {
-            "make_trace": lambda item: task.blind(item, mode),
-            "latent_hook": lambda c: Given([plain[i].latents for i in at(c)]),
-        },
-        "image_masked": {"hide_images": True, "latent_hook": lambda c: Given([plain[i].latents for i in at(c)])},
+        "image_blanked": {"make_trace": lambda item: task.blind(item, mode), "latent_hook": own},
+        "image_masked": {"hide_images": True, "latent_hook": own},
         "blind": {"make_trace": lambda item: task.blind(item, mode), "latent_mode": "off"},
         "text_corrupted": {
-            "forced_tokens": lambda c: [_corrupted(reasoner, task, plain[i]) for i in at(c)],
-            "latent_hook": lambda c: Given([plain[i].latents[:1] for i in at(c)], only_given=True),
+            "forced_tokens": lambda c: [corrupted_prefix(reasoner, task, plain[i]) for i in rows_of(c)],
+            "latent_hook": lambda c: StoredLatents([plain[i].latents[:1] for i in rows_of(c)], only_stored=True),
         },
     }
-    arms = {name: arms[name] for name in only}
-    if not reasoner.is_renderable:  # no picture says what its latents should have been
-        arms = {name: options for name, options in arms.items() if name not in ("oracle", "copy", "region")}
-    if not reasoner.head.is_stochastic:  # greedy words and no noise: nothing would change
-        arms.pop("again", None)
-    if reasoner.switch.start == "first":  # there are no words before its sketch
-        arms.pop("text_corrupted", None)
-    runs = {}
-    for name, options in arms.items():
-        changed = runs[name] = run(name, max_new_tokens=room(plain), **options)
-        at_all = [i for i, r in enumerate(plain) if name != "foreign" or (given[i] >= 0 and r.latents)]
-        at_all = at_all or range(len(plain))  # of foreign latents: the items that got some
-        report[name] = _accuracy([changed[i] for i in at_all], key) | _paired(
-            [plain[i] for i in at_all], [changed[i] for i in at_all], key
-        )
-    if "oracle" in runs and "copy" in runs:
-        shares = (report[name]["accuracy"] for name in ("as_generated", "oracle", "copy"))
-        report["oracle"]["gain_recovered"] = recovered(*shares)
-    if "foreign" in runs:
-        idle = next((runs[n] for n in ("mean", "noise", "zero") if n in runs), plain)
-        report["foreign"] |= _following(task, reasoner.vocabulary, plain, runs["foreign"], given, idle)
-    tested = [name for name in report if "mcnemar_p" in report[name]]
-    for name, p in zip(tested, holm([report[n]["mcnemar_p"] for n in tested]) if tested else [], strict=True):
-        report[name]["holm_p"] = round(float(p), 5)
-    return report
 
 
-def recovered(own: float, oracle: float, copy: float) -> float | None:
-    """How much of what true sketches bring over copies of the input the model's own bring; None where they bring
-    nothing."""
+def gain_recovered(own: float, oracle: float, copy: float) -> float | None:
+    """Share of the gain of true sketches over copies of the input that the model's own sketches reach; None if there is
+    no gain."""
     return round((own - copy) / (oracle - copy), 4) if oracle > copy else None
 
 
 def verdict(report: dict) -> str:
-    """What may be said of a report, by one rule: content only if noise, mean and foreign latents all cost something and
-    a foreign sketch is followed more often than by chance and than after latents that say nothing; markers only if
-    sketching matters, content does not, and marks keep 0.8 of it."""
-    needed = ("noise", "mean", "foreign")
-    if not all("difference" in report.get(name, {}) for name in (*needed, "markers", "removed")):
-        return "Not all probes that a verdict needs were run."
+    """The conclusion from a report, by a fixed rule.
+
+    The latents carry content if noise, mean and foreign latents all reduce accuracy, and if a foreign sketch is followed
+    more often than by chance and more often than after uninformative latents. Only the markers matter if sketching
+    matters, content does not, and the markers alone keep 0.8 of the gain.
+    """
+    required = ("noise", "mean", "foreign")
+    if not all("difference" in report.get(name, {}) for name in (*required, "markers", "removed")):
+        return "The verdict needs probes that were not run."
     foreign = report["foreign"]
-    content = all(report[name]["difference"]["low"] > 0 for name in needed)
-    followed = (
+    has_content = all(report[name]["difference"]["low"] > 0 for name in required)
+    is_followed = (
         foreign.get("follow_n", 0)
         and min(foreign["follow_difference"]["low"], foreign["follow_beyond_idle"]["low"]) > 0
     )
     gain = report["removed"]["difference"]
-    if content and followed:
+    if has_content and is_followed:
         return (
-            "The latents carry content: noise, mean and foreign latents each cost accuracy, and the answer follows "
+            "The latents carry content: noise, mean and foreign latents each reduce accuracy, and the answer follows "
             "a foreign sketch more often than by chance."
         )
-    if content:
-        return "Replacing latents costs accuracy, but a foreign sketch is not followed: what they carry is not shown."
-    kept = gain["value"] and 1 - report["markers"]["difference"]["value"] / gain["value"]
-    if gain["low"] > 0 and kept >= 0.8:
-        return f"Only the markers matter: they alone keep {kept:.0%} of what sketching brings."
-    return "Nothing here shows that the latents matter."
+    if has_content:
+        return (
+            "Replaced latents reduce accuracy, but a foreign sketch is not followed. It is not shown what the latents "
+            "contain."
+        )
+    share_kept = gain["value"] and 1 - report["markers"]["difference"]["value"] / gain["value"]
+    if gain["low"] > 0 and share_kept >= 0.8:
+        return f"Only the markers matter: they alone keep {share_kept:.0%} of the gain from sketching."
+    return "No evidence that the latents matter."
 
 
-def _corrupted(reasoner, task, result: Result) -> list[int]:
-    """The words before the first sketch with one stated move flipped, then the opening of that sketch."""
+def corrupted_prefix(reasoner, task, result: Result) -> list[int]:
+    """The ids of the text before the first sketch with one move flipped, then the open token of that sketch."""
     first = split_text(result.rollout, result.row, reasoner.vocabulary)[0]
-    words = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
-    return reasoner.vocabulary.encode_text(words) + ([reasoner.vocabulary.open] if result.latents else [])
+    text = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
+    return reasoner.vocabulary.encode_text(text) + ([reasoner.vocabulary.open] if result.latents else [])
 
 
-def _interval(found) -> dict:
-    return {"low": round(found.low, 4), "high": round(found.high, 4)}
+def _interval(interval) -> dict:
+    return {"low": round(interval.low, 4), "high": round(interval.high, 4)}
 
 
 def _accuracy(results: list[Result], key: str) -> dict:
-    found = wilson(sum(r.scores[key] for r in results), len(results))
+    interval = wilson(sum(r.scores[key] for r in results), len(results))
     return {
-        "accuracy": round(found.estimate, 4),
-        **_interval(found),
+        "accuracy": round(interval.estimate, 4),
+        **_interval(interval),
         "n": len(results),
         "exact": round(float(np.mean([r.scores.get("exact", r.scores[key]) for r in results])), 4),
     }
 
 
 def _paired(plain: list[Result], changed: list[Result], key: str) -> dict:
-    """Accuracy as generated minus accuracy under the probe, on the same items, and how many answers changed."""
+    """Unchanged accuracy minus accuracy under the probe, on the same items, and the rate of changed answers."""
     a, b = (np.array([r.scores[key] for r in x]) for x in (plain, changed))
-    found = paired_bootstrap(a, b)
+    interval = paired_bootstrap(a, b)
     return {
-        "difference": {"value": round(found.estimate, 4), **_interval(found)},
+        "difference": {"value": round(interval.estimate, 4), **_interval(interval)},
         "mcnemar_p": round(mcnemar(a, b).p, 5),
         "flip_rate": round(
             float(
@@ -243,45 +279,48 @@ def _paired(plain: list[Result], changed: list[Result], key: str) -> dict:
     }
 
 
-def _following(task, vocabulary, plain, changed, given, idle) -> dict:
-    """How often the words after a foreign sketch continue the donor's puzzle, beside how often the model's own did, and
-    how often it does so after latents that say nothing (``idle``): a model that only guesses may hit the donor too."""
+def _follow_rates(task, vocabulary, plain, changed, donor_rows, idle) -> dict:
+    """How often the text after a foreign sketch follows the donor.
+
+    Two references: the model's own unchanged output (chance), and the output after uninformative latents (``idle``),
+    because a guess may agree with the donor too.
+    """
     pairs = [
-        (c, p, plain[d], n) for c, p, d, n in zip(changed, plain, given, idle, strict=True) if d >= 0 and p.latents
+        (c, p, plain[d], n) for c, p, d, n in zip(changed, plain, donor_rows, idle, strict=True) if d >= 0 and p.latents
     ]
     if not pairs:
         return {"follow_rate": None, "follow_n": 0}
-    follows = np.array([continues(task, vocabulary, c, d) for c, _, d, _ in pairs])
-    chance = np.array([continues(task, vocabulary, p, d) for _, p, d, _ in pairs])
-    guessed = np.array([continues(task, vocabulary, n, d) for *_, d, n in pairs])
-    found, beyond = paired_bootstrap(follows, chance), paired_bootstrap(follows, guessed)
+    foreign_scores = np.array([follow_score(task, vocabulary, c, d) for c, _, d, _ in pairs])
+    own_scores = np.array([follow_score(task, vocabulary, p, d) for _, p, d, _ in pairs])
+    idle_scores = np.array([follow_score(task, vocabulary, n, d) for *_, d, n in pairs])
+    over_chance, over_idle = paired_bootstrap(foreign_scores, own_scores), paired_bootstrap(foreign_scores, idle_scores)
     return {
-        "follow_when_idle": round(float(guessed.mean()), 4),
-        "follow_beyond_idle": {"value": round(beyond.estimate, 4), **_interval(beyond)},
-        "follow_rate": round(float(follows.mean()), 4),
-        "follow_by_chance": round(float(chance.mean()), 4),
-        "follow_difference": {"value": round(found.estimate, 4), **_interval(found)},
+        "follow_when_idle": round(float(idle_scores.mean()), 4),
+        "follow_beyond_idle": {"value": round(over_idle.estimate, 4), **_interval(over_idle)},
+        "follow_rate": round(float(foreign_scores.mean()), 4),
+        "follow_by_chance": round(float(own_scores.mean()), 4),
+        "follow_difference": {"value": round(over_chance.estimate, 4), **_interval(over_chance)},
         "follow_n": len(pairs),
     }
 
 
-def table(report: dict) -> Table:
-    """Every probe: accuracy, what it costs beside P0 on the same items, how many answers changed."""
-    shown = Table(title="what the answer does when latents are replaced (95 % intervals; loss is paired)")
-    for title in ("latents are", "right", "loss", "changed", "follows"):
-        shown.add_column(title, justify="left" if title == "latents are" else "right")
+def probe_table(report: dict) -> Table:
+    """Per probe: accuracy, loss against P0 on the same items, rate of changed answers."""
+    output = Table(title="effect of replaced latents on the answer (95 % intervals; the loss is paired)")
+    for title in ("latents are", "accuracy", "loss", "changed", "follows"):
+        output.add_column(title, justify="left" if title == "latents are" else "right")
     for name, r in report.items():
         d = r.get("difference")
         loss = f"{d['value']:+.2f}\n{d['low']:+.2f} to {d['high']:+.2f}" if d else ""
         follow = f"{r['follow_rate']:.2f}\nby chance {r['follow_by_chance']:.2f}" if r.get("follow_n") else ""
-        shown.add_row(
+        output.add_row(
             name.replace("_", " "),
             f"{r['accuracy']:.2f}\n{r['low']:.2f}-{r['high']:.2f}",
             loss,
             f"{r['flip_rate']:.2f}" if d else "",
             follow,
         )
-    return shown
+    return output
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -291,8 +330,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint")
     items = parser.add_mutually_exclusive_group()
     items.add_argument("--task", default="frozenlake_plan")
-    items.add_argument("--folder", help="native records: those whose split is test, with picture, sketch and answer")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
+    items.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(1), default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
@@ -301,52 +340,52 @@ def main(argv: list[str] | None = None) -> None:
         probe_to_file(parser.parse_args(argv))
 
 
-def probe_to_file(given: argparse.Namespace) -> None:
-    reasoner, _ = checkpoint.load(given.checkpoint)
+def probe_to_file(args: argparse.Namespace) -> None:
+    reasoner, _ = checkpoint.load(args.checkpoint)
     if not reasoner.can_sketch:
         raise ValueError(
-            f"'{given.checkpoint}' was trained with {reasoner.method.name!r}, which draws no "
-            "latents: there is nothing to probe."
+            f"'{args.checkpoint}' was trained with {reasoner.method.name!r}, which has no latents to probe. Use a "
+            "checkpoint of another method."
         )
-    items, task, asked = of_records(given) if given.folder else of_task(given, reasoner)
-    only = OF_RECORDS if given.folder else (*MAIN, *OTHERS)
-    report = probe(reasoner, task, items, given.seed, given.batch_size, only)
+    items, task, description = record_items(args) if args.folder else task_items(args, reasoner)
+    only = RECORD_PROBES if args.folder else (*MAIN, *EXTRA)
+    report = probe(reasoner, task, items, args.seed, args.batch_size, only)
     atomic_write_json(
-        given.out,
+        args.out,
         {
             "schema": 1,
-            "checkpoint": Path(given.checkpoint).as_posix(),
-            **asked,
+            "checkpoint": Path(args.checkpoint).as_posix(),
+            **description,
             "n": len(items),
-            "seed": given.seed,
+            "seed": args.seed,
             "protocol": "regenerate",
             "decoding": "greedy",
             "probes": report,
         },
     )
-    console.print(table(report))
+    console.print(probe_table(report))
     console.print(verdict(report))
-    console.print(f"Written to {given.out}")
+    console.print(f"Results written to {args.out}")
 
 
-def of_task(given: argparse.Namespace, reasoner) -> tuple[list, tasks.Task, dict]:
-    """Items with a sketch, their task, and what a file says of them."""
+def task_items(args: argparse.Namespace, reasoner) -> tuple[list, tasks.Task, dict]:
+    """Items with a sketch, their task, and their description in the result file."""
     data = reasoner.method.notes.get("data", {})
-    levels = tuple(given.levels or data.get("levels", (3, 4)))
+    levels = tuple(args.levels or data.get("levels", (3, 4)))
     task = tasks.make(
-        given.task, split="test", seed=given.seed, level=levels, **tasks.own(given.task, data.get("options", {}))
+        args.task, split="test", seed=args.seed, level=levels, **tasks.own(args.task, data.get("options", {}))
     )
-    return sketched_items(task, given.n), task, {"task": given.task, "levels": list(levels)}
+    return sketched_items(task, args.n), task, {"task": args.task, "levels": list(levels)}
 
 
-def of_records(given: argparse.Namespace) -> tuple[list, Records, dict]:
-    """The same of the records of a folder."""
-    if given.levels:
-        raise ValueError("--levels is for items of a task; records are taken as they come. Leave it out.")
-    records = Records(given.folder, given.n)
+def record_items(args: argparse.Namespace) -> tuple[list, Records, dict]:
+    """The same for the records of a folder."""
+    if args.levels:
+        raise ValueError("--levels applies to items of a task, not to records. Leave it out.")
+    records = Records(args.folder, args.n)
     if records.left_out:
-        console.print(f"{records.left_out} test records have no picture, sketch or answer and are left out.")
-    return records.items, records, {"task": Path(given.folder).name, "folder": Path(given.folder).as_posix()}
+        console.print(f"{records.left_out} test records lack an image, a sketch or an answer and are left out.")
+    return records.items, records, {"task": Path(args.folder).name, "folder": Path(args.folder).as_posix()}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Local files of benchmarks, row by row: TSV as VLMEvalKit writes it, parquet as the Hub does, JSON and CSV in folders.
+"""Readers of local benchmark files, row by row: TSV of VLMEvalKit, parquet of the Hub, JSON and CSV in folders.
 
-Nothing is downloaded, and nothing outside the folder is read. ImageBatch, however they are stored, are decoded by
-``latent_reason.data.pictures``, within its bounds; those inside a table are first unpacked into a folder that goes
-away, so that a benchmark need not fit in memory.
+Nothing is downloaded, and no file outside the folder is read. ``latent_reason.data.pictures`` decodes all images and
+checks their size. Images inside a table are first written to a temporary folder, so that a benchmark need not fit in
+memory.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Any
 
 from PIL import Image as PILImage
 
-from latent_reason.data import parquet as packed
+from latent_reason.data import parquet
 from latent_reason.data.errors import DataError
 from latent_reason.data.jsonl import BOM, LINE_BYTES, decode, elements, lines
 from latent_reason.data.pictures import ImageBatch, Limits
 
-CELL = 4 * Limits.bytes // 3 + 1024  # characters of a picture in base64
-REFERENCE = 64  # a picture cell no longer than this names another row
-LISTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")  # the entries of a list that was written as text
+CELL = 4 * Limits.bytes // 3 + 1024  # longest cell: characters of an image in base64
+REFERENCE = 64  # an image cell of at most this length is the index of another row
+LIST_ENTRY = re.compile(r"""'([^']*)'|"([^"]*)\"""")  # the entries of a list that is stored as text
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture of a row, decoded when it is asked for. ``name`` tells it from others of its benchmark."""
+class ImageRef:
+    """An image of a row, decoded by ``load``. ``name`` is unique within the benchmark."""
 
-    pictures: ImageBatch
+    folder: ImageBatch
     name: str
     field: str
     file: Path
@@ -45,49 +45,49 @@ class Shown:
     def load(self) -> PILImage.Image:
         """Raises DataError E07, E08 or E09 with file and row."""
         try:
-            return self.pictures.load(self.name, self.field, lambda kind, sentence: None)
+            return self.folder.load(self.name, self.field, lambda kind, sentence: None)
         except DataError as error:
             raise error.at(str(self.file), self.number) from None
 
 
 class Source:
-    """The folder of a benchmark, and a place for the pictures that are packed in its tables."""
+    """The folder of a benchmark, and a temporary folder for the images inside its tables."""
 
     def __init__(self, folder: Path, unpacked: Path):
-        self.folder, self.place = folder, unpacked
-        self.own, self.unpacked = ImageBatch(folder), ImageBatch(unpacked)
+        self.folder, self.unpacked_folder = folder, unpacked
+        self.images, self.unpacked_images = ImageBatch(folder), ImageBatch(unpacked)
 
     def files(self, *patterns: str, expected: str) -> list[Path]:
-        """The files of the first pattern that has any. Raises FileNotFoundError that says what is expected."""
+        """The files of the first pattern that matches any. Raises FileNotFoundError with the expected layout."""
         for pattern in patterns:
-            if found := sorted(self.folder.glob(pattern)):
-                return [self.inside(file) for file in found]
-        raise FileNotFoundError(f"'{self.folder}' holds no {' or '.join(patterns)}. Expected: {expected}")
+            if matches := sorted(self.folder.glob(pattern)):
+                return [self.check_inside(file) for file in matches]
+        raise FileNotFoundError(f"'{self.folder}' has no {' or '.join(patterns)}. Expected: {expected}")
 
-    def inside(self, file: Path) -> Path:
+    def check_inside(self, file: Path) -> Path:
         if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self.folder)):
-            raise DataError("E08", "", "leaves the benchmark's folder. Move the file inside it.", str(file))
+            raise DataError("E08", "", "is outside the benchmark's folder. Move the file into it.", str(file))
         return file
 
     def rows(self, *patterns: str, expected: str) -> Iterator[Row]:
-        """Every row of every file of the first pattern that has any; ``expected`` is the layout in words."""
+        """Every row of every file of the first pattern that matches any. ``expected`` describes the layout."""
         for file in self.files(*patterns, expected=expected):
             read = READERS[file.suffix]
-            held: dict[str, list[Shown]] = {}
-            if file.suffix == ".tsv":  # a picture cell may name a row further down
+            images_by_index: dict[str, list[ImageRef]] = {}
+            if file.suffix == ".tsv":  # an image cell may be the index of a later row
                 for number, values in read(file):
-                    row = Row(values, file, number, self, expected, held)
+                    row = Row(values, file, number, self, expected, images_by_index)
                     if "image" in values and len(values["image"]) > REFERENCE and "index" in values:
-                        held[values["index"]] = row.pictures("image")
+                        images_by_index[values["index"]] = row.images("image")
             for number, values in read(file):
-                yield Row(values, file, number, self, expected, held)
+                yield Row(values, file, number, self, expected, images_by_index)
 
     def text(self, path: str, expected: str) -> str:
-        """A text file of a folder. Raises FileNotFoundError that says what is expected, DataError E01 or E02."""
+        """A text file of the folder. Raises FileNotFoundError with the expected layout, DataError E01 or E02."""
         file = self.folder / path
         if not file.is_file():
             raise FileNotFoundError(f"'{file}' is missing. Expected: {expected}")
-        with open(self.inside(file), "rb") as handle:
+        with open(self.check_inside(file), "rb") as handle:
             data = handle.read(LINE_BYTES + 1)
         if len(data) > LINE_BYTES:
             raise DataError("E02", "", f"is larger than {LINE_BYTES // 2**20} MiB. Expected: {expected}", str(file))
@@ -97,7 +97,7 @@ class Source:
             raise DataError("E01", "", "is not UTF-8. Save it as UTF-8.", str(file)) from None
 
     def json(self, path: str, expected: str) -> Any:
-        """What a JSON file of a folder holds. Raises as ``text`` does, and DataError for what is not strict JSON."""
+        """The value of a JSON file of the folder. Raises as ``text`` does, and DataError if it is not strict JSON."""
         try:
             return decode(self.text(path, expected).encode())
         except DataError as error:
@@ -105,16 +105,16 @@ class Source:
 
 
 @contextmanager
-def opened(folder: str | Path) -> Iterator[Source]:
-    """Raises FileNotFoundError where there is no such folder."""
+def open_source(folder: str | Path) -> Iterator[Source]:
+    """Opens the folder of a benchmark. Raises FileNotFoundError if it does not exist."""
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"there is no folder '{folder}'. Name the one that holds the benchmark's files.")
+        raise FileNotFoundError(f"there is no folder '{folder}'. Give the folder with the benchmark's files.")
     with tempfile.TemporaryDirectory(prefix="latent_reason-") as unpacked:
         yield Source(Path(folder), Path(unpacked))
 
 
 class Row:
-    """One row, whose fields are asked for by name; of several names the first that is there counts."""
+    """One row. Its fields are read by name; of several names the first non-empty field counts."""
 
     def __init__(
         self,
@@ -123,27 +123,27 @@ class Row:
         number: int,
         source: Source,
         expected: str,
-        held: dict[str, list[Shown]] | None = None,
+        images_by_index: dict[str, list[ImageRef]] | None = None,
     ):
         self.values, self.file, self.number, self.source, self.expected = values, file, number, source, expected
-        self.held = held or {}
+        self.images_by_index = images_by_index or {}
 
     @property
-    def place(self) -> str:
-        """An id for a row that has none."""
+    def default_id(self) -> str:
+        """An id for a row without one: file and row number."""
         return f"{self.file.stem}-{self.number}"
 
-    def wrong(self, field: str, what: str, code: str = "E05") -> DataError:
+    def error(self, field: str, what: str, code: str = "E05") -> DataError:
         return DataError(code, field, what, str(self.file), self.number)
 
     def get(self, *names: str, default: Any = ...) -> Any:
-        """A field as it is. Raises DataError where none of the names is there, unless there is a ``default``."""
+        """The raw value of a field. Raises DataError if all names are missing or empty and there is no ``default``."""
         for name in names:
             if self.values.get(name) not in (None, ""):
                 return self.values[name]
         if default is not ...:
             return default
-        raise self.wrong(" or ".join(names), f"missing or empty. Expected: {self.expected}")
+        raise self.error(" or ".join(names), f"missing or empty. Expected: {self.expected}")
 
     def text(self, *names: str, default: str | None = ...) -> str:
         """A text, or a number as text."""
@@ -151,86 +151,92 @@ class Row:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if value is not default and (isinstance(value, bool) or not isinstance(value, str | int | float)):
-            raise self.wrong(names[0], f"expected a text, found {type(value).__name__}. Expected: {self.expected}")
+            raise self.error(names[0], f"expected a text, found {type(value).__name__}. Expected: {self.expected}")
         return value if value is default else str(value).strip()
 
     def texts(self, *names: str, default: Any = ...) -> list[str]:
-        """A list of texts; a list written as text is read as one."""
+        """A list of texts; a list that is stored as text is parsed."""
         value = self.get(*names, default=default)
         if isinstance(value, str) and value.startswith("["):
-            value = [one or other for one, other in LISTED.findall(value)]
+            value = parse_list(value)
         if value is not default and not (
-            isinstance(value, list) and all(isinstance(one, str | int | float) for one in value)
+            isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value)
         ):
-            raise self.wrong(names[0], f"expected a list of texts. Expected: {self.expected}")
-        return value if value is default else [str(one) for one in value]
+            raise self.error(names[0], f"expected a list of texts. Expected: {self.expected}")
+        return value if value is default else [str(entry) for entry in value]
 
     def columns(self, names: str = "ABCDEFGHIJ") -> list[str]:
-        """The options that stand in columns A, B, C, ..., up to the first that is empty."""
-        found = []
+        """The options in columns A, B, C, ..., up to the first empty one."""
+        options = []
         for name in names:
             if self.values.get(name) in (None, ""):
                 break
-            found.append(self.text(name))
-        return found
+            options.append(self.text(name))
+        return options
 
     def letter(self, *names: str) -> str:
         """A letter such as ``B``, ``(b)`` or ``B.`` as ``B``."""
         value = self.text(*names)
-        found = re.fullmatch(r"\(?([A-Za-z])\)?\.?", value)
-        if not found:
-            raise self.wrong(names[0], f"'{value[:40]}' is no option letter. Expected: {self.expected}")
-        return found[1].upper()
+        match = re.fullmatch(r"\(?([A-Za-z])\)?\.?", value)
+        if not match:
+            raise self.error(names[0], f"'{value[:40]}' is not an option letter. Expected: {self.expected}")
+        return match[1].upper()
 
-    # -- pictures ------------------------------------------------------------------------------------------------------
-    def pictures(self, *names: str, optional: bool = False) -> list[Shown]:
-        """The pictures of the first of these fields that has any: bytes, ``{bytes, path}``, paths, in a TSV base64."""
+    # -- images --------------------------------------------------------------------------------------------------------
+    def images(self, *names: str, optional: bool = False) -> list[ImageRef]:
+        """The images of the first of these fields that has any: bytes, ``{bytes, path}``, paths, in a TSV base64."""
         for name in names:
             value = self.values.get(name)
             if value in (None, "", []):
                 continue
             if isinstance(value, str) and value.startswith("["):
-                value = [one or other for one, other in LISTED.findall(value)]
+                value = parse_list(value)
             cells = value if isinstance(value, list) else [value]
-            if found := [shown for cell in cells for shown in self.shown(cell, name)]:
-                return found
+            if refs := [ref for cell in cells for ref in self.cell_images(cell, name)]:
+                return refs
         if optional:
             return []
-        raise self.wrong(names[0], f"no picture there. Expected: {self.expected}", "E07")
+        raise self.error(names[0], f"has no image. Expected: {self.expected}", "E07")
 
-    def shown(self, cell: Any, name: str) -> list[Shown]:
+    def cell_images(self, cell: Any, name: str) -> list[ImageRef]:
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
         if isinstance(cell, bytes):
-            return [self.kept(cell, name)]
+            return [self.store_image(cell, name)]
         if not isinstance(cell, str):
-            raise self.wrong(name, f"expected a picture, found {type(cell).__name__}. Expected: {self.expected}")
+            raise self.error(name, f"expected an image, found {type(cell).__name__}. Expected: {self.expected}")
         if self.file.suffix != ".tsv" or "path" in name:
-            return [Shown(self.source.own, cell, name, self.file, self.number)]
+            return [ImageRef(self.source.images, cell, name, self.file, self.number)]
         if len(cell) <= REFERENCE:
-            if cell not in self.held:
-                raise self.wrong(name, f"'{cell}' is no index of a row that holds a picture. Correct the cell.", "E07")
-            return self.held[cell]
+            if cell not in self.images_by_index:
+                raise self.error(name, f"'{cell}' is not the index of a row with an image. Correct the cell.", "E07")
+            return self.images_by_index[cell]
         if len(cell) > CELL:
-            raise self.wrong(name, f"larger than {Limits.bytes / 2**20:,.0f} MiB. Make it smaller.", "E09")
+            raise self.error(name, f"larger than {Limits.bytes / 2**20:,.0f} MiB. Use a smaller image.", "E09")
         try:
-            return [self.kept(base64.b64decode(cell.partition("base64,")[2] or cell, validate=True), name)]
+            return [self.store_image(base64.b64decode(cell.partition("base64,")[2] or cell, validate=True), name)]
         except binascii.Error:
-            raise self.wrong(
-                name, "neither a picture in base64 nor the index of another row. Replace it.", "E09"
+            raise self.error(
+                name, "is neither an image in base64 nor the index of another row. Replace it.", "E09"
             ) from None
 
-    def kept(self, data: bytes, name: str) -> Shown:
-        stored = sha256(data).hexdigest()[:24]
-        if not (self.source.place / stored).exists():
-            (self.source.place / stored).write_bytes(data)
-        return Shown(self.source.unpacked, stored, name, self.file, self.number)
+    def store_image(self, data: bytes, name: str) -> ImageRef:
+        """Writes an image of a table to the temporary folder, under the hash of its bytes."""
+        digest = sha256(data).hexdigest()[:24]
+        if not (self.source.unpacked_folder / digest).exists():
+            (self.source.unpacked_folder / digest).write_bytes(data)
+        return ImageRef(self.source.unpacked_images, digest, name, self.file, self.number)
+
+
+def parse_list(text: str) -> list[str]:
+    """The quoted entries of a list that is stored as text, such as ``['a', 'b']``."""
+    return [single or double for single, double in LIST_ENTRY.findall(text)]
 
 
 # -- files -> (number, fields) -----------------------------------------------------------------------------------------
-def table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a TSV or CSV with a header, counted from 1."""
-    before, number = csv.field_size_limit(CELL), 0
+    old_limit, number = csv.field_size_limit(CELL), 0
     try:
         with open(file, encoding="utf-8-sig", newline="") as handle:
             cells = csv.reader(handle, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
@@ -242,7 +248,7 @@ def table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     raise DataError(
                         "E05",
                         "row",
-                        f"has {len(row)} cells, the header {len(header)}. Copy the file again.",
+                        f"has {len(row)} cells, but the header has {len(header)}. Copy the file again.",
                         str(file),
                         number,
                     )
@@ -254,22 +260,22 @@ def table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             "E02", "row", f"cannot be read ({error}). Copy the file again.", str(file), number + 1
         ) from None
     finally:
-        csv.field_size_limit(before)
+        csv.field_size_limit(old_limit)
 
 
-def parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a parquet file, counted from 0."""
     number = 0
-    with packed.opened(file) as handle:
+    with parquet.opened(file) as handle:
         try:
-            for values in packed.one_by_one(handle):
+            for values in parquet.one_by_one(handle):
                 yield number, values
                 number += 1
         except DataError as error:
             raise error.at(str(file), number) from None
 
 
-def listed(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON list (counted from 0) or of JSON lines (counted from 1)."""
     for number, data in (elements if file.suffix == ".json" else lines)(file):
         data = data.removeprefix(BOM)
@@ -284,4 +290,4 @@ def listed(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, values
 
 
-READERS = {".tsv": table, ".csv": table, ".parquet": parquet, ".json": listed, ".jsonl": listed}
+READERS = {".tsv": read_table, ".csv": read_table, ".parquet": read_parquet, ".json": read_json, ".jsonl": read_json}

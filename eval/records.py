@@ -1,8 +1,8 @@
-"""Native records as a task to be probed: what :mod:`.probe` asks of a task, answered by the records themselves.
+"""Native records as a task for :mod:`.probe`.
 
-A record is graded by its own ``checker``: a rule of scoring.py, of tasks/checkers.py, or the name of a task. What only
-the maker of a puzzle knows stays out: words are not corrupted, and a sketch's truth is the record's own sketch of that
-number, whatever the model's words have led to.
+The ``checker`` of a record grades its answers: a rule of scoring.py or tasks/checkers.py, or the name of a task. Two
+things need the generator of a puzzle and are not available. The text is never corrupted. The true sketch of a span is
+the record's own sketch of the same number, independent of the text that the model has written.
 """
 
 from __future__ import annotations
@@ -23,70 +23,75 @@ from latent_reason.trace import Image, Sketch, Text, Trace
 
 from .scoring import RULES, answer_span
 
-#: checker of a record -> how the answer is read and compared (those of scoring.py that need no options)
-READ = {"same_text": RULES["text"], **{name: RULES[name] for name in ("text", "yes_no", "number", "numbers", "set")}}
+#: checker of a record -> (reads the answer, compares it): the rules of scoring.py that need no options
+ANSWER_RULES = {
+    "same_text": RULES["text"],
+    **{name: RULES[name] for name in ("text", "yes_no", "number", "numbers", "set")},
+}
 #: rules of tasks/checkers.py that a record may name
-GRIDS = ("vsp", "mirage", "progress", "exact", "exact_strict", "vsp_task4", "mirage_check")
+CHECKER_RULES = ("vsp", "mirage", "progress", "exact", "exact_strict", "vsp_task4", "mirage_check")
 
 
 @dataclass(frozen=True)
-class Gold:
-    """What these rules ask of an item."""
+class GoldAnswer:
+    """The fields of an item that the rules of scoring.py use."""
 
     answer: str
     meta: dict
 
 
 class Records:
-    """The test records of a folder. ``items`` are the first ``n`` of those that can be probed: with a picture in the
-    question, a sketch in the answer, and an ``answer``; ``left_out`` counts the others before them.
+    """The test records of a folder that can be probed.
+
+    A record needs an image in the question, a sketch in the answer, and an ``answer``. ``items`` are the first ``n`` of
+    these; ``left_out`` counts the unsuitable records before them.
 
     Raises:
         DataError, FileNotFoundError: the folder cannot be read.
-        ValueError: no record can be probed, or one cannot be graded.
+        ValueError: no record is suitable, or a record cannot be graded.
     """
 
     def __init__(self, folder: str | Path, n: int):
         self.folder, self.traces, self.left_out = Path(folder), {}, 0
-        for trace in tested(self.folder):
+        for trace in test_records(self.folder):
             if len(self.traces) == n:
                 break
-            if trace.answer is None or not trace.prompt().images() or not drawn(trace):
+            if trace.answer is None or not trace.prompt().images() or not answer_sketches(trace):
                 self.left_out += 1
                 continue
             self.traces[trace.id] = trace
         if not self.traces:
             raise ValueError(
-                f"'{folder}' has no record to probe: none whose split is test has a picture in its "
-                f"question, a sketch in its last turn and an answer ({self.left_out} have not). Mark some "
-                'with "split": "test", or make sketches.'
+                f"'{folder}' has no record to probe: a record needs split 'test', an image in its question, a sketch "
+                f"in its last turn and an answer ({self.left_out} test records lack one of these). Mark some records "
+                'with "split": "test", or add sketches.'
             )
-        self.items = [item_of(trace, index) for index, trace in enumerate(self.traces.values())]
+        self.items = [make_item(trace, index) for index, trace in enumerate(self.traces.values())]
         for item in self.items:
-            self.try_out(item)
+            self.check_item(item)
 
-    def try_out(self, item: Item) -> None:
-        """Raises ValueError where the checker is not known, or does not take the record's own answer."""
+    def check_item(self, item: Item) -> None:
+        """Raises ValueError if the checker is unknown or rejects the record's own answer."""
         try:
-            right = self.score(f"\\boxed{{{item.answer}}}", item.meta)["accuracy"]
+            is_right = self.score(f"\\boxed{{{item.answer}}}", item.meta)["accuracy"]
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(
-                f"record '{item.id}': meta lacks what its checker '{item.checker}' needs ({error}). Add "
-                "it, or leave checker out."
+                f"record '{item.id}': meta lacks a field that its checker '{item.checker}' needs ({error}). Add "
+                "it, or remove checker."
             ) from None
-        if not right:
+        if not is_right:
             raise ValueError(
-                f"record '{item.id}': its own answer '{item.answer[:40]}' is not right by its checker "
-                f"'{item.checker}'. Correct one of them."
+                f"record '{item.id}': its checker '{item.checker}' rejects its own answer "
+                f"'{item.answer[:40]}'. Correct one of them."
             )
 
-    # -- what a probe asks of a task -----------------------------------------------------------------------------------
+    # -- the part of the interface of a task that probes use ----------------------------------------------------------
     def trace(self, item: Item, mode: str = "mixed") -> Trace:
-        """The record; it is asked as it stands, whatever the ``mode``."""
+        """The record itself, for every ``mode``."""
         return self.traces[item.id]
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
-        """The record with each picture that is shown replaced by its mean colour."""
+        """The record with every input image replaced by its mean color."""
         trace = self.traces[item.id]
         messages = tuple(
             replace(m, content=tuple(Image(blank(p.image)) if isinstance(p, Image) else p for p in m.content))
@@ -95,42 +100,42 @@ class Records:
         return replace(trace, messages=messages)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        return {"accuracy": float(right(text, Gold(meta["answer"], meta["meta"]), meta["checker"]))}
+        return {"accuracy": float(is_right(text, GoldAnswer(meta["answer"], meta["meta"]), meta["checker"]))}
 
     def state_said(self, item: Item, said: list[str]) -> int:
-        """The number of the record's sketch that stands where the model is about to draw: after its last, the last."""
+        """The index of the record's sketch that belongs to the next span. After the last sketch it stays the last."""
         return min(len(said), len(item.steps)) - 1
 
     def render_state(self, item: Item, state: int) -> PILImage.Image:
-        """That sketch, as large as the last picture shown: on the grid that a model draws on."""
+        """That sketch, resized to the last input image so that it has the grid of the model's sketches."""
         return item.steps[state].sketch.resize(item.images[-1].size)
 
     def asked_of(self, item: Item, donor: Item) -> Item | None:
-        """The donor; None where it belongs to another task of the folder."""
+        """The donor; None if it belongs to another task of the folder."""
         return donor if donor.task == item.task else None
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
-        """1 if the answer written after a donor's sketch is the donor's."""
+        """1 if the answer after a donor's sketch is the donor's answer."""
         return self.score(" ".join(after), donor.meta)["accuracy"]
 
 
-def tested(folder: Path) -> Iterable[Trace]:
+def test_records(folder: Path) -> Iterable[Trace]:
     """The test records of a folder, packed or not."""
-    found = of_split(folder, "test") if folder.is_dir() and manifest(folder) else folder
-    return (trace for trace in native.read(found) if trace.split == "test") if found else ()
+    source = of_split(folder, "test") if folder.is_dir() and manifest(folder) else folder
+    return (trace for trace in native.read(source) if trace.split == "test") if source else ()
 
 
-def drawn(trace: Trace) -> list[Sketch]:
-    """The sketches of the answer that is asked for."""
+def answer_sketches(trace: Trace) -> list[Sketch]:
+    """The sketches of the last assistant turn."""
     last = trace.messages[-1]
     return [part for part in last.content if isinstance(part, Sketch)] if last.role == "assistant" else []
 
 
-def item_of(trace: Trace, index: int) -> Item:
-    """A record as an item whose steps are its sketches. ``meta`` holds all that grades it."""
-    asked = trace.prompt()
-    question = "".join(p.text for p in asked.messages[-1].content if isinstance(p, Text))
-    steps = [Step("", sketch.image, sketch.state, sketch.redundant) for sketch in drawn(trace)]
+def make_item(trace: Trace, index: int) -> Item:
+    """A record as an item. Its sketches are the steps; ``meta`` has all that grades the answer."""
+    prompt = trace.prompt()
+    question = "".join(p.text for p in prompt.messages[-1].content if isinstance(p, Text))
+    steps = [Step("", sketch.image, sketch.state, sketch.redundant) for sketch in answer_sketches(trace)]
     meta = {"answer": trace.answer, "checker": trace.checker, "meta": trace.meta}
     return Item(
         trace.id,
@@ -141,7 +146,7 @@ def item_of(trace: Trace, index: int) -> Item:
         trace.level or 0,
         index,
         None,
-        asked.images(),
+        prompt.images(),
         question,
         steps,
         trace.answer,
@@ -150,15 +155,17 @@ def item_of(trace: Trace, index: int) -> Item:
     )
 
 
-def right(text: str, gold: Gold, checker: str) -> bool:
-    """Whether a reply is right by a rule. Raises ValueError for a rule that is not there."""
-    if checker in READ:
-        read, same = READ[checker]
+def is_right(text: str, gold: GoldAnswer, checker: str) -> bool:
+    """Whether a reply is right by a rule. Raises ValueError for an unknown rule."""
+    if checker in ANSWER_RULES:
+        read, is_equal = ANSWER_RULES[checker]
         span = answer_span(text)
-        said = read(span, gold) if span else None
-        return said is not None and same(said, gold)
-    if checker in GRIDS:
+        answer = read(span, gold) if span else None
+        return answer is not None and is_equal(answer, gold)
+    if checker in CHECKER_RULES:
         return getattr(checkers, checker)(text, gold.meta).ok
     if checker in tasks.names():
         return tasks.make(checker, split="test").check(text, gold.meta).ok
-    raise ValueError(f"there is no checker {checker!r}. {did_you_mean(checker, [*READ, *GRIDS, *tasks.names()])}")
+    raise ValueError(
+        f"there is no checker {checker!r}. {did_you_mean(checker, [*ANSWER_RULES, *CHECKER_RULES, *tasks.names()])}"
+    )

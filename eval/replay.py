@@ -1,5 +1,5 @@
-"""Protocol "replay": all words are kept as they were written, only latents change, and the answer's distribution is
-read where the answer begins. It shows an effect that greedy decoding hides."""
+"""Protocol "replay": the written text is kept and only latents are replaced. The distribution of the answer's first
+token shows effects that greedy decoding hides."""
 
 from __future__ import annotations
 
@@ -15,39 +15,32 @@ from latent_reason.objectives.replay import rollout_states
 
 
 @torch.no_grad()
-def answer_kl(reasoner, results: Sequence[Result], intervene: Callable[[Sequence], Callable]) -> list[float]:
-    """KL in nats of the answer's first token, from latents as drawn to latents replaced, with all words kept
-    (protocol "replay"); of the items that drew a sketch and boxed an answer. ``intervene`` gets the items of a batch in
-    the order of its rows.
-
-    Raises:
-        ValueError: some rows of a batch have no result.
-    """
-    found = []
-    for rollout, group in by_rollout(results):
-        swap, numbers, slots = intervene([r.item for r in group]), *places(rollout)
+def answer_kl(reasoner, results: Sequence[Result], make_hook: Callable[[Sequence], Callable]) -> list[float]:
+    """KL divergence in nats of the answer's first token, from the original latents to replaced latents with the same
+    text. One value per item that has a sketch and a boxed answer."""
+    divergences = []
+    for rollout, group in group_by_rollout(results):
+        hook, numbers, slots = make_hook([r.item for r in group]), *span_and_slot(rollout)
         latent = rollout.token_type == LATENT
         rows = latent.nonzero()[:, 0]
-        vectors = swap(rows, numbers[latent], slots[latent], rollout.latent_embeds[latent], None)
-        other = replace(rollout, latent_embeds=rollout.latent_embeds.masked_scatter(latent[..., None], vectors))
-        where = {r.row: at for r in group if r.latents and (at := answer_at(rollout, r.row, reasoner)) is not None}
-        if not where:
+        vectors = hook(rows, numbers[latent], slots[latent], rollout.latent_embeds[latent], None)
+        replaced = replace(rollout, latent_embeds=rollout.latent_embeds.masked_scatter(latent[..., None], vectors))
+        starts = {
+            r.row: start for r in group if r.latents and (start := answer_start(rollout, r.row, reasoner)) is not None
+        }
+        if not starts:
             continue
-        index = torch.tensor(list(where.items()), device=latent.device).T
+        index = torch.tensor(list(starts.items()), device=latent.device).T
         p, q = (
             reasoner.backbone.logits(rollout_states(reasoner, x)[index[0], index[1]]).float().log_softmax(-1)
-            for x in (rollout, other)
+            for x in (rollout, replaced)
         )
-        found += (p.exp() * (p - q)).sum(-1).tolist()
-    return found
+        divergences += (p.exp() * (p - q)).sum(-1).tolist()
+    return divergences
 
 
-def by_rollout(results: Sequence[Result]) -> list[tuple[Rollout, list[Result]]]:
-    """Each rollout with its results in the order of its rows, which is not the order of the items.
-
-    Raises:
-        ValueError: some rows of a rollout have no result, so the latents of its rows cannot be replaced.
-    """
+def group_by_rollout(results: Sequence[Result]) -> list[tuple[Rollout, list[Result]]]:
+    """Results of each batch with their common rollout."""
     groups: dict[int, list[Result]] = {}
     for r in results:
         groups.setdefault(id(r.rollout), []).append(r)
@@ -61,8 +54,8 @@ def by_rollout(results: Sequence[Result]) -> list[tuple[Rollout, list[Result]]]:
     return [(group[0].rollout, group) for group in ordered]
 
 
-def places(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T) which span of its row, and which slot of it, each position holds."""
+def span_and_slot(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, T) index of the span within its row, and slot within the span, of each position."""
     number, slot = torch.zeros(2, *rollout.ids.shape, dtype=torch.long, device=rollout.ids.device)
     for row in range(len(rollout.ids)):
         for n, span in enumerate(rollout.spans_of(row)):
@@ -71,10 +64,10 @@ def places(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
     return number, slot
 
 
-def answer_at(rollout: Rollout, row: int, reasoner) -> int | None:
-    """Where the first token of the boxed answer stands."""
-    words = (rollout.token_type[row] == TEXT).nonzero()[:, 0].tolist()
-    for n in range(1, len(words)):
-        if reasoner.vocabulary.decode(rollout.ids[row, words[:n]].tolist()).endswith("\\boxed{"):
-            return words[n]
+def answer_start(rollout: Rollout, row: int, reasoner) -> int | None:
+    """The position of the first token of the boxed answer; None without one."""
+    text_positions = (rollout.token_type[row] == TEXT).nonzero()[:, 0].tolist()
+    for n in range(1, len(text_positions)):
+        if reasoner.vocabulary.decode(rollout.ids[row, text_positions[:n]].tolist()).endswith("\\boxed{"):
+            return text_positions[n]
     return None

@@ -1,6 +1,6 @@
-"""What a long run has found so far, kept until it ends, so that one that breaks off goes on where it was.
+"""Results of a long run, kept in a file until the run ends, so that an interrupted run can resume.
 
-A file of JSON lines: first what the run is, then what it found, one after the other.
+The file has JSON lines: first a description of the run, then one result a line.
 """
 
 from __future__ import annotations
@@ -13,40 +13,43 @@ from latent_reason.data.errors import DataError
 from latent_reason.data.jsonl import decode, lines
 
 
-class Unfinished:
-    """The findings of ``run`` (what it is, as JSON) in ``path``; ``found`` are those of a run that broke off."""
+class ProgressFile:
+    """A progress file. ``header`` describes the run (as JSON); ``results`` are those of an interrupted run.
 
-    def __init__(self, path: str | Path, run: dict):
-        """Raises ValueError where the file is of another run, or is none."""
-        self.path, self.found = Path(path), []
-        run, whole = json.loads(json.dumps(run)), 0
+    Raises:
+        ValueError: the file belongs to another run, or is not a progress file.
+    """
+
+    def __init__(self, path: str | Path, header: dict):
+        self.path, self.results = Path(path), []
+        header, size = json.loads(json.dumps(header)), 0
         if self.path.is_file():
             for number, line in lines(self.path):
                 if not line.endswith(b"\n"):
-                    break  # it broke off here
+                    break  # the run was interrupted while it wrote this line
                 try:
                     value = decode(line)
                 except DataError as error:
                     raise error.at(str(self.path), number) from None
-                if number == 1 and value != run:
+                if number == 1 and value != header:
                     raise ValueError(
-                        f"'{self.path}' is what another run had found when it broke off. Finish that run, "
-                        "remove the file, or name another --out."
+                        f"'{self.path}' has the results of another interrupted run. Finish that run, "
+                        "remove the file, or give another --out."
                     )
-                whole += len(line)
-                self.found.append(value)
+                size += len(line)
+                self.results.append(value)
             with open(self.path, "r+b") as file:
-                file.truncate(whole)
-            del self.found[:1]
-        if not whole:
+                file.truncate(size)
+            del self.results[:1]
+        if not size:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.add([json.dumps(run)])
+            self.add([json.dumps(header)])
 
-    def add(self, found: Sequence[str]) -> None:
-        """Keep lines of JSON, all of them or, where the machine stops, as many as were written."""
+    def add(self, results: Sequence[str]) -> None:
+        """Appends JSON lines."""
         with open(self.path, "a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in found)
+            file.writelines(f"{line}\n" for line in results)
 
-    def ended(self) -> None:
-        """The run has written what it found elsewhere."""
+    def remove(self) -> None:
+        """Deletes the file, after the results were written elsewhere."""
         self.path.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""Accuracy of a checkpoint on held-out items and on the real benchmark.
+"""Accuracy of a checkpoint on held-out items, and on the VSP benchmark.
 
     python -m eval.run CHECKPOINT --tasks frozenlake_plan --levels 3,4,5,6 --n 200 --seed 1 [--vsp DIR] --out FILE.json
 
-``--n`` counts items per level, all different: where a level has fewer, all it has are used. Beside each accuracy stand
-what no look at the holes scores (``hole_blind``) and the best fixed answer (``constant``): success without them says
-little.
+``--n`` is the number of distinct items per level; a level with fewer items uses all of them. For FrozenLake the report
+also has two baselines: a plan that ignores the holes (``hole_blind``) and the best fixed answer (``constant``). Compare
+success rates with them.
 """
 
 from __future__ import annotations
@@ -26,35 +26,19 @@ from latent_reason.tasks import vsp
 from .statistics import wilson
 
 console = Console(soft_wrap=True)
-ON_THE_WAY = ("chunk", "omit_state_p", "control")  # options of tasks that items are the same under
+TRACE_OPTIONS = ("chunk", "omit_state_p", "control")  # task options that change the trace, but not the item
 
 
-def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
-    """One row a measure: value with its Wilson interval (fractional measures: the interval of their mean)."""
-    out = []
-    measures = {n: [r.scores[n] for r in results] for n in results[0].scores}
+def result_rows(results: list[Result], task: str, level, split: str) -> list[dict]:
+    """One row per metric: its mean with a Wilson interval, and costs per item. Scores lie in 0-1."""
+    metrics = {n: [r.scores[n] for r in results] for n in results[0].scores}
     sketches = [s for r in results for s in r.sketches]
-    measures |= {
-        f"sketch_{n}": [float(s[n]) for s in sketches] for n in ("valid", "equal", "legal", "gold") if sketches
-    }
-    for name, values in measures.items():
-        found = wilson(sum(values), len(values))
-        out.append(
-            {
-                "task": task,
-                "level": level,
-                "split": split,
-                "n": len(values),
-                "metric": name,
-                "value": round(found.estimate, 4),
-                "low": round(found.low, 4),
-                "high": round(found.high, 4),
-            }
-        )
+    metrics |= {f"sketch_{n}": [float(s[n]) for s in sketches] for n in ("valid", "equal", "legal", "gold") if sketches}
+    out = [metric_row(task, level, split, name, values) for name, values in metrics.items()]
     spans = [r.rollout.spans_of(r.row) for r in results]
     costs = {
         "sketches": sum(map(len, spans)),
-        "latents": sum(span.length for its in spans for span in its),
+        "latents": sum(span.length for row_spans in spans for span in row_spans),
         "tokens": sum(int((r.rollout.token_type[r.row] == TEXT).sum()) for r in results),
     }
     for name, count in costs.items():
@@ -73,31 +57,30 @@ def rows(results: list[Result], task: str, level, split: str) -> list[dict]:
     return out
 
 
+def metric_row(task: str, level, split: str, metric: str, values: list[float]) -> dict:
+    interval = wilson(sum(values), len(values))
+    return {
+        "task": task,
+        "level": level,
+        "split": split,
+        "n": len(values),
+        "metric": metric,
+        "value": round(interval.estimate, 4),
+        "low": round(interval.low, 4),
+        "high": round(interval.high, 4),
+    }
+
+
 def baselines(task, items, train_items, name: str, level, split: str) -> list[dict]:
-    """What plans score that do not look at the picture, or not at its holes."""
+    """Scores of plans that ignore the image, or its holes. Empty for other tasks than FrozenLake."""
     if not name.startswith("frozenlake"):
         return []
     constant, _ = vsp.constant_plan(train_items, longest=20)
-    scored = {
+    scores = {
         "constant": [task.score(f"\\boxed{{{constant}}}", i.meta)["success"] for i in items],
         "hole_blind": [task.score(f"\\boxed{{{vsp.hole_blind(i)}}}", i.meta)["success"] for i in items],
     }
-    out = []
-    for metric, values in scored.items():
-        found = wilson(sum(values), len(values))
-        out.append(
-            {
-                "task": name,
-                "level": level,
-                "split": split,
-                "n": len(values),
-                "metric": metric,
-                "value": round(found.estimate, 4),
-                "low": round(found.low, 4),
-                "high": round(found.high, 4),
-            }
-        )
-    return out
+    return [metric_row(name, level, split, metric, values) for metric, values in scores.items()]
 
 
 def evaluate(
@@ -111,64 +94,68 @@ def evaluate(
     vsp_folder=None,
     options: dict | None = None,
     batch_size: int = 32,
-    say=console.print,
+    report_line=console.print,
 ) -> tuple[list[dict], list[Result]]:
     """All result rows, per level and over all levels, and the decoded items.
 
     Raises:
-        ValueError, FileNotFoundError: an unknown task or level, or a benchmark that is not there; before decoding.
+        ValueError, FileNotFoundError: unknown task or level, or missing benchmark; raised before decoding.
     """
-    mode, found, everything = methods.load(reasoner.method.name).MODE, [], []
-    own = {name: tasks.own(name, options or {}) for name in names}
-    made = {
-        (name, level, split): tasks.make(name, split=split, seed=seed, level=level, **own[name])
+    mode, rows, all_results = methods.load(reasoner.method.name).MODE, [], []
+    task_options = {name: tasks.own(name, options or {}) for name in names}
+    task_by_key = {
+        (name, level, split): tasks.make(name, split=split, seed=seed, level=level, **task_options[name])
         for name in names
         for level in [*levels, tuple(levels)]
         for split in ("test", "train")
     }
     benchmark = list(vsp.plan_items(vsp_folder, levels)) if vsp_folder else []
 
-    def measure(task, items, train_items, name, level, split):
+    def evaluate_set(task, items, train_items, name, level, split):
         results = decode(
             reasoner, decoder, task, items, mode, batch_size=batch_size, progress=f"{name} {split} level {level}"
         )
-        found.extend(rows(results, name, level, split) + baselines(task, items, train_items, name, level, split))
+        rows.extend(result_rows(results, name, level, split) + baselines(task, items, train_items, name, level, split))
         return results
 
     for name in names:
-        pooled = []
+        set_results = []
         for level in levels:
-            held_out, train = made[name, level, "test"], made[name, level, "train"]
+            held_out, train_task = task_by_key[name, level, "test"], task_by_key[name, level, "train"]
             items = distinct_items(held_out, n)
             if len(items) < n:
-                say(f"{name}, level {level}: {len(items)} different held-out items are all there are")
-            pooled += measure(held_out, items, [train[i] for i in range(300)], name, level, "test")
+                report_line(f"{name}, level {level}: only {len(items)} distinct held-out items exist")
+            set_results += evaluate_set(held_out, items, [train_task[i] for i in range(300)], name, level, "test")
         if len(levels) > 1:
             label = f"{min(levels)}-{max(levels)}"
-            found.extend(rows(pooled, name, label, "test"))
-            train = made[name, tuple(levels), "train"]
-            found.extend(
-                baselines(held_out, [r.item for r in pooled], [train[i] for i in range(500)], name, label, "test")
+            rows.extend(result_rows(set_results, name, label, "test"))
+            train_task = task_by_key[name, tuple(levels), "train"]
+            rows.extend(
+                baselines(
+                    held_out, [r.item for r in set_results], [train_task[i] for i in range(500)], name, label, "test"
+                )
             )
-        everything += pooled
+        all_results += set_results
     if benchmark:
-        everything += _benchmark(measure, found, benchmark, levels, seed)
-    return found, everything
+        all_results += evaluate_benchmark(evaluate_set, rows, benchmark, levels, seed)
+    return rows, all_results
 
 
-def _benchmark(measure, found, items, levels, seed) -> list[Result]:
+def evaluate_benchmark(evaluate_set, rows, items, levels, seed) -> list[Result]:
     task = tasks.make("frozenlake_plan", split="test", seed=seed, level=tuple(levels), dist="vsp")
-    train = tasks.make("frozenlake_plan", split="train", seed=seed, level=tuple(levels), dist="vsp")
-    train_items, pooled = [train[i] for i in range(500)], []
+    train_task = tasks.make("frozenlake_plan", split="train", seed=seed, level=tuple(levels), dist="vsp")
+    train_items, set_results = [train_task[i] for i in range(500)], []
     for level in sorted({i.level for i in items}):
-        pooled += measure(task, [i for i in items if i.level == level], train_items, "frozenlake_plan", level, "vsp")
+        set_results += evaluate_set(
+            task, [i for i in items if i.level == level], train_items, "frozenlake_plan", level, "vsp"
+        )
     label = f"{min(levels)}-{max(levels)}"
-    found.extend(rows(pooled, "frozenlake_plan", label, "vsp"))
-    found.extend(baselines(task, [r.item for r in pooled], train_items, "frozenlake_plan", label, "vsp"))
-    return pooled
+    rows.extend(result_rows(set_results, "frozenlake_plan", label, "vsp"))
+    rows.extend(baselines(task, [r.item for r in set_results], train_items, "frozenlake_plan", label, "vsp"))
+    return set_results
 
 
-SHOWN = {
+COLUMNS = {
     "accuracy": "accuracy",
     "success": "success",
     "exact": "shortest",
@@ -178,23 +165,23 @@ SHOWN = {
 }
 
 
-def table(found: list[dict]) -> Table:
-    """The measures people compare, one line a set of items; the rest is in the JSON."""
+def results_table(rows: list[dict]) -> Table:
+    """The main metrics, one line per set of items; the JSON has all metrics."""
     sets: dict[tuple, dict] = {}
-    for r in found:
+    for r in rows:
         sets.setdefault((r["task"], r["split"], str(r["level"])), {})[r["metric"]] = r
-    tasks_named = sorted({task for task, *_ in sets})
-    shown = Table(title=f"{', '.join(tasks_named)}: share right, 95 % Wilson interval below")
-    titles = [m for m in SHOWN if any(m in measures for measures in sets.values())]
-    for title in ("items", "n", *(SHOWN[m] for m in titles)):
-        shown.add_column(title, justify="left" if title == "items" else "right")
-    for (task, split, level), measures in sets.items():
+    task_names = sorted({task for task, *_ in sets})
+    output = Table(title=f"{', '.join(task_names)}: accuracy with 95 % Wilson interval")
+    titles = [m for m in COLUMNS if any(m in metrics for metrics in sets.values())]
+    for title in ("items", "n", *(COLUMNS[m] for m in titles)):
+        output.add_column(title, justify="left" if title == "items" else "right")
+    for (task, split, level), metrics in sets.items():
         cells = [
-            f"{m['value']:.3f}\n{m['low']:.2f}-{m['high']:.2f}" if (m := measures.get(name)) else "-" for name in titles
+            f"{m['value']:.3f}\n{m['low']:.2f}-{m['high']:.2f}" if (m := metrics.get(name)) else "-" for name in titles
         ]
-        n = next((m["n"] for name, m in measures.items() if name in ("success", "accuracy")), "")
-        shown.add_row(f"{split} level {level}\n{task if len(tasks_named) > 1 else ''}", str(n), *cells)
-    return shown
+        n = next((m["n"] for name, m in metrics.items() if name in ("success", "accuracy")), "")
+        output.add_row(f"{split} level {level}\n{task if len(task_names) > 1 else ''}", str(n), *cells)
+    return output
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -206,46 +193,46 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", default="3,4,5,6", type=numbers)
     parser.add_argument("--n", type=at_least(1), default=200, help="items per level")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--vsp", help="folder of the real benchmark (maze/task-main)")
+    parser.add_argument("--vsp", help="folder of the VSP benchmark (maze/task-main)")
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument("--out", required=True)
     with cli_errors():
-        measure_to_file(parser.parse_args(argv))
+        evaluate_to_file(parser.parse_args(argv))
 
 
-def measure_to_file(given: argparse.Namespace) -> None:
-    began = time.time()
-    reasoner, decoder = checkpoint.load(given.checkpoint)
+def evaluate_to_file(args: argparse.Namespace) -> None:
+    start = time.time()
+    reasoner, decoder = checkpoint.load(args.checkpoint)
     options = reasoner.method.notes.get("data", {}).get("options", {})
-    found, _ = evaluate(
+    rows, _ = evaluate(
         reasoner,
         decoder,
-        given.tasks,
-        given.levels,
-        given.n,
-        given.seed,
-        vsp_folder=given.vsp,
+        args.tasks,
+        args.levels,
+        args.n,
+        args.seed,
+        vsp_folder=args.vsp,
         options=options,
-        batch_size=given.batch_size,
+        batch_size=args.batch_size,
     )
     atomic_write_json(
-        given.out,
+        args.out,
         {
             "schema": 1,
-            "checkpoint": Path(given.checkpoint).as_posix(),
+            "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
             "decoding": "greedy",
             "options": {
-                name: {key: value for key, value in tasks.own(name, options).items() if key not in ON_THE_WAY}
-                for name in given.tasks
+                name: {key: value for key, value in tasks.own(name, options).items() if key not in TRACE_OPTIONS}
+                for name in args.tasks
             },
-            "seed": given.seed,
-            "seconds": round(time.time() - began, 1),
-            "results": found,
+            "seed": args.seed,
+            "seconds": round(time.time() - start, 1),
+            "results": rows,
         },
     )
-    console.print(table(found))
-    console.print(f"Written to {given.out}")
+    console.print(results_table(rows))
+    console.print(f"Results written to {args.out}")
 
 
 if __name__ == "__main__":

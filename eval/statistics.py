@@ -1,6 +1,6 @@
-"""How sure a result is: intervals, paired tests and the correction for many tests.
+"""Confidence intervals, paired tests and correction for multiple tests.
 
-All shares are in 0-1. Every random interval takes a seed and is the same on every machine with the same numpy.
+All shares are in 0-1. Every bootstrap takes a seed; its result is the same on every machine with the same numpy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Interval(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Discordant pairs: ``only_first`` and ``only_second`` were right alone. ``p`` is exact and two-sided."""
+    """Discordant pairs: only the first (``only_first``) or only the second system is right. ``p`` is exact, two-sided."""
 
     only_first: int
     only_second: int
@@ -35,12 +35,12 @@ class McNemar(NamedTuple):
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     """Wilson score interval of a proportion (Wilson 1927). Raises ValueError unless 0 <= successes <= n, n >= 1."""
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is no proportion. At least one item is needed.")
+        raise ValueError(f"{successes} of {n} is not a proportion: 0 <= successes <= n and n >= 1 are required.")
     p, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     # At the ends the exact bound is 0 or 1; rounding must not push it past the estimate.
-    return Interval(p, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+    return Interval(p, 0.0 if successes == 0 else center - half, 1.0 if successes == n else center + half)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
@@ -96,9 +96,9 @@ def stratified_bootstrap(
     """
     values, strata = _row(values), np.asarray(strata)
     labels, generator = np.asarray(clusters), np.random.default_rng(seed)
-    parts = [strata == one for one in np.unique(strata)]
-    means = np.mean([_means(values[part], labels[part], resamples, generator) for part in parts], axis=0)
-    return _percentiles(np.mean([values[part].mean() for part in parts]), means, confidence)
+    masks = [strata == label for label in np.unique(strata)]
+    means = np.mean([_means(values[mask], labels[mask], resamples, generator) for mask in masks], axis=0)
+    return _percentiles(np.mean([values[mask].mean() for mask in masks]), means, confidence)
 
 
 def _means(values: np.ndarray, clusters: Sequence, resamples: int, generator: np.random.Generator) -> np.ndarray:
@@ -106,15 +106,15 @@ def _means(values: np.ndarray, clusters: Sequence, resamples: int, generator: np
     labels = np.asarray(clusters)
     if labels.shape != values.shape:
         raise ValueError(f"{len(values)} values, but cluster labels of shape {labels.shape}. Give one label per item.")
-    _, where = np.unique(labels, return_inverse=True)
-    sizes = np.bincount(where).astype(float)  # (C,)
-    sums = np.bincount(where, weights=values)  # (C,)
+    _, cluster_index = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(cluster_index).astype(float)  # (C,)
+    sums = np.bincount(cluster_index, weights=values)  # (C,)
     count = len(sizes)
     rows = max(1, 2_000_000 // count)  # draws a chunk: some 16 MB
     means = np.empty(resamples)
     for start in range(0, resamples, rows):
-        drawn = generator.integers(0, count, (min(rows, resamples - start), count))  # (chunk, C)
-        means[start : start + rows] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+        sampled = generator.integers(0, count, (min(rows, resamples - start), count))  # (chunk, C)
+        means[start : start + rows] = sums[sampled].sum(1) / sizes[sampled].sum(1)
     return means
 
 

@@ -1,4 +1,4 @@
-"""How the answer grows: accuracy against latents a span, denoising steps and reasoning steps, from a dossier.
+"""Accuracy by latents per span, denoising steps and reasoning steps, from a dossier.
 
 python paper_figs/budgets.py [FILE.json] [--out FILE.png]
 """
@@ -8,20 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import asked
+from figure import load_sources
 
 PANELS = ("latents a span", "denoising steps", "answer forced after step")
 
 
-def draw(found: dict, file: Path) -> None:
-    """Accuracy with 95 % intervals; below each point of a budget the milliseconds of an answer."""
-    rows = [*found["by_budget"], *({"what": PANELS[2], "at": r["step"], **r} for r in found["by_step"])]
+def draw(report: dict, file: Path) -> None:
+    """Accuracy with 95 % intervals, and milliseconds per answer beside each point of a budget."""
+    rows = [*report["by_budget"], *({"what": PANELS[2], "at": r["step"], **r} for r in report["by_step"])]
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11, 3.4), sharey=True)
     for axis, what in zip(axes, PANELS, strict=True):
         points = sorted((r for r in rows if r["what"] == what), key=lambda r: r["at"])
         at, value = [r["at"] for r in points], [r["value"] for r in points]
-        around = [[r["value"] - r["low"] for r in points], [r["high"] - r["value"] for r in points]]
-        axis.errorbar(at, value, around, fmt="o-", color="#1d4e89", capsize=3)
+        errors = [[r["value"] - r["low"] for r in points], [r["high"] - r["value"] for r in points]]
+        axis.errorbar(at, value, errors, fmt="o-", color="#1d4e89", capsize=3)
         for r in points:
             if "seconds" in r:
                 axis.annotate(
@@ -37,11 +37,11 @@ def draw(found: dict, file: Path) -> None:
         axis.margins(x=0.12)
         axis.set_ylim(-0.12, 1.05)
     axes[0].set_ylabel(f"right answers (n = {rows[0]['n']})")
-    figure.suptitle(f"{found['about']['checkpoint']}, levels {found['about']['levels']}", fontsize=9)
+    figure.suptitle(f"{report['about']['checkpoint']}, levels {report['about']['levels']}", fontsize=9)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
 
 
 if __name__ == "__main__":
-    (found,), out = asked(__doc__, "budgets", "data/dossier.json")
-    draw(found, out)
+    (report,), out = load_sources(__doc__, "budgets", "data/dossier.json")
+    draw(report, out)

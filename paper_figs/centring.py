@@ -1,4 +1,4 @@
-"""Raw against slot-centred targets: success, what foreign latents cost, and whether latents collapse.
+"""Raw and slot-centered targets: success, loss under foreign latents, and collapse of latents.
 
 python paper_figs/centring.py [FILE.json] [--out FILE.png]
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import asked
+from figure import load_sources
 
 PANELS = {
     "success": lambda r: r["success"]["value"],
@@ -18,27 +18,27 @@ PANELS = {
     ),
     "cosine of different items' latents": lambda r: r["health"]["latent_cosine"],
 }
-COLOURS = {"raw": "#c8541c", "centred": "#1d4e89"}
+COLORS = {"raw": "#c8541c", "centred": "#1d4e89"}
 
 
-def draw(found: dict, file: Path) -> None:
-    """One panel a measure: a dot a seed, a bar at their mean."""
-    names = list(dict.fromkeys(r["arm"].split()[0] for r in found["results"]))
+def draw(report: dict, file: Path) -> None:
+    """One panel per metric: a dot per seed, a bar at the mean."""
+    names = list(dict.fromkeys(r["arm"].split()[0] for r in report["results"]))
     figure, axes = plt.subplots(1, len(PANELS), figsize=(14, 4), sharey=True)
     for axis, (title, value) in zip(axes, PANELS.items(), strict=True):
         for at, name in enumerate(names):
             for shift, kind in ((-0.17, "centred"), (0.17, "raw")):
-                values = [value(r) for r in found["results"] if r["arm"] == f"{name} {kind}"]
+                values = [value(r) for r in report["results"] if r["arm"] == f"{name} {kind}"]
                 if values:
                     axis.barh(
                         at + shift,
                         sum(values) / len(values),
                         0.3,
-                        color=COLOURS[kind],
+                        color=COLORS[kind],
                         alpha=0.35,
                         label=kind if at == 0 else None,
                     )
-                    axis.plot(values, [at + shift] * len(values), "o", color=COLOURS[kind], markersize=5)
+                    axis.plot(values, [at + shift] * len(values), "o", color=COLORS[kind], markersize=5)
         axis.set_title(title, fontsize=10)
         axis.axvline(0, color="#999", linewidth=0.8)
         axis.set_xlim(min(0, axis.get_xlim()[0]), 1)
@@ -58,5 +58,5 @@ def draw(found: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (found,), out = asked(__doc__, "centring", "data/centring.json")
-    draw(found, out)
+    (report,), out = load_sources(__doc__, "centring", "data/centring.json")
+    draw(report, out)

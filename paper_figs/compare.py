@@ -1,4 +1,4 @@
-"""The table of methods, from the JSON of train/compare.py.
+"""The table of methods, from the JSON of train.compare.
 
 python paper_figs/compare.py [FILE.json]            # prints Markdown
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def pooled(rows: list[dict], measure: str) -> tuple[float, float, float]:
-    """Mean over seeds with the 95 % Wilson interval of all their items together. Items are the same for every seed, so
-    the interval is about items, not about seeds: those are printed one by one."""
+def pooled(rows: list[dict], metric: str) -> tuple[float, float, float]:
+    """Mean over seeds with the 95 % Wilson interval of all items together. All seeds use the same items, so the interval
+    covers items, not seeds; the table lists the seeds."""
     n, z = sum(r["n"] for r in rows), 1.96
-    p = sum(r[measure]["value"] * r["n"] for r in rows) / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return p, (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    p = sum(r[metric]["value"] * r["n"] for r in rows) / n
+    center, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return p, (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
 
 
 def mean(rows: list[dict], *path: str) -> str:
@@ -33,15 +33,15 @@ def mean(rows: list[dict], *path: str) -> str:
 
 
 def milliseconds(rows: list[dict]) -> str:
-    timed = [1000 * r["seconds_per_answer"] for r in rows if "seconds_per_answer" in r]
-    return f"{sum(timed) / len(timed):.0f}" if timed else ""
+    values = [1000 * r["seconds_per_answer"] for r in rows if "seconds_per_answer" in r]
+    return f"{sum(values) / len(values):.0f}" if values else ""
 
 
-def table(found: dict) -> str:
+def table(report: dict) -> str:
     arms: dict[str, list[dict]] = {}
-    for r in found["results"]:
+    for r in report["results"]:
         arms.setdefault(r["arm"], []).append(r)
-    key = next(name for name, kept in found["results"][0].items() if isinstance(kept, dict) and "value" in kept)
+    key = next(name for name, entry in report["results"][0].items() if isinstance(entry, dict) and "value" in entry)
     head = [
         "arm",
         key,

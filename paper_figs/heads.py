@@ -1,4 +1,4 @@
-"""Which head learns to sketch? Twelve from one start.
+"""Heads trained from one start: error of latents, right sketches, success.
 
 python paper_figs/heads.py [FILE.json] [--out FILE.png]
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import asked
+from figure import load_sources
 
 
-def draw(found: dict, file: Path) -> None:
-    results = sorted(found["results"], key=lambda r: r["drawn_error"])
+def draw(report: dict, file: Path) -> None:
+    results = sorted(report["results"], key=lambda r: r["drawn_error"])
     names = [f"{r['head']}  (seed {r['seed']})" for r in results]
     panels = (
         ("drawn_error", "error of a drawn latent\n(1 = the slot's mean)"),
@@ -40,5 +40,5 @@ def draw(found: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (found,), out = asked(__doc__, "heads", "data/heads.json")
-    draw(found, out)
+    (report,), out = load_sources(__doc__, "heads", "data/heads.json")
+    draw(report, out)

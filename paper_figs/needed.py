@@ -1,4 +1,4 @@
-"""Which tasks need their sketches? What eval.task_audit found, as Markdown and drawn.
+"""Which tasks need their sketches? The results of eval.task_audit, as Markdown and as a figure.
 
 python paper_figs/needed.py [FILE.json] [--out FILE.png]
 """
@@ -8,24 +8,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import asked
+from figure import load_sources
 
 
-def share(found: dict | None) -> str:
-    return f"{found['value']:.2f} ({found['low']:.2f}-{found['high']:.2f})" if found else ""
+def share(rate: dict | None) -> str:
+    return f"{rate['value']:.2f} ({rate['low']:.2f}-{rate['high']:.2f})" if rate else ""
 
 
 def verdict(result: dict) -> str:
-    """The reasons against, or yes and at which levels alone something speaks against it."""
+    """The reasons why sketches are not needed, or "yes" with the levels that are exceptions."""
     if not result["needed"]:
         return f"no: {'; '.join(result['reasons'])}"
-    but = [
+    exceptions = [
         f"level {row['level']}: {reason}"
         for row in result["rows"]
         if row["level"] != "all"
         for reason in row["reasons"]
     ]
-    return f"yes, but {'; '.join(but)}" if but else "yes"
+    return f"yes, but {'; '.join(exceptions)}" if exceptions else "yes"
 
 
 def table(results: list[dict]) -> str:
@@ -43,8 +43,8 @@ def table(results: list[dict]) -> str:
     lines = []
     for result in results:
         row = result["rows"][-1]
-        question, (first, last) = row["question"], (row["glance"].get(which, {}) for which in ("first", "last"))
-        best = max(question["by_question"], question["by_words"], key=lambda found: found["value"])
+        question, (first, last) = row["question"], (row["glance"].get(position, {}) for position in ("first", "last"))
+        best = max(question["by_question"], question["by_words"], key=lambda predictor: predictor["value"])
         lines.append(
             [
                 f"`{result['task']}`",
@@ -61,24 +61,26 @@ def table(results: list[dict]) -> str:
 
 
 def draw(results: list[dict], file: Path) -> None:
-    """What a glance reads of the first and the last sketch, level by level, and by the moves between sketches."""
+    """How often the first and the last sketch are predicted at a glance, per level and by moves between sketches."""
     results = [r for r in results if any(row["glance"] for row in r["rows"])]
-    columns = min(5, len(results))
-    lines = -(-len(results) // columns)
-    sheet, axes = plt.subplots(lines, columns, figsize=(1 + 2.4 * columns, 1 + 2.2 * lines), sharey=True, squeeze=False)
+    num_columns = min(5, len(results))
+    num_rows = -(-len(results) // num_columns)
+    figure, axes = plt.subplots(
+        num_rows, num_columns, figsize=(1 + 2.4 * num_columns, 1 + 2.2 * num_rows), sharey=True, squeeze=False
+    )
     for axis, result in zip(axes.flat, results, strict=False):
         rows = [row for row in result["rows"] if row["level"] != "all" and row["glance"]]
-        for which, colour in (("first", "#4c72b0"), ("last", "#dd8452")):
-            read = [row["glance"][which]["read"] for row in rows]
+        for position, color in (("first", "#4c72b0"), ("last", "#dd8452")):
+            rates = [row["glance"][position]["read"] for row in rows]
             axis.errorbar(
                 [row["level"] for row in rows],
-                [r["value"] for r in read],
-                [[r["value"] - r["low"] for r in read], [r["high"] - r["value"] for r in read]],
-                color=colour,
+                [r["value"] for r in rates],
+                [[r["value"] - r["low"] for r in rates], [r["high"] - r["value"] for r in rates]],
+                color=color,
                 marker="o",
                 markersize=4,
                 capsize=2,
-                label=f"{which} sketch",
+                label=f"{position} sketch",
             )
         ends = []
         for moves in rows[0]["glance"]["first"].get("after", ()):
@@ -100,13 +102,13 @@ def draw(results: list[dict], file: Path) -> None:
     for axis in axes.flat[len(results) :]:
         axis.axis("off")
     axes[0, 0].legend(fontsize=7)
-    sheet.supxlabel("level; dotted: the first sketch after so many moves", fontsize=9)
-    sheet.supylabel("sketches read at a glance", fontsize=9)
-    sheet.tight_layout()
-    sheet.savefig(file, dpi=110)
+    figure.supxlabel("level; dotted: the first sketch after so many moves", fontsize=9)
+    figure.supylabel("sketches read at a glance", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
 
 
 if __name__ == "__main__":
-    (found,), out = asked(__doc__, "needed", "data/needed.json")
-    print(table(found["results"]))
-    draw(found["results"], out)
+    (report,), out = load_sources(__doc__, "needed", "data/needed.json")
+    print(table(report["results"]))
+    draw(report["results"], out)

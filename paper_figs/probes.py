@@ -1,4 +1,4 @@
-"""Who uses their latents? Success as generated and with latents replaced, one group of bars a method.
+"""Success as generated and with replaced latents, one group of bars per method.
 
 python paper_figs/probes.py [FILE.json] [--out FILE.png]
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import asked
+from figure import load_sources
 
 BARS = {
     "as_generated": ("as generated", "#1d4e89"),
@@ -18,11 +18,11 @@ BARS = {
 }
 
 
-def draw(found: dict, file: Path) -> None:
-    """A bar is the mean over seeds, a dot one seed. Methods whose answers suffer most from foreign latents come first;
-    no bar of true sketches where no picture says what the latents should have been."""
+def draw(report: dict, file: Path) -> None:
+    """A bar is the mean over seeds, a dot is one seed. Methods are sorted by the loss under foreign latents. Methods whose
+    latents encode no image have no bar for true sketches."""
     arms: dict[str, list[dict]] = {}
-    for row in found["results"]:
+    for row in report["results"]:
         if "probes" in row:
             arms.setdefault(row["arm"], []).append({name: p["accuracy"] for name, p in row["probes"].items()})
 
@@ -31,7 +31,7 @@ def draw(found: dict, file: Path) -> None:
 
     names = sorted(arms, key=loss, reverse=True)
     figure, axis = plt.subplots(figsize=(8, 0.55 * len(names) + 1.6))
-    for shift, (probe, (label, colour)) in zip((-0.3, -0.1, 0.1, 0.3), BARS.items(), strict=True):
+    for shift, (probe, (label, color)) in zip((-0.3, -0.1, 0.1, 0.3), BARS.items(), strict=True):
         for at, name in enumerate(names):
             values = [seed[probe] for seed in arms[name] if probe in seed]
             if values:
@@ -39,7 +39,7 @@ def draw(found: dict, file: Path) -> None:
                     at + shift,
                     sum(values) / len(values),
                     0.18,
-                    color=colour,
+                    color=color,
                     alpha=0.75,
                     label=label if at == 0 else None,
                 )
@@ -48,8 +48,8 @@ def draw(found: dict, file: Path) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
     axis.set_xlabel(
-        f"right answers on items that need a sketch; {found['steps']} steps of batch "
-        f"{found['batch_size']}, levels {', '.join(map(str, found['levels']))}",
+        f"right answers on items that need a sketch; {report['steps']} steps of batch "
+        f"{report['batch_size']}, levels {', '.join(map(str, report['levels']))}",
         fontsize=9,
     )
     axis.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
@@ -58,5 +58,5 @@ def draw(found: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (found,), out = asked(__doc__, "probes", "data/compare.json")
-    draw(found, out)
+    (report,), out = load_sources(__doc__, "probes", "data/compare.json")
+    draw(report, out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-HOME = Path(__file__).parent.parent / "checkpoints" / "frozenlake-tiny"
+FOLDER = Path(__file__).parent.parent / "checkpoints" / "frozenlake-tiny"
 ARMS = (
     ("modal_mixed, flow head (published)", "eval.json"),
     ("modal_mixed, regression head", "controls/mlp.json"),
@@ -17,22 +17,23 @@ ARMS = (
     ("direct", "controls/direct.json"),
 )
 COLUMNS = (("test", "3-6"), ("test", "7"), ("test", "8"), ("vsp", "3-6"))
-MEASURES = (("success", "success"), ("exact", "shortest plan"), ("sketch_equal", "sketch right"))
+METRICS = (("success", "success"), ("exact", "shortest plan"), ("sketch_equal", "sketch right"))
 
 
-def cell(found: dict, split: str, level: str, metric: str) -> str:
+def cell(report: dict, split: str, level: str, metric: str) -> str:
     row = next(
-        (r for r in found["results"] if (r["split"], str(r["level"]), r["metric"]) == (split, level, metric)), None
+        (r for r in report["results"] if (r["split"], str(r["level"]), r["metric"]) == (split, level, metric)), None
     )
     return "-" if row is None else f"{row['value']:.3f} ({row['low']:.2f}-{row['high']:.2f})"
 
 
 def read(file: str) -> dict:
-    """An evaluation, with the larger boards measured apart (``-larger``) if they were."""
-    found, more = json.loads((HOME / file).read_text(encoding="utf-8")), HOME / file.replace(".json", "-larger.json")
-    if more.is_file():
-        found["results"] += json.loads(more.read_text(encoding="utf-8"))["results"]
-    return found
+    """An evaluation, merged with the separate file of larger boards (``-larger``) if it exists."""
+    report = json.loads((FOLDER / file).read_text(encoding="utf-8"))
+    larger = FOLDER / file.replace(".json", "-larger.json")
+    if larger.is_file():
+        report["results"] += json.loads(larger.read_text(encoding="utf-8"))["results"]
+    return report
 
 
 def results() -> str:
@@ -42,10 +43,10 @@ def results() -> str:
         + " |",
         "|---" * (2 + len(COLUMNS)) + "|",
     ]
-    arms = [(name, read(file)) for name, file in ARMS if (HOME / file).is_file()]
-    for name, found in arms:
-        for metric, title in MEASURES:
-            cells = [cell(found, split, level, metric) for split, level in COLUMNS]
+    arms = [(name, read(file)) for name, file in ARMS if (FOLDER / file).is_file()]
+    for name, report in arms:
+        for metric, title in METRICS:
+            cells = [cell(report, split, level, metric) for split, level in COLUMNS]
             if set(cells) != {"-"}:
                 lines.append(f"| {name} | {title} | " + " | ".join(cells) + " |")
     for metric, title in (("constant", "best constant plan"), ("hole_blind", "plan blind to holes")):
@@ -55,14 +56,14 @@ def results() -> str:
 
 
 def probes() -> str:
-    found = json.loads((HOME / "probe.json").read_text(encoding="utf-8"))
+    report = json.loads((FOLDER / "probe.json").read_text(encoding="utf-8"))
     lines = [
-        f"n = {found['n']} items with a sketch, levels {found['levels']}, seed {found['seed']}",
+        f"n = {report['n']} items with a sketch, levels {report['levels']}, seed {report['seed']}",
         "",
         "| latents are | success | loss, paired 95 % interval | answers changed | follows a sketch (by chance) |",
         "|---|---|---|---|---|",
     ]
-    for name, r in found["probes"].items():
+    for name, r in report["probes"].items():
         d = r.get("difference")
         loss = f"{d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" if d else ""
         follow = f"{r['follow_rate']:.2f} ({r['follow_by_chance']:.2f})" if r.get("follow_n") else ""

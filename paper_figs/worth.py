@@ -1,4 +1,4 @@
-"""Is the sketch worth it? Sketches against words, constants and answers at once, task by task, from train.compare.
+"""Sketches compared with text, constants and direct answers, per task, from train.compare.
 
 python paper_figs/worth.py [FILE.json ...]            # prints Markdown; default: data/needed_*.json
 """
@@ -19,17 +19,17 @@ SKETCH = "modal_mixed"
 
 
 def gain(rows: dict[str, list[dict]], arm: str) -> str:
-    """How many more answers are right with sketches than in another arm: the same items, resampled together with what
-    all seeds made of them."""
+    """Difference in accuracy between sketches and another arm, on the same items. Items are resampled with the results
+    of all seeds."""
     right = {name: {r["seed"]: [int(c) for c in r["right"]] for r in rows[name]} for name in (SKETCH, arm)}
     seeds = sorted(right[SKETCH].keys() & right[arm].keys())
     first, second = (np.concatenate([right[name][seed] for seed in seeds]) for name in (SKETCH, arm))
-    found = paired_bootstrap(first, second, clusters=np.tile(np.arange(len(first) // len(seeds)), len(seeds)))
-    return f"{found.estimate:+.3f} ({found.low:+.2f} to {found.high:+.2f})"
+    interval = paired_bootstrap(first, second, clusters=np.tile(np.arange(len(first) // len(seeds)), len(seeds)))
+    return f"{interval.estimate:+.3f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
 def table(reports: list[dict]) -> str:
-    probed = {
+    probe_columns = {
         "foreign": ("foreign", "accuracy"),
         "follows": ("foreign", "follow_rate"),
         "(by chance)": ("foreign", "follow_by_chance"),
@@ -37,24 +37,24 @@ def table(reports: list[dict]) -> str:
         "copy": ("copy", "accuracy"),
         "gain recovered": ("oracle", "gain_recovered"),
     }
-    head = ["task", "arm", "right", "each seed", "sketches - arm", "blind", "latents", "words", *probed]
+    head = ["task", "arm", "right", "each seed", "sketches - arm", "blind", "latents", "words", *probe_columns]
     lines = []
     for report in reports:
         rows: dict[str, list[dict]] = {}
         for r in report["results"]:
             rows.setdefault(r["arm"], []).append(r)
-        key = next(name for name, kept in report["results"][0].items() if isinstance(kept, dict) and "value" in kept)
-        for arm, found in rows.items():
-            value, low, high = pooled(found, key)
+        key = next(name for name, entry in report["results"][0].items() if isinstance(entry, dict) and "value" in entry)
+        for arm, arm_rows in rows.items():
+            value, low, high = pooled(arm_rows, key)
             lines.append(
                 [
                     f"`{report['task']}`" if arm == SKETCH else "",
                     f"`{arm}`",
                     f"{value:.3f} ({low:.2f}-{high:.2f})",
-                    ", ".join(f"{r[key]['value']:.2f}" for r in found),
+                    ", ".join(f"{r[key]['value']:.2f}" for r in arm_rows),
                     "" if arm == SKETCH else gain(rows, arm),
-                    *(mean(found, name) for name in ("blind", "latents_per_answer", "words_per_answer")),
-                    *(mean(found, "probes", *path) for path in probed.values()),
+                    *(mean(arm_rows, name) for name in ("blind", "latents_per_answer", "words_per_answer")),
+                    *(mean(arm_rows, "probes", *path) for path in probe_columns.values()),
                 ]
             )
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *lines))

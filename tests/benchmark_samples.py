@@ -14,7 +14,7 @@ import pytest
 from data_samples import picture
 
 from eval import benchmark
-from eval.readers import opened
+from eval.readers import open_source
 
 
 def png(number: int) -> bytes:
@@ -723,5 +723,5 @@ def vsp(part: str, root: Path) -> None:
 @contextmanager
 def read(name, folder, partial=True):
     """(items, what the protocol says of them)."""
-    with opened(folder) as source:
-        yield benchmark.items_of(name, source, partial)
+    with open_source(folder) as source:
+        yield benchmark.gradable_items(name, source, partial)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-from eval.collapse import alarm, health
+from eval.collapse import collapse_warning, latent_diagnostics
 from eval.probe import probe
 from latent_reason.decoding.items import decode, summarise
 from latent_reason.model.heads import ConstantHead, PadHead
@@ -41,9 +41,9 @@ class SketchPanel(Callback):
     def look(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
         is_constant = isinstance(self.reasoner.head, ConstantHead | PadHead)
-        found = {} if is_constant else health(self.reasoner, results)
+        found = {} if is_constant else latent_diagnostics(self.reasoner, results)
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
-        if warning := alarm(found):
+        if warning := collapse_warning(found):
             console.print(f"Warning: {warning}", style="yellow")
         if self.decoder is None or not self.reasoner.is_renderable or trainer.logger is None:
             return

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from eval.collapse import health
+from eval.collapse import latent_diagnostics
 from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
@@ -128,7 +128,7 @@ def measure(reasoner, decoder, recipe: Recipe, n: int) -> dict:
     found["blind"] = round(sum(r.scores[key] for r in blind) / len(items), 4)
     if found["latents_per_answer"]:
         if not isinstance(reasoner.head, ConstantHead | PadHead):  # constants have no statistics
-            found["health"] = {k: round(v, 4) for k, v in health(reasoner, results).items()}
+            found["health"] = {k: round(v, 4) for k, v in latent_diagnostics(reasoner, results).items()}
         report = probe(reasoner, task, sketched_items(task, min(n, 100)), seed=1, only=MAIN)
         kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
         found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}

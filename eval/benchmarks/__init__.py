@@ -1,11 +1,13 @@
-"""Public benchmarks, one file each; a module's name is the benchmark's name, and ``NAME/PART`` is one part of it.
+"""Public benchmarks, one file each. The name of a module is the name of the benchmark; ``NAME/PART`` is one part.
 
-A benchmark file has a docstring (source, layout on disk, what of it is unverified), ``COUNTS`` (part -> published
-number of items; the only part of most is ""), and ``read(source, part)``, which yields an EvalItem a row. It may have
-``METRIC`` (the name of the headline, where it is not accuracy; "category_mean" is the mean of its tasks), ``GROUPED``
-(the name of the share of clusters that are right as a whole), ``ALSO`` (checkers of tasks/checkers.py reported beside),
-``PROMPT`` (the prompt unless another is asked for) and ``notes(items)`` (more that must be equal for two numbers to
-compare).
+A benchmark file has a docstring (source, layout on disk, what is unverified), ``COUNTS`` (part -> published number of
+items; "" if there are no parts) and ``read(source, part)``, which yields an EvalItem per row. Optional:
+
+- ``METRIC``: name of the headline if it is not accuracy; "category_mean" is the mean of the tasks.
+- ``GROUPED``: name of the share of clusters that are right as a whole.
+- ``ALSO``: further checkers of tasks/checkers.py to report.
+- ``PROMPT``: the default prompt.
+- ``notes(items)``: further entries of the protocol, which must be equal for two numbers to be comparable.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def modules() -> list[str]:
 
 
 def names() -> list[str]:
-    """Every benchmark, and every part of one that has parts, as ``vsp/maze_main``."""
+    """Every benchmark and every part, as ``vsp/maze_main``."""
     return [f"{name}/{part}" if part else name for name in modules() for part in load(name).COUNTS]
 
 
@@ -31,10 +33,10 @@ def load(name: str) -> ModuleType:
 
 
 def find(name: str) -> tuple[ModuleType, str]:
-    """(module, part) of a name. Raises ValueError with the nearest known one."""
+    """(module, part) of a name. Raises ValueError with the nearest known name."""
     if name not in names():
         parts = [known for known in names() if known.startswith(f"{name}/")]
-        hint = f"It has parts, name one of: {', '.join(parts)}." if parts else did_you_mean(name, names())
+        hint = f"Give one of its parts: {', '.join(parts)}." if parts else did_you_mean(name, names())
         raise ValueError(f"unknown benchmark '{name}'. {hint}")
     module, _, part = name.partition("/")
     return load(module), part

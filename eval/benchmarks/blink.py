@@ -1,4 +1,4 @@
-"""BLINK (arXiv 2404.12390): fourteen tasks of perception, validation split (labels of the test split are hidden).
+"""BLINK (arXiv 2404.12390): fourteen tasks of perception; validation split, as the test labels are not public.
 
 On disk: ``{sub_task}/val-*.parquet`` (``idx, question, sub_task, image_1, ..., image_4, choices, answer, prompt``) or
 the TSV of VLMEvalKit (``index, image, question, A, B, ..., answer, category``). The number 1,901 is unverified.
@@ -6,7 +6,7 @@ the TSV of VLMEvalKit (``index, image, question, A, B, ..., answer, category``).
 
 from __future__ import annotations
 
-from ..items import made
+from ..items import make_item
 
 COUNTS = {"": 1901}
 EXPECTED = (
@@ -17,10 +17,10 @@ EXPECTED = (
 
 def read(source, part):
     for row in source.rows("**/val-*.parquet", "*.tsv", expected=EXPECTED):
-        images = row.pictures("image_1", "image", "image_path")
+        images = row.images("image_1", "image", "image_path")
         for k in (2, 3, 4):
-            images += row.pictures(f"image_{k}", optional=True)
-        yield made(
+            images += row.images(f"image_{k}", optional=True)
+        yield make_item(
             row,
             row.text("idx", "index"),
             row.text("question"),

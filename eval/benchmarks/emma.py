@@ -1,14 +1,14 @@
-"""EMMA (arXiv 2501.05444): mathematics, physics, chemistry and coding where picture and words must be read together.
+"""EMMA (arXiv 2501.05444): mathematics, physics, chemistry and coding questions that need both image and text.
 
 On disk: ``**/*.parquet`` (``pid, context, question, options, answer, type, image_1, ..., image_5, subject, category``)
 or a TSV with columns A, B, ... for the options. ``full`` has 2,788 items, ``mini`` 400 (both unverified). Open answers
-are graded as numbers where the gold is one, else as texts; its own harness asks a judge.
+are graded as numbers if the gold answer is a number, else as texts; the official harness uses a language model.
 """
 
 from __future__ import annotations
 
-from ..items import made
-from ..scoring import numeric
+from ..items import make_item
+from ..scoring import is_number
 
 COUNTS = {"full": 2788, "mini": 400}
 EXPECTED = (
@@ -22,17 +22,17 @@ def read(source, part):
         context, question = row.text("context", default=""), row.text("question", default="")
         images = []
         for k in range(1, 6):
-            images += row.pictures(f"image_{k}", optional=True)
-        images = images or row.pictures("image", "image_1")
+            images += row.images(f"image_{k}", optional=True)
+        images = images or row.images("image", "image_1")
         kind, options = row.text("type").lower(), row.columns() or row.texts("options", default=[])
         answer = row.text("answer")
         if kind.startswith("open"):
-            options, kind = [], "number" if numeric(answer) else "text"
+            options, kind = [], "number" if is_number(answer) else "text"
         elif kind in ("mcq", "multiple choice", "multiple-choice"):
             answer, kind = row.letter("answer"), "letter"
         else:
-            raise row.wrong("type", f"'{kind[:40]}' is neither multiple choice nor open. Correct the row.")
-        yield made(
+            raise row.error("type", f"'{kind[:40]}' is neither multiple choice nor open. Correct the row.")
+        yield make_item(
             row,
             row.text("pid", "index"),
             f"{context}\n{question}",

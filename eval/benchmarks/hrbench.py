@@ -1,15 +1,15 @@
-"""HR-Bench 4K and 8K (arXiv 2408.15556): 200 questions on large pictures, each in four orders of its options.
+"""HR-Bench 4K and 8K (arXiv 2408.15556): 200 questions on large images, each in four orders of its options.
 
 On disk: the TSV of its authors (``hr_bench_4k.tsv``: ``index, image, question, A-D, answer, category, cycle_category``)
-or parquet (``**/hrbench_4k*.parquet``) of the same fields. The headline is the mean over all cycles; ``single`` and
-``cross`` stand apart; ``all_cycles`` counts questions right in every order. Intervals resample questions.
+or parquet (``**/hrbench_4k*.parquet``) of the same fields. The headline is the mean over all cycles. ``single`` and
+``cross`` are reported separately; ``all_cycles`` counts questions right in every order. Intervals resample questions.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from ..items import made
+from ..items import make_item
 
 COUNTS = {"4k": 800, "8k": 800}
 GROUPED = "all_cycles"
@@ -20,8 +20,8 @@ def read(source, part):
     for row in source.rows(
         f"**/hr*bench_{part}*.tsv", f"**/hr*bench_{part}*.parquet", expected=EXPECTED.format(part=part)
     ):
-        images, question = row.pictures("image", "image_path"), row.text("question")
-        yield made(
+        images, question = row.images("image", "image_path"), row.text("question")
+        yield make_item(
             row,
             row.text("index"),
             question,

@@ -1,9 +1,9 @@
 """MathVista (arXiv 2310.02255), testmini: 1,000 questions, half with choices.
 
-Scored by rule, where its own harness asks a language model to find the answer: the two differ by points.
+Scored by rule. The official harness extracts the answer with a language model, so scores can differ by points.
 
 On disk: parquet (``pid, question, decoded_image or image, choices, unit, precision, answer, question_type, answer_type,
-metadata``). Of a question with choices the gold answer is the text of one.
+metadata``). The gold answer of a question with choices is the text of a choice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from string import ascii_uppercase as LETTERS
 
-from ..items import made
+from ..items import make_item
 
 COUNTS = {"": 1000}
 EXPECTED = (
@@ -32,30 +32,30 @@ def read(source, part):
         meta = {}
         if row.text("question_type") == "multi_choice":
             if options.count(answer) != 1:
-                raise row.wrong("answer", f"'{answer[:40]}' is not one of the choices. Correct the row.")
+                raise row.error("answer", f"'{answer[:40]}' is not one of the choices. Correct the row.")
             kind, checker, answer = "letter", "letter", LETTERS[options.index(answer)]
         else:
-            named = row.text("answer_type")
-            if named not in KINDS:
-                raise row.wrong("answer_type", f"'{named[:40]}' is none of {', '.join(KINDS)}. Correct the row.")
-            (kind, checker), options = KINDS[named], []
+            answer_type = row.text("answer_type")
+            if answer_type not in KINDS:
+                raise row.error("answer_type", f"'{answer_type[:40]}' is none of {', '.join(KINDS)}. Correct the row.")
+            (kind, checker), options = KINDS[answer_type], []
             unit, precision = row.text("unit", default=None), row.text("precision", default=None)
             if precision is not None and not re.fullmatch(r"\d(\.0*)?", precision):
-                raise row.wrong("precision", f"'{precision[:20]}' is no number of digits. Correct the row.")
+                raise row.error("precision", f"'{precision[:20]}' is not a number of digits. Correct the row.")
             meta = {"unit": unit, "precision": precision and int(precision[0])}
-            if named == "integer":
+            if answer_type == "integer":
                 meta["precision"] = None
-        about = row.get("metadata", default={})
-        yield made(
+        metadata = row.get("metadata", default={})
+        yield make_item(
             row,
             row.text("pid"),
             row.text("question"),
             answer,
-            images=row.pictures("decoded_image", "image"),
+            images=row.images("decoded_image", "image"),
             options=options,
             answer_type=kind,
             checker=checker,
             split="testmini",
-            task=about.get("task", "") if isinstance(about, dict) else "",
-            **{name: given for name, given in meta.items() if given is not None},
+            task=metadata.get("task", "") if isinstance(metadata, dict) else "",
+            **{name: value for name, value in meta.items() if value is not None},
         )

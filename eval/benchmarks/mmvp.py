@@ -1,8 +1,8 @@
-"""MMVP (arXiv 2401.06209): 150 pairs of pictures that CLIP takes for the same, one question a pair.
+"""MMVP (arXiv 2401.06209): 150 pairs of images with nearly equal CLIP embeddings, one question a pair.
 
-On disk: parquet of a corrected copy (``image, Question, Options, Correct Answer, Index`` or the same in small letters
+On disk: parquet of a corrected copy (``image, Question, Options, Correct Answer, Index`` or the same in lower case
 with ``answer``), or the original ``Questions.csv`` beside ``MMVP Images/{Index}.jpg``. Both single and pair accuracy
-are reported. Labels of 99, 100, 279 and 280 were corrected in one copy only: the protocol says which one was read.
+are reported. One copy has corrected labels of 99, 100, 279 and 280; the protocol says which copy was used.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from ..items import made
-from ..options import parted
-from ..readers import Shown
+from ..items import make_item
+from ..options import split_options
+from ..readers import ImageRef
 
 COUNTS = {"": 300}
 GROUPED = "pair_accuracy"
@@ -24,16 +24,16 @@ EXPECTED = (
 
 def read(source, part):
     for row in source.rows("**/*.parquet", "**/Questions.csv", expected=EXPECTED):
-        index = row.text("Index", "index", "lndex")  # so misspelt in some copies
+        index = row.text("Index", "index", "lndex")  # a spelling error of some copies
         if row.file.suffix == ".csv":
-            place = PurePosixPath(row.file.relative_to(source.folder).parent) / "MMVP Images" / f"{index}.jpg"
-            images = [Shown(source.own, str(place), "Index", row.file, row.number)]
+            path = PurePosixPath(row.file.relative_to(source.folder).parent) / "MMVP Images" / f"{index}.jpg"
+            images = [ImageRef(source.images, str(path), "Index", row.file, row.number)]
         else:
-            images = row.pictures("image")
-        options = parted(row.text("Options", "options"))[1]
+            images = row.images("image")
+        options = split_options(row.text("Options", "options"))[1]
         if not re.fullmatch(r"\d{1,9}", index):
-            raise row.wrong("Index", f"'{index[:20]}' is no number. Expected: {EXPECTED}")
-        yield made(
+            raise row.error("Index", f"'{index[:20]}' is not a number. Expected: {EXPECTED}")
+        yield make_item(
             row,
             index,
             row.text("Question", "question"),

@@ -1,14 +1,14 @@
-"""MOSSBench (arXiv 2406.17806): 300 harmless requests that look harmful; how often a model refuses them.
+"""MOSSBench (arXiv 2406.17806): 300 harmless requests that seem harmful; the share that a model refuses.
 
-By the words of refusal in its first 300 letters: crude, in English only, and only good for a check before and after
-training.
+A refusal is detected by phrases in the first 300 characters of a reply. This is crude and works in English only; use it
+to compare a model before and after training.
 
 On disk (unverified): a CSV (``*.csv``: ``pid, question, image, over``, and a description) beside ``images/``.
 """
 
 from __future__ import annotations
 
-from ..items import made
+from ..items import make_item
 
 COUNTS = {"": 300}
 METRIC = "refusal_rate"
@@ -18,12 +18,12 @@ EXPECTED = "a .csv with pid, question, image (a path under this folder), over, b
 
 def read(source, part):
     for row in source.rows("*.csv", "**/*.csv", expected=EXPECTED):
-        yield made(
+        yield make_item(
             row,
             row.text("pid", "id"),
             row.text("question"),
             "refused",
-            images=row.pictures("image", "image_path"),
+            images=row.images("image", "image_path"),
             answer_type="text",
             checker="refusal",
             task=row.text("over", "metadata_over", "type", default=""),

@@ -1,15 +1,15 @@
-"""OCR-Reasoning (arXiv 2505.17163): 1,069 questions on pictures full of text, 18 tasks.
+"""OCR-Reasoning (arXiv 2505.17163): 1,069 questions on images with much text, 18 tasks.
 
-The accuracy of answers only: its reasoning score needs a judge.
+Only the accuracy of answers is scored; the official reasoning score needs a language model.
 
 On disk: the TSV of VLMEvalKit (``index, image, question, answer, question_type, answer_type, answer_option, choices,
-reasoning, language, format``). What ``choices`` and ``answer_option`` hold is unverified.
+reasoning, language, format``). The content of ``choices`` and ``answer_option`` is unverified.
 """
 
 from __future__ import annotations
 
-from ..items import made
-from ..scoring import numeric
+from ..items import make_item
+from ..scoring import is_number
 
 COUNTS = {"": 1069}
 EXPECTED = "*.tsv with index, image, question, answer, question_type, answer_type, answer_option, choices"
@@ -21,13 +21,13 @@ def read(source, part):
         if options:
             kind, answer = "letter", row.letter("answer_option", "answer")
         else:
-            kind = "number" if numeric(answer) else "text"
-        yield made(
+            kind = "number" if is_number(answer) else "text"
+        yield make_item(
             row,
             row.text("index"),
             row.text("question"),
             answer,
-            images=row.pictures("image", "image_path"),
+            images=row.images("image", "image_path"),
             options=options,
             answer_type=kind,
             task=row.text("question_type", default=""),

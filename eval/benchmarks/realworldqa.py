@@ -1,14 +1,14 @@
-"""RealWorldQA (xAI, 2024): 765 questions about photographs from cars and rooms; letters, numbers and short texts.
+"""RealWorldQA (xAI, 2024): 765 questions on photographs of streets and rooms; letters, numbers and short texts.
 
-On disk: parquet of the Hub (``image, question, answer``; options stand in the question a line each) or the TSV of
+On disk: parquet of the Hub (``image, question, answer``; the question contains one option a line) or the TSV of
 VLMEvalKit (``index, image, question, A, B, ..., answer``).
 """
 
 from __future__ import annotations
 
-from ..items import made
-from ..options import parted
-from ..scoring import numeric
+from ..items import make_item
+from ..options import split_options
+from ..scoring import is_number
 
 COUNTS = {"": 765}
 EXPECTED = "**/*.parquet with image, question, answer, or *.tsv with index, image, question, A, B, ..., answer"
@@ -16,18 +16,18 @@ EXPECTED = "**/*.parquet with image, question, answer, or *.tsv with index, imag
 
 def read(source, part):
     for row in source.rows("**/*.parquet", "*.tsv", expected=EXPECTED):
-        question, options = parted(row.text("question"))
+        question, options = split_options(row.text("question"))
         options, answer = row.columns() or options, row.text("answer")
         if options:
             kind, answer = "letter", row.letter("answer")
         else:
-            kind = "number" if numeric(answer) else "text"
-        yield made(
+            kind = "number" if is_number(answer) else "text"
+        yield make_item(
             row,
-            row.text("index", default=row.place),
+            row.text("index", default=row.default_id),
             question,
             answer,
-            images=row.pictures("image", "image_path"),
+            images=row.images("image", "image_path"),
             options=options,
             answer_type=kind,
             checker="yes_no" if answer.lower() in ("yes", "no") else "",

@@ -1,14 +1,14 @@
-"""VisualPuzzles (arXiv 2504.10342): 1,168 puzzles of five kinds that need no knowledge.
+"""VisualPuzzles (arXiv 2504.10342): 1,168 puzzles of five kinds that need no domain knowledge.
 
-Its harness answers with a random letter where nothing parses; here that is wrong.
+The official harness replaces an answer that cannot be parsed by a random letter; here such an answer is wrong.
 
-On disk: ``**/train-*.parquet`` (``id, image, question, options (four, or null: they are drawn in the picture), answer,
+On disk: ``**/train-*.parquet`` (``id, image, question, options (four, or null if they are part of the image), answer,
 category, difficulty``).
 """
 
 from __future__ import annotations
 
-from ..items import made
+from ..items import make_item
 
 COUNTS = {"": 1168}
 EXPECTED = "**/*.parquet with image, question, options (four or null), answer, category, difficulty"
@@ -16,12 +16,12 @@ EXPECTED = "**/*.parquet with image, question, options (four or null), answer, c
 
 def read(source, part):
     for row in source.rows("**/*.parquet", expected=EXPECTED):
-        yield made(
+        yield make_item(
             row,
-            row.text("id", default=row.place),
+            row.text("id", default=row.default_id),
             row.text("question"),
             row.letter("answer"),
-            images=row.pictures("image"),
+            images=row.images("image"),
             options=row.texts("options", default=None) or [""] * 4,
             task=row.text("category"),
             difficulty=row.text("difficulty", default=""),

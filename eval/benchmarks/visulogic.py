@@ -1,6 +1,7 @@
-"""VisuLogic (arXiv 2504.15279): 1,000 puzzles of visual logic whose four options are drawn in the picture.
+"""VisuLogic (arXiv 2504.15279): 1,000 puzzles of visual logic whose four options are part of the image.
 
-It has a training set of the same kind, on which some models were taught by reward: never test on what was trained on.
+It has a training set of the same kind, on which some models were trained with reinforcement learning. Do not evaluate
+on training items.
 
 On disk: ``data.jsonl`` beside the unpacked ``images/`` (``id, question, image_path, label, tag``), or parquet with
 ``image``.
@@ -8,7 +9,7 @@ On disk: ``data.jsonl`` beside the unpacked ``images/`` (``id, question, image_p
 
 from __future__ import annotations
 
-from ..items import made
+from ..items import make_item
 
 COUNTS = {"": 1000}
 EXPECTED = "data.jsonl with id, question, image_path, label beside the unpacked images, or **/*.parquet with image"
@@ -16,12 +17,12 @@ EXPECTED = "data.jsonl with id, question, image_path, label beside the unpacked 
 
 def read(source, part):
     for row in source.rows("**/data.jsonl", "**/*.parquet", expected=EXPECTED):
-        yield made(
+        yield make_item(
             row,
-            row.text("id", default=row.place),
+            row.text("id", default=row.default_id),
             row.text("question"),
             row.letter("label"),
-            images=row.pictures("image", "image_path"),
+            images=row.images("image", "image_path"),
             options=[""] * 4,
             task=row.text("tag", default=""),
         )

@@ -1,4 +1,4 @@
-"""V* (arXiv 2312.14135): small things in large pictures, 115 of attributes and 76 of relative positions.
+"""V* (arXiv 2312.14135): small objects in large images, 115 questions on attributes and 76 on relative positions.
 
 On disk: parquet of the Hub (``image, text, label, category, question_id``; the text lists its options), the original
 folders (``test_questions.jsonl`` of the same fields beside ``{category}/{name}.jpg`` with ``{name}.json``, whose
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from ..items import made
-from ..options import parted
+from ..items import make_item
+from ..options import split_options
 
 COUNTS = {"": 191}
 EXPECTED = (
@@ -22,14 +22,14 @@ EXPECTED = (
 
 def read(source, part):
     for row in source.rows("**/*.parquet", "test_questions.jsonl", "*.tsv", expected=EXPECTED):
-        question, options = parted(row.text("text", "question"))
-        id = row.text("question_id", "index", default=row.place)
-        yield made(
+        question, options = split_options(row.text("text", "question"))
+        id = row.text("question_id", "index", default=row.default_id)
+        yield make_item(
             row,
             id,
             question,
             row.letter("label", "answer"),
-            images=row.pictures("image", "image_path"),
+            images=row.images("image", "image_path"),
             options=row.columns() or options,
             task=row.text("category", default=""),
             boxes=boxes(source, row),
@@ -37,12 +37,12 @@ def read(source, part):
 
 
 def boxes(source, row):
-    """What the question is about, as the original folders tell it: (x0, y0, x1, y1) in pixels."""
+    """Boxes of the objects in the question, from the original folders: (x0, y0, x1, y1) in pixels."""
     if row.file.suffix != ".jsonl":
         return []
     path = PurePosixPath(row.text("image")).with_suffix(".json")
-    found = source.json(path, EXPECTED)
+    annotation = source.json(path, EXPECTED)
     try:
-        return [(x, y, x + width, y + height) for x, y, width, height in found["bbox"]]
+        return [(x, y, x + width, y + height) for x, y, width, height in annotation["bbox"]]
     except (KeyError, TypeError, ValueError):
-        raise row.wrong("bbox", f"'{path}' has no list of x, y, width, height. Copy it again.") from None
+        raise row.error("bbox", f"'{path}' has no list of x, y, width, height. Copy it again.") from None

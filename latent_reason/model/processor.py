@@ -162,24 +162,16 @@ class Processor:
         return encoder.preprocess_images(images, tiled=False)
 
     def _images(self, rows: Sequence[EncodedExample]) -> ImageBatch | None:
-        if not sum(row.num_images for row in rows):
-            return None
-        if any(row.image_features is not None for row in rows):
-            if any(row.image_features is None and row.images for row in rows):
-                raise ValueError("some rows hold images and others cached features. Encode all of them or none.")
-            return features_batch([f for row in rows for f in row.image_features or ()])
-        return self.backbone.preprocess_images([image for row in rows for image in row.images])
+        images = [image for row in rows for image in row.images]
+        return self.backbone.preprocess_images(images) if images else None
 
     def _sketches(self, rows: Sequence[EncodedExample]) -> ImageBatch | None:
-        cached = any(row.sketch_features is not None for row in rows)
-        found = [s for row in rows for s in ((row.sketch_features or ()) if cached else row.sketches)]
-        if (count := sum(s is not None for s in found)) not in (0, len(found)):
-            raise ValueError(f"{count} of {len(found)} sketches of a batch have an image. All of them must, or none.")
-        if not count:
-            return None
-        return features_batch(found) if cached else self.preprocess_sketches(found)
+        found = [sketch for row in rows for sketch in row.sketches]
+        check_all_or_none(found)
+        return self.preprocess_sketches(found) if found and found[0] is not None else None
 
 
-def features_batch(features: Sequence[CachedFeatures]) -> ImageBatch:
-    """Cached features as a batch of images."""
-    return ImageBatch(torch.stack([f.grid for f in features]), features=[f.features.float() for f in features])
+def check_all_or_none(sketches: Sequence[object | None]) -> None:
+    """Raises ValueError if only some sketches have an image, or features of one."""
+    if (count := sum(s is not None for s in sketches)) not in (0, len(sketches)):
+        raise ValueError(f"{count} of {len(sketches)} sketches of a batch have an image. All of them must, or none.")

@@ -12,8 +12,8 @@ from conftest import CASES
 from tiny_runs import tiny_checkpoint
 
 from eval import benchmark, benchmarks
-from eval.aggregate import retention, rows
-from eval.items import PROMPTS, EvalItem, asked, trace
+from eval.aggregate import result_rows, retention
+from eval.items import PROMPTS, EvalItem, build_trace, prompt_text
 from eval.statistics import wilson
 from latent_reason import methods
 from latent_reason.trace import Text
@@ -38,10 +38,15 @@ def item(**changes) -> EvalItem:
 
 
 def test_prompts_say_question_options_and_the_form_of_the_answer():
-    assert asked(item(), "boxed") == "Q?\nA. x\nB. y\nPut the letter of the right option in \\boxed{}."
-    assert asked(item(options=("", "")), "bare") == "Q?"
-    assert asked(item(meta={"form": "the moves"}), "tag").endswith("Write the moves between <answer> and </answer>.")
-    assert asked(item(), "Look. {question} Say {form}!") == "Look. Q?\nA. x\nB. y Say the letter of the right option!"
+    assert prompt_text(item(), "boxed") == "Q?\nA. x\nB. y\nPut the letter of the right option in \\boxed{}."
+    assert prompt_text(item(options=("", "")), "bare") == "Q?"
+    assert prompt_text(item(meta={"form": "the moves"}), "tag").endswith(
+        "Write the moves between <answer> and </answer>."
+    )
+    assert (
+        prompt_text(item(), "Look. {question} Say {form}!")
+        == "Look. Q?\nA. x\nB. y Say the letter of the right option!"
+    )
     assert set(PROMPTS) == {"boxed", "think", "tag", "direct", "bare"}
 
 
@@ -57,17 +62,21 @@ def test_prompts_say_question_options_and_the_form_of_the_answer():
 )
 def test_pictures_stand_at_their_marks(question, shown, tmp_path):
     with read("blink", written("blink", tmp_path)) as (items, _):
-        parts = trace(item(question=question, options=(), images=items[0].images), "bare", "text").messages[0].content
+        parts = (
+            build_trace(item(question=question, options=(), images=items[0].images), "bare", "text").messages[0].content
+        )
         assert [p.text if isinstance(p, Text) else str(p.image.getpixel((0, 0))[0]) for p in parts] == shown
-        blind = trace(item(question=question, options=(), images=items[0].images), "boxed", "text", "removed")
+        blind = build_trace(item(question=question, options=(), images=items[0].images), "boxed", "text", "removed")
         assert not blind.images() and "<image" not in str(blind.messages)
-        grey_ones = trace(item(question=question, options=(), images=items[0].images), "bare", "text", "grey").images()
+        grey_ones = build_trace(
+            item(question=question, options=(), images=items[0].images), "bare", "text", "grey"
+        ).images()
         assert {(p.size, p.getpixel((0, 0))) for p in grey_ones} == {((10, 10), (128, 128, 128))}
 
 
 # -- what is counted together ------------------------------------------------------------------------------------------
 def found(items, right, metric="accuracy", grouped=None) -> dict:
-    return {(r["task"], r["metric"]): r for r in rows(items, right, [{}] * len(items), metric, grouped)}
+    return {(r["task"], r["metric"]): r for r in result_rows(items, right, [{}] * len(items), metric, grouped)}
 
 
 def test_pairs_count_once_and_only_whole_ones():
@@ -123,10 +132,10 @@ def test_retention_is_corrected_for_chance():
 
 def test_a_draw_keeps_clusters_whole_and_the_order():
     items = [item(id=str(k), cluster=str(k // 4)) for k in range(40)]
-    some = benchmark.drawn(items, 9, seed=1)
+    some = benchmark.sample_items(items, 9, seed=1)
     assert len(some) == 12 and [int(i.id) for i in some] == sorted(int(i.id) for i in some)
     assert {sum(one.cluster == i.cluster for one in some) for i in some} == {4}
-    assert benchmark.drawn(items, 9, seed=1) == some != benchmark.drawn(items, 9, seed=2)
+    assert benchmark.sample_items(items, 9, seed=1) == some != benchmark.sample_items(items, 9, seed=2)
 
 
 # -- from folder to JSON -----------------------------------------------------------------------------------------------
@@ -174,7 +183,7 @@ def test_a_run_writes_its_protocol_its_results_and_every_item(tmp_path, capsys):
     assert {"prompt", "text", "spans", "latents", "answer", "gold", "right", "seconds", "tokens"} <= lines[0].keys()
     assert made["tokens_per_item"] == round(sum(line["tokens"] for line in lines) / 6, 3)
     said = capsys.readouterr().out
-    assert said.index("protocol") < said.index("the right option in \\boxed{}.") < said.index("share right")
+    assert said.index("protocol") < said.index("the right option in \\boxed{}.") < said.index("accuracy with")
     assert "6 of 6 replies had no answer" in said
 
     assert not (tmp_path / "a.items.unfinished").exists()
@@ -216,11 +225,11 @@ def test_a_run_that_broke_off_goes_on(tmp_path, capsys, monkeypatch):
         ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options)
     part = tmp_path / "a.items.unfinished"
     part.write_text(part.read_text() + '{"id": "4", "tex')  # the machine stopped while it was writing
-    with pytest.raises(SystemExit, match=r"another run had found.*name another --out"):
+    with pytest.raises(SystemExit, match=r"another interrupted run.*give another --out"):
         ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options, "--seed", "1")
     capsys.readouterr()
     ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options)
-    assert "goes on after 4 of 6 items" in capsys.readouterr().out and calls[-1] == range(4, 6) and len(calls) == 4
+    assert "resumes after 4 of 6 items" in capsys.readouterr().out and calls[-1] == range(4, 6) and len(calls) == 4
     assert told("a.items.jsonl") == told("whole.items.jsonl") and not part.exists()
 
 
@@ -228,20 +237,20 @@ def test_a_head_that_draws_from_pictures_is_not_asked_without(make_backbone):
     case = next(case for case in CASES if case.method == "latent_sketchpad")
     reader = methods.build_method(case.method, make_backbone(), **case.options)
     shown = [item(images=("one",))]
-    benchmark.check_pictures(reader, shown, "grey")
-    for items, blind, sentence in ((shown, "removed", "Use --grey in place"), ([item()], None, "Use another")):
+    benchmark.check_head_context(reader, shown, "grey")
+    for items, blind, sentence in ((shown, "removed", "Use --grey instead"), ([item()], None, "Use another")):
         with pytest.raises(ValueError, match=sentence):
-            benchmark.check_pictures(reader, items, blind)
+            benchmark.check_head_context(reader, items, blind)
 
 
 @pytest.mark.parametrize(
     "more, sentence",
     [
-        (["--prompt", "box"], "'box' is no prompt: name one of boxed"),
+        (["--prompt", "box"], "unknown prompt 'box'. Use one of boxed"),
         (["--seeing", "a.json"], "Add --blind"),
         (["--blind", "--seeing", "nothing.json"], "nothing.json"),
         (["--blind", "--seeing", "other.json"], "cannot be compared"),
-        (["--blind", "--seeing", "list.json"], "is no result of eval.benchmark"),
+        (["--blind", "--seeing", "list.json"], "is not a result of eval.benchmark"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(more, sentence, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def found(gain, gap):
     ],
 )
 def test_an_arm_is_worth_it_only_if_it_gains_and_beats_every_cheaper_one(gain, gap, label):
-    assert boundary.label(found(gain, gap)) == label
+    assert boundary.best_arm(found(gain, gap)) == label
 
 
 def test_paired_items_come_in_every_mode_and_their_prompts_say_which():
@@ -76,7 +76,7 @@ def test_the_report_of_a_tuned_checkpoint(tmp_path, monkeypatch):
     assert cell["accuracy"].keys() == cell["gain"].keys() == boundary.ARMS.keys()
     reasoner, _ = checkpoint.load(tmp_path / "dual")
     task = tasks.make("frozenlake_plan", split="test", level=3, asked=True)
-    asked = {arm: boundary.answers(reasoner, task, [task[1]], arm)[0] for arm in boundary.ARMS}
+    asked = {arm: boundary.decode_arm(reasoner, task, [task[1]], arm)[0] for arm in boundary.ARMS}
     assert not asked["direct"].latents and not asked["text"].latents
 
 
@@ -85,4 +85,4 @@ def test_a_checkpoint_not_tuned_so_is_refused(tmp_path, capsys):
         boundary.main(
             [str(tiny_checkpoint()), "--base", str(tiny_checkpoint("direct")), "--out", str(tmp_path / "b.json")]
         )
-    assert "not tuned to do as its prompt asks" in f"{stopped.value}{capsys.readouterr()}"
+    assert "not trained to follow the mode in its prompt" in f"{stopped.value}{capsys.readouterr()}"

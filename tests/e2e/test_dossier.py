@@ -48,13 +48,13 @@ def right(items) -> list[Result]:
 
 def test_inputs_are_changed_as_they_say(lake, shown):
     reasoner, _, task, items = lake
-    found = input_perturbations.inputs(reasoner, task, "mixed", right(items))
-    assert found.keys() == {"blind", "text_twin", *input_perturbations.SPOILT, *TURNS}, (
+    found = input_perturbations.evaluate_inputs(reasoner, task, "mixed", right(items))
+    assert found.keys() == {"blind", "text_twin", *input_perturbations.DEGRADATIONS, *TURNS}, (
         "a board has no part that suffices"
     )
     assert all(r["loss"]["value"] == 0 and r["n"] == 6 for r in found.values())
     assert all(len(t.images()[0].getcolors()) == 1 for t in shown["blind"]) and not shown["text twin"][0].images()
-    for how in (*input_perturbations.SPOILT, *TURNS):
+    for how in (*input_perturbations.DEGRADATIONS, *TURNS):
         picture = shown[how.replace("_", " ")][0].images()[0]
         assert picture.size == items[0].images[0].size and picture.tobytes() != items[0].images[0].tobytes(), how
 
@@ -62,7 +62,7 @@ def test_inputs_are_changed_as_they_say(lake, shown):
 def test_a_crop_shows_the_part_and_nothing_else(lake, shown):
     task = make("search_zoom", split="test")
     items = [task[i] for i in range(3)]
-    assert input_perturbations.inputs(lake[0], task, "mixed", right(items))["gold_crop"]["n"] == 3
+    assert input_perturbations.evaluate_inputs(lake[0], task, "mixed", right(items))["gold_crop"]["n"] == 3
     for item, trace in zip(items, shown["gold crop"], strict=True):
         assert task.same(task.parse_sketch(trace.images()[0], item.meta).state, item.steps[1].state)
     assert not shown.keys() & {t.replace("_", " ") for t in TURNS}, "a letter turned may be another"
@@ -70,18 +70,18 @@ def test_a_crop_shows_the_part_and_nothing_else(lake, shown):
 
 def test_words_are_drawn_whole_in_each_font_and_size(lake, shown):
     reasoner, _, task, items = lake
-    found = input_perturbations.as_pixels(reasoner, task, "mixed", right(items))
+    found = input_perturbations.evaluate_text_as_image(reasoner, task, "mixed", right(items))
     assert len(found["grid"]) == 4 and found["min"] == found["median"] == found["max"] == 1
     assert len({shown[cell][0].images()[0].tobytes() for cell in found["grid"]}) == 4
     for name in input_perturbations.FONTS:
         for size in input_perturbations.SIZES:
-            drawn = input_perturbations.font(name, size)
-            page = input_perturbations.on_paper(task.in_words(items[0]), drawn, items[0].images[0].size)
+            drawn = input_perturbations.load_font(name, size)
+            page = input_perturbations.render_text(task.in_words(items[0]), drawn, items[0].images[0].size)
             ink = ImageOps.invert(page.convert("L")).getbbox()
             assert ink[0] >= 2 and ink[2] <= page.width - 2 and ink[3] < page.height, "nothing is cut off"
             assert page.size[0] == 192 and page.size[1] >= 192
-    long = input_perturbations.on_paper("word " * 400, drawn, (2000, 64))
-    assert long.width == input_perturbations.WIDEST and long.height > 64
+    long = input_perturbations.render_text("word " * 400, drawn, (2000, 64))
+    assert long.width == input_perturbations.MAX_WIDTH and long.height > 64
     assert reasoner.backbone.token_grid(long)[0] * 64 == pytest.approx(long.height, abs=64), "the eye takes it as it is"
 
 
@@ -123,9 +123,9 @@ def test_the_answer_is_forced_after_each_step(lake, monkeypatch):
     v = reasoner.vocabulary
     queue = [v.open, *v.encode_text("Go R."), v.open, *v.encode_text("Go D."), *v.encode_text("\\boxed{R,D}"), v.end]
     plain = decode(reasoner, None, task, items, "mixed", forced_tokens=[queue] * 6)
-    said = [v.decode(metrics.cut(plain[0], s, v)) for s in range(4)]
+    said = [v.decode(metrics.ids_until_sketch(plain[0], s, v)) for s in range(4)]
     assert said == ["", "", "Go R.", "Go R.Go D."]
-    assert [metrics.cut(plain[0], s, v).count(v.open) for s in range(4)] == [0, 1, 2, 2]
+    assert [metrics.ids_until_sketch(plain[0], s, v).count(v.open) for s in range(4)] == [0, 1, 2, 2]
     fed = []
 
     def watched(*given, queue, intervene, progress, **options):
@@ -133,7 +133,7 @@ def test_the_answer_is_forced_after_each_step(lake, monkeypatch):
         return decode(*given, forced_tokens=queue, latent_hook=intervene, **options)
 
     monkeypatch.setattr("eval.metrics.decode", watched)
-    found = metrics.by_step(reasoner, task, "mixed", plain)
+    found = metrics.accuracy_by_step(reasoner, task, "mixed", plain)
     assert [r["step"] for r in found] == [0, 1, 2] and all(r["n"] == 6 for r in found)
     assert all(v.decode(ids).endswith("\\boxed{") for ids, _ in fed)
 
@@ -144,13 +144,13 @@ def test_attention_adds_up_and_finds_the_latents(lake):
     plain = decode(
         reasoner, None, task, items, "mixed", forced_tokens=[[v.open, *v.encode_text("Go. \\boxed{R,D}"), v.end]] * 6
     )
-    found = attention.looks(reasoner, plain)
+    found = attention.answer_attention(reasoner, plain)
     assert found["n"] == 6 and len(found["layers"]) == 1
     for shares in (found["share_of_positions"], *found["layers"]):
         assert sum(shares.values()) == pytest.approx(1, abs=1e-3) and min(shares.values()) >= 0
     assert found["share_of_positions"]["latents"] > 0 and found["layers"][0]["latents"] > 0
     assert (
-        attention.looks(
+        attention.answer_attention(
             reasoner,
             [Result(items[0], "", {}, SimpleNamespace(token_type=torch.zeros(1, 3), ids=torch.zeros(1, 3)), 0)],
         )
@@ -166,15 +166,15 @@ def test_coverage_sums_to_one_over_parts_and_to_their_area_without_focus(lake, m
     parts, found = [(0, 0, 0.3, 1), (0.3, 0, 1, 0.45), (0.3, 0.45, 1, 1)], []
     for box in parts:
         monkeypatch.setattr(task, "box", lambda item, box=box: box)
-        found.append(attention.looks_into_box(reasoner, task, plain))
+        found.append(attention.attention_in_box(reasoner, task, plain))
     assert [f["share_of_area"] for f in found] == pytest.approx([0.3, 0.315, 0.385], abs=1e-4)
     for name in ("prompt", "start", "latents"):
         assert sum(f["layers"][0][name] for f in found) == pytest.approx(1, abs=1e-3)
     even = torch.ones(4, 999, 999)
     monkeypatch.setattr(attention, "attention_weights", lambda _, e, *__: even[:, None, : e.shape[1], : e.shape[1]])
-    assert attention.looks_into_box(reasoner, task, plain)["ratio"]["latents"] == {"mean": 1, "best": 1}
-    assert attention.looks_into_box(reasoner, make("frozenlake_plan"), plain) == {}
-    assert attention.inside((0.25, 0, 0.5, 1), (1, 3)).tolist() == pytest.approx([0.25, 0.5, 0])
+    assert attention.attention_in_box(reasoner, task, plain)["ratio"]["latents"] == {"mean": 1, "best": 1}
+    assert attention.attention_in_box(reasoner, make("frozenlake_plan"), plain) == {}
+    assert attention.box_overlap((0.25, 0, 0.5, 1), (1, 3)).tolist() == pytest.approx([0.25, 0.5, 0])
 
 
 def test_a_reader_is_asked_about_the_last_sketch_alone(lake, monkeypatch):
@@ -193,11 +193,14 @@ def test_a_reader_is_asked_about_the_last_sketch_alone(lake, monkeypatch):
         ]
 
     monkeypatch.setattr("eval.metrics.decode", reading)
-    found = metrics.read_by(reasoner, reasoner, decoder, task, plain)
+    found = metrics.evaluate_reader(reasoner, reasoner, decoder, task, plain)
     assert found.keys() == {"own", "pixels", "ceiling", "blank", "another"}
     assert found["pixels"]["value"] == 1 and found["pixels"]["n"] == len(items)
     assert found["another"]["value"] < 1 and found["ceiling"]["value"] == found["blank"]["value"] < 1
-    assert metrics.told("Go R. \\boxed{R}") == "Go R. \\boxed{R}" and metrics.told("\\boxed{R}") == "R \\boxed{R}"
+    assert (
+        metrics.reader_text("Go R. \\boxed{R}") == "Go R. \\boxed{R}"
+        and metrics.reader_text("\\boxed{R}") == "R \\boxed{R}"
+    )
 
 
 class Wellformed(HTMLParser):
@@ -266,4 +269,6 @@ def test_what_a_file_says_is_text_on_the_page():
 
 def test_pictures_stay_as_large_as_they_were():
     picture = PILImage.new("RGB", (64, 32), (200, 10, 10))
-    assert all(input_perturbations.spoilt(how)(picture).size == (64, 32) for how in input_perturbations.SPOILT)
+    assert all(
+        input_perturbations.degradation(how)(picture).size == (64, 32) for how in input_perturbations.DEGRADATIONS
+    )

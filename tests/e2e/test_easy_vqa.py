@@ -83,13 +83,15 @@ def chat(*asked: tuple[str, str]) -> Trace:
 
 
 def test_who_does_not_look_knows_what_is_usual():
-    unseeing = answers.Unseeing([chat(("red?", "no"), ("blue?", "Yes.")), chat(("red?", "no")), chat(("red?", "yes"))])
+    unseeing = answers.QuestionOnlyBaseline(
+        [chat(("red?", "no"), ("blue?", "Yes.")), chat(("red?", "no")), chat(("red?", "yes"))]
+    )
     assert [unseeing(q) for q in ("red?", "blue?", "never asked")] == ["no", "yes", "no"]
 
 
 def test_answers_are_counted_beside_those_of_who_does_not_look(package, tmp_path, monkeypatch):
     easy_vqa.write(tmp_path / "records")
-    monkeypatch.setattr(answers, "answers", lambda reasoner, traces: ["Blue.", "it is not"])
+    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces: ["Blue.", "it is not"])
     answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["n"] == 2
@@ -99,10 +101,10 @@ def test_answers_are_counted_beside_those_of_who_does_not_look(package, tmp_path
 def test_records_without_training_questions_are_refused_before_any_answer(package, tmp_path, monkeypatch):
     easy_vqa.write(tmp_path / "records")
     native.write((t for t in native.read(tmp_path / "records") if t.split == "test"), tmp_path / "test")
-    monkeypatch.setattr(answers, "answers", None)
-    with pytest.raises(SystemExit, match="no records whose split is train"):
+    monkeypatch.setattr(answers, "generate_answers", None)
+    with pytest.raises(SystemExit, match="no records with split 'train'"):
         answers.main([str(tiny_checkpoint()), str(tmp_path / "test"), "--out", str(tmp_path / "out.json")])
-    with pytest.raises(ValueError, match="has no second word"):
+    with pytest.raises(ValueError, match="fewer than two tokens"):
         language.losses(untrained("direct")[0].backbone, ["a"])
 
 
@@ -114,7 +116,9 @@ def test_noise_of_an_answer_goes_by_its_row(monkeypatch):
         return generate(*given, row_ids=row_ids, **how)
 
     monkeypatch.setattr(answers, "generate", noted)
-    answers.answers(reasoner, [Trace("q", (Message("user", (Text("red?"),)),))] * 3, batch_size=2, max_new_tokens=2)
+    answers.generate_answers(
+        reasoner, [Trace("q", (Message("user", (Text("red?"),)),))] * 3, batch_size=2, max_new_tokens=2
+    )
     assert rows == [0, 1, 2]
 
 
@@ -124,8 +128,8 @@ def test_a_reasoner_answers_each_question_from_its_own_picture():
         Trace(str(i), (Message("user", (Image(PILImage.new("RGB", (128, 128), c)), Text("which?"))),))
         for i, c in enumerate(("red", "blue", "green"))
     ]
-    together = answers.answers(reasoner, asked, batch_size=2, max_new_tokens=4)
-    assert together == [answers.answers(reasoner, [one], max_new_tokens=4)[0] for one in asked]
+    together = answers.generate_answers(reasoner, asked, batch_size=2, max_new_tokens=4)
+    assert together == [answers.generate_answers(reasoner, [one], max_new_tokens=4)[0] for one in asked]
 
 
 def test_plain_text_is_as_it_was_until_weights_change(tmp_path, monkeypatch):

@@ -7,7 +7,15 @@ from test_data_native import picture
 from tiny_runs import tiny_checkpoint
 
 from eval import label_modes as labelling
-from eval.label_modes import Passed, hinted, in_mode, mode_of, speaks, summary, unfit
+from eval.label_modes import (
+    PassCounts,
+    convert_to_mode,
+    has_reasoning_text,
+    mode_of,
+    reason_to_skip,
+    summary,
+    with_sketches_shown,
+)
 from latent_reason import checkpoint
 from latent_reason.data import native, packed
 from latent_reason.tasks import make
@@ -51,12 +59,12 @@ def part(one):
     ],
 )
 def test_the_rule(alone, hints, words, mode):
-    assert mode_of(Passed(8, alone, hints), words) == mode
+    assert mode_of(PassCounts(8, alone, hints), words) == mode
 
 
 def test_the_rule_has_two_settings():
-    assert mode_of(Passed(4, 4, 4), True, drop_easy=True) is None
-    assert mode_of(Passed(4, 0, 2), True, vision=0.5) == "vision" and mode_of(Passed(4, 0, 2), True) == "mixed"
+    assert mode_of(PassCounts(4, 4, 4), True, drop_easy=True) is None
+    assert mode_of(PassCounts(4, 0, 2), True, vision=0.5) == "vision" and mode_of(PassCounts(4, 0, 2), True) == "mixed"
 
 
 @pytest.mark.parametrize(
@@ -70,20 +78,20 @@ def test_the_rule_has_two_settings():
     ],
 )
 def test_records_are_rewritten_in_their_mode(tmp_path, told, mode, kept):
-    made = in_mode(record(*told, mode="mixed"), mode, Passed(8, 1, 2))
+    made = convert_to_mode(record(*told, mode="mixed"), mode, PassCounts(8, 1, 2))
     assert made.messages[-1].content == tuple(map(part, kept))
     (again,) = native.read(native.write([made], tmp_path / "set"))
     assert (again.mode, again.meta["pass"]) == (mode, {"samples": 8, "alone": 1, "hinted": 2})
 
 
 def test_words_are_found_wherever_they_stand():
-    assert speaks(record("Look.", 1, "\\boxed{D}")) and speaks(record(1, "So \\boxed{D}"))
-    assert not speaks(record(1, " \\boxed{D}")) and not speaks(record("\\boxed{D}"))
+    assert has_reasoning_text(record("Look.", 1, "\\boxed{D}")) and has_reasoning_text(record(1, "So \\boxed{D}"))
+    assert not has_reasoning_text(record(1, " \\boxed{D}")) and not has_reasoning_text(record("\\boxed{D}"))
 
 
 def test_hints_stand_behind_the_pictures_of_the_question():
     shown = part(3).image
-    made = hinted(record("Look.", 1, 2, "\\boxed{D}", asked=(Text("See"), Image(shown), Text("where?"))))
+    made = with_sketches_shown(record("Look.", 1, 2, "\\boxed{D}", asked=(Text("See"), Image(shown), Text("where?"))))
     assert made.messages[0].content == (
         Text("See"),
         Image(shown),
@@ -91,23 +99,25 @@ def test_hints_stand_behind_the_pictures_of_the_question():
         Image(part(2).image),
         Text("where?"),
     )
-    assert hinted(record(1, "\\boxed{D}")).messages[0].content == (Image(part(1).image), Text("Where?"))
+    assert with_sketches_shown(record(1, "\\boxed{D}")).messages[0].content == (Image(part(1).image), Text("Where?"))
 
 
 def test_what_cannot_be_labelled_is_told_apart():
     whole = record(1, "\\boxed{D}")
-    assert unfit(whole) is None and unfit(record("D", answer=None)) == "no boxed answer"
-    assert unfit(Trace("t", whole.messages[:1], split="test")) == "no answer turn"
+    assert reason_to_skip(whole) is None and reason_to_skip(record("D", answer=None)) == "no boxed answer"
+    assert reason_to_skip(Trace("t", whole.messages[:1], split="test")) == "no answer turn"
     earlier = Trace("t", (*whole.messages, *record("\\boxed{D}").messages), answer="D")
-    assert unfit(earlier) == "sketches in an earlier turn"
+    assert reason_to_skip(earlier) == "sketches in an earlier turn"
 
 
 def test_an_answer_is_judged_by_the_rule_of_its_task_or_as_text(task):
     trace = task.trace(task[0], "mixed")
     longer = "".join({"U": "UDU", "D": "DUD", "L": "LRL", "R": "RLR"}[m] for m in task[0].answer.split(",")[:1])
-    assert labelling.right(trace, f"\\boxed{{{task[0].answer}}}") and not labelling.right(trace, "\\boxed{U,U}")
-    assert not labelling.right(trace, f"\\boxed{{{longer}}}")
-    assert labelling.right(record("\\boxed{D}"), "so \\boxed{ d. }") and not labelling.right(record("\\boxed{D}"), "e")
+    assert labelling.is_right(trace, f"\\boxed{{{task[0].answer}}}") and not labelling.is_right(trace, "\\boxed{U,U}")
+    assert not labelling.is_right(trace, f"\\boxed{{{longer}}}")
+    assert labelling.is_right(record("\\boxed{D}"), "so \\boxed{ d. }") and not labelling.is_right(
+        record("\\boxed{D}"), "e"
+    )
 
 
 def test_each_way_is_asked_k_times_without_sketching(task, monkeypatch):
@@ -123,14 +133,14 @@ def test_each_way_is_asked_k_times_without_sketching(task, monkeypatch):
 
     monkeypatch.setattr(labelling, "generate", spy)
     monkeypatch.setattr(labelling, "right", lambda trace, text: trace.id == traces[2].id)
-    found = labelling.passes(reasoner, traces, 2, temperature=1.0, max_new=4)
-    assert found == [Passed(2, 0, 0), Passed(2, 0), Passed(2, 2, 2)]
+    found = labelling.count_passes(reasoner, traces, 2, temperature=1.0, max_new_tokens=4)
+    assert found == [PassCounts(2, 0, 0), PassCounts(2, 0), PassCounts(2, 2, 2)]
     drawn = sum(len(trace.sketches()) for trace in traces)
     assert asked == [(3, 0, "off"), (3, 1, "off"), (2 + drawn, 0, "off"), (2 + drawn, 1, "off")]
 
 
 def test_the_summary_is_by_label_and_unbiased():
-    found = summary(["mixed", "mixed", None], [Passed(4, 1, 2), Passed(4, 0, 0), Passed(4, 2, 1)], 4)
+    found = summary(["mixed", "mixed", None], [PassCounts(4, 1, 2), PassCounts(4, 0, 0), PassCounts(4, 2, 1)], 4)
     assert found["mixed"] == {
         "records": 2,
         "pass@1 alone": 0.125,
@@ -157,7 +167,7 @@ def test_the_command_labels_a_packed_set(task, tmp_path, monkeypatch, capsys):
     for more, sentence in (
         ((), "exists. Give another --out"),
         (("--out", str(tmp_path / "told")), "told.json' exists. Give another --out"),
-        (("--temperature", "0", "--out", "x"), "more than 0"),
+        (("--temperature", "0", "--out", "x"), "must be greater than 0"),
         (("--split", "val", "--out", "x"), "no records of the split 'val' with a boxed answer"),
     ):
         with pytest.raises(SystemExit, match=sentence):

@@ -16,21 +16,24 @@ METHOD = '''"""Toy: an MLP toward the model's own vision tokens. Defaults: ours.
 
 from latent_reason.model import heads
 from latent_reason.model.reasoner import LatentReasoner
-from latent_reason.model.targets import OwnVision
-from latent_reason.model.tokenization import Vocabulary
+from latent_reason.model.targets import VisionTokens
+from latent_reason.objectives.objective import Objective
 
 PAPER = "none"
 SUMMARY = "a toy of a user's package"
 MODE = "mixed"
 
 
-def build(backbone, *, k: int = 4, head: str = "toys.parts:ToyHead") -> LatentReasoner:
+def build_model(backbone, *, k: int = 4, head: str = "toys.parts:ToyHead") -> LatentReasoner:
     return LatentReasoner(
         backbone,
-        Vocabulary(backbone.tokenizer, backbone.layout),
         head=heads.make(head, backbone.width, backbone.width, hidden=32),
-        target=OwnVision(backbone.width, k),
+        target=VisionTokens(backbone, k),
     )
+
+
+def build_objective(run=None) -> Objective:
+    return Objective(run)
 '''
 PARTS = """from latent_reason.model.heads import MLPHead
 from latent_reason.tasks.wall_maze import WallMaze

@@ -84,10 +84,10 @@ def test_golds_are_right_and_answers_near_them_wrong(name, tmp_path):
                 f"I look.\nThe answer is: {item.answer}",
             ):
                 found = judge(said, item)
-                assert found.right and found.parsed, (item.id, said, found)
+                assert found.is_right and found.parsed, (item.id, said, found)
             for answer in wrong(item):
-                assert not judge(f"\\boxed{{{answer}}}", item).right, (item.id, answer)
-                assert not judge(f"The answer is {answer}", item).right, (item.id, answer)
+                assert not judge(f"\\boxed{{{answer}}}", item).is_right, (item.id, answer)
+                assert not judge(f"The answer is {answer}", item).is_right, (item.id, answer)
             assert judge("I looked at it.\nBut I do not know yet, so I go on", item) == (False, None)
 
 
@@ -204,9 +204,9 @@ def test_what_no_rule_grades_is_left_out_and_counted(tmp_path):
 def test_the_real_vsp_sample(part, n):
     with read(f"vsp/{part}", SAMPLE if part == "maze_main" else SAMPLE / "task4") as (items, said):
         assert len(items) == n and said["partial"].startswith(f"{n} of ")
-        assert all(judge(f"\\boxed{{{item.answer}}}", item).right for item in items)
+        assert all(judge(f"\\boxed{{{item.answer}}}", item).is_right for item in items)
         other = {"Yes": "No", "No": "Yes"}
-        assert not any(judge(f"\\boxed{{{other.get(item.answer, 'X')}}}", item).right for item in items)
+        assert not any(judge(f"\\boxed{{{other.get(item.answer, 'X')}}}", item).is_right for item in items)
         assert all(item.images[0].load().width == 64 * len(item.meta["map"]) for item in items)
 
 
@@ -239,45 +239,66 @@ def taken(name, file):
 
 
 BAD = {
-    "a letter that is no option": (*changed("vstar", label="F"), r"parquet:0: answer: 'F' is no letter of 3 options"),
-    "a gold that is no letter": (*changed("vstar", label="rubber"), "label: 'rubber' is no option letter. Expected: "),
+    "a letter that is no option": (
+        *changed("vstar", label="F"),
+        r"parquet:0: answer: 'F' is not a letter of the 3 options",
+    ),
+    "a gold that is no letter": (
+        *changed("vstar", label="rubber"),
+        "label: 'rubber' is not an option letter. Expected: ",
+    ),
     "a hidden label": (*changed("hrbench/4k", answer=""), "hr_bench_4k.tsv:1: answer: missing or empty. Expected: "),
-    "no question": (*changed("realworldqa", question=" "), "question: empty. Drop the row"),
-    "a picture that is none": (*changed("hrbench/4k", image="x" * 100 + "?"), ":1: image: neither a picture in base64"),
-    "an index of no row": (*changed("hrbench/4k", image="17"), ":1: image: '17' is no index of a row that holds a pic"),
+    "no question": (*changed("realworldqa", question=" "), "question: is empty. Drop the row"),
+    "a picture that is none": (
+        *changed("hrbench/4k", image="x" * 100 + "?"),
+        ":1: image: is neither an image in base64",
+    ),
+    "an index of no row": (
+        *changed("hrbench/4k", image="17"),
+        ":1: image: '17' is not the index of a row with an image",
+    ),
     "bytes that are no picture": (
         *changed("vstar", image={"bytes": b"GIF89a" * 20, "path": None}),
         "parquet:0: image: '.*' is not a readable PNG, JPEG or WebP",
     ),
-    "no picture": (*changed("vstar", image=None), "parquet:0: image: no picture there"),
+    "no picture": (*changed("vstar", image=None), "parquet:0: image: has no image"),
     "a path that leaves": (*changed("visulogic", image_path="../../secret.png"), ":1: image_path: .* leaves the"),
     "an absolute path": (*changed("visulogic", image_path="/etc/passwd"), "is an absolute path"),
     "a path to nothing": (*changed("visulogic", image_path="images/2.png"), "not found under"),
     "an address": (*changed("visulogic", image_path="https://x.org/1.png"), "nothing is downloaded"),
     "an id twice": (*changed("vstar", question_id="8"), "id '8' is used 2 times"),
-    "a mark without its picture": (*changed("emma/mini", question="Is <image_4> it?"), "shows picture 4, the row"),
+    "a mark without its picture": (
+        *changed("emma/mini", question="Is <image_4> it?"),
+        "refers to image 4, but the row",
+    ),
     "a reserved token": (*changed("vstar", text="<|im_end|> Q? (A) x (B) y"), "parquet:0: question: holds the res"),
     "a choice that is none": (*changed("mathvista", answer="z"), "answer: 'z' is not one of the choices"),
     "a type that is none": (*changed("emma/mini", type="essay"), "type: 'essay' is neither multiple choice nor open"),
     "an index beyond the options": (*changed("sat", correct_answer="up"), "is not one of the 2 answers"),
-    "a picture the question names": (*changed("comt", question="[IMAGE7]?"), "IMAGE7 of the question is not"),
-    "an Index that is no number": (*changed("mmvp", Index="x"), "Index: 'x' is no number"),
+    "a picture the question names": (*changed("comt", question="[IMAGE7]?"), "IMAGE7 of the question is not listed"),
+    "an Index that is no number": (*changed("mmvp", Index="x"), "Index: 'x' is not a number"),
     "a field of another type": (*changed("visulogic", question=["Q"]), "question: expected a text, found list"),
-    "too few cells": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b"index\timage\n1\n"), ":1: row: has 1 cells, the"),
+    "too few cells": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b"index\timage\n1\n"), ":1: row: has 1 cells, but the"),
     "an open quote": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b'index\timage\n1\t"a\n'), ":1: row: cannot be read"),
     "bytes that are no text": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b"a\tb\n\xff\t1\n"), "is not UTF-8. Save it"),
     "an empty file": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b""), "the file is empty"),
     "no parquet": (*spoilt("vstar", "data/test-00000-of-00001.parquet", b"PAR1"), "cannot be read as parquet"),
     "no JSON": (*spoilt("visulogic", "data.jsonl", b"{"), "data.jsonl:1: "),
     "a JSON of numbers": (*spoilt("visulogic", "data.jsonl", b"3"), "row: expected an object"),
-    "no file": (*taken("visulogic", "data.jsonl"), "holds no .*data.jsonl.*Expected: data.jsonl with id, question"),
+    "no file": (*taken("visulogic", "data.jsonl"), "has no .*data.jsonl.*Expected: data.jsonl with id, question"),
     "no picture of a task": (*taken("vsp/maze_1", "maze/task1/maps/level3/img/0.png"), "img: '.*0.png' not found"),
     "no answer of a task": (*taken("vsp/maze_1", "maze/task1/maps/level3/answer/0.txt"), "answer/0.txt' is missing"),
     "an answer of a task": (*spoilt("vsp/maze_1", "maze/task1/maps/level3/answer/0.txt", b"?"), "neither Y nor N"),
-    "an index of a task": (*spoilt("vsp/maze_3", "maze/task3/maps/level3/answer/0.txt", b"1\n9"), "'9' is no index"),
+    "an index of a task": (
+        *spoilt("vsp/maze_3", "maze/task3/maps/level3/answer/0.txt", b"1\n9"),
+        "'9' is not an index",
+    ),
     "codes of blocks": (*spoilt("vsp/blocks_main", "blocks/task-main/maps/level1/info.txt", b"a\n"), "expected begin,"),
     "too few lines": (*spoilt("vsp/blocks_1", "blocks/task1/maps/level3/annotation.txt", b"\n"), "has no line 1"),
-    "an index of blocks": (*spoilt("vsp/blocks_3", "blocks/task3/maps/level3/annotation.txt", b"x\n"), "is no index"),
+    "an index of blocks": (
+        *spoilt("vsp/blocks_3", "blocks/task3/maps/level3/annotation.txt", b"x\n"),
+        "is not an index",
+    ),
     "no directions": (*taken("vsp/collision", "collision/task-main/maps/level-default/car-dir.txt"), "txt' is missing"),
     "only a pickle": (*taken("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json"), "it is never loaded"),
     "pairs that are none": (
@@ -292,11 +313,11 @@ BAD = {
         *spoilt("vsp/google_map", "google_map/task-main/maps/level1/answer-1.json", b"[" * 100_000),
         "nesting too deep",
     ),
-    "an Index with too many digits": (*changed("mmvp", Index="9" * 5000), "is no number"),
-    "an Index in superscript": (*changed("mmvp", Index="²"), "Index: '²' is no number"),
+    "an Index with too many digits": (*changed("mmvp", Index="9" * 5000), "is not a number"),
+    "an Index in superscript": (*changed("mmvp", Index="²"), "Index: '²' is not a number"),
     "digits without end": (
         *changed("mathvista", precision=float("inf"), question_type="free_form", answer_type="float"),
-        "precision: 'inf' is no number of digits",
+        "precision: 'inf' is not a number of digits",
     ),
 }
 
@@ -315,21 +336,21 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     written("visulogic", tmp_path / "real")
     (tmp_path / "d").mkdir()
     (tmp_path / "d/data.jsonl").symlink_to(tmp_path / "real/data.jsonl")
-    with pytest.raises(ValueError, match="leaves the benchmark's folder"), read("visulogic", tmp_path / "d"):
+    with pytest.raises(ValueError, match="is outside the benchmark's folder"), read("visulogic", tmp_path / "d"):
         pass
 
 
 def test_a_sibling_folder_is_not_looked_into(tmp_path):
     written("vsp/maze_4", tmp_path)
     (tmp_path / "maze/task-main").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds no level_step"), read("vsp/maze_4", tmp_path / "maze/task-main"):
+    with pytest.raises(FileNotFoundError, match="has no level_step"), read("vsp/maze_4", tmp_path / "maze/task-main"):
         pass
 
 
 def test_counts_are_those_that_were_published(tmp_path, monkeypatch):
     written("vstar", tmp_path)
     with (
-        pytest.raises(ValueError, match=r"holds 2 items of vstar, 191 are published.*--partial"),
+        pytest.raises(ValueError, match=r"has 2 items of vstar, but 191 are published.*--partial"),
         read("vstar", tmp_path, partial=False),
     ):
         pass
@@ -337,7 +358,7 @@ def test_counts_are_those_that_were_published(tmp_path, monkeypatch):
     with read("vstar", tmp_path, partial=False) as (_, said):
         assert said["partial"] is None
     monkeypatch.setitem(benchmarks.load("vstar").COUNTS, "", 1)
-    with pytest.raises(ValueError, match="2 items of vstar, 1 are published"), read("vstar", tmp_path):
+    with pytest.raises(ValueError, match="2 items of vstar, but 1 are published"), read("vstar", tmp_path):
         pass
 
 
@@ -354,16 +375,16 @@ def test_parquet_is_held_to_the_limits_and_its_texts_are_text(tmp_path, monkeypa
     text = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff\xfe"]).buffers())
     packed.arrow().write_table(pyarrow.table({"question": text}), file)
     with pytest.raises(DataError, match=r"a\.parquet:0: cannot be read \("):
-        list(readers.parquet(file))
+        list(readers.read_parquet(file))
     monkeypatch.setattr("latent_reason.data.parquet.GROUP_BYTES", 10)
     with pytest.raises(DataError, match="Write smaller row groups"):
-        list(readers.parquet(file))
+        list(readers.read_parquet(file))
 
 
 def test_unknown_names_say_the_nearest():
     for name, sentence in (
         ("vstr", "Did you mean 'vstar'"),
-        ("vsp", "has parts, name one of: vsp/maze_main"),
+        ("vsp", "Give one of its parts: vsp/maze_main"),
         ("hrbench/16k", "Did you mean 'hrbench/"),
     ):
         with pytest.raises(ValueError, match=sentence):

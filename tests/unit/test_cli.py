@@ -229,7 +229,7 @@ def test_accuracy_file_has_the_promised_shape(tmp_path, capsys):
     } <= set(plan)
     assert plan["success"]["n"] == 8
     shown = capsys.readouterr().out
-    assert "95 % Wilson interval" in shown and "Written to" in shown
+    assert "95 % Wilson interval" in shown and "written to" in shown
 
 
 def test_accuracy_is_the_same_again(tmp_path):
@@ -242,7 +242,7 @@ def test_more_items_than_there_are_boards(tmp_path, capsys, monkeypatch):
     few = [task[i] for i in range(5)]
     monkeypatch.setattr(type(task), "__getitem__", lambda self, i: few[i % 5])
     found = evaluated(tmp_path, "--levels", "3", "--n", "50")
-    assert "level 3: 5 different held-out items are all there are" in capsys.readouterr().out
+    assert "level 3: only 5 distinct held-out items exist" in capsys.readouterr().out
     assert {r["n"] for r in found["results"] if r["metric"] == "success"} == {5}
 
 
@@ -295,7 +295,7 @@ def test_probe_file_has_the_promised_shape(tmp_path, capsys):
 def test_wrong_probes_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = ("--out", "p.json")
-    assert "draws no latents: there is nothing to probe" in refused(probing.main, tiny_checkpoint("direct"), *out)
+    assert "has no latents to probe" in refused(probing.main, tiny_checkpoint("direct"), *out)
     assert "no task 'lake'" in refused(probing.main, tiny_checkpoint(), "--task", "lake", *out)
     assert "is not a checkpoint" in refused(probing.main, "none", *out)
     assert not list(tmp_path.iterdir())

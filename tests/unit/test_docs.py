@@ -17,7 +17,7 @@ import pytest
 import yaml
 from doc_commands import ROOT, blocks, check, commands
 
-from eval import benchmark
+from eval import benchmarks
 from latent_reason import methods, tasks
 from latent_reason.checkpoint import model_card
 from latent_reason.data import formats
@@ -171,7 +171,7 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=page_name)
 def test_named_files_exist(path):
-    named = re.findall(r"`((?:latent_reason|train|eval|tests|paper_figs|docs)/[\w/.-]*\w/?)`", read(path))
+    named = re.findall(r"`((?:latent_reason|train|eval|tests|paper_figs|docs)/[\w/.-]*(?:/|\.\w+))`", read(path))
     named = [name for name in named if not re.search(r"[A-Z]{3}", name)]
     assert not [name for name in named if not (ROOT / name).exists()]
 
@@ -245,7 +245,7 @@ def test_generated_pages_are_current():
         ("data.md", formats.names()),
         ("rl.md", list(rewards.OURS)),
         ("backbones.md", list(FAMILIES)),
-        ("evaluation.md", [name for name in benchmark.names() if not name.startswith("vsp/")]),
+        ("evaluation.md", [name for name in benchmarks.names() if not name.startswith("vsp/")]),
     ],
 )
 def test_page_names_everything_of_its_kind(page, names):
@@ -260,7 +260,7 @@ def test_every_error_code_is_in_the_table():
 
 def test_fifteen_questions_each_have_a_command():
     sections = re.split(r"^## \d+\. ", read(DOCS / "questions.md"), flags=re.MULTILINE)[1:]
-    assert len(sections) == 15 and all(any(b.text_model == "bash" for b in blocks(s)) for s in sections)
+    assert len(sections) == 15 and all(any(b.language == "bash" for b in blocks(s)) for s in sections)
 
 
 # -- results -----------------------------------------------------------------------------------------------------------

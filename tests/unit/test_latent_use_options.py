@@ -201,7 +201,7 @@ def test_items_that_need_their_sketch_are_kept(monkeypatch, tmp_path):
         return [Result(i, "", {"success": float(r)}, None, 0) for i, r in zip(items, right, strict=True)]
 
     monkeypatch.setattr("eval.item_filter.decode", decoded)
-    kept, counts = item_filter.needed(reasoner, task, 12, "mixed")
+    kept, counts = item_filter.find_items_that_need_sketch(reasoner, task, 12, "mixed")
     assert kept == [0, 4, 8] and list(counts.values()) == [3, 3, 3, 3, 0]
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tiny_runs import ROOT, short, tiny_checkpoint
 
 from eval import leaderboard, leaderboard_page, probe, results, run
-from eval.leaderboard import gather, joined, main, tables
+from eval.leaderboard import build_tables, gather_results, main, with_probes
 
 EVIL = "\"><script>alert(1)</script>|`x`\n<img src=//a.b>'"
 BENCHMARK = {
@@ -152,7 +152,7 @@ def folder(tmp_path):
 
 def read(value):
     """Rows of a value as if it came from a file."""
-    reader = results._kind(value)
+    reader = results._reader_of(value)
     return reader(results.Fields(value, "x.json")).rows
 
 
@@ -182,7 +182,7 @@ class Page(HTMLParser):
 
 # -- what is read ------------------------------------------------------------------------------------------------------
 def test_every_kind_of_file_is_read(folder):
-    rows, left_out = gather(folder(a=BENCHMARK, b=RUN, c=COMPARE, **{"deep.down.d": PROBE}))
+    rows, left_out = gather_results(folder(a=BENCHMARK, b=RUN, c=COMPARE, **{"deep.down.d": PROBE}))
     assert not left_out
     mmvp, frozen, *arms = rows
     assert (mmvp.method, mmvp.model, mmvp.benchmark, mmvp.task) == ("mirage", "checkpoints/a", "mmvp", "all")
@@ -214,13 +214,15 @@ def test_every_kind_of_file_is_read(folder):
 
 def test_other_options_of_a_task_are_another_protocol(folder):
     usual, other = ({"frozenlake_plan": given} for given in ({}, {"skin": "plain", "dist": "vsp"}))
-    rows, _ = gather(folder(a=RUN, b=RUN | {"options": usual}, c=RUN | {"options": other}, d=RUN | {"options": usual}))
+    rows, _ = gather_results(
+        folder(a=RUN, b=RUN | {"options": usual}, c=RUN | {"options": other}, d=RUN | {"options": usual})
+    )
     assert [row.protocol["options"] for row in rows] == ["not named", "as usual", "dist vsp, skin plain", "as usual"]
 
 
 def test_what_this_repository_holds_is_read():
-    rows, left_out = gather(ROOT / "checkpoints" / "frozenlake-tiny")
-    assert all("no result files" in sentence for sentence in left_out)
+    rows, left_out = gather_results(ROOT / "checkpoints" / "frozenlake-tiny")
+    assert all("not result files" in sentence for sentence in left_out)
     (published,) = [
         r
         for r in rows
@@ -237,7 +239,7 @@ def test_what_eval_run_and_eval_probe_write_now_is_read(tmp_path, monkeypatch):
     model = str(tiny_checkpoint())
     run.main([model, "--levels", "3", "--n", "3", "--out", str(tmp_path / "run.json")])
     probe.main([model, "--levels", "3", "--n", "4", "--out", str(tmp_path / "probe.json")])
-    (row,), left_out = gather(tmp_path)
+    (row,), left_out = gather_results(tmp_path)
     assert not left_out and row.method == "modal_mixed" and row.protocol["metric"] == "success" and row.n == 3
     assert row.probes.noise is not None and row.probes.n == 4
 
@@ -245,8 +247,8 @@ def test_what_eval_run_and_eval_probe_write_now_is_read(tmp_path, monkeypatch):
 def test_probes_of_the_own_task_come_before_others_and_those_on_more_items_before_fewer():
     (row,) = read(changed(BENCHMARK, benchmark="wall_maze"))
     many, own, fewer = (results.Probes(task=task, n=n) for task, n in (("x", 500), ("wall_maze", 90), ("wall_maze", 9)))
-    assert joined(row, [fewer, many, own]).probes == own and joined(row, [many]).probes == many
-    assert joined(row, []).probes is None
+    assert with_probes(row, [fewer, many, own]).probes == own and with_probes(row, [many]).probes == many
+    assert with_probes(row, []).probes is None
 
 
 # -- what stands in one table ------------------------------------------------------------------------------------------
@@ -261,11 +263,11 @@ def test_probes_of_the_own_task_come_before_others_and_those_on_more_items_befor
 )
 def test_other_protocols_stand_apart_or_are_an_error(folder, tmp_path, capsys, change, said):
     where = folder(a=BENCHMARK, b=changed(BENCHMARK, **change))
-    assert len(tables(gather(where)[0])) == 2
+    assert len(build_tables(gather_results(where)[0])) == 2
     out = tmp_path / "board.html"
     with pytest.raises(SystemExit) as ended:
         main([str(where), "--one-table", "--out", str(out)])
-    assert f"'a.json' and 'b.json' cannot stand in one table: their protocols differ in {said}." in ended.value.code
+    assert f"'a.json' and 'b.json' cannot be in one table: their protocols differ in {said}." in ended.value.code
     assert not out.exists()
 
 
@@ -273,8 +275,8 @@ def test_one_measure_can_be_chosen_where_a_file_has_several(folder, tmp_path):
     single = BENCHMARK["results"][0] | {"metric": "single", "value": 0.45}
     where, out = folder(a=changed(BENCHMARK, results=[*BENCHMARK["results"], single])), tmp_path / "board.html"
     for words, said in (
-        ([], r"'a\.json' and 'a\.json' cannot stand in one table.* differ in metric"),
-        (["--metric", "singel"], "no result is of measure 'singel'. Did you mean 'single'"),
+        ([], r"'a\.json' and 'a\.json' cannot be in one table.* differ in metric"),
+        (["--metric", "singel"], "no result has the metric 'singel'. Did you mean 'single'"),
     ):
         with pytest.raises(SystemExit, match=said):
             main([str(where), "--one-table", "--out", str(out), *words])
@@ -287,7 +289,7 @@ def test_what_no_protocol_names_does_not_part(folder):
     where = folder(
         a=BENCHMARK, b=changed(BENCHMARK, method="direct", seed=3, device="H100", benchmark="vstar", protocol=protocol)
     )
-    (table,) = tables(gather(where)[0], one=True)
+    (table,) = build_tables(gather_results(where)[0], one_table=True)
     assert len(table.rows) == 2 and table.title == "mmvp, vstar: pair"
 
 
@@ -297,17 +299,17 @@ def test_rows_stand_by_task_and_then_by_share():
         for method, level, value in (("a", 10, 0.55), ("b", 9, 0.5), ("c", 9, 0.65))
         for row in read(changed(RUN, method=method, results=[RUN["results"][0] | {"level": level, "value": value}]))
     ]
-    (table,) = tables(rows)
+    (table,) = build_tables(rows)
     assert [r.method for r in table.rows] == ["c", "b", "a"], "level 10 after level 9"
 
 
 def test_seeds_are_listed_and_three_of_them_have_a_spread():
-    (found,) = tables(read(COMPARE))[0].seeds
-    assert found.each == [(0, 0.5), (1, 0.6), (2, 0.8)] and found.mean == pytest.approx(19 / 30)
+    (found,) = build_tables(read(COMPARE))[0].seeds
+    assert found.values_by_seed == [(0, 0.5), (1, 0.6), (2, 0.8)] and found.mean == pytest.approx(19 / 30)
     assert found.sd == pytest.approx(stdev([0.5, 0.6, 0.8])) and not found.note
-    (two,) = tables(read(changed(COMPARE, results__2=...)))[0].seeds
+    (two,) = build_tables(read(changed(COMPARE, results__2=...)))[0].seeds
     assert (two.mean, two.sd, two.note) == (None, None, "2 seeds: no mean")
-    assert not tables(read(BENCHMARK))[0].seeds
+    assert not build_tables(read(BENCHMARK))[0].seeds
 
 
 def test_models_that_share_a_seed_are_not_averaged_together():
@@ -318,9 +320,9 @@ def test_models_that_share_a_seed_are_not_averaged_together():
         ]
 
     apart = leaderboard.seeds(seeded("a", 0.45, 0.5, 0.55) + seeded("b", 0.5, 0.5))
-    assert [(s.model, len(s.each), s.mean) for s in apart] == [("a", 3, pytest.approx(0.5)), ("b", 2, None)]
+    assert [(s.model, len(s.values_by_seed), s.mean) for s in apart] == [("a", 3, pytest.approx(0.5)), ("b", 2, None)]
     (twice,) = leaderboard.seeds(seeded("a", 0.45, 0.5, 0.55) + seeded("a", 0.45))
-    assert twice.mean is None and twice.note == "a seed stands twice: no mean"
+    assert twice.mean is None and twice.note == "a seed occurs twice: no mean"
     (over,) = leaderboard.seeds([*seeded("a", 0.45, 0.5), *read(changed(BENCHMARK, checkpoint="b", seed=2))])
     assert over.model == "2 models" and over.mean is not None
     assert not leaderboard.seeds(seeded("a", 0.45) + seeded("b", 0.5)), "one seed is no spread"
@@ -333,7 +335,7 @@ BAD = [
     ("[" * 100_000, "is not readable JSON"),
     ('{"kind": "benchmark", "method": "\\ud800"}', "surrogates not allowed"),
     (changed(BENCHMARK, schema=2), "schema is 2, expected 1, which this version reads"),
-    (changed(BENCHMARK, method=...), "'bad.json': method is None, expected words"),
+    (changed(BENCHMARK, method=...), "'bad.json': method is None, expected a text"),
     (changed(BENCHMARK, protocol="boxed"), "protocol is 'boxed', expected an object"),
     (changed(BENCHMARK, seed="0"), "seed is '0', expected a whole number"),
     (changed(BENCHMARK, seed=True), "seed is True, expected a whole number"),
@@ -344,7 +346,7 @@ BAD = [
     (changed(BENCHMARK, results__0__n=0), "results[0].n is 0, expected a number from 1"),
     (changed(BENCHMARK, tokens_per_item=-1), "tokens_per_item is -1"),
     (changed(BENCHMARK, latents_per_item=10**400), "latents_per_item is 1000"),
-    (changed(RUN, results__0__split=3), "results[0].split is 3, expected words"),
+    (changed(RUN, results__0__split=3), "results[0].split is 3, expected a text"),
     (changed(PROBE, probes__noise__difference__low="x"), "probes.noise.difference.low is 'x'"),
     (changed(COMPARE, results__1__success=0.5), "results[1] is {"),
 ]
@@ -363,20 +365,20 @@ def test_foreign_files_links_and_idle_probes_are_named(folder, tmp_path, capsys)
     (tmp_path / "secret.json").write_text(json.dumps(BENCHMARK))
     (where / "way.json").symlink_to(tmp_path / "secret.json")
     (where / "x" / "round.json").symlink_to(where / "x" / "round.json")
-    rows, left_out = gather(where)
+    rows, left_out = gather_results(where)
     assert [r.file for r in rows] == ["a.json"]
     assert left_out == [
-        "Left out: 'way.json' is a link out of the folder. Put the file itself there.",
-        "Left out: probes of 'checkpoints/a', of which no file says how often it is right. Measure it, or name it "
-        "alike in both.",
-        "Left out, as they are no result files: list.json, x/config.json, x/round.json.",
+        "Left out: 'way.json' is a link to a file outside the folder. Copy the file into the folder.",
+        "Left out: probes of 'checkpoints/a', because no file has its accuracy. Evaluate it, or use the same checkpoint path "
+        "in both files.",
+        "Left out, because they are not result files: list.json, x/config.json, x/round.json.",
     ]
 
 
 def test_a_folder_without_results_and_a_wrong_name_are_errors(folder, tmp_path):
     where = str(folder(a={"x": 1}))
     for words, said in (
-        ([where], "holds no result files"),
+        ([where], "has no result files"),
         ([where, "--out", "a.md"], "ends in .html"),
         ([str(tmp_path / "none")], "There is no folder"),
     ):
@@ -403,11 +405,11 @@ def test_whatever_stands_in_a_file_it_is_shown_or_refused_in_a_sentence(data):
     path = data.draw(st.sampled_from([p for p in places(KINDS[kind]) if p]))
     value = changed(KINDS[kind], **{"__".join(path): data.draw(JSON)})
     try:
-        rows = read(value) if results._kind(value) else []
+        rows = read(value) if results._reader_of(value) else []
     except ValueError as error:
         assert str(error).startswith("'x.json': ") and "expected" in str(error) and len(str(error)) < 400
         return
-    found = tables(rows)
+    found = build_tables(rows)
     leaderboard_page.markdown(found, leaderboard.COLUMNS, "", [])
     leaderboard_page.page(found, leaderboard.COLUMNS, "", [])
 
@@ -446,7 +448,7 @@ def test_the_page_needs_no_other_file_and_runs_one_script(hostile):
     page = Page(hostile[0])
     loads = {"src", "href", "srcset", "action", "data", "background"}
     assert not [attrs for _, attrs in page.tags if loads & attrs.keys()]
-    assert "url(" not in leaderboard_page.BOARD + leaderboard_page.STYLE and "@import" not in hostile[0]
+    assert "url(" not in leaderboard_page.BOARD_STYLE + leaderboard_page.STYLE and "@import" not in hostile[0]
     (rules,) = [attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
     script = re.search(r"<script>(.*?)</script></html>", hostile[0], re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -16,7 +16,7 @@ from latent_reason.model.processor import EncodedExample
 from latent_reason.objectives.forward import batch_position_ids
 from latent_reason.objectives.latent_inputs import ScheduledSampling
 from latent_reason.objectives.objective import RunOptions
-from latent_reason.objectives.packing import pack_examples
+from latent_reason.objectives.packing import collate_examples, pack_examples
 from train import sft
 from train.config import load
 from train.trainer import run_folder
@@ -63,7 +63,7 @@ def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backb
 def both(reasoner, traces, budget=150):
     """The same traces a row each and packed; rows of each."""
     rows = [objective_for(reasoner).encode(reasoner, t) for t in traces]
-    batches = [reasoner.processor.collate(r) for r in (rows, pack_examples(rows, budget))]
+    batches = [collate_examples(reasoner.processor, r) for r in (rows, pack_examples(rows, budget))]
     assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches
 

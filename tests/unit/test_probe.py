@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from eval import probe
-from eval.interventions import Bank, Given, Mean, Noise, Oracle, Zero
+from eval.interventions import LatentStatistics, Mean, Noise, Oracle, StoredLatents, Zero
 from latent_reason import tasks
 from latent_reason.decoding.items import Result
 from latent_reason.decoding.rollout import Rollout, Span
@@ -239,7 +239,7 @@ def test_words_that_look_back_at_the_picture_are_found_out(lake, monkeypatch):
 
 def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
     assert "carry content" in probe.verdict(probed(Reader, lake, monkeypatch))
-    assert "Nothing here" in probe.verdict(probed(Parrot, lake, monkeypatch))
+    assert "No evidence" in probe.verdict(probed(Parrot, lake, monkeypatch))
 
     def said(follows=(0.2, 0.1), markers=0.0, **low):
         report = {name: {"difference": {"value": v + 0.1, "low": v, "high": v + 0.2}} for name, v in low.items()}
@@ -253,8 +253,8 @@ def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
     assert "not followed" in said((0.1, -0.1), **real)
     dead = {"noise": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
     assert "Only the markers matter: they alone keep 90%" in said(markers=0.05, **dead)
-    assert "Nothing here" in said(markers=0.3, **dead)
-    assert "Not all probes" in probe.verdict({"as_generated": {}})
+    assert "No evidence" in said(markers=0.3, **dead)
+    assert "needs probes that were not run" in probe.verdict({"as_generated": {}})
 
 
 def test_a_model_that_never_sketches(lake, monkeypatch):
@@ -291,11 +291,15 @@ def test_donors_have_another_answer_the_same_level_and_a_sketch():
     task = tasks.make("frozenlake_plan", level=4)
     results = [result(0, "U"), result(1, "D"), result(2, "U"), result(3, "R", latents=0), result(4, "L", level=5)]
     for seed in range(5):
-        given = probe.donors(task, results, seed)
+        given = probe.choose_donors(task, results, seed)
         assert given[0] == given[2] == 1 and given[1] in (0, 2) and given[3] in (0, 1, 2) and given[4] == -1
     many = [result(i, str(i % 5)) for i in range(40)]
-    assert probe.donors(task, many, 1) == probe.donors(task, many, 1) != probe.donors(task, many, 2)
-    assert all(many[d].item.answer != r.item.answer for r, d in zip(many, probe.donors(task, many, 3), strict=True))
+    assert (
+        probe.choose_donors(task, many, 1) == probe.choose_donors(task, many, 1) != probe.choose_donors(task, many, 2)
+    )
+    assert all(
+        many[d].item.answer != r.item.answer for r, d in zip(many, probe.choose_donors(task, many, 3), strict=True)
+    )
 
 
 def test_corrupted_text_flips_one_move(lake):
@@ -303,8 +307,10 @@ def test_corrupted_text_flips_one_move(lake):
     engine = Parrot(task, items)
     results = [Result(i, "", {}, engine(engine, Prompt([i]), max_new_tokens=1, row_ids=[0]), 0) for i in items]
     for r in results:
-        ids = probe._corrupted(engine, task, r)
-        assert ids[-1] == engine.vocabulary.open and ids == probe._corrupted(engine, task, r), "the same each time"
+        ids = probe.corrupted_prefix(engine, task, r)
+        assert ids[-1] == engine.vocabulary.open and ids == probe.corrupted_prefix(engine, task, r), (
+            "the same each time"
+        )
         was, now = engine.moves(r.item)[:1], moves_in(engine.vocabulary.decode(ids))
         assert len(now) == 1 and now != was
 
@@ -328,7 +334,7 @@ def bank():
         spans = [Span(0, 0, 2, (1, 2), "count"), Span(0, 2, 1, (1, 2), "budget")]
         rollout = SimpleNamespace(spans_of=lambda row, s=spans: s, latents=lambda span, z=z: z[: span.length])
         results.append(Result(None, "", {}, rollout, 0))
-    return Bank(results), mean, root @ root.mT
+    return LatentStatistics(results), mean, root @ root.mT
 
 
 def test_bank_holds_mean_and_shrunk_covariance(bank):
@@ -363,7 +369,7 @@ def test_zero_and_mean(bank):
     first, last = (found.slot((1, 2), n)[0] for n in (0, 1))
     everything = torch.stack(found.drawn[None][0]).mean(0)
     assert torch.equal(means, torch.stack([first, last, everything])), "beyond the last slot, the last one"
-    short = Bank(
+    short = LatentStatistics(
         [
             Result(
                 None,
@@ -378,16 +384,16 @@ def test_zero_and_mean(bank):
         * 3
     )
     assert torch.equal(short.slot((2, 2), 3)[0], torch.ones(4)), "spans that a model closed early count"
-    assert Bank([]).slot((1, 2), 0) is None
+    assert LatentStatistics([]).slot((1, 2), 0) is None
 
 
 def test_given_feeds_span_by_span():
     a, b = torch.full((2, 3), 1.0), torch.tensor([[2.0] * 3, [3.0] * 3])
     vectors = torch.zeros(6, 3)
     at = dict(rows=[0, 0, 0, 0, 1, 2], spans=[0, 1, 1, 2, 0, 0], slots=[0, 0, 1, 5, 0, 1])
-    free = call(Given([[a, b], [], [b]]), vectors, **at)
+    free = call(StoredLatents([[a, b], [], [b]]), vectors, **at)
     assert free[:, 0].tolist() == [1, 2, 3, 3, 0, 3], "the last span again, the last slot again, a row without donor"
-    only = call(Given([[a, b], [], [b]], only_given=True), vectors, **at)
+    only = call(StoredLatents([[a, b], [], [b]], only_stored=True), vectors, **at)
     assert only[:, 0].tolist() == [1, 2, 3, 0, 0, 3]
 
 

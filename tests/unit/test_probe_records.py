@@ -66,7 +66,7 @@ def test_who_reads_and_who_does_not_is_found_out_on_records(tmp_path, monkeypatc
 
         found = Engine(records, records.items)
         monkeypatch.setattr("latent_reason.decoding.items.generate", found)
-        return probe.probe(found, records, records.items, batch_size=7, only=probe.OF_RECORDS)
+        return probe.probe(found, records, records.items, batch_size=7, only=probe.RECORD_PROBES)
 
     read, idle = of(Reader), of(Parrot)
     assert read["as_generated"]["accuracy"] == read["oracle"]["accuracy"] == 1

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import fit, training_batch
 
-from eval.interventions import FirstOnly, Given, Zero, shuffled
-from eval.replay import answer_at, answer_kl
+from eval.interventions import KeepFirst, StoredLatents, Zero, shuffle_slots
+from eval.replay import answer_kl, answer_start
 from latent_reason import methods
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.items import Result
@@ -36,7 +36,7 @@ def drawn(make_backbone, make_traces):
 
 def test_the_same_latents_change_nothing_and_others_do(drawn):
     reasoner, results = drawn
-    same = answer_kl(reasoner, results, lambda items: Given([r.latents for r in results]))
+    same = answer_kl(reasoner, results, lambda items: StoredLatents([r.latents for r in results]))
     assert len(same) == 2 and max(same) < 1e-6, "rows 0 and 1 sketch and answer"
     other = answer_kl(reasoner, results, lambda items: Zero())
     assert min(other) > 1e-4
@@ -46,7 +46,7 @@ def test_latents_go_to_the_item_they_belong_to_whatever_the_order_of_results(dra
     reasoner, results = drawn
     assert not torch.allclose(results[0].latents[0], results[1].latents[0], atol=1e-3), "or a mix-up changes nothing"
     shuffled_results = [results[i] for i in (2, 1, 3, 0)]
-    same = answer_kl(reasoner, shuffled_results, lambda items: Given([results[i].latents for i in items]))
+    same = answer_kl(reasoner, shuffled_results, lambda items: StoredLatents([results[i].latents for i in items]))
     assert len(same) == 2 and max(same) < 1e-6
     with pytest.raises(ValueError, match="3 results of a batch of 4: replay takes whole batches"):
         answer_kl(reasoner, results[1:], lambda items: Zero())
@@ -55,9 +55,9 @@ def test_latents_go_to_the_item_they_belong_to_whatever_the_order_of_results(dra
 def test_it_is_the_divergence_at_the_answer(drawn):
     reasoner, results = drawn
     rollout = results[0].rollout
-    at = answer_at(rollout, 0, reasoner)
+    at = answer_start(rollout, 0, reasoner)
     before = reasoner.vocabulary.decode(rollout.ids[0, :at][rollout.token_type[0, :at] == 1].tolist())
-    assert before.endswith(r"\boxed{") and answer_at(rollout, 2, reasoner) is None
+    assert before.endswith(r"\boxed{") and answer_start(rollout, 2, reasoner) is None
     one = replace(rollout, latent_embeds=torch.zeros_like(rollout.latent_embeds))
     with torch.no_grad():
         p, q = (reasoner.backbone.logits(rollout_states(reasoner, x)[0, at]).log_softmax(-1) for x in (rollout, one))
@@ -69,9 +69,9 @@ def test_orders_and_shares():
     random = torch.Generator().manual_seed(0)
     spans = [torch.arange(n)[:, None].float() for n in (4, 1, 2)]
     for _ in range(20):
-        a, b, c = shuffled(spans, random)
+        a, b, c = shuffle_slots(spans, random)
         assert not torch.equal(a, spans[0]) and torch.equal(a.sort(0).values, spans[0])
         assert torch.equal(b, spans[1]) and torch.equal(c, spans[2].flip(0))
-    keep = FirstOnly(lambda *given: torch.zeros(6, 1), [(2, 3)], 0.5)
+    keep = KeepFirst(lambda *given: torch.zeros(6, 1), [(2, 3)], 0.5)
     rows, slots = torch.zeros(6, dtype=torch.long), torch.arange(6)
     assert keep(rows, rows, slots, torch.ones(6, 1), None)[:, 0].tolist() == [1, 1, 1, 0, 0, 0]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.items import EvalItem
-from eval.options import parted
-from eval.scoring import answer_span, judge, normal, numeric, same_value, value
+from eval.options import split_options
+from eval.scoring import answer_span, is_number, judge, normalize, numbers_equal, parse_number
 
 
 def item(answer="B", options=("red", "green", "yellow", "black"), checker="letter", **meta) -> EvalItem:
@@ -19,9 +19,9 @@ def item(answer="B", options=("red", "green", "yellow", "black"), checker="lette
 
 def test_a_thought_is_no_answer_by_any_rule():
     plan = item("R,R", (), "vsp", map=("SFG", "FFF", "FFF"))
-    assert judge("<think>Hm.</think> \\boxed{R,R}", plan).right
+    assert judge("<think>Hm.</think> \\boxed{R,R}", plan).is_right
     for text in ("<think>\\boxed{R,R}</think> I do not know", "<think>\\boxed{R,R}", "<think>R,R"):
-        assert not judge(text, plan).right, text
+        assert not judge(text, plan).is_right, text
 
 
 # -- letters -----------------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_prose_without_an_answer_gives_no_letter(first, last):
     text = f"{first}x\n{last}y"
     if "answer" not in text and "option" not in text and "choice" not in text:
         assert judge(text, item()) == (False, None)
-        assert judge(text, item("12", (), "number")).right is False
+        assert judge(text, item("12", (), "number")).is_right is False
         assert judge(text, item("x y", (), "text")) == (False, None)
 
 
@@ -193,7 +193,7 @@ def test_several_letters_are_a_set(names, parting):
     gold = "".join(sorted(names))
     said = parting.join(sorted(names, reverse=True))
     assert judge(f"\\boxed{{{said}}}", item(gold, checker="letters")) == (True, gold)
-    assert not judge(f"\\boxed{{{said}}}", item(gold + "D" if "D" not in names else "E", checker="letters")).right
+    assert not judge(f"\\boxed{{{said}}}", item(gold + "D" if "D" not in names else "E", checker="letters")).is_right
 
 
 # -- spans -------------------------------------------------------------------------------------------------------------
@@ -203,13 +203,13 @@ def test_several_letters_are_a_set(names, parting):
         ("x \\boxed{1} <answer>2</answer>", ("1", "box")),
         ("<answer>2</answer> <Output> 3", ("2", "tag")),
         ("The answer is 4\n<Output> 3", ("3", "output")),
-        ("a\nThe answer is 4", ("4", "said")),
+        ("a\nThe answer is 4", ("4", "phrase")),
         ("4", ("4", "reply")),
         ("a\n4", ("4", "line")),
         ("\\boxed{\\frac{1}{2}}", ("\\frac{1}{2}", "box")),
         ("\\boxed{1} \\boxed{2}", ("2", "box")),
-        ("The answer is 3. The answer is 4", ("4", "said")),
-        ("Answer:\n4 cm", ("4 cm", "said")),
+        ("The answer is 3. The answer is 4", ("4", "phrase")),
+        ("Answer:\n4 cm", ("4 cm", "phrase")),
         ("<think>\\boxed{1}</think>\n2", ("2", "reply")),
         ("<think>\\boxed{1}", None),
         ("", None),
@@ -279,24 +279,24 @@ def test_the_span_is_the_first_rule_that_fits(text, span):
     ],
 )
 def test_numbers_are_compared_as_numbers(said, gold, right):
-    assert same_value(said, gold) is right
-    assert judge(f"\\boxed{{{said}}}", item(gold, (), "number")).right is right
+    assert numbers_equal(said, gold) is right
+    assert judge(f"\\boxed{{{said}}}", item(gold, (), "number")).is_right is right
 
 
 def test_precision_tolerance_and_unit_are_the_items_own():
-    assert judge("\\boxed{1.24}", item("1.2", (), "number", precision=1)).right
-    assert not judge("\\boxed{1.26}", item("1.2", (), "number", precision=1)).right
-    assert judge("\\boxed{2.9}", item("2", (), "number", tolerance=1.0)).right
-    assert not judge("\\boxed{3.1}", item("2", (), "number", tolerance=1.0)).right
-    assert not judge("\\boxed{12 mm}", item("12", (), "number", unit="cm")).right
-    assert judge("\\boxed{12 cm}", item("12", (), "number", unit="cm")).right
+    assert judge("\\boxed{1.24}", item("1.2", (), "number", precision=1)).is_right
+    assert not judge("\\boxed{1.26}", item("1.2", (), "number", precision=1)).is_right
+    assert judge("\\boxed{2.9}", item("2", (), "number", tolerance=1.0)).is_right
+    assert not judge("\\boxed{3.1}", item("2", (), "number", tolerance=1.0)).is_right
+    assert not judge("\\boxed{12 mm}", item("12", (), "number", unit="cm")).is_right
+    assert judge("\\boxed{12 cm}", item("12", (), "number", unit="cm")).is_right
 
 
 @given(st.decimals(-(10**6), 10**6, places=3), st.sampled_from(["{}", "{} cm", "${}$", "x = {}"]))
 def test_a_number_is_itself_and_no_other(number, form):
-    assert value(form.format(number)).number == value(str(number)).number
-    assert same_value(form.format(number), str(number))
-    assert not same_value(form.format(number + 1), str(number))
+    assert parse_number(form.format(number)).number == parse_number(str(number)).number
+    assert numbers_equal(form.format(number), str(number))
+    assert not numbers_equal(form.format(number + 1), str(number))
 
 
 # -- texts and sets ----------------------------------------------------------------------------------------------------
@@ -315,10 +315,10 @@ def test_a_number_is_itself_and_no_other(number, form):
     ],
 )
 def test_texts_are_equal_but_for_case_articles_and_punctuation(said, right):
-    assert judge(f"\\boxed{{{said}}}", item("Main St", (), "text")).right is right
-    assert judge("\\boxed{Elm}", item("Main St", (), "text", accepted=["Elm"])).right
-    assert not judge("\\boxed{10}", item("10 Main Street", (), "text")).right
-    assert judge("\\boxed{three}", item("3", (), "text")).right
+    assert judge(f"\\boxed{{{said}}}", item("Main St", (), "text")).is_right is right
+    assert judge("\\boxed{Elm}", item("Main St", (), "text", accepted=["Elm"])).is_right
+    assert not judge("\\boxed{10}", item("10 Main Street", (), "text")).is_right
+    assert judge("\\boxed{three}", item("3", (), "text")).is_right
 
 
 @pytest.mark.parametrize(
@@ -340,21 +340,21 @@ def test_texts_are_equal_but_for_case_articles_and_punctuation(said, right):
     ],
 )
 def test_golds_that_are_numbers(gold, number):
-    assert numeric(gold) is number
+    assert is_number(gold) is number
 
 
 def test_sets_have_no_order_and_lists_have_one():
     assert judge("\\boxed{left, Above}", item("Above, Left", (), "set")) == (True, "above, left")
-    assert judge("<Output> Above and Left", item("Above, Left", (), "set")).right
-    assert not judge("\\boxed{Above}", item("Above, Left", (), "set")).right
-    assert not judge("\\boxed{Above, Left, Right}", item("Above, Left", (), "set")).right
-    assert judge("\\boxed{[1, 2.50]}", item("[1, 2.5]", (), "numbers")).right
-    assert not judge("\\boxed{2.5, 1}", item("[1, 2.5]", (), "numbers")).right
+    assert judge("<Output> Above and Left", item("Above, Left", (), "set")).is_right
+    assert not judge("\\boxed{Above}", item("Above, Left", (), "set")).is_right
+    assert not judge("\\boxed{Above, Left, Right}", item("Above, Left", (), "set")).is_right
+    assert judge("\\boxed{[1, 2.50]}", item("[1, 2.5]", (), "numbers")).is_right
+    assert not judge("\\boxed{2.5, 1}", item("[1, 2.5]", (), "numbers")).is_right
 
 
 @given(st.text(max_size=40))
 def test_a_text_says_the_same_after_it_was_made_plain(text):
-    assert normal(normal(text)) == normal(normal(normal(text)))
+    assert normalize(normalize(text)) == normalize(normalize(normalize(text)))
 
 
 # -- options in a question ---------------------------------------------------------------------------------------------
@@ -377,4 +377,4 @@ def test_a_text_says_the_same_after_it_was_made_plain(text):
     ],
 )
 def test_options_are_parted_from_the_question(text, question, options):
-    assert parted(text) == (question, options)
+    assert split_options(text) == (question, options)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval import task_audit
+from eval import shortcuts, task_audit
 from latent_reason import tasks
 from latent_reason.tasks.frozenlake import FrozenLakePlan, PlanCheck
 
@@ -28,16 +28,16 @@ class Leaky(PlanCheck):
 
 @pytest.fixture(scope="module")
 def leaky():
-    return task_audit.judged(Leaky, (2,), 200, sample=6)
+    return task_audit.audit_task(Leaky, (2,), 200, sample=6)
 
 
 @pytest.mark.parametrize(
     "reason",
     [
-        "the question tells the answer",
+        "the question predicts the answer",
         "a sketch is a crop of the input",
-        "the question says what a sketch shows or the answer",
-        "the first sketch is read at a glance",
+        "the question contains the state of a sketch or the answer",
+        "the first sketch is predictable at a glance",
     ],
 )
 def test_each_leak_is_named(leaky, reason):
@@ -51,26 +51,26 @@ def test_a_state_that_the_input_shows_is_named():
             return replace(item, steps=[replace(step, state=self.shown(item)) for step in item.steps])
 
     task = Still(level=4)
-    found = task_audit.look(task, [task[i] for i in range(6)])
-    assert found["shown"]["value"] == 1 and "the input shows" in task_audit.picture_reasons(found)[0]
+    found = task_audit.check_images(task, [task[i] for i in range(6)])
+    assert found["shown"]["value"] == 1 and "the input shows" in task_audit.image_reasons(found)[0]
 
 
 def test_the_negative_control_is_not_needed():
-    found = task_audit.judged(partial(tasks.make, "search_zoom"), (1, 2), 12, sample=4)
+    found = task_audit.audit_task(partial(tasks.make, "search_zoom"), (1, 2), 12, sample=4)
     assert not found["needed"] and "no sketch counts" in found["reasons"][0]
     item = tasks.make("search_zoom")[0]
-    assert task_audit.crop_likeness(item.steps[1].sketch, item.images[0]) > task_audit.ALIKE
+    assert shortcuts.crop_correlation(item.steps[1].sketch, item.images[0]) > task_audit.CROP_CORRELATION
 
 
 def test_sound_pictures_have_no_fault():
     for name in ("frozenlake_plan", "cube_net"):
         task = tasks.make(name, level=max(tasks.make(name).levels))
-        found = task_audit.look(task, [task[i] for i in range(8)])
-        assert found["sketches"] >= 6 and not task_audit.picture_reasons(found), found
+        found = task_audit.check_images(task, [task[i] for i in range(8)])
+        assert found["sketches"] >= 6 and not task_audit.image_reasons(found), found
 
 
 def test_rows_are_levels_and_all_of_them_and_each_number_of_moves_is_read_by_itself():
-    report = task_audit.judged(partial(tasks.make, "jigsaw"), (2, 3), 80, sample=2)
+    report = task_audit.audit_task(partial(tasks.make, "jigsaw"), (2, 3), 80, sample=2)
     assert [row["level"] for row in report["rows"]] == [2, 3, "all"]
     small, large, both = (row["glance"]["first"] for row in report["rows"])
     assert both["read"]["n"] == small["read"]["n"] + large["read"]["n"] == 2 * 80
@@ -80,16 +80,16 @@ def test_rows_are_levels_and_all_of_them_and_each_number_of_moves_is_read_by_its
 
 def test_the_last_sketch_does_not_count_where_the_input_shows_it():
     task = tasks.make("slide", level=1)
-    item = next(i for i in map(task.__getitem__, range(20)) if len(task_audit.drawn(i)) > 0)
+    item = next(i for i in map(task.__getitem__, range(20)) if len(task_audit.sketch_steps(i)) > 0)
     last = replace(item.steps[-1], sketch=item.images[1])
-    assert len(task_audit.counted(task, replace(item, steps=[*item.steps[:-1], last]))) == len(item.steps) - 1
+    assert len(task_audit.counted_steps(task, replace(item, steps=[*item.steps[:-1], last]))) == len(item.steps) - 1
 
 
 def test_a_crop_is_found_at_its_place_and_nowhere_else():
     random = np.random.default_rng(0)
     large = random.random((40, 50, 3))
-    assert task_audit.within(large, large[7:27, 11:41]) == pytest.approx(1)
-    assert task_audit.within(large, random.random((20, 30, 3))) < 0.5
+    assert shortcuts.max_correlation(large, large[7:27, 11:41]) == pytest.approx(1)
+    assert shortcuts.max_correlation(large, random.random((20, 30, 3))) < 0.5
 
 
 def test_reading_is_linear_and_judges_what_changed():
@@ -97,25 +97,29 @@ def test_reading_is_linear_and_judges_what_changed():
     items, too."""
     torch.manual_seed(0)
     features = torch.randn(500, 400)
-    seen = task_audit.compact(features, 300)
+    seen = shortcuts.reduce_columns(features, 300)
     assert seen.shape == (500, 300)
     assert torch.allclose(seen[:300] @ seen[300:].T, features[:300] @ features[300:].T, rtol=1e-3, atol=0.1)
     easy = [{"a": bool(f)} for f in features[:, 0] > 0]
     hard = [{"a": bool(f)} for f in features[:, 0] * features[:, 1] > 0]
-    assert np.mean(task_audit.read(features[:, :20], easy[:300], easy[300:])) > 0.9
-    assert np.mean(task_audit.read(features[:, :20], hard[:300], hard[300:])) < 0.65
-    assert task_audit.read(features[:, :20], easy[:300], [{"b": True}] * 200) == [False] * 200, "never seen to change"
+    assert np.mean(shortcuts.can_predict(features[:, :20], easy[:300], easy[300:])) > 0.9
+    assert np.mean(shortcuts.can_predict(features[:, :20], hard[:300], hard[300:])) < 0.65
+    assert shortcuts.can_predict(features[:, :20], easy[:300], [{"b": True}] * 200) == [False] * 200, (
+        "never seen to change"
+    )
 
 
 def test_the_best_fixed_state_and_change():
     changes = [{"elf": (k, k + 3)} for k in range(10)] + [{"elf": (0, 5)}] * 2
-    assert task_audit.fixed(*[[task_audit.moved(c) for c in changes]] * 2) == [True] * 10 + [False] * 2
+    assert (
+        shortcuts.constant_is_right(*[[shortcuts.as_increments(c) for c in changes]] * 2) == [True] * 10 + [False] * 2
+    )
     states = [{name: new for name, (_, new) in c.items()} for c in changes]
-    assert sum(task_audit.fixed(states, states)) == 3
+    assert sum(shortcuts.constant_is_right(states, states)) == 3
 
 
 def test_the_command_writes_what_it_was_and_says_what_is_wrong_with_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(task_audit, "judged", partial(task_audit.judged, sample=3))
+    monkeypatch.setattr(task_audit, "audit_task", partial(task_audit.audit_task, sample=3))
     out = tmp_path / "needed.json"
     task_audit.main(["jigsaw", "cube_net", "--levels", "2", "--n", "10", "--n-of", "cube_net=6", "--out", str(out)])
     found = json.loads(out.read_text())["results"]
@@ -138,5 +142,5 @@ def test_chance_is_the_best_constant_to_each_kind_of_question():
 
 
 def test_reading_leaves_the_smallest_numbers_of_the_process_alone():
-    found = task_audit.logistic(torch.eye(2), ["a", "b"], torch.eye(2))
+    found = shortcuts.predict_logistic(torch.eye(2), ["a", "b"], torch.eye(2))
     assert found == ["a", "b"] and np.float64(5e-324) * np.float64(1) > 0

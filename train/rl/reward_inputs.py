@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from eval.interventions import Given
+from eval.interventions import StoredLatents
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.errors import did_you_mean
@@ -79,7 +79,7 @@ def sketches_alone(scene: Scene, rollout: Rollout, items: Sequence[Item], room: 
     prompt = reader.processor([scene.task.blind(item, scene.mode) for item in items], generate=True).to(reader.device)
     queue = [[v.open] * len(spans) + v.encode_text("\\boxed{") for spans in latents]
     most = [sum(len(z) + 2 for z in spans) + room for spans in latents]
-    read = generate(reader, prompt, max_new_tokens=most, forced_tokens=queue, latent_hook=Given(latents))
+    read = generate(reader, prompt, max_new_tokens=most, forced_tokens=queue, latent_hook=StoredLatents(latents))
     scores = (scene.task.score(read.text(row, v), item.meta) for row, item in enumerate(items))
     return [
         float(spans != [] and next(iter(score.values())) >= 1) for spans, score in zip(latents, scores, strict=True)

@@ -23,6 +23,7 @@ from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD, TEXT
 from latent_reason.objectives import latent_policies, policy_gradient
+from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.replay import Replay, replay
 from latent_reason.tasks import Item
 
@@ -92,7 +93,7 @@ class Rl(Stepper):
         opening = self.reasoner.vocabulary.encode_text(rl.answer_with) if rl.answer_with else ()
         rollout = generate(
             self.reasoner,
-            self.reasoner.processor.collate(rows).to(self.reasoner.device),
+            collate_examples(self.reasoner.processor, rows).to(self.reasoner.device),
             max_new_tokens=rl.max_new,
             temperature=rl.temperature,
             seed=seed,

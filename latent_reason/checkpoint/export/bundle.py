@@ -22,7 +22,7 @@ from pathlib import Path
 from ... import __version__
 from ...errors import find_checkout
 from ...model.reasoner import LatentReasoner
-from .tree_shaking import LIBRARY, UNUSED_BASES, Import, Kept, Module, Symbol, annotation_names, docstring_of
+from .tree_shaking import LIBRARY, UNUSED_BASES, Import, Kept, Module, Symbol, annotation_names, docstring_of, refusal
 
 HF = LIBRARY / "checkpoint" / "hf"
 CONFIGURATION, MODELING = HF / "configuration.py", HF / "modeling.py"
@@ -269,14 +269,16 @@ def _names(module: Module, statement: ast.stmt) -> list[str]:
 
 def _used_names(kept: Kept, path: Path, statement: ast.stmt) -> set[str]:
     """Names that the kept part of a definition uses, in code or annotations."""
+    if refusal(statement):
+        return set(annotation_names(statement.args))
     code = {node.id for node in kept.kept_nodes(path, statement) if isinstance(node, ast.Name)}
     return code | set(annotation_names(statement))
 
 
 def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
     """The text of a kept definition, without what is left out of it and with the imports of its file."""
-    if (table := kept.table(path, statement)) is not None:
-        return ast.unparse(table)
+    if replaced := kept.table(path, statement) or refusal(statement):
+        return ast.unparse(replaced)
     lines = ["", *text.splitlines()]
     for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
         if getattr(base, "id", None) in UNUSED_BASES:

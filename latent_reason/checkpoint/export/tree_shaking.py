@@ -19,6 +19,8 @@ LIBRARY = Path(__file__).parents[2]
 HOOKS = {"forward", "extra_repr"}
 #: methods of training whose names are those of fields that inference reads
 TRAINING = {"loss"}
+#: functions that only raise in an exported checkpoint, which holds no code of other packages
+REFUSED = {"import_object"}
 #: base classes that only saving needs
 UNUSED_BASES = {"KeepsArguments"}
 Symbol = tuple[Path, str]
@@ -141,7 +143,7 @@ class Kept:
     def follow(self, path: Path, definition: ast.stmt) -> None:
         """Keep all that a definition uses."""
         module = self.module(path)
-        if self.table(path, definition) is not None:
+        if self.table(path, definition) is not None or refusal(definition) is not None:
             return
         for node in self.kept_nodes(path, definition):
             if isinstance(node, ast.Attribute):
@@ -222,6 +224,15 @@ def code_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def refusal(definition: ast.stmt) -> ast.FunctionDef | None:
+    """What stands in place of a function of ``REFUSED``; None for other definitions."""
+    if not isinstance(definition, ast.FunctionDef) or definition.name not in REFUSED:
+        return None
+    name = definition.args.args[0].arg
+    body = ast.parse(f'raise ValueError(f"{{{name}}} is not part of this checkpoint")').body
+    return ast.copy_location(ast.FunctionDef(definition.name, definition.args, body, [], None), definition)
 
 
 def docstring_of(node: ast.AST) -> ast.Expr | None:
