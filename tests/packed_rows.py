@@ -5,13 +5,13 @@ import copy
 from conftest import objective_for
 
 from latent_reason.contracts.closeness import assert_close
-from latent_reason.objectives.packing import pack_examples
+from latent_reason.objectives.packing import collate_examples, pack_examples
 
 
 def both(reasoner, traces, budget=150):
     """The same traces a row each and packed; rows of each."""
     rows = [objective_for(reasoner).encode(reasoner, t) for t in traces]
-    batches = [reasoner.processor.collate(r) for r in (rows, pack_examples(rows, budget))]
+    batches = [collate_examples(reasoner.processor, r) for r in (rows, pack_examples(rows, budget))]
     assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches
 

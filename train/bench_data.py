@@ -32,6 +32,7 @@ from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
+from latent_reason.objectives.packing import collate_examples
 
 from .bench import SIZES, build, step
 from .feature_cache import DiskCache, with_features
@@ -60,7 +61,8 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
     ready = seen(kept)
     kept.flush()
     batches = [
-        reasoner.processor.collate(ready[i : i + batch]).to(reasoner.device) for i in range(0, len(ready), batch)
+        collate_examples(reasoner.processor, ready[i : i + batch]).to(reasoner.device)
+        for i in range(0, len(ready), batch)
     ]
     grids = [tuple(grid) for one in batches for grid in one.spans[:, 2:].tolist()]
     features = [z for one in batches for z, _ in reasoner.target.statistics_samples(one)]
@@ -73,7 +75,9 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
         "encoded": lambda: [encode(trace) for trace in traces],
         "seen by the eye": seen,
         "seen, from a disk cache": lambda: seen(cached()),
-        "collated": lambda: [reasoner.processor.collate(ready[i : i + batch]) for i in range(0, len(ready), batch)],
+        "collated": lambda: [
+            collate_examples(reasoner.processor, ready[i : i + batch]) for i in range(0, len(ready), batch)
+        ],
         "eaten by training steps": lambda: [step(reasoner, one) for one in batches],
     }
     return found, len(traces)

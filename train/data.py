@@ -23,7 +23,7 @@ from latent_reason.model.batch import TEXT, MixedBatch
 from latent_reason.model.processor import EncodedExample
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective
-from latent_reason.objectives.packing import pack_examples
+from latent_reason.objectives.packing import collate_examples, pack_examples
 from latent_reason.tasks import Item
 from latent_reason.trace import Image, Sketch, Text, Trace
 
@@ -271,7 +271,7 @@ class TraceData(L.LightningDataModule):
             rows = with_features(rows, self.reasoner, self.cache)
         raw_images = [image for row in rows for image in row.images]
         rows = pack_examples(rows, self.data.packing_length) if self.data.packing_length else rows
-        return replace(self.reasoner.processor.collate(rows), raw_images=raw_images)
+        return replace(collate_examples(self.reasoner.processor, rows), raw_images=raw_images)
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

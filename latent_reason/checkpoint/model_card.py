@@ -23,7 +23,7 @@ folder = "."  # this folder, or its name on the Hub
 model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
 answer = model.generate_interleaved(Image.open("example.png"), {question!r})
 print(answer.text)
-print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.pictures])"""
+print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.images])"""
 OWN = """import latent_reason
 from latent_reason.checkpoint.hf.auto_model import LatentReasonForConditionalGeneration
 from PIL import Image
@@ -32,7 +32,7 @@ reasoner, decoder = latent_reason.load(".")  # this folder
 model = LatentReasonForConditionalGeneration.from_reasoner(reasoner, decoder)
 answer = model.generate_interleaved(Image.open("example.png"), {question!r})
 print(answer.text)
-print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.pictures])"""
+print(len(answer.sketches), "sketches", [picture and picture.size for picture in answer.images])"""
 
 
 def model_card(card: dict, folder: Path, question: str) -> str:

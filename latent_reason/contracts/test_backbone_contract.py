@@ -12,6 +12,7 @@ from ..model.backbones.qwen_vl import QwenVL
 from ..model.batch import IMAGE, LATENT, PAD, ImageBatch
 from ..model.tokenization import ControlTokens, Vocabulary
 from ..objectives.attention_masks import full_attention_mask
+from ..objectives.forward import all_hidden_states, forward_batch
 from .closeness import assert_close
 from .fixtures import eager, loss_of, training_batch
 
@@ -61,7 +62,11 @@ def padded(batch, extra):
 
     spans = batch.spans + torch.tensor([0, extra, 0, 0])
     return dataclasses.replace(
-        batch, ids=pad(batch.ids, 0), kind=pad(batch.token_type, PAD), weight=pad(batch.loss_weight, 0.0), spans=spans
+        batch,
+        ids=pad(batch.ids, 0),
+        token_type=pad(batch.token_type, PAD),
+        loss_weight=pad(batch.loss_weight, 0.0),
+        spans=spans,
     )
 
 
@@ -76,12 +81,12 @@ def test_a_backbone_is_found_by_name(monkeypatch):
     )
     with pytest.raises(ValueError, match="the family 'qwen9' is not supported"):
         backbones.load_backbone("tiny-qwen9")
-    with pytest.raises(ValueError, match="Gemma3 has one axis of positions"):
+    with pytest.raises(ValueError, match="Gemma3 has one position axis"):
         backbones.load_backbone("tiny-gemma3", latent_positions="2d", **small)
     with pytest.raises(ValueError, match=r"'no-such-folder' is neither 'tiny'.*no such folder"):
         backbones.load_backbone("no-such-folder")
-    with pytest.raises(ValueError, match="on a 'line' or on a 'grid'"):
-        backbones.load_backbone("tiny", positions="circle", **small)
+    with pytest.raises(ValueError, match="must be '1d' or '2d'"):
+        backbones.load_backbone("tiny", latent_positions="circle", **small)
 
 
 def as_the_stock_class_wants(family, batch):
@@ -126,7 +131,7 @@ def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
         assert_close(backbone.encode_images(looked)[0], tokens)
         assert tuple(backbone.token_grids(looked)[0].tolist()) == backbone.token_grid(shown)
         h, w = backbone.token_grid(shown)
-        assert len(tokens) == h * w == (shown.width * shown.height // 64**2 if backbone.grids else 4)
+        assert len(tokens) == h * w == (shown.width * shown.height // 64**2 if backbone.has_2d_positions else 4)
     assert not torch.allclose(together[0][:4], together[2][:4])
     assert all(map(torch.equal, backbone.encode_images(ImageBatch(grid, features=together)), together)), (
         "not looked at again"
@@ -156,18 +161,18 @@ def test_a_mask_for_every_position_is_kept_cached_or_not(reasoner, batch):
     hide_observed_images, cache = backbone.forward_text(embeds, sees, at), backbone.new_cache()
     batch.attention_mask = sees
     pieces = [
-        backbone.forward_text(embeds[:, a:b], batch.attention(a, b), at[:, :, a:b], cache)
+        forward_batch(backbone, batch, embeds[:, a:b], at[:, :, a:b], start=a, stop=b, cache=cache)
         for a, b in ((0, n - 7), (n - 7, n - 2), (n - 2, n - 1), (n - 1, n))
     ]
     assert_close(torch.cat(pieces, 1)[batch.mask], hide_observed_images[batch.mask])
     same = (hide_observed_images - plain).abs().amax(-1) < 1e-5
     assert same[[0, 2, 3]][batch.mask[[0, 2, 3]]].all() and same[1, : n - 3][batch.mask[1, : n - 3]].all()
     assert not same[1, n - 3 :].any()
-    states = backbone.layers(embeds, sees, at)
+    states = all_hidden_states(backbone, batch, embeds, at)
     assert len(states) == 2 and not torch.allclose(states[0], states[1])
     assert_close(states[-1], backbone.forward_text(embeds, sees, at))
     backbone.model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(ValueError, match="Use attn: sdpa"):
+    with pytest.raises(ValueError, match="Use sdpa"):
         backbone.forward_text(embeds, sees, at)
 
 
@@ -209,11 +214,10 @@ def test_positions_of_spans_follow_the_setting(reasoner, batch, positions):
         k = torch.arange(h * w)
         expected = k.expand(3, -1) if positions == "1d" else torch.stack([0 * k, k // w, k % w])
         assert torch.equal(span, expected)
-        assert torch.equal(
-            span + at[0, row, start - 1] + 1, reasoner.backbone.span_positions(at[0, row, start - 1] + 1, h, w)
-        )
-        jump = at[:, row, after] - at[:, row, start - 1] - 1
-        assert (jump == reasoner.backbone.after_span(h, w)).all()
+        begin, grids = at[0, row, start - 1].expand(h * w) + 1, torch.tensor([[h, w]]).expand(h * w, 2)
+        assert torch.equal(at[:, row, start : start + h * w], reasoner.backbone.latent_position_ids(begin, k, grids))
+        after_span = reasoner.backbone.position_after_span(begin[:1], torch.tensor([h * w]), grids[:1])
+        assert (at[:, row, after] == after_span).all()
     text = (batch.token_type != LATENT) & (batch.token_type != IMAGE) & batch.mask
     assert (at[0][text] == at[1][text]).all() and (at[0][text] == at[2][text]).all()
 

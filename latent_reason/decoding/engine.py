@@ -52,7 +52,8 @@ def generate(
     was_training = model.training
     model.eval()
     try:
-        return _Decoder(model, prompt, config, row_ids).run()
+        decoder = Decoder if config.latent_policy is None else config.latent_policy.decoder
+        return decoder(model, prompt, config, row_ids).run()
     finally:
         model.train(was_training)
 
@@ -67,7 +68,7 @@ def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> torch.Tensor:
     return grids.to(prompt.ids.device)
 
 
-class _Decoder:
+class Decoder:
     """One call of generate(): row state as tensors (B,), records as lists over steps."""
 
     RECORDS = (
@@ -88,7 +89,6 @@ class _Decoder:
         self.states_so_far: list[torch.Tensor] = []  # for heads that need context
         self.text_mask: list[torch.Tensor] = []  # and which of these belong to the text since the last span
         self.record: dict[str, list[torch.Tensor]] = {name: [] for name in self.RECORDS}
-        self.policy_records: dict[tuple[int, int], torch.Tensor] = {}
         self.spans: list[Span] = []
         self.finish_reasons = ["budget"] * self.b
         self.forced_answer = [False] * self.b
@@ -98,8 +98,6 @@ class _Decoder:
     def forced_tokens(self) -> list[list[int]]:
         """The ids each row is forced to write first, an opening token included where spans open at once."""
         config, model = self.config, self.model
-        if config.latent_policy is not None and not model.can_sketch:
-            raise ValueError("latent_policy: this model has no latent head. Remove the option.")
         queue = [list(q) for q in config.forced_tokens] if config.forced_tokens is not None else [[]] * self.b
         queue, opening = [list(q) for q in queue], model.vocabulary.open
         at_once = config.latent_mode == "learned" and model.switch.start == "first" and model.can_sketch
@@ -287,32 +285,22 @@ class _Decoder:
     # -- latents ------------------------------------------------------------------------------------------------------
     def sample_latents(self, h: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
         """(n, D) latents of ``rows``, as they are fed back."""
-        index, slot, policy = rows.nonzero()[:, 0], self.state.slot[rows], self.config.latent_policy
-        noise, head = None, self.model.head
-        if draws := policy.num_draws if policy is not None else int(head.is_stochastic):
-            size = draws, head.latent_width
-            noise = keyed_normal(self.config.seed, self.row_keys(rows), step, "latent", *size).to(h.device)
-        if policy is not None and policy.has_log_prob:
-            return self.sample_with_policy(h[rows], noise, index, slot, step)
-        context = None
+        index, slot, context = rows.nonzero()[:, 0], self.state.slot[rows], None
+        noise = self.latent_noise(rows, step, int(self.model.head.is_stochastic))
         if self.context is not None:
             states, text_mask = torch.stack(self.states_so_far, 1), torch.stack(self.text_mask, 1)
             context = self.context.for_rows(index, slot, states, text_mask)
-        noise = None if noise is None else noise[:, 0]
+        noise = noise[:, 0].to(h.device) if noise.shape[1] else None
         latents = self.model.sample_latents(h[rows], self.grids[rows], slot, noise, context)
         if self.config.latent_hook is not None:
             spans = self.state.spans[rows] - 1
             latents = self.config.latent_hook(index, spans, slot, latents, self.written).to(latents.dtype)
         return latents
 
-    def sample_with_policy(self, h, noise, index, slot, step: int) -> torch.Tensor:
-        """(n, D) latents of the rows ``index`` as the policy draws them; its records are kept."""
-        head = self.model.head
-        states, _ = head.cast_inputs(h, None)
-        noise = states.new_zeros(len(h), 0, head.latent_width) if noise is None else noise.to(states.dtype)
-        z, record = self.config.latent_policy.sample(head, states, noise)
-        self.policy_records |= {(row, step): r for row, r in zip(index.tolist(), record, strict=True)}
-        return self.model.to_embeddings(z, self.grids[index], slot).to(h.dtype)
+    def latent_noise(self, rows: torch.Tensor, step: int, draws: int) -> torch.Tensor:
+        """(n, draws, Z) standard normal noise for the latents of ``rows``, on the CPU."""
+        size = draws, self.model.head.latent_width
+        return keyed_normal(self.config.seed, self.row_keys(rows), step, "latent", *size)
 
     def position_ids(self, drawing, opened, closing, active) -> torch.Tensor:
         """Positions (axes, B) of this step. Moves the position of the next text token."""
@@ -338,12 +326,10 @@ class _Decoder:
         stacked = {name: torch.stack(x, 2 if name == "positions" else 1) for name, x in self.record.items()}
         used = int((stacked["token_type"] != PAD).any(0).sum())
         stacked = {name: x[:, :, :used] if name == "positions" else x[:, :used] for name, x in stacked.items()}
-        records = [self.policy_records[key] for key in sorted(self.policy_records)]
         return Rollout(
             self.prompt,
             **stacked,
             spans=sorted(self.spans, key=lambda s: (s.row, s.start)),
             finish_reasons=self.finish_reasons,
             forced_answer=self.forced_answer,
-            policy_records=torch.stack(records) if records else None,
         )

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from PIL import Image as PILImage
 
 from ..trace import Image, Sketch, Text, Trace
@@ -124,7 +123,8 @@ class Processor:
         return self.target.span_grid(sketch, image)
 
     def collate(self, rows: Sequence[EncodedExample]) -> MixedBatch:
-        """Left-pad encoded examples into one batch on the CPU.
+        """Left-pad encoded examples into one batch on the CPU. For training see
+        :func:`~latent_reason.objectives.packing.collate_examples`.
 
         Raises:
             ValueError: a row has spans without sketches, or only some sketches of the batch have an image, or only
@@ -144,9 +144,6 @@ class Processor:
         for row in rows:
             boxes += [(first + image if image >= 0 else -1, *box) for image, *box in row.boxes]
             first += row.num_images
-        teacher = [row.teacher_example for row in rows if row.teacher_example is not None]
-        packed = any(row.document_lengths for row in rows)
-        documents = [row.document_lengths or [(len(row.ids), row.num_images)] for row in rows] if packed else None
         return MixedBatch(
             ids=table("ids", self.vocabulary.pad, torch.long),
             token_type=table("token_type", PAD, torch.long),
@@ -157,9 +154,6 @@ class Processor:
             sketches=self._sketches(rows),
             image_rows=torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_images)]).long(),
             boxes=torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5),
-            teacher_batch=self.collate(teacher) if teacher else None,
-            document_lengths=documents,
-            document_ids=document_ids(documents, width) if documents else None,
         )
 
     def preprocess_sketches(self, images: list[PILImage.Image]) -> ImageBatch:
@@ -168,34 +162,16 @@ class Processor:
         return encoder.preprocess_images(images, tiled=False)
 
     def _images(self, rows: Sequence[EncodedExample]) -> ImageBatch | None:
-        if not sum(row.num_images for row in rows):
-            return None
-        if any(row.image_features is not None for row in rows):
-            if any(row.image_features is None and row.images for row in rows):
-                raise ValueError("some rows hold images and others cached features. Encode all of them or none.")
-            return features_batch([f for row in rows for f in row.image_features or ()])
-        return self.backbone.preprocess_images([image for row in rows for image in row.images])
+        images = [image for row in rows for image in row.images]
+        return self.backbone.preprocess_images(images) if images else None
 
     def _sketches(self, rows: Sequence[EncodedExample]) -> ImageBatch | None:
-        cached = any(row.sketch_features is not None for row in rows)
-        found = [s for row in rows for s in ((row.sketch_features or ()) if cached else row.sketches)]
-        if (count := sum(s is not None for s in found)) not in (0, len(found)):
-            raise ValueError(f"{count} of {len(found)} sketches of a batch have an image. All of them must, or none.")
-        if not count:
-            return None
-        return features_batch(found) if cached else self.preprocess_sketches(found)
+        found = [sketch for row in rows for sketch in row.sketches]
+        check_all_or_none(found)
+        return self.preprocess_sketches(found) if found and found[0] is not None else None
 
 
-def features_batch(features: Sequence[CachedFeatures]) -> ImageBatch:
-    """Cached features as a batch of images."""
-    return ImageBatch(torch.stack([f.grid for f in features]), features=[f.features.float() for f in features])
-
-
-def document_ids(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
-    """(B, N) the packed example a position belongs to, from 1 on; 0 at padding."""
-    rows = []
-    for row in documents:
-        lengths = torch.tensor([length for length, _ in row])
-        ids = torch.arange(1, len(row) + 1).repeat_interleave(lengths)
-        rows.append(F.pad(ids, (width - int(lengths.sum()), 0)))
-    return torch.stack(rows)
+def check_all_or_none(sketches: Sequence[object | None]) -> None:
+    """Raises ValueError if only some sketches have an image, or features of one."""
+    if (count := sum(s is not None for s in sketches)) not in (0, len(sketches)):
+        raise ValueError(f"{count} of {len(sketches)} sketches of a batch have an image. All of them must, or none.")

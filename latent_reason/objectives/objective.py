@@ -20,6 +20,7 @@ from .attention_masks import apply_bottleneck
 from .forward import batch_position_ids, forward_batch
 from .latent_inputs import Reencode, ScheduledSampling
 from .losses import LossTerms, LossWeights, in_chunks, token_losses, weighted_mean
+from .packing import collate_examples
 
 LatentInput = Literal["teacher", "self", "blank"]
 
@@ -152,7 +153,7 @@ class Objective:
 
     def collate(self, model: LatentReasoner, traces: list[Trace]) -> MixedBatch:
         """Encode traces for training and collate them into one batch on the CPU."""
-        return model.processor.collate([self.encode(model, trace) for trace in traces])
+        return collate_examples(model.processor, [self.encode(model, trace) for trace in traces])
 
     # -- loss ---------------------------------------------------------------------------------------------------------
     def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:

@@ -7,6 +7,7 @@ alone. Flash attention takes all examples end to end in one row (varlen); other 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..model.backbones.base import Backbone
-from ..model.batch import PAD, MixedBatch
-from ..model.processor import EncodedExample
+from ..model.batch import PAD, ImageBatch, MixedBatch
+from ..model.processor import CachedFeatures, EncodedExample, Processor, check_all_or_none
 
 
 def pack_examples(rows: Sequence[EncodedExample], max_length: int) -> list[EncodedExample]:
@@ -53,6 +54,49 @@ def join_examples(rows: Sequence[EncodedExample]) -> EncodedExample:
             getattr(out, name).extend(getattr(row, name) or [])
         out.document_lengths.append((len(row.ids), row.num_images))
     return out
+
+
+def collate_examples(processor: Processor, rows: Sequence[EncodedExample]) -> MixedBatch:
+    """:meth:`Processor.collate` of training examples: with cached features, with the batch of their teacher, and with
+    the examples of packed rows. Raises as it does, also where only some rows have cached features."""
+    batch = processor.collate(rows)
+    if any(row.image_features is not None for row in rows):
+        batch = _with_features(batch, rows)
+    if teacher := [row.teacher_example for row in rows if row.teacher_example is not None]:
+        batch = replace(batch, teacher_batch=collate_examples(processor, teacher))
+    if not any(row.document_lengths for row in rows):
+        return batch
+    documents = [row.document_lengths or [(len(row.ids), row.num_images)] for row in rows]
+    return replace(batch, document_lengths=documents, document_ids=document_ids(documents, batch.ids.shape[1]))
+
+
+def _with_features(batch: MixedBatch, rows: Sequence[EncodedExample]) -> MixedBatch:
+    """The batch with the cached features of its images and sketches."""
+    if any(row.image_features is None and row.images for row in rows):
+        raise ValueError("some rows hold images and others cached features. Encode all of them or none.")
+    images = [f for row in rows for f in row.image_features or ()]
+    sketches = [f for row in rows for f in row.sketch_features or ()]
+    check_all_or_none(sketches)
+    return replace(
+        batch,
+        images=features_batch(images) if images else None,
+        sketches=features_batch(sketches) if sketches and sketches[0] is not None else None,
+    )
+
+
+def features_batch(features: Sequence[CachedFeatures]) -> ImageBatch:
+    """Cached features as a batch of images."""
+    return ImageBatch(torch.stack([f.grid for f in features]), features=[f.features.float() for f in features])
+
+
+def document_ids(documents: list[list[tuple[int, int]]], width: int) -> torch.Tensor:
+    """(B, N) the packed example a position belongs to, from 1 on; 0 at padding."""
+    rows = []
+    for row in documents:
+        lengths = torch.tensor([length for length, _ in row])
+        ids = torch.arange(1, len(row) + 1).repeat_interleave(lengths)
+        rows.append(F.pad(ids, (width - int(lengths.sum()), 0)))
+    return torch.stack(rows)
 
 
 def unpack_documents(batch: MixedBatch) -> tuple[MixedBatch, torch.Tensor, torch.Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,30 @@ def test_every_method_exports_and_passes(method, family, exported):
     assert [result.state for result in results] == ["passed"] * 9 + ["left out"], results
     copied = {Path(file).name for file in get_relative_import_files(folder / "modeling_latent_reason.py")}
     assert copied | {"modeling_latent_reason.py"} == {file.name for file in folder.glob("*.py")}, "as transformers does"
+    assert_inference_code_only(folder)
+
+
+def assert_inference_code_only(folder):
+    """Few files, short, without losses, objectives, packing or policies of reinforcement learning."""
+    texts = {file.name: file.read_text() for file in folder.glob("*.py")}
+    sizes = {name: len(text.splitlines()) for name, text in texts.items()}
+    assert len(sizes) <= 15 and sum(sizes.values()) <= 2000, sizes
+    for name, text in texts.items():
+        assert "objectives" not in text and not re.search(r"def \w*(loss|pack|replay)", text), name
+        found = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert not found & training_names(), name
+
+
+@cache
+def training_names() -> set[str]:
+    """Functions and classes of objectives/, but for names that the rest of the library uses, too."""
+    names = {"objectives": set(), "others": set()}
+    for path in bundle.LIBRARY.rglob("*.py"):
+        part = "objectives" if path.parent.name == "objectives" else "others"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names[part].add(node.name)
+    return names["objectives"] - names["others"]
 
 
 @pytest.mark.slow
@@ -66,7 +92,7 @@ def test_strangers_see_the_same_logits_and_the_same_sketch(exported):
     found = isolated_check.ask([exported(*made)[0] for made in MADE])
     for made, one in zip(MADE, found, strict=True):
         assert (one["loading"], one["keys"], one["probe"], one["snippet"]) == ("", [], "", ""), made
-        assert {"logits"} <= one["off"].keys() and ("latents" in one["off"]) == exported(*made)[1].sketches, made
+        assert {"logits"} <= one["off"].keys() and ("latents" in one["off"]) == exported(*made)[1].can_sketch, made
         assert max(one["off"].values()) < 1e-5, made
 
 
@@ -275,46 +301,86 @@ def test_places_are_cut_to_their_last_part():
 
 
 # -- the generated code --------------------------------------------------------------------------------------------
-def test_generated_code_is_the_library_with_other_import_lines(shown):
-    for path in bundle.sources("modal_mixed", type(checkpoint.load(tiny_checkpoint(), device="cpu")[0].backbone)):
-        ours = path.read_text().splitlines()
-        header, *theirs = (shown / f"{bundle.flat(path)}.py").read_text().splitlines()
-        if path == bundle.CONFIGURATION:
-            theirs = theirs[:-2]
-        assert path.relative_to(bundle.LIBRARY.parent).as_posix() in header and len(ours) == len(theirs)
-        for our, their in zip(ours, theirs, strict=True):
-            assert our == their or (re.match(r"\s*from \.", our) and re.match(r"\s*from \.", their)), their
+def test_generated_code_is_the_librarys(shown):
+    """Every function and method says what that of the library says, but for docstrings and imports."""
+    kept = bundle.kept_code(checkpoint.load(tiny_checkpoint(), device="cpu")[0])
+    for name, paths in bundle.by_file(kept).items():
+        ours, theirs = {}, functions(shown / f"{name}.py")
+        for path in paths:
+            ours |= functions(path)
+            assert path.relative_to(bundle.LIBRARY).as_posix() in " ".join((shown / f"{name}.py").read_text().split())
+        theirs.pop("LatentReasonForConditionalGeneration.build_reasoner", None)
+        for function, body in theirs.items():
+            assert body == ours[function], f"{name}: {function}"
+
+
+def functions(path: Path) -> dict[str, str]:
+    """Name -> signature and body of every function and method of a file, without docstrings and imports of the file's
+    own package."""
+    found = {}
+
+    def walk(node, prefix=""):
+        for inner in node.body:
+            if isinstance(inner, ast.ClassDef):
+                walk(inner, f"{prefix}{inner.name}.")
+            elif isinstance(inner, ast.FunctionDef):
+                body = [one for one in inner.body if not (isinstance(one, ast.ImportFrom) and one.level)]
+                if len(body) > 1 and bundle.docstring_of(inner):
+                    body = body[1:]
+                elif bundle.docstring_of(inner):
+                    body = []  # nothing but a docstring, of which the first paragraph is kept
+                found[prefix + inner.name] = ast.dump(inner.args) + "".join(map(ast.dump, body))
+
+    walk(ast.parse(path.read_text()))
+    return found
 
 
 def test_imports_of_every_form_are_rewritten(tmp_path, monkeypatch):
-    monkeypatch.setattr(bundle, "LIBRARY", tmp_path / "lib")
-    one = '"""A."""\nfrom . import b\nfrom .c import (\n    one,\n    two,\n)\nif 1:\n    from .c import d\n'
-    for name, text in {
+    library = tmp_path / "lib"
+    monkeypatch.setattr(bundle, "LIBRARY", library)
+    monkeypatch.setattr(bundle, "FILES", {"a": "latent_reason_a", "c": "latent_reason_c", "": "latent_reason_rest"})
+    one = (
+        '"""A."""\nimport json\nfrom . import b\nfrom .c import (\n    one,\n    two as other,\n)\n\n'
+        "def f(x: unused) -> None:\n    from .c.d import z\n\n    return b.g(one, other, z, json)\n"
+    )
+    files = {
         "a.py": one,
-        "b.py": "",
-        "c/__init__.py": "from ..b import x as y\nfrom .d import z, w\n",
-        "c/d.py": "",
-    }.items():
-        (tmp_path / "lib" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "lib" / name).write_text(text)
-    found = bundle.closure([tmp_path / "lib" / "a.py"])
-    assert [bundle.flat(p).removeprefix("latent_reason_") for p in found] == ["a", "b", "c", "c_d"]
-    assert bundle.rewritten(tmp_path / "lib" / "a.py").partition("\n")[2] == (
-        '"""A."""\nfrom . import latent_reason_b as b\nfrom .latent_reason_c import (\n    one,\n    two,\n)\n'
-        "if 1:\n    from . import latent_reason_c_d as d\n"
+        "b.py": "from .e import h as i\n\ndef g(*x):\n    return i(x)\n\ndef left_out():\n    pass\n",
+        "c/__init__.py": "from ..b import left_out\nfrom .d import one, two\n",
+        "c/d.py": "one, two, z, w = range(4)\n",
+        "e.py": "def h(x):\n    return x\n",
+    }
+    for name, text in files.items():
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text(text)
+    kept = bundle.Kept([(library / "a.py", "f")])
+    found = bundle.by_file(kept)
+    assert {name: [p.name for p in paths] for name, paths in found.items()} == {
+        "latent_reason_a": ["a.py"],
+        "latent_reason_rest": ["e.py", "b.py"],
+        "latent_reason_c": ["d.py"],
+    }
+    code = {name: bundle.file_code(kept, name, paths) for name, paths in found.items()}
+    assert code["latent_reason_a"].text().partition("annotations\n\n")[2] == (
+        "import json\n\nfrom . import latent_reason_rest as b\nfrom .latent_reason_c import one, two as other\n\n"
+        "def f(x: unused) -> None:\n    from .latent_reason_c import z\n\n    return b.g(one, other, z, json)\n"
     )
-    assert bundle.rewritten(tmp_path / "lib" / "c" / "__init__.py").partition("\n")[2] == (
-        "from .latent_reason_b import x as y\nfrom .latent_reason_c_d import z, w\n"
-    )
+    rest = code["latent_reason_rest"].text()
+    assert "def h(x):" in rest and "i = h" in rest and "import" not in rest.partition("annotations\n")[2]
+    assert "left_out" not in rest
+    (library / "e.py").write_text("def h(x):\n    return g\n\ng = 1\n")
+    kept = bundle.Kept([(library / "a.py", "f")])
+    with pytest.raises(ValueError, match="g is both"):
+        bundle.file_code(kept, "latent_reason_rest", bundle.by_file(kept)["latent_reason_rest"])
 
 
 # -- the model -----------------------------------------------------------------------------------------------------
 def test_the_model_answers_in_words_latents_and_pictures(shown, picture):
     model = LatentReasonForConditionalGeneration.from_pretrained(shown)
     answer = model.generate_interleaved(picture(2, 3), "Which way?", latent_mode="first", max_new_tokens=12)
-    assert answer.pieces[0] is answer.sketches[0] and len(answer.sketches) == len(answer.pictures)
-    assert answer.latents[0].shape == (4, 32) and answer.pictures[0].size == (3 * 32, 2 * 32)
-    assert answer.text == "".join(p for p in answer.pieces if isinstance(p, str))
+    assert answer.segments[0] is answer.sketches[0] and len(answer.sketches) == len(answer.images)
+    assert answer.latents[0].shape == (4, 32) and answer.images[0].size == (3 * 32, 2 * 32)
+    assert answer.text == "".join(p for p in answer.segments if isinstance(p, str))
     plain = model.generate_interleaved([], "Which way?", latent_mode="off", max_new_tokens=3)
     assert not plain.sketches and plain.text
 
@@ -330,9 +396,9 @@ def test_logits_are_those_of_the_skeleton(make_backbone, make_traces):
             reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch)
         )
     assert torch.equal(found, reasoner.backbone.logits(states))
-    with pytest.raises(ValueError, match="picture positions for pictures that take"):
+    with pytest.raises(ValueError, match="image positions, but the images take"):
         model(batch.ids, batch.mask, batch.images.pixels[:24], batch.images.grid[:1])
-    with pytest.raises(ValueError, match="holds no sketches"):
+    with pytest.raises(ValueError, match="latent placeholders"):
         model(torch.full_like(batch.ids, reasoner.vocabulary.latent))
 
 
@@ -381,7 +447,7 @@ def test_an_adapter_is_exported_for_its_base_or_folded_in(make_backbone, make_tr
         parity.read(folder)[0],
     )
     given = {name: stored[name] for name in ("input_ids", "pixel_values", "image_grid")}
-    torch.testing.assert_close(parity.answers(model, given, 0)["logits"], stored["merged"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(parity.outputs(model, given, 0)["logits"], stored["merged"], atol=1e-4, rtol=1e-4)
 
 
 def test_an_adapter_whose_base_has_no_name_can_only_be_merged(make_backbone, make_traces, tmp_path):

@@ -177,7 +177,7 @@ def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypat
 def test_what_moves_after_a_step_moves_here_too(tmp_path, monkeypatch):
     monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
     steps = []
-    monkeypatch.setattr("latent_reason.model.reasoner.LatentReasoner.after_step", lambda reasoner: steps.append(1))
+    monkeypatch.setattr("latent_reason.objectives.objective.Objective.on_optimizer_step", lambda *_: steps.append(1))
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0})
     trainer.train(made, make_run_folder(made))
     assert len(steps) == 2

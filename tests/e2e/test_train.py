@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import objective_for
 from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,7 +22,6 @@ from train import progress as progressing
 from train import trainer as running
 from train.config import DecoderConfig, PretrainConfig, SFTConfig, load
 from train.data import LengthGrouped, TraceData
-from train.feature_cache import Seen
 from train.lit_modules import SFTModule
 from train.model_setup import prepare_model
 
@@ -105,19 +105,18 @@ def test_what_does_not_fit_into_memory_is_looked_at_again(capsys):
     reasoner, _ = untrained()
     found, kept = [], []
     for room in (1.0, 2e-5, 0.0):
-        data = TraceData(
-            recipe(None, data__items=70, data__feature_cache_gb=room).data, reasoner, "mixed", 0, frozen_eye=True
-        )
+        made = recipe(None, data__items=70, data__feature_cache_gb=room).data
+        data = TraceData(made, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True)
         data.setup()
         rows = data.rows["train"]
         found.append(data.collate(rows[:2] + rows[-2:]))
-        kept.append(sum(isinstance(p, Seen) for row in rows for p in row.images))
+        kept.append(sum(len(row.image_features or ()) for row in rows))
     assert kept[0] == 70 and kept[1] == 64 and kept[2] == 0
-    assert "fills 2e-05 GB (data.feature_cache_gb)" in capsys.readouterr().out
+    assert "fill 2e-05 GB (data.feature_cache_gb)" in capsys.readouterr().out
     for other in found[1:]:
         for one, two in ((found[0].images, other.images), (found[0].sketches, other.sketches)):
             assert torch.equal(one.grid, two.grid)
-            assert all(torch.allclose(a, b, atol=2e-3) for a, b in zip(one.tokens, two.tokens, strict=True))
+            assert all(torch.allclose(a, b, atol=2e-3) for a, b in zip(one.features, two.features, strict=True))
 
 
 def test_frozen_eye_stays_and_the_rest_learns(trained):

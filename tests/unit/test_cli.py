@@ -105,7 +105,9 @@ def test_doctor_knows_the_gpu_and_its_attention(capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda i: h100)
     monkeypatch.setattr(
-        attention, "look", lambda: attention.Machine("2.13", "NVIDIA H100", (9, 0), frozenset({"flash_attention_2"}))
+        attention,
+        "inspect_machine",
+        lambda: attention.Machine("2.13", "NVIDIA H100", (9, 0), frozenset({"flash_attention_2"})),
     )
     main(["doctor"])
     shown = capsys.readouterr().out

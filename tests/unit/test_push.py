@@ -183,7 +183,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 model = AutoModelForImageTextToText.from_pretrained("me/lake", trust_remote_code=True)
 answer = model.generate_interleaved(Image.open(sys.argv[1]), "Which way?", max_new_tokens=16, latent_mode="first")
-print(len(answer.pictures), answer.text)
+print(len(answer.images), answer.text)
 """
 
 
@@ -212,7 +212,7 @@ def test_what_has_arrived_is_loaded_by_its_name(server, folder, tmp_path):
     answer = model.generate_interleaved(
         Image.open(folder / "example.png"), "Which way?", max_new_tokens=16, latent_mode="first"
     )
-    assert done.stdout.strip() == f"{len(answer.pictures)} {answer.text}".strip() and answer.pictures
+    assert done.stdout.strip() == f"{len(answer.images)} {answer.text}".strip() and answer.images
 
 
 def test_a_dry_run_lists_files_and_asks_nobody(server, folder, capsys, monkeypatch):

@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import objective_for
 from tiny_runs import recipe, rewarded, rolled, short, tiny_reasoner, untrained
 
 from latent_reason import checkpoint, methods
@@ -209,11 +208,11 @@ def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, ob
         for some in (every[:1], every[1:])
     ]
     module.weighed(every)
-    whole = [objective_for(one).weights for one in every]
+    whole = [one.weights for one in every]
     monkeypatch.setattr(module, "everywhere", lambda mine: torch.stack([torch.stack([size, size]) for size in sizes]))
     for some, wanted in ((every[:1], whole[:1]), (every[1:], whole[1:])):
         for one, weights in zip(module.weighed(some), wanted, strict=True):
-            assert_close(objective_for(one).weights / 2, weights)
+            assert_close(one.weights / 2, weights)
 
 
 def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):

@@ -57,16 +57,14 @@ def test_pictures_are_masked_by_patches_and_noise_fades():
 
 def test_the_same_picture_changes_nothing_and_another_does(module):
     found = rolled(module, [module.task[0]])
-    words = replay(module.reasoner, found.rollout).words.detach()
+    words = replay(module.reasoner, found.rollout).text.detach()
     same = perturbations.seen(module.reasoner, found.rollout, found.traces, "recorded")
-    assert_close(replay(module.reasoner, same).words, words)
+    assert_close(replay(module.reasoner, same).text, words)
     black = [
         perturbations.changed(trace, partial(perturbations.masked, share=1.0, random=np.random.default_rng(0)))
         for trace in found.traces
     ]
-    other = replay(
-        module.reasoner, perturbations.seen(module.reasoner, found.rollout, black, "recorded")
-    ).words.detach()
+    other = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, black, "recorded")).text.detach()
     assert (other - words).abs().max() > 1e-3
     assert (
         float(perturbations.apart(words, other).min()) >= 0 and float(perturbations.apart(words, words).max()) < 1e-12
@@ -77,12 +75,12 @@ def test_latents_recorded_drawn_again_or_out_of_sight(module):
     """With the picture as it was, drawing again is what was drawn; words after a dropped sketch are others, and words
     of rows without one are not."""
     found = rolled(module, [module.task[0]])
-    words, sketched = replay(module.reasoner, found.rollout).words, torch.tensor([False, True, False, True])
+    words, sketched = replay(module.reasoner, found.rollout).text, torch.tensor([False, True, False, True])
     assert ((found.rollout.token_type == LATENT).any(1) >= sketched).all()
     again = perturbations.seen(module.reasoner, found.rollout, found.traces, "regenerated")
     assert_close(again.latent_embeds, found.rollout.latent_embeds)
-    assert_close(replay(module.reasoner, again).words, words)
-    dropped = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, found.traces, "dropped")).words
+    assert_close(replay(module.reasoner, again).text, words)
+    dropped = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, found.traces, "dropped")).text
     moved = (dropped - words).abs().amax(1)
     assert (moved[sketched] > 1e-4).all() and (moved[~(found.rollout.token_type == LATENT).any(1)] < 1e-9).all()
     black = [

@@ -138,9 +138,9 @@ def test_a_reader_is_given_question_and_sketches_and_nothing_else(scene, monkeyp
 def _saying(plain, reader, prompt, options, answers):
     queue = [
         [*q, *reader.vocabulary.encode_text(answers[row]), reader.vocabulary.end]
-        for row, q in enumerate(options["queue"])
+        for row, q in enumerate(options["forced_tokens"])
     ]
-    return plain(reader, prompt, **options | {"queue": queue})
+    return plain(reader, prompt, **options | {"forced_tokens": queue})
 
 
 # -- rewards -----------------------------------------------------------------------------------------------------------

@@ -102,13 +102,13 @@ def test_sketches_are_capped_in_number_and_length(module):
     capped = rolled(module, [module.task[0]])
     assert max(one.spans for one in free.graded) > 1 and max(s.length for s in free.rollout.spans) == 4
     assert {one.spans for one in capped.graded} == {1} and {s.length for s in capped.rollout.spans} == {2}
-    found = replay(module.reasoner, capped.rollout).words[capped.rollout.text_decisions]
+    found = replay(module.reasoner, capped.rollout).text[capped.rollout.text_decisions]
     assert_close(found, capped.rollout.sampled_log_prob[capped.rollout.text_decisions])
 
 
 def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
     words = module.reasoner.vocabulary.encode_text("\\boxed{")
-    module.rl = replace(module.rl, answer_prefix="\\boxed{", answer_budget=3)
+    module.rl = replace(module.rl, answer_with="\\boxed{", answer_room=3)
     found = rolled(module, [module.task[0]])
     cut = [row for row in range(4) if found.rollout.forced_answer[row]]
     assert not any(found.graded[row].ended for row in cut), "not by themselves"
@@ -117,7 +117,7 @@ def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
         assert not found.actions[row, 12 : 12 + len(words)].any()
         assert found.actions[row, 12 + len(words)], "what is said after is"
     assert found.rollout.ids.shape[1] <= 12 + len(words) + 3
-    new = replay(module.reasoner, found.rollout).words[found.rollout.text_decisions]
+    new = replay(module.reasoner, found.rollout).text[found.rollout.text_decisions]
     assert_close(new, found.rollout.sampled_log_prob[found.rollout.text_decisions])
 
 

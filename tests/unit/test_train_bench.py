@@ -19,9 +19,11 @@ def test_variants_are_of_the_same_positions_and_the_file_says_what_ran(tmp_path,
     bench.main(["--size", "tiny", "--rows", "4", "--turns", "1", "--pack", "300", "--out", str(tmp_path / "b.json")])
     latents, text, untaught, packed, checkpointed = seen[:5]
     assert torch.equal(latents.ids, text.ids) and torch.equal(latents.mask, text.mask) and checkpointed is latents
-    assert (latents.token_type == LATENT).any() and not (text.kind == LATENT).any() and len(text.spans) == 0
-    assert (text.weight > 0).sum() == (latents.weight > 0).sum() + (latents.token_type == LATENT).sum()
-    assert torch.equal(untaught.weight > 0, latents.weight > 0) and torch.equal(untaught.kind, text.kind)
+    assert (latents.token_type == LATENT).any() and not (text.token_type == LATENT).any() and len(text.spans) == 0
+    assert (text.loss_weight > 0).sum() == (latents.loss_weight > 0).sum() + (latents.token_type == LATENT).sum()
+    assert torch.equal(untaught.loss_weight > 0, latents.loss_weight > 0) and torch.equal(
+        untaught.token_type, text.token_type
+    )
     assert int(packed.mask.sum()) == int(latents.mask.sum()) and packed.document_lengths is not None
     found = json.loads((tmp_path / "b.json").read_text())
     assert found["device"] == "CPU" and found["attention"] == "sdpa" and found["padding_packed"] < found["padding"]

@@ -108,13 +108,13 @@ def test_unreadable_picture_is_one_sentence(monkeypatch, tmp_path, small):
 def test_sketches_for_a_method_that_draws_none_are_refused(monkeypatch, tmp_path, small):
     (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run", method="text_cot")))
     said = command(monkeypatch, sft, *small, "--data.folder", str(records(tmp_path / "data")))
-    assert "holds a sketch, but method 'text_cot' draws none" in said
+    assert "contains a sketch, but method 'text_cot' has no latent head" in said
 
 
 def test_records_without_a_training_split_are_refused(monkeypatch, tmp_path, small):
     data = records(tmp_path / "data")
     (data / "traces.jsonl").write_text((data / "traces.jsonl").read_text().replace('"split":"train"', '"split":"test"'))
-    assert "none whose split is train" in command(monkeypatch, sft, *small, "--data.folder", str(data))
+    assert "has no record whose split is train" in command(monkeypatch, sft, *small, "--data.folder", str(data))
 
 
 def test_fast_dev_run_leaves_nothing(monkeypatch, tmp_path, small, capsys):

@@ -14,6 +14,7 @@ from latent_reason.model.batch import LATENT, PAD
 from latent_reason.model.processor import EncodedExample
 from latent_reason.objectives import latent_policies
 from latent_reason.objectives.latent_policies import LatentPolicy
+from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.policy_gradient import dispersion, emphasis
 from latent_reason.objectives.replay import rollout_states
 from latent_reason.trace import Trace
@@ -122,7 +123,7 @@ class Experience:
         if len(rows) == len(self.traces):
             return self
         traces, asked = [self.traces[row] for row in rows], [self.asked[row] for row in rows]
-        prompt = reasoner.processor.collate(asked).to(reasoner.device)
+        prompt = collate_examples(reasoner.processor, asked).to(reasoner.device)
         rollout, at = self.rollout.select(rows, prompt), torch.tensor(rows, device=self.total.device)
         drawn, kept = (int((one.token_type == LATENT).sum(1).max()) for one in (self.rollout, rollout))
         width = self.latent_actions.shape[1] // max(drawn, 1) * kept  # all that were drawn, counted or not

@@ -24,6 +24,7 @@ from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD, TEXT
 from latent_reason.objectives import latent_policies, policy_gradient
+from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.replay import Replay, replay
 from latent_reason.tasks import Item
 
@@ -75,6 +76,9 @@ class RLModule(TrainingModule):
         self.accumulated = 0  # batches whose gradients wait for an optimizer step
         self.grad_norm: torch.Tensor | None = None  # of the last step
 
+    def after_step(self):
+        self.sft.on_optimizer_step(self.reasoner)
+
     @property
     def reference(self):
         """The model that training began with, where it is kept."""
@@ -95,7 +99,7 @@ class RLModule(TrainingModule):
         opening = self.reasoner.vocabulary.encode_text(rl.answer_prefix) if rl.answer_prefix else ()
         rollout = generate(
             self.reasoner,
-            self.reasoner.processor.collate(rows).to(self.reasoner.device),
+            collate_examples(self.reasoner.processor, rows).to(self.reasoner.device),
             max_new_tokens=rl.max_completion_length,
             temperature=rl.temperature,
             seed=seed,

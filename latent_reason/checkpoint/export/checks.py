@@ -45,7 +45,7 @@ class Case:
 
     def __init__(self, folder: str | Path, in_fresh: bool = True):
         self.folder, self.in_fresh = Path(folder), in_fresh
-        self.card = checkpoint.read_config(self.folder, whole=False)
+        self.card = checkpoint.read_config(self.folder, check_files=False)
         self.adapter = self.card.get("layout") == "adapter"
 
     @cached_property
@@ -106,7 +106,7 @@ def weights(case: Case) -> Iterator[Finding]:
 def answers(case: Case) -> Iterator[Finding]:
     """Logits and one sketch are those stored in parity.safetensors."""
     try:
-        off = case.model[0].compared(case.folder)
+        off = case.model[0].parity(case.folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         yield Finding(parity.FILE, isolated_check.said(error), "a stored batch that can be read")
         return
@@ -193,9 +193,9 @@ def adapter(case: Case) -> Iterator[Finding]:
     """The adapter on its base says what it says when it is folded in."""
     model, (stored, seed) = case.model[0], parity.read(case.folder)
     given = {name: stored[name] for name in ("input_ids", "pixel_values", "image_grid")}
-    alone = parity.answers(model, given, seed)["logits"]
+    alone = parity.outputs(model, given, seed)["logits"]
     adapters.merge(model.reasoner)  # nothing comes after this check
-    merged = parity.answers(model, given, seed)["logits"]
+    merged = parity.outputs(model, given, seed)["logits"]
     for who, off in (
         ("now", parity.difference(merged, alone)),
         ("at its export", parity.difference(alone, stored.get("merged"))),

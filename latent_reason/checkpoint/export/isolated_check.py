@@ -37,7 +37,7 @@ def tried(folder: Path) -> dict:
     except Exception as error:
         return found | {"loading": said(error)}
     try:
-        found["off"] = model.compared(folder)
+        found["off"] = model.parity(folder)
     except Exception as error:
         found["probe"] = said(error)
     try:

@@ -1,7 +1,8 @@
 """Which definitions of the library a checkpoint needs: what its entry points use, directly or not.
 
-Functions, classes and constants are kept if kept code names them. Methods are kept if kept code uses their name
-anywhere, on any object: that keeps too much sometimes and never too little. So training code, which nothing in
+Functions, classes and constants are kept if kept code names them; in a table of classes (a dict of them) only those
+that are kept otherwise, too. Methods are kept if kept code uses their name anywhere, on any object: that keeps too much
+sometimes and never too little. So training code, which nothing in
 inference names, is left out.
 """
 
@@ -16,6 +17,12 @@ from pathlib import Path
 LIBRARY = Path(__file__).parents[2]
 #: methods that torch, diffusers and Python call by themselves
 HOOKS = {"forward", "extra_repr"}
+#: methods of training whose names are those of fields that inference reads
+TRAINING = {"loss"}
+#: functions that only raise in an exported checkpoint, which holds no code of other packages
+REFUSED = {"import_object"}
+#: base classes that only saving needs
+UNUSED_BASES = {"KeepsArguments"}
 Symbol = tuple[Path, str]
 
 
@@ -136,6 +143,8 @@ class Kept:
     def follow(self, path: Path, definition: ast.stmt) -> None:
         """Keep all that a definition uses."""
         module = self.module(path)
+        if self.table(path, definition) is not None or refusal(definition) is not None:
+            return
         for node in self.kept_nodes(path, definition):
             if isinstance(node, ast.Attribute):
                 self.mentioned.add(node.attr)
@@ -166,17 +175,37 @@ class Kept:
         if not isinstance(definition, ast.ClassDef):
             yield from code_nodes(definition)
             return
-        for node in (*definition.bases, *definition.decorator_list, *definition.keywords):
+        bases = [base for base in definition.bases if getattr(base, "id", None) not in UNUSED_BASES]
+        for node in (*bases, *definition.decorator_list, *definition.keywords):
             yield from code_nodes(node)
         for statement in definition.body:
             if self.keeps(path, statement):
                 yield from code_nodes(statement)
+
+    def table(self, path: Path, definition: ast.stmt) -> ast.Assign | None:
+        """A dict whose values are classes of this library, with those that are kept; None for other definitions."""
+        if not isinstance(definition, ast.Assign) or not isinstance(definition.value, ast.Dict):
+            return None
+        rows, found = [], self.module(path)
+        for key, value in zip(definition.value.keys, definition.value.values, strict=True):
+            one = found.imports.get(value.id) if isinstance(value, ast.Name) else None
+            if one is None or one.source is None or one.is_module:
+                return None
+            home, name = self.resolve(one.source, one.alias.name)
+            if name in self.symbols.get(home, ()):
+                rows.append((key, value))
+        table = ast.Dict([key for key, _ in rows], [value for _, value in rows])
+        return ast.copy_location(ast.Assign(definition.targets, table), definition)
 
     def keeps(self, path: Path, statement: ast.stmt) -> bool:
         """Whether a statement of a class body is kept."""
         if not isinstance(statement, ast.FunctionDef) or path in self.whole:
             return True
         name = statement.name
+        if name in TRAINING or any(
+            isinstance(d, ast.Name) and d.id == "abstractmethod" for d in statement.decorator_list
+        ):
+            return False  # an abstract method says only what subclasses have
         return name in self.mentioned or name in HOOKS or (name.startswith("__") and name.endswith("__"))
 
 
@@ -195,6 +224,23 @@ def code_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def refusal(definition: ast.stmt) -> ast.FunctionDef | None:
+    """What stands in place of a function of ``REFUSED``; None for other definitions."""
+    if not isinstance(definition, ast.FunctionDef) or definition.name not in REFUSED:
+        return None
+    name = definition.args.args[0].arg
+    body = ast.parse(f'raise ValueError(f"{{{name}}} is not part of this checkpoint")').body
+    return ast.copy_location(ast.FunctionDef(definition.name, definition.args, body, [], None), definition)
+
+
+def docstring_of(node: ast.AST) -> ast.Expr | None:
+    """The docstring of a function or class."""
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return None
+    first = node.body[0]
+    return first if isinstance(first, ast.Expr) and _is_text(first.value) else None
 
 
 def annotation_names(definition: ast.stmt) -> Iterable[str]:
