@@ -10,7 +10,7 @@ import sys
 import pytest
 from tiny_runs import ROOT, recipe
 
-from train.config import dump
+from train.config import RLTrainingConfig, dump
 
 METHOD = '''"""Toy: an MLP toward the model's own vision tokens. Defaults: ours."""
 
@@ -118,7 +118,7 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
         "data__task": "toys.parts:ToyTask",
         "data__levels": [2],
     }
-    changes = {"optim__steps": 2, "optim__warmup": 1, "data__items": 8, **own}
+    changes = {"optim__max_steps": 2, "optim__warmup_steps": 1, "data__items": 8, **own}
     (place / "first.yaml").write_text(dump(recipe(place / "first", method="direct", **changes)))
     assert "step 2/2" in python(place, "-m", "train.sft", "--config", "first.yaml")
     (place / "second.yaml").write_text(
@@ -126,11 +126,12 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
             recipe(
                 place / "second",
                 method="direct",
-                init=str(place / "first"),
+                config=RLTrainingConfig,
+                init_from=str(place / "first"),
                 optim__name="adamw",
-                rl__group=2,
-                rl__prompts=2,
-                rl__max_new=8,
+                rl__num_generations=2,
+                rl__num_prompts=2,
+                rl__max_completion_length=8,
                 rl__rewards={"accuracy": 1.0, "toys.parts.brevity": 0.1},
                 **changes,
             )
