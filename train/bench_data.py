@@ -32,6 +32,7 @@ from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
+from latent_reason.objectives.packing import collate_examples
 
 from .bench import SIZES, build, step
 from .feature_cache import DiskCache, with_features
