@@ -2,7 +2,8 @@
 
 transformers runs the code of a repository from a flat folder, and copies the files it finds by lines that begin with
 ``from .x import``. So modules that belong together become one file (``FILES``): the definitions that are used (see
-tree_shaking.py), with the first paragraph of their docstrings, and one set of import lines.
+tree_shaking.py) and one set of import lines. Of docstrings, the first paragraph stays for classes and for the model
+that transformers loads; the others are in the library.
 """
 
 from __future__ import annotations
@@ -295,8 +296,8 @@ def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
             lines[node.lineno] = "\n".join(new) or None
         docstring = docstring_of(node)
         if docstring is not None and lines[docstring.lineno] is not None:
-            is_method = isinstance(statement, ast.ClassDef) and node is not statement and len(node.body) > 1
-            _cut_docstring(lines, docstring, wholly=is_method and path not in kept.whole)
+            is_function = isinstance(node, ast.FunctionDef) and len(node.body) > 1
+            _cut_docstring(lines, docstring, wholly=is_function and path not in kept.whole)
     kept_lines = [line for line in lines[_first_line(statement, lines) : statement.end_lineno + 1] if line is not None]
     kept_lines = [line for line in kept_lines if not re.match(r"\s*# -- .*--$", line)]
     return re.sub(r"\n(\s*\n){2,}", "\n\n", "\n".join(kept_lines)).rstrip()
