@@ -25,7 +25,7 @@ from PIL import Image as PILImage
 from latent_reason.data import parquet
 from latent_reason.data.errors import DataError
 from latent_reason.data.jsonl import BOM, LINE_BYTES, decode, elements, lines
-from latent_reason.data.pictures import ImageBatch, Limits
+from latent_reason.data.pictures import ImageFolder, Limits
 
 CELL = 4 * Limits.bytes // 3 + 1024  # longest cell: characters of an image in base64
 REFERENCE = 64  # an image cell of at most this length is the index of another row
@@ -36,7 +36,7 @@ LIST_ENTRY = re.compile(r"""'([^']*)'|"([^"]*)\"""")  # the entries of a list th
 class ImageRef:
     """An image of a row, decoded by ``load``. ``name`` is unique within the benchmark."""
 
-    folder: ImageBatch
+    folder: ImageFolder
     name: str
     field: str
     file: Path
@@ -55,7 +55,7 @@ class Source:
 
     def __init__(self, folder: Path, unpacked: Path):
         self.folder, self.unpacked_folder = folder, unpacked
-        self.images, self.unpacked_images = ImageBatch(folder), ImageBatch(unpacked)
+        self.images, self.unpacked_images = ImageFolder(folder), ImageFolder(unpacked)
 
     def files(self, *patterns: str, expected: str) -> list[Path]:
         """The files of the first pattern that matches any. Raises FileNotFoundError with the expected layout."""

@@ -23,7 +23,7 @@ from . import packed
 from .checks import Overlap
 from .errors import DataError, Report
 from .jsonl import to_line
-from .pictures import ImageBatch, Limits, PictureStore
+from .pictures import ImageFolder, Limits, PictureStore
 from .record import SCHEMA, parse
 from .rows import Raw, Row, claim, rows, text_rows
 
@@ -36,7 +36,7 @@ def read(
 ) -> Iterator[Trace]:
     """The traces of a file, of all ``*.jsonl`` and shards in a folder, or of several of those, one after the other.
 
-    ImageBatch are decoded to RGB as they come and looked for in ``image_root`` (default: the folder of each file); those
+    Images are decoded to RGB as they come and looked for in ``image_root`` (default: the folder of each file); those
     used again are decoded once and shared, so treat them as read-only. At most ``limit`` traces are read.
     Raises DataError at the first problem, E25 where there is no trace at all; FileNotFoundError for ``path``.
     """
@@ -92,11 +92,11 @@ def examine(
         return trace
 
     seen: dict[str, str] = {}  # id -> where
-    stores: dict[str, ImageBatch] = {}
+    stores: dict[str, ImageFolder] = {}
     for file in _files(path):
         report.count(files=1)
         root = str(image_root if image_root is not None else file.parent)
-        pictures = stores.setdefault(root, ImageBatch(root, limits))
+        pictures = stores.setdefault(root, ImageFolder(root, limits))
         try:
             found = _shard(file, limits) if file.suffix in packed.SHARDS else text_rows(file)
         except DataError as wrong:

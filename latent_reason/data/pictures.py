@@ -1,4 +1,4 @@
-"""ImageBatch of a data set: found inside its root, decoded safely, turned to plain RGB."""
+"""Images of a data set: found inside its root, decoded safely, turned to plain RGB."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-class ImageBatch:
+class ImageFolder:
     """The pictures under one root. Each is decoded once while it stays in the cache; treat them as read-only."""
 
     def __init__(self, root: str | Path, limits: Limits | None = None):
@@ -159,7 +159,7 @@ def pixel_hash(image: Image.Image) -> str:
 
 
 class Png:
-    """ImageBatch as bytes of PNG files, with a palette where that loses nothing. The same pixels give the same bytes."""
+    """Images as bytes of PNG files, with a palette where that loses nothing. The same pixels give the same bytes."""
 
     def __init__(self) -> None:
         self._index: np.ndarray | None = None  # colour -> palette entry, 16 MB, reused

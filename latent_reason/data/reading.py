@@ -13,7 +13,7 @@ from . import parquet
 from .errors import DataError, Report
 from .jsonl import decode
 from .native import encode
-from .pictures import ImageBatch, Limits
+from .pictures import ImageFolder, Limits
 from .record import TYPES, boxed, check_order, checked_text, get
 from .rows import Row, rows, text_rows
 
@@ -34,7 +34,7 @@ def read(
 ) -> Iterator[Trace | DataError]:
     """Every row of a ``.json``, ``.jsonl`` or ``.parquet`` file, or of all of them below a folder, by ``trace``.
 
-    ImageBatch are looked for in ``image_root``, by default the source folder or the folder of the source file. Files in
+    Images are looked for in ``image_root``, by default the source folder or the folder of the source file. Files in
     folders whose name holds a word of ``skip_folder`` are left out. What is yielded as a Trace is a valid native
     record. Raises FileNotFoundError where there is no ``source``.
     """
@@ -66,7 +66,7 @@ def read_files(
 ) -> Iterator[Trace | DataError]:
     """The same of named files, each with the root of its pictures; ``folder`` holds them all."""
     report, seen = Report() if report is None else report, {}
-    stores: dict[Path, ImageBatch] = {}
+    stores: dict[Path, ImageFolder] = {}
 
     def checked(row: Row) -> Trace:
         made = trace(Fields(row, folder))
@@ -80,7 +80,7 @@ def read_files(
         elif not file.is_file():
             wrong = DataError("E07", "", "there is no such file. Correct the path.", str(file))
         else:
-            pictures = stores.setdefault(root, ImageBatch(root, limits))
+            pictures = stores.setdefault(root, ImageFolder(root, limits))
             try:
                 found = parquet.rows(file) if file.suffix == ".parquet" else text_rows(file)
             except DataError as error:

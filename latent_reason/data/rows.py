@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..trace import Trace
 from .errors import DataError, Report
 from .jsonl import BOM, decode, elements, lines
-from .pictures import ImageBatch
+from .pictures import ImageFolder
 from .pictures import decode as decode_picture
 from .record import Load, Warn
 
@@ -40,7 +40,7 @@ def text_rows(file: Path) -> Iterator[Raw]:
     return (Raw(number, data) for number, data in (elements if file.suffix == ".json" else lines)(file))
 
 
-def row_of(raw: Raw, file: Path, pictures: ImageBatch, warn: Warn) -> Row:
+def row_of(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
     """What a reader makes a Trace of. Raises DataError where ``raw`` cannot be read."""
     if isinstance(raw.data, DataError):
         raise raw.data
@@ -64,7 +64,7 @@ def rows(
     file: Path,
     found: Iterable[Raw],
     trace: Callable[[Row], Trace],
-    pictures: ImageBatch,
+    pictures: ImageFolder,
     seen: dict[str, str],
     report: Report,
 ) -> Iterator[Trace | DataError]:

@@ -21,7 +21,7 @@ from ..trace import Trace
 from . import packed
 from .errors import DataError
 from .native import trace_of
-from .pictures import ImageBatch, Limits
+from .pictures import ImageFolder, Limits
 from .rows import row_of
 
 
@@ -77,7 +77,7 @@ class Stream(IterableDataset):
             )
         self.split, self.seed, self.rank, self.world, self.epochs, self.make = split, seed, rank, world, epochs, make
         self.epoch, self._dealt, self._state = 0, None, None
-        self._pictures = ImageBatch(folder, limits)
+        self._pictures = ImageFolder(folder, limits)
 
     def __iter__(self) -> Iterator[Any]:
         while self.epochs is None or self.epoch < self.epochs:

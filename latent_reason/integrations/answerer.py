@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image as PILImage
 
 from ..checkpoint import load
-from ..data.pictures import ImageBatch, to_rgb
+from ..data.pictures import ImageFolder, to_rgb
 from ..decoding.engine import generate
 from ..errors import did_you_mean
 from ..model.batch import LATENT, PAD
@@ -72,10 +72,10 @@ def _part(part: Mapping[str, Any], where: str) -> Part:
     if part.get("type") == "image" and isinstance(held, str | Path):
         if not (path := Path(held)).is_file():
             raise ValueError(
-                f"{where}: there is no picture {str(held)[:200]!r}. ImageBatch are files that are here; "
+                f"{where}: there is no picture {str(held)[:200]!r}. Images are files that are here; "
                 "nothing is downloaded."
             )
-        return Image(ImageBatch(path.parent).load(path.name, where, lambda kind, sentence: None))
+        return Image(ImageFolder(path.parent).load(path.name, where, lambda kind, sentence: None))
     raise ValueError(f"{where}: a {part.get('type')!r} part with {type(held).__name__}. Texts and pictures are read.")
 
 

@@ -1,4 +1,4 @@
-"""ImageBatch of FrozenLake boards: drawing them and reading them back.
+"""Images of FrozenLake boards: drawing them and reading them back.
 
 A cell is a 64x64 tile chosen by its letter and by the elf, so a board is pasted from 20 ready tiles. The skin
 ``sprites`` equals the pictures of VSP and Mirage byte for byte; its nine sprites (MIT, Copyright OpenAI 2016, Farama

@@ -1,4 +1,4 @@
-"""ImageBatch equal those of the benchmark byte for byte, and every picture reads back."""
+"""Images equal those of the benchmark byte for byte, and every picture reads back."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""ImageBatch in tiles, as Idefics3 and SmolVLM read them: the row, the pixels and the logits are the stock model's."""
+"""Images in tiles, as Idefics3 and SmolVLM read them: the row, the pixels and the logits are the stock model's."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """ThinkMorph (arXiv 2510.27492), the layout of Bagel: lists of pictures, questions and texts that take turns.
 
 A text that ends in ``<image_start>`` is followed by the next picture and by a text that begins with ``<image_end>``.
-ImageBatch of the question come first in the list. Bagel's understanding set is LLaVA's.
+Images of the question come first in the list. Bagel's understanding set is LLaVA's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Zebra-CoT (arXiv 2507.16746): ``Question``, ``Text Reasoning Trace``, ``Final Answer`` and a column a picture.
 
-The texts name the columns: ``<image_start>[problem_image_1]<image_end>``. ImageBatch stay where they are named, unlike in
+The texts name the columns: ``<image_start>[problem_image_1]<image_end>``. Images stay where they are named, unlike in
 loaders that move those of the question behind it. In JSON lines they are paths relative to the picture
 folder.
 """
