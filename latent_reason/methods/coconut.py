@@ -1,12 +1,13 @@
-"""Coconut (2412.06769): continuous thoughts replace language steps, trained by the text loss alone.
+"""Coconut (2412.06769): language steps are replaced by continuous thoughts, which the text loss alone trains.
 
-Idea: the last state is fed back as the next input. Stage s removes the first s sentences of the reasoning and puts
-c * s thoughts before the rest. A recipe's ``stages`` raise s one by one, each from the model of the stage before.
+Idea: the last hidden state is the next input embedding. Stage s leaves out the first s sentences of the reasoning and
+puts c * s thoughts before the rest. ``stages`` in a recipe raises s step by step; each stage starts from the model of
+the stage before.
 
-What differs from the released code: thoughts of a batch need not be aligned, decoding is batched and cached, and a step
-is a sentence, not a line. As there, every row of a stage has the same number of thoughts, whatever its number of steps
-(``pad_latent_to_max``), because decoding cannot know it.
-Defaults: c = 2 from the paper's GSM8K runs; stage 2 is ours.
+What differs from the released code: the thoughts of a batch need not be aligned; decoding is batched and cached; a step
+is a sentence, not a line. As in the released code (``pad_latent_to_max``), all rows of a stage have the same number of
+thoughts, because decoding does not know how many steps an answer has.
+Defaults: c = 2 from the GSM8K runs of the paper; stage 2 is our choice.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..objectives.objective import Objective, RunOptions
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2412.06769"
-SUMMARY = "states fed back as thoughts in place of the first sentences, stage by stage; text loss alone"
+SUMMARY = "hidden states fed back as thoughts in place of the first sentences, stage by stage; text loss alone"
 MODE = "text"
 
 

@@ -1,13 +1,14 @@
-"""CoVT, Chain-of-Visual-Thought (2511.19418): blank positions whose states must reproduce expert maps of the image.
+"""CoVT, Chain-of-Visual-Thought (2511.19418): pad positions whose hidden states must reproduce the maps of vision
+experts.
 
-Idea: a span of pads comes before the answer. Nothing is fed back; the pads are learned embeddings. From the states at
-the pads, small decoders must rebuild expert maps of the image, so the pads collect what the experts compute.
+Idea: a span of pads stands before the answer. Nothing is fed back: the pads are learned embeddings. Small decoders must
+rebuild expert maps of the image from the hidden states at the pads, so the pads collect what the experts know.
 
 What differs from the released code: its experts (SAM, depth, DINOv2, PiDiNet) are large models. Here they are the edges
-of the image (Sobel) and a frozen outside encoder, behind the same interface. Every pad has its own embedding; there,
-identical pads differ by position only. The span is always present, so no expert block is skipped. Users reported that
-the released model does as well without pads, so probe it before you draw conclusions.
-Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer for each expert, from the paper.
+of the image (Sobel) and a frozen external encoder behind the same interface. Every pad has an embedding of its own,
+whereas the released pads are identical and differ by position only. The span is always present, so no expert block is
+skipped. Users reported that the released model answers as well without pads: run the probes before using it.
+Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer per expert, from the paper.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ..objectives.objective import Objective, RunOptions
 from ..trace import Image, Sketch, Text, Trace
 
 PAPER = "2511.19418"
-SUMMARY = "blank pads before the answer whose states must rebuild expert maps of the image; nothing is fed back"
+SUMMARY = "pads before the answer whose hidden states must rebuild expert maps of the image; nothing is fed back"
 MODE = "direct"
 EDGE_CELL = 8  # side of a cell of the edge map in pixels
 

@@ -1,14 +1,15 @@
-"""DeepSketcher (2509.25866): an editor changes all tokens of the image at once, as the text before it says.
+"""DeepSketcher (2509.25866): an editor changes all image tokens at once, conditioned on the text before the span.
 
 Idea: when the model opens a span, the current image tokens (of the last sketch, or of the input) attend to the text
-states since the last span, pooled to a few. The result is the tokens of the edited image, which stand in the context
-like an image. First true edits stand there and the text is trained; then the editor alone; then both, with the model's
-own edits (a recipe's ``stages``: latent weight 0; text weight 0 and ``trainable: [head]``; ``own_latents: true``).
+since the last span, pooled to a few vectors. The result is the tokens of the edited image, which enter the context like
+an image. Stage 1 trains the text with true edits in the context, stage 2 trains the editor alone, stage 3 trains both
+on the model's own edits (``stages`` of a recipe: latent weight 0; text weight 0 and ``trainable: [head]``;
+``own_latents: true``).
 
-This follows descriptions, because no code was released: layers and rates are ours. The control token opens the span. The
-whole grid is drawn at once and fed back token by token. An untrained editor changes nothing (residual, initialized at
-zero).
-Defaults: L1 on standardized tokens, 32 pooled text states, 2 layers (ours), latent weight 1, at most 4 edits (ours).
+This file follows the description in the paper, because no code was released: layers and learning rates are our choice.
+The control token opens the span; its block is computed at once and enters the context token by token. The editor is
+residual and starts at zero, so an untrained edit changes nothing.
+Defaults: L1 on standardized tokens, 32 pooled text vectors, 2 layers (ours), latent weight 1, at most 4 edits (ours).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..objectives.losses import LossWeights, weighted_mean
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2509.25866"
-SUMMARY = "an editor changes the whole grid of image tokens at once, as the text since the last sketch says"
+SUMMARY = "an editor changes the whole grid of image tokens at once, conditioned on the text since the last sketch"
 MODE = "mixed"
 
 

@@ -1,4 +1,4 @@
-"""Control: the answer only, on the same items. It measures what the task gives away without any reasoning."""
+"""Control: only the answer, on the same items. It measures what the task gives away without any reasoning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..model.reasoner import LatentReasoner
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "control"
-SUMMARY = "answers at once: the same items, no reasoning"
+SUMMARY = "the answer only: the same items, no reasoning"
 MODE = "direct"
 
 

@@ -1,15 +1,16 @@
-"""ILVR, Interleaved Latent Visual Reasoning (2512.05665): Mirage with many spans, where a momentum teacher selects the
-patches of a step's image that its latents should represent.
+"""ILVR, Interleaved Latent Visual Reasoning (2512.05665): several spans, whose targets are patches that a momentum
+teacher selects from the image of the step.
 
-Idea: what matters in the image depends on the reasoning so far. A slowly updated copy of the model reads it, and the k
-patches nearest to its query become the targets (cosine). Stage 2 removes the target.
+Idea: which part of an image matters depends on the reasoning so far. A slowly following copy of the model reads that
+reasoning, and the k patches nearest to its query are the targets (cosine). Stage 2 drops the target.
 
-What differs from the released code: the teacher is really updated (there, the update sat in a hook that the trainer
-never calls, so the teacher stayed the initial model). States are mapped into the space of vision tokens by least
-squares over the image positions, where both are known, instead of being compared directly. The query is what the text
-adds to the question, because plain means of states hardly differ. Scores select exactly k patches, because a softmax
-over raw cosines is almost flat. Patches are in row-major order. A wrong count is an error, not a skipped loss.
-Defaults: k = 8, decay 0.999, weights 1 and 1, noise 0.01 on the latents in the context, from the paper.
+What differs from the released code: the teacher follows the student (in the released code the update stands in a hook
+that the trainer never calls, so the teacher stays the initial model); hidden states are mapped to the space of vision
+tokens by least squares over the image positions, where both are known, instead of being compared directly; the query is
+the difference between the text of the step and the question, because plain means of hidden states hardly differ;
+exactly k patches are selected, because a softmax over raw cosines is almost flat; patches keep row-major order; a wrong
+number of patches raises an error instead of skipping the loss.
+Defaults: k = 8, decay 0.999, weights 1 and 1, noise 0.01 on input latents, from the paper.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2512.05665"
-SUMMARY = "patches of each step's image, selected by a momentum teacher from the reasoning so far; then own states"
+SUMMARY = (
+    "patches of each step's image, selected by a momentum teacher from the reasoning so far; then own hidden states"
+)
 MODE = "mixed"
 
 

@@ -1,15 +1,15 @@
-"""Latent Sketchpad (2510.24514): features of the next image, before the connector, drawn by a separate vision head.
+"""Latent Sketchpad (2510.24514): the encoder features of the next image, before the connector, sampled by a separate
+head.
 
-Idea: a causal vision head draws the whole grid of encoder features from the states, the latents of its span so far and
-the images before. The frozen connector maps them into the context; a decoder renders them. First the backbone learns
-its text with target features in the context, then the head alone learns with the backbone frozen (a recipe's
-``stages``: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Training both at once is ours, and the
-default.
+Idea: a causal vision head computes the whole grid of encoder features from the hidden states, the latents of its span
+so far and the images before. The frozen connector maps the features into the context, and a decoder renders them. Stage
+1 trains the text with true features in the context; stage 2 trains the head alone with a frozen backbone (``stages`` of
+a recipe: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Training both at once is our default.
 
-What differs from the released code: the head has a cache. Rows of a batch sketch at their own steps. The stage is an
-option, not a substring of a path. The model decides when to open a span; with ``open_after_sentences`` a span is forced
-after every sentence, as there. Targets are standardized.
-Defaults: L1, 2 cross-attention layers and 8 causal layers from the paper; at most 256 latents an image.
+What differs from the released code: the head uses a cache; rows of a batch open spans at different steps; the stage is
+an option, not a substring of a path; the model decides when to open a span, or, with ``open_after_sentences``, a span
+follows every sentence as in the released code; targets are standardized.
+Defaults: L1, 2 cross-attention and 8 causal layers from the paper; at most 256 latents per image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2510.24514"
-SUMMARY = "encoder features before the connector, drawn by a causal head that reads its span and the images"
+SUMMARY = "encoder features before the connector, from a causal head that attends to its span and the images"
 MODE = "mixed"
 
 

@@ -1,13 +1,14 @@
-"""LVR, Latent Visual Reasoning (2509.24251): rebuild the tokens of the relevant region before answering.
+"""LVR, Latent Visual Reasoning (2509.24251): rebuild the tokens of the relevant region before the answer.
 
-Idea: the target is a region of the *input* image (the ``box`` of a sketch; the whole image without one). The context
-already holds what a latent should be. So this is the redundant control: its latents cannot carry new information.
+Idea: the target is a region of the *input* image (the ``box`` of a sketch; the whole image without a box), so the
+context already holds what a latent should be. This makes it a redundant control: its latents cannot carry new
+information.
 
-What differs from the released code: training and decoding count latents alike. The open token keeps its text loss, so
-opening is learned. Latent positions hold one placeholder, not sampled ids. Regions of more than k tokens are pooled in
-2-D.
-Defaults: latent weight 0.1 and identity head with mse from the paper. Decoding closes at the region's count (``count``
-fixes it: the paper decodes 4, 8 or 16), by the close token or by ``distance``.
+What differs from the released code: training and decoding count latents alike; START keeps its text loss, so the model
+learns to open a span; latent positions hold one placeholder instead of sampled ids; regions of more than k tokens are
+pooled in 2-D.
+Defaults: latent weight 0.1 and the identity head with MSE from the paper. Decoding closes a span by the size of the
+region (``count`` fixes it: the paper decodes 4, 8 or 16), by the close token or by ``distance``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..objectives.objective import Objective, RunOptions
 from ..trace import Sketch, Trace
 
 PAPER = "2509.24251"
-SUMMARY = "rebuilds the tokens of a region of the input before answering: the redundant control among sketches"
+SUMMARY = "rebuilds the tokens of a region of the input before the answer: redundant by construction"
 MODE = "mixed"
 
 

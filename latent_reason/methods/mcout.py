@@ -1,12 +1,12 @@
 """MCOUT (2508.12587): a fixed number of continuous thoughts between the prompt and the answer.
 
-Idea: a thought is the last state, fed back (``multi=False``), or that state mixed with the image by attention
+Idea: a thought is the last hidden state, fed back (``multi=False``), or that state mixed with the image by attention
 (``multi=True``). The answer is also scored after fewer thoughts: (CE after N + mu * sum_k CE after k) / (1 + mu N).
 
-What differs from the released code: there, thoughts stand after the answer. Under a causal mask no answer then depends
-on them, and the attention of Multi gets no gradient, so its published gains are no evidence for the mechanism. Here
-thoughts stand before the answer, as the paper says. The attention has a padding mask. The loss is divided by 1 + mu N.
-The span has control tokens.
+What differs from the released code: there the thoughts stand after the answer, so under a causal mask no answer depends
+on them and the attention of Multi gets no gradient; its published gains are no evidence for the mechanism. Here they
+stand before the answer, as the paper says. The attention has a padding mask, the loss is divided by 1 + mu N, and
+control tokens mark the span.
 Defaults: N = 5, mu = 0.3, 8 heads from the paper (the largest number up to 8 that divides the width).
 """
 
@@ -29,7 +29,7 @@ from ..objectives.objective import Objective, RunOptions
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2508.12587"
-SUMMARY = "N thoughts between prompt and answer: the state fed back, alone or mixed with the image"
+SUMMARY = "N thoughts between prompt and answer: the hidden state fed back, alone or mixed with the image"
 MODE = "direct"
 
 

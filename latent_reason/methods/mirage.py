@@ -1,14 +1,14 @@
-"""Mirage, Machine Mental Imagery (2506.17218): a few states are pulled toward an image first, then unsupervised.
+"""Mirage, Machine Mental Imagery (2506.17218): a few hidden states are first aligned with an image, then left free.
 
-Idea: in stage 1, four states are trained to point where the pooled tokens of the step's image point (cosine), with
-target latents in the context. In stage 2 that target is removed: the model feeds back its own states, trained by the
-text loss alone.
+Idea: in stage 1 four hidden states must have the direction of the pooled tokens of the step's image (cosine), with true
+latents in the context. Stage 2 drops that target: the model feeds back its own hidden states, and the text loss alone
+trains them.
 
-What differs from the released code: every row has its own mode. Training and decoding use one K. Pooling is 2-D and
-drops no remainder. Stage 2 refuses activation checkpointing, under which the stock cache was dropped without a message
-and users got 46 % instead of 76 %. "Not yet" can be supervised (``supervise="full"``). The cosine loss leaves the norm
-free.
-Defaults: K = 4 with a cap of 8, weights 0.1 and 1 (stage 1), 1 and 0 (stage 2) from the paper.
+What differs from the released code: every row has its own mode; training and decoding use the same K; pooling is 2-D
+and drops no remainder; stage 2 refuses activation checkpointing, under which the stock cache vanished without a message
+and users measured 46 % instead of 76 %; ``supervise="full"`` also trains "do not stop yet". Cosine leaves the norm
+free: watch ``val/latent_rms`` in the logs.
+Defaults: K = 4 with a cap of 8, weights 0.1 and 1 (stage 1), 1 and 0 (stage 2), from the paper.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2506.17218"
-SUMMARY = "stage 1: four states pulled toward the pooled image by cosine; stage 2: own states, text loss alone"
+SUMMARY = (
+    "stage 1: four hidden states aligned with the pooled image by cosine; stage 2: own hidden states, text loss alone"
+)
 MODE = "mixed"
 
 

@@ -1,13 +1,13 @@
 """Modal-Mixed CoT (2602.00574): text interleaved with compact visual sketches.
 
-Idea: the model's own frozen vision encoder defines what a sketch is. A small diffusion head, conditioned on the
-backbone's state, draws the sketch latent by latent. A control token opens a span and a fixed count closes it.
+Idea: the model's own frozen vision encoder defines the target of a sketch. A small diffusion head, conditioned on the
+backbone's hidden state, samples it latent by latent. A control token opens a span, and the planned count closes it.
 
-What differs from the paper, which released no code: targets are standardized per slot and channel. The default head is
-a flow around a regression mean, the best of twelve on the tiny model (paper_figs/data/heads.json). An image of fewer
-than k tokens keeps its own grid instead of being enlarged to k. The paper's head is
-``head="diffusion", head_options={"prediction": "eps", "residual": False}``.
-Defaults: k = 32 and latent weight 1 from the paper (second-hand), the others are ours.
+What differs from the paper, which released no code: targets are standardized per slot and channel; the default head is
+a flow around a regression mean, the best of twelve on the tiny model (paper_figs/data/heads.json); an image of fewer
+than k tokens keeps its own grid instead of being enlarged to k. The head of the paper is ``head="diffusion",
+head_options={"prediction": "eps", "residual": False}``.
+Defaults: k = 32 and latent weight 1 from the paper (second-hand), the rest is ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..objectives.losses import LossWeights
 from ..objectives.objective import LatentInput, Objective, RunOptions
 
 PAPER = "2602.00574"
-SUMMARY = "own vision tokens, pooled, drawn by a small diffusion or flow head; a fixed count closes a span"
+SUMMARY = "own vision tokens, pooled, sampled by a small diffusion or flow head; the count closes a span"
 MODE = "mixed"
 
 

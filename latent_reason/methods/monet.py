@@ -1,15 +1,15 @@
 """Monet (2511.21395): latents distilled from a teacher that reads the images, trained through the latents alone.
 
-Idea: stage 1 trains on traces with their images. In stage 2 an image is visible to the latents after it and to nothing
-else. The states at the text that follows (the observations) are aligned, layer by layer, with those of the stage-1
-model (cosine). The gradient of this loss flows into the latents only, so they must carry what the image showed. Stage 3
-removes the images, and the states that draw the latents are aligned with those of the stage-2 model.
+Idea: stage 1 trains on traces that contain the images. In stage 2 only the latents after an image may attend to it. The
+hidden states at the following text (the observations) must match those of the stage-1 model layer by layer (cosine).
+The gradient of that loss reaches the latents only, so the latents must carry the content of the image. Stage 3 removes
+the images: the hidden states that produce the latents must match those of the stage-2 model.
 
-What differs from the released code: the latents in the context and the trained latents are the same states, one after
-the other. The open token is always part of the input. A wrong count is an error. The marks around an image have
-attended to it, so they are hidden with it. The cosine is a mean over layers, not a sum that grows with depth. All text
-after a row's first sketch is an observation. Stage 3 continues from stage 2, unless a recipe names a stage-1 model to
-start from and a stage-2 model as ``teacher``.
+What differs from the released code: the latents in the context and the latents in the loss are the same hidden states,
+one after the other; the start token is always in the context; a wrong count raises an error; the markers around an
+image, which attend to it, are masked with it; the cosine is a mean over layers, not a sum that grows with depth; all
+text after the first sketch of a row is an observation. Stage 3 continues from stage 2 unless a recipe names a stage-1
+model as ``init_from`` and a stage-2 model as ``teacher``.
 Defaults: k = 8, weight 2, observation weights 2 (stage 1) and 4, all layers, from the paper.
 """
 
@@ -33,7 +33,7 @@ from ..objectives.objective import Objective, RunOptions
 from ..trace import Image, Part, Sketch, Text, Trace
 
 PAPER = "2511.21395"
-SUMMARY = "states aligned with what a teacher read off the step's image; trained through the latents alone"
+SUMMARY = "hidden states distilled from a teacher that reads the step's image; trained through the latents alone"
 MODE = "mixed"
 
 

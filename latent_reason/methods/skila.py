@@ -1,13 +1,14 @@
-"""SkiLa, Sketch-in-Latents (2512.16584): the last state is the latent, trained toward an outside encoder's features.
+"""SkiLa, Sketch-in-Latents (2512.16584): the last hidden state is the latent, trained toward the features of an
+external encoder.
 
-Idea: a frozen SigLIP encodes the sketch. A trained projection maps its pooled features into the backbone's space. While
-sketching, states are fed back until the model closes the span.
+Idea: a frozen SigLIP encodes the sketch, and a trained projection maps its pooled features into the backbone's space.
+While sketching, hidden states are fed back until the model closes the span.
 
-What differs from the released code: the target is detached in the loss; there, the loss also pulled the target toward
-the prediction (here the projection learns through the inputs only). Features are standardized before the projection.
-Pooling is 2-D, not over rows of the flat sequence. "Not yet" can be supervised (``supervise="full"``).
+What differs from the released code: the target is detached in the loss (in the released code the loss also pulled the
+target toward the prediction; here the projection trains on the input path alone); features are standardized before the
+projection; pooling is 2-D, not by rows of the flat sequence; ``supervise="full"`` also trains "do not stop yet".
 Defaults: K = 27 (9 x 3 for a square image), latent weight 0.1, close token with a cap of 2K, all from the paper;
-'full' is ours.
+``supervise="full"`` is ours.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2512.16584"
-SUMMARY = "states as latents, trained toward a frozen outside encoder's projected features; the model closes"
+SUMMARY = (
+    "hidden states as latents, trained toward the projected features of a frozen external encoder; the model closes"
+)
 MODE = "mixed"
 
 

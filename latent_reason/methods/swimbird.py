@@ -1,12 +1,13 @@
-"""SwimBird (2602.06040): the model chooses text, sketches or both per question; the sketch's size sets its latents.
+"""SwimBird (2602.06040): the model selects text, sketches or both per question; the number of latents follows the size
+of the sketch.
 
-Idea: the target is the model's own frozen vision encoder on the sketch at a very small pixel budget. So a sketch has as
-many latents as it then has tokens (2 to 32). States are fed back, and the model closes the span. Trained on traces of
-all three modes (``data.modes: [text, vision, mixed]``), it chooses the mode itself.
+Idea: the target is the output of the model's own frozen vision encoder at a small pixel budget, so a sketch has as many
+latents as it has tokens at that budget (2 to 32). Hidden states are fed back, and the model closes the span. Trained on
+traces of all three modes (``data.modes: [text, vision, mixed]``), it selects the mode by itself.
 
-What differs from the released code: "not yet" can be supervised (``supervise="full"``), the latent loss is logged, and
+What differs from the released code: ``supervise="full"`` also trains "do not stop yet", the latent loss is logged, and
 targets are standardized.
-Defaults: budget 32, latent weight 0.2, cap 2 (64 for 32) from the paper; 'full' is ours.
+Defaults: budget 32, latent weight 0.2, cap 2 (64 of 32), from the paper; ``supervise="full"`` is ours.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "2602.06040"
-SUMMARY = "text, sketches or both, as the model decides; own vision tokens of a small image; the model closes"
+SUMMARY = "text, sketches or both, selected by the model; own vision tokens of a small image; the model closes"
 MODE = "mixed"
 
 

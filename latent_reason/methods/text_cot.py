@@ -1,7 +1,5 @@
-"""Control: reasoning in text on the same items.
-
-Where a sketching method draws a state, this control writes the same state in full, in the same place. So both arms
-carry equal information in equal order.
+"""Control: text reasoning on the same items. Where a sketching method emits a sketch of a state, this method states the
+same state in full, at the same place. Both methods see the same information in the same order.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from ..model.reasoner import LatentReasoner
 from ..objectives.objective import Objective, RunOptions
 
 PAPER = "control"
-SUMMARY = "the same traces with every sketch written as text: the same-data text-only control"
+SUMMARY = "the same traces with every sketch stated in text: text chain-of-thought on the same data"
 MODE = "text"
 
 
