@@ -96,13 +96,13 @@ def test_command_of_a_page_is_accepted_by_its_parser(page, command, monkeypatch,
 
 
 def test_python_of_pages_is_python():
-    """Blocks that begin with a line of imports import what exists, unless they are marked as ``api``."""
+    """Blocks that begin with a line of imports import what exists."""
     for path in PAGES:
         for block in blocks(read(path)):
             if block.language != "python":
                 continue
             tree = ast.parse(block.text)
-            for node in ast.walk(tree) if "api" not in block.marks else ():
+            for node in ast.walk(tree):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("latent_reason"):
                     module = importlib.import_module(node.module)
                     missing = [a.name for a in node.names if not hasattr(module, a.name)]
