@@ -30,9 +30,9 @@ def test_what_is_missing_is_named(base, monkeypatch):
         backbones.load_backbone(base, bits=8)
 
 
-@pytest.mark.parametrize("name, said", [("base", "Add one with lora.rank"), ("tiny", "those of a tiny model are made")])
+@pytest.mark.parametrize("name, said", [("base", "Set lora.rank"), ("tiny", "those of a tiny model are random")])
 def test_rounded_weights_without_an_adapter_or_of_nothing_are_refused(name, said, tmp_path):
-    with pytest.raises(ValueError, match=f"backbone.options.bits .*{said}"):
+    with pytest.raises(ValueError, match=f"backbone.options.bits.*{said}"):
         prepare_model(recipe(tmp_path / "run", backbone__name=name, backbone__options={"bits": 4}))
 
 
