@@ -12,7 +12,7 @@ import io
 import json
 from pathlib import Path
 
-from latent_reason import tasks
+from latent_reason import checkpoint, tasks
 from latent_reason.decoding.items import distinct_items
 from latent_reason.errors import at_least, cli_errors, numbers
 
@@ -34,7 +34,7 @@ metric_list:
 CODE = """\
 import json
 
-from latent_reason import tasks
+from latent_reason import checkpoint, tasks
 
 TASK = tasks.make("frozenlake_plan")
 
@@ -52,8 +52,8 @@ def graded(doc, results):
 """
 
 
-def items(checkpoint: str | Path, levels: list[int], n: int) -> list:
-    options = tasks.own("frozenlake_plan", checkpoint.read_config(checkpoint)["notes"]["data"]["options"])
+def items(folder: str | Path, levels: list[int], n: int) -> list:
+    options = tasks.own("frozenlake_plan", checkpoint.read_config(folder)["notes"]["data"]["options"])
     return [
         item
         for level in levels

@@ -91,8 +91,11 @@ def _checkpoint(method: str) -> Path:
 
 
 def tiny_reasoner(method: str = "modal_mixed"):
-    """A reasoner loaded from there, in the arithmetic of the test."""
-    return checkpoint.load(tiny_checkpoint(method))[0].to(torch.get_default_dtype())
+    """A reasoner loaded from there, in the arithmetic of the test. (safetensors cannot read while float32 is replaced.)"""
+    dtype = torch.get_default_dtype()
+    with arithmetic("float32"):
+        reasoner, _ = checkpoint.load(tiny_checkpoint(method))
+    return reasoner.to(dtype)
 
 
 def long(group) -> list[float]:

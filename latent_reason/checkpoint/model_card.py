@@ -169,7 +169,7 @@ def training(card: dict, folder: Path) -> list[str]:
     recipes = [f"`{p.name}`" for p in sorted(folder.glob("recipe*.yaml"))]
     lines = [
         f"{said[:1].upper()}{said[1:]}. " * bool(said)
-        + f"Options `{json.dumps(card['options'])}`."
+        + f"Options `{json.dumps(card['options'], sort_keys=True)}`."
         + f" The whole recipe: {', '.join(recipes)}." * bool(recipes)
     ]
     versions = [f"Python {platform.python_version()}"]

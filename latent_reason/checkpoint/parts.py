@@ -20,7 +20,7 @@ def describe(reasoner: LatentReasoner) -> dict[str, Any]:
     """
     method = reasoner.method
     if method.name is not None:
-        return {"method": method.name, "options": method.options}
+        return {"method": method.name, "options": _sorted(method.options)}
     return {
         "method": None,
         "options": {},
@@ -31,6 +31,11 @@ def describe(reasoner: LatentReasoner) -> dict[str, Any]:
             "follows_target": reasoner.follows_target,
         },
     }
+
+
+def _sorted(options: dict[str, Any]) -> dict[str, Any]:
+    """The same options by name, so that a checkpoint that is saved again is the same byte for byte."""
+    return json.loads(json.dumps(options, sort_keys=True))
 
 
 def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:

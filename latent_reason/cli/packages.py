@@ -66,7 +66,7 @@ def texts(arguments: Namespace) -> None:
             raise ValueError(f"there is no package '{package}' here. Name one that is installed.")
         found += inner_docstrings(spec.submodule_search_locations[0])
     write(found, arguments.file)
-    print(f"{len(found)} texts: {arguments.file}\nReplay them with --data.rehearse {arguments.file}")
+    print(f"{len(found)} texts: {arguments.file}\nReplay them with --data.replay_texts {arguments.file}")
 
 
 def doctor(arguments: Namespace) -> None:

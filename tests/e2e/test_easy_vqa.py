@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import loss_of
+from conftest import loss_of, objective_for
 from PIL import Image as PILImage
 from tiny_runs import recipe, tiny_checkpoint, untrained
 
@@ -196,7 +196,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     texts.write(["The elf goes down.", "There is a hole to the right."], tmp_path / "texts.jsonl")
     reasoner, _ = untrained()
     made = recipe(tmp_path, data__replay_texts=str(tmp_path / "texts.jsonl"), data__replay_batch_size=3)
-    data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
+    data = TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True)
     data.setup()
     batch = next(iter(data.train_dataloader()))
     assert len(batch.ids) == 8 + 3 and set(batch.spans[:, 0].tolist()) <= set(range(8))
@@ -216,7 +216,8 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
 def test_a_file_of_texts_that_is_not_there_is_said(tmp_path):
     made = recipe(tmp_path, data__replay_texts=str(tmp_path / "nothing.txt"))
     with pytest.raises(FileNotFoundError, match="There is no file"):
-        TraceData(made.data, untrained()[0], "mixed", 0, frozen_eye=True).setup()
+        reasoner, _ = untrained()
+        TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True).setup()
 
 
 def test_the_verb_collects_from_installed_packages(tmp_path, capsys):

@@ -78,7 +78,6 @@ def test_merging_changes_nothing_but_the_form(adapted, batch):
     assert_close(logits(adapted, batch), said)
 
 
-@float64
 def test_an_adapter_is_saved_without_a_base_that_has_a_name_and_with_one_that_has_none(adapted, batch, tmp_path):
     said = logits(adapted, batch)
     checkpoint.save(adapted, tmp_path / "whole")
@@ -93,7 +92,6 @@ def test_an_adapter_is_saved_without_a_base_that_has_a_name_and_with_one_that_ha
     assert_close(logits(checkpoint.load(tmp_path / "merged")[0], batch), said)
 
 
-@float64
 def test_an_adapter_of_a_named_base_is_small_and_names_it(reasoner, batch, tmp_path):
     checkpoint.save(reasoner, tmp_path / "base")
     start, _ = checkpoint.load(tmp_path / "base")

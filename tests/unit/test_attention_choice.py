@@ -14,7 +14,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.model.backbones import attention, load_backbone
 from latent_reason.model.backbones.attention import FLASH, Machine, choose_attention, set_attention
 from latent_reason.objectives.objective import RunOptions
-from train import sft
+from train import model_setup
 from train.config import BackboneConfig
 from train.model_setup import prepare_model
 
@@ -122,7 +122,7 @@ def test_a_run_says_once_what_it_attends_with(tmp_path, capsys):
     def prepared(**changes):
         config = recipe(tmp_path, **changes)
         reasoner, _ = prepare_model(config)
-        choose_attention(reasoner, config, sft.needs_masks(reasoner, config))
+        model_setup.choose_attention(reasoner, config, model_setup.build_objective(config, reasoner))
         return reasoner
 
     reasoner = prepared()

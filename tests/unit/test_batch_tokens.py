@@ -17,7 +17,7 @@ from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 pytestmark = pytest.mark.usefixtures("float64")
 SOURCE = Path(latent_reason.__file__).parent
-CORE = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).parts[0] not in ("tasks", "data"))
+CORE = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).parts[0] not in ("tasks", "data", "contracts"))
 
 
 @pytest.fixture

@@ -147,10 +147,10 @@ def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
 
     def spy(self, rows):
         seen[-1].append([len(row.ids) for row in rows])
-        return taught(self, rows)
+        return training_batch(self, rows)
 
-    taught = TraceData.taught
-    monkeypatch.setattr(TraceData, "taught", spy)
+    training_batch = TraceData.training_batch
+    monkeypatch.setattr(TraceData, "training_batch", spy)
     found = []
     for workers, cache in ((0, {}), (1, {}), (0, {"data__cache": str(tmp_path / "cache")})):
         seen.append([])
@@ -177,5 +177,5 @@ def test_what_a_method_cannot_read_is_said_of_a_stream_too(tmp_path):
     task = make("frozenlake_plan", level=3)
     folder = packed.write([task.trace(task[i], "mixed") for i in range(2)], tmp_path / "packed", "tar")
     made = recipe(tmp_path / "run", "direct", data__folder=str(folder), data__streaming=True, data__val_items=0)
-    with pytest.raises(ValueError, match=r"holds a sketch, but method 'direct' draws none"):
+    with pytest.raises(ValueError, match=r"contains a sketch, but method 'direct' has no latent head"):
         sft.train(made, make_run_folder(made))

@@ -59,11 +59,10 @@ def test_a_method_trains_and_decodes_on_this_family(reasoner, make_traces):
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "smolvlm"])
 def test_a_family_without_a_connector_of_its_own_says_so(family, make_backbone):
-    with pytest.raises(ValueError, match=r"before (its|the) connector"):
+    with pytest.raises(ValueError, match="no features before a connector"):
         methods.build_method("latent_sketchpad", make_backbone(family=family))
 
 
-@float64
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_checkpoint_of_a_family_comes_back_as_it_was(family, make_backbone, make_traces, tmp_path):
     case = next(case for case in CASES if case.method == "modal_mixed")
@@ -85,7 +84,7 @@ def test_weights_that_are_missing_are_not_made_up(make_backbone, tmp_path):
     backbone.model.save_pretrained(tmp_path, state_dict=state)
     backbone.tokenizer.save_pretrained(tmp_path)
     backbone.image_processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="1 weights missing, 0 left over"):
+    with pytest.raises(ValueError, match="1 weights are missing and 0 are left over"):
         load_backbone(str(tmp_path))
 
 

@@ -211,7 +211,7 @@ def test_rollouts_weigh_by_what_they_did():
     assert_close(weigh["awr"], [math.exp(-1), 1, math.exp(2), 20])
     with pytest.raises(ValueError, match="weighting='best': one of positive, raft, awr"):
         RewardWeighted(head_of("flow"), weighting="best")
-    with pytest.raises(ValueError, match="which a MLPHead gives already, as it draws without noise"):
+    with pytest.raises(ValueError, match="a MLPHead is not stochastic"):
         RewardWeighted(head_of("mlp"))
 
 
@@ -259,7 +259,7 @@ def test_a_step_of_the_noisy_diffusion_is_that_of_ddpm():
 
 def test_a_policy_of_another_head_says_so():
     for policy, name, said in (
-        (FlowSde, "mlp", "flow head, not of a MLPHead"),
+        (FlowSde, "mlp", "flow head, not a MLPHead"),
         (DdpmSde, "flow", "diffusion head, not of a FlowHead"),
     ):
         with pytest.raises(ValueError, match=said):

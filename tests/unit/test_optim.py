@@ -8,11 +8,13 @@ from itertools import pairwise
 import lightning as L
 import pytest
 import torch
+from conftest import objective_for
 from lightning.pytorch.plugins import MixedPrecision
 from tiny_runs import recipe, untrained
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from latent_reason.objectives.objective import Objective
 from train import trainer as running
 from train.config import OptimConfig
 from train.data import TraceData
@@ -27,7 +29,7 @@ SHAPES = {"tall": (24, 8), "wide": (8, 24), "square": (16, 16), "vector": (24,)}
 # -- which parameters --------------------------------------------------------------------------------------------------
 def test_muon_gets_the_inner_matrices_only():
     reasoner, _ = untrained()
-    module = SFTModule(reasoner, OptimConfig())
+    module = SFTModule(reasoner, objective_for(reasoner), OptimConfig())
     matrices, others = split_parameters(module)
     names = {id(p): name for name, p in module.named_parameters()}
     assert all(p.ndim == 2 for p in matrices) and len(matrices) + len(others) == len(list(module.parameters()))
@@ -52,7 +54,7 @@ def test_factors_of_lora_are_not_orthogonalised():
 def test_only_embeddings_have_one_group():
     reasoner, _ = untrained()
     set_trainable(reasoner, ["embeddings"])
-    groups = make_optimizer(SFTModule(reasoner, OptimConfig()), OptimConfig()).param_groups
+    groups = make_optimizer(SFTModule(reasoner, objective_for(reasoner), OptimConfig()), OptimConfig()).param_groups
     assert [g["rule"] for g in groups] == ["adamw"]
 
 
@@ -179,9 +181,9 @@ def test_a_batch_is_one_step(tmp_path):
     made = recipe(tmp_path / "run", optim__max_steps=5, data__items=16)
     reasoner, _ = untrained()
     set_trainable(reasoner, made.trainable)
-    data = TraceData(made.data, reasoner, "mixed", 0, frozen_eye=True)
+    data = TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True)
     data.setup()
-    module = SFTModule(reasoner, made.optim)
+    module = SFTModule(reasoner, data.objective, made.optim)
     trainer = running.fit(made, module, data, tmp_path / "run", lambda where, weights=None: where)
     (optimizer,) = trainer.optimizers
     steps = {int(state["step"]) for state in optimizer.state.values() if "step" in state}
@@ -222,6 +224,7 @@ class ManualRegression(Regression):
     def __init__(self, optim: OptimConfig):
         super().__init__(optim)
         self.automatic_optimization, self.accumulated = False, 0
+        self.sft, self.reasoner = Objective(), None  # what update tells of its steps
 
     def training_step(self, batch, index):
         halves = zip(*(part.chunk(2) for part in batch), strict=True)

@@ -98,9 +98,9 @@ def test_a_span_needs_words_before_it_and_there_are_only_so_many():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"stop": "never"}, "'count', the model's own 'close' or 'distance'"),
+        ({"stop": "never"}, "stop='never': must be 'count', 'close' or 'distance'"),
         ({"supervise": "some"}, "'end_only' or 'full'"),
-        ({"stop": "close"}, "nothing else teaches a stop"),
+        ({"stop": "close"}, "stop='close' needs supervise='end_only' or 'full'"),
     ],
 )
 def test_switches_that_make_no_sense_are_refused(options, words):

@@ -128,7 +128,7 @@ def test_an_adapters_checkpoint_remembers_how_pictures_were_taken(backbone, tmp_
     checkpoint.save(reasoner, tmp_path / "model")
     again = checkpoint.load(tmp_path / "model")[0].backbone
     assert len(again.image_layout(noise(128, 64))) == 2 and again.model.dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="so its eye and connector would not be saved"):
+    with pytest.raises(ValueError, match="so its vision_encoder and connector would not be saved"):
         set_trainable(reasoner, ["lora", "connector"])
 
 

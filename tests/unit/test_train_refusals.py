@@ -39,12 +39,12 @@ REFUSED = {
     "backbone": (["--backbone.name", "./none"], "backbone './none'", "no such folder"),
     "backbone option": (
         ["--backbone.options.foo", "1"],
-        "backbone.options: backbone 'tiny' has no option 'foo'",
+        "backbone.options has no option 'foo'",
         "It has: width, layers",
     ),
     "dtype": (
         ["--backbone.options.dtype", "bfloat17"],
-        "backbone.options.dtype='bfloat17'",
+        "dtype='bfloat17'",
         "Did you mean 'bfloat16'?",
     ),
     "options that are no keys": (
