@@ -34,7 +34,7 @@ metric_list:
 CODE = """\
 import json
 
-from latent_reason import checkpoint, tasks
+from latent_reason import tasks
 
 TASK = tasks.make("frozenlake_plan")
 
