@@ -221,7 +221,7 @@ class ManualRegression(Regression):
 
     def __init__(self, optim: OptimConfig):
         super().__init__(optim)
-        self.automatic_optimization, self.accumulated = False, 0
+        self.automatic_optimization, self.num_accumulated = False, 0
 
     def training_step(self, batch, index):
         halves = zip(*(part.chunk(2) for part in batch), strict=True)
