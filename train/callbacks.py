@@ -20,8 +20,8 @@ from .sharding import whole
 
 
 class SketchPanel(Callback):
-    """Decodes held-out items at every validation, with at most ``max_new`` positions each. Logs their scores and, if the
-    method sketches, a storyboard."""
+    """Decodes held-out items at every validation, with at most ``max_new`` positions each. Logs their scores and, if
+    the method sketches, a storyboard."""
 
     def __init__(
         self, reasoner, decoder, data: DataConfig, folder: Path, items: int = 32, shown: int = 4, max_new: int = 640
@@ -86,7 +86,8 @@ class Alarms(Callback):
         "latents/pairwise_cos": (0.9, "latents have become nearly equal"),
         "frac_reward_zero_std": (
             0.8,
-            "the rollouts of most items have equal rewards, so they give no gradient: use easier items, or rl.dynamic_sampling",
+            "the rollouts of most items have equal rewards, so they give no gradient: use easier items, or "
+            "rl.dynamic_sampling",
         ),
         "clip_ratio/latent": (
             0.5,

@@ -198,7 +198,7 @@ class Regression(TrainingModule):
         super().__init__(optim)
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
-        self.reasoner, self.norms = Reasoner(), []
+        self.reasoner, self.norms = nn.Module(), []
 
     def compute_loss(self, batch):
         loss = (self.net(batch[0]) - batch[1]).square().mean()
@@ -207,11 +207,6 @@ class Regression(TrainingModule):
     def log(self, name, value, **options):
         if name == "train/grad_norm":
             self.norms.append(float(value))
-
-
-class Reasoner(nn.Module):
-    def after_step(self):
-        pass
 
 
 class ManualRegression(Regression):

@@ -1,5 +1,5 @@
-"""Each item three times, as in DeFacto (2509.20912): unchanged, with its evidence masked, and with another region of the
-same size masked. Masked regions have the mean color of the image."""
+"""Each item three times, as in DeFacto (2509.20912): unchanged, with its evidence masked, and with another region of
+the same size masked. Masked regions have the mean color of the image."""
 
 from __future__ import annotations
 

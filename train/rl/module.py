@@ -1,7 +1,7 @@
 """The Lightning module of reinforcement learning: sample rollouts, compute their advantages, update the policy.
 
-Text tokens and the decision to sketch are actions. ``rl.latent_policy`` sets whether latents are actions too. The losses
-are in train/rl/losses.py.
+Text tokens and the decision to sketch are actions. ``rl.latent_policy`` sets whether latents are actions too. The
+losses are in train/rl/losses.py.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def have_equal_weights(parameters: list[torch.Tensor], others: list[torch.Tensor
 
 
 def aggregate(name: str, values: torch.Tensor) -> torch.Tensor:
-    """One metric from its values (n,) in the parts of an update: losses add up, other metrics have a mean, a smallest or
-    a largest value."""
+    """One metric from its values (n,) in the parts of an update: the sum of losses, else the mean, smallest or largest
+    value."""
     if name.startswith(("train/", "kl", "views/")):
         return values.sum()
     if name.endswith(("_max", "_gap")):
@@ -211,8 +211,8 @@ class RLModule(TrainingModule):
     def collect(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item], list[Item]]:
         """Rollouts to learn from, the items that were tried, and those that no rollout solved.
 
-        With ``dynamic_sampling``, items are tried until ``num_prompts`` groups have a gradient. The sampler ``pass_rate``
-        then takes more items at once, by the recent share of groups without a gradient.
+        With ``dynamic_sampling``, items are tried until ``num_prompts`` groups have a gradient. The sampler
+        ``pass_rate`` then takes more items at once, by the recent share of groups without a gradient.
         """
         n, g = self.rl.num_prompts, self.rl.num_generations
         kept, metrics, unsolved, start = [], [], [], 0
@@ -297,8 +297,8 @@ class RLModule(TrainingModule):
         self.log("rl/skipped", float(self.num_skipped))
         if self.num_skipped >= MAX_SKIPPED_BATCHES:
             raise ValueError(
-                f"{MAX_SKIPPED_BATCHES} batches in a row gave no gradient: in every group all rewards are equal. Use items "
-                "that the model solves sometimes, a larger rl.num_generations or a higher rl.temperature."
+                f"{MAX_SKIPPED_BATCHES} batches in a row gave no gradient: in every group all rewards are equal. Use "
+                "items that the model solves sometimes, a larger rl.num_generations or a higher rl.temperature."
             )
 
     def update(self, losses: Iterable[torch.Tensor]) -> None:
@@ -315,11 +315,14 @@ class RLModule(TrainingModule):
         optimizer.step()
         self.log("train/grad_norm", self.grad_norm)
         self.lr_schedulers().step()
+        self.on_optimizer_step()
+
+    def on_optimizer_step(self):
         self.sft.on_optimizer_step(self.reasoner)
 
     def on_before_optimizer_step(self, optimizer):
-        """Clip here, where gradients are unscaled also with float16 mixed precision. The norm is not logged here, because
-        that would reset what the first training step has logged."""
+        """Clip here, where gradients are unscaled also with float16 mixed precision. The norm is not logged here,
+        because that would reset what the first training step has logged."""
         self.grad_norm = self.clip_grad_norm(self.optim.max_grad_norm)
 
     @property

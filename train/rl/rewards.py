@@ -173,13 +173,13 @@ def check_weights(weights: dict[str, float]) -> None:
     format_weight = max(weights.get("format", 0.0), 0.0)
     if answer and penalty >= answer / 2:
         raise ValueError(
-            f"rl.rewards: penalties add up to {penalty:g} and the answer has weight {answer:g}, so a wrong rollout could "
-            "get more than a correct rollout. Keep penalties below half of the weight of the answer."
+            f"rl.rewards: penalties add up to {penalty:g} and the answer has weight {answer:g}, so a wrong rollout "
+            "could get more than a correct rollout. Keep penalties below half of the weight of the answer."
         )
     if answer and penalty + format_weight >= answer:
         raise ValueError(
-            f"rl.rewards: format has weight {format_weight:g}, penalties add up to {penalty:g} and the answer has weight "
-            f"{answer:g}, so a wrong rollout could get more than a correct rollout. Use a smaller weight for format."
+            f"rl.rewards: format has weight {format_weight:g}, penalties add up to {penalty:g} and the answer has "
+            f"weight {answer:g}, so a wrong rollout could get more than a correct rollout. Use a smaller weight for format."
         )
 
 
@@ -224,7 +224,8 @@ def compute(name: str, reward: Reward, group: Sequence[Graded]) -> list[float]:
 def compute_all(
     rewards: dict[str, tuple[Reward, float]], groups: list[list[Graded]], warned: set[str]
 ) -> tuple[dict[str, list[float]], list[bool]]:
-    """Reward name -> value of each rollout, and whether a reward failed, for each group. The values of such groups are 0.
+    """Reward name -> value of each rollout, and whether a reward failed for each group. The values of failed groups
+    are 0.
 
     Args:
         rewards: name -> function and weight.

@@ -71,8 +71,8 @@ class PassRateSampler(Sampler):
         }
         if not all(indices.values()):
             raise ValueError(
-                f"data.items: {len(self.levels)} items are too few for {len(levels)} levels on {self.world} processes. Set "
-                "a larger data.items."
+                f"data.items: {len(self.levels)} items are too few for {len(levels)} levels on {self.world} processes. "
+                "Set a larger data.items."
             )
         next_index = dict.fromkeys(levels, 0)
         while True:
