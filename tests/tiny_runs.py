@@ -130,7 +130,7 @@ def command(monkeypatch, module, *words) -> str | None:
 
 def rolled(module, items):
     """Rollouts for these items, with what each of their actions weighs."""
-    return module.weighed([module.experience(items)])[0]
+    return module.set_weights([module.sample_rollouts(items)])[0]
 
 
 def rewarded(folder: Path, **changes) -> RLTrainingConfig:

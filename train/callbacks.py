@@ -1,4 +1,4 @@
-"""What is watched during a run: scores and sketches of held-out items in TensorBoard, collapse of latents, warnings."""
+"""Callbacks that monitor a run: scores and sketches of held-out items in TensorBoard, collapse of latents, warnings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .sharding import whole
 
 
 class SketchPanel(Callback):
-    """At every validation: decode held-out items, of at most ``max_new`` positions each, and log their scores and, if
+    """Decodes held-out items at every validation, with at most ``max_new`` positions each. Logs their scores and, if
     the method sketches, a storyboard."""
 
     def __init__(
@@ -40,15 +40,15 @@ class SketchPanel(Callback):
     def log_items(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
         is_constant = isinstance(self.reasoner.head, ConstantHead | PadHead)
-        found = {} if is_constant else latent_diagnostics(self.reasoner, results)
-        module.log_dict({f"val/{n}": v for n, v in (summarise(results) | found).items()}, rank_zero_only=True)
-        if warning := collapse_warning(found):
+        diagnostics = {} if is_constant else latent_diagnostics(self.reasoner, results)
+        module.log_dict({f"val/{n}": v for n, v in (summarise(results) | diagnostics).items()}, rank_zero_only=True)
+        if warning := collapse_warning(diagnostics):
             console.print(f"Warning: {warning}", style="yellow")
         if self.decoder is None or not self.reasoner.is_renderable or trainer.logger is None:
             return
-        picture = draw_storyboard(self.reasoner, self.decoder, [r.decoded for r in results[: self.shown]])
+        image = draw_storyboard(self.reasoner, self.decoder, [r.decoded for r in results[: self.shown]])
         if hasattr(trainer.logger, "experiment"):
-            trainer.logger.experiment.add_image("sketches", np.asarray(picture), trainer.global_step, dataformats="HWC")
+            trainer.logger.experiment.add_image("sketches", np.asarray(image), trainer.global_step, dataformats="HWC")
 
 
 class RolloutPanel(Callback):
@@ -59,7 +59,7 @@ class RolloutPanel(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         self.batches += 1
-        step, rollouts = self.batches, module.shown
+        step, rollouts = self.batches, module.last_rollouts
         if rollouts is None or step & (step - 1):
             return
         with whole(module.reasoner):
@@ -75,18 +75,19 @@ class RolloutPanel(Callback):
         trainer.logger.experiment.add_text("rollouts", text, step)
         if self.decoder is not None and module.reasoner.is_renderable:
             decoded = [DecodedTrace(rollouts.traces[row], rollouts.rollout, row) for row in rows]
-            picture = draw_storyboard(module.reasoner, self.decoder, decoded)
-            trainer.logger.experiment.add_image("rollouts", np.asarray(picture), step, dataformats="HWC")
+            image = draw_storyboard(module.reasoner, self.decoder, decoded)
+            trainer.logger.experiment.add_image("rollouts", np.asarray(image), step, dataformats="HWC")
 
 
 class Alarms(Callback):
-    """Warns, once each, of problems of reinforcement learning that no loss shows."""
+    """Warns of problems of reinforcement learning that no loss shows. Each warning is printed once."""
 
     LIMITS = {
         "latents/pairwise_cos": (0.9, "latents have become nearly equal"),
         "frac_reward_zero_std": (
             0.8,
-            "the rollouts of most items earn the same, so they give no gradient: use easier items, or rl.dynamic_sampling",
+            "the rollouts of most items have equal rewards, so they give no gradient: use easier items, or "
+            "rl.dynamic_sampling",
         ),
         "clip_ratio/latent": (
             0.5,
@@ -104,7 +105,7 @@ class Alarms(Callback):
         reasons = {name: why for name, (limit, why) in self.LIMITS.items() if metrics.get(name, 0.0) > limit}
         if rate is not None and rate < self.first_rate / 2:
             reasons["switch/start_rate"] = (
-                f"less than half as many answers hold a sketch as at first ({self.first_rate:.2f})"
+                f"fewer than half as many answers have a sketch as at the start ({self.first_rate:.2f})"
             )
         for name in sorted(reasons.keys() - self.warned):
             self.warned.add(name)
@@ -114,8 +115,8 @@ class Alarms(Callback):
 
 
 class Dependence(Callback):
-    """At every validation: whether answers depend on sketches. Logs how often the sketch of another item is followed
-    (``probe/p3_follow``) and what accuracy is lost without sketches (``probe/p5_delta``)."""
+    """Measures at every validation whether answers depend on sketches. Logs how often answers follow the sketch of
+    another item (``probe/p3_follow``) and the accuracy lost without sketches (``probe/p5_delta``)."""
 
     def __init__(self, reasoner, data: DataConfig, max_new: int = 640):
         task = make_task(data, "val")

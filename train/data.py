@@ -31,86 +31,88 @@ from .config import DataConfig, RLDataConfig, SFTDataConfig
 from .feature_cache import DiskCache, feature_bytes, with_features
 from .progress import console
 
-SAMPLES = 2000  # sketches that give the statistics of all
+MAX_STATISTICS_SKETCHES = 2000
 
 
 def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
-    """A text without turns, each of its words taught but the first."""
+    """A plain text without turns. All tokens but the first have a loss."""
     ids = vocabulary.encode_text(text, plain=True)[:longest]
     return EncodedExample(ids=ids, token_type=[TEXT] * len(ids), loss_weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
 def traces(data: SFTDataConfig, mode: str, split: str, n: int) -> Iterator[Trace]:
-    """The traces a recipe asks for: native records of a folder, or items of a task."""
+    """The traces of a recipe: native records of a folder, or items of a task."""
     if data.folder and (data.include_ids or data.swap_image_prob):
         raise ValueError(
-            "data.include_ids and data.swap_image_prob are for items of a task, not for a folder. Leave them out."
+            "data.include_ids and data.swap_image_prob need items of a task, but data.folder is set. Remove them."
         )
     if data.folder:
-        found = of_split(Path(data.folder), split) if manifest(Path(data.folder)) else data.folder
-        yield from islice((t for t in native.read(found) if t.split == split), n if found else 0)
+        shards = of_split(Path(data.folder), split) if manifest(Path(data.folder)) else data.folder
+        yield from islice((t for t in native.read(shards) if t.split == split), n if shards else 0)
         return
     task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
     indices = kept(data, n) if data.include_ids and split == "train" and mode != "reading" else range(n)
     paired = product(indices, modes) if data.pair_modes else ((i, modes[i % len(modes)]) for i in indices)
-    for i, wanted in islice(paired, n):
-        if wanted == "reading":
+    for i, item_mode in islice(paired, n):
+        if item_mode == "reading":
             yield task.reading_trace(i)
             continue
         if data.swap_image_prob and not task.redraws:
             raise ValueError(
-                f"data.swap_image_prob: a sketch of {data.task} does not show all that later steps need, so under "
-                "another picture they could not be told. Leave the key out."
+                f"data.swap_image_prob: a sketch of {data.task} does not show everything that later steps need, so their "
+                "text does not follow from it under another image. Remove data.swap_image_prob."
             )
-        trace = task.trace(task[i], wanted)
+        trace = task.trace(task[i], item_mode)
         chance = task.stream(trace.level, i, "foreign").unit()
         yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.swap_image_prob else trace
 
 
 def kept(data: SFTDataConfig | RLDataConfig, n: int) -> list[int]:
-    """The first n indices of the items a file of eval.item_filter names.
+    """The first n item indices of a file of eval.item_filter (``data.include_ids``).
 
     Raises:
-        ValueError: it is no such file, is about other items, or names none.
+        ValueError: not such a file, a file for other items, or a file without items.
     """
     try:
-        found = json.loads(Path(data.include_ids).read_text(encoding="utf-8"))
-        about, indices = {k: found[k] for k in ("task", "version", "levels", "seed", "options")}, found["keep"]
+        content = json.loads(Path(data.include_ids).read_text(encoding="utf-8"))
+        settings = {key: content[key] for key in ("task", "version", "levels", "seed", "options")}
+        indices = content["keep"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"data.include_ids: '{data.include_ids}' is no file of eval.item_filter ({type(error).__name__}). Make one with "
-            "python -m eval.item_filter CHECKPOINT --out FILE."
+            f"data.include_ids: '{data.include_ids}' is not a file of eval.item_filter ({type(error).__name__}). Create "
+            "one with python -m eval.item_filter CHECKPOINT --out FILE."
         ) from None
-    here = {
+    expected = {
         "task": data.task,
         "version": make_task(data, "train").version,
         "levels": data.levels,
         "seed": data.seed,
         "options": json.loads(json.dumps(data.options)),
     }
-    for name, value in about.items():
-        if value != (own := here[name]):
+    for name, value in settings.items():
+        if value != expected[name]:
             raise ValueError(
-                f"data.include_ids: '{data.include_ids}' is about {name} {value}, the recipe is about {own}."
+                f"data.include_ids: '{data.include_ids}' was made for {name} {value}, but the recipe has "
+                f"{expected[name]}. Use a file made for the same items."
             )
     if not indices:
-        raise ValueError(f"data.include_ids: '{data.include_ids}' names no items. Look at its counts.")
+        raise ValueError(f"data.include_ids: '{data.include_ids}' names no items. Check its counts.")
     return indices[:n]
 
 
 def foreign(trace: Trace, other: Item) -> Trace:
-    """The trace under the picture of another item of its level. What can be told from neither picture nor sketch, up to
-    and with the first sketch, is not taught."""
-    *asked, last = trace.messages
+    """The trace with the image of another item of its level. Everything up to and including the first sketch, which
+    follows from neither image nor sketch, has no loss."""
+    *prompt, last = trace.messages
     first = next((i for i, part in enumerate(last.content) if isinstance(part, Sketch)), None)
     if first is None:
         return trace
-    shown = iter(other.images)
-    asked = [
-        replace(m, content=tuple(Image(next(shown)) if isinstance(p, Image) else p for p in m.content)) for m in asked
+    images = iter(other.images)
+    prompt = [
+        replace(m, content=tuple(Image(next(images)) if isinstance(p, Image) else p for p in m.content)) for m in prompt
     ]
     parts = tuple(replace(part, loss=0.0) if i <= first else part for i, part in enumerate(last.content))
-    return replace(trace, id=f"{trace.id}-foreign", messages=(*asked, replace(last, content=parts)))
+    return replace(trace, id=f"{trace.id}-foreign", messages=(*prompt, replace(last, content=parts)))
 
 
 def make_task(data: DataConfig, split: str):
@@ -119,7 +121,7 @@ def make_task(data: DataConfig, split: str):
 
 
 def corpus(data: SFTDataConfig, n: int = 300) -> list[str]:
-    """Texts in every mode, for the tiny tokenizer."""
+    """Texts of all modes, to train the tiny tokenizer."""
     modes = ("reading", "mixed", "text", "direct") if not data.folder else ("mixed",)
     words = [
         p.text
@@ -133,9 +135,9 @@ def corpus(data: SFTDataConfig, n: int = 300) -> list[str]:
 
 
 class LengthGrouped(Sampler[list[int]]):
-    """Batches of rows of similar length. The order is a pure function of (seed, epoch); only the place is state.
+    """Batches of rows of similar length. The order is a pure function of (seed, epoch); the only state is the epoch.
 
-    Of ``world`` processes each takes every ``world``-th batch, from its ``rank`` on: none sees a row of another's.
+    Each of ``world`` processes takes every ``world``-th batch, from index ``rank`` on, so that no row is used twice.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int, window: int = 8, rank: int = 0, world: int = 1):
@@ -161,7 +163,8 @@ class LengthGrouped(Sampler[list[int]]):
 
 
 class RepeatedBatches(Sampler[list[int]]):
-    """The batches of a sampler, epoch after epoch: an accumulated optimizer step may cross the end of an epoch."""
+    """Repeats the batches of a sampler for endless epochs, so that an accumulated optimizer step may cross the end of an
+    epoch."""
 
     def __init__(self, batches: Sampler[list[int]]):
         self.batches = batches
@@ -173,7 +176,7 @@ class RepeatedBatches(Sampler[list[int]]):
 
 class TraceData(L.LightningDataModule):
     """Encoded examples of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. Streamed data
-    is read while training; the examples kept here then give the statistics of its sketches."""
+    is read while training; the examples in ``rows`` are then used for the statistics of sketches only."""
 
     def __init__(
         self,
@@ -188,7 +191,7 @@ class TraceData(L.LightningDataModule):
         self.data, self.reasoner, self.objective = data, reasoner, objective
         self.mode, self.seed, self.frozen_vision = mode, seed, frozen_vision
         self.rows: dict[str, list[EncodedExample]] = {}
-        self.free_bytes = data.feature_cache_gb * 2**30  # left for cached features
+        self.free_bytes = data.feature_cache_gb * 2**30  # memory left for cached features
         if data.cache and not frozen_vision:
             raise ValueError(
                 "data.cache requires a frozen vision encoder, but this run trains it. Remove data.cache or freeze the "
@@ -203,10 +206,10 @@ class TraceData(L.LightningDataModule):
         if self.rows:
             return
         self.objective.check(self.reasoner, packs=bool(self.data.packing_length))
-        items = min(self.data.items, SAMPLES) if self.data.streaming else self.data.items
+        items = min(self.data.items, MAX_STATISTICS_SKETCHES) if self.data.streaming else self.data.items
         for split, n in (("train", items), ("val", self.data.val_items)):
             rows: list[EncodedExample] = []
-            waiting: list[EncodedExample] = []  # a few at a time: all images of a set would not fit into memory
+            waiting: list[EncodedExample] = []  # encoded in groups, because all images would not fit into memory
             for trace in track(
                 traces(self.data, self.mode, split, n),
                 total=None if self.data.folder else n,
@@ -220,49 +223,51 @@ class TraceData(L.LightningDataModule):
         if self.data.replay_texts:
             self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
         if not self.rows["train"]:
-            raise ValueError(f"no training items. '{self.data.folder}' has no record whose split is train.")
+            raise ValueError(
+                f"data.folder: '{self.data.folder}' has no record with split train, so there are no training items."
+            )
         if self.cache:
             self.cache.flush()
             console.print(
-                f"{self.cache.hits:,} of {self.cache.hits + self.cache.misses:,} images were in data.cache "
+                f"{self.cache.hits:,} of {self.cache.hits + self.cache.misses:,} images were read from data.cache "
                 f"'{self.data.cache}'."
             )
 
     def encode(self, trace: Trace) -> EncodedExample:
-        """One trace as the objective trains on it."""
+        """One trace, encoded for the objective."""
         return self.objective.encode(self.reasoner, trace)
 
     def cached(self, rows: list[EncodedExample]) -> list[EncodedExample]:
-        """Examples with cached features of a frozen vision encoder, as long as there is memory for them."""
+        """Examples with features of a frozen vision encoder, until data.feature_cache_gb is used up."""
         if not self.frozen_vision or self.free_bytes <= 0:
             return rows
         rows = with_features(rows, self.reasoner, self.cache)
         self.free_bytes -= sum(feature_bytes(row) for row in rows)
         if self.free_bytes <= 0:
             console.print(
-                f"Cached features fill {self.data.feature_cache_gb:g} GB (data.feature_cache_gb). Other images are encoded in every "
-                "step.",
+                f"Warning: cached features fill {self.data.feature_cache_gb:g} GB (data.feature_cache_gb). Other images are "
+                "encoded again in every step.",
                 style="yellow",
             )
         return rows
 
-    def sketch_features(self, most: int = SAMPLES) -> list[tuple[torch.Tensor, tuple[int, int]]]:
-        """The target's features of training sketches, with their grids, for its statistics."""
-        found, target = [], self.reasoner.target
+    def sketch_features(self, max_samples: int = MAX_STATISTICS_SKETCHES) -> list[tuple[torch.Tensor, tuple[int, int]]]:
+        """Target features of training sketches with their grids, for the statistics of the target."""
+        features, target = [], self.reasoner.target
         rows = [row for row in self.rows["train"] if row.spans]
         for start in range(0, len(rows), 32):
-            if len(found) >= most:
+            if len(features) >= max_samples:
                 break
-            found += target.statistics_samples(self.collate(rows[start : start + 32]).to(self.reasoner.device))
-        return found
+            features += target.statistics_samples(self.collate(rows[start : start + 32]).to(self.reasoner.device))
+        return features
 
     def replay_texts(self) -> list[EncodedExample]:
-        """The next few plain texts, in an order of their own."""
+        """Random plain texts for the next batch."""
         chosen = torch.randint(len(self.texts), (self.data.replay_batch_size,), generator=self.random)
         return [self.texts[i] for i in chosen.tolist()]
 
     def training_batch(self, rows: list[EncodedExample]) -> MixedBatch:
-        """A batch of training: examples of the task, and plain texts where the recipe asks for them."""
+        """A training batch: examples of the task, and plain texts if the recipe has data.replay_texts."""
         return self.collate(rows + (self.replay_texts() if self.texts else []))
 
     def collate(self, rows: list[EncodedExample]) -> MixedBatch:
@@ -279,7 +284,7 @@ class TraceData(L.LightningDataModule):
             stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
             workers = min(self.data.num_workers, len(stream.shards))
             return DataLoader(stream, self.data.batch_size, num_workers=workers, collate_fn=list)
-        window = 1 if self.data.packing_length else 8  # rows of all lengths fill a shared row best
+        window = 1 if self.data.packing_length else 8  # rows of mixed lengths pack best
         lengths = [len(row.ids) for row in self.rows["train"]]
         sampler = LengthGrouped(lengths, self.data.batch_size, self.seed, window, rank, world)
         return DataLoader(self.rows["train"], batch_sampler=RepeatedBatches(sampler), collate_fn=self.training_batch)
@@ -288,7 +293,7 @@ class TraceData(L.LightningDataModule):
         return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)
 
     def on_before_batch_transfer(self, batch: MixedBatch | list[EncodedExample], dataloader_idx: int) -> MixedBatch:
-        """Examples that workers read become a batch in the process that holds the vision encoder."""
+        """Collate examples of loader workers in the process that holds the vision encoder."""
         return self.training_batch(batch) if isinstance(batch, list) else batch
 
     def teardown(self, stage: str) -> None:

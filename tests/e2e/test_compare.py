@@ -113,7 +113,7 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
 def test_rewards_are_compared_with_their_starts_and_curves(tmp_path, monkeypatch, capsys):
     """Each start is measured once, each arm trained; what a run logged is kept in its row."""
     short(monkeypatch, budget=12)
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     base = recipe(
         tmp_path / "runs",
         config=RLCompareConfig,

@@ -24,7 +24,7 @@ def cut(monkeypatch):
 
 def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
     """An untrained model earns nothing; a reward by length gives it something to learn."""
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     made = rewarded(
         tmp_path / "run",
         rl__rewards={"long": 1.0},
@@ -56,9 +56,11 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
 
 
 def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     reasoner, _ = checkpoint.load(tiny_checkpoint())
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=[[reasoner.vocabulary.open]] * 4))
+    monkeypatch.setattr(
+        "train.rl.module.generate", partial(engine.generate, forced_tokens=[[reasoner.vocabulary.open]] * 4)
+    )
     made = rewarded(
         tmp_path / "run",
         rl__rewards={"long": 1.0},
@@ -116,7 +118,7 @@ def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
 
 
 def test_what_was_learnt_is_kept_every_so_many_steps(tmp_path, monkeypatch):
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     kept, real = [], checkpoint.save
 
     def save(reasoner, where, **options):
@@ -138,7 +140,7 @@ def test_the_last_model_is_looked_at_where_batches_taught_nothing(tmp_path, monk
         calls.append(1)
         return [float(len(one.text)) if (len(calls) - 1) // 2 not in (1, 2) else 0.0 for one in group]
 
-    monkeypatch.setitem(rewards.OURS, "long", now_and_then)
+    monkeypatch.setitem(rewards.REWARDS, "long", now_and_then)
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=3)
     trainer.train(made, make_run_folder(made))
     assert len(calls) == 10 and "held-out items at step 3: " in capsys.readouterr().out
@@ -146,7 +148,7 @@ def test_the_last_model_is_looked_at_where_batches_taught_nothing(tmp_path, monk
 
 def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypatch):
     """One that was tuned with dropout is replayed as it was drawn."""
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     reasoner, decoder = checkpoint.load(tiny_checkpoint())
     adapters.add(reasoner, rank=4, dropout=0.5)
     checkpoint.save(reasoner, tmp_path / "tuned", decoder=decoder)
@@ -175,7 +177,7 @@ def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypat
 
 
 def test_what_moves_after_a_step_moves_here_too(tmp_path, monkeypatch):
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     steps = []
     monkeypatch.setattr("latent_reason.objectives.objective.Objective.on_optimizer_step", lambda *_: steps.append(1))
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0})
@@ -184,18 +186,18 @@ def test_what_moves_after_a_step_moves_here_too(tmp_path, monkeypatch):
 
 
 def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "PATIENCE", 3)
+    monkeypatch.setattr("train.rl.module.MAX_SKIPPED_BATCHES", 3)
     made = rewarded(tmp_path / "run", rl__rewards={"accuracy": 1.0})
-    with pytest.raises(ValueError, match=r"3 batches in a row taught nothing: in every group"):
+    with pytest.raises(ValueError, match=r"3 batches in a row gave no gradient: in every group"):
         trainer.train(made, make_run_folder(made))
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"init_from": None}, "starts from a model that solves an item"),
+        ({"init_from": None}, "starts from a model that solves some items"),
         ({"rl__latent_policy": "flow_sde"}, "one of a flow head"),
-        ({"trainable": ["head"]}, "a head alone learns nothing"),
+        ({"trainable": ["head"]}, "a head alone gets no gradient"),
         (
             {"rl__latent_policy": "gaussian", "rl__latent_policy_options": {"size": 1}},
             "rl.latent_policy_options of gaussian: .*'size'",
@@ -203,11 +205,11 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
         ({"rl__rewards": {"acuracy": 1.0}}, "Did you mean 'accuracy'"),
         (
             {"rl__rewards": {"accuracy": 1.0, "overlong": 0.3, "short": -0.2}},
-            "0.5 may be charged and the answer weighs 1,",
+            "penalties add up to 0.5 and the answer has weight 1,",
         ),
-        ({"rl__latent_policy": "vlpo"}, "its gradient is zero until the policy has moved"),
+        ({"rl__latent_policy": "vlpo"}, "its gradient is zero until the policy has changed"),
         ({"rl__latent_policy": "reward_weighted"}, "as it draws without noise"),
-        ({"rl__latent_beta": 1.0}, "rl.latent_beta and rl.latent_importance_sampling_level=span do nothing"),
+        ({"rl__latent_beta": 1.0}, "rl.latent_beta and rl.latent_importance_sampling_level=span have no effect"),
         ({"rl__num_iterations": 2, "optim__gradient_accumulation_steps": 2}, "Set one of them to 1"),
         ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: rollouts and their replay"),
         ({"backbone__latent_positions": "2d"}, "backbone.latent_positions='2d': .* was trained with '1d'. Set that"),
@@ -224,8 +226,11 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
             "so its head would start from random weights",
         ),
         ({"precision": "bf16-true"}, "Set bf16-mixed"),
-        ({"rl__rewards": {"accuracy": 1.0, "short": 0.6}}, "0.6 may be charged and the answer weighs 1,"),
-        ({"rl__rewards": {"accuracy": 1.0, "format": 0.7, "short": 0.3}}, "0.7 is paid for the form of any answer"),
+        ({"rl__rewards": {"accuracy": 1.0, "short": 0.6}}, "penalties add up to 0.6 and the answer has weight 1,"),
+        (
+            {"rl__rewards": {"accuracy": 1.0, "format": 0.7, "short": 0.3}},
+            "format has weight 0.7, penalties add up to 0.3",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, said, tmp_path):

@@ -105,7 +105,7 @@ def test_rewards_split_between_processes_are_rewards(tmp_path):
             "one pass for each latent of a row",
         ),
         (sft, SFTConfig, {"optim__name": "muon"}, "Set optim.name to adamw"),
-        (trainer, RLTrainingConfig, {"rl__perturbations": {"necessity": 0.1}}, "Remove one of the two"),
+        (trainer, RLTrainingConfig, {"rl__perturbations": {"necessity": 0.1}}, "Remove one of the two keys"),
     ],
 )
 def test_what_cannot_be_split_is_refused(train, config, changes, said, tmp_path):

@@ -243,7 +243,7 @@ def test_generated_pages_are_current():
         ("methods.md", methods.names()),
         ("tasks.md", tasks.names()),
         ("data.md", formats.names()),
-        ("rl.md", list(rewards.OURS)),
+        ("rl.md", list(rewards.REWARDS)),
         ("backbones.md", list(FAMILIES)),
         ("evaluation.md", [name for name in benchmarks.names() if not name.startswith("vsp/")]),
     ],

@@ -105,7 +105,7 @@ def test_runs_with_a_cold_a_warm_and_a_full_cache_learn_the_same(tmp_path, monke
     cold, said = trained("cold")
     assert " 0 of " in said
     warm, said = trained("warm")
-    hits, images = re.search(r"([\d,]+) of ([\d,]+) images were in data.cache", said).groups()
+    hits, images = re.search(r"([\d,]+) of ([\d,]+) images were read from data.cache", said).groups()
     assert hits == images != "0"
     full, said = trained("full", data__cache=str(tmp_path / "other"), data__cache_gb=1e-9)
     assert "data.cache_gb" in said and not list((tmp_path / "other").rglob("*.safetensors"))

@@ -229,10 +229,10 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
     assert len(list(traces(some, "mixed", "val", 3))) == 3, "held-out items are all kept"
     assert len(list(traces(plain, "mixed", "train", 20))) == 20
     others = {
-        "about options": {"options": {}},
-        "about seed 0": {"seed": 1},
-        "about levels": {"levels": [4]},
-        "about task": {"task": "plan_check", "options": {}},
+        "made for options": {"options": {}},
+        "made for seed 0": {"seed": 1},
+        "made for levels": {"levels": [4]},
+        "made for task": {"task": "plan_check", "options": {}},
     }
     for said, changes in others.items():
         with pytest.raises(ValueError, match=said):
@@ -241,7 +241,7 @@ def test_a_file_of_kept_items_chooses_what_is_trained_on(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="names no items"):
         list(traces(some, "mixed", "train", 3))
     file.write_text("[1, 2]")
-    with pytest.raises(ValueError, match="is no file of"):
+    with pytest.raises(ValueError, match="is not a file of"):
         list(traces(some, "mixed", "train", 3))
 
 

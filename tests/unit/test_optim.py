@@ -14,7 +14,6 @@ from tiny_runs import recipe, untrained
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from latent_reason.objectives.objective import Objective
 from train import trainer as running
 from train.config import OptimConfig
 from train.data import TraceData
@@ -200,7 +199,7 @@ class Regression(TrainingModule):
         super().__init__(optim)
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
-        self.reasoner, self.norms = Reasoner(), []
+        self.reasoner, self.norms = nn.Module(), []
 
     def compute_loss(self, batch):
         loss = (self.net(batch[0]) - batch[1]).square().mean()
@@ -211,11 +210,6 @@ class Regression(TrainingModule):
             self.norms.append(float(value))
 
 
-class Reasoner(nn.Module):
-    def after_step(self):
-        pass
-
-
 class ManualRegression(Regression):
     """The same with the manual optimization of reinforcement learning, in two backward passes a batch."""
 
@@ -223,8 +217,7 @@ class ManualRegression(Regression):
 
     def __init__(self, optim: OptimConfig):
         super().__init__(optim)
-        self.automatic_optimization, self.accumulated = False, 0
-        self.sft, self.reasoner = Objective(), None  # what update tells of its steps
+        self.automatic_optimization, self.num_accumulated = False, 0
 
     def training_step(self, batch, index):
         halves = zip(*(part.chunk(2) for part in batch), strict=True)

@@ -13,12 +13,14 @@ from latent_reason import checkpoint, methods
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding import engine
 from latent_reason.model.batch import LATENT
+from latent_reason.objectives import policy_gradient
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
 from train.config import RLTrainingConfig
 from train.rl import rewards, trainer
+from train.rl.losses import latent_loss
 from train.rl.rewards import Graded
-from train.rl.rollouts import policy_of, taught_latents
+from train.rl.rollouts import build_policy, target_latents
 from train.trainer import make_run_folder
 
 float64 = pytest.mark.usefixtures("float64")
@@ -56,7 +58,7 @@ def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
     module = trainer.RLModule(reasoner, task, made)
     if forced_tokens:
         forced = [[getattr(reasoner.vocabulary, token) for token in forced_tokens]] * made.rl.num_generations
-        monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
+        monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
     monkeypatch.setattr(
         module,
         "grade",
@@ -143,7 +145,7 @@ def module(float64):
     found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=3), made)
     found.log_dict = lambda *args, **options: None
     found.log = lambda *args, **options: None
-    found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     return found
 
 
@@ -157,14 +159,14 @@ def gradient(module, found) -> torch.Tensor:
 @pytest.mark.parametrize("objective", ["grpo", "dapo", "gspo", "reinforce"])
 def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monkeypatch):
     """With spans that were opened in some rows alone, and rows of several lengths."""
-    module.objective = trainer.policy_gradient.OBJECTIVES[objective]
+    module.objective = policy_gradient.OBJECTIVES[objective]
     forced = [[module.reasoner.vocabulary.open] if row % 3 else [] for row in range(8)]
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
+    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
     items = [module.task[i] for i in range(2)]
     whole = rolled(module, items)
     assert whole.latent_actions.any() and len({len(one.text) for one in whole.graded}) > 1
     wanted = gradient(module, [whole])
-    parts = [whole.part(rows, module.reasoner) for rows in ([0, 1, 2], [3], [4, 5, 6, 7])]
+    parts = [whole.select(rows, module.reasoner) for rows in ([0, 1, 2], [3], [4, 5, 6, 7])]
     assert_close(gradient(module, parts), wanted, depth=16)
     assert wanted.abs().max() > 0
 
@@ -172,7 +174,7 @@ def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monke
 def test_rows_that_teach_nothing_are_not_scored_again(module):
     found = rolled(module, [module.task[i] for i in range(3)])
     found.advantages = torch.tensor([0.0] * 5 + [1.0, -1.0, 0.0] + [0.0] * 4)
-    pieces = module.pieces(found)
+    pieces = module.micro_batches(found)
     assert [len(one.traces) for one in pieces] == [2]
     assert_close(gradient(module, pieces), gradient(module, [found]), depth=16)
 
@@ -180,38 +182,40 @@ def test_rows_that_teach_nothing_are_not_scored_again(module):
 def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
     """Of three batches of two items, the first teaches nothing, the second half of what is asked."""
     module.rl = replace(module.rl, dynamic_sampling=3)
-    plain, dull = module.experience, [(True, True), (True, False), (False, False), (False, False)]
+    plain, dull = module.sample_rollouts, [(True, True), (True, False), (False, False), (False, False)]
 
-    def experience(items):
+    def sample_rollouts(items):
         found = plain(items)
         found.advantages = torch.tensor(
-            [0.0 if each else (-1.0) ** i for each in dull[module.batches - 1] for i in range(4)]
+            [0.0 if each else (-1.0) ** i for each in dull[module.num_batches - 1] for i in range(4)]
         )
         return found
 
-    monkeypatch.setattr(module, "experience", experience)
+    monkeypatch.setattr(module, "sample_rollouts", sample_rollouts)
     items = [module.task[i] for i in range(8)]
-    found, tried, _ = module.gathered(items)
+    found, tried, _ = module.collect(items)
     assert tried == items[:6]
-    assert module.batches == 3 and [len(one.traces) for one in found] == [4, 8]
+    assert module.num_batches == 3 and [len(one.traces) for one in found] == [4, 8]
     assert sum(float(one.weights.sum()) for one in found) == pytest.approx(1), "all that is left counts, once"
 
 
 @pytest.mark.parametrize("objective", ["dapo", "grpo", "dr_grpo"])
 def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, objective):
     """Gradients are averaged over processes: the mean of what each weighs is what one would weigh that has all."""
-    module.objective = trainer.policy_gradient.OBJECTIVES[objective]
-    every = [module.experience([module.task[i]]) for i in range(3)]
+    module.objective = policy_gradient.OBJECTIVES[objective]
+    every = [module.sample_rollouts([module.task[i]]) for i in range(3)]
     every[0].actions[1:] = False  # one process has far fewer
     sizes = [
         torch.stack([module.objective.average(one.actions, module.rl.max_completion_length)[1] for one in some]).sum()
         for some in (every[:1], every[1:])
     ]
-    module.weighed(every)
+    module.set_weights(every)
     whole = [one.weights for one in every]
-    monkeypatch.setattr(module, "everywhere", lambda mine: torch.stack([torch.stack([size, size]) for size in sizes]))
+    monkeypatch.setattr(
+        module, "gather_values", lambda mine: torch.stack([torch.stack([size, size]) for size in sizes])
+    )
     for some, wanted in ((every[:1], whole[:1]), (every[1:], whole[1:])):
-        for one, weights in zip(module.weighed(some), wanted, strict=True):
+        for one, weights in zip(module.set_weights(some), wanted, strict=True):
             assert_close(one.weights / 2, weights)
 
 
@@ -237,14 +241,14 @@ def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
 
 def test_latents_are_clipped_by_a_bound_of_their_own(module, monkeypatch):
     monkeypatch.setattr(
-        trainer, "generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
+        "train.rl.module.generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
     )
     found = rolled(module, [module.task[0]])
     new = replay(module.reasoner, found.rollout, module.policy, 1.0).latents.detach()
-    found.latents = new - 0.05  # ratios of 1.05
+    found.old_latent_log_probs = new - 0.05  # ratios of 1.05
     for bound, clipped in ((0.01, True), (0.2, False)):
         module.rl = replace(module.rl, latent_epsilon=bound)
-        latent = module.latent_loss(found, new)
+        latent = latent_loss(module.loss_context(), found, new)
         assert bool(latent.high > 0) == clipped and float(latent.ratio_mean) == pytest.approx(1.0513, abs=1e-3)
 
 
@@ -256,21 +260,21 @@ def test_a_reward_that_fails_for_a_group_leaves_it_out(module, capsys):
             raise KeyError("no such cell")
         return [float(len(one.text)) for one in group]
 
-    module.paid = {"frail": (frail, 1.0)}
+    module.rewards = {"frail": (frail, 1.0)}
     items = [module.task[i] for i in range(4)]
-    found, _ = module.experience(items), module.experience(items)
-    assert found.failed == 2 and not found.advantages[4:8].any() and not found.actions[4:8].any()
+    found, _ = module.sample_rollouts(items), module.sample_rollouts(items)
+    assert found.num_failed == 2 and not found.advantages[4:8].any() and not found.actions[4:8].any()
     assert found.advantages[:4].any() and found.actions[:4].any()
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("reward 'frail' on item") == 1 and "raised KeyError: 'no such cell' Its group is left out" in said
-    with pytest.raises(rewards.Failed, match="raised KeyError"):
-        module.experience([module.task[1], module.task[3]])
+    with pytest.raises(rewards.RewardError, match="raised KeyError"):
+        module.sample_rollouts([module.task[1], module.task[3]])
 
 
 def test_figures_are_those_of_all_processes(module, monkeypatch):
     said = {}
     monkeypatch.setattr(module, "log_dict", lambda told, **options: said.update(told))
-    monkeypatch.setattr(type(module), "processes", 2)
+    monkeypatch.setattr(type(module), "num_processes", 2)
     monkeypatch.setattr(
         torch.distributed,
         "all_gather_object",
@@ -278,21 +282,21 @@ def test_figures_are_those_of_all_processes(module, monkeypatch):
             slice(None), [mine, [{"reward": 3.0, "num_tokens": 30.0, "latents/norm": 7.0, "anchor/gate_rate": 1.0}]]
         ),
     )
-    module.tell([{"reward": 1.0, "num_tokens": 10.0}], unsolved=0.0)
+    module.log_rollout_metrics([{"reward": 1.0, "num_tokens": 10.0}], unsolved=0.0)
     assert said == {"reward": 2.0, "num_tokens": 40.0, "latents/norm": 7.0, "anchor/gate_rate": 0.5}
 
 
 def test_views_are_of_rows_that_teach_nothing_too(module):
     found = rolled(module, [module.task[0]])
     found.advantages = torch.tensor([1.0, -1.0, 0.0, 0.0])
-    assert sum(len(piece.traces) for piece in module.pieces(found)) == 2
+    assert sum(len(piece.traces) for piece in module.micro_batches(found)) == 2
     module.rl = replace(module.rl, perturbations={"necessity": 0.1})
-    assert sum(len(piece.traces) for piece in module.pieces(found)) == 4
+    assert sum(len(piece.traces) for piece in module.micro_batches(found)) == 4
 
 
 def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
     made = replace(module.config, rl=replace(module.rl, latent_policy_options={"rank": 4, "norm": "sum"}))
-    policy, z = policy_of(module.reasoner, made, module.task), taught_latents(module.reasoner, module.task)
+    policy, z = build_policy(module.reasoner, made, module.task), target_latents(module.reasoner, module.task)
     assert policy.basis.shape == (z.shape[1], 4) and policy.channels == 4 and len(z) > 64
     kept = ((z - z.mean(0)) @ policy.basis).square().sum() / (z - z.mean(0)).square().sum()
     other = torch.linalg.qr(torch.randn(z.shape[1], 4)).Q
@@ -308,9 +312,9 @@ def test_rollouts_without_an_end_can_be_left_out(module):
 
 
 def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
-    module._scene = [replace(module._scene[0], reference=tiny_reasoner())]
+    module.reward_context = [replace(module.reward_context[0], reference=tiny_reasoner())]
     monkeypatch.setattr(
-        trainer, "generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
+        "train.rl.module.generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
     )
     found = rolled(module, [module.task[0]])
     with torch.no_grad():
@@ -326,7 +330,7 @@ def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
 
 def test_the_scale_of_a_head_is_that_of_taught_latents(tmp_path, monkeypatch):
     """Its own draws are narrower, and would make it smaller at every pass."""
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     torch.manual_seed(0)
     reasoner = methods.build_method("modal_mixed", untrained()[0].backbone, k=4, head="flow")
     reasoner.target.standardizer.fitted.fill_(True)
@@ -356,13 +360,13 @@ def test_the_scale_of_a_head_is_that_of_taught_latents(tmp_path, monkeypatch):
 
 def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
     """Nor do latents of rows that are left out of the statistics move to others'."""
-    module._scene = [replace(module._scene[0], reference=tiny_reasoner())]
+    module.reward_context = [replace(module.reward_context[0], reference=tiny_reasoner())]
     with torch.no_grad():
         for p in module.reasoner.head.parameters():
             p.add_(0.05 * torch.randn_like(p))
     module.rl = replace(module.rl, latent_beta=1.0, beta=0.1, mask_truncated_completions=True)
     forced = [[module.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
+    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
     whole = rolled(module, [module.task[0]])
     assert whole.latent_actions.shape[1] and not whole.latent_actions.all()
     whole.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
@@ -370,9 +374,9 @@ def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
     sizes = (whole.rollout.token_type == LATENT).sum(1)
     found = {}
     for name, parts in (("whole", [[0, 1, 2, 3]]), ("parts", [[0, 1], [2, 3]])):
-        pieces = [whole.part(rows, module.reasoner) for rows in parts]
+        pieces = [whole.select(rows, module.reasoner) for rows in parts]
         for piece, rows in zip(pieces, parts, strict=True):
-            piece.share = float(sizes[rows].sum() / sizes.sum())
+            piece.latent_share = float(sizes[rows].sum() / sizes.sum())
         found[name] = gradient(module, pieces)
     assert_close(found["parts"], found["whole"], depth=16)
 
@@ -383,7 +387,7 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
     bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
     bias[v.open] = 9.0  # untrained, it would hardly ever open a span
     monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=[[v.open]] * 4))
+    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=[[v.open]] * 4))
     module.rl = replace(module.rl, max_completion_length=20)
     found = rolled(module, [module.task[0]])
     opened, closed = (found.rollout.ids == token for token in (v.open, v.close))
@@ -398,10 +402,10 @@ def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch
     for name, p in module.named_parameters():
         p.requires_grad_("head." in name)
     forced = [[module.reasoner.vocabulary.open] if row == 1 else [module.reasoner.vocabulary.end] for row in range(4)]
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
+    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
     found = rolled(module, [module.task[0]])
     found.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
-    pieces = module.pieces(found)
+    pieces = module.micro_batches(found)
     assert len(pieces) == 4
     for loss in module.losses(pieces, [module.task[0]], 1.0, 1, []):
         loss.backward()
@@ -411,8 +415,8 @@ def test_groups_that_earn_the_same_teach_exactly_nothing():
     """Whatever rounding leaves of their mean."""
     for value in (0.1, 0.6, 0.7, 1.6):
         for advantage in (
-            trainer.policy_gradient.zscore,
-            trainer.policy_gradient.center,
-            trainer.policy_gradient.leave_one_out,
+            policy_gradient.zscore,
+            policy_gradient.center,
+            policy_gradient.leave_one_out,
         ):
             assert not advantage(torch.full((16,), value), torch.arange(2).repeat_interleave(8)).any()

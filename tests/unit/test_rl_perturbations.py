@@ -21,7 +21,8 @@ from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
 from train.config import RLTrainingConfig
 from train.rl import perturbations, trainer
-from train.rl.rollouts import differing
+from train.rl.losses import latent_loss
+from train.rl.rollouts import token_weights
 
 
 @pytest.fixture
@@ -37,19 +38,22 @@ def module(monkeypatch, float64):
     )
     found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=3), made)
     found.log_dict = found.log = lambda *args, **options: None
-    found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     forced = [[found.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
-    monkeypatch.setattr(trainer, "generate", partial(engine.generate, forced_tokens=forced))
+    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
     return found
 
 
 def test_pictures_are_masked_by_patches_and_noise_fades():
     picture, random = PILImage.new("RGB", (140, 70), (200, 100, 50)), np.random.default_rng(0)
-    black = (np.asarray(perturbations.masked(picture, 0.6, random)) == 0).all(-1)
+    black = (np.asarray(perturbations.mask_patches(picture, 0.6, random)) == 0).all(-1)
     assert black.reshape(5, 14, 10, 14).all((1, 3)).sum() == black.sum() / 196, "whole patches"
-    assert 0.4 < black.mean() < 0.8 and not (np.asarray(perturbations.masked(picture, 0.0, random)) == 0).all(-1).any()
+    assert (
+        0.4 < black.mean() < 0.8
+        and not (np.asarray(perturbations.mask_patches(picture, 0.0, random)) == 0).all(-1).any()
+    )
     off = [
-        np.abs(np.asarray(perturbations.noisy(picture, done, random)).astype(float) - np.asarray(picture)).mean()
+        np.abs(np.asarray(perturbations.add_noise(picture, done, random)).astype(float) - np.asarray(picture)).mean()
         for done in (0.0, 0.5, 1.0)
     ]
     assert off[0] > off[1] > off[2] and off[0] > 40 > 5 > off[2]
@@ -58,16 +62,21 @@ def test_pictures_are_masked_by_patches_and_noise_fades():
 def test_the_same_picture_changes_nothing_and_another_does(module):
     found = rolled(module, [module.task[0]])
     words = replay(module.reasoner, found.rollout).text.detach()
-    same = perturbations.seen(module.reasoner, found.rollout, found.traces, "recorded")
+    same = perturbations.with_images_of(module.reasoner, found.rollout, found.traces, "recorded")
     assert_close(replay(module.reasoner, same).text, words)
     black = [
-        perturbations.changed(trace, partial(perturbations.masked, share=1.0, random=np.random.default_rng(0)))
+        perturbations.change_images(
+            trace, partial(perturbations.mask_patches, share=1.0, random=np.random.default_rng(0))
+        )
         for trace in found.traces
     ]
-    other = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, black, "recorded")).text.detach()
+    other = replay(
+        module.reasoner, perturbations.with_images_of(module.reasoner, found.rollout, black, "recorded")
+    ).text.detach()
     assert (other - words).abs().max() > 1e-3
     assert (
-        float(perturbations.apart(words, other).min()) >= 0 and float(perturbations.apart(words, words).max()) < 1e-12
+        float(perturbations.bounded_kl(words, other).min()) >= 0
+        and float(perturbations.bounded_kl(words, words).max()) < 1e-12
     )
 
 
@@ -77,22 +86,26 @@ def test_latents_recorded_drawn_again_or_out_of_sight(module):
     found = rolled(module, [module.task[0]])
     words, sketched = replay(module.reasoner, found.rollout).text, torch.tensor([False, True, False, True])
     assert ((found.rollout.token_type == LATENT).any(1) >= sketched).all()
-    again = perturbations.seen(module.reasoner, found.rollout, found.traces, "regenerated")
+    again = perturbations.with_images_of(module.reasoner, found.rollout, found.traces, "regenerated")
     assert_close(again.latent_embeds, found.rollout.latent_embeds)
     assert_close(replay(module.reasoner, again).text, words)
-    dropped = replay(module.reasoner, perturbations.seen(module.reasoner, found.rollout, found.traces, "dropped")).text
+    dropped = replay(
+        module.reasoner, perturbations.with_images_of(module.reasoner, found.rollout, found.traces, "dropped")
+    ).text
     moved = (dropped - words).abs().amax(1)
     assert (moved[sketched] > 1e-4).all() and (moved[~(found.rollout.token_type == LATENT).any(1)] < 1e-9).all()
     black = [
-        perturbations.changed(trace, partial(perturbations.masked, share=1.0, random=np.random.default_rng(0)))
+        perturbations.change_images(
+            trace, partial(perturbations.mask_patches, share=1.0, random=np.random.default_rng(0))
+        )
         for trace in found.traces
     ]
-    other = perturbations.seen(module.reasoner, found.rollout, black, "regenerated")
+    other = perturbations.with_images_of(module.reasoner, found.rollout, black, "regenerated")
     assert (other.latent_embeds - found.rollout.latent_embeds).abs().max() > 1e-3 and torch.equal(
         other.ids, found.rollout.ids
     )
-    with pytest.raises(ValueError, match="drawn again, a sketch has another number of latents"):
-        perturbations.seen(module.reasoner, found.rollout, black, "regenerated", latents_per_span=2)
+    with pytest.raises(ValueError, match="a regenerated sketch has another number of latents"):
+        perturbations.with_images_of(module.reasoner, found.rollout, black, "regenerated", latents_per_span=2)
 
 
 def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
@@ -105,14 +118,20 @@ def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
     reasoner = methods.build_method("modal_mixed", module.reasoner.backbone, k=4, head="flow")
     reasoner.target.standardizer.fitted.fill_(True)
     module = trainer.RLModule(reasoner, module.task, made)
-    module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
-    found = rolled(module, [module.task[0]]).part([1, 3], reasoner)
-    assert found.rows == [1, 3] and {s.length for s in found.rollout.spans} == {2}
-    again = perturbations.seen(
-        reasoner, found.rollout, found.traces, "regenerated", seed=found.seed, row_ids=found.rows, **module.drawn()
+    module.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found = rolled(module, [module.task[0]]).select([1, 3], reasoner)
+    assert found.row_ids == [1, 3] and {s.length for s in found.rollout.spans} == {2}
+    again = perturbations.with_images_of(
+        reasoner,
+        found.rollout,
+        found.traces,
+        "regenerated",
+        seed=found.seed,
+        row_ids=found.row_ids,
+        **module.latent_options(),
     )
     assert_close(again.latent_embeds, found.rollout.latent_embeds)
-    plain = perturbations.seen(reasoner, found.rollout, found.traces, "regenerated", latents_per_span=2)
+    plain = perturbations.with_images_of(reasoner, found.rollout, found.traces, "regenerated", latents_per_span=2)
     assert (plain.latent_embeds - found.rollout.latent_embeds).abs().max() > 0.1, "another noise is another sketch"
 
 
@@ -146,7 +165,7 @@ def test_words_weigh_by_how_much_a_group_differs():
 def test_rollouts_weigh_their_words_so_and_latents_by_one(module):
     module.rl = replace(module.rl, max_token_weight=1.7)
     found = rolled(module, [module.task[0]])
-    weights = differing(module.reasoner, found.rollout, 4, 1.7)
+    weights = token_weights(module.reasoner, found.rollout, 4, 1.7)
     assert weights.min() >= 1 and float(weights.max()) == pytest.approx(1.7, abs=1e-4)
     assert (weights[~found.rollout.text_decisions] == 1).all()
     even, size = module.objective.average(found.actions, module.rl.max_completion_length)
@@ -174,12 +193,12 @@ def test_latents_learn_by_spans_too(module):
     )
     module = trainer.RLModule(module.reasoner, module.task, made)
     module.log_dict = module.log = lambda *args, **options: None
-    module.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    module.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     found = rolled(module, [module.task[0]])
     assert found.latent_actions.any()
     new = replay(module.reasoner, found.rollout, module.policy).latents
-    found.latents = new.detach() - torch.linspace(0, 1, len(new))[:, None]
-    by_span = module.latent_loss(found, new)
+    found.old_latent_log_probs = new.detach() - torch.linspace(0, 1, len(new))[:, None]
+    by_span = latent_loss(module.loss_context(), found, new)
     assert float(by_span.ratio_max) < float(torch.linspace(0, 1, len(new)).exp()[-1])
     ends = [s.length for s in found.rollout.spans]
     change = torch.linspace(0, 1, len(new)).split(ends)

@@ -15,8 +15,8 @@ from latent_reason.decoding import engine
 from latent_reason.tasks import make
 from train.config import RLTrainingConfig
 from train.rl import evidence_triples, reward_inputs, rewards, trainer
-from train.rl.reward_inputs import Scene
-from train.rl.rewards import Graded, paid
+from train.rl.reward_inputs import RewardContext
+from train.rl.rewards import Graded, compute
 
 ITEM = make("frozenlake_plan", level=3)[0]
 
@@ -28,29 +28,33 @@ def graded(score: float, text: str = "\\boxed{U}", **changes) -> Graded:
 # -- what is paid ------------------------------------------------------------------------------------------------------
 def test_process_is_paid_to_right_answers_alone():
     group = [graded(1.0), graded(1.0, spans=0), graded(0.5), graded(0.0)]
-    assert paid("use_if_correct", rewards.use_if_correct, group) == [1.0, 0.0, 0.0, 0.0]
-    assert paid("accuracy", rewards.accuracy, group) == [1.0, 1.0, 0.5, 0.0]
+    assert compute("use_if_correct", rewards.use_if_correct, group) == [1.0, 0.0, 0.0, 0.0]
+    assert compute("accuracy", rewards.accuracy, group) == [1.0, 1.0, 0.5, 0.0]
     group = [graded(1.0, words=10), graded(1.0, words=20), graded(0.0, words=1)]
-    assert paid("short", rewards.short, group) == [1.0, -1.0, 0.0]
-    assert paid("short", rewards.short, [graded(1.0)] * 2) == [0.0, 0.0]
-    assert paid("format", rewards.format, [graded(0.0), graded(1.0, "U"), graded(1.0, ended=False)]) == [1.0, 0.0, 0.0]
+    assert compute("short", rewards.short, group) == [1.0, -1.0, 0.0]
+    assert compute("short", rewards.short, [graded(1.0)] * 2) == [0.0, 0.0]
+    assert compute("format", rewards.format, [graded(0.0), graded(1.0, "U"), graded(1.0, ended=False)]) == [
+        1.0,
+        0.0,
+        0.0,
+    ]
     group = [graded(0.0, words=w, latents=0, budget=100) for w in (10, 80, 90, 100)]
-    assert paid("overlong", rewards.overlong, group) == pytest.approx([0, 0, -0.5, -1])
-    assert paid("overlong", rewards.overlong, [graded(0.0, words=900, latents=0, budget=100)]) == [-1]
-    assert paid("hard", rewards.hard, [graded(1.0), graded(0.9), graded(1.0, "U")]) == [1.0, 0.0, 0.0]
+    assert compute("overlong", rewards.overlong, group) == pytest.approx([0, 0, -0.5, -1])
+    assert compute("overlong", rewards.overlong, [graded(0.0, words=900, latents=0, budget=100)]) == [-1]
+    assert compute("hard", rewards.hard, [graded(1.0), graded(0.9), graded(1.0, "U")]) == [1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
     "reward, said",
     [
         (lambda group: 1 / 0, "raised ZeroDivisionError"),
-        (lambda group: [float("nan")] * len(group), "gave nan"),
-        (lambda group: [1.0], "gave 1 values for 2 rollouts"),
+        (lambda group: [float("nan")] * len(group), "returned nan"),
+        (lambda group: [1.0], "returned 1 values for 2 rollouts"),
     ],
 )
 def test_a_reward_that_fails_is_named_with_its_item(reward, said):
     with pytest.raises(ValueError, match=rf"reward 'mine' on item '{ITEM.id}' {said}"):
-        paid("mine", reward, [graded(1.0)] * 2)
+        compute("mine", reward, [graded(1.0)] * 2)
 
 
 def test_rewards_are_found_by_name_or_path():
@@ -66,10 +70,10 @@ def test_rewards_are_found_by_name_or_path():
 def scene():
     reasoner, decoder = checkpoint.load(tiny_checkpoint())
     task = make("frozenlake_plan", level=3)
-    return Scene(reasoner, checkpoint.load(tiny_checkpoint())[0], decoder, task, "mixed")
+    return RewardContext(reasoner, checkpoint.load(tiny_checkpoint())[0], decoder, task, "mixed")
 
 
-def written(scene: Scene, items, texts):
+def written(scene: RewardContext, items, texts):
     """Rollouts that say these texts; ``<>`` opens a sketch."""
     v = scene.reasoner.vocabulary
     queue = []
@@ -80,7 +84,7 @@ def written(scene: Scene, items, texts):
     return engine.generate(scene.reasoner, prompt, max_new_tokens=200, forced_tokens=queue)
 
 
-def gold(scene: Scene, item) -> str:
+def gold(scene: RewardContext, item) -> str:
     return "".join(getattr(part, "text", "<>") for part in scene.task.trace(item, "mixed").messages[-1].content)
 
 
@@ -101,7 +105,9 @@ def test_sketches_are_looked_at_where_they_can_be(scene, monkeypatch):
     assert reward_inputs.sketch_match(scene, rollout, [item] * 2) == [1.0, 0.0]
     monkeypatch.setattr(reward_inputs, "decode_sketches", lambda *args: [right[0], right[0]])
     assert reward_inputs.sketch_match(scene, rollout, [item] * 2)[0] == 0.5
-    with pytest.raises(ValueError, match=r"sketch_match looks at sketches. Begin with a checkpoint that has a decoder"):
+    with pytest.raises(
+        ValueError, match=r"sketch_match needs decoded sketches. Start from a checkpoint with a sketch decoder"
+    ):
         reward_inputs.sketch_match(replace(scene, decoder=None), rollout, [item] * 2)
 
 
@@ -131,7 +137,7 @@ def test_a_reader_is_given_question_and_sketches_and_nothing_else(scene, monkeyp
     assert reward_inputs.sketches_alone(scene, rollout, [item] * 2) == [1.0, 0.0], (
         "without a sketch it counts for nothing"
     )
-    with pytest.raises(ValueError, match="which is not kept"):
+    with pytest.raises(ValueError, match="needs the reference model"):
         reward_inputs.sketches_alone(replace(scene, reference=None), rollout, [item] * 2)
 
 
@@ -150,9 +156,9 @@ def test_what_is_measured_is_paid_to_right_answers():
         graded(1.0, measured={"concluded": 0.0}),
         graded(0.0, measured={"concluded": 1.0}),
     ]
-    assert paid("ver", rewards.find("ver"), group) == [1.0, 0.0, 0.0]
+    assert compute("ver", rewards.find("ver"), group) == [1.0, 0.0, 0.0]
     group = [graded(1.0, latents=n, measured={"sketches_alone": s}) for n, s in ((8, 1.0), (16, 1.0), (4, 0.0))]
-    assert paid("sccm", rewards.find("sccm"), group) == pytest.approx([1.2, 1.0, 0.0])
+    assert compute("sccm", rewards.find("sccm"), group) == pytest.approx([1.2, 1.0, 0.0])
 
 
 def test_trust_falls_where_wrong_answers_have_more_of_it_and_with_time():
@@ -161,19 +167,19 @@ def test_trust_falls_where_wrong_answers_have_more_of_it_and_with_time():
 
     trust = rewards.find("trust.concluded")
     assert trust.wants == ("concluded",)
-    assert paid("trust", trust, group(0.8, 0.2)) == pytest.approx([0.8, 0])
-    assert paid("trust", trust, group(0.5, 0.9)) == pytest.approx([0.5 * math.exp(-0.4), 0])
-    assert paid("trust", trust, group(0.8, 0.2, step=500)) == pytest.approx([0.8 / math.e, 0])
-    assert paid("trust", trust, [graded(1.0, measured={"concluded": 1.0})] * 2) == [0.0, 0.0]
+    assert compute("trust", trust, group(0.8, 0.2)) == pytest.approx([0.8, 0])
+    assert compute("trust", trust, group(0.5, 0.9)) == pytest.approx([0.5 * math.exp(-0.4), 0])
+    assert compute("trust", trust, group(0.8, 0.2, step=500)) == pytest.approx([0.8 / math.e, 0])
+    assert compute("trust", trust, [graded(1.0, measured={"concluded": 1.0})] * 2) == [0.0, 0.0]
     with pytest.raises(ValueError, match=r"no measure 'conclude'. Did you mean 'concluded'"):
         rewards.find("trust.conclude")
 
 
 def test_other_measures_of_the_task_are_partial_credit():
     group = [graded(0.0, scores={"success": 0.0, "progress": 0.25})]
-    assert paid("score.progress", rewards.find("score.progress"), group) == [0.25]
-    with pytest.raises(ValueError, match="the task has no measure 'speed': success, progress"):
-        paid("score.speed", rewards.find("score.speed"), group)
+    assert compute("score.progress", rewards.find("score.progress"), group) == [0.25]
+    with pytest.raises(ValueError, match=r"the task has no score 'speed'\. Known: success, progress"):
+        compute("score.speed", rewards.find("score.speed"), group)
 
 
 def test_a_run_measures_what_its_rewards_want():
@@ -190,7 +196,7 @@ def test_a_run_measures_what_its_rewards_want():
     module = trainer.RLModule(
         reasoner, make("frozenlake_plan", level=3), made, checkpoint.load(tiny_checkpoint())[0], decoder
     )
-    assert module.wanted == ["sketch_match", "sketches_alone"]
+    assert module.reward_inputs == ["sketch_match", "sketches_alone"]
     found = rolled(module, [module.task[0]])
     assert {*found.graded[0].measured} == {"sketch_match", "sketches_alone"}
     assert {*found.rewards} == {*made.rl.rewards} and found.graded[0].scores["progress"] >= 0
@@ -201,7 +207,7 @@ def test_evidence_is_hidden_or_as_much_of_the_rest():
     task = make("search_zoom")
     for i in range(4):
         item = task[i]
-        intact, hidden, *elsewhere = evidence_triples.triple(task, item)
+        intact, hidden, *elsewhere = evidence_triples.make_triple(task, item)
         box = task.box(item)
         assert intact.answer == item.answer and hidden.answer == "unknown" and not hidden.steps
         before, gone = (np.asarray(x.images[-1]).astype(int) for x in (intact, hidden))
@@ -219,8 +225,8 @@ def test_evidence_is_hidden_or_as_much_of_the_rest():
             "hidden",
             "elsewhere",
         ][: 2 + len(elsewhere)]
-    with pytest.raises(ValueError, match="no rule tells which part of a picture of frozenlake_plan"):
-        evidence_triples.triple(make("frozenlake_plan"), ITEM)
+    with pytest.raises(ValueError, match="frozenlake_plan does not define which region"):
+        evidence_triples.make_triple(make("frozenlake_plan"), ITEM)
 
 
 def test_abstaining_is_right_where_the_evidence_is_hidden_and_there_alone():
@@ -233,9 +239,9 @@ def test_abstaining_is_right_where_the_evidence_is_hidden_and_there_alone():
         and not evidence_triples.abstains("unknown")
     )
     group = [graded(1.0, abstained, item=hidden), graded(0.0, answered, item=hidden)]
-    assert paid("defacto", rewards.find("defacto"), group) == [1.0, -1.0]
+    assert compute("defacto", rewards.find("defacto"), group) == [1.0, -1.0]
     group = [graded(1.0), graded(0.0, answered), graded(0.0, abstained)]
-    assert paid("defacto", rewards.find("defacto"), group) == [1.0, 0.0, -1.0]
+    assert compute("defacto", rewards.find("defacto"), group) == [1.0, 0.0, -1.0]
 
 
 def test_rollouts_of_hidden_evidence_are_graded_by_abstaining():
@@ -248,12 +254,16 @@ def test_rollouts_of_hidden_evidence_are_graded_by_abstaining():
         data__levels=list(task.levels),
     )
     module = trainer.RLModule(checkpoint.load(tiny_checkpoint())[0], task, made)
-    intact, hidden, *_ = evidence_triples.triple(task, task[0])
-    scene = Scene(module.reasoner, None, None, task, "mixed")
+    intact, hidden, *_ = evidence_triples.make_triple(task, task[0])
+    scene = RewardContext(module.reasoner, None, None, task, "mixed")
     v = module.reasoner.vocabulary
     prompt = module.reasoner.processor([task.trace(hidden, "mixed")], generate=True)
     out = engine.generate(
         module.reasoner, prompt, max_new_tokens=60, forced_tokens=[[*v.encode_text("\\boxed{unknown}"), v.end]]
     )
-    assert scene.task is task and module.grade(out, 0, hidden, {}).right and not module.grade(out, 0, intact, {}).right
+    assert (
+        scene.task is task
+        and module.grade(out, 0, hidden, {}).is_correct
+        and not module.grade(out, 0, intact, {}).is_correct
+    )
     assert task.trace(hidden, "mixed").assistant_text() == "\\boxed{unknown}"

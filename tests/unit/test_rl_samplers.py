@@ -20,7 +20,7 @@ from latent_reason.tasks import make
 from train.callbacks import Alarms
 from train.config import RLTrainingConfig, load
 from train.rl import rewards, trainer
-from train.rl.samplers import ByPassRate, InTurn, PassRates, Prompts
+from train.rl.samplers import PassRates, PassRateSampler, PromptData, ShuffledSampler
 from train.trainer import make_run_folder
 
 
@@ -28,31 +28,31 @@ def test_levels_that_are_half_solved_come_most_and_the_unsolved_count_most():
     rates = PassRates([3, 4, 5])
     for _ in range(60):
         for level, share in ((3, 1.0), (4, 0.5), (5, 0.0)):
-            rates.note(level, share)
-    easy, half, hard = rates.chances().tolist()
+            rates.update(level, share)
+    easy, half, hard = rates.sampling_probs().tolist()
     assert half > 5 * easy and half > 5 * hard and min(easy, hard) > 0.03, "none is forgotten"
     assert [rates.weight(level) for level in (3, 4, 5)] == pytest.approx([0.5, 1, 2], abs=0.1)
-    drawn = Counter(i % 3 for i in islice(ByPassRate(rates, [0, 1, 2] * 10, seed=0), 600))
+    drawn = Counter(i % 3 for i in islice(PassRateSampler(rates, [0, 1, 2] * 10, seed=0), 600))
     assert drawn[1] > 400 and min(drawn.values()) > 10
 
 
 def test_as_many_more_items_are_taken_as_lately_taught_nothing():
     rates = PassRates([3])
-    assert rates.ahead == 1
+    assert rates.oversampling == 1
     for _ in range(50):
-        rates.note_dull(0.5)
-    assert rates.ahead == pytest.approx(2, abs=0.05)
+        rates.update_skipped(0.5)
+    assert rates.oversampling == pytest.approx(2, abs=0.05)
     for _ in range(50):
-        rates.note_dull(1.0)
-    assert rates.ahead == 4, "and never more than four times"
+        rates.update_skipped(1.0)
+    assert rates.oversampling == 4, "and never more than four times"
 
 
 def test_processes_share_the_items_of_a_level():
     rates = PassRates([3, 4])
-    seen = [set(islice(ByPassRate(rates, [0, 1] * 20, seed=0, rank=rank, world=2), 200)) for rank in (0, 1)]
+    seen = [set(islice(PassRateSampler(rates, [0, 1] * 20, seed=0, rank=rank, world=2), 200)) for rank in (0, 1)]
     assert not seen[0] & seen[1] and seen[0] | seen[1] == set(range(40))
-    with pytest.raises(ValueError, match=r"data.items: 3 are too few for 2 levels on 2 processes"):
-        next(iter(ByPassRate(rates, [0, 1, 0], seed=0, rank=1, world=2)))
+    with pytest.raises(ValueError, match=r"data.items: 3 items are too few for 2 levels on 2 processes"):
+        next(iter(PassRateSampler(rates, [0, 1, 0], seed=0, rank=1, world=2)))
 
 
 @pytest.fixture(autouse=True)
@@ -74,16 +74,16 @@ def module(float64):
     )
     found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=(3, 4)), made)
     found.log_dict = found.log = lambda *args, **options: None
-    found.paid = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     return found
 
 
 def test_difficulty_weighs_advantages(module):
     items = [module.task[i] for i in range(2)]
     plain = rolled(module, items).advantages
-    module.rl, module.batches = replace(module.rl, difficulty_weighting=True), 0
-    module.rates = PassRates([3, 4])
-    module.rates.solved = {3: 0.9, 4: 0.3}
+    module.rl, module.num_batches = replace(module.rl, difficulty_weighting=True), 0
+    module.pass_rates = PassRates([3, 4])
+    module.pass_rates.rates = {3: 0.9, 4: 0.3}
     weighed = rolled(module, items).advantages
     assert plain.abs().max() > 0
     assert_close(weighed[:4], plain[:4] * 0.5)
@@ -108,7 +108,7 @@ def test_sketches_are_capped_in_number_and_length(module):
 
 def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
     words = module.reasoner.vocabulary.encode_text("\\boxed{")
-    module.rl = replace(module.rl, answer_with="\\boxed{", answer_room=3)
+    module.rl = replace(module.rl, answer_prefix="\\boxed{", answer_budget=3)
     found = rolled(module, [module.task[0]])
     cut = [row for row in range(4) if found.rollout.forced_answer[row]]
     assert not any(found.graded[row].ended for row in cut), "not by themselves"
@@ -134,17 +134,17 @@ def test_an_open_sketch_is_closed_before_the_answer(module):
 
 def test_items_come_in_three_and_by_pass_rate(module):
     made = replace(module.config, rl=replace(module.rl, sampler="pass_rate", num_prompts=4))
-    data = Prompts(module.task, made, module.rates)
+    data = PromptData(module.task, made, module.pass_rates)
     first = list(islice(iter(data.train_dataloader()), 3))
     assert [len(batch) for batch in first] == [4, 4, 4] and len({i.id for b in first for i in b}) > 9
     task = make("search_zoom")
     made = replace(made, rl=replace(made.rl, evidence_triples=True, num_prompts=6))
-    items = Prompts(task, made, PassRates(list(task.levels))).items(list(range(6)))
+    items = PromptData(task, made, PassRates(list(task.levels))).items(list(range(6)))
     assert 12 <= len(items) <= 18 and len({i.id for i in items}) == 6
 
 
 def test_items_in_turn_come_in_another_order_every_time():
-    turns = [list(islice(InTurn(10, seed=0, rank=rank, world=2), 15)) for rank in (0, 1)]
+    turns = [list(islice(ShuffledSampler(10, seed=0, rank=rank, world=2), 15)) for rank in (0, 1)]
     for at in (0, 5, 10):
         assert sorted(turns[0][at : at + 5] + turns[1][at : at + 5]) == list(range(10)), (
             "each once before any comes again"
@@ -157,12 +157,12 @@ def test_only_the_items_that_a_file_of_hints_names_are_tried(module, tmp_path):
     given = {"task": data.task, "version": module.task.version, "levels": data.levels, "seed": 0, "options": {}}
     (tmp_path / "keep.json").write_text(json.dumps(given | {"keep": [3, 8, 11]}))
     made = replace(module.config, data=replace(data, include_ids=str(tmp_path / "keep.json")))
-    batches = islice(iter(Prompts(module.task, made, module.rates).train_dataloader()), 4)
+    batches = islice(iter(PromptData(module.task, made, module.pass_rates).train_dataloader()), 4)
     assert {item.index for batch in batches for item in batch} == {3, 8, 11}
 
 
 def test_stages_cap_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.setitem(rewards.OURS, "long", lambda group: [float(len(one.text)) for one in group])
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     made = recipe(
         tmp_path / "run",
         config=RLTrainingConfig,
@@ -185,9 +185,10 @@ def test_alarms_are_said_once(capsys):
         alarms.on_train_batch_end(SimpleNamespace(callback_metrics=metrics, global_step=step), None, None, None, 0)
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        said.count("less than half as many answers hold a sketch as at first (0.80)") == 1 and "step 3: switch" in said
+        said.count("fewer than half as many answers have a sketch as at the start (0.80)") == 1
+        and "step 3: switch" in said
     )
-    assert said.count("of most items earn the same") == 1 and "nearly equal" not in said
+    assert said.count("of most items have equal rewards") == 1 and "nearly equal" not in said
 
 
 @pytest.mark.parametrize(

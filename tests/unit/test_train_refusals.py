@@ -114,7 +114,7 @@ def test_sketches_for_a_method_that_draws_none_are_refused(monkeypatch, tmp_path
 def test_records_without_a_training_split_are_refused(monkeypatch, tmp_path, small):
     data = records(tmp_path / "data")
     (data / "traces.jsonl").write_text((data / "traces.jsonl").read_text().replace('"split":"train"', '"split":"test"'))
-    assert "has no record whose split is train" in command(monkeypatch, sft, *small, "--data.folder", str(data))
+    assert "has no record with split train" in command(monkeypatch, sft, *small, "--data.folder", str(data))
 
 
 def test_fast_dev_run_leaves_nothing(monkeypatch, tmp_path, small, capsys):

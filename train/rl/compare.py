@@ -1,9 +1,9 @@
-"""Compare treatments of latents in reinforcement learning: every arm of a recipe with the same items, rollouts and seeds.
+"""Compare latent policies of reinforcement learning: every arm of a recipe uses the same items, rollouts and seeds.
 
     python -m train.rl.compare --config train/recipes/rl_compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
     python paper_figs/rl.py FILE.json            # the figure
 
-As train.compare, but arms may start from checkpoints of their own (``init_from``); these are measured too.
+Like train.compare, but arms may start from different checkpoints (``init_from``), which are evaluated too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..config import RLCompareConfig, arms_of
 from ..trainer import console
 from . import trainer
 
-#: scalars of a run that its row keeps
+#: logged scalars that the results file stores
 CURVES = (
     "reward",
     "reward_std",
@@ -51,7 +51,7 @@ CURVES = (
 
 
 def read_curves(folder: Path) -> dict[str, list[list[float]]]:
-    """tag -> [step, value] pairs that a run logged."""
+    """The logged scalars of a run: tag -> [step, value] pairs."""
     events = EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0})
     events.Reload()
     logged = events.Tags()["scalars"]
@@ -59,7 +59,7 @@ def read_curves(folder: Path) -> dict[str, list[list[float]]]:
 
 
 def measure_starts(config: RLCompareConfig, results: Results) -> None:
-    """Measure each checkpoint that an arm starts from, once."""
+    """Evaluate each checkpoint that an arm starts from, once."""
     starts = {arm.init_from: (name, arm) for name, arm in reversed(arms_of(config).items())}
     for init_from, (name, arm) in starts.items():
         if results.is_wanted(f"start of {name}", config.seed):

@@ -1,6 +1,6 @@
-"""What rewards may ask of a rollout beside its answer: a number in 0-1 for each row, by name.
+"""Measures of a rollout that rewards can use besides its answer: a number from 0 to 1 for each row, by name.
 
-A reward names those it needs (``reward.wants``); what no reward of a run wants is not measured.
+A reward names the measures it needs in ``reward.wants``. Other measures are not computed.
 """
 
 from __future__ import annotations
@@ -21,84 +21,94 @@ from latent_reason.visualization.storyboard import decode_sketches, split_text
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What measures look at beside rollouts: the model that learns, the one it began as (None: not kept), a decoder of
-    sketches (None: there is none), the task and the mode its traces are in."""
+class RewardContext:
+    """What measures need besides rollouts."""
 
     reasoner: torch.nn.Module
-    reference: torch.nn.Module | None
+    reference: torch.nn.Module | None  # the model at the start of training
     decoder: SketchDecoder | None
     task: Task
-    mode: str
+    mode: str  # of the task's traces
 
 
-def concluded(scene: Scene, rollout: Rollout, items: Sequence[Item]) -> list[float]:
-    """1 where the reasoning itself, its boxed answer left out, arrives at a right answer: what is asked of evidence in
-    VER, here by the task's rule."""
-    found = []
+def concluded(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
+    """1 if the reasoning alone, without its boxed answer, leads to a correct answer. VER asks a model this; here the
+    task's rule decides."""
+    values = []
     for row, item in enumerate(items):
-        answer = scene.task.concluded(rollout.text(row, scene.reasoner.vocabulary), item)
-        right = answer is not None and next(iter(scene.task.score(f"\\boxed{{{answer}}}", item.meta).values())) >= 1
-        found.append(float(right))
-    return found
+        answer = context.task.concluded(rollout.text(row, context.reasoner.vocabulary), item)
+        is_correct = answer is not None and (
+            next(iter(context.task.score(f"\\boxed{{{answer}}}", item.meta).values())) >= 1
+        )
+        values.append(float(is_correct))
+    return values
 
 
-def sketch_match(scene: Scene, rollout: Rollout, items: Sequence[Item]) -> list[float]:
-    """Share of its sketches that show what its own words lead to; 0 where it drew none.
+def sketch_match(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
+    """Share of the sketches that show the state that the text describes; 0 without a sketch.
 
     Raises:
-        ValueError: sketches cannot be seen.
+        ValueError: sketches cannot be decoded.
     """
-    if scene.decoder is None or not scene.reasoner.is_renderable:
+    if context.decoder is None or not context.reasoner.is_renderable:
         raise ValueError(
-            "sketch_match looks at sketches. Begin with a checkpoint that has a decoder, of a method "
-            "whose latents are pictures."
+            "sketch_match needs decoded sketches. Start from a checkpoint with a sketch decoder and a method whose "
+            "latents can be decoded to images."
         )
-    found = []
+    values = []
     for row, item in enumerate(items):
         if not rollout.spans_of(row):
-            found.append(0.0)
+            values.append(0.0)
             continue
-        pictures = decode_sketches(scene.reasoner, scene.decoder, rollout, row, item.images[-1])
-        said = split_text(rollout, row, scene.reasoner.vocabulary)
-        found.append(float(scene.task.sketch_report(pictures, item, said)["equal"]))
-    return found
+        images = decode_sketches(context.reasoner, context.decoder, rollout, row, item.images[-1])
+        texts = split_text(rollout, row, context.reasoner.vocabulary)
+        values.append(float(context.task.sketch_report(images, item, texts)["equal"]))
+    return values
 
 
-def sketches_alone(scene: Scene, rollout: Rollout, items: Sequence[Item], room: int = 64) -> list[float]:
-    """1 where the model that training began with answers right from the question and the sketches alone: the picture
-    is blank and the words between are left out (SCCM, operational).
+def sketches_alone(
+    context: RewardContext, rollout: Rollout, items: Sequence[Item], answer_tokens: int = 64
+) -> list[float]:
+    """1 if the reference model answers correctly from the question and the sketches alone: the image is blank, and the
+    text between sketches is left out (SCCM, operational).
 
     Raises:
-        ValueError: the model that training began with is not kept.
+        ValueError: there is no reference model.
     """
-    if scene.reference is None:
-        raise ValueError("sketches_alone asks the model that training began with, which is not kept.")
-    reader, v = scene.reference, scene.reference.vocabulary
+    if context.reference is None:
+        raise ValueError("sketches_alone needs the reference model (the model at the start of training).")
+    reader, vocabulary = context.reference, context.reference.vocabulary
     latents = [[rollout.latents(span) for span in rollout.spans_of(row) if span.length] for row in range(len(items))]
-    prompt = reader.processor([scene.task.blind(item, scene.mode) for item in items], generate=True).to(reader.device)
-    queue = [[v.open] * len(spans) + v.encode_text("\\boxed{") for spans in latents]
-    most = [sum(len(z) + 2 for z in spans) + room for spans in latents]
-    read = generate(reader, prompt, max_new_tokens=most, forced_tokens=queue, latent_hook=StoredLatents(latents))
-    scores = (scene.task.score(read.text(row, v), item.meta) for row, item in enumerate(items))
+    blind = [context.task.blind(item, context.mode) for item in items]
+    prompt = reader.processor(blind, generate=True).to(reader.device)
+    forced_tokens = [[vocabulary.open] * len(spans) + vocabulary.encode_text("\\boxed{") for spans in latents]
+    max_new_tokens = [sum(len(z) + 2 for z in spans) + answer_tokens for spans in latents]
+    answers = generate(
+        reader,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        forced_tokens=forced_tokens,
+        latent_hook=StoredLatents(latents),
+    )
+    scores = (context.task.score(answers.text(row, vocabulary), item.meta) for row, item in enumerate(items))
     return [
         float(spans != [] and next(iter(score.values())) >= 1) for spans, score in zip(latents, scores, strict=True)
     ]
 
 
-Measure = Callable[[Scene, Rollout, Sequence[Item]], list[float]]
+Measure = Callable[[RewardContext, Rollout, Sequence[Item]], list[float]]
 MEASURES: dict[str, Measure] = {"concluded": concluded, "sketch_match": sketch_match, "sketches_alone": sketches_alone}
 
 
 def find(name: str) -> Measure:
-    """A measure by name, or anyone else's by dotted path. Raises ValueError where there is none."""
-    return named(name, MEASURES, "measure")
+    """A measure by name, or another function by dotted path. Raises ValueError if there is none."""
+    return find_by_name(name, MEASURES, "measure")
 
 
-def named(name: str, ours: Mapping[str, Callable], what: str) -> Callable:
-    """One of ``ours`` by name, or anyone else's by dotted path. Raises ValueError where there is none."""
-    if name in ours:
-        return ours[name]
+def find_by_name(name: str, table: Mapping[str, Callable], kind: str) -> Callable:
+    """A function of ``table`` by name, or another one by dotted path. Raises ValueError if there is none."""
+    if name in table:
+        return table[name]
     if not is_dotted_path(name):
-        raise ValueError(f"no {what} {name!r}. {did_you_mean(name, ours)} Or give a dotted path: my_pkg.my_{what}.")
-    return import_object(name, what)
+        raise ValueError(f"no {kind} {name!r}. {did_you_mean(name, table)} Or give a dotted path: my_pkg.my_{kind}.")
+    return import_object(name, kind)

@@ -1,10 +1,10 @@
-"""Rewards of reinforcement learning: ``reward(group) -> floats``, one for each rollout of one prompt.
+"""Rewards of reinforcement learning: ``reward(group) -> floats``, one for each rollout of a prompt.
 
-A recipe names those it wants with their weights (``rl.rewards: {accuracy: 1.0, format: 0.1}``), ours by name, anyone
-else's by dotted path (``package.module.function``); ``score.NAME`` is another measure of the task, such as
-``score.progress``, and ``trust.NAME`` pays one of train/rl/reward_inputs.py, or anyone else's measure by its path. What is
-marked as ``process`` is paid to right answers alone, so that no wrong rollout outranks a right one for its manners;
-``reward.wants`` names what has to be measured for it.
+A recipe lists rewards with their weights (``rl.rewards: {accuracy: 1.0, format: 0.1}``), by name or by dotted path
+(``package.module.function``). ``score.NAME`` is another score of the task, such as ``score.progress``. ``trust.NAME``
+rewards a measure of train/rl/reward_inputs.py, or of a dotted path. Rewards marked as ``process`` are granted to
+correct answers only, so that a wrong answer never gets more than a correct one for them. ``reward.wants`` names the
+measures that a reward needs.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from dataclasses import dataclass, field
 from latent_reason.tasks import Item
 from latent_reason.tasks.checkers import boxed
 
+from ..progress import console
 from . import reward_inputs
 from .evidence_triples import HIDDEN, abstains, variant
 
-TRUSTED_FOR = 500  # steps over which trust in a process reward falls to 1/e (SophiaVL-R1 2505.17018)
+TRUST_DECAY_STEPS = 500  # steps after which the trust in a process reward is 1/e (SophiaVL-R1 2505.17018)
 
 
 @dataclass(frozen=True)
 class Graded:
-    """One rollout as rewards see it: the ``score`` of its task in 0-1 (``scores``: all its measures), what it wrote and
-    how much it took, what was ``measured`` of it, and the ``step`` of training."""
+    """One rollout, as rewards receive it."""
 
     item: Item
     text: str
-    score: float
-    words: int
+    score: float  # of the task, 0 to 1
+    words: int  # text tokens
     latents: int
     spans: int
-    ended: bool
-    budget: int = 1  # positions it could have taken
-    scores: dict[str, float] = field(default_factory=dict)
-    measured: dict[str, float] = field(default_factory=dict)
-    step: int = 0
+    ended: bool  # by its own end token
+    budget: int = 1  # largest number of positions
+    scores: dict[str, float] = field(default_factory=dict)  # all scores of the task
+    measured: dict[str, float] = field(default_factory=dict)  # train/rl/reward_inputs.py
+    step: int = 0  # of training
 
     @property
-    def right(self) -> bool:
+    def is_correct(self) -> bool:
         return self.score >= 1
 
 
@@ -48,173 +48,208 @@ Reward = Callable[[Sequence[Graded]], Sequence[float]]
 
 
 def process(reward: Reward) -> Reward:
-    """Mark a reward as one for how an answer was found."""
+    """Mark a reward as a process reward: it is granted to correct answers only."""
     reward.process = True
     return reward
 
 
 def wants(*names: str) -> Callable[[Reward], Reward]:
-    """Mark what has to be measured for a reward (train/rl/reward_inputs.py)."""
+    """Decorator: the measures that a reward needs (train/rl/reward_inputs.py)."""
 
-    def marked(reward: Reward) -> Reward:
+    def mark(reward: Reward) -> Reward:
         reward.wants = names
         return reward
 
-    return marked
+    return mark
 
 
 def accuracy(group: Sequence[Graded]) -> list[float]:
-    """The task's own measure."""
-    return [one.score for one in group]
+    """The score of the task."""
+    return [rollout.score for rollout in group]
 
 
 def hard(group: Sequence[Graded]) -> list[float]:
-    """1 where answer and form are right, else 0 (Vision-R1 2503.06749)."""
-    return [float(one.right and one.ended and boxed(one.text) is not None) for one in group]
+    """1 if the answer is correct, boxed, and ended by itself (Vision-R1 2503.06749)."""
+    return [float(rollout.is_correct and rollout.ended and boxed(rollout.text) is not None) for rollout in group]
 
 
 def format(group: Sequence[Graded]) -> list[float]:
-    """1 where an answer is boxed and the turn ended by itself."""
-    return [float(one.ended and boxed(one.text) is not None) for one in group]
+    """1 if an answer is boxed and the rollout ended by itself."""
+    return [float(rollout.ended and boxed(rollout.text) is not None) for rollout in group]
 
 
 @process
 def use_if_correct(group: Sequence[Graded]) -> list[float]:
-    """1 where it sketched (DeepEyes 2505.14362)."""
-    return [float(one.spans > 0) for one in group]
+    """1 for a rollout with a sketch (DeepEyes 2505.14362)."""
+    return [float(rollout.spans > 0) for rollout in group]
 
 
 @process
 def short(group: Sequence[Graded]) -> list[float]:
-    """Minus how many deviations more positions it took than the group's right answers do, within -1 and 1
+    """Standard score of the length among the correct rollouts of the group, negated and clipped to -1 and 1
     (SketchThinker-R1, by rule)."""
-    sizes = [one.words + one.latents for one in group if one.right]
+    sizes = [rollout.words + rollout.latents for rollout in group if rollout.is_correct]
     mean = sum(sizes) / max(len(sizes), 1)
-    spread = math.sqrt(sum((n - mean) ** 2 for n in sizes) / max(len(sizes), 1))
-    return [max(-1.0, min(1.0, (mean - one.words - one.latents) / spread)) if spread else 0.0 for one in group]
+    std = math.sqrt(sum((n - mean) ** 2 for n in sizes) / max(len(sizes), 1))
+    return [max(-1.0, min(1.0, (mean - rollout.words - rollout.latents) / std)) if std else 0.0 for rollout in group]
 
 
 def overlong(group: Sequence[Graded]) -> list[float]:
-    """0 up to 80 % of the budget, from there on falling to -1 at all of it (DAPO 2503.14476, eq. 13)."""
-    return [-max(0.0, min(1.0, ((one.words + one.latents) / one.budget - 0.8) / 0.2)) for one in group]
+    """0 up to 80 % of the budget, then linear down to -1 at the full budget (DAPO 2503.14476, eq. 13)."""
+    return [-max(0.0, min(1.0, ((rollout.words + rollout.latents) / rollout.budget - 0.8) / 0.2)) for rollout in group]
 
 
 @process
 @wants("concluded")
 def ver(group: Sequence[Graded]) -> list[float]:
-    """1 where the reasoning leads to the answer (VER, by rule)."""
-    return [one.measured["concluded"] for one in group]
+    """1 if the reasoning leads to the answer (VER, by rule)."""
+    return [rollout.measured["concluded"] for rollout in group]
 
 
 @process
 @wants("sketches_alone")
 def sccm(group: Sequence[Graded]) -> list[float]:
-    """1 where the sketches alone suffice to answer, and up to 0.4 more the fewer latents they take of the most in the
+    """1 if the sketches alone suffice to answer, and up to 0.4 more for fewer latents than the longest rollout of the
     group (SCCM, operational)."""
-    most = max(max(one.latents for one in group), 1)
-    return [one.measured["sketches_alone"] * (1 + 0.4 * (1 - one.latents / most)) for one in group]
+    max_latents = max(max(rollout.latents for rollout in group), 1)
+    return [rollout.measured["sketches_alone"] * (1 + 0.4 * (1 - rollout.latents / max_latents)) for rollout in group]
 
 
 def defacto(group: Sequence[Graded]) -> list[float]:
-    """Of an item whose evidence is hidden, 1 for abstaining, else -1; of any other, 1 for the right answer, 0 for a
-    wrong one and -1 for abstaining (DeFacto 2509.20912). Items come in three with ``rl.evidence_triples``."""
+    """Items with hidden evidence: 1 for abstaining, else -1. Other items: 1 for the correct answer, 0 for a wrong one,
+    -1 for abstaining (DeFacto 2509.20912). Use it with ``rl.evidence_triples``."""
     return [
-        (1.0 if abstains(one.text) else -1.0)
-        if variant(one.item) == HIDDEN
+        (1.0 if abstains(rollout.text) else -1.0)
+        if variant(rollout.item) == HIDDEN
         else -1.0
-        if abstains(one.text)
-        else float(one.right)
-        for one in group
+        if abstains(rollout.text)
+        else float(rollout.is_correct)
+        for rollout in group
     ]
 
 
-def trusted(measure: str) -> Reward:
-    """A measure paid to right answers, as far as it can be trusted: less where wrong ones of the group have more of it,
-    and less and less as training goes on; nothing where all answers are right, or all wrong (Trust-GRPO,
-    SophiaVL-R1 2505.17018)."""
+def trust_reward(measure: str) -> Reward:
+    """A measure as a reward of correct answers, scaled by trust. Trust is smaller if wrong answers of the group have a
+    higher mean, and decays over training. The reward is 0 if all answers of a group are correct or all are wrong
+    (Trust-GRPO, SophiaVL-R1 2505.17018)."""
 
     @process
     @wants(measure)
     def trust(group: Sequence[Graded]) -> list[float]:
-        right, wrong = ([one.measured[measure] for one in group if one.right == r] for r in (True, False))
+        right, wrong = (
+            [rollout.measured[measure] for rollout in group if rollout.is_correct == r] for r in (True, False)
+        )
         if not right or not wrong:
             return [0.0] * len(group)
         gap = sum(right) / len(right) - sum(wrong) / len(wrong)
-        share = math.exp(min(gap, 0.0) - group[0].step / TRUSTED_FOR)
-        return [share * one.measured[measure] for one in group]
+        trust_weight = math.exp(min(gap, 0.0) - group[0].step / TRUST_DECAY_STEPS)
+        return [trust_weight * rollout.measured[measure] for rollout in group]
 
     return trust
 
 
-def scored(name: str) -> Reward:
-    """Another measure of the task: partial credit."""
+def score_reward(name: str) -> Reward:
+    """Another score of the task as a reward, for partial credit."""
 
     def score(group: Sequence[Graded]) -> list[float]:
         if name not in group[0].scores:
-            raise ValueError(f"the task has no measure {name!r}: {', '.join(group[0].scores)}")
-        return [one.scores[name] for one in group]
+            raise ValueError(f"the task has no score {name!r}. Known: {', '.join(group[0].scores)}.")
+        return [rollout.scores[name] for rollout in group]
 
     return score
 
 
-OURS: dict[str, Reward] = {
+REWARDS: dict[str, Reward] = {
     f.__name__: f for f in (accuracy, hard, format, use_if_correct, short, overlong, ver, sccm, defacto)
 }
 
 
-def check(weights: dict[str, float]) -> None:
-    """Raises ValueError where a wrong rollout could outrank a right one: all that may be charged reaches half of what
-    the answer weighs, or that and what is paid to any answer for its form all of it. What rewards of others do is not
-    known."""
+def check_weights(weights: dict[str, float]) -> None:
+    """Raises ValueError if a wrong rollout could get more than a correct one: if all penalties together reach half of
+    the weight of the answer, or penalties and the reward for the format together its full weight. Rewards of dotted
+    paths are not checked."""
     answer = sum(weight for name, weight in weights.items() if name in ("accuracy", "hard", "defacto") and weight > 0)
-    charged = sum(abs(weight) for name, weight in weights.items() if name in ("overlong", "short") or weight < 0)
-    formal = max(weights.get("format", 0.0), 0.0)
-    if answer and charged >= answer / 2:
+    penalty = sum(abs(weight) for name, weight in weights.items() if name in ("overlong", "short") or weight < 0)
+    format_weight = max(weights.get("format", 0.0), 0.0)
+    if answer and penalty >= answer / 2:
         raise ValueError(
-            f"rl.rewards: {charged:g} may be charged and the answer weighs {answer:g}, so a wrong rollout "
-            "could outrank a right one. Charge less than half of what the answer weighs."
+            f"rl.rewards: penalties add up to {penalty:g} and the answer has weight {answer:g}, so a wrong rollout "
+            "could get more than a correct rollout. Keep penalties below half of the weight of the answer."
         )
-    if answer and charged + formal >= answer:
+    if answer and penalty + format_weight >= answer:
         raise ValueError(
-            f"rl.rewards: {formal:g} is paid for the form of any answer, {charged:g} may be charged, and "
-            f"the answer weighs {answer:g}, so a wrong rollout could outrank a right one. Pay less for "
-            "the form."
+            f"rl.rewards: format has weight {format_weight:g}, penalties add up to {penalty:g} and the answer has "
+            f"weight {answer:g}, so a wrong rollout could get more than a correct rollout. Use a smaller weight for format."
         )
 
 
 def find(name: str) -> Reward:
-    """A reward by name or dotted path. Raises ValueError where there is none."""
+    """A reward by name or dotted path. Raises ValueError if there is none."""
     kind, _, rest = name.partition(".")
     if kind == "score":
-        return scored(rest)
+        return score_reward(rest)
     try:
         if kind != "trust":
-            return reward_inputs.named(name, OURS, "reward")
+            return reward_inputs.find_by_name(name, REWARDS, "reward")
         reward_inputs.find(rest)
     except ValueError as error:
         raise ValueError(f"rl.rewards: {error}") from None
-    return trusted(rest)
+    return trust_reward(rest)
 
 
-class Failed(ValueError):
-    """A reward that could not be paid to a group."""
+class RewardError(ValueError):
+    """A reward that could not be computed for a group."""
 
 
-def paid(name: str, reward: Reward, group: Sequence[Graded]) -> list[float]:
-    """What a reward gives to a group, after the rule about right answers.
+def compute(name: str, reward: Reward, group: Sequence[Graded]) -> list[float]:
+    """The values of a reward for a group. Process rewards are 0 for wrong answers.
 
     Raises:
-        Failed: it raised, gave another number of values, or one that is not finite; names it and the item.
+        RewardError: the reward raised an error, or returned another number of values or a value that is not finite. The
+            message names the reward and the item.
     """
     where = f"reward {name!r} on item '{group[0].item.id}'"
     try:
-        found = [float(value) for value in reward(group)]
-    except Exception as error:  # whatever a plug-in does
-        raise Failed(f"{where} raised {type(error).__name__}: {error}") from error
-    if len(found) != len(group):
-        raise Failed(f"{where} gave {len(found)} values for {len(group)} rollouts.")
-    if not all(map(math.isfinite, found)):
-        raise Failed(f"{where} gave {next(v for v in found if not math.isfinite(v))}.")
-    return [
-        value * (one.right if getattr(reward, "process", False) else 1) for value, one in zip(found, group, strict=True)
-    ]
+        values = [float(value) for value in reward(group)]
+    except Exception as error:  # a plug-in may raise anything
+        raise RewardError(f"{where} raised {type(error).__name__}: {error}") from error
+    if len(values) != len(group):
+        raise RewardError(f"{where} returned {len(values)} values for {len(group)} rollouts.")
+    if not all(map(math.isfinite, values)):
+        raise RewardError(f"{where} returned {next(v for v in values if not math.isfinite(v))}.")
+    is_process = getattr(reward, "process", False)
+    return [value * (rollout.is_correct if is_process else 1) for value, rollout in zip(values, group, strict=True)]
+
+
+def compute_all(
+    rewards: dict[str, tuple[Reward, float]], groups: list[list[Graded]], warned: set[str]
+) -> tuple[dict[str, list[float]], list[bool]]:
+    """Reward name -> value of each rollout, and whether a reward failed for each group. The values of failed groups
+    are 0.
+
+    Args:
+        rewards: name -> function and weight.
+        warned: rewards that have failed before. A warning is printed once for each.
+
+    Raises:
+        RewardError: a reward failed for every group.
+    """
+    values, errors = {name: [] for name in rewards}, []
+    for group in groups:
+        error = None
+        try:
+            group_values = {name: compute(name, reward, group) for name, (reward, _) in rewards.items()}
+        except RewardError as caught:
+            error = caught
+            group_values = {name: [0.0] * len(group) for name in rewards}
+            if (reward_name := str(error).partition(" on item ")[0]) not in warned:
+                console.print(
+                    f"Warning: {error} Its group is left out (rewards/failed counts these groups).", style="yellow"
+                )
+                warned.add(reward_name)
+        errors.append(error)
+        for name, row_values in group_values.items():
+            values[name] += row_values
+    if all(errors):
+        raise errors[0]
+    return values, [error is not None for error in errors]
