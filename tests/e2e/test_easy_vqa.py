@@ -222,5 +222,5 @@ def test_a_file_of_texts_that_is_not_there_is_said(tmp_path):
 def test_the_verb_collects_from_installed_packages(tmp_path, capsys):
     main(["texts", str(tmp_path / "texts.jsonl"), "--packages", "einops"])
     assert "--data.replay_texts" in capsys.readouterr().out and len(texts.lines(tmp_path / "texts.jsonl")) > 3
-    with pytest.raises(SystemExit, match="no package 'nothing_such'"):
+    with pytest.raises(SystemExit, match="package 'nothing_such' is not installed"):
         main(["texts", str(tmp_path / "more.jsonl"), "--packages", "nothing_such"])

@@ -246,10 +246,10 @@ def test_convert_there_check_stats_and_back(put, capsys):
     path = put("a.json", SWIMBIRD, SWIMBIRD | {"id": "s2", "answer": ""})
     bad = "E14 d/a.json:1: answer: empty. Drop the row or fill it."
     status, said = run(capsys, "convert", "swimbird", path, "out")
-    assert status == 2 and bad in said and "(rows of .json, .parquet and .tar files are counted from 0" in said
-    assert "Nothing was written. Correct these rows, or leave them out with --on-error skip." in said
+    assert status == 2 and bad in said and "(rows of .json, .parquet and .tar files are numbered from 0" in said
+    assert "Nothing was written. Correct these rows, or skip them with --on-error skip." in said
     status, said = run(capsys, "convert", "swimbird", path, "out", "--on-error", "skip")
-    assert status == 2 and "more than --max-skip 0.01 allows" in said and os.listdir() == ["d"]
+    assert status == 2 and "exceeds --max-skip 0.01" in said and os.listdir() == ["d"]
     status, said = run(capsys, "convert", "swimbird", path, "out", "--on-error", "skip", "--max-skip", "0.5")
     assert status == 0 and bad in said and "1 of 2 rows usable in 1 file" in said and "out.skipped.jsonl" in said
     left_out = {"file": "d/a.json", "row": 1, "id": "s2", "code": "E14"}
