@@ -80,7 +80,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.casefold(), by_casefold, n=1)
     if close:
         return f"Did you mean '{by_casefold[close[0]]}'?"
-    return f"There is: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "There is none."
+    return f"Available: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "None is available."
 
 
 def at_least(lowest: int) -> Callable[[str], int]:

@@ -1,4 +1,4 @@
-"""What can be wrong with a set although each of its rows is good: test items in train, rows too long for a model."""
+"""Checks of a whole data set: test items that occur in train, and rows that are too long for a model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .pictures import pixel_hash
 
 
 class Overlap:
-    """Finds items of other splits that show what train shows: the same input pictures, pixel by pixel, or the same
-    ``meta.state`` of one task."""
+    """Finds items of other splits that equal a training item: the same input images, pixel by pixel, or the same task
+    and ``meta.state``."""
 
     def __init__(self) -> None:
-        self._train: dict[bytes, str] = {}  # what is shown -> id
-        self._others: list[tuple[str, str, list[bytes]]] = []  # split, id, what is shown
+        self._train: dict[bytes, str] = {}  # hash of the content -> id
+        self._others: list[tuple[str, str, list[bytes]]] = []  # split, id, hashes of the content
 
     def add(self, trace: Trace) -> None:
         pictures, state = trace.images(), trace.meta.get("state")
@@ -30,7 +30,7 @@ class Overlap:
             self._others.append((trace.split, trace.id, keys))
 
     def errors(self) -> list[DataError]:
-        """E23, one a split."""
+        """E23 errors, one per split."""
         found: dict[str, list[str]] = {}
         for split, id, keys in self._others:
             if twin := next((self._train[key] for key in keys if key in self._train), None):
@@ -48,7 +48,7 @@ class Overlap:
 
 
 def fits(length: Callable[[Trace], int], longest: int) -> Callable[[Trace], None]:
-    """A check of traces by their ``length`` in positions of a model: raises DataError (E24) beyond the ``longest``."""
+    """A check of traces by their ``length`` in tokens: it raises DataError (E24) above ``longest``."""
 
     def check(trace: Trace) -> None:
         if (found := length(trace)) > longest:

@@ -1,6 +1,6 @@
-"""One record of the schema ``latent_reason/1`` to a Trace, and every rule it must keep.
+"""Parse one record of the schema ``latent_reason/1`` to a Trace and check all rules of the schema.
 
-Nothing is guessed: what contradicts the rules raises DataError with its code and its place in the record.
+A violated rule raises DataError with its code and the field of the record; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PART_KEYS = {
     "image": {"type", "image"},
     "sketch": {"type", "image", "k", "loss", "state", "redundant", "box"},
 }
-# Control tokens of chat templates and placeholders of public formats: in plain text they would become control.
+# Control tokens of chat templates and placeholders of public formats. In plain text they would act as control tokens.
 RESERVED = re.compile(
     r"<\|\w+\|>|</?(?:image|video|image_start|image_end|output_image|image_soft_token|start_of_turn|"
     r"end_of_turn|lvr|abs_vis_token)>"
@@ -39,12 +39,12 @@ TYPES = {
     type(None): "null",
 }
 
-Load = Callable[[str, str], Picture]  # (name, field) -> picture
+Load = Callable[[str, str], Picture]  # (name, field) -> image
 Warn = Callable[[str, str], None]  # (kind, sentence)
 
 
 def parse(record: Any, load: Load, warn: Warn) -> Trace:
-    """The Trace of a decoded JSON value. ``load`` finds pictures, ``warn`` hears what is kept aside or left out."""
+    """Parse a decoded JSON value to a Trace. ``load`` loads images, ``warn`` reports unknown or ignored keys."""
     if not isinstance(record, dict):
         raise DataError("E05", "record", f"expected an object, found {TYPES[type(record)]}. Write one object per line.")
     schema = get(record, "schema", str)
@@ -77,7 +77,7 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
 
 
 def boxed(text: str) -> str | None:
-    """Content of the last ``\\boxed{...}``, braces balanced; None where there is none."""
+    """Content of the last ``\\boxed{...}`` with balanced braces; None if there is none."""
     start = text.rfind("\\boxed{")
     depth, begin = 1, start + len("\\boxed{")
     if start < 0:
@@ -90,7 +90,7 @@ def boxed(text: str) -> str | None:
 
 
 def get(record: dict, key: str, kind: type, *, optional: bool = False, default: Any = None, at: str = "") -> Any:
-    """The value of a field of the right type. ``optional`` allows null, ``default`` stands in where it is absent."""
+    """The value of a field, with a type check. ``optional`` allows null; ``default`` is used if the field is missing."""
     field, expected = at + key, TYPES[kind]
     if key not in record:
         if optional or default is not None:
@@ -199,7 +199,7 @@ def checked_text(text: str, field: str) -> str:
 
 
 def loss_of(value: Any, field: str) -> float | None:
-    """True, false or a weight in [0, 100]."""
+    """A loss weight in [0, 100]; true and false are 1 and 0."""
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value <= 100:
@@ -230,7 +230,7 @@ def _check_sketches(record: dict, messages: tuple[Message, ...]) -> None:
 
 
 def _check_mode(mode: str, messages: tuple[Message, ...]) -> None:
-    """The mode against the last assistant turn, whose last part holds the answer; sketches of all turns count."""
+    """Check the mode against the last assistant turn, whose last part is the answer, and the sketches of all turns."""
     *before, last = messages[-1].content
     if not isinstance(last, Text):
         raise DataError(

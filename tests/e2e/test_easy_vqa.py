@@ -181,12 +181,12 @@ def test_texts_come_back_as_they_were_written(tmp_path):
     given = ["One line.", 'Two\nlines and a "quotation".', "Ünïcode"]
     texts.write(given, tmp_path / "texts.jsonl")
     assert texts.lines(tmp_path / "texts.jsonl") == given
-    with pytest.raises(FileExistsError, match="nothing was touched"):
+    with pytest.raises(FileExistsError, match="was not changed"):
         texts.write(given, tmp_path / "texts.jsonl")
     (tmp_path / "plain.txt").write_text("As it is.\n\nAnother.\n")
     assert texts.lines(tmp_path / "plain.txt") == ["As it is.", "Another."]
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(ValueError, match="holds no text"):
+    with pytest.raises(ValueError, match="contains no text"):
         texts.lines(tmp_path / "empty.txt")
     with pytest.raises(FileNotFoundError, match="Write one text a line"):
         texts.lines(tmp_path / "nothing.txt")
@@ -215,7 +215,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
 
 def test_a_file_of_texts_that_is_not_there_is_said(tmp_path):
     made = recipe(tmp_path, data__replay_texts=str(tmp_path / "nothing.txt"))
-    with pytest.raises(FileNotFoundError, match="There is no file"):
+    with pytest.raises(FileNotFoundError, match="Text file .* not found"):
         TraceData(made.data, untrained()[0], "mixed", 0, frozen_eye=True).setup()
 
 

@@ -127,7 +127,7 @@ BAD = [
         "swimbird",
         change(SWIMBIRD, image="../1.png"),
         "E08",
-        "image: '../1.png' leaves the data folder. Move the picture inside it.",
+        "image: '../1.png' leaves the data folder. Move the image inside it.",
     ),
     (
         "swimbird",

@@ -206,7 +206,7 @@ MISFITS = {
     "E05": (
         "trl",
         Trace("t", (QUESTION, Message("assistant", (Text("A"), Sketch(None, k=2), Text("B"))))),
-        "messages: a thought without a picture. Records hold sketches with pictures alone.",
+        "messages: a sketch without an image. Give every sketch of a record an image.",
     ),
 }
 
@@ -274,10 +274,10 @@ def test_convert_with_the_options_of_a_format(put, capsys):
     status, _ = run(capsys, "convert", "sharegpt", path, "out", "--assistant-image", "sketch", "--to", "trl")
     assert status == 0 and rows(Path("out/train.jsonl"))[0]["sketch_index"] == [1]
     assert run(capsys, "convert", "llava", path, "x", "--box-unit", "pixel")[0] == (
-        "error: 'llava' has no option --box-unit. Its own are: none."
+        "error: 'llava' has no option --box-unit. Its options are: none."
     )
     assert (
-        "Its own are: --assistant-image, --columns, --tags."
+        "Its options are: --assistant-image, --columns, --tags."
         in run(capsys, "convert", "sharegpt", path, "x", "--box-unit", "pixel")[0]
     )
     own = put("own.jsonl", {"talk": [{"who": "U", "what": "Hi"}, {"who": "A", "what": "Yes."}]})
@@ -395,6 +395,6 @@ def test_json_lists_are_read_element_by_element(tmp_path_factory, wanted, indent
 
 
 def test_convert_names_an_empty_set(put):
-    with pytest.raises(DataError, match=r"no usable rows in 1 file. They hold no rows"):
+    with pytest.raises(DataError, match=r"no usable rows in 1 file. They contain no rows"):
         convert("llava", put("a.json"), "out")
     assert os.listdir() == ["d"]

@@ -560,17 +560,17 @@ def test_bad_boxes(data, box, message):
     [
         ("/etc/passwd", "is an absolute path. Give a path relative to the data folder."),
         ("C:/x.png", "begins with a drive letter. Give a path relative to the data folder."),
-        ("img\\p.png", "holds a backslash; folders are parted by '/'. Give a path relative to the data folder."),
-        ("img/p.png\0", "holds a NUL character. Give a path relative to the data folder."),
+        ("img\\p.png", "contains a backslash; separate folders with '/'. Give a path relative to the data folder."),
+        ("img/p.png\0", "contains a NUL character. Give a path relative to the data folder."),
         ("https://host/p.png", "looks like a URL; nothing is downloaded. Give a path relative to the data folder."),
         (
             "data:image/png;base64,AA",
             "looks like a URL; nothing is downloaded. Give a path relative to the data folder.",
         ),
-        ("../x.png", "leaves the data folder. Move the picture inside it."),
-        ("img/../../x.png", "leaves the data folder. Move the picture inside it."),
-        ("link.png", "leaves the data folder by a link. Move the picture inside it."),
-        ("away/x.png", "leaves the data folder by a link. Move the picture inside it."),
+        ("../x.png", "leaves the data folder. Move the image inside it."),
+        ("img/../../x.png", "leaves the data folder. Move the image inside it."),
+        ("link.png", "leaves the data folder by a link. Move the image inside it."),
+        ("away/x.png", "leaves the data folder by a link. Move the image inside it."),
     ],
 )
 def test_paths_that_escape(data, tmp_path, path, why):
@@ -629,9 +629,9 @@ def test_ids_are_unique_across_files(data):
 
 
 def test_empty_sets(data, tmp_path):
-    assert str(error(data(b"", b" "))) == "no usable rows in 1 file. They hold no rows."
+    assert str(error(data(b"", b" "))) == "no usable rows in 1 file. They contain no rows."
     (tmp_path / "empty").mkdir()
-    assert str(error("empty")) == "no .jsonl file there. Name the folder that holds one."
+    assert str(error("empty")) == "no .jsonl file found. Name a folder that contains one."
     with pytest.raises(FileNotFoundError, match="no file or folder 'nowhere'"):
         read("nowhere")
     report = check(data(b"[]"))
@@ -651,7 +651,7 @@ def test_the_report_lists_twenty_and_counts_all(data):
     report = check(data(*[record(level="x")] * 25, record()))
     text = str(report)
     assert (report.rows, report.traces, report.codes) == (26, 1, {"E05": 25})
-    assert text.count("level: expected a number") == 20 and "... and 5 more" in text and "problems: E05 25" in text
+    assert text.count("level: expected a number") == 20 and "... and 5 more" in text and "errors: E05 25" in text
     assert text.endswith("1 of 26 rows usable in 1 file, 0 empty lines skipped")
 
 
