@@ -215,7 +215,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
 
 def test_a_file_of_texts_that_is_not_there_is_said(tmp_path):
     made = recipe(tmp_path, data__replay_texts=str(tmp_path / "nothing.txt"))
-    with pytest.raises(FileNotFoundError, match="Text file .* not found"):
+    with pytest.raises(FileNotFoundError, match=r"Text file .* not found"):
         TraceData(made.data, untrained()[0], "mixed", 0, frozen_eye=True).setup()
 
 

@@ -170,10 +170,10 @@ def test_losses_are_listed_and_need_a_word(tmp_path, format, trace, lost):
     module, report = formats.load(format), Report()
     with pytest.raises(ValueError) as caught:
         module.write([trace], tmp_path / "out")
-    assert str(caught.value) == f"this format has no place for: {lost}. Nothing was written; --lossy goes on without."
+    assert str(caught.value) == f"this format cannot store: {lost}. Nothing was written. Use --lossy to drop these."
     assert os.listdir(tmp_path) == []
     (back,) = module.read(module.write([trace], tmp_path / "out", lossy=True, report=report), **ROUND_TRIPS[format][1])
-    assert report.warnings == [f"left out, as this format has no place for it: {lost}"]
+    assert report.warnings == [f"dropped, because this format cannot store it: {lost}"]
     assert isinstance(back, Trace) and back.mode == {"llava": "text"}.get(format, trace.mode)
     if format == "mirage":
         assert told(back)[1] == ["Look.", "(4)", "So \\boxed{D}"], "the last sketch shows most"
@@ -185,22 +185,22 @@ MISFITS = {
     "E19 open": (
         "trl",
         Trace("t", (QUESTION,), split="test"),
-        "messages: no assistant turn at the end. This format holds answered rows alone.",
+        "messages: no assistant turn at the end. This format supports only rows with an answer.",
     ),
     "E19 turns": (
         "mirage",
         Trace("t", (QUESTION, Message("assistant", (Text("A"),)), *example().messages)),
-        "messages: more than one question. Mirage holds one question and one answer.",
+        "messages: more than one question. Mirage supports one question and one answer.",
     ),
     "E10": (
         "mirage",
         example(mode="text", sketches=0),
-        "messages: no sketch. Mirage holds one a row: convert to another format.",
+        "messages: no sketch. Mirage requires one sketch per row. Convert to another format.",
     ),
     "E18": (
         "swimbird",
         Trace("t", (QUESTION, SIDE_BY_SIDE), mode="text"),
-        "messages: texts side by side spell the reserved token '<image>'. Change one.",
+        "messages: adjacent texts form the reserved token '<image>'. Change one.",
     ),
     "E16": ("sharegpt", example(mode="text"), "mode: 'text' but there is a sketch. Set mode mixed or vision."),
     "E05": (
@@ -295,9 +295,9 @@ def test_convert_with_the_options_of_a_format(put, capsys):
 def test_losses_at_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     native.write([example("a", state=1), example("b", mode="text", sketches=0)], "set")
-    assert "--lossy goes on without" in run(capsys, "convert", "native", "set", "out", "--to", "trl")[0]
+    assert "Use --lossy to drop these" in run(capsys, "convert", "native", "set", "out", "--to", "trl")[0]
     status, said = run(capsys, "convert", "native", "set", "out", "--to", "trl", "--lossy")
-    assert status == 0 and "warning: left out, as this format has no place for it: state of a sketch (1)" in said
+    assert status == 0 and "warning: dropped, because this format cannot store it: state of a sketch (1)" in said
     status, said = run(capsys, "convert", "native", "set", "m", "--to", "mirage", "--lossy")
     assert status == 2 and "E10 trace 'b': messages: no sketch." in said and not Path("m").exists()
     wide = ("--lossy", "--on-error", "skip", "--max-skip", "1")
