@@ -20,10 +20,10 @@ class Overlap:
         self._others: list[tuple[str, str, list[bytes]]] = []  # split, id, hashes of the content
 
     def add(self, trace: Trace) -> None:
-        pictures, state = trace.images(), trace.meta.get("state")
-        shown = ["".join(map(pixel_hash, pictures))] if pictures else []
-        shown += [f"{trace.task} {json.dumps(state, sort_keys=True)}"] if state else []
-        keys = [sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in shown]
+        images, state = trace.images(), trace.meta.get("state")
+        contents = ["".join(map(pixel_hash, images))] if images else []
+        contents += [f"{trace.task} {json.dumps(state, sort_keys=True)}"] if state else []
+        keys = [sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in contents]
         if trace.split == "train":
             self._train |= dict.fromkeys(keys, trace.id)
         else:
@@ -31,10 +31,10 @@ class Overlap:
 
     def errors(self) -> list[DataError]:
         """E23 errors, one per split."""
-        found: dict[str, list[str]] = {}
+        duplicates: dict[str, list[str]] = {}
         for split, id, keys in self._others:
             if twin := next((self._train[key] for key in keys if key in self._train), None):
-                found.setdefault(split, []).append(f"{id} as {twin}")
+                duplicates.setdefault(split, []).append(f"{id} as {twin}")
         return [
             DataError(
                 "E23",
@@ -43,7 +43,7 @@ class Overlap:
                 f"pictures or the state of one in train ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}). "
                 "Rebuild the splits.",
             )
-            for split, ids in sorted(found.items())
+            for split, ids in sorted(duplicates.items())
         ]
 
 
@@ -51,11 +51,11 @@ def fits(length: Callable[[Trace], int], longest: int) -> Callable[[Trace], None
     """A check of traces by their ``length`` in tokens: it raises DataError (E24) above ``longest``."""
 
     def check(trace: Trace) -> None:
-        if (found := length(trace)) > longest:
+        if (num_tokens := length(trace)) > longest:
             raise DataError(
                 "E24",
                 "messages",
-                f"{found:,} positions, limit {longest:,}. Shorten the row, take smaller pictures, or leave it out.",
+                f"{num_tokens:,} positions, limit {longest:,}. Shorten the row, use smaller images or remove it.",
             )
 
     return check

@@ -49,21 +49,21 @@ def elements(file: Path) -> Iterator[tuple[int, bytes]]:
                 chunk += handle.read(1)
             begin = 0
             for match in STRUCTURE.finditer(chunk):
-                found = match[0]
-                if found == b'"':
+                token = match[0]
+                if token == b'"':
                     in_string = not in_string
-                elif in_string or len(found) > 1:
+                elif in_string or len(token) > 1:
                     continue
-                elif found in b"[{":
+                elif token in b"[{":
                     depth += 1
-                elif depth and found in b"]}":
+                elif depth and token in b"]}":
                     depth -= 1
-                elif not depth and found in b",]":
+                elif not depth and token in b",]":
                     _append(element, chunk[begin : match.start()])
-                    if found == b"," or row or element.strip():
+                    if token == b"," or row or element.strip():
                         yield row, bytes(element)
                     row, begin, element = row + 1, match.end(), bytearray()
-                    if found == b"]":
+                    if token == b"]":
                         rest = (chunk[begin:] + handle.read(CHUNK_BYTES)).strip()
                         if rest:
                             yield row, b"[] " + rest[:100]  # invalid JSON, which ``decode`` rejects
@@ -136,7 +136,7 @@ def decode(line: bytes) -> Any:
             what = f"not JSON ({error.msg}). Write the line again."
         raise DataError("E02", f"column {error.colno}", what) from None
     except UnicodeEncodeError:
-        raise DataError("E01", "line", "holds half a surrogate pair. Save the file as UTF-8.") from None
+        raise DataError("E01", "line", "contains half a surrogate pair. Save the file as UTF-8.") from None
     except (ValueError, RecursionError):
         raise DataError("E02", "line", "numbers too long or nesting too deep to read. Write it again.") from None
     if not_json:

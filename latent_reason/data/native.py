@@ -48,13 +48,13 @@ def read(
 
     def traces() -> Iterator[Trace]:
         num_shown = 0
-        for found in examine(path, image_root, limits, report):
+        for result in examine(path, image_root, limits, report):
             for sentence in report.warnings[num_shown:]:
                 warnings.warn(sentence, stacklevel=2)
             num_shown = len(report.warnings)
-            if isinstance(found, DataError):
-                raise found
-            yield found
+            if isinstance(result, DataError):
+                raise result
+            yield result
         if not report.traces:
             raise report.nothing_usable()
 
@@ -73,9 +73,9 @@ def check(
     equal a training item (E23).
     """
     report, overlap = Report(), Overlap()
-    for found in examine(path, image_root, limits, report, fits):
-        if isinstance(found, Trace):
-            overlap.add(found)
+    for result in examine(path, image_root, limits, report, fits):
+        if isinstance(result, Trace):
+            overlap.add(result)
     report.errors.extend(overlap.errors())
     if not report.traces:
         report.errors.append(report.nothing_usable())

@@ -46,15 +46,15 @@ def opened(file: Path):
     """Open a parquet file. Raises DataError (E20) if it is not parquet or a row group is too large for memory."""
     parquet = arrow()
     try:
-        found = parquet.ParquetFile(file, pre_buffer=False)
+        table = parquet.ParquetFile(file, pre_buffer=False)
     except Exception as error:  # pyarrow raises ArrowInvalid, ArrowNotImplementedError, OSError
         raise DataError(
             "E20", "", f"cannot be read as parquet ({_short_message(error)}). Copy it again.", str(file)
         ) from None
-    for group in range(found.num_row_groups):
-        size = found.metadata.row_group(group).total_byte_size
+    for group in range(table.num_row_groups):
+        size = table.metadata.row_group(group).total_byte_size
         if size > GROUP_BYTES:
-            found.close()
+            table.close()
             raise DataError(
                 "E20",
                 "",
@@ -62,7 +62,7 @@ def opened(file: Path):
                 f"{GROUP_BYTES / 2**30:,.0f} GiB are read at once. Write smaller row groups.",
                 str(file),
             )
-    return found
+    return table
 
 
 def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
@@ -71,11 +71,11 @@ def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
     Raises DataError (E20) for a row that is too large, for rows of more than ``most`` bytes in total and for unreadable
     data.
     """
-    held = 0
+    total = 0
     try:
         for batch in table.iter_batches(batch_size=1, use_threads=False, **which):
-            held += batch.nbytes
-            for size, limit, what in ((batch.nbytes, ROW_BYTES, "a row"), (held, most, "the rows of a group")):
+            total += batch.nbytes
+            for size, limit, what in ((batch.nbytes, ROW_BYTES, "a row"), (total, most, "the rows of a group")):
                 if limit and size > limit:
                     raise DataError(
                         "E20",
@@ -177,13 +177,13 @@ class ParquetShard:
 
 
 def _check(file: Path, schema, column: str, expected: str, fits) -> None:
-    where = schema.get_field_index(column)
-    found = "missing" if where < 0 else str(schema.field(where).type)
-    if where < 0 or not fits(schema.field(where).type):
+    index = schema.get_field_index(column)
+    actual = "missing" if index < 0 else str(schema.field(index).type)
+    if index < 0 or not fits(schema.field(index).type):
         raise DataError(
             "E20",
             "",
-            f"column '{column}' is {found}, expected {expected}. Use data convert FORMAT for tables of other formats.",
+            f"column '{column}' is {actual}, expected {expected}. Use data convert FORMAT for tables of other formats.",
             str(file),
         )
 

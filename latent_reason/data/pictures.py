@@ -82,22 +82,22 @@ class ImageFolder:
 
     def _locate(self, name: str, field: str) -> str:
         """The real path of an image. Paths outside the root are rejected before disk access, links after it."""
-        shown, wrong = repr(name if len(name) <= 200 else name[:200] + "..."), ""
+        quoted_name, reason = repr(name if len(name) <= 200 else name[:200] + "..."), ""
         if "\0" in name:
-            wrong = "contains a NUL character"
+            reason = "contains a NUL character"
         elif "\\" in name:
-            wrong = "contains a backslash; separate folders with '/'"
+            reason = "contains a backslash; separate folders with '/'"
         elif name.startswith("/"):
-            wrong = "is an absolute path"
+            reason = "is an absolute path"
         elif re.match(r"[A-Za-z]:", name):
-            wrong = "begins with a drive letter"
+            reason = "begins with a drive letter"
         elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", name):
-            wrong = "looks like a URL; nothing is downloaded"
-        if wrong:
-            raise DataError("E08", field, f"{shown} {wrong}. Give a path relative to the data folder.")
+            reason = "looks like a URL; nothing is downloaded"
+        if reason:
+            raise DataError("E08", field, f"{quoted_name} {reason}. Give a path relative to the data folder.")
         path = posixpath.normpath(name)
         if path == ".." or path.startswith("../"):
-            raise DataError("E08", field, f"{shown} leaves the data folder. Move the image inside it.")
+            raise DataError("E08", field, f"{quoted_name} leaves the data folder. Move the image inside it.")
         folder, base = posixpath.split(path)
         try:
             real = self._folders.get(folder)
@@ -111,10 +111,10 @@ class ImageFolder:
         except (OSError, ValueError):
             kind = 0
         if kind and not file.startswith(self._inside):
-            raise DataError("E08", field, f"{shown} leaves the data folder by a link. Move the image inside it.")
+            raise DataError("E08", field, f"{quoted_name} leaves the data folder by a link. Move the image inside it.")
         if not stat.S_ISREG(kind):
             raise DataError(
-                "E07", field, f"{shown} not found under '{self.root}'. Correct the path or give --image-root."
+                "E07", field, f"{quoted_name} not found under '{self.root}'. Correct the path or give --image-root."
             )
         return file
 
@@ -141,8 +141,8 @@ def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Im
             image = to_rgb(image)
     except Image.UnidentifiedImageError:
         begins = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data[:5])
-        found = f"it begins '{begins}'" if data else "it is empty"
-        raise error_of(f"is not a readable PNG, JPEG or WebP ({found})") from None
+        content = f"it begins '{begins}'" if data else "it is empty"
+        raise error_of(f"is not a readable PNG, JPEG or WebP ({content})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise error_of(
             f"is too large, at most {limits.side:,} pixels a side and {limits.pixels / 1e6:,.0f} megapixels are read",

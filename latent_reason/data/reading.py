@@ -41,7 +41,7 @@ def read(
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(f"There is no file or folder '{source}'. Correct the path.")
-    folder, words = source if source.is_dir() else source.parent, tuple(skip_folder)
+    folder, skipped = source if source.is_dir() else source.parent, tuple(skip_folder)
     files = (
         [source]
         if source.is_file()
@@ -50,7 +50,7 @@ def read(
             for file in source.rglob("*")
             if file.suffix in SUFFIXES
             and file.is_file()
-            and not any(word in part for word in words for part in file.relative_to(source).parts[:-1])
+            and not any(name in part for name in skipped for part in file.relative_to(source).parts[:-1])
         )
     )
     root = folder if image_root is None else Path(image_root)
@@ -69,27 +69,27 @@ def read_files(
     stores: dict[Path, ImageFolder] = {}
 
     def checked(row: Row) -> Trace:
-        made = trace(Fields(row, folder))
-        encode(made, lambda part: "picture")
-        return made
+        result = trace(Fields(row, folder))
+        encode(result, lambda part: "picture")
+        return result
 
     for file, root in files:
         report.count(files=1)
         if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
-            wrong = DataError("E08", "", "leaves the data folder. Move the file inside it.", str(file))
+            error = DataError("E08", "", "leaves the data folder. Move the file inside it.", str(file))
         elif not file.is_file():
-            wrong = DataError("E07", "", "file not found. Correct the path.", str(file))
+            error = DataError("E07", "", "file not found. Correct the path.", str(file))
         else:
             images = stores.setdefault(root, ImageFolder(root, limits))
             try:
-                found = parquet.rows(file) if file.suffix == ".parquet" else text_rows(file)
-            except DataError as error:
-                wrong = error
+                raw_rows = parquet.rows(file) if file.suffix == ".parquet" else text_rows(file)
+            except DataError as parquet_error:
+                error = parquet_error
             else:
-                yield from rows(file, found, checked, images, ids, report)
+                yield from rows(file, raw_rows, checked, images, ids, report)
                 continue
-        report.errors.append(wrong)
-        yield wrong
+        report.errors.append(error)
+        yield error
 
 
 class Fields:
@@ -98,7 +98,7 @@ class Fields:
     def __init__(self, row: Row, folder: Path):
         if not isinstance(row.value, dict):
             raise DataError(
-                "E05", "record", f"expected an object, found {TYPES[type(row.value)]}. Write one object a row."
+                "E05", "record", f"expected an object, found {TYPES[type(row.value)]}. Write one object per row."
             )
         self.row, self.values, self._asked = row, row.value, set()
         self.place = "-".join([*row.file.relative_to(folder).with_suffix("").parts, str(row.number)])
@@ -129,14 +129,14 @@ class Fields:
         """The paths of a field that is a path or a list of paths; empty if it is missing or null."""
         self._asked.add(key)
         value = self.values.get(key)
-        found = [] if value is None else [value] if isinstance(value, str) else value
-        if not isinstance(found, list):
+        paths = [] if value is None else [value] if isinstance(value, str) else value
+        if not isinstance(paths, list):
             raise DataError("E05", key, f"expected paths, found {TYPES[type(value)]}. See the format table.")
-        for i, path in enumerate(found):
+        for i, path in enumerate(paths):
             if not isinstance(path, str) or not path:
                 kind = "an empty string" if path == "" else TYPES[type(path)]
                 raise DataError("E05", f"{key}[{i}]", f"expected a path, found {kind}. See the format table.")
-        return found
+        return paths
 
     def pictures(self, key: str, kind: type[Image] | type[Sketch] = Image) -> list[Image | Sketch]:
         """The images of ``paths(key)``. Raises DataError E07, E08 or E09 for a missing or invalid image."""
@@ -164,17 +164,17 @@ def turns(
     ``roles`` maps role names of the format to native ones. Raises DataError: E05 wrong type, E06 unknown role, E19
     questions and answers do not alternate.
     """
-    roles, found, before = ROLES if roles is None else roles, [], "nothing"
+    roles, result, before = ROLES if roles is None else roles, [], "nothing"
     for i, turn in enumerate(fields.get(key, list)):
         at = f"{key}[{i}]"
         if not isinstance(turn, dict):
             raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
         named = get(turn, role, str, at=at + ".")
         before = native_role(named, before, f"{at}.{role}", roles)
-        found.append(Turn(before, get(turn, text, str, at=at + "."), f"{at}.{text}", turn))
+        result.append(Turn(before, get(turn, text, str, at=at + "."), f"{at}.{text}", turn))
     if before != "assistant":
         raise DataError("E19", key, "no answer turn at the end. Add the answer.")
-    return found
+    return result
 
 
 def native_role(named: str, before: str, field: str, roles: dict[str, str]) -> str:
@@ -207,15 +207,15 @@ def insert_images(text: str, field: str, sign: str = "", pictures: Iterable[Part
 def split_at_tag(text: str, tag: str, field: str) -> list[str]:
     """Split ``text`` at a tag: outside, inside, ..., outside. Raises DataError (E05) for unpaired tags."""
     head, *pieces = text.split(f"<{tag}>")
-    found = [head]
+    result = [head]
     for piece in pieces:
         inside, closed, outside = piece.partition(f"</{tag}>")
-        found += [inside, outside]
+        result += [inside, outside]
         if not closed:
             raise DataError("E05", field, f"<{tag}> is not closed. Correct the tags.")
-    if any(f"</{tag}>" in piece for piece in found):
+    if any(f"</{tag}>" in piece for piece in result):
         raise DataError("E05", field, f"</{tag}> was not opened. Correct the tags.")
-    return found
+    return result
 
 
 def box_answers(text: str, field: str) -> str:
@@ -225,11 +225,11 @@ def box_answers(text: str, field: str) -> str:
     )
 
 
-def check_counts(found: int, sign: str, where: str, given: int, key: str, field: str) -> None:
+def check_counts(num_signs: int, sign: str, where: str, num_entries: int, key: str, field: str) -> None:
     """Raises DataError (E10) if the number of signs differs from the number of entries."""
-    if found != given:
-        entries = f"{given} entr{'y' if given == 1 else 'ies'} in '{key}'"
-        raise DataError("E10", field, f"{found} {sign} in {where}, {entries}. Counts must match.")
+    if num_signs != num_entries:
+        entries = f"{num_entries} entr{'y' if num_entries == 1 else 'ies'} in '{key}'"
+        raise DataError("E10", field, f"{num_signs} {sign} in {where}, {entries}. Counts must match.")
 
 
 def question(fields: Fields, text: str, field: str, key: str) -> Message:
@@ -260,10 +260,10 @@ def record(
     Raises DataError: E14 without a final text, E17 if ``answer`` differs from the boxed answer.
     """
     if EXTRA_COLUMN in fields.values:
-        held = decode(fields.get(EXTRA_COLUMN, str).encode())
-        if not isinstance(held, dict) or sorted(held) != sorted(RECORD_FIELDS):
+        values = decode(fields.get(EXTRA_COLUMN, str).encode())
+        if not isinstance(values, dict) or sorted(values) != sorted(RECORD_FIELDS):
             raise DataError("E05", EXTRA_COLUMN, f"expected an object of {', '.join(RECORD_FIELDS)}. Drop this column.")
-        return Trace(messages=tuple(messages), **held)
+        return Trace(messages=tuple(messages), **values)
     mode = "mixed"
     if messages[-1].role == "assistant":
         answer, last = _boxed_at_the_end(messages[-1], answer)
@@ -290,20 +290,22 @@ def record(
 def _boxed_at_the_end(message: Message, answer: str | None) -> tuple[str | None, Message]:
     parts = list(message.content)
     end = parts.pop() if isinstance(parts[-1], Text) else None
-    found = None if end is None else boxed(end.text)
-    if answer is not None and found is None:
+    boxed_answer = None if end is None else boxed(end.text)
+    if answer is not None and boxed_answer is None:
         added = f"\\boxed{{{answer.strip()}}}"
         end = Text(f"{end.text.rstrip()} {added}" if end else added, end.loss if end else None)
-        found = boxed(added)
-        if found is None or found.strip() != answer.strip():
+        boxed_answer = boxed(added)
+        if boxed_answer is None or boxed_answer.strip() != answer.strip():
             raise DataError("E17", "answer", f"'{answer[:80]}' has unbalanced braces. Balance them.")
-    if answer is not None and found.strip() != answer.strip():
+    if answer is not None and boxed_answer.strip() != answer.strip():
         raise DataError(
-            "E17", "answer", f"'{answer[:80]}' but the text boxes '{found.strip()[:80]}'. Correct one of them."
+            "E17", "answer", f"'{answer[:80]}' but the text boxes '{boxed_answer.strip()[:80]}'. Correct one of them."
         )
     if end is None:
         raise DataError("E14", "answer", "missing: the last turn ends with an image. Add the answer.")
-    return (None if found is None or not found.strip() else found.strip()), Message("assistant", (*parts, end))
+    return (None if boxed_answer is None or not boxed_answer.strip() else boxed_answer.strip()), Message(
+        "assistant", (*parts, end)
+    )
 
 
 def _mode(messages: list[Message]) -> str:

@@ -112,8 +112,8 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
             raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
         role = get(turn, "role", str, at=at + ".")
         check_order(role, before, at + ".role")
-        if strange := turn.keys() - {"role", "content"}:
-            warn("turn keys", f"unknown keys of a turn are left out: {', '.join(sorted(strange))}")
+        if unknown := turn.keys() - {"role", "content"}:
+            warn("turn keys", f"unknown keys of a turn are left out: {', '.join(sorted(unknown))}")
         content = turn.get("content")
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
@@ -123,7 +123,7 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
         parts = tuple(_part(part, role, f"{at}.content[{j}]", load, warn) for j, part in enumerate(content))
         if not any(not isinstance(part, Text) or part.text.strip() for part in parts):
             name = {"user": "the question", "assistant": "the trace"}.get(role, "the turn")
-            raise DataError("E14", at + ".content", f"empty: {name} says nothing. Drop the row.")
+            raise DataError("E14", at + ".content", f"empty: {name} has no content. Drop the row.")
         messages.append(Message(role, parts))
         before = role
     if before == "nothing" or before == "system":
@@ -165,8 +165,8 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
         raise DataError("E06", at + ".type", f"'sketch' in a {role} turn. Use 'image', or move it to the assistant.")
     if kind == "sketch" and part.get("image") is None and isinstance(part.get("latents"), str):
         raise DataError("E05", at + ".image", "null, with stored latents alone. Give the picture they were made from.")
-    if strange := part.keys() - PART_KEYS[kind]:
-        warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(strange))}")
+    if unknown := part.keys() - PART_KEYS[kind]:
+        warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(unknown))}")
     loss = loss_of(part.get("loss"), at + ".loss")
     if kind == "text":
         return Text(checked_text(get(part, "text", str, at=at + "."), at + ".text"), loss)
@@ -192,9 +192,9 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
 def checked_text(text: str, field: str) -> str:
     if not text:
         raise DataError("E14", field, "empty. Drop the part or fill it.")
-    found = RESERVED.search(text)
-    if found:
-        raise DataError("E18", field, f"holds the reserved token '{found[0][:40]}'. Remove or escape it.")
+    token = RESERVED.search(text)
+    if token:
+        raise DataError("E18", field, f"contains the reserved token '{token[0][:40]}'. Remove or escape it.")
     return text
 
 
@@ -213,7 +213,7 @@ def box(value: Any, field: str) -> tuple[float, float, float, float] | None:
     if not isinstance(value, list) or len(value) != 4 or any(type(x) not in (int, float) for x in value):
         raise DataError("E15", field, "expected 4 numbers [x0, y0, x1, y1]. Correct or drop it.")
     if not all(math.isfinite(x) and 0 <= x <= 1 for x in value):
-        raise DataError("E15", field, f"{value} is not in 0-1. Divide by the picture size or give --box-unit pixel.")
+        raise DataError("E15", field, f"{value} is not in 0-1. Divide by the image size or give --box-unit pixel.")
     x0, y0, x1, y1 = value
     if x1 <= x0 or y1 <= y0:
         raise DataError("E15", field, f"{value} holds no area: x0 < x1 and y0 < y1 are needed. Swap the corners.")
@@ -221,12 +221,12 @@ def box(value: Any, field: str) -> tuple[float, float, float, float] | None:
 
 
 def _check_sketches(record: dict, messages: tuple[Message, ...]) -> None:
-    """An optional field ``sketches`` says how many there are: it finds rows that lost one."""
-    wanted = get(record, "sketches", int, optional=True)
-    found = sum(isinstance(part, Sketch) for message in messages for part in message.content)
-    if wanted is not None and wanted != found:
-        parts = f"{found} sketch part{'s' * (found != 1)}"
-        raise DataError("E10", "sketches", f"{wanted} announced, {parts} in the messages. Counts must match.")
+    """Check the optional field ``sketches``, the number of sketches, to detect rows that lost one."""
+    expected = get(record, "sketches", int, optional=True)
+    num_sketches = sum(isinstance(part, Sketch) for message in messages for part in message.content)
+    if expected is not None and expected != num_sketches:
+        parts = f"{num_sketches} sketch part{'s' * (num_sketches != 1)}"
+        raise DataError("E10", "sketches", f"{expected} announced, {parts} in the messages. Counts must match.")
 
 
 def _check_mode(mode: str, messages: tuple[Message, ...]) -> None:
@@ -239,33 +239,35 @@ def _check_mode(mode: str, messages: tuple[Message, ...]) -> None:
             "ends with a sketch, the answer is missing. End with a text part.",
         )
     sketches = sum(isinstance(part, Sketch) for message in messages for part in message.content)
-    words = next((i for i, part in enumerate(before) if isinstance(part, Text) and part.text.strip()), None)
-    reasons = words is not None or bool(last.text.partition("\\boxed{")[0].strip())
-    wrong = None
+    text_part = next((i for i, part in enumerate(before) if isinstance(part, Text) and part.text.strip()), None)
+    has_reasoning = text_part is not None or bool(last.text.partition("\\boxed{")[0].strip())
+    problem = None
     if mode in ("direct", "text") and sketches:
-        wrong = f"but there {'is a sketch' if sketches == 1 else f'are {sketches} sketches'}. Set mode mixed or vision."
+        problem = (
+            f"but there {'is a sketch' if sketches == 1 else f'are {sketches} sketches'}. Set mode mixed or vision."
+        )
     elif mode == "direct" and before:
-        wrong = f"but the answer turn has {len(before) + 1} parts. Set mode text, or keep the answer alone."
-    elif mode == "text" and not reasons:
-        wrong = "but no words stand before the answer. Set mode direct."
+        problem = f"but the answer turn has {len(before) + 1} parts. Set mode text, or keep the answer alone."
+    elif mode == "text" and not has_reasoning:
+        problem = "but there is no text before the answer. Set mode direct."
     elif mode in ("vision", "mixed") and not sketches:
-        wrong = "but there is no sketch. Set mode text or direct."
-    elif mode == "vision" and words is not None:
-        wrong = f"but part {words} is text. Set mode mixed."
-    elif mode == "mixed" and not reasons:
-        wrong = "but no words of reasoning. Set mode vision."
-    if wrong:
-        raise DataError("E16", "mode", f"'{mode}' {wrong}")
+        problem = "but there is no sketch. Set mode text or direct."
+    elif mode == "vision" and text_part is not None:
+        problem = f"but part {text_part} is text. Set mode mixed."
+    elif mode == "mixed" and not has_reasoning:
+        problem = "but there is no reasoning text. Set mode vision."
+    if problem:
+        raise DataError("E16", "mode", f"'{mode}' {problem}")
 
 
 def _check_answer(answer: str | None, last: Part) -> None:
     if answer is None:
         return
-    found = boxed(last.text)
-    if found is None:
+    boxed_answer = boxed(last.text)
+    if boxed_answer is None:
         what = "the last text boxes nothing. End it with \\boxed{...}."
-    elif found.strip() != answer.strip():
-        what = f"the text boxes '{found.strip()[:80]}'. Correct one of them."
+    elif boxed_answer.strip() != answer.strip():
+        what = f"the text boxes '{boxed_answer.strip()[:80]}'. Correct one of them."
     else:
         return
     raise DataError("E17", "answer", f"'{answer[:80]}' but {what}")

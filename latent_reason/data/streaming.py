@@ -32,8 +32,8 @@ def items(shards: list[str], seed: int, epoch: int, checked: bool) -> Iterator[d
     """
     for shard in shards:
         file = Path(shard)
-        if checked and (wrong := packed.damage(file, packed.manifest(file.parent))):
-            raise wrong
+        if checked and (error := packed.damage(file, packed.manifest(file.parent))):
+            raise error
         opened = packed.open_shard(file)
         name = int.from_bytes(sha256(file.name.encode()).digest()[:8], "big")
         for number in opened.order(np.random.default_rng([seed, epoch, name])):

@@ -70,7 +70,7 @@ BAD = [
         "zebra_cot",
         change(ZEBRA, Question="a <image_start> b"),
         "E18",
-        "Question: holds the reserved token '<image_start>'. Remove or escape it.",
+        "Question: contains the reserved token '<image_start>'. Remove or escape it.",
     ),
     (
         "zebra_cot",
@@ -232,7 +232,7 @@ BAD = [
         "lvr",
         change(LVR, bboxes=[[120, 44, 300, 200]]),
         "E15",
-        "bboxes[0]: [120, 44, 300, 200] is not in 0-1. Divide by the picture size or give --box-unit pixel.",
+        "bboxes[0]: [120, 44, 300, 200] is not in 0-1. Divide by the image size or give --box-unit pixel.",
     ),
     (
         "lvr",
@@ -371,7 +371,7 @@ BAD = [
         "llava",
         turn(LLAVA, 1, value="See <image>"),
         "E18",
-        "conversations[1].value: holds the reserved token '<image>'. Remove or escape it.",
+        "conversations[1].value: contains the reserved token '<image>'. Remove or escape it.",
     ),
     (
         "sharegpt",

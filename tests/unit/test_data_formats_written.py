@@ -354,7 +354,7 @@ def test_files_outside_and_of_other_kinds_are_named(put):
         ),
         ('{"id": 1} {"id": 2}', "E02", "d/a.json:0: column 11: a second value begins here. Write one object per line."),
         ('[{"id": 1, "id": 2}]', "E04", "d/a.json:0: key 'id' twice. Keep one."),
-        ('["x"]', "E05", "d/a.json:0: record: expected an object, found a string. Write one object a row."),
+        ('["x"]', "E05", "d/a.json:0: record: expected an object, found a string. Write one object per row."),
         ('[{"id": "%s"}]' % ("x" * 200), "E02", "d/a.json:0: line: longer than"),
     ],
 )

@@ -63,17 +63,17 @@ def trace(fields: Fields) -> Trace:
 
 
 def _texts(fields: Fields, key: str) -> list[str]:
-    found = fields.get(key, list)
-    if not found:
+    texts = fields.get(key, list)
+    if not texts:
         raise DataError("E14", key, "empty. Drop the row or fill it.")
-    for i, text in enumerate(found):
+    for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(
                 "E05", f"{key}[{i}]", f"expected a string, found {TYPES[type(text)]}. See the format table."
             )
         if not text.strip():
             raise DataError("E14", f"{key}[{i}]", "empty. Drop the row or fill it.")
-    return found
+    return texts
 
 
 def _without_signs(text: str, at: str, first: bool, last: bool) -> str:

@@ -56,9 +56,11 @@ def trace(fields: Fields, assistant_image: str) -> Trace:
     messages = []
     for role, parts, at in chat:
         made = tuple(
-            found
+            new_part
             for j, part in enumerate(parts)
-            for found in _part(fields, part, role, f"{at}.content[{j}]", pictures, remaining, sketches, assistant_image)
+            for new_part in _part(
+                fields, part, role, f"{at}.content[{j}]", pictures, remaining, sketches, assistant_image
+            )
         )
         if not made:
             raise DataError("E14", f"{at}.content", "empty. Drop the row or fill it.")
@@ -77,7 +79,7 @@ def trace(fields: Fields, assistant_image: str) -> Trace:
 
 def _chat(fields: Fields) -> list[tuple[str, list[dict], str]]:
     """The turns as (role, parts, field)."""
-    found, before = [], "nothing"
+    chat, before = [], "nothing"
     for key, role in (
         (("messages", ""),) if "messages" in fields.values else (("prompt", "user"), ("completion", "assistant"))
     ):
@@ -88,14 +90,14 @@ def _chat(fields: Fields) -> list[tuple[str, list[dict], str]]:
             if not isinstance(turn, dict):
                 raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
             before = reading.native_role(get(turn, "role", str, at=at + "."), before, f"{at}.role", ROLES)
-            found.append((before, _content(turn.get("content"), f"{at}.content"), at))
+            chat.append((before, _content(turn.get("content"), f"{at}.content"), at))
     if before != "assistant":
         raise DataError(
             "E19",
             "messages" if "messages" in fields.values else "completion",
             "no assistant turn at the end. Add the answer.",
         )
-    return found
+    return chat
 
 
 def _content(content: Any, field: str) -> list[dict]:
