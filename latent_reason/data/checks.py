@@ -39,8 +39,8 @@ class Overlap:
             DataError(
                 "E23",
                 "split",
-                f"{len(ids)} item{'s show' if len(ids) > 1 else ' shows'} in '{split}' the "
-                f"pictures or the state of one in train ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}). "
+                f"{len(ids)} item{'s' * (len(ids) > 1)} in '{split}' with the images or state of a training item "
+                f"({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}). "
                 "Rebuild the splits.",
             )
             for split, ids in sorted(duplicates.items())

@@ -25,7 +25,7 @@ from .errors import DataError, Report
 from .jsonl import to_line
 from .pictures import ImageFolder, Limits, PictureStore
 from .record import SCHEMA, parse
-from .rows import Raw, Row, claim, rows, text_rows
+from .rows import Raw, Row, register_id, rows, text_rows
 
 __all__ = ["DataError", "Limits", "Report", "check", "examine", "read", "write"]
 Paths = str | Path | Iterable[str | Path]
@@ -115,7 +115,7 @@ def examine(
 
 def _shard(file: Path, limits: Limits | None) -> Iterator[Raw]:
     """The raw items of a shard. Raises DataError if the shard does not match the manifest of its folder."""
-    if error := packed.damage(file, packed.manifest(file.parent)):
+    if error := packed.find_damage(file, packed.manifest(file.parent)):
         raise error
     shard = packed.open_shard(file, limits)
     return (shard.item(number) for number in shard.order())
@@ -140,7 +140,7 @@ def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl
             for row, trace in enumerate(traces, 1):
                 try:
                     file.write(encode(trace, lambda part: store.add(part.image)) + "\n")
-                    claim(trace.id, f"{target}:{row}", ids)
+                    register_id(trace.id, f"{target}:{row}", ids)
                 except DataError as error:
                     raise error.at(str(target), row, trace.id) from None
         if not ids:

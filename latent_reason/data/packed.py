@@ -22,7 +22,7 @@ from .jsonl import LINE_BYTES, decode
 from .parquet import ParquetShard, ParquetWriter
 from .pictures import Limits, Png, to_rgb
 from .record import SCHEMA
-from .rows import claim
+from .rows import register_id
 from .tar import TarShard, TarWriter
 
 MANIFEST = "dataset.json"
@@ -82,7 +82,7 @@ def of_split(folder: Path, split: str) -> list[Path]:
     )
 
 
-def damage(file: Path, listed: dict[str, dict]) -> DataError | None:
+def find_damage(file: Path, listed: dict[str, dict]) -> DataError | None:
     """The error of a shard file compared with the manifest of its folder; None if it is intact."""
 
     def error(code: str, what: str) -> DataError:
@@ -126,7 +126,7 @@ def write(
             for number, trace in enumerate(traces):
                 try:
                     packer.add(trace)
-                    claim(trace.id, f"trace {number}", ids)
+                    register_id(trace.id, f"trace {number}", ids)
                 except DataError as error:
                     raise error.at(str(folder), number, trace.id) from None
         finally:

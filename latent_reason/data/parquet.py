@@ -164,14 +164,16 @@ class ParquetShard:
                     list(one_by_one(self._table, GROUP_BYTES, row_groups=[group], columns=["record", "images"])),
                 )
             except DataError as error:
-                return Raw(number, error, sealed="")
+                return Raw(number, error, name_prefix="")
         row = self._cached_group[1][number - int(self._starts[group])]
         if row["record"] is None:
-            return Raw(number, DataError("E20", "record", "null. Pack the set again."), sealed="")
+            return Raw(number, DataError("E20", "record", "null. Pack the set again."), name_prefix="")
         pictures = {f"images/{i}": image and image["bytes"] for i, image in enumerate(row["images"] or [])}
         if any(data is None for data in pictures.values()):
             return Raw(
-                number, DataError("E20", "images", "the bytes of an image are null. Pack the set again."), sealed=""
+                number,
+                DataError("E20", "images", "the bytes of an image are null. Pack the set again."),
+                name_prefix="",
             )
         return Raw(number, row["record"][: LINE_BYTES + 1].encode(), pictures.get, "")
 

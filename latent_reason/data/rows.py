@@ -21,7 +21,7 @@ class Raw(NamedTuple):
     number: int  # lines of a .jsonl from 1; elements of a .json, items of a .tar and rows of a .parquet from 0
     data: bytes | dict | DataError  # JSON text, its value, or the error of reading it
     picture: Callable[[str], bytes | None] | None = None  # returns the bytes of an image stored with the row, by name
-    sealed: str | None = None  # prefix of image names in a shard; None: images may be files, too
+    name_prefix: str | None = None  # prefix of image names in a shard; None: images may be files, too
 
 
 @dataclass
@@ -40,7 +40,7 @@ def text_rows(file: Path) -> Iterator[Raw]:
     return (Raw(number, data) for number, data in (elements if file.suffix == ".json" else lines)(file))
 
 
-def row_of(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
+def decode_row(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
     """Decode a raw row. Raises DataError if it cannot be read."""
     if isinstance(raw.data, DataError):
         raise raw.data
@@ -49,11 +49,11 @@ def row_of(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
         data = None if raw.picture is None else raw.picture(name)
         if data is not None:
             return decode_picture(data, name, field, warn, pictures.limits)
-        if raw.sealed is not None:
+        if raw.name_prefix is not None:
             raise DataError(
                 "E21",
                 field,
-                f"'{raw.sealed}{name[:80]}' is named in the record but missing in the shard. Pack the set again.",
+                f"'{raw.name_prefix}{name[:80]}' is named in the record but missing in the shard. Pack the set again.",
             )
         return pictures.load(name, field, warn)
 
@@ -77,31 +77,31 @@ def rows(
             warned.add(kind)
             report.warnings.append(f"{file}:{number}: {sentence}.")
 
-    first = True
+    is_first = True
     for raw in raw_rows:
         number, data = raw.number, raw.data
-        if first and isinstance(data, bytes) and data.startswith(BOM):
+        if is_first and isinstance(data, bytes) and data.startswith(BOM):
             raw = raw._replace(data=data[len(BOM) :])
             warn("bom", "the file begins with a byte order mark, which is skipped")
-        first = False
+        is_first = False
         if file.suffix == ".jsonl" and not raw.data.strip():
             report.count(empty_lines=1)
             continue
         report.count(rows=1)
         row = None
         try:
-            row = row_of(raw, file, pictures, warn)
-            made = trace(row)
-            claim(made.id, f"{file}:{number}", ids)
+            row = decode_row(raw, file, pictures, warn)
+            result = trace(row)
+            register_id(result.id, f"{file}:{number}", ids)
             report.count(traces=1)
-            yield made
+            yield result
         except DataError as error:
             id = row.value.get("id") if row is not None and isinstance(row.value, dict) else None
             report.errors.append(error.at(str(file), number, id))
             yield error
 
 
-def claim(id: str, where: str, ids: dict[str, str]) -> None:
+def register_id(id: str, where: str, ids: dict[str, str]) -> None:
     """Record that ``id`` is used at ``where``. Raises DataError (E13) for a duplicate id."""
     if id in ids:
         raise DataError("E13", "id", f"id '{id}' already used in {ids[id]}. Ids must be unique.")

@@ -22,7 +22,7 @@ from . import packed
 from .errors import DataError
 from .native import trace_of
 from .pictures import ImageFolder, Limits
-from .rows import row_of
+from .rows import decode_row
 
 
 def items(shards: list[str], seed: int, epoch: int, checked: bool) -> Iterator[dict]:
@@ -32,7 +32,7 @@ def items(shards: list[str], seed: int, epoch: int, checked: bool) -> Iterator[d
     """
     for shard in shards:
         file = Path(shard)
-        if checked and (error := packed.damage(file, packed.manifest(file.parent))):
+        if checked and (error := packed.find_damage(file, packed.manifest(file.parent))):
             raise error
         opened = packed.open_shard(file)
         name = int.from_bytes(sha256(file.name.encode()).digest()[:8], "big")
@@ -119,7 +119,7 @@ class Stream(IterableDataset):
             warnings.warn(f"{file}:{raw.number}: {sentence}.")
 
         try:
-            trace = trace_of(row_of(raw, file, self._pictures, warn))
+            trace = trace_of(decode_row(raw, file, self._pictures, warn))
             if trace.split != self.split:
                 raise DataError("E05", "split", f"'{trace.split}' in a shard of '{self.split}'. Pack the set again.")
             return trace

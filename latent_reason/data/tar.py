@@ -49,12 +49,12 @@ class TarShard:
         key = self._keys[number]
         members = self._items[key]
         if isinstance(members, DataError):
-            return Raw(number, members, sealed="")
+            return Raw(number, members, name_prefix="")
         if "json" not in members:
             return Raw(
                 number,
                 DataError("E21", "", f"'{key}.json' is not in the shard, only its images. Pack the set again."),
-                sealed="",
+                name_prefix="",
             )
         return Raw(number, self._read(members["json"], LINE_BYTES), partial(self._picture, members), f"{key}.")
 

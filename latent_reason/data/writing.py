@@ -15,7 +15,7 @@ from .jsonl import to_line
 from .native import encode, options_of
 from .pictures import PictureStore
 from .reading import EXTRA_COLUMN, RECORD_FIELDS
-from .rows import claim
+from .rows import register_id
 
 
 class Target:
@@ -82,7 +82,7 @@ def write(
             for trace in traces:
                 try:
                     line = to_line(row(trace, place))
-                    claim(trace.id, str(target), ids)
+                    register_id(trace.id, str(target), ids)
                 except DataError as error:
                     error.at(f"trace '{trace.id}'", id=trace.id)
                     if report is None:

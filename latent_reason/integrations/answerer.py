@@ -20,11 +20,11 @@ from ..model.batch import LATENT, PAD
 from ..tasks import checkers
 from ..trace import Image, Message, Part, Text, Trace
 
-MAX_NEW = 640  # default of max_new_tokens
+DEFAULT_MAX_NEW_TOKENS = 640  # default of max_new_tokens
 CONTENT_KEYS = ("text", "image", "url", "value")  # keys of a message part for its text or image
-FILLER = "\n\n"  # the default stop of lmms-eval; ignored, as it would end a chain of thought early
+DEFAULT_STOP = "\n\n"  # the default stop of lmms-eval; ignored, as it would end a chain of thought early
 NO_OPS = {"num_beams": (1,), "repetition_penalty": (1,), "image_aspect_ratio": ("original",)}
-KNOWN = ("max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "seed", "until", *NO_OPS)
+KNOWN_ARGS = ("max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "seed", "until", *NO_OPS)
 
 
 class Answer(NamedTuple):
@@ -91,8 +91,8 @@ def options(generation_args: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     """
     generation_args = {name: value for name, value in generation_args.items() if value is not None}
     for name, value in generation_args.items():
-        if name not in KNOWN:
-            raise ValueError(f"generation argument {name!r} is not supported. {did_you_mean(name, KNOWN)}")
+        if name not in KNOWN_ARGS:
+            raise ValueError(f"generation argument {name!r} is not supported. {did_you_mean(name, KNOWN_ARGS)}")
         if value not in NO_OPS.get(name, (value,)):
             raise ValueError(
                 f"generation argument {name}={value!r} is not supported. Use {NO_OPS[name][0]!r} or "
@@ -106,7 +106,7 @@ def options(generation_args: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
             "temperature=0 for greedy decoding, or do_sample=true and a temperature above 0."
         )
     decoding_args = {
-        "max_new_tokens": int(generation_args.get("max_new_tokens", MAX_NEW)),
+        "max_new_tokens": int(generation_args.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)),
         "temperature": temperature,
         "seed": int(generation_args.get("seed", 0)),
     }
@@ -121,7 +121,7 @@ def options(generation_args: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
             )
     until = generation_args.get("until", [])
     until = [until] if isinstance(until, str) else list(until)
-    return decoding_args, [] if until == [FILLER] else [stop for stop in until if stop]
+    return decoding_args, [] if until == [DEFAULT_STOP] else [stop for stop in until if stop]
 
 
 def cut(text: str, until: Sequence[str]) -> str:
