@@ -81,7 +81,7 @@ def test_methods_lists_every_method(capsys):
 def test_doctor_names_what_is_there(capsys):
     main(["doctor"])
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("Python", "torch", "threads", "GPU", "All needed"))
+    assert all(word in shown for word in ("Python", "torch", "threads", "GPU", "All required"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(doctor.REQUIRED) == {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert {extra: package for extra, (package, *_) in doctor.EXTRAS.items()} == {
