@@ -1,4 +1,4 @@
-"""``latent-reason doctor``: what this machine has, what is missing, and the command that installs it."""
+"""``latent-reason doctor``: report installed and missing packages, with the commands that install them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 
 from .errors import find_checkout
 
-NEEDED = (
+REQUIRED = (
     "torch",
     "transformers",
     "huggingface_hub",
@@ -49,29 +49,30 @@ EXTRAS = {
 
 def examine() -> None:
     """Print the report. Raises ValueError if a required package is missing."""
-    print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}\n\nNeeded")
-    for name in NEEDED:
-        print(f"  {name:16} {version(name) or 'missing (needed)'}")
+    print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}\n\nRequired packages")
+    for name in REQUIRED:
+        print(f"  {name:16} {version(name) or 'missing (required)'}")
     if version("torch") and version("transformers"):
         print("\nMachine", *machine(), sep="\n  ")
     print("\nExtras")
-    for extra, (package, what, install) in EXTRAS.items():
-        found = version(package)
-        print(f"  {extra:16} {f'{package} {found}' if found else 'missing':20} {what}")
-        if not found:
+    for extra, (package, purpose, install) in EXTRAS.items():
+        installed = version(package)
+        print(f"  {extra:16} {f'{package} {installed}' if installed else 'missing':20} {purpose}")
+        if not installed:
             print(f"  {'':16} -> {install if find_checkout() else for_installed_copy(install)}")
-    if missing := [name for name in NEEDED if version(name) is None]:
+    if missing := [name for name in REQUIRED if version(name) is None]:
         command = "source train/setup.sh" if find_checkout() else f"pip install {' '.join(missing)}"
         raise ValueError(f"install the missing packages with: {command}")
     print("\nAll required packages are installed. Each extra is optional.")
 
 
 def for_installed_copy(command: str) -> str:
-    """A pip command of the checkout, changed for a copy that was installed from a wheel."""
+    """Change a pip command of the checkout so that it works for a copy installed from a wheel."""
     return command.replace("-e '.[", "'latent_reason[").replace(" -c constraints.txt", "")
 
 
 def version(package: str) -> str | None:
+    """The installed version of a package; None if it is missing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -79,7 +80,7 @@ def version(package: str) -> str | None:
 
 
 def machine() -> list[str]:
-    """Threads, GPUs, and the attention that training in bfloat16 uses here."""
+    """Threads, GPUs, and the attention implementation that training in bfloat16 uses on this machine."""
     import torch
 
     from .model.backbones.attention import choose_attention

@@ -1,8 +1,7 @@
-"""Errors of the command lines of this project: one sentence instead of a traceback.
+"""Errors of the command lines: one sentence instead of a traceback.
 
-Errors that the project's own code raises on purpose (ValueError, RuntimeError) and errors of the file system are
-shortened so. An error raised inside another library is a bug and keeps its traceback. With
-``LATENT_REASON_TRACEBACK=1`` every error keeps it.
+A ValueError or RuntimeError of the project's own code and every OSError are printed as one sentence. An error raised
+inside another library is a bug and keeps its traceback. ``LATENT_REASON_TRACEBACK=1`` shows every traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ OWN_PACKAGES = ("latent_reason", "train", "eval")
 
 @contextmanager
 def cli_errors() -> Iterator[None]:
-    """End the process with ``error: <sentence>`` and status 1 if the block raises an error a person can act on.
+    """End the process with ``error: <sentence>`` and status 1 if the block raises an error that the user can correct.
 
     with cli_errors():
         train(recipe)
@@ -31,7 +30,7 @@ def cli_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit("stopped by Ctrl-C; nothing was left half-written")
+        sys.exit("stopped by Ctrl-C; no incomplete file was left")
     except Exception as error:
         if os.environ.get("LATENT_REASON_TRACEBACK") or not is_sentence(error):
             raise
@@ -39,7 +38,7 @@ def cli_errors() -> Iterator[None]:
 
 
 def is_sentence(error: Exception) -> bool:
-    """Whether the message of an error was written for the person at the command line."""
+    """Whether the message of an error was written for the user of the command line."""
     if isinstance(error, OSError):
         return True
     if not isinstance(error, ValueError | RuntimeError):
@@ -49,13 +48,13 @@ def is_sentence(error: Exception) -> bool:
 
 
 def _module_name(module_globals: dict) -> str:
-    """The name of a module, also of one that runs as ``__main__``."""
+    """The full name of a module, also if it runs as ``__main__``."""
     spec = module_globals.get("__spec__")
     return spec.name if spec is not None else module_globals.get("__name__", "")
 
 
 def sentence(error: Exception) -> str:
-    """The message of an error; of an error of the system without its number."""
+    """The message of an error. The number of an OSError is left out."""
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return error.strerror  # without "[Errno 28]"
     return str(error)
@@ -76,35 +75,35 @@ def pip_install(extra: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that helps after a wrong name: ``Did you mean 'x'?``, or the list of known names."""
+    """Help after an unknown name: ``Did you mean 'x'?``, or the list of known names."""
     by_casefold = {known_name.casefold(): known_name for known_name in known}
     close = difflib.get_close_matches(name.casefold(), by_casefold, n=1)
     if close:
         return f"Did you mean '{by_casefold[close[0]]}'?"
-    return f"There is: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "There is none."
+    return f"Available: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "None is available."
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
-    """Whole numbers from ``lowest`` on, for argparse."""
+    """An argparse type: integers of at least ``lowest``."""
 
     def number(text: str) -> int:
         if not text.isdigit() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} on")
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}")
         return int(text)
 
     return number
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers as ``3,4,5``, for argparse."""
+    """An argparse type: integers as ``3,4,5``."""
     try:
-        return [int(word) for word in text.split(",")]
+        return [int(item) for item in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: write levels as 3,4,5") from None
 
 
 def size(text: str) -> str:
-    """A size of files as ``5GB`` or ``200MB``, for argparse."""
+    """An argparse type: a file size as ``5GB`` or ``200MB``."""
     if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", text):
         raise argparse.ArgumentTypeError(f"{text!r}: write sizes as 5GB, 200MB or 50KB")
     return text

@@ -1,7 +1,7 @@
-"""Files that are either whole or not there.
+"""Atomic writes of files and folders.
 
-Everything the library writes goes through here: it is written beside its place under a hidden name and renamed at
-the end, so that an interrupt or a full disk leaves what was there before, and nothing half-written.
+The library writes all its files with these functions. Data goes to a hidden temporary name in the same folder, which
+is renamed at the end. After an interrupt or a full disk the previous content is still in place.
 """
 
 from __future__ import annotations
@@ -19,50 +19,53 @@ from typing import Any
 
 @contextmanager
 def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Yields an empty folder to write into, which becomes ``path`` when the block ends.
+    """Yield an empty folder to write into. It is renamed to ``path`` when the block ends.
 
-    Raises FileExistsError, before anything is written, where ``path`` is a file or a folder that is not empty and
-    ``overwrite`` is false; OSError (ENOSPC) with the folder and the free space in its sentence. On any exception,
-    KeyboardInterrupt too, the unfinished folder is removed and ``path`` is as it was.
+    On any exception, KeyboardInterrupt too, the temporary folder is removed and ``path`` is unchanged.
+
+    Raises:
+        FileExistsError: before anything is written, if ``path`` is a file, or is a folder with files and ``overwrite``
+            is false.
+        OSError: ENOSPC; the message names the folder and the free space.
     """
     path = Path(path)
-    _refuse_used(path, overwrite)
+    _check_unused(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _sibling(path)
-    unfinished.mkdir()
+    temporary = _sibling(path)
+    temporary.mkdir()
     try:
-        with _saying_disk_full(path):
-            yield unfinished
-            _flush(unfinished)
-        _refuse_used(path, overwrite)  # somebody may have come first
-        _swap(unfinished, path)
+        with _explain_disk_full(path):
+            yield temporary
+            _flush(temporary)
+        _check_unused(path, overwrite)  # another process may have created it
+        _swap(temporary, path)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     _flush(path.parent, files=False)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
-    """Writes ``text`` as UTF-8 with ``\\n`` line ends; replaces ``path`` in one step, follows no link."""
+    """Write ``text`` as UTF-8 with ``\\n`` line ends. Replaces ``path`` atomically; symbolic links are not followed."""
     atomic_write_bytes(path, text.encode("utf-8"))
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes ``data``; replaces ``path`` in one step, follows no link."""
+    """Write ``data``. Replaces ``path`` atomically; symbolic links are not followed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _sibling(path)
+    temporary = _sibling(path)
     try:
-        with _saying_disk_full(path), open(unfinished, "xb") as file:
+        with _explain_disk_full(path), open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        os.replace(temporary, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def atomic_write_json(path: str | Path, value: Any) -> None:
-    """Writes ``value`` as indented JSON. Raises ValueError for NaN and infinities, which are not JSON."""
+    """Write ``value`` as indented JSON. Raises ValueError for NaN and infinities, which JSON does not have."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
@@ -73,7 +76,7 @@ def atomic_write_json(path: str | Path, value: Any) -> None:
 
 
 def new_run_folder(base: str | Path) -> Path:
-    """Makes and returns ``base``, or ``base-2``, ``base-3``, ...: the first that was not there, safe against races."""
+    """Create and return the first of ``base``, ``base-2``, ``base-3``, ... that does not exist. Safe against races."""
     base = Path(base)
     base.parent.mkdir(parents=True, exist_ok=True)
     number, folder = 1, base
@@ -90,7 +93,7 @@ def _sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
 
 
-def _refuse_used(path: Path, overwrite: bool) -> None:
+def _check_unused(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         if not overwrite and any(path.iterdir()):
             raise FileExistsError(f"Folder '{path}' exists and is not empty. Name a new one, or allow overwriting.")
@@ -99,7 +102,7 @@ def _refuse_used(path: Path, overwrite: bool) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Puts ``new`` in the place of ``path``, which may be there; puts the old one back if that fails."""
+    """Move ``new`` to ``path``. An existing ``path`` is replaced, and restored if the move fails."""
     if not path.exists():
         new.rename(path)
         return
@@ -114,12 +117,12 @@ def _swap(new: Path, path: Path) -> None:
 
 
 def _flush(folder: Path, files: bool = True) -> None:
-    """Asks the disk to keep ``folder`` and the files at its top; thousands of small ones below would take minutes."""
+    """Call fsync on ``folder`` and the files directly in it. Subfolders are skipped: fsync of many files takes minutes."""
     for path in [*(p for p in folder.iterdir() if files and p.is_file()), folder]:
         try:
             handle = os.open(path, os.O_RDONLY)
         except OSError:
-            continue  # systems that open no folders
+            continue  # some systems cannot open folders
         try:
             os.fsync(handle)
         except OSError as error:
@@ -130,13 +133,13 @@ def _flush(folder: Path, files: bool = True) -> None:
 
 
 @contextmanager
-def _saying_disk_full(path: Path) -> Iterator[None]:
-    """Turns 'no space left', however a library words it, into a sentence with the folder and the free space."""
+def _explain_disk_full(path: Path) -> Iterator[None]:
+    """Replace an error about a full disk, of any library, by one that names the folder and the free space."""
     try:
         yield
     except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if not full and "no space left" not in str(error).lower():
+        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if not is_full and "no space left" not in str(error).lower():
             raise
         free = shutil.disk_usage(path.parent).free / 2**20
         raise OSError(

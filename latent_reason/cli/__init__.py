@@ -1,7 +1,7 @@
-"""The command line of the library: ``latent-reason VERB``, which is also ``python -m latent_reason VERB``.
+"""The command line of the library: ``latent-reason VERB``, or ``python -m latent_reason VERB``.
 
-Each module here holds a group of verbs. A verb is a function of the parsed arguments; its docstring is the help of the
-verb. Verbs import what is heavy when they run, so that ``--help`` takes a fraction of a second.
+Each module defines a group of verbs. A verb is a function of the parsed arguments; its docstring is its help text.
+Heavy imports are inside these functions, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ checkout of the repository.
 
   latent-reason methods                                   # list the methods
   latent-reason generate checkpoints/frozenlake-tiny      # answer one item
-  latent-reason render checkpoints/frozenlake-tiny        # picture of sketches
+  latent-reason render checkpoints/frozenlake-tiny        # image of sketches
   latent-reason data check my_records                     # validate records
   latent-reason export RUN FOLDER --check                 # for transformers
 

@@ -1,4 +1,4 @@
-"""What the verbs share: how a verb is added to the parser, and types of arguments."""
+"""Helpers of the verbs: the help formatter, ``add_verb`` and argparse types."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["HelpFormatter", "add_verb", "at_least", "numbers", "pairs", "size"]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions, so that examples stay one command a line."""
+    """Keeps the line breaks of descriptions, so that each example command stays on its own line."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=28)
 
 
 def add_verb(verbs, name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-    """The parser of a new verb that calls ``function``, whose docstring is its help."""
+    """Add a verb that calls ``function`` and return its parser. The docstring of ``function`` is the help text."""
     description = inspect.getdoc(function)
     parser = verbs.add_parser(
         name, help=description.partition("\n")[0], description=description, formatter_class=HelpFormatter
@@ -29,7 +29,7 @@ def add_verb(verbs, name: str, function: Callable[[argparse.Namespace], None]) -
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Names as ``ours=theirs,ours=theirs``, for argparse."""
+    """An argparse type: a mapping of names as ``name=column,name=column``."""
     if not all(pair.partition("=")[2] for pair in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r}: write names as images=pictures,messages=chat")
     return dict(pair.split("=", 1) for pair in text.split(","))

@@ -13,11 +13,11 @@ from .arguments import HelpFormatter, add_verb, at_least, numbers, pairs
 DESCRIPTION = """\
 Preview tasks; write, convert and validate records.
 
-  latent-reason data show frozenlake_plan                    # picture of items
+  latent-reason data show frozenlake_plan                    # image of items
   latent-reason data inspect frozenlake_plan                 # one training row
   latent-reason data make frozenlake_plan boards --n 200     # write records
   latent-reason data convert swimbird SOURCE records         # other formats
-  latent-reason data check records                           # every problem"""
+  latent-reason data check records                           # list all errors"""
 
 
 def add_verbs(verbs) -> None:
@@ -55,7 +55,7 @@ def _add_task_actions(actions) -> None:
 
 def _add_task_options(parser) -> None:
     parser.add_argument("--levels", type=numbers, metavar="3,4", help="default: the levels the task is trained on")
-    parser.add_argument("--skin", help="the drawing style of a task, such as other")
+    parser.add_argument("--skin", help="the drawing style of a task, for example other")
     parser.add_argument("--split", default="train", help="train, val or test (default: train)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
 
@@ -69,19 +69,19 @@ def _make_task(arguments: Namespace):
 
 
 def _read_records(arguments: Namespace):
-    """The records of a folder that belong to the split."""
+    """Read the records of a folder that belong to the split."""
     from ..data import native
 
-    refused = [f"--{name}" for name in ("levels", "skin") if getattr(arguments, name)]
-    if refused:
-        raise ValueError(f"{', '.join(refused)}: options of tasks, not of a folder of records. Leave them out.")
+    task_options = [f"--{name}" for name in ("levels", "skin") if getattr(arguments, name)]
+    if task_options:
+        raise ValueError(f"{', '.join(task_options)} applies to tasks, not to a folder of records. Remove the option.")
     yield from (trace for trace in native.read(arguments.task) if trace.split == arguments.split)
 
 
 def show(arguments: Namespace) -> None:
-    """Save a picture of items of a task, or of records.
+    """Save an image of items of a task, or of records.
 
-    Each row is an item with its question, its text, and its pictures and sketches.
+    Each row shows one item: its question, text, input images and sketches.
 
       latent-reason data show frozenlake_plan
       latent-reason data show my_records records.png --n 10 --split val
@@ -96,24 +96,26 @@ def show(arguments: Namespace) -> None:
             raise ValueError(
                 f"'{arguments.task}' has no records of the split '{arguments.split}'. Name another --split."
             )
-        picture, name = draw_traces(traces), Path(arguments.task).name
+        image, name = draw_traces(traces), Path(arguments.task).name
         message = f"{len(traces)} records of {arguments.task}, split {arguments.split}."
     else:
         task, start = _make_task(arguments), time.perf_counter()
         items = [task[i] for i in range(arguments.n or 2 * len(task.levels))]
         rate = len(items) / (time.perf_counter() - start)
-        picture, name = draw_items(items), task.name
-        message = f"{len(items)} items of {name}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items a second."
+        image, name = draw_items(items), task.name
+        message = (
+            f"{len(items)} items of {name}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items per second."
+        )
     out = Path(arguments.folder or f"{name}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out)
-    print(f"{message}\nPicture: {out}")
+    image.save(out)
+    print(f"{message}\nImage: {out}")
 
 
 def inspect(arguments: Namespace) -> None:
-    """Print one trace position by position, as a method trains on it.
+    """Print the tokens of one trace as a method trains on it.
 
-    Text with a loss is green, latents are blue, positions without a loss are dim.
+    Tokens with a loss are green, latents blue, positions without a loss dim.
 
       latent-reason data inspect frozenlake_plan --levels 4 --method mirage
     """
@@ -133,22 +135,22 @@ def inspect(arguments: Namespace) -> None:
     reasoner = methods.build_method(arguments.method, backbones.load_backbone("tiny", corpus=list_texts(trace) * 50))
     row, console = methods.objective_of(reasoner).encode(reasoner, trace), Console()
     console.print(
-        f"{trace.id} as {arguments.method} trains on it: "
+        f"{trace.id}, encoded for {arguments.method}: "
         "[bold green]text with a loss[/], [bold blue]latents[/], [dim]no loss[/]",
         highlight=False,
         soft_wrap=True,
     )
     console.print(style_tokens(row, reasoner.vocabulary), soft_wrap=True)
     print(
-        f"{len(row.ids)} positions, {sum(w > 0 for w in row.loss_weight)} of them text with a loss; "
-        f"{len(row.spans)} spans of latents"
+        f"{len(row.ids)} positions, {sum(weight > 0 for weight in row.loss_weight)} text tokens with a loss; "
+        f"{len(row.spans)} latent spans"
     )
 
 
 def make(arguments: Namespace) -> None:
     """Write items of a task as native records, to train on.
 
-    A folder of records holds a JSONL file and the pictures.
+    A folder of records contains a JSONL file and the images.
 
       latent-reason data make frozenlake_plan data/boards --n 200 --levels 3,4
     """
@@ -158,7 +160,7 @@ def make(arguments: Namespace) -> None:
     traces = (task.trace(task[i], arguments.mode) for i in range(arguments.n))
     folder = native.write(traces, arguments.folder)
     print(
-        f"{arguments.n} traces of {task.name} ({arguments.mode}): {folder}\nTrain on them with --data.folder {folder}"
+        f"{arguments.n} traces of {task.name} ({arguments.mode}): {folder}\nTo train on these records: --data.folder {folder}"
     )
 
 
@@ -170,25 +172,30 @@ def _add_convert(actions) -> None:
     parser.add_argument("format", help=f"format of the source: native, {', '.join(formats.names())}")
     _add_source(parser)
     parser.add_argument("folder", help="a new folder")
-    parser.add_argument("--to", default="native", help="native (default), or another format that can be written")
+    parser.add_argument("--to", default="native", help="target format: native (default) or another writable format")
     parser.add_argument(
         "--on-error",
         choices=["fail", "skip"],
         default="fail",
-        help="skip: write the valid rows and list the others (default: fail)",
+        help="fail: write nothing if a row is invalid (default); skip: write valid rows, list the others",
     )
     parser.add_argument(
-        "--max-skip", type=float, default=0.01, metavar="SHARE", help="largest share of rows to skip (default: 0.01)"
+        "--max-skip", type=float, default=0.01, metavar="SHARE", help="maximum fraction of skipped rows (default: 0.01)"
     )
-    parser.add_argument("--lossy", action="store_true", help="allow a target format that cannot hold everything")
-    own = parser.add_argument_group("options of single formats")
-    own.add_argument("--assistant-image", choices=["refuse", "sketch"], help="sharegpt, trl: pictures in answers")
-    own.add_argument("--box-unit", choices=["share", "pixel"], help="lvr: unit of its boxes")
-    own.add_argument("--observation-loss", type=float, metavar="WEIGHT", help="monet: of observations (default: 1)")
-    own.add_argument("--columns", type=pairs, metavar="A=B,...", help="sharegpt: columns, as messages=talk")
-    own.add_argument("--tags", type=pairs, metavar="A=B,...", help="sharegpt: tags, as user_tag=U")
+    parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
+    own = parser.add_argument_group("options of specific formats")
+    own.add_argument("--assistant-image", choices=["refuse", "sketch"], help="sharegpt, trl: images in answers")
+    own.add_argument("--box-unit", choices=["share", "pixel"], help="lvr: unit of the boxes")
     own.add_argument(
-        "--skip-folder", action="append", metavar="TEXT", help="zebra_cot: skip folders whose name has TEXT; repeatable"
+        "--observation-loss", type=float, metavar="WEIGHT", help="monet: loss weight of observations (default: 1)"
+    )
+    own.add_argument("--columns", type=pairs, metavar="A=B,...", help="sharegpt: column names, e.g. messages=talk")
+    own.add_argument("--tags", type=pairs, metavar="A=B,...", help="sharegpt: tags, e.g. user_tag=U")
+    own.add_argument(
+        "--skip-folder",
+        action="append",
+        metavar="TEXT",
+        help="zebra_cot: skip folders whose name contains TEXT; repeatable",
     )
 
 
@@ -197,30 +204,37 @@ def _add_record_actions(actions) -> None:
     _add_source(parser)
     parser.add_argument("folder", help="a new folder")
     parser.add_argument("--to", choices=["tar", "parquet"], default="tar", help="default: tar")
-    parser.add_argument("--shard-items", type=at_least(1), default=10_000, help="most items a shard (default: 10000)")
     parser.add_argument(
-        "--shard-mib", type=at_least(1), default=256, help="size in MiB that closes a shard (default: 256)"
+        "--shard-items", type=at_least(1), default=10_000, help="maximum items per shard (default: 10000)"
+    )
+    parser.add_argument(
+        "--shard-mib", type=at_least(1), default=256, help="start a new shard after this size in MiB (default: 256)"
     )
 
     parser = add_verb(actions, "check", check)
     _add_source(parser)
-    parser.add_argument("--report", metavar="FILE", help="write every finding to this file, as JSON")
+    parser.add_argument("--report", metavar="FILE", help="write all errors and warnings to this JSON file")
     parser.add_argument("--fits", metavar="CHECKPOINT", help="also report rows that are too long for this model")
-    parser.add_argument("--longest", type=at_least(1), metavar="POSITIONS", help="with --fits: another limit")
+    parser.add_argument(
+        "--longest",
+        type=at_least(1),
+        metavar="POSITIONS",
+        help="with --fits: maximum length instead of the model's limit",
+    )
 
     _add_source(add_verb(actions, "stats", stats))
 
 
 def _add_source(parser) -> None:
     parser.add_argument("source", help="a file or folder of records")
-    parser.add_argument("--image-root", help="the folder of the pictures (default: the folder of the source)")
+    parser.add_argument("--image-root", help="the folder of the images (default: the folder of the source)")
 
 
 def convert(arguments: Namespace) -> None:
     """Convert between native records and another format.
 
-    Every invalid row is reported with its file, row and field. Nothing is written
-    if there is one, unless --on-error skip is given. The exit status is then 2.
+    Every invalid row is reported with its file, row and field. If a row is invalid,
+    nothing is written and the exit status is 2, unless --on-error skip is given.
 
       latent-reason data convert swimbird SOURCE records
       latent-reason data convert native records OUT --to trl
@@ -242,20 +256,20 @@ def convert(arguments: Namespace) -> None:
     _print_report(report)
     if path is None:
         remedy = (
-            f": they are more than --max-skip {arguments.max_skip} allows."
+            f". Their fraction exceeds --max-skip {arguments.max_skip}."
             if arguments.on_error == "skip"
-            else ", or leave them out with --on-error skip."
+            else ", or skip them with --on-error skip."
         )
         print(f"Nothing was written. Correct these rows{remedy}")
         sys.exit(2)
-    skipped = f", and the rows left out: {arguments.folder}.skipped.jsonl" if report.errors else ""
+    skipped = f". Skipped rows: {arguments.folder}.skipped.jsonl" if report.errors else ""
     print(f"Written: {path}{skipped}")
 
 
 def pack(arguments: Namespace) -> None:
-    """Pack native records and pictures into tar or parquet shards.
+    """Pack native records and images into tar or parquet shards.
 
-    Shards are read like any folder of records, and can be streamed.
+    Shards are read like any folder of records and can be streamed.
 
       latent-reason data pack records shards --to parquet
     """
@@ -273,9 +287,9 @@ def pack(arguments: Namespace) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Validate native records and report every problem.
+    """Validate native records and report every error.
 
-    Pictures are opened, too. The exit status is 2 if there is a problem.
+    Images are decoded, too. The exit status is 2 if there is an error.
 
       latent-reason data check records --report findings.json
       latent-reason data check records --fits checkpoints/frozenlake-tiny
@@ -288,7 +302,7 @@ def check(arguments: Namespace) -> None:
     _print_report(report)
     if arguments.report:
         atomic_write_json(arguments.report, report.as_json())
-        print(f"Every finding: {arguments.report}")
+        print(f"Report: {arguments.report}")
     if not report.ok:
         sys.exit(2)
 
@@ -296,7 +310,7 @@ def check(arguments: Namespace) -> None:
 def stats(arguments: Namespace) -> None:
     """Count native records by split, task and mode.
 
-    Also: sketches and letters of a trace, and the sizes of pictures.
+    Also reports sketches and characters per trace, and image sizes.
 
       latent-reason data stats records
     """
@@ -311,11 +325,11 @@ def stats(arguments: Namespace) -> None:
 def _print_report(report) -> None:
     print(report)
     if any(error.row is not None and not error.file.endswith(".jsonl") for error in report.errors):
-        print("(rows of .json, .parquet and .tar files are counted from 0, lines of a .jsonl file from 1)")
+        print("(rows of .json, .parquet and .tar files are numbered from 0, lines of .jsonl files from 1)")
 
 
 def _length_limit(checkpoint: str | None, longest: int | None):
-    """A check that refuses rows longer than ``longest``, or than the model of a checkpoint can read."""
+    """A check that rejects rows longer than ``longest``, by default the context length of the checkpoint's model."""
     if checkpoint is None:
         return None
     from .. import methods
@@ -324,5 +338,5 @@ def _length_limit(checkpoint: str | None, longest: int | None):
 
     reasoner, _ = load(checkpoint)
     encode = partial(methods.objective_of(reasoner).encode, reasoner)
-    most = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
-    return fits(lambda trace: len(encode(trace).ids), most)
+    limit = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
+    return fits(lambda trace: len(encode(trace).ids), limit)

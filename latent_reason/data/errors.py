@@ -1,4 +1,4 @@
-"""What can be wrong with data, said in one form: ``<file>:<row>: <field>: <what is wrong>. <what to do>``."""
+"""Data errors, printed as ``<file>:<row>: <field>: <what is wrong>. <what to do>``, and the report of a data set."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 
 class DataError(ValueError):
-    """One problem in one place. ``code`` is E01-E25; ``id`` is the record's, if known. ``row`` counts lines from 1, and
-    elements of a JSON list from 0.
+    """One error in one row. ``code`` is E01-E25; ``id`` is the record's id, if known. ``row`` is a line number from 1,
+    or the index of an element of a JSON list from 0.
 
-    Deep functions name code, field and sentence; the reader adds file, row and id, which it alone knows.
+    The function that finds the error sets code, field and message; the reader adds file, row and id with ``at``.
     """
 
     def __init__(self, code: str, field: str, what: str, file: str = "", row: int | None = None, id: str | None = None):
@@ -18,20 +18,20 @@ class DataError(ValueError):
         self.code, self.field, self.what, self.file, self.row, self.id = code, field, what, file, row, id
 
     def at(self, file: str, row: int | None = None, id: object = None) -> DataError:
-        """This error, with its place: what only the reader of a file knows."""
+        """Set file, row and id, and return this error."""
         self.file, self.row, self.id = file, row, id if isinstance(id, str) else None
         return self
 
     def __str__(self) -> str:
         place = [self.file] if self.row is None else [f"{self.file}:{self.row}"]
-        # "id 'x' already used" names its field itself
+        # some messages start with the field: "id 'x' already used"
         named = [] if not self.field or self.what.startswith(self.field) else [self.field]
         return ": ".join(part for part in [*place, *named, self.what] if part)
 
 
 @dataclass
 class Report:
-    """All that was found in a set: one problem a row at most. ``str()`` is what a person reads."""
+    """Counts, warnings and errors of a data set, at most one error per row. ``str()`` gives a readable summary."""
 
     files: int = 0
     rows: int = 0
@@ -51,18 +51,18 @@ class Report:
 
     @property
     def codes(self) -> dict[str, int]:
-        """Problems per code."""
+        """Number of errors per code."""
         return dict(sorted(Counter(error.code for error in self.errors).items()))
 
     def nothing_usable(self, kind: str = ".jsonl") -> DataError:
-        """E25, where no row became a trace."""
+        """The error E25 for a data set without a valid row."""
         if not self.files:
-            return DataError("E25", "", f"no {kind} file there. Name the folder that holds one.")
-        first = f" First error: {self.errors[0]}" if self.errors else " They hold no rows."
+            return DataError("E25", "", f"no {kind} file found. Name a folder that contains one.")
+        first = f" First error: {self.errors[0]}" if self.errors else " They contain no rows."
         return DataError("E25", "", f"no usable rows in {self.files} file{'s' * (self.files != 1)}.{first}")
 
     def as_json(self) -> dict:
-        """All of it, for a file."""
+        """The report as a JSON value."""
         return {
             "files": self.files,
             "rows": self.rows,
@@ -82,7 +82,7 @@ class Report:
             lines.append(f"... and {len(self.errors) - 20} more")
         lines += [f"warning: {sentence}" for sentence in self.warnings]
         if self.errors:
-            lines.append("problems: " + ", ".join(f"{code} {count}" for code, count in self.codes.items()))
+            lines.append("errors: " + ", ".join(f"{code} {count}" for code, count in self.codes.items()))
         lines.append(
             f"{self.traces} of {self.rows} rows usable in {self.files} file{'s' * (self.files != 1)}, "
             f"{self.empty_lines} empty lines skipped"

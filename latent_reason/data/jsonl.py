@@ -1,4 +1,4 @@
-"""JSON, a row at a time, read more strictly than the usual parser: what it lets pass in silence is an error here."""
+"""Strict JSON and JSON lines reader. Input that the standard parser accepts silently (E01-E04) is an error."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .errors import DataError
 BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 32 * 2**20
 CHUNK_BYTES = 2**20
-STRUCTURE = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)  # escapes are matched to be passed over
+STRUCTURE = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)  # escapes are matched so that they are skipped
 
 
 def lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines, each read to one byte past the limit at most."""
+    """Yield (line number, line). A line is cut one byte after ``LINE_BYTES``."""
     row = 0
     with open(file, "rb") as handle:
         while line := handle.readline(LINE_BYTES + 1):
@@ -30,12 +30,12 @@ def lines(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def elements(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The elements of the JSON list in a file, numbered from 0, each read to one byte past the limit at most.
+    """Yield (index, element) of the JSON list in a file. An element is cut one byte after ``LINE_BYTES``.
 
-    A file that holds no list is one element. Where a list is cut, or something stands behind it, the last element is
-    one that ``decode`` refuses. Unlike the usual parser this never holds the whole list.
+    A file without a list is one element. If the list is truncated or text follows it, the last element is one that
+    ``decode`` rejects. The whole list is never kept in memory.
     """
-    row, depth, quoted = 0, 0, False
+    row, depth, in_string = 0, 0, False
     with open(file, "rb") as handle:
         chunk = handle.read(CHUNK_BYTES)
         element = bytearray(BOM if chunk.startswith(BOM) else b"")
@@ -45,32 +45,32 @@ def elements(file: Path) -> Iterator[tuple[int, bytes]]:
             return
         chunk = start[1:] or handle.read(CHUNK_BYTES)
         while chunk:
-            if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:  # do not part an escape
+            if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:  # do not split an escape
                 chunk += handle.read(1)
             begin = 0
-            for sign in STRUCTURE.finditer(chunk):
-                found = sign[0]
-                if found == b'"':
-                    quoted = not quoted
-                elif quoted or len(found) > 1:
+            for match in STRUCTURE.finditer(chunk):
+                token = match[0]
+                if token == b'"':
+                    in_string = not in_string
+                elif in_string or len(token) > 1:
                     continue
-                elif found in b"[{":
+                elif token in b"[{":
                     depth += 1
-                elif depth and found in b"]}":
+                elif depth and token in b"]}":
                     depth -= 1
-                elif not depth and found in b",]":
-                    _append(element, chunk[begin : sign.start()])
-                    if found == b"," or row or element.strip():
+                elif not depth and token in b",]":
+                    _append(element, chunk[begin : match.start()])
+                    if token == b"," or row or element.strip():
                         yield row, bytes(element)
-                    row, begin, element = row + 1, sign.end(), bytearray()
-                    if found == b"]":
-                        behind = (chunk[begin:] + handle.read(CHUNK_BYTES)).strip()
-                        if behind:
-                            yield row, b"[] " + behind[:100]  # a list and then more, for the parser to refuse
+                    row, begin, element = row + 1, match.end(), bytearray()
+                    if token == b"]":
+                        rest = (chunk[begin:] + handle.read(CHUNK_BYTES)).strip()
+                        if rest:
+                            yield row, b"[] " + rest[:100]  # invalid JSON, which ``decode`` rejects
                         return
             _append(element, chunk[begin:])
             chunk = handle.read(CHUNK_BYTES)
-    if element.strip() and not depth and not quoted:
+    if element.strip() and not depth and not in_string:
         yield row, bytes(element)
         row, element = row + 1, bytearray()
     yield row, bytes(element)
@@ -81,29 +81,29 @@ def _append(element: bytearray, piece: bytes) -> None:
 
 
 def to_line(record: dict) -> str:
-    """``record`` as JSON on one line. Raises DataError (E05) for what JSON cannot hold."""
+    """Encode ``record`` as one JSON line. Raises DataError (E05) for values that JSON cannot represent."""
     try:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         line.encode()
     except (TypeError, ValueError) as error:
-        what = f"cannot be written as JSON ({error}). Keep to text, numbers, lists and objects."
+        what = f"cannot be written as JSON ({error}). Use only text, numbers, lists and objects."
         raise DataError("E05", "record", what) from None
     return line
 
 
 @dataclass(frozen=True)
 class _NotJson:
-    """Stands where the parser met NaN or infinity, until its place is known."""
+    """Placeholder for NaN or infinity, until its field name is known."""
 
     name: str
 
 
-class _Twice(Exception):
-    """A key that an object holds twice."""
+class _DuplicateKey(Exception):
+    """A key occurs twice in an object."""
 
 
 def decode(line: bytes) -> Any:
-    """The JSON value of a line, more strictly than the usual parser: E01 to E04."""
+    """Decode the JSON value of a line. Raises DataError E01 to E04."""
     if len(line) > LINE_BYTES:
         raise DataError("E02", "line", f"longer than {LINE_BYTES // 2**20} MiB. Write one object per line.")
     try:
@@ -111,11 +111,11 @@ def decode(line: bytes) -> Any:
     except UnicodeDecodeError as error:
         what = f"not UTF-8 (0x{line[error.start]:02X}). Save the file as UTF-8."
         raise DataError("E01", f"byte {error.start + 1}", what) from None
-    strange: list[_NotJson] = []
+    not_json: list[_NotJson] = []
 
     def constant(name: str) -> _NotJson:
-        strange.append(_NotJson(name))
-        return strange[-1]
+        not_json.append(_NotJson(name))
+        return not_json[-1]
 
     def number(digits: str) -> float | _NotJson:
         value = float(digits)
@@ -123,9 +123,9 @@ def decode(line: bytes) -> Any:
 
     try:
         value = json.loads(text, parse_constant=constant, parse_float=number, object_pairs_hook=_object)
-        if "\\ud" in text or "\\uD" in text:  # half a surrogate pair passes the parser, and fails much later
+        if "\\ud" in text or "\\uD" in text:  # the parser accepts half a surrogate pair, which fails later
             json.dumps(value, ensure_ascii=False, default=str).encode()
-    except _Twice as error:
+    except _DuplicateKey as error:
         raise DataError("E04", "key", f"key '{error.args[0][:80]}' twice. Keep one.") from None
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
@@ -136,29 +136,29 @@ def decode(line: bytes) -> Any:
             what = f"not JSON ({error.msg}). Write the line again."
         raise DataError("E02", f"column {error.colno}", what) from None
     except UnicodeEncodeError:
-        raise DataError("E01", "line", "holds half a surrogate pair. Save the file as UTF-8.") from None
+        raise DataError("E01", "line", "contains half a surrogate pair. Save the file as UTF-8.") from None
     except (ValueError, RecursionError):
         raise DataError("E02", "line", "numbers too long or nesting too deep to read. Write it again.") from None
-    if strange:
-        name = strange[0].name
-        raise DataError("E03", _place(value, strange[0]), f"{name} is not JSON. Replace or drop the row.")
+    if not_json:
+        name = not_json[0].name
+        raise DataError("E03", _path_of(value, not_json[0]), f"{name} is not JSON. Replace or drop the row.")
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    result = dict(pairs)
+    if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise _Twice(next(key for key in keys if keys.count(key) > 1))
-    return made
+        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    return result
 
 
-def _place(value: Any, wanted: _NotJson) -> str:
-    """Where ``wanted`` sits, like ``bboxes[0][2]``; empty where it is the whole value or is not found."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, one in inside:
-        deeper = "" if one is wanted else _place(one, wanted)
-        if one is wanted or deeper:
+def _path_of(value: Any, wanted: _NotJson) -> str:
+    """The path of ``wanted`` in ``value``, such as ``bboxes[0][2]``; empty if it is the value itself or missing."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        deeper = "" if child is wanted else _path_of(child, wanted)
+        if child is wanted or deeper:
             step = f"[{key}]" if isinstance(value, list) else str(key)
             return step + ("" if not deeper or deeper.startswith("[") else ".") + deeper
     return ""

@@ -1,8 +1,8 @@
-"""Reader, checker and writer of our own format: JSONL of ``latent_reason/1`` records with pictures beside it, and
-reader of its packed form, shards of tar or parquet (packed.py).
+"""Read, check and write native records: JSONL of schema ``latent_reason/1`` with image files in the same folder.
 
-``read`` gives Traces and stops at the first problem, ``check`` gives a Report of all problems, ``write`` makes a folder
-that ``read`` accepts. Problems are DataError, ``<file>:<row>: <field>: <what is wrong>. <what to do>``.
+Packed records, tar or parquet shards (packed.py), are read as well. ``read`` yields Traces and stops at the first
+error, ``check`` returns a Report of all errors, ``write`` creates a folder that ``read`` accepts. Errors are DataError,
+``<file>:<row>: <field>: <what is wrong>. <what to do>``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .errors import DataError, Report
 from .jsonl import to_line
 from .pictures import ImageFolder, Limits, PictureStore
 from .record import SCHEMA, parse
-from .rows import Raw, Row, claim, rows, text_rows
+from .rows import Raw, Row, register_id, rows, text_rows
 
 __all__ = ["DataError", "Limits", "Report", "check", "examine", "read", "write"]
 Paths = str | Path | Iterable[str | Path]
@@ -34,23 +34,27 @@ Paths = str | Path | Iterable[str | Path]
 def read(
     path: Paths, image_root: str | Path | None = None, limit: int | None = None, limits: Limits | None = None
 ) -> Iterator[Trace]:
-    """The traces of a file, of all ``*.jsonl`` and shards in a folder, or of several of those, one after the other.
+    """Yield the traces of a file, of all ``*.jsonl`` files and shards of a folder, or of several of these.
 
-    Images are decoded to RGB as they come and looked for in ``image_root`` (default: the folder of each file); those
-    used again are decoded once and shared, so treat them as read-only. At most ``limit`` traces are read.
-    Raises DataError at the first problem, E25 where there is no trace at all; FileNotFoundError for ``path``.
+    Image paths are relative to ``image_root`` (default: the folder of each file). Images are decoded to RGB. An image
+    that several records use is decoded once and shared, so treat images as read-only. At most ``limit`` traces are
+    read.
+
+    Raises:
+        DataError: at the first error; E25 if there is no trace.
+        FileNotFoundError: ``path`` does not exist.
     """
     report, path = Report(), _files(path)
 
     def traces() -> Iterator[Trace]:
-        said = 0
-        for found in examine(path, image_root, limits, report):
-            for sentence in report.warnings[said:]:
+        num_shown = 0
+        for result in examine(path, image_root, limits, report):
+            for sentence in report.warnings[num_shown:]:
                 warnings.warn(sentence, stacklevel=2)
-            said = len(report.warnings)
-            if isinstance(found, DataError):
-                raise found
-            yield found
+            num_shown = len(report.warnings)
+            if isinstance(result, DataError):
+                raise result
+            yield result
         if not report.traces:
             raise report.nothing_usable()
 
@@ -63,12 +67,15 @@ def check(
     limits: Limits | None = None,
     fits: Callable[[Trace], None] | None = None,
 ) -> Report:
-    """Reads everything, pictures too, and reports every row that ``read`` would stop at, what ``fits`` refuses (by a
-    DataError), and items of other splits that show what train shows (E23)."""
+    """Read all records and images and report every error.
+
+    Reported are rows that ``read`` rejects, rows for which ``fits`` raises DataError, and items of other splits that
+    equal a training item (E23).
+    """
     report, overlap = Report(), Overlap()
-    for found in examine(path, image_root, limits, report, fits):
-        if isinstance(found, Trace):
-            overlap.add(found)
+    for result in examine(path, image_root, limits, report, fits):
+        if isinstance(result, Trace):
+            overlap.add(result)
     report.errors.extend(overlap.errors())
     if not report.traces:
         report.errors.append(report.nothing_usable())
@@ -82,91 +89,94 @@ def examine(
     report: Report | None = None,
     fits: Callable[[Trace], None] | None = None,
 ) -> Iterator[Trace | DataError]:
-    """Every row as a Trace or as what is wrong with it; counts go to ``report``. ``fits`` may refuse more rows."""
+    """Yield every row as a Trace or a DataError. Counts go to ``report``; ``fits`` may reject more rows."""
     report = Report() if report is None else report
 
-    def made(row: Row) -> Trace:
+    def parse_checked(row: Row) -> Trace:
         trace = trace_of(row)
         if fits is not None:
             fits(trace)
         return trace
 
-    seen: dict[str, str] = {}  # id -> where
+    ids: dict[str, str] = {}  # id -> file:row
     stores: dict[str, ImageFolder] = {}
     for file in _files(path):
         report.count(files=1)
         root = str(image_root if image_root is not None else file.parent)
-        pictures = stores.setdefault(root, ImageFolder(root, limits))
+        images = stores.setdefault(root, ImageFolder(root, limits))
         try:
-            found = _shard(file, limits) if file.suffix in packed.SHARDS else text_rows(file)
-        except DataError as wrong:
-            report.errors.append(wrong)
-            yield wrong
+            raw_rows = _shard(file, limits) if file.suffix in packed.SHARDS else text_rows(file)
+        except DataError as error:
+            report.errors.append(error)
+            yield error
             continue
-        yield from rows(file, found, made, pictures, seen, report)
+        yield from rows(file, raw_rows, parse_checked, images, ids, report)
 
 
 def _shard(file: Path, limits: Limits | None) -> Iterator[Raw]:
-    """The items of a shard, as they stand. Raises DataError where it is not as its folder lists it."""
-    if wrong := packed.damage(file, packed.manifest(file.parent)):
-        raise wrong
+    """The raw items of a shard. Raises DataError if the shard does not match the manifest of its folder."""
+    if error := packed.find_damage(file, packed.manifest(file.parent)):
+        raise error
     shard = packed.open_shard(file, limits)
     return (shard.item(number) for number in shard.order())
 
 
 def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl") -> Path:
-    """Writes ``traces`` to a new ``folder`` as ``name`` and ``img/``, whole or not at all; returns the JSONL's path.
+    """Write ``traces`` atomically to ``name`` and ``img/`` in a new ``folder``; returns the path of the JSONL file.
 
-    Equal pictures are stored once, as PNG, with a palette where they have at most 256 colours. Raises
-    FileExistsError where the folder is not empty, DataError for a trace that ``read`` would refuse, OSError (ENOSPC)
-    on a full disk.
+    Equal images are stored once, as PNG, with a palette if they have at most 256 colors.
+
+    Raises:
+        FileExistsError: the folder is not empty.
+        DataError: ``read`` would reject a trace.
+        OSError: the disk is full (ENOSPC).
     """
     if os.path.basename(name) != name or not name.endswith(".jsonl"):
-        raise ValueError(f"'{name}' is no file name that ends in .jsonl.")
-    target, seen = Path(folder) / name, {}
+        raise ValueError(f"'{name}' is not a file name that ends in .jsonl. Use a name such as traces.jsonl.")
+    target, ids = Path(folder) / name, {}
     with atomic_folder(folder) as unfinished:
         store = PictureStore(unfinished)
         with open(unfinished / name, "x", encoding="utf-8", newline="\n") as file:
             for row, trace in enumerate(traces, 1):
                 try:
                     file.write(encode(trace, lambda part: store.add(part.image)) + "\n")
-                    claim(trace.id, f"{target}:{row}", seen)
+                    register_id(trace.id, f"{target}:{row}", ids)
                 except DataError as error:
                     raise error.at(str(target), row, trace.id) from None
-        if not seen:
-            raise DataError("E25", "", "there are no traces to write.", str(target))
+        if not ids:
+            raise DataError("E25", "", "there are no traces to write. Pass at least one.", str(target))
     return target
 
 
 def _files(path: Paths) -> list[Path]:
-    found = []
-    for one in [path] if isinstance(path, str | Path) else path:
-        one = Path(one)
-        if not one.exists():
-            raise FileNotFoundError(f"There is no file or folder '{one}'. Correct the path.")
-        found += _files_of(one) if one.is_dir() else [one]
-    return found
+    files = []
+    for entry in [path] if isinstance(path, str | Path) else path:
+        entry = Path(entry)
+        if not entry.exists():
+            raise FileNotFoundError(f"There is no file or folder '{entry}'. Correct the path.")
+        files += _files_of(entry) if entry.is_dir() else [entry]
+    return files
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """What holds records in a folder, and shards that it lists and has lost."""
+    """The record files and shards of a folder, including shards that the manifest lists but that are missing."""
     try:
         listed = packed.manifest(folder)
-    except DataError:  # said where each shard is read
+    except DataError:  # raised again when a shard is read
         listed = {}
-    there = {file.name for file in folder.iterdir() if file.suffix in (".jsonl", *packed.SHARDS)}
-    return [folder / name for name in sorted(there | listed.keys())]
+    present = {file.name for file in folder.iterdir() if file.suffix in (".jsonl", *packed.SHARDS)}
+    return [folder / name for name in sorted(present | listed.keys())]
 
 
 def trace_of(row: Row) -> Trace:
-    """The Trace of a native record."""
+    """Parse a native record to a Trace."""
     return parse(row.value, row.load, row.warn)
 
 
 def encode(trace: Trace, add: Callable[[Image | Sketch], str]) -> str:
-    """The record of ``trace`` as a line; ``add`` stores the picture of a part and gives its path.
+    """The record of ``trace`` as one JSON line. ``add`` stores the image of a part and returns its path.
 
-    Raises DataError for what ``read`` would refuse.
+    Raises DataError if ``read`` would reject the record.
     """
     record = {
         "schema": SCHEMA,
@@ -195,12 +205,12 @@ def _part(part: Part, add: Callable[[Image | Sketch], str]) -> dict:
     if isinstance(part, Image):
         return {"type": "image", "image": add(part)}
     if part.image is None:
-        raise DataError("E05", "messages", "a thought without a picture. Records hold sketches with pictures alone.")
+        raise DataError("E05", "messages", "a sketch without an image. Give every sketch of a record an image.")
     return {"type": "sketch", "image": add(part)} | options_of(part)
 
 
 def options_of(sketch: Sketch) -> dict:
-    """What a sketch holds besides its picture, without what is as usual."""
+    """The fields of a sketch that differ from their defaults, without its image."""
     return {
         field.name: value
         for field in fields(sketch)

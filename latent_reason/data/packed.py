@@ -1,7 +1,7 @@
-"""Packed sets: native records with their pictures in shards, tar or parquet, and ``dataset.json`` that lists them.
+"""Packed data sets: native records and images in tar or parquet shards, listed in the manifest ``dataset.json``.
 
-Shards are named by their split. The same traces give the same bytes (parquet: with the same pyarrow). ``native.read``
-reads a folder of shards like any other, after it has compared every shard with the list.
+Shard names start with the split. Equal traces give equal bytes (parquet: with the same pyarrow). ``native.read`` reads
+a folder of shards and first compares every shard with the manifest.
 """
 
 from __future__ import annotations
@@ -22,57 +22,57 @@ from .jsonl import LINE_BYTES, decode
 from .parquet import ParquetShard, ParquetWriter
 from .pictures import Limits, Png, to_rgb
 from .record import SCHEMA
-from .rows import claim
+from .rows import register_id
 from .tar import TarShard, TarWriter
 
 MANIFEST = "dataset.json"
 SHARDS = {".tar": TarShard, ".parquet": ParquetShard}
 WRITERS = {"tar": TarWriter, "parquet": ParquetWriter}
 SHARD_ITEMS, SHARD_BYTES = 10_000, 256 * 2**20
-HELD = ("tasks", "seeds", "licences")
+PROVENANCE_KEYS = ("tasks", "seeds", "licences")  # keys of the manifest
 
 
 def open_shard(file: Path, limits: Limits | None = None) -> TarShard | ParquetShard:
-    """A shard, whose items are ``shard.item(number)``. Raises DataError for a file that is none."""
+    """Open a shard; ``shard.item(number)`` reads an item. Raises DataError if the file is not a shard."""
     return SHARDS[file.suffix](file, limits)
 
 
-# -- the list ----------------------------------------------------------------------------------------------------------
+# -- manifest ----------------------------------------------------------------------------------------------------------
 def manifest(folder: Path) -> dict[str, dict]:
-    """The shards that the ``dataset.json`` of a folder lists, by name; none where there is no such list.
+    """The shard entries of ``dataset.json`` by name; empty if the folder has no manifest.
 
-    Raises DataError (E22) for a list that is damaged, or names anything but shards of this folder.
+    Raises DataError (E22) for a damaged manifest or one that lists other files than shards of this folder.
     """
     try:
         with open(folder / MANIFEST, "rb") as file:
-            found = decode(file.read(LINE_BYTES + 1))
+            content = decode(file.read(LINE_BYTES + 1))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except DataError as error:
         raise DataError("E22", error.field, f"{error.what} Or pack the set again.", str(folder / MANIFEST)) from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        return {}  # a list of somebody else
-    listed = found.get("shards")
-    good = isinstance(listed, list) and all(
-        isinstance(one, dict)
-        and isinstance(one.get("sha256"), str)
-        and isinstance(one.get("items"), int)
-        and isinstance(name := one.get("name"), str)
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return {}  # a dataset.json of another program
+    listed = content.get("shards")
+    is_valid = isinstance(listed, list) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("items"), int)
+        and isinstance(name := entry.get("name"), str)
         and re.fullmatch(r"[\w-]+\.(tar|parquet)", name)
-        for one in listed
+        for entry in listed
     )
-    if not good:
+    if not is_valid:
         raise DataError(
             "E22",
             "shards",
             "expected a list of {name, items, sha256}. Copy the list again, or pack the set again.",
             str(folder / MANIFEST),
         )
-    return {one["name"]: one for one in listed}
+    return {entry["name"]: entry for entry in listed}
 
 
 def of_split(folder: Path, split: str) -> list[Path]:
-    """The shards of a folder that hold a split, by the list or by their names; none of a folder that is not packed."""
+    """The shards of a split, by the manifest or by their names; empty if the folder is not packed."""
     listed = manifest(folder)
     names = listed or [file.name for file in folder.glob("*") if file.suffix in SHARDS]
     return sorted(
@@ -82,22 +82,22 @@ def of_split(folder: Path, split: str) -> list[Path]:
     )
 
 
-def damage(file: Path, listed: dict[str, dict]) -> DataError | None:
-    """What is wrong with a shard as a file, by the list of its folder."""
+def find_damage(file: Path, listed: dict[str, dict]) -> DataError | None:
+    """The error of a shard file compared with the manifest of its folder; None if it is intact."""
 
-    def wrong(code: str, what: str) -> DataError:
+    def error(code: str, what: str) -> DataError:
         return DataError(code, "", what, str(file))
 
     if not file.is_file():
-        return wrong("E22", f"listed in {MANIFEST} and not there. Copy it again.")
+        return error("E22", f"listed in {MANIFEST} but missing. Copy it again.")
     if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(file.parent)):
-        return wrong("E08", "leaves the data folder by a link. Move the file inside it.")
+        return error("E08", "leaves the data folder by a link. Move the file inside it.")
     if listed and file.name not in listed:
-        return wrong("E22", f"is not listed in {MANIFEST}. Move it away, or pack the set again.")
+        return error("E22", f"is not listed in {MANIFEST}. Move it away, or pack the set again.")
     if listed:
         with open(file, "rb") as handle:
             if file_digest(handle, "sha256").hexdigest() != listed[file.name]["sha256"]:
-                return wrong("E22", f"SHA-256 differs from {MANIFEST}. Copy it again.")
+                return error("E22", f"SHA-256 differs from {MANIFEST}. Copy it again.")
     return None
 
 
@@ -109,67 +109,70 @@ def write(
     shard_items: int = SHARD_ITEMS,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Packs ``traces`` into a new ``folder`` of ``tar`` or ``parquet`` shards, whole or not at all; returns the folder.
+    """Pack ``traces`` atomically into ``tar`` or ``parquet`` shards in a new ``folder``; returns the folder.
 
-    Raises ValueError for another form; FileExistsError where the folder is not empty; DataError for a trace that a
-    reader would refuse; OSError (ENOSPC) on a full disk.
+    Raises:
+        ValueError: unknown ``form``.
+        FileExistsError: the folder is not empty.
+        DataError: a reader would reject a trace.
+        OSError: the disk is full (ENOSPC).
     """
     if form not in WRITERS:
         raise ValueError(f"no packed form '{form}'. {did_you_mean(form, WRITERS)}")
-    folder, seen = Path(folder), {}
+    folder, ids = Path(folder), {}
     with atomic_folder(folder) as unfinished:
         packer = _Packer(unfinished, form, shard_items, shard_bytes)
         try:
             for number, trace in enumerate(traces):
                 try:
                     packer.add(trace)
-                    claim(trace.id, f"trace {number}", seen)
+                    register_id(trace.id, f"trace {number}", ids)
                 except DataError as error:
                     raise error.at(str(folder), number, trace.id) from None
         finally:
             packer.close()
-        if not seen:
-            raise DataError("E25", "", "there are no traces to pack.", str(folder))
+        if not ids:
+            raise DataError("E25", "", "there are no traces to pack. Pass at least one.", str(folder))
         packer.finish()
     return folder
 
 
 class _Packer:
-    """The shards of a folder, one open for each split."""
+    """Writes the shards of a folder; one shard per split is open."""
 
     def __init__(self, folder: Path, form: str, shard_items: int, shard_bytes: int):
-        self.folder, self.form, self.most = folder, form, (shard_items, shard_bytes)
+        self.folder, self.form, self.limits = folder, form, (shard_items, shard_bytes)
         self.open: dict[str, TarWriter | ParquetWriter] = {}
-        self.shards: dict[str, list[int]] = {}  # split -> items of each of its shards
+        self.shards: dict[str, list[int]] = {}  # split -> number of items in each shard
         self.counts: Counter[tuple] = Counter()
-        self.held: dict[str, set] = {name: set() for name in HELD}
+        self.provenance: dict[str, set] = {name: set() for name in PROVENANCE_KEYS}
         self._png = Png()
 
     def add(self, trace: Trace) -> None:
-        from .native import encode  # which reads what is written here
+        from .native import encode  # circular at module level: native imports this module
 
         names: list[str] = []
         parts: list[Image | Sketch] = []
 
-        def named(part: Image | Sketch) -> str:
+        def add_name(part: Image | Sketch) -> str:
             kind = "p" if isinstance(part, Image) else "s"
             parts.append(part)
             names.append(WRITERS[self.form].name(kind, sum(type(p) is type(part) for p in parts) - 1, len(parts) - 1))
             return names[-1]
 
-        line = encode(trace, named)
+        line = encode(trace, add_name)
         pictures = [self._png(to_rgb(part.image)) for part in parts]
         columns = {name: getattr(trace, name) for name in ("id", "task", "split", "level", "mode", "answer", "checker")}
         self._writer(trace.split).add(columns, line, names, pictures)
         self.counts[trace.split, trace.task, trace.mode, trace.level] += 1
         version = trace.meta.get("task_version")
-        self.held["tasks"].add(trace.task if version is None else f"{trace.task} {version}")
-        self.held["seeds"].add(trace.meta.get("seed"))
-        self.held["licences"].add(trace.meta.get("licence"))
+        self.provenance["tasks"].add(trace.task if version is None else f"{trace.task} {version}")
+        self.provenance["seeds"].add(trace.meta.get("seed"))
+        self.provenance["licences"].add(trace.meta.get("licence"))
 
     def _writer(self, split: str) -> TarWriter | ParquetWriter:
         writer = self.open.get(split)
-        if writer is not None and writer.items < self.most[0] and writer.bytes < self.most[1]:
+        if writer is not None and writer.items < self.limits[0] and writer.bytes < self.limits[1]:
             return writer
         if writer is not None:
             self._close(split)
@@ -191,7 +194,7 @@ class _Packer:
             self._close(split)
 
     def finish(self) -> None:
-        """Gives shards their last names and writes the list."""
+        """Rename the shards to their final names and write the manifest."""
         listed = []
         for split, sizes in sorted(self.shards.items()):
             for number, items in enumerate(sizes):
@@ -211,13 +214,20 @@ class _Packer:
             dict(zip(("split", "task", "mode", "level", "items"), (*key, count), strict=True))
             for key, count in sorted(self.counts.items(), key=str)
         ]
-        held = {
-            name: sorted({one for one in found if isinstance(one, str | int)}, key=str)
-            for name, found in self.held.items()
+        provenance = {
+            name: sorted({value for value in values if isinstance(value, str | int)}, key=str)
+            for name, values in self.provenance.items()
         }
         atomic_write_json(
             self.folder / MANIFEST,
-            {"schema": SCHEMA, "form": self.form, "package": _package(), "counts": counts, **held, "shards": listed},
+            {
+                "schema": SCHEMA,
+                "form": self.form,
+                "package": _package(),
+                "counts": counts,
+                **provenance,
+                "shards": listed,
+            },
         )
 
 

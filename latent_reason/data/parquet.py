@@ -1,7 +1,7 @@
-"""Parquet: our own shards, and the tables of others, whose pictures are structs {bytes, path} or plain bytes.
+"""Parquet: native shards, and tables of other projects, whose images are structs {bytes, path} or plain bytes.
 
-Needs pyarrow (the extra ``data``). A struct of bytes and path is how the ``datasets`` library stores a picture, which
-shows our shards with their pictures too.
+Needs pyarrow (the extra ``data``). The ``datasets`` library stores images as structs {bytes, path}, so it also displays
+the images of native shards.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .pictures import Limits
 from .rows import Raw
 
 GROUP_ROWS = 256
-GROUP_BYTES = 4 * 2**30  # of a row group, unpacked
+GROUP_BYTES = 4 * 2**30  # maximum size of a decompressed row group
 ROW_BYTES = 512 * 2**20
 TEXTS = ("id", "task", "split", "mode", "answer", "checker", "record")
-#: how the ``datasets`` library is told what the columns are
+#: column types for the ``datasets`` library
 FEATURES = {
     "images": {"feature": {"_type": "Image"}, "_type": "List"},
     "level": {"dtype": "int32", "_type": "Value"},
@@ -32,7 +32,7 @@ FEATURES = {
 
 
 def arrow():
-    """The module pyarrow.parquet. Raises ValueError where it is not installed."""
+    """The module pyarrow.parquet. Raises ValueError if it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -43,16 +43,18 @@ def arrow():
 
 
 def opened(file: Path):
-    """A parquet file, ready to be read. Raises DataError (E20) for what is none, or would not fit into memory."""
+    """Open a parquet file. Raises DataError (E20) if it is not parquet or a row group is too large for memory."""
     parquet = arrow()
     try:
-        found = parquet.ParquetFile(file, pre_buffer=False)
+        table = parquet.ParquetFile(file, pre_buffer=False)
     except Exception as error:  # pyarrow raises ArrowInvalid, ArrowNotImplementedError, OSError
-        raise DataError("E20", "", f"cannot be read as parquet ({_said(error)}). Copy it again.", str(file)) from None
-    for group in range(found.num_row_groups):
-        size = found.metadata.row_group(group).total_byte_size
+        raise DataError(
+            "E20", "", f"cannot be read as parquet ({_short_message(error)}). Copy it again.", str(file)
+        ) from None
+    for group in range(table.num_row_groups):
+        size = table.metadata.row_group(group).total_byte_size
         if size > GROUP_BYTES:
-            found.close()
+            table.close()
             raise DataError(
                 "E20",
                 "",
@@ -60,20 +62,20 @@ def opened(file: Path):
                 f"{GROUP_BYTES / 2**30:,.0f} GiB are read at once. Write smaller row groups.",
                 str(file),
             )
-    return found
+    return table
 
 
 def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
-    """The rows of an opened file, each unpacked alone: a value that stands once on disk may be meant by every row.
+    """Yield the rows of an opened file, decompressed one at a time: a small file may repeat one large value in all rows.
 
-    Raises DataError (E20) for a row that is too large, for rows of more than ``most`` bytes together, and for what
-    cannot be read.
+    Raises DataError (E20) for a row that is too large, for rows of more than ``most`` bytes in total and for unreadable
+    data.
     """
-    held = 0
+    total = 0
     try:
         for batch in table.iter_batches(batch_size=1, use_threads=False, **which):
-            held += batch.nbytes
-            for size, limit, what in ((batch.nbytes, ROW_BYTES, "a row"), (held, most, "the rows of a group")):
+            total += batch.nbytes
+            for size, limit, what in ((batch.nbytes, ROW_BYTES, "a row"), (total, most, "the rows of a group")):
                 if limit and size > limit:
                     raise DataError(
                         "E20",
@@ -84,13 +86,13 @@ def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
             yield from batch.to_pylist()
     except DataError:
         raise
-    except (OSError, ValueError, NotImplementedError, MemoryError) as error:  # what pyarrow raises are such
-        raise DataError("E20", "", f"cannot be read ({_said(error)}). Copy the file again.") from None
+    except (OSError, ValueError, NotImplementedError, MemoryError) as error:  # pyarrow errors are subclasses of these
+        raise DataError("E20", "", f"cannot be read ({_short_message(error)}). Copy the file again.") from None
 
 
-# -- tables of others --------------------------------------------------------------------------------------------------
+# -- other tables -----------------------------------------------------------------------------------------------------
 def rows(file: Path) -> Iterator[Raw]:
-    """The rows of a table as JSON would hold them, numbered from 0, a path or a name in the place of every picture."""
+    """Yield the rows of a table as JSON values, numbered from 0. Images are replaced by a path or a name."""
     return _rows(opened(file))
 
 
@@ -99,36 +101,38 @@ def _rows(table) -> Iterator[Raw]:
     with table:
         try:
             for row in one_by_one(table):
-                inside: dict[str, bytes] = {}
-                yield Raw(number, _named(row, "", inside), inside.get)
+                images: dict[str, bytes] = {}
+                yield Raw(number, _replace_images(row, "", images), images.get)
                 number += 1
         except DataError as error:
             yield Raw(number, error)
 
 
-def _said(error: Exception) -> str:
+def _short_message(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _named(value: Any, at: str, inside: dict[str, bytes]) -> Any:
-    """``value`` with the name ``at`` in the place of pictures, whose bytes go to ``inside``."""
+def _replace_images(value: Any, at: str, images: dict[str, bytes]) -> Any:
+    """``value`` with images replaced by their name ``at``. The image bytes are added to ``images``."""
     if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
         value = value["path"] if value["bytes"] is None else value["bytes"]
     if isinstance(value, bytes):
-        inside[at] = value
+        images[at] = value
         return at
     if isinstance(value, dict):
-        return {key: _named(one, f"{at}.{key}" if at else key, inside) for key, one in value.items()}
-    if isinstance(value, list | tuple):  # the pairs of a map are tuples
-        return [_named(one, f"{at}[{i}]", inside) for i, one in enumerate(value)]
-    return value if value is None or isinstance(value, str | int | float) else str(value)  # times, decimals
+        return {key: _replace_images(child, f"{at}.{key}" if at else key, images) for key, child in value.items()}
+    if isinstance(value, list | tuple):  # entries of a map are tuples
+        return [_replace_images(child, f"{at}[{i}]", images) for i, child in enumerate(value)]
+    return (
+        value if value is None or isinstance(value, str | int | float) else str(value)
+    )  # for example times and decimals
 
 
-# -- our own shards ----------------------------------------------------------------------------------------------------
+# -- native shards -----------------------------------------------------------------------------------------------------
 class ParquetShard:
-    """The items of a shard, any of them at once; one row group is kept in memory.
+    """Random access to the items of a shard; one row group is kept in memory.
 
-    Raises DataError (E20) for a file without the columns ``record`` and ``images``.
+    Raises DataError (E20) if the columns ``record`` and ``images`` are missing.
     """
 
     def __init__(self, file: Path, limits: Limits | None = None):
@@ -138,47 +142,50 @@ class ParquetShard:
         _check(file, schema, "images", "list of {bytes, path}", _holds_pictures)
         sizes = [self._table.metadata.row_group(i).num_rows for i in range(self._table.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
-        self._kept: tuple[int, list[dict]] = -1, []
+        self._cached_group: tuple[int, list[dict]] = -1, []
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def order(self, random: np.random.Generator | None = None) -> list[int]:
-        """The numbers of all items, as they stand or as ``random`` has it: group after group, rows within a group."""
+        """The numbers of all items, in file order or shuffled: first the row groups, then the rows of each group."""
         groups = [np.arange(*ends) for ends in zip(self._starts, self._starts[1:], strict=False)]
         if random is not None:
             groups = [random.permutation(groups[i]) for i in random.permutation(len(groups))]
         return [int(number) for group in groups for number in group]
 
     def item(self, number: int) -> Raw:
+        """The raw item ``number``."""
         group = int(np.searchsorted(self._starts, number, side="right")) - 1
-        if group != self._kept[0]:
+        if group != self._cached_group[0]:
             try:
-                self._kept = (
+                self._cached_group = (
                     group,
                     list(one_by_one(self._table, GROUP_BYTES, row_groups=[group], columns=["record", "images"])),
                 )
             except DataError as error:
-                return Raw(number, error, sealed="")
-        row = self._kept[1][number - int(self._starts[group])]
+                return Raw(number, error, name_prefix="")
+        row = self._cached_group[1][number - int(self._starts[group])]
         if row["record"] is None:
-            return Raw(number, DataError("E20", "record", "null. Pack the set again."), sealed="")
-        pictures = {f"images/{i}": one and one["bytes"] for i, one in enumerate(row["images"] or [])}
+            return Raw(number, DataError("E20", "record", "null. Pack the set again."), name_prefix="")
+        pictures = {f"images/{i}": image and image["bytes"] for i, image in enumerate(row["images"] or [])}
         if any(data is None for data in pictures.values()):
             return Raw(
-                number, DataError("E20", "images", "the bytes of a picture are null. Pack the set again."), sealed=""
+                number,
+                DataError("E20", "images", "the bytes of an image are null. Pack the set again."),
+                name_prefix="",
             )
         return Raw(number, row["record"][: LINE_BYTES + 1].encode(), pictures.get, "")
 
 
 def _check(file: Path, schema, column: str, expected: str, fits) -> None:
-    where = schema.get_field_index(column)
-    found = "missing" if where < 0 else str(schema.field(where).type)
-    if where < 0 or not fits(schema.field(where).type):
+    index = schema.get_field_index(column)
+    actual = "missing" if index < 0 else str(schema.field(index).type)
+    if index < 0 or not fits(schema.field(index).type):
         raise DataError(
             "E20",
             "",
-            f"column '{column}' is {found}, expected {expected}. Tables of others are read by data convert FORMAT.",
+            f"column '{column}' is {actual}, expected {expected}. Use data convert FORMAT for tables of other formats.",
             str(file),
         )
 
@@ -190,12 +197,12 @@ def _holds_pictures(kind) -> bool:
 
 
 class ParquetWriter:
-    """A shard being written, a row group at a time. The same items give the same bytes with the same pyarrow."""
+    """Writes a shard by row groups. Equal items give equal bytes with the same pyarrow."""
 
     suffix = ".parquet"
 
     def __init__(self, file: Path):
-        parquet, self.items, self.bytes, self._waiting = arrow(), 0, 0, []
+        parquet, self.items, self.bytes, self._buffer = arrow(), 0, 0, []
         import pyarrow
 
         picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
@@ -214,27 +221,27 @@ class ParquetWriter:
         )
 
     def add(self, columns: dict, line: str, names: Sequence[str], pictures: Sequence[bytes]) -> None:
-        """A row of the record ``line``, its pictures in order, and ``columns`` to look at."""
-        shown = {name: columns[name] for name in TEXTS if name != "record"}
+        """Add a row: the record ``line``, its images in order, and ``columns`` for display."""
+        texts = {name: columns[name] for name in TEXTS if name != "record"}
         level = columns["level"]
-        self._waiting.append(
+        self._buffer.append(
             {
-                **shown,
+                **texts,
                 "record": line,
                 "level": level if abs(level or 0) < 2**31 else None,
                 "images": [{"bytes": data, "path": None} for data in pictures],
             }
         )
         self.items, self.bytes = self.items + 1, self.bytes + len(line) + sum(map(len, pictures))
-        if len(self._waiting) == GROUP_ROWS:
+        if len(self._buffer) == GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         import pyarrow
 
-        if self._waiting:
-            self._writer.write_table(pyarrow.Table.from_pylist(self._waiting, self._schema))
-        self._waiting = []
+        if self._buffer:
+            self._writer.write_table(pyarrow.Table.from_pylist(self._buffer, self._schema))
+        self._buffer = []
 
     def close(self) -> None:
         self._flush()
@@ -242,5 +249,5 @@ class ParquetWriter:
 
     @staticmethod
     def name(kind: str, number: int, place: int) -> str:
-        """What a picture is called in a record, by its place among all of them."""
+        """The name of an image in a record: its index among all images."""
         return f"images/{place}"

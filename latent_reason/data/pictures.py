@@ -1,4 +1,4 @@
-"""Images of a data set: found inside its root, decoded safely, turned to plain RGB."""
+"""Images of a data set: locate them inside the data folder, decode them safely and convert them to RGB."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 ORIENTATION = 0x0112  # the EXIF tag
-CACHED_PIXELS = 2**24  # some 64 MB of decoded pictures
+CACHED_PIXELS = 2**24  # about 64 MB of decoded images
 
-Warn = Callable[[str, str], None]  # (kind, sentence): a kind is said once a file
+Warn = Callable[[str, str], None]  # (kind, sentence); each kind is reported once per file
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a picture may be: pixels a side, pixels in all, bytes of its file."""
+    """Maximum image size: pixels per side, pixels in total, bytes of the file."""
 
     side: int = 16_384
     pixels: int = 64_000_000
@@ -36,10 +36,10 @@ class Limits:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Frame 0 in RGB: orientation tag applied, alpha laid on white, 16 bits scaled to 8, nothing else attached."""
+    """Frame 0 in RGB: applies the orientation tag, composites alpha on white, scales 16 bits to 8, drops metadata."""
     if image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow would clip
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit values
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -53,7 +53,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 class ImageFolder:
-    """The pictures under one root. Each is decoded once while it stays in the cache; treat them as read-only."""
+    """Loads images from one folder and caches decoded ones. Treat the images as read-only."""
 
     def __init__(self, root: str | Path, limits: Limits | None = None):
         self.root = str(root)
@@ -65,7 +65,7 @@ class ImageFolder:
         self._pixels = 0
 
     def load(self, name: str, field: str, warn: Warn) -> Image.Image:
-        """The RGB picture that a record calls ``name`` in ``field``. Raises DataError E07, E08 or E09."""
+        """Load the image ``name`` of a record's ``field`` as RGB. Raises DataError E07, E08 or E09."""
         image = self._cache.get(name)
         if image is not None:
             self._cache.move_to_end(name)
@@ -81,23 +81,23 @@ class ImageFolder:
         return image
 
     def _locate(self, name: str, field: str) -> str:
-        """The real path. What leaves the root is refused before the disk is asked, and links once more after."""
-        shown, wrong = repr(name if len(name) <= 200 else name[:200] + "..."), ""
+        """The real path of an image. Paths outside the root are rejected before disk access, links after it."""
+        quoted_name, reason = repr(name if len(name) <= 200 else name[:200] + "..."), ""
         if "\0" in name:
-            wrong = "holds a NUL character"
+            reason = "contains a NUL character"
         elif "\\" in name:
-            wrong = "holds a backslash; folders are parted by '/'"
+            reason = "contains a backslash; separate folders with '/'"
         elif name.startswith("/"):
-            wrong = "is an absolute path"
+            reason = "is an absolute path"
         elif re.match(r"[A-Za-z]:", name):
-            wrong = "begins with a drive letter"
+            reason = "begins with a drive letter"
         elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", name):
-            wrong = "looks like a URL; nothing is downloaded"
-        if wrong:
-            raise DataError("E08", field, f"{shown} {wrong}. Give a path relative to the data folder.")
+            reason = "looks like a URL; nothing is downloaded"
+        if reason:
+            raise DataError("E08", field, f"{quoted_name} {reason}. Give a path relative to the data folder.")
         path = posixpath.normpath(name)
         if path == ".." or path.startswith("../"):
-            raise DataError("E08", field, f"{shown} leaves the data folder. Move the picture inside it.")
+            raise DataError("E08", field, f"{quoted_name} leaves the data folder. Move the image inside it.")
         folder, base = posixpath.split(path)
         try:
             real = self._folders.get(folder)
@@ -111,25 +111,27 @@ class ImageFolder:
         except (OSError, ValueError):
             kind = 0
         if kind and not file.startswith(self._inside):
-            raise DataError("E08", field, f"{shown} leaves the data folder by a link. Move the picture inside it.")
+            raise DataError("E08", field, f"{quoted_name} leaves the data folder by a link. Move the image inside it.")
         if not stat.S_ISREG(kind):
             raise DataError(
-                "E07", field, f"{shown} not found under '{self.root}'. Correct the path or give --image-root."
+                "E07", field, f"{quoted_name} not found under '{self.root}'. Correct the path or give --image-root."
             )
         return file
 
 
 def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Image.Image:
-    """The RGB picture in ``data``, of which one byte past the limit is enough. Raises DataError (E09)."""
+    """Decode ``data``, which may be cut one byte after the size limit, to RGB. Raises DataError (E09)."""
 
-    def refuse(why: str, todo: str = "Replace it.") -> DataError:
-        return DataError("E09", field, f"'{name}' {why}. {todo}")
+    def error_of(reason: str, remedy: str = "Replace it.") -> DataError:
+        return DataError("E09", field, f"'{name}' {reason}. {remedy}")
 
     if len(data) > limits.bytes:
-        raise refuse(f"is larger than {limits.bytes / 2**20:,.0f} MiB", "Make it smaller.")
+        raise error_of(f"is larger than {limits.bytes / 2**20:,.0f} MiB", "Make it smaller.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata; the size is judged below, before decoding
+            warnings.simplefilter(
+                "ignore"
+            )  # warnings about damaged metadata; the size is checked below, before decoding
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(BytesIO(data), formats=FORMATS)
             width, height = image.size
@@ -139,44 +141,44 @@ def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Im
             image = to_rgb(image)
     except Image.UnidentifiedImageError:
         begins = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data[:5])
-        found = f"it begins '{begins}'" if data else "it is empty"
-        raise refuse(f"is not a readable PNG, JPEG or WebP ({found})") from None
+        content = f"it begins '{begins}'" if data else "it is empty"
+        raise error_of(f"is not a readable PNG, JPEG or WebP ({content})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise refuse(
+        raise error_of(
             f"is too large, at most {limits.side:,} pixels a side and {limits.pixels / 1e6:,.0f} megapixels are read",
             "Make it smaller.",
         ) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, zlib.error, struct.error
-        raise refuse(f"cannot be decoded ({error})") from error
+        raise error_of(f"cannot be decoded ({error})") from error
     if animated:
         warn("animated", f"'{name}' is animated: only its first frame is used")
     return image
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """The SHA-256 of an RGB picture's width, height and pixels: two files of the same pixels have the same."""
+    """SHA-256 of the width, height and pixels of an RGB image. It does not depend on the file encoding."""
     return sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
 
 
 class Png:
-    """Images as bytes of PNG files, with a palette where that loses nothing. The same pixels give the same bytes."""
+    """Encodes images as PNG, with a palette if that is lossless. Equal pixels give equal bytes."""
 
     def __init__(self) -> None:
-        self._index: np.ndarray | None = None  # colour -> palette entry, 16 MB, reused
+        self._index: np.ndarray | None = None  # color -> palette entry, 16 MB, reused
 
     def __call__(self, image: Image.Image) -> bytes:
         data = BytesIO()
-        self._small(image).save(data, format="PNG", compress_level=1)
+        self._with_palette(image).save(data, format="PNG", compress_level=1)
         return data.getvalue()
 
-    def _small(self, image: Image.Image) -> Image.Image:
-        """With a palette if that loses nothing."""
-        colours = image.getcolors(256)
-        if colours is None:
+    def _with_palette(self, image: Image.Image) -> Image.Image:
+        """The image with a palette if it has at most 256 colors, else unchanged."""
+        colors = image.getcolors(256)
+        if colors is None:
             return image
         if self._index is None:
             self._index = np.zeros(2**24, dtype=np.uint8)
-        palette = np.array([(*colour, 0) for _, colour in sorted(colours)], dtype=np.uint8)  # (P, 4)
+        palette = np.array([(*color, 0) for _, color in sorted(colors)], dtype=np.uint8)  # (P, 4)
         self._index[palette.view("<u4")[:, 0]] = np.arange(len(palette))
         pixels = np.frombuffer(image.tobytes("raw", "RGBX"), dtype="<u4") & 0xFFFFFF  # the fourth byte is padding
         small = Image.fromarray(self._index[pixels].reshape(image.height, image.width))
@@ -185,13 +187,13 @@ class Png:
 
 
 class PictureStore:
-    """The pictures of a folder that is being written: PNG in ``img/``, each content once."""
+    """Stores images as PNG files in ``img/`` of a new folder, each content once."""
 
     def __init__(self, folder: Path):
         self.folder, self._names, self._png = folder, set(), Png()
 
     def add(self, image: Image.Image) -> str:
-        """Stores ``image`` unless its pixels are there already; returns its path in the folder."""
+        """Store ``image`` unless an equal one is stored; returns its path relative to the folder."""
         image = to_rgb(image)
         name = f"img/{pixel_hash(image)[:24]}.png"
         if name not in self._names:

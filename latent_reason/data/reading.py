@@ -1,4 +1,4 @@
-"""What readers of other formats share: files, fields, turns, answers, and the record at the end."""
+"""Shared code of format readers: files, fields, turns, answers and the resulting record."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .record import TYPES, boxed, check_order, checked_text, get
 from .rows import Row, rows, text_rows
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
-OWN = "latent_reason"  # the column of our writers for what the format itself has no place for
-HELD = ("id", "task", "split", "level", "mode", "answer", "checker", "meta")  # the fields of a Trace in that column
+EXTRA_COLUMN = "latent_reason"  # the extra column of our writers for fields that a format lacks
+RECORD_FIELDS = ("id", "task", "split", "level", "mode", "answer", "checker", "meta")  # the Trace fields in that column
 ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
 TOOLS = ("tool", "function", "function_call", "observation")
 
@@ -32,17 +32,17 @@ def read(
     limits: Limits | None = None,
     skip_folder: Iterable[str] = (),
 ) -> Iterator[Trace | DataError]:
-    """Every row of a ``.json``, ``.jsonl`` or ``.parquet`` file, or of all of them below a folder, by ``trace``.
+    """Convert every row of a ``.json``, ``.jsonl`` or ``.parquet`` file, or of all such files below a folder.
 
-    Images are looked for in ``image_root``, by default the source folder or the folder of the source file. Files in
-    folders whose name holds a word of ``skip_folder`` are left out. What is yielded as a Trace is a valid native
-    record. Raises FileNotFoundError where there is no ``source``.
+    ``trace`` converts one row. Image paths are relative to ``image_root`` (default: the source folder, or the folder of
+    the source file). Files in folders whose name contains an entry of ``skip_folder`` are skipped. Every yielded Trace
+    is a valid native record. Raises FileNotFoundError if ``source`` does not exist.
     """
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(f"There is no file or folder '{source}'. Correct the path.")
-    folder, words = source if source.is_dir() else source.parent, tuple(skip_folder)
-    found = (
+    folder, skipped = source if source.is_dir() else source.parent, tuple(skip_folder)
+    files = (
         [source]
         if source.is_file()
         else sorted(
@@ -50,11 +50,11 @@ def read(
             for file in source.rglob("*")
             if file.suffix in SUFFIXES
             and file.is_file()
-            and not any(word in part for word in words for part in file.relative_to(source).parts[:-1])
+            and not any(name in part for name in skipped for part in file.relative_to(source).parts[:-1])
         )
     )
     root = folder if image_root is None else Path(image_root)
-    yield from read_files([(file, root) for file in found], folder, trace, report, limits)
+    yield from read_files([(file, root) for file in files], folder, trace, report, limits)
 
 
 def read_files(
@@ -64,59 +64,59 @@ def read_files(
     report: Report | None = None,
     limits: Limits | None = None,
 ) -> Iterator[Trace | DataError]:
-    """The same of named files, each with the root of its pictures; ``folder`` holds them all."""
-    report, seen = Report() if report is None else report, {}
+    """Like ``read``, for pairs of a file and the root of its images. All files must be inside ``folder``."""
+    report, ids = Report() if report is None else report, {}
     stores: dict[Path, ImageFolder] = {}
 
     def checked(row: Row) -> Trace:
-        made = trace(Fields(row, folder))
-        encode(made, lambda part: "picture")
-        return made
+        result = trace(Fields(row, folder))
+        encode(result, lambda part: "picture")
+        return result
 
     for file, root in files:
         report.count(files=1)
         if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
-            wrong = DataError("E08", "", "leaves the data folder. Move the file inside it.", str(file))
+            error = DataError("E08", "", "leaves the data folder. Move the file inside it.", str(file))
         elif not file.is_file():
-            wrong = DataError("E07", "", "there is no such file. Correct the path.", str(file))
+            error = DataError("E07", "", "file not found. Correct the path.", str(file))
         else:
-            pictures = stores.setdefault(root, ImageFolder(root, limits))
+            images = stores.setdefault(root, ImageFolder(root, limits))
             try:
-                found = parquet.rows(file) if file.suffix == ".parquet" else text_rows(file)
-            except DataError as error:
-                wrong = error
+                raw_rows = parquet.rows(file) if file.suffix == ".parquet" else text_rows(file)
+            except DataError as parquet_error:
+                error = parquet_error
             else:
-                yield from rows(file, found, checked, pictures, seen, report)
+                yield from rows(file, raw_rows, checked, images, ids, report)
                 continue
-        report.errors.append(wrong)
-        yield wrong
+        report.errors.append(error)
+        yield error
 
 
 class Fields:
-    """The fields of a row, which are asked for by name; ``rest`` is what nobody asked for."""
+    """Typed access to the fields of a row. ``rest`` returns the fields that were never read."""
 
     def __init__(self, row: Row, folder: Path):
         if not isinstance(row.value, dict):
             raise DataError(
-                "E05", "record", f"expected an object, found {TYPES[type(row.value)]}. Write one object a row."
+                "E05", "record", f"expected an object, found {TYPES[type(row.value)]}. Write one object per row."
             )
         self.row, self.values, self._asked = row, row.value, set()
         self.place = "-".join([*row.file.relative_to(folder).with_suffix("").parts, str(row.number)])
 
     def get(self, key: str, kind: type, *, optional: bool = False, default: Any = None) -> Any:
-        """Raises DataError (E05) for a missing field, unless optional, and for another type."""
+        """The value of a field. Raises DataError (E05) if it is missing and not optional, or has another type."""
         self._asked.add(key)
         return get(self.values, key, kind, optional=optional, default=default)
 
     def filled(self, key: str) -> str:
-        """Text that says something. Raises DataError, E14 where it does not."""
+        """The text of a field. Raises DataError (E14) if it is blank."""
         text = self.get(key, str)
         if not text.strip():
             raise DataError("E14", key, "empty. Drop the row or fill it.")
         return text
 
     def name(self, key: str) -> str | None:
-        """A text or whole number as text, or None."""
+        """A string or integer field as a string; None if it is missing."""
         self._asked.add(key)
         value = self.values.get(key)
         if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
@@ -126,24 +126,25 @@ class Fields:
         )
 
     def paths(self, key: str) -> list[str]:
-        """The paths of a path or list of paths; none where it is absent or null."""
+        """The paths of a field that is a path or a list of paths; empty if it is missing or null."""
         self._asked.add(key)
         value = self.values.get(key)
-        found = [] if value is None else [value] if isinstance(value, str) else value
-        if not isinstance(found, list):
+        paths = [] if value is None else [value] if isinstance(value, str) else value
+        if not isinstance(paths, list):
             raise DataError("E05", key, f"expected paths, found {TYPES[type(value)]}. See the format table.")
-        for i, one in enumerate(found):
-            if not isinstance(one, str) or not one:
-                kind = "an empty string" if one == "" else TYPES[type(one)]
+        for i, path in enumerate(paths):
+            if not isinstance(path, str) or not path:
+                kind = "an empty string" if path == "" else TYPES[type(path)]
                 raise DataError("E05", f"{key}[{i}]", f"expected a path, found {kind}. See the format table.")
-        return found
+        return paths
 
     def pictures(self, key: str, kind: type[Image] | type[Sketch] = Image) -> list[Image | Sketch]:
-        """The pictures of ``paths``. Raises DataError E07, E08 or E09 for one that is not there or unfit."""
+        """The images of ``paths(key)``. Raises DataError E07, E08 or E09 for a missing or invalid image."""
         several = isinstance(self.values.get(key), list)
         return [kind(self.row.load(path, f"{key}[{i}]" if several else key)) for i, path in enumerate(self.paths(key))]
 
     def rest(self) -> dict:
+        """The fields that were never read."""
         return {key: value for key, value in self.values.items() if key not in self._asked}
 
 
@@ -151,33 +152,33 @@ class Fields:
 class Turn(NamedTuple):
     role: str  # system | user | assistant
     text: str
-    field: str  # where the text stands
-    value: dict  # the turn as it was
+    field: str  # the name of the text field
+    value: dict  # the unchanged turn
 
 
 def turns(
     fields: Fields, key: str, role: str = "from", text: str = "value", roles: dict[str, str] | None = None
 ) -> list[Turn]:
-    """The turns of a chat of plain texts, in a good order and with an answer at the end.
+    """The turns of a chat of plain texts that ends with an answer.
 
-    ``roles`` maps names of the format to ours. Raises DataError: E05 a wrong type, E06 an unknown role, E19 an order
-    that is not question and answer in turn.
+    ``roles`` maps role names of the format to native ones. Raises DataError: E05 wrong type, E06 unknown role, E19
+    questions and answers do not alternate.
     """
-    roles, found, before = ROLES if roles is None else roles, [], "nothing"
+    roles, result, before = ROLES if roles is None else roles, [], "nothing"
     for i, turn in enumerate(fields.get(key, list)):
         at = f"{key}[{i}]"
         if not isinstance(turn, dict):
             raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
         named = get(turn, role, str, at=at + ".")
-        before = ordered(named, before, f"{at}.{role}", roles)
-        found.append(Turn(before, get(turn, text, str, at=at + "."), f"{at}.{text}", turn))
+        before = native_role(named, before, f"{at}.{role}", roles)
+        result.append(Turn(before, get(turn, text, str, at=at + "."), f"{at}.{text}", turn))
     if before != "assistant":
         raise DataError("E19", key, "no answer turn at the end. Add the answer.")
-    return found
+    return result
 
 
-def ordered(named: str, before: str, field: str, roles: dict[str, str]) -> str:
-    """Our role for the one ``named``, after a turn of ``before``. Raises DataError E06 or E19."""
+def native_role(named: str, before: str, field: str, roles: dict[str, str]) -> str:
+    """The native role of ``named``, which follows a turn of role ``before``. Raises DataError E06 or E19."""
     if named in TOOLS:
         raise DataError("E19", field, f"'{named}' turns are not supported. Put their content into other turns.")
     if named not in roles:
@@ -186,11 +187,10 @@ def ordered(named: str, before: str, field: str, roles: dict[str, str]) -> str:
     return roles[named]
 
 
-def filled_in(text: str, field: str, sign: str = "", pictures: Iterable[Part] = ()) -> list[Part]:
-    """``text`` in parts, with the next of ``pictures`` at every ``sign``; one line end behind a sign belongs to it.
+def insert_images(text: str, field: str, sign: str = "", pictures: Iterable[Part] = ()) -> list[Part]:
+    """Split ``text`` at every ``sign`` and insert the next image there. One newline after a sign is removed.
 
-    There must be as many pictures as signs. Raises DataError: E14 where nothing is said or shown, E18 for a reserved
-    token.
+    There must be as many images as signs. Raises DataError: E14 if the result is empty, E18 for a reserved token.
     """
     parts, left = [], iter(pictures)
     for i, piece in enumerate(text.split(sign) if sign else [text]):
@@ -204,44 +204,44 @@ def filled_in(text: str, field: str, sign: str = "", pictures: Iterable[Part] = 
     return parts
 
 
-def tagged(text: str, tag: str, field: str) -> list[str]:
-    """``text`` taken apart at a tag: outside, inside, ..., outside. Raises DataError (E05) for unpaired tags."""
+def split_at_tag(text: str, tag: str, field: str) -> list[str]:
+    """Split ``text`` at a tag: outside, inside, ..., outside. Raises DataError (E05) for unpaired tags."""
     head, *pieces = text.split(f"<{tag}>")
-    found = [head]
+    result = [head]
     for piece in pieces:
         inside, closed, outside = piece.partition(f"</{tag}>")
-        found += [inside, outside]
+        result += [inside, outside]
         if not closed:
             raise DataError("E05", field, f"<{tag}> is not closed. Correct the tags.")
-    if any(f"</{tag}>" in piece for piece in found):
+    if any(f"</{tag}>" in piece for piece in result):
         raise DataError("E05", field, f"</{tag}> was not opened. Correct the tags.")
-    return found
+    return result
 
 
 def box_answers(text: str, field: str) -> str:
-    """``<answer> x </answer>`` as our ``\\boxed{x}``."""
+    """Replace ``<answer> x </answer>`` by ``\\boxed{x}``."""
     return "".join(
-        f"\\boxed{{{piece.strip()}}}" if i % 2 else piece for i, piece in enumerate(tagged(text, "answer", field))
+        f"\\boxed{{{piece.strip()}}}" if i % 2 else piece for i, piece in enumerate(split_at_tag(text, "answer", field))
     )
 
 
-def check_counts(found: int, sign: str, where: str, given: int, key: str, field: str) -> None:
-    """Raises DataError (E10) where there are not as many signs as entries."""
-    if found != given:
-        entries = f"{given} entr{'y' if given == 1 else 'ies'} in '{key}'"
-        raise DataError("E10", field, f"{found} {sign} in {where}, {entries}. Counts must match.")
+def check_counts(num_signs: int, sign: str, where: str, num_entries: int, key: str, field: str) -> None:
+    """Raises DataError (E10) if the number of signs differs from the number of entries."""
+    if num_signs != num_entries:
+        entries = f"{num_entries} entr{'y' if num_entries == 1 else 'ies'} in '{key}'"
+        raise DataError("E10", field, f"{num_signs} {sign} in {where}, {entries}. Counts must match.")
 
 
 def question(fields: Fields, text: str, field: str, key: str) -> Message:
-    """A user turn of ``text`` and the pictures of column ``key``: at their ``<image>``, or first where none is said."""
+    """A user turn of ``text`` and the images of column ``key``, at their ``<image>``, or first without ``<image>``."""
     pictures = fields.pictures(key)
     if "<image>" in text:
         check_counts(text.count("<image>"), "<image>", "the question", len(pictures), key, field)
-        return Message("user", tuple(filled_in(text, field, "<image>", pictures)))
-    return Message("user", (*pictures, *filled_in(text, field)))
+        return Message("user", tuple(insert_images(text, field, "<image>", pictures)))
+    return Message("user", (*pictures, *insert_images(text, field)))
 
 
-# -- the record --------------------------------------------------------------------------------------------------------
+# -- record ------------------------------------------------------------------------------------------------------------
 def record(
     fields: Fields,
     source: str,
@@ -254,16 +254,16 @@ def record(
     checker: str = "same_text",
     **meta: Any,
 ) -> Trace:
-    """The Trace of a row: its mode as its parts say it, its answer boxed at the end, what it came from in ``meta``.
+    """The Trace of a row, with a mode derived from its parts, a boxed answer at the end and its source in ``meta``.
 
-    Without ``answer`` the boxed one is taken, if any. Rows of our own writers get back all that they were.
-    Raises DataError: E14 without a last text, E17 where ``answer`` is not the boxed one.
+    Without ``answer`` the boxed answer is used, if there is one. Rows of our own writers are restored completely.
+    Raises DataError: E14 without a final text, E17 if ``answer`` differs from the boxed answer.
     """
-    if OWN in fields.values:
-        held = decode(fields.get(OWN, str).encode())
-        if not isinstance(held, dict) or sorted(held) != sorted(HELD):
-            raise DataError("E05", OWN, f"expected an object of {', '.join(HELD)}. Drop this column.")
-        return Trace(messages=tuple(messages), **held)
+    if EXTRA_COLUMN in fields.values:
+        values = decode(fields.get(EXTRA_COLUMN, str).encode())
+        if not isinstance(values, dict) or sorted(values) != sorted(RECORD_FIELDS):
+            raise DataError("E05", EXTRA_COLUMN, f"expected an object of {', '.join(RECORD_FIELDS)}. Drop this column.")
+        return Trace(messages=tuple(messages), **values)
     mode = "mixed"
     if messages[-1].role == "assistant":
         answer, last = _boxed_at_the_end(messages[-1], answer)
@@ -290,20 +290,22 @@ def record(
 def _boxed_at_the_end(message: Message, answer: str | None) -> tuple[str | None, Message]:
     parts = list(message.content)
     end = parts.pop() if isinstance(parts[-1], Text) else None
-    found = None if end is None else boxed(end.text)
-    if answer is not None and found is None:
+    boxed_answer = None if end is None else boxed(end.text)
+    if answer is not None and boxed_answer is None:
         added = f"\\boxed{{{answer.strip()}}}"
         end = Text(f"{end.text.rstrip()} {added}" if end else added, end.loss if end else None)
-        found = boxed(added)
-        if found is None or found.strip() != answer.strip():
-            raise DataError("E17", "answer", f"'{answer[:80]}' has a brace without its other. Balance them.")
-    if answer is not None and found.strip() != answer.strip():
+        boxed_answer = boxed(added)
+        if boxed_answer is None or boxed_answer.strip() != answer.strip():
+            raise DataError("E17", "answer", f"'{answer[:80]}' has unbalanced braces. Balance them.")
+    if answer is not None and boxed_answer.strip() != answer.strip():
         raise DataError(
-            "E17", "answer", f"'{answer[:80]}' but the text boxes '{found.strip()[:80]}'. Correct one of them."
+            "E17", "answer", f"'{answer[:80]}' but the text boxes '{boxed_answer.strip()[:80]}'. Correct one of them."
         )
     if end is None:
-        raise DataError("E14", "answer", "missing: the last turn ends with a picture. Add the answer.")
-    return (None if found is None or not found.strip() else found.strip()), Message("assistant", (*parts, end))
+        raise DataError("E14", "answer", "missing: the last turn ends with an image. Add the answer.")
+    return (None if boxed_answer is None or not boxed_answer.strip() else boxed_answer.strip()), Message(
+        "assistant", (*parts, end)
+    )
 
 
 def _mode(messages: list[Message]) -> str:

@@ -1,6 +1,6 @@
-"""One record of the schema ``latent_reason/1`` to a Trace, and every rule it must keep.
+"""Parse one record of the schema ``latent_reason/1`` to a Trace and check all rules of the schema.
 
-Nothing is guessed: what contradicts the rules raises DataError with its code and its place in the record.
+A violated rule raises DataError with its code and the field of the record; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PART_KEYS = {
     "image": {"type", "image"},
     "sketch": {"type", "image", "k", "loss", "state", "redundant", "box"},
 }
-# Control tokens of chat templates and placeholders of public formats: in plain text they would become control.
+# Control tokens of chat templates and placeholders of public formats. In plain text they would act as control tokens.
 RESERVED = re.compile(
     r"<\|\w+\|>|</?(?:image|video|image_start|image_end|output_image|image_soft_token|start_of_turn|"
     r"end_of_turn|lvr|abs_vis_token)>"
@@ -39,12 +39,12 @@ TYPES = {
     type(None): "null",
 }
 
-Load = Callable[[str, str], Picture]  # (name, field) -> picture
+Load = Callable[[str, str], Picture]  # (name, field) -> image
 Warn = Callable[[str, str], None]  # (kind, sentence)
 
 
 def parse(record: Any, load: Load, warn: Warn) -> Trace:
-    """The Trace of a decoded JSON value. ``load`` finds pictures, ``warn`` hears what is kept aside or left out."""
+    """Parse a decoded JSON value to a Trace. ``load`` loads images, ``warn`` reports unknown or ignored keys."""
     if not isinstance(record, dict):
         raise DataError("E05", "record", f"expected an object, found {TYPES[type(record)]}. Write one object per line.")
     schema = get(record, "schema", str)
@@ -77,7 +77,7 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
 
 
 def boxed(text: str) -> str | None:
-    """Content of the last ``\\boxed{...}``, braces balanced; None where there is none."""
+    """Content of the last ``\\boxed{...}`` with balanced braces; None if there is none."""
     start = text.rfind("\\boxed{")
     depth, begin = 1, start + len("\\boxed{")
     if start < 0:
@@ -90,7 +90,7 @@ def boxed(text: str) -> str | None:
 
 
 def get(record: dict, key: str, kind: type, *, optional: bool = False, default: Any = None, at: str = "") -> Any:
-    """The value of a field of the right type. ``optional`` allows null, ``default`` stands in where it is absent."""
+    """The value of a field, with a type check. ``optional`` allows null; ``default`` is used if the field is missing."""
     field, expected = at + key, TYPES[kind]
     if key not in record:
         if optional or default is not None:
@@ -112,8 +112,8 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
             raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
         role = get(turn, "role", str, at=at + ".")
         check_order(role, before, at + ".role")
-        if strange := turn.keys() - {"role", "content"}:
-            warn("turn keys", f"unknown keys of a turn are left out: {', '.join(sorted(strange))}")
+        if unknown := turn.keys() - {"role", "content"}:
+            warn("turn keys", f"unknown keys of a turn are left out: {', '.join(sorted(unknown))}")
         content = turn.get("content")
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
@@ -123,7 +123,7 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
         parts = tuple(_part(part, role, f"{at}.content[{j}]", load, warn) for j, part in enumerate(content))
         if not any(not isinstance(part, Text) or part.text.strip() for part in parts):
             name = {"user": "the question", "assistant": "the trace"}.get(role, "the turn")
-            raise DataError("E14", at + ".content", f"empty: {name} says nothing. Drop the row.")
+            raise DataError("E14", at + ".content", f"empty: {name} has no content. Drop the row.")
         messages.append(Message(role, parts))
         before = role
     if before == "nothing" or before == "system":
@@ -165,8 +165,8 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
         raise DataError("E06", at + ".type", f"'sketch' in a {role} turn. Use 'image', or move it to the assistant.")
     if kind == "sketch" and part.get("image") is None and isinstance(part.get("latents"), str):
         raise DataError("E05", at + ".image", "null, with stored latents alone. Give the picture they were made from.")
-    if strange := part.keys() - PART_KEYS[kind]:
-        warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(strange))}")
+    if unknown := part.keys() - PART_KEYS[kind]:
+        warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(unknown))}")
     loss = loss_of(part.get("loss"), at + ".loss")
     if kind == "text":
         return Text(checked_text(get(part, "text", str, at=at + "."), at + ".text"), loss)
@@ -192,14 +192,14 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
 def checked_text(text: str, field: str) -> str:
     if not text:
         raise DataError("E14", field, "empty. Drop the part or fill it.")
-    found = RESERVED.search(text)
-    if found:
-        raise DataError("E18", field, f"holds the reserved token '{found[0][:40]}'. Remove or escape it.")
+    token = RESERVED.search(text)
+    if token:
+        raise DataError("E18", field, f"contains the reserved token '{token[0][:40]}'. Remove or escape it.")
     return text
 
 
 def loss_of(value: Any, field: str) -> float | None:
-    """True, false or a weight in [0, 100]."""
+    """A loss weight in [0, 100]; true and false are 1 and 0."""
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value <= 100:
@@ -213,7 +213,7 @@ def box(value: Any, field: str) -> tuple[float, float, float, float] | None:
     if not isinstance(value, list) or len(value) != 4 or any(type(x) not in (int, float) for x in value):
         raise DataError("E15", field, "expected 4 numbers [x0, y0, x1, y1]. Correct or drop it.")
     if not all(math.isfinite(x) and 0 <= x <= 1 for x in value):
-        raise DataError("E15", field, f"{value} is not in 0-1. Divide by the picture size or give --box-unit pixel.")
+        raise DataError("E15", field, f"{value} is not in 0-1. Divide by the image size or give --box-unit pixel.")
     x0, y0, x1, y1 = value
     if x1 <= x0 or y1 <= y0:
         raise DataError("E15", field, f"{value} holds no area: x0 < x1 and y0 < y1 are needed. Swap the corners.")
@@ -221,16 +221,16 @@ def box(value: Any, field: str) -> tuple[float, float, float, float] | None:
 
 
 def _check_sketches(record: dict, messages: tuple[Message, ...]) -> None:
-    """An optional field ``sketches`` says how many there are: it finds rows that lost one."""
-    wanted = get(record, "sketches", int, optional=True)
-    found = sum(isinstance(part, Sketch) for message in messages for part in message.content)
-    if wanted is not None and wanted != found:
-        parts = f"{found} sketch part{'s' * (found != 1)}"
-        raise DataError("E10", "sketches", f"{wanted} announced, {parts} in the messages. Counts must match.")
+    """Check the optional field ``sketches``, the number of sketches, to detect rows that lost one."""
+    expected = get(record, "sketches", int, optional=True)
+    num_sketches = sum(isinstance(part, Sketch) for message in messages for part in message.content)
+    if expected is not None and expected != num_sketches:
+        parts = f"{num_sketches} sketch part{'s' * (num_sketches != 1)}"
+        raise DataError("E10", "sketches", f"{expected} announced, {parts} in the messages. Counts must match.")
 
 
 def _check_mode(mode: str, messages: tuple[Message, ...]) -> None:
-    """The mode against the last assistant turn, whose last part holds the answer; sketches of all turns count."""
+    """Check the mode against the last assistant turn, whose last part is the answer, and the sketches of all turns."""
     *before, last = messages[-1].content
     if not isinstance(last, Text):
         raise DataError(
@@ -239,33 +239,35 @@ def _check_mode(mode: str, messages: tuple[Message, ...]) -> None:
             "ends with a sketch, the answer is missing. End with a text part.",
         )
     sketches = sum(isinstance(part, Sketch) for message in messages for part in message.content)
-    words = next((i for i, part in enumerate(before) if isinstance(part, Text) and part.text.strip()), None)
-    reasons = words is not None or bool(last.text.partition("\\boxed{")[0].strip())
-    wrong = None
+    text_part = next((i for i, part in enumerate(before) if isinstance(part, Text) and part.text.strip()), None)
+    has_reasoning = text_part is not None or bool(last.text.partition("\\boxed{")[0].strip())
+    problem = None
     if mode in ("direct", "text") and sketches:
-        wrong = f"but there {'is a sketch' if sketches == 1 else f'are {sketches} sketches'}. Set mode mixed or vision."
+        problem = (
+            f"but there {'is a sketch' if sketches == 1 else f'are {sketches} sketches'}. Set mode mixed or vision."
+        )
     elif mode == "direct" and before:
-        wrong = f"but the answer turn has {len(before) + 1} parts. Set mode text, or keep the answer alone."
-    elif mode == "text" and not reasons:
-        wrong = "but no words stand before the answer. Set mode direct."
+        problem = f"but the answer turn has {len(before) + 1} parts. Set mode text, or keep the answer alone."
+    elif mode == "text" and not has_reasoning:
+        problem = "but there is no text before the answer. Set mode direct."
     elif mode in ("vision", "mixed") and not sketches:
-        wrong = "but there is no sketch. Set mode text or direct."
-    elif mode == "vision" and words is not None:
-        wrong = f"but part {words} is text. Set mode mixed."
-    elif mode == "mixed" and not reasons:
-        wrong = "but no words of reasoning. Set mode vision."
-    if wrong:
-        raise DataError("E16", "mode", f"'{mode}' {wrong}")
+        problem = "but there is no sketch. Set mode text or direct."
+    elif mode == "vision" and text_part is not None:
+        problem = f"but part {text_part} is text. Set mode mixed."
+    elif mode == "mixed" and not has_reasoning:
+        problem = "but there is no reasoning text. Set mode vision."
+    if problem:
+        raise DataError("E16", "mode", f"'{mode}' {problem}")
 
 
 def _check_answer(answer: str | None, last: Part) -> None:
     if answer is None:
         return
-    found = boxed(last.text)
-    if found is None:
+    boxed_answer = boxed(last.text)
+    if boxed_answer is None:
         what = "the last text boxes nothing. End it with \\boxed{...}."
-    elif found.strip() != answer.strip():
-        what = f"the text boxes '{found.strip()[:80]}'. Correct one of them."
+    elif boxed_answer.strip() != answer.strip():
+        what = f"the text boxes '{boxed_answer.strip()[:80]}'. Correct one of them."
     else:
         return
     raise DataError("E17", "answer", f"'{answer[:80]}' but {what}")

@@ -1,4 +1,4 @@
-"""The rows of a data file, one by one: each becomes a Trace, or a DataError that says where it stands."""
+"""Read the rows of a data file: each becomes a Trace or a DataError with its file and row."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .record import Load, Warn
 
 
 class Raw(NamedTuple):
-    """A row as a file holds it, before anything is made of it."""
+    """A row of a file before it is parsed."""
 
     number: int  # lines of a .jsonl from 1; elements of a .json, items of a .tar and rows of a .parquet from 0
-    data: bytes | dict | DataError  # JSON, its value, or why there is none
-    picture: Callable[[str], bytes | None] | None = None  # the file of a picture that came with the row, by name
-    sealed: str | None = None  # what stands before those names in a shard; None: pictures may lie beside the file too
+    data: bytes | dict | DataError  # JSON text, its value, or the error of reading it
+    picture: Callable[[str], bytes | None] | None = None  # returns the bytes of an image stored with the row, by name
+    name_prefix: str | None = None  # prefix of image names in a shard; None: images may be files, too
 
 
 @dataclass
 class Row:
-    """One row as it stands in ``file`` and what a reader needs to make a Trace of it."""
+    """One decoded row of ``file`` and what a reader needs to convert it to a Trace."""
 
     value: Any
     file: Path
@@ -36,12 +36,12 @@ class Row:
 
 
 def text_rows(file: Path) -> Iterator[Raw]:
-    """The lines of a .jsonl file, or the elements of a .json file."""
+    """Yield the lines of a .jsonl file or the elements of a .json file."""
     return (Raw(number, data) for number, data in (elements if file.suffix == ".json" else lines)(file))
 
 
-def row_of(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
-    """What a reader makes a Trace of. Raises DataError where ``raw`` cannot be read."""
+def decode_row(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
+    """Decode a raw row. Raises DataError if it cannot be read."""
     if isinstance(raw.data, DataError):
         raise raw.data
 
@@ -49,11 +49,11 @@ def row_of(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
         data = None if raw.picture is None else raw.picture(name)
         if data is not None:
             return decode_picture(data, name, field, warn, pictures.limits)
-        if raw.sealed is not None:
+        if raw.name_prefix is not None:
             raise DataError(
                 "E21",
                 field,
-                f"'{raw.sealed}{name[:80]}' is named in the record and is not in the shard. Pack the set again.",
+                f"'{raw.name_prefix}{name[:80]}' is named in the record but missing in the shard. Pack the set again.",
             )
         return pictures.load(name, field, warn)
 
@@ -62,13 +62,13 @@ def row_of(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
 
 def rows(
     file: Path,
-    found: Iterable[Raw],
+    raw_rows: Iterable[Raw],
     trace: Callable[[Row], Trace],
     pictures: ImageFolder,
-    seen: dict[str, str],
+    ids: dict[str, str],
     report: Report,
 ) -> Iterator[Trace | DataError]:
-    """Every row ``found`` in a file by ``trace``; ``seen`` (id -> where) finds ids used twice, counts go to
+    """Convert every raw row of a file with ``trace``. ``ids`` (id -> file:row) detects duplicate ids; counts go to
     ``report``."""
     warned: set[str] = set()
 
@@ -77,32 +77,32 @@ def rows(
             warned.add(kind)
             report.warnings.append(f"{file}:{number}: {sentence}.")
 
-    first = True
-    for raw in found:
+    is_first = True
+    for raw in raw_rows:
         number, data = raw.number, raw.data
-        if first and isinstance(data, bytes) and data.startswith(BOM):
+        if is_first and isinstance(data, bytes) and data.startswith(BOM):
             raw = raw._replace(data=data[len(BOM) :])
             warn("bom", "the file begins with a byte order mark, which is skipped")
-        first = False
+        is_first = False
         if file.suffix == ".jsonl" and not raw.data.strip():
             report.count(empty_lines=1)
             continue
         report.count(rows=1)
         row = None
         try:
-            row = row_of(raw, file, pictures, warn)
-            made = trace(row)
-            claim(made.id, f"{file}:{number}", seen)
+            row = decode_row(raw, file, pictures, warn)
+            result = trace(row)
+            register_id(result.id, f"{file}:{number}", ids)
             report.count(traces=1)
-            yield made
+            yield result
         except DataError as error:
             id = row.value.get("id") if row is not None and isinstance(row.value, dict) else None
             report.errors.append(error.at(str(file), number, id))
             yield error
 
 
-def claim(id: str, where: str, seen: dict[str, str]) -> None:
-    """Notes that ``id`` is used. Raises DataError (E13) where it was."""
-    if id in seen:
-        raise DataError("E13", "id", f"id '{id}' already used in {seen[id]}. Ids must be unique.")
-    seen[id] = where
+def register_id(id: str, where: str, ids: dict[str, str]) -> None:
+    """Record that ``id`` is used at ``where``. Raises DataError (E13) for a duplicate id."""
+    if id in ids:
+        raise DataError("E13", "id", f"id '{id}' already used in {ids[id]}. Ids must be unique.")
+    ids[id] = where

@@ -1,7 +1,7 @@
-"""Traces of a packed set one after the other, for training on more than fits into memory.
+"""Stream the traces of a packed set, for training on data that does not fit into memory.
 
-The ``datasets`` library (the extra ``data``) deals the shards out to processes and their workers and keeps the place.
-An epoch gives every item once over all of them, however many shards there are; its order is a pure function of
+The ``datasets`` library (the extra ``data``) distributes shards over processes and workers and stores the position. In
+one epoch every item occurs once over all processes, for any number of shards. The order is a pure function of
 (seed, epoch).
 """
 
@@ -22,18 +22,18 @@ from . import packed
 from .errors import DataError
 from .native import trace_of
 from .pictures import ImageFolder, Limits
-from .rows import row_of
+from .rows import decode_row
 
 
 def items(shards: list[str], seed: int, epoch: int, checked: bool) -> Iterator[dict]:
-    """(file, raw item) of every item of some shards, those of a shard in an order of their own.
+    """Yield file and raw item of every item of the shards, shuffled within each shard.
 
-    Raises DataError for a shard that is damaged, where it is to be ``checked``.
+    With ``checked``, raises DataError for a damaged shard.
     """
     for shard in shards:
         file = Path(shard)
-        if checked and (wrong := packed.damage(file, packed.manifest(file.parent))):
-            raise wrong
+        if checked and (error := packed.find_damage(file, packed.manifest(file.parent))):
+            raise error
         opened = packed.open_shard(file)
         name = int.from_bytes(sha256(file.name.encode()).digest()[:8], "big")
         for number in opened.order(np.random.default_rng([seed, epoch, name])):
@@ -41,15 +41,15 @@ def items(shards: list[str], seed: int, epoch: int, checked: bool) -> Iterator[d
 
 
 class Stream(IterableDataset):
-    """The items of one split, epoch after epoch, those of this ``rank`` (of ``world`` processes) and worker.
+    """Items of one split for this ``rank`` (of ``world`` processes) and worker, for ``epochs`` epochs.
 
-    Without ``epochs`` it never ends, so that processes with an item more or less never wait for each other. ``make``
-    is what becomes of a trace, in the worker. ``state_dict`` says how far it came in this process, and a stream that
-    is given it goes on with the next item.
+    Without ``epochs`` the stream is infinite, so that processes with different numbers of items never wait for each
+    other. ``make`` converts a trace, in the worker. ``state_dict`` stores the position of this process;
+    ``load_state_dict`` continues with the next item.
 
     Raises:
         ValueError: no shards of this split, fewer items than processes, or ``datasets`` is not installed.
-        DataError: from the iterator, for a damaged shard (looked at once, in the first epoch) or a bad record.
+        DataError: from the iterator, for a damaged shard (checked in the first epoch) or an invalid record.
     """
 
     def __init__(
@@ -66,41 +66,40 @@ class Stream(IterableDataset):
         self.shards = [str(file) for file in packed.of_split(Path(folder), split)]
         if not self.shards:
             raise ValueError(
-                f"'{folder}' holds no shards of the split '{split}'. Make some with: python -m "
+                f"'{folder}' has no shards of the split '{split}'. Create them with: python -m "
                 "latent_reason data pack FOLDER PACKED"
             )
         count = sum(len(packed.open_shard(Path(shard))) for shard in self.shards[:world])
         if count < world:
             raise ValueError(
-                f"'{folder}' holds fewer items of the split '{split}' than the {world} processes that are "
-                "to share them. Take fewer."
+                f"'{folder}' has fewer items of the split '{split}' than the {world} processes. Use fewer processes."
             )
         self.split, self.seed, self.rank, self.world, self.epochs, self.make = split, seed, rank, world, epochs, make
-        self.epoch, self._dealt, self._state = 0, None, None
+        self.epoch, self._dataset, self._state = 0, None, None
         self._pictures = ImageFolder(folder, limits)
 
     def __iter__(self) -> Iterator[Any]:
         while self.epochs is None or self.epoch < self.epochs:
-            empty, self._dealt = self._state is None, self._deal()
-            for found in self._dealt:
-                empty = False
-                yield self.make(self._trace(**found))
-            self._dealt = None
-            if empty:
+            is_empty, self._dataset = self._state is None, self._epoch_dataset()
+            for item in self._dataset:
+                is_empty = False
+                yield self.make(self._trace(**item))
+            self._dataset = None
+            if is_empty:
                 return  # a worker without a shard
             self.epoch += 1
 
-    def _deal(self):
-        """The ``datasets.IterableDataset`` of this epoch, at the place where it goes on."""
+    def _epoch_dataset(self):
+        """The ``datasets.IterableDataset`` of this epoch, at the stored position."""
         try:
-            from datasets import IterableDataset as Dealt
+            from datasets import IterableDataset as HFIterableDataset
             from datasets.distributed import split_dataset_by_node
         except ImportError:
             raise ValueError(
                 f"streaming needs datasets, which is not installed. Install it with: {pip_install('data')}"
             ) from None
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.shards))
-        dealt = Dealt.from_generator(
+        dataset = HFIterableDataset.from_generator(
             items,
             gen_kwargs={
                 "shards": [self.shards[i] for i in order],
@@ -109,18 +108,18 @@ class Stream(IterableDataset):
                 "checked": self.epoch == 0,
             },
         )
-        dealt = split_dataset_by_node(dealt, self.rank, self.world)
+        dataset = split_dataset_by_node(dataset, self.rank, self.world)
         if self._state is not None:
-            dealt.load_state_dict(self._state)
+            dataset.load_state_dict(self._state)
             self._state = None
-        return dealt
+        return dataset
 
     def _trace(self, file: Path, raw) -> Trace:
         def warn(kind: str, sentence: str) -> None:
             warnings.warn(f"{file}:{raw.number}: {sentence}.")
 
         try:
-            trace = trace_of(row_of(raw, file, self._pictures, warn))
+            trace = trace_of(decode_row(raw, file, self._pictures, warn))
             if trace.split != self.split:
                 raise DataError("E05", "split", f"'{trace.split}' in a shard of '{self.split}'. Pack the set again.")
             return trace
@@ -128,8 +127,8 @@ class Stream(IterableDataset):
             raise error.at(str(file), raw.number) from None
 
     def state_dict(self) -> dict:
-        """The place of the next item, in plain values."""
-        return {"epoch": self.epoch, "dealt": self._state if self._dealt is None else self._dealt.state_dict()}
+        """The position of the next item, in plain values."""
+        return {"epoch": self.epoch, "dealt": self._state if self._dataset is None else self._dataset.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         self.epoch, self._state = state["epoch"], state["dealt"]

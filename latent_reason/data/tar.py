@@ -1,7 +1,7 @@
-"""Tar shards: ``KEY.json`` of every item with its pictures beside it, ``KEY.p0.png`` (inputs) and ``KEY.s0.png``.
+"""Tar shards: per item ``KEY.json``, its input images ``KEY.p0.png``, ... and its sketches ``KEY.s0.png``, ...
 
-Read by offset and never unpacked, so no name in a shard is ever a path on this disk. What is neither a plain file nor a
-folder is an error; extended headers are passed over.
+Shards are read by offset and never unpacked, so member names are never used as paths on disk. Members other than plain
+files and folders are errors; extended headers are skipped.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .rows import Raw
 
 BLOCK = tarfile.BLOCKSIZE
 NAME = re.compile(r"([\w-]{1,64})\.(json|[\w-]{1,32}\.(?:png|jpe?g|webp))", re.IGNORECASE)
-PLAIN, PASSED = {tarfile.REGTYPE, tarfile.AREGTYPE}, {tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.XGLTYPE}
-Member = tuple[int, int]  # where it begins in the shard, and its bytes
+PLAIN, SKIPPED = {tarfile.REGTYPE, tarfile.AREGTYPE}, {tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.XGLTYPE}
+Member = tuple[int, int]  # offset in the shard, size in bytes
 
 
 class TarShard:
-    """The items of a shard, any of them at once. Opening it reads the headers alone."""
+    """Random access to the items of a shard. Opening it reads only the headers."""
 
     def __init__(self, file: Path, limits: Limits | None = None):
         self.file, self.limits = file, limits or Limits()
@@ -41,85 +41,92 @@ class TarShard:
         return len(self._keys)
 
     def order(self, random: np.random.Generator | None = None) -> list[int]:
-        """The numbers of all items, as they stand or as ``random`` has it."""
+        """The numbers of all items, in file order or shuffled with ``random``."""
         return list(range(len(self))) if random is None else random.permutation(len(self)).tolist()
 
     def item(self, number: int) -> Raw:
+        """The raw item ``number``."""
         key = self._keys[number]
         members = self._items[key]
         if isinstance(members, DataError):
-            return Raw(number, members, sealed="")
+            return Raw(number, members, name_prefix="")
         if "json" not in members:
             return Raw(
                 number,
-                DataError("E21", "", f"'{key}.json' is not in the shard, only its pictures. Pack the set again."),
-                sealed="",
+                DataError("E21", "", f"'{key}.json' is not in the shard, only its images. Pack the set again."),
+                name_prefix="",
             )
         return Raw(number, self._read(members["json"], LINE_BYTES), partial(self._picture, members), f"{key}.")
 
     def _picture(self, members: dict[str, Member], name: str) -> bytes | None:
         return self._read(members[name], self.limits.bytes) if name in members and name != "json" else None
 
-    def _read(self, member: Member, most: int) -> bytes:
+    def _read(self, member: Member, limit: int) -> bytes:
         start, size = member
         with open(self.file, "rb") as handle:
             handle.seek(start)
-            return handle.read(min(size, most + 1))
+            return handle.read(min(size, limit + 1))
 
     def _scan(self, handle: BinaryIO) -> None:
-        """Notes where every member stands; what is wrong with one becomes an item of its own."""
-        size, at = handle.seek(0, 2), 0
-        while at < size:
-            handle.seek(at)
+        """Index the offsets of all members. An invalid member becomes an item that holds its error."""
+        size, offset = handle.seek(0, 2), 0
+        while offset < size:
+            handle.seek(offset)
             try:
-                head = tarfile.TarInfo.frombuf(handle.read(BLOCK), "utf-8", "surrogateescape")
+                header = tarfile.TarInfo.frombuf(handle.read(BLOCK), "utf-8", "surrogateescape")
             except tarfile.EOFHeaderError:
                 return
             except (tarfile.HeaderError, ValueError):
-                self._wrong(
-                    at, DataError("E22", "", f"no tar header at byte {at}: the shard is cut or damaged. Copy it again.")
+                self._add_error(
+                    offset,
+                    DataError(
+                        "E22", "", f"no tar header at byte {offset}: the shard is cut or damaged. Copy it again."
+                    ),
                 )
                 return
-            name, at = head.name.removeprefix("./"), at + BLOCK
-            shown = repr(name[:80])
-            if head.size < 0:
-                self._wrong(
-                    at, DataError("E22", "", f"{shown} has a size below 0: the shard is damaged. Copy it again.")
+            name, offset = header.name.removeprefix("./"), offset + BLOCK
+            quoted_name = repr(name[:80])
+            if header.size < 0:
+                self._add_error(
+                    offset,
+                    DataError("E22", "", f"{quoted_name} has a size below 0: the shard is damaged. Copy it again."),
                 )
                 return
-            if at + head.size > size:
-                self._wrong(at, DataError("E22", "", f"ends inside {shown}: the shard is cut. Copy it again."))
-                return
-            if head.type in PLAIN:
-                self._note(name, shown, (at, head.size))
-            elif head.type not in PASSED:
-                self._wrong(
-                    at, DataError("E21", "", f"{shown} is a link or another thing that is no plain file. Leave it out.")
+            if offset + header.size > size:
+                self._add_error(
+                    offset, DataError("E22", "", f"ends inside {quoted_name}: the shard is cut. Copy it again.")
                 )
-            at += -(-head.size // BLOCK) * BLOCK
-        self._wrong(at, DataError("E22", "", "has no end: the shard is cut. Copy it again."))
+                return
+            if header.type in PLAIN:
+                self._add_member(name, quoted_name, (offset, header.size))
+            elif header.type not in SKIPPED:
+                self._add_error(offset, DataError("E21", "", f"{quoted_name} is not a plain file. Remove it."))
+            offset += -(-header.size // BLOCK) * BLOCK
+        self._add_error(offset, DataError("E22", "", "has no end: the shard is cut. Copy it again."))
 
-    def _note(self, name: str, shown: str, member: Member) -> None:
-        named = NAME.fullmatch(name)
-        if not named:
-            self._wrong(
+    def _add_member(self, name: str, quoted_name: str, member: Member) -> None:
+        match = NAME.fullmatch(name)
+        if not match:
+            self._add_error(
                 member[0],
                 DataError(
-                    "E21", "", f"{shown} is not named KEY.json or KEY.NAME.png, with no dot in the key. Rename it."
+                    "E21",
+                    "",
+                    f"{quoted_name} is not named KEY.json or KEY.NAME.png, with no dot in the key. Rename it.",
                 ),
             )
             return
-        members = self._items.setdefault(named[1], {})
-        if named[2] in members:
-            self._wrong(member[0], DataError("E21", "", f"{shown} is there twice. Keep one."))
-        members[named[2]] = member
+        members = self._items.setdefault(match[1], {})
+        if match[2] in members:
+            self._add_error(member[0], DataError("E21", "", f"{quoted_name} occurs twice. Keep one."))
+        members[match[2]] = member
 
-    def _wrong(self, at: int, error: DataError) -> None:
-        self._items[f"{at}."] = error  # no key holds a dot
+    def _add_error(self, offset: int, error: DataError) -> None:
+        self._items[f"{offset}."] = error  # keys contain no dot, so this name is unique
 
 
 class TarWriter:
-    """A shard being written: the same items give the same bytes."""
+    """Writes a shard. Equal items give equal bytes."""
 
     suffix = ".tar"
 
@@ -129,10 +136,10 @@ class TarWriter:
         self._tar = tarfile.open(fileobj=self._handle, mode="w", format=tarfile.USTAR_FORMAT)
 
     def add(self, columns: dict, line: str, names: Sequence[str], pictures: Sequence[bytes]) -> None:
-        """An item of the record ``line`` and pictures under the names that it gives them."""
+        """Add an item: the record ``line`` and its images under the names used in the record."""
         files = {"json": line.encode(), **dict(zip(names, pictures, strict=True))}
         for name in sorted(files):
-            info = tarfile.TarInfo(f"{self.items:09}.{name}")  # of time 0, of nobody, for all to read
+            info = tarfile.TarInfo(f"{self.items:09}.{name}")  # time 0 and no owner, so that the bytes are reproducible
             info.size = len(files[name])
             self._tar.addfile(info, BytesIO(files[name]))
         self.items, self.bytes = self.items + 1, self._handle.tell()
@@ -143,5 +150,5 @@ class TarWriter:
 
     @staticmethod
     def name(kind: str, number: int, place: int) -> str:
-        """What a picture is called in a record, by its kind (``p``: input, ``s``: sketch) and place among those."""
+        """The name of an image in a record: its kind (``p``: input, ``s``: sketch) and its index within that kind."""
         return f"{kind}{number}.png"

@@ -1,4 +1,4 @@
-"""Plain texts, one a line: to rehearse while a model learns to sketch, and to measure whether it can still write.
+"""Plain texts, one per line, to replay during training and to measure language-model loss.
 
 python -m latent_reason texts FILE        # docstrings of installed packages, for --data.replay_texts FILE
 """
@@ -14,30 +14,30 @@ from ..files import atomic_write_text
 
 
 def docstrings(folder: str | Path, pattern: str = "*.py", shortest: int = 400) -> list[str]:
-    """Docstrings of the modules of a folder, of at least ``shortest`` letters, by name of their file."""
+    """Module docstrings of at least ``shortest`` characters in a folder, ordered by file name."""
     return [
-        said
+        text
         for file in sorted(Path(folder).glob(pattern))
-        for node in parsed(file)
-        if isinstance(node, ast.Module) and len(said := ast.get_docstring(node) or "") >= shortest
+        for node in ast_nodes(file)
+        if isinstance(node, ast.Module) and len(text := ast.get_docstring(node) or "") >= shortest
     ]
 
 
 def inner_docstrings(folder: str | Path, shortest: int = 400) -> list[str]:
-    """The same of the classes and functions of all modules below a folder, each text once."""
+    """Docstrings of classes and functions of all modules below a folder, without duplicates."""
     kinds = ast.ClassDef, ast.FunctionDef
     return list(
         dict.fromkeys(
-            said
+            text
             for file in sorted(Path(folder).rglob("*.py"))
-            for node in parsed(file)
-            if isinstance(node, kinds) and len(said := ast.get_docstring(node) or "") >= shortest
+            for node in ast_nodes(file)
+            if isinstance(node, kinds) and len(text := ast.get_docstring(node) or "") >= shortest
         )
     )
 
 
-def parsed(file: Path) -> Iterator[ast.AST]:
-    """All that stands in a Python file; nothing of one that cannot be read as such."""
+def ast_nodes(file: Path) -> Iterator[ast.AST]:
+    """All AST nodes of a Python file; none if it cannot be parsed."""
     try:
         yield from ast.walk(ast.parse(file.read_bytes()))
     except (SyntaxError, ValueError):
@@ -45,23 +45,23 @@ def parsed(file: Path) -> Iterator[ast.AST]:
 
 
 def lines(file: str | Path) -> list[str]:
-    """The texts of a file: a line each, as JSON where it begins with a quotation mark.
+    """Read one text per line. Lines in double quotes are decoded as JSON strings.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no text.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file contains no text.
     """
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file '{file}' of texts. Write one text a line.")
-    found = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not found:
-        raise ValueError(f"'{file}' holds no text. Write one text a line.")
-    return [json.loads(line) if line.startswith('"') and line.endswith('"') else line for line in found]
+        raise FileNotFoundError(f"Text file '{file}' not found. Create it with one text per line.")
+    texts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not texts:
+        raise ValueError(f"'{file}' contains no text. Write one text per line.")
+    return [json.loads(line) if line.startswith('"') and line.endswith('"') else line for line in texts]
 
 
 def write(texts: list[str], file: str | Path) -> None:
-    """The texts as JSON strings, one a line. Raises FileExistsError where the file is there."""
+    """Write the texts as JSON strings, one per line. Raises FileExistsError if the file exists."""
     if Path(file).exists():
-        raise FileExistsError(f"'{file}' exists. Give another name, or move it away; nothing was touched.")
+        raise FileExistsError(f"'{file}' exists and was not changed. Use another name or move the file.")
     atomic_write_text(file, "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts))

@@ -1,4 +1,4 @@
-"""What writers of other formats share: a new folder, pictures beside the rows, and what gets lost on the way."""
+"""Shared code of format writers: write rows and images to a new folder and count what a format cannot store."""
 
 from __future__ import annotations
 
@@ -14,41 +14,44 @@ from .errors import DataError, Report
 from .jsonl import to_line
 from .native import encode, options_of
 from .pictures import PictureStore
-from .reading import HELD, OWN
-from .rows import claim
+from .reading import EXTRA_COLUMN, RECORD_FIELDS
+from .rows import register_id
 
 
 class Target:
-    """A folder being written and what its format has no place for: counted in ``losses``."""
+    """A folder that is being written. ``losses`` counts what its format cannot store."""
 
     def __init__(self, folder: Path):
         self._store = PictureStore(folder)
         self.losses: Counter[str] = Counter()
 
-    def picture(self, part: Image | Sketch) -> str:
-        """Stores a picture; returns its path in the folder."""
+    def add_image(self, part: Image | Sketch) -> str:
+        """Store an image; returns its path relative to the folder."""
         return self._store.add(part.image)
 
-    def lose(self, what: str, times: int = 1) -> None:
+    def count_loss(self, what: str, times: int = 1) -> None:
+        """Count ``what`` as lost."""
         self.losses[what] += times
 
     def chat(self, trace: Trace, system: bool) -> list[Message]:
-        """The turns of a trace, answered to the end; without one of the system where the format has none.
+        """The turns of an answered trace; without ``system``, the system turn is dropped.
 
-        Raises DataError: E19 without an answer, and what a native reader would refuse.
+        Raises DataError: E19 without an answer, and for records that a native reader rejects.
         """
         encode(trace, lambda part: "picture")
         if trace.messages[-1].role != "assistant":
-            raise DataError("E19", "messages", "no assistant turn at the end. This format holds answered rows alone.")
+            raise DataError(
+                "E19", "messages", "no assistant turn at the end. This format supports only rows with an answer."
+            )
         kept = [message for message in trace.messages if system or message.role != "system"]
         if len(kept) < len(trace.messages):
-            self.lose("system turn")
+            self.count_loss("system turn")
         for message in kept:
             for part in message.content:
                 if isinstance(part, Text) and part.loss not in (None, float(message.role == "assistant")):
-                    self.lose("loss of a text")
+                    self.count_loss("loss of a text")
                 for option in options_of(part) if isinstance(part, Sketch) else ():
-                    self.lose(f"{option} of a sketch")
+                    self.count_loss(f"{option} of a sketch")
         return kept
 
 
@@ -60,66 +63,71 @@ def write(
     lossy: bool = False,
     report: Report | None = None,
 ) -> Path:
-    """Writes the ``row`` of every trace to ``name`` in a new ``folder``, with ``img/``, whole or not at all.
+    """Write ``row(trace)`` of every trace to ``name`` in a new ``folder``, with images in ``img/``, atomically.
 
-    A name that ends in .json holds a list, one in .jsonl a row a line. Traces that do not fit are named in ``report``
-    and left out, or raised as DataError where there is none; E25 where no row is left. Raises ValueError where
-    something would be lost and ``lossy`` is false, FileExistsError where the folder is not empty.
+    A .json file contains a list, a .jsonl file one row per line. Traces that the format does not support are added to
+    ``report`` and skipped; without ``report`` the DataError is raised.
+
+    Raises:
+        DataError: E25 if no row is left.
+        ValueError: information would be lost and ``lossy`` is false.
+        FileExistsError: the folder is not empty.
     """
-    target, seen = Path(folder) / name, {}
-    before, between, after = ("[\n", ",\n", "\n]\n") if name.endswith(".json") else ("", "\n", "\n")
+    target, ids = Path(folder) / name, {}
+    prefix, separator, suffix = ("[\n", ",\n", "\n]\n") if name.endswith(".json") else ("", "\n", "\n")
     with atomic_folder(folder) as unfinished:
         place = Target(unfinished)
         with open(unfinished / name, "x", encoding="utf-8", newline="\n") as file:
-            file.write(before)
+            file.write(prefix)
             for trace in traces:
                 try:
                     line = to_line(row(trace, place))
-                    claim(trace.id, str(target), seen)
+                    register_id(trace.id, str(target), ids)
                 except DataError as error:
                     error.at(f"trace '{trace.id}'", id=trace.id)
                     if report is None:
                         raise
                     report.errors.append(error)
                     continue
-                file.write((between if len(seen) > 1 else "") + line)
-            file.write(after)
-        if not seen:
-            raise DataError("E25", "", "there are no traces to write.", str(target))
+                file.write((separator if len(ids) > 1 else "") + line)
+            file.write(suffix)
+        if not ids:
+            raise DataError("E25", "", "there are no traces to write. Pass at least one.", str(target))
         lost = ", ".join(f"{what} ({times})" for what, times in sorted(place.losses.items()))
         if lost and not lossy:
-            raise ValueError(f"this format has no place for: {lost}. Nothing was written; --lossy goes on without.")
+            raise ValueError(f"this format cannot store: {lost}. Nothing was written. Use --lossy to drop these.")
         if lost and report is not None:
-            report.warnings.append(f"left out, as this format has no place for it: {lost}")
+            report.warnings.append(f"dropped, because this format cannot store it: {lost}")
     return target
 
 
-def own(trace: Trace) -> dict:
-    """The column that keeps what the format has no field for, as text: loaders want one type a column."""
-    return {OWN: json.dumps({name: getattr(trace, name) for name in HELD}, ensure_ascii=False)}
+def extra_column(trace: Trace) -> dict:
+    """An extra column for the fields that the format lacks, as a JSON string: loaders expect one type per column."""
+    return {EXTRA_COLUMN: json.dumps({name: getattr(trace, name) for name in RECORD_FIELDS}, ensure_ascii=False)}
 
 
 def pictures(message: Message) -> list[Image | Sketch]:
+    """The images and sketches of a turn."""
     return [part for part in message.content if not isinstance(part, Text)]
 
 
-def spelled(message: Message, sign: str = "<image>") -> str:
-    """The texts of a turn with ``sign`` for every picture, as ``reading.filled_in`` takes it apart again."""
-    said = ""
+def join_parts(message: Message, sign: str = "<image>") -> str:
+    """The text of a turn with ``sign`` in place of every image; ``reading.insert_images`` is the inverse."""
+    text = ""
     for part in message.content:
         if isinstance(part, Text):
-            said += ("\n" if said.endswith(sign) else "") + part.text
+            text += ("\n" if text.endswith(sign) else "") + part.text
         else:
-            said += sign
-    if said.count(sign) != len(pictures(message)):
-        raise DataError("E18", "messages", f"texts side by side spell the reserved token '{sign}'. Change one.")
-    return said
+            text += sign
+    if text.count(sign) != len(pictures(message)):
+        raise DataError("E18", "messages", f"adjacent texts form the reserved token '{sign}'. Change one.")
+    return text
 
 
 def without_sketches(trace: Trace, target: Target) -> Trace:
-    """The words of a trace, for formats that hold no sketch. Raises DataError (E14) for a turn without words."""
+    """The trace without its sketches, for formats without sketches. Raises DataError (E14) for a turn without text."""
     if not trace.sketches():
         return trace
-    target.lose("sketches", len(trace.sketches()))
+    target.count_loss("sketches", len(trace.sketches()))
     messages = tuple(Message(m.role, tuple(p for p in m.content if not isinstance(p, Sketch))) for m in trace.messages)
     return replace(trace, messages=messages, mode={"mixed": "text", "vision": "direct"}[trace.mode])

@@ -1,1 +1,1 @@
-"""Adapters of evaluation harnesses: lmms-eval finds its own by an entry point, VLMEvalKit takes two lines."""
+"""Adapters for evaluation harnesses: lmms-eval (by an entry point) and VLMEvalKit (by two lines in its config)."""

@@ -1,7 +1,7 @@
-"""What the adapters to evaluation harnesses share: a harness' chat becomes a trace, a checkpoint answers it.
+"""Shared code of the evaluation harness adapters: convert a chat to a trace and answer it with a checkpoint.
 
-lmms_eval.py and vlmevalkit.py only translate. Prompts are the harness' own words and pictures, in
-its order; answers are greedy unless a task asks to sample, and the same item draws the same noise in any batch.
+lmms_eval.py and vlmevalkit.py only translate. Prompts are the texts and images of the harness, in its order. Decoding
+is greedy unless a task asks for sampling. The latent noise of an item does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ..model.batch import LATENT, PAD
 from ..tasks import checkers
 from ..trace import Image, Message, Part, Text, Trace
 
-MAX_NEW = 640  # positions an answer may take where a task names no number
-HELD = ("text", "image", "url", "value")  # where a part of a message may hold its words or its picture
-FILLER = "\n\n"  # what lmms-eval stops at where a task names no stop: a chain of thought would end at once
+DEFAULT_MAX_NEW_TOKENS = 640  # default of max_new_tokens
+CONTENT_KEYS = ("text", "image", "url", "value")  # keys of a message part for its text or image
+DEFAULT_STOP = "\n\n"  # the default stop of lmms-eval; ignored, as it would end a chain of thought early
 NO_OPS = {"num_beams": (1,), "repetition_penalty": (1,), "image_aspect_ratio": ("original",)}
-KNOWN = ("max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "seed", "until", *NO_OPS)
+KNOWN_ARGS = ("max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "seed", "until", *NO_OPS)
 
 
 class Answer(NamedTuple):
-    """What was said, and what it took: all new positions, latents among them."""
+    """The answer text and the number of generated positions (latents included) and of latents."""
 
     text: str
     positions: int
@@ -36,19 +36,19 @@ class Answer(NamedTuple):
 
 
 def trace(name: str, messages: Iterable[Mapping[str, Any]]) -> Trace:
-    """A chat ``[{"role": ..., "content": [part, ...]}, ...]`` as a trace to be continued.
+    """Convert a chat ``[{"role": ..., "content": [part, ...]}, ...]`` to a trace that the model continues.
 
-    A part is ``{"type": "text" | "image"}`` and holds its words, its picture or the picture's path under ``text``,
+    A part is ``{"type": "text" | "image"}`` with its text, its image or the path of its image under ``text``,
     ``image``, ``url`` or ``value``. Nothing is downloaded.
 
     Raises:
-        ValueError: names the item, the message and the part that cannot be shown to a model, and why.
+        ValueError: a message or part is not supported; the message names the item, the message and the part.
     """
     chat = []
     for number, message in enumerate(messages, 1):
         if message.get("role") not in ("system", "user", "assistant"):
             raise ValueError(
-                f"{name}, message {number}: role {message.get('role')!r}. It is system, user or assistant."
+                f"{name}, message {number}: unknown role {message.get('role')!r}. Use system, user or assistant."
             )
         content = message["content"]
         content = [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -59,95 +59,99 @@ def trace(name: str, messages: Iterable[Mapping[str, Any]]) -> Trace:
             )
         )
     if not chat or chat[-1].role != "user":
-        raise ValueError(f"{name}: the chat does not end with the user's turn, so there is nothing to answer.")
+        raise ValueError(f"{name}: the chat does not end with a user turn. Add a question.")
     return Trace(name, tuple(chat), split="test")
 
 
 def _part(part: Mapping[str, Any], where: str) -> Part:
-    held = next((part[key] for key in HELD if part.get(key) is not None), None)
-    if part.get("type") == "text" and isinstance(held, str):
-        return Text(held)
-    if part.get("type") == "image" and isinstance(held, PILImage.Image):
-        return Image(to_rgb(held))
-    if part.get("type") == "image" and isinstance(held, str | Path):
-        if not (path := Path(held)).is_file():
+    payload = next((part[key] for key in CONTENT_KEYS if part.get(key) is not None), None)
+    if part.get("type") == "text" and isinstance(payload, str):
+        return Text(payload)
+    if part.get("type") == "image" and isinstance(payload, PILImage.Image):
+        return Image(to_rgb(payload))
+    if part.get("type") == "image" and isinstance(payload, str | Path):
+        if not (path := Path(payload)).is_file():
             raise ValueError(
-                f"{where}: there is no picture {str(held)[:200]!r}. Images are files that are here; "
-                "nothing is downloaded."
+                f"{where}: image file {str(payload)[:200]!r} not found. Images must be local files; nothing is downloaded."
             )
         return Image(ImageFolder(path.parent).load(path.name, where, lambda kind, sentence: None))
-    raise ValueError(f"{where}: a {part.get('type')!r} part with {type(held).__name__}. Texts and pictures are read.")
+    raise ValueError(
+        f"{where}: a {part.get('type')!r} part with {type(payload).__name__} is not supported. Use texts and images."
+    )
 
 
-def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Generation arguments as transformers names them -> (those of :func:`generate`, texts to stop at).
+def options(generation_args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Convert generation arguments of transformers to (arguments of :func:`generate`, stop strings).
 
-    ``max_new_tokens`` counts latents too. Greedy unless ``temperature`` is above 0, or ``do_sample`` without one.
+    ``max_new_tokens`` includes latents. Decoding is greedy unless ``temperature`` is above 0, or ``do_sample`` is true
+    and no temperature is given.
 
     Raises:
-        ValueError: an argument that cannot be honoured; names it and what to do.
+        ValueError: an argument is not supported; the message names it.
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, value in given.items():
-        if name not in KNOWN:
-            raise ValueError(f"generation argument {name!r} cannot be honoured here. {did_you_mean(name, KNOWN)}")
+    generation_args = {name: value for name, value in generation_args.items() if value is not None}
+    for name, value in generation_args.items():
+        if name not in KNOWN_ARGS:
+            raise ValueError(f"generation argument {name!r} is not supported. {did_you_mean(name, KNOWN_ARGS)}")
         if value not in NO_OPS.get(name, (value,)):
             raise ValueError(
-                f"generation argument {name}={value!r} cannot be honoured here: it has to be "
-                f"{NO_OPS[name][0]!r}, or left out."
+                f"generation argument {name}={value!r} is not supported. Use {NO_OPS[name][0]!r} or "
+                "remove the argument."
             )
-    sample = given.get("do_sample")
-    temperature = float(given.get("temperature", bool(sample)))
+    sample = generation_args.get("do_sample")
+    temperature = float(generation_args.get("temperature", bool(sample)))
     if temperature < 0 or (sample is not None and bool(sample) != (temperature > 0)):
         raise ValueError(
-            f"do_sample={sample} and temperature={temperature:g} contradict each other. Give "
+            f"do_sample={sample} and temperature={temperature:g} contradict each other. Use "
             "temperature=0 for greedy decoding, or do_sample=true and a temperature above 0."
         )
-    found = {
-        "max_new_tokens": int(given.get("max_new_tokens", MAX_NEW)),
+    decoding_args = {
+        "max_new_tokens": int(generation_args.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)),
         "temperature": temperature,
-        "seed": int(given.get("seed", 0)),
+        "seed": int(generation_args.get("seed", 0)),
     }
-    if found["max_new_tokens"] < 1:
-        raise ValueError(f"max_new_tokens={found['max_new_tokens']}: at least 1 is needed to answer.")
+    if decoding_args["max_new_tokens"] < 1:
+        raise ValueError(f"max_new_tokens={decoding_args['max_new_tokens']}: must be at least 1.")
     if temperature > 0:
-        found["top_p"] = float(given.get("top_p", 1.0))
-        if given.get("top_k") or not 0 < found["top_p"] <= 1:
+        decoding_args["top_p"] = float(generation_args.get("top_p", 1.0))
+        if generation_args.get("top_k") or not 0 < decoding_args["top_p"] <= 1:
             raise ValueError(
-                f"sampling with top_k={given.get('top_k')}, top_p={found['top_p']:g} cannot be honoured: "
-                "leave top_k out, top_p lies above 0 and is at most 1."
+                f"sampling with top_k={generation_args.get('top_k')}, top_p={decoding_args['top_p']:g} is not supported. "
+                "Remove top_k and use 0 < top_p <= 1."
             )
-    until = given.get("until", [])
+    until = generation_args.get("until", [])
     until = [until] if isinstance(until, str) else list(until)
-    return found, [] if until == [FILLER] else [stop for stop in until if stop]
+    return decoding_args, [] if until == [DEFAULT_STOP] else [stop for stop in until if stop]
 
 
 def cut(text: str, until: Sequence[str]) -> str:
-    """The text before the first of the stops."""
+    """The text before the first stop string."""
     return text[: min((at for stop in until if (at := text.find(stop)) >= 0), default=len(text))]
 
 
 class Answerer:
-    """A checkpoint that answers traces.
+    """Answers traces with a checkpoint.
 
-    With ``boxed`` an answer is the content of its last ``\\boxed{}`` alone, where it has one: extractors of harnesses
-    take the first letter they find, wherever it stands.
+    With ``boxed`` an answer is only the content of its last ``\\boxed{}``, if it has one. This helps harnesses that
+    extract the first letter of an answer.
     """
 
     def __init__(self, checkpoint: str, *, batch_size: int = 1, device: str | None = None, boxed: bool = False):
         self.reasoner, _ = load(checkpoint, device=device)
         self.batch_size, self.boxed = batch_size, boxed
 
-    def __call__(self, traces: Sequence[Trace], rows: Sequence[int], given: Mapping[str, Any]) -> list[Answer]:
-        """Answers in order. ``rows`` are the items' numbers, which key their noise; ``given`` as in :func:`options`."""
-        decoding, until = options(given)
-        processor, out = self.reasoner.processor, []
+    def __call__(
+        self, traces: Sequence[Trace], rows: Sequence[int], generation_args: Mapping[str, Any]
+    ) -> list[Answer]:
+        """Answers in order. ``rows`` are item numbers that seed the noise; ``generation_args`` as in :func:`options`."""
+        decoding, until = options(generation_args)
+        processor, answers = self.reasoner.processor, []
         for start in range(0, len(traces), self.batch_size):
-            some = slice(start, start + self.batch_size)
-            prompt = processor(traces[some], generate=True).to(self.reasoner.device)
-            rollout = generate(self.reasoner, prompt, row_ids=rows[some], **decoding)
+            batch = slice(start, start + self.batch_size)
+            prompt = processor(traces[batch], generate=True).to(self.reasoner.device)
+            rollout = generate(self.reasoner, prompt, row_ids=rows[batch], **decoding)
             for row, kind in enumerate(rollout.token_type):
                 text = cut(rollout.text(row, self.reasoner.vocabulary), until)
-                text = found if self.boxed and (found := checkers.boxed(text)) is not None else text
-                out.append(Answer(text, int((kind != PAD).sum()), int((kind == LATENT).sum())))
-        return out
+                text = answer if self.boxed and (answer := checkers.boxed(text)) is not None else text
+                answers.append(Answer(text, int((kind != PAD).sum()), int((kind == LATENT).sum())))
+        return answers

@@ -1,12 +1,12 @@
-"""A checkpoint of ours as a model of lmms-eval: its tasks, prompts and scores, our decoding.
+"""Adapter for lmms-eval: evaluate a checkpoint with its tasks, prompts and scores.
 
     pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps lmms-eval==0.7.3    # in a checkout
     python -m lmms_eval --model latent_reason --model_args pretrained=CHECKPOINT --tasks TASK --batch_size 32 \\
         --output_path DIR --log_samples
 
-``boxed=True`` among the model's arguments answers with the content of the last ``\\boxed{}`` alone. lmms-eval finds
-the class by the entry point in pyproject.toml. Control tokens never reach the answer, so ``--reasoning_tags`` has
-nothing to strip. Leaves out: likelihoods, chats of several rounds, video and sound, several processes.
+The model argument ``boxed=True`` returns only the content of the last ``\\boxed{}``. lmms-eval finds the class by the
+entry point in pyproject.toml. Answers contain no control tokens, so ``--reasoning_tags`` is not needed. Not supported:
+likelihoods, multi-round chats, video, audio and several processes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rich.progress import track
 
 from .answerer import Answerer, trace
 
-AGAIN = 2**32  # apart from the number of every document
+REPEAT_OFFSET = 2**32  # larger than every document number
 
 
 def manifests() -> list:
-    """What the entry point tells lmms-eval."""
-    from lmms_eval.models.registry_v2 import ModelManifest  # its package reads this file while it is imported
+    """The model manifests for lmms-eval, called by the entry point."""
+    from lmms_eval.models.registry_v2 import ModelManifest  # circular at module level: its package imports this file
 
     return [
         ModelManifest(model_id="latent_reason", chat_class_path="latent_reason.integrations.lmms_eval.LatentReason")
@@ -34,7 +34,7 @@ def manifests() -> list:
 
 
 class LatentReason(lmms):
-    """``pretrained`` is a checkpoint folder; ``max_batch_size``, of batch sizes found by trying, is not used."""
+    """``pretrained`` is a checkpoint folder. ``max_batch_size``, for automatic batch sizes, is not used."""
 
     is_simple = False
 
@@ -48,39 +48,42 @@ class LatentReason(lmms):
     ):
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ValueError("this adapter runs in one process. Start lmms-eval without accelerate or torchrun.")
+            raise ValueError("this adapter supports one process only. Start lmms-eval without accelerate or torchrun.")
         if not str(batch_size).isdigit() or int(batch_size) < 1:
-            raise ValueError(f"batch_size={batch_size}: give a whole number from 1 on.")
+            raise ValueError(f"batch_size={batch_size}: must be an integer of at least 1.")
         self.answer = Answerer(str(pretrained), batch_size=int(batch_size), device=device, boxed=boxed)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Answers in the order of the requests; those with the same generation arguments share batches. A document that
-        is asked again (``repeats``) draws other noise."""
-        alike: dict[str, list[int]] = defaultdict(list)
-        asked: Counter[tuple] = Counter()
-        rows, found = [], {}
-        for place, request in enumerate(requests):
-            _, _, given, number, task, split = request.args
-            alike[how := repr(sorted(given.items()))].append(place)
-            rows.append(number + AGAIN * asked[how, task, split, number])
-            asked[how, task, split, number] += 1
+        """Answers in the order of the requests. Requests with the same generation arguments share batches. Repeated
+        documents (``repeats``) get different noise."""
+        same_args: dict[str, list[int]] = defaultdict(list)
+        times_asked: Counter[tuple] = Counter()
+        rows, results = [], {}
+        for position, request in enumerate(requests):
+            _, _, generation_args, number, task, split = request.args
+            same_args[key := repr(sorted(generation_args.items()))].append(position)
+            rows.append(number + REPEAT_OFFSET * times_asked[key, task, split, number])
+            times_asked[key, task, split, number] += 1
         size = self.answer.batch_size
-        batches = [places[at : at + size] for places in alike.values() for at in range(0, len(places), size)]
+        batches = [places[at : at + size] for places in same_args.values() for at in range(0, len(places), size)]
         for places in track(batches, description="answers", transient=Console().is_terminal):
-            given = requests[places[0]].args[2]
-            answers = self.answer([self.trace(requests[p]) for p in places], [rows[p] for p in places], given)
-            for place, answer in zip(places, answers, strict=True):
+            generation_args = requests[places[0]].args[2]
+            answers = self.answer([self.trace(requests[p]) for p in places], [rows[p] for p in places], generation_args)
+            for position, answer in zip(places, answers, strict=True):
                 counts = TokenCounts(output_tokens=answer.positions, reasoning_tokens=answer.latents)
-                found[place] = GenerationResult(answer.text, counts)
-                self.cache_hook.add_partial("generate_until", (requests[place].args[0], given), answer.text)
-        return [found[place] for place in range(len(requests))]
+                results[position] = GenerationResult(answer.text, counts)
+                self.cache_hook.add_partial(
+                    "generate_until", (requests[position].args[0], generation_args), answer.text
+                )
+        return [results[position] for position in range(len(requests))]
 
     def trace(self, request: Instance):
+        """The trace of a request."""
         _, messages, _, number, task, split = request.args
         return trace(f"{task}, {split} document {number}", messages(self.task_dict[task][split][number]))
 
     def loglikelihood(self, requests):
-        raise NotImplementedError("latent_reason answers in words: tasks that compare likelihoods cannot be run.")
+        raise NotImplementedError("latent_reason does not support tasks that compare likelihoods.")
 
     def generate_until_multi_round(self, requests):
-        raise NotImplementedError("latent_reason answers once: tasks of several rounds cannot be run.")
+        raise NotImplementedError("latent_reason does not support multi-round tasks.")

@@ -49,11 +49,11 @@ def test_records_are_looked_at_like_items_of_a_task(place, monkeypatch, capsys):
     with PILImage.open("sheet.png") as sheet:
         assert sheet.width > 600 and len(sheet.convert("RGB").getcolors(2**24)) > 5
     told = walked("python -m latent_reason data inspect mine --index 2", monkeypatch, capsys)
-    assert "shape-2 as modal_mixed trains on it" in told and "I take the circle away." in told and "latents]" in told
+    assert "shape-2, encoded for modal_mixed" in told and "I take the circle away." in told and "latents]" in told
     for words, said in (
         ("show mine --split other", "no records of the split 'other'"),
         ("inspect mine --index 99", "no record 99"),
-        ("show mine --skin plain", "--skin: options of tasks"),
+        ("show mine --skin plain", "--skin applies to tasks"),
     ):
         with pytest.raises(SystemExit, match=said):
             walked(f"python -m latent_reason data {words}", monkeypatch, capsys)

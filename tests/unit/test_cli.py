@@ -83,7 +83,7 @@ def test_doctor_names_what_is_there(capsys):
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("Python", "torch", "threads", "GPU", "All required"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(doctor.NEEDED) == {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert set(doctor.REQUIRED) == {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert {extra: package for extra, (package, *_) in doctor.EXTRAS.items()} == {
         extra: re.match(r"[\w-]+", lines[0])[0] for extra, lines in project["optional-dependencies"].items()
     }
@@ -123,7 +123,7 @@ def test_doctor_names_what_is_missing(capsys, monkeypatch):
 
     monkeypatch.setattr("importlib.metadata.version", nothing)
     assert "source train/setup.sh" in refused(main, "doctor")
-    assert "rich             missing (needed)" in capsys.readouterr().out
+    assert "rich             missing (required)" in capsys.readouterr().out
 
 
 def test_render_draws_a_sheet(tmp_path, capsys):
@@ -312,6 +312,6 @@ def test_data_inspect_tells_what_is_taught(capsys):
     main(["data", "inspect", "frozenlake_plan", "--levels", "4", "--index", "1"])
     said = capsys.readouterr().out
     assert "[picture of 16 tokens]" in said and said.count("[16 latents]") == 2 and "boxed" in said
-    assert "2 spans of latents" in said
+    assert "2 latent spans" in said
     trace = make("frozenlake_plan", level=4)[1]
     assert trace.question in said.replace("\n", " ")

@@ -74,12 +74,12 @@ def test_test_items_that_train_shows_are_named(tmp_path, form):
     assert [(e.code, str(e)) for e in report.errors] == [
         (
             "E23",
-            "split: 2 items show in 'test' the pictures or the state of one in train (t-0 as t-6, t-5 as t-1). "
+            "split: 2 items in 'test' with the images or state of a training item (t-0 as t-6, t-5 as t-1). "
             "Rebuild the splits.",
         ),
         (
             "E23",
-            "split: 1 item shows in 'val' the pictures or the state of one in train (t-4 as t-1). Rebuild the splits.",
+            "split: 1 item in 'val' with the images or state of a training item (t-4 as t-1). Rebuild the splits.",
         ),
     ]
     assert report.traces == 7 and len(list(native.read(folder))) == 7, "each row for itself is good"
@@ -95,7 +95,11 @@ def test_the_same_state_of_a_task_in_another_look_is_named(tmp_path):
         asking(4, "test", 4, state={}),
     ]
     (error,) = native.check(native.write(traces, tmp_path / "set")).errors
-    assert error.code == "E23" and "1 item shows in 'ood-skin'" in str(error) and "t-1 as t-0" in str(error)
+    assert (
+        error.code == "E23"
+        and "1 item in 'ood-skin' with the images or state" in str(error)
+        and "t-1 as t-0" in str(error)
+    )
 
 
 def test_pictures_in_another_order_or_alone_are_other_items(tmp_path):
@@ -117,7 +121,7 @@ def test_rows_that_are_too_long_are_named_where_they_stand(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["data", "check", str(path), "--fits", str(tiny_checkpoint()), "--longest", "300"])
     printed = capsys.readouterr().out
-    assert f"E24 {path}:2: messages: " in printed and "positions, limit 300. Shorten the row, take smaller" in printed
+    assert f"E24 {path}:2: messages: " in printed and "positions, limit 300. Shorten the row, use smaller" in printed
     assert "1 of 2 rows usable" in printed
 
 

@@ -54,7 +54,7 @@ def test_zebra_keeps_places_and_names_what_is_left_out(put):
     assert first.sketches()[0].redundant and not second.sketches()[0].redundant
     assert (second.task, first.task) == ("Chess Game", "maze")
     assert report.warnings == [
-        "d/maze/a.jsonl:1: problem_image_2: a picture is given but never named in the texts, and left out."
+        "d/maze/a.jsonl:1: problem_image_2: an image without a reference in the texts is dropped."
     ]
     assert [trace.task for trace in formats.load("zebra_cot").read("d", skip_folder=["Chess"])] == ["maze"]
 
@@ -160,7 +160,7 @@ def test_monet_observations_weigh_and_are_not_needed(put):
     report = Report()
     assert len(list(formats.load("monet").read(put("b.json", without), report=report))) == 1
     assert report.warnings == [
-        "d/b.json:0: no <observation> in this row, which is kept; its own loader drops such rows."
+        "d/b.json:0: no <observation> in this row; it is kept, but the loader of Monet drops such rows."
     ]
 
 

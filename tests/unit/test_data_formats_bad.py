@@ -70,7 +70,7 @@ BAD = [
         "zebra_cot",
         change(ZEBRA, Question="a <image_start> b"),
         "E18",
-        "Question: holds the reserved token '<image_start>'. Remove or escape it.",
+        "Question: contains the reserved token '<image_start>'. Remove or escape it.",
     ),
     (
         "zebra_cot",
@@ -122,12 +122,12 @@ BAD = [
         "E17",
         "answer: 'left' but the text boxes 'right'. Correct one of them.",
     ),
-    ("swimbird", change(SWIMBIRD, answer="a}"), "E17", "answer: 'a}' has a brace without its other. Balance them."),
+    ("swimbird", change(SWIMBIRD, answer="a}"), "E17", "answer: 'a}' has unbalanced braces. Balance them."),
     (
         "swimbird",
         change(SWIMBIRD, image="../1.png"),
         "E08",
-        "image: '../1.png' leaves the data folder. Move the picture inside it.",
+        "image: '../1.png' leaves the data folder. Move the image inside it.",
     ),
     (
         "swimbird",
@@ -176,7 +176,7 @@ BAD = [
         "mirage",
         change(MIRAGE, text_output="<output_image>"),
         "E14",
-        "answer: missing: the last turn ends with a picture. Add the answer.",
+        "answer: missing: the last turn ends with an image. Add the answer.",
     ),
     (
         "mirage",
@@ -189,7 +189,7 @@ BAD = [
         "mirage",
         change(MAP, map_desc=[[1, 2], [0]]),
         "E05",
-        "map_desc: the rows are no lists of one length. Use rows of equal length of 1 (start), 2 (goal), -1 (hole), 0.",
+        "map_desc: the rows are not lists of equal length. Use rows of equal length of 1 (start), 2 (goal), -1 (hole), 0.",
     ),
     (
         "mirage",
@@ -201,7 +201,7 @@ BAD = [
         "ilvr",
         change(ILVR, sequence_plan=[{"type": "zoom"}]),
         "E06",
-        "sequence_plan[0].type: 'zoom' is no step. Use text or latent.",
+        "sequence_plan[0].type: 'zoom' is no step type. Use text or latent.",
     ),
     (
         "ilvr",
@@ -232,7 +232,7 @@ BAD = [
         "lvr",
         change(LVR, bboxes=[[120, 44, 300, 200]]),
         "E15",
-        "bboxes[0]: [120, 44, 300, 200] is not in 0-1. Divide by the picture size or give --box-unit pixel.",
+        "bboxes[0]: [120, 44, 300, 200] is not in 0-1. Divide by the image size or give --box-unit pixel.",
     ),
     (
         "lvr",
@@ -263,7 +263,7 @@ BAD = [
         "lvr",
         change(turn(LVR, 0, value="Hat?"), image=[]),
         "E10",
-        "image: no picture that the boxes could lie in. Add it.",
+        "image: no image for the boxes. Add it.",
     ),
     ("lvr", change(LVR, split="dev"), "E05", "split: 'dev' is not train, val, test or ood-<axis>. Correct it."),
     (
@@ -316,19 +316,19 @@ BAD = [
         "monet",
         content(2, PICTURE, f"{SIGN} \\boxed{{4}}"),
         "E10",
-        f"data[2].content[0].image: no {SIGN} in the text before this picture. Move or add it.",
+        f"data[2].content[0].image: no {SIGN} in the text before this image. Move or add it.",
     ),
     (
         "monet",
         content(2, f"Zoom {SIGN}", "and", PICTURE, "\\boxed{4}"),
         "E10",
-        f"data[2].content[1].text: no picture after the {SIGN} of the text before. Move or add it.",
+        f"data[2].content[1].text: no image after the {SIGN} of the previous text. Move or add it.",
     ),
     (
         "monet",
         content(2, f"<observation>4</observation>{SIGN}", PICTURE, "\\boxed{4}"),
         "E05",
-        "data[2].content[0].text: an observation before any picture. Move it behind, or drop its tags.",
+        "data[2].content[0].text: an observation before the first image. Move it after an image or remove its tags.",
     ),
     (
         "monet",
@@ -371,7 +371,7 @@ BAD = [
         "llava",
         turn(LLAVA, 1, value="See <image>"),
         "E18",
-        "conversations[1].value: holds the reserved token '<image>'. Remove or escape it.",
+        "conversations[1].value: contains the reserved token '<image>'. Remove or escape it.",
     ),
     (
         "sharegpt",
@@ -385,7 +385,7 @@ BAD = [
         "E10",
         "messages: 2 <image> in all turns, 1 entry in 'images'. Counts must match.",
     ),
-    ("sharegpt", change(SHAREGPT, videos=["v.mp4"]), "E06", "videos: is not supported. Drop the row."),
+    ("sharegpt", change(SHAREGPT, videos=["v.mp4"]), "E06", "videos: not supported. Drop the row."),
     (
         "sharegpt",
         turn(SHAREGPT, 0, role="observation"),
@@ -427,7 +427,7 @@ BAD = [
         "trl",
         change(TRL, sketch_index=[0]),
         "E10",
-        "sketch_index: [0], but the assistant's pictures are []. Correct it.",
+        "sketch_index: [0], but the images of the assistant are []. Correct it.",
     ),
 ]
 

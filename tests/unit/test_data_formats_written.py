@@ -170,10 +170,10 @@ def test_losses_are_listed_and_need_a_word(tmp_path, format, trace, lost):
     module, report = formats.load(format), Report()
     with pytest.raises(ValueError) as caught:
         module.write([trace], tmp_path / "out")
-    assert str(caught.value) == f"this format has no place for: {lost}. Nothing was written; --lossy goes on without."
+    assert str(caught.value) == f"this format cannot store: {lost}. Nothing was written. Use --lossy to drop these."
     assert os.listdir(tmp_path) == []
     (back,) = module.read(module.write([trace], tmp_path / "out", lossy=True, report=report), **ROUND_TRIPS[format][1])
-    assert report.warnings == [f"left out, as this format has no place for it: {lost}"]
+    assert report.warnings == [f"dropped, because this format cannot store it: {lost}"]
     assert isinstance(back, Trace) and back.mode == {"llava": "text"}.get(format, trace.mode)
     if format == "mirage":
         assert told(back)[1] == ["Look.", "(4)", "So \\boxed{D}"], "the last sketch shows most"
@@ -185,28 +185,28 @@ MISFITS = {
     "E19 open": (
         "trl",
         Trace("t", (QUESTION,), split="test"),
-        "messages: no assistant turn at the end. This format holds answered rows alone.",
+        "messages: no assistant turn at the end. This format supports only rows with an answer.",
     ),
     "E19 turns": (
         "mirage",
         Trace("t", (QUESTION, Message("assistant", (Text("A"),)), *example().messages)),
-        "messages: more than one question. Mirage holds one question and one answer.",
+        "messages: more than one question. Mirage supports one question and one answer.",
     ),
     "E10": (
         "mirage",
         example(mode="text", sketches=0),
-        "messages: no sketch. Mirage holds one a row: convert to another format.",
+        "messages: no sketch. Mirage requires one sketch per row. Convert to another format.",
     ),
     "E18": (
         "swimbird",
         Trace("t", (QUESTION, SIDE_BY_SIDE), mode="text"),
-        "messages: texts side by side spell the reserved token '<image>'. Change one.",
+        "messages: adjacent texts form the reserved token '<image>'. Change one.",
     ),
     "E16": ("sharegpt", example(mode="text"), "mode: 'text' but there is a sketch. Set mode mixed or vision."),
     "E05": (
         "trl",
         Trace("t", (QUESTION, Message("assistant", (Text("A"), Sketch(None, k=2), Text("B"))))),
-        "messages: a thought without a picture. Records hold sketches with pictures alone.",
+        "messages: a sketch without an image. Give every sketch of a record an image.",
     ),
 }
 
@@ -246,10 +246,10 @@ def test_convert_there_check_stats_and_back(put, capsys):
     path = put("a.json", SWIMBIRD, SWIMBIRD | {"id": "s2", "answer": ""})
     bad = "E14 d/a.json:1: answer: empty. Drop the row or fill it."
     status, said = run(capsys, "convert", "swimbird", path, "out")
-    assert status == 2 and bad in said and "(rows of .json, .parquet and .tar files are counted from 0" in said
-    assert "Nothing was written. Correct these rows, or leave them out with --on-error skip." in said
+    assert status == 2 and bad in said and "(rows of .json, .parquet and .tar files are numbered from 0" in said
+    assert "Nothing was written. Correct these rows, or skip them with --on-error skip." in said
     status, said = run(capsys, "convert", "swimbird", path, "out", "--on-error", "skip")
-    assert status == 2 and "more than --max-skip 0.01 allows" in said and os.listdir() == ["d"]
+    assert status == 2 and "exceeds --max-skip 0.01" in said and os.listdir() == ["d"]
     status, said = run(capsys, "convert", "swimbird", path, "out", "--on-error", "skip", "--max-skip", "0.5")
     assert status == 0 and bad in said and "1 of 2 rows usable in 1 file" in said and "out.skipped.jsonl" in said
     left_out = {"file": "d/a.json", "row": 1, "id": "s2", "code": "E14"}
@@ -274,10 +274,10 @@ def test_convert_with_the_options_of_a_format(put, capsys):
     status, _ = run(capsys, "convert", "sharegpt", path, "out", "--assistant-image", "sketch", "--to", "trl")
     assert status == 0 and rows(Path("out/train.jsonl"))[0]["sketch_index"] == [1]
     assert run(capsys, "convert", "llava", path, "x", "--box-unit", "pixel")[0] == (
-        "error: 'llava' has no option --box-unit. Its own are: none."
+        "error: 'llava' has no option --box-unit. Its options are: none."
     )
     assert (
-        "Its own are: --assistant-image, --columns, --tags."
+        "Its options are: --assistant-image, --columns, --tags."
         in run(capsys, "convert", "sharegpt", path, "x", "--box-unit", "pixel")[0]
     )
     own = put("own.jsonl", {"talk": [{"who": "U", "what": "Hi"}, {"who": "A", "what": "Yes."}]})
@@ -295,9 +295,9 @@ def test_convert_with_the_options_of_a_format(put, capsys):
 def test_losses_at_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     native.write([example("a", state=1), example("b", mode="text", sketches=0)], "set")
-    assert "--lossy goes on without" in run(capsys, "convert", "native", "set", "out", "--to", "trl")[0]
+    assert "Use --lossy to drop these" in run(capsys, "convert", "native", "set", "out", "--to", "trl")[0]
     status, said = run(capsys, "convert", "native", "set", "out", "--to", "trl", "--lossy")
-    assert status == 0 and "warning: left out, as this format has no place for it: state of a sketch (1)" in said
+    assert status == 0 and "warning: dropped, because this format cannot store it: state of a sketch (1)" in said
     status, said = run(capsys, "convert", "native", "set", "m", "--to", "mirage", "--lossy")
     assert status == 2 and "E10 trace 'b': messages: no sketch." in said and not Path("m").exists()
     wide = ("--lossy", "--on-error", "skip", "--max-skip", "1")
@@ -354,7 +354,7 @@ def test_files_outside_and_of_other_kinds_are_named(put):
         ),
         ('{"id": 1} {"id": 2}', "E02", "d/a.json:0: column 11: a second value begins here. Write one object per line."),
         ('[{"id": 1, "id": 2}]', "E04", "d/a.json:0: key 'id' twice. Keep one."),
-        ('["x"]', "E05", "d/a.json:0: record: expected an object, found a string. Write one object a row."),
+        ('["x"]', "E05", "d/a.json:0: record: expected an object, found a string. Write one object per row."),
         ('[{"id": "%s"}]' % ("x" * 200), "E02", "d/a.json:0: line: longer than"),
     ],
 )
@@ -395,6 +395,6 @@ def test_json_lists_are_read_element_by_element(tmp_path_factory, wanted, indent
 
 
 def test_convert_names_an_empty_set(put):
-    with pytest.raises(DataError, match=r"no usable rows in 1 file. They hold no rows"):
+    with pytest.raises(DataError, match=r"no usable rows in 1 file. They contain no rows"):
         convert("llava", put("a.json"), "out")
     assert os.listdir() == ["d"]

@@ -318,7 +318,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 PART = ("messages", 0, "content", 0)
 BAD_LINES = {
     "E01 bytes": (b'{"id": "\xe9"}', "E01", "byte 9: not UTF-8 (0xE9). Save the file as UTF-8."),
-    "E01 surrogate": (b'{"id": "\\ud800"}', "E01", "line: holds half a surrogate pair. Save the file as UTF-8."),
+    "E01 surrogate": (b'{"id": "\\ud800"}', "E01", "line: contains half a surrogate pair. Save the file as UTF-8."),
     "E02 cut": (
         b'{"id": "a", "task": "ma',
         "E02",
@@ -450,12 +450,12 @@ BAD_RECORDS = {
     "E14 question": (
         lambda: put([{"type": "text", "text": " "}], "messages", 0, "content"),
         "E14",
-        "messages[0].content: empty: the question says nothing. Drop the row.",
+        "messages[0].content: empty: the question has no content. Drop the row.",
     ),
     "E14 trace": (
         lambda: put([], "messages", 1, "content"),
         "E14",
-        "messages[1].content: empty: the trace says nothing. Drop the row.",
+        "messages[1].content: empty: the trace has no content. Drop the row.",
     ),
     "E14 part": (
         lambda: put("", "messages", 1, "content", 0, "text"),
@@ -477,7 +477,7 @@ BAD_RECORDS = {
     "E16 no words": (
         lambda: put([SKETCH, {"type": "text", "text": "\\boxed{D,R}"}], "messages", 1, "content"),
         "E16",
-        "mode: 'mixed' but no words of reasoning. Set mode vision.",
+        "mode: 'mixed' but there is no reasoning text. Set mode vision.",
     ),
     "E16 direct": (
         lambda: put(ASSISTANT * 2, "messages", 1, "content", into=record(mode="direct")),
@@ -493,12 +493,12 @@ BAD_RECORDS = {
     "E18 control": (
         lambda: put("a <|sketch|> b", "messages", 0, "content", 1, "text"),
         "E18",
-        "messages[0].content[1].text: holds the reserved token '<|sketch|>'. Remove or escape it.",
+        "messages[0].content[1].text: contains the reserved token '<|sketch|>'. Remove or escape it.",
     ),
     "E18 placeholder": (
         lambda: put("<image>\nWhere?", "messages", 0, "content", 1, "text"),
         "E18",
-        "messages[0].content[1].text: holds the reserved token '<image>'. Remove or escape it.",
+        "messages[0].content[1].text: contains the reserved token '<image>'. Remove or escape it.",
     ),
     "E19 twice": (
         lambda: put("user", "messages", 1, "role", into=put(ASSISTANT, "messages", 1, "content")),
@@ -543,7 +543,7 @@ def test_bad_records(data, name):
     [
         (
             [120, 44, 300, 200],
-            "[120, 44, 300, 200] is not in 0-1. Divide by the picture size or give --box-unit pixel.",
+            "[120, 44, 300, 200] is not in 0-1. Divide by the image size or give --box-unit pixel.",
         ),
         ([0.1, 0.2, 0.3], "expected 4 numbers [x0, y0, x1, y1]. Correct or drop it."),
         ([0.5, 0, 0.5, 1], "[0.5, 0, 0.5, 1] holds no area: x0 < x1 and y0 < y1 are needed. Swap the corners."),
@@ -560,17 +560,17 @@ def test_bad_boxes(data, box, message):
     [
         ("/etc/passwd", "is an absolute path. Give a path relative to the data folder."),
         ("C:/x.png", "begins with a drive letter. Give a path relative to the data folder."),
-        ("img\\p.png", "holds a backslash; folders are parted by '/'. Give a path relative to the data folder."),
-        ("img/p.png\0", "holds a NUL character. Give a path relative to the data folder."),
+        ("img\\p.png", "contains a backslash; separate folders with '/'. Give a path relative to the data folder."),
+        ("img/p.png\0", "contains a NUL character. Give a path relative to the data folder."),
         ("https://host/p.png", "looks like a URL; nothing is downloaded. Give a path relative to the data folder."),
         (
             "data:image/png;base64,AA",
             "looks like a URL; nothing is downloaded. Give a path relative to the data folder.",
         ),
-        ("../x.png", "leaves the data folder. Move the picture inside it."),
-        ("img/../../x.png", "leaves the data folder. Move the picture inside it."),
-        ("link.png", "leaves the data folder by a link. Move the picture inside it."),
-        ("away/x.png", "leaves the data folder by a link. Move the picture inside it."),
+        ("../x.png", "leaves the data folder. Move the image inside it."),
+        ("img/../../x.png", "leaves the data folder. Move the image inside it."),
+        ("link.png", "leaves the data folder by a link. Move the image inside it."),
+        ("away/x.png", "leaves the data folder by a link. Move the image inside it."),
     ],
 )
 def test_paths_that_escape(data, tmp_path, path, why):
@@ -629,9 +629,9 @@ def test_ids_are_unique_across_files(data):
 
 
 def test_empty_sets(data, tmp_path):
-    assert str(error(data(b"", b" "))) == "no usable rows in 1 file. They hold no rows."
+    assert str(error(data(b"", b" "))) == "no usable rows in 1 file. They contain no rows."
     (tmp_path / "empty").mkdir()
-    assert str(error("empty")) == "no .jsonl file there. Name the folder that holds one."
+    assert str(error("empty")) == "no .jsonl file found. Name a folder that contains one."
     with pytest.raises(FileNotFoundError, match="no file or folder 'nowhere'"):
         read("nowhere")
     report = check(data(b"[]"))
@@ -651,7 +651,7 @@ def test_the_report_lists_twenty_and_counts_all(data):
     report = check(data(*[record(level="x")] * 25, record()))
     text = str(report)
     assert (report.rows, report.traces, report.codes) == (26, 1, {"E05": 25})
-    assert text.count("level: expected a number") == 20 and "... and 5 more" in text and "problems: E05 25" in text
+    assert text.count("level: expected a number") == 20 and "... and 5 more" in text and "errors: E05 25" in text
     assert text.endswith("1 of 26 rows usable in 1 file, 0 empty lines skipped")
 
 

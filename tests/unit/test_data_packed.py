@@ -157,7 +157,7 @@ def test_lost_and_strange_shards_and_lists_are_named(shards):
     (shards / "train-00000.tar").rename(shards / "other.tar")
     assert errors("d") == [
         "d/other.tar: is not listed in dataset.json. Move it away, or pack the set again.",
-        "d/train-00000.tar: listed in dataset.json and not there. Copy it again.",
+        "d/train-00000.tar: listed in dataset.json but missing. Copy it again.",
     ]
     listed = json.loads((shards / "dataset.json").read_text())
     for name in ("../x.tar", "/etc/x.tar", 3):
@@ -241,9 +241,9 @@ def link(kind):
             [("1.json", line()), ("1.p0.png", png())],
             "E21",
             ":1: messages[1].content[1].image: '1.s0.png' is named in the "
-            "record and is not in the shard. Pack the set again.",
+            "record but missing in the shard. Pack the set again.",
         ),
-        ([("1.p0.png", png())], "E21", ":1: '1.json' is not in the shard, only its pictures. Pack the set again."),
+        ([("1.p0.png", png())], "E21", ":1: '1.json' is not in the shard, only its images. Pack the set again."),
         (
             [("a.b.json", line())],
             "E21",
@@ -258,11 +258,11 @@ def link(kind):
         (
             [link(tarfile.SYMTYPE)],
             "E21",
-            ":1: '1.p0.png' is a link or another thing that is no plain file. Leave it out.",
+            ":1: '1.p0.png' is not a plain file. Remove it.",
         ),
-        ([link(tarfile.LNKTYPE)], "E21", ":1: '1.p0.png' is a link"),
-        ([link(tarfile.CHRTYPE)], "E21", ":1: '1.p0.png' is a link"),
-        ([("0.json", line())], "E21", ":1: '0.json' is there twice. Keep one."),
+        ([link(tarfile.LNKTYPE)], "E21", ":1: '1.p0.png' is not a plain file"),
+        ([link(tarfile.CHRTYPE)], "E21", ":1: '1.p0.png' is not a plain file"),
+        ([("0.json", line())], "E21", ":1: '0.json' occurs twice. Keep one."),
         ([("1.json", b"{")], "E02", ":1: column 2: JSON ends early."),
         ([("1.json", b"")], "E02", ":1: column 1: JSON ends early."),
         (
@@ -340,14 +340,14 @@ def row(**changes):
     [
         (
             [{"record": "{}"}],
-            ": column 'images' is missing, expected list of {bytes, path}. Tables of others are read by "
-            "data convert FORMAT.",
+            ": column 'images' is missing, expected list of {bytes, path}. Use data convert "
+            "FORMAT for tables of other formats.",
         ),
         ([row(images=["a.png"])], ": column 'images' is list<element: string>, expected list of {bytes, path}."),
         ([row(record=3)], ": column 'record' is int64, expected string."),
         (
             [row(), row(images=[{"bytes": None, "path": "x"}, {"bytes": png(), "path": None}])],
-            ":1: images: the bytes of a picture are null. Pack the set again.",
+            ":1: images: the bytes of an image are null. Pack the set again.",
         ),
         ([row(), row(record=None)], ":1: record: null. Pack the set again."),
     ],
@@ -363,7 +363,7 @@ def test_a_row_that_names_a_picture_it_lacks(beside):
     report = native.check(table([row(), row(images=[{"bytes": png(), "path": None}])]))
     assert str(report.errors[0]) == (
         "d/a.parquet:1: messages[1].content[1].image: 'images/1' is named in the record "
-        "and is not in the shard. Pack the set again."
+        "but missing in the shard. Pack the set again."
     )
 
 

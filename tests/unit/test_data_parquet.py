@@ -166,5 +166,5 @@ def test_rows_of_a_shard_are_held_to_the_limit_of_a_group(put, monkeypatch):
     shard = shards.ParquetShard(Path("shard.parquet"))
     assert len(shard.item(7).picture("images/0")) == 2**20
     monkeypatch.setattr(shards, "GROUP_BYTES", 5 * 2**20)
-    monkeypatch.setattr(shard, "_kept", (-1, []))
+    monkeypatch.setattr(shard, "_cached_group", (-1, []))
     assert "the rows of a group of 5 MiB, at most 5 MiB" in str(shard.item(0).data)

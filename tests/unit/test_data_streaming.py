@@ -101,9 +101,9 @@ def test_a_stream_without_an_end_goes_through_epoch_after_epoch(folders):
 
 def test_what_cannot_be_streamed_is_one_sentence(folders, tmp_path):
     native.write([example(0)], tmp_path / "files")
-    with pytest.raises(ValueError, match=r"holds no shards of the split 'train'. Make some with: python -m"):
+    with pytest.raises(ValueError, match=r"has no shards of the split 'train'. Create them with: python -m"):
         Stream(tmp_path / "files")
-    with pytest.raises(ValueError, match=r"holds no shards of the split 'test'"):
+    with pytest.raises(ValueError, match=r"has no shards of the split 'test'"):
         Stream(folders("tar", 1), "test")
     with pytest.raises(ValueError, match=r"fewer items of the split 'val' than the 3 processes"):
         Stream(folders("tar", 1), "val", world=3)

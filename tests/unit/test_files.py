@@ -126,5 +126,5 @@ def test_run_folders_are_never_shared(tmp_path):
 
 def test_did_you_mean():
     assert did_you_mean("forzenlake", ["maze", "FrozenLake"]) == "Did you mean 'FrozenLake'?"
-    assert did_you_mean("zzz", ["b", "a"]) == "There is: a, b."
-    assert did_you_mean("zzz", []) == "There is none."
+    assert did_you_mean("zzz", ["b", "a"]) == "Available: a, b."
+    assert did_you_mean("zzz", []) == "None is available."

@@ -1,6 +1,6 @@
 """LLaVA (arXiv 2304.08485): ``conversations`` of human and gpt, ``image`` a path or a list, ``<image>`` in the text.
 
-It has no sketches. Also the understanding set of Bagel. Rows of words alone may leave ``image`` out.
+The format has no sketches. Bagel's understanding set also uses it. Text-only rows may omit ``image``.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from ..pictures import Limits
 from ..reading import Fields
 from ..writing import Target
 
-NAMES = {ours: theirs for theirs, ours in reading.ROLES.items()}
+NAMES = {native: name for name, native in reading.ROLES.items()}
 
 
 def read(
     source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
 ) -> Iterator[Trace | DataError]:
-    """Every row as a Trace of mode text (words before a box) or direct.
+    """Yield every row as a Trace of mode text (text before the boxed answer) or direct.
 
-    Errors: E07 a missing picture, E10 counts of signs and pictures, E19 the order of turns.
+    Errors: E07 missing image, E10 numbers of signs and images differ, E19 order of turns.
     """
     return reading.read(source, trace, image_root, report, limits)
 
 
 def trace(fields: Fields) -> Trace:
+    """Convert one row."""
     turns, pictures = reading.turns(fields, "conversations"), fields.pictures("image")
-    found = sum(turn.text.count("<image>") for turn in turns if turn.role == "user")
-    reading.check_counts(found, "<image>", "human turns", len(pictures), "image", "conversations")
-    left = iter(pictures)
+    num_signs = sum(turn.text.count("<image>") for turn in turns if turn.role == "user")
+    reading.check_counts(num_signs, "<image>", "human turns", len(pictures), "image", "conversations")
+    remaining = iter(pictures)
     messages = [
         Message(
-            turn.role, tuple(reading.filled_in(turn.text, turn.field, "<image>" if turn.role == "user" else "", left))
+            turn.role,
+            tuple(reading.insert_images(turn.text, turn.field, "<image>" if turn.role == "user" else "", remaining)),
         )
         for turn in turns
     ]
@@ -43,14 +45,15 @@ def trace(fields: Fields) -> Trace:
 
 
 def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, report: Report | None = None) -> Path:
-    """A new folder of ``data.json`` and pictures; sketches are a loss. Errors: see ``writing.write``."""
+    """Write ``data.json`` and images to a new folder. Sketches are dropped. Errors: see ``writing.write``."""
     return writing.write(traces, folder, "data.json", row, lossy, report)
 
 
 def row(trace: Trace, target: Target) -> dict:
+    """The row of a trace."""
     trace = writing.without_sketches(trace, target)
     turns = target.chat(trace, system=True)
-    paths = [target.picture(part) for message in turns for part in writing.pictures(message)]
-    said = [{"from": NAMES[message.role], "value": writing.spelled(message)} for message in turns]
+    paths = [target.add_image(part) for message in turns for part in writing.pictures(message)]
+    conversation = [{"from": NAMES[message.role], "value": writing.join_parts(message)} for message in turns]
     image = {"image": paths if len(paths) > 1 else paths[0]} if paths else {}
-    return {"id": trace.id, **image, "conversations": said, **writing.own(trace)}
+    return {"id": trace.id, **image, "conversations": conversation, **writing.extra_column(trace)}

@@ -1,7 +1,7 @@
-"""Mirage (arXiv 2506.17218): JSON lines of one question, one sketch at ``<output_image>``, one answer.
+"""Mirage (arXiv 2506.17218): JSON lines with one question, one sketch at ``<output_image>`` and one answer.
 
-Rows of the planning test have no answer but a map: 1 the start, 2 the goal, -1 a hole, 0 ice. Paths of the source are
-relative to the folder it is run in: give ``image_root``.
+Planning test rows have a map instead of an answer: 1 start, 2 goal, -1 hole, 0 ice. Image paths are relative to the
+working directory of the source project, so set ``image_root``.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ CELLS = {1: "S", 2: "G", -1: "H", 0: "F"}
 def read(
     source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
 ) -> Iterator[Trace | DataError]:
-    """Every row as a Trace; those with a map and no answer as test items.
+    """Yield every row as a Trace. Rows with a map and without an answer become test items.
 
-    Errors: E05 a map that is none, E10 not one ``<output_image>`` or a wrong number of ``<image>``, E14 an empty text.
+    Errors: E05 invalid map, E10 not exactly one ``<output_image>`` or wrong number of ``<image>``, E14 empty text.
     """
     return reading.read(source, trace, image_root, report, limits)
 
 
 def trace(fields: Fields, source: str = "mirage") -> Trace:
-    """Also of the older rows of ILVR, which are of this format."""
-    asked = reading.question(fields, fields.filled("text_input"), "text_input", "image_input")
+    """Convert one row of Mirage, or an older row of ILVR, which uses the same format."""
+    question = reading.question(fields, fields.filled("text_input"), "text_input", "image_input")
     if "map_desc" in fields.values and "text_output" not in fields.values:
         rows = board(fields)
         return reading.record(
-            fields, source, [asked], id=fields.name("map_id"), split="test", checker="mirage", state={"map": rows}
+            fields, source, [question], id=fields.name("map_id"), split="test", checker="mirage", state={"map": rows}
         )
     text = fields.filled("text_output")
     if text.count(SIGN) != 1:
         raise DataError("E10", "text_output", f"{text.count(SIGN)} {SIGN}, expected 1. Mark the place of the sketch.")
     sketch = Sketch(fields.row.load(fields.get("image_output", str), "image_output"))
-    told = Message("assistant", tuple(reading.filled_in(text, "text_output", SIGN, iter([sketch]))))
-    return reading.record(fields, source, [asked, told], checker=checker(text))
+    response = Message("assistant", tuple(reading.insert_images(text, "text_output", SIGN, iter([sketch]))))
+    return reading.record(fields, source, [question, response], checker=checker(text))
 
 
 def checker(text: str) -> str:
-    """Moves are checked as a plan, a letter A to C as a choice, anything else as it stands."""
+    """The checker for an answer: a plan for moves, a choice for a letter A to C, else text equality."""
     answer = boxed(text) or ""
     if re.fullmatch(r"\W*[ABC]\W*", answer):
         return "mirage_check"
@@ -58,45 +58,46 @@ def checker(text: str) -> str:
 
 
 def board(fields: Fields) -> list[str]:
-    """The map as rows of S, G, H and F. Raises DataError (E05) for what is no map."""
+    """Convert the map to rows of S, G, H and F. Raises DataError (E05) for an invalid map."""
     cells = fields.get("map_desc", list)
 
     def wrong(what: str) -> DataError:
         return DataError("E05", "map_desc", f"{what}. Use rows of equal length of 1 (start), 2 (goal), -1 (hole), 0.")
 
     if not cells or not all(isinstance(row, list) and len(row) == len(cells[0]) for row in cells):
-        raise wrong("the rows are no lists of one length")
-    if strange := [cell for row in cells for cell in row if type(cell) is not int or cell not in CELLS]:
-        raise wrong(f"holds {str(strange[0])[:20]!r}")
-    found = Counter(cell for row in cells for cell in row)
-    if found[1] != 1 or found[2] != 1:
-        raise wrong(f"has {found[1]} x start and {found[2]} x goal, expected one of each")
+        raise wrong("the rows are not lists of equal length")
+    if unknown := [cell for row in cells for cell in row if type(cell) is not int or cell not in CELLS]:
+        raise wrong(f"holds {str(unknown[0])[:20]!r}")
+    counts = Counter(cell for row in cells for cell in row)
+    if counts[1] != 1 or counts[2] != 1:
+        raise wrong(f"has {counts[1]} x start and {counts[2]} x goal, expected one of each")
     return ["".join(CELLS[cell] for cell in row) for row in cells]
 
 
 def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, report: Report | None = None) -> Path:
-    """A new folder of ``train.jsonl`` and pictures, of which each trace keeps its last sketch.
+    """Write ``train.jsonl`` and images to a new folder. Each trace keeps only its last sketch.
 
-    Errors: E10 a trace without a sketch, E19 with more than one question; and see ``writing.write``.
+    Errors: E10 no sketch, E19 more than one question; see also ``writing.write``.
     """
     return writing.write(traces, folder, "train.jsonl", row, lossy, report)
 
 
 def row(trace: Trace, target: Target) -> dict:
+    """The row of a trace."""
     turns = target.chat(trace, system=False)
     if len(turns) != 2:
-        raise DataError("E19", "messages", "more than one question. Mirage holds one question and one answer.")
-    asked, told = turns
-    *more, sketch = [i for i, part in enumerate(told.content) if isinstance(part, Sketch)] or [None]
+        raise DataError("E19", "messages", "more than one question. Mirage supports one question and one answer.")
+    question, response = turns
+    *more, sketch = [i for i, part in enumerate(response.content) if isinstance(part, Sketch)] or [None]
     if sketch is None:
-        raise DataError("E10", "messages", "no sketch. Mirage holds one a row: convert to another format.")
+        raise DataError("E10", "messages", "no sketch. Mirage requires one sketch per row. Convert to another format.")
     if more:
-        target.lose("sketches besides the last", len(more))
-    kept = Message("assistant", tuple(part for i, part in enumerate(told.content) if i not in more))
+        target.count_loss("sketches besides the last", len(more))
+    kept = Message("assistant", tuple(part for i, part in enumerate(response.content) if i not in more))
     return {
-        "text_input": writing.spelled(asked),
-        "image_input": [target.picture(part) for part in writing.pictures(asked)],
-        "image_output": target.picture(told.content[sketch]),
-        "text_output": writing.spelled(kept, SIGN),
-        **writing.own(trace),
+        "text_input": writing.join_parts(question),
+        "image_input": [target.add_image(part) for part in writing.pictures(question)],
+        "image_output": target.add_image(response.content[sketch]),
+        "text_output": writing.join_parts(kept, SIGN),
+        **writing.extra_column(trace),
     }

@@ -1,7 +1,7 @@
-"""SwimBird-SFT (arXiv 2602.06040): ``conversations`` of human and gpt, pictures of both sides, ``answer``.
+"""SwimBird-SFT (arXiv 2602.06040): ``conversations`` of human and gpt, images of both roles, ``answer``.
 
-``<image>`` in a human turn is the next of ``image``, in a gpt turn the next of ``reasoning_image``. All turns are kept,
-where the source's loader keeps the last two.
+``<image>`` in a human turn is the next entry of ``image``, in a gpt turn the next entry of ``reasoning_image``. All
+turns are kept; SwimBird's own loader keeps only the last two.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ SIDES = {"user": ("image", "human turns"), "assistant": ("reasoning_image", "gpt
 def read(
     source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
 ) -> Iterator[Trace | DataError]:
-    """Every row as a Trace. Errors: E10 counts of a side, E14 an empty text or answer, E19 the order of turns."""
+    """Yield every row as a Trace. Errors: E10 number of images, E14 empty text or answer, E19 order of turns."""
     return reading.read(source, trace, image_root, report, limits)
 
 
 def trace(fields: Fields) -> Trace:
+    """Convert one row."""
     turns = reading.turns(fields, "conversations", roles={"human": "user", "gpt": "assistant"})
     pictures = {"user": fields.pictures("image"), "assistant": fields.pictures("reasoning_image", Sketch)}
     for role, (key, where) in SIDES.items():
-        found = sum(turn.text.count("<image>") for turn in turns if turn.role == role)
-        reading.check_counts(found, "<image>", where, len(pictures[role]), key, "conversations")
-    left = {role: iter(found) for role, found in pictures.items()}
+        num_signs = sum(turn.text.count("<image>") for turn in turns if turn.role == role)
+        reading.check_counts(num_signs, "<image>", where, len(pictures[role]), key, "conversations")
+    remaining = {role: iter(images) for role, images in pictures.items()}
     messages = [
-        Message(turn.role, tuple(reading.filled_in(turn.text, turn.field, "<image>", left[turn.role])))
+        Message(turn.role, tuple(reading.insert_images(turn.text, turn.field, "<image>", remaining[turn.role])))
         for turn in turns
     ]
     answer = fields.filled("answer") if "answer" in fields.values else None
@@ -42,18 +43,20 @@ def trace(fields: Fields) -> Trace:
 
 
 def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, report: Report | None = None) -> Path:
-    """A new folder of ``data.json`` and pictures. Errors and losses: see ``writing.write``."""
+    """Write ``data.json`` and images to a new folder. Errors and losses: see ``writing.write``."""
     return writing.write(traces, folder, "data.json", row, lossy, report)
 
 
 def row(trace: Trace, target: Target) -> dict:
+    """The row of a trace."""
     turns = target.chat(trace, system=False)
     pictures = {
-        key: [target.picture(part) for message in turns if message.role == role for part in writing.pictures(message)]
+        key: [target.add_image(part) for message in turns if message.role == role for part in writing.pictures(message)]
         for role, (key, _) in SIDES.items()
     }
-    said = [
-        {"from": "human" if message.role == "user" else "gpt", "value": writing.spelled(message)} for message in turns
+    conversation = [
+        {"from": "human" if message.role == "user" else "gpt", "value": writing.join_parts(message)}
+        for message in turns
     ]
     answer = {} if trace.answer is None else {"answer": trace.answer}
-    return {"id": trace.id, "conversations": said, **pictures, **answer, **writing.own(trace)}
+    return {"id": trace.id, "conversations": conversation, **pictures, **answer, **writing.extra_column(trace)}

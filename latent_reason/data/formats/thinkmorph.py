@@ -1,7 +1,7 @@
-"""ThinkMorph (arXiv 2510.27492), the layout of Bagel: lists of pictures, questions and texts that take turns.
+"""ThinkMorph (arXiv 2510.27492), the layout of Bagel: lists of images, questions and alternating output texts.
 
-A text that ends in ``<image_start>`` is followed by the next picture and by a text that begins with ``<image_end>``.
-Images of the question come first in the list. Bagel's understanding set is LLaVA's.
+A text that ends with ``<image_start>`` is followed by the next image and by a text that begins with ``<image_end>``.
+Images of the question are first in the list. Bagel's understanding set is in the LLaVA format.
 """
 
 from __future__ import annotations
@@ -24,59 +24,60 @@ START, END = "<image_start>", "<image_end>"
 def read(
     source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
 ) -> Iterator[Trace | DataError]:
-    """Every row as a Trace. ``<think>`` tags are dropped, ``<answer>`` becomes a box.
+    """Yield every row as a Trace. ``<think>`` tags are dropped, ``<answer>`` becomes a boxed answer.
 
-    Errors: E05 signs without their others, E10 too few pictures for the texts, E14 no ``<answer>`` or an empty text.
+    Errors: E05 unpaired signs, E10 too few images for the texts, E14 no ``<answer>`` or an empty text.
     """
     return reading.read(source, trace, image_root, report, limits)
 
 
 def trace(fields: Fields) -> Trace:
-    asked, texts = _texts(fields, "instruction_list"), _texts(fields, "output_text_list")
-    paths, problems = fields.paths("image_list"), len(fields.paths("image_list")) - len(texts) + 1
-    if problems < 1:
+    """Convert one row."""
+    questions, texts = _texts(fields, "instruction_list"), _texts(fields, "output_text_list")
+    paths, num_inputs = fields.paths("image_list"), len(fields.paths("image_list")) - len(texts) + 1
+    if num_inputs < 1:
         raise DataError(
             "E10",
             "image_list",
             f"{len(paths)} for {len(texts)} texts, expected {len(texts)} or more: "
             "those of the question and one between two texts. Counts must match.",
         )
-    if len(asked) != 1:
-        raise DataError("E10", "instruction_list", f"{len(asked)} questions, expected 1. Make a row of each.")
+    if len(questions) != 1:
+        raise DataError("E10", "instruction_list", f"{len(questions)} questions, expected 1. Make a row of each.")
     loaded = [fields.row.load(path, f"image_list[{i}]") for i, path in enumerate(paths)]
-    told: list[Part] = []
+    parts: list[Part] = []
     for i, text in enumerate(texts):
         at = f"output_text_list[{i}]"
-        said = _without_signs(text, at, first=not i, last=i == len(texts) - 1)
+        content = _without_signs(text, at, first=not i, last=i == len(texts) - 1)
         if i:
-            told.append(Sketch(loaded[problems + i - 1]))
-        if said:
-            told.append(Text(checked_text(said, at)))
+            parts.append(Sketch(loaded[num_inputs + i - 1]))
+        if content:
+            parts.append(Text(checked_text(content, at)))
     if "<answer>" not in texts[-1]:
         raise DataError("E14", f"output_text_list[{len(texts) - 1}]", "no <answer>. Add it, or drop the row.")
     question = Message(
         "user",
-        (*(Image(picture) for picture in loaded[:problems]), Text(checked_text(asked[0], "instruction_list[0]"))),
+        (*(Image(picture) for picture in loaded[:num_inputs]), Text(checked_text(questions[0], "instruction_list[0]"))),
     )
-    return reading.record(fields, "thinkmorph", [question, Message("assistant", tuple(told))], id=fields.name("id"))
+    return reading.record(fields, "thinkmorph", [question, Message("assistant", tuple(parts))], id=fields.name("id"))
 
 
 def _texts(fields: Fields, key: str) -> list[str]:
-    found = fields.get(key, list)
-    if not found:
+    texts = fields.get(key, list)
+    if not texts:
         raise DataError("E14", key, "empty. Drop the row or fill it.")
-    for i, text in enumerate(found):
+    for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(
                 "E05", f"{key}[{i}]", f"expected a string, found {TYPES[type(text)]}. See the format table."
             )
         if not text.strip():
             raise DataError("E14", f"{key}[{i}]", "empty. Drop the row or fill it.")
-    return found
+    return texts
 
 
 def _without_signs(text: str, at: str, first: bool, last: bool) -> str:
-    """The words between the signs, which stand at both ends of all texts but of the first and the last."""
+    """The text between the signs. Only the first text has no leading sign and only the last no trailing sign."""
     text = text.strip()
     if text.startswith(END) == first or text.endswith(START) == last:
         raise DataError(

@@ -1,7 +1,7 @@
-"""TRL chats: ``messages``, or ``prompt`` and ``completion``, of strings or typed parts, and ``images`` in their order.
+"""TRL chats: ``messages``, or ``prompt`` and ``completion``, of strings or typed parts, with ordered ``images``.
 
-An ``image`` part without a payload is the next of ``images`` (or ``image``). Where no part asks for pictures they stand
-before the first question.
+An ``image`` part without content is the next entry of ``images`` (or ``image``). Without ``image`` parts, the images
+are placed before the first question.
 """
 
 from __future__ import annotations
@@ -30,69 +30,74 @@ def read(
     *,
     assistant_image: str = "refuse",
 ) -> Iterator[Trace | DataError]:
-    """Every row as a Trace. ``assistant_image``: sketch (what an assistant's picture is) or refuse.
+    """Yield every row as a Trace. ``assistant_image``: meaning of images in assistant turns, sketch or refuse.
 
-    Our own column ``sketch_index`` says which ``images`` are sketches. Errors: E05 no content, E06 a role or part of
-    another kind or an assistant's picture, E10 counts of image parts and pictures, E19 the order of turns.
+    The column ``sketch_index`` of our writer lists which ``images`` are sketches. Errors: E05 no content, E06 unknown
+    role or part type, or an assistant image, E10 numbers of image parts and images differ, E19 order of turns.
     """
     if assistant_image not in ("refuse", "sketch"):
-        raise ValueError(f"no use '{assistant_image}' of an assistant's picture. Use refuse or sketch.")
+        raise ValueError(f"unknown assistant_image '{assistant_image}'. Use refuse or sketch.")
     return reading.read(source, partial(trace, assistant_image=assistant_image), image_root, report, limits)
 
 
 def trace(fields: Fields, assistant_image: str) -> Trace:
+    """Convert one row."""
     key = "images" if "images" in fields.values else "image"
     pictures, chat = fields.pictures(key), _chat(fields)
-    asked = sum(_is_empty(part) for _, parts, _ in chat for part in parts)
-    if not asked and not any(part.get("type") == "image" for _, parts, _ in chat for part in parts):
+    num_placeholders = sum(_is_empty(part) for _, parts, _ in chat for part in parts)
+    if not num_placeholders and not any(part.get("type") == "image" for _, parts, _ in chat for part in parts):
         first = next((i for i, (role, *_) in enumerate(chat) if role == "user"), None)
         if pictures and first is not None:
             role, parts, at = chat[first]
             chat[first] = role, [{"type": "image"}] * len(pictures) + parts, at
-            asked = len(pictures)
-    reading.check_counts(asked, "'image'", "all turns", len(pictures), key, chat[0][2].partition("[")[0])
-    sketches, left = fields.get("sketch_index", list, default=[]), iter(range(len(pictures)))
+            num_placeholders = len(pictures)
+    reading.check_counts(num_placeholders, "'image'", "all turns", len(pictures), key, chat[0][2].partition("[")[0])
+    sketches, remaining = fields.get("sketch_index", list, default=[]), iter(range(len(pictures)))
     messages = []
     for role, parts, at in chat:
         made = tuple(
-            found
+            new_part
             for j, part in enumerate(parts)
-            for found in _part(fields, part, role, f"{at}.content[{j}]", pictures, left, sketches, assistant_image)
+            for new_part in _part(
+                fields, part, role, f"{at}.content[{j}]", pictures, remaining, sketches, assistant_image
+            )
         )
         if not made:
             raise DataError("E14", f"{at}.content", "empty. Drop the row or fill it.")
         messages.append(Message(role, made))
-    drawn = [
+    sketch_positions = [
         i
         for i, (role, part) in enumerate((role, part) for role, parts, _ in chat for part in parts if _is_empty(part))
         if role == "assistant"
     ]
-    if sketches and sketches != drawn:
-        raise DataError("E10", "sketch_index", f"{sketches}, but the assistant's pictures are {drawn}. Correct it.")
+    if sketches and sketches != sketch_positions:
+        raise DataError(
+            "E10", "sketch_index", f"{sketches}, but the images of the assistant are {sketch_positions}. Correct it."
+        )
     return reading.record(fields, "trl", messages, id=fields.name("id"))
 
 
 def _chat(fields: Fields) -> list[tuple[str, list[dict], str]]:
-    """(role, parts, field) of every turn."""
-    found, before = [], "nothing"
+    """The turns as (role, parts, field)."""
+    chat, before = [], "nothing"
     for key, role in (
         (("messages", ""),) if "messages" in fields.values else (("prompt", "user"), ("completion", "assistant"))
     ):
-        plain = isinstance(fields.values.get(key), str) and role
-        turns = [{"role": role, "content": fields.get(key, str)}] if plain else fields.get(key, list)
+        is_plain_text = isinstance(fields.values.get(key), str) and role
+        turns = [{"role": role, "content": fields.get(key, str)}] if is_plain_text else fields.get(key, list)
         for i, turn in enumerate(turns):
-            at = key if plain else f"{key}[{i}]"
+            at = key if is_plain_text else f"{key}[{i}]"
             if not isinstance(turn, dict):
                 raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
-            before = reading.ordered(get(turn, "role", str, at=at + "."), before, f"{at}.role", ROLES)
-            found.append((before, _content(turn.get("content"), f"{at}.content"), at))
+            before = reading.native_role(get(turn, "role", str, at=at + "."), before, f"{at}.role", ROLES)
+            chat.append((before, _content(turn.get("content"), f"{at}.content"), at))
     if before != "assistant":
         raise DataError(
             "E19",
             "messages" if "messages" in fields.values else "completion",
             "no assistant turn at the end. Add the answer.",
         )
-    return found
+    return chat
 
 
 def _content(content: Any, field: str) -> list[dict]:
@@ -115,7 +120,7 @@ def _part(
     role: str,
     at: str,
     pictures: list[Image],
-    left: Iterator[int],
+    remaining: Iterator[int],
     sketches: list,
     assistant_image: str,
 ) -> list[Part]:
@@ -125,7 +130,7 @@ def _part(
         return [Text(checked_text(text, at + ".text"))] if text.strip() else []
     if kind != "image":
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text or image.")
-    index = next(left) if _is_empty(part) else None
+    index = next(remaining) if _is_empty(part) else None
     picture = (
         pictures[index].image
         if index is not None
@@ -139,16 +144,17 @@ def _part(
 
 
 def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, report: Report | None = None) -> Path:
-    """A new folder of ``train.jsonl`` and pictures, sketches as image parts of the assistant.
+    """Write ``train.jsonl`` and images to a new folder, sketches as image parts of the assistant.
 
-    ``sketch_index`` says which of ``images`` they are. Errors and losses: see ``writing.write``.
+    ``sketch_index`` lists which ``images`` are sketches. Errors and losses: see ``writing.write``.
     """
     return writing.write(traces, folder, "train.jsonl", row, lossy, report)
 
 
 def row(trace: Trace, target: Target) -> dict:
+    """The row of a trace."""
     turns = target.chat(trace, system=True)
-    shown = [part for message in turns for part in writing.pictures(message)]
+    images = [part for message in turns for part in writing.pictures(message)]
     return {
         "id": trace.id,
         "messages": [
@@ -161,7 +167,7 @@ def row(trace: Trace, target: Target) -> dict:
             }
             for message in turns
         ],
-        "images": [target.picture(part) for part in shown],
-        "sketch_index": [i for i, part in enumerate(shown) if isinstance(part, Sketch)],
-        **writing.own(trace),
+        "images": [target.add_image(part) for part in images],
+        "sketch_index": [i for i, part in enumerate(images) if isinstance(part, Sketch)],
+        **writing.extra_column(trace),
     }

@@ -1,8 +1,7 @@
-"""Zebra-CoT (arXiv 2507.16746): ``Question``, ``Text Reasoning Trace``, ``Final Answer`` and a column a picture.
+"""Zebra-CoT (arXiv 2507.16746): ``Question``, ``Text Reasoning Trace``, ``Final Answer`` and one column per image.
 
-The texts name the columns: ``<image_start>[problem_image_1]<image_end>``. Images stay where they are named, unlike in
-loaders that move those of the question behind it. In JSON lines they are paths relative to the picture
-folder.
+The texts refer to image columns: ``<image_start>[problem_image_1]<image_end>``. Images stay at their reference; some
+other loaders move the images of the question to its end. In JSON lines, images are paths relative to the image folder.
 """
 
 from __future__ import annotations
@@ -31,24 +30,25 @@ def read(
     *,
     skip_folder: Iterable[str] = (),
 ) -> Iterator[Trace | DataError]:
-    """Every row as a Trace of its folder's task. ``skip_folder``: words in the names of folders to leave out.
+    """Yield every row as a Trace; the task is the folder name. ``skip_folder``: skip folders whose name contains this.
 
-    A problem picture named in the trace becomes a redundant sketch. Errors: E06 a reference of another kind, E11 a
-    named picture that is not there, E14 an empty text.
+    A problem image that the reasoning trace refers to becomes a redundant sketch. Errors: E06 unknown reference, E11
+    missing image, E14 empty text.
     """
     return reading.read(source, trace, image_root, report, limits, skip_folder)
 
 
 def trace(fields: Fields) -> Trace:
-    asked, told = (_parts(fields, key, fields.filled(key)) for key in ("Question", "Text Reasoning Trace"))
+    """Convert one row."""
+    question, response = (_parts(fields, key, fields.filled(key)) for key in ("Question", "Text Reasoning Trace"))
     answer = fields.filled("Final Answer")
     for key in fields.rest():
         if PICTURE.fullmatch(key) and fields.paths(key):
-            fields.row.warn("E12", f"{key}: a picture is given but never named in the texts, and left out")
+            fields.row.warn("E12", f"{key}: an image without a reference in the texts is dropped")
     return reading.record(
         fields,
         "zebra_cot",
-        [Message("user", asked), Message("assistant", told)],
+        [Message("user", question), Message("assistant", response)],
         answer=answer,
         id=fields.name("id"),
         task=fields.row.file.parent.name,
@@ -65,8 +65,8 @@ def _parts(fields: Fields, key: str, text: str) -> tuple[Part, ...]:
 
 
 def _text(piece: str, key: str) -> list[Text]:
-    said = THOUGHT.sub("", piece).strip()
-    return [Text(checked_text(said, key))] if said else []
+    content = THOUGHT.sub("", piece).strip()
+    return [Text(checked_text(content, key))] if content else []
 
 
 def _picture(fields: Fields, key: str, name: str) -> Part:
