@@ -1,4 +1,4 @@
-"""What tasks drawn on the common canvas share: a look, which their pictures are drawn and read with."""
+"""Base classes of tasks whose images are rendered with :mod:`canvas` in one of its styles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .stream import Stream
 
 
 class DrawnTask(Task):
-    """``skin``: ``plain``, or ``other`` with colours, cell sizes and lines that no plain picture has. A picture is read
-    by ``meta["skin"]``, so that parsing needs the picture and ``meta`` alone."""
+    """A task with a rendering style. ``skin``: ``plain``, or ``other`` with colors, cell sizes and line widths that no
+    plain image has. Images are parsed with ``meta["skin"]``, so parsing needs only the image and ``meta``."""
 
     def __init__(self, *, skin: str = "plain", **options):
         super().__init__(**options)
@@ -25,8 +25,8 @@ class DrawnTask(Task):
 
 
 class PlannedTask(DrawnTask):
-    """A plan of moves, of as many as ``bands`` says for a level; ``chunk``: fewest and most moves between two
-    sketches."""
+    """A task whose answer is a plan of moves. ``bands``: (minimum, maximum) plan length of each level. ``chunk``:
+    (minimum, maximum) number of moves between two sketches."""
 
     bands: ClassVar[dict[int, tuple[int, int]]]
 
