@@ -1,7 +1,7 @@
-"""``cube_net``: a net of six lettered squares is folded to a cube; which letter is opposite a given one?
+"""``cube_net``: a net of six lettered squares folds to a cube; find the letter opposite a given one.
 
-The given square is the bottom of the cube. A sketch shows what is left of the net, and the cube so far as a plan: the
-bottom in the middle, the four walls around it, the lid apart above them.
+The given square is the bottom of the cube. A sketch shows the remaining net and a plan of the partial cube: the bottom
+in the middle, the four walls around it, and the lid separately above them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NETS = (
     "XX.. .XX. ..XX",
     "XXX.. ..XXX",
 )
-HELD = (3, 7, 9)  # nets that no item in training has
+HELD = (3, 7, 9)  # nets held out from training
 LETTERS = "ABCDEF"
 SLOTS = {
     "bottom": (0, 0, -1),
@@ -44,8 +44,8 @@ SLOTS = {
 }  # outward normals; the plan shows the slots in this order at ``PLAN``
 PLAN = ((3, 6), (2, 6), (3, 7), (4, 6), (3, 5), (0, 6))  # (row, column) in cells of the picture
 FILLS = {slot: {"bottom": "green", "lid": "pink"}.get(slot, "cyan") for slot in SLOTS}
-ROWS, COLUMNS, WIDE = 5, 4, 8  # cells of the field of the net, and of the whole picture's width
-FAR = 40  # mean difference (0-255) above which a square is not the one it looks most like
+ROWS, COLUMNS, WIDE = 5, 4, 8  # rows and columns of the net's area, and columns of the image, in cells
+FAR = 40  # largest mean difference (0-255) between a square and its nearest template
 
 QUESTIONS = (
     "Fold the net to a cube. Which letter is opposite {face}?",
@@ -81,7 +81,7 @@ def cells(net: int) -> tuple[tuple[int, int], ...]:
 
 
 def turned(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
-    """One of the eight symmetries, moved to the top left corner; the order of the squares stays."""
+    """Apply one of the eight symmetries and move the squares to the top left corner, in unchanged order."""
     for _ in range(way % 4):
         squares = [(c, -r) for r, c in squares]
     if way >= 4:
@@ -92,13 +92,13 @@ def turned(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
 
 @cache
 def upright(squares: tuple[tuple[int, int], ...]) -> list[int]:
-    """The symmetries that bring a piece into its least form: one, or more if the piece itself is symmetric."""
+    """The symmetries that map a piece to its smallest form: one, or several if the piece is symmetric."""
     forms = [sorted(turned(list(squares), way)) for way in range(8)]
     return [way for way in range(8) if forms[way] == min(forms)]
 
 
 def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
-    """The slot of each letter, in the order of folding (nearest to the bottom first), with ``face`` as the bottom."""
+    """The slot of each letter, in folding order (nearest to the bottom first), with ``face`` as the bottom."""
 
     def minus(v):
         return tuple(-x for x in v)
@@ -106,7 +106,7 @@ def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
     at = {tuple(cell): letter for letter, cell in net.items()}
     name, found = {normal: slot for slot, normal in SLOTS.items()}, {face: "bottom"}
     queue = [(tuple(net[face]), SLOTS["bottom"], SLOTS["east"], SLOTS["south"])]
-    for (r, c), out, east, south in queue:  # outward normal, and where east and south of the net point
+    for (r, c), out, east, south in queue:  # outward normal, and the directions of the net's east and south
         for cell, turn in (
             ((r - 1, c), (minus(south), east, out)),
             ((r, c + 1), (east, minus(out), south)),
@@ -127,8 +127,7 @@ def folds(puzzle: dict) -> list[tuple[str, str]]:
 
 @cache
 def fitting(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]]]:
-    """The turns of a net that fit into its field, each with those of its squares from which the lid takes so many
-    folds."""
+    """The symmetries of a net that fit into its area, each with the squares for which the lid needs ``count`` folds."""
     found = []
     for squares in (turned(list(cells(net)), way) for way in range(8)):
         at = {letter: list(cell) for letter, cell in zip(LETTERS, squares, strict=True)}
@@ -139,7 +138,7 @@ def fitting(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]
 
 
 def state_of(puzzle: dict, letters: str) -> dict:
-    """The cube with the bottom and the given letters in place: a letter or a dot for each slot."""
+    """The cube with the bottom and ``letters`` in place: a letter or a dot for each slot."""
     slots = {slot: letter for letter, slot in folded(puzzle["net"], puzzle["face"]).items()}
     return {"slots": "".join(slots[s] if slots[s] in letters or s == "bottom" else "." for s in SLOTS)}
 
@@ -148,10 +147,10 @@ def letters_in(words: str) -> str:
     return "".join(dict.fromkeys(re.findall(r"\b[A-F]\b", words.split("\\boxed")[0])))
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 @cache
 def square(fill: str, letter: str, skin: str) -> np.ndarray:
-    """A framed square with a letter (a dot: none); ``none`` is a cell without a square."""
+    """Rendering of a framed square with a letter (a dot: no letter). Fill ``none``: a cell without a square."""
     look = LOOKS[skin]
     c = look.cell
     if fill == "none":
@@ -168,7 +167,7 @@ def paper(skin: str) -> np.ndarray:
 
 
 def drawing(slots: str, net: dict[str, list[int]], skin: str) -> np.ndarray:
-    """The net without the squares that are in ``slots``, and the plan of the cube."""
+    """Render the net without the squares in ``slots``, and the plan of the cube."""
     canvas, c = paper(skin).copy(), LOOKS[skin].cell
     squares = [(cell, "grey", ".") if letter in slots else (cell, "yellow", letter) for letter, cell in net.items()]
     squares += [
@@ -183,7 +182,7 @@ def drawing(slots: str, net: dict[str, list[int]], skin: str) -> np.ndarray:
 def read_square(
     canvas: np.ndarray, cell: tuple[int, int], options: tuple[tuple[str, str], ...], skin: str
 ) -> tuple[str, float]:
-    """The letter of the (fill, letter) that a square looks most like, ``?`` if like none, and how sure that is."""
+    """(letter of the nearest (fill, letter) option, ``?`` if none is near; confidence from 0 to 1)."""
     c = LOOKS[skin].cell
     (r, k), known = cell, np.array([square(*option, skin) for option in options]).astype(np.int16)
     off = np.abs(known - canvas[r * c : (r + 1) * c, k * c : (k + 1) * c]).mean((1, 2, 3))
@@ -194,7 +193,7 @@ def read_square(
 class CubeNet(DrawnTask):
     """Name the letter opposite a given one. Level = folds until the lid is in place, 2 to 5, nearest squares first.
 
-    ``nets``: ``trained``, the eight nets of training, or ``held``, the three that are in none of its items.
+    ``nets``: ``trained`` (the eight nets of training) or ``held`` (the three held-out nets).
     """
 
     name = "cube_net"
@@ -224,13 +223,13 @@ class CubeNet(DrawnTask):
         return {"net": dict(sorted(net.items())), "face": letters[stream.choice(faces)]}
 
     def canon(self, puzzle: dict) -> str:
-        """A net turned, flipped or moved is the same net."""
+        """Rotated, flipped and shifted nets are the same puzzle."""
         letters, squares = zip(*puzzle["net"].items(), strict=True)
         places = min(turned(squares, way) for way in upright(tuple(sorted(map(tuple, squares)))))
         return canon("cube_net/1", {"face": puzzle["face"], "letters": "".join(letters), "squares": places})
 
     def verify(self, puzzle: dict, targets: int) -> None:
-        """Only what fits is drawn."""
+        """Nothing to test: ``draw`` samples only valid puzzles."""
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream, steps, done = self.stream(level, index, "text"), [], ""
@@ -263,7 +262,7 @@ class CubeNet(DrawnTask):
         return picture(drawing(state["slots"], item.meta["net"], item.meta["skin"]))
 
     def kind(self, item: Item) -> str:
-        """No face is opposite itself: each letter asked about leaves five."""
+        """The letter in the question: the answer is one of the other five."""
         return item.meta["face"]
 
     def state_sentence(self, state: dict, stream: Stream) -> str:

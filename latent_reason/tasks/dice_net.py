@@ -1,7 +1,7 @@
-"""``dice_net``: a die is rolled over a board; which face ends on top? Only the picture shows how it lies at first.
+"""``dice_net``: a die rolls over a board; find its final top face. Only the image shows the initial orientation.
 
-A die here may carry its numbers in any order: the picture names the three pairs of opposite faces, so that the three
-faces in sight fix the hidden ones. A sketch is the board and the die after a roll.
+The numbers of a die may be in any order. The image lists the three pairs of opposite faces, so the three visible faces
+determine the hidden ones. A sketch shows the board and the die after a roll.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .stream import Stream, canon
 WAYS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}
 BACK = {"north": "south", "south": "north", "east": "west", "west": "east"}
 FACES = ("top", "front", "right")
-FAR = 25  # mean difference (0-255) above which a picture is not the one drawn of what was read in it
+FAR = 25  # largest mean difference (0-255) between an image and the rendering of its parsed state
 
 QUESTIONS = (
     "The die rolls {ways}. Which number is on top at the end?",
@@ -50,7 +50,7 @@ STATES = (
 
 
 def rolled(state: dict, way: str, opposite: dict[int, int]) -> dict:
-    """The die after one roll; the cell may lie off the board."""
+    """The state after one roll. The cell may be off the board."""
     top, front, right = (state[f] for f in FACES)
     top, front, right = {
         "north": (front, opposite[top], right),
@@ -78,9 +78,9 @@ def ways_in(words: str) -> list[str]:
     return re.findall(r"\b(?:north|east|south|west)\b", words.lower())
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 def spots(n: int, look: Look) -> dict[str, tuple[int, int]]:
-    """Top left corners (y, x) of the digits beside the board: the faces in sight, then the pairs."""
+    """Top left corners (y, x) of the digits beside the board: the visible faces, then the pairs."""
     c = look.cell
     side, deep, x, y = 3 * c // 2, 3 * c // 4, n * c + 3 * c // 8, 3 * c // 8
     found = {
@@ -95,7 +95,7 @@ def spots(n: int, look: Look) -> dict[str, tuple[int, int]]:
 
 
 def ground(n: int, look: Look) -> np.ndarray:
-    """An empty board, and beside it a die without numbers."""
+    """Rendering of an empty board and a die without numbers beside it."""
     c = look.cell
     canvas = blank(n * c, (n + 3) * c, look["paper"])
     for k in range(n + 1):
@@ -148,7 +148,7 @@ def drawing(state: dict, pairs: list[list[int]], n: int, skin: str) -> np.ndarra
 
 @cache
 def digit_masks() -> np.ndarray:
-    """(6, 14, 10) 1 where a digit from 1 to 6 has ink."""
+    """(6, 14, 10) masks of the digits 1 to 6."""
     masks = np.zeros((6, 14, 10), np.int16)
     for k in range(6):
         text(masks[k], 0, 0, str(k + 1), 1, 2)
@@ -156,7 +156,7 @@ def digit_masks() -> np.ndarray:
 
 
 def digit(canvas: np.ndarray, y: int, x: int, ink: tuple[int, int, int]) -> tuple[int, float]:
-    """The digit from 1 to 6 at a spot and how surely it is that one: 0 where a second fits as well."""
+    """(digit from 1 to 6 at a position, confidence). Confidence 0: a second digit fits equally well."""
     far = np.abs(canvas[y : y + 14, x : x + 10].astype(np.int16) - np.array(ink, np.int16)).sum(-1)
     dark = (1 - far / max(far.max(), 1)).astype(np.float32)
     off = np.abs(digit_masks() - dark).mean((1, 2))
@@ -165,10 +165,10 @@ def digit(canvas: np.ndarray, y: int, x: int, ink: tuple[int, int, int]) -> tupl
 
 
 class DiceNet(DrawnTask):
-    """Tell the top face of a die after rolls. Level = number of rolls, at least 1.
+    """Name the top face of a die after rolls. Level = number of rolls, at least 1.
 
-    ``n``: cells along a side of the board. ``kinds``: fewest and most directions that the rolls of one item take (few
-    rolls take fewer than the most). No roll undoes the one before it.
+    ``n``: cells per side of the board. ``kinds``: minimum and maximum number of different directions in one item (short
+    sequences have fewer than the maximum). No roll undoes the previous one.
     """
 
     name = "dice_net"
@@ -216,7 +216,7 @@ class DiceNet(DrawnTask):
         return {"start": start, "pairs": sorted(sorted(p) for p in pairs), "moves": moves}
 
     def canon(self, puzzle: dict) -> str:
-        """Where on the board the die rolls does not matter."""
+        """The canonical string does not depend on the die's position on the board."""
         return canon(
             "dice_roll/1",
             {"faces": [puzzle["start"][f] for f in FACES], "pairs": puzzle["pairs"], "moves": puzzle["moves"]},

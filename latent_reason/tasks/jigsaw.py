@@ -1,4 +1,4 @@
-"""``jigsaw``: in which order do numbered tiles make the picture? A sketch is what lies in place so far."""
+"""``jigsaw``: order numbered tiles so that they form the picture. A sketch shows the tiles placed so far."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .checkers import Check, boxed
 from .drawn import DrawnTask
 from .stream import Stream, canon
 
-SIDE = 168  # of a scene in pixels of the plain look: whole tiles for 2, 3 and 4 a side
+SIDE = 168  # side of a scene in pixels of the plain style, divisible by 2, 3 and 4
 NAMES = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink")
 TEXTURES = ("bands", "rings")
-NODES = 4000  # partial assemblies looked at before a scene counts as too uniform
-FAR = 40  # mean difference (0-255) from every tile above which a place is unreadable
+NODES = 4000  # partial assemblies to search before a scene is rejected as too uniform
+FAR = 40  # largest mean difference (0-255) between a place and the nearest tile
 
 QUESTIONS = (
     "In which order do the tiles make the picture?",
@@ -50,7 +50,7 @@ STATES = (
 
 @lru_cache(16)
 def scene(seed: int, texture: str) -> np.ndarray:
-    """(SIDE, SIDE) the number in ``NAMES`` of each pixel's colour: a texture of three colours, shapes and letters."""
+    """(SIDE, SIDE) index in ``NAMES`` of each pixel's color: a texture of three colors, shapes and letters."""
     stream = Stream.of("jigsaw scene", texture, seed)
     colours = stream.shuffle(range(len(NAMES)))
     y, x = np.ogrid[:SIDE, :SIDE]
@@ -83,14 +83,15 @@ def tiles_of(canvas: np.ndarray, grid: int) -> np.ndarray:
 
 
 def edge_costs(tiles: np.ndarray) -> tuple[list[list[int]], list[list[int]]]:
-    """``right[a][b]`` and ``below[a][b]``: in how many pixels the edge of b differs from that of a which it meets."""
+    """``right[a][b]`` and ``below[a][b]``: number of differing pixels between touching edges if b is right of or below
+    a."""
     right = (tiles[:, None, :, -1] != tiles[None, :, :, 0]).sum(-1)
     below = (tiles[:, None, -1, :] != tiles[None, :, 0, :]).sum(-1)
     return right.tolist(), below.tolist()
 
 
 def cost(order: list[int], right: list[list[int]], below: list[list[int]], grid: int) -> int:
-    """Differing pixels along all inner edges of the tiles laid out in reading order."""
+    """Number of differing pixels along all inner edges of the tiles in reading order."""
     return sum(
         (right[order[k - 1]][t] if k % grid else 0) + (below[order[k - grid]][t] if k >= grid else 0)
         for k, t in enumerate(order)
@@ -98,12 +99,11 @@ def cost(order: list[int], right: list[list[int]], below: list[list[int]], grid:
 
 
 def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
-    """Whether the order as given costs least, and every other by more than the share ``margin`` and a quarter of a
-    tile's side more.
+    """Whether the tiles as ordered have the lowest cost, and every other order costs more by the fraction ``margin``
+    plus a quarter of a tile's side.
 
-    Lays tiles in reading order and leaves a branch as soon as it must cost too much: every tile that lies neither in
-    the first column nor in the first row costs its cheapest edges at least. So nothing is missed. Gives up, with
-    False, after ``NODES`` partial assemblies.
+    Exact branch and bound in reading order. The bound is the cheapest edge of every tile that is not in the first
+    column or row. Returns False after ``NODES`` partial assemblies.
     """
     right, below = edge_costs(tiles)
     gold = range(grid * grid)
@@ -122,7 +122,9 @@ def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
             return False
         left = [t for t in gold if t not in laid]
         free = sum(
-            sum(sorted(cheap[t] for t in left)[len(left) - firsts :])  # what tiles on the rim may yet save
+            sum(
+                sorted(cheap[t] for t in left)[len(left) - firsts :]
+            )  # edges that tiles of the first row and column save
             for cheap, firsts in zip(least, (grid - -(-k // grid), max(grid - k, 0)), strict=True)
         )
         for t in left:
@@ -133,15 +135,15 @@ def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
     return True
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 def sizes(grid: int, look: Look) -> tuple[int, int]:
-    """Side of a picture and of a tile in pixels."""
+    """Sides of an image and of a tile in pixels."""
     side = 6 * look.cell
     return side, (side - 5 * look.line) // 12 * 12 // grid
 
 
 def numbered(meta: dict) -> np.ndarray:
-    """(grid * grid, t, t, 3) the tiles by number, each number in a box in the middle: edges stay free."""
+    """(grid * grid, t, t, 3) the tiles by number. Each number is in a box in the center, so the edges are visible."""
     look, grid = LOOKS[meta["skin"]], meta["grid"]
     t = sizes(grid, look)[1]
     at = np.arange(t * grid) * SIDE // (t * grid)
@@ -156,7 +158,7 @@ def numbered(meta: dict) -> np.ndarray:
 
 
 def put(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarray:
-    """Lay tiles onto a picture in reading order from the top left, ``gap`` pixels apart."""
+    """Draw tiles onto an image in reading order from the top left, ``gap`` pixels apart."""
     t = tiles.shape[1]
     start = (len(canvas) - grid * t - (grid - 1) * gap) // 2
     for k, tile in enumerate(tiles):
@@ -167,7 +169,7 @@ def put(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarra
 
 @cache
 def ground(grid: int, skin: str, empty: bool) -> np.ndarray:
-    """A picture of paper; if ``empty``, with a grey square where the tiles will lie."""
+    """A blank image. If ``empty``, with a grey square in the area of the tiles."""
     look = LOOKS[skin]
     side, t = sizes(grid, look)
     canvas, start = blank(side, side, look["paper"]), (side - grid * t) // 2
@@ -187,16 +189,16 @@ def assembled(placed: list[int], tiles: np.ndarray, meta: dict) -> PILImage.Imag
 
 
 def numbers_in(words: str) -> list[int]:
-    """Tiles that a text places: its numbers, without the clauses that only repeat them after a colon."""
+    """The tiles that a text places: its numbers, without the lists after a colon that repeat them."""
     return [int(n) for n in re.findall(r"\b[0-9]{1,3}\b", re.sub(r":[^.]*\.", " ", words.split("\\boxed")[0]))]
 
 
 class Jigsaw(DrawnTask):
-    """Order the tiles of a cut picture. Level = tiles a side, 2 to 4.
+    """Order the tiles of a cut image. Level = tiles per side, 2 to 4.
 
-    ``texture``: the ground of the scene, ``bands`` or ``rings``. ``margin``: by what share (and a quarter of a tile's
-    side) every other assembly must mismatch more along its edges than the right one. ``chunk``: fewest and most
-    tiles between two sketches.
+    ``texture``: the background of the scene, ``bands`` or ``rings``. ``margin``: the fraction (plus a quarter of a
+    tile's side) by which every other order must have more differing edge pixels. ``chunk``: minimum and maximum number
+    of tiles between two sketches.
     """
 
     name = "jigsaw"
@@ -216,7 +218,7 @@ class Jigsaw(DrawnTask):
         self.texture, self.margin, self.chunk = texture, margin, tuple(chunk)
 
     def targets(self, level: int, stream: Stream) -> list[int]:
-        """The scene's tile that each number shows, in the order of the numbers."""
+        """The scene's tile of each number, in the order of the numbers."""
         while (order := stream.shuffle(range(level * level))) == sorted(order):
             pass
         return order
@@ -271,7 +273,7 @@ class Jigsaw(DrawnTask):
         )
 
     def in_words(self, item: Item) -> str:
-        """The colours along each tile's edges, with the length of each run."""
+        """The colors along each tile's edges, run-length encoded."""
 
         def run(edge: np.ndarray) -> str:
             return " ".join(f"{NAMES[colour]} {len(list(same))}" for colour, same in groupby(edge.tolist()))
@@ -321,11 +323,11 @@ class Jigsaw(DrawnTask):
         return before is not None and bool(more) and before["placed"] + more == after["placed"]
 
     def shown(self, item: Item) -> dict:
-        """Nothing is in place yet."""
+        """The state without placed tiles."""
         return {"placed": [], "places": len(item.meta["gold"])}
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
-        """The share of the donor's places that are right by the tiles said before its sketch and those said after."""
+        """The fraction of the donor's places that are correct, from the tiles named before and after its sketch."""
         said = [n for words in (before, *after) for n in numbers_in(words)]
         return self.check(f"\\boxed{{{','.join(map(str, said))}}}", donor.meta).partial
 
@@ -335,7 +337,8 @@ class Jigsaw(DrawnTask):
         return [",".join(order) for order in (*swapped, gold[:-1], [*gold, "1"], gold[::-1])]
 
     def check(self, text: str, meta: dict) -> Check:
-        """Numbers in reading order, with commas or blanks between them; partial is the share of right places."""
+        """The answer is the numbers in reading order, separated by commas or spaces. ``partial`` is the fraction of
+        correct places."""
         content, gold = boxed(text) or "", meta["gold"]
         found = re.findall(r"[0-9]+", content)
         if not found or not re.fullmatch(r"[0-9,;\s]*", content):

@@ -1,9 +1,9 @@
-"""A ray among mirrors (``ray``): where does it leave the grid.
+"""A ray among mirrors (``ray``): find the port where it leaves the grid.
 
 A board is JSON: ``map`` holds n rows of "/", "\\\\" and "." and ``entry`` is a port such as "W3": the side (N, E, S, W;
 north is up) and the number along it, from 1, counted from the left or from the top. A state is ``{"hits", "heading"}``:
-the cells of the mirrors met so far, in order, and the way (N, E, S, W) the ray goes on. A ray that enters always
-leaves, and elsewhere.
+the cells of the mirrors hit so far, in order, and the ray's current direction (N, E, S, W). A ray always leaves the
+grid, at another port.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TURNED = {
     ".": dict(zip("NESW", "NESW", strict=True)),
 }
 BACK = dict(zip("NESW", "SWNE", strict=True))
-BUDGET = 300  # cells drawn for one ray
+BUDGET = 300  # largest number of cells sampled for one ray
 QUESTIONS = (
     "Where does the ray leave the grid?",
     "At which port does the ray come out?",
@@ -80,7 +80,7 @@ def ports(n: int) -> list[str]:
 
 
 def outside(port: str, n: int) -> Cell:
-    """The place just outside the grid at a port."""
+    """The cell just outside the grid at a port."""
     side, k = port[0], int(port[1:]) - 1
     return {"N": (-1, k), "S": (n, k), "W": (k, -1), "E": (k, n)}[side]
 
@@ -90,7 +90,7 @@ def beside(cell: Cell, way: str) -> Cell:
 
 
 def onward(rows: list[str], cell: Cell, heading: str) -> tuple[Cell, str]:
-    """The next mirror on the way from a cell and the heading after it, or the place outside that the ray leaves to."""
+    """The next mirror from a cell and the direction after it, or the cell outside the grid where the ray leaves."""
     cell = beside(cell, heading)
     while 0 <= cell[0] < len(rows) and 0 <= cell[1] < len(rows):
         if rows[cell[0]][cell[1]] != ".":
@@ -112,8 +112,10 @@ def solve(board: dict) -> tuple[list[dict], str]:
 
 
 def sample(n: int, entry: str, most: int, mirrors: int, limit: int, stream: Stream) -> list[str]:
-    """Rows with so many ``mirrors``, or up to ``limit`` if the ray needs more, of which the ray meets ``most``. The
-    cells of the ray come first, each drawn when the ray enters it and drawn again if that ends badly."""
+    """Sample rows with ``mirrors`` mirrors (up to ``limit`` if the ray needs more), of which the ray hits ``most``.
+
+    The cells on the ray are sampled first, with backtracking, when the ray enters them.
+    """
     rows: dict[Cell, str] = {}
     chance, budget = max(mirrors / n**2, most / (3 * n)), BUDGET
 
@@ -147,8 +149,8 @@ def sample(n: int, entry: str, most: int, mirrors: int, limit: int, stream: Stre
 
 
 def trail(board: dict, hits: list[Cell]) -> list[tuple[Cell, str]]:
-    """The borders the ray crosses up to the last of ``hits``, as (cell left, heading). They need not be true hits:
-    each is joined to the one before it by a row, then a column."""
+    """The borders that the ray crosses up to the last of ``hits``, as (cell before the border, direction). Hits that no
+    real ray has are connected along the row, then along the column."""
     n = len(board["map"])
     cell, borders = outside(board["entry"], n), []
     for hit in hits:
@@ -162,7 +164,7 @@ def trail(board: dict, hits: list[Cell]) -> list[tuple[Cell, str]]:
 
 @cache
 def mirror_mask(skin: str, mirror: str) -> np.ndarray:
-    """The pixels of a cell that a mirror covers."""
+    """Boolean mask of the pixels of a cell that a mirror covers."""
     look = c.LOOKS[skin]
     cell, low, high = c.blank(look.cell, look.cell), look.cell // 6, look.cell - look.cell // 6 - 1
     columns = (high, low) if mirror == "/" else (low, high)
@@ -172,7 +174,8 @@ def mirror_mask(skin: str, mirror: str) -> np.ndarray:
 
 @cache
 def empty(n: int, skin: str, entry: str) -> np.ndarray:
-    """The grid without mirrors, in a margin of half a cell that numbers the ports; the entry is a red dart."""
+    """Rendering of the grid without mirrors, with port numbers in a margin of half a cell. A red arrow marks the
+    entry."""
     look = c.LOOKS[skin]
     side, half, scale = look.cell, look.cell // 2, look.line // 2
     sheet = c.blank((n + 1) * side, (n + 1) * side, look["paper"])
@@ -204,11 +207,12 @@ def full(rows: tuple[str, ...], entry: str, skin: str) -> np.ndarray:
 
 
 def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
-    """The grid with its mirrors. With a state, the ray so far as a line and a blue dart beyond the last mirror."""
+    """Render the grid with its mirrors. With a state, also the ray so far as a line, and a blue arrow after the last
+    mirror."""
     look, sheet = c.LOOKS[skin], full(tuple(board["map"]), board["entry"], skin).copy()
     borders = trail(board, state["hits"]) if state else []
     side, edge, wide = look.cell, look.cell // 2 - 2, look.line // 2 + 1
-    inside = sheet[edge:-edge, edge:-edge]  # the line begins where the margin ends
+    inside = sheet[edge:-edge, edge:-edge]  # the line starts at the inner edge of the margin
     for cell, way in borders:
         v, u = (side * (1 + k) - edge for k in beside(cell, way))
         down, across = WAYS[way]
@@ -228,13 +232,13 @@ def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
 
 
 def port_middle(port: str, n: int, look: c.Look) -> Cell:
-    """The middle (y, x) of a port's place in the margin."""
+    """The center (y, x) of a port in the margin."""
     side, quarter = look.cell, look.cell // 4
     return tuple(quarter if v < 0 else (n + 1) * side - quarter if v == n else side * (v + 1) for v in outside(port, n))
 
 
 def tip(cell: Cell, way: str, look: c.Look) -> Cell:
-    """The middle of the dart that goes ``way`` from the middle of a cell."""
+    """The center of the arrow that points in direction ``way`` from the center of a cell."""
     return tuple(look.cell * (v + 1) + step * look.cell // 4 for v, step in zip(cell, WAYS[way], strict=True))
 
 
@@ -287,7 +291,7 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
 
 
 def mirror_at(cell: np.ndarray, look: c.Look) -> str:
-    """The mirror in the picture of a cell, by the ends of its two diagonals; "?" if both are dark."""
+    """The mirror in the image of a cell, from the ends of its two diagonals. "?" if both are dark."""
     light, dark = sum(look["paper"]) / 3, sum(look["ink"]) / 3
     reach, middle = look.cell * 9 // 32, look.cell // 2
     ink = {}
@@ -301,17 +305,17 @@ def mirror_at(cell: np.ndarray, look: c.Look) -> str:
 
 
 def pink(patch: np.ndarray, look: c.Look) -> bool:
-    """Whether the patch around the middle of a border is of the ray's colour, not of the grid's."""
+    """Whether the patch around the center of a border has the ray's color instead of the grid's."""
     grid = (2 * np.array(look["paper"]) + look["grey"]) / 3
     colour = patch.mean((0, 1))
     return np.abs(colour - look["pink"]).sum() < np.abs(colour - grid).sum()
 
 
 class Ray(DrawnTask):
-    """Say by which port the ray leaves. Level = number of reflections.
+    """Name the port where the ray leaves. Level = number of reflections.
 
-    ``n``: cells a side (4 to 9). ``density``: least and largest share of cells that are mirrors. A sketch
-    follows each reflection; the way out after the last has none.
+    ``n``: cells per side (4 to 9). ``density``: smallest and largest fraction of cells with mirrors. A sketch follows
+    each reflection, but not the exit.
     """
 
     name = "ray"
@@ -352,7 +356,7 @@ class Ray(DrawnTask):
         return named("ray/1", puzzle)
 
     def verify(self, puzzle: dict, targets: str) -> None:
-        """Nothing is left to test: the cells of the ray are drawn until it meets as many mirrors as wanted."""
+        """Nothing to test: ``draw`` samples until the ray hits the target number of mirrors."""
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream = self.stream(level, index, "text")
@@ -413,7 +417,7 @@ class Ray(DrawnTask):
         return [port for port in ports(self.n) if port != item.answer and (port[0] == side or port[1] == number)]
 
     def check(self, text: str, meta: dict) -> Check:
-        """Right if the boxed port is the exit; half for the right side."""
+        """Correct if the boxed port is the exit. ``partial`` is 0.5 if only the side is correct."""
         found = re.fullmatch(r"\s*([NESWnesw])\s*([1-9])\s*", boxed(text) or "")
         if not found:
             return Check(False, 0.0, "no_port")
@@ -427,9 +431,9 @@ class Ray(DrawnTask):
         found = self.check(text, meta)
         return {"accuracy": float(found.ok), "side": float(found.partial > 0)}
 
-    # -- what words say of states --------------------------------------------------------------------------------------
+    # -- states in the model's text ------------------------------------------------------------------------------------
     def said_heading(self, text: str) -> str | None:
-        """The last direction that the words name."""
+        """The last direction that the text names."""
         words = re.findall("|".join(COMPASS.values()), text)
         return words[-1][0].upper() if words else None
 
@@ -437,7 +441,7 @@ class Ray(DrawnTask):
         return {"hits": [], "heading": BACK[item.meta["board"]["entry"][0]]}
 
     def state_said(self, item: Item, said: list[str]) -> Any:
-        """The words tell the heading; where the mirror is they need not tell, so that is the gold sketch's."""
+        """The direction from the text, with the hits of the gold state, because the text need not state the cell."""
         gold = super().state_said(item, said)
         return gold and {**gold, "heading": self.said_heading(said[-1]) or gold["heading"]}
 
