@@ -1,5 +1,5 @@
-"""An exported folder to the Hub, after it has passed its checks. Whose token it is comes from the environment
-(``HF_TOKEN``) or from ``hf auth login``; it is never shown."""
+"""Upload an exported folder to the Hub after it has passed its checks. The token comes from the environment
+(``HF_TOKEN``) or from ``hf auth login``. It is never printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 
 from .export import checks
 
-#: status of the Hub's answer -> what it means and what to do
+#: HTTP status of the Hub -> cause and remedy
 MEANS = {
     401: "the Hub does not know the token. Log in again with: hf auth login",
     403: "the token may not write there. Make one that may, on the Hub's page of tokens, or give another name",
@@ -24,17 +24,17 @@ MEANS = {
 
 
 def files(folder: str | Path) -> list[tuple[str, int]]:
-    """Names and sizes in bytes of all that would be uploaded."""
+    """Names and sizes in bytes of all files to upload."""
     folder = Path(folder)
     return [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file()]
 
 
 def push(folder: str | Path, name: str, *, private: bool = False, revision: str | None = None) -> str:
-    """Upload a folder as the repository ``name`` (user/name), made where it is not there, in one commit on the branch
-    ``revision``; the address of the commit. It is not checked here: see :func:`refuse_failing`.
+    """Upload a folder to the repository ``name`` (user/name) in one commit on the branch ``revision`` and return the
+    URL of the commit. The repository is created if needed. The folder is not checked: see :func:`refuse_failing`.
 
     Raises:
-        ValueError: nobody is logged in, the Hub cannot be reached, or it refuses.
+        ValueError: there is no token, the Hub cannot be reached, or it rejects the upload.
     """
     if not get_token():
         raise ValueError("nobody is logged in. Set HF_TOKEN, or log in with: hf auth login")
@@ -55,7 +55,7 @@ def push(folder: str | Path, name: str, *, private: bool = False, revision: str 
 
 
 def refuse_failing(folder: str | Path, in_fresh: bool = True) -> None:
-    """Raises ValueError where a check of an exported folder fails."""
+    """Raise ValueError if a check of an exported folder fails."""
     failed = [result for result in checks.check(folder, in_fresh) if result.state == "failed"]
     if failed:
         raise ValueError(
@@ -66,11 +66,11 @@ def refuse_failing(folder: str | Path, in_fresh: bool = True) -> None:
 
 @contextmanager
 def saying(name: str, endpoint: str) -> Iterator[None]:
-    """Turns what goes wrong with the Hub into one sentence."""
+    """Convert errors of the Hub into ValueErrors with one sentence."""
     try:
         yield
     except Exception as error:
-        inner = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of a thread
+        inner = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # raised in a thread
         said = sentence(inner, name, endpoint)
         if said is None:
             raise
@@ -78,7 +78,7 @@ def saying(name: str, endpoint: str) -> Iterator[None]:
 
 
 def sentence(error: BaseException, name: str, endpoint: str) -> str | None:
-    """What an error means and what to do; None for one that is none of the Hub's."""
+    """The cause of a Hub error and its remedy. None for other errors."""
     if isinstance(error, HFValidationError):
         return f"{name!r} is no name of a repository, which is like user/name. Give another one."
     if isinstance(error, HfHubHTTPError):
@@ -87,7 +87,7 @@ def sentence(error: BaseException, name: str, endpoint: str) -> str | None:
         return f"'{name}' was not uploaded ({status}): {MEANS.get(status, f'it says: {said[:200]}. Try again later')}."
     if isinstance(error, OfflineModeIsEnabled):
         return f"'{name}' was not uploaded: HF_HUB_OFFLINE is set. Unset it to reach the Hub."
-    if isinstance(error, HTTPError):  # no answer at all
+    if isinstance(error, HTTPError):  # no response
         return (
             f"'{name}' was not uploaded: {endpoint} does not answer ({type(error).__name__}). Look at the "
             "connection and at HF_ENDPOINT, then try again."

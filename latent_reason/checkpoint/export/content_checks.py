@@ -1,5 +1,4 @@
-"""What is wrong with the words of an exported folder: tokenizer and template, code, README, and files that do not
-belong there."""
+"""Content checks of an exported folder: tokenizer and chat template, code, README, and unexpected files."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ READABLE = (".json", ".yaml", ".md", ".txt", ".jinja", ".py", "")
 
 # -- tokenizer and chat template ---------------------------------------------------------------------------------------
 def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
-    """Where control tokens, the table of embeddings and the chat template do not fit together."""
+    """Find inconsistencies between control tokens, the embedding table and the chat template."""
     from transformers import AutoTokenizer, PreTrainedConfig
 
     try:
@@ -65,12 +64,12 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
             yield Finding("tokenizer.json", f"id {found} for {token!r} ({role})", f"{number}, as config.json says")
     if config:
         yield from wrong_table(folder, config, len(tokenizer))
-    layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter does not say which
+    layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter has no backbone config
     roles = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
     try:
         text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
         again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
-    except Exception as error:  # of Jinja, or of no template at all
+    except Exception as error:  # from Jinja, or because there is no template
         yield Finding("chat_template.jinja", f"{type(error).__name__}: {str(error)[:200]}", "a template")
         return
     read = [one for one in (back(again, layout, roles) for layout in layouts) if one == SKETCHED]
@@ -90,7 +89,7 @@ def back(text: str, layout, roles: ControlTokens) -> list[dict] | str:
 
 
 def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
-    """The rows of the table of embeddings against the tokenizer and the configuration."""
+    """Compare the rows of the embedding table with the tokenizer and the configuration."""
     text = config["backbone_config"].get("text_config", config["backbone_config"])
     declared = text.get("vocab_size")
     if declared is None or declared < known:
@@ -103,12 +102,12 @@ def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
                     if rows != declared:
                         yield Finding(file.name, f"{rows} rows in {key}", f"{declared}, the vocab_size of config.json")
         except (SafetensorError, OSError):
-            continue  # told by check 2
+            continue  # reported by check 2
 
 
 # -- code --------------------------------------------------------------------------------------------------------------
 def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
-    """Imports of packages that requirements.txt does not name, or of files that are not there."""
+    """Find imports of packages missing from requirements.txt and imports of missing files."""
     if not (folder / "requirements.txt").is_file():
         yield Finding("requirements.txt", "no such file", "the packages its code imports")
         return
@@ -134,7 +133,7 @@ def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
 
 # -- README ------------------------------------------------------------------------------------------------------------
 def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
-    """A head that is not YAML or not filled in, nothing to run, words of a template that nobody replaced."""
+    """Find invalid or incomplete YAML metadata, a missing code snippet, and unfilled template text."""
     name = "README.md"
     if not (folder / name).is_file():
         yield Finding(name, "no such file", "a model card")
@@ -159,9 +158,9 @@ def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
         yield Finding(name, "no Python snippet", "one that loads the model")
 
 
-# -- what does not belong there ----------------------------------------------------------------------------------------
+# -- unexpected files --------------------------------------------------------------------------------------------------
 def wrong_contents(folder: Path) -> Iterator[Finding]:
-    """Files that are not of the layout, links, pickles, optimiser states, secrets and absolute paths."""
+    """Find unexpected files, links, pickles, optimizer states, secrets and absolute paths."""
     for path in sorted(p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
@@ -169,7 +168,9 @@ def wrong_contents(folder: Path) -> Iterator[Finding]:
             continue
         with open(path, "rb") as file:
             start = file.read(9)
-        if start.startswith(PICKLES) and start[8:] != b"{":  # safetensors begin with a length, which may look like one
+        if (
+            start.startswith(PICKLES) and start[8:] != b"{"
+        ):  # a safetensors file starts with a length, which may equal a pickle header
             yield Finding(name, "a pickle, which runs code when it is read", "safetensors or JSON", "Remove it.")
         elif not BELONGS.fullmatch(name):
             yield Finding(name, "a file that is not of a checkpoint", "the files of an export", "Remove it.")
@@ -184,13 +185,13 @@ def wrong_keys(path: Path, name: str) -> Iterator[Finding]:
         with safe_open(path, "pt") as opened:
             states = [key for key in opened.keys() if re.search(r"optimizer|exp_avg|momentum_buffer|scheduler", key)]
     except (SafetensorError, OSError):
-        return  # told by check 2
+        return  # reported by check 2
     if states:
         yield Finding(name, f"{states[0]}, a state of training", "weights alone")
 
 
 def wrong_text(name: str, text: str) -> Iterator[Finding]:
-    if SECRETS.search(text):  # which is not printed
+    if SECRETS.search(text):  # the match is not printed
         yield Finding(name, "what looks like a token or key", "no secret", "Remove it, and revoke it if it is one.")
     if name not in UNSEARCHED and (place := PLACE.search(text)):
         yield Finding(
