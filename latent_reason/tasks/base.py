@@ -223,12 +223,12 @@ class Task(ABC):
     def distinct(self, patience: int) -> Iterator[Item]:
         """Items with distinct puzzles, in order. Stops after ``patience`` items in a row without a new puzzle."""
         seen: set[str] = set()
-        index = last = 0
-        while index - last <= patience:
+        index = last_new = 0
+        while index - last_new <= patience:
             item = self[index]
             if (name := self.canon(item.state)) not in seen:
                 seen.add(name)
-                last = index
+                last_new = index
                 yield item
             index += 1
 
@@ -334,12 +334,12 @@ class Task(ABC):
     def corrupt(self, text: str, stream: Stream) -> str:
         """The text with one step word replaced by another of its group in ``swaps``."""
         kinds = {word: kind for kind in self.swaps for word in kind}
-        found = [m for m in re.finditer(r"[A-Za-z]+|\d+", text.split("\\boxed")[0]) if m[0] in kinds]
-        if not found:
+        matches = [m for m in re.finditer(r"[A-Za-z]+|\d+", text.split("\\boxed")[0]) if m[0] in kinds]
+        if not matches:
             return text
-        spot = stream.choice(found)
-        other = stream.choice([w for w in kinds[spot[0]] if w != spot[0]])
-        return text[: spot.start()] + other + text[spot.end() :]
+        match = stream.choice(matches)
+        replacement = stream.choice([w for w in kinds[match[0]] if w != match[0]])
+        return text[: match.start()] + replacement + text[match.end() :]
 
     # -- traces --------------------------------------------------------------------------------------------------------
     def trace(self, item: Item, mode: str = "mixed", control: str | None = None) -> Trace:
@@ -378,9 +378,9 @@ class Task(ABC):
         if control == "shuffle":  # a sketch of another item of the same level
             while True:
                 other = self.item(item.level, item.index + stream.between(1, 100_000))
-                drawn = [s for s in other.steps if s.sketch is not None]
-                if drawn:
-                    step = stream.choice(drawn)
+                sketched = [s for s in other.steps if s.sketch is not None]
+                if sketched:
+                    step = stream.choice(sketched)
                     break
         return Sketch(step.sketch, state=step.state, redundant=step.redundant)
 
@@ -406,16 +406,16 @@ class Task(ABC):
         level = self.levels[index % len(self.levels)]
         item, stream = self.item(level, index), self.stream(level, index, "reading")
         step = stream.choice([s for s in item.steps if s.sketch is not None] or item.steps)
-        said = self.state_sentence(step.state, stream)
+        description = self.state_sentence(step.state, stream)
         user = Message("user", (Image(self.render_state(item, step.state)), Text(stream.choice(READ))))
         return Trace(
             f"{item.id}-read",
-            (user, Message("assistant", (Text(said),))),
+            (user, Message("assistant", (Text(description),))),
             self.name,
             self.split,
             level,
             "direct",
-            said,
+            description,
             "same_text",
             item.meta,
         )

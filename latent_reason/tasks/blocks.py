@@ -78,10 +78,10 @@ def arrangement(names: list[str], stream: Stream) -> Slots:
     """A random arrangement. Each block in turn goes on an existing stack or starts a new one."""
     stacks: Slots = []
     for name in names:
-        spot = stream.below(len(stacks) + 1)
-        if spot == len(stacks):
+        k = stream.below(len(stacks) + 1)
+        if k == len(stacks):
             stacks.append([])
-        stacks[spot].append(name)
+        stacks[k].append(name)
     return [*stream.shuffle(stacks), *([] for _ in range(len(names) - len(stacks)))]
 
 
@@ -135,13 +135,13 @@ def pieces(text: str) -> list[str] | None:
     """The moves as text: those of the boxed answer, else the lines after ``<Output>`` as the benchmark parses them."""
     content = boxed(text)
     if content is not None:
-        found = re.split(r"[;\n]", content)
+        moves = re.split(r"[;\n]", content)
     elif "<Output>" in text:
-        found = [line[2:] for line in text.split("<Output>", 1)[1].split("\n")[1:]]
+        moves = [line[2:] for line in text.split("<Output>", 1)[1].split("\n")[1:]]
     else:
         return None
-    found = [re.sub(r"[\"'.]", "", piece).strip().lower() for piece in found]
-    return [piece for piece in found if piece.startswith("move")]
+    moves = [re.sub(r"[\"'.]", "", piece).strip().lower() for piece in moves]
+    return [piece for piece in moves if piece.startswith("move")]
 
 
 def follow(begin: Slots, said: list[str]) -> tuple[Slots, int]:
@@ -245,23 +245,26 @@ class Blocks(DrawnTask):
     def check(self, text: str, meta: dict) -> Check:
         """VSP's rule: illegal moves are skipped, and the final stacks must equal the goal stacks in any order.
         ``partial`` is the fraction of blocks with the correct support."""
-        said = pieces(text)
-        if not said:
-            return Check(False, 0.0, "no_plan", said)
-        slots, skipped = follow(meta["begin"], said)
+        written = pieces(text)
+        if not written:
+            return Check(False, 0.0, "no_plan", written)
+        slots, skipped = follow(meta["begin"], written)
         now, wanted = below(slots), below(meta["end"])
         right = sum(now[block] == under for block, under in wanted.items())
         return Check(
-            now == wanted, right / len(wanted), f"{right} of {len(wanted)} blocks right, {skipped} moves skipped", said
+            now == wanted,
+            right / len(wanted),
+            f"{right} of {len(wanted)} blocks right, {skipped} moves skipped",
+            written,
         )
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         """``strict``: solved without illegal moves. ``exact``: also with a shortest plan. ``placed``: the fraction of
         blocks with the correct support."""
-        found = self.check(text, meta)
-        strict = found.ok and follow(meta["begin"], found.parsed)[1] == 0
-        exact = strict and len(found.parsed) == meta["optimum"]
-        return {"success": float(found.ok), "strict": float(strict), "exact": float(exact), "placed": found.partial}
+        result = self.check(text, meta)
+        strict = result.ok and follow(meta["begin"], result.parsed)[1] == 0
+        exact = strict and len(result.parsed) == meta["optimum"]
+        return {"success": float(result.ok), "strict": float(strict), "exact": float(exact), "placed": result.partial}
 
     def wrong(self, item: Item) -> list[str]:
         plan, meta = solve(item.meta["begin"], item.meta["end"]), item.meta
@@ -323,18 +326,18 @@ class Blocks(DrawnTask):
         look, count = LOOKS[meta["skin"]], len(meta["begin"])
         side = look.cell
         shades = [colour(name, look) for name in NAMES]
-        found = canvas.labels(
+        label_map = canvas.labels(
             canvas.pixels(image, (count + 1) * side, count * side), [*shades, look["paper"], look["ink"]]
         )
         slots: Slots = []
-        faults, sure = set(), 1.0
+        faults, confidence = set(), 1.0
         for slot in range(count):
             column = []
             for row in range(count):
-                label, share = canvas.majority(found, top_of(row, count, side), slot * side, side, side)
+                label, share = canvas.majority(label_map, top_of(row, count, side), slot * side, side, side)
                 if not 0 <= label <= len(NAMES):
                     return Parsed(None, 0.0, ("cell that is neither a block nor empty",))
-                sure = min(sure, share)
+                confidence = min(confidence, share)
                 column.append(NAMES[label] if label < len(NAMES) else None)
             stack = [name for name in column if name]
             if column[: len(stack)] != stack:
@@ -345,7 +348,7 @@ class Blocks(DrawnTask):
             faults.add("block twice")
         if set(names) != set(below(meta["begin"])):
             faults.add("other blocks than in the problem")
-        return Parsed({"slots": slots}, sure, tuple(sorted(faults)))
+        return Parsed({"slots": slots}, confidence, tuple(sorted(faults)))
 
 
 # -- text and images ---------------------------------------------------------------------------------------------------

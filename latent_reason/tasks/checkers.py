@@ -41,11 +41,11 @@ def boxed(text: str) -> str | None:
 
 def one_of(text: str, meta: dict, marks: str) -> Check:
     """Check that the boxed answer is ``meta["answer"]``. An answer must be one letter of ``marks``, such as ABCDEF."""
-    found = (boxed(text) or "").upper().strip().removesuffix(".").strip()
-    if len(found) != 1 or found not in marks:
+    choice = (boxed(text) or "").upper().strip().removesuffix(".").strip()
+    if len(choice) != 1 or choice not in marks:
         return Check(False, 0.0, "no_answer")
-    ok = found == meta["answer"]
-    return Check(ok, float(ok), "right" if ok else "wrong", found)
+    ok = choice == meta["answer"]
+    return Check(ok, float(ok), "right" if ok else "wrong", choice)
 
 
 def plan(text: str, style: str = "auto") -> list[str] | None:
@@ -74,14 +74,14 @@ def vsp(text: str, meta: dict, style: str = "auto") -> Check:
     rows, pieces = meta["map"], plan(text, style)
     if pieces is None:
         return Check(False, 0.0, "no_plan")
-    here, reason = find(rows, "S"), "short"
+    cell, reason = find(rows, "S"), "short"
     for piece in pieces[:MOST_MOVES]:
         if piece not in ("U", "D", "L", "R"):
             reason = "bad_piece"
             break
-        here = step(rows, here, piece)
-        if cell_at(rows, here) in "HG":
-            reason = "hole" if cell_at(rows, here) == "H" else "goal"
+        cell = step(rows, cell, piece)
+        if cell_at(rows, cell) in "HG":
+            reason = "hole" if cell_at(rows, cell) == "H" else "goal"
             break
     return Check(reason == "goal", float(reason == "goal"), reason, pieces)
 
@@ -103,14 +103,14 @@ def mirage(text: str, meta: dict) -> Check:
 def _progress(text: str, meta: dict) -> tuple[int, int, list[str] | None]:
     """(number of leading moves that each reduce the distance to the goal, length of a shortest plan, the plan)."""
     rows, pieces = meta["map"], plan(text)
-    far, here = distances(rows), find(rows, "S")
-    total = far[here]
+    distance, cell = distances(rows), find(rows, "S")
+    total = distance[cell]
     count = 0
     for piece in pieces or []:
-        there = step(rows, here, piece) if piece in ("U", "D", "L", "R") else here
-        if far.get(there) != far[here] - 1:
+        target = step(rows, cell, piece) if piece in ("U", "D", "L", "R") else cell
+        if distance.get(target) != distance[cell] - 1:
             break
-        here, count = there, count + 1
+        cell, count = target, count + 1
     return count, total, pieces
 
 
@@ -146,8 +146,8 @@ def vsp_task4(text: str, meta: dict) -> Check:
     if content is None:
         mark = next((m for m in ("<Output>", "**Output**", "Output") if m in text), None)
         content = "" if mark is None else text.split(mark, 1)[1]
-    said = re.sub(r"[\"'\n.:\-*]", "", content[:10]).lower()
-    yes, no = "yes" in said, "no" in said
+    start = re.sub(r"[\"'\n.:\-*]", "", content[:10]).lower()
+    yes, no = "yes" in start, "no" in start
     if yes == no:
         return Check(False, 0.0, "no_answer")
     ok = yes == (fate(meta) != "B")
@@ -156,8 +156,8 @@ def vsp_task4(text: str, meta: dict) -> Check:
 
 def mirage_check(text: str, meta: dict) -> Check:
     """Mirage plan check: the boxed letter must be that of :func:`fate`."""
-    found = re.match(r"\W*([ABC])\b", (boxed(text) or "").upper())
-    if not found:
+    match = re.match(r"\W*([ABC])\b", (boxed(text) or "").upper())
+    if not match:
         return Check(False, 0.0, "no_answer")
-    ok = found[1] == fate(meta)
-    return Check(ok, float(ok), "right" if ok else "wrong", found[1])
+    ok = match[1] == fate(meta)
+    return Check(ok, float(ok), "right" if ok else "wrong", match[1])

@@ -103,8 +103,8 @@ def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
     def minus(v):
         return tuple(-x for x in v)
 
-    at = {tuple(cell): letter for letter, cell in net.items()}
-    name, found = {normal: slot for slot, normal in SLOTS.items()}, {face: "bottom"}
+    letter_at = {tuple(cell): letter for letter, cell in net.items()}
+    name, slot_of = {normal: slot for slot, normal in SLOTS.items()}, {face: "bottom"}
     queue = [(tuple(net[face]), SLOTS["bottom"], SLOTS["east"], SLOTS["south"])]
     for (r, c), out, east, south in queue:  # outward normal, and the directions of the net's east and south
         for cell, turn in (
@@ -113,10 +113,10 @@ def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
             ((r + 1, c), (south, east, minus(out))),
             ((r, c - 1), (minus(east), out, south)),
         ):
-            if cell in at and at[cell] not in found:
-                found[at[cell]] = name[turn[0]]
+            if cell in letter_at and letter_at[cell] not in slot_of:
+                slot_of[letter_at[cell]] = name[turn[0]]
                 queue.append((cell, *turn))
-    return found
+    return slot_of
 
 
 def folds(puzzle: dict) -> list[tuple[str, str]]:
@@ -128,13 +128,13 @@ def folds(puzzle: dict) -> list[tuple[str, str]]:
 @cache
 def fitting(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]]]:
     """The symmetries of a net that fit into its area, each with the squares for which the lid needs ``count`` folds."""
-    found = []
+    fits = []
     for squares in (turned(list(cells(net)), way) for way in range(8)):
         at = {letter: list(cell) for letter, cell in zip(LETTERS, squares, strict=True)}
         faces = [k for k, letter in enumerate(LETTERS) if len(folds({"net": at, "face": letter})) == count]
         if faces and max(r for r, _ in squares) < ROWS and max(c for _, c in squares) < COLUMNS:
-            found.append((squares, faces))
-    return found
+            fits.append((squares, faces))
+    return fits
 
 
 def state_of(puzzle: dict, letters: str) -> dict:
@@ -235,11 +235,11 @@ class CubeNet(DrawnTask):
         stream, steps, done = self.stream(level, index, "text"), [], ""
         question = stream.choice(QUESTIONS).format(face=puzzle["face"])
         for letter, slot in folds(puzzle):
-            said, done = stream.choice(FOLDS).format(face=letter), done + letter
+            sentence, done = stream.choice(FOLDS).format(face=letter), done + letter
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(CLAUSES).format(face=letter, slot=PLACE[slot])}"
+                sentence = f"{sentence} {stream.choice(CLAUSES).format(face=letter, slot=PLACE[slot])}"
             state = state_of(puzzle, done)
-            steps.append(Step(said, picture(drawing(state["slots"], puzzle["net"], self.skin)), state))
+            steps.append(Step(sentence, picture(drawing(state["slots"], puzzle["net"], self.skin)), state))
         meta = {**puzzle, "skin": self.skin, "checker": self.name, "answer": done[-1]}
         return Item(
             self.item_id(level, index),
@@ -295,14 +295,14 @@ class CubeNet(DrawnTask):
             if read_square(canvas, cell, options, skin)[0] != ("." if owner in placed else owner):
                 faults.append("the net does not hold what the cube lacks")
                 break
-        return Parsed({"slots": slots}, min(sure for _, sure in read), tuple(faults))
+        return Parsed({"slots": slots}, min(confidence for _, confidence in read), tuple(faults))
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         return state_of(item.meta, letters_in(" ".join(said)))
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
-        more = letters_in(said)
-        return before is not None and bool(more) and after == state_of(item.meta, before["slots"] + more)
+        added = letters_in(said)
+        return before is not None and bool(added) and after == state_of(item.meta, before["slots"] + added)
 
     def shown(self, item: Item) -> dict:
         return {"slots": "." * 6}

@@ -157,8 +157,8 @@ def digit_masks() -> np.ndarray:
 
 def digit(canvas: np.ndarray, y: int, x: int, ink: tuple[int, int, int]) -> tuple[int, float]:
     """(digit from 1 to 6 at a position, confidence). Confidence 0: a second digit fits equally well."""
-    far = np.abs(canvas[y : y + 14, x : x + 10].astype(np.int16) - np.array(ink, np.int16)).sum(-1)
-    dark = (1 - far / max(far.max(), 1)).astype(np.float32)
+    distance = np.abs(canvas[y : y + 14, x : x + 10].astype(np.int16) - np.array(ink, np.int16)).sum(-1)
+    dark = (1 - distance / max(distance.max(), 1)).astype(np.float32)
     off = np.abs(digit_masks() - dark).mean((1, 2))
     best, second = np.sort(off)[:2]
     return int(off.argmin()) + 1, float(1 - best / max(second, 1e-6))
@@ -233,10 +233,10 @@ class DiceNet(DrawnTask):
         question = stream.choice(QUESTIONS).format(ways=", ".join(puzzle["moves"]))
         steps = []
         for way, state in zip(puzzle["moves"], states[1:], strict=True):
-            said = stream.choice(ROLLS).format(way=way)
+            sentence = stream.choice(ROLLS).format(way=way)
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(FACE_CLAUSES).format(**state)}"
-            steps.append(Step(said, self.picture(state, puzzle["pairs"]), state))
+                sentence = f"{sentence} {stream.choice(FACE_CLAUSES).format(**state)}"
+            steps.append(Step(sentence, self.picture(state, puzzle["pairs"]), state))
         meta = {**puzzle, "n": self.n, "skin": self.skin, "checker": self.name, "answer": str(states[-1]["top"])}
         return Item(
             self.item_id(level, index),
@@ -274,8 +274,8 @@ class DiceNet(DrawnTask):
         n, look = meta["n"], LOOKS[meta["skin"]]
         c, faults = look.cell, []
         canvas = pixels(image, n * c, (n + 3) * c)
-        found = labels(canvas[:, : n * c], [look["paper"], look["yellow"]])
-        cells = [[r, k] for r in range(n) for k in range(n) if majority(found, r * c, k * c, c, c)[0] == 1]
+        label_map = labels(canvas[:, : n * c], [look["paper"], look["yellow"]])
+        cells = [[r, k] for r in range(n) for k in range(n) if majority(label_map, r * c, k * c, c, c)[0] == 1]
         if len(cells) != 1:
             return Parsed(None, 0.0, (f"{len(cells)} dice on the board",))
         read = {place: digit(canvas, y, x, look["ink"]) for place, (y, x) in spots(n, look).items()}
@@ -291,7 +291,7 @@ class DiceNet(DrawnTask):
         off = np.abs(canvas.astype(np.int16) - drawing(state, pairs, n, meta["skin"])).mean()
         if off > FAR:
             faults.append("not such a picture")
-        return Parsed(state, min(sure for _, sure in read.values()), tuple(faults))
+        return Parsed(state, min(confidence for _, confidence in read.values()), tuple(faults))
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         return walk(item.meta, ways_in(" ".join(said)))[-1]

@@ -164,7 +164,7 @@ def rows_of(n: int, where: np.ndarray, punched: np.ndarray) -> list[str]:
 
 def cells_of(rows: list[str], letter: str = "o") -> list[Cell]:
     """Cells counted from (1, 1), row by row."""
-    return [(r + 1, c + 1) for r, row in enumerate(rows) for c, found in enumerate(row) if found == letter]
+    return [(r + 1, c + 1) for r, row in enumerate(rows) for c, value in enumerate(row) if value == letter]
 
 
 def listed(cells: list[Cell]) -> str:
@@ -243,15 +243,15 @@ def line_of(n: int, to: str, at: int) -> tuple[Cell, Cell]:
 def dashes(skin: str, n: int, to: str, at: int) -> np.ndarray:
     """(H, W) mask of the dashed line of a fold."""
     s, (y0, x0), (y1, x1) = LOOKS[skin].cell // 2, *line_of(n, to, at)
-    drawn = canvas.blank((n + 2) * s, (n + 2) * s)
+    image = canvas.blank((n + 2) * s, (n + 2) * s)
     parts = 2 * max(abs(y1 - y0), abs(x1 - x0))
     spots = [
         (s + (y0 * (parts - i) + y1 * i) * s // parts, s + (x0 * (parts - i) + x1 * i) * s // parts)
         for i in range(parts + 1)
     ]
     for i in range(0, parts, 2):
-        canvas.line(drawn, spots[i : i + 2], LOOKS[skin].line // 2 + 1, "ink")
-    return drawn[..., 0] == 0
+        canvas.line(image, spots[i : i + 2], LOOKS[skin].line // 2 + 1, "ink")
+    return image[..., 0] == 0
 
 
 def draw_fold(skin: str, rows: list[str], fold: dict) -> PILImage.Image:
@@ -358,12 +358,12 @@ class FoldPunch(DrawnTask):
         steps = []
         for k in range(level, 0, -1):
             fold, state = folds[k - 1], states[k - 1]
-            said = stream.choice(STEPS).format(k=k, way=WORDS[BACK[fold["to"]]], line=line_words(n, fold))
+            sentence = stream.choice(STEPS).format(k=k, way=WORDS[BACK[fold["to"]]], line=line_words(n, fold))
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(PLACES).format(cells=listed(cells_of(state['rows'])))}"
-            steps.append(Step(said, draw_sheet(self.skin, state["rows"]), state))
-        found = cells_of(states[0]["rows"])
-        meta = {**puzzle, "holes": [list(cell) for cell in found], "skin": self.skin, "checker": self.name}
+                sentence = f"{sentence} {stream.choice(PLACES).format(cells=listed(cells_of(state['rows'])))}"
+            steps.append(Step(sentence, draw_sheet(self.skin, state["rows"]), state))
+        gold_cells = cells_of(states[0]["rows"])
+        meta = {**puzzle, "holes": [list(cell) for cell in gold_cells], "skin": self.skin, "checker": self.name}
         return Item(
             self.item_id(level, index),
             self.name,
@@ -376,7 +376,7 @@ class FoldPunch(DrawnTask):
             images,
             f"{stream.choice(QUESTIONS)} {stream.choice(ASKS)}",
             steps,
-            listed(found),
+            listed(gold_cells),
             self.name,
             meta,
         )
@@ -386,10 +386,10 @@ class FoldPunch(DrawnTask):
 
     def in_words(self, item: Item) -> str:
         meta = item.meta
-        said = [f"A sheet of {meta['n']} rows and {meta['n']} columns."]
-        said += [f"Fold {k}: {fold_words(meta['n'], fold)}." for k, fold in enumerate(meta["folds"], 1)]
+        sentences = [f"A sheet of {meta['n']} rows and {meta['n']} columns."]
+        sentences += [f"Fold {k}: {fold_words(meta['n'], fold)}." for k, fold in enumerate(meta["folds"], 1)]
         punches = listed([(r + 1, c + 1) for r, c in meta["punches"]])
-        return " ".join([*said, f"Then it is punched through all layers at {punches}."])
+        return " ".join([*sentences, f"Then it is punched through all layers at {punches}."])
 
     def reading_trace(self, index: int) -> Trace:
         """Half of the traces describe the image of a fold instead: its line and the direction of the flap."""
@@ -398,16 +398,16 @@ class FoldPunch(DrawnTask):
         if stream.below(2):
             return super().reading_trace(index)
         item, k = self.item(level, index), stream.below(level)
-        said = f"A fold: {fold_words(self.n, item.meta['folds'][k])}."
+        description = f"A fold: {fold_words(self.n, item.meta['folds'][k])}."
         user = Message("user", (Image(item.images[k]), Text(stream.choice(READ))))
         return Trace(
             f"{item.id}-read",
-            (user, Message("assistant", (Text(said),))),
+            (user, Message("assistant", (Text(description),))),
             self.name,
             self.split,
             level,
             "direct",
-            said,
+            description,
             "same_text",
             item.meta,
         )
@@ -418,8 +418,8 @@ class FoldPunch(DrawnTask):
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
         look, n = LOOKS[meta["skin"]], meta["n"]
         s, edge = look.cell // 2, look.cell // 16
-        found = canvas.pixels(image, (n + 2) * s, (n + 2) * s)[s:-s, s:-s].astype(np.int16)
-        cells = found.reshape(n, s, n, s, 3).swapaxes(1, 2)[:, :, None, edge : s - edge, edge : s - edge]
+        image_pixels = canvas.pixels(image, (n + 2) * s, (n + 2) * s)[s:-s, s:-s].astype(np.int16)
+        cells = image_pixels.reshape(n, s, n, s, 3).swapaxes(1, 2)[:, :, None, edge : s - edge, edge : s - edge]
         off = np.abs(cells - templates(meta["skin"])).mean((-1, -2, -3))
         confidence = float(np.exp(-off.min(-1).mean() / MISFIT))
         if (off.min(-1) > MISFIT).any():
@@ -458,15 +458,15 @@ class FoldPunch(DrawnTask):
         rest = re.sub(r"\(\s*[0-9]{1,3}\s*,\s*[0-9]{1,3}\s*\)", "", content or "")
         if not pairs or not re.fullmatch(r"(?:and|[\s,;.{}\[\]])*", rest):
             return Check(False, 0.0, "no_answer")
-        said, gold = {(int(r), int(c)) for r, c in pairs}, {tuple(cell) for cell in meta["holes"]}
-        partial = len(said & gold) / len(said | gold)
-        reason = f"{len(said & gold)} of {len(gold)} holes, {len(said - gold)} wrong"
-        return Check(partial == 1, partial, reason, [list(cell) for cell in sorted(said)])
+        answered, gold = {(int(r), int(c)) for r, c in pairs}, {tuple(cell) for cell in meta["holes"]}
+        partial = len(answered & gold) / len(answered | gold)
+        reason = f"{len(answered & gold)} of {len(gold)} holes, {len(answered - gold)} wrong"
+        return Check(partial == 1, partial, reason, [list(cell) for cell in sorted(answered)])
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        found = self.check(text, meta)
-        said, gold = len(found.parsed or []), len(meta["holes"])
-        return {"success": float(found.ok), "iou": found.partial, "count": float(said == gold)}
+        result = self.check(text, meta)
+        count, gold = len(result.parsed or []), len(meta["holes"])
+        return {"success": float(result.ok), "iou": result.partial, "count": float(count == gold)}
 
     def wrong(self, item: Item) -> list[str]:
         n, gold = item.meta["n"], [tuple(cell) for cell in item.meta["holes"]]

@@ -48,14 +48,14 @@ def walk(rows: Rows, moves: Iterable[str], start: Cell | None = None) -> list[Ce
 def distances(rows: Rows) -> dict[Cell, int]:
     """The distance to the goal of every cell that can reach it, in increasing order."""
     goal = find(rows, "G")
-    far = {goal: 0}
+    distance = {goal: 0}
     for cell in (queue := [goal]):
         for move in MOVES:
-            there = step(rows, cell, move)
-            if there not in far and cell_at(rows, there) != "H":
-                far[there] = far[cell] + 1
-                queue.append(there)
-    return far
+            target = step(rows, cell, move)
+            if target not in distance and cell_at(rows, target) != "H":
+                distance[target] = distance[cell] + 1
+                queue.append(target)
+    return distance
 
 
 def downhill(rows: Rows, far: dict[Cell, int], cell: Cell) -> str:
@@ -65,20 +65,20 @@ def downhill(rows: Rows, far: dict[Cell, int], cell: Cell) -> str:
 
 def solve(rows: Rows) -> tuple[int, int] | None:
     """(length of a shortest plan, number of shortest plans). None if the goal cannot be reached."""
-    far, ways = distances(rows), {find(rows, "G"): 1}
-    for cell in list(far)[1:]:
-        ways[cell] = sum(ways[step(rows, cell, m)] for m in downhill(rows, far, cell))
+    distance, ways = distances(rows), {find(rows, "G"): 1}
+    for cell in list(distance)[1:]:
+        ways[cell] = sum(ways[step(rows, cell, m)] for m in downhill(rows, distance, cell))
     start = find(rows, "S")
-    return (far[start], ways[start]) if start in far else None
+    return (distance[start], ways[start]) if start in distance else None
 
 
 def shortest(rows: Rows, pick: Callable[[str], str] | None = None) -> str:
     """A shortest plan, by default the canonical one: keep the direction while it reduces the distance, else take the
     first direction in ``ORDER`` that does."""
-    far, cell, plan = distances(rows), find(rows, "S"), ""
-    while far[cell]:
-        good = downhill(rows, far, cell)
-        plan += pick(good) if pick else plan[-1] if plan and plan[-1] in good else good[0]
+    distance, cell, plan = distances(rows), find(rows, "S"), ""
+    while distance[cell]:
+        useful = downhill(rows, distance, cell)
+        plan += pick(useful) if pick else plan[-1] if plan and plan[-1] in useful else useful[0]
         cell = step(rows, cell, plan[-1])
     return plan
 

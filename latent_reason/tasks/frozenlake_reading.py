@@ -122,7 +122,7 @@ def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> t
     shown, rows, elf = board.letters(state), state["map"], tuple(state["elf"])
     cell = _cell(shown, stream.choice("HHF" if kind == "hole" else THING), stream)
     row, move = stream.below(len(rows)), stream.choice("UDLR")
-    there = board.step(rows, elf, move)
+    target = board.step(rows, elf, move)
     origin = tuple(before["elf"]) if before else elf
     moves = way(origin, elf)
     answers = {
@@ -136,7 +136,7 @@ def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> t
         "gift": lambda: cell_words(board.find(rows, "G")),
         "count": lambda: str(rows[row].count("H")),
         "row": lambda: " ".join(shown[row]),
-        "beside": lambda: "edge" if there == elf else NAMES[shown[there[0]][there[1]]],
+        "beside": lambda: "edge" if target == elf else NAMES[shown[target[0]][target[1]]],
         "safe": lambda: (
             " ".join(m for m in "UDLR" if (to := board.step(rows, elf, m)) != elf and board.cell_at(rows, to) != "H")
             or "none"

@@ -89,11 +89,11 @@ def _sprite_tiles() -> list[np.ndarray]:
 def _drawn_tiles() -> list[np.ndarray]:
     """Flat shapes in distinct colors: yellow frame (start), black disc (hole), green square (goal), red arrow (elf)."""
     y, x = np.mgrid[:TILE, :TILE] - TILE // 2
-    far, disc = np.maximum(abs(x), abs(y)), x * x + y * y
+    max_norm, disc = np.maximum(abs(x), abs(y)), x * x + y * y
     shapes = {
-        "S": ((far < 28) & (far >= 22), (235, 200, 40)),
+        "S": ((max_norm < 28) & (max_norm >= 22), (235, 200, 40)),
         "H": (disc < 24 * 24, (0, 0, 0)),
-        "G": (far < 26, (40, 160, 60)),
+        "G": (max_norm < 26, (40, 160, 60)),
     }
     up = (abs(x) * 2 < y + 18) & (y < 16)
     cross = (abs(abs(x) - abs(y)) < 5) & (disc < 24 * 24)  # broken ice
@@ -104,7 +104,7 @@ def _drawn_tiles() -> list[np.ndarray]:
         if kind in shapes:
             mask, colour = shapes[kind]
             tile[mask] = colour
-        tile[far >= TILE // 2 - 1] = (128, 128, 128)
+        tile[max_norm >= TILE // 2 - 1] = (128, 128, 128)
         tiles.append(tile)
         for dart in darts:
             over = tile.copy()
@@ -172,30 +172,36 @@ def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
     """
     n = len(rows)
     cells = _coarse(image, n)
-    each = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in _templates(skin)]
-    far = min(each, key=lambda table: table.min(1).sum())  # (cells, tiles) at the blur that fits the image best
-    best = far.argmin(1)
+    distances = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in _templates(skin)]
+    distance = min(
+        distances, key=lambda table: table.min(1).sum()
+    )  # (cells, tiles) at the blur that fits the image best
+    best = distance.argmin(1)
     kind, facing = best // WAYS, best % WAYS  # facing 0: no elf
-    seen = [KINDS[k] for k in kind]
+    letters = [KINDS[k] for k in kind]
     elves = np.flatnonzero(facing)
-    faults = [f"cell {i // n + 1} {i % n + 1} is unreadable" for i in np.flatnonzero(far.min(1) > UNREADABLE)]
-    if len(elves) == 1 and seen[elves[0]] in "SF":
-        stool = any(letter == "S" for i, letter in enumerate(seen) if i != elves[0])
-        seen[elves[0]] = "F" if stool else "S"
-    for what, count in (("elf", len(elves)), ("start", seen.count("S")), ("goal", seen.count("G"))):
+    faults = [f"cell {i // n + 1} {i % n + 1} is unreadable" for i in np.flatnonzero(distance.min(1) > UNREADABLE)]
+    if len(elves) == 1 and letters[elves[0]] in "SF":
+        stool = any(letter == "S" for i, letter in enumerate(letters) if i != elves[0])
+        letters[elves[0]] = "F" if stool else "S"
+    for what, count in (("elf", len(elves)), ("start", letters.count("S")), ("goal", letters.count("G"))):
         if count != 1:
             faults.append(f"{count} cells show the {what}")
     state = None
     if not faults:
-        found = ["".join(seen[i : i + n]) for i in range(0, n * n, n)]
-        state = {"map": found, "elf": [int(elves[0]) // n, int(elves[0]) % n], "facing": FACINGS[facing[elves[0]] - 1]}
+        map_rows = ["".join(letters[i : i + n]) for i in range(0, n * n, n)]
+        state = {
+            "map": map_rows,
+            "elf": [int(elves[0]) // n, int(elves[0]) % n],
+            "facing": FACINGS[facing[elves[0]] - 1],
+        }
         faults = [
-            f"cell {r + 1} {c + 1} is {found[r][c]}, not {rows[r][c]}"
+            f"cell {r + 1} {c + 1} is {map_rows[r][c]}, not {rows[r][c]}"
             for r in range(n)
             for c in range(n)
-            if found[r][c] != rows[r][c]
+            if map_rows[r][c] != rows[r][c]
         ]
-    return Parsed(state, _confidence(far, best), tuple(faults))
+    return Parsed(state, _confidence(distance, best), tuple(faults))
 
 
 def _confidence(far: np.ndarray, best: np.ndarray) -> float:

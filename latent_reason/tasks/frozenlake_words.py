@@ -76,9 +76,9 @@ def moves_in(text: str) -> list[str]:
 def corrupt(text: str, stream: Stream) -> str:
     """The text with one of its moves replaced by another move."""
     body = _ANSWER.search(text)
-    found = list(_MOVE.finditer(text, 0, body.start() if body else len(text)))
-    if not found:
+    matches = list(_MOVE.finditer(text, 0, body.start() if body else len(text)))
+    if not matches:
         return text
-    spot = stream.choice(found)
-    old = LETTER.get(spot[0].upper(), spot[0])
-    return text[: spot.start()] + stream.choice([m for m in "UDLR" if m != old]) + text[spot.end() :]
+    match = stream.choice(matches)
+    old = LETTER.get(match[0].upper(), match[0])
+    return text[: match.start()] + stream.choice([m for m in "UDLR" if m != old]) + text[match.end() :]

@@ -108,30 +108,30 @@ def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
     right, below = edge_costs(tiles)
     gold = range(grid * grid)
     least = [[min(costs[a][t] for a in gold if a != t) for t in gold] for costs in (right, below)]
-    most, nodes = cost(list(gold), right, below, grid) * (1 + margin) + tiles.shape[1] // 4, 0
+    limit, nodes = cost(list(gold), right, below, grid) * (1 + margin) + tiles.shape[1] // 4, 0
     stack: list[tuple[tuple[int, ...], int]] = [((), sum(map(sum, least)))]
     while stack:
-        laid, paid = stack.pop()
-        k = len(laid)
+        order, total = stack.pop()
+        k = len(order)
         if k == len(gold):
-            if laid != tuple(gold):
+            if order != tuple(gold):
                 return False
             continue
         nodes += 1
         if nodes > NODES:
             return False
-        left = [t for t in gold if t not in laid]
-        free = sum(
+        remaining = [t for t in gold if t not in order]
+        saved = sum(
             sum(
-                sorted(cheap[t] for t in left)[len(left) - firsts :]
+                sorted(cheap[t] for t in remaining)[len(remaining) - firsts :]
             )  # edges that tiles of the first row and column save
             for cheap, firsts in zip(least, (grid - -(-k // grid), max(grid - k, 0)), strict=True)
         )
-        for t in left:
-            more = (right[laid[-1]][t] if k % grid else 0) + (below[laid[k - grid]][t] if k >= grid else 0)
-            more -= least[0][t] + least[1][t]
-            if paid + more - free <= most:
-                stack.append(((*laid, t), paid + more))
+        for t in remaining:
+            added = (right[order[-1]][t] if k % grid else 0) + (below[order[k - grid]][t] if k >= grid else 0)
+            added -= least[0][t] + least[1][t]
+            if total + added - saved <= limit:
+                stack.append(((*order, t), total + added))
     return True
 
 
@@ -241,12 +241,12 @@ class Jigsaw(DrawnTask):
         tiles, question, steps, done = numbered(meta), stream.choice(QUESTIONS), [], 0
         while done < len(gold):
             size = stream.between(*self.chunk)
-            said = stream.choice(PLACES).format(tiles=" ".join(map(str, gold[done : done + size])))
+            sentence = stream.choice(PLACES).format(tiles=" ".join(map(str, gold[done : done + size])))
             done = min(done + size, len(gold))
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(CLAUSES).format(all=' '.join(map(str, gold[:done])))}"
+                sentence = f"{sentence} {stream.choice(CLAUSES).format(all=' '.join(map(str, gold[:done])))}"
             state = {"placed": gold[:done], "places": len(gold)}
-            steps.append(Step(said, assembled(gold[:done], tiles, meta), state))
+            steps.append(Step(sentence, assembled(gold[:done], tiles, meta), state))
         return Item(
             self.item_id(level, index),
             self.name,
@@ -296,14 +296,14 @@ class Jigsaw(DrawnTask):
         side, t = sizes(grid, look)
         canvas, start = pixels(image, side, side).astype(np.int16), (side - grid * t) // 2
         known = np.concatenate([np.full((1, t, t, 3), look["grey"], np.uint8), numbered(meta)]).astype(np.int16)
-        read, sure = [], 1.0
+        read, confidence = [], 1.0
         for place in tiles_of(canvas[start : start + grid * t, start : start + grid * t], grid):
             off = np.abs(known - place).mean((1, 2, 3))
             best, second = np.sort(off)[:2]
             if best > FAR:
                 return Parsed(None, 0.0, ("a place shows neither a tile nor grey",))
             read.append(int(off.argmin()))
-            sure = min(sure, float(1 - best / max(second, 1e-6)))
+            confidence = min(confidence, float(1 - best / max(second, 1e-6)))
         placed = [n for n in read if n]
         if read != placed + [0] * (len(read) - len(placed)):
             faults.append("a gap before a tile")
@@ -313,14 +313,14 @@ class Jigsaw(DrawnTask):
         rim[start : start + grid * t, start : start + grid * t] = False
         if np.abs(canvas - np.array(look["paper"], np.int16))[rim].mean() > FAR:
             faults.append("no rim of paper")
-        return Parsed({"placed": placed, "places": grid * grid}, sure, tuple(faults))
+        return Parsed({"placed": placed, "places": grid * grid}, confidence, tuple(faults))
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         return {"placed": [n for words in said for n in numbers_in(words)], "places": len(item.meta["gold"])}
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
-        more = numbers_in(said)
-        return before is not None and bool(more) and before["placed"] + more == after["placed"]
+        added = numbers_in(said)
+        return before is not None and bool(added) and before["placed"] + added == after["placed"]
 
     def shown(self, item: Item) -> dict:
         """The state without placed tiles."""
@@ -328,8 +328,8 @@ class Jigsaw(DrawnTask):
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
         """The fraction of the donor's places that are correct, from the tiles named before and after its sketch."""
-        said = [n for words in (before, *after) for n in numbers_in(words)]
-        return self.check(f"\\boxed{{{','.join(map(str, said))}}}", donor.meta).partial
+        placed = [n for words in (before, *after) for n in numbers_in(words)]
+        return self.check(f"\\boxed{{{','.join(map(str, placed))}}}", donor.meta).partial
 
     def wrong(self, item: Item) -> list[str]:
         gold = item.answer.split(",")
@@ -340,13 +340,13 @@ class Jigsaw(DrawnTask):
         """The answer is the numbers in reading order, separated by commas or spaces. ``partial`` is the fraction of
         correct places."""
         content, gold = boxed(text) or "", meta["gold"]
-        found = re.findall(r"[0-9]+", content)
-        if not found or not re.fullmatch(r"[0-9,;\s]*", content):
+        answered = re.findall(r"[0-9]+", content)
+        if not answered or not re.fullmatch(r"[0-9,;\s]*", content):
             return Check(False, 0.0, "no_answer")
-        right = sum(said == str(tile) for said, tile in zip(found, gold, strict=False))
-        ok = right == len(gold) == len(found)
-        return Check(ok, right / max(len(gold), len(found)), f"{right} of {len(gold)}", found)
+        right = sum(said == str(tile) for said, tile in zip(answered, gold, strict=False))
+        ok = right == len(gold) == len(answered)
+        return Check(ok, right / max(len(gold), len(answered)), f"{right} of {len(gold)}", answered)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        found = self.check(text, meta)
-        return {"accuracy": float(found.ok), "in_place": found.partial}
+        result = self.check(text, meta)
+        return {"accuracy": float(result.ok), "in_place": result.partial}

@@ -301,7 +301,7 @@ def mirror_at(cell: np.ndarray, look: c.Look) -> str:
             for k in (-reach, 1 - reach, reach - 1, reach)
         ]
         ink[mirror] = (light - np.mean(ends)) / (light - dark) > 0.35
-    return "?" if all(ink.values()) else next((mirror for mirror, found in ink.items() if found), ".")
+    return "?" if all(ink.values()) else next((mirror for mirror, is_dark in ink.items() if is_dark), ".")
 
 
 def pink(patch: np.ndarray, look: c.Look) -> bool:
@@ -428,8 +428,8 @@ class Ray(DrawnTask):
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         """``accuracy`` of the port, and of its ``side`` alone."""
-        found = self.check(text, meta)
-        return {"accuracy": float(found.ok), "side": float(found.partial > 0)}
+        result = self.check(text, meta)
+        return {"accuracy": float(result.ok), "side": float(result.partial > 0)}
 
     # -- states in the model's text ------------------------------------------------------------------------------------
     def said_heading(self, text: str) -> str | None:

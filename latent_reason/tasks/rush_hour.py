@@ -135,19 +135,19 @@ class Space:
 
     def layers(self) -> list[list[int]]:
         """The states grouped by their distance from a solved state. Empty if no state can be solved."""
-        edge = [i for i, key in enumerate(self.keys) if key & 7 == N - 2]
-        seen, found = bytearray(len(self.keys)), []
-        for i in edge:
-            seen[i] = 1
-        while edge:
-            found.append(edge)
-            edge = []
-            for i in found[-1]:
+        frontier = [i for i, key in enumerate(self.keys) if key & 7 == N - 2]
+        visited, layers = bytearray(len(self.keys)), []
+        for i in frontier:
+            visited[i] = 1
+        while frontier:
+            layers.append(frontier)
+            frontier = []
+            for i in layers[-1]:
                 for j in self.beside[i]:
-                    if not seen[j]:
-                        seen[j] = 1
-                        edge.append(j)
-        return found
+                    if not visited[j]:
+                        visited[j] = 1
+                        frontier.append(j)
+        return layers
 
     def state(self, number: int) -> list[Car]:
         places = [self.keys[number] >> 3 * i & 7 for i in range(len(self.cars))]
@@ -160,16 +160,16 @@ class Space:
 def solve(cars: list[Car]) -> list[Move] | None:
     """A shortest plan, None if there is none. Ties are broken in favor of the first car."""
     space = Space(cars, 10**6)
-    far = {number: d for d, layer in enumerate(space.layers()) for number in layer}
-    if 0 not in far:
+    distance = {number: d for d, layer in enumerate(space.layers()) for number in layer}
+    if 0 not in distance:
         return None
     path = [0]
-    while far[path[-1]]:
-        path.append(next(j for j in space.beside[path[-1]] if far[j] == far[path[-1]] - 1))
+    while distance[path[-1]]:
+        path.append(next(j for j in space.beside[path[-1]] if distance[j] == distance[path[-1]] - 1))
     plan = []
-    for one, other in pairwise(space.state(number) for number in path):
-        car = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-        plan.append((car, sum(other[car][:2]) - sum(one[car][:2])))
+    for before, after in pairwise(space.state(number) for number in path):
+        car = next(i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b)
+        plan.append((car, sum(after[car][:2]) - sum(before[car][:2])))
     return plan
 
 
@@ -300,9 +300,9 @@ class RushHour(PlannedTask):
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         """``exact``: solved with a shortest plan."""
-        found = self.check(text, meta)
-        exact = found.ok and len(found.parsed) == meta["optimum"]
-        return {"success": float(found.ok), "exact": float(exact), "progress": found.partial}
+        result = self.check(text, meta)
+        exact = result.ok and len(result.parsed) == meta["optimum"]
+        return {"success": float(result.ok), "exact": float(exact), "progress": result.partial}
 
     def wrong(self, item: Item) -> list[str]:
         plan = item.answer.split(",")

@@ -223,9 +223,9 @@ class Slide(PlannedTask):
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         """``exact``: solved with a shortest plan."""
-        found = self.check(text, meta)
-        exact = found.ok and len(found.parsed) == meta["optimum"]
-        return {"success": float(found.ok), "exact": float(exact), "progress": found.partial}
+        result = self.check(text, meta)
+        exact = result.ok and len(result.parsed) == meta["optimum"]
+        return {"success": float(result.ok), "exact": float(exact), "progress": result.partial}
 
     def wrong(self, item: Item) -> list[str]:
         goal, plan = item.meta["goal"], item.answer

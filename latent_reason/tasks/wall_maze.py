@@ -415,17 +415,17 @@ class WallMaze(DrawnTask):
 
     def leading(self, plan: list[str], meta: dict) -> int:
         """The number of leading actions that agree with the gold plan."""
-        differ = (i for i, (said, gold) in enumerate(zip(plan, meta["plan"], strict=False)) if said != gold)
+        differ = (i for i, (action, gold) in enumerate(zip(plan, meta["plan"], strict=False)) if action != gold)
         return next(differ, min(len(plan), len(meta["plan"])))
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         """``success``: any plan to the goal. ``exact``: a shortest plan. ``label``: starts with the whole gold plan (the
         rule of Latent Sketchpad). ``progress``: the fraction of the gold plan in the leading actions."""
-        found = self.check(text, meta)
-        progress = self.leading(found.parsed or [], meta) / meta["optimum"]
+        result = self.check(text, meta)
+        progress = self.leading(result.parsed or [], meta) / meta["optimum"]
         return {
-            "success": float(found.ok),
-            "exact": float(found.ok and len(found.parsed) == meta["optimum"]),
+            "success": float(result.ok),
+            "exact": float(result.ok and len(result.parsed) == meta["optimum"]),
             "label": float(progress == 1),
             "progress": progress,
         }
