@@ -15,11 +15,11 @@ from .export import checks
 
 #: HTTP status of the Hub -> cause and remedy
 MEANS = {
-    401: "the Hub does not know the token. Log in again with: hf auth login",
-    403: "the token may not write there. Make one that may, on the Hub's page of tokens, or give another name",
-    404: "there is no such user, organisation or repository. Look at the name",
-    409: "somebody else has changed it meanwhile, or it is there already as something else. Look at it, then try again",
-    429: "the Hub has had too many requests. Wait a few minutes, then try again",
+    401: "the Hub rejects the token. Log in again with: hf auth login",
+    403: "the token has no write access. Create a token with write access on the Hub, or give another name",
+    404: "there is no such user, organization or repository. Check the name",
+    409: "the repository was changed meanwhile, or exists with another type. Check it on the Hub, then try again",
+    429: "the Hub received too many requests. Wait a few minutes, then try again",
 }
 
 
@@ -37,14 +37,14 @@ def push(folder: str | Path, name: str, *, private: bool = False, revision: str 
         ValueError: there is no token, the Hub cannot be reached, or it rejects the upload.
     """
     if not get_token():
-        raise ValueError("nobody is logged in. Set HF_TOKEN, or log in with: hf auth login")
+        raise ValueError("There is no Hub token. Set HF_TOKEN, or log in with: hf auth login")
     api = HfApi(library_name="latent_reason")
     with saying(name, api.endpoint):
         api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.repo_info(name).private:
             raise ValueError(
-                f"'{name}' is there already and is public, so nothing was uploaded. Make it private on "
-                "the Hub's page of its settings, give another name, or leave --private out."
+                f"'{name}' already exists and is public, so nothing was uploaded. Make it private in its settings on "
+                "the Hub, give another name, or omit --private."
             )
         if revision:
             api.create_branch(name, branch=revision, exist_ok=True)
@@ -60,7 +60,7 @@ def refuse_failing(folder: str | Path, in_fresh: bool = True) -> None:
     if failed:
         raise ValueError(
             f"'{folder}' is not uploaded: check {', '.join(str(r.number) for r in failed)} failed. "
-            f"{failed[0].findings[0]} All of it: python -m latent_reason check '{folder}'"
+            f"{failed[0].findings[0]} For all findings run: python -m latent_reason check '{folder}'"
         )
 
 
@@ -80,21 +80,21 @@ def saying(name: str, endpoint: str) -> Iterator[None]:
 def sentence(error: BaseException, name: str, endpoint: str) -> str | None:
     """The cause of a Hub error and its remedy. None for other errors."""
     if isinstance(error, HFValidationError):
-        return f"{name!r} is no name of a repository, which is like user/name. Give another one."
+        return f"{name!r} is not a valid repository name. Use the form user/name."
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else None
         said = (error.server_message or str(error)).strip().partition("\n")[0].replace(get_token() or "\n", "***")
-        return f"'{name}' was not uploaded ({status}): {MEANS.get(status, f'it says: {said[:200]}. Try again later')}."
+        return f"'{name}' was not uploaded ({status}): {MEANS.get(status, f'{said[:200]}. Try again later')}."
     if isinstance(error, OfflineModeIsEnabled):
         return f"'{name}' was not uploaded: HF_HUB_OFFLINE is set. Unset it to reach the Hub."
     if isinstance(error, HTTPError):  # no response
         return (
-            f"'{name}' was not uploaded: {endpoint} does not answer ({type(error).__name__}). Look at the "
-            "connection and at HF_ENDPOINT, then try again."
+            f"'{name}' was not uploaded: {endpoint} does not answer ({type(error).__name__}). Check the connection "
+            "and HF_ENDPOINT, then try again."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"'{name}' was not uploaded: the disk is full, and uploading keeps files on it. Free some space, then "
-            "try again."
+            f"'{name}' was not uploaded: the disk is full, and uploads need temporary space. Free some space, then try "
+            "again."
         )
     return None

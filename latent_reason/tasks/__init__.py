@@ -45,8 +45,8 @@ def task_class(name: str) -> type[Task]:
         return _found()[name]
     if not is_dotted_path(name):
         raise ValueError(
-            f"no task {name!r}. {did_you_mean(name, names())} A task of your own is named by the dotted path of its "
-            "class, as my_pkg.tasks:MyTask."
+            f"no task {name!r}. {did_you_mean(name, names())} For a task of your own, give the dotted path of its "
+            "class, such as my_pkg.tasks:MyTask."
         )
     return import_object(name, "task", Task)
 

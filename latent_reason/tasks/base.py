@@ -125,11 +125,11 @@ class Task(ABC):
         control: str | None = None,
     ):
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+            raise ValueError(f"unknown split {split!r}. Use one of {', '.join(SPLITS)}.")
         self.split, self.seed = split, seed
         self.levels = self.trained if level is None else (level,) if isinstance(level, int) else tuple(level)
         if control not in CONTROLS:
-            raise ValueError(f"control={control!r}: one of {', '.join(filter(None, CONTROLS))}, or none.")
+            raise ValueError(f"unknown control {control!r}. Use one of {', '.join(filter(None, CONTROLS))}, or none.")
         self.omit_state_p, self.asked, self.control = omit_state_p, asked, control
 
     @abstractmethod
@@ -205,8 +205,8 @@ class Task(ABC):
             except Rejected as reason:
                 reasons[str(reason)] += 1
         raise RuntimeError(
-            f"{self.name}, split {self.split}, seed {self.seed}, level {level}, item {index}: nothing "
-            f"fits after {ATTEMPTS} attempts ({dict(reasons)})"
+            f"{self.name}, split {self.split}, seed {self.seed}, level {level}, item {index}: no puzzle was accepted "
+            f"after {ATTEMPTS} attempts. Reasons: {dict(reasons)}"
         )
 
     def item_id(self, level: int, index: int) -> str:
@@ -217,7 +217,7 @@ class Task(ABC):
 
     def __getitem__(self, index: int) -> Item:
         if index < 0:
-            raise IndexError("a task has no last item")
+            raise IndexError("A task is infinite, so its items have no negative index.")
         return self.item(self.levels[index % len(self.levels)], index)
 
     def distinct(self, patience: int) -> Iterator[Item]:
@@ -241,7 +241,7 @@ class Task(ABC):
         items = list(islice(self.distinct(patience), n))
         if len(items) < n:
             raise ValueError(
-                f"{self.name} {self.split} level {self.levels} holds too few puzzles: {len(items)} of {n} found"
+                f"{self.name} {self.split} level {self.levels} has too few puzzles: found {len(items)} of {n}."
             )
         return items
 
@@ -349,7 +349,7 @@ class Task(ABC):
         another item of the same level.
         """
         if mode not in MODES or control not in CONTROLS:
-            raise ValueError(f"no mode {mode!r} with control {control!r}: modes are {MODES}, controls {CONTROLS}")
+            raise ValueError(f"no mode {mode!r} with control {control!r}. Modes: {MODES}. Controls: {CONTROLS}.")
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (*map(Image, item.images), Text(question)))
         answer = Message("assistant", merged(self.reasoning(item, mode, control or self.control)))

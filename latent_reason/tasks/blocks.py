@@ -179,7 +179,7 @@ class Blocks(DrawnTask):
         super().__init__(**options)
         fewest, most = blocks
         if not 3 <= fewest <= most <= 8:
-            raise ValueError(f"blocks is the fewest and the most blocks, between 3 and 8; got {blocks}")
+            raise ValueError(f"blocks is the minimum and maximum number of blocks, from 3 to 8; got {blocks}.")
         if min(self.levels) < 1 or max(self.levels) > LONGEST[most]:
             raise ValueError(
                 f"the level is the number of moves, 1 to {LONGEST[most]} with up to {most} blocks; got {self.levels}"

@@ -206,9 +206,9 @@ class CubeNet(DrawnTask):
     def __init__(self, *, nets: str = "trained", **options):
         super().__init__(**options)
         if nets not in ("trained", "held"):
-            raise ValueError(f"nets={nets!r}: trained or held.")
+            raise ValueError(f"unknown nets {nets!r}. Use trained or held.")
         if not set(self.levels) <= {2, 3, 4, 5}:
-            raise ValueError(f"level={self.levels}: the lid is in place after 2 to 5 folds.")
+            raise ValueError(f"The level is the number of folds, 2 to 5; got {self.levels}.")
         self.nets = [n for n in range(len(NETS)) if (n in HELD) == (nets == "held")]
 
     def targets(self, level: int, stream: Stream) -> int:

@@ -184,11 +184,11 @@ class DiceNet(DrawnTask):
     def __init__(self, *, n: int = 5, kinds: tuple[int, int] = (1, 3), **options):
         super().__init__(**options)
         if not 5 <= n <= 8:
-            raise ValueError(f"n={n}: the board has 5 to 8 cells a side.")
+            raise ValueError(f"n is the number of cells per side, 5 to 8; got {n}.")
         if not 1 <= kinds[0] <= kinds[1] <= 4 or min(self.levels) < kinds[0]:
-            raise ValueError(f"kinds={kinds}, level={self.levels}: 1 to 4 directions, and as many rolls or more.")
+            raise ValueError(f"kinds must be 1 to 4 and at most the level; got kinds={kinds}, level={self.levels}.")
         if max(self.levels) > 4 * n:
-            raise ValueError(f"level={self.levels}: at most {4 * n} rolls fit on a board of {n} cells a side.")
+            raise ValueError(f"level={self.levels} is too large: at most {4 * n} rolls fit on a {n}x{n} board.")
         self.n, self.kinds = n, tuple(kinds)
 
     def targets(self, level: int, stream: Stream) -> None:

@@ -16,7 +16,7 @@ class DrawnTask(Task):
     def __init__(self, *, skin: str = "plain", **options):
         super().__init__(**options)
         if skin not in LOOKS:
-            raise ValueError(f"skin={skin!r}: one of {', '.join(LOOKS)}.")
+            raise ValueError(f"unknown skin {skin!r}. Use one of {', '.join(LOOKS)}.")
         self.skin = skin
 
     @property
@@ -33,9 +33,11 @@ class PlannedTask(DrawnTask):
     def __init__(self, *, chunk: tuple[int, int] = (1, 3), **options):
         super().__init__(**options)
         if not set(self.levels) <= set(self.bands):
-            raise ValueError(f"the level is 1 to {max(self.bands)}, five more moves each; got {self.levels}")
+            raise ValueError(f"The level is 1 to {max(self.bands)}, with five more moves per level; got {self.levels}.")
         if not 1 <= chunk[0] <= chunk[1]:
-            raise ValueError(f"chunk is the fewest and the most moves between two sketches, at least 1; got {chunk}")
+            raise ValueError(
+                f"chunk is the minimum and maximum number of moves between sketches, at least 1; got {chunk}."
+            )
         self.chunk = chunk
 
     def targets(self, level: int, stream: Stream) -> int:

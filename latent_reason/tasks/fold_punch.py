@@ -303,7 +303,7 @@ class FoldPunch(DrawnTask):
     def __init__(self, *, n: int = 8, diagonal: int = 4, **options):
         super().__init__(**options)
         if not 6 <= n <= 9:
-            raise ValueError(f"n={n}: a sheet has 6 to 9 cells on a side.")
+            raise ValueError(f"n is the number of cells per side, 6 to 9; got {n}.")
         if not set(self.levels) <= set(range(1, 6)):
             raise ValueError(f"the level is the number of folds, 1 to 5; got {self.levels}")
         self.n, self.diagonal = n, diagonal

@@ -39,7 +39,7 @@ SPRITES = {
     "elf_right": "39498b6304b9fb41a8d5876388c83c9caa82f05bb80203eb742baa920db03792",
 }
 ELVES = ("elf_up", "elf_down", "elf_left", "elf_right")  # in the order of FACINGS
-INSTALL = "the sprites come from gymnasium 0.29.1: pip install --no-deps gymnasium==0.29.1 (or use skin='drawn')"
+INSTALL = "The sprites need gymnasium 0.29.1: pip install --no-deps gymnasium==0.29.1 (or use skin='drawn')"
 
 
 class SpritesMissing(RuntimeError):
@@ -51,15 +51,15 @@ def _sprites() -> dict[str, np.ndarray]:
     try:
         package = metadata.distribution("gymnasium")
     except metadata.PackageNotFoundError:
-        raise SpritesMissing(f"gymnasium is not installed; {INSTALL}") from None
+        raise SpritesMissing(f"gymnasium is not installed. {INSTALL}") from None
     if package.version != "0.29.1":
-        raise SpritesMissing(f"gymnasium {package.version} has other sprites; {INSTALL}")
+        raise SpritesMissing(f"gymnasium {package.version} has other sprites. {INSTALL}")
     sprites = {}
     for name, digest in SPRITES.items():
         path = package.locate_file(f"gymnasium/envs/toy_text/img/{name}.png")
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != digest:
-            raise SpritesMissing(f"{name}.png is missing or changed; {INSTALL}")
+            raise SpritesMissing(f"{name}.png is missing or changed. {INSTALL}")
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"), np.int32)
         sprites[name] = pixels.repeat(2, 0).repeat(2, 1)
     return sprites
@@ -125,7 +125,7 @@ def _tiles(skin: str) -> np.ndarray:
 def skin_of(wish: str) -> str:
     """Resolve ``auto`` to ``sprites`` if they are installed and to ``drawn`` otherwise."""
     if wish not in ("auto", "sprites", "drawn"):
-        raise ValueError(f"unknown skin {wish!r}: use auto, sprites or drawn")
+        raise ValueError(f"unknown skin {wish!r}. Use auto, sprites or drawn.")
     if wish == "drawn":
         return "drawn"
     try:
@@ -173,9 +173,8 @@ def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
     n = len(rows)
     cells = _coarse(image, n)
     distances = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in _templates(skin)]
-    distance = min(
-        distances, key=lambda table: table.min(1).sum()
-    )  # (cells, tiles) at the blur that fits the image best
+    # (cells, tiles) at the blur that fits the image best
+    distance = min(distances, key=lambda table: table.min(1).sum())
     best = distance.argmin(1)
     kind, facing = best // WAYS, best % WAYS  # facing 0: no elf
     letters = [KINDS[k] for k in kind]

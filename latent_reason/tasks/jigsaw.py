@@ -210,11 +210,11 @@ class Jigsaw(DrawnTask):
     def __init__(self, *, texture: str = "bands", margin: float = 0.05, chunk: tuple[int, int] = (1, 2), **options):
         super().__init__(**options)
         if texture not in TEXTURES:
-            raise ValueError(f"texture={texture!r}: one of {', '.join(TEXTURES)}.")
+            raise ValueError(f"unknown texture {texture!r}. Use one of {', '.join(TEXTURES)}.")
         if not set(self.levels) <= {2, 3, 4}:
-            raise ValueError(f"level={self.levels}: the level is the number of tiles a side, 2 to 4.")
+            raise ValueError(f"The level is the number of tiles per side, 2 to 4; got {self.levels}.")
         if not 1 <= chunk[0] <= chunk[1] or margin < 0:
-            raise ValueError(f"chunk={chunk}, margin={margin}: one tile or more a step, and no margin below 0.")
+            raise ValueError(f"chunk must be at least 1 and margin at least 0; got chunk={chunk}, margin={margin}.")
         self.texture, self.margin, self.chunk = texture, margin, tuple(chunk)
 
     def targets(self, level: int, stream: Stream) -> list[int]:
@@ -343,7 +343,7 @@ class Jigsaw(DrawnTask):
         answered = re.findall(r"[0-9]+", content)
         if not answered or not re.fullmatch(r"[0-9,;\s]*", content):
             return Check(False, 0.0, "no_answer")
-        right = sum(said == str(tile) for said, tile in zip(answered, gold, strict=False))
+        right = sum(number == str(tile) for number, tile in zip(answered, gold, strict=False))
         ok = right == len(gold) == len(answered)
         return Check(ok, right / max(len(gold), len(answered)), f"{right} of {len(gold)}", answered)
 

@@ -332,9 +332,9 @@ class Ray(DrawnTask):
     def __init__(self, *, n: int = 6, density: tuple[float, float] = (0.15, 0.35), **options):
         super().__init__(**options)
         if not 4 <= n <= 9:
-            raise ValueError(f"n, the cells a side, is 4 to 9; got {n}")
+            raise ValueError(f"n is the number of cells per side, 4 to 9; got {n}.")
         if not 0 < density[0] <= density[1] <= 0.6:
-            raise ValueError(f"density is a pair of shares, rising, above 0 and up to 0.6; got {density}")
+            raise ValueError(f"density is a pair of increasing fractions above 0 and up to 0.6; got {density}.")
         self.mirrors = math.ceil(density[0] * n * n), math.floor(density[1] * n * n)
         if self.mirrors[0] > self.mirrors[1]:
             raise ValueError(f"no number of mirrors on {n}x{n} cells has a density within {density}")

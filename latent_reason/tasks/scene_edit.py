@@ -316,7 +316,7 @@ class SceneEdit(DrawnTask):
         if not all(1 <= level <= 10 for level in self.levels):
             raise ValueError(f"The level is the number of edits, 1 to 10; got {self.levels}.")
         if not 4 <= objects[0] <= objects[1] <= 24:
-            raise ValueError(f"objects is the fewest and the most objects, 4 to 24; got {objects}.")
+            raise ValueError(f"objects is the minimum and maximum number of objects, 4 to 24; got {objects}.")
         if pairs not in ("train", "held_out"):
             raise ValueError(f"pairs is train or held_out; got {pairs!r}.")
         self.objects, self.pairs = tuple(objects), pairs

@@ -165,9 +165,9 @@ class SearchZoom(DrawnTask):
     def __init__(self, *, side: int = 16, pairs: str = "train", **options):
         super().__init__(**options)
         if not all(1 <= level <= 5 for level in self.levels):
-            raise ValueError(f"The level says how many things there are, 1 to 5; got {self.levels}.")
+            raise ValueError(f"The level is 1 to 5, with more objects per level; got {self.levels}.")
         if side % WINDOW or not 8 <= side <= 64:
-            raise ValueError(f"side is the number of cells a side, a multiple of {WINDOW} from 8 to 64; got {side}.")
+            raise ValueError(f"side is the number of cells per side, a multiple of {WINDOW} from 8 to 64; got {side}.")
         if pairs not in ("train", "held_out"):
             raise ValueError(f"pairs is train or held_out; got {pairs!r}.")
         self.side, self.pairs = side, pairs

@@ -164,9 +164,9 @@ class Transform(DrawnTask):
             options["level"] = (1, 2, 3)
         super().__init__(**options)
         if variant not in VARIANTS:
-            raise ValueError(f"variant={variant!r}: one of {', '.join(VARIANTS)}.")
+            raise ValueError(f"unknown variant {variant!r}. Use one of {', '.join(VARIANTS)}.")
         if not 4 <= cells[0] <= cells[1] <= 12:
-            raise ValueError(f"cells={cells}: a shape has 4 to 12 cells.")
+            raise ValueError(f"cells is the minimum and maximum number of cells of a shape, 4 to 12; got {cells}.")
         most = 3 if variant == "mirror" else 6
         if not set(self.levels) <= set(range(1, most + 1)):
             raise ValueError(

@@ -51,7 +51,7 @@ def _item(task: GridTask, puzzle: dict, level: int, index: int, place: Path, nam
     with Image.open(path, formats=("PNG", "JPEG")) as image:
         if max(image.size) > LARGEST:
             raise ValueError(
-                f"{path} is {image.width} x {image.height} pixels, at most {LARGEST} a side are read. Copy it again."
+                f"{path} has {image.width} x {image.height} pixels; the limit is {LARGEST} per side. Copy it again."
             )
         return replace(task.build(puzzle, level, index), id=name, images=[image.convert("RGB")])
 

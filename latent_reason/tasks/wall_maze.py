@@ -129,7 +129,7 @@ def solve(maze: dict, kind: str) -> tuple[list[str], int]:
                 elif new in after:
                     after[new] += ways
         layer = after
-    raise ValueError("no way leads to the goal")
+    raise ValueError("The goal is unreachable.")
 
 
 def distances(maze: dict, source: Cell) -> dict[Cell, int]:
@@ -306,12 +306,14 @@ class WallMaze(DrawnTask):
     def __init__(self, *, actions: str = "turn", loops: int = 0, chunk: tuple[int, int] = (4, 6), **options):
         super().__init__(**options)
         if not set(self.levels) <= set(SIZES):
-            raise ValueError(f"the level is a size of maze, 1 (3x3) to 8 (8x8); got {self.levels}")
+            raise ValueError(f"The level is the size of the maze, 1 (3x3) to 8 (8x8); got {self.levels}.")
         if actions not in ACTIONS:
             raise ValueError(f"actions is one of {', '.join(ACTIONS)}; got {actions!r}")
         most = min((h - 1) * (w - 1) for h, w in (SIZES[level] for level in self.levels))
         if not 0 <= loops <= most:
-            raise ValueError(f"loops is 0 to {most}, the walls a spanning tree leaves at this level; got {loops}")
+            raise ValueError(
+                f"loops is 0 to {most}, the number of walls left by a spanning tree at this level; got {loops}."
+            )
         self.actions, self.loops, self.chunk = actions, loops, chunk
         self.swaps = (ACTIONS[actions],)
 

@@ -78,5 +78,5 @@ def test_faults_and_places():
     swapped = ",".join(map(str, [gold[1], gold[0], *gold[2:]]))
     assert task.check(f"\\boxed{{{swapped}}}", item.meta).partial == 0.5
     assert task.check(f"\\boxed{{{item.answer},1}}", item.meta).partial == 0.8
-    with pytest.raises(ValueError, match="tiles a side"):
+    with pytest.raises(ValueError, match="tiles per side"):
         tasks.make("jigsaw", level=5)

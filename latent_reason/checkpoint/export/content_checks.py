@@ -61,7 +61,7 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
     for role, (token, number) in tokens.items():
         found = tokenizer.convert_tokens_to_ids(token)
         if found != number:
-            yield Finding("tokenizer.json", f"id {found} for {token!r} ({role})", f"{number}, as config.json says")
+            yield Finding("tokenizer.json", f"id {found} for {token!r} ({role})", f"{number}, the id in config.json")
     if config:
         yield from wrong_table(folder, config, len(tokenizer))
     layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter has no backbone config
@@ -76,8 +76,8 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
     if not read:
         yield Finding(
             "chat_template.jinja",
-            f"{text!r}, which reads back as {back(again, layouts[0], roles)}",
-            "a sketched turn that reads back as it was",
+            f"{text!r}, which parses to {back(again, layouts[0], roles)}",
+            "a turn with a sketch that parses back to the original",
         )
 
 
@@ -109,7 +109,7 @@ def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
 def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
     """Find imports of packages missing from requirements.txt and imports of missing files."""
     if not (folder / "requirements.txt").is_file():
-        yield Finding("requirements.txt", "no such file", "the packages its code imports")
+        yield Finding("requirements.txt", "no such file", "the packages that the code imports")
         return
     lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     allowed = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in lines if line[:1].isalnum()}
@@ -125,10 +125,15 @@ def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
             continue
         for name in sorted(names):
             if packages().get(name, name) not in allowed:
-                yield Finding(file.name, f"an import of {name}", "packages of requirements.txt", f"Add {name} there.")
+                yield Finding(
+                    file.name,
+                    f"an import of {name}",
+                    "only packages of requirements.txt",
+                    f"Add {name} to requirements.txt.",
+                )
         for name in (n for node in own for n in ([node.module] if node.module else [a.name for a in node.names])):
             if not (folder / f"{name}.py").is_file():
-                yield Finding(file.name, f"an import of {name}.py, which is not there", "all files of its code")
+                yield Finding(file.name, f"an import of {name}.py, which does not exist", "all files of the code")
 
 
 # -- README ------------------------------------------------------------------------------------------------------------
@@ -144,16 +149,16 @@ def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
         given = yaml.safe_load(head[0]) if len(head) == 2 else None
     except yaml.YAMLError as error:
         said = str(error).partition("\n")[0]
-        yield Finding(name, f"a head that is no YAML ({said})", "YAML between two lines of ---")
+        yield Finding(name, f"metadata that is not YAML ({said})", "YAML between two lines of ---")
         return
     if not isinstance(given, dict):
-        yield Finding(name, "no head", "YAML between two lines of ---")
+        yield Finding(name, "no metadata", "YAML between two lines of ---")
         return
     for key in (*REQUIRED, *(["base_model"] if base_of(card) else [])):
         if not given.get(key):
-            yield Finding(name, f"no {key} in its head", "one", f"Write it there as {key}: ...")
+            yield Finding(name, f"no {key} in the metadata", "a value", f"Add the line {key}: ...")
     if "more information needed" in text.lower():
-        yield Finding(name, "the words More Information Needed", "the information", "Write it, or remove the section.")
+        yield Finding(name, "the text More Information Needed", "the information", "Add it, or remove the section.")
     if "```python" not in text:
         yield Finding(name, "no Python snippet", "one that loads the model")
 
@@ -173,7 +178,7 @@ def wrong_contents(folder: Path) -> Iterator[Finding]:
         ):  # a safetensors file starts with a length, which may equal a pickle header
             yield Finding(name, "a pickle, which runs code when it is read", "safetensors or JSON", "Remove it.")
         elif not BELONGS.fullmatch(name):
-            yield Finding(name, "a file that is not of a checkpoint", "the files of an export", "Remove it.")
+            yield Finding(name, "an unexpected file", "only files of an export", "Remove it.")
         elif path.suffix == ".safetensors":
             yield from wrong_keys(path, name)
         elif path.suffix in READABLE:
@@ -187,17 +192,19 @@ def wrong_keys(path: Path, name: str) -> Iterator[Finding]:
     except (SafetensorError, OSError):
         return  # reported by check 2
     if states:
-        yield Finding(name, f"{states[0]}, a state of training", "weights alone")
+        yield Finding(name, f"the training state {states[0]}", "only weights")
 
 
 def wrong_text(name: str, text: str) -> Iterator[Finding]:
     if SECRETS.search(text):  # the match is not printed
-        yield Finding(name, "what looks like a token or key", "no secret", "Remove it, and revoke it if it is one.")
+        yield Finding(
+            name, "text that looks like a token or key", "no secret", "Remove it, and revoke it if it is a secret."
+        )
     if name not in UNSEARCHED and (place := PLACE.search(text)):
         yield Finding(
             name,
             f"the absolute path {place[0]!r}",
-            "no place of one machine",
-            "Write a name or a relative path; for the base of an adapter its name on the Hub, or export with "
+            "no path of one machine",
+            "Use a name or a relative path. For the base of an adapter use its name on the Hub, or export with "
             "--merge-lora.",
         )
