@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 from .export import checks
 
 #: HTTP status of the Hub -> cause and remedy
-MEANS = {
+STATUS_MESSAGES = {
     401: "the Hub rejects the token. Log in again with: hf auth login",
     403: "the token has no write access. Create a token with write access on the Hub, or give another name",
     404: "there is no such user, organization or repository. Check the name",
@@ -39,7 +39,7 @@ def push(folder: str | Path, name: str, *, private: bool = False, revision: str 
     if not get_token():
         raise ValueError("There is no Hub token. Set HF_TOKEN, or log in with: hf auth login")
     api = HfApi(library_name="latent_reason")
-    with saying(name, api.endpoint):
+    with hub_errors(name, api.endpoint):
         api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.repo_info(name).private:
             raise ValueError(
@@ -65,26 +65,26 @@ def refuse_failing(folder: str | Path, in_fresh: bool = True) -> None:
 
 
 @contextmanager
-def saying(name: str, endpoint: str) -> Iterator[None]:
+def hub_errors(name: str, endpoint: str) -> Iterator[None]:
     """Convert errors of the Hub into ValueErrors with one sentence."""
     try:
         yield
     except Exception as error:
         inner = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # raised in a thread
-        said = sentence(inner, name, endpoint)
+        said = explain(inner, name, endpoint)
         if said is None:
             raise
         raise ValueError(said) from error
 
 
-def sentence(error: BaseException, name: str, endpoint: str) -> str | None:
+def explain(error: BaseException, name: str, endpoint: str) -> str | None:
     """The cause of a Hub error and its remedy. None for other errors."""
     if isinstance(error, HFValidationError):
         return f"{name!r} is not a valid repository name. Use the form user/name."
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else None
         said = (error.server_message or str(error)).strip().partition("\n")[0].replace(get_token() or "\n", "***")
-        return f"'{name}' was not uploaded ({status}): {MEANS.get(status, f'{said[:200]}. Try again later')}."
+        return f"'{name}' was not uploaded ({status}): {STATUS_MESSAGES.get(status, f'{said[:200]}. Try again later')}."
     if isinstance(error, OfflineModeIsEnabled):
         return f"'{name}' was not uploaded: HF_HUB_OFFLINE is set. Unset it to reach the Hub."
     if isinstance(error, HTTPError):  # no response

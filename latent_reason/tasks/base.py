@@ -288,7 +288,7 @@ class Task(ABC):
     def variables(self, state: Any) -> dict:
         """The state as named values, used to find which of them change. Default: the leaves of its JSON, where each
         letter of a string is one value."""
-        return dict(leaves(state))
+        return dict(iter_leaves(state))
 
     def sketch_report(self, images: list[PILImage.Image], item: Item, said: list[str]) -> dict:
         """Parse and judge decoded sketches. ``said[k]`` is the model's text before sketch k.
@@ -352,7 +352,7 @@ class Task(ABC):
             raise ValueError(f"no mode {mode!r} with control {control!r}. Modes: {MODES}. Controls: {CONTROLS}.")
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (*map(Image, item.images), Text(question)))
-        answer = Message("assistant", merged(self.reasoning(item, mode, control or self.control)))
+        answer = Message("assistant", merge_texts(self.reasoning(item, mode, control or self.control)))
         if not any(isinstance(part, Sketch) for part in answer.content):  # short items have no sketch
             mode = {"mixed": "text", "text_drop": "text", "vision": "direct"}.get(mode, mode)
         return Trace(
@@ -388,7 +388,7 @@ class Task(ABC):
         """The same problem without images: the question describes them in text."""
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (Text(f"{self.in_words(item)}\n{question}"),))
-        parts = merged(self.reasoning(item, mode))
+        parts = merge_texts(self.reasoning(item, mode))
         return Trace(
             f"{item.id}-twin",
             (user, Message("assistant", parts)),
@@ -430,18 +430,18 @@ def blank(picture: PILImage.Image) -> PILImage.Image:
     return PILImage.new("RGB", picture.size, picture.resize((1, 1), PILImage.Resampling.BOX).getpixel((0, 0)))
 
 
-def leaves(state: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+def iter_leaves(state: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
     """Yield (path, value) of each number and each letter of a JSON state."""
     if isinstance(state, dict | list):
         for key, part in state.items() if isinstance(state, dict) else enumerate(state):
-            yield from leaves(part, (*path, key))
+            yield from iter_leaves(part, (*path, key))
     elif isinstance(state, str):
         yield from (((*path, k), letter) for k, letter in enumerate(state))
     else:
         yield path, state
 
 
-def merged(parts: list[Part]) -> tuple[Part, ...]:
+def merge_texts(parts: list[Part]) -> tuple[Part, ...]:
     """Join neighboring texts, so that a trace does not show where a sketch was removed."""
     result: list[Part] = []
     for part in parts:

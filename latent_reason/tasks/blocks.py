@@ -60,7 +60,7 @@ _MOVE = re.compile(r"move\s*\(\s*([a-z])[a-z ]*,\s*([a-z])[a-z ]*\)", re.ASCII)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------
-def moved(slots: Slots, block: str, dest: str) -> Slots | None:
+def apply_move(slots: Slots, block: str, dest: str) -> Slots | None:
     """The arrangement after a move. None if the move is illegal: a block is not on top, or nothing would change."""
     source = next((s for s in slots if s and s[-1] == block), None)
     target = next((s for s in slots if (s[-1] == dest if s else dest == "table")), None)
@@ -71,7 +71,7 @@ def moved(slots: Slots, block: str, dest: str) -> Slots | None:
 
 def legal_moves(slots: Slots) -> list[Move]:
     tops = [s[-1] for s in slots if s]
-    return [(b, d) for b in tops for d in (*tops, "table") if moved(slots, b, d) is not None]
+    return [(b, d) for b in tops for d in (*tops, "table") if apply_move(slots, b, d) is not None]
 
 
 def arrangement(names: list[str], stream: Stream) -> Slots:
@@ -118,11 +118,11 @@ def solve(begin: Slots, end: Slots) -> list[Move]:
             if step is None:
                 break
             plan.append(step)
-            slots = moved(slots, *step)
+            slots = apply_move(slots, *step)
         if not loose:
             return plan
         for block in loose if spare else ():
-            after = moved(slots, block, "table")
+            after = apply_move(slots, block, "table")
             rest = None if after is None else finish(after, spare - 1)
             if rest is not None:
                 return [*plan, (block, "table"), *rest]
@@ -152,7 +152,7 @@ def follow(begin: Slots, said: list[str]) -> tuple[Slots, int]:
     for piece in said:
         match = _MOVE.match(piece)
         names = [initials.get(letter) for letter in match.groups()] if match else [None]
-        after = None if None in names else moved(slots, *names)
+        after = None if None in names else apply_move(slots, *names)
         slots, skipped = (slots, skipped + 1) if after is None else (after, skipped)
     return slots, skipped
 
@@ -197,7 +197,7 @@ class Blocks(DrawnTask):
         begin = end = arrangement(names, stream)
         if 2 * level <= count + 1:  # short plans are rare between two independent arrangements
             for _ in range(level):
-                end = moved(end, *stream.choice(legal_moves(end)))
+                end = apply_move(end, *stream.choice(legal_moves(end)))
             stacks = stream.shuffle(stacks_of(end))
             end = [*stacks, *([] for _ in range(count - len(stacks)))]
         else:
@@ -217,7 +217,7 @@ class Blocks(DrawnTask):
         plan = solve(begin, end)
         steps, slots = [], begin
         for number, (block, dest) in enumerate(plan):
-            slots = moved(slots, block, dest)
+            slots = apply_move(slots, block, dest)
             text = stream.choice(MOVES).format(block=block, dest="the table" if dest == "table" else dest)
             last = number + 1 == len(plan)  # the second image shows the result of the last move
             if stream.unit() >= self.omit_state_p and not last:
@@ -280,13 +280,13 @@ class Blocks(DrawnTask):
 
     # -- words ---------------------------------------------------------------------------------------------------------
     def state_sentence(self, state: dict, stream: Stream) -> str:
-        return stream.choice(STATES).format(stacks=in_line(state["slots"]))
+        return stream.choice(STATES).format(stacks=format_slots(state["slots"]))
 
     def in_words(self, item: Item) -> str:
         """Both arrangements."""
         return (
-            f"First picture, each stack from its bottom: {in_line(item.meta['begin'])}. "
-            f"Second picture: {in_line(item.meta['end'])}."
+            f"First picture, each stack from its bottom: {format_slots(item.meta['begin'])}. "
+            f"Second picture: {format_slots(item.meta['end'])}."
         )
 
     def shown(self, item: Item) -> dict:
@@ -299,7 +299,7 @@ class Blocks(DrawnTask):
     def state_said(self, item: Item, said: list[str]) -> dict:
         slots = item.meta["begin"]
         for move in moves_in(" ".join(said)):
-            slots = moved(slots, *move) or slots
+            slots = apply_move(slots, *move) or slots
         return {"slots": slots}
 
     def same(self, one: dict | None, other: dict | None) -> bool:
@@ -308,7 +308,7 @@ class Blocks(DrawnTask):
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
         moves, slots = moves_in(said), before and before["slots"]
         for move in moves:
-            slots = slots and moved(slots, *move)
+            slots = slots and apply_move(slots, *move)
         return bool(moves and slots) and self.same({"slots": slots}, after)
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
@@ -365,7 +365,7 @@ def stack_of(slots: Slots, block: str) -> str:
     return " ".join(next(s for s in slots if block in s))
 
 
-def in_line(slots: Slots) -> str:
+def format_slots(slots: Slots) -> str:
     """The slots in text from left to right. Empty slots are named if a stack is to their right."""
     last = max(i for i, stack in enumerate(slots) if stack)
     return ", ".join(" ".join(stack) or "empty" for stack in slots[: last + 1])

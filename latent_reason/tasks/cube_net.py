@@ -80,7 +80,7 @@ def cells(net: int) -> tuple[tuple[int, int], ...]:
     return tuple((r, c) for r, row in enumerate(NETS[net].split()) for c, x in enumerate(row) if x == "X")
 
 
-def turned(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
+def apply_symmetry(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
     """Apply one of the eight symmetries and move the squares to the top left corner, in unchanged order."""
     for _ in range(way % 4):
         squares = [(c, -r) for r, c in squares]
@@ -91,13 +91,13 @@ def turned(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
 
 
 @cache
-def upright(squares: tuple[tuple[int, int], ...]) -> list[int]:
+def canonical_symmetries(squares: tuple[tuple[int, int], ...]) -> list[int]:
     """The symmetries that map a piece to its smallest form: one, or several if the piece is symmetric."""
-    forms = [sorted(turned(list(squares), way)) for way in range(8)]
+    forms = [sorted(apply_symmetry(list(squares), way)) for way in range(8)]
     return [way for way in range(8) if forms[way] == min(forms)]
 
 
-def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
+def assign_slots(net: dict[str, list[int]], face: str) -> dict[str, str]:
     """The slot of each letter, in folding order (nearest to the bottom first), with ``face`` as the bottom."""
 
     def minus(v):
@@ -121,15 +121,15 @@ def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
 
 def folds(puzzle: dict) -> list[tuple[str, str]]:
     """(letter, slot) of the folds up to the lid."""
-    order = [pair for pair in folded(puzzle["net"], puzzle["face"]).items() if pair[1] != "bottom"]
+    order = [pair for pair in assign_slots(puzzle["net"], puzzle["face"]).items() if pair[1] != "bottom"]
     return order[: [slot for _, slot in order].index("lid") + 1]
 
 
 @cache
-def fitting(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]]]:
+def placements(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]]]:
     """The symmetries of a net that fit into its area, each with the squares for which the lid needs ``count`` folds."""
     fits = []
-    for squares in (turned(list(cells(net)), way) for way in range(8)):
+    for squares in (apply_symmetry(list(cells(net)), way) for way in range(8)):
         at = {letter: list(cell) for letter, cell in zip(LETTERS, squares, strict=True)}
         faces = [k for k, letter in enumerate(LETTERS) if len(folds({"net": at, "face": letter})) == count]
         if faces and max(r for r, _ in squares) < ROWS and max(c for _, c in squares) < COLUMNS:
@@ -139,7 +139,7 @@ def fitting(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]
 
 def state_of(puzzle: dict, letters: str) -> dict:
     """The cube with the bottom and ``letters`` in place: a letter or a dot for each slot."""
-    slots = {slot: letter for letter, slot in folded(puzzle["net"], puzzle["face"]).items()}
+    slots = {slot: letter for letter, slot in assign_slots(puzzle["net"], puzzle["face"]).items()}
     return {"slots": "".join(slots[s] if slots[s] in letters or s == "bottom" else "." for s in SLOTS)}
 
 
@@ -215,7 +215,7 @@ class CubeNet(DrawnTask):
         return level
 
     def draw(self, level: int, targets: int, stream: Stream) -> dict:
-        squares, faces = stream.choice([fit for n in self.nets for fit in fitting(n, targets)])
+        squares, faces = stream.choice([fit for n in self.nets for fit in placements(n, targets)])
         high, wide = (max(v) + 1 for v in zip(*squares, strict=True))
         top, left = stream.between(0, ROWS - high), stream.between(0, COLUMNS - wide)
         letters = stream.shuffle(LETTERS)
@@ -225,7 +225,7 @@ class CubeNet(DrawnTask):
     def canon(self, puzzle: dict) -> str:
         """Rotated, flipped and shifted nets are the same puzzle."""
         letters, squares = zip(*puzzle["net"].items(), strict=True)
-        places = min(turned(squares, way) for way in upright(tuple(sorted(map(tuple, squares)))))
+        places = min(apply_symmetry(squares, way) for way in canonical_symmetries(tuple(sorted(map(tuple, squares)))))
         return canon("cube_net/1", {"face": puzzle["face"], "letters": "".join(letters), "squares": places})
 
     def verify(self, puzzle: dict, targets: int) -> None:

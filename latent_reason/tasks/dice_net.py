@@ -49,7 +49,7 @@ STATES = (
 )
 
 
-def rolled(state: dict, way: str, opposite: dict[int, int]) -> dict:
+def roll_die(state: dict, way: str, opposite: dict[int, int]) -> dict:
     """The state after one roll. The cell may be off the board."""
     top, front, right = (state[f] for f in FACES)
     top, front, right = {
@@ -70,7 +70,7 @@ def walk(puzzle: dict, ways: list[str]) -> list[dict]:
     """The start and the state after each roll."""
     states, opposite = [puzzle["start"]], opposites(puzzle["pairs"])
     for way in ways:
-        states.append(rolled(states[-1], way, opposite))
+        states.append(roll_die(states[-1], way, opposite))
     return states
 
 
@@ -79,7 +79,7 @@ def ways_in(words: str) -> list[str]:
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
-def spots(n: int, look: Look) -> dict[str, tuple[int, int]]:
+def digit_corners(n: int, look: Look) -> dict[str, tuple[int, int]]:
     """Top left corners (y, x) of the digits beside the board: the visible faces, then the pairs."""
     c = look.cell
     side, deep, x, y = 3 * c // 2, 3 * c // 4, n * c + 3 * c // 8, 3 * c // 8
@@ -94,7 +94,7 @@ def spots(n: int, look: Look) -> dict[str, tuple[int, int]]:
     return found
 
 
-def ground(n: int, look: Look) -> np.ndarray:
+def empty_board(n: int, look: Look) -> np.ndarray:
     """Rendering of an empty board and a die without numbers beside it."""
     c = look.cell
     canvas = blank(n * c, (n + 3) * c, look["paper"])
@@ -122,14 +122,14 @@ def ground(n: int, look: Look) -> np.ndarray:
     )
     line(canvas, [(y + deep, x + side), (y, x + deep + side)], 1, look["ink"])
     for k in range(3):
-        row, column = spots(n, look)[f"pair{2 * k}"]
+        row, column = digit_corners(n, look)[f"pair{2 * k}"]
         text(canvas, row, column + 12, "-", look["ink"], 2)
     return canvas
 
 
 @cache
 def grounds(n: int, skin: str) -> np.ndarray:
-    return ground(n, LOOKS[skin])
+    return empty_board(n, LOOKS[skin])
 
 
 def drawing(state: dict, pairs: list[list[int]], n: int, skin: str) -> np.ndarray:
@@ -141,7 +141,7 @@ def drawing(state: dict, pairs: list[list[int]], n: int, skin: str) -> np.ndarra
     text(canvas, top + c // 2 - 7, left + c // 2 - 5, str(state["top"]), look["ink"], 2)
     listed = [number for pair in pairs for number in pair]
     digits = {f: state[f] for f in FACES} | {f"pair{k}": number for k, number in enumerate(listed)}
-    for place, (y, x) in spots(n, look).items():
+    for place, (y, x) in digit_corners(n, look).items():
         text(canvas, y, x, str(digits[place]), look["ink"], 2)
     return canvas
 
@@ -278,7 +278,7 @@ class DiceNet(DrawnTask):
         cells = [[r, k] for r in range(n) for k in range(n) if majority(label_map, r * c, k * c, c, c)[0] == 1]
         if len(cells) != 1:
             return Parsed(None, 0.0, (f"{len(cells)} dice on the board",))
-        read = {place: digit(canvas, y, x, look["ink"]) for place, (y, x) in spots(n, look).items()}
+        read = {place: digit(canvas, y, x, look["ink"]) for place, (y, x) in digit_corners(n, look).items()}
         (row, column), faces = cells[0], {f: read[f][0] for f in FACES}
         pairs = [[read[f"pair{k}"][0], read[f"pair{k + 1}"][0]] for k in (0, 2, 4)]
         if pairs != meta["pairs"]:

@@ -96,7 +96,7 @@ Cell = tuple[int, int]
 
 # -- paper -------------------------------------------------------------------------------------------------------------
 @cache
-def carry(n: int, to: str, at: int) -> np.ndarray:
+def fold_map(n: int, to: str, at: int) -> np.ndarray:
     """(4 n n) the target of each quarter under a fold: itself if it is not behind the line, -1 if off the sheet."""
     r, c, q = np.mgrid[:n, :n, :4].reshape(3, -1)
     y, x = (
@@ -120,7 +120,7 @@ def carry(n: int, to: str, at: int) -> np.ndarray:
     return np.where(behind, np.where(inside, (v // 6 * n + u // 6) * 4 + quarter, -1), np.arange(4 * n * n))
 
 
-def folded(where: np.ndarray, move: np.ndarray) -> np.ndarray | None:
+def apply_fold(where: np.ndarray, move: np.ndarray) -> np.ndarray | None:
     """The position of each quarter after one more fold. None if the flap is too small or does not land on paper."""
     paper = np.zeros(len(move), bool)
     paper[where] = True
@@ -129,11 +129,11 @@ def folded(where: np.ndarray, move: np.ndarray) -> np.ndarray | None:
     return move[where] if len(land) >= SMALLEST and (land >= 0).all() and paper[land].all() else None
 
 
-def stages(n: int, folds: list[dict]) -> list[np.ndarray]:
+def positions_by_fold(n: int, folds: list[dict]) -> list[np.ndarray]:
     """The position of each quarter of the open sheet after 0, 1, ... folds."""
     places = [np.arange(4 * n * n)]
     for fold in folds:
-        places.append(carry(n, fold["to"], fold["at"])[places[-1]])
+        places.append(fold_map(n, fold["to"], fold["at"])[places[-1]])
     return places
 
 
@@ -145,7 +145,7 @@ def holes(n: int, where: np.ndarray, punches: list[list[int]]) -> np.ndarray:
 def solve(n: int, folds: list[dict], punches: list[list[int]]) -> list[dict]:
     """The states of the punched sheet after 0, 1, ... folds. Raises Rejected if a state has a single quarter of a
     cell."""
-    places = stages(n, folds)
+    places = positions_by_fold(n, folds)
     punched = 4 * holes(n, places[-1], punches)
     return [{"rows": rows_of(n, where, where[punched] // 4)} for where in places]
 
@@ -167,13 +167,13 @@ def cells_of(rows: list[str], letter: str = "o") -> list[Cell]:
     return [(r + 1, c + 1) for r, row in enumerate(rows) for c, value in enumerate(row) if value == letter]
 
 
-def listed(cells: list[Cell]) -> str:
+def format_cells(cells: list[Cell]) -> str:
     return ",".join(f"({r},{c})" for r, c in cells)
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
 @cache
-def desk(skin: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+def empty_image(skin: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The empty image: (H, W) color indices with row and column numbers, and (H, W) the quarter of each pixel (4 n n:
     none)."""
     s = LOOKS[skin].cell // 2
@@ -210,7 +210,7 @@ def quarters(rows: list[str]) -> np.ndarray:
 def shade(skin: str, rows: list[str]) -> np.ndarray:
     """(H, W) color indices of a rendered sheet."""
     s, thick = LOOKS[skin].cell // 2, LOOKS[skin].line // 2
-    empty, under = desk(skin, len(rows))
+    empty, under = empty_image(skin, len(rows))
     paper = np.append(quarters(rows), False)[under]
     shades = empty.copy()
     shades[paper] = SHEET
@@ -257,7 +257,7 @@ def dashes(skin: str, n: int, to: str, at: int) -> np.ndarray:
 def draw_fold(skin: str, rows: list[str], fold: dict) -> PILImage.Image:
     """Render the sheet with the dashed line of its next fold and an arrow from the flap to its new position."""
     s, n, (dy, dx) = LOOKS[skin].cell // 2, len(rows), POINTS[fold["to"]]
-    shades, move = shade(skin, rows), carry(n, **fold)
+    shades, move = shade(skin, rows), fold_map(n, **fold)
     shades[dashes(skin, n, **fold)] = DASH
     flap = np.flatnonzero(quarters(rows) & (move != np.arange(4 * n * n)))
     (y0, x0), (y1, x1) = (
@@ -321,7 +321,7 @@ class FoldPunch(DrawnTask):
                 to = stream.choice(CORNERS if k == slanted else AXES)
                 low, high = (1, n - 1) if k != slanted else (2, 2 * n - 2) if to in ("UL", "DR") else (2 - n, n - 2)
                 at = stream.between(low, high)
-                if (after := folded(places[-1], carry(n, to, at))) is not None:
+                if (after := apply_fold(places[-1], fold_map(n, to, at))) is not None:
                     break
             else:
                 raise Rejected("no fold fits")
@@ -360,7 +360,7 @@ class FoldPunch(DrawnTask):
             fold, state = folds[k - 1], states[k - 1]
             sentence = stream.choice(STEPS).format(k=k, way=WORDS[BACK[fold["to"]]], line=line_words(n, fold))
             if stream.unit() >= self.omit_state_p:
-                sentence = f"{sentence} {stream.choice(PLACES).format(cells=listed(cells_of(state['rows'])))}"
+                sentence = f"{sentence} {stream.choice(PLACES).format(cells=format_cells(cells_of(state['rows'])))}"
             steps.append(Step(sentence, draw_sheet(self.skin, state["rows"]), state))
         gold_cells = cells_of(states[0]["rows"])
         meta = {**puzzle, "holes": [list(cell) for cell in gold_cells], "skin": self.skin, "checker": self.name}
@@ -376,7 +376,7 @@ class FoldPunch(DrawnTask):
             images,
             f"{stream.choice(QUESTIONS)} {stream.choice(ASKS)}",
             steps,
-            listed(gold_cells),
+            format_cells(gold_cells),
             self.name,
             meta,
         )
@@ -388,7 +388,7 @@ class FoldPunch(DrawnTask):
         meta = item.meta
         sentences = [f"A sheet of {meta['n']} rows and {meta['n']} columns."]
         sentences += [f"Fold {k}: {fold_words(meta['n'], fold)}." for k, fold in enumerate(meta["folds"], 1)]
-        punches = listed([(r + 1, c + 1) for r, c in meta["punches"]])
+        punches = format_cells([(r + 1, c + 1) for r, c in meta["punches"]])
         return " ".join([*sentences, f"Then it is punched through all layers at {punches}."])
 
     def reading_trace(self, index: int) -> Trace:
@@ -433,7 +433,7 @@ class FoldPunch(DrawnTask):
     def stage(self, state: dict, meta: dict) -> int | None:
         """The number of folds left in a state. None if its paper matches no stage."""
         rows = [row.replace("o", "#") for row in state["rows"]]
-        left = [rows_of(meta["n"], where, np.array([], int)) for where in stages(meta["n"], meta["folds"])]
+        left = [rows_of(meta["n"], where, np.array([], int)) for where in positions_by_fold(meta["n"], meta["folds"])]
         return left.index(rows) if rows in left else None
 
     def shown(self, item: Item) -> dict:
@@ -445,9 +445,9 @@ class FoldPunch(DrawnTask):
         if not k:
             return False
         n, fold = item.meta["n"], item.meta["folds"][k - 1]
-        earlier = np.unique(stages(n, item.meta["folds"])[k - 1])
+        earlier = np.unique(positions_by_fold(n, item.meta["folds"])[k - 1])
         punched = {(r - 1) * n + c - 1 for r, c in cells_of(before["rows"])}
-        move = carry(n, fold["to"], fold["at"])
+        move = fold_map(n, fold["to"], fold["at"])
         opened = [q // 4 for q in earlier.tolist() if q % 4 == 0 and move[q] // 4 in punched]
         return after["rows"] == rows_of(n, earlier, np.array(opened, int))
 
@@ -472,7 +472,7 @@ class FoldPunch(DrawnTask):
         n, gold = item.meta["n"], [tuple(cell) for cell in item.meta["holes"]]
         free = next((r, c) for r in range(1, n + 1) for c in range(1, n + 1) if (r, c) not in gold)
         punches = [(r + 1, c + 1) for r, c in item.meta["punches"]]
-        return [listed(cells) for cells in (gold[1:], gold[:-1], [*gold, free], [free, *gold[1:]], punches)]
+        return [format_cells(cells) for cells in (gold[1:], gold[:-1], [*gold, free], [free, *gold[1:]], punches)]
 
 
 def fold_words(n: int, fold: dict) -> str:

@@ -98,7 +98,7 @@ def cost(order: list[int], right: list[list[int]], below: list[list[int]], grid:
     )
 
 
-def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
+def is_unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
     """Whether the tiles as ordered have the lowest cost, and every other order costs more by the fraction ``margin``
     plus a quarter of a tile's side.
 
@@ -142,7 +142,7 @@ def sizes(grid: int, look: Look) -> tuple[int, int]:
     return side, (side - 5 * look.line) // 12 * 12 // grid
 
 
-def numbered(meta: dict) -> np.ndarray:
+def numbered_tiles(meta: dict) -> np.ndarray:
     """(grid * grid, t, t, 3) the tiles by number. Each number is in a box in the center, so the edges are visible."""
     look, grid = LOOKS[meta["skin"]], meta["grid"]
     t = sizes(grid, look)[1]
@@ -157,7 +157,7 @@ def numbered(meta: dict) -> np.ndarray:
     return tiles
 
 
-def put(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarray:
+def paste_tiles(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarray:
     """Draw tiles onto an image in reading order from the top left, ``gap`` pixels apart."""
     t = tiles.shape[1]
     start = (len(canvas) - grid * t - (grid - 1) * gap) // 2
@@ -168,7 +168,7 @@ def put(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarra
 
 
 @cache
-def ground(grid: int, skin: str, empty: bool) -> np.ndarray:
+def background(grid: int, skin: str, empty: bool) -> np.ndarray:
     """A blank image. If ``empty``, with a grey square in the area of the tiles."""
     look = LOOKS[skin]
     side, t = sizes(grid, look)
@@ -178,13 +178,17 @@ def ground(grid: int, skin: str, empty: bool) -> np.ndarray:
     return canvas
 
 
-def shuffled(tiles: np.ndarray, meta: dict) -> PILImage.Image:
-    return picture(put(ground(meta["grid"], meta["skin"], False).copy(), tiles, meta["grid"], LOOKS[meta["skin"]].line))
-
-
-def assembled(placed: list[int], tiles: np.ndarray, meta: dict) -> PILImage.Image:
+def draw_shuffled(tiles: np.ndarray, meta: dict) -> PILImage.Image:
     return picture(
-        put(ground(meta["grid"], meta["skin"], True).copy(), tiles[np.array(placed, int) - 1], meta["grid"], 0)
+        paste_tiles(background(meta["grid"], meta["skin"], False).copy(), tiles, meta["grid"], LOOKS[meta["skin"]].line)
+    )
+
+
+def draw_assembled(placed: list[int], tiles: np.ndarray, meta: dict) -> PILImage.Image:
+    return picture(
+        paste_tiles(
+            background(meta["grid"], meta["skin"], True).copy(), tiles[np.array(placed, int) - 1], meta["grid"], 0
+        )
     )
 
 
@@ -231,14 +235,14 @@ class Jigsaw(DrawnTask):
 
     def verify(self, puzzle: dict, targets: list[int]) -> None:
         tiles = tiles_of(scene(puzzle["scene"], puzzle["texture"]), puzzle["grid"])
-        if not unique(tiles, puzzle["grid"], self.margin):
+        if not is_unique(tiles, puzzle["grid"], self.margin):
             raise Rejected("another order fits about as well")
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream = self.stream(level, index, "text")
         gold = [puzzle["order"].index(k) + 1 for k in range(level * level)]
         meta = {**puzzle, "skin": self.skin, "checker": self.name, "gold": gold}
-        tiles, question, steps, done = numbered(meta), stream.choice(QUESTIONS), [], 0
+        tiles, question, steps, done = numbered_tiles(meta), stream.choice(QUESTIONS), [], 0
         while done < len(gold):
             size = stream.between(*self.chunk)
             sentence = stream.choice(PLACES).format(tiles=" ".join(map(str, gold[done : done + size])))
@@ -246,7 +250,7 @@ class Jigsaw(DrawnTask):
             if stream.unit() >= self.omit_state_p:
                 sentence = f"{sentence} {stream.choice(CLAUSES).format(all=' '.join(map(str, gold[:done])))}"
             state = {"placed": gold[:done], "places": len(gold)}
-            steps.append(Step(sentence, assembled(gold[:done], tiles, meta), state))
+            steps.append(Step(sentence, draw_assembled(gold[:done], tiles, meta), state))
         return Item(
             self.item_id(level, index),
             self.name,
@@ -256,7 +260,7 @@ class Jigsaw(DrawnTask):
             level,
             index,
             puzzle,
-            [shuffled(tiles, meta)],
+            [draw_shuffled(tiles, meta)],
             question,
             steps,
             ",".join(map(str, gold)),
@@ -265,7 +269,7 @@ class Jigsaw(DrawnTask):
         )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
-        return assembled(state["placed"], numbered(item.meta), item.meta)
+        return draw_assembled(state["placed"], numbered_tiles(item.meta), item.meta)
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         return stream.choice(STATES).format(
@@ -295,7 +299,7 @@ class Jigsaw(DrawnTask):
         grid, look, faults = meta["grid"], LOOKS[meta["skin"]], []
         side, t = sizes(grid, look)
         canvas, start = pixels(image, side, side).astype(np.int16), (side - grid * t) // 2
-        known = np.concatenate([np.full((1, t, t, 3), look["grey"], np.uint8), numbered(meta)]).astype(np.int16)
+        known = np.concatenate([np.full((1, t, t, 3), look["grey"], np.uint8), numbered_tiles(meta)]).astype(np.int16)
         read, confidence = [], 1.0
         for place in tiles_of(canvas[start : start + grid * t, start : start + grid * t], grid):
             off = np.abs(known - place).mean((1, 2, 3))

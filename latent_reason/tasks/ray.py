@@ -89,7 +89,7 @@ def beside(cell: Cell, way: str) -> Cell:
     return cell[0] + WAYS[way][0], cell[1] + WAYS[way][1]
 
 
-def onward(rows: list[str], cell: Cell, heading: str) -> tuple[Cell, str]:
+def next_mirror(rows: list[str], cell: Cell, heading: str) -> tuple[Cell, str]:
     """The next mirror from a cell and the direction after it, or the cell outside the grid where the ray leaves."""
     cell = beside(cell, heading)
     while 0 <= cell[0] < len(rows) and 0 <= cell[1] < len(rows):
@@ -102,12 +102,12 @@ def onward(rows: list[str], cell: Cell, heading: str) -> tuple[Cell, str]:
 def solve(board: dict) -> tuple[list[dict], str]:
     """The states after each mirror, and the exit port."""
     rows, n = board["map"], len(board["map"])
-    cell, heading = onward(rows, outside(board["entry"], n), BACK[board["entry"][0]])
+    cell, heading = next_mirror(rows, outside(board["entry"], n), BACK[board["entry"][0]])
     states, hits = [], []
     while 0 <= cell[0] < n and 0 <= cell[1] < n:
         hits.append(list(cell))
         states.append({"hits": list(hits), "heading": heading})
-        cell, heading = onward(rows, cell, heading)
+        cell, heading = next_mirror(rows, cell, heading)
     return states, f"{heading}{(cell[1] if heading in 'NS' else cell[0]) + 1}"
 
 
@@ -148,7 +148,7 @@ def sample(n: int, entry: str, most: int, mirrors: int, limit: int, stream: Stre
     return ["".join(rows.get((row, col), ".") for col in range(n)) for row in range(n)]
 
 
-def trail(board: dict, hits: list[Cell]) -> list[tuple[Cell, str]]:
+def crossed_borders(board: dict, hits: list[Cell]) -> list[tuple[Cell, str]]:
     """The borders that the ray crosses up to the last of ``hits``, as (cell before the border, direction). Hits that no
     real ray has are connected along the row, then along the column."""
     n = len(board["map"])
@@ -210,7 +210,7 @@ def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
     """Render the grid with its mirrors. With a state, also the ray so far as a line, and a blue arrow after the last
     mirror."""
     look, sheet = c.LOOKS[skin], full(tuple(board["map"]), board["entry"], skin).copy()
-    borders = trail(board, state["hits"]) if state else []
+    borders = crossed_borders(board, state["hits"]) if state else []
     side, edge, wide = look.cell, look.cell // 2 - 2, look.line // 2 + 1
     inside = sheet[edge:-edge, edge:-edge]  # the line starts at the inner edge of the margin
     for cell, way in borders:
@@ -226,7 +226,7 @@ def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
         )
     draw_mirrors(sheet, board["map"], {beside(cell, way) for cell, way in borders}, skin)
     if state and state["hits"]:
-        y, x = tip(state["hits"][-1], state["heading"], look)
+        y, x = arrow_center(state["hits"][-1], state["heading"], look)
         c.triangle(sheet, y, x, look.cell // 6, DARTS[state["heading"]], look["blue"])
     return c.picture(sheet)
 
@@ -237,7 +237,7 @@ def port_middle(port: str, n: int, look: c.Look) -> Cell:
     return tuple(quarter if v < 0 else (n + 1) * side - quarter if v == n else side * (v + 1) for v in outside(port, n))
 
 
-def tip(cell: Cell, way: str, look: c.Look) -> Cell:
+def arrow_center(cell: Cell, way: str, look: c.Look) -> Cell:
     """The center of the arrow that points in direction ``way`` from the center of a cell."""
     return tuple(look.cell * (v + 1) + step * look.cell // 4 for v, step in zip(cell, WAYS[way], strict=True))
 
@@ -251,7 +251,11 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     def share(label: int, y: int, x: int, reach: int) -> float:
         return float((found[y - reach : y + reach + 1, x - reach : x + reach + 1] == label).mean())
 
-    darts = {(cell, way): share(0, *tip(cell, way, look), look.cell // 6) for cell in np.ndindex(n, n) for way in WAYS}
+    darts = {
+        (cell, way): share(0, *arrow_center(cell, way, look), look.cell // 6)
+        for cell in np.ndindex(n, n)
+        for way in WAYS
+    }
     (at, heading), best = max(darts.items(), key=lambda entry: entry[1])
     if best < 0.2 or sum(other > best / 2 for (cell, _), other in darts.items() if cell != at):
         return Parsed(None, 0.0, ("no single blue arrow",))
@@ -275,7 +279,7 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     for row, col in np.ndindex(n + 1, n + 1):
         for way, free in (("N", col < n), ("W", row < n)):
             y, x = half + row * side + (way == "W") * half, half + col * side + (way == "N") * half
-            if free and pink(sheet[y - 1 : y + 2, x - 1 : x + 2], look):
+            if free and has_ray_color(sheet[y - 1 : y + 2, x - 1 : x + 2], look):
                 lit.add(frozenset(((row, col), beside((row, col), way))))
     cell, way, hits = outside(entry, n), BACK[entry[0]], []
     while (border := frozenset((cell, beside(cell, way)))) in lit:
@@ -304,7 +308,7 @@ def mirror_at(cell: np.ndarray, look: c.Look) -> str:
     return "?" if all(ink.values()) else next((mirror for mirror, is_dark in ink.items() if is_dark), ".")
 
 
-def pink(patch: np.ndarray, look: c.Look) -> bool:
+def has_ray_color(patch: np.ndarray, look: c.Look) -> bool:
     """Whether the patch around the center of a border has the ray's color instead of the grid's."""
     grid = (2 * np.array(look["paper"]) + look["grey"]) / 3
     colour = patch.mean((0, 1))
@@ -450,7 +454,7 @@ class Ray(DrawnTask):
             return False
         board = item.meta["board"]
         here = tuple(before["hits"][-1]) if before["hits"] else outside(board["entry"], len(board["map"]))
-        cell, heading = onward(board["map"], here, before["heading"])
+        cell, heading = next_mirror(board["map"], here, before["heading"])
         return after == {"hits": [*before["hits"], list(cell)], "heading": heading}
 
 

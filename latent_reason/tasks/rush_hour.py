@@ -75,7 +75,7 @@ def occupied(cars: list[Car]) -> int:
     return sum(mask(*lane_of(car)) for car in cars)
 
 
-def slid(cars: list[Car], number: int, cells: int) -> list[Car] | None:
+def slide_car(cars: list[Car], number: int, cells: int) -> list[Car] | None:
     """The state after a move. None if the car does not exist or a cell on its path is not free."""
     if not 0 <= number < len(cars) or not cells:
         return None
@@ -91,13 +91,13 @@ def slid(cars: list[Car], number: int, cells: int) -> list[Car] | None:
 def walk(cars: list[Car], moves: list[Move]) -> list[Car] | None:
     """The state after all moves. None if one of them is not legal."""
     for move in moves:
-        cars = slid(cars, *move)
+        cars = slide_car(cars, *move)
         if cars is None:
             return None
     return cars
 
 
-def solved(cars: list[Car]) -> bool:
+def is_solved(cars: list[Car]) -> bool:
     return cars[0][1] == N - 2
 
 
@@ -173,7 +173,7 @@ def solve(cars: list[Car]) -> list[Move] | None:
     return plan
 
 
-def spots(length: int) -> list[tuple[Car, int]]:
+def positions(length: int) -> list[tuple[Car, int]]:
     """All positions of a car of that length with its cells as bits, except horizontal ones in the red car's row."""
     cars = [
         [lane, p, length, way] if way == "H" else [p, lane, length, way]
@@ -185,10 +185,10 @@ def spots(length: int) -> list[tuple[Car, int]]:
     return [(car, occupied([car])) for car in cars]
 
 
-SPOTS = {length: spots(length) for length in (2, 3)}
+SPOTS = {length: positions(length) for length in (2, 3)}
 
 
-def filled(cars: list[Car], stream: Stream) -> list[Car]:
+def fill_yard(cars: list[Car], stream: Stream) -> list[Car]:
     """Add random cars until at most ``EMPTY`` cells are free or no car fits."""
     cars, full = list(cars), occupied(cars)
     while N * N - full.bit_count() > EMPTY:
@@ -224,12 +224,12 @@ class RushHour(PlannedTask):
     # -- items ---------------------------------------------------------------------------------------------------------
     def draw(self, level: int, targets: int, stream: Stream) -> dict:
         """Sample a solved yard, then one of its states at a distance of ``targets`` moves from a solved state."""
-        cars = filled([[RED_ROW, N - 2, 2, "H"]], stream)
+        cars = fill_yard([[RED_ROW, N - 2, 2, "H"]], stream)
         while (
             split_of(self.canon({"cars": cars})) != self.split
         ):  # replacing one car is faster than sampling a new yard
             out = stream.between(1, len(cars) - 1)
-            cars = filled(cars[:out] + cars[out + 1 :], stream)
+            cars = fill_yard(cars[:out] + cars[out + 1 :], stream)
         space = Space(cars, MOST_STATES)
         layers = space.layers() if space.whole else []
         if len(layers) <= targets:
@@ -255,7 +255,7 @@ class RushHour(PlannedTask):
             moves = plan[done : done + stream.between(*self.chunk)]
             done += len(moves)
             cars, last = walk(cars, moves), done == len(plan)
-            text = stream.choice(MOVES).format(moves=written(moves, " "))
+            text = stream.choice(MOVES).format(moves=format_plan(moves, " "))
             if stream.unit() >= self.omit_state_p and not last:
                 car = moves[-1][0]
                 text = f"{text} {stream.choice(CLAUSES).format(car=LETTERS[car], cell=cell_of(cars[car]))}"
@@ -273,7 +273,7 @@ class RushHour(PlannedTask):
             [draw(start, self.skin)],
             question,
             steps,
-            written(plan),
+            format_plan(plan),
             self.name,
             meta,
         )
@@ -294,7 +294,7 @@ class RushHour(PlannedTask):
         if end is None:
             return Check(False, 0.0, "a move that is not legal", moves)
         begun, now = meta["cars"][0][1], end[0][1]
-        if solved(end):
+        if is_solved(end):
             return Check(True, 1.0, "out", moves)
         return Check(False, max(0.0, (now - begun) / (N - 2 - begun)), "the red car is not at the exit", moves)
 
@@ -312,11 +312,13 @@ class RushHour(PlannedTask):
 
     # -- words ---------------------------------------------------------------------------------------------------------
     def state_sentence(self, state: dict, stream: Stream) -> str:
-        return stream.choice(STATES).format(cars=in_line(state["cars"]))
+        return stream.choice(STATES).format(cars=format_cars(state["cars"]))
 
     def in_words(self, item: Item) -> str:
         """All cars with first cell, length and orientation, and the exit."""
-        return f"A yard of {N} by {N} cells. Red car and others: {in_line(item.meta['cars'])}. Exit: right of row 3."
+        return (
+            f"A yard of {N} by {N} cells. Red car and others: {format_cars(item.meta['cars'])}. Exit: right of row 3."
+        )
 
     def shown(self, item: Item) -> dict:
         return {"cars": item.meta["cars"]}
@@ -324,7 +326,7 @@ class RushHour(PlannedTask):
     def state_said(self, item: Item, said: list[str]) -> dict:
         cars = item.meta["cars"]
         for move in moves_in(" ".join(said)):
-            cars = slid(cars, *move) or cars
+            cars = slide_car(cars, *move) or cars
         return {"cars": cars}
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
@@ -334,7 +336,7 @@ class RushHour(PlannedTask):
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
         """1 if the moves written before and after the donor's sketch free the donor's car."""
         plan = moves_in(before) + moves_in(" ".join(after))
-        return self.score(f"\\boxed{{{written(plan)}}}", donor.meta)["success"]
+        return self.score(f"\\boxed{{{format_plan(plan)}}}", donor.meta)["success"]
 
     # -- pictures ------------------------------------------------------------------------------------------------------
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
@@ -365,7 +367,7 @@ class RushHour(PlannedTask):
 
 
 # -- text and images ---------------------------------------------------------------------------------------------------
-def written(moves: list[Move], between: str = ",") -> str:
+def format_plan(moves: list[Move], between: str = ",") -> str:
     return between.join(f"{LETTERS[car]}{cells:+d}" for car, cells in moves)
 
 
@@ -378,7 +380,7 @@ def cell_of(car: Car) -> str:
     return f"row {car[0] + 1} column {car[1] + 1}"
 
 
-def in_line(cars: list[Car]) -> str:
+def format_cars(cars: list[Car]) -> str:
     """The cars in text. ``A 3 1 across 2`` is a horizontal car of length 2 whose first cell is row 3, column 1."""
     return ", ".join(
         f"{LETTERS[i]} {row + 1} {column + 1} {'across' if way == 'H' else 'down'} {length}"

@@ -143,13 +143,13 @@ FIELD = {
     "way": "left|right|top|bottom",
 }
 PATTERNS = [
-    (kind, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELD[m[1]]})", re.escape(said)), re.A))
+    (kind, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELD[m[1]]})", re.escape(phrase)), re.A))
     for kind, wordings in EDITS.items()
-    for said in wordings
+    for phrase in wordings
 ]
 
 
-def edited(scene: list[int], edit: dict) -> list[int] | None:
+def apply_edit(scene: list[int], edit: dict) -> list[int] | None:
     """The scene after an edit. None if the edit changes nothing, has no free cell or removes all objects."""
     after = list(scene)
     if edit["kind"] in ("remove", "recolour"):
@@ -174,11 +174,11 @@ def recoloured(code: int, hue: int) -> int:
     return 1 + (size * len(HUES) + hue) * len(SHAPES) + rest % len(SHAPES)
 
 
-def run(scene: list[int], edits: list[dict]) -> list[list[int]] | None:
+def apply_edits(scene: list[int], edits: list[dict]) -> list[list[int]] | None:
     """The scene and its states after each edit. None if an edit fails or a scene repeats."""
     scenes = [scene]
     for edit in edits:
-        after = edited(scenes[-1], edit)
+        after = apply_edit(scenes[-1], edit)
         if after is None or after in scenes:
             return None
         scenes.append(after)
@@ -234,13 +234,13 @@ def sprites(skin: str) -> np.ndarray:
         if name:
             size, hue, shape = name.split()
             r = RADII[skin][SIZES.index(size)]
-            blot(grid, shape, middle, r, max(2, r // 3), look["ink"])
-            blot(grid, shape, middle, r - 1, max(2, r // 3) - 1, look[hue])
+            draw_shape(grid, shape, middle, r, max(2, r // 3), look["ink"])
+            draw_shape(grid, shape, middle, r - 1, max(2, r // 3) - 1, look[hue])
         made.append(grid)
     return np.stack(made)
 
 
-def blot(grid: np.ndarray, shape: str, at: int, r: int, arm: int, colour: canvas.Colour) -> None:
+def draw_shape(grid: np.ndarray, shape: str, at: int, r: int, arm: int, colour: canvas.Colour) -> None:
     """Draw a shape that extends ``r`` pixels from (at, at) to each side. The arms of a cross are ``arm`` wide to each
     side."""
     if shape == "circle":
@@ -272,7 +272,7 @@ def paint(grid: np.ndarray, scene: list[int], skin: str) -> np.ndarray:
     return grid
 
 
-def blurred(grids: np.ndarray) -> np.ndarray:
+def box_blur(grids: np.ndarray) -> np.ndarray:
     """(..., H, W, 3) 3 x 3 box blur with edge padding."""
     wide = np.pad(grids.astype(np.int16), [(0, 0)] * (grids.ndim - 3) + [(1, 1), (1, 1), (0, 0)], "edge")
     rows = wide[..., :-2, :, :] + wide[..., 1:-1, :, :] + wide[..., 2:, :, :]
@@ -281,7 +281,7 @@ def blurred(grids: np.ndarray) -> np.ndarray:
 
 @cache
 def soft(skin: str) -> np.ndarray:
-    return blurred(sprites(skin))
+    return box_blur(sprites(skin))
 
 
 class SceneEdit(DrawnTask):
@@ -402,7 +402,7 @@ class SceneEdit(DrawnTask):
 
     def outcome(self, scene: list[int], text: dict) -> str | None:
         """The answer. None if an edit fails on the scene, or if a held-out pair would be in training data."""
-        scenes = run(scene, text["edits"])
+        scenes = apply_edits(scene, text["edits"])
         if scenes is None or (self.pairs == "train" and any(not HELD_OUT.isdisjoint(s) for s in scenes)):
             return None
         return answer(scenes[-1], text["query"])
@@ -420,12 +420,12 @@ class SceneEdit(DrawnTask):
     # -- items ---------------------------------------------------------------------------------------------------------
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream = self.stream(level, index, "text")
-        states = [state_of(scene) for scene in run(puzzle["scene"], puzzle["edits"])]
-        edits = " ".join(said(EDITS, edit, stream) for edit in puzzle["edits"])
-        question = stream.choice(QUESTIONS).format(edits=edits, query=said(QUERIES, puzzle["query"], stream))
+        states = [state_of(scene) for scene in apply_edits(puzzle["scene"], puzzle["edits"])]
+        edits = " ".join(phrase(EDITS, edit, stream) for edit in puzzle["edits"])
+        question = stream.choice(QUESTIONS).format(edits=edits, query=phrase(QUERIES, puzzle["query"], stream))
         steps = []
         for edit, before, state in zip(puzzle["edits"], states, states[1:], strict=False):
-            text = said(EDITS, edit, stream)
+            text = phrase(EDITS, edit, stream)
             if stream.unit() >= self.omit_state_p:
                 text = f"{text} {stream.choice(CHANGES).format(cells=changes(before, state))}"
             steps.append(Step(text, self.drawing(state, self.skin), state))
@@ -468,14 +468,14 @@ class SceneEdit(DrawnTask):
         """Read each cell as the object with the nearest rendering. Both are blurred slightly first."""
         empty, look = margins(meta["skin"]), canvas.LOOKS[meta["skin"]]
         cell, edge = look.cell, look.cell // 8
-        found = blurred(canvas.pixels(image, *empty.shape[:2]))
+        found = box_blur(canvas.pixels(image, *empty.shape[:2]))
         cells = found[cell:, cell:].reshape(SIDE, cell, SIDE, cell, 3).transpose(0, 2, 1, 3, 4)
         cells = cells.reshape(-1, cell, cell, 3)[:, edge:-edge, edge:-edge]
         drawn = soft(meta["skin"])[:, edge:-edge, edge:-edge]
         best = np.stack([np.abs(cells - one).sum((1, 2, 3), dtype=np.int32) for one in drawn]).argmin(0)
         alike = (np.abs(cells - drawn[best]).max(-1) <= canvas.NEAR).mean((1, 2))
         faults = [f"row {i // SIDE + 1} column {i % SIDE + 1} is not clear" for i in np.flatnonzero(alike < LIKE)]
-        off = np.abs(found - blurred(empty)).mean(-1)
+        off = np.abs(found - box_blur(empty)).mean(-1)
         place = np.arange(cell * SIDE) % cell
         inside = (place >= edge) & (place < cell - edge)
         lines = np.ones(off.shape, bool)
@@ -492,7 +492,7 @@ class SceneEdit(DrawnTask):
         if not word:
             return Check(False, 0.0, "no_answer")
         said = str(int(word[1])) if word[1] else content
-        ok = said == answer(run(meta["scene"], meta["edits"])[-1], meta["query"]).lower()
+        ok = said == answer(apply_edits(meta["scene"], meta["edits"])[-1], meta["query"]).lower()
         return Check(ok, float(ok), "right" if ok else "wrong", said)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
@@ -509,7 +509,7 @@ class SceneEdit(DrawnTask):
     def asked_of(self, item: Item, donor: Item) -> Item | None:
         """The item's query on the donor's last scene."""
         meta = {**donor.meta, "query": item.meta["query"]}
-        found = answer(run(meta["scene"], meta["edits"])[-1], meta["query"])
+        found = answer(apply_edits(meta["scene"], meta["edits"])[-1], meta["query"])
         return found and replace(donor, meta=meta, answer=found)
 
     # -- evaluation of a model's sketches ------------------------------------------------------------------------------
@@ -526,7 +526,7 @@ class SceneEdit(DrawnTask):
     def after(self, state: list[list], words: str) -> Any:
         """The state after the edits that a text states. None if it states none or an edit fails."""
         edits = edits_in(words)
-        scenes = run(scene_of(state), edits)
+        scenes = apply_edits(scene_of(state), edits)
         return state_of(scenes[-1]) if edits and scenes else None
 
     def state_said(self, item: Item, said: list[str]) -> Any:
@@ -543,7 +543,7 @@ def palette(hues: tuple[str, ...]) -> tuple[list[int], list[int]]:
     return [c for c in codes if c not in HELD_OUT], [c for c in codes if c in HELD_OUT]
 
 
-def said(templates: dict[str, tuple[str, ...]], thing: dict, stream: Stream) -> str:
+def phrase(templates: dict[str, tuple[str, ...]], thing: dict, stream: Stream) -> str:
     """An edit or a query in a random wording."""
     return stream.choice(templates[thing["kind"]]).format(**thing)
 

@@ -94,7 +94,7 @@ def grid_of(things: list[list], side: int) -> np.ndarray:
     return grid
 
 
-def window(things: list[list], box: list[int]) -> list[list]:
+def objects_in_box(things: list[list], box: list[int]) -> list[list]:
     """The objects in a box with their rows and columns relative to it. ``box``: its first row and column."""
     return [
         [row - box[0] + 1, column - box[1] + 1, name]
@@ -103,7 +103,7 @@ def window(things: list[list], box: list[int]) -> list[list]:
     ]
 
 
-def called(name: str, what: str) -> bool:
+def matches_description(name: str, what: str) -> bool:
     """Whether a description such as "red square" or "square with the letter K" matches an object."""
     hue, shape, letter = name.split()
     said = NAMED.fullmatch(what)
@@ -113,7 +113,7 @@ def called(name: str, what: str) -> bool:
 def solve(puzzle: dict) -> tuple[list[list], str]:
     """(objects that match the description in the question, answer). A valid puzzle has one such object."""
     query = puzzle["query"]
-    found = [thing for thing in puzzle["things"] if called(thing[2], query["what"])]
+    found = [thing for thing in puzzle["things"] if matches_description(thing[2], query["what"])]
     row, column, name = found[0]
     if query["kind"] == "neighbour":
         y, x = WAYS[query["way"]]
@@ -190,7 +190,7 @@ class SearchZoom(DrawnTask):
         }
 
     def draw(self, level: int, targets: dict, stream: Stream) -> dict:
-        others = unlike(targets["query"]["what"])
+        others = codes_without(targets["query"]["what"])
         row, column, letter = targets["beside"]
         beside = stream.choice([NAMES[code] for code in others if NAMES[code][-1] == letter])
         cells = {tuple(targets["thing"][:2]): targets["thing"][2], (row, column): beside}
@@ -215,7 +215,7 @@ class SearchZoom(DrawnTask):
         stream, query = self.stream(level, index, "text"), puzzle["query"]
         [(row, column, _)], answer = solve(puzzle)
         box = [min(max(at - stream.between(1, 2), 2), self.side - WINDOW) for at in (row, column)]
-        states = [{"view": "box", "box": box}, {"view": "part", "things": window(puzzle["things"], box)}]
+        states = [{"view": "box", "box": box}, {"view": "part", "things": objects_in_box(puzzle["things"], box)}]
         meta = {"skin": self.skin, "checker": self.name, **puzzle}
         steps = []
         for wordings, state in zip((FINDS, ZOOMS), states, strict=True):
@@ -246,10 +246,10 @@ class SearchZoom(DrawnTask):
         if state["view"] == "box":
             top, left = state["box"]
             return stream.choice(BOXES).format(top=top, bottom=top + WINDOW - 1, left=left, right=left + WINDOW - 1)
-        return stream.choice(CROPS).format(things=listed(state["things"]))
+        return stream.choice(CROPS).format(things=format_objects(state["things"]))
 
     def in_words(self, item: Item) -> str:
-        return f"On the canvas: {listed(item.meta['things'])}."
+        return f"On the canvas: {format_objects(item.meta['things'])}."
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return drawing(state, item.meta)
@@ -276,7 +276,9 @@ class SearchZoom(DrawnTask):
         alike = (np.abs(cells - drawn[best]).max(-1) <= canvas.NEAR).mean((1, 2))
         things = [[i // WINDOW + 1, i % WINDOW + 1, NAMES[code]] for i, code in enumerate(best) if code]
         faults = [f"row {i // WINDOW + 1} column {i % WINDOW + 1} is not clear" for i in np.flatnonzero(alike < LIKE)]
-        if not any(window(meta["things"], [y, x]) == things for y, x in product(range(1, side - WINDOW + 2), repeat=2)):
+        if not any(
+            objects_in_box(meta["things"], [y, x]) == things for y, x in product(range(1, side - WINDOW + 2), repeat=2)
+        ):
             faults.append("no part of the canvas")
         return Parsed({"view": "part", "things": things}, float(alike.min()), tuple(faults))
 
@@ -304,11 +306,11 @@ class SearchZoom(DrawnTask):
             return (
                 bool(before)
                 and before["view"] == "box"
-                and after["things"] == window(item.meta["things"], before["box"])
+                and after["things"] == objects_in_box(item.meta["things"], before["box"])
             )
         what = NAMED.search(said)
         return what is not None and any(
-            called(name, what[0]) for _, _, name in window(item.meta["things"], after["box"])
+            matches_description(name, what[0]) for _, _, name in objects_in_box(item.meta["things"], after["box"])
         )
 
 
@@ -342,12 +344,12 @@ def box_in(found: np.ndarray, rows: np.ndarray, columns: np.ndarray, meta: dict)
 
 
 @cache
-def unlike(what: str) -> list[int]:
+def codes_without(what: str) -> list[int]:
     """The codes of all objects that a description does not match."""
-    return [code for code, name in enumerate(NAMES) if name and not called(name, what)]
+    return [code for code, name in enumerate(NAMES) if name and not matches_description(name, what)]
 
 
-def listed(things: list[list]) -> str:
+def format_objects(things: list[list]) -> str:
     """The objects in text, row by row."""
     rows = [
         f"row {y}: " + ", ".join(f"{name} in column {x}" for at, x, name in things if at == y)

@@ -65,7 +65,7 @@ _PLAN = re.compile(r"[1-8](?:[,\s]+[1-8])*", re.ASCII)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------
-def slid(board: Board, tile: int) -> Board | None:
+def slide_tile(board: Board, tile: int) -> Board | None:
     """The board after a tile slides into the gap. None if the tile is not adjacent to the gap."""
     gap, spot = board.index(0), board.index(tile)
     if spot not in BESIDE[gap]:
@@ -78,7 +78,7 @@ def slid(board: Board, tile: int) -> Board | None:
 def walk(board: Board, tiles: list[int]) -> Board | None:
     """The board after all moves. None if one of them is not legal."""
     for tile in tiles:
-        board = slid(board, tile)
+        board = slide_tile(board, tile)
         if board is None:
             return None
     return board
@@ -136,9 +136,9 @@ def solve(board: Board, goal: Board) -> list[int]:
     while left > 0:
         left -= 1
         spots = sorted(BESIDE[board.index(0)])
-        tile = next(board[s] for s in spots if distance(slid(board, board[s]), goal) == left)
+        tile = next(board[s] for s in spots if distance(slide_tile(board, board[s]), goal) == left)
         plan.append(tile)
-        board = slid(board, tile)
+        board = slide_tile(board, tile)
     return plan
 
 
@@ -230,7 +230,7 @@ class Slide(PlannedTask):
     def wrong(self, item: Item) -> list[str]:
         goal, plan = item.meta["goal"], item.answer
         further = [f"{plan},{goal[spot]}" for spot in BESIDE[goal.index(0)]]
-        stuck = [f"{plan},{tile}" for tile in range(10) if tile not in goal or slid(goal, tile) is None]
+        stuck = [f"{plan},{tile}" for tile in range(10) if tile not in goal or slide_tile(goal, tile) is None]
         return [*further, stuck[0], stuck[-1], plan[2:], plan[:-2]]
 
     # -- words ---------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Slide(PlannedTask):
     def state_said(self, item: Item, said: list[str]) -> dict:
         board = item.meta["start"]
         for tile in tiles_in(" ".join(said)):
-            board = slid(board, tile) or board
+            board = slide_tile(board, tile) or board
         return {"board": board}
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:

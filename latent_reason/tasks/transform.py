@@ -82,7 +82,7 @@ Rows = list[str]
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
-def changed(rows: Rows, step: str) -> Rows:
+def apply_step(rows: Rows, step: str) -> Rows:
     if step in FLIPS:
         return [row[::-1] for row in rows] if step == "vertical" else rows[::-1]
     for _ in range(int(step) // 90):
@@ -94,13 +94,13 @@ def solve(rows: Rows, steps: list[str]) -> list[Rows]:
     """The shape after 0, 1, ... steps."""
     shapes = [rows]
     for step in steps:
-        shapes.append(changed(shapes[-1], step))
+        shapes.append(apply_step(shapes[-1], step))
     return shapes
 
 
 def orbit(rows: Rows) -> list[Rows]:
     """The shape rotated by 0, 90, 180 and 270 degrees, then its mirror image with the same rotations."""
-    return [shape for start in (rows, changed(rows, "vertical")) for shape in solve(start, ["90"] * 3)]
+    return [shape for start in (rows, apply_step(rows, "vertical")) for shape in solve(start, ["90"] * 3)]
 
 
 def cropped(cells: set[tuple[int, int]]) -> Rows:
@@ -202,7 +202,7 @@ class Transform(DrawnTask):
             raise Rejected("symmetric or too wide")
         puzzle = {"rows": rows, "steps": targets["steps"]}
         if self.variant == "mirror":
-            end = rows if targets["answer"] == "same" else changed(rows, "vertical")
+            end = rows if targets["answer"] == "same" else apply_step(rows, "vertical")
             return {**puzzle, "second": solve(end, ["90"] * (4 - level))[-1]}
         if self.variant == "pick":
             shapes = solve(rows, targets["steps"])

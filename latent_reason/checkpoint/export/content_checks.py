@@ -46,7 +46,7 @@ READABLE = (".json", ".yaml", ".md", ".txt", ".jinja", ".py", "")
 
 
 # -- tokenizer and chat template ---------------------------------------------------------------------------------------
-def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
+def check_tokenizer(folder: Path, card: dict) -> Iterator[Finding]:
     """Find inconsistencies between control tokens, the embedding table and the chat template."""
     from transformers import AutoTokenizer, PreTrainedConfig
 
@@ -63,7 +63,7 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
         if found != number:
             yield Finding("tokenizer.json", f"id {found} for {token!r} ({role})", f"{number}, the id in config.json")
     if config:
-        yield from wrong_table(folder, config, len(tokenizer))
+        yield from check_embeddings(folder, config, len(tokenizer))
     layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter has no backbone config
     roles = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
     try:
@@ -72,23 +72,23 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
     except Exception as error:  # from Jinja, or because there is no template
         yield Finding("chat_template.jinja", f"{type(error).__name__}: {str(error)[:200]}", "a template")
         return
-    read = [one for one in (back(again, layout, roles) for layout in layouts) if one == SKETCHED]
+    read = [one for one in (parse_or_error(again, layout, roles) for layout in layouts) if one == SKETCHED]
     if not read:
         yield Finding(
             "chat_template.jinja",
-            f"{text!r}, which parses to {back(again, layouts[0], roles)}",
+            f"{text!r}, which parses to {parse_or_error(again, layouts[0], roles)}",
             "a turn with a sketch that parses back to the original",
         )
 
 
-def back(text: str, layout, roles: ControlTokens) -> list[dict] | str:
+def parse_or_error(text: str, layout, roles: ControlTokens) -> list[dict] | str:
     try:
         return parse(text, layout, roles)
     except ValueError as error:
         return str(error)
 
 
-def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
+def check_embeddings(folder: Path, config: dict, known: int) -> Iterator[Finding]:
     """Compare the rows of the embedding table with the tokenizer and the configuration."""
     text = config["backbone_config"].get("text_config", config["backbone_config"])
     declared = text.get("vocab_size")
@@ -106,7 +106,7 @@ def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
 
 
 # -- code --------------------------------------------------------------------------------------------------------------
-def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
+def check_code(folder: Path, adapter: bool) -> Iterator[Finding]:
     """Find imports of packages missing from requirements.txt and imports of missing files."""
     if not (folder / "requirements.txt").is_file():
         yield Finding("requirements.txt", "no such file", "the packages that the code imports")
@@ -137,7 +137,7 @@ def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
 
 
 # -- README ------------------------------------------------------------------------------------------------------------
-def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
+def check_readme(folder: Path, card: dict) -> Iterator[Finding]:
     """Find invalid or incomplete YAML metadata, a missing code snippet, and unfilled template text."""
     name = "README.md"
     if not (folder / name).is_file():
@@ -164,7 +164,7 @@ def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
 
 
 # -- unexpected files --------------------------------------------------------------------------------------------------
-def wrong_contents(folder: Path) -> Iterator[Finding]:
+def check_files(folder: Path) -> Iterator[Finding]:
     """Find unexpected files, links, pickles, optimizer states, secrets and absolute paths."""
     for path in sorted(p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()):
         name = path.relative_to(folder).as_posix()
@@ -180,12 +180,12 @@ def wrong_contents(folder: Path) -> Iterator[Finding]:
         elif not BELONGS.fullmatch(name):
             yield Finding(name, "an unexpected file", "only files of an export", "Remove it.")
         elif path.suffix == ".safetensors":
-            yield from wrong_keys(path, name)
+            yield from check_tensors(path, name)
         elif path.suffix in READABLE:
-            yield from wrong_text(name, path.read_text(encoding="utf-8", errors="replace"))
+            yield from check_text(name, path.read_text(encoding="utf-8", errors="replace"))
 
 
-def wrong_keys(path: Path, name: str) -> Iterator[Finding]:
+def check_tensors(path: Path, name: str) -> Iterator[Finding]:
     try:
         with safe_open(path, "pt") as opened:
             states = [key for key in opened.keys() if re.search(r"optimizer|exp_avg|momentum_buffer|scheduler", key)]
@@ -195,7 +195,7 @@ def wrong_keys(path: Path, name: str) -> Iterator[Finding]:
         yield Finding(name, f"the training state {states[0]}", "only weights")
 
 
-def wrong_text(name: str, text: str) -> Iterator[Finding]:
+def check_text(name: str, text: str) -> Iterator[Finding]:
     if SECRETS.search(text):  # the match is not printed
         yield Finding(
             name, "text that looks like a token or key", "no secret", "Remove it, and revoke it if it is a secret."

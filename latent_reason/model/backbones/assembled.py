@@ -172,20 +172,20 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 # -- the language model ------------------------------------------------------------------------------------------------
 def convert_language(gguf: Path, folder: Path) -> None:
     source = dict(gguf_file=gguf.name, local_files_only=True)
-    plain(AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)).to(
+    without_quantization(AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)).to(
         torch.bfloat16
     ).save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
 
 
-def plain(model: LlamaForCausalLM) -> LlamaForCausalLM:
+def without_quantization(model: LlamaForCausalLM) -> LlamaForCausalLM:
     """The same model without its quantization mark. A model loaded from GGUF cannot be saved otherwise."""
-    made = LlamaForCausalLM(LlamaConfig(**described(model, "quantization_config")))
+    made = LlamaForCausalLM(LlamaConfig(**config_dict(model, "quantization_config")))
     made.load_state_dict(model.state_dict())
     return made
 
 
-def described(model, *without: str) -> dict:
+def config_dict(model, *without: str) -> dict:
     """A model's configuration without the keys ``without`` and without its source paths."""
     without += ("_name_or_path", "_model_name_or_path")
     return {key: value for key, value in model.config.to_dict().items() if key not in without}
@@ -278,8 +278,8 @@ def join(language: LlamaForCausalLM, vision: Dinov2Model, tokenizer, seed: int) 
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     config = LlavaConfig(
-        vision_config=described(vision, "dtype"),
-        text_config=described(language, "dtype") | marks,
+        vision_config=config_dict(vision, "dtype"),
+        text_config=config_dict(language, "dtype") | marks,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         image_seq_length=(SIDE // vision.config.patch_size) ** 2,
         vision_feature_layer=-1,
@@ -292,7 +292,7 @@ def join(language: LlamaForCausalLM, vision: Dinov2Model, tokenizer, seed: int) 
         model.model.language_model.load_state_dict(language.model.state_dict())
         model.model.vision_tower.load_state_dict(vision.state_dict())
         model.tie_weights()
-        calibrate(model, drawings(seed))
+        calibrate(model, sample_images(seed))
     model.generation_config = GenerationConfig(**marks)
     return model
 
@@ -315,7 +315,7 @@ def calibrate(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> Non
     last.bias.copy_(-projector(seen).mean(0))
 
 
-def drawings(seed: int, n: int = 64) -> torch.Tensor:
+def sample_images(seed: int, n: int = 64) -> torch.Tensor:
     """(n, 3, SIDE, SIDE) preprocessed images of a few shapes on a uniform background."""
     random, pictures = np.random.default_rng(seed), []
     for _ in range(n):
@@ -326,10 +326,10 @@ def drawings(seed: int, n: int = 64) -> torch.Tensor:
             shape = pen.ellipse if random.random() < 0.5 else pen.rectangle
             shape((x, y, x + w // 2, y + h // 2), fill=tuple(random.integers(0, 256, 3).tolist()))
         pictures.append(picture)
-    return squares()(images=pictures, return_tensors="pt")["pixel_values"]
+    return image_processor()(images=pictures, return_tensors="pt")["pixel_values"]
 
 
-def squares() -> SiglipImageProcessorPil:
+def image_processor() -> SiglipImageProcessorPil:
     """An image processor that resizes to a square without cropping and normalizes with ImageNet's statistics. It uses
     Pillow, so results do not depend on the platform."""
     return SiglipImageProcessorPil(
@@ -339,7 +339,7 @@ def squares() -> SiglipImageProcessorPil:
 
 def processor(tokenizer, config: LlavaConfig) -> LlavaProcessor:
     return LlavaProcessor(
-        squares(),
+        image_processor(),
         tokenizer,
         patch_size=config.vision_config.patch_size,
         image_token=IMAGE,
