@@ -208,7 +208,7 @@ class CubeNet(DrawnTask):
         if nets not in ("trained", "held"):
             raise ValueError(f"unknown nets {nets!r}. Use trained or held.")
         if not set(self.levels) <= {2, 3, 4, 5}:
-            raise ValueError(f"The level is the number of folds, 2 to 5; got {self.levels}.")
+            raise ValueError(f"The lid is in place after 2 to 5 folds; got level {self.levels}.")
         self.nets = [n for n in range(len(NETS)) if (n in HELD) == (nets == "held")]
 
     def targets(self, level: int, stream: Stream) -> int:

@@ -173,7 +173,7 @@ def test_every_file_arrives_as_it_is(branch, server, folder, capsys):
 def test_nothing_private_goes_to_a_repository_that_is_public(server, folder):
     server.private = False
     said = refused("push", folder, "me/lake", "--private")
-    assert "is there already and is public, so nothing was uploaded" in said and not server.commits
+    assert "already exists and is public, so nothing was uploaded" in said and not server.commits
 
 
 BY_NAME = """
