@@ -68,7 +68,7 @@ def test_order_of_access_does_not_matter(name):
 
 def test_processes_agree():
     script = (
-        "import sys; sys.path.insert(0, 'tests')\nfrom test_tasks_stream import fingerprint, tasks\n"
+        "import sys; sys.path.insert(0, 'tests/unit')\nfrom test_tasks_stream import fingerprint, tasks\n"
         "print([fingerprint(tasks.make(n)[9]) for n in tasks.names()])"
     )
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
