@@ -22,7 +22,7 @@ from latent_reason.decoding.items import Result, decode, main_score
 from latent_reason.decoding.rollout import Span
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.tasks import Item, Task
-from latent_reason.tasks.base import merged
+from latent_reason.tasks.base import merge_texts
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Message, Sketch, Text, Trace
 from latent_reason.visualization.storyboard import split_text
@@ -58,7 +58,7 @@ def taught(task: Task, result: Result, mode: str, vocabulary) -> Trace:
     answer = boxed(result.text)  # its own: there may be several right ones
     return replace(
         asked,
-        messages=(*asked.messages[:-1], Message("assistant", merged(parts))),
+        messages=(*asked.messages[:-1], Message("assistant", merge_texts(parts))),
         answer=asked.answer if answer is None else answer,
     )
 

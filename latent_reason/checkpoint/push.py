@@ -1,5 +1,5 @@
-"""An exported folder to the Hub, after it has passed its checks. Whose token it is comes from the environment
-(``HF_TOKEN``) or from ``hf auth login``; it is never shown."""
+"""Upload an exported folder to the Hub after it has passed its checks. The token comes from the environment
+(``HF_TOKEN``) or from ``hf auth login``. It is never printed."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 
 from .export import checks
 
-#: status of the Hub's answer -> what it means and what to do
-MEANS = {
-    401: "the Hub does not know the token. Log in again with: hf auth login",
-    403: "the token may not write there. Make one that may, on the Hub's page of tokens, or give another name",
-    404: "there is no such user, organisation or repository. Look at the name",
-    409: "somebody else has changed it meanwhile, or it is there already as something else. Look at it, then try again",
-    429: "the Hub has had too many requests. Wait a few minutes, then try again",
+#: HTTP status of the Hub -> cause and remedy
+STATUS_MESSAGES = {
+    401: "the Hub rejects the token. Log in again with: hf auth login",
+    403: "the token has no write access. Create a token with write access on the Hub, or give another name",
+    404: "there is no such user, organization or repository. Check the name",
+    409: "the repository was changed meanwhile, or exists with another type. Check it on the Hub, then try again",
+    429: "the Hub received too many requests. Wait a few minutes, then try again",
 }
 
 
 def files(folder: str | Path) -> list[tuple[str, int]]:
-    """Names and sizes in bytes of all that would be uploaded."""
+    """Names and sizes in bytes of all files to upload."""
     folder = Path(folder)
     return [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file()]
 
 
 def push(folder: str | Path, name: str, *, private: bool = False, revision: str | None = None) -> str:
-    """Upload a folder as the repository ``name`` (user/name), made where it is not there, in one commit on the branch
-    ``revision``; the address of the commit. It is not checked here: see :func:`refuse_failing`.
+    """Upload a folder to the repository ``name`` (user/name) in one commit on the branch ``revision`` and return the
+    URL of the commit. The repository is created if needed. The folder is not checked: see :func:`refuse_failing`.
 
     Raises:
-        ValueError: nobody is logged in, the Hub cannot be reached, or it refuses.
+        ValueError: there is no token, the Hub cannot be reached, or it rejects the upload.
     """
     if not get_token():
-        raise ValueError("nobody is logged in. Set HF_TOKEN, or log in with: hf auth login")
+        raise ValueError("There is no Hub token. Set HF_TOKEN, or log in with: hf auth login")
     api = HfApi(library_name="latent_reason")
-    with saying(name, api.endpoint):
+    with hub_errors(name, api.endpoint):
         api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.repo_info(name).private:
             raise ValueError(
-                f"'{name}' is there already and is public, so nothing was uploaded. Make it private on "
-                "the Hub's page of its settings, give another name, or leave --private out."
+                f"'{name}' already exists and is public, so nothing was uploaded. Make it private in its settings on "
+                "the Hub, give another name, or omit --private."
             )
         if revision:
             api.create_branch(name, branch=revision, exist_ok=True)
@@ -55,46 +55,46 @@ def push(folder: str | Path, name: str, *, private: bool = False, revision: str 
 
 
 def refuse_failing(folder: str | Path, in_fresh: bool = True) -> None:
-    """Raises ValueError where a check of an exported folder fails."""
+    """Raise ValueError if a check of an exported folder fails."""
     failed = [result for result in checks.check(folder, in_fresh) if result.state == "failed"]
     if failed:
         raise ValueError(
             f"'{folder}' is not uploaded: check {', '.join(str(r.number) for r in failed)} failed. "
-            f"{failed[0].findings[0]} All of it: python -m latent_reason check '{folder}'"
+            f"{failed[0].findings[0]} For all findings run: python -m latent_reason check '{folder}'"
         )
 
 
 @contextmanager
-def saying(name: str, endpoint: str) -> Iterator[None]:
-    """Turns what goes wrong with the Hub into one sentence."""
+def hub_errors(name: str, endpoint: str) -> Iterator[None]:
+    """Convert errors of the Hub into ValueErrors with one sentence."""
     try:
         yield
     except Exception as error:
-        inner = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of a thread
-        said = sentence(inner, name, endpoint)
+        inner = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # raised in a thread
+        said = explain(inner, name, endpoint)
         if said is None:
             raise
         raise ValueError(said) from error
 
 
-def sentence(error: BaseException, name: str, endpoint: str) -> str | None:
-    """What an error means and what to do; None for one that is none of the Hub's."""
+def explain(error: BaseException, name: str, endpoint: str) -> str | None:
+    """The cause of a Hub error and its remedy. None for other errors."""
     if isinstance(error, HFValidationError):
-        return f"{name!r} is no name of a repository, which is like user/name. Give another one."
+        return f"{name!r} is not a valid repository name. Use the form user/name."
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else None
         said = (error.server_message or str(error)).strip().partition("\n")[0].replace(get_token() or "\n", "***")
-        return f"'{name}' was not uploaded ({status}): {MEANS.get(status, f'it says: {said[:200]}. Try again later')}."
+        return f"'{name}' was not uploaded ({status}): {STATUS_MESSAGES.get(status, f'{said[:200]}. Try again later')}."
     if isinstance(error, OfflineModeIsEnabled):
         return f"'{name}' was not uploaded: HF_HUB_OFFLINE is set. Unset it to reach the Hub."
-    if isinstance(error, HTTPError):  # no answer at all
+    if isinstance(error, HTTPError):  # no response
         return (
-            f"'{name}' was not uploaded: {endpoint} does not answer ({type(error).__name__}). Look at the "
-            "connection and at HF_ENDPOINT, then try again."
+            f"'{name}' was not uploaded: {endpoint} does not answer ({type(error).__name__}). Check the connection "
+            "and HF_ENDPOINT, then try again."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"'{name}' was not uploaded: the disk is full, and uploading keeps files on it. Free some space, then "
-            "try again."
+            f"'{name}' was not uploaded: the disk is full, and uploads need temporary space. Free some space, then try "
+            "again."
         )
     return None

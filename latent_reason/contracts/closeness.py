@@ -1,17 +1,17 @@
-"""Floats that are computed twice: in which arithmetic tests compute them, and how they compare them.
+"""Arithmetic and tolerances of tests that compute the same floats in two ways.
 
-Two ways to one result (with a cache or without, a row alone or in a batch, packed or padded) add the same numbers in
-another order, so they differ by rounding, and by how much depends on the CPU, on the number of threads and on the
-build of torch. A test therefore never asks for equal floats, except of values that are copied.
+Two computations of one result (with or without a cache, a row alone or in a batch, packed or padded) add the same
+numbers in a different order. So they differ by rounding, by an amount that depends on the CPU, the number of threads
+and the torch build. Tests therefore never require equal floats, except for copied values.
 
-Most tests compute both sides in float64 (the fixture ``float64``): rounding is then about 1e-15 of a tensor, and a
-fault, such as two positions swapped or a mask left out, is 1e-3 or more.
+Most tests compute both sides in float64 (the fixture ``float64``). Rounding is then about 1e-15 of a tensor, and a bug,
+such as two swapped positions or a missing mask, is 1e-3 or more.
 
-Args of the comparisons:
-    depth: matrix products that a value goes through, one after the other. A layer has four, a backward pass as many
-        again. The default is that of two layers.
+Arguments of the comparisons:
+    depth: number of consecutive matrix products. A layer has four, and a backward pass as many again. The default is
+        that of two layers.
     width: terms of the longest sum. The default is the width of the smallest backbones.
-    scale: least size to which an error is relative, for differences that may be zero but for rounding.
+    scale: lower bound of the norm that errors are relative to, for differences that are zero except for rounding.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from ..model.heads.denoise import euler
 
 FLOAT32, FLOAT64, CAST = torch.float32, torch.float64, torch.Tensor.float
 
-#: How much the steps together may magnify a rounding error. The tests' backbones have weights scaled up by 8.
+#: Largest amplification of a rounding error by all steps. The weights of the test backbones are scaled up by 8.
 SAFETY = 64
 
 
 def tolerance(dtype: torch.dtype, *, depth: int = 8, width: int = 64) -> float:
     """``SAFETY * eps * sqrt(depth * width)``: 3e-13 in float64 and 2e-4 in float32 by default.
 
-    One rounding is off by at most eps / 2. The ``width`` roundings of a sum have independent signs, so they add up to
-    about ``sqrt(width) * eps`` of it, and not to ``width * eps`` (Higham and Mary, doi:10.1137/18M1226312). In the
-    same way the errors of ``depth`` steps add up in quadrature. ``SAFETY`` is for steps that magnify what they get.
+    The error of one rounding is at most eps / 2. The ``width`` roundings of a sum have independent signs, so the error
+    of the sum is about ``sqrt(width) * eps`` and not ``width * eps`` (Higham and Mary, doi:10.1137/18M1226312). The
+    errors of ``depth`` steps also add up in quadrature. ``SAFETY`` covers steps that amplify errors.
     """
     return SAFETY * torch.finfo(dtype).eps * math.sqrt(depth * width)
 
@@ -56,8 +56,8 @@ def assert_close(actual, expected, *, depth: int = 8, width: int = 64, scale: fl
     """Raise unless the relative error is below the tolerance of the narrower of the two dtypes.
 
     Tensors, numbers and sequences of numbers are compared as a whole. Mappings from names to tensors, such as
-    gradients, are compared entry by entry. The error of an entry is relative to all entries together, because some
-    gradients are zero but for rounding (that of the bias of the keys in an attention, for one).
+    gradients, are compared entry by entry. The error of an entry is relative to the norm of all entries, because some
+    gradients are zero except for rounding (for example that of an attention's key bias).
 
     Example:
         >>> assert_close(torch.tensor([1.0, 2.0]), [1.0, 2.0 + 1e-7])
@@ -73,7 +73,7 @@ def assert_close(actual, expected, *, depth: int = 8, width: int = 64, scale: fl
 
 
 def is_close(actual, expected, *, depth: int = 8, width: int = 64) -> bool:
-    """Whether ``assert_close`` holds, for a test that two results differ by more than rounding."""
+    """Whether ``assert_close`` passes. For tests that two results differ by more than rounding."""
     return relative_error(actual, expected) <= tolerance(narrower(actual, expected), depth=depth, width=width)
 
 
@@ -93,23 +93,23 @@ def as_double(x) -> torch.Tensor:
 
 
 def narrower(*values) -> torch.dtype:
-    """The floating dtype with the fewest digits, of tensors; that of today's default where there is none."""
+    """The floating dtype of lowest precision among the tensors. Without tensors, the current default dtype."""
     dtypes = [x.dtype for x in values if isinstance(x, torch.Tensor) and x.is_floating_point()]
     return max(dtypes or [torch.get_default_dtype()], key=lambda dtype: torch.finfo(dtype).eps)
 
 
 @contextlib.contextmanager
 def arithmetic(name: str):
-    """Everything in ``"float64"``: new tensors, what ``make_backbone`` gives, and every cast to float32.
+    """Compute in ``"float64"``: new tensors, the models of ``make_backbone``, and every cast to float32.
 
-    Stock models normalise, rotate and take softmax in float32 whatever dtype they have, and losses are float32 too.
-    In a model in float64 those steps would round to seven digits, so ``torch.float32`` stands for float64 meanwhile.
-    ``"float32"`` is the usual arithmetic again, for what several tests share.
+    Stock models compute norms, rotary embeddings and softmax in float32 whatever their dtype, and losses too. In a
+    float64 model these steps would round to seven digits, so ``torch.float32`` is replaced by float64 meanwhile.
+    ``"float32"`` restores the usual arithmetic, for objects that several tests share.
     """
     dtype, cast = {"float64": (FLOAT64, torch.Tensor.double), "float32": (FLOAT32, CAST)}[name]
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    euler.cache_clear()  # the one cache of the library that keeps floats
+    euler.cache_clear()  # the only cache of the library that contains floats
     try:
         with mock.patch.multiple(torch, float32=dtype, float=dtype), mock.patch.object(torch.Tensor, "float", cast):
             yield

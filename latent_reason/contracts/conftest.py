@@ -1,4 +1,4 @@
-"""Options of the contracts, and what each contract runs on."""
+"""Command-line options and parameters of the contracts."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def pytest_addoption(parser) -> None:
 
 
 def chosen(config, name: str) -> list[str]:
-    """The values of an option; none where pytest was started without it."""
+    """The values of an option. Empty if pytest was started without it."""
     return config.getoption(f"--{name}", None) or []
 
 
 def pytest_ignore_collect(collection_path: Path, config) -> bool | None:
-    """With one of the options only its contract is run."""
+    """If an option is set, run only its contract."""
     name = collection_path.stem.removeprefix("test_").removesuffix("_contract")
     return True if name in OPTIONS and any(chosen(config, n) for n in OPTIONS) and not chosen(config, name) else None
 
@@ -80,7 +80,7 @@ def pytest_generate_tests(metafunc) -> None:
 
 
 def pytest_configure(config) -> None:
-    """Names are resolved now, so that a wrong one is an error of one line."""
+    """Resolve the names early, so that a wrong name is a one-line error."""
     try:
         for name in chosen(config, "method"):
             methods.load(name)

@@ -1,5 +1,5 @@
-"""What the contract tests share: a very small backbone, traces with words, pictures and sketches of many sizes, and
-every method built small. Everything is made here from numpy noise: no task, no download and no file is needed.
+"""Fixtures of the contract tests: a very small backbone, traces with text, images and sketches of many sizes, and a
+small version of every method. All images are numpy noise, so no task, download or file is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..objectives.objective import Objective
 from ..trace import Image, Message, Sketch, Text, Trace
 from .closeness import arithmetic
 
-CELL = 64  # pixels a token
+CELL = 64  # pixels per token
 
 
 def pytest_runtest_setup(item):
@@ -29,14 +29,14 @@ def pytest_runtest_setup(item):
 
 
 def _picture(height: int, width: int, seed: int = 0) -> PILImage.Image:
-    """A board of height x width cells, one colour a cell: one token a cell for the tiny backbone."""
+    """An image of height x width uniform cells, with one token per cell for the tiny backbone."""
     cells = np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return PILImage.fromarray(cells.repeat(CELL, 0).repeat(CELL, 1))
 
 
 @pytest.fixture
 def float64():
-    """The test runs in float64: what it computes twice differs by about 1e-15, on any CPU."""
+    """Run the test in float64. Two computations of one value then differ by about 1e-15 on any CPU."""
     with arithmetic("float64"):
         yield
 
@@ -48,8 +48,8 @@ def picture():
 
 @cache
 def small_backbone(family: str):
-    """The smallest stock model of a family, or a ``CLASS@FOLDER`` of a user. Its weights are scaled up: at the usual 0.02 a random transformer hardly
-    looks at its context, and a test that mixes up rows or positions would stay green."""
+    """The smallest stock model of a family, or a user's ``CLASS@FOLDER``. The weights are scaled up: with the usual std
+    of 0.02 a random transformer hardly depends on its context, and tests would not detect swapped rows or positions."""
     with arithmetic("float32"):
         if "@" in family:
             backbone = load_backbone(family)
@@ -64,7 +64,8 @@ def small_backbone(family: str):
 
 @pytest.fixture(scope="session")
 def make_backbone():
-    """``make_backbone(latent_positions, family)``: a fresh copy of a small backbone, whose tokenizer may be grown."""
+    """``make_backbone(latent_positions, family)``: a new copy of a small backbone. Tokens may be added to its
+    tokenizer."""
 
     def make(latent_positions: str = "1d", family: str = "qwen2_5_vl"):
         backbone = copy.deepcopy(small_backbone(family)).to(torch.get_default_dtype())
@@ -76,10 +77,10 @@ def make_backbone():
 
 @pytest.fixture(scope="session")
 def make_traces():
-    """``make_traces(sketches, same_size)``: four traces of different lengths and picture sizes.
+    """``make_traces(sketches, same_size)``: four traces of different lengths and image sizes.
 
-    With ``sketches`` three of them draw: one or two spans, of up to four latents or of two. ``same_size`` makes every
-    sketch as large as the picture before it and lets it have all its latents, as decoding plans it.
+    With ``sketches``, three of them have one or two spans of up to four latents or of two. With ``same_size``, every
+    sketch has the size of the preceding image and all its latents, as in decoding.
     """
 
     def drawing(size, seed, k=None):
@@ -104,7 +105,7 @@ def make_traces():
     return make
 
 
-# -- methods built small -----------------------------------------------------------------------------------------------
+# -- small versions of methods -----------------------------------------------------------------------------------------
 DENOISER = {"hidden": 64, "depth": 1, "steps": 3, "repeats": 8}
 SMALL = {"identity": {}, "mlp": {"hidden": 64}, "gaussian": {"hidden": 64}, "flow": DENOISER, "diffusion": DENOISER}
 
@@ -121,7 +122,7 @@ class Case(NamedTuple):
 
 
 def small(method: str, **options) -> dict:
-    """Options that make a method small, of those it has."""
+    """Those options of a method that make it small."""
     known = methods.schema(method)
     head = options.get("head", known["head"].default if "head" in known else None)
     sized = {
@@ -167,7 +168,7 @@ def reasoner(case, make_backbone, make_traces):
 
 @pytest.fixture
 def sketcher(reasoner):
-    """The reasoner of a method that sketches."""
+    """The reasoner of a method with sketches."""
     if not reasoner.can_sketch:
         pytest.skip("this method never sketches")
     return reasoner
@@ -177,19 +178,19 @@ _objectives: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def objective_for(reasoner) -> Objective:
-    """The objective of a model's method and options; the same one for the same model."""
+    """The objective for a model's method and options, cached per model."""
     if reasoner not in _objectives:
         _objectives[reasoner] = methods.objective_of(reasoner)
     return _objectives[reasoner]
 
 
 def loss_of(reasoner, batch):
-    """Loss parts of a batch."""
+    """The loss terms of a batch."""
     return reasoner(objective_for(reasoner).loss, batch)
 
 
 def training_batch(reasoner, traces):
-    """Traces as the model's objective trains on them."""
+    """The training batch of the model's objective for the traces."""
     return objective_for(reasoner).collate(reasoner, traces)
 
 
@@ -199,8 +200,8 @@ def batch(reasoner, make_traces):
 
 
 def ready(case, make_backbone, make_traces):
-    """A method with the eye frozen, its target space fitted, and no weight at zero (a denoiser begins at zero, where
-    nothing depends on anything)."""
+    """A method with a frozen vision encoder, fitted target statistics and no zero weights (a denoiser is initialized to
+    zero, where its output does not depend on its input)."""
     torch.manual_seed(0)
     reasoner = methods.build_method(case.method, make_backbone(case.latent_positions), **case.options)
     torch.nn.ParameterList(reasoner.backbone.vision_parameters).requires_grad_(False)
@@ -217,7 +218,7 @@ def fit(reasoner, batch):
 
 
 def seen_once(reasoner, batch):
-    """The same batch with what frozen eyes make of its pictures, so that training steps are quick."""
+    """The same batch with cached features of its images from frozen encoders, so that training steps are fast."""
     with torch.no_grad():
         if batch.images is not None:
             batch.images = ImageBatch(batch.images.grid, features=reasoner.backbone.image_embeddings(batch.images))
@@ -228,7 +229,7 @@ def seen_once(reasoner, batch):
 
 
 def eager(reasoner):
-    """Make an untrained model open spans and end turns now and then."""
+    """Make an untrained model open spans and end turns occasionally."""
     plain, v = reasoner.backbone.logits, reasoner.vocabulary
     bias = torch.zeros(len(reasoner.backbone.model.get_output_embeddings().weight))
     bias[v.open], bias[v.end] = 6.0, 4.0

@@ -1,4 +1,5 @@
-"""What every backbone promises: it is the stock model, cached or not, padded or not, trained or decoded."""
+"""Backbone contract: outputs equal those of the stock model, with or without cache and padding, in training and
+decoding."""
 
 import dataclasses
 
@@ -18,7 +19,7 @@ from .fixtures import eager, loss_of, training_batch
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-#: families under every contract, and how their latents stand; the others share their code and are compared with stock
+#: families and latent positions of every test; the other families share this code and are only compared with stock
 CASES = [
     ("qwen2_5_vl", "1d"),
     ("qwen2_5_vl", "2d"),
@@ -55,7 +56,7 @@ def states(reasoner, batch):
 
 
 def padded(batch, extra):
-    """The same batch with more padding on the left."""
+    """The same batch with ``extra`` more padding on the left."""
 
     def pad(x, fill):
         return torch.cat([x.new_full((len(x), extra), fill), x], 1)
@@ -90,25 +91,26 @@ def test_a_backbone_is_found_by_name(monkeypatch):
 
 
 def as_the_stock_class_wants(family, batch):
-    """ImageBatch of a batch as keywords of the stock forward."""
+    """The images of a batch as keyword arguments of the stock forward."""
     images, pictures = batch.images, (batch.token_type == IMAGE).int()
     if "qwen" in family:
         return {"pixel_values": images.pixels, "image_grid_thw": images.grid, "mm_token_type_ids": pictures}
-    if family == "llava_onevision":  # never as a picture alone, which it would cut into tiles
+    if family == "llava_onevision":  # never as a single image, which it would split into tiles
         n, side = len(images), images.pixels.shape[-1]
         return {
             "pixel_values": images.pixels,
             "image_sizes": torch.tensor([[side, side]] * n),
             "batch_num_images": torch.tensor([n + 1]),
         }
-    if family in ("smolvlm", "idefics3"):  # (B, most pictures, ...), zeros where a row has fewer
+    if family in ("smolvlm", "idefics3"):  # (B, max images, ...), padded with zeros
         rows = [images.pixels[batch.image_rows == r] for r in range(len(batch.ids))]
         return {"pixel_values": torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)}
     return {"pixel_values": images.pixels} | ({"token_type_ids": pictures} if family == "gemma3" else {})
 
 
 def test_own_forward_is_the_stock_models(family, make_backbone, make_traces):
-    """Ids and pixels through the stock class, several pictures a row, against embed, see, place, trunk and logits."""
+    """Compare the stock class on ids and pixels, with several images per row, with our embedding, positions and text
+    model."""
     reasoner = methods.build_method("direct", make_backbone(family=family)).eval()
     batch = training_batch(reasoner, make_traces(sketches=False))
     backbone = reasoner.backbone
@@ -195,7 +197,7 @@ def test_more_padding_changes_nothing(reasoner, batch, make_traces):
 
 # -- positions ---------------------------------------------------------------------------------------------------------
 def test_latents_stand_where_they_stood_in_training(reasoner, make_traces):
-    """A trace packed for training, and the same trace decoded with its words forced; spans of 2x3 and of 3x2."""
+    """Compare positions of a trace in training and in decoding with forced text, with spans of 2x3 and 3x2."""
     v, traces = reasoner.vocabulary, make_traces(same_size=True)
     for trace in traces:
         batch, prompt = training_batch(reasoner, [trace]), reasoner.processor([trace], generate=True)
@@ -249,7 +251,7 @@ def test_untied_tables_both_get_fresh_rows(make_backbone):
 
 
 def shuffled(make_backbone, original):
-    """The same model whose control tokens have other ids, between tokens nobody asked for."""
+    """The same model with other ids of the control tokens, between unrelated tokens."""
     backbone, roles = make_backbone(), ControlTokens()
     backbone.tokenizer.add_tokens(["<|a|>", roles.close, "<|b|>", roles.open, roles.latent], special_tokens=True)
     other = methods.build_method("modal_mixed", backbone, k=4, head="mlp", stop="close", supervise="full").eval()

@@ -1,8 +1,8 @@
-"""The eleven promises every method keeps. A file added to methods/ is put under them without an edit here, a method of a
-user by ``--method my_pkg.my_method``.
+"""Method contract: eleven properties of every method. Files in methods/ are included automatically, a user's method
+with ``--method my_pkg.my_method``.
 
-Methods are found by name and built small (see CASES in fixtures.py). What a promise needs is read off the reasoner
-(``sketches``, ``head.is_stochastic``, ``latent_input``), never off its name.
+Methods are built in a small version (see CASES in fixtures.py). Tests depend on properties of the reasoner
+(``sketches``, ``head.is_stochastic``, ``latent_input``), never on the method's name.
 """
 
 import copy
@@ -33,8 +33,8 @@ float64 = pytest.mark.usefixtures("float64")
 
 # -- building blocks ---------------------------------------------------------------------------------------------------
 def train(reasoner, batch, steps=140, until=lambda first, now: False):
-    """AdamW on everything that is not frozen, at most ``steps`` of it; the parts of the first loss and of the last.
-    A raw head learns in the space of the states themselves, which takes longer."""
+    """Train all unfrozen parameters with AdamW for at most ``steps`` steps and return the first and the last loss
+    terms. A head in hidden space needs more steps."""
     reasoner.train()
     raw = objective_for(reasoner).has_latent_loss(reasoner) and reasoner.head.in_hidden_space
     lr, steps = (1.5e-2, 3 * steps) if raw else (1e-2, steps)
@@ -67,7 +67,7 @@ def prompts(reasoner, make_traces, rows=slice(None)):
 
 
 def settings(reasoner, rows=(0, 1, 2, 3)):
-    """Keywords that make rows open spans at different steps, write, end and run out at different steps."""
+    """Generation options for which rows open spans, end and exceed the budget at different steps."""
     v = reasoner.vocabulary
     opens, words = [v.open] * reasoner.can_sketch, v.encode_text("go left then up")
     queues = [opens, words[:2] + opens, [], words[:1] + opens + words + opens]
@@ -81,7 +81,7 @@ def settings(reasoner, rows=(0, 1, 2, 3)):
 
 @pytest.fixture(params=[0.0, 1.0], ids=["greedy", "sampled"])
 def rollout(request, reasoner, make_traces):
-    """Rows in different modes at every step."""
+    """A rollout whose rows are in different modes at every step."""
     eager(reasoner)
     out = generate(reasoner, prompts(reasoner, make_traces), temperature=request.param, seed=3, **settings(reasoner))
     latent = out.token_type == LATENT
@@ -127,8 +127,8 @@ def test_3_overfits_one_batch(reasoner, make_traces):
     def learnt(first, now, latent=0.05):
         return all(now[part] < (latent if part == "latent" else 0.05) * first[part] for part in now)
 
-    denoises = reasoner.can_sketch and reasoner.head.is_stochastic  # its loss keeps what no one can know of the noise
-    blank = objective_for(reasoner).latent_input == "blank"  # a few pads cannot hold every pixel of a map
+    denoises = reasoner.can_sketch and reasoner.head.is_stochastic  # its loss contains irreducible noise
+    blank = objective_for(reasoner).latent_input == "blank"  # a few blank latents cannot encode every pixel of a map
     rest = 0.2 if denoises else 0.35 if blank else 0.05
     first, last = train(reasoner, batch, until=partial(learnt, latent=0.35 if blank else 0.05))
     assert learnt(first, last, latent=rest), f"{first} became {last}"
@@ -142,7 +142,7 @@ def test_3_overfits_one_batch(reasoner, make_traces):
 
 @torch.no_grad()
 def drawn_latents(reasoner, batch):
-    """What the trained model draws in place of its targets (S, K, D), the targets, and which slots are real."""
+    """(latents sampled from the trained model (S, K, D), targets, mask of the real slots)."""
     z, positions = reasoner.latents_to_embeddings(reasoner.target(batch)), reasoner.backbone.position_ids(batch)
     rows, position, mask = batch.latent_slots()
     if objective_for(reasoner).latent_input == "self":
@@ -158,14 +158,14 @@ def drawn_latents(reasoner, batch):
 
 
 def slot_by_slot(reasoner, batch, h, noise, draw):
-    """(S, K, ...) what ``draw(h, grids, slot, noise, context)`` gives, one slot of every span after the other."""
+    """(S, K, ...) outputs of ``draw(h, grids, slot, noise, context)``, computed slot by slot for all spans."""
     mask, scene, columns = batch.latent_slots()[2], reasoner.head_context(batch), []
     if scene is not None:
         rows, states = (
             batch.spans[:, 0],
             torch.randn(len(batch.spans), batch.ids.shape[1], h.shape[-1], generator=torch.Generator().manual_seed(0)),
         )
-        scene = scene.for_spans(rows, states, text_since_span(batch))  # a row of its own for every span
+        scene = scene.for_spans(rows, states, text_since_span(batch))  # one row per span
     for j in range(mask.shape[1]):
         own = mask[:, j].nonzero()[:, 0]
         slot = torch.full_like(own, j)
@@ -176,7 +176,7 @@ def slot_by_slot(reasoner, batch, h, noise, draw):
 
 # -- 4: the latents matter ---------------------------------------------------------------------------------------------
 def two_questions(picture):
-    """The same question about the same picture; only the sketch says what to answer."""
+    """Two traces with the same question and image. Only the sketch determines the answer."""
 
     def trace(seed, answer, box):
         return Trace(
@@ -191,7 +191,7 @@ def two_questions(picture):
 
 
 def answer_losses(reasoner, batch, latents):
-    """(B,) text loss of each row with given latents in the context."""
+    """(B,) text loss of each row with ``latents`` in the context."""
     h = shift_right(
         reasoner.backbone.forward_text(
             reasoner.embed_batch(batch, latents), batch.mask, reasoner.backbone.position_ids(batch)
@@ -204,7 +204,7 @@ def answer_losses(reasoner, batch, latents):
 @float64
 def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
     if sketcher.target is not None and not sketcher.target.renderable:
-        sketcher.switch = dataclasses.replace(sketcher.switch, count=2)  # decoding cannot know the size of a region
+        sketcher.switch = dataclasses.replace(sketcher.switch, count=2)  # the size of a region is unknown in decoding
     batch = seen_once(sketcher, training_batch(sketcher, two_questions(picture)))
     if objective_for(sketcher).latent_input != "teacher":
         assert latent_gradient(sketcher, batch) > 0
@@ -227,8 +227,8 @@ def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
 
 
 def latent_gradient(reasoner, batch):
-    """Size of the gradient of the text loss in the latents a self-filled method feeds back; where it cuts them off from
-    what drew them, in the context that holds them."""
+    """Norm of the gradient of the text loss with respect to the latents that the method feeds back. If they are
+    detached from their source, with respect to the context that contains them."""
     draw, call, drawn, contexts = reasoner.sample_latents, reasoner.backbone.call_text_model, [], []
 
     def recorded(*args, **options):
@@ -246,7 +246,7 @@ def latent_gradient(reasoner, batch):
     if not any(z.requires_grad for z in drawn):
         rows, position, mask = batch.latent_slots()
         return torch.autograd.grad(loss, contexts[0])[0][rows[mask], position[mask]].abs().sum(-1).min()
-    if objective_for(reasoner).jacobi_sweeps:  # those of earlier sweeps are only on the way
+    if objective_for(reasoner).jacobi_sweeps:  # latents of earlier sweeps are intermediate results
         drawn = drawn[-1:]
     grads = torch.autograd.grad(loss, drawn)
     return min(g.abs().sum(-1).min() for g in grads)
@@ -268,7 +268,7 @@ def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
     assert there.shape[1] > 5 and [f[0].shape[0] for f in steps] == there.sum(0).tolist(), "who has ended is not fed"
 
     def whole(first, column, rows_in):
-        """(B, N + T, ...) of what was fed, zero where a row had ended."""
+        """(B, N + T, ...) inputs of decoding, zero after the end of a row."""
         more = first.new_zeros(len(first), len(steps), *first.shape[2:])
         for t, f in enumerate(steps):
             more[there[:, t], t] = rows_in(f[column])[:, 0]
@@ -296,7 +296,7 @@ def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
         and head.in_hidden_space
         and not head.needs_context
     ):
-        # a state that is its target costs nothing
+        # a state equal to its target has zero loss
         rows, position, _ = batch.latent_slots()
         z = sketcher.target(batch)
         states = torch.zeros(*batch.ids.shape, width).index_put((rows[mask], position[mask]), z[mask])
@@ -305,7 +305,7 @@ def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
 
 @float64
 def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_traces):
-    """The same words with the model's own latents, unrolled in training or decoded with the words forced."""
+    """Unrolling in training and decoding with forced text sample the same latents."""
     traces = make_traces(same_size=True)[:2]
     batch, prompt = training_batch(sketcher, traces), sketcher.processor(traces, generate=True)
     noise = torch.zeros(1, sketcher.head.latent_width) if sketcher.head.is_stochastic else None
@@ -442,7 +442,7 @@ print(json.dumps(said))
 
 @pytest.fixture(scope="module")
 def reloaded(tmp_path_factory, make_backbone, make_traces, picture, method_cases):
-    """What each case says before it is saved, and after it is loaded by a fresh process elsewhere, offline."""
+    """Outputs of each case before saving, and after loading in a new offline process from another folder."""
     root = tmp_path_factory.mktemp("saved")
     picture(2, 3, 7).save(root / "q.png")
     trace = Trace("q", (Message("user", (Image(picture(2, 3, 7)), Text("where to go?"))),))
@@ -464,7 +464,7 @@ def reloaded(tmp_path_factory, make_backbone, make_traces, picture, method_cases
         text=True,
         env=os.environ
         | {
-            "PYTHONPATH": os.pathsep.join([library, *filter(None, sys.path)]),  # a user's method is on the path
+            "PYTHONPATH": os.pathsep.join([library, *filter(None, sys.path)]),  # includes a user's method
             "HF_HUB_OFFLINE": "1",
             imports.PLUGINS: ",".join({case.method.partition(".")[0] for case in method_cases}),
         },
@@ -482,7 +482,7 @@ def test_9_a_fresh_process_says_the_same(case, reloaded):
         assert_close(new_logprob, logprob)
 
 
-# -- 10, 11: targets stand still, checkpointing changes nothing --------------------------------------------------------
+# -- 10, 11: targets are fixed, gradient checkpointing has no effect ---------------------------------------------------
 @float64
 def test_10_a_target_does_not_move_when_only_the_head_trains(sketcher, batch):
     if not objective_for(sketcher).has_latent_loss(sketcher) or sketcher.target is None:

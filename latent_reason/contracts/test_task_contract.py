@@ -1,4 +1,4 @@
-"""What every task promises. A file added to tasks/ is put under these tests without an edit here."""
+"""Task contract. Files in tasks/ are included automatically."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def made(name, count=8, **options):
 
 
 def everywhere(name, n=4):
-    """Items of every trained level and of every way out of them."""
+    """Items of every trained level and of every out-of-distribution test."""
     task = tasks.make(name)
     for options in ({}, *task.ood.values()):
         yield made(name, n * (1 if options else len(task.levels)), **options)
@@ -146,7 +146,7 @@ ITEMS: dict = {}
 
 # -- sketches ----------------------------------------------------------------------------------------------------------
 def small(image, longest, noise=0.0):
-    """The picture scaled to a longest side, with noise, as a PNG that was stored and read."""
+    """The image scaled to a longest side, with noise, after a PNG round trip."""
     scale = longest / max(image.size)
     image = image.resize([max(1, round(s * scale)) for s in image.size], PILImage.Resampling.BICUBIC)
     if noise:
@@ -158,7 +158,7 @@ def small(image, longest, noise=0.0):
 
 
 def test_a_sketch_is_read_back(name):
-    """All of them as drawn; with noise, and at 0.8 of their size, 99 of 100."""
+    """All gold sketches are parsed correctly; with noise and at 0.8 of their size, 99 of 100."""
     right, n = Counter(), 0
     for task, items in everywhere(name, 3):
         for item in items:
@@ -197,7 +197,7 @@ def test_gold_sketches_report_as_right_and_wrong_ones_as_wrong(name):
 
 
 def words_before(item) -> list[str]:
-    """The words between sketches of the gold reasoning."""
+    """The texts between the sketches of the gold reasoning."""
     said = [""]
     for step in item.steps:
         said[-1] = f"{said[-1]} {step.text}".strip()
@@ -259,10 +259,10 @@ def test_reading_traces_say_what_the_picture_shows(name):
 
 # -- without the picture -----------------------------------------------------------------------------------------------
 def test_the_question_alone_does_not_tell_the_answer(name):
-    """The best answer to each wording beats the best constant by no more than 3 points and chance allows
-    (``python -m eval.task_audit`` asks more, of more items)."""
+    """The best answer per wording beats the best constant by at most 3 points plus sampling error. ``python -m
+    eval.task_audit`` tests more, on more items."""
     level = max(tasks.make(name).levels)
-    n = 20 if name == "rush_hour" else 60  # its puzzles are searched for
+    n = 20 if name == "rush_hour" else 60  # its puzzles are slow to generate
     (_, train), (task, val) = made(name, 2 * n, level=level), made(name, n, level=level, split="val")
     constant = shortcuts.best_constant(task, train, max_pieces=0)
     flat = shortcuts.check_answers(task, [constant] * len(val), val)

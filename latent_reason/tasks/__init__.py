@@ -1,11 +1,11 @@
-"""Procedural tasks: endless lists of problems with gold reasoning.
+"""Procedural tasks: infinite lists of problems with gold reasoning.
 
 Example:
     >>> make("frozenlake_plan", level=4)[0]         # an item of a task of this package; names() lists them
-    >>> make("my_pkg.tasks:MyTask", level=4)[0]     # a Task of your own, by dotted path
+    >>> make("my_pkg.tasks:MyTask", level=4)[0]     # an external Task, by its dotted path
 
-Every module of this package is searched for concrete subclasses of ``Task`` that carry a ``name``; a new task needs no
-entry anywhere else.
+The registry contains every concrete subclass of ``Task`` with a ``name`` in the modules of this package. A new task
+needs no other registration.
 """
 
 from __future__ import annotations
@@ -36,45 +36,45 @@ def names() -> list[str]:
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a task: one of :func:`names`, or a dotted path to a class of your own.
+    """The class of a task: one of :func:`names`, or the dotted path of an external class.
 
     Raises:
-        ValueError: no such task.
+        ValueError: there is no such task.
     """
     if name in _found():
         return _found()[name]
     if not is_dotted_path(name):
         raise ValueError(
-            f"no task {name!r}. {did_you_mean(name, names())} A task of your own is named by the dotted path of its "
-            "class, as my_pkg.tasks:MyTask."
+            f"no task {name!r}. {did_you_mean(name, names())} For a task of your own, give the dotted path of its "
+            "class, such as my_pkg.tasks:MyTask."
         )
     return import_object(name, "task", Task)
 
 
 def check_trusted(name: str, checkpoint: str) -> str:
-    """The name of the task that a checkpoint was trained on. Raises UntrustedCode if using it would run code that
-    nobody said is trusted; see :mod:`latent_reason.imports`."""
+    """Return ``name``, the task that a checkpoint was trained on. Raises UntrustedCode if its code is external and not
+    marked as trusted; see :mod:`latent_reason.imports`."""
     if name not in _found() and is_dotted_path(name):
         imports.check_trusted(imports.split_path(name)[0], "task", checkpoint)
     return name
 
 
 def options(name: str) -> list[str]:
-    """The options a task takes. Raises ValueError for an unknown name."""
+    """The names of a task's options. Raises ValueError for an unknown task."""
     made = [inspect.signature(c.__init__).parameters.values() for c in task_class(name).__mro__ if issubclass(c, Task)]
     return sorted({p.name for parameters in made for p in parameters if p.kind is p.KEYWORD_ONLY})
 
 
 def own(name: str, given: dict) -> dict:
-    """Of options that were given to another task, as JSON keeps them, those that task ``name`` has too."""
+    """Select from another task's options (as loaded from JSON) those that task ``name`` supports."""
     return {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if n in options(name)}
 
 
 def make(name: str, **given) -> Task:
-    """The task of that name or dotted path; options are those of its class (split, seed, level, skin, ...).
+    """Create a task from its name or dotted path. Options are those of its class (split, seed, level, skin, ...).
 
     Raises:
-        ValueError: an unknown name or option.
+        ValueError: the name or an option is unknown.
     """
     known = options(name)
     for option in given:

@@ -1,4 +1,4 @@
-"""What every procedural task is: items that are pure functions of their key, and traces made from them."""
+"""Base class of all procedural tasks. An item is a pure function of its key, and a trace is made from an item."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TURNS = {
     "turned_180": Transpose.ROTATE_180,
     "turned_270": Transpose.ROTATE_270,
     "flipped": Transpose.FLIP_LEFT_RIGHT,
-}  # to the left, as Pillow counts
+}  # counterclockwise, as in Pillow
 READ = (
     "Say what the picture shows.",
     "What is in the picture?",
@@ -45,7 +45,7 @@ READ = (
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of reasoning: words, then the picture of where they lead (None where no sketch follows)."""
+    """One reasoning step: a text, then an image of the resulting state (None if no sketch follows)."""
 
     text: str
     sketch: PILImage.Image | None
@@ -55,7 +55,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Item:
-    """One problem with its gold reasoning. ``meta`` is JSON-only and suffices to check and to draw everything again."""
+    """One problem with its gold reasoning. ``meta`` holds JSON values only. It suffices to check answers and to render
+    all images again."""
 
     id: str
     task: str
@@ -75,7 +76,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a sketch shows. ``state`` is None if no single state can be read; ``faults`` lists broken invariants."""
+    """The state parsed from a sketch. ``state`` is None if the image is ambiguous; ``faults`` lists broken
+    invariants."""
 
     state: Any
     confidence: float
@@ -87,25 +89,30 @@ class Parsed:
 
 
 class Rejected(Exception):
-    """This attempt at an item does not fit; the reason is counted and the next attempt begins."""
+    """The sampled puzzle is rejected. The reason is counted and the next attempt starts."""
 
 
 class Task(ABC):
-    """An endless, indexable list of items.
+    """An infinite, indexable list of items.
 
-    ``level`` may be a tuple: then item i has level ``level[i % len(level)]``; none given: the levels ``trained``. With
-    ``asked`` the prompt of a trace says which mode is wanted; ``control`` makes its sketches useless (see ``trace``). A
-    subclass says how to draw a puzzle (``draw``), how to name it (``canon``) and how to make the item from it
-    (``build``). ``ood`` names the ways out of what is trained on: for each, the options that lead there.
+    Subclasses sample a puzzle (``draw``), return its canonical string (``canon``) and build the item (``build``).
+    ``ood`` maps the name of each out-of-distribution test to its options.
+
+    Args:
+        split: train, val or test. Puzzles are assigned to splits by a hash.
+        level: the difficulty. With a tuple, item i has level ``level[i % len(level)]``. Default: ``trained``.
+        omit_state_p: the probability that a step does not state its result in text.
+        asked: the question names the requested mode.
+        control: replaces sketches with uninformative images (see ``trace``).
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     trained: ClassVar[tuple[int, ...]]
     ood: ClassVar[dict[str, dict[str, Any]]]
-    redraws: ClassVar[bool] = False  # whether a sketch shows all of the input that later steps need
-    swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of words of which one may stand for another
-    invariant_to: ClassVar[tuple[str, ...]] = ()  # which of ``TURNS`` of the pictures leave every answer as it is
+    redraws: ClassVar[bool] = False  # a sketch shows everything of the input that later steps need
+    swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of interchangeable words, for ``corrupt``
+    invariant_to: ClassVar[tuple[str, ...]] = ()  # the members of ``TURNS`` that do not change any answer
 
     def __init__(
         self,
@@ -118,63 +125,68 @@ class Task(ABC):
         control: str | None = None,
     ):
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+            raise ValueError(f"unknown split {split!r}. Use one of {', '.join(SPLITS)}.")
         self.split, self.seed = split, seed
         self.levels = self.trained if level is None else (level,) if isinstance(level, int) else tuple(level)
         if control not in CONTROLS:
-            raise ValueError(f"control={control!r}: one of {', '.join(filter(None, CONTROLS))}, or none.")
+            raise ValueError(f"unknown control {control!r}. Use one of {', '.join(filter(None, CONTROLS))}, or none.")
         self.omit_state_p, self.asked, self.control = omit_state_p, asked, control
 
     @abstractmethod
     def targets(self, level: int, stream: Stream) -> Any:
-        """What the item must be (path length, class), drawn once so that rejection cannot bias it."""
+        """The properties the item must have (path length, class). They are sampled once, so rejection cannot bias
+        them."""
 
     @abstractmethod
     def draw(self, level: int, targets: Any, stream: Stream) -> Any:
-        """A puzzle that may not fit yet."""
+        """Sample a candidate puzzle. May raise ``Rejected``."""
 
     @abstractmethod
     def canon(self, puzzle: Any) -> str:
-        """The puzzle's identity, without skin, wording or path."""
+        """The canonical string of a puzzle. It does not depend on skin, wording or path."""
 
     @abstractmethod
     def verify(self, puzzle: Any, targets: Any) -> None:
-        """Raise ``Rejected`` if the puzzle misses its targets: the dear tests, run last."""
+        """Raise ``Rejected`` if the puzzle misses its targets. Expensive tests belong here because they run last."""
 
     @abstractmethod
     def build(self, puzzle: Any, level: int, index: int) -> Item:
-        """The item of a puzzle: pictures, words, steps, answer."""
+        """Build the item of a puzzle: images, question, steps and answer."""
 
     @abstractmethod
     def state_sentence(self, state: Any, stream: Stream) -> str:
-        """A sentence that states in full what a sketch of the state shows."""
+        """A sentence that describes the state completely, as a sketch would show it."""
 
     @abstractmethod
     def in_words(self, item: Item) -> str:
-        """What the problem's pictures show, in words that suffice to answer without them."""
+        """A text description of the problem's images that suffices to answer without them."""
 
     @abstractmethod
     def render_state(self, item: Item, state: Any) -> PILImage.Image:
-        """The picture of a state, as large as the problem's last picture: a gold sketch, or what one should be."""
+        """Render a state as an image of the size of the problem's last image, in the style of gold sketches."""
 
     @abstractmethod
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
-        """The state a picture of any size shows; ``parse_sketch(render_state(item, s), meta).state == s``."""
+        """Parse the state from an image of any size. ``parse_sketch(render_state(item, s), meta).state == s``."""
 
     @abstractmethod
     def wrong(self, item: Item) -> list[str]:
-        """Answers near the gold one that must not pass, at least three."""
+        """At least three answers similar to the gold answer that the checker must reject."""
 
     @abstractmethod
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        """All measures of an output."""
+        """All metrics of an output text."""
 
     def stream(self, level: int, index: int, purpose: int | str) -> Stream:
-        """The stream of one attempt (a number) or of one purpose (a word) of an item."""
+        """The random stream of an item for one attempt (a number) or one purpose (a string)."""
         return Stream.of(self.name, self.version, self.split, self.seed, level, index, purpose)
 
     def puzzle(self, level: int, index: int) -> Any:
-        """The puzzle of an item: the first attempt that falls in the split, is not excluded and meets its targets."""
+        """The puzzle of an item: the first attempt in the split that is not excluded and meets its targets.
+
+        Raises:
+            RuntimeError: no puzzle was accepted after ``ATTEMPTS`` attempts.
+        """
         stream = self.stream(level, index, 0)
         targets = self.targets(level, stream)
         reasons: Counter[str] = Counter()
@@ -193,8 +205,8 @@ class Task(ABC):
             except Rejected as reason:
                 reasons[str(reason)] += 1
         raise RuntimeError(
-            f"{self.name}, split {self.split}, seed {self.seed}, level {level}, item {index}: nothing "
-            f"fits after {ATTEMPTS} attempts ({dict(reasons)})"
+            f"{self.name}, split {self.split}, seed {self.seed}, level {level}, item {index}: no puzzle was accepted "
+            f"after {ATTEMPTS} attempts. Reasons: {dict(reasons)}"
         )
 
     def item_id(self, level: int, index: int) -> str:
@@ -205,50 +217,55 @@ class Task(ABC):
 
     def __getitem__(self, index: int) -> Item:
         if index < 0:
-            raise IndexError("a task has no last item")
+            raise IndexError("A task is infinite, so its items have no negative index.")
         return self.item(self.levels[index % len(self.levels)], index)
 
     def distinct(self, patience: int) -> Iterator[Item]:
-        """Items whose puzzles differ, in order, until ``patience`` items in a row bring nothing new."""
+        """Items with distinct puzzles, in order. Stops after ``patience`` items in a row without a new puzzle."""
         seen: set[str] = set()
-        index = last = 0
-        while index - last <= patience:
+        index = last_new = 0
+        while index - last_new <= patience:
             item = self[index]
             if (name := self.canon(item.state)) not in seen:
                 seen.add(name)
-                last = index
+                last_new = index
                 yield item
             index += 1
 
     def take(self, n: int, patience: int = 500) -> list[Item]:
-        """The first n items whose puzzles differ. Fails if ``patience`` items in a row bring nothing new."""
+        """The first n items with distinct puzzles.
+
+        Raises:
+            ValueError: ``patience`` items in a row had no new puzzle.
+        """
         items = list(islice(self.distinct(patience), n))
         if len(items) < n:
             raise ValueError(
-                f"{self.name} {self.split} level {self.levels} holds too few puzzles: {len(items)} of {n} found"
+                f"{self.name} {self.split} level {self.levels} has too few puzzles: found {len(items)} of {n}."
             )
         return items
 
     def check(self, text: str, meta: dict) -> Check:
-        """Judge an output by the item's own rule. Never raises on any text."""
+        """Check an output text with the item's checker. Never raises, whatever the text."""
         return getattr(checkers, meta["checker"])(text, meta)
 
-    # -- the pictures, looked at otherwise -----------------------------------------------------------------------------
+    # -- transformed inputs --------------------------------------------------------------------------------------------
     def box(self, item: Item) -> tuple[float, float, float, float] | None:
-        """The part of the last picture that suffices to answer, as shares x0, y0, x1, y1; None where no rule tells."""
+        """The region of the last image that suffices to answer, as fractions (x0, y0, x1, y1) of its size. None if it
+        is unknown."""
         return None
 
     def turned(self, item: Item, turn: str) -> Item | None:
-        """The item with its pictures turned (one of ``TURNS``) and the answer they have then; None where no rule tells
-        it."""
+        """The item with its images rotated or flipped (a key of ``TURNS``) and the answer they then have. None if that
+        answer is unknown."""
         if turn not in self.invariant_to:
             return None
         return replace(item, images=[i.transpose(TURNS[turn]) for i in item.images])
 
-    # -- what a model's own sketches are held against ------------------------------------------------------------------
+    # -- evaluation of a model's sketches ------------------------------------------------------------------------------
     def state_said(self, item: Item, said: list[str]) -> Any:
-        """The state after the model's own words: those before each sketch, the last of them just before the sketch in
-        question. Where words do not fix it, the gold state of that sketch."""
+        """The state that the model's text describes. ``said[k]`` is the text before sketch k, up to the sketch to judge.
+        If the text does not determine the state, the gold state of that sketch."""
         golds = [step.state for step in item.steps if step.sketch is not None]
         return golds[min(len(said), len(golds)) - 1] if golds else None
 
@@ -256,27 +273,28 @@ class Task(ABC):
         return one is not None and one == other
 
     def legal(self, item: Item, before: Any, said: str, after: Any) -> bool:
-        """Whether the words lead from one drawn state (None: unreadable; at first: the problem's) to the next."""
+        """Whether the text ``said`` leads from the state ``before`` to the state ``after``. ``before`` is that of the
+        previous sketch (None if unreadable), or of the problem for the first sketch."""
         return before != after
 
     def shown(self, item: Item) -> Any:
-        """The state the problem's picture shows, where it shows one that a sketch could."""
+        """The state that the problem's image shows, or None if it shows no state of the kind in sketches."""
         return None
 
     def kind(self, item: Item) -> str:
-        """The kind of question an item asks, where answers of one kind cannot be those of another."""
+        """The type of question an item asks, if questions of different types have different answer sets."""
         return ""
 
     def variables(self, state: Any) -> dict:
-        """The state as named values, so that one can tell which of them change: here the leaves of its JSON, and of a
-        row of cells each letter."""
-        return dict(leaves(state))
+        """The state as named values, used to find which of them change. Default: the leaves of its JSON, where each
+        letter of a string is one value."""
+        return dict(iter_leaves(state))
 
     def sketch_report(self, images: list[PILImage.Image], item: Item, said: list[str]) -> dict:
-        """What decoded sketches show. ``said[k]`` is what the model wrote before sketch k.
+        """Parse and judge decoded sketches. ``said[k]`` is the model's text before sketch k.
 
-        ``equal`` compares with the state the model's own words lead to, ``gold`` with the item's sketch k, and
-        ``legal`` asks whether the stated step leads from the previous sketch (first: the problem) to this one.
+        ``equal``: the sketch shows the state that the model's text describes. ``gold``: it shows the state of the
+        item's sketch k. ``legal``: the stated step leads from the previous sketch (first: the problem) to this one.
         """
         golds = [step.state for step in item.steps if step.sketch is not None]
         before, sketches = self.shown(item), []
@@ -300,38 +318,42 @@ class Task(ABC):
         return {"count": len(sketches), **shares, "sketches": sketches}
 
     def asked_of(self, item: Item, donor: Item) -> Item | None:
-        """The problem that an item's question becomes under the ``donor``'s sketches: the donor's own. None where it
-        would have no answer."""
+        """The problem whose answer is right for the item's question if the sketches come from ``donor``. Default: the
+        donor. None if that problem has no answer."""
         return donor
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
-        """How far words written after a sketch of the ``donor`` item obey it: those the donor's model wrote ``before``
-        that sketch, then the writer's own ``after`` it, scored by the donor's rule."""
+        """How well the text written ``after`` a sketch of the ``donor`` item agrees with that sketch, by the donor's
+        score. ``before`` is the text that preceded the sketch in the donor's own rollout."""
         return next(iter(self.score(" ".join(after), donor.meta).values()))
 
     def concluded(self, text: str, item: Item) -> str | None:
-        """The answer that the reasoning itself arrives at, its boxed answer left out; None where no rule can tell."""
+        """The answer that the reasoning implies, without its boxed answer. None if it is unknown."""
         return None
 
     def corrupt(self, text: str, stream: Stream) -> str:
-        """The text with one word that tells the step replaced by another of its kind (``swaps``)."""
+        """The text with one step word replaced by another of its group in ``swaps``."""
         kinds = {word: kind for kind in self.swaps for word in kind}
-        found = [m for m in re.finditer(r"[A-Za-z]+|\d+", text.split("\\boxed")[0]) if m[0] in kinds]
-        if not found:
+        matches = [m for m in re.finditer(r"[A-Za-z]+|\d+", text.split("\\boxed")[0]) if m[0] in kinds]
+        if not matches:
             return text
-        spot = stream.choice(found)
-        other = stream.choice([w for w in kinds[spot[0]] if w != spot[0]])
-        return text[: spot.start()] + other + text[spot.end() :]
+        match = stream.choice(matches)
+        replacement = stream.choice([w for w in kinds[match[0]] if w != match[0]])
+        return text[: match.start()] + replacement + text[match.end() :]
 
     # -- traces --------------------------------------------------------------------------------------------------------
     def trace(self, item: Item, mode: str = "mixed", control: str | None = None) -> Trace:
-        """The item as a chat in one of ``MODES``; ``copy`` and ``shuffle`` put wrong pictures in the sketches."""
+        """The item as a chat in one of ``MODES``.
+
+        Controls replace the image of each sketch: ``copy`` by the problem's first image, ``shuffle`` by a sketch of
+        another item of the same level.
+        """
         if mode not in MODES or control not in CONTROLS:
-            raise ValueError(f"no mode {mode!r} with control {control!r}: modes are {MODES}, controls {CONTROLS}")
+            raise ValueError(f"no mode {mode!r} with control {control!r}. Modes: {MODES}. Controls: {CONTROLS}.")
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (*map(Image, item.images), Text(question)))
-        answer = Message("assistant", merged(self.reasoning(item, mode, control or self.control)))
-        if not any(isinstance(part, Sketch) for part in answer.content):  # short items need none
+        answer = Message("assistant", merge_texts(self.reasoning(item, mode, control or self.control)))
+        if not any(isinstance(part, Sketch) for part in answer.content):  # short items have no sketch
             mode = {"mixed": "text", "text_drop": "text", "vision": "direct"}.get(mode, mode)
         return Trace(
             item.id, (user, answer), item.task, item.split, item.level, mode, item.answer, item.checker, item.meta
@@ -356,17 +378,17 @@ class Task(ABC):
         if control == "shuffle":  # a sketch of another item of the same level
             while True:
                 other = self.item(item.level, item.index + stream.between(1, 100_000))
-                drawn = [s for s in other.steps if s.sketch is not None]
-                if drawn:
-                    step = stream.choice(drawn)
+                sketched = [s for s in other.steps if s.sketch is not None]
+                if sketched:
+                    step = stream.choice(sketched)
                     break
         return Sketch(step.sketch, state=step.state, redundant=step.redundant)
 
     def text_twin(self, item: Item, mode: str = "text") -> Trace:
-        """The same problem without a picture: what the pictures show is said in words."""
+        """The same problem without images: the question describes them in text."""
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (Text(f"{self.in_words(item)}\n{question}"),))
-        parts = merged(self.reasoning(item, mode))
+        parts = merge_texts(self.reasoning(item, mode))
         return Trace(
             f"{item.id}-twin",
             (user, Message("assistant", parts)),
@@ -380,47 +402,47 @@ class Task(ABC):
         )
 
     def reading_trace(self, index: int) -> Trace:
-        """A chat that reads one picture: that of a sketch (none: of a step without), said in full."""
+        """A chat that describes one image completely: a sketch, or the state of a step if the item has no sketch."""
         level = self.levels[index % len(self.levels)]
         item, stream = self.item(level, index), self.stream(level, index, "reading")
         step = stream.choice([s for s in item.steps if s.sketch is not None] or item.steps)
-        said = self.state_sentence(step.state, stream)
+        description = self.state_sentence(step.state, stream)
         user = Message("user", (Image(self.render_state(item, step.state)), Text(stream.choice(READ))))
         return Trace(
             f"{item.id}-read",
-            (user, Message("assistant", (Text(said),))),
+            (user, Message("assistant", (Text(description),))),
             self.name,
             self.split,
             level,
             "direct",
-            said,
+            description,
             "same_text",
             item.meta,
         )
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
-        """The same trace with each problem picture replaced by its mean colour."""
+        """The same trace with each problem image replaced by its mean color."""
         return self.trace(replace(item, images=[blank(i) for i in item.images]), mode)
 
 
 def blank(picture: PILImage.Image) -> PILImage.Image:
-    """A picture of the same size in its mean colour."""
+    """An image of the same size in its mean color."""
     return PILImage.new("RGB", picture.size, picture.resize((1, 1), PILImage.Resampling.BOX).getpixel((0, 0)))
 
 
-def leaves(state: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """(path, value) of each number and each letter of a JSON state."""
+def iter_leaves(state: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """Yield (path, value) of each number and each letter of a JSON state."""
     if isinstance(state, dict | list):
         for key, part in state.items() if isinstance(state, dict) else enumerate(state):
-            yield from leaves(part, (*path, key))
+            yield from iter_leaves(part, (*path, key))
     elif isinstance(state, str):
         yield from (((*path, k), letter) for k, letter in enumerate(state))
     else:
         yield path, state
 
 
-def merged(parts: list[Part]) -> tuple[Part, ...]:
-    """Neighbouring words become one text, so that deleting a sketch leaves no seam."""
+def merge_texts(parts: list[Part]) -> tuple[Part, ...]:
+    """Join neighboring texts, so that a trace does not show where a sketch was removed."""
     result: list[Part] = []
     for part in parts:
         if isinstance(part, Text) and result and isinstance(result[-1], Text):

@@ -1,8 +1,8 @@
-"""Blocks world: which moves turn the stacks of one picture into those of another (the blocks task of VSP,
-arXiv 2407.01863, on drawn pictures). A sketch is the table after each move but the last.
+"""Blocks world: find the moves that turn the stacks of one image into those of another (the blocks task of VSP,
+arXiv 2407.01863, with rendered images). A sketch shows the table after each move except the last.
 
-An arrangement is a list of as many slots as there are blocks, from left to right; a slot holds the colours of a stack
-from the bottom, or nothing. What is put on the table goes to the first empty slot. The order of stacks does not count.
+An arrangement is a list of slots from left to right, one per block. A slot holds the colors of a stack from the bottom,
+or nothing. A block put on the table goes to the first empty slot. The order of stacks does not matter.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .drawn import DrawnTask
 from .stream import Stream, canon
 
 Slots = list[list[str]]
-Move = tuple[str, str]  # the block, then the block it goes on or "table"
+Move = tuple[str, str]  # (block, destination block or "table")
 
-NAMES = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "magenta")  # no two begin with the same letter
-LONGEST = {3: 4, 4: 5, 5: 6, 6: 7, 7: 9, 8: 10}  # by the number of blocks: the longest plan that is drawn
+NAMES = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "magenta")  # all initial letters differ
+LONGEST = {3: 4, 4: 5, 5: 6, 6: 7, 7: 9, 8: 10}  # longest sampled plan by number of blocks
 
 QUESTIONS = (
     "Turn the stacks of the first picture into those of the second in as few moves as you can.",
@@ -60,8 +60,8 @@ _MOVE = re.compile(r"move\s*\(\s*([a-z])[a-z ]*,\s*([a-z])[a-z ]*\)", re.ASCII)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------
-def moved(slots: Slots, block: str, dest: str) -> Slots | None:
-    """The arrangement after a move, None if it is not legal: one of the two is not on top, or nothing would change."""
+def apply_move(slots: Slots, block: str, dest: str) -> Slots | None:
+    """The arrangement after a move. None if the move is illegal: a block is not on top, or nothing would change."""
     source = next((s for s in slots if s and s[-1] == block), None)
     target = next((s for s in slots if (s[-1] == dest if s else dest == "table")), None)
     if source is None or target is None or source is target or (dest == "table" and len(source) == 1):
@@ -71,35 +71,35 @@ def moved(slots: Slots, block: str, dest: str) -> Slots | None:
 
 def legal_moves(slots: Slots) -> list[Move]:
     tops = [s[-1] for s in slots if s]
-    return [(b, d) for b in tops for d in (*tops, "table") if moved(slots, b, d) is not None]
+    return [(b, d) for b in tops for d in (*tops, "table") if apply_move(slots, b, d) is not None]
 
 
 def arrangement(names: list[str], stream: Stream) -> Slots:
-    """The blocks one after another, each on a stack there is or beside all of them."""
+    """A random arrangement. Each block in turn goes on an existing stack or starts a new one."""
     stacks: Slots = []
     for name in names:
-        spot = stream.below(len(stacks) + 1)
-        if spot == len(stacks):
+        k = stream.below(len(stacks) + 1)
+        if k == len(stacks):
             stacks.append([])
-        stacks[spot].append(name)
+        stacks[k].append(name)
     return [*stream.shuffle(stacks), *([] for _ in range(len(names) - len(stacks)))]
 
 
 def stacks_of(slots: Slots) -> list[list[str]]:
-    """The stacks in an order that does not depend on the slots."""
+    """The stacks in a canonical order that does not depend on the slots."""
     return sorted(s for s in slots if s)
 
 
 def below(slots: Slots) -> dict[str, str]:
-    """What each block stands on."""
+    """The support of each block: another block or the table."""
     return {block: under for stack in slots for under, block in pairwise(["table", *stack])}
 
 
 def solve(begin: Slots, end: Slots) -> list[Move]:
     """A shortest plan.
 
-    Moves that put a block where it stays come first, they are never a loss; where there is none, some block must go to
-    the table on the way, and the plan is shortest if the fewest do (Gupta and Nau 1992).
+    Moves that put a block in its final position come first, because they are never a loss. If there is none, a block
+    must go to the table in between. The plan is shortest if the fewest blocks do so (Gupta and Nau 1992).
     """
     wanted = below(end)
 
@@ -118,11 +118,11 @@ def solve(begin: Slots, end: Slots) -> list[Move]:
             if step is None:
                 break
             plan.append(step)
-            slots = moved(slots, *step)
+            slots = apply_move(slots, *step)
         if not loose:
             return plan
         for block in loose if spare else ():
-            after = moved(slots, block, "table")
+            after = apply_move(slots, block, "table")
             rest = None if after is None else finish(after, spare - 1)
             if rest is not None:
                 return [*plan, (block, "table"), *rest]
@@ -132,36 +132,36 @@ def solve(begin: Slots, end: Slots) -> list[Move]:
 
 
 def pieces(text: str) -> list[str] | None:
-    """The moves as written: those of the box, else the lines after ``<Output>`` as the benchmark takes them."""
+    """The moves as text: those of the boxed answer, else the lines after ``<Output>`` as the benchmark parses them."""
     content = boxed(text)
     if content is not None:
-        found = re.split(r"[;\n]", content)
+        moves = re.split(r"[;\n]", content)
     elif "<Output>" in text:
-        found = [line[2:] for line in text.split("<Output>", 1)[1].split("\n")[1:]]
+        moves = [line[2:] for line in text.split("<Output>", 1)[1].split("\n")[1:]]
     else:
         return None
-    found = [re.sub(r"[\"'.]", "", piece).strip().lower() for piece in found]
-    return [piece for piece in found if piece.startswith("move")]
+    moves = [re.sub(r"[\"'.]", "", piece).strip().lower() for piece in moves]
+    return [piece for piece in moves if piece.startswith("move")]
 
 
 def follow(begin: Slots, said: list[str]) -> tuple[Slots, int]:
-    """Where written moves lead if those that are not legal are skipped, and how many those are. A block is known by its
-    first letter."""
+    """(arrangement after the written moves without illegal ones, number of illegal moves). The first letter identifies
+    a block."""
     initials = {name[0]: name for name in (*below(begin), "table")}
     slots, skipped = begin, 0
     for piece in said:
         match = _MOVE.match(piece)
         names = [initials.get(letter) for letter in match.groups()] if match else [None]
-        after = None if None in names else moved(slots, *names)
+        after = None if None in names else apply_move(slots, *names)
         slots, skipped = (slots, skipped + 1) if after is None else (after, skipped)
     return slots, skipped
 
 
 class Blocks(DrawnTask):
-    """Rebuild stacks of blocks. Level = length of a shortest plan, ``blocks`` = fewest and most blocks.
+    """Rebuild stacks of blocks. Level = length of a shortest plan, ``blocks`` = minimum and maximum number of blocks.
 
-    Blocks of eight colours are drawn from, and so many of them that the level can be reached. A move is right if it
-    takes a block from the top of a stack to the table or to the top of another.
+    The blocks have different colors out of eight, and there are enough of them for the level. A legal move takes a
+    block from the top of a stack to the table or to the top of another stack.
     """
 
     name = "blocks"
@@ -179,7 +179,7 @@ class Blocks(DrawnTask):
         super().__init__(**options)
         fewest, most = blocks
         if not 3 <= fewest <= most <= 8:
-            raise ValueError(f"blocks is the fewest and the most blocks, between 3 and 8; got {blocks}")
+            raise ValueError(f"blocks is the minimum and maximum number of blocks, from 3 to 8; got {blocks}.")
         if min(self.levels) < 1 or max(self.levels) > LONGEST[most]:
             raise ValueError(
                 f"the level is the number of moves, 1 to {LONGEST[most]} with up to {most} blocks; got {self.levels}"
@@ -195,9 +195,9 @@ class Blocks(DrawnTask):
         count = targets[0]
         names = stream.shuffle(NAMES)[:count]
         begin = end = arrangement(names, stream)
-        if 2 * level <= count + 1:  # short plans are rare between two arrangements drawn apart
+        if 2 * level <= count + 1:  # short plans are rare between two independent arrangements
             for _ in range(level):
-                end = moved(end, *stream.choice(legal_moves(end)))
+                end = apply_move(end, *stream.choice(legal_moves(end)))
             stacks = stream.shuffle(stacks_of(end))
             end = [*stacks, *([] for _ in range(count - len(stacks)))]
         else:
@@ -217,9 +217,9 @@ class Blocks(DrawnTask):
         plan = solve(begin, end)
         steps, slots = [], begin
         for number, (block, dest) in enumerate(plan):
-            slots = moved(slots, block, dest)
+            slots = apply_move(slots, block, dest)
             text = stream.choice(MOVES).format(block=block, dest="the table" if dest == "table" else dest)
-            last = number + 1 == len(plan)  # the second picture shows where that leads
+            last = number + 1 == len(plan)  # the second image shows the result of the last move
             if stream.unit() >= self.omit_state_p and not last:
                 text = f"{text} {stream.choice(CLAUSES).format(stack=stack_of(slots, block))}"
             steps.append(Step(text, None if last else draw(slots, self.look), {"slots": slots}))
@@ -243,25 +243,28 @@ class Blocks(DrawnTask):
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
-        """VSP's rule: a move that is not legal is skipped, and the stacks must be the wanted ones at last, in any
-        order. ``partial`` is the share of blocks that stand on what they should."""
-        said = pieces(text)
-        if not said:
-            return Check(False, 0.0, "no_plan", said)
-        slots, skipped = follow(meta["begin"], said)
+        """VSP's rule: illegal moves are skipped, and the final stacks must equal the goal stacks in any order.
+        ``partial`` is the fraction of blocks with the correct support."""
+        written = pieces(text)
+        if not written:
+            return Check(False, 0.0, "no_plan", written)
+        slots, skipped = follow(meta["begin"], written)
         now, wanted = below(slots), below(meta["end"])
         right = sum(now[block] == under for block, under in wanted.items())
         return Check(
-            now == wanted, right / len(wanted), f"{right} of {len(wanted)} blocks right, {skipped} moves skipped", said
+            now == wanted,
+            right / len(wanted),
+            f"{right} of {len(wanted)} blocks right, {skipped} moves skipped",
+            written,
         )
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        """``strict``: without a move that is not legal; ``exact``: and in as few moves as can be; ``placed``: the share
-        of blocks that stand right."""
-        found = self.check(text, meta)
-        strict = found.ok and follow(meta["begin"], found.parsed)[1] == 0
-        exact = strict and len(found.parsed) == meta["optimum"]
-        return {"success": float(found.ok), "strict": float(strict), "exact": float(exact), "placed": found.partial}
+        """``strict``: solved without illegal moves. ``exact``: also with a shortest plan. ``placed``: the fraction of
+        blocks with the correct support."""
+        result = self.check(text, meta)
+        strict = result.ok and follow(meta["begin"], result.parsed)[1] == 0
+        exact = strict and len(result.parsed) == meta["optimum"]
+        return {"success": float(result.ok), "strict": float(strict), "exact": float(exact), "placed": result.partial}
 
     def wrong(self, item: Item) -> list[str]:
         plan, meta = solve(item.meta["begin"], item.meta["end"]), item.meta
@@ -277,26 +280,26 @@ class Blocks(DrawnTask):
 
     # -- words ---------------------------------------------------------------------------------------------------------
     def state_sentence(self, state: dict, stream: Stream) -> str:
-        return stream.choice(STATES).format(stacks=in_line(state["slots"]))
+        return stream.choice(STATES).format(stacks=format_slots(state["slots"]))
 
     def in_words(self, item: Item) -> str:
-        """Both pictures."""
+        """Both arrangements."""
         return (
-            f"First picture, each stack from its bottom: {in_line(item.meta['begin'])}. "
-            f"Second picture: {in_line(item.meta['end'])}."
+            f"First picture, each stack from its bottom: {format_slots(item.meta['begin'])}. "
+            f"Second picture: {format_slots(item.meta['end'])}."
         )
 
     def shown(self, item: Item) -> dict:
         return {"slots": item.meta["begin"]}
 
     def variables(self, state: dict) -> dict:
-        """The block at each place above the table."""
+        """The block at each position above the table."""
         return {(slot, row): name for slot, stack in enumerate(state["slots"]) for row, name in enumerate(stack)}
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         slots = item.meta["begin"]
         for move in moves_in(" ".join(said)):
-            slots = moved(slots, *move) or slots
+            slots = apply_move(slots, *move) or slots
         return {"slots": slots}
 
     def same(self, one: dict | None, other: dict | None) -> bool:
@@ -305,7 +308,7 @@ class Blocks(DrawnTask):
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
         moves, slots = moves_in(said), before and before["slots"]
         for move in moves:
-            slots = slots and moved(slots, *move)
+            slots = slots and apply_move(slots, *move)
         return bool(moves and slots) and self.same({"slots": slots}, after)
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
@@ -318,23 +321,23 @@ class Blocks(DrawnTask):
         return draw(state["slots"], LOOKS[item.meta["skin"]])
 
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
-        """The colour of each cell by majority, stacks from the table up. Faults: blocks that float, are missing or are
-        there twice."""
+        """Read the color of each cell by majority, stacks from the table up. Faults: blocks that float, are missing or
+        occur twice."""
         look, count = LOOKS[meta["skin"]], len(meta["begin"])
         side = look.cell
         shades = [colour(name, look) for name in NAMES]
-        found = canvas.labels(
+        label_map = canvas.labels(
             canvas.pixels(image, (count + 1) * side, count * side), [*shades, look["paper"], look["ink"]]
         )
         slots: Slots = []
-        faults, sure = set(), 1.0
+        faults, confidence = set(), 1.0
         for slot in range(count):
             column = []
             for row in range(count):
-                label, share = canvas.majority(found, top_of(row, count, side), slot * side, side, side)
+                label, share = canvas.majority(label_map, top_of(row, count, side), slot * side, side, side)
                 if not 0 <= label <= len(NAMES):
                     return Parsed(None, 0.0, ("cell that is neither a block nor empty",))
-                sure = min(sure, share)
+                confidence = min(confidence, share)
                 column.append(NAMES[label] if label < len(NAMES) else None)
             stack = [name for name in column if name]
             if column[: len(stack)] != stack:
@@ -345,16 +348,16 @@ class Blocks(DrawnTask):
             faults.add("block twice")
         if set(names) != set(below(meta["begin"])):
             faults.add("other blocks than in the problem")
-        return Parsed({"slots": slots}, sure, tuple(sorted(faults)))
+        return Parsed({"slots": slots}, confidence, tuple(sorted(faults)))
 
 
-# -- words and pictures ------------------------------------------------------------------------------------------------
+# -- text and images ---------------------------------------------------------------------------------------------------
 def written(plan: list[Move]) -> str:
     return ";".join(f"move({block},{dest})" for block, dest in plan)
 
 
 def moves_in(text: str) -> list[Move]:
-    """The moves that a text tells in the words of the steps, its final answer left out."""
+    """The moves that a text states in the wording of the steps, without its final answer."""
     return _SAID.findall(text)
 
 
@@ -362,8 +365,8 @@ def stack_of(slots: Slots, block: str) -> str:
     return " ".join(next(s for s in slots if block in s))
 
 
-def in_line(slots: Slots) -> str:
-    """The slots from left to right; those that are empty are named where a stack stands to their right."""
+def format_slots(slots: Slots) -> str:
+    """The slots in text from left to right. Empty slots are named if a stack is to their right."""
     last = max(i for i, stack in enumerate(slots) if stack)
     return ", ".join(" ".join(stack) or "empty" for stack in slots[: last + 1])
 
@@ -373,12 +376,12 @@ def colour(name: str, look: Look) -> canvas.Colour:
 
 
 def top_of(row: int, count: int, side: int) -> int:
-    """The first pixel row of the cells ``row`` blocks above the table."""
+    """The first pixel row of cells that are ``row`` blocks above the table."""
     return (count - row) * side - side // 2
 
 
 def draw(slots: Slots, look: Look) -> PILImage.Image:
-    """The stacks on the table: n x n cells for n blocks, half a cell of air above and of table below."""
+    """Render the stacks: n x n cells for n blocks, with half a cell of space above and half a cell of table below."""
     side, count = look.cell, len(slots)
     board = canvas.blank((count + 1) * side, count * side, look["paper"])
     canvas.rectangle(board, top_of(-1, count, side), 0, side, count * side, look["ink"])

@@ -1,7 +1,7 @@
-"""Drawing for procedural tasks, and reading drawings back: integer coordinates, flat colours, no font files.
+"""Rendering and parsing of task images with integer coordinates, flat colors and no font files.
 
-A picture is an (H, W, 3) uint8 array until :func:`picture` makes a PIL image of it. Any two colours of a look
-differ by at least 64 in some channel, so a pixel within 30 of a colour in every channel belongs to that colour alone.
+Images are (H, W, 3) uint8 arrays; :func:`picture` converts them to PIL. Any two colors of a style differ by at least 64
+in some channel, so a pixel within 30 of a color in every channel matches only that color.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLOURS: dict[str, Colour] = {
     "paper": (255, 255, 255),
     "pink": (230, 30, 200),
 }
-OTHER: dict[str, Colour] = {  # a palette no picture of the plain look has
+OTHER: dict[str, Colour] = {  # colors that no image in the plain style has
     "red": (170, 0, 90),
     "green": (110, 200, 110),
     "blue": (20, 30, 130),
@@ -41,8 +41,8 @@ OTHER: dict[str, Colour] = {  # a palette no picture of the plain look has
     "paper": (230, 230, 230),
     "pink": (255, 130, 160),
 }
-NEAR = 30  # of a colour in every channel
-INNER = 0.6  # share of a cell's side that is read
+NEAR = 30  # largest difference from a color in every channel
+INNER = 0.6  # the part of a cell's side that is parsed
 
 GLYPHS = {  # 5 x 7, row by row from the top, the most significant of 5 bits on the left
     "0": "0E11131519110E",
@@ -90,7 +90,7 @@ GLYPHS = {  # 5 x 7, row by row from the top, the most significant of 5 bits on 
 
 @dataclass(frozen=True)
 class Look:
-    """How a task draws: its colours by name, the side of a cell and the thickness of a line in pixels."""
+    """A rendering style: colors by name, cell size and line width in pixels."""
 
     colours: dict[str, Colour]
     cell: int
@@ -112,12 +112,12 @@ def rgb(colour: str | Colour) -> Colour:
 
 
 def rectangle(canvas: np.ndarray, top: int, left: int, height: int, width: int, colour: str | Colour) -> None:
-    """Filled; what falls outside the canvas is cut off."""
+    """Fill a rectangle. Parts outside the canvas are clipped."""
     canvas[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)] = rgb(colour)
 
 
 def frame(canvas: np.ndarray, top: int, left: int, height: int, width: int, thick: int, colour: str | Colour) -> None:
-    """The border of a rectangle, ``thick`` pixels to the inside."""
+    """Draw the border of a rectangle, ``thick`` pixels wide, inside it."""
     for y, x, h, w in (
         (top, left, thick, width),
         (top + height - thick, left, thick, width),
@@ -128,7 +128,7 @@ def frame(canvas: np.ndarray, top: int, left: int, height: int, width: int, thic
 
 
 def disc(canvas: np.ndarray, y: int, x: int, radius: int, colour: str | Colour) -> None:
-    """All pixels at most ``radius`` from (y, x)."""
+    """Fill all pixels at most ``radius`` from (y, x)."""
     polygon_mask(
         canvas,
         lambda v, u: (v - y) ** 2 + (u - x) ** 2 <= radius * radius,
@@ -138,7 +138,7 @@ def disc(canvas: np.ndarray, y: int, x: int, radius: int, colour: str | Colour) 
 
 
 def polygon_mask(canvas: np.ndarray, inside, box: tuple[int, int, int, int], colour: str | Colour) -> None:
-    """Colour the pixels (y, x) of a box (top, left, bottom, right) for which ``inside(y, x)``, given arrays, holds."""
+    """Fill the pixels (y, x) of a box (top, left, bottom, right) where ``inside(y, x)``, called with arrays, is true."""
     top, left, bottom, right = (max(0, v) for v in box)
     y, x = np.mgrid[top : min(bottom + 1, canvas.shape[0]), left : min(right + 1, canvas.shape[1])]
     if y.size:
@@ -146,7 +146,7 @@ def polygon_mask(canvas: np.ndarray, inside, box: tuple[int, int, int, int], col
 
 
 def triangle(canvas: np.ndarray, y: int, x: int, size: int, way: str, colour: str | Colour) -> None:
-    """A dart around (y, x), ``size`` to each side, that points ``way``: U, D, L or R."""
+    """Fill a triangle around (y, x), ``size`` to each side, that points in the direction ``way``: U, D, L or R."""
 
     def inside(v, u):
         along, across = {"U": (v - y, u - x), "D": (y - v, u - x), "L": (u - x, v - y), "R": (x - u, v - y)}[way]
@@ -156,7 +156,7 @@ def triangle(canvas: np.ndarray, y: int, x: int, size: int, way: str, colour: st
 
 
 def line(canvas: np.ndarray, points: Sequence[tuple[int, int]], thick: int, colour: str | Colour) -> None:
-    """Straight pieces through (y, x) points; a square of ``thick`` pixels is drawn along them."""
+    """Draw a polyline through (y, x) points, with a square brush of ``thick`` pixels."""
     half = thick // 2
     for (y0, x0), (y1, x1) in pairwise(points):
         steps = max(abs(y1 - y0), abs(x1 - x0), 1)
@@ -166,7 +166,7 @@ def line(canvas: np.ndarray, points: Sequence[tuple[int, int]], thick: int, colo
 
 
 def text(canvas: np.ndarray, top: int, left: int, words: str, colour: str | Colour = "ink", scale: int = 1) -> None:
-    """Capital letters and digits, 5 x 7 pixels times ``scale`` each, one column apart."""
+    """Draw capital letters and digits of 5 x 7 pixels times ``scale``, one column apart."""
     for number, letter in enumerate(words):
         rows = bytes.fromhex(GLYPHS[letter])
         mask = np.array([[row >> (4 - i) & 1 for i in range(5)] for row in rows], bool)
@@ -181,7 +181,7 @@ def picture(canvas: np.ndarray) -> Image.Image:
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 def pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
-    """An image as an array of the size it was drawn at, whatever size it has now."""
+    """An image of any size, resized to ``height`` x ``width``, as an array."""
     image = image.convert("RGB")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -189,7 +189,7 @@ def pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
 
 
 def labels(canvas: np.ndarray, colours: Sequence[str | Colour]) -> np.ndarray:
-    """(H, W) the number of the colour each pixel is near to; -1 where it is near to none."""
+    """(H, W) index of the color that each pixel matches, -1 for no match."""
     table = np.array([rgb(c) for c in colours], np.int16)
     off = np.abs(canvas[:, :, None].astype(np.int16) - table).max(-1)
     best = off.argmin(-1)
@@ -197,7 +197,7 @@ def labels(canvas: np.ndarray, colours: Sequence[str | Colour]) -> np.ndarray:
 
 
 def majority(found: np.ndarray, top: int, left: int, height: int, width: int) -> tuple[int, float]:
-    """(label, share) most pixels of the inner part of a cell have; the label is -1 where most are of no colour."""
+    """(label, fraction) of the most frequent label in the inner part of a cell. Label -1: no color."""
     y, x = int(height * (1 - INNER) / 2), int(width * (1 - INNER) / 2)
     inner = found[top + y : top + height - y, left + x : left + width - x].ravel()
     if not inner.size:

@@ -1,9 +1,9 @@
-"""Rules that judge an output text. Pure functions ``rule(text, meta) -> Check`` that never raise on any text.
+"""Answer checkers: pure functions ``rule(text, meta) -> Check`` that never raise, whatever the text.
 
 ``vsp`` and ``vsp_task4`` follow the scoring of the VSP benchmark (arXiv 2407.01863), ``mirage`` and ``mirage_check``
 that of Mirage (arXiv 2506.17218), ``exact`` and ``progress`` the EM and PR of VPRL (arXiv 2505.11409). Each rule
-first takes the answer out of the text in the style the model was taught (``boxed``) or the benchmark's own
-(``action_plan``); an answer that cannot be read is wrong, never dropped.
+first extracts the answer in the format of the training data (``boxed``) or of the benchmark (``action_plan``). An
+answer that cannot be parsed counts as wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Check:
 
 def boxed(text: str) -> str | None:
     """The content of the last ``\\boxed{...}`` with balanced braces, in one pass over the text."""
-    opened: list[int | None] = []  # where the content of each open brace starts, None if the brace is no box
+    opened: list[int | None] = []  # start of the content of each open brace; None for a brace without \boxed
     last = None
     for brace in re.finditer(r"\\boxed\{|[{}]", text):
         if brace[0] != "}":
@@ -40,18 +40,18 @@ def boxed(text: str) -> str | None:
 
 
 def one_of(text: str, meta: dict, marks: str) -> Check:
-    """The boxed answer is one of the ``marks``, such as ABCDEF, and the right one (``meta["answer"]``)."""
-    found = (boxed(text) or "").upper().strip().removesuffix(".").strip()
-    if len(found) != 1 or found not in marks:
+    """Check that the boxed answer is ``meta["answer"]``. An answer must be one letter of ``marks``, such as ABCDEF."""
+    choice = (boxed(text) or "").upper().strip().removesuffix(".").strip()
+    if len(choice) != 1 or choice not in marks:
         return Check(False, 0.0, "no_answer")
-    ok = found == meta["answer"]
-    return Check(ok, float(ok), "right" if ok else "wrong", found)
+    ok = choice == meta["answer"]
+    return Check(ok, float(ok), "right" if ok else "wrong", choice)
 
 
 def plan(text: str, style: str = "auto") -> list[str] | None:
-    """The pieces of the plan: letters where they can be read, else the raw piece. None if there is no plan.
+    """The pieces of the plan: move letters where they can be parsed, else the raw text. None if there is no plan.
 
-    ``action_plan`` is the benchmark's own parse. ``boxed`` also accepts words and letters without commas.
+    ``action_plan`` parses as the benchmark does. ``boxed`` also accepts words and letters without commas.
     """
     content = boxed(text)
     if style == "boxed" or (style == "auto" and content is not None):
@@ -70,24 +70,24 @@ def plan(text: str, style: str = "auto") -> list[str] | None:
 
 
 def vsp(text: str, meta: dict, style: str = "auto") -> Check:
-    """VSP planning: right on the first arrival at the goal, wrong on a hole, a bad piece or the end of the plan."""
+    """VSP planning: correct if the plan reaches the goal before a hole, an invalid piece or its end."""
     rows, pieces = meta["map"], plan(text, style)
     if pieces is None:
         return Check(False, 0.0, "no_plan")
-    here, reason = find(rows, "S"), "short"
+    cell, reason = find(rows, "S"), "short"
     for piece in pieces[:MOST_MOVES]:
         if piece not in ("U", "D", "L", "R"):
             reason = "bad_piece"
             break
-        here = step(rows, here, piece)
-        if cell_at(rows, here) in "HG":
-            reason = "hole" if cell_at(rows, here) == "H" else "goal"
+        cell = step(rows, cell, piece)
+        if cell_at(rows, cell) in "HG":
+            reason = "hole" if cell_at(rows, cell) == "H" else "goal"
             break
     return Check(reason == "goal", float(reason == "goal"), reason, pieces)
 
 
 def mirage(text: str, meta: dict) -> Check:
-    """Mirage planning: every U, D, L, R letter of the boxed text is a move; right only if the last cell is the goal."""
+    """Mirage planning: every U, D, L, R letter of the boxed text is a move. Correct if the last cell is the goal."""
     content = boxed(text)
     if content is None and (pieces := plan(text, "action_plan")) is not None:
         content = ",".join(pieces)
@@ -101,52 +101,53 @@ def mirage(text: str, meta: dict) -> Check:
 
 
 def _progress(text: str, meta: dict) -> tuple[int, int, list[str] | None]:
-    """Leading moves that each bring the goal one nearer, the length of a shortest plan, and the plan."""
+    """(number of leading moves that each reduce the distance to the goal, length of a shortest plan, the plan)."""
     rows, pieces = meta["map"], plan(text)
-    far, here = distances(rows), find(rows, "S")
-    total = far[here]
+    distance, cell = distances(rows), find(rows, "S")
+    total = distance[cell]
     count = 0
     for piece in pieces or []:
-        there = step(rows, here, piece) if piece in ("U", "D", "L", "R") else here
-        if far.get(there) != far[here] - 1:
+        target = step(rows, cell, piece) if piece in ("U", "D", "L", "R") else cell
+        if distance.get(target) != distance[cell] - 1:
             break
-        here, count = there, count + 1
+        cell, count = target, count + 1
     return count, total, pieces
 
 
 def progress(text: str, meta: dict) -> Check:
-    """Share of a shortest plan that the leading moves cover; ``ok`` if all of it."""
+    """The fraction of a shortest plan that the leading moves cover. ``ok`` if they cover all of it."""
     count, total, pieces = _progress(text, meta)
     reason = "no_plan" if pieces is None else f"{count} of {total}"
     return Check(count == total, count / total, reason, pieces)
 
 
 def exact(text: str, meta: dict) -> Check:
-    """A shortest plan, moves after arrival ignored."""
+    """Correct if the plan is a shortest one. Moves after the arrival are ignored."""
     result = progress(text, meta)
     return Check(result.ok, float(result.ok), result.reason, result.parsed)
 
 
 def exact_strict(text: str, meta: dict) -> Check:
-    """A shortest plan and nothing more."""
+    """Correct if the plan is a shortest one without further moves."""
     count, total, pieces = _progress(text, meta)
     ok = count == total == len(pieces or [])
     return Check(ok, float(ok), "no_plan" if pieces is None else f"{count} of {total}, {len(pieces)} pieces", pieces)
 
 
 def fate(meta: dict) -> str:
-    """Where the moves of ``meta`` lead: A the goal, B a hole, C neither. A hole ends the walk, the goal does not."""
+    """Where the moves of ``meta`` end: A at the goal, B in a hole, C elsewhere. A hole ends the walk, the goal does
+    not."""
     return {"G": "A", "H": "B"}.get(cell_at(meta["map"], walk(meta["map"], meta["moves"])[-1]), "C")
 
 
 def vsp_task4(text: str, meta: dict) -> Check:
-    """VSP task 4: Yes if no entered cell is a hole. ``Not safe`` counts as No, both words together as nothing."""
+    """VSP task 4: Yes if no entered cell is a hole. ``Not safe`` counts as No. Text with both words has no answer."""
     content = boxed(text)
     if content is None:
         mark = next((m for m in ("<Output>", "**Output**", "Output") if m in text), None)
         content = "" if mark is None else text.split(mark, 1)[1]
-    said = re.sub(r"[\"'\n.:\-*]", "", content[:10]).lower()
-    yes, no = "yes" in said, "no" in said
+    start = re.sub(r"[\"'\n.:\-*]", "", content[:10]).lower()
+    yes, no = "yes" in start, "no" in start
     if yes == no:
         return Check(False, 0.0, "no_answer")
     ok = yes == (fate(meta) != "B")
@@ -154,9 +155,9 @@ def vsp_task4(text: str, meta: dict) -> Check:
 
 
 def mirage_check(text: str, meta: dict) -> Check:
-    """Mirage plan check: the boxed letter, A goal, B hole, C neither."""
-    found = re.match(r"\W*([ABC])\b", (boxed(text) or "").upper())
-    if not found:
+    """Mirage plan check: the boxed letter must be that of :func:`fate`."""
+    match = re.match(r"\W*([ABC])\b", (boxed(text) or "").upper())
+    if not match:
         return Check(False, 0.0, "no_answer")
-    ok = found[1] == fate(meta)
-    return Check(ok, float(ok), "right" if ok else "wrong", found[1])
+    ok = match[1] == fate(meta)
+    return Check(ok, float(ok), "right" if ok else "wrong", match[1])

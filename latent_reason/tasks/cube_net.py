@@ -1,7 +1,7 @@
-"""``cube_net``: a net of six lettered squares is folded to a cube; which letter is opposite a given one?
+"""``cube_net``: a net of six lettered squares folds to a cube; find the letter opposite a given one.
 
-The given square is the bottom of the cube. A sketch shows what is left of the net, and the cube so far as a plan: the
-bottom in the middle, the four walls around it, the lid apart above them.
+The given square is the bottom of the cube. A sketch shows the remaining net and a plan of the partial cube: the bottom
+in the middle, the four walls around it, and the lid separately above them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NETS = (
     "XX.. .XX. ..XX",
     "XXX.. ..XXX",
 )
-HELD = (3, 7, 9)  # nets that no item in training has
+HELD = (3, 7, 9)  # nets held out from training
 LETTERS = "ABCDEF"
 SLOTS = {
     "bottom": (0, 0, -1),
@@ -44,8 +44,8 @@ SLOTS = {
 }  # outward normals; the plan shows the slots in this order at ``PLAN``
 PLAN = ((3, 6), (2, 6), (3, 7), (4, 6), (3, 5), (0, 6))  # (row, column) in cells of the picture
 FILLS = {slot: {"bottom": "green", "lid": "pink"}.get(slot, "cyan") for slot in SLOTS}
-ROWS, COLUMNS, WIDE = 5, 4, 8  # cells of the field of the net, and of the whole picture's width
-FAR = 40  # mean difference (0-255) above which a square is not the one it looks most like
+ROWS, COLUMNS, WIDE = 5, 4, 8  # rows and columns of the net's area, and columns of the image, in cells
+FAR = 40  # largest mean difference (0-255) between a square and its nearest template
 
 QUESTIONS = (
     "Fold the net to a cube. Which letter is opposite {face}?",
@@ -80,8 +80,8 @@ def cells(net: int) -> tuple[tuple[int, int], ...]:
     return tuple((r, c) for r, row in enumerate(NETS[net].split()) for c, x in enumerate(row) if x == "X")
 
 
-def turned(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
-    """One of the eight symmetries, moved to the top left corner; the order of the squares stays."""
+def apply_symmetry(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
+    """Apply one of the eight symmetries and move the squares to the top left corner, in unchanged order."""
     for _ in range(way % 4):
         squares = [(c, -r) for r, c in squares]
     if way >= 4:
@@ -91,56 +91,55 @@ def turned(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
 
 
 @cache
-def upright(squares: tuple[tuple[int, int], ...]) -> list[int]:
-    """The symmetries that bring a piece into its least form: one, or more if the piece itself is symmetric."""
-    forms = [sorted(turned(list(squares), way)) for way in range(8)]
+def canonical_symmetries(squares: tuple[tuple[int, int], ...]) -> list[int]:
+    """The symmetries that map a piece to its smallest form: one, or several if the piece is symmetric."""
+    forms = [sorted(apply_symmetry(list(squares), way)) for way in range(8)]
     return [way for way in range(8) if forms[way] == min(forms)]
 
 
-def folded(net: dict[str, list[int]], face: str) -> dict[str, str]:
-    """The slot of each letter, in the order of folding (nearest to the bottom first), with ``face`` as the bottom."""
+def assign_slots(net: dict[str, list[int]], face: str) -> dict[str, str]:
+    """The slot of each letter, in folding order (nearest to the bottom first), with ``face`` as the bottom."""
 
     def minus(v):
         return tuple(-x for x in v)
 
-    at = {tuple(cell): letter for letter, cell in net.items()}
-    name, found = {normal: slot for slot, normal in SLOTS.items()}, {face: "bottom"}
+    letter_at = {tuple(cell): letter for letter, cell in net.items()}
+    name, slot_of = {normal: slot for slot, normal in SLOTS.items()}, {face: "bottom"}
     queue = [(tuple(net[face]), SLOTS["bottom"], SLOTS["east"], SLOTS["south"])]
-    for (r, c), out, east, south in queue:  # outward normal, and where east and south of the net point
+    for (r, c), out, east, south in queue:  # outward normal, and the directions of the net's east and south
         for cell, turn in (
             ((r - 1, c), (minus(south), east, out)),
             ((r, c + 1), (east, minus(out), south)),
             ((r + 1, c), (south, east, minus(out))),
             ((r, c - 1), (minus(east), out, south)),
         ):
-            if cell in at and at[cell] not in found:
-                found[at[cell]] = name[turn[0]]
+            if cell in letter_at and letter_at[cell] not in slot_of:
+                slot_of[letter_at[cell]] = name[turn[0]]
                 queue.append((cell, *turn))
-    return found
+    return slot_of
 
 
 def folds(puzzle: dict) -> list[tuple[str, str]]:
     """(letter, slot) of the folds up to the lid."""
-    order = [pair for pair in folded(puzzle["net"], puzzle["face"]).items() if pair[1] != "bottom"]
+    order = [pair for pair in assign_slots(puzzle["net"], puzzle["face"]).items() if pair[1] != "bottom"]
     return order[: [slot for _, slot in order].index("lid") + 1]
 
 
 @cache
-def fitting(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]]]:
-    """The turns of a net that fit into its field, each with those of its squares from which the lid takes so many
-    folds."""
-    found = []
-    for squares in (turned(list(cells(net)), way) for way in range(8)):
+def placements(net: int, count: int) -> list[tuple[list[tuple[int, int]], list[int]]]:
+    """The symmetries of a net that fit into its area, each with the squares for which the lid needs ``count`` folds."""
+    fits = []
+    for squares in (apply_symmetry(list(cells(net)), way) for way in range(8)):
         at = {letter: list(cell) for letter, cell in zip(LETTERS, squares, strict=True)}
         faces = [k for k, letter in enumerate(LETTERS) if len(folds({"net": at, "face": letter})) == count]
         if faces and max(r for r, _ in squares) < ROWS and max(c for _, c in squares) < COLUMNS:
-            found.append((squares, faces))
-    return found
+            fits.append((squares, faces))
+    return fits
 
 
 def state_of(puzzle: dict, letters: str) -> dict:
-    """The cube with the bottom and the given letters in place: a letter or a dot for each slot."""
-    slots = {slot: letter for letter, slot in folded(puzzle["net"], puzzle["face"]).items()}
+    """The cube with the bottom and ``letters`` in place: a letter or a dot for each slot."""
+    slots = {slot: letter for letter, slot in assign_slots(puzzle["net"], puzzle["face"]).items()}
     return {"slots": "".join(slots[s] if slots[s] in letters or s == "bottom" else "." for s in SLOTS)}
 
 
@@ -148,10 +147,10 @@ def letters_in(words: str) -> str:
     return "".join(dict.fromkeys(re.findall(r"\b[A-F]\b", words.split("\\boxed")[0])))
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 @cache
 def square(fill: str, letter: str, skin: str) -> np.ndarray:
-    """A framed square with a letter (a dot: none); ``none`` is a cell without a square."""
+    """Rendering of a framed square with a letter (a dot: no letter). Fill ``none``: a cell without a square."""
     look = LOOKS[skin]
     c = look.cell
     if fill == "none":
@@ -168,7 +167,7 @@ def paper(skin: str) -> np.ndarray:
 
 
 def drawing(slots: str, net: dict[str, list[int]], skin: str) -> np.ndarray:
-    """The net without the squares that are in ``slots``, and the plan of the cube."""
+    """Render the net without the squares in ``slots``, and the plan of the cube."""
     canvas, c = paper(skin).copy(), LOOKS[skin].cell
     squares = [(cell, "grey", ".") if letter in slots else (cell, "yellow", letter) for letter, cell in net.items()]
     squares += [
@@ -183,7 +182,7 @@ def drawing(slots: str, net: dict[str, list[int]], skin: str) -> np.ndarray:
 def read_square(
     canvas: np.ndarray, cell: tuple[int, int], options: tuple[tuple[str, str], ...], skin: str
 ) -> tuple[str, float]:
-    """The letter of the (fill, letter) that a square looks most like, ``?`` if like none, and how sure that is."""
+    """(letter of the nearest (fill, letter) option, ``?`` if none is near; confidence from 0 to 1)."""
     c = LOOKS[skin].cell
     (r, k), known = cell, np.array([square(*option, skin) for option in options]).astype(np.int16)
     off = np.abs(known - canvas[r * c : (r + 1) * c, k * c : (k + 1) * c]).mean((1, 2, 3))
@@ -194,7 +193,7 @@ def read_square(
 class CubeNet(DrawnTask):
     """Name the letter opposite a given one. Level = folds until the lid is in place, 2 to 5, nearest squares first.
 
-    ``nets``: ``trained``, the eight nets of training, or ``held``, the three that are in none of its items.
+    ``nets``: ``trained`` (the eight nets of training) or ``held`` (the three held-out nets).
     """
 
     name = "cube_net"
@@ -207,16 +206,16 @@ class CubeNet(DrawnTask):
     def __init__(self, *, nets: str = "trained", **options):
         super().__init__(**options)
         if nets not in ("trained", "held"):
-            raise ValueError(f"nets={nets!r}: trained or held.")
+            raise ValueError(f"unknown nets {nets!r}. Use trained or held.")
         if not set(self.levels) <= {2, 3, 4, 5}:
-            raise ValueError(f"level={self.levels}: the lid is in place after 2 to 5 folds.")
+            raise ValueError(f"The lid is in place after 2 to 5 folds; got level {self.levels}.")
         self.nets = [n for n in range(len(NETS)) if (n in HELD) == (nets == "held")]
 
     def targets(self, level: int, stream: Stream) -> int:
         return level
 
     def draw(self, level: int, targets: int, stream: Stream) -> dict:
-        squares, faces = stream.choice([fit for n in self.nets for fit in fitting(n, targets)])
+        squares, faces = stream.choice([fit for n in self.nets for fit in placements(n, targets)])
         high, wide = (max(v) + 1 for v in zip(*squares, strict=True))
         top, left = stream.between(0, ROWS - high), stream.between(0, COLUMNS - wide)
         letters = stream.shuffle(LETTERS)
@@ -224,23 +223,23 @@ class CubeNet(DrawnTask):
         return {"net": dict(sorted(net.items())), "face": letters[stream.choice(faces)]}
 
     def canon(self, puzzle: dict) -> str:
-        """A net turned, flipped or moved is the same net."""
+        """Rotated, flipped and shifted nets are the same puzzle."""
         letters, squares = zip(*puzzle["net"].items(), strict=True)
-        places = min(turned(squares, way) for way in upright(tuple(sorted(map(tuple, squares)))))
+        places = min(apply_symmetry(squares, way) for way in canonical_symmetries(tuple(sorted(map(tuple, squares)))))
         return canon("cube_net/1", {"face": puzzle["face"], "letters": "".join(letters), "squares": places})
 
     def verify(self, puzzle: dict, targets: int) -> None:
-        """Only what fits is drawn."""
+        """Nothing to test: ``draw`` samples only valid puzzles."""
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream, steps, done = self.stream(level, index, "text"), [], ""
         question = stream.choice(QUESTIONS).format(face=puzzle["face"])
         for letter, slot in folds(puzzle):
-            said, done = stream.choice(FOLDS).format(face=letter), done + letter
+            sentence, done = stream.choice(FOLDS).format(face=letter), done + letter
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(CLAUSES).format(face=letter, slot=PLACE[slot])}"
+                sentence = f"{sentence} {stream.choice(CLAUSES).format(face=letter, slot=PLACE[slot])}"
             state = state_of(puzzle, done)
-            steps.append(Step(said, picture(drawing(state["slots"], puzzle["net"], self.skin)), state))
+            steps.append(Step(sentence, picture(drawing(state["slots"], puzzle["net"], self.skin)), state))
         meta = {**puzzle, "skin": self.skin, "checker": self.name, "answer": done[-1]}
         return Item(
             self.item_id(level, index),
@@ -263,7 +262,7 @@ class CubeNet(DrawnTask):
         return picture(drawing(state["slots"], item.meta["net"], item.meta["skin"]))
 
     def kind(self, item: Item) -> str:
-        """No face is opposite itself: each letter asked about leaves five."""
+        """The letter in the question: the answer is one of the other five."""
         return item.meta["face"]
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
@@ -296,14 +295,14 @@ class CubeNet(DrawnTask):
             if read_square(canvas, cell, options, skin)[0] != ("." if owner in placed else owner):
                 faults.append("the net does not hold what the cube lacks")
                 break
-        return Parsed({"slots": slots}, min(sure for _, sure in read), tuple(faults))
+        return Parsed({"slots": slots}, min(confidence for _, confidence in read), tuple(faults))
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         return state_of(item.meta, letters_in(" ".join(said)))
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
-        more = letters_in(said)
-        return before is not None and bool(more) and after == state_of(item.meta, before["slots"] + more)
+        added = letters_in(said)
+        return before is not None and bool(added) and after == state_of(item.meta, before["slots"] + added)
 
     def shown(self, item: Item) -> dict:
         return {"slots": "." * 6}

@@ -1,7 +1,7 @@
-"""``dice_net``: a die is rolled over a board; which face ends on top? Only the picture shows how it lies at first.
+"""``dice_net``: a die rolls over a board; find its final top face. Only the image shows the initial orientation.
 
-A die here may carry its numbers in any order: the picture names the three pairs of opposite faces, so that the three
-faces in sight fix the hidden ones. A sketch is the board and the die after a roll.
+The numbers of a die may be in any order. The image lists the three pairs of opposite faces, so the three visible faces
+determine the hidden ones. A sketch shows the board and the die after a roll.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .stream import Stream, canon
 WAYS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}
 BACK = {"north": "south", "south": "north", "east": "west", "west": "east"}
 FACES = ("top", "front", "right")
-FAR = 25  # mean difference (0-255) above which a picture is not the one drawn of what was read in it
+FAR = 25  # largest mean difference (0-255) between an image and the rendering of its parsed state
 
 QUESTIONS = (
     "The die rolls {ways}. Which number is on top at the end?",
@@ -49,8 +49,8 @@ STATES = (
 )
 
 
-def rolled(state: dict, way: str, opposite: dict[int, int]) -> dict:
-    """The die after one roll; the cell may lie off the board."""
+def roll_die(state: dict, way: str, opposite: dict[int, int]) -> dict:
+    """The state after one roll. The cell may be off the board."""
     top, front, right = (state[f] for f in FACES)
     top, front, right = {
         "north": (front, opposite[top], right),
@@ -70,7 +70,7 @@ def walk(puzzle: dict, ways: list[str]) -> list[dict]:
     """The start and the state after each roll."""
     states, opposite = [puzzle["start"]], opposites(puzzle["pairs"])
     for way in ways:
-        states.append(rolled(states[-1], way, opposite))
+        states.append(roll_die(states[-1], way, opposite))
     return states
 
 
@@ -78,9 +78,9 @@ def ways_in(words: str) -> list[str]:
     return re.findall(r"\b(?:north|east|south|west)\b", words.lower())
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
-def spots(n: int, look: Look) -> dict[str, tuple[int, int]]:
-    """Top left corners (y, x) of the digits beside the board: the faces in sight, then the pairs."""
+# -- images ------------------------------------------------------------------------------------------------------------
+def digit_corners(n: int, look: Look) -> dict[str, tuple[int, int]]:
+    """Top left corners (y, x) of the digits beside the board: the visible faces, then the pairs."""
     c = look.cell
     side, deep, x, y = 3 * c // 2, 3 * c // 4, n * c + 3 * c // 8, 3 * c // 8
     found = {
@@ -94,8 +94,8 @@ def spots(n: int, look: Look) -> dict[str, tuple[int, int]]:
     return found
 
 
-def ground(n: int, look: Look) -> np.ndarray:
-    """An empty board, and beside it a die without numbers."""
+def empty_board(n: int, look: Look) -> np.ndarray:
+    """Rendering of an empty board and a die without numbers beside it."""
     c = look.cell
     canvas = blank(n * c, (n + 3) * c, look["paper"])
     for k in range(n + 1):
@@ -122,14 +122,14 @@ def ground(n: int, look: Look) -> np.ndarray:
     )
     line(canvas, [(y + deep, x + side), (y, x + deep + side)], 1, look["ink"])
     for k in range(3):
-        row, column = spots(n, look)[f"pair{2 * k}"]
+        row, column = digit_corners(n, look)[f"pair{2 * k}"]
         text(canvas, row, column + 12, "-", look["ink"], 2)
     return canvas
 
 
 @cache
 def grounds(n: int, skin: str) -> np.ndarray:
-    return ground(n, LOOKS[skin])
+    return empty_board(n, LOOKS[skin])
 
 
 def drawing(state: dict, pairs: list[list[int]], n: int, skin: str) -> np.ndarray:
@@ -141,14 +141,14 @@ def drawing(state: dict, pairs: list[list[int]], n: int, skin: str) -> np.ndarra
     text(canvas, top + c // 2 - 7, left + c // 2 - 5, str(state["top"]), look["ink"], 2)
     listed = [number for pair in pairs for number in pair]
     digits = {f: state[f] for f in FACES} | {f"pair{k}": number for k, number in enumerate(listed)}
-    for place, (y, x) in spots(n, look).items():
+    for place, (y, x) in digit_corners(n, look).items():
         text(canvas, y, x, str(digits[place]), look["ink"], 2)
     return canvas
 
 
 @cache
 def digit_masks() -> np.ndarray:
-    """(6, 14, 10) 1 where a digit from 1 to 6 has ink."""
+    """(6, 14, 10) masks of the digits 1 to 6."""
     masks = np.zeros((6, 14, 10), np.int16)
     for k in range(6):
         text(masks[k], 0, 0, str(k + 1), 1, 2)
@@ -156,19 +156,19 @@ def digit_masks() -> np.ndarray:
 
 
 def digit(canvas: np.ndarray, y: int, x: int, ink: tuple[int, int, int]) -> tuple[int, float]:
-    """The digit from 1 to 6 at a spot and how surely it is that one: 0 where a second fits as well."""
-    far = np.abs(canvas[y : y + 14, x : x + 10].astype(np.int16) - np.array(ink, np.int16)).sum(-1)
-    dark = (1 - far / max(far.max(), 1)).astype(np.float32)
+    """(digit from 1 to 6 at a position, confidence). Confidence 0: a second digit fits equally well."""
+    distance = np.abs(canvas[y : y + 14, x : x + 10].astype(np.int16) - np.array(ink, np.int16)).sum(-1)
+    dark = (1 - distance / max(distance.max(), 1)).astype(np.float32)
     off = np.abs(digit_masks() - dark).mean((1, 2))
     best, second = np.sort(off)[:2]
     return int(off.argmin()) + 1, float(1 - best / max(second, 1e-6))
 
 
 class DiceNet(DrawnTask):
-    """Tell the top face of a die after rolls. Level = number of rolls, at least 1.
+    """Name the top face of a die after rolls. Level = number of rolls, at least 1.
 
-    ``n``: cells along a side of the board. ``kinds``: fewest and most directions that the rolls of one item take (few
-    rolls take fewer than the most). No roll undoes the one before it.
+    ``n``: cells per side of the board. ``kinds``: minimum and maximum number of different directions in one item (short
+    sequences have fewer than the maximum). No roll undoes the previous one.
     """
 
     name = "dice_net"
@@ -184,11 +184,11 @@ class DiceNet(DrawnTask):
     def __init__(self, *, n: int = 5, kinds: tuple[int, int] = (1, 3), **options):
         super().__init__(**options)
         if not 5 <= n <= 8:
-            raise ValueError(f"n={n}: the board has 5 to 8 cells a side.")
+            raise ValueError(f"n is the number of cells per side, 5 to 8; got {n}.")
         if not 1 <= kinds[0] <= kinds[1] <= 4 or min(self.levels) < kinds[0]:
-            raise ValueError(f"kinds={kinds}, level={self.levels}: 1 to 4 directions, and as many rolls or more.")
+            raise ValueError(f"kinds must be 1 to 4 and at most the level; got kinds={kinds}, level={self.levels}.")
         if max(self.levels) > 4 * n:
-            raise ValueError(f"level={self.levels}: at most {4 * n} rolls fit on a board of {n} cells a side.")
+            raise ValueError(f"level={self.levels} is too large: at most {4 * n} rolls fit on a {n}x{n} board.")
         self.n, self.kinds = n, tuple(kinds)
 
     def targets(self, level: int, stream: Stream) -> None:
@@ -216,7 +216,7 @@ class DiceNet(DrawnTask):
         return {"start": start, "pairs": sorted(sorted(p) for p in pairs), "moves": moves}
 
     def canon(self, puzzle: dict) -> str:
-        """Where on the board the die rolls does not matter."""
+        """The canonical string does not depend on the die's position on the board."""
         return canon(
             "dice_roll/1",
             {"faces": [puzzle["start"][f] for f in FACES], "pairs": puzzle["pairs"], "moves": puzzle["moves"]},
@@ -233,10 +233,10 @@ class DiceNet(DrawnTask):
         question = stream.choice(QUESTIONS).format(ways=", ".join(puzzle["moves"]))
         steps = []
         for way, state in zip(puzzle["moves"], states[1:], strict=True):
-            said = stream.choice(ROLLS).format(way=way)
+            sentence = stream.choice(ROLLS).format(way=way)
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(FACE_CLAUSES).format(**state)}"
-            steps.append(Step(said, self.picture(state, puzzle["pairs"]), state))
+                sentence = f"{sentence} {stream.choice(FACE_CLAUSES).format(**state)}"
+            steps.append(Step(sentence, self.picture(state, puzzle["pairs"]), state))
         meta = {**puzzle, "n": self.n, "skin": self.skin, "checker": self.name, "answer": str(states[-1]["top"])}
         return Item(
             self.item_id(level, index),
@@ -274,11 +274,11 @@ class DiceNet(DrawnTask):
         n, look = meta["n"], LOOKS[meta["skin"]]
         c, faults = look.cell, []
         canvas = pixels(image, n * c, (n + 3) * c)
-        found = labels(canvas[:, : n * c], [look["paper"], look["yellow"]])
-        cells = [[r, k] for r in range(n) for k in range(n) if majority(found, r * c, k * c, c, c)[0] == 1]
+        label_map = labels(canvas[:, : n * c], [look["paper"], look["yellow"]])
+        cells = [[r, k] for r in range(n) for k in range(n) if majority(label_map, r * c, k * c, c, c)[0] == 1]
         if len(cells) != 1:
             return Parsed(None, 0.0, (f"{len(cells)} dice on the board",))
-        read = {place: digit(canvas, y, x, look["ink"]) for place, (y, x) in spots(n, look).items()}
+        read = {place: digit(canvas, y, x, look["ink"]) for place, (y, x) in digit_corners(n, look).items()}
         (row, column), faces = cells[0], {f: read[f][0] for f in FACES}
         pairs = [[read[f"pair{k}"][0], read[f"pair{k + 1}"][0]] for k in (0, 2, 4)]
         if pairs != meta["pairs"]:
@@ -291,7 +291,7 @@ class DiceNet(DrawnTask):
         off = np.abs(canvas.astype(np.int16) - drawing(state, pairs, n, meta["skin"])).mean()
         if off > FAR:
             faults.append("not such a picture")
-        return Parsed(state, min(sure for _, sure in read.values()), tuple(faults))
+        return Parsed(state, min(confidence for _, confidence in read.values()), tuple(faults))
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         return walk(item.meta, ways_in(" ".join(said)))[-1]

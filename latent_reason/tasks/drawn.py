@@ -1,4 +1,4 @@
-"""What tasks drawn on the common canvas share: a look, which their pictures are drawn and read with."""
+"""Base classes of tasks whose images are rendered with :mod:`canvas` in one of its styles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .stream import Stream
 
 
 class DrawnTask(Task):
-    """``skin``: ``plain``, or ``other`` with colours, cell sizes and lines that no plain picture has. A picture is read
-    by ``meta["skin"]``, so that parsing needs the picture and ``meta`` alone."""
+    """A task with a rendering style. ``skin``: ``plain``, or ``other`` with colors, cell sizes and line widths that no
+    plain image has. Images are parsed with ``meta["skin"]``, so parsing needs only the image and ``meta``."""
 
     def __init__(self, *, skin: str = "plain", **options):
         super().__init__(**options)
         if skin not in LOOKS:
-            raise ValueError(f"skin={skin!r}: one of {', '.join(LOOKS)}.")
+            raise ValueError(f"unknown skin {skin!r}. Use one of {', '.join(LOOKS)}.")
         self.skin = skin
 
     @property
@@ -25,17 +25,19 @@ class DrawnTask(Task):
 
 
 class PlannedTask(DrawnTask):
-    """A plan of moves, of as many as ``bands`` says for a level; ``chunk``: fewest and most moves between two
-    sketches."""
+    """A task whose answer is a plan of moves. ``bands``: (minimum, maximum) plan length of each level. ``chunk``:
+    (minimum, maximum) number of moves between two sketches."""
 
     bands: ClassVar[dict[int, tuple[int, int]]]
 
     def __init__(self, *, chunk: tuple[int, int] = (1, 3), **options):
         super().__init__(**options)
         if not set(self.levels) <= set(self.bands):
-            raise ValueError(f"the level is 1 to {max(self.bands)}, five more moves each; got {self.levels}")
+            raise ValueError(f"The level is 1 to {max(self.bands)}, with five more moves per level; got {self.levels}.")
         if not 1 <= chunk[0] <= chunk[1]:
-            raise ValueError(f"chunk is the fewest and the most moves between two sketches, at least 1; got {chunk}")
+            raise ValueError(
+                f"chunk is the minimum and maximum number of moves between sketches, at least 1; got {chunk}."
+            )
         self.chunk = chunk
 
     def targets(self, level: int, stream: Stream) -> int:

@@ -1,10 +1,10 @@
-"""``fold_punch``: a sheet is folded and punched through all its layers; where are the holes when it is open again?
+"""``fold_punch``: a sheet is folded and punched through all layers; find the holes in the unfolded sheet.
 
-The sheet has n x n cells, each of four triangles (quarters), so that a fold along a line of the grid or along a
-diagonal carries quarters onto quarters. A fold is {"to": way, "at": k}: the part of the paper behind the line is laid
-over it towards L, R, U, D (the line is x = k or y = k) or a corner (UL, DR: x + y = k; UR, DL: y - x = k).
-A sketch is the sheet after each unfolding. A state is {"rows": [...]} with one letter a cell: ``.`` no paper,
-``#`` paper, ``o`` a hole, A, B, C, D the upper left, upper right, lower right, lower left half of the cell.
+The sheet has n x n cells, each of four triangles (quarters), so that a fold along a grid line or a diagonal maps
+quarters to quarters. A fold is {"to": way, "at": k}: the part of the paper behind the line is folded over it towards
+L, R, U, D (the line is x = k or y = k) or a corner (UL, DR: x + y = k; UR, DL: y - x = k). A sketch shows the sheet
+after each unfolding. A state is {"rows": [...]} with one letter per cell: ``.`` no paper, ``#`` paper, ``o`` a hole,
+A, B, C, D the upper left, upper right, lower right, lower left half of the cell.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ POINTS = {
 }
 BITS = {".": 0, "#": 15, "o": 15, "A": 9, "B": 3, "C": 6, "D": 12}  # quarters: 1 top, 2 right, 4 bottom, 8 left
 LETTERS = {bits: letter for letter, bits in BITS.items() if letter != "o"}
-SMALLEST, MOST_HOLES, TRIES = 8, 16, 40  # quarters of a flap, holes of an answer, lines tried for a fold
-MISFIT = 30  # mean difference, in levels of a channel, up to which a cell is read as its best letter
-SHADES = ("paper", "yellow", "ink", "grey", "blue", "red")  # what a sheet is drawn with, by number
+SMALLEST, MOST_HOLES, TRIES = 8, 16, 40  # smallest flap in quarters, most holes of an answer, tries per fold
+MISFIT = 30  # largest mean difference (0-255) between a cell and the nearest template
+SHADES = ("paper", "yellow", "ink", "grey", "blue", "red")  # colors of a rendered sheet, by index
 PAPER, SHEET, INK, GRID, DASH, ARROW = range(len(SHADES))
 
 QUESTIONS = (
@@ -96,10 +96,13 @@ Cell = tuple[int, int]
 
 # -- paper -------------------------------------------------------------------------------------------------------------
 @cache
-def carry(n: int, to: str, at: int) -> np.ndarray:
-    """(4 n n) where a fold carries each quarter: to itself if it is not behind the line, -1 if off the sheet."""
+def fold_map(n: int, to: str, at: int) -> np.ndarray:
+    """(4 n n) the target of each quarter under a fold: itself if it is not behind the line, -1 if off the sheet."""
     r, c, q = np.mgrid[:n, :n, :4].reshape(3, -1)
-    y, x = 6 * r + 3 + np.array([-2, 0, 2, 0])[q], 6 * c + 3 + np.array([0, 2, 0, -2])[q]  # centres, a cell is 6 wide
+    y, x = (
+        6 * r + 3 + np.array([-2, 0, 2, 0])[q],
+        6 * c + 3 + np.array([0, 2, 0, -2])[q],
+    )  # centers; a cell is 6 units wide
     k = 6 * at
     behind, v, u = {
         "L": (x > k, y, 2 * k - x),
@@ -117,8 +120,8 @@ def carry(n: int, to: str, at: int) -> np.ndarray:
     return np.where(behind, np.where(inside, (v // 6 * n + u // 6) * 4 + quarter, -1), np.arange(4 * n * n))
 
 
-def folded(where: np.ndarray, move: np.ndarray) -> np.ndarray | None:
-    """Quarter by quarter the place after one more fold; None if the flap is small or does not land on paper."""
+def apply_fold(where: np.ndarray, move: np.ndarray) -> np.ndarray | None:
+    """The position of each quarter after one more fold. None if the flap is too small or does not land on paper."""
     paper = np.zeros(len(move), bool)
     paper[where] = True
     flap = paper & (move != np.arange(len(move)))
@@ -126,22 +129,23 @@ def folded(where: np.ndarray, move: np.ndarray) -> np.ndarray | None:
     return move[where] if len(land) >= SMALLEST and (land >= 0).all() and paper[land].all() else None
 
 
-def stages(n: int, folds: list[dict]) -> list[np.ndarray]:
-    """The place of each quarter of the open sheet after 0, 1, ... folds."""
+def positions_by_fold(n: int, folds: list[dict]) -> list[np.ndarray]:
+    """The position of each quarter of the open sheet after 0, 1, ... folds."""
     places = [np.arange(4 * n * n)]
     for fold in folds:
-        places.append(carry(n, fold["to"], fold["at"])[places[-1]])
+        places.append(fold_map(n, fold["to"], fold["at"])[places[-1]])
     return places
 
 
 def holes(n: int, where: np.ndarray, punches: list[list[int]]) -> np.ndarray:
-    """The cells of the open sheet (numbers) that punches through the folded sheet go through."""
+    """The cells of the open sheet (as indices) that are hit by punches through the folded sheet."""
     return np.flatnonzero(np.isin(where[::4] // 4, [r * n + c for r, c in punches]))
 
 
 def solve(n: int, folds: list[dict], punches: list[list[int]]) -> list[dict]:
-    """The states of the sheet after 0, 1, ... folds, punched. Raises Rejected if it holds a quarter of a cell."""
-    places = stages(n, folds)
+    """The states of the punched sheet after 0, 1, ... folds. Raises Rejected if a state has a single quarter of a
+    cell."""
+    places = positions_by_fold(n, folds)
     punched = 4 * holes(n, places[-1], punches)
     return [{"rows": rows_of(n, where, where[punched] // 4)} for where in places]
 
@@ -160,17 +164,18 @@ def rows_of(n: int, where: np.ndarray, punched: np.ndarray) -> list[str]:
 
 def cells_of(rows: list[str], letter: str = "o") -> list[Cell]:
     """Cells counted from (1, 1), row by row."""
-    return [(r + 1, c + 1) for r, row in enumerate(rows) for c, found in enumerate(row) if found == letter]
+    return [(r + 1, c + 1) for r, row in enumerate(rows) for c, value in enumerate(row) if value == letter]
 
 
-def listed(cells: list[Cell]) -> str:
+def format_cells(cells: list[Cell]) -> str:
     return ",".join(f"({r},{c})" for r, c in cells)
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 @cache
-def desk(skin: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The empty picture: (H, W) shades with numbers at rows and columns, and each pixel's quarter (4 n n: none)."""
+def empty_image(skin: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The empty image: (H, W) color indices with row and column numbers, and (H, W) the quarter of each pixel (4 n n:
+    none)."""
     s = LOOKS[skin].cell // 2
     numbers = canvas.blank((n + 2) * s, (n + 2) * s)
     for k in range(n):
@@ -197,15 +202,15 @@ def palette(skin: str) -> np.ndarray:
 
 
 def quarters(rows: list[str]) -> np.ndarray:
-    """(4 n n) which quarters have paper."""
+    """(4 n n) mask of the quarters with paper."""
     bits = np.array([BITS[letter] for row in rows for letter in row])
     return (bits[:, None] >> np.arange(4) & 1).ravel().astype(bool)
 
 
 def shade(skin: str, rows: list[str]) -> np.ndarray:
-    """(H, W) the shades of a sheet."""
+    """(H, W) color indices of a rendered sheet."""
     s, thick = LOOKS[skin].cell // 2, LOOKS[skin].line // 2
-    empty, under = desk(skin, len(rows))
+    empty, under = empty_image(skin, len(rows))
     paper = np.append(quarters(rows), False)[under]
     shades = empty.copy()
     shades[paper] = SHEET
@@ -226,7 +231,7 @@ def draw_sheet(skin: str, rows: list[str]) -> PILImage.Image:
 
 
 def line_of(n: int, to: str, at: int) -> tuple[Cell, Cell]:
-    """The corners (y, x) of the grid where the line of a fold enters and leaves the sheet."""
+    """The two grid corners (y, x) at the ends of a fold's line."""
     if to in AXES:
         return ((0, at), (n, at)) if to in "LR" else ((at, 0), (at, n))
     if to in ("UL", "DR"):
@@ -236,23 +241,23 @@ def line_of(n: int, to: str, at: int) -> tuple[Cell, Cell]:
 
 @cache
 def dashes(skin: str, n: int, to: str, at: int) -> np.ndarray:
-    """(H, W) the pixels of a dashed line."""
+    """(H, W) mask of the dashed line of a fold."""
     s, (y0, x0), (y1, x1) = LOOKS[skin].cell // 2, *line_of(n, to, at)
-    drawn = canvas.blank((n + 2) * s, (n + 2) * s)
+    image = canvas.blank((n + 2) * s, (n + 2) * s)
     parts = 2 * max(abs(y1 - y0), abs(x1 - x0))
     spots = [
         (s + (y0 * (parts - i) + y1 * i) * s // parts, s + (x0 * (parts - i) + x1 * i) * s // parts)
         for i in range(parts + 1)
     ]
     for i in range(0, parts, 2):
-        canvas.line(drawn, spots[i : i + 2], LOOKS[skin].line // 2 + 1, "ink")
-    return drawn[..., 0] == 0
+        canvas.line(image, spots[i : i + 2], LOOKS[skin].line // 2 + 1, "ink")
+    return image[..., 0] == 0
 
 
 def draw_fold(skin: str, rows: list[str], fold: dict) -> PILImage.Image:
-    """The sheet with the dashed line of its next fold and an arrow from the flap to where it lands."""
+    """Render the sheet with the dashed line of its next fold and an arrow from the flap to its new position."""
     s, n, (dy, dx) = LOOKS[skin].cell // 2, len(rows), POINTS[fold["to"]]
-    shades, move = shade(skin, rows), carry(n, **fold)
+    shades, move = shade(skin, rows), fold_map(n, **fold)
     shades[dashes(skin, n, **fold)] = DASH
     flap = np.flatnonzero(quarters(rows) & (move != np.arange(4 * n * n)))
     (y0, x0), (y1, x1) = (
@@ -273,7 +278,7 @@ def draw_fold(skin: str, rows: list[str], fold: dict) -> PILImage.Image:
 
 @cache
 def templates(skin: str) -> np.ndarray:
-    """(7, h, w, 3) the inner pixels of each letter of ``BITS``."""
+    """(7, h, w, 3) rendering of the inner pixels of each letter of ``BITS``."""
     s, edge = LOOKS[skin].cell // 2, LOOKS[skin].cell // 16
     return np.array(
         [
@@ -284,10 +289,10 @@ def templates(skin: str) -> np.ndarray:
 
 
 class FoldPunch(DrawnTask):
-    """Name the holes of an unfolded sheet. Level = number of folds, ``n`` = cells on a side of the sheet.
+    """Name the holes of an unfolded sheet. Level = number of folds, ``n`` = cells per side of the sheet.
 
-    From level ``diagonal`` on, half of the items have one diagonal fold. The last picture shows the punched sheet,
-    those before it one fold each. Every unfolding brings new holes.
+    From level ``diagonal`` on, half of the items have one diagonal fold. The last image shows the punched sheet, each
+    earlier one a fold. Every unfolding adds holes.
     """
 
     name = "fold_punch"
@@ -298,13 +303,13 @@ class FoldPunch(DrawnTask):
     def __init__(self, *, n: int = 8, diagonal: int = 4, **options):
         super().__init__(**options)
         if not 6 <= n <= 9:
-            raise ValueError(f"n={n}: a sheet has 6 to 9 cells on a side.")
+            raise ValueError(f"n is the number of cells per side, 6 to 9; got {n}.")
         if not set(self.levels) <= set(range(1, 6)):
             raise ValueError(f"the level is the number of folds, 1 to 5; got {self.levels}")
         self.n, self.diagonal = n, diagonal
 
     def targets(self, level: int, stream: Stream) -> tuple[int, int | None]:
-        """The number of punches and which fold is diagonal."""
+        """The number of punches and the index of the diagonal fold, if any."""
         slanted = level >= self.diagonal and stream.below(2)
         return stream.between(1, 3), stream.below(level) if slanted else None
 
@@ -316,7 +321,7 @@ class FoldPunch(DrawnTask):
                 to = stream.choice(CORNERS if k == slanted else AXES)
                 low, high = (1, n - 1) if k != slanted else (2, 2 * n - 2) if to in ("UL", "DR") else (2 - n, n - 2)
                 at = stream.between(low, high)
-                if (after := folded(places[-1], carry(n, to, at))) is not None:
+                if (after := apply_fold(places[-1], fold_map(n, to, at))) is not None:
                     break
             else:
                 raise Rejected("no fold fits")
@@ -324,12 +329,12 @@ class FoldPunch(DrawnTask):
             places.append(after)
         cells = np.array(places).reshape(level + 1, -1, 4)
         last = cells[-1] // 4
-        whole = (np.diff(np.sort(cells[-1], 1), axis=1) > 0).all(1)  # a crease lays the halves of a cell together
+        whole = (np.diff(np.sort(cells[-1], 1), axis=1) > 0).all(1)  # a diagonal crease folds a cell in half
         creased = set(last[~whole].ravel().tolist())
         spots = [c for c in last[whole, 0].tolist() if c not in creased]
         moved = (np.diff(cells[:, :, 0], axis=0) != 0).T @ (1 << np.arange(level))
         needs, layers = np.zeros(n * n, int), np.bincount(last[:, 0], minlength=n * n).tolist()
-        np.bitwise_or.at(needs, last[:, 0], moved)  # bit k: fold k moved one of the layers, so undoing it brings a hole
+        np.bitwise_or.at(needs, last[:, 0], moved)  # bit k: fold k moved one of the layers, so undoing it adds a hole
         needs = needs.tolist()
         for _ in range(TRIES if spots else 0):
             punches = sorted({stream.choice(spots) for _ in range(count)})
@@ -353,12 +358,12 @@ class FoldPunch(DrawnTask):
         steps = []
         for k in range(level, 0, -1):
             fold, state = folds[k - 1], states[k - 1]
-            said = stream.choice(STEPS).format(k=k, way=WORDS[BACK[fold["to"]]], line=line_words(n, fold))
+            sentence = stream.choice(STEPS).format(k=k, way=WORDS[BACK[fold["to"]]], line=line_words(n, fold))
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(PLACES).format(cells=listed(cells_of(state['rows'])))}"
-            steps.append(Step(said, draw_sheet(self.skin, state["rows"]), state))
-        found = cells_of(states[0]["rows"])
-        meta = {**puzzle, "holes": [list(cell) for cell in found], "skin": self.skin, "checker": self.name}
+                sentence = f"{sentence} {stream.choice(PLACES).format(cells=format_cells(cells_of(state['rows'])))}"
+            steps.append(Step(sentence, draw_sheet(self.skin, state["rows"]), state))
+        gold_cells = cells_of(states[0]["rows"])
+        meta = {**puzzle, "holes": [list(cell) for cell in gold_cells], "skin": self.skin, "checker": self.name}
         return Item(
             self.item_id(level, index),
             self.name,
@@ -371,7 +376,7 @@ class FoldPunch(DrawnTask):
             images,
             f"{stream.choice(QUESTIONS)} {stream.choice(ASKS)}",
             steps,
-            listed(found),
+            format_cells(gold_cells),
             self.name,
             meta,
         )
@@ -381,28 +386,28 @@ class FoldPunch(DrawnTask):
 
     def in_words(self, item: Item) -> str:
         meta = item.meta
-        said = [f"A sheet of {meta['n']} rows and {meta['n']} columns."]
-        said += [f"Fold {k}: {fold_words(meta['n'], fold)}." for k, fold in enumerate(meta["folds"], 1)]
-        punches = listed([(r + 1, c + 1) for r, c in meta["punches"]])
-        return " ".join([*said, f"Then it is punched through all layers at {punches}."])
+        sentences = [f"A sheet of {meta['n']} rows and {meta['n']} columns."]
+        sentences += [f"Fold {k}: {fold_words(meta['n'], fold)}." for k, fold in enumerate(meta["folds"], 1)]
+        punches = format_cells([(r + 1, c + 1) for r, c in meta["punches"]])
+        return " ".join([*sentences, f"Then it is punched through all layers at {punches}."])
 
     def reading_trace(self, index: int) -> Trace:
-        """Half of them read the picture of a fold: its line and where the flap goes."""
+        """Half of the traces describe the image of a fold instead: its line and the direction of the flap."""
         level = self.levels[index % len(self.levels)]
         stream = self.stream(level, index, "reading_fold")
         if stream.below(2):
             return super().reading_trace(index)
         item, k = self.item(level, index), stream.below(level)
-        said = f"A fold: {fold_words(self.n, item.meta['folds'][k])}."
+        description = f"A fold: {fold_words(self.n, item.meta['folds'][k])}."
         user = Message("user", (Image(item.images[k]), Text(stream.choice(READ))))
         return Trace(
             f"{item.id}-read",
-            (user, Message("assistant", (Text(said),))),
+            (user, Message("assistant", (Text(description),))),
             self.name,
             self.split,
             level,
             "direct",
-            said,
+            description,
             "same_text",
             item.meta,
         )
@@ -413,8 +418,8 @@ class FoldPunch(DrawnTask):
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
         look, n = LOOKS[meta["skin"]], meta["n"]
         s, edge = look.cell // 2, look.cell // 16
-        found = canvas.pixels(image, (n + 2) * s, (n + 2) * s)[s:-s, s:-s].astype(np.int16)
-        cells = found.reshape(n, s, n, s, 3).swapaxes(1, 2)[:, :, None, edge : s - edge, edge : s - edge]
+        image_pixels = canvas.pixels(image, (n + 2) * s, (n + 2) * s)[s:-s, s:-s].astype(np.int16)
+        cells = image_pixels.reshape(n, s, n, s, 3).swapaxes(1, 2)[:, :, None, edge : s - edge, edge : s - edge]
         off = np.abs(cells - templates(meta["skin"])).mean((-1, -2, -3))
         confidence = float(np.exp(-off.min(-1).mean() / MISFIT))
         if (off.min(-1) > MISFIT).any():
@@ -426,48 +431,48 @@ class FoldPunch(DrawnTask):
         return Parsed({"rows": rows}, confidence, tuple(faults))
 
     def stage(self, state: dict, meta: dict) -> int | None:
-        """How many folds the paper of a state still has; None if no number of them leaves it so."""
+        """The number of folds left in a state. None if its paper matches no stage."""
         rows = [row.replace("o", "#") for row in state["rows"]]
-        left = [rows_of(meta["n"], where, np.array([], int)) for where in stages(meta["n"], meta["folds"])]
+        left = [rows_of(meta["n"], where, np.array([], int)) for where in positions_by_fold(meta["n"], meta["folds"])]
         return left.index(rows) if rows in left else None
 
     def shown(self, item: Item) -> dict:
         return solve(item.meta["n"], item.meta["folds"], item.meta["punches"])[-1]
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
-        """Whether the last fold is opened: each hole again where it was, and in its mirror image if the flap had it."""
+        """Whether the last fold was opened correctly: each hole kept, and mirrored if it goes through the flap."""
         k = None if before is None else self.stage(before, item.meta)
         if not k:
             return False
         n, fold = item.meta["n"], item.meta["folds"][k - 1]
-        earlier = np.unique(stages(n, item.meta["folds"])[k - 1])
+        earlier = np.unique(positions_by_fold(n, item.meta["folds"])[k - 1])
         punched = {(r - 1) * n + c - 1 for r, c in cells_of(before["rows"])}
-        move = carry(n, fold["to"], fold["at"])
+        move = fold_map(n, fold["to"], fold["at"])
         opened = [q // 4 for q in earlier.tolist() if q % 4 == 0 and move[q] // 4 in punched]
         return after["rows"] == rows_of(n, earlier, np.array(opened, int))
 
     def check(self, text: str, meta: dict) -> Check:
-        """The set of holes; partial is the intersection over the union."""
+        """The answer is the set of holes. ``partial`` is the intersection over union."""
         content = boxed(text)
         pairs = re.findall(r"\(\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*\)", content or "")
         rest = re.sub(r"\(\s*[0-9]{1,3}\s*,\s*[0-9]{1,3}\s*\)", "", content or "")
         if not pairs or not re.fullmatch(r"(?:and|[\s,;.{}\[\]])*", rest):
             return Check(False, 0.0, "no_answer")
-        said, gold = {(int(r), int(c)) for r, c in pairs}, {tuple(cell) for cell in meta["holes"]}
-        partial = len(said & gold) / len(said | gold)
-        reason = f"{len(said & gold)} of {len(gold)} holes, {len(said - gold)} wrong"
-        return Check(partial == 1, partial, reason, [list(cell) for cell in sorted(said)])
+        answered, gold = {(int(r), int(c)) for r, c in pairs}, {tuple(cell) for cell in meta["holes"]}
+        partial = len(answered & gold) / len(answered | gold)
+        reason = f"{len(answered & gold)} of {len(gold)} holes, {len(answered - gold)} wrong"
+        return Check(partial == 1, partial, reason, [list(cell) for cell in sorted(answered)])
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        found = self.check(text, meta)
-        said, gold = len(found.parsed or []), len(meta["holes"])
-        return {"success": float(found.ok), "iou": found.partial, "count": float(said == gold)}
+        result = self.check(text, meta)
+        count, gold = len(result.parsed or []), len(meta["holes"])
+        return {"success": float(result.ok), "iou": result.partial, "count": float(count == gold)}
 
     def wrong(self, item: Item) -> list[str]:
         n, gold = item.meta["n"], [tuple(cell) for cell in item.meta["holes"]]
         free = next((r, c) for r in range(1, n + 1) for c in range(1, n + 1) if (r, c) not in gold)
         punches = [(r + 1, c + 1) for r, c in item.meta["punches"]]
-        return [listed(cells) for cells in (gold[1:], gold[:-1], [*gold, free], [free, *gold[1:]], punches)]
+        return [format_cells(cells) for cells in (gold[1:], gold[:-1], [*gold, free], [free, *gold[1:]], punches)]
 
 
 def fold_words(n: int, fold: dict) -> str:
@@ -475,7 +480,7 @@ def fold_words(n: int, fold: dict) -> str:
 
 
 def line_words(n: int, fold: dict) -> str:
-    """A fold's line as people count: between two rows or columns, or the diagonal from cell to cell."""
+    """A fold's line in text: between two rows or columns (from 1), or the diagonal from cell to cell."""
     to, at = fold["to"], fold["at"]
     if len(to) == 1:
         return f"line between {'columns' if to in 'LR' else 'rows'} {at} and {at + 1}"

@@ -1,7 +1,7 @@
 """FrozenLake tasks: ``frozenlake_plan`` (which moves lead to the gift) and ``plan_check`` (are these moves safe).
 
-Boards and pictures follow VSP (arXiv 2407.01863) and Mirage (arXiv 2506.17218): planning is VSP's main maze task, the
-check is its task 4. A sketch is the board after the moves said so far.
+Boards and images follow VSP (arXiv 2407.01863) and Mirage (arXiv 2506.17218). ``frozenlake_plan`` is VSP's main maze
+task and ``plan_check`` its task 4. A sketch shows the board after the moves stated so far.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from . import frozenlake_words as words
 from .base import TURNS, Item, Parsed, Rejected, Step, Task
 from .stream import Stream
 
-LONGEST = {3: 4, 4: 5, 5: 7, 6: 8, 7: 10, 8: 11, 9: 13, 10: 14}  # path lengths drawn under dist="uniform"
+LONGEST = {3: 4, 4: 5, 5: 7, 6: 8, 7: 10, 8: 11, 9: 13, 10: 14}  # longest path by board size for dist="uniform"
 
 
 class GridTask(Task):
-    """What tasks on FrozenLake boards share: pictures, states, words."""
+    """Base class of tasks on FrozenLake boards: images, states and wording."""
 
     solve = staticmethod(board.solve)
 
@@ -51,7 +51,7 @@ class GridTask(Task):
         return words.corrupt(text, stream)
 
     def steps(self, rows: board.Rows, chunks: list[str], last: bool, stream: Stream) -> list[Step]:
-        """One step a chunk; the last one is sketched only if ``last``."""
+        """One step per chunk. The last step has a sketch only if ``last``."""
         steps, moves = [], ""
         start = board.state_of(rows)
         for i, chunk in enumerate(chunks):
@@ -65,7 +65,7 @@ class GridTask(Task):
         return steps
 
     def in_words(self, item: Item) -> str:
-        """The board in the words of VSP's ``pure_text``."""
+        """The board in the wording of VSP's ``pure_text``."""
         return board.to_words(item.meta["map"])
 
     def state_said(self, item: Item, said: list[str]) -> dict:
@@ -78,7 +78,7 @@ class GridTask(Task):
         return board.state_of(item.meta["map"])
 
     def variables(self, state: dict) -> dict:
-        """The board stays and the way the elf faces does not count: its cell, counted row by row."""
+        """The elf's cell as a row-major index. The board never changes, and the direction the elf faces is ignored."""
         return {"elf": state["elf"][0] * len(state["map"]) + state["elf"][1]}
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
@@ -90,16 +90,16 @@ class GridTask(Task):
         )
 
     def route(self, puzzle: dict) -> str:
-        """The moves along which the elf of reading pictures stands."""
+        """The moves along which reading images place the elf."""
         raise NotImplementedError
 
     def perception(self, item: Item, index: int = 0) -> list[tuple[str, str]]:
-        """Questions on the item's picture, each with its answer."""
+        """Questions about the item's image with their answers."""
         stream = self.stream(item.level, item.index, f"perception{index}")
         return reading.questions(board.state_of(item.meta["map"]), stream)
 
     def reading_trace(self, index: int) -> Trace:
-        """A chat that reads one picture, or for a quarter of the items tells what changed between two."""
+        """A chat about one image, or about the change between two images for an eighth of the items."""
         level = self.levels[index % len(self.levels)]
         puzzle = self.puzzle(level, index)
         stream = self.stream(level, index, "reading")
@@ -127,9 +127,9 @@ class GridTask(Task):
 class FrozenLakePlan(GridTask):
     """Find the moves from the elf to the gift. Level = board size.
 
-    ``dist``: "uniform" draws the path length evenly from 1 up to a longest one for the size (or from ``length``),
-    "vsp" takes boards as they fall, as the benchmark did. ``chunk``: fewest and most moves between two sketches.
-    ``path``: "canonical" follows one fixed rule among the shortest paths, "random" draws one.
+    ``dist``: "uniform" samples the path length uniformly from 1 to a maximum for the size (or from ``length``), "vsp"
+    accepts every solvable board, as the benchmark does. ``chunk``: minimum and maximum number of moves between two
+    sketches. ``path``: "canonical" selects the shortest path by a fixed rule, "random" samples one.
     """
 
     name = "frozenlake_plan"
@@ -155,7 +155,7 @@ class FrozenLakePlan(GridTask):
     def targets(self, level: int, stream: Stream) -> int | None:
         if self.dist == "vsp":
             return None
-        # Of the 3x3 boards with a shortest path of 4 a single one falls in val, and it belongs to the benchmark.
+        # Only one 3x3 board with a shortest path of 4 is in val, and it belongs to the benchmark.
         longest = 3 if (level, self.split) == (3, "val") else LONGEST[level]
         return stream.between(*(self.length or (1, longest)))
 
@@ -181,7 +181,7 @@ class FrozenLakePlan(GridTask):
             chunks.append(rest[:size])
             rest = rest[size:]
         question = words.question(words.PLAN_QUESTIONS, "", stream)
-        steps = self.steps(rows, chunks, False, stream)  # the elf on the gift is no news: that sketch is left out
+        steps = self.steps(rows, chunks, False, stream)  # no sketch of the goal: it adds no information
         length, ways = board.solve(rows)
         meta = {
             "map": list(rows),
@@ -210,14 +210,14 @@ class FrozenLakePlan(GridTask):
         )
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
-        """1 if the moves written after the donor's sketch lead the *donor's* elf from where that sketch shows it to the
+        """1 if the moves written after the donor's sketch lead the *donor's* elf from its cell in that sketch to the
         donor's goal."""
         moves = words.moves_in(before) + words.moves_in(" ".join(after))
         return next(iter(self.score(f"\\boxed{{{','.join(moves)}}}", donor.meta).values())) if moves else 0.0
 
     def turned(self, item: Item, turn: str) -> Item:
-        """A turned picture shows another board (which training may have held), so the item is that board's; the elf of
-        the picture lies on its side."""
+        """The item of the transformed board. That board may be in the training data. The elf in the image is rotated
+        too."""
         letters = PILImage.fromarray(np.array([list(row.encode()) for row in item.meta["map"]], np.uint8))
         rows = [bytes(row).decode() for row in np.asarray(letters.transpose(TURNS[turn]))]
         return replace(
@@ -250,10 +250,10 @@ class FrozenLakePlan(GridTask):
 
 
 class PlanCheck(GridTask):
-    """Say whether given moves are safe. Level = number of moves, ``n`` = board size.
+    """Decide whether the moves in the question are safe. Level = number of moves, ``n`` = board size.
 
-    The moves are drawn before the class and the board, so they tell nothing about the answer. ``answers``: "yesno" as
-    in VSP task 4, or "abc" as in Mirage (A gift, B hole, C neither).
+    The moves are sampled before the class and the board, so they do not reveal the answer. ``answers``: "yesno" as in
+    VSP task 4, or "abc" as in Mirage (A gift, B hole, C neither).
     """
 
     name = "plan_check"
@@ -269,7 +269,7 @@ class PlanCheck(GridTask):
         self.n, self.answers = n, answers
 
     def targets(self, level: int, stream: Stream) -> tuple[str, list[board.Cell], str]:
-        """The moves, the starts from which they stay on the board, and the class."""
+        """The moves, the start cells from which they stay on the board, and the class."""
         while True:
             moves = "".join(stream.choice("UDLR") for _ in range(level))
             path = [(0, 0)]

@@ -1,8 +1,8 @@
-"""FrozenLake boards in letters: S start, G goal, H hole, F ice; rows from top to bottom, cells (row, column) from 0.
+"""FrozenLake boards as letters: S start, G goal, H hole, F ice; rows from top to bottom, cells (row, column) from 0.
 
-A state is ``{"map": rows, "elf": [row, column], "facing": move}``; ``same`` compares two of them without ``facing``,
-which only matters to the picture. The distribution of boards is that of the VSP benchmark (arXiv 2407.01863): start and
-goal anywhere, every other cell a hole with probability 0.2, unsolvable boards drawn again.
+A state is ``{"map": rows, "elf": [row, column], "facing": move}``. ``same`` ignores ``facing``, which only affects the
+image. The distribution of boards is that of the VSP benchmark (arXiv 2407.01863): start and goal anywhere, every other
+cell a hole with probability 0.2, unsolvable boards rejected.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from .stream import Stream, canon
 
 MOVES = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
-ORDER = "DRUL"  # which of several equally good moves the canonical path takes
+ORDER = "DRUL"  # preference of the canonical path among equally short moves
 HOLE_P = 0.2
-SPACE = "grid_board/1"  # shared by all tasks on these boards, so that no board crosses a split
+SPACE = "grid_board/1"  # shared by all tasks on these boards, so a board is in one split only
 
 Rows = Sequence[str]
 Cell = tuple[int, int]
@@ -30,7 +30,7 @@ def cell_at(rows: Rows, cell: Cell) -> str:
 
 
 def step(rows: Rows, cell: Cell, move: str) -> Cell:
-    """One move; off the edge the elf stays where it is."""
+    """The cell after one move. A move off the board leaves the elf in its cell."""
     r, c = cell[0] + MOVES[move][0], cell[1] + MOVES[move][1]
     return (r, c) if 0 <= r < len(rows) and 0 <= c < len(rows) else cell
 
@@ -46,44 +46,45 @@ def walk(rows: Rows, moves: Iterable[str], start: Cell | None = None) -> list[Ce
 
 
 def distances(rows: Rows) -> dict[Cell, int]:
-    """Moves to the goal from every cell that can reach it, nearest first."""
+    """The distance to the goal of every cell that can reach it, in increasing order."""
     goal = find(rows, "G")
-    far = {goal: 0}
+    distance = {goal: 0}
     for cell in (queue := [goal]):
         for move in MOVES:
-            there = step(rows, cell, move)
-            if there not in far and cell_at(rows, there) != "H":
-                far[there] = far[cell] + 1
-                queue.append(there)
-    return far
+            target = step(rows, cell, move)
+            if target not in distance and cell_at(rows, target) != "H":
+                distance[target] = distance[cell] + 1
+                queue.append(target)
+    return distance
 
 
 def downhill(rows: Rows, far: dict[Cell, int], cell: Cell) -> str:
-    """The moves that bring the goal nearer, in canonical order."""
+    """The moves that reduce the distance to the goal, in canonical order."""
     return "".join(m for m in ORDER if far.get(step(rows, cell, m), far[cell]) < far[cell])
 
 
 def solve(rows: Rows) -> tuple[int, int] | None:
-    """Length of a shortest plan and the number of shortest plans; None if the goal cannot be reached."""
-    far, ways = distances(rows), {find(rows, "G"): 1}
-    for cell in list(far)[1:]:
-        ways[cell] = sum(ways[step(rows, cell, m)] for m in downhill(rows, far, cell))
+    """(length of a shortest plan, number of shortest plans). None if the goal cannot be reached."""
+    distance, ways = distances(rows), {find(rows, "G"): 1}
+    for cell in list(distance)[1:]:
+        ways[cell] = sum(ways[step(rows, cell, m)] for m in downhill(rows, distance, cell))
     start = find(rows, "S")
-    return (far[start], ways[start]) if start in far else None
+    return (distance[start], ways[start]) if start in distance else None
 
 
 def shortest(rows: Rows, pick: Callable[[str], str] | None = None) -> str:
-    """A shortest plan. By default the canonical one: keep the direction while it helps, else the first that helps."""
-    far, cell, plan = distances(rows), find(rows, "S"), ""
-    while far[cell]:
-        good = downhill(rows, far, cell)
-        plan += pick(good) if pick else plan[-1] if plan and plan[-1] in good else good[0]
+    """A shortest plan, by default the canonical one: keep the direction while it reduces the distance, else take the
+    first direction in ``ORDER`` that does."""
+    distance, cell, plan = distances(rows), find(rows, "S"), ""
+    while distance[cell]:
+        useful = downhill(rows, distance, cell)
+        plan += pick(useful) if pick else plan[-1] if plan and plan[-1] in useful else useful[0]
         cell = step(rows, cell, plan[-1])
     return plan
 
 
 def draw(stream: Stream, n: int, start: Cell | None = None, goal: Cell | None = None) -> tuple[str, ...]:
-    """A board of size n; start and goal are drawn unless given."""
+    """Sample a board of size n. ``start`` and ``goal`` are sampled if None."""
     a = stream.below(n * n) if start is None else start[0] * n + start[1]
     if goal is None:
         b = stream.below(n * n - 1)
@@ -100,7 +101,7 @@ def name(rows: Rows) -> str:
 
 
 def state_of(rows: Rows, moves: Iterable[str] = ()) -> dict:
-    """The state after the moves. The elf faces the last move it tried; before any move it faces down."""
+    """The state after the moves. The elf faces in the direction of the last attempted move, initially down."""
     tried = list(moves)
     cells = walk(rows, tried)
     tried = tried[: len(cells) - 1]
@@ -113,19 +114,19 @@ def same(a: dict | None, b: dict | None) -> bool:
 
 
 def letters(state: dict) -> list[str]:
-    """The rows with E at the elf's cell, or X if it fell into a hole."""
+    """The rows with E at the elf's cell, or X if that cell is a hole."""
     rows, (r, c) = list(state["map"]), state["elf"]
     rows[r] = rows[r][:c] + ("X" if rows[r][c] == "H" else "E") + rows[r][c + 1 :]
     return rows
 
 
 def map_line(state: dict) -> str:
-    """The whole state in one line: ``E F H / F F F / F F G``."""
+    """The state in one line: ``E F H / F F F / F F G``."""
     return " / ".join(" ".join(row) for row in letters(state))
 
 
 def to_words(rows: Rows) -> str:
-    """The board in the words of VSP's ``pure_text`` files."""
+    """The board in the wording of VSP's ``pure_text`` files."""
     n = len(rows)
     holes = [f"Row {r + 1}, Column {c + 1}; " for r in range(n) for c in range(n) if rows[r][c] == "H"]
     (sr, sc), (gr, gc) = find(rows, "S"), find(rows, "G")

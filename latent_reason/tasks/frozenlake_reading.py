@@ -1,6 +1,6 @@
-"""Reading questions on FrozenLake pictures: dense supervision that teaches a small model to see the board.
+"""Questions about FrozenLake images: dense supervision from which a small model learns to perceive the board.
 
-Answers are a word or two; ``read the map`` asks for the whole board. Cells count from 1.
+Answers are one or two words; ``read the map`` asks for the whole board. Rows and columns count from 1.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ WORDINGS = {
         "Spell the second board.",
     ),
 }
-# the bags that questions on one picture and on two come from
+# question types for one image and for two images, with repetition as weight
 ONE = ("cell", "cell", "cell", "hole", "hole", "elf", "gift", "count", "row", "row", "beside", "safe", "way")
 TWO = ("from", "to", "moved", "gift", "hole", "hole", "count", "count")
-THING = "FHGE"  # a cell question first picks what it will find, so that ice is not the usual answer
+THING = "FHGE"  # a cell question samples its answer first, so that ice is not the most frequent one
 
 
 def _cell(shown: list[str], wanted: str, stream: Stream) -> board.Cell:
@@ -118,11 +118,11 @@ def _cell(shown: list[str], wanted: str, stream: Stream) -> board.Cell:
 
 
 def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> tuple[str, str]:
-    """One question of a kind on the state, with its answer; ``before`` is the state of an earlier picture."""
+    """A question of type ``kind`` about the state, with its answer. ``before``: the state of the previous image."""
     shown, rows, elf = board.letters(state), state["map"], tuple(state["elf"])
     cell = _cell(shown, stream.choice("HHF" if kind == "hole" else THING), stream)
     row, move = stream.below(len(rows)), stream.choice("UDLR")
-    there = board.step(rows, elf, move)
+    target = board.step(rows, elf, move)
     origin = tuple(before["elf"]) if before else elf
     moves = way(origin, elf)
     answers = {
@@ -136,7 +136,7 @@ def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> t
         "gift": lambda: cell_words(board.find(rows, "G")),
         "count": lambda: str(rows[row].count("H")),
         "row": lambda: " ".join(shown[row]),
-        "beside": lambda: "edge" if there == elf else NAMES[shown[there[0]][there[1]]],
+        "beside": lambda: "edge" if target == elf else NAMES[shown[target[0]][target[1]]],
         "safe": lambda: (
             " ".join(m for m in "UDLR" if (to := board.step(rows, elf, m)) != elf and board.cell_at(rows, to) != "H")
             or "none"
@@ -150,13 +150,13 @@ def ask(kind: str, state: dict, stream: Stream, before: dict | None = None) -> t
 
 
 def way(origin: board.Cell, end: board.Cell) -> str:
-    """The moves of a straight way between two cells."""
+    """The moves between two cells, ignoring holes."""
     (r, c), (y, x) = origin, end
     return " ".join("D" * (y - r) + "U" * (r - y) + "R" * (x - c) + "L" * (c - x)) or "none"
 
 
 def questions(state: dict, stream: Stream) -> list[tuple[str, str]]:
-    """4 to 8 different questions on one picture, ``read the map`` among them in two items of three."""
+    """4 to 8 distinct questions about one image. Two of three items include ``read the map``."""
     kinds = ["map"] if stream.below(3) else []
     return stream.shuffle(_pairs(kinds, ONE, stream.between(4, 8), state, stream))
 
@@ -164,7 +164,7 @@ def questions(state: dict, stream: Stream) -> list[tuple[str, str]]:
 def _pairs(
     kinds: list[str], more: tuple[str, ...], count: int, state: dict, stream: Stream, before: dict | None = None
 ) -> list[tuple[str, str]]:
-    """Up to ``count`` different questions: one of each of ``kinds``, then of ``more`` as they come from the bag."""
+    """Up to ``count`` distinct questions: one of each type in ``kinds``, then of ``more`` in random order."""
     pairs: dict[str, str] = {}
     for kind in [*kinds, *stream.shuffle(more)]:
         if len(pairs) < count:
@@ -173,10 +173,10 @@ def _pairs(
 
 
 def chat(rows: board.Rows, route: str, stream: Stream) -> tuple[list[dict], list[tuple[str, str]]]:
-    """The states shown (one, or two for an eighth of the items) and the questions asked about them. Three of four items
-    ask only for the whole map and the way to the gift, holes aside: the densest lessons per token.
+    """The states to show (one, or two for an eighth of the items) and the questions about them.
 
-    The elf stands somewhere along the route or, half of the time, on any safe cell, facing any way.
+    Three of four items ask only for the whole map and the way to the gift without regard to holes, which is the densest
+    supervision per token. The elf is on a cell of the route or, half of the time, on any safe cell in any direction.
     """
     whole = bool(stream.below(4))
     if not whole and route and stream.below(2):

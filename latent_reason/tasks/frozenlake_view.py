@@ -1,8 +1,9 @@
-"""Images of FrozenLake boards: drawing them and reading them back.
+"""Rendering and parsing of FrozenLake images.
 
-A cell is a 64x64 tile chosen by its letter and by the elf, so a board is pasted from 20 ready tiles. The skin
-``sprites`` equals the pictures of VSP and Mirage byte for byte; its nine sprites (MIT, Copyright OpenAI 2016, Farama
-Foundation 2022) are read from the installed gymnasium 0.29.1, which is not imported. The skin ``drawn`` needs nothing.
+A cell is a 64x64 tile that depends on its letter and on the elf, so a board consists of 20 different tiles. The skin
+``sprites`` equals the images of VSP and Mirage byte for byte. Its nine sprites (MIT, Copyright OpenAI 2016, Farama
+Foundation 2022) are read from the installed gymnasium 0.29.1, which is not imported. The skin ``drawn`` has no
+dependency.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .base import Parsed
 TILE = 64
 KINDS = "SFHG"
 FACINGS = "UDLR"
-WAYS = 1 + len(FACINGS)  # a tile without the elf, then one for each way it may face
+WAYS = 1 + len(FACINGS)  # tiles per letter: one without the elf, then one per direction
 OUTLINE = (180, 200, 230)
-COARSE = 8  # cell size at which pictures are read: small enough to forgive blur and noise
-BLURS = (0, 4, 8)  # of the templates, in pixels of a tile
-UNREADABLE = 72.0  # mean absolute difference to the nearest tile beyond which a cell shows nothing known
+COARSE = 8  # cell size in pixels for parsing; a small one tolerates blur and noise
+BLURS = (0, 4, 8)  # blur radii of the templates in pixels
+UNREADABLE = 72.0  # largest mean absolute difference between a cell and the nearest tile
 
 SPRITES = {
     "ice": "bfb1f584ffcfadd12360a1999d2fb0c10bac32c9a27dc5a29ed08bac103ebcfb",
@@ -38,7 +39,7 @@ SPRITES = {
     "elf_right": "39498b6304b9fb41a8d5876388c83c9caa82f05bb80203eb742baa920db03792",
 }
 ELVES = ("elf_up", "elf_down", "elf_left", "elf_right")  # in the order of FACINGS
-INSTALL = "the sprites come from gymnasium 0.29.1: pip install --no-deps gymnasium==0.29.1 (or use skin='drawn')"
+INSTALL = "The sprites need gymnasium 0.29.1: pip install --no-deps gymnasium==0.29.1 (or use skin='drawn')"
 
 
 class SpritesMissing(RuntimeError):
@@ -50,22 +51,22 @@ def _sprites() -> dict[str, np.ndarray]:
     try:
         package = metadata.distribution("gymnasium")
     except metadata.PackageNotFoundError:
-        raise SpritesMissing(f"gymnasium is not installed; {INSTALL}") from None
+        raise SpritesMissing(f"gymnasium is not installed. {INSTALL}") from None
     if package.version != "0.29.1":
-        raise SpritesMissing(f"gymnasium {package.version} has other sprites; {INSTALL}")
+        raise SpritesMissing(f"gymnasium {package.version} has other sprites. {INSTALL}")
     sprites = {}
     for name, digest in SPRITES.items():
         path = package.locate_file(f"gymnasium/envs/toy_text/img/{name}.png")
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != digest:
-            raise SpritesMissing(f"{name}.png is missing or changed; {INSTALL}")
+            raise SpritesMissing(f"{name}.png is missing or changed. {INSTALL}")
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"), np.int32)
         sprites[name] = pixels.repeat(2, 0).repeat(2, 1)
     return sprites
 
 
 def _blit(under: np.ndarray, sprite: np.ndarray) -> np.ndarray:
-    """SDL's rule, in integers: Pillow's ``alpha_composite`` would differ by 1 in a few pixels."""
+    """SDL's integer alpha blending. Pillow's ``alpha_composite`` differs by 1 in a few pixels."""
     colour, alpha = sprite[..., :3], sprite[..., 3:]
     return np.where(alpha == 0, under, under + ((colour - under) * alpha + colour >> 8))
 
@@ -86,16 +87,16 @@ def _sprite_tiles() -> list[np.ndarray]:
 
 
 def _drawn_tiles() -> list[np.ndarray]:
-    """Flat shapes in colours far apart: yellow frame (start), ink disc (hole), green square (goal), red dart (elf)."""
+    """Flat shapes in distinct colors: yellow frame (start), black disc (hole), green square (goal), red arrow (elf)."""
     y, x = np.mgrid[:TILE, :TILE] - TILE // 2
-    far, disc = np.maximum(abs(x), abs(y)), x * x + y * y
+    max_norm, disc = np.maximum(abs(x), abs(y)), x * x + y * y
     shapes = {
-        "S": ((far < 28) & (far >= 22), (235, 200, 40)),
+        "S": ((max_norm < 28) & (max_norm >= 22), (235, 200, 40)),
         "H": (disc < 24 * 24, (0, 0, 0)),
-        "G": (far < 26, (40, 160, 60)),
+        "G": (max_norm < 26, (40, 160, 60)),
     }
     up = (abs(x) * 2 < y + 18) & (y < 16)
-    cross = (abs(abs(x) - abs(y)) < 5) & (disc < 24 * 24)  # the ice broke
+    cross = (abs(abs(x) - abs(y)) < 5) & (disc < 24 * 24)  # broken ice
     darts = (up, up[::-1], up.T, up.T[:, ::-1])  # in the order of FACINGS
     tiles = []
     for kind in KINDS:
@@ -103,7 +104,7 @@ def _drawn_tiles() -> list[np.ndarray]:
         if kind in shapes:
             mask, colour = shapes[kind]
             tile[mask] = colour
-        tile[far >= TILE // 2 - 1] = (128, 128, 128)
+        tile[max_norm >= TILE // 2 - 1] = (128, 128, 128)
         tiles.append(tile)
         for dart in darts:
             over = tile.copy()
@@ -122,9 +123,9 @@ def _tiles(skin: str) -> np.ndarray:
 
 
 def skin_of(wish: str) -> str:
-    """The skin to use: ``auto`` takes the sprites where they are installed."""
+    """Resolve ``auto`` to ``sprites`` if they are installed and to ``drawn`` otherwise."""
     if wish not in ("auto", "sprites", "drawn"):
-        raise ValueError(f"unknown skin {wish!r}: use auto, sprites or drawn")
+        raise ValueError(f"unknown skin {wish!r}. Use auto, sprites or drawn.")
     if wish == "drawn":
         return "drawn"
     try:
@@ -137,7 +138,7 @@ def skin_of(wish: str) -> str:
 
 
 def render(state: dict, skin: str) -> Image.Image:
-    """The picture of a state, 64 pixels a cell."""
+    """Render a state with 64 pixels per cell."""
     rows, (r, c) = state["map"], state["elf"]
     n = len(rows)
     kinds = np.array([[KINDS.index(letter) * WAYS for letter in row] for row in rows])
@@ -147,7 +148,7 @@ def render(state: dict, skin: str) -> Image.Image:
 
 
 def _coarse(image: Image.Image, n: int) -> np.ndarray:
-    """The picture at ``COARSE`` pixels a cell, as (n * n, values)."""
+    """The image at ``COARSE`` pixels per cell, as (n * n, values)."""
     size = (n * COARSE, n * COARSE)
     shrinks = image.width >= size[0] and image.height >= size[1]
     small = image.convert("RGB").resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
@@ -157,51 +158,56 @@ def _coarse(image: Image.Image, n: int) -> np.ndarray:
 
 @cache
 def _templates(skin: str) -> np.ndarray:
-    """All tiles as sharp and as blurred as a decoder may draw them, as (blurs, tiles, values)."""
+    """(blurs, tiles, values) all tiles at each blur radius, because decoded sketches may be blurred."""
     tiles = [Image.fromarray(tile) for tile in _tiles(skin)]
     return np.stack([np.concatenate([_coarse(t.filter(ImageFilter.GaussianBlur(b)), 1) for t in tiles]) for b in BLURS])
 
 
 def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
-    """Read a picture of any size as a state of a board like ``rows``.
+    """Parse an image of any size as a state of a board of the size of ``rows``.
 
-    Each cell is its nearest tile by mean absolute difference. An elf that faces up or down hides the stool, so an elf
-    on plain ground stands on the start if no other cell shows it. The state is None unless one elf, one goal and one
-    start are seen; cells that differ from ``rows`` are faults.
+    Each cell is the nearest tile by mean absolute difference. An elf that faces up or down hides the start's stool, so
+    an elf on ice is on the start if no other cell shows the start. The state is None unless exactly one elf, one goal
+    and one start are detected. Cells that differ from ``rows`` are faults.
     """
     n = len(rows)
     cells = _coarse(image, n)
-    each = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in _templates(skin)]
-    far = min(each, key=lambda table: table.min(1).sum())  # cells x tiles, at the blur that fits the picture best
-    best = far.argmin(1)
+    distances = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in _templates(skin)]
+    # (cells, tiles) at the blur that fits the image best
+    distance = min(distances, key=lambda table: table.min(1).sum())
+    best = distance.argmin(1)
     kind, facing = best // WAYS, best % WAYS  # facing 0: no elf
-    seen = [KINDS[k] for k in kind]
+    letters = [KINDS[k] for k in kind]
     elves = np.flatnonzero(facing)
-    faults = [f"cell {i // n + 1} {i % n + 1} is unreadable" for i in np.flatnonzero(far.min(1) > UNREADABLE)]
-    if len(elves) == 1 and seen[elves[0]] in "SF":
-        stool = any(letter == "S" for i, letter in enumerate(seen) if i != elves[0])
-        seen[elves[0]] = "F" if stool else "S"
-    for what, count in (("elf", len(elves)), ("start", seen.count("S")), ("goal", seen.count("G"))):
+    faults = [f"cell {i // n + 1} {i % n + 1} is unreadable" for i in np.flatnonzero(distance.min(1) > UNREADABLE)]
+    if len(elves) == 1 and letters[elves[0]] in "SF":
+        stool = any(letter == "S" for i, letter in enumerate(letters) if i != elves[0])
+        letters[elves[0]] = "F" if stool else "S"
+    for what, count in (("elf", len(elves)), ("start", letters.count("S")), ("goal", letters.count("G"))):
         if count != 1:
             faults.append(f"{count} cells show the {what}")
     state = None
     if not faults:
-        found = ["".join(seen[i : i + n]) for i in range(0, n * n, n)]
-        state = {"map": found, "elf": [int(elves[0]) // n, int(elves[0]) % n], "facing": FACINGS[facing[elves[0]] - 1]}
+        map_rows = ["".join(letters[i : i + n]) for i in range(0, n * n, n)]
+        state = {
+            "map": map_rows,
+            "elf": [int(elves[0]) // n, int(elves[0]) % n],
+            "facing": FACINGS[facing[elves[0]] - 1],
+        }
         faults = [
-            f"cell {r + 1} {c + 1} is {found[r][c]}, not {rows[r][c]}"
+            f"cell {r + 1} {c + 1} is {map_rows[r][c]}, not {rows[r][c]}"
             for r in range(n)
             for c in range(n)
-            if found[r][c] != rows[r][c]
+            if map_rows[r][c] != rows[r][c]
         ]
-    return Parsed(state, _confidence(far, best), tuple(faults))
+    return Parsed(state, _confidence(distance, best), tuple(faults))
 
 
 def _confidence(far: np.ndarray, best: np.ndarray) -> float:
-    """1 if every cell fits one reading alone, 0 if some cell fits two equally well."""
+    """From 1 (every cell matches exactly one label) to 0 (some cell matches two labels equally well)."""
     tile = np.arange(far.shape[1])
     elf = tile % WAYS > 0
-    ground = np.where(elf & (tile // WAYS < 2), 0, tile // WAYS)  # the elf's start and ice count as one reading
+    ground = np.where(elf & (tile // WAYS < 2), 0, tile // WAYS)  # the elf on the start and on ice share a label
     label = 2 * ground + elf
     nearest = far.min(1)
     other = np.where(label[None] == label[best][:, None], np.inf, far).min(1)

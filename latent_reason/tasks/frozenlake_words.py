@@ -1,7 +1,7 @@
-"""The words of the FrozenLake tasks: short, one plain word a token, several wordings for each slot.
+"""Text templates of the FrozenLake tasks: short common words, about one token each, with several wordings per slot.
 
-Moves are the letters U, D, L, R standing alone; no wording uses such a letter otherwise, so that ``moves_in`` reads the
-moves of a chunk back from any wording.
+Moves are the single letters U, D, L, R. No template contains such a letter otherwise, so ``moves_in`` can parse the
+moves from any wording.
 """
 
 from __future__ import annotations
@@ -53,32 +53,32 @@ def chunk(moves: str, stream: Stream) -> str:
 
 
 def cell_words(cell: Sequence[int]) -> str:
-    """A cell as people count it, from 1."""
+    """A cell in text. Rows and columns count from 1."""
     return f"row {cell[0] + 1} column {cell[1] + 1}"
 
 
 def place(state: dict, stream: Stream) -> str:
-    """The state clause: where the elf is now."""
+    """The clause that states the elf's position."""
     fallen = cell_at(state["map"], state["elf"]) == "H"
     return stream.choice(FALLS if fallen else PLACES).format(cell=cell_words(state["elf"]))
 
 
 def map_sentence(state: dict, stream: Stream) -> str:
-    """The whole state in words: what a text trace says where another shows a sketch."""
+    """The complete state in text. Text traces use it in place of a sketch."""
     return stream.choice(MAPS).format(map=map_line(state))
 
 
 def moves_in(text: str) -> list[str]:
-    """The moves that a text writes down one after another, its final answer left out."""
+    """The moves that a text states, in order, without its final answer."""
     return [LETTER.get(word.upper(), word) for word in _MOVE.findall(_ANSWER.sub(" ", text))]
 
 
 def corrupt(text: str, stream: Stream) -> str:
-    """The text with one of its stated moves replaced by another move."""
+    """The text with one of its moves replaced by another move."""
     body = _ANSWER.search(text)
-    found = list(_MOVE.finditer(text, 0, body.start() if body else len(text)))
-    if not found:
+    matches = list(_MOVE.finditer(text, 0, body.start() if body else len(text)))
+    if not matches:
         return text
-    spot = stream.choice(found)
-    old = LETTER.get(spot[0].upper(), spot[0])
-    return text[: spot.start()] + stream.choice([m for m in "UDLR" if m != old]) + text[spot.end() :]
+    match = stream.choice(matches)
+    old = LETTER.get(match[0].upper(), match[0])
+    return text[: match.start()] + stream.choice([m for m in "UDLR" if m != old]) + text[match.end() :]

@@ -1,4 +1,4 @@
-"""``jigsaw``: in which order do numbered tiles make the picture? A sketch is what lies in place so far."""
+"""``jigsaw``: order numbered tiles so that they form the picture. A sketch shows the tiles placed so far."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .checkers import Check, boxed
 from .drawn import DrawnTask
 from .stream import Stream, canon
 
-SIDE = 168  # of a scene in pixels of the plain look: whole tiles for 2, 3 and 4 a side
+SIDE = 168  # side of a scene in pixels of the plain style, divisible by 2, 3 and 4
 NAMES = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink")
 TEXTURES = ("bands", "rings")
-NODES = 4000  # partial assemblies looked at before a scene counts as too uniform
-FAR = 40  # mean difference (0-255) from every tile above which a place is unreadable
+NODES = 4000  # partial assemblies to search before a scene is rejected as too uniform
+FAR = 40  # largest mean difference (0-255) between a place and the nearest tile
 
 QUESTIONS = (
     "In which order do the tiles make the picture?",
@@ -50,7 +50,7 @@ STATES = (
 
 @lru_cache(16)
 def scene(seed: int, texture: str) -> np.ndarray:
-    """(SIDE, SIDE) the number in ``NAMES`` of each pixel's colour: a texture of three colours, shapes and letters."""
+    """(SIDE, SIDE) index in ``NAMES`` of each pixel's color: a texture of three colors, shapes and letters."""
     stream = Stream.of("jigsaw scene", texture, seed)
     colours = stream.shuffle(range(len(NAMES)))
     y, x = np.ogrid[:SIDE, :SIDE]
@@ -83,65 +83,67 @@ def tiles_of(canvas: np.ndarray, grid: int) -> np.ndarray:
 
 
 def edge_costs(tiles: np.ndarray) -> tuple[list[list[int]], list[list[int]]]:
-    """``right[a][b]`` and ``below[a][b]``: in how many pixels the edge of b differs from that of a which it meets."""
+    """``right[a][b]`` and ``below[a][b]``: number of differing pixels between touching edges if b is right of or below
+    a."""
     right = (tiles[:, None, :, -1] != tiles[None, :, :, 0]).sum(-1)
     below = (tiles[:, None, -1, :] != tiles[None, :, 0, :]).sum(-1)
     return right.tolist(), below.tolist()
 
 
 def cost(order: list[int], right: list[list[int]], below: list[list[int]], grid: int) -> int:
-    """Differing pixels along all inner edges of the tiles laid out in reading order."""
+    """Number of differing pixels along all inner edges of the tiles in reading order."""
     return sum(
         (right[order[k - 1]][t] if k % grid else 0) + (below[order[k - grid]][t] if k >= grid else 0)
         for k, t in enumerate(order)
     )
 
 
-def unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
-    """Whether the order as given costs least, and every other by more than the share ``margin`` and a quarter of a
-    tile's side more.
+def is_unique(tiles: np.ndarray, grid: int, margin: float) -> bool:
+    """Whether the tiles as ordered have the lowest cost, and every other order costs more by the fraction ``margin``
+    plus a quarter of a tile's side.
 
-    Lays tiles in reading order and leaves a branch as soon as it must cost too much: every tile that lies neither in
-    the first column nor in the first row costs its cheapest edges at least. So nothing is missed. Gives up, with
-    False, after ``NODES`` partial assemblies.
+    Exact branch and bound in reading order. The bound is the cheapest edge of every tile that is not in the first
+    column or row. Returns False after ``NODES`` partial assemblies.
     """
     right, below = edge_costs(tiles)
     gold = range(grid * grid)
     least = [[min(costs[a][t] for a in gold if a != t) for t in gold] for costs in (right, below)]
-    most, nodes = cost(list(gold), right, below, grid) * (1 + margin) + tiles.shape[1] // 4, 0
+    limit, nodes = cost(list(gold), right, below, grid) * (1 + margin) + tiles.shape[1] // 4, 0
     stack: list[tuple[tuple[int, ...], int]] = [((), sum(map(sum, least)))]
     while stack:
-        laid, paid = stack.pop()
-        k = len(laid)
+        order, total = stack.pop()
+        k = len(order)
         if k == len(gold):
-            if laid != tuple(gold):
+            if order != tuple(gold):
                 return False
             continue
         nodes += 1
         if nodes > NODES:
             return False
-        left = [t for t in gold if t not in laid]
-        free = sum(
-            sum(sorted(cheap[t] for t in left)[len(left) - firsts :])  # what tiles on the rim may yet save
+        remaining = [t for t in gold if t not in order]
+        saved = sum(
+            sum(
+                sorted(cheap[t] for t in remaining)[len(remaining) - firsts :]
+            )  # edges that tiles of the first row and column save
             for cheap, firsts in zip(least, (grid - -(-k // grid), max(grid - k, 0)), strict=True)
         )
-        for t in left:
-            more = (right[laid[-1]][t] if k % grid else 0) + (below[laid[k - grid]][t] if k >= grid else 0)
-            more -= least[0][t] + least[1][t]
-            if paid + more - free <= most:
-                stack.append(((*laid, t), paid + more))
+        for t in remaining:
+            added = (right[order[-1]][t] if k % grid else 0) + (below[order[k - grid]][t] if k >= grid else 0)
+            added -= least[0][t] + least[1][t]
+            if total + added - saved <= limit:
+                stack.append(((*order, t), total + added))
     return True
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 def sizes(grid: int, look: Look) -> tuple[int, int]:
-    """Side of a picture and of a tile in pixels."""
+    """Sides of an image and of a tile in pixels."""
     side = 6 * look.cell
     return side, (side - 5 * look.line) // 12 * 12 // grid
 
 
-def numbered(meta: dict) -> np.ndarray:
-    """(grid * grid, t, t, 3) the tiles by number, each number in a box in the middle: edges stay free."""
+def numbered_tiles(meta: dict) -> np.ndarray:
+    """(grid * grid, t, t, 3) the tiles by number. Each number is in a box in the center, so the edges are visible."""
     look, grid = LOOKS[meta["skin"]], meta["grid"]
     t = sizes(grid, look)[1]
     at = np.arange(t * grid) * SIDE // (t * grid)
@@ -155,8 +157,8 @@ def numbered(meta: dict) -> np.ndarray:
     return tiles
 
 
-def put(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarray:
-    """Lay tiles onto a picture in reading order from the top left, ``gap`` pixels apart."""
+def paste_tiles(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarray:
+    """Draw tiles onto an image in reading order from the top left, ``gap`` pixels apart."""
     t = tiles.shape[1]
     start = (len(canvas) - grid * t - (grid - 1) * gap) // 2
     for k, tile in enumerate(tiles):
@@ -166,8 +168,8 @@ def put(canvas: np.ndarray, tiles: np.ndarray, grid: int, gap: int) -> np.ndarra
 
 
 @cache
-def ground(grid: int, skin: str, empty: bool) -> np.ndarray:
-    """A picture of paper; if ``empty``, with a grey square where the tiles will lie."""
+def background(grid: int, skin: str, empty: bool) -> np.ndarray:
+    """A blank image. If ``empty``, with a grey square in the area of the tiles."""
     look = LOOKS[skin]
     side, t = sizes(grid, look)
     canvas, start = blank(side, side, look["paper"]), (side - grid * t) // 2
@@ -176,27 +178,31 @@ def ground(grid: int, skin: str, empty: bool) -> np.ndarray:
     return canvas
 
 
-def shuffled(tiles: np.ndarray, meta: dict) -> PILImage.Image:
-    return picture(put(ground(meta["grid"], meta["skin"], False).copy(), tiles, meta["grid"], LOOKS[meta["skin"]].line))
-
-
-def assembled(placed: list[int], tiles: np.ndarray, meta: dict) -> PILImage.Image:
+def draw_shuffled(tiles: np.ndarray, meta: dict) -> PILImage.Image:
     return picture(
-        put(ground(meta["grid"], meta["skin"], True).copy(), tiles[np.array(placed, int) - 1], meta["grid"], 0)
+        paste_tiles(background(meta["grid"], meta["skin"], False).copy(), tiles, meta["grid"], LOOKS[meta["skin"]].line)
+    )
+
+
+def draw_assembled(placed: list[int], tiles: np.ndarray, meta: dict) -> PILImage.Image:
+    return picture(
+        paste_tiles(
+            background(meta["grid"], meta["skin"], True).copy(), tiles[np.array(placed, int) - 1], meta["grid"], 0
+        )
     )
 
 
 def numbers_in(words: str) -> list[int]:
-    """Tiles that a text places: its numbers, without the clauses that only repeat them after a colon."""
+    """The tiles that a text places: its numbers, without the lists after a colon that repeat them."""
     return [int(n) for n in re.findall(r"\b[0-9]{1,3}\b", re.sub(r":[^.]*\.", " ", words.split("\\boxed")[0]))]
 
 
 class Jigsaw(DrawnTask):
-    """Order the tiles of a cut picture. Level = tiles a side, 2 to 4.
+    """Order the tiles of a cut image. Level = tiles per side, 2 to 4.
 
-    ``texture``: the ground of the scene, ``bands`` or ``rings``. ``margin``: by what share (and a quarter of a tile's
-    side) every other assembly must mismatch more along its edges than the right one. ``chunk``: fewest and most
-    tiles between two sketches.
+    ``texture``: the background of the scene, ``bands`` or ``rings``. ``margin``: the fraction (plus a quarter of a
+    tile's side) by which every other order must have more differing edge pixels. ``chunk``: minimum and maximum number
+    of tiles between two sketches.
     """
 
     name = "jigsaw"
@@ -208,15 +214,15 @@ class Jigsaw(DrawnTask):
     def __init__(self, *, texture: str = "bands", margin: float = 0.05, chunk: tuple[int, int] = (1, 2), **options):
         super().__init__(**options)
         if texture not in TEXTURES:
-            raise ValueError(f"texture={texture!r}: one of {', '.join(TEXTURES)}.")
+            raise ValueError(f"unknown texture {texture!r}. Use one of {', '.join(TEXTURES)}.")
         if not set(self.levels) <= {2, 3, 4}:
-            raise ValueError(f"level={self.levels}: the level is the number of tiles a side, 2 to 4.")
+            raise ValueError(f"The level is the number of tiles per side, 2 to 4; got {self.levels}.")
         if not 1 <= chunk[0] <= chunk[1] or margin < 0:
-            raise ValueError(f"chunk={chunk}, margin={margin}: one tile or more a step, and no margin below 0.")
+            raise ValueError(f"chunk must be at least 1 and margin at least 0; got chunk={chunk}, margin={margin}.")
         self.texture, self.margin, self.chunk = texture, margin, tuple(chunk)
 
     def targets(self, level: int, stream: Stream) -> list[int]:
-        """The scene's tile that each number shows, in the order of the numbers."""
+        """The scene's tile of each number, in the order of the numbers."""
         while (order := stream.shuffle(range(level * level))) == sorted(order):
             pass
         return order
@@ -229,22 +235,22 @@ class Jigsaw(DrawnTask):
 
     def verify(self, puzzle: dict, targets: list[int]) -> None:
         tiles = tiles_of(scene(puzzle["scene"], puzzle["texture"]), puzzle["grid"])
-        if not unique(tiles, puzzle["grid"], self.margin):
+        if not is_unique(tiles, puzzle["grid"], self.margin):
             raise Rejected("another order fits about as well")
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream = self.stream(level, index, "text")
         gold = [puzzle["order"].index(k) + 1 for k in range(level * level)]
         meta = {**puzzle, "skin": self.skin, "checker": self.name, "gold": gold}
-        tiles, question, steps, done = numbered(meta), stream.choice(QUESTIONS), [], 0
+        tiles, question, steps, done = numbered_tiles(meta), stream.choice(QUESTIONS), [], 0
         while done < len(gold):
             size = stream.between(*self.chunk)
-            said = stream.choice(PLACES).format(tiles=" ".join(map(str, gold[done : done + size])))
+            sentence = stream.choice(PLACES).format(tiles=" ".join(map(str, gold[done : done + size])))
             done = min(done + size, len(gold))
             if stream.unit() >= self.omit_state_p:
-                said = f"{said} {stream.choice(CLAUSES).format(all=' '.join(map(str, gold[:done])))}"
+                sentence = f"{sentence} {stream.choice(CLAUSES).format(all=' '.join(map(str, gold[:done])))}"
             state = {"placed": gold[:done], "places": len(gold)}
-            steps.append(Step(said, assembled(gold[:done], tiles, meta), state))
+            steps.append(Step(sentence, draw_assembled(gold[:done], tiles, meta), state))
         return Item(
             self.item_id(level, index),
             self.name,
@@ -254,7 +260,7 @@ class Jigsaw(DrawnTask):
             level,
             index,
             puzzle,
-            [shuffled(tiles, meta)],
+            [draw_shuffled(tiles, meta)],
             question,
             steps,
             ",".join(map(str, gold)),
@@ -263,7 +269,7 @@ class Jigsaw(DrawnTask):
         )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
-        return assembled(state["placed"], numbered(item.meta), item.meta)
+        return draw_assembled(state["placed"], numbered_tiles(item.meta), item.meta)
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         return stream.choice(STATES).format(
@@ -271,7 +277,7 @@ class Jigsaw(DrawnTask):
         )
 
     def in_words(self, item: Item) -> str:
-        """The colours along each tile's edges, with the length of each run."""
+        """The colors along each tile's edges, run-length encoded."""
 
         def run(edge: np.ndarray) -> str:
             return " ".join(f"{NAMES[colour]} {len(list(same))}" for colour, same in groupby(edge.tolist()))
@@ -293,15 +299,15 @@ class Jigsaw(DrawnTask):
         grid, look, faults = meta["grid"], LOOKS[meta["skin"]], []
         side, t = sizes(grid, look)
         canvas, start = pixels(image, side, side).astype(np.int16), (side - grid * t) // 2
-        known = np.concatenate([np.full((1, t, t, 3), look["grey"], np.uint8), numbered(meta)]).astype(np.int16)
-        read, sure = [], 1.0
+        known = np.concatenate([np.full((1, t, t, 3), look["grey"], np.uint8), numbered_tiles(meta)]).astype(np.int16)
+        read, confidence = [], 1.0
         for place in tiles_of(canvas[start : start + grid * t, start : start + grid * t], grid):
             off = np.abs(known - place).mean((1, 2, 3))
             best, second = np.sort(off)[:2]
             if best > FAR:
                 return Parsed(None, 0.0, ("a place shows neither a tile nor grey",))
             read.append(int(off.argmin()))
-            sure = min(sure, float(1 - best / max(second, 1e-6)))
+            confidence = min(confidence, float(1 - best / max(second, 1e-6)))
         placed = [n for n in read if n]
         if read != placed + [0] * (len(read) - len(placed)):
             faults.append("a gap before a tile")
@@ -311,23 +317,23 @@ class Jigsaw(DrawnTask):
         rim[start : start + grid * t, start : start + grid * t] = False
         if np.abs(canvas - np.array(look["paper"], np.int16))[rim].mean() > FAR:
             faults.append("no rim of paper")
-        return Parsed({"placed": placed, "places": grid * grid}, sure, tuple(faults))
+        return Parsed({"placed": placed, "places": grid * grid}, confidence, tuple(faults))
 
     def state_said(self, item: Item, said: list[str]) -> dict:
         return {"placed": [n for words in said for n in numbers_in(words)], "places": len(item.meta["gold"])}
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
-        more = numbers_in(said)
-        return before is not None and bool(more) and before["placed"] + more == after["placed"]
+        added = numbers_in(said)
+        return before is not None and bool(added) and before["placed"] + added == after["placed"]
 
     def shown(self, item: Item) -> dict:
-        """Nothing is in place yet."""
+        """The state without placed tiles."""
         return {"placed": [], "places": len(item.meta["gold"])}
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
-        """The share of the donor's places that are right by the tiles said before its sketch and those said after."""
-        said = [n for words in (before, *after) for n in numbers_in(words)]
-        return self.check(f"\\boxed{{{','.join(map(str, said))}}}", donor.meta).partial
+        """The fraction of the donor's places that are correct, from the tiles named before and after its sketch."""
+        placed = [n for words in (before, *after) for n in numbers_in(words)]
+        return self.check(f"\\boxed{{{','.join(map(str, placed))}}}", donor.meta).partial
 
     def wrong(self, item: Item) -> list[str]:
         gold = item.answer.split(",")
@@ -335,15 +341,16 @@ class Jigsaw(DrawnTask):
         return [",".join(order) for order in (*swapped, gold[:-1], [*gold, "1"], gold[::-1])]
 
     def check(self, text: str, meta: dict) -> Check:
-        """Numbers in reading order, with commas or blanks between them; partial is the share of right places."""
+        """The answer is the numbers in reading order, separated by commas or spaces. ``partial`` is the fraction of
+        correct places."""
         content, gold = boxed(text) or "", meta["gold"]
-        found = re.findall(r"[0-9]+", content)
-        if not found or not re.fullmatch(r"[0-9,;\s]*", content):
+        answered = re.findall(r"[0-9]+", content)
+        if not answered or not re.fullmatch(r"[0-9,;\s]*", content):
             return Check(False, 0.0, "no_answer")
-        right = sum(said == str(tile) for said, tile in zip(found, gold, strict=False))
-        ok = right == len(gold) == len(found)
-        return Check(ok, right / max(len(gold), len(found)), f"{right} of {len(gold)}", found)
+        right = sum(number == str(tile) for number, tile in zip(answered, gold, strict=False))
+        ok = right == len(gold) == len(answered)
+        return Check(ok, right / max(len(gold), len(answered)), f"{right} of {len(gold)}", answered)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        found = self.check(text, meta)
-        return {"accuracy": float(found.ok), "in_place": found.partial}
+        result = self.check(text, meta)
+        return {"accuracy": float(result.ok), "in_place": result.partial}

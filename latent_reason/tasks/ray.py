@@ -1,9 +1,9 @@
-"""A ray among mirrors (``ray``): where does it leave the grid.
+"""A ray among mirrors (``ray``): find the port where it leaves the grid.
 
 A board is JSON: ``map`` holds n rows of "/", "\\\\" and "." and ``entry`` is a port such as "W3": the side (N, E, S, W;
 north is up) and the number along it, from 1, counted from the left or from the top. A state is ``{"hits", "heading"}``:
-the cells of the mirrors met so far, in order, and the way (N, E, S, W) the ray goes on. A ray that enters always
-leaves, and elsewhere.
+the cells of the mirrors hit so far, in order, and the ray's current direction (N, E, S, W). A ray always leaves the
+grid, at another port.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TURNED = {
     ".": dict(zip("NESW", "NESW", strict=True)),
 }
 BACK = dict(zip("NESW", "SWNE", strict=True))
-BUDGET = 300  # cells drawn for one ray
+BUDGET = 300  # largest number of cells sampled for one ray
 QUESTIONS = (
     "Where does the ray leave the grid?",
     "At which port does the ray come out?",
@@ -80,7 +80,7 @@ def ports(n: int) -> list[str]:
 
 
 def outside(port: str, n: int) -> Cell:
-    """The place just outside the grid at a port."""
+    """The cell just outside the grid at a port."""
     side, k = port[0], int(port[1:]) - 1
     return {"N": (-1, k), "S": (n, k), "W": (k, -1), "E": (k, n)}[side]
 
@@ -89,8 +89,8 @@ def beside(cell: Cell, way: str) -> Cell:
     return cell[0] + WAYS[way][0], cell[1] + WAYS[way][1]
 
 
-def onward(rows: list[str], cell: Cell, heading: str) -> tuple[Cell, str]:
-    """The next mirror on the way from a cell and the heading after it, or the place outside that the ray leaves to."""
+def next_mirror(rows: list[str], cell: Cell, heading: str) -> tuple[Cell, str]:
+    """The next mirror from a cell and the direction after it, or the cell outside the grid where the ray leaves."""
     cell = beside(cell, heading)
     while 0 <= cell[0] < len(rows) and 0 <= cell[1] < len(rows):
         if rows[cell[0]][cell[1]] != ".":
@@ -102,18 +102,20 @@ def onward(rows: list[str], cell: Cell, heading: str) -> tuple[Cell, str]:
 def solve(board: dict) -> tuple[list[dict], str]:
     """The states after each mirror, and the exit port."""
     rows, n = board["map"], len(board["map"])
-    cell, heading = onward(rows, outside(board["entry"], n), BACK[board["entry"][0]])
+    cell, heading = next_mirror(rows, outside(board["entry"], n), BACK[board["entry"][0]])
     states, hits = [], []
     while 0 <= cell[0] < n and 0 <= cell[1] < n:
         hits.append(list(cell))
         states.append({"hits": list(hits), "heading": heading})
-        cell, heading = onward(rows, cell, heading)
+        cell, heading = next_mirror(rows, cell, heading)
     return states, f"{heading}{(cell[1] if heading in 'NS' else cell[0]) + 1}"
 
 
 def sample(n: int, entry: str, most: int, mirrors: int, limit: int, stream: Stream) -> list[str]:
-    """Rows with so many ``mirrors``, or up to ``limit`` if the ray needs more, of which the ray meets ``most``. The
-    cells of the ray come first, each drawn when the ray enters it and drawn again if that ends badly."""
+    """Sample rows with ``mirrors`` mirrors (up to ``limit`` if the ray needs more), of which the ray hits ``most``.
+
+    The cells on the ray are sampled first, with backtracking, when the ray enters them.
+    """
     rows: dict[Cell, str] = {}
     chance, budget = max(mirrors / n**2, most / (3 * n)), BUDGET
 
@@ -146,9 +148,9 @@ def sample(n: int, entry: str, most: int, mirrors: int, limit: int, stream: Stre
     return ["".join(rows.get((row, col), ".") for col in range(n)) for row in range(n)]
 
 
-def trail(board: dict, hits: list[Cell]) -> list[tuple[Cell, str]]:
-    """The borders the ray crosses up to the last of ``hits``, as (cell left, heading). They need not be true hits:
-    each is joined to the one before it by a row, then a column."""
+def crossed_borders(board: dict, hits: list[Cell]) -> list[tuple[Cell, str]]:
+    """The borders that the ray crosses up to the last of ``hits``, as (cell before the border, direction). Hits that no
+    real ray has are connected along the row, then along the column."""
     n = len(board["map"])
     cell, borders = outside(board["entry"], n), []
     for hit in hits:
@@ -162,7 +164,7 @@ def trail(board: dict, hits: list[Cell]) -> list[tuple[Cell, str]]:
 
 @cache
 def mirror_mask(skin: str, mirror: str) -> np.ndarray:
-    """The pixels of a cell that a mirror covers."""
+    """Boolean mask of the pixels of a cell that a mirror covers."""
     look = c.LOOKS[skin]
     cell, low, high = c.blank(look.cell, look.cell), look.cell // 6, look.cell - look.cell // 6 - 1
     columns = (high, low) if mirror == "/" else (low, high)
@@ -172,7 +174,8 @@ def mirror_mask(skin: str, mirror: str) -> np.ndarray:
 
 @cache
 def empty(n: int, skin: str, entry: str) -> np.ndarray:
-    """The grid without mirrors, in a margin of half a cell that numbers the ports; the entry is a red dart."""
+    """Rendering of the grid without mirrors, with port numbers in a margin of half a cell. A red arrow marks the
+    entry."""
     look = c.LOOKS[skin]
     side, half, scale = look.cell, look.cell // 2, look.line // 2
     sheet = c.blank((n + 1) * side, (n + 1) * side, look["paper"])
@@ -204,11 +207,12 @@ def full(rows: tuple[str, ...], entry: str, skin: str) -> np.ndarray:
 
 
 def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
-    """The grid with its mirrors. With a state, the ray so far as a line and a blue dart beyond the last mirror."""
+    """Render the grid with its mirrors. With a state, also the ray so far as a line, and a blue arrow after the last
+    mirror."""
     look, sheet = c.LOOKS[skin], full(tuple(board["map"]), board["entry"], skin).copy()
-    borders = trail(board, state["hits"]) if state else []
+    borders = crossed_borders(board, state["hits"]) if state else []
     side, edge, wide = look.cell, look.cell // 2 - 2, look.line // 2 + 1
-    inside = sheet[edge:-edge, edge:-edge]  # the line begins where the margin ends
+    inside = sheet[edge:-edge, edge:-edge]  # the line starts at the inner edge of the margin
     for cell, way in borders:
         v, u = (side * (1 + k) - edge for k in beside(cell, way))
         down, across = WAYS[way]
@@ -222,19 +226,19 @@ def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
         )
     draw_mirrors(sheet, board["map"], {beside(cell, way) for cell, way in borders}, skin)
     if state and state["hits"]:
-        y, x = tip(state["hits"][-1], state["heading"], look)
+        y, x = arrow_center(state["hits"][-1], state["heading"], look)
         c.triangle(sheet, y, x, look.cell // 6, DARTS[state["heading"]], look["blue"])
     return c.picture(sheet)
 
 
 def port_middle(port: str, n: int, look: c.Look) -> Cell:
-    """The middle (y, x) of a port's place in the margin."""
+    """The center (y, x) of a port in the margin."""
     side, quarter = look.cell, look.cell // 4
     return tuple(quarter if v < 0 else (n + 1) * side - quarter if v == n else side * (v + 1) for v in outside(port, n))
 
 
-def tip(cell: Cell, way: str, look: c.Look) -> Cell:
-    """The middle of the dart that goes ``way`` from the middle of a cell."""
+def arrow_center(cell: Cell, way: str, look: c.Look) -> Cell:
+    """The center of the arrow that points in direction ``way`` from the center of a cell."""
     return tuple(look.cell * (v + 1) + step * look.cell // 4 for v, step in zip(cell, WAYS[way], strict=True))
 
 
@@ -247,7 +251,11 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     def share(label: int, y: int, x: int, reach: int) -> float:
         return float((found[y - reach : y + reach + 1, x - reach : x + reach + 1] == label).mean())
 
-    darts = {(cell, way): share(0, *tip(cell, way, look), look.cell // 6) for cell in np.ndindex(n, n) for way in WAYS}
+    darts = {
+        (cell, way): share(0, *arrow_center(cell, way, look), look.cell // 6)
+        for cell in np.ndindex(n, n)
+        for way in WAYS
+    }
     (at, heading), best = max(darts.items(), key=lambda entry: entry[1])
     if best < 0.2 or sum(other > best / 2 for (cell, _), other in darts.items() if cell != at):
         return Parsed(None, 0.0, ("no single blue arrow",))
@@ -271,7 +279,7 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     for row, col in np.ndindex(n + 1, n + 1):
         for way, free in (("N", col < n), ("W", row < n)):
             y, x = half + row * side + (way == "W") * half, half + col * side + (way == "N") * half
-            if free and pink(sheet[y - 1 : y + 2, x - 1 : x + 2], look):
+            if free and has_ray_color(sheet[y - 1 : y + 2, x - 1 : x + 2], look):
                 lit.add(frozenset(((row, col), beside((row, col), way))))
     cell, way, hits = outside(entry, n), BACK[entry[0]], []
     while (border := frozenset((cell, beside(cell, way)))) in lit:
@@ -287,7 +295,7 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
 
 
 def mirror_at(cell: np.ndarray, look: c.Look) -> str:
-    """The mirror in the picture of a cell, by the ends of its two diagonals; "?" if both are dark."""
+    """The mirror in the image of a cell, from the ends of its two diagonals. "?" if both are dark."""
     light, dark = sum(look["paper"]) / 3, sum(look["ink"]) / 3
     reach, middle = look.cell * 9 // 32, look.cell // 2
     ink = {}
@@ -297,21 +305,21 @@ def mirror_at(cell: np.ndarray, look: c.Look) -> str:
             for k in (-reach, 1 - reach, reach - 1, reach)
         ]
         ink[mirror] = (light - np.mean(ends)) / (light - dark) > 0.35
-    return "?" if all(ink.values()) else next((mirror for mirror, found in ink.items() if found), ".")
+    return "?" if all(ink.values()) else next((mirror for mirror, is_dark in ink.items() if is_dark), ".")
 
 
-def pink(patch: np.ndarray, look: c.Look) -> bool:
-    """Whether the patch around the middle of a border is of the ray's colour, not of the grid's."""
+def has_ray_color(patch: np.ndarray, look: c.Look) -> bool:
+    """Whether the patch around the center of a border has the ray's color instead of the grid's."""
     grid = (2 * np.array(look["paper"]) + look["grey"]) / 3
     colour = patch.mean((0, 1))
     return np.abs(colour - look["pink"]).sum() < np.abs(colour - grid).sum()
 
 
 class Ray(DrawnTask):
-    """Say by which port the ray leaves. Level = number of reflections.
+    """Name the port where the ray leaves. Level = number of reflections.
 
-    ``n``: cells a side (4 to 9). ``density``: least and largest share of cells that are mirrors. A sketch
-    follows each reflection; the way out after the last has none.
+    ``n``: cells per side (4 to 9). ``density``: smallest and largest fraction of cells with mirrors. A sketch follows
+    each reflection, but not the exit.
     """
 
     name = "ray"
@@ -328,9 +336,9 @@ class Ray(DrawnTask):
     def __init__(self, *, n: int = 6, density: tuple[float, float] = (0.15, 0.35), **options):
         super().__init__(**options)
         if not 4 <= n <= 9:
-            raise ValueError(f"n, the cells a side, is 4 to 9; got {n}")
+            raise ValueError(f"n is the number of cells per side, 4 to 9; got {n}.")
         if not 0 < density[0] <= density[1] <= 0.6:
-            raise ValueError(f"density is a pair of shares, rising, above 0 and up to 0.6; got {density}")
+            raise ValueError(f"density is a pair of increasing fractions above 0 and up to 0.6; got {density}.")
         self.mirrors = math.ceil(density[0] * n * n), math.floor(density[1] * n * n)
         if self.mirrors[0] > self.mirrors[1]:
             raise ValueError(f"no number of mirrors on {n}x{n} cells has a density within {density}")
@@ -352,7 +360,7 @@ class Ray(DrawnTask):
         return named("ray/1", puzzle)
 
     def verify(self, puzzle: dict, targets: str) -> None:
-        """Nothing is left to test: the cells of the ray are drawn until it meets as many mirrors as wanted."""
+        """Nothing to test: ``draw`` samples until the ray hits the target number of mirrors."""
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream = self.stream(level, index, "text")
@@ -413,7 +421,7 @@ class Ray(DrawnTask):
         return [port for port in ports(self.n) if port != item.answer and (port[0] == side or port[1] == number)]
 
     def check(self, text: str, meta: dict) -> Check:
-        """Right if the boxed port is the exit; half for the right side."""
+        """Correct if the boxed port is the exit. ``partial`` is 0.5 if only the side is correct."""
         found = re.fullmatch(r"\s*([NESWnesw])\s*([1-9])\s*", boxed(text) or "")
         if not found:
             return Check(False, 0.0, "no_port")
@@ -424,12 +432,12 @@ class Ray(DrawnTask):
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         """``accuracy`` of the port, and of its ``side`` alone."""
-        found = self.check(text, meta)
-        return {"accuracy": float(found.ok), "side": float(found.partial > 0)}
+        result = self.check(text, meta)
+        return {"accuracy": float(result.ok), "side": float(result.partial > 0)}
 
-    # -- what words say of states --------------------------------------------------------------------------------------
+    # -- states in the model's text ------------------------------------------------------------------------------------
     def said_heading(self, text: str) -> str | None:
-        """The last direction that the words name."""
+        """The last direction that the text names."""
         words = re.findall("|".join(COMPASS.values()), text)
         return words[-1][0].upper() if words else None
 
@@ -437,7 +445,7 @@ class Ray(DrawnTask):
         return {"hits": [], "heading": BACK[item.meta["board"]["entry"][0]]}
 
     def state_said(self, item: Item, said: list[str]) -> Any:
-        """The words tell the heading; where the mirror is they need not tell, so that is the gold sketch's."""
+        """The direction from the text, with the hits of the gold state, because the text need not state the cell."""
         gold = super().state_said(item, said)
         return gold and {**gold, "heading": self.said_heading(said[-1]) or gold["heading"]}
 
@@ -446,7 +454,7 @@ class Ray(DrawnTask):
             return False
         board = item.meta["board"]
         here = tuple(before["hits"][-1]) if before["hits"] else outside(board["entry"], len(board["map"]))
-        cell, heading = onward(board["map"], here, before["heading"])
+        cell, heading = next_mirror(board["map"], here, before["heading"])
         return after == {"hits": [*before["hits"], list(cell)], "heading": heading}
 
 

@@ -1,9 +1,9 @@
-"""Rush Hour: which cars slide, one after another, until the red car can leave a 6 x 6 yard on the right. A sketch is
-the yard after every one to three moves, but never the solved one.
+"""Rush Hour: find the moves after which the red car can leave a 6 x 6 yard on the right. A sketch shows the yard after
+every one to three moves, except after the last move.
 
-A car is ``[row, column, length, way]`` of its first cell, way H (moves left and right) or V (up and down). A list of
-cars is a state; the first car is the red one, called A, the others are B, C, ... in the order they are met at the
-start. A move such as ``B-2`` slides one car any number of free cells, + to the right or down.
+A car is ``[row, column, length, way]``: its first cell, its length and its orientation H (moves left and right) or V
+(up and down). A state is a list of cars. The first car is the red one, called A; the others are B, C, ... in the
+reading order of the start. A move such as ``B-2`` slides one car by a number of free cells, + to the right or down.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Move = tuple[int, int]  # number of the car, cells
 
 N, RED_ROW = 6, 2
 BANDS = {1: (1, 5), 2: (6, 10), 3: (11, 15), 4: (16, 20)}  # moves of a shortest plan
-EMPTY = 6  # free cells of a drawn yard, at most
-MOST_STATES = 1500  # a yard with more states is loose, and seldom hard
+EMPTY = 6  # largest number of free cells of a sampled yard
+MOST_STATES = 1500  # a yard with more states is rarely hard
 LETTERS = "ABCDEFGHIJKLMNO"
 PAINT = ("green", "blue", "yellow", "purple", "orange", "cyan", "pink")
-FAR = 40  # mean difference from a drawn car above which a picture does not show it
+FAR = 40  # largest mean difference between an image patch and the rendering of a car
 
 QUESTIONS = (
     "Slide the cars so that the red car can leave on the right. Which moves, in order?",
@@ -62,7 +62,7 @@ _SAID = re.compile(r"\b([A-O])([+-][1-4])\b", re.ASCII)
 # -- the rules ---------------------------------------------------------------------------------------------------------
 @cache
 def mask(lane: int, length: int, way: str, place: int) -> int:
-    """The cells of a car as bits; it stands in a row (H) or column (V) from ``place`` on."""
+    """The cells of a car as bits. ``lane``: its row (H) or column (V). ``place``: its first cell in the lane."""
     return sum(1 << (lane * N + i if way == "H" else i * N + lane) for i in range(place, place + length))
 
 
@@ -75,8 +75,8 @@ def occupied(cars: list[Car]) -> int:
     return sum(mask(*lane_of(car)) for car in cars)
 
 
-def slid(cars: list[Car], number: int, cells: int) -> list[Car] | None:
-    """The state after a move, None if the car does not exist or a cell on its way is not free."""
+def slide_car(cars: list[Car], number: int, cells: int) -> list[Car] | None:
+    """The state after a move. None if the car does not exist or a cell on its path is not free."""
     if not 0 <= number < len(cars) or not cells:
         return None
     lane, length, way, place = lane_of(cars[number])
@@ -89,22 +89,23 @@ def slid(cars: list[Car], number: int, cells: int) -> list[Car] | None:
 
 
 def walk(cars: list[Car], moves: list[Move]) -> list[Car] | None:
-    """The state after all moves, None if one of them is not legal."""
+    """The state after all moves. None if one of them is not legal."""
     for move in moves:
-        cars = slid(cars, *move)
+        cars = slide_car(cars, *move)
         if cars is None:
             return None
     return cars
 
 
-def solved(cars: list[Car]) -> bool:
+def is_solved(cars: list[Car]) -> bool:
     return cars[0][1] == N - 2
 
 
 class Space:
-    """All states that can be reached from one, each a number with the car's places in three bits apiece.
+    """All states reachable from one state, each encoded as an integer with three bits per car.
 
-    ``keys``: the states, ``beside[i]``: those one move from state i. Stops past ``most`` states (``whole`` is False).
+    ``keys``: the states. ``beside[i]``: indices of the states one move from state i. The search stops after ``most``
+    states; then ``whole`` is False.
     """
 
     def __init__(self, cars: list[Car], most: int):
@@ -133,20 +134,20 @@ class Space:
         self.whole = len(self.beside) == len(self.keys)
 
     def layers(self) -> list[list[int]]:
-        """The states by the moves they are from a solved one; no layer if none can be solved."""
-        edge = [i for i, key in enumerate(self.keys) if key & 7 == N - 2]
-        seen, found = bytearray(len(self.keys)), []
-        for i in edge:
-            seen[i] = 1
-        while edge:
-            found.append(edge)
-            edge = []
-            for i in found[-1]:
+        """The states grouped by their distance from a solved state. Empty if no state can be solved."""
+        frontier = [i for i, key in enumerate(self.keys) if key & 7 == N - 2]
+        visited, layers = bytearray(len(self.keys)), []
+        for i in frontier:
+            visited[i] = 1
+        while frontier:
+            layers.append(frontier)
+            frontier = []
+            for i in layers[-1]:
                 for j in self.beside[i]:
-                    if not seen[j]:
-                        seen[j] = 1
-                        edge.append(j)
-        return found
+                    if not visited[j]:
+                        visited[j] = 1
+                        frontier.append(j)
+        return layers
 
     def state(self, number: int) -> list[Car]:
         places = [self.keys[number] >> 3 * i & 7 for i in range(len(self.cars))]
@@ -157,23 +158,23 @@ class Space:
 
 
 def solve(cars: list[Car]) -> list[Move] | None:
-    """A shortest plan, None if there is none; of several the one that moves the first car first."""
+    """A shortest plan, None if there is none. Ties are broken in favor of the first car."""
     space = Space(cars, 10**6)
-    far = {number: d for d, layer in enumerate(space.layers()) for number in layer}
-    if 0 not in far:
+    distance = {number: d for d, layer in enumerate(space.layers()) for number in layer}
+    if 0 not in distance:
         return None
     path = [0]
-    while far[path[-1]]:
-        path.append(next(j for j in space.beside[path[-1]] if far[j] == far[path[-1]] - 1))
+    while distance[path[-1]]:
+        path.append(next(j for j in space.beside[path[-1]] if distance[j] == distance[path[-1]] - 1))
     plan = []
-    for one, other in pairwise(space.state(number) for number in path):
-        car = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-        plan.append((car, sum(other[car][:2]) - sum(one[car][:2])))
+    for before, after in pairwise(space.state(number) for number in path):
+        car = next(i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b)
+        plan.append((car, sum(after[car][:2]) - sum(before[car][:2])))
     return plan
 
 
-def spots(length: int) -> list[tuple[Car, int]]:
-    """Where a car of that length may stand, with its cells as bits: anywhere but in the red car's row, along it."""
+def positions(length: int) -> list[tuple[Car, int]]:
+    """All positions of a car of that length with its cells as bits, except horizontal ones in the red car's row."""
     cars = [
         [lane, p, length, way] if way == "H" else [p, lane, length, way]
         for way in "HV"
@@ -184,11 +185,11 @@ def spots(length: int) -> list[tuple[Car, int]]:
     return [(car, occupied([car])) for car in cars]
 
 
-SPOTS = {length: spots(length) for length in (2, 3)}
+SPOTS = {length: positions(length) for length in (2, 3)}
 
 
-def filled(cars: list[Car], stream: Stream) -> list[Car]:
-    """More cars, till the yard is nearly full."""
+def fill_yard(cars: list[Car], stream: Stream) -> list[Car]:
+    """Add random cars until at most ``EMPTY`` cells are free or no car fits."""
     cars, full = list(cars), occupied(cars)
     while N * N - full.bit_count() > EMPTY:
         length = 3 if stream.below(5) < 3 else 2
@@ -205,11 +206,11 @@ def filled(cars: list[Car], stream: Stream) -> list[Car]:
 
 
 class RushHour(PlannedTask):
-    """Free the red car. Level 1 takes 1 to 5 moves, each further level up to 4 takes 5 more.
+    """Free the red car. Level 1 takes 1 to 5 moves; each further level up to 4 takes 5 more.
 
-    The identity of a puzzle is which cars share which row or column, so that two states of one yard are never in
-    different splits. Hard yards are rare: an item of level 3
-    takes about a second, one of level 4 several. ``chunk``: fewest and most moves between two sketches.
+    The canonical string of a puzzle contains only which cars share which row or column, so two states of one yard are
+    never in different splits. Hard yards are rare: generating an item takes about a second for level 3 and several
+    seconds for level 4. ``chunk``: minimum and maximum number of moves between two sketches.
     """
 
     name = "rush_hour"
@@ -222,11 +223,13 @@ class RushHour(PlannedTask):
 
     # -- items ---------------------------------------------------------------------------------------------------------
     def draw(self, level: int, targets: int, stream: Stream) -> dict:
-        """A state so many moves from solved, among all that lead to a yard filled around the red car at the exit."""
-        cars = filled([[RED_ROW, N - 2, 2, "H"]], stream)
-        while split_of(self.canon({"cars": cars})) != self.split:  # one change is faster than another yard
+        """Sample a solved yard, then one of its states at a distance of ``targets`` moves from a solved state."""
+        cars = fill_yard([[RED_ROW, N - 2, 2, "H"]], stream)
+        while (
+            split_of(self.canon({"cars": cars})) != self.split
+        ):  # replacing one car is faster than sampling a new yard
             out = stream.between(1, len(cars) - 1)
-            cars = filled(cars[:out] + cars[out + 1 :], stream)
+            cars = fill_yard(cars[:out] + cars[out + 1 :], stream)
         space = Space(cars, MOST_STATES)
         layers = space.layers() if space.whole else []
         if len(layers) <= targets:
@@ -241,7 +244,7 @@ class RushHour(PlannedTask):
         return canon("rush_hour/1", lanes)
 
     def verify(self, puzzle: dict, targets: int) -> None:
-        """Yards are drawn at the wanted distance: nothing is left to test."""
+        """Nothing to test: ``draw`` samples at the target distance."""
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         start, stream = puzzle["cars"], self.stream(level, index, "text")
@@ -252,7 +255,7 @@ class RushHour(PlannedTask):
             moves = plan[done : done + stream.between(*self.chunk)]
             done += len(moves)
             cars, last = walk(cars, moves), done == len(plan)
-            text = stream.choice(MOVES).format(moves=written(moves, " "))
+            text = stream.choice(MOVES).format(moves=format_plan(moves, " "))
             if stream.unit() >= self.omit_state_p and not last:
                 car = moves[-1][0]
                 text = f"{text} {stream.choice(CLAUSES).format(car=LETTERS[car], cell=cell_of(cars[car]))}"
@@ -270,15 +273,15 @@ class RushHour(PlannedTask):
             [draw(start, self.skin)],
             question,
             steps,
-            written(plan),
+            format_plan(plan),
             self.name,
             meta,
         )
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
-        """Right if every move is legal and the red car is at the exit in the end; else ``partial`` is the share of its
-        way that it came."""
+        """Correct if every move is legal and the red car ends at the exit. Otherwise ``partial`` is the fraction of its
+        distance that the red car covered."""
         content = boxed(text)
         found = [
             re.fullmatch(r"([A-O])([+-][1-4])", piece, re.ASCII)
@@ -291,15 +294,15 @@ class RushHour(PlannedTask):
         if end is None:
             return Check(False, 0.0, "a move that is not legal", moves)
         begun, now = meta["cars"][0][1], end[0][1]
-        if solved(end):
+        if is_solved(end):
             return Check(True, 1.0, "out", moves)
         return Check(False, max(0.0, (now - begun) / (N - 2 - begun)), "the red car is not at the exit", moves)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        """``exact``: in as few moves as can be."""
-        found = self.check(text, meta)
-        exact = found.ok and len(found.parsed) == meta["optimum"]
-        return {"success": float(found.ok), "exact": float(exact), "progress": found.partial}
+        """``exact``: solved with a shortest plan."""
+        result = self.check(text, meta)
+        exact = result.ok and len(result.parsed) == meta["optimum"]
+        return {"success": float(result.ok), "exact": float(exact), "progress": result.partial}
 
     def wrong(self, item: Item) -> list[str]:
         plan = item.answer.split(",")
@@ -309,11 +312,13 @@ class RushHour(PlannedTask):
 
     # -- words ---------------------------------------------------------------------------------------------------------
     def state_sentence(self, state: dict, stream: Stream) -> str:
-        return stream.choice(STATES).format(cars=in_line(state["cars"]))
+        return stream.choice(STATES).format(cars=format_cars(state["cars"]))
 
     def in_words(self, item: Item) -> str:
-        """All cars by their first cell, length and way, and the exit."""
-        return f"A yard of {N} by {N} cells. Red car and others: {in_line(item.meta['cars'])}. Exit: right of row 3."
+        """All cars with first cell, length and orientation, and the exit."""
+        return (
+            f"A yard of {N} by {N} cells. Red car and others: {format_cars(item.meta['cars'])}. Exit: right of row 3."
+        )
 
     def shown(self, item: Item) -> dict:
         return {"cars": item.meta["cars"]}
@@ -321,7 +326,7 @@ class RushHour(PlannedTask):
     def state_said(self, item: Item, said: list[str]) -> dict:
         cars = item.meta["cars"]
         for move in moves_in(" ".join(said)):
-            cars = slid(cars, *move) or cars
+            cars = slide_car(cars, *move) or cars
         return {"cars": cars}
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
@@ -331,15 +336,15 @@ class RushHour(PlannedTask):
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
         """1 if the moves written before and after the donor's sketch free the donor's car."""
         plan = moves_in(before) + moves_in(" ".join(after))
-        return self.score(f"\\boxed{{{written(plan)}}}", donor.meta)["success"]
+        return self.score(f"\\boxed{{{format_plan(plan)}}}", donor.meta)["success"]
 
     # -- pictures ------------------------------------------------------------------------------------------------------
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return draw(state["cars"], item.meta["skin"])
 
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
-        """Each car of the problem is sought along its row or column; what it hides and what is left over must look as
-        it would be drawn. Faults: cars that are not there, and cells that show something else."""
+        """Locate each car of the problem in its row or column, then compare all other cells with their rendering.
+        Faults: missing cars, and cells that show something else."""
         skin, cars, faults, worst = meta["skin"], [], set(), 0.0
         side = LOOKS[skin].cell
         size = (N + 1) * side
@@ -361,13 +366,13 @@ class RushHour(PlannedTask):
         return Parsed({"cars": cars}, float(1 - worst / FAR), tuple(sorted(faults)))
 
 
-# -- words and pictures ------------------------------------------------------------------------------------------------
-def written(moves: list[Move], between: str = ",") -> str:
+# -- text and images ---------------------------------------------------------------------------------------------------
+def format_plan(moves: list[Move], between: str = ",") -> str:
     return between.join(f"{LETTERS[car]}{cells:+d}" for car, cells in moves)
 
 
 def moves_in(text: str) -> list[Move]:
-    """The moves that a text tells, its final answer left out."""
+    """The moves that a text states before its final answer."""
     return [(LETTERS.index(car), int(cells)) for car, cells in _SAID.findall(text.split("\\boxed")[0])]
 
 
@@ -375,8 +380,8 @@ def cell_of(car: Car) -> str:
     return f"row {car[0] + 1} column {car[1] + 1}"
 
 
-def in_line(cars: list[Car]) -> str:
-    """``A 3 1 across 2`` is the car that begins at row 3 column 1 and is 2 long."""
+def format_cars(cars: list[Car]) -> str:
+    """The cars in text. ``A 3 1 across 2`` is a horizontal car of length 2 whose first cell is row 3, column 1."""
     return ", ".join(
         f"{LETTERS[i]} {row + 1} {column + 1} {'across' if way == 'H' else 'down'} {length}"
         for i, (row, column, length, way) in enumerate(cars)
@@ -385,7 +390,7 @@ def in_line(cars: list[Car]) -> str:
 
 @cache
 def drawn_car(number: int, length: int, way: str, skin: str) -> np.ndarray:
-    """(height, width, 3) a car with its letter on the first cell, as it covers its cells."""
+    """(height, width, 3) rendering of a car with its letter on the first cell."""
     look = LOOKS[skin]
     side, gap, scale = look.cell, look.line // 2, look.cell // 12
     high, wide = (side, length * side) if way == "H" else (length * side, side)
@@ -400,7 +405,8 @@ def drawn_car(number: int, length: int, way: str, skin: str) -> np.ndarray:
 
 @cache
 def empty_yard(skin: str) -> np.ndarray:
-    """A wall half a cell thick with a gap on the right, around cells with thin grey borders."""
+    """Rendering of a yard without cars: a wall of half a cell with a gap on the right, and cells with thin grey
+    borders."""
     look = LOOKS[skin]
     side, half = look.cell, look.cell // 2
     yard = canvas.blank((N + 1) * side, (N + 1) * side, look["ink"])
@@ -413,7 +419,7 @@ def empty_yard(skin: str) -> np.ndarray:
 
 
 def patch(yard: np.ndarray, car: Car, side: int) -> np.ndarray:
-    """The pixels of the cells of a car."""
+    """The pixels of a car's cells (a view)."""
     row, column, length, way = car
     top, left = side // 2 + row * side, side // 2 + column * side
     return yard[
@@ -422,7 +428,7 @@ def patch(yard: np.ndarray, car: Car, side: int) -> np.ndarray:
 
 
 def draw(cars: list[Car], skin: str) -> PILImage.Image:
-    """7 x 7 cells, half a cell of wall on each side."""
+    """Render a state as 7 x 7 cells, including half a cell of wall on each side."""
     yard = empty_yard(skin).copy()
     for number, car in enumerate(cars):
         patch(yard, car, LOOKS[skin].cell)[:] = drawn_car(number, car[2], car[3], skin)

@@ -1,8 +1,8 @@
-"""``scene_edit``: a scene of coloured shapes is edited as told, then a question is asked about what stands there.
+"""``scene_edit``: answer a question about a scene of colored shapes after a list of edits.
 
-A scene is a list of 36 codes, row by row: 0 for an empty cell, else a number of ``NAMES`` ("small red circle"). A state
-is the list of its objects, ``[row, column, name]`` with rows and columns from 1. The program and the query are drawn
-first, then one of the answers they allow, then a scene that gives it, so the text alone does not tell the answer.
+A scene is a list of 36 codes, row by row: 0 for an empty cell, else the number in ``NAMES`` ("small red circle"). A
+state is the list of its objects, ``[row, column, name]`` with rows and columns from 1. The edits and the query are
+sampled first, then one of the answers they allow, then a scene with this answer, so the text does not reveal it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ WHAT = {
         ("", "small ", "large "), ("", *(f"{h} " for h in HUES)), (("", "objects"), *SHAPES.items())
     )
 }
-RADII = {"plain": (7, 12), "other": (5, 9)}  # pixels, small and large
-LIKE = 0.82  # share of a cell's pixels that are as its template has them
-FRAME = 30  # mean difference from the empty grid's lines and numbers
+RADII = {"plain": (7, 12), "other": (5, 9)}  # radii of small and large objects in pixels
+LIKE = 0.82  # smallest fraction of a cell's pixels that match its template
+FRAME = 30  # largest mean difference from the empty grid's lines and numbers
 
 QUESTIONS = (
     "{edits} {query}",
@@ -116,7 +116,13 @@ QUERIES = {
         "What is the shape of the leftmost object in row {row}?",
     ),
 }
-DISTINCT = {"count": 4, "exists": 2, "compare": 2, "colour": 4, "shape": 4}  # answers a text must allow
+DISTINCT = {
+    "count": 4,
+    "exists": 2,
+    "compare": 2,
+    "colour": 4,
+    "shape": 4,
+}  # smallest number of answers that a text must allow
 SCENES = (
     "Now: {scene}.",
     "The scene: {scene}.",
@@ -137,14 +143,14 @@ FIELD = {
     "way": "left|right|top|bottom",
 }
 PATTERNS = [
-    (kind, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELD[m[1]]})", re.escape(said)), re.A))
+    (kind, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELD[m[1]]})", re.escape(phrase)), re.A))
     for kind, wordings in EDITS.items()
-    for said in wordings
+    for phrase in wordings
 ]
 
 
-def edited(scene: list[int], edit: dict) -> list[int] | None:
-    """The scene after an edit; None where it changes nothing, finds no room or leaves nothing."""
+def apply_edit(scene: list[int], edit: dict) -> list[int] | None:
+    """The scene after an edit. None if the edit changes nothing, has no free cell or removes all objects."""
     after = list(scene)
     if edit["kind"] in ("remove", "recolour"):
         which, to = WHAT[edit["what"]], HUES.index(edit["to"]) if edit["kind"] == "recolour" else None
@@ -168,11 +174,11 @@ def recoloured(code: int, hue: int) -> int:
     return 1 + (size * len(HUES) + hue) * len(SHAPES) + rest % len(SHAPES)
 
 
-def run(scene: list[int], edits: list[dict]) -> list[list[int]] | None:
-    """The scene and what each edit makes of it; None if an edit fails or a scene comes back."""
+def apply_edits(scene: list[int], edits: list[dict]) -> list[list[int]] | None:
+    """The scene and its states after each edit. None if an edit fails or a scene repeats."""
     scenes = [scene]
     for edit in edits:
-        after = edited(scenes[-1], edit)
+        after = apply_edit(scenes[-1], edit)
         if after is None or after in scenes:
             return None
         scenes.append(after)
@@ -180,7 +186,7 @@ def run(scene: list[int], edits: list[dict]) -> list[list[int]] | None:
 
 
 def answer(scene: list[int], query: dict) -> str | None:
-    """The answer to a query as one writes it; None where the query asks for an object that is not there."""
+    """The answer to a query as text. None if the object of the query does not exist."""
     if query["kind"] in ("colour", "shape"):
         row = [code for code in scene[SIDE * (query["row"] - 1) : SIDE * query["row"]] if code]
         return NAMES[row[0]].split()[1 if query["kind"] == "colour" else 2] if row else None
@@ -202,7 +208,7 @@ def scene_of(state: list[list]) -> list[int]:
 
 
 def edits_in(text: str) -> list[dict]:
-    """The edits a text tells, in its order."""
+    """The edits that a text states, in order."""
     found = {}
     for kind, pattern in PATTERNS:
         for match in pattern.finditer(text):
@@ -216,10 +222,10 @@ def edits_in(text: str) -> list[dict]:
     return [found[start] for start in sorted(found)]
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 @cache
 def sprites(skin: str) -> np.ndarray:
-    """(65, cell, cell, 3) what a cell looks like with each code in it."""
+    """(65, cell, cell, 3) rendering of a cell for each code."""
     look = canvas.LOOKS[skin]
     cell, middle, made = look.cell, look.cell // 2, []
     for name in NAMES:
@@ -228,14 +234,15 @@ def sprites(skin: str) -> np.ndarray:
         if name:
             size, hue, shape = name.split()
             r = RADII[skin][SIZES.index(size)]
-            blot(grid, shape, middle, r, max(2, r // 3), look["ink"])
-            blot(grid, shape, middle, r - 1, max(2, r // 3) - 1, look[hue])
+            draw_shape(grid, shape, middle, r, max(2, r // 3), look["ink"])
+            draw_shape(grid, shape, middle, r - 1, max(2, r // 3) - 1, look[hue])
         made.append(grid)
     return np.stack(made)
 
 
-def blot(grid: np.ndarray, shape: str, at: int, r: int, arm: int, colour: canvas.Colour) -> None:
-    """A shape that reaches ``r`` pixels from (at, at) to each side; the arms of a cross reach ``arm`` across."""
+def draw_shape(grid: np.ndarray, shape: str, at: int, r: int, arm: int, colour: canvas.Colour) -> None:
+    """Draw a shape that extends ``r`` pixels from (at, at) to each side. The arms of a cross are ``arm`` wide to each
+    side."""
     if shape == "circle":
         canvas.disc(grid, at, at, r, colour)
     elif shape == "triangle":
@@ -247,7 +254,7 @@ def blot(grid: np.ndarray, shape: str, at: int, r: int, arm: int, colour: canvas
 
 @cache
 def margins(skin: str) -> np.ndarray:
-    """The grid's picture with nothing in it: numbers of the columns above, of the rows on the left."""
+    """Rendering of the empty grid, with column numbers above and row numbers on the left."""
     look = canvas.LOOKS[skin]
     side, scale = (SIDE + 1) * look.cell, look.cell // 12
     grid = canvas.blank(side, side, look["paper"])
@@ -265,8 +272,8 @@ def paint(grid: np.ndarray, scene: list[int], skin: str) -> np.ndarray:
     return grid
 
 
-def blurred(grids: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3) each pixel the mean of the 3 x 3 around it; pixels outside are as the nearest inside."""
+def box_blur(grids: np.ndarray) -> np.ndarray:
+    """(..., H, W, 3) 3 x 3 box blur with edge padding."""
     wide = np.pad(grids.astype(np.int16), [(0, 0)] * (grids.ndim - 3) + [(1, 1), (1, 1), (0, 0)], "edge")
     rows = wide[..., :-2, :, :] + wide[..., 1:-1, :, :] + wide[..., 2:, :, :]
     return (rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]) // 9
@@ -274,14 +281,14 @@ def blurred(grids: np.ndarray) -> np.ndarray:
 
 @cache
 def soft(skin: str) -> np.ndarray:
-    return blurred(sprites(skin))
+    return box_blur(sprites(skin))
 
 
 class SceneEdit(DrawnTask):
     """Answer a question about the scene after all edits. Level = number of edits.
 
-    ``objects``: fewest and most objects in the first scene. ``pairs``: "train" shows 24 of the 32 pairs of colour and
-    shape, "held_out" takes at least half of the objects from the other 8.
+    ``objects``: minimum and maximum number of objects in the first scene. ``pairs``: "train" uses 24 of the 32 pairs of
+    color and shape; "held_out" takes at least half of the objects from the other 8.
     """
 
     name = "scene_edit"
@@ -309,15 +316,15 @@ class SceneEdit(DrawnTask):
         if not all(1 <= level <= 10 for level in self.levels):
             raise ValueError(f"The level is the number of edits, 1 to 10; got {self.levels}.")
         if not 4 <= objects[0] <= objects[1] <= 24:
-            raise ValueError(f"objects is the fewest and the most objects, 4 to 24; got {objects}.")
+            raise ValueError(f"objects is the minimum and maximum number of objects, 4 to 24; got {objects}.")
         if pairs not in ("train", "held_out"):
             raise ValueError(f"pairs is train or held_out; got {pairs!r}.")
         self.objects, self.pairs = tuple(objects), pairs
 
     # -- puzzles -------------------------------------------------------------------------------------------------------
     def targets(self, level: int, stream: Stream) -> dict:
-        """How many objects in which colours, the edits, the query and the answer, which is one of those that scenes
-        drawn for this text have, all equally likely."""
+        """The number of objects, their colors, the edits, the query and the answer. The answer is sampled uniformly
+        from those that sampled scenes give for this text."""
         kind, count = stream.choice(list(QUERIES)), stream.between(*self.objects)
         while True:
             hues = stream.shuffle(HUES)[:4]
@@ -333,7 +340,7 @@ class SceneEdit(DrawnTask):
                 return {**text, "answer": stream.choice(sorted(seen))}
 
     def text(self, level: int, kind: str, hues: list[str], stream: Stream) -> dict:
-        """Edits and a query of a kind, which may yet suit no scene."""
+        """Sample edits and a query of type ``kind``. There may be no scene for them."""
         edits: list[dict] = []
         hues = list(hues)
         for _ in range(level):
@@ -367,7 +374,7 @@ class SceneEdit(DrawnTask):
         return {"edits": edits, "query": query}
 
     def what(self, hues: list[str], stream: Stream) -> str:
-        """Objects of one kind in words: by one feature, at times by two."""
+        """A description of objects by one feature, sometimes by two."""
         hue, size, shape = stream.choice(hues), stream.choice(SIZES), stream.choice(list(SHAPES.values()))
         return stream.choice(
             (
@@ -383,7 +390,7 @@ class SceneEdit(DrawnTask):
         )
 
     def scene(self, text: dict, stream: Stream) -> list[int]:
-        """A scene for a text: its number of objects, in its colours."""
+        """Sample a scene for a text, with its number of objects in its colors."""
         plain, held = palette(tuple(text["hues"]))
         scene, placed = [0] * SIDE * SIDE, 0
         while placed < text["count"]:
@@ -394,8 +401,8 @@ class SceneEdit(DrawnTask):
         return scene
 
     def outcome(self, scene: list[int], text: dict) -> str | None:
-        """The answer; None where the edits do not suit the scene, or training would see a held-out pair."""
-        scenes = run(scene, text["edits"])
+        """The answer. None if an edit fails on the scene, or if a held-out pair would be in training data."""
+        scenes = apply_edits(scene, text["edits"])
         if scenes is None or (self.pairs == "train" and any(not HELD_OUT.isdisjoint(s) for s in scenes)):
             return None
         return answer(scenes[-1], text["query"])
@@ -413,12 +420,12 @@ class SceneEdit(DrawnTask):
     # -- items ---------------------------------------------------------------------------------------------------------
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream = self.stream(level, index, "text")
-        states = [state_of(scene) for scene in run(puzzle["scene"], puzzle["edits"])]
-        edits = " ".join(said(EDITS, edit, stream) for edit in puzzle["edits"])
-        question = stream.choice(QUESTIONS).format(edits=edits, query=said(QUERIES, puzzle["query"], stream))
+        states = [state_of(scene) for scene in apply_edits(puzzle["scene"], puzzle["edits"])]
+        edits = " ".join(phrase(EDITS, edit, stream) for edit in puzzle["edits"])
+        question = stream.choice(QUESTIONS).format(edits=edits, query=phrase(QUERIES, puzzle["query"], stream))
         steps = []
         for edit, before, state in zip(puzzle["edits"], states, states[1:], strict=False):
-            text = said(EDITS, edit, stream)
+            text = phrase(EDITS, edit, stream)
             if stream.unit() >= self.omit_state_p:
                 text = f"{text} {stream.choice(CHANGES).format(cells=changes(before, state))}"
             steps.append(Step(text, self.drawing(state, self.skin), state))
@@ -458,17 +465,17 @@ class SceneEdit(DrawnTask):
         return self.drawing(state, item.meta["skin"])
 
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
-        """Each cell is the object whose drawing, both a little blurred, differs least from it."""
+        """Read each cell as the object with the nearest rendering. Both are blurred slightly first."""
         empty, look = margins(meta["skin"]), canvas.LOOKS[meta["skin"]]
         cell, edge = look.cell, look.cell // 8
-        found = blurred(canvas.pixels(image, *empty.shape[:2]))
+        found = box_blur(canvas.pixels(image, *empty.shape[:2]))
         cells = found[cell:, cell:].reshape(SIDE, cell, SIDE, cell, 3).transpose(0, 2, 1, 3, 4)
         cells = cells.reshape(-1, cell, cell, 3)[:, edge:-edge, edge:-edge]
         drawn = soft(meta["skin"])[:, edge:-edge, edge:-edge]
         best = np.stack([np.abs(cells - one).sum((1, 2, 3), dtype=np.int32) for one in drawn]).argmin(0)
         alike = (np.abs(cells - drawn[best]).max(-1) <= canvas.NEAR).mean((1, 2))
         faults = [f"row {i // SIDE + 1} column {i % SIDE + 1} is not clear" for i in np.flatnonzero(alike < LIKE)]
-        off = np.abs(found - blurred(empty)).mean(-1)
+        off = np.abs(found - box_blur(empty)).mean(-1)
         place = np.arange(cell * SIDE) % cell
         inside = (place >= edge) & (place < cell - edge)
         lines = np.ones(off.shape, bool)
@@ -479,13 +486,13 @@ class SceneEdit(DrawnTask):
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
-        """One word or number, in any case, with or without a full stop."""
+        """The answer is one word or number, case-insensitive, with an optional period."""
         content = (boxed(text) or "").strip().rstrip(".").lower()
         word = re.fullmatch(r"0{0,9}(\d{1,3})|yes|no|[a-z]{3,9}", content, re.ASCII)
         if not word:
             return Check(False, 0.0, "no_answer")
         said = str(int(word[1])) if word[1] else content
-        ok = said == answer(run(meta["scene"], meta["edits"])[-1], meta["query"]).lower()
+        ok = said == answer(apply_edits(meta["scene"], meta["edits"])[-1], meta["query"]).lower()
         return Check(ok, float(ok), "right" if ok else "wrong", said)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
@@ -502,10 +509,10 @@ class SceneEdit(DrawnTask):
     def asked_of(self, item: Item, donor: Item) -> Item | None:
         """The item's query on the donor's last scene."""
         meta = {**donor.meta, "query": item.meta["query"]}
-        found = answer(run(meta["scene"], meta["edits"])[-1], meta["query"])
+        found = answer(apply_edits(meta["scene"], meta["edits"])[-1], meta["query"])
         return found and replace(donor, meta=meta, answer=found)
 
-    # -- what a model's own sketches are held against ------------------------------------------------------------------
+    # -- evaluation of a model's sketches ------------------------------------------------------------------------------
     def shown(self, item: Item) -> list[list]:
         return state_of(item.meta["scene"])
 
@@ -513,13 +520,13 @@ class SceneEdit(DrawnTask):
         return item.meta["query"]["kind"]
 
     def variables(self, state: list[list]) -> dict:
-        """What stands in each cell that is not empty."""
+        """The object in each nonempty cell."""
         return {(row, column): name for row, column, name in state}
 
     def after(self, state: list[list], words: str) -> Any:
-        """The state that the edits told in a text lead to; None where it tells none or they do not suit."""
+        """The state after the edits that a text states. None if it states none or an edit fails."""
         edits = edits_in(words)
-        scenes = run(scene_of(state), edits)
+        scenes = apply_edits(scene_of(state), edits)
         return state_of(scenes[-1]) if edits and scenes else None
 
     def state_said(self, item: Item, said: list[str]) -> Any:
@@ -531,18 +538,18 @@ class SceneEdit(DrawnTask):
 
 @cache
 def palette(hues: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """The objects of these colours: those that training shows, and those held out."""
+    """(training objects, held-out objects) of these colors."""
     codes = [code for code in CODES.values() if NAMES[code].split()[1] in hues]
     return [c for c in codes if c not in HELD_OUT], [c for c in codes if c in HELD_OUT]
 
 
-def said(templates: dict[str, tuple[str, ...]], thing: dict, stream: Stream) -> str:
-    """An edit or a query in one of its wordings."""
+def phrase(templates: dict[str, tuple[str, ...]], thing: dict, stream: Stream) -> str:
+    """An edit or a query in a random wording."""
     return stream.choice(templates[thing["kind"]]).format(**thing)
 
 
 def changes(before: list[list], after: list[list]) -> str:
-    """The cells that differ and what stands there now."""
+    """The cells that differ, with their new contents."""
     old, new = ({(y, x): name for y, x, name in state} for state in (before, after))
     return ", ".join(
         f"row {y} column {x}: {new.get((y, x), 'empty')}"

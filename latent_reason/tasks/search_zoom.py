@@ -1,8 +1,8 @@
-"""``search_zoom``: find one thing among many and read it. Its sketches only repeat the picture: the negative control.
+"""``search_zoom``: find one object among many and read it. Its sketches only repeat the image: a negative control.
 
-A canvas of ``side`` x ``side`` cells holds things such as a "red square K": a coloured outline around a letter. The
-first sketch draws a box of 4 x 4 cells around the thing asked about, the second is that part enlarged to the whole
-size. Both are ``redundant``: whoever reads the picture well needs neither. Rows and columns count from 1.
+A canvas of ``side`` x ``side`` cells holds objects such as a "red square K": a colored outline around a letter. The
+first sketch adds a box of 4 x 4 cells around the target object. The second is that region enlarged to full size. Both
+are ``redundant``: they contain nothing that is not in the image. Rows and columns count from 1.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .checkers import Check, boxed
 from .drawn import DrawnTask
 from .stream import Stream, canon
 
-WINDOW = 4  # cells a side of the box
+WINDOW = 4  # cells per side of the box
 HUES = ("red", "green", "blue", "grey", "purple", "orange", "cyan")  # the box is pink
 SHAPES = ("circle", "square")
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 NAMES = ["", *map(" ".join, product(HUES, SHAPES, LETTERS))]
 CODES = {name: code for code, name in enumerate(NAMES)}
-HELD_OUT = {("blue", "square"), ("orange", "circle"), ("green", "circle")}  # never asked about in training
+HELD_OUT = {("blue", "square"), ("orange", "circle"), ("green", "circle")}  # no training question is about these pairs
 WAYS = {"above": (-1, 0), "below": (1, 0), "left of": (0, -1), "right of": (0, 1)}
-LIKE = 0.7  # share of a cell's pixels that are as its template has them
-OFF, MOST_OFF = 20, 0.05  # how far a cell's mean colour may be off, and the share of cells that may be further
+LIKE = 0.7  # smallest fraction of a cell's pixels that match its template
+OFF, MOST_OFF = 20, 0.05  # tolerance of a cell's mean color, and the largest fraction of cells outside it
 
 QUESTIONS = {
     "letter": (
@@ -87,15 +87,15 @@ NAMED = re.compile(rf"(?:({'|'.join(HUES)}) )?({'|'.join(SHAPES)})(?: with the l
 
 
 def grid_of(things: list[list], side: int) -> np.ndarray:
-    """(side, side) codes of things ``[row, column, name]``, 0 where there is none."""
+    """(side, side) codes of the objects ``[row, column, name]``, 0 for empty cells."""
     grid = np.zeros((side, side), int)
     for row, column, name in things:
         grid[row - 1, column - 1] = CODES[name]
     return grid
 
 
-def window(things: list[list], box: list[int]) -> list[list]:
-    """The things in the box whose first row and column are given; rows and columns count from its corner."""
+def objects_in_box(things: list[list], box: list[int]) -> list[list]:
+    """The objects in a box with their rows and columns relative to it. ``box``: its first row and column."""
     return [
         [row - box[0] + 1, column - box[1] + 1, name]
         for row, column, name in things
@@ -103,17 +103,17 @@ def window(things: list[list], box: list[int]) -> list[list]:
     ]
 
 
-def called(name: str, what: str) -> bool:
-    """Whether a description such as "red square" or "square with the letter K" is that of a thing."""
+def matches_description(name: str, what: str) -> bool:
+    """Whether a description such as "red square" or "square with the letter K" matches an object."""
     hue, shape, letter = name.split()
     said = NAMED.fullmatch(what)
     return said is not None and said[2] == shape and said[1] in (None, hue) and said[3] in (None, letter)
 
 
 def solve(puzzle: dict) -> tuple[list[list], str]:
-    """The things that fit the description asked about (in a sound puzzle one), and the answer."""
+    """(objects that match the description in the question, answer). A valid puzzle has one such object."""
     query = puzzle["query"]
-    found = [thing for thing in puzzle["things"] if called(thing[2], query["what"])]
+    found = [thing for thing in puzzle["things"] if matches_description(thing[2], query["what"])]
     row, column, name = found[0]
     if query["kind"] == "neighbour":
         y, x = WAYS[query["way"]]
@@ -121,10 +121,10 @@ def solve(puzzle: dict) -> tuple[list[list], str]:
     return found, name.split()[0 if query["kind"] == "colour" else 2]
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------------
 @cache
 def sprites(skin: str) -> np.ndarray:
-    """(337, cell, cell, 3) what a cell looks like with each code in it."""
+    """(337, cell, cell, 3) rendering of a cell for each code."""
     look = canvas.LOOKS[skin]
     cell, middle, r, scale = look.cell, look.cell // 2, look.cell * 3 // 8, look.cell // 16
     made = np.stack([canvas.blank(cell, cell, look["paper"])] * len(NAMES))
@@ -145,10 +145,10 @@ def paint(grid: np.ndarray, skin: str) -> np.ndarray:
 
 
 class SearchZoom(DrawnTask):
-    """Find a thing and say its letter, its colour or its neighbour's letter. Level: 40 + 20 x level things.
+    """Find an object and name its letter, its color or its neighbor's letter. A level has 40 + 20 x level objects.
 
-    ``side``: cells a side, a multiple of 4; the number of things grows with its square. ``pairs``: "train"
-    or "held_out", pairs of colour and shape that training never asks about.
+    ``side``: cells per side, a multiple of 4; the number of objects grows with its square. ``pairs``: "train", or
+    "held_out" for pairs of color and shape that no training question is about.
     """
 
     name = "search_zoom"
@@ -165,23 +165,23 @@ class SearchZoom(DrawnTask):
     def __init__(self, *, side: int = 16, pairs: str = "train", **options):
         super().__init__(**options)
         if not all(1 <= level <= 5 for level in self.levels):
-            raise ValueError(f"The level says how many things there are, 1 to 5; got {self.levels}.")
+            raise ValueError(f"The level is 1 to 5, with more objects per level; got {self.levels}.")
         if side % WINDOW or not 8 <= side <= 64:
-            raise ValueError(f"side is the number of cells a side, a multiple of {WINDOW} from 8 to 64; got {side}.")
+            raise ValueError(f"side is the number of cells per side, a multiple of {WINDOW} from 8 to 64; got {side}.")
         if pairs not in ("train", "held_out"):
             raise ValueError(f"pairs is train or held_out; got {pairs!r}.")
         self.side, self.pairs = side, pairs
 
     # -- puzzles -------------------------------------------------------------------------------------------------------
     def targets(self, level: int, stream: Stream) -> dict:
-        """The thing asked about, where it is, the kind of question and, next to it, the thing it may ask for."""
+        """The target object, its cell, the type of question and the target's neighbor."""
         pairs = [p for p in product(HUES, SHAPES) if (p in HELD_OUT) == (self.pairs == "held_out")]
         (hue, shape), letter = stream.choice(pairs), stream.choice(LETTERS)
         kind, way = stream.choice(list(QUESTIONS)), stream.choice(list(WAYS))
         query = {"kind": kind, "what": f"{shape} with the letter {letter}" if kind == "colour" else f"{hue} {shape}"}
         if kind == "neighbour":
             query["way"] = way
-        # rows and columns 1 and ``side`` stay empty, so that the box is whole wherever it lies
+        # the target is not in the outermost rows and columns, so that the box fits
         row, column = stream.between(3, self.side - 2), stream.between(3, self.side - 2)
         return {
             "query": query,
@@ -190,7 +190,7 @@ class SearchZoom(DrawnTask):
         }
 
     def draw(self, level: int, targets: dict, stream: Stream) -> dict:
-        others = unlike(targets["query"]["what"])
+        others = codes_without(targets["query"]["what"])
         row, column, letter = targets["beside"]
         beside = stream.choice([NAMES[code] for code in others if NAMES[code][-1] == letter])
         cells = {tuple(targets["thing"][:2]): targets["thing"][2], (row, column): beside}
@@ -208,14 +208,14 @@ class SearchZoom(DrawnTask):
         return canon("search_zoom/1", puzzle)
 
     def verify(self, puzzle: dict, targets: dict) -> None:
-        """Every puzzle drawn has one thing that fits."""
+        """Nothing to test: ``draw`` samples puzzles with exactly one matching object."""
 
     # -- items ---------------------------------------------------------------------------------------------------------
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream, query = self.stream(level, index, "text"), puzzle["query"]
         [(row, column, _)], answer = solve(puzzle)
         box = [min(max(at - stream.between(1, 2), 2), self.side - WINDOW) for at in (row, column)]
-        states = [{"view": "box", "box": box}, {"view": "part", "things": window(puzzle["things"], box)}]
+        states = [{"view": "box", "box": box}, {"view": "part", "things": objects_in_box(puzzle["things"], box)}]
         meta = {"skin": self.skin, "checker": self.name, **puzzle}
         steps = []
         for wordings, state in zip((FINDS, ZOOMS), states, strict=True):
@@ -246,10 +246,10 @@ class SearchZoom(DrawnTask):
         if state["view"] == "box":
             top, left = state["box"]
             return stream.choice(BOXES).format(top=top, bottom=top + WINDOW - 1, left=left, right=left + WINDOW - 1)
-        return stream.choice(CROPS).format(things=listed(state["things"]))
+        return stream.choice(CROPS).format(things=format_objects(state["things"]))
 
     def in_words(self, item: Item) -> str:
-        return f"On the canvas: {listed(item.meta['things'])}."
+        return f"On the canvas: {format_objects(item.meta['things'])}."
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return drawing(state, item.meta)
@@ -259,7 +259,8 @@ class SearchZoom(DrawnTask):
         return tuple(at / item.meta["side"] for at in (left, top, left + WINDOW, top + WINDOW))
 
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
-        """A picture with a pink box is the canvas, which is held against the problem's; any other is a part."""
+        """An image with a pink box is parsed as the whole canvas and compared with the problem's. Any other image is
+        parsed as an enlarged region."""
         look, side = canvas.LOOKS[meta["skin"]], meta["side"]
         found = canvas.pixels(image, side * look.cell, side * look.cell)
         pink = np.abs(found.astype(np.int16) - look["pink"]).max(-1) <= canvas.NEAR
@@ -275,13 +276,15 @@ class SearchZoom(DrawnTask):
         alike = (np.abs(cells - drawn[best]).max(-1) <= canvas.NEAR).mean((1, 2))
         things = [[i // WINDOW + 1, i % WINDOW + 1, NAMES[code]] for i, code in enumerate(best) if code]
         faults = [f"row {i // WINDOW + 1} column {i % WINDOW + 1} is not clear" for i in np.flatnonzero(alike < LIKE)]
-        if not any(window(meta["things"], [y, x]) == things for y, x in product(range(1, side - WINDOW + 2), repeat=2)):
+        if not any(
+            objects_in_box(meta["things"], [y, x]) == things for y, x in product(range(1, side - WINDOW + 2), repeat=2)
+        ):
             faults.append("no part of the canvas")
         return Parsed({"view": "part", "things": things}, float(alike.min()), tuple(faults))
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
-        """One letter or one colour, in any case, with or without a full stop."""
+        """The answer is one letter or one color, case-insensitive, with an optional period."""
         said = (boxed(text) or "").strip().rstrip(".").upper()
         if said.lower() not in HUES and (len(said) != 1 or said not in LETTERS):
             return Check(False, 0.0, "no_answer")
@@ -298,21 +301,21 @@ class SearchZoom(DrawnTask):
         return item.meta["query"]["kind"]
 
     def legal(self, item: Item, before: Any, said: str, after: dict) -> bool:
-        """A box must hold the thing the words name, a part must be what the box before it holds."""
+        """A box must contain the object that the text names. A region must be the content of the preceding box."""
         if after["view"] == "part":
             return (
                 bool(before)
                 and before["view"] == "box"
-                and after["things"] == window(item.meta["things"], before["box"])
+                and after["things"] == objects_in_box(item.meta["things"], before["box"])
             )
         what = NAMED.search(said)
         return what is not None and any(
-            called(name, what[0]) for _, _, name in window(item.meta["things"], after["box"])
+            matches_description(name, what[0]) for _, _, name in objects_in_box(item.meta["things"], after["box"])
         )
 
 
 def drawing(state: dict, meta: dict) -> PILImage.Image:
-    """The canvas with a box around some of its cells, or the part in such a box at the canvas's size."""
+    """Render the canvas with a box, or the region in a box enlarged to the size of the canvas."""
     skin, side, look = meta["skin"], meta["side"], canvas.LOOKS[meta["skin"]]
     if state["view"] == "part":
         part = paint(grid_of(state["things"], WINDOW), skin)
@@ -325,7 +328,7 @@ def drawing(state: dict, meta: dict) -> PILImage.Image:
 
 
 def box_in(found: np.ndarray, rows: np.ndarray, columns: np.ndarray, meta: dict) -> Parsed:
-    """The box whose sides lie in these rows and columns of pixels, if the canvas behind it is the problem's."""
+    """The box with its sides in these pixel rows and columns, if the canvas behind it is the problem's."""
     side, look = meta["side"], canvas.LOOKS[meta["skin"]]
     wide, box = WINDOW * look.cell, []
     for at in (rows, columns):
@@ -341,13 +344,13 @@ def box_in(found: np.ndarray, rows: np.ndarray, columns: np.ndarray, meta: dict)
 
 
 @cache
-def unlike(what: str) -> list[int]:
-    """The codes of all things that a description does not fit."""
-    return [code for code, name in enumerate(NAMES) if name and not called(name, what)]
+def codes_without(what: str) -> list[int]:
+    """The codes of all objects that a description does not match."""
+    return [code for code, name in enumerate(NAMES) if name and not matches_description(name, what)]
 
 
-def listed(things: list[list]) -> str:
-    """Things by row in words."""
+def format_objects(things: list[list]) -> str:
+    """The objects in text, row by row."""
     rows = [
         f"row {y}: " + ", ".join(f"{name} in column {x}" for at, x, name in things if at == y)
         for y in sorted({row for row, _, _ in things})

@@ -1,4 +1,4 @@
-"""Predictors that use only the question. A task needs its images only if these are no better than a constant answer:
+"""Predictors that use only the question. A task requires its images if these predictors do not beat a constant answer.
 ``python -m eval.task_audit`` measures this, and the task contract tests it.
 """
 

@@ -1,9 +1,8 @@
-"""The 3 x 3 sliding puzzle: which tiles, one after another, slide into the gap to turn one board into another. A sketch
-is the board after every one to three moves, but never the wanted board, which the second picture shows.
+"""The 3 x 3 sliding puzzle: find the tiles that slide into the gap, in order, to turn one board into another. A sketch
+shows the board after every one to three moves, except the goal board, which the second image shows.
 
-A board is a list of nine numbers row by row, 0 for the gap. Distances come from one table for each cell of the gap on
-the wanted board, made in about 0.1 s when first needed: 181,440 boards, half of all, can be reached, in 31 moves at
-most.
+A board is a list of nine numbers in row-major order, with 0 for the gap. Distances come from one table per gap cell of
+the goal board, computed in about 0.1 s on first use. 181,440 boards, half of all, are reachable, in at most 31 moves.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ BESIDE = [
     for x in range(3)
 ]
 TURNS = [
-    [int(cell) for cell in np.rot90(grid, k).ravel()]  # the eight ways to look at a square
+    [int(cell) for cell in np.rot90(grid, k).ravel()]  # the eight symmetries of a square
     for grid in (np.arange(9).reshape(3, 3), np.arange(9).reshape(3, 3).T)
     for k in range(4)
 ]
 CELLS = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
-FAR = 40  # mean difference of a cell from the nearest tile above which it shows none
+FAR = 40  # largest mean difference between a cell and the nearest tile
 
 QUESTIONS = (
     "Slide tiles into the gap until the first board looks like the second. Which tiles, in order?",
@@ -66,8 +65,8 @@ _PLAN = re.compile(r"[1-8](?:[,\s]+[1-8])*", re.ASCII)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------
-def slid(board: Board, tile: int) -> Board | None:
-    """The board after a tile slid into the gap, None if it is not beside it."""
+def slide_tile(board: Board, tile: int) -> Board | None:
+    """The board after a tile slides into the gap. None if the tile is not adjacent to the gap."""
     gap, spot = board.index(0), board.index(tile)
     if spot not in BESIDE[gap]:
         return None
@@ -77,16 +76,16 @@ def slid(board: Board, tile: int) -> Board | None:
 
 
 def walk(board: Board, tiles: list[int]) -> Board | None:
-    """The board after all moves, None if one of them is not legal."""
+    """The board after all moves. None if one of them is not legal."""
     for tile in tiles:
-        board = slid(board, tile)
+        board = slide_tile(board, tile)
         if board is None:
             return None
     return board
 
 
 def ranks(orders: np.ndarray) -> np.ndarray:
-    """(9, N) permutations of 0 to 8 in columns -> (N,) their places in lexicographic order."""
+    """(9, N) permutations of 0 to 8 in columns -> (N,) their lexicographic ranks."""
     return sum(
         (orders[i] > orders[i + 1 :]).sum(0, dtype=np.uint8).astype(np.int32) * factorial(8 - i) for i in range(8)
     )
@@ -94,8 +93,8 @@ def ranks(orders: np.ndarray) -> np.ndarray:
 
 @cache
 def table(gap: int) -> np.ndarray:
-    """(9!,) int8: moves from a board to the one in order, by rank, where the number ``gap`` is the gap; -1 where no
-    moves lead there."""
+    """(9!,) int8: the distance in moves of each board, by rank, from the sorted board, where the number ``gap`` is the
+    gap; -1 if the sorted board is unreachable."""
     far, kept = np.full(factorial(9), -1, np.int8), np.zeros(factorial(9), np.int32)
     edge, length = np.arange(9, dtype=np.uint8)[:, None], 0
     far[0] = 0
@@ -110,7 +109,7 @@ def table(gap: int) -> np.ndarray:
                 found.append(there)
         edge = np.concatenate(found, 1)
         number = ranks(edge)
-        kept[number] = np.arange(len(number))  # one of the moves that lead to the same board
+        kept[number] = np.arange(len(number))  # keep one of the moves that lead to the same board
         new = (far[number] < 0) & (kept[number] == np.arange(len(number)))
         edge = edge[:, new]
         far[number[new]] = length
@@ -119,7 +118,7 @@ def table(gap: int) -> np.ndarray:
 
 @cache
 def layer(gap: int, length: int) -> np.ndarray:
-    """The ranks of the boards so many moves from the one in order."""
+    """The ranks of the boards at distance ``length`` from the sorted board."""
     return np.flatnonzero(table(gap) == length).astype(np.int32)
 
 
@@ -131,23 +130,23 @@ def distance(board: Board, goal: Board) -> int:
 
 
 def solve(board: Board, goal: Board) -> list[int]:
-    """A shortest plan: of several tiles the one that lies first on the board."""
+    """A shortest plan. Ties are broken in favor of the first tile in row-major order."""
     plan: list[int] = []
     left = distance(board, goal)
     while left > 0:
         left -= 1
         spots = sorted(BESIDE[board.index(0)])
-        tile = next(board[s] for s in spots if distance(slid(board, board[s]), goal) == left)
+        tile = next(board[s] for s in spots if distance(slide_tile(board, board[s]), goal) == left)
         plan.append(tile)
-        board = slid(board, tile)
+        board = slide_tile(board, tile)
     return plan
 
 
 class Slide(PlannedTask):
-    """Solve a 3 x 3 sliding puzzle. Level 1 takes 1 to 5 moves, each further level up to 6 takes 5 more (6: 26 to 31).
+    """Solve a 3 x 3 sliding puzzle. Level 1 takes 1 to 5 moves; each further level up to 6 takes 5 more (6: 26 to 31).
 
-    The wanted board is drawn too, so the end is not always in order and no board need be known by heart. ``chunk``:
-    fewest and most moves between two sketches.
+    The goal board is sampled too, so a model cannot memorize one goal. ``chunk``: minimum and maximum number of moves
+    between two sketches.
     """
 
     name = "slide"
@@ -170,12 +169,12 @@ class Slide(PlannedTask):
         return {"start": start, "goal": goal}
 
     def canon(self, puzzle: dict) -> str:
-        """The board turned or mirrored is the same puzzle, with the same answer."""
+        """Rotated and mirrored boards are the same puzzle, with the same answer."""
         start, goal = puzzle["start"], puzzle["goal"]
         return canon("slide/1", min([[start[i] for i in turn], [goal[i] for i in turn]] for turn in TURNS))
 
     def verify(self, puzzle: dict, targets: int) -> None:
-        """Boards are drawn at the wanted distance: nothing is left to test."""
+        """Nothing to test: ``draw`` samples at the target distance."""
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         start, goal, stream = puzzle["start"], puzzle["goal"], self.stream(level, index, "text")
@@ -210,7 +209,7 @@ class Slide(PlannedTask):
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:
-        """Right if every move is legal and the last board is the wanted one; else ``partial`` is the share of the
+        """Correct if every move is legal and the last board is the goal. Otherwise ``partial`` is the fraction of the
         distance that legal moves covered."""
         content = boxed(text)
         if content is None or not _PLAN.fullmatch(content.strip()):
@@ -223,15 +222,15 @@ class Slide(PlannedTask):
         return Check(left == 0, max(0.0, 1 - left / meta["optimum"]), f"{left} moves short", tiles)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        """``exact``: in as few moves as can be."""
-        found = self.check(text, meta)
-        exact = found.ok and len(found.parsed) == meta["optimum"]
-        return {"success": float(found.ok), "exact": float(exact), "progress": found.partial}
+        """``exact``: solved with a shortest plan."""
+        result = self.check(text, meta)
+        exact = result.ok and len(result.parsed) == meta["optimum"]
+        return {"success": float(result.ok), "exact": float(exact), "progress": result.partial}
 
     def wrong(self, item: Item) -> list[str]:
         goal, plan = item.meta["goal"], item.answer
         further = [f"{plan},{goal[spot]}" for spot in BESIDE[goal.index(0)]]
-        stuck = [f"{plan},{tile}" for tile in range(10) if tile not in goal or slid(goal, tile) is None]
+        stuck = [f"{plan},{tile}" for tile in range(10) if tile not in goal or slide_tile(goal, tile) is None]
         return [*further, stuck[0], stuck[-1], plan[2:], plan[:-2]]
 
     # -- words ---------------------------------------------------------------------------------------------------------
@@ -239,7 +238,7 @@ class Slide(PlannedTask):
         return stream.choice(STATES).format(board=in_line(state["board"]))
 
     def in_words(self, item: Item) -> str:
-        """Both boards, row by row."""
+        """Both boards in row-major order."""
         return f"First board: {in_line(item.meta['start'])}. Second board: {in_line(item.meta['goal'])}."
 
     def shown(self, item: Item) -> dict:
@@ -248,7 +247,7 @@ class Slide(PlannedTask):
     def state_said(self, item: Item, said: list[str]) -> dict:
         board = item.meta["start"]
         for tile in tiles_in(" ".join(said)):
-            board = slid(board, tile) or board
+            board = slide_tile(board, tile) or board
         return {"board": board}
 
     def legal(self, item: Item, before: dict | None, said: str, after: dict) -> bool:
@@ -265,7 +264,7 @@ class Slide(PlannedTask):
         return draw(state["board"], item.meta["skin"])
 
     def parse_sketch(self, image: PILImage.Image, meta: dict) -> Parsed:
-        """Each cell is the tile it differs least from. Faults: tiles that are missing or there twice."""
+        """Read each cell as the nearest tile. Faults: tiles that are missing or occur twice."""
         known = tiles(meta["skin"])
         side = known.shape[1]
         seen = canvas.pixels(image, 3 * side, 3 * side).astype(np.int16)
@@ -278,9 +277,9 @@ class Slide(PlannedTask):
         return Parsed({"board": board}, float(1 - off.min(1).max() / FAR), faults)
 
 
-# -- words and pictures ------------------------------------------------------------------------------------------------
+# -- text and images ---------------------------------------------------------------------------------------------------
 def tiles_in(text: str) -> list[int]:
-    """The tiles that a text slides, in the words of the steps."""
+    """The tiles that a text slides, in the wording of the steps."""
     return [int(tile) for run in _SAID.findall(text) for tile in run.split()]
 
 
@@ -290,7 +289,7 @@ def in_line(board: Board) -> str:
 
 @cache
 def tiles(skin: str) -> np.ndarray:
-    """(9, side, side, 3) the gap and the tiles 1 to 8."""
+    """(9, side, side, 3) rendering of the gap and of tiles 1 to 8."""
     look = LOOKS[skin]
     side, scale = look.cell, look.cell // 10
     drawn = [canvas.blank(side, side, look["grey"])]
@@ -303,7 +302,7 @@ def tiles(skin: str) -> np.ndarray:
 
 
 def draw(board: Board, skin: str) -> PILImage.Image:
-    """3 x 3 cells of the look's size."""
+    """Render a board as 3 x 3 cells in the size of the style."""
     cells = tiles(skin)[board]
     side = cells.shape[1]
     return canvas.picture(cells.reshape(3, 3, side, side, 3).swapaxes(1, 2).reshape(3 * side, 3 * side, 3))

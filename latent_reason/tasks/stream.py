@@ -1,8 +1,8 @@
-"""Random numbers and identities that never change: the ground all procedural items stand on.
+"""Reproducible random streams, canonical strings and splits of procedural items.
 
-An item is a pure function of its key. The key seeds SHAKE-256 (FIPS 202), whose bytes are read as 64-bit words; NumPy's
-generators are not used because NumPy promises no stable stream across versions. Splits come from a hash of the puzzle,
-so a puzzle is in the same split under every seed, skin and wording.
+An item is a pure function of its key. The key seeds SHAKE-256 (FIPS 202), whose output is read as 64-bit words. NumPy's
+generators are not used because NumPy does not guarantee the same stream across versions. The split is a hash of the
+puzzle, so a puzzle is in the same split for every seed, skin and wording.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PAGE = 4096  # bytes of SHAKE-256 drawn at a time
+PAGE = 4096  # bytes of SHAKE-256 output per digest
 SPLITS = {"train": range(0, 960), "val": range(960, 980), "test": range(980, 1000)}
 
 
@@ -27,7 +27,7 @@ class Stream:
     def __init__(self, key: str):
         self.key = key.encode("ascii")
         self.page = 0
-        self.words: list[int] = []  # what is left of the page, last word first
+        self.words: list[int] = []  # unread words of the page, in reverse order
 
     @classmethod
     def of(cls, *fields: Any) -> Stream:
@@ -41,25 +41,25 @@ class Stream:
         return self.words.pop()
 
     def below(self, n: int) -> int:
-        """A whole number from 0 to n - 1, all equally likely."""
+        """A uniform integer from 0 to n - 1."""
         limit = 2**64 // n * n
         while (word := self.word()) >= limit:
             pass
         return word % n
 
     def between(self, low: int, high: int) -> int:
-        """A whole number from low to high, both included."""
+        """A uniform integer from low to high, both included."""
         return low + self.below(high - low + 1)
 
     def unit(self) -> float:
-        """A number in [0, 1) with 53 random bits."""
+        """A uniform float in [0, 1) with 53 random bits."""
         return (self.word() >> 11) / 2**53
 
     def choice(self, options: Sequence[T]) -> T:
         return options[self.below(len(options))]
 
     def shuffle(self, items: Sequence[T]) -> list[T]:
-        """A shuffled copy (Fisher-Yates from the last element)."""
+        """A shuffled copy (Fisher-Yates, from the last element)."""
         result = list(items)
         for i in range(len(result) - 1, 0, -1):
             j = self.below(i + 1)
@@ -68,7 +68,7 @@ class Stream:
 
 
 def canon(space: str, puzzle: Any) -> str:
-    """The puzzle as one fixed string: canonical JSON after the name of its space, such as ``grid_board/1``."""
+    """The canonical string of a puzzle: the name of its space, such as ``grid_board/1``, and canonical JSON."""
     return f"{space}:{json.dumps(puzzle, sort_keys=True, separators=(',', ':'), ensure_ascii=True)}"
 
 
@@ -84,7 +84,7 @@ def split_of(name: str) -> str:
 
 @cache
 def excluded() -> frozenset[str]:
-    """Hashes of the boards of the VSP benchmark, which never enter train or val."""
+    """Hashes of the boards of the VSP benchmark. They are excluded from train and val."""
     return frozenset(files(__package__).joinpath("excluded_boards.sha256").read_text().split())
 
 

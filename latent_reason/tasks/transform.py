@@ -1,8 +1,8 @@
-"""``transform``: a polyomino is turned and flipped step by step; what does it look like in the end?
+"""``transform``: a polyomino is rotated and flipped step by step; find its final shape.
 
 A shape is its rows from the top, cropped, ``1`` filled and ``0`` empty: ["011", "110"]. A step is "90", "180" or "270"
-(degrees clockwise), "vertical" (flipped over the vertical axis, left and right swapped) or "horizontal". No shape
-equals one of its turned or flipped images. A sketch is the shape after a step, a state {"rows": [...]}.
+(degrees clockwise), "vertical" (flipped over the vertical axis: left and right swapped) or "horizontal". No shape
+equals one of its rotations or reflections. A sketch shows the shape after a step. A state is {"rows": [...]}.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .stream import Stream
 from .stream import canon as name_of
 
 TURNS, FLIPS = ("90", "180", "270"), ("vertical", "horizontal")
-GRID, WIDEST = 8, 6  # cells on a side of the picture, and of a shape
-MOST = 16  # cells on a side of an answer that is still compared cell by cell
+GRID, WIDEST = 8, 6  # cells per side of the image and of the largest shape
+MOST = 16  # cells per side of the largest answer that is compared cell by cell
 TRIES = 100
 VARIANTS = ("free", "pick", "mirror")
 
@@ -82,7 +82,7 @@ Rows = list[str]
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
-def changed(rows: Rows, step: str) -> Rows:
+def apply_step(rows: Rows, step: str) -> Rows:
     if step in FLIPS:
         return [row[::-1] for row in rows] if step == "vertical" else rows[::-1]
     for _ in range(int(step) // 90):
@@ -94,13 +94,13 @@ def solve(rows: Rows, steps: list[str]) -> list[Rows]:
     """The shape after 0, 1, ... steps."""
     shapes = [rows]
     for step in steps:
-        shapes.append(changed(shapes[-1], step))
+        shapes.append(apply_step(shapes[-1], step))
     return shapes
 
 
 def orbit(rows: Rows) -> list[Rows]:
-    """The shape turned by 0, 90, 180, 270 degrees, then its mirror image turned so."""
-    return [shape for start in (rows, changed(rows, "vertical")) for shape in solve(start, ["90"] * 3)]
+    """The shape rotated by 0, 90, 180 and 270 degrees, then its mirror image with the same rotations."""
+    return [shape for start in (rows, apply_step(rows, "vertical")) for shape in solve(start, ["90"] * 3)]
 
 
 def cropped(cells: set[tuple[int, int]]) -> Rows:
@@ -113,7 +113,7 @@ def filled(rows: Rows) -> set[tuple[int, int]]:
 
 
 def polyomino(count: int, stream: Stream) -> Rows:
-    """A shape of that many cells, grown one random neighbour after the other."""
+    """A shape of ``count`` cells that grows by one random neighboring cell at a time."""
     cells = {(0, 0)}
     while len(cells) < count:
         y, x = stream.choice(sorted(cells))
@@ -123,14 +123,14 @@ def polyomino(count: int, stream: Stream) -> Rows:
 
 
 def overlap(one: Rows, other: Rows) -> float:
-    """Intersection over union where the shapes lie best on each other; 1 only if they are equal."""
+    """The largest intersection over union over all shifts of the shapes. It is 1 only for equal shapes."""
     a, b = filled(one), filled(other)
     shared = max(Counter((y - v, x - u) for y, x in a for v, u in b).values())
     return shared / (len(a) + len(b) - shared)
 
 
 def draw_shape(skin: str, rows: Rows, label: str = "") -> PILImage.Image:
-    """The shape in the middle of a grid; a label stands in the upper left corner."""
+    """Render the shape in the center of a grid, with a label in the upper left corner."""
     look = LOOKS[skin]
     s, thick = look.cell // 2, look.line // 4 or 1
     picture = canvas.blank(GRID * s, GRID * s, look["paper"])
@@ -145,11 +145,12 @@ def draw_shape(skin: str, rows: Rows, label: str = "") -> PILImage.Image:
 
 
 class Transform(DrawnTask):
-    """Follow a shape through turns and flips. Level = number of steps, ``cells`` = fewest and most cells of a shape.
+    """Track a shape through rotations and flips. Level = number of steps, ``cells`` = minimum and maximum number of
+    cells of a shape.
 
-    ``variant``: "free" asks for the rows of the result, "pick" for one of four pictures; "mirror" asks whether two
-    shapes are the same or mirror images, and its level is the number of quarter turns between them (1 to 3). Sketches
-    of an end that the input shows (pick, mirror) are left out.
+    ``variant``: "free" asks for the rows of the result, "pick" for one of four images. "mirror" asks whether two shapes
+    are the same or mirror images; its level is the number of quarter turns between them (1 to 3). If the input shows
+    the result (pick, mirror), the trace has no sketch of it.
     """
 
     name = "transform"
@@ -163,9 +164,9 @@ class Transform(DrawnTask):
             options["level"] = (1, 2, 3)
         super().__init__(**options)
         if variant not in VARIANTS:
-            raise ValueError(f"variant={variant!r}: one of {', '.join(VARIANTS)}.")
+            raise ValueError(f"unknown variant {variant!r}. Use one of {', '.join(VARIANTS)}.")
         if not 4 <= cells[0] <= cells[1] <= 12:
-            raise ValueError(f"cells={cells}: a shape has 4 to 12 cells.")
+            raise ValueError(f"cells is the minimum and maximum number of cells of a shape, 4 to 12; got {cells}.")
         most = 3 if variant == "mirror" else 6
         if not set(self.levels) <= set(range(1, most + 1)):
             raise ValueError(
@@ -174,14 +175,15 @@ class Transform(DrawnTask):
         self.variant, self.cells = variant, cells
 
     def targets(self, level: int, stream: Stream) -> dict:
-        """Steps that never lead back to the start or two steps back nor twice to the result; or same or mirror."""
+        """For "mirror", the class. Otherwise steps that do not return to the start, do not undo the previous step, and
+        reach the result only once."""
         if self.variant == "mirror":
             return {"steps": ["90"] * level, "answer": stream.choice(("same", "mirror"))}
         while True:
             steps = [stream.choice(TURNS + FLIPS) for _ in range(level)]
             shapes = solve(["10", "10", "11"], steps)
             seen = {tuple(shape) for shape in shapes[1:]}
-            if self.variant == "pick" and len(seen) > 5:  # three options must be left that no sketch shows
+            if self.variant == "pick" and len(seen) > 5:  # three options without a sketch must remain
                 continue
             if (
                 shapes[0] not in shapes[1:]
@@ -200,7 +202,7 @@ class Transform(DrawnTask):
             raise Rejected("symmetric or too wide")
         puzzle = {"rows": rows, "steps": targets["steps"]}
         if self.variant == "mirror":
-            end = rows if targets["answer"] == "same" else changed(rows, "vertical")
+            end = rows if targets["answer"] == "same" else apply_step(rows, "vertical")
             return {**puzzle, "second": solve(end, ["90"] * (4 - level))[-1]}
         if self.variant == "pick":
             shapes = solve(rows, targets["steps"])
@@ -215,7 +217,7 @@ class Transform(DrawnTask):
         return name_of("transform/1", [puzzle["rows"], puzzle["steps"]])
 
     def verify(self, puzzle: dict, targets: dict) -> None:
-        """Nothing is left to test: what is drawn fits."""
+        """Nothing to test: ``draw`` samples only valid puzzles."""
 
     def build(self, puzzle: dict, level: int, index: int) -> Item:
         stream = self.stream(level, index, "text")
@@ -304,7 +306,8 @@ class Transform(DrawnTask):
         return before is not None and bool(steps) and solve(before["rows"], steps)[-1] == after["rows"]
 
     def check(self, text: str, meta: dict) -> Check:
-        """Rows up to empty ones around the shape (partial: intersection over union), a letter, or same or mirror."""
+        """The answer is the rows, up to empty ones around the shape (``partial``: intersection over union), a letter,
+        or same or mirror."""
         content = (boxed(text) or "").strip()
         if meta["mcq"]:
             kinds = ("A", "B", "C", "D") if meta["variant"] == "pick" else ("same", "mirror")
@@ -346,5 +349,5 @@ def step_words(step: str, stream: Stream) -> str:
 
 
 def steps_in(text: str) -> list[str]:
-    """The steps that words tell, in their order."""
+    """The steps that a text states, in order."""
     return [turn or flip for turn, flip in _STEP.findall(text)]

@@ -1,7 +1,7 @@
-"""The VSP maze benchmark (arXiv 2407.01863) as items, and the two lines any score on it must be read against.
+"""The VSP maze benchmark (arXiv 2407.01863) as items, and two baselines for any score on it.
 
-A fixed move string already solves some 30 % of the benchmark and a plan that sees start and gift but no holes 66 %, so
-success is never quoted without ``constant_plan`` and ``hole_blind``.
+A fixed move string solves about 30 % of the benchmark, and a plan that uses start and gift but ignores holes 66 %. So
+report ``constant_plan`` and ``hole_blind`` together with every success rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import frozenlake_board as board
 from .base import Item
 from .frozenlake import FrozenLakePlan, GridTask, PlanCheck
 
-LARGEST = 4096  # pixels of a picture's side
+LARGEST = 4096  # largest side of an image in pixels
 MAIN = ("", "task-main", "maze/task-main", "VSP-main/maze/task-main")
 TASK4 = ("", "task4", "maze/task4", "VSP-main/maze/task4")
 
@@ -51,13 +51,13 @@ def _item(task: GridTask, puzzle: dict, level: int, index: int, place: Path, nam
     with Image.open(path, formats=("PNG", "JPEG")) as image:
         if max(image.size) > LARGEST:
             raise ValueError(
-                f"{path} is {image.width} x {image.height} pixels, at most {LARGEST} a side are read. Copy it again."
+                f"{path} has {image.width} x {image.height} pixels; the limit is {LARGEST} per side. Copy it again."
             )
         return replace(task.build(puzzle, level, index), id=name, images=[image.convert("RGB")])
 
 
 def _numbered(folder: str | Path, roots: Sequence[str], level: str) -> list[tuple[int, Path]]:
-    """The numbers of a level's items, in order, with the level's folder."""
+    """(number, folder) of each item of a level, in order."""
     for root in roots:
         place = Path(folder) / root / "maps" / level
         if place.is_dir():
@@ -86,19 +86,19 @@ def _missing(path: Path) -> FileNotFoundError:
 
 
 def hole_blind(item: Item) -> str:
-    """The plan of one who sees start and gift but no holes: rows first, then columns."""
+    """The plan from start to gift that ignores holes: rows first, then columns."""
     (r, c), (y, x) = board.find(item.meta["map"], "S"), board.find(item.meta["map"], "G")
     return ",".join("D" * (y - r) + "U" * (r - y) + "R" * (x - c) + "L" * (c - x))
 
 
 def constant_answer(items: Sequence[Item]) -> tuple[str, float]:
-    """The commonest answer and its share."""
+    """The most frequent answer and its fraction."""
     ((answer, count),) = Counter(item.answer for item in items).most_common(1)
     return answer, count / len(items)
 
 
 def constant_plan(items: Sequence[Item], checker: str = "vsp", width: int = 64, longest: int = 40) -> tuple[str, float]:
-    """The best fixed plan found by beam search and its share of right items, so a lower bound on the best one.
+    """The best constant plan found by beam search and its success rate, a lower bound for the best constant plan.
 
     ``checker``: "vsp" (the first arrival counts), "mirage" (the last cell counts) or "exact" (a shortest plan).
     """
@@ -107,13 +107,13 @@ def constant_plan(items: Sequence[Item], checker: str = "vsp", width: int = 64, 
     beam, plans = spots[None], [""]
     best = ("", -1.0)
     for _ in range(longest):
-        grown = table[every, beam].transpose(0, 2, 1).reshape(-1, len(items))  # every plan, then every move
+        grown = table[every, beam].transpose(0, 2, 1).reshape(-1, len(items))  # each plan extended by each move
         names = [plan + move for plan in plans for move in board.MOVES]
         wins = (grown == goals).mean(1)
         top = int(wins.argmax())
         if wins[top] > best[1]:
             best = (names[top], float(wins[top]))
-        worth = wins + 0.1 * (grown != dead).mean(1)  # an item not lost yet may still be won
+        worth = wins + 0.1 * (grown != dead).mean(1)  # items that have not failed may still succeed
         kept: dict[bytes, int] = {}
         for i in np.argsort(-worth, kind="stable"):
             kept.setdefault(grown[i].tobytes(), int(i))
@@ -124,7 +124,7 @@ def constant_plan(items: Sequence[Item], checker: str = "vsp", width: int = 64, 
 
 
 def _moves_table(items: Sequence[Item], checker: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each move leads from each cell of each item, its start and its goal; the last cell is defeat."""
+    """(next cell of each item, cell and move; start cells; goal cells). The last cell stands for failure."""
     boards = [item.meta["map"] for item in items]
     dead = max(len(rows) for rows in boards) ** 2
     table = np.full((len(items), dead + 1, len(board.MOVES)), dead, np.uint8)

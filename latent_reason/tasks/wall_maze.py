@@ -1,8 +1,10 @@
-"""Mazes of walls (``wall_maze``), after the mazes of Latent Sketchpad: which actions lead the arrow to the red disc.
+"""Mazes with walls (``wall_maze``), after the mazes of Latent Sketchpad: find the actions from the arrow to the red
+disc.
 
-A maze is JSON: ``right[r][c]`` is "1" where cell (r, c) is open to the east, ``down[r][c]`` where it is open to the
-south, and ``start``, ``heading`` (N, E, S, W; north is up) and ``goal``. A state is ``{"cells", "heading"}``: the path
-from the start without loops (to enter a cell of it again takes back all that followed) and where the arrow looks.
+A maze is JSON: ``right[r][c]`` is "1" if cell (r, c) is open to the east, ``down[r][c]`` if it is open to the south;
+the other keys are ``start``, ``heading`` (N, E, S, W; north is up) and ``goal``. A state is ``{"cells", "heading"}``:
+the path from the start without loops (entering one of its cells again removes all later ones) and the direction of the
+arrow.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def beside(cell: Cell, way: str) -> Cell:
 
 
 def advance(maze: dict, cell: Cell, heading: str, action: str, kind: str) -> tuple[list[Cell], str] | None:
-    """The cells one action enters and the heading after it; None if a wall is in the way."""
+    """The cells that an action enters and the direction after it. None if a wall blocks it."""
     if action in TURNS:
         return [], "NESW"[("NESW".index(heading) + TURNS[action]) % 4]
     heading, cells = LETTERS.get(action, heading), []
@@ -89,7 +91,7 @@ def advance(maze: dict, cell: Cell, heading: str, action: str, kind: str) -> tup
 
 
 def walk(maze: dict, actions: list[str], kind: str, state: dict | None = None) -> tuple[dict, int]:
-    """The state after the actions and how many of them met a wall (those change nothing)."""
+    """(state after the actions, number of blocked actions). Blocked actions have no effect."""
     state = state or start(maze)
     cells, heading, hits = [tuple(cell) for cell in state["cells"]], state["heading"], 0
     for action in actions:
@@ -108,7 +110,7 @@ def start(maze: dict) -> dict:
 
 
 def solve(maze: dict, kind: str) -> tuple[list[str], int]:
-    """A shortest plan (of several, the first in the order of ``ACTIONS``) and the number of shortest plans."""
+    """(a shortest plan, number of shortest plans). Ties are broken by the order of ``ACTIONS``."""
     goal, first = tuple(maze["goal"]), (tuple(maze["start"]), maze["heading"])
     plans, layer = {first: []}, {first: 1}
     while layer:
@@ -127,11 +129,11 @@ def solve(maze: dict, kind: str) -> tuple[list[str], int]:
                 elif new in after:
                     after[new] += ways
         layer = after
-    raise ValueError("no way leads to the goal")
+    raise ValueError("The goal is unreachable.")
 
 
 def distances(maze: dict, source: Cell) -> dict[Cell, int]:
-    """Passages from ``source`` to every cell."""
+    """The distance in passages from ``source`` to every cell."""
     far, queue = {source: 0}, [source]
     for cell in queue:
         for way in WAYS:
@@ -142,7 +144,7 @@ def distances(maze: dict, source: Cell) -> dict[Cell, int]:
 
 
 def passages(height: int, width: int, loops: int, stream: Stream) -> dict:
-    """A random depth-first spanning tree with ``loops`` more passages."""
+    """A random depth-first spanning tree plus ``loops`` further passages."""
     right, down = [["0"] * (width - 1) for _ in range(height)], [["0"] * width for _ in range(height - 1)]
 
     def carve(cell: Cell, there: Cell) -> None:
@@ -178,7 +180,7 @@ def size(maze: dict) -> Cell:
 
 
 def edges(maze: dict) -> list[tuple[Cell, str]]:
-    """The borders between two cells, as (cell, way): way is E or S."""
+    """All borders between two cells, as (cell, direction E or S)."""
     height, width = size(maze)
     return [((r, k), "E") for r in range(height) for k in range(width - 1)] + [
         ((r, k), "S") for r in range(height - 1) for k in range(width)
@@ -186,7 +188,7 @@ def edges(maze: dict) -> list[tuple[Cell, str]]:
 
 
 def render(maze: dict, look: c.Look, state: dict | None = None) -> PILImage.Image:
-    """The maze, and with a state the path so far and a blue arrow at its end."""
+    """Render the maze. With a state, also the path so far and a blue arrow at its end."""
     (height, width), side, line = size(maze), look.cell, look.line
     sheet = c.blank(height * side, width * side, look["paper"])
 
@@ -219,12 +221,12 @@ def render(maze: dict, look: c.Look, state: dict | None = None) -> PILImage.Imag
 
 
 def arrow(look: c.Look) -> int:
-    """Half the side of an arrow."""
+    """Half the side of an arrow in pixels."""
     return look.cell * 9 // 32
 
 
 def dart(look: c.Look, heading: str) -> np.ndarray:
-    """The pixels of a cell that its arrow covers."""
+    """Boolean mask of the pixels of a cell that its arrow covers."""
     cell = c.blank(look.cell, look.cell, "paper")
     c.triangle(cell, look.cell // 2, look.cell // 2, arrow(look), DARTS[heading], "ink")
     return cell[:, :, 0] == 0
@@ -237,7 +239,7 @@ def parse(image: PILImage.Image, maze: dict, look: c.Look) -> Parsed:
     cells = found.reshape(height, side, width, side).swapaxes(1, 2)
 
     def where(label: int) -> list[Cell]:
-        """The cells with enough of a colour, most of it first."""
+        """The cells with enough pixels of a color, in decreasing order."""
         count = (cells == label).sum((2, 3))
         return sorted(map(tuple, np.argwhere(count > dart(look, "N").sum() / 4).tolist()), key=lambda x: -count[x])
 
@@ -278,7 +280,7 @@ def parse(image: PILImage.Image, maze: dict, look: c.Look) -> Parsed:
 
 
 def plan_in(text: str, kind: str) -> list[str] | None:
-    """The boxed plan, action by action; None if it is missing, too long or holds anything else."""
+    """The actions of the boxed plan. None if it is missing, too long or contains anything else."""
     words = [w for w in re.findall(r"[^,;\s]+", boxed(text) or "") if w.lower() not in ("go", "turn")]
     plan = [w.upper() if kind == "absolute" else w.lower() for w in words]
     return plan if 0 < len(plan) <= MOST_ACTIONS and set(plan) <= set(ACTIONS[kind]) else None
@@ -291,9 +293,9 @@ def cell_words(cell) -> str:
 class WallMaze(DrawnTask):
     """Find the actions from the arrow to the disc. Level = maze size (``SIZES``).
 
-    ``actions``: "turn" (forward is one cell; left and right turn), "junction" (forward runs on to the next choice) or
-    "absolute" (U, R, D, L). ``loops``: passages beyond a spanning tree. ``chunk``: fewest and most actions between two
-    sketches. The number of cells to the goal is drawn evenly from 3 to a longest one for the size.
+    ``actions``: "turn" (forward is one cell; left and right turn), "junction" (forward continues to the next junction)
+    or "absolute" (U, R, D, L). ``loops``: passages beyond a spanning tree. ``chunk``: minimum and maximum number of
+    actions between two sketches. The distance to the goal is sampled uniformly from 3 to a maximum for the size.
     """
 
     name = "wall_maze"
@@ -304,12 +306,14 @@ class WallMaze(DrawnTask):
     def __init__(self, *, actions: str = "turn", loops: int = 0, chunk: tuple[int, int] = (4, 6), **options):
         super().__init__(**options)
         if not set(self.levels) <= set(SIZES):
-            raise ValueError(f"the level is a size of maze, 1 (3x3) to 8 (8x8); got {self.levels}")
+            raise ValueError(f"The level is the size of the maze, 1 (3x3) to 8 (8x8); got {self.levels}.")
         if actions not in ACTIONS:
             raise ValueError(f"actions is one of {', '.join(ACTIONS)}; got {actions!r}")
         most = min((h - 1) * (w - 1) for h, w in (SIZES[level] for level in self.levels))
         if not 0 <= loops <= most:
-            raise ValueError(f"loops is 0 to {most}, the walls a spanning tree leaves at this level; got {loops}")
+            raise ValueError(
+                f"loops is 0 to {most}, the number of walls left by a spanning tree at this level; got {loops}."
+            )
         self.actions, self.loops, self.chunk = actions, loops, chunk
         self.swaps = (ACTIONS[actions],)
 
@@ -339,7 +343,7 @@ class WallMaze(DrawnTask):
         steps, state, rest = [], start(puzzle), plan
         while rest:
             count = stream.between(*self.chunk)
-            if not steps and count >= len(plan):  # a short plan has a sketch too
+            if not steps and count >= len(plan):  # a short plan has one sketch
                 count = len(plan) - 2
             said, rest = rest[:count], rest[count:]
             state, _ = walk(puzzle, said, kind, state)
@@ -401,7 +405,8 @@ class WallMaze(DrawnTask):
         return [said for said in map(",".join, near) if not self.check(f"\\boxed{{{said}}}", item.meta).ok]
 
     def check(self, text: str, meta: dict) -> Check:
-        """Right if the walk ends on the goal and met no wall, along any way; else a part for leading gold actions."""
+        """Correct if the walk ends on the goal and no action is blocked. Otherwise ``partial`` is the fraction of the
+        gold plan in the leading actions."""
         plan = plan_in(text, meta["actions"])
         if plan is None:
             return Check(False, 0.0, "no_plan")
@@ -411,23 +416,23 @@ class WallMaze(DrawnTask):
         return Check(ok, 1.0 if ok else self.leading(plan, meta) / (meta["optimum"] + 1), reason, plan)
 
     def leading(self, plan: list[str], meta: dict) -> int:
-        """How many of the first actions are those of the gold plan."""
-        differ = (i for i, (said, gold) in enumerate(zip(plan, meta["plan"], strict=False)) if said != gold)
+        """The number of leading actions that agree with the gold plan."""
+        differ = (i for i, (action, gold) in enumerate(zip(plan, meta["plan"], strict=False)) if action != gold)
         return next(differ, min(len(plan), len(meta["plan"])))
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
-        """``success``: any way to the goal; ``exact``: a shortest one; ``label``: all of the gold plan, whatever
-        follows it (the rule of Latent Sketchpad), and ``progress`` the share of it."""
-        found = self.check(text, meta)
-        progress = self.leading(found.parsed or [], meta) / meta["optimum"]
+        """``success``: any plan to the goal. ``exact``: a shortest plan. ``label``: starts with the whole gold plan (the
+        rule of Latent Sketchpad). ``progress``: the fraction of the gold plan in the leading actions."""
+        result = self.check(text, meta)
+        progress = self.leading(result.parsed or [], meta) / meta["optimum"]
         return {
-            "success": float(found.ok),
-            "exact": float(found.ok and len(found.parsed) == meta["optimum"]),
+            "success": float(result.ok),
+            "exact": float(result.ok and len(result.parsed) == meta["optimum"]),
             "label": float(progress == 1),
             "progress": progress,
         }
 
-    # -- what words say of states --------------------------------------------------------------------------------------
+    # -- states in the model's text ------------------------------------------------------------------------------------
     def said_actions(self, text: str) -> list[str]:
         words = re.findall(r"[A-Za-z]+", text.split("\\boxed")[0])
         return [w for w in words if w in ACTIONS[self.actions]]

@@ -194,7 +194,7 @@ def test_an_eye_whose_export_lost_names_is_itself_again(tmp_path):
 def test_a_plain_model_is_not_marked_as_quantized():
     model = small_language()
     model.config.quantization_config = {"quant_method": "gguf"}
-    made = assembled.plain(model)
+    made = assembled.without_quantization(model)
     assert "quantization_config" not in made.config.to_dict() and made.config.tie_word_embeddings
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), model.parameters(), strict=True))
 
@@ -204,7 +204,7 @@ def test_the_projector_starts_at_the_size_of_words_and_tells_pictures_apart():
     language = small_language()
     language.resize_token_embeddings(len(tokenizer))
     model = assembled.join(language, small_eye(), tokenizer, seed=0)
-    pixels = assembled.drawings(seed=5)
+    pixels = assembled.sample_images(seed=5)
     with torch.no_grad():
         seen = model.get_image_features(pixels).pooler_output
     seen = torch.stack(list(seen))  # (pictures, tokens, D)

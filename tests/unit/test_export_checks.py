@@ -390,7 +390,7 @@ def test_weights_whose_length_looks_like_a_pickle_are_none(whole, tmp_path):
             break
     else:
         pytest.fail("no header is as long")
-    assert not list(content_checks.wrong_contents(folder))
+    assert not list(content_checks.check_files(folder))
 
 
 def test_a_secret_is_not_repeated(whole, tmp_path):

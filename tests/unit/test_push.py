@@ -173,7 +173,7 @@ def test_every_file_arrives_as_it_is(branch, server, folder, capsys):
 def test_nothing_private_goes_to_a_repository_that_is_public(server, folder):
     server.private = False
     said = refused("push", folder, "me/lake", "--private")
-    assert "is there already and is public, so nothing was uploaded" in said and not server.commits
+    assert "already exists and is public, so nothing was uploaded" in said and not server.commits
 
 
 BY_NAME = """
@@ -227,12 +227,12 @@ def test_a_dry_run_lists_files_and_asks_nobody(server, folder, capsys, monkeypat
 @pytest.mark.parametrize(
     ("where", "status", "said"),
     [
-        ("/repos/create", 401, "does not know the token. Log in again"),
-        ("/repos/create", 403, "may not write there"),
-        ("/commit/", 403, "may not write there"),
-        ("/commit/", 409, "somebody else has changed it"),
-        ("/preupload/", 404, "no such user, organisation or repository"),
-        ("/commit/", 400, "it says: no, by ***"),
+        ("/repos/create", 401, "rejects the token. Log in again"),
+        ("/repos/create", 403, "has no write access"),
+        ("/commit/", 403, "has no write access"),
+        ("/commit/", 409, "was changed meanwhile"),
+        ("/preupload/", 404, "no such user, organization or repository"),
+        ("/commit/", 400, "no, by ***"),
     ],
 )
 def test_a_refusal_is_one_sentence(where, status, said, server, folder):
@@ -243,7 +243,7 @@ def test_a_refusal_is_one_sentence(where, status, said, server, folder):
 
 
 def test_no_hub_no_login_no_name_no_space(folder, monkeypatch, server):
-    assert "is no name of a repository" in refused("push", folder, "me/la/ke")
+    assert "is not a valid repository name" in refused("push", folder, "me/la/ke")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         reach(monkeypatch, f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -256,11 +256,11 @@ def test_no_hub_no_login_no_name_no_space(folder, monkeypatch, server):
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", full)
     assert "the disk is full" in refused("push", folder, "me/lake")
     monkeypatch.setattr(push, "get_token", lambda: None)
-    assert "nobody is logged in. Set HF_TOKEN" in refused("push", folder, "me/lake")
+    assert "There is no Hub token. Set HF_TOKEN" in refused("push", folder, "me/lake")
 
 
 def test_what_fails_a_check_is_not_uploaded(server, folder, tmp_path):
     damaged = shutil.copytree(folder, tmp_path / "damaged")
     (damaged / "notes.txt").write_text("mine")
     heard = refused("push", damaged, "me/lake")
-    assert "check 8 failed. notes.txt: found a file that is not of a checkpoint" in heard and not server.asked
+    assert "check 8 failed. notes.txt: found an unexpected file" in heard and not server.asked

@@ -32,17 +32,17 @@ def test_plans_are_shortest(count):
         begin, end = (blocks.arrangement(stream.shuffle(names), stream) for _ in range(2))
         plan, slots = blocks.solve(begin, end), begin
         for move in plan:
-            slots = blocks.moved(slots, *move)
+            slots = blocks.apply_move(slots, *move)
         assert blocks.stacks_of(slots) == blocks.stacks_of(end) and len(plan) == brute(begin, end)
 
 
 def test_a_knot_needs_a_block_on_the_table():
     begin, end = [["red", "blue"], ["green", "yellow"], [], []], [["green", "blue"], ["red", "yellow"], [], []]
     assert len(blocks.solve(begin, end)) == 3  # each top wants what the other covers
-    assert blocks.moved(begin, "red", "table") is None and blocks.moved(begin, "blue", "green") is None
-    assert blocks.moved(begin, "blue", "blue") is None
-    assert blocks.moved(begin, "blue", "table") == [["red"], ["green", "yellow"], ["blue"], []]
-    assert blocks.moved([["red"], [], []], "red", "table") is None
+    assert blocks.apply_move(begin, "red", "table") is None and blocks.apply_move(begin, "blue", "green") is None
+    assert blocks.apply_move(begin, "blue", "blue") is None
+    assert blocks.apply_move(begin, "blue", "table") == [["red"], ["green", "yellow"], ["blue"], []]
+    assert blocks.apply_move([["red"], [], []], "red", "table") is None
 
 
 META = {

@@ -6,8 +6,8 @@ import pytest
 
 from latent_reason import tasks
 from latent_reason.tasks.base import TURNS
-from latent_reason.tasks.cube_net import HELD, LETTERS, NETS, cells, folded, folds, state_of, turned
-from latent_reason.tasks.dice_net import WAYS, rolled
+from latent_reason.tasks.cube_net import HELD, LETTERS, NETS, apply_symmetry, assign_slots, cells, folds, state_of
+from latent_reason.tasks.dice_net import WAYS, roll_die
 
 OPPOSITE = {1: 6, 6: 1, 2: 5, 5: 2, 3: 4, 4: 3}
 
@@ -20,12 +20,12 @@ def stamped(squares, start):
         die = stack.pop()
         if tuple(die["cell"]) in squares and tuple(die["cell"]) not in found:
             found[tuple(die["cell"])] = OPPOSITE[die["top"]]
-            stack += [rolled(die, way, OPPOSITE) for way in WAYS]
+            stack += [roll_die(die, way, OPPOSITE) for way in WAYS]
     return found
 
 
 def shape(squares):
-    return min(tuple(sorted(turned(list(squares), way))) for way in range(8))
+    return min(tuple(sorted(apply_symmetry(list(squares), way))) for way in range(8))
 
 
 def test_the_list_holds_all_nets_of_a_cube():
@@ -51,14 +51,16 @@ def test_folding_agrees_with_rolling(options):
         net = {tuple(cell): letter for letter, cell in item.meta["net"].items()}
         faces = stamped(set(net), item.meta["net"][item.meta["face"]])
         number = {1: "lid", 6: "bottom", 2: "south", 5: "north", 3: "east", 4: "west"}
-        assert {net[cell]: number[face] for cell, face in faces.items()} == folded(item.meta["net"], item.meta["face"])
+        assert {net[cell]: number[face] for cell, face in faces.items()} == assign_slots(
+            item.meta["net"], item.meta["face"]
+        )
         assert net[next(cell for cell, face in faces.items() if face == 1)] == item.answer
         assert (shape(net) in {shape(cells(n)) for n in HELD}) == bool(options) and len(folds(item.meta)) == item.level
 
 
 def test_a_row_of_four_by_hand():
     puzzle = {"net": {"A": [0, 0], "B": [1, 0], "C": [1, 1], "D": [1, 2], "E": [1, 3], "F": [2, 0]}, "face": "B"}
-    assert folded(puzzle["net"], "B") == {
+    assert assign_slots(puzzle["net"], "B") == {
         "A": "north",
         "B": "bottom",
         "C": "east",
@@ -85,6 +87,6 @@ def test_opposite_letters_stay_so_however_the_net_is_turned():
         item = task[i]
         letters, squares = zip(*item.meta["net"].items(), strict=True)
         for way in range(8):
-            net = dict(zip(letters, turned(list(squares), way), strict=True))
+            net = dict(zip(letters, apply_symmetry(list(squares), way), strict=True))
             assert folds({"net": net, "face": item.meta["face"]})[-1] == (item.answer, "lid")
         assert all(task.turned(item, turn).answer == item.answer for turn in TURNS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latent_reason import tasks
-from latent_reason.tasks.fold_punch import carry, cells_of, folded, solve
+from latent_reason.tasks.fold_punch import apply_fold, cells_of, fold_map, solve
 
 
 def reflected(point, fold):
@@ -69,8 +69,8 @@ def test_a_half_and_a_corner():
 
 def test_a_flap_must_land_on_paper():
     where = np.arange(4 * 36)
-    assert folded(where, carry(6, "L", 2)) is None and folded(where, carry(6, "L", 3)) is not None
-    assert folded(where, carry(6, "DR", 1)) is None, "too small a corner"
+    assert apply_fold(where, fold_map(6, "L", 2)) is None and apply_fold(where, fold_map(6, "L", 3)) is not None
+    assert apply_fold(where, fold_map(6, "DR", 1)) is None, "too small a corner"
 
 
 def test_an_unfolding_must_take_its_holes_along():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latent_reason import tasks
-from latent_reason.tasks.jigsaw import cost, edge_costs, scene, tiles_of, unique
+from latent_reason.tasks.jigsaw import cost, edge_costs, is_unique, scene, tiles_of
 
 
 def brute(tiles, grid, margin=0.05):
@@ -27,18 +27,18 @@ def brute(tiles, grid, margin=0.05):
 
 @pytest.mark.parametrize("texture", ["bands", "rings"])
 def test_uniqueness_agrees_with_all_orders_of_four_tiles(texture):
-    found = [(unique(t, 2, 0.05), brute(t, 2)) for t in (tiles_of(scene(s, texture), 2) for s in range(300))]
+    found = [(is_unique(t, 2, 0.05), brute(t, 2)) for t in (tiles_of(scene(s, texture), 2) for s in range(300))]
     assert all(mine == all_orders for mine, all_orders in found) and len(set(found)) == 2
 
 
 def test_uniqueness_agrees_with_all_orders_of_nine_tiles():
     for seed in range(4):
         tiles = tiles_of(scene(seed, "bands"), 3)
-        assert unique(tiles, 3, 0.05) == brute(tiles, 3)
+        assert is_unique(tiles, 3, 0.05) == brute(tiles, 3)
 
 
 def test_one_colour_is_not_unique():
-    assert not unique(tiles_of(np.zeros((168, 168), np.uint8), 3), 3, 0.05)
+    assert not is_unique(tiles_of(np.zeros((168, 168), np.uint8), 3), 3, 0.05)
 
 
 def test_the_answer_puts_the_scene_together():
@@ -78,5 +78,5 @@ def test_faults_and_places():
     swapped = ",".join(map(str, [gold[1], gold[0], *gold[2:]]))
     assert task.check(f"\\boxed{{{swapped}}}", item.meta).partial == 0.5
     assert task.check(f"\\boxed{{{item.answer},1}}", item.meta).partial == 0.8
-    with pytest.raises(ValueError, match="tiles a side"):
+    with pytest.raises(ValueError, match="tiles per side"):
         tasks.make("jigsaw", level=5)

@@ -40,12 +40,12 @@ def brute(cars, longest):
 def test_plans_are_shortest():
     stream, found = Stream.of("solve"), 0
     for _ in range(60):
-        cars = rush.filled([[2, 0, 2, "H"]], stream)
+        cars = rush.fill_yard([[2, 0, 2, "H"]], stream)
         plan = rush.solve(cars)
         assert (plan and len(plan)) == brute(cars, 60)
         if plan:
             found += 1
-            assert rush.solved(rush.walk(cars, plan))
+            assert rush.is_solved(rush.walk(cars, plan))
     assert found > 5
 
 

@@ -68,7 +68,7 @@ def test_the_words_tell_the_edits():
         assert scene_edit.edits_in(item.question) == item.meta["edits"]
         assert [scene_edit.edits_in(step.text) for step in item.steps] == [[edit] for edit in item.meta["edits"]]
     wordings = {
-        kind: {scene_edit.said(scene_edit.EDITS, edit, Stream.of(i)) for i in range(60)}
+        kind: {scene_edit.phrase(scene_edit.EDITS, edit, Stream.of(i)) for i in range(60)}
         for edit in item.meta["edits"]
         for kind in [edit["kind"]]
     }
@@ -86,7 +86,7 @@ def test_rules_by_hand():
     )
 
     def after(words):
-        done = scene_edit.edited(one, *scene_edit.edits_in(words))
+        done = scene_edit.apply_edit(one, *scene_edit.edits_in(words))
         return done and scene_edit.state_of(done)
 
     assert after("Remove all small crosses.") == [

@@ -32,7 +32,7 @@ def test_distances_agree_with_a_search():
     for _ in range(300):
         start = goal = stream.shuffle(range(9))
         for _ in range(stream.between(0, 9)):
-            goal = slide.slid(goal, goal[stream.choice(slide.BESIDE[goal.index(0)])])
+            goal = slide.slide_tile(goal, goal[stream.choice(slide.BESIDE[goal.index(0)])])
         length, plan = slide.distance(start, goal), slide.solve(start, goal)
         assert length == brute(start, goal) == len(plan) and slide.walk(start, plan) == goal
 

@@ -7,7 +7,7 @@ import pytest
 
 from latent_reason import tasks
 from latent_reason.tasks.stream import Stream
-from latent_reason.tasks.transform import TURNS, changed, cropped, filled, orbit, overlap, polyomino, solve, steps_in
+from latent_reason.tasks.transform import TURNS, apply_step, cropped, filled, orbit, overlap, polyomino, solve, steps_in
 
 MATRICES = {
     "90": [[0, 1], [-1, 0]],
@@ -38,8 +38,12 @@ def test_answers_are_those_of_matrices(level):
 
 def test_steps_by_hand():
     corner = ["10", "10", "11"]
-    assert changed(corner, "90") == ["111", "100"] and changed(corner, "270") == ["001", "111"]
-    assert changed(corner, "vertical") == ["01", "01", "11"] and changed(corner, "horizontal") == ["11", "10", "10"]
+    assert apply_step(corner, "90") == ["111", "100"] and apply_step(corner, "270") == ["001", "111"]
+    assert apply_step(corner, "vertical") == ["01", "01", "11"] and apply_step(corner, "horizontal") == [
+        "11",
+        "10",
+        "10",
+    ]
     assert solve(corner, ["vertical", "90"])[-1] == ["100", "111"]
 
 
@@ -74,7 +78,7 @@ def test_same_or_mirror():
     task, answers = tasks.make("transform", variant="mirror"), Counter()
     for i in range(150):
         item = task[i]
-        same = item.state["second"] in [changed(item.state["rows"], turn) for turn in TURNS]
+        same = item.state["second"] in [apply_step(item.state["rows"], turn) for turn in TURNS]
         answers[item.answer] += 1
         assert item.answer == ("same" if same else "mirror") and len(item.steps) == item.level
         assert item.state["second"] in orbit(item.state["rows"])

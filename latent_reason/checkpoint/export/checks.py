@@ -126,7 +126,7 @@ def answers(case: Case) -> Iterator[Finding]:
 
 def words(case: Case) -> Iterator[Finding]:
     """Control tokens, table and chat template fit together: a rendered sketch reads back as it was."""
-    return content_checks.wrong_words(case.folder, case.card)
+    return content_checks.check_tokenizer(case.folder, case.card)
 
 
 def settings(case: Case) -> Iterator[Finding]:
@@ -146,12 +146,12 @@ def settings(case: Case) -> Iterator[Finding]:
 
 def code(case: Case) -> Iterator[Finding]:
     """The code is whole and imports nothing but what requirements.txt names."""
-    return content_checks.wrong_code(case.folder, case.adapter)
+    return content_checks.check_code(case.folder, case.adapter)
 
 
 def readme(case: Case) -> Iterator[Finding]:
     """README.md has a head that is filled in, and a snippet that runs as it is written."""
-    yield from content_checks.wrong_readme(case.folder, case.card)
+    yield from content_checks.check_readme(case.folder, case.card)
     if case.stranger and case.stranger["snippet"]:
         yield Finding(
             "README.md",
@@ -163,7 +163,7 @@ def readme(case: Case) -> Iterator[Finding]:
 
 def belongings(case: Case) -> Iterator[Finding]:
     """Nothing is in the folder that does not belong there: no path, secret, pickle, optimiser state or stray file."""
-    return content_checks.wrong_contents(case.folder)
+    return content_checks.check_files(case.folder)
 
 
 def same_bytes(case: Case) -> Iterator[Finding]:

@@ -1,5 +1,4 @@
-"""What is wrong with the words of an exported folder: tokenizer and template, code, README, and files that do not
-belong there."""
+"""Content checks of an exported folder: tokenizer and chat template, code, README, and unexpected files."""
 
 from __future__ import annotations
 
@@ -47,8 +46,8 @@ READABLE = (".json", ".yaml", ".md", ".txt", ".jinja", ".py", "")
 
 
 # -- tokenizer and chat template ---------------------------------------------------------------------------------------
-def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
-    """Where control tokens, the table of embeddings and the chat template do not fit together."""
+def check_tokenizer(folder: Path, card: dict) -> Iterator[Finding]:
+    """Find inconsistencies between control tokens, the embedding table and the chat template."""
     from transformers import AutoTokenizer, PreTrainedConfig
 
     try:
@@ -62,35 +61,35 @@ def wrong_words(folder: Path, card: dict) -> Iterator[Finding]:
     for role, (token, number) in tokens.items():
         found = tokenizer.convert_tokens_to_ids(token)
         if found != number:
-            yield Finding("tokenizer.json", f"id {found} for {token!r} ({role})", f"{number}, as config.json says")
+            yield Finding("tokenizer.json", f"id {found} for {token!r} ({role})", f"{number}, the id in config.json")
     if config:
-        yield from wrong_table(folder, config, len(tokenizer))
-    layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter does not say which
+        yield from check_embeddings(folder, config, len(tokenizer))
+    layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter has no backbone config
     roles = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
     try:
         text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
         again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
-    except Exception as error:  # of Jinja, or of no template at all
+    except Exception as error:  # from Jinja, or because there is no template
         yield Finding("chat_template.jinja", f"{type(error).__name__}: {str(error)[:200]}", "a template")
         return
-    read = [one for one in (back(again, layout, roles) for layout in layouts) if one == SKETCHED]
+    read = [one for one in (parse_or_error(again, layout, roles) for layout in layouts) if one == SKETCHED]
     if not read:
         yield Finding(
             "chat_template.jinja",
-            f"{text!r}, which reads back as {back(again, layouts[0], roles)}",
-            "a sketched turn that reads back as it was",
+            f"{text!r}, which parses to {parse_or_error(again, layouts[0], roles)}",
+            "a turn with a sketch that parses back to the original",
         )
 
 
-def back(text: str, layout, roles: ControlTokens) -> list[dict] | str:
+def parse_or_error(text: str, layout, roles: ControlTokens) -> list[dict] | str:
     try:
         return parse(text, layout, roles)
     except ValueError as error:
         return str(error)
 
 
-def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
-    """The rows of the table of embeddings against the tokenizer and the configuration."""
+def check_embeddings(folder: Path, config: dict, known: int) -> Iterator[Finding]:
+    """Compare the rows of the embedding table with the tokenizer and the configuration."""
     text = config["backbone_config"].get("text_config", config["backbone_config"])
     declared = text.get("vocab_size")
     if declared is None or declared < known:
@@ -103,14 +102,14 @@ def wrong_table(folder: Path, config: dict, known: int) -> Iterator[Finding]:
                     if rows != declared:
                         yield Finding(file.name, f"{rows} rows in {key}", f"{declared}, the vocab_size of config.json")
         except (SafetensorError, OSError):
-            continue  # told by check 2
+            continue  # reported by check 2
 
 
 # -- code --------------------------------------------------------------------------------------------------------------
-def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
-    """Imports of packages that requirements.txt does not name, or of files that are not there."""
+def check_code(folder: Path, adapter: bool) -> Iterator[Finding]:
+    """Find imports of packages missing from requirements.txt and imports of missing files."""
     if not (folder / "requirements.txt").is_file():
-        yield Finding("requirements.txt", "no such file", "the packages its code imports")
+        yield Finding("requirements.txt", "no such file", "the packages that the code imports")
         return
     lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     allowed = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in lines if line[:1].isalnum()}
@@ -126,15 +125,20 @@ def wrong_code(folder: Path, adapter: bool) -> Iterator[Finding]:
             continue
         for name in sorted(names):
             if packages().get(name, name) not in allowed:
-                yield Finding(file.name, f"an import of {name}", "packages of requirements.txt", f"Add {name} there.")
+                yield Finding(
+                    file.name,
+                    f"an import of {name}",
+                    "only packages of requirements.txt",
+                    f"Add {name} to requirements.txt.",
+                )
         for name in (n for node in own for n in ([node.module] if node.module else [a.name for a in node.names])):
             if not (folder / f"{name}.py").is_file():
-                yield Finding(file.name, f"an import of {name}.py, which is not there", "all files of its code")
+                yield Finding(file.name, f"an import of {name}.py, which does not exist", "all files of the code")
 
 
 # -- README ------------------------------------------------------------------------------------------------------------
-def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
-    """A head that is not YAML or not filled in, nothing to run, words of a template that nobody replaced."""
+def check_readme(folder: Path, card: dict) -> Iterator[Finding]:
+    """Find invalid or incomplete YAML metadata, a missing code snippet, and unfilled template text."""
     name = "README.md"
     if not (folder / name).is_file():
         yield Finding(name, "no such file", "a model card")
@@ -145,23 +149,23 @@ def wrong_readme(folder: Path, card: dict) -> Iterator[Finding]:
         given = yaml.safe_load(head[0]) if len(head) == 2 else None
     except yaml.YAMLError as error:
         said = str(error).partition("\n")[0]
-        yield Finding(name, f"a head that is no YAML ({said})", "YAML between two lines of ---")
+        yield Finding(name, f"metadata that is not YAML ({said})", "YAML between two lines of ---")
         return
     if not isinstance(given, dict):
-        yield Finding(name, "no head", "YAML between two lines of ---")
+        yield Finding(name, "no metadata", "YAML between two lines of ---")
         return
     for key in (*REQUIRED, *(["base_model"] if base_of(card) else [])):
         if not given.get(key):
-            yield Finding(name, f"no {key} in its head", "one", f"Write it there as {key}: ...")
+            yield Finding(name, f"no {key} in the metadata", "a value", f"Add the line {key}: ...")
     if "more information needed" in text.lower():
-        yield Finding(name, "the words More Information Needed", "the information", "Write it, or remove the section.")
+        yield Finding(name, "the text More Information Needed", "the information", "Add it, or remove the section.")
     if "```python" not in text:
         yield Finding(name, "no Python snippet", "one that loads the model")
 
 
-# -- what does not belong there ----------------------------------------------------------------------------------------
-def wrong_contents(folder: Path) -> Iterator[Finding]:
-    """Files that are not of the layout, links, pickles, optimiser states, secrets and absolute paths."""
+# -- unexpected files --------------------------------------------------------------------------------------------------
+def check_files(folder: Path) -> Iterator[Finding]:
+    """Find unexpected files, links, pickles, optimizer states, secrets and absolute paths."""
     for path in sorted(p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
@@ -169,34 +173,38 @@ def wrong_contents(folder: Path) -> Iterator[Finding]:
             continue
         with open(path, "rb") as file:
             start = file.read(9)
-        if start.startswith(PICKLES) and start[8:] != b"{":  # safetensors begin with a length, which may look like one
+        if (
+            start.startswith(PICKLES) and start[8:] != b"{"
+        ):  # a safetensors file starts with a length, which may equal a pickle header
             yield Finding(name, "a pickle, which runs code when it is read", "safetensors or JSON", "Remove it.")
         elif not BELONGS.fullmatch(name):
-            yield Finding(name, "a file that is not of a checkpoint", "the files of an export", "Remove it.")
+            yield Finding(name, "an unexpected file", "only files of an export", "Remove it.")
         elif path.suffix == ".safetensors":
-            yield from wrong_keys(path, name)
+            yield from check_tensors(path, name)
         elif path.suffix in READABLE:
-            yield from wrong_text(name, path.read_text(encoding="utf-8", errors="replace"))
+            yield from check_text(name, path.read_text(encoding="utf-8", errors="replace"))
 
 
-def wrong_keys(path: Path, name: str) -> Iterator[Finding]:
+def check_tensors(path: Path, name: str) -> Iterator[Finding]:
     try:
         with safe_open(path, "pt") as opened:
             states = [key for key in opened.keys() if re.search(r"optimizer|exp_avg|momentum_buffer|scheduler", key)]
     except (SafetensorError, OSError):
-        return  # told by check 2
+        return  # reported by check 2
     if states:
-        yield Finding(name, f"{states[0]}, a state of training", "weights alone")
+        yield Finding(name, f"the training state {states[0]}", "only weights")
 
 
-def wrong_text(name: str, text: str) -> Iterator[Finding]:
-    if SECRETS.search(text):  # which is not printed
-        yield Finding(name, "what looks like a token or key", "no secret", "Remove it, and revoke it if it is one.")
+def check_text(name: str, text: str) -> Iterator[Finding]:
+    if SECRETS.search(text):  # the match is not printed
+        yield Finding(
+            name, "text that looks like a token or key", "no secret", "Remove it, and revoke it if it is a secret."
+        )
     if name not in UNSEARCHED and (place := PLACE.search(text)):
         yield Finding(
             name,
             f"the absolute path {place[0]!r}",
-            "no place of one machine",
-            "Write a name or a relative path; for the base of an adapter its name on the Hub, or export with "
+            "no path of one machine",
+            "Use a name or a relative path. For the base of an adapter use its name on the Hub, or export with "
             "--merge-lora.",
         )

@@ -1,12 +1,13 @@
 """A pretrained vision-language model without a model hub: ``python -m latent_reason assemble DIR``.
 
-A stock ``LlavaForConditionalGeneration`` joined of two models that come inside Python packages: SmolLM2-135M-Instruct
-(4-bit rounded weights) reads and writes, a ViT-S/14 in the layout of DINOv2-small (fine-tuned for saliency by its
-author) sees, and a new projector between them is still to be trained. Neither half may be quoted as the official model.
+A stock ``LlavaForConditionalGeneration`` that combines two models from Python packages: the language model
+SmolLM2-135M-Instruct (4-bit quantized weights) and, as vision encoder, a ViT-S/14 in the layout of DINOv2-small
+(fine-tuned for saliency by its author). The projector between them is new and untrained. Do not report results of
+either part as those of the official model.
 
-A picture becomes 112 x 112 pixels, 8 x 8 = 64 tokens. Its placeholder ``<image>`` is SmolLM2's unused id 4
-(``<reponame>``) under a new name, so no embedding grows. The projector reads the eye's last layer before the final
-norm, as ``vision_feature_layer: -1`` means there.
+An image is resized to 112 x 112 pixels, 8 x 8 = 64 tokens. The placeholder ``<image>`` is SmolLM2's unused id 4
+(``<reponame>``) under a new name, so the embedding table does not grow. The projector takes the encoder's last layer
+before the final norm, as ``vision_feature_layer: -1`` means there.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ from ...errors import pip_install
 from ...files import atomic_folder, atomic_write_json
 from .families import no_progress_bars
 
-SIDE = 112  # pixels of a picture
+SIDE = 112  # side of an image in pixels
 IMAGE, UNUSED = "<image>", "<reponame>"
 RECORD, WEIGHTS = "assets.json", "model.safetensors"
-#: with these the converted weights are the same to the last bit; with others what they compute is compared instead
+#: With these versions the converted weights are bitwise equal. With others, their outputs are compared instead.
 VERSIONS = {
     "torch": "2.13.0",
     "transformers": "5.23.0",
@@ -68,8 +69,8 @@ CHATML = """{% for message in messages %}<|im_start|>{{ message['role'] }}
 
 @dataclass(frozen=True)
 class Part(Package):
-    """One file of one pinned package and what it is converted to. ``measure`` computes ``golden`` of the converted
-    folder (to 0.01)."""
+    """One file of a pinned package and its conversion. ``measure`` of the converted folder must equal ``golden`` (to
+    0.01)."""
 
     name: str
     member: str
@@ -81,12 +82,12 @@ class Part(Package):
 
 
 def assemble(folder: str | Path, seed: int = 0) -> Path:
-    """Makes ``folder``: model (bf16, which the language model's weights are already), tokenizer, processor and a record
-    of where all came from. ``seed`` fixes the projector.
+    """Write ``folder``: model (in bf16, the precision of the language model's weights), tokenizer, processor and a
+    record of all sources. ``seed`` determines the projector.
 
     Raises:
         FileExistsError: ``folder`` is not empty.
-        ValueError: a package cannot be had, is not the one expected, or cannot be converted here.
+        ValueError: a package is unavailable, has an unexpected version, or cannot be converted on this machine.
     """
     with atomic_folder(folder) as unfinished, no_progress_bars():
         language, vision = (converted(part) for part in PARTS)
@@ -111,9 +112,9 @@ def assemble(folder: str | Path, seed: int = 0) -> Path:
     return Path(folder)
 
 
-# -- from a package to a folder ----------------------------------------------------------------------------------------
+# -- conversion of packages --------------------------------------------------------------------------------------------
 def converted(part: Part) -> Path:
-    """The folder of a part in the cache, made where it is not there; checked each time."""
+    """The folder of a part in the cache. It is created if missing and verified on every call."""
     folder = cache() / part.name
     if folder.exists():
         verify(part, folder)
@@ -150,7 +151,7 @@ def require(*packages: str) -> None:
 
 
 def verify(part: Part, folder: Path) -> None:
-    """Are converted weights what they should be?"""
+    """Raise ValueError if converted weights differ from the expected ones."""
     place = cache() / part.name
     if json.loads((folder / RECORD).read_text())["versions"] == VERSIONS:
         check(f"{part.name}, converted,", folder / WEIGHTS, part.weights_sha256, delete=place)
@@ -164,28 +165,28 @@ def verify(part: Part, folder: Path) -> None:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Of those that are installed, without the build (``+cpu``)."""
+    """The versions of the installed packages, without build tags (``+cpu``)."""
     return {name: version(name).partition("+")[0] for name in names if importlib.util.find_spec(name)}
 
 
 # -- the language model ------------------------------------------------------------------------------------------------
 def convert_language(gguf: Path, folder: Path) -> None:
     source = dict(gguf_file=gguf.name, local_files_only=True)
-    plain(AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)).to(
+    without_quantization(AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)).to(
         torch.bfloat16
     ).save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
 
 
-def plain(model: LlamaForCausalLM) -> LlamaForCausalLM:
-    """The same model, not marked as quantized: one that was read from GGUF refuses to be saved."""
-    made = LlamaForCausalLM(LlamaConfig(**described(model, "quantization_config")))
+def without_quantization(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """The same model without its quantization mark. A model loaded from GGUF cannot be saved otherwise."""
+    made = LlamaForCausalLM(LlamaConfig(**config_dict(model, "quantization_config")))
     made.load_state_dict(model.state_dict())
     return made
 
 
-def described(model, *without: str) -> dict:
-    """A model's configuration without these keys and without the places it was read from."""
+def config_dict(model, *without: str) -> dict:
+    """A model's configuration without the keys ``without`` and without its source paths."""
     without += ("_name_or_path", "_model_name_or_path")
     return {key: value for key, value in model.config.to_dict().items() if key not in without}
 
@@ -197,7 +198,7 @@ def sentence_loss(folder: Path) -> list[float]:
     return [model(input_ids=ids, labels=ids).loss.item()]
 
 
-# -- the eye -----------------------------------------------------------------------------------------------------------
+# -- the vision encoder ------------------------------------------------------------------------------------------------
 def convert_vision(onnx_file: Path, folder: Path) -> None:
     import onnx
     from safetensors.numpy import save_file
@@ -227,11 +228,13 @@ def convert_vision(onnx_file: Path, folder: Path) -> None:
 def vision_state(
     constants: Mapping[str, np.ndarray], matmuls: Mapping[str, str], positions: tuple[str, str]
 ) -> dict[str, np.ndarray]:
-    """Weights as a saved ``Dinov2Model`` names them, out of an ONNX graph whose export has lost names.
+    """The state dict of a ``Dinov2Model`` from an ONNX graph whose export lost some names.
 
-    ``constants`` are the graph's initializers by name, ``matmuls`` the second input of each MatMul node by the node's
-    name, which tells where a nameless (and transposed) linear weight belongs; ``positions`` name the position of the
-    class token (1, 1, C) and those of the patches (1, T, C).
+    Args:
+        constants: the graph's initializers by name.
+        matmuls: the second input of each MatMul node by node name. It identifies unnamed (and transposed) linear
+            weights.
+        positions: the names of the position embeddings of the class token (1, 1, C) and of the patches (1, T, C).
     """
     prefix = "backbone."
     state = {name.removeprefix(prefix): value for name, value in constants.items() if name.startswith(prefix)}
@@ -253,9 +256,10 @@ def class_token(folder: Path) -> list[float]:
     return seen.last_hidden_state[0, 0, :4].tolist()
 
 
-# -- both together -----------------------------------------------------------------------------------------------------
+# -- the combined model ------------------------------------------------------------------------------------------------
 def with_image_token(tokenizer) -> PreTrainedTokenizerFast:
-    """The same ids; ``<image>`` in the place of a mark that no chat uses, padding that is not the end of a turn."""
+    """A tokenizer with the same ids, with ``<image>`` in place of an unused special token and a padding token that
+    differs from the end of a turn."""
     renamed = tokenizer.backend_tokenizer.to_str().replace(f'"{UNUSED}"', f'"{IMAGE}"')
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(renamed),
@@ -269,35 +273,35 @@ def with_image_token(tokenizer) -> PreTrainedTokenizerFast:
 
 
 def join(language: LlamaForCausalLM, vision: Dinov2Model, tokenizer, seed: int) -> LlavaForConditionalGeneration:
-    """Both models in one, on copies of their weights, with a new projector."""
+    """Combine copies of both models with a new projector."""
     marks = dict(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     config = LlavaConfig(
-        vision_config=described(vision, "dtype"),
-        text_config=described(language, "dtype") | marks,
+        vision_config=config_dict(vision, "dtype"),
+        text_config=config_dict(language, "dtype") | marks,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         image_seq_length=(SIDE // vision.config.patch_size) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",  # without the class token
         tie_word_embeddings=True,
-    )  # the one at the top counts
+    )  # the top-level setting is the effective one
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(config)
         model.model.language_model.load_state_dict(language.model.state_dict())
         model.model.vision_tower.load_state_dict(vision.state_dict())
         model.tie_weights()
-        calibrate(model, drawings(seed))
+        calibrate(model, sample_images(seed))
     model.generation_config = GenerationConfig(**marks)
     return model
 
 
 @torch.no_grad()
 def calibrate(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> None:
-    """Start the projector where it can learn. Two thirds of what this eye says is the same for every picture, which
-    would drown the rest: the first layer takes in every channel centred, with unit std; what comes out is centred and
-    as large as the embedding of a word."""
+    """Initialize the projector so that it can be trained. Two thirds of this encoder's output is the same for every
+    image. So the first layer's input is centered with unit std per channel, and the output is centered with the norm
+    of a token embedding."""
     eye, projector = model.model.vision_tower, model.model.multi_modal_projector
     seen = eye(pixels, output_hidden_states=True).hidden_states[model.config.vision_feature_layer][:, 1:].flatten(0, 1)
     first, last = projector.linear_1, projector.linear_2
@@ -311,8 +315,8 @@ def calibrate(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> Non
     last.bias.copy_(-projector(seen).mean(0))
 
 
-def drawings(seed: int, n: int = 64) -> torch.Tensor:
-    """(n, 3, SIDE, SIDE) pixels as the eye takes them: a few plain shapes on a plain ground."""
+def sample_images(seed: int, n: int = 64) -> torch.Tensor:
+    """(n, 3, SIDE, SIDE) preprocessed images of a few shapes on a uniform background."""
     random, pictures = np.random.default_rng(seed), []
     for _ in range(n):
         picture = Image.new("RGB", (SIDE, SIDE), tuple(random.integers(0, 256, 3).tolist()))
@@ -322,11 +326,12 @@ def drawings(seed: int, n: int = 64) -> torch.Tensor:
             shape = pen.ellipse if random.random() < 0.5 else pen.rectangle
             shape((x, y, x + w // 2, y + h // 2), fill=tuple(random.integers(0, 256, 3).tolist()))
         pictures.append(picture)
-    return squares()(images=pictures, return_tensors="pt")["pixel_values"]
+    return image_processor()(images=pictures, return_tensors="pt")["pixel_values"]
 
 
-def squares() -> SiglipImageProcessorPil:
-    """Pictures squeezed to a square, nothing cropped, in ImageNet's colours; by Pillow, so the same everywhere."""
+def image_processor() -> SiglipImageProcessorPil:
+    """An image processor that resizes to a square without cropping and normalizes with ImageNet's statistics. It uses
+    Pillow, so results do not depend on the platform."""
     return SiglipImageProcessorPil(
         size={"height": SIDE, "width": SIDE}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
     )
@@ -334,14 +339,14 @@ def squares() -> SiglipImageProcessorPil:
 
 def processor(tokenizer, config: LlavaConfig) -> LlavaProcessor:
     return LlavaProcessor(
-        squares(),
+        image_processor(),
         tokenizer,
         patch_size=config.vision_config.patch_size,
         image_token=IMAGE,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         num_additional_image_tokens=1,
         chat_template=CHATML,
-    )  # the class token, which is dropped
+    )  # one more for the class token, which is dropped
 
 
 PARTS = (

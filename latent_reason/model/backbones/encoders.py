@@ -1,6 +1,6 @@
 """Frozen vision encoders outside the model, for latent targets: stock SigLIP (2303.15343).
 
-``tiny`` is a small one with random weights fixed by a seed, so that everything runs without a download.
+``tiny`` is a small encoder with random weights from a fixed seed, so that everything runs without a download.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class VisionEncoder:
 
     @torch.no_grad()
     def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
-        """One (side^2, width) tensor an image."""
+        """One (side^2, width) tensor per image."""
         self.model.to(images.pixels.device)
         return list(self.model(pixel_values=images.pixels).last_hidden_state)
 
 
 def load_encoder(name: str = "tiny") -> VisionEncoder:
-    """``tiny``, or a folder or Hub name of a SigLIP vision tower.
+    """Load ``tiny``, or a SigLIP vision encoder from a folder or the Hub.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such encoder.
     """
     if name == "tiny":
         config = SiglipVisionConfig(

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (2409.12191, 2502.13923, 2511.21631) over the stock transformers classes."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (2409.12191, 2502.13923, 2511.21631) with the stock transformers classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base import Backbone
 
 
 class QwenVL(Backbone):
-    """M-RoPE positions are always passed: from embeddings alone the stock model silently falls back to 1-D ones."""
+    """M-RoPE positions are always passed, because the stock model silently uses 1-D positions for embedding input."""
 
     has_2d_positions = True
 
@@ -55,7 +55,7 @@ class QwenVL(Backbone):
         return list(self.model.model.get_image_features(images.pixels, images.grid).pooler_output)
 
     def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
-        """Merged neighborhoods after the connector's norm and before its MLP, in row-major order again."""
+        """Merged neighborhoods after the connector's norm and before its MLP, in row-major order."""
         encoder, grid = self.visual, images.grid
         hidden = encoder(images.pixels, grid_thw=grid).last_hidden_state
         window, _ = get_vision_window_index(
@@ -79,7 +79,7 @@ class QwenVL(Backbone):
         return self._rope(batch, is_image.int(), grids)
 
     def _image_and_span_grids(self, batch: MixedBatch) -> torch.Tensor:
-        """Patch grids of images and spans in order of appearance: a span stands like an image of its own grid."""
+        """Patch grids of images and spans in order of appearance. A span has the positions of an image of its grid."""
         images = batch.images.grid if batch.images is not None else batch.spans.new_zeros(0, 3)
         rows = [] if batch.image_rows is None else batch.image_rows.tolist()
         order = [
@@ -105,8 +105,8 @@ class QwenVL(Backbone):
 
 
 class Qwen3VL(QwenVL):
-    """Its text model adds features of the vision encoder's middle layers to the states of its own first layers
-    (DeepStack 2406.04334). These features stand beside an image's tokens; latents and text have none."""
+    """Qwen3-VL. The text model adds features of intermediate vision layers to the hidden states of its first layers
+    (DeepStack 2406.04334). Only image tokens have these features; latents and text have none."""
 
     @property
     def extra_width(self) -> int:

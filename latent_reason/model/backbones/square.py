@@ -1,8 +1,8 @@
 """Families that resize every image to one square of tokens and have one position axis: LLaVA, LLaVA-OneVision,
 InternVL, Idefics3 and SmolVLM.
 
-An image is resized to the encoder's square, as their own processors do with tiles switched off. So a board keeps all its
-cells, and a sketch has one grid. Idefics3 and SmolVLM may split input images into tiles as well.
+An image is resized to the encoder's square, as their own processors do without tiling. So no cell of a board is lost,
+and all sketches have the same grid. Idefics3 and SmolVLM may also split input images into tiles.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from ..batch import ImageBatch, MixedBatch
 from ..tokenization import Layout
 from .base import Backbone
 
-PROCESSOR_KEYS = ("image_mean", "image_std", "resample", "rescale_factor", "do_normalize")  # kept of a saved processor
-ENCODER_BATCH = 64  # squares of one pass of the vision encoder
+PROCESSOR_KEYS = (
+    "image_mean",
+    "image_std",
+    "resample",
+    "rescale_factor",
+    "do_normalize",
+)  # copied from a saved processor
+ENCODER_BATCH = 64  # squares per forward pass of the vision encoder
 CHATML = Layout(image_open="", image="<image>", image_close="\n")
 
 
 class Square(Backbone):
     @staticmethod
     def load_image_processor(folder: str, config) -> SiglipImageProcessorPil:
-        """A processor that resizes to the square of the saved one (where it names none, to the encoder's training
-        size) and normalizes as it does, whatever its class."""
+        """A processor with the size (default: the encoder's training size) and the normalization of the saved one,
+        whatever its class."""
         saved, _ = ImageProcessingMixin.get_image_processor_dict(folder)
         trained, size = config.vision_config.image_size, saved.get("size") or {}
         height, width = (trained, trained) if isinstance(trained, int) else trained
@@ -46,7 +52,7 @@ class Square(Backbone):
 
     @property
     def side(self) -> int:
-        """Tokens a side of every image."""
+        """Tokens per side of every image."""
         patch = self.model.config.vision_config.patch_size
         return self.square // (patch if isinstance(patch, int) else patch[0])
 
@@ -94,8 +100,8 @@ class Llava(Square):
 
 
 class LlavaOneVision(Llava):
-    """LLaVA-OneVision (2408.03326). Every image is read as one of several: one square, and a learned end mark after
-    the last token."""
+    """LLaVA-OneVision (2408.03326). Every image is encoded as in multi-image input: one square, and a learned end
+    marker after the last token."""
 
     layout = replace(CHATML, trailing=1)
 
@@ -107,11 +113,11 @@ class LlavaOneVision(Llava):
                 torch.tensor([[size["height"], size["width"]]] * n),
                 batch_num_images=torch.tensor([n + 1]),
             ).pooler_output
-        )  # never 1: a single image would be split into tiles
+        )  # more than 1, because a single image would be split into tiles
 
 
 class InternVL(Llava):
-    """InternVL 3 and 3.5 (2504.10479) in the layout of transformers (models whose name ends in -HF)."""
+    """InternVL 3 and 3.5 (2504.10479) in the transformers layout (model names that end in -HF)."""
 
     layout = Layout(image_open="<img>", image="<IMG_CONTEXT>", image_close="</img>\n")
 
@@ -120,7 +126,7 @@ class InternVL(Llava):
         return int(super().side * self.model.config.downsample_ratio)
 
     def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
-        """Neighborhoods as the connector takes them."""
+        """Merged neighborhoods, the input of the connector."""
         features = torch.stack(super().vision_features(images))
         planes = rearrange(features, "n (h w) c -> n h w c", h=math.isqrt(features.shape[1]))
         merged = self.model.model.pixel_shuffle(planes, scale_factor=self.model.config.downsample_ratio)
@@ -132,9 +138,9 @@ class InternVL(Llava):
 
 
 class Idefics3(Square):
-    """Idefics3 (2408.12637). An image is read whole. If the processor says so, as for most checkpoints, it is also
-    enlarged and split into rows and columns of tiles, each with a mark of its place; the whole image comes last.
-    ``ImageBatch.grid`` then holds rows, columns and the side of the whole image in tokens."""
+    """Idefics3 (2408.12637). With tiling, the default of most checkpoints, an image is also enlarged and split into
+    rows and columns of tiles, each with a position marker; the whole image comes last. ``ImageBatch.grid`` then holds
+    rows, columns and the side of the whole image in tokens."""
 
     layout = Layout(
         begin="<|begin_of_text|>",
@@ -173,7 +179,7 @@ class Idefics3(Square):
         return super().side // self.model.config.scale_factor
 
     def tile_grid(self, image: PILImage.Image) -> tuple[int, int]:
-        """(rows, columns) of the tiles of an image; (0, 0) where it is not split."""
+        """(rows, columns) of the tiles of an image; (0, 0) if it is not split."""
         return self.image_processor.get_number_of_image_patches(image.height, image.width)[1:]
 
     def image_layout(self, image: PILImage.Image) -> list[tuple[str, int]]:
@@ -183,20 +189,22 @@ class Idefics3(Square):
         return [self.layout_length(self.layout_for_tiles(rows, columns)) for rows, columns, _ in images.grid.tolist()]
 
     def layout_for_tiles(self, rows: int, columns: int) -> list[tuple[str, int]]:
-        """:meth:`image_layout` of an image of ``rows`` x ``columns`` tiles."""
+        """:meth:`image_layout` for an image of ``rows`` x ``columns`` tiles."""
         marks, size = [], self.side**2
         for row in range(rows):
             for column in range(columns):
-                between = "\n" if row and not column else ""  # rows end in a line break
+                between = "\n" if row and not column else ""  # line break after each row
                 marks.append((between + self.layout.tile.format(row=row + 1, column=column + 1), size))
         return [*marks, ("\n\n" * bool(rows) + self.layout.image_open, size), (self.layout.image_close, 0)]
 
     def preprocess_images(self, images: list[PILImage.Image], *, tiled: bool = True) -> ImageBatch:
-        """Tiles and the whole of each image, in the order in which they stand in a row."""
+        """The tiles and the whole image of each image, in the order of the sequence."""
         pixels, grids = [], []
         for image in images:
             rows, columns = self.tile_grid(image) if tiled else (0, 0)
-            options = {} if rows else {"do_image_splitting": False, "do_resize": False}  # resized to the square at once
+            options = (
+                {} if rows else {"do_image_splitting": False, "do_resize": False}
+            )  # the image was already resized to the square
             inputs = self.image_processor(images=[[image.convert("RGB")]], do_pad=False, return_tensors="pt", **options)
             pixels.append(inputs["pixel_values"][0])
             grids.append([rows, columns, self.side])
@@ -209,7 +217,7 @@ class Idefics3(Square):
         return [tokens[-(self.side**2) :] for tokens in self.image_embeddings(images)]
 
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
-        # not by get_image_features, which leaves out squares that are all zero
+        # get_image_features is not usable here: it omits squares that are all zero
         squares = [self._encode_squares(some) for some in images.pixels.to(self.model.dtype).split(ENCODER_BATCH)]
         counts = (images.grid[:, 0] * images.grid[:, 1] + 1).tolist()
         return [torch.cat(list(some)) for some in torch.cat(squares).split(counts)]

@@ -1,8 +1,9 @@
-"""``tiny``: a 1-3 M parameter configuration of any family with random weights, a small BPE tokenizer trained on the
-spot and a stock picture processor. No download; it runs the very code a 7B model runs. The default is a Qwen2.5-VL.
+"""``tiny``: a 1-3 M parameter configuration of any family with random weights, a small BPE tokenizer trained on
+creation and a stock image processor. It needs no download and runs the same code as a 7B model. The default family is
+Qwen2.5-VL.
 
-Qwen: a picture of 64 n pixels becomes n x n tokens (patches of 32, merged 2 x 2), so one token a cell of a board.
-Families that squeeze pictures into a square make ``cells`` x ``cells`` tokens of every picture.
+Qwen: an image with a side of 64 n pixels becomes n x n tokens (patches of 32, merged 2 x 2), so one token per cell of a
+board. Families that resize images to a square encode every image as ``cells`` x ``cells`` tokens.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ WORDS = [
 def train_tokenizer(
     corpus: Iterable[str] | None = None, layout: Layout | None = None, size: int = 512
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: any text round-trips, the words of the corpus become single tokens, the marks of the layout (all
-    but its line breaks) are special."""
+    """Train a byte-level BPE tokenizer. Any text round-trips, the words of the corpus become single tokens, and the
+    markers of the layout (except line breaks) are special tokens."""
     layout = layout or Layout()
     tiles = "".join(layout.tile.format(row=r, column=c) for r in (1, 2) for c in (1, 2))
     written = layout.begin + layout.turn + layout.image_open + layout.image_close + tiles
@@ -78,9 +79,12 @@ def tiny(
     tiles: bool = False,
     seed: int = 0,
 ) -> Backbone:
-    """Build one. ``corpus`` are texts whose words should be single tokens; ``seed`` fixes the weights. The rotary base
-    is small because contexts are short: with the usual 10,000 the axes that tell columns apart hardly turn. ``patch``
-    are the pixels of half a token's side."""
+    """Build a tiny backbone.
+
+    ``corpus``: texts whose words become single tokens. ``seed`` determines the weights. ``patch``: half a token's side
+    in pixels. The rotary base is small because contexts are short: with the usual 10,000 the axes of the columns hardly
+    rotate.
+    """
     kind = family(model_type)
     tokenizer = train_tokenizer(corpus, kind.layout)
     token = tokenizer.convert_tokens_to_ids
@@ -104,7 +108,7 @@ def tiny(
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=torch_dtype(dtype))
         for p in model.parameters():
-            if p.ndim > 1 and not p.any():  # Gemma's connector begins at zero: every picture would look the same
+            if p.ndim > 1 and not p.any():  # Gemma's connector is initialized to zero: all images would be equal
                 torch.nn.init.normal_(p, std=0.02)
     if issubclass(kind, QwenVL):
         processor = Qwen2VLImageProcessorPil(
@@ -131,7 +135,7 @@ def tiny(
 def qwen(
     model_type: str, text: dict, token, layout: Layout, vision_width: int, vision_layers: int, patch: int, cells: int
 ):
-    """The configuration of a Qwen-VL, whose rotary axes share a head's channels 2 : 7 : 7."""
+    """The configuration of a Qwen-VL. Its rotary axes split a head's channels 2 : 7 : 7."""
     head = text["hidden_size"] // text["num_attention_heads"]
     text["rope_parameters"]["mrope_section"] = [head // 2 - 2 * (head * 7 // 32), head * 7 // 32, head * 7 // 32]
     vision = dict(
@@ -175,7 +179,7 @@ def qwen(
 def square(
     model_type: str, text: dict, token, layout: Layout, vision_width: int, vision_layers: int, patch: int, cells: int
 ):
-    """The configuration of a family whose pictures become ``cells`` x ``cells`` tokens."""
+    """The configuration of a family that encodes every image as ``cells`` x ``cells`` tokens."""
     merged = model_type not in ("llava", "llava_onevision")  # their tokens are patches
     vision = dict(
         hidden_size=vision_width,
