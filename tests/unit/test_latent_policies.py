@@ -260,7 +260,7 @@ def test_a_step_of_the_noisy_diffusion_is_that_of_ddpm():
 def test_a_policy_of_another_head_says_so():
     for policy, name, said in (
         (FlowSde, "mlp", "flow head, not a MLPHead"),
-        (DdpmSde, "flow", "diffusion head, not of a FlowHead"),
+        (DdpmSde, "flow", "diffusion head, not a FlowHead"),
     ):
         with pytest.raises(ValueError, match=said):
             policy(head_of(name))
