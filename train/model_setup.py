@@ -62,7 +62,8 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
 def import_plugins(config: ModelConfig) -> None:
     """Import the modules of a user's own package that a config names: a checkpoint may then name them, too."""
     methods.load(config.method.name)
-    head = config.method.options.get("head")
+    default = methods.schema(config.method.name).get("head")
+    head = config.method.options.get("head", default and default.default)
     if isinstance(head, str) and is_dotted_path(head):
         import_object(head, "head")
 

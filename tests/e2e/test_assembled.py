@@ -217,7 +217,7 @@ def test_the_projector_starts_at_the_size_of_words_and_tells_pictures_apart():
 
 def test_the_joined_folder_is_a_stock_model(parts, tmp_path, capsys):
     main(["assemble", str(tmp_path / "vlm")])
-    assert "Made " in capsys.readouterr().out
+    assert "Written: " in capsys.readouterr().out
     model, proc = stock(tmp_path / "vlm")
     record = json.loads((tmp_path / "vlm" / "assets.json").read_text())
     assert record["weights_sha256"] == assembled.sha256(tmp_path / "vlm" / "model.safetensors")

@@ -188,7 +188,7 @@ def test_texts_come_back_as_they_were_written(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="contains no text"):
         texts.lines(tmp_path / "empty.txt")
-    with pytest.raises(FileNotFoundError, match="Write one text a line"):
+    with pytest.raises(FileNotFoundError, match="Create it with one text per line"):
         texts.lines(tmp_path / "nothing.txt")
 
 

@@ -270,9 +270,9 @@ def test_a_policy_of_another_head_says_so():
     for options, said in (({"norm": "max"}, "norm='max'"), ({"fraction": 0.0}, "fraction=0.0")):
         with pytest.raises(ValueError, match=said):
             Gaussian(head_of("mlp"), **options)
-    with pytest.raises(ValueError, match=r"noise=0.0: more than 0"):
+    with pytest.raises(ValueError, match=r"noise=0.0: must be more than 0"):
         FlowSde(head_of("flow"), noise=0.0)
-    with pytest.raises(ValueError, match=r"sigma=0.0, relative=0.15: more than 0"):
+    with pytest.raises(ValueError, match=r"sigma=0.0, relative=0.15: must be more than 0"):
         Vlpo(head_of("mlp"), sigma=0.0)
     for rank in (0, 7):
         with pytest.raises(ValueError, match=f"rank={rank}: must be from 1 to 6"):

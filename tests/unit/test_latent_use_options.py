@@ -258,7 +258,7 @@ def test_what_cannot_be_is_refused(tmp_path):
     blank = recipe(tmp_path / "a", method__name="blank", method__latent_dropout=0.5, method__options={"k": 4})
     with pytest.raises(ValueError, match="latent_dropout cannot be used with latent_input='blank'"):
         sft.train(blank, make_run_folder(blank))
-    with pytest.raises(ValueError, match="does not show all that later steps need"):
+    with pytest.raises(ValueError, match="does not show everything that later steps need"):
         list(traces(SFTDataConfig(task="jigsaw", levels=[2], swap_image_prob=0.5), "mixed", "train", 3))
     with pytest.raises(ValueError, match="for items of a task"):
         list(traces(SFTDataConfig(folder="x", swap_image_prob=0.5), "mixed", "train", 3))

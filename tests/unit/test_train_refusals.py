@@ -40,12 +40,12 @@ REFUSED = {
     "backbone option": (
         ["--backbone.options.foo", "1"],
         "backbone.options has no option 'foo'",
-        "It has: width, layers",
+        "Available: cells, corpus",
     ),
     "dtype": (
         ["--backbone.options.dtype", "bfloat17"],
         "dtype='bfloat17'",
-        "Did you mean 'bfloat16'?",
+        "Use float32, bfloat16 or float16",
     ),
     "options that are no keys": (
         ["--backbone.options", "[1]"],
