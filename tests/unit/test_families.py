@@ -59,7 +59,7 @@ def test_a_method_trains_and_decodes_on_this_family(reasoner, make_traces):
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "smolvlm"])
 def test_a_family_without_a_connector_of_its_own_says_so(family, make_backbone):
-    with pytest.raises(ValueError, match="no features before (a|the) connector"):
+    with pytest.raises(ValueError, match=r"no features before (a|the) connector"):
         methods.build_method("latent_sketchpad", make_backbone(family=family))
 
 
