@@ -260,7 +260,7 @@ def test_what_cannot_be_is_refused(tmp_path):
         sft.train(blank, make_run_folder(blank))
     with pytest.raises(ValueError, match="does not show everything that later steps need"):
         list(traces(SFTDataConfig(task="jigsaw", levels=[2], swap_image_prob=0.5), "mixed", "train", 3))
-    with pytest.raises(ValueError, match="for items of a task"):
+    with pytest.raises(ValueError, match="need items of a task"):
         list(traces(SFTDataConfig(folder="x", swap_image_prob=0.5), "mixed", "train", 3))
 
 
