@@ -212,6 +212,22 @@ class Task(ABC):
     def item_id(self, level: int, index: int) -> str:
         return f"{self.name}.v{self.version}-{self.split}-L{level}-s{self.seed}-{index:07d}"
 
+    def make_item(
+        self,
+        level: int,
+        index: int,
+        state: Any,
+        images: list[PILImage.Image],
+        question: str,
+        steps: list[Step],
+        answer: str,
+        checker: str,
+        meta: dict,
+    ) -> Item:
+        """An item of this task. The other arguments are fields of :class:`Item`; its key is that of the task."""
+        key = (self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index)
+        return Item(*key, state, images, question, steps, answer, checker, meta)
+
     def item(self, level: int, index: int) -> Item:
         return self.build(self.puzzle(level, index), level, index)
 

@@ -224,12 +224,7 @@ class Blocks(DrawnTask):
                 text = f"{text} {stream.choice(CLAUSES).format(stack=stack_of(slots, block))}"
             steps.append(Step(text, None if last else draw(slots, self.look), {"slots": slots}))
         meta = {"begin": begin, "end": end, "optimum": len(plan), "skin": self.skin, "checker": self.name}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

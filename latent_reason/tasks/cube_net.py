@@ -241,12 +241,7 @@ class CubeNet(DrawnTask):
             state = state_of(puzzle, done)
             steps.append(Step(sentence, picture(drawing(state["slots"], puzzle["net"], self.skin)), state))
         meta = {**puzzle, "skin": self.skin, "checker": self.name, "answer": done[-1]}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

@@ -238,12 +238,7 @@ class DiceNet(DrawnTask):
                 sentence = f"{sentence} {stream.choice(FACE_CLAUSES).format(**state)}"
             steps.append(Step(sentence, self.picture(state, puzzle["pairs"]), state))
         meta = {**puzzle, "n": self.n, "skin": self.skin, "checker": self.name, "answer": str(states[-1]["top"])}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

@@ -364,12 +364,7 @@ class FoldPunch(DrawnTask):
             steps.append(Step(sentence, draw_sheet(self.skin, state["rows"]), state))
         gold_cells = cells_of(states[0]["rows"])
         meta = {**puzzle, "holes": [list(cell) for cell in gold_cells], "skin": self.skin, "checker": self.name}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

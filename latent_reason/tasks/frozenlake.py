@@ -192,12 +192,7 @@ class FrozenLakePlan(GridTask):
             "optimum": length,
             "solutions": ways,
         }
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             {"map": list(rows)},
@@ -319,12 +314,7 @@ class PlanCheck(GridTask):
             "checker": checker,
             "chunks": list(self.route(puzzle)),
         }
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             {"map": list(rows), "moves": moves},

@@ -251,12 +251,7 @@ class Jigsaw(DrawnTask):
                 sentence = f"{sentence} {stream.choice(CLAUSES).format(all=' '.join(map(str, gold[:done])))}"
             state = {"placed": gold[:done], "places": len(gold)}
             steps.append(Step(sentence, draw_assembled(gold[:done], tiles, meta), state))
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

@@ -375,12 +375,7 @@ class Ray(DrawnTask):
             heading = state["heading"]
         steps.append(Step(stream.choice(EXITS).format(way=COMPASS[heading]), None, states[-1]))
         meta = {"board": puzzle, "skin": self.skin, "checker": self.name, "exit": answer}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

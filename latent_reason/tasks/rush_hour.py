@@ -261,12 +261,7 @@ class RushHour(PlannedTask):
                 text = f"{text} {stream.choice(CLAUSES).format(car=LETTERS[car], cell=cell_of(cars[car]))}"
             steps.append(Step(text, None if last else draw(cars, self.skin), {"cars": cars}))
         meta = {"cars": start, "optimum": len(plan), "skin": self.skin, "checker": self.name}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

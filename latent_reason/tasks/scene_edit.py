@@ -430,12 +430,7 @@ class SceneEdit(DrawnTask):
                 text = f"{text} {stream.choice(CHANGES).format(cells=changes(before, state))}"
             steps.append(Step(text, self.drawing(state, self.skin), state))
         meta = {"skin": self.skin, "checker": self.name, **puzzle}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

@@ -225,12 +225,7 @@ class SearchZoom(DrawnTask):
             steps.append(Step(text, drawing(state, meta), state, True))
         question = stream.choice(QUESTIONS[query["kind"]]).format(**query)
         image = canvas.picture(paint(grid_of(puzzle["things"], self.side), self.skin))
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

@@ -190,12 +190,7 @@ class Slide(PlannedTask):
                 text = f"{text} {stream.choice(CLAUSES).format(cell=CELLS[board.index(0)])}"
             steps.append(Step(text, None if last else draw(board, self.skin), {"board": board}))
         meta = {"start": start, "goal": goal, "optimum": len(plan), "skin": self.skin, "checker": self.name}
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

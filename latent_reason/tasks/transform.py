@@ -248,12 +248,7 @@ class Transform(DrawnTask):
             "skin": self.skin,
             "checker": self.name,
         }
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,

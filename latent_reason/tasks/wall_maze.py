@@ -361,12 +361,7 @@ class WallMaze(DrawnTask):
             "optimum": len(plan),
             "solutions": ways,
         }
-        return Item(
-            self.item_id(level, index),
-            self.name,
-            self.version,
-            self.split,
-            self.seed,
+        return self.make_item(
             level,
             index,
             puzzle,
