@@ -19,7 +19,14 @@ from tiny_runs import ROOT, tiny_checkpoint
 import latent_reason
 
 pytestmark = pytest.mark.skipif(find_spec("setuptools") is None, reason="setuptools, which builds, is not installed")
-BUILD = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1]); b.build_wheel(sys.argv[1])"
+#: build_sdist changes sys.argv, so the folder is read before
+BUILD = """
+import sys
+from setuptools import build_meta
+out = sys.argv[1]
+build_meta.build_sdist(out)
+build_meta.build_wheel(out)
+"""
 IGNORED = shutil.ignore_patterns(
     "__pycache__", ".*cache", ".hypothesis", ".git", ".venv", "build", "dist", "*.egg-info"
 )
