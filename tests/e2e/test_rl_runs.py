@@ -196,7 +196,7 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
     "changes, said",
     [
         ({"init_from": None}, "starts from a model that solves some items"),
-        ({"rl__latent_policy": "flow_sde"}, "one of a flow head"),
+        ({"rl__latent_policy": "flow_sde"}, "needs a flow head, not a MLPHead"),
         ({"trainable": ["head"]}, "a head alone gets no gradient"),
         (
             {"rl__latent_policy": "gaussian", "rl__latent_policy_options": {"size": 1}},
@@ -208,7 +208,7 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
             "penalties add up to 0.5 and the answer has weight 1,",
         ),
         ({"rl__latent_policy": "vlpo"}, "its gradient is zero until the policy has changed"),
-        ({"rl__latent_policy": "reward_weighted"}, "as it draws without noise"),
+        ({"rl__latent_policy": "reward_weighted"}, "a MLPHead is not stochastic"),
         ({"rl__latent_beta": 1.0}, "rl.latent_beta and rl.latent_importance_sampling_level=span have no effect"),
         ({"rl__num_iterations": 2, "optim__gradient_accumulation_steps": 2}, "Set one of them to 1"),
         ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: rollouts and their replay"),
