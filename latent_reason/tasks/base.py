@@ -422,14 +422,19 @@ class Task(ABC):
         level = self.levels[index % len(self.levels)]
         item, stream = self.item(level, index), self.stream(level, index, "reading")
         step = stream.choice([s for s in item.steps if s.sketch is not None] or item.steps)
-        description = self.state_sentence(step.state, stream)
-        user = Message("user", (Image(self.render_state(item, step.state)), Text(stream.choice(READ))))
+        return self.description_trace(
+            item, self.render_state(item, step.state), self.state_sentence(step.state, stream), stream.choice(READ)
+        )
+
+    def description_trace(self, item: Item, image: PILImage.Image, description: str, question: str) -> Trace:
+        """A chat that asks what an image of an item shows, and answers with its description."""
+        user = Message("user", (Image(image), Text(question)))
         return Trace(
             f"{item.id}-read",
             (user, Message("assistant", (Text(description),))),
             self.name,
             self.split,
-            level,
+            item.level,
             "direct",
             description,
             "same_text",

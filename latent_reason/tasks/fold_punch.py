@@ -10,22 +10,43 @@ A, B, C, D the upper left, upper right, lower right, lower left half of the cell
 from __future__ import annotations
 
 import re
-from functools import cache, reduce
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
 from PIL import Image as PILImage
 
-from ..trace import Image, Message, Text, Trace
+from ..trace import Trace
 from . import canvas
 from .base import READ, Item, Parsed, Rejected, Step
 from .canvas import LOOKS
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .fold_punch_rules import (
+    AXES,
+    BACK,
+    BITS,
+    CORNERS,
+    MOST_HOLES,
+    TRIES,
+    Cell,
+    apply_fold,
+    cells_of,
+    fold_map,
+    positions_by_fold,
+    rows_of,
+    solve,
+)
+from .fold_punch_view import (
+    MISFIT,
+    draw_fold,
+    draw_sheet,
+    line_of,
+    templates,
+)
 from .stream import Stream
 from .stream import canon as name_of
 
-AXES, CORNERS = ("L", "R", "U", "D"), ("UL", "UR", "DL", "DR")
 WORDS = {
     "L": "left",
     "R": "right",
@@ -36,23 +57,6 @@ WORDS = {
     "DL": "lower left",
     "DR": "lower right",
 }
-BACK = {"L": "R", "R": "L", "U": "D", "D": "U", "UL": "DR", "DR": "UL", "UR": "DL", "DL": "UR"}
-POINTS = {
-    "L": (0, -1),
-    "R": (0, 1),
-    "U": (-1, 0),
-    "D": (1, 0),
-    "UL": (-1, -1),
-    "UR": (-1, 1),
-    "DL": (1, -1),
-    "DR": (1, 1),
-}
-BITS = {".": 0, "#": 15, "o": 15, "A": 9, "B": 3, "C": 6, "D": 12}  # quarters: 1 top, 2 right, 4 bottom, 8 left
-LETTERS = {bits: letter for letter, bits in BITS.items() if letter != "o"}
-SMALLEST, MOST_HOLES, TRIES = 8, 16, 40  # smallest flap in quarters, most holes of an answer, tries per fold
-MISFIT = 30  # largest mean difference (0-255) between a cell and the nearest template
-SHADES = ("paper", "yellow", "ink", "grey", "blue", "red")  # colors of a rendered sheet, by index
-PAPER, SHEET, INK, GRID, DASH, ARROW = range(len(SHADES))
 
 QUESTIONS = (
     "Each picture shows one fold along the dashed line, the last the folded paper punched through all layers.",
@@ -91,201 +95,9 @@ SHEETS = (
     "Now the sheet is {rows}.",
 )
 
-Cell = tuple[int, int]
-
-
-# -- paper -------------------------------------------------------------------------------------------------------------
-@cache
-def fold_map(n: int, to: str, at: int) -> np.ndarray:
-    """(4 n n) the target of each quarter under a fold: itself if it is not behind the line, -1 if off the sheet."""
-    r, c, q = np.mgrid[:n, :n, :4].reshape(3, -1)
-    y, x = (
-        6 * r + 3 + np.array([-2, 0, 2, 0])[q],
-        6 * c + 3 + np.array([0, 2, 0, -2])[q],
-    )  # centers; a cell is 6 units wide
-    k = 6 * at
-    behind, v, u = {
-        "L": (x > k, y, 2 * k - x),
-        "R": (x < k, y, 2 * k - x),
-        "U": (y > k, 2 * k - y, x),
-        "D": (y < k, 2 * k - y, x),
-        "UL": (x + y > k, k - x, k - y),
-        "DR": (x + y < k, k - x, k - y),
-        "UR": (y - x > k, x + k, y - k),
-        "DL": (y - x < k, x + k, y - k),
-    }[to]
-    inside = (v >= 0) & (v < 6 * n) & (u >= 0) & (u < 6 * n)
-    dy, dx = v % 6 - 3, u % 6 - 3
-    quarter = np.where(dx == 0, np.where(dy < 0, 0, 2), np.where(dx > 0, 1, 3))
-    return np.where(behind, np.where(inside, (v // 6 * n + u // 6) * 4 + quarter, -1), np.arange(4 * n * n))
-
-
-def apply_fold(where: np.ndarray, move: np.ndarray) -> np.ndarray | None:
-    """The position of each quarter after one more fold. None if the flap is too small or does not land on paper."""
-    paper = np.zeros(len(move), bool)
-    paper[where] = True
-    flap = paper & (move != np.arange(len(move)))
-    land = move[flap]
-    return move[where] if len(land) >= SMALLEST and (land >= 0).all() and paper[land].all() else None
-
-
-def positions_by_fold(n: int, folds: list[dict]) -> list[np.ndarray]:
-    """The position of each quarter of the open sheet after 0, 1, ... folds."""
-    places = [np.arange(4 * n * n)]
-    for fold in folds:
-        places.append(fold_map(n, fold["to"], fold["at"])[places[-1]])
-    return places
-
-
-def holes(n: int, where: np.ndarray, punches: list[list[int]]) -> np.ndarray:
-    """The cells of the open sheet (as indices) that are hit by punches through the folded sheet."""
-    return np.flatnonzero(np.isin(where[::4] // 4, [r * n + c for r, c in punches]))
-
-
-def solve(n: int, folds: list[dict], punches: list[list[int]]) -> list[dict]:
-    """The states of the punched sheet after 0, 1, ... folds. Raises Rejected if a state has a single quarter of a
-    cell."""
-    places = positions_by_fold(n, folds)
-    punched = 4 * holes(n, places[-1], punches)
-    return [{"rows": rows_of(n, where, where[punched] // 4)} for where in places]
-
-
-def rows_of(n: int, where: np.ndarray, punched: np.ndarray) -> list[str]:
-    paper = np.zeros(4 * n * n, int)
-    paper[where] = 1
-    bits = paper.reshape(-1, 4) @ (1, 2, 4, 8)
-    if not set(bits.tolist()) <= set(LETTERS):
-        raise Rejected("a quarter of a cell")
-    letters = [LETTERS[b] for b in bits.tolist()]
-    for cell in punched.tolist():
-        letters[cell] = "o"
-    return ["".join(letters[r * n : r * n + n]) for r in range(n)]
-
-
-def cells_of(rows: list[str], letter: str = "o") -> list[Cell]:
-    """Cells counted from (1, 1), row by row."""
-    return [(r + 1, c + 1) for r, row in enumerate(rows) for c, value in enumerate(row) if value == letter]
-
 
 def format_cells(cells: list[Cell]) -> str:
     return ",".join(f"({r},{c})" for r, c in cells)
-
-
-# -- images ------------------------------------------------------------------------------------------------------------
-@cache
-def empty_image(skin: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The empty image: (H, W) color indices with row and column numbers, and (H, W) the quarter of each pixel (4 n n:
-    none)."""
-    s = LOOKS[skin].cell // 2
-    numbers = canvas.blank((n + 2) * s, (n + 2) * s)
-    for k in range(n):
-        at = (k + 1) * s + (s - 5) // 2
-        canvas.text(numbers, (s - 7) // 2, at, str(k + 1))
-        canvas.text(numbers, at - 1, (s - 5) // 2, str(k + 1))
-    shades = np.where(numbers[..., 0] == 0, INK, PAPER).astype(np.uint8)
-    y, x = np.mgrid[:s, :s]
-    quarter = np.where(y > x, np.where(y + x >= s, 2, 3), np.where(y + x >= s, 1, 0))
-    under = np.full(shades.shape, 4 * n * n)
-    under[s:-s, s:-s] = 4 * np.arange(n * n).reshape(n, n).repeat(s, 0).repeat(s, 1) + np.tile(quarter, (n, n))
-    return shades, under
-
-
-@cache
-def hole_mask(s: int) -> np.ndarray:
-    y, x = np.mgrid[:s, :s] * 2 - s + 1
-    return y * y + x * x <= (s // 2) ** 2
-
-
-@cache
-def palette(skin: str) -> np.ndarray:
-    return np.array([LOOKS[skin][name] for name in SHADES], np.uint8)
-
-
-def quarters(rows: list[str]) -> np.ndarray:
-    """(4 n n) mask of the quarters with paper."""
-    bits = np.array([BITS[letter] for row in rows for letter in row])
-    return (bits[:, None] >> np.arange(4) & 1).ravel().astype(bool)
-
-
-def shade(skin: str, rows: list[str]) -> np.ndarray:
-    """(H, W) color indices of a rendered sheet."""
-    s, thick = LOOKS[skin].cell // 2, LOOKS[skin].line // 2
-    empty, under = empty_image(skin, len(rows))
-    paper = np.append(quarters(rows), False)[under]
-    shades = empty.copy()
-    shades[paper] = SHEET
-    shades[s : -s + 1 : s, s : -s + 1] = shades[s : -s + 1, s : -s + 1 : s] = GRID
-    inner = paper.copy()
-    inner[thick:] &= paper[:-thick]
-    inner[:-thick] &= paper[thick:]
-    inner[:, thick:] &= paper[:, :-thick]
-    inner[:, :-thick] &= paper[:, thick:]
-    shades[paper & ~inner] = INK
-    for r, c in cells_of(rows):
-        shades[r * s : r * s + s, c * s : c * s + s][hole_mask(s)] = INK
-    return shades
-
-
-def draw_sheet(skin: str, rows: list[str]) -> PILImage.Image:
-    return canvas.picture(palette(skin).take(shade(skin, rows), 0))
-
-
-def line_of(n: int, to: str, at: int) -> tuple[Cell, Cell]:
-    """The two grid corners (y, x) at the ends of a fold's line."""
-    if to in AXES:
-        return ((0, at), (n, at)) if to in "LR" else ((at, 0), (at, n))
-    if to in ("UL", "DR"):
-        return (min(at, n), max(at - n, 0)), (max(at - n, 0), min(at, n))
-    return (max(at, 0), max(-at, 0)), (min(n + at, n), min(n - at, n))
-
-
-@cache
-def dashes(skin: str, n: int, to: str, at: int) -> np.ndarray:
-    """(H, W) mask of the dashed line of a fold."""
-    s, (y0, x0), (y1, x1) = LOOKS[skin].cell // 2, *line_of(n, to, at)
-    image = canvas.blank((n + 2) * s, (n + 2) * s)
-    parts = 2 * max(abs(y1 - y0), abs(x1 - x0))
-    spots = [
-        (s + (y0 * (parts - i) + y1 * i) * s // parts, s + (x0 * (parts - i) + x1 * i) * s // parts)
-        for i in range(parts + 1)
-    ]
-    for i in range(0, parts, 2):
-        canvas.line(image, spots[i : i + 2], LOOKS[skin].line // 2 + 1, "ink")
-    return image[..., 0] == 0
-
-
-def draw_fold(skin: str, rows: list[str], fold: dict) -> PILImage.Image:
-    """Render the sheet with the dashed line of its next fold and an arrow from the flap to its new position."""
-    s, n, (dy, dx) = LOOKS[skin].cell // 2, len(rows), POINTS[fold["to"]]
-    shades, move = shade(skin, rows), fold_map(n, **fold)
-    shades[dashes(skin, n, **fold)] = DASH
-    flap = np.flatnonzero(quarters(rows) & (move != np.arange(4 * n * n)))
-    (y0, x0), (y1, x1) = (
-        ((int((f // 4 // n).mean() * 2) + 3) * s // 2, (int((f // 4 % n).mean() * 2) + 3) * s // 2)
-        for f in (flap, move[flap])
-    )
-    reach, size = max(abs(y1 - y0), abs(x1 - x0), s), s // 3
-    tip, thick = (y0 + dy * reach, x0 + dx * reach), LOOKS[skin].line // 2
-    for k in range(reach - size):
-        y, x = y0 + dy * k - thick // 2, x0 + dx * k - thick // 2
-        shades[y : y + thick, x : x + thick] = ARROW
-    y, x = np.mgrid[-2 * size : 2 * size + 1, -2 * size : 2 * size + 1]
-    along, across = -y * dy - x * dx, y * dx - x * dy
-    head = (np.abs(across) <= along) & (along <= (size + 1) * (abs(dy) + abs(dx)))
-    shades[y[head] + tip[0], x[head] + tip[1]] = ARROW
-    return canvas.picture(palette(skin).take(shades, 0))
-
-
-@cache
-def templates(skin: str) -> np.ndarray:
-    """(7, h, w, 3) rendering of the inner pixels of each letter of ``BITS``."""
-    s, edge = LOOKS[skin].cell // 2, LOOKS[skin].cell // 16
-    return np.array(
-        [
-            np.asarray(draw_sheet(skin, [letter]), np.int16)[s + edge : 2 * s - edge, s + edge : 2 * s - edge]
-            for letter in BITS
-        ]
-    )
 
 
 class FoldPunch(DrawnTask):
@@ -394,18 +206,7 @@ class FoldPunch(DrawnTask):
             return super().reading_trace(index)
         item, k = self.item(level, index), stream.below(level)
         description = f"A fold: {fold_words(self.n, item.meta['folds'][k])}."
-        user = Message("user", (Image(item.images[k]), Text(stream.choice(READ))))
-        return Trace(
-            f"{item.id}-read",
-            (user, Message("assistant", (Text(description),))),
-            self.name,
-            self.split,
-            level,
-            "direct",
-            description,
-            "same_text",
-            item.meta,
-        )
+        return self.description_trace(item, item.images[k], description, stream.choice(READ))
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:
         return draw_sheet(item.meta["skin"], state["rows"])

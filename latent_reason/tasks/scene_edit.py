@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
-from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,268 +19,33 @@ from . import canvas
 from .base import Item, Parsed, Rejected, Step
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .scene_edit_rules import (
+    CODES,
+    HUES,
+    NAMES,
+    SHAPES,
+    SIDE,
+    SIZES,
+    answer,
+    apply_edits,
+    scene_of,
+    state_of,
+)
+from .scene_edit_view import FRAME, LIKE, box_blur, margins, paint, soft
+from .scene_edit_words import (
+    CHANGES,
+    DISTINCT,
+    EDITS,
+    QUERIES,
+    QUESTIONS,
+    SCENES,
+    changes,
+    edits_in,
+    phrase,
+)
 from .stream import Stream, canon
 
-SIDE = 6
-SIZES = ("small", "large")
-HUES = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink")
-SHAPES = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
-NAMES = ["", *map(" ".join, product(SIZES, HUES, SHAPES))]
-CODES = {name: code for code, name in enumerate(NAMES) if code}
-MANY = {f"{' '.join(name.split()[:2])} {SHAPES[name.split()[2]]}": code for name, code in CODES.items()}
 HELD_OUT = {c for i, hue in enumerate(HUES) for c, n in enumerate(NAMES) if f" {hue} {list(SHAPES)[i % 4]}" in n}
-WHAT = {
-    f"{size}{hue}{shape}".strip(): frozenset(
-        c for n, c in CODES.items() if {size, hue, one} - {""} <= {*(f"{w} " for w in n.split()[:2]), n.split()[2]}
-    )
-    for size, hue, (one, shape) in product(
-        ("", "small ", "large "), ("", *(f"{h} " for h in HUES)), (("", "objects"), *SHAPES.items())
-    )
-}
-RADII = {"plain": (7, 12), "other": (5, 9)}  # radii of small and large objects in pixels
-LIKE = 0.82  # smallest fraction of a cell's pixels that match its template
-FRAME = 30  # largest mean difference from the empty grid's lines and numbers
-
-QUESTIONS = (
-    "{edits} {query}",
-    "Edit the scene: {edits} {query}",
-    "Do this in order: {edits} Then answer: {query}",
-    "{edits} After that: {query}",
-    "Carry out these edits: {edits} {query}",
-)
-EDITS = {
-    "remove": (
-        "Remove all {what}.",
-        "Take away all {what}.",
-        "Delete all {what}.",
-        "Erase all {what}.",
-        "Clear away all {what}.",
-    ),
-    "recolour": (
-        "Make all {what} {to}.",
-        "Paint all {what} {to}.",
-        "Turn all {what} {to}.",
-        "Colour all {what} {to}.",
-        "Recolour all {what} to {to}.",
-    ),
-    "add": (
-        "Add {k} {many} in the leftmost free cells of row {row}.",
-        "Put {k} {many} in the leftmost free cells of row {row}.",
-        "Place {k} {many} in row {row}, in its leftmost free cells.",
-        "Fill the {k} leftmost free cells of row {row} with {many}.",
-        "Row {row} gets {k} {many} in its leftmost free cells.",
-    ),
-    "move": (
-        "Move {line} {at} by {k} to the {way}, round the edge.",
-        "Rotate {line} {at} by {k} to the {way}.",
-        "Shift {line} {at} by {k} to the {way}; what leaves comes in again on the other side.",
-        "Push {line} {at} by {k} to the {way} and let what falls off come in on the other side.",
-        "Let {line} {at} go round by {k} to the {way}.",
-    ),
-}
-QUERIES = {
-    "count": (
-        "How many {what} are there?",
-        "Count the {what}.",
-        "What is the number of {what}?",
-        "How many {what} do you see?",
-        "How many {what} does the scene hold?",
-    ),
-    "exists": (
-        "Are there any {what}? Yes or No.",
-        "Does the scene hold {what}? Yes or No.",
-        "Do you see any {what}? Yes or No.",
-        "Are any {what} left? Yes or No.",
-        "Any {what}? Yes or No.",
-    ),
-    "compare": (
-        "Are there more {what} than {other}? Yes or No.",
-        "More {what} than {other}? Yes or No.",
-        "Is the number of {what} above that of {other}? Yes or No.",
-        "Do the {what} outnumber the {other}? Yes or No.",
-        "Do you see more {what} than {other}? Yes or No.",
-    ),
-    "colour": (
-        "What colour has the leftmost object of row {row}?",
-        "Which colour is leftmost in row {row}?",
-        "Name the colour of the leftmost object in row {row}.",
-        "Row {row}, leftmost object: which colour?",
-        "What is the colour of the leftmost object in row {row}?",
-    ),
-    "shape": (
-        "What shape has the leftmost object of row {row}?",
-        "Which shape is leftmost in row {row}?",
-        "Name the shape of the leftmost object in row {row}.",
-        "Row {row}, leftmost object: which shape?",
-        "What is the shape of the leftmost object in row {row}?",
-    ),
-}
-DISTINCT = {
-    "count": 4,
-    "exists": 2,
-    "compare": 2,
-    "colour": 4,
-    "shape": 4,
-}  # smallest number of answers that a text must allow
-SCENES = (
-    "Now: {scene}.",
-    "The scene: {scene}.",
-    "The scene holds {scene}.",
-    "What stands there: {scene}.",
-    "In the grid: {scene}.",
-    "One sees {scene}.",
-)
-CHANGES = ("Changed: {cells}.", "Now {cells}.", "So {cells}.", "This gives {cells}.", "The new cells: {cells}.")
-FIELD = {
-    "what": r"[a-z ]+?",
-    "to": "|".join(HUES),
-    "many": r"[a-z ]+?",
-    "k": r"\d",
-    "row": r"\d",
-    "at": r"\d",
-    "line": "row|column",
-    "way": "left|right|top|bottom",
-}
-PATTERNS = [
-    (kind, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELD[m[1]]})", re.escape(phrase)), re.A))
-    for kind, wordings in EDITS.items()
-    for phrase in wordings
-]
-
-
-def apply_edit(scene: list[int], edit: dict) -> list[int] | None:
-    """The scene after an edit. None if the edit changes nothing, has no free cell or removes all objects."""
-    after = list(scene)
-    if edit["kind"] in ("remove", "recolour"):
-        which, to = WHAT[edit["what"]], HUES.index(edit["to"]) if edit["kind"] == "recolour" else None
-        after = [code if code not in which else 0 if to is None else recoloured(code, to) for code in scene]
-    elif edit["kind"] == "add":
-        first = SIDE * (edit["row"] - 1)
-        free = [i for i in range(first, first + SIDE) if not scene[i]][: edit["k"]]
-        if len(free) < edit["k"]:
-            return None
-        for i in free:
-            after[i] = MANY[edit["many"]]
-    else:
-        at, k = edit["at"] - 1, edit["k"] if edit["way"] in ("right", "bottom") else -edit["k"]
-        cells = slice(SIDE * at, SIDE * at + SIDE) if edit["line"] == "row" else slice(at, None, SIDE)
-        after[cells] = [scene[cells][(i - k) % SIDE] for i in range(SIDE)]
-    return after if after != scene and any(after) else None
-
-
-def recoloured(code: int, hue: int) -> int:
-    size, rest = divmod(code - 1, len(HUES) * len(SHAPES))
-    return 1 + (size * len(HUES) + hue) * len(SHAPES) + rest % len(SHAPES)
-
-
-def apply_edits(scene: list[int], edits: list[dict]) -> list[list[int]] | None:
-    """The scene and its states after each edit. None if an edit fails or a scene repeats."""
-    scenes = [scene]
-    for edit in edits:
-        after = apply_edit(scenes[-1], edit)
-        if after is None or after in scenes:
-            return None
-        scenes.append(after)
-    return scenes
-
-
-def answer(scene: list[int], query: dict) -> str | None:
-    """The answer to a query as text. None if the object of the query does not exist."""
-    if query["kind"] in ("colour", "shape"):
-        row = [code for code in scene[SIDE * (query["row"] - 1) : SIDE * query["row"]] if code]
-        return NAMES[row[0]].split()[1 if query["kind"] == "colour" else 2] if row else None
-    found, other = (sum(code in WHAT[query.get(key, "objects")] for code in scene) for key in ("what", "other"))
-    if query["kind"] == "count":
-        return str(found)
-    return "Yes" if found > (other if query["kind"] == "compare" else 0) else "No"
-
-
-def state_of(scene: list[int]) -> list[list]:
-    return [[i // SIDE + 1, i % SIDE + 1, NAMES[code]] for i, code in enumerate(scene) if code]
-
-
-def scene_of(state: list[list]) -> list[int]:
-    scene = [0] * SIDE * SIDE
-    for row, column, name in state:
-        scene[SIDE * (row - 1) + column - 1] = CODES[name]
-    return scene
-
-
-def edits_in(text: str) -> list[dict]:
-    """The edits that a text states, in order."""
-    found = {}
-    for kind, pattern in PATTERNS:
-        for match in pattern.finditer(text):
-            edit = {"kind": kind, **{k: int(v) if v.isdigit() else v for k, v in match.groupdict().items()}}
-            if (
-                edit.get("what", "objects") in WHAT
-                and edit.get("many", "small red circles") in MANY
-                and all(1 <= edit.get(key, 1) <= SIDE for key in ("row", "at", "k"))
-            ):
-                found[match.start()] = edit
-    return [found[start] for start in sorted(found)]
-
-
-# -- images ------------------------------------------------------------------------------------------------------------
-@cache
-def sprites(skin: str) -> np.ndarray:
-    """(65, cell, cell, 3) rendering of a cell for each code."""
-    look = canvas.LOOKS[skin]
-    cell, middle, made = look.cell, look.cell // 2, []
-    for name in NAMES:
-        grid = canvas.blank(cell, cell, look["paper"])
-        canvas.frame(grid, 0, 0, cell, cell, look.line // 2, look["grey"])
-        if name:
-            size, hue, shape = name.split()
-            r = RADII[skin][SIZES.index(size)]
-            draw_shape(grid, shape, middle, r, max(2, r // 3), look["ink"])
-            draw_shape(grid, shape, middle, r - 1, max(2, r // 3) - 1, look[hue])
-        made.append(grid)
-    return np.stack(made)
-
-
-def draw_shape(grid: np.ndarray, shape: str, at: int, r: int, arm: int, colour: canvas.Colour) -> None:
-    """Draw a shape that extends ``r`` pixels from (at, at) to each side. The arms of a cross are ``arm`` wide to each
-    side."""
-    if shape == "circle":
-        canvas.disc(grid, at, at, r, colour)
-    elif shape == "triangle":
-        canvas.triangle(grid, at, at, r, "U", colour)
-    else:
-        for h, w in ((r - 1, r - 1),) if shape == "square" else ((r, arm), (arm, r)):
-            canvas.rectangle(grid, at - h, at - w, 2 * h + 1, 2 * w + 1, colour)
-
-
-@cache
-def margins(skin: str) -> np.ndarray:
-    """Rendering of the empty grid, with column numbers above and row numbers on the left."""
-    look = canvas.LOOKS[skin]
-    side, scale = (SIDE + 1) * look.cell, look.cell // 12
-    grid = canvas.blank(side, side, look["paper"])
-    for i in range(1, SIDE + 1):
-        here, middle = i * look.cell + (look.cell - 5 * scale) // 2, (look.cell - 7 * scale) // 2
-        canvas.text(grid, middle, here, str(i), look["ink"], scale)
-        canvas.text(grid, here - scale, middle, str(i), look["ink"], scale)
-    return paint(grid, [0] * SIDE * SIDE, skin)
-
-
-def paint(grid: np.ndarray, scene: list[int], skin: str) -> np.ndarray:
-    cell = canvas.LOOKS[skin].cell
-    inner = sprites(skin)[scene].reshape(SIDE, SIDE, cell, cell, 3).transpose(0, 2, 1, 3, 4)
-    grid[cell:, cell:] = inner.reshape(SIDE * cell, SIDE * cell, 3)
-    return grid
-
-
-def box_blur(grids: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3) 3 x 3 box blur with edge padding."""
-    wide = np.pad(grids.astype(np.int16), [(0, 0)] * (grids.ndim - 3) + [(1, 1), (1, 1), (0, 0)], "edge")
-    rows = wide[..., :-2, :, :] + wide[..., 1:-1, :, :] + wide[..., 2:, :, :]
-    return (rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]) // 9
-
-
-@cache
-def soft(skin: str) -> np.ndarray:
-    return box_blur(sprites(skin))
 
 
 class SceneEdit(DrawnTask):
@@ -536,18 +300,3 @@ def palette(hues: tuple[str, ...]) -> tuple[list[int], list[int]]:
     """(training objects, held-out objects) of these colors."""
     codes = [code for code in CODES.values() if NAMES[code].split()[1] in hues]
     return [c for c in codes if c not in HELD_OUT], [c for c in codes if c in HELD_OUT]
-
-
-def phrase(templates: dict[str, tuple[str, ...]], thing: dict, stream: Stream) -> str:
-    """An edit or a query in a random wording."""
-    return stream.choice(templates[thing["kind"]]).format(**thing)
-
-
-def changes(before: list[list], after: list[list]) -> str:
-    """The cells that differ, with their new contents."""
-    old, new = ({(y, x): name for y, x, name in state} for state in (before, after))
-    return ", ".join(
-        f"row {y} column {x}: {new.get((y, x), 'empty')}"
-        for y, x in sorted({*old, *new})
-        if old.get((y, x)) != new.get((y, x))
-    )

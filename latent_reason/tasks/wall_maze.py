@@ -10,10 +10,8 @@ arrow.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas as c
@@ -22,17 +20,23 @@ from .checkers import Check, boxed
 from .drawn import DrawnTask
 from .stream import Stream
 from .stream import canon as named
+from .wall_maze_rules import (
+    ACTIONS,
+    COMPASS,
+    MOST_ACTIONS,
+    SIZES,
+    beside,
+    distances,
+    edges,
+    is_open,
+    passages,
+    size,
+    solve,
+    start,
+    walk,
+)
+from .wall_maze_view import parse, render
 
-Cell = tuple[int, int]
-
-SIZES = {1: (3, 3), 2: (3, 4), 3: (3, 5), 4: (4, 5), 5: (5, 5), 6: (6, 6), 7: (7, 7), 8: (8, 8)}
-WAYS = {"N": (-1, 0), "E": (0, 1), "S": (1, 0), "W": (0, -1)}
-COMPASS = {"N": "north", "E": "east", "S": "south", "W": "west"}
-DARTS = {"N": "U", "E": "R", "S": "D", "W": "L"}
-TURNS = {"left": -1, "right": 1}
-LETTERS = {"U": "N", "R": "E", "D": "S", "L": "W"}
-ACTIONS = {"turn": ("forward", *TURNS), "junction": ("forward", *TURNS), "absolute": tuple(LETTERS)}
-MOST_ACTIONS = 1000
 QUESTIONS = (
     "Lead the green arrow to the red disc.",
     "How does the arrow reach the red disc?",
@@ -61,222 +65,6 @@ STATES = (
     "So far {cells}, facing {way}.",
     "The cells passed are {cells}; now facing {way}.",
 )
-
-
-def is_open(maze: dict, cell: Cell, way: str) -> bool:
-    row, col = cell
-    if way in "EW":
-        col -= way == "W"
-        return 0 <= col < len(maze["right"][0]) and maze["right"][row][col] == "1"
-    row -= way == "N"
-    return 0 <= row < len(maze["down"]) and maze["down"][row][col] == "1"
-
-
-def beside(cell: Cell, way: str) -> Cell:
-    return cell[0] + WAYS[way][0], cell[1] + WAYS[way][1]
-
-
-def advance(maze: dict, cell: Cell, heading: str, action: str, kind: str) -> tuple[list[Cell], str] | None:
-    """The cells that an action enters and the direction after it. None if a wall blocks it."""
-    if action in TURNS:
-        return [], "NESW"[("NESW".index(heading) + TURNS[action]) % 4]
-    heading, cells = LETTERS.get(action, heading), []
-    sides = "EW" if heading in "NS" else "NS"
-    while is_open(maze, cell, heading):
-        cell = beside(cell, heading)
-        cells.append(cell)
-        if kind != "junction" or list(cell) == maze["goal"] or any(is_open(maze, cell, side) for side in sides):
-            break
-    return (cells, heading) if cells else None
-
-
-def walk(maze: dict, actions: list[str], kind: str, state: dict | None = None) -> tuple[dict, int]:
-    """(state after the actions, number of blocked actions). Blocked actions have no effect."""
-    state = state or start(maze)
-    cells, heading, hits = [tuple(cell) for cell in state["cells"]], state["heading"], 0
-    for action in actions:
-        done = advance(maze, cells[-1], heading, action, kind)
-        if done is None:
-            hits += 1
-            continue
-        heading = done[1]
-        for cell in done[0]:
-            cells = [*cells[: cells.index(cell)], cell] if cell in cells else [*cells, cell]
-    return {"cells": [list(cell) for cell in cells], "heading": heading}, hits
-
-
-def start(maze: dict) -> dict:
-    return {"cells": [maze["start"]], "heading": maze["heading"]}
-
-
-def solve(maze: dict, kind: str) -> tuple[list[str], int]:
-    """(a shortest plan, number of shortest plans). Ties are broken by the order of ``ACTIONS``."""
-    goal, first = tuple(maze["goal"]), (tuple(maze["start"]), maze["heading"])
-    plans, layer = {first: []}, {first: 1}
-    while layer:
-        if found := [node for node in layer if node[0] == goal]:
-            return plans[found[0]], sum(layer[node] for node in found)
-        after: dict[Any, int] = {}
-        for node, ways in layer.items():
-            for action in ACTIONS[kind]:
-                done = advance(maze, *node, action, kind)
-                if done is None:
-                    continue
-                new = (done[0][-1] if done[0] else node[0], done[1])
-                if new not in plans:
-                    plans[new] = [*plans[node], action]
-                    after[new] = ways
-                elif new in after:
-                    after[new] += ways
-        layer = after
-    raise ValueError("The goal is unreachable.")
-
-
-def distances(maze: dict, source: Cell) -> dict[Cell, int]:
-    """The distance in passages from ``source`` to every cell."""
-    far, queue = {source: 0}, [source]
-    for cell in queue:
-        for way in WAYS:
-            if is_open(maze, cell, way) and (there := beside(cell, way)) not in far:
-                far[there] = far[cell] + 1
-                queue.append(there)
-    return far
-
-
-def passages(height: int, width: int, loops: int, stream: Stream) -> dict:
-    """A random depth-first spanning tree plus ``loops`` further passages."""
-    right, down = [["0"] * (width - 1) for _ in range(height)], [["0"] * width for _ in range(height - 1)]
-
-    def carve(cell: Cell, there: Cell) -> None:
-        (row, col), (other, _) = min(cell, there), max(cell, there)
-        (right if row == other else down)[row][col] = "1"
-
-    stack = [(stream.below(height), stream.below(width))]
-    seen = set(stack)
-    while stack:
-        near = [
-            there
-            for way in WAYS
-            if (there := beside(stack[-1], way)) not in seen and 0 <= there[0] < height and 0 <= there[1] < width
-        ]
-        if not near:
-            stack.pop()
-            continue
-        there = stream.choice(near)
-        carve(stack[-1], there)
-        seen.add(there)
-        stack.append(there)
-    if loops:
-        closed = [
-            (rows, r, k) for rows in (right, down) for r, row in enumerate(rows) for k, v in enumerate(row) if v == "0"
-        ]
-        for rows, r, k in stream.shuffle(closed)[:loops]:
-            rows[r][k] = "1"
-    return {"right": ["".join(row) for row in right], "down": ["".join(row) for row in down]}
-
-
-def size(maze: dict) -> Cell:
-    return len(maze["right"]), len(maze["down"][0])
-
-
-def edges(maze: dict) -> list[tuple[Cell, str]]:
-    """All borders between two cells, as (cell, direction E or S)."""
-    height, width = size(maze)
-    return [((r, k), "E") for r in range(height) for k in range(width - 1)] + [
-        ((r, k), "S") for r in range(height - 1) for k in range(width)
-    ]
-
-
-def render(maze: dict, look: c.Look, state: dict | None = None) -> PILImage.Image:
-    """Render the maze. With a state, also the path so far and a blue arrow at its end."""
-    (height, width), side, line = size(maze), look.cell, look.line
-    sheet = c.blank(height * side, width * side, look["paper"])
-
-    def middle(cell) -> Cell:
-        return cell[0] * side + side // 2, cell[1] * side + side // 2
-
-    c.disc(sheet, *middle(maze["goal"]), arrow(look), look["red"])
-    if state:
-        thick = line + 2
-        for (y, x), (v, u) in pairwise(middle(cell) for cell in state["cells"]):
-            c.rectangle(
-                sheet,
-                min(y, v) - thick // 2,
-                min(x, u) - thick // 2,
-                abs(v - y) + thick,
-                abs(u - x) + thick,
-                look["pink"],
-            )
-    c.triangle(sheet, *middle(maze["start"]), arrow(look), DARTS[maze["heading"]], look["green"])
-    if state:
-        c.triangle(sheet, *middle(state["cells"][-1]), arrow(look), DARTS[state["heading"]], look["blue"])
-    for (row, col), way in edges(maze):
-        if not is_open(maze, (row, col), way):
-            y, x = (row + (way == "S")) * side - line // 2, (col + (way == "E")) * side - line // 2
-            c.rectangle(
-                sheet, y, x, line if way == "S" else side + line, line if way == "E" else side + line, look["ink"]
-            )
-    c.frame(sheet, 0, 0, *sheet.shape[:2], line, look["ink"])
-    return c.picture(sheet)
-
-
-def arrow(look: c.Look) -> int:
-    """Half the side of an arrow in pixels."""
-    return look.cell * 9 // 32
-
-
-def dart(look: c.Look, heading: str) -> np.ndarray:
-    """Boolean mask of the pixels of a cell that its arrow covers."""
-    cell = c.blank(look.cell, look.cell, "paper")
-    c.triangle(cell, look.cell // 2, look.cell // 2, arrow(look), DARTS[heading], "ink")
-    return cell[:, :, 0] == 0
-
-
-def parse(image: PILImage.Image, maze: dict, look: c.Look) -> Parsed:
-    (height, width), side = size(maze), look.cell
-    sheet = c.pixels(image, height * side, width * side)
-    found = c.labels(sheet, [look[name] for name in ("blue", "green", "red")])
-    cells = found.reshape(height, side, width, side).swapaxes(1, 2)
-
-    def where(label: int) -> list[Cell]:
-        """The cells with enough pixels of a color, in decreasing order."""
-        count = (cells == label).sum((2, 3))
-        return sorted(map(tuple, np.argwhere(count > dart(look, "N").sum() / 4).tolist()), key=lambda x: -count[x])
-
-    darts = where(0)
-    if len(darts) != 1:
-        return Parsed(None, 0.0, (f"{len(darts)} blue arrows",))
-    at = darts[0]
-    blue = cells[at] == 0
-    fits = {way: float((blue & dart(look, way)).sum() / (blue | dart(look, way)).sum()) for way in WAYS}
-    heading = max(fits, key=fits.get)
-    faults = []
-    if fits[heading] < 0.5:
-        faults.append("the blue arrow has no direction")
-    for label, thing, home in ((1, "start", tuple(maze["start"])), (2, "goal", tuple(maze["goal"]))):
-        if [cell for cell in where(label) if cell != at] != [home] * (home != at):
-            faults.append(f"the {thing} is not where it was")
-
-    table = np.array([look[name] for name in ("ink", "paper", "pink")], float)
-    wide, changed, lit = look.line // 2, 0, []
-    for (row, col), way in edges(maze):
-        y, x = row * side + side // 2 + (way == "S") * side // 2, col * side + side // 2 + (way == "E") * side // 2
-        colour = sheet[y - wide : y + wide, x - wide : x + wide].mean((0, 1))
-        kind = int(np.abs(table - colour).sum(1).argmin())
-        changed += (kind != 0) != is_open(maze, (row, col), way)
-        if kind == 2:
-            lit.append({(row, col), beside((row, col), way)})
-    if changed:
-        faults.append(f"{changed} walls changed")
-    path = [tuple(maze["start"])]
-    while ahead := [edge for edge in lit if path[-1] in edge]:
-        lit = [edge for edge in lit if edge not in ahead]
-        path.append(next(iter(ahead[0] - {path[-1]})))
-        if len(ahead) > 1:
-            return Parsed(None, fits[heading], (*faults, "the path forks"))
-    if lit or path[-1] != at:
-        return Parsed(None, fits[heading], (*faults, "the path does not lead from the start to the arrow"))
-    return Parsed({"cells": [list(cell) for cell in path], "heading": heading}, fits[heading], tuple(faults))
 
 
 def plan_in(text: str, kind: str) -> list[str] | None:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from latent_reason import tasks
-from latent_reason.tasks import scene_edit
+from latent_reason.tasks import scene_edit, scene_edit_rules
 from latent_reason.tasks.stream import Stream
 
 
@@ -86,7 +86,7 @@ def test_rules_by_hand():
     )
 
     def after(words):
-        done = scene_edit.apply_edit(one, *scene_edit.edits_in(words))
+        done = scene_edit_rules.apply_edit(one, *scene_edit.edits_in(words))
         return done and scene_edit.state_of(done)
 
     assert after("Remove all small crosses.") == [
