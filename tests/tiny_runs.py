@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from latent_reason import checkpoint, methods
+from latent_reason import checkpoint, methods, tasks
 from latent_reason.contracts.closeness import arithmetic
 from latent_reason.decoding import engine
 from latent_reason.model import backbones
@@ -21,6 +21,7 @@ from latent_reason.visualization.sketch_decoder import SketchDecoder
 from train.config import RLTrainingConfig, SFTConfig, load
 from train.config.keys import hints_of
 from train.config.parsing import Config
+from train.rl.module import RLModule
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["user assistant Go Move Take U D L R. row 1 column 2 3 \\boxed{U,D} the elf is at map F S H E G"]
@@ -144,3 +145,19 @@ def rewarded(folder: Path, **changes) -> RLTrainingConfig:
         "optim__name": "adamw",
     }
     return recipe(folder, config=RLTrainingConfig, **small | changes)
+
+
+def rl_module(level: int | tuple[int, ...]) -> RLModule:
+    """A module of reinforcement learning on boards of a level, outside of a run. The reward is the length of a text."""
+    made = recipe(
+        "unused",
+        config=RLTrainingConfig,
+        init_from=str(tiny_checkpoint()),
+        rl__num_generations=4,
+        rl__num_prompts=2,
+        rl__max_completion_length=12,
+    )
+    module = RLModule(tiny_reasoner(), tasks.make("frozenlake_plan", level=level), made)
+    module.log_dict = module.log = lambda *args, **options: None
+    module.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    return module

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
-from tiny_runs import recipe, rolled, tiny_checkpoint, tiny_reasoner
+from tiny_runs import rl_module, rolled
 
 from latent_reason import methods
 from latent_reason.contracts.closeness import assert_close
@@ -18,8 +18,6 @@ from latent_reason.decoding import engine
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.policy_gradient import dispersion, emphasis, span_ratio
 from latent_reason.objectives.replay import replay
-from latent_reason.tasks import make
-from train.config import RLTrainingConfig
 from train.rl import perturbations, trainer
 from train.rl.losses import latent_loss
 from train.rl.rollouts import token_weights
@@ -28,17 +26,7 @@ from train.rl.rollouts import token_weights
 @pytest.fixture
 def module(monkeypatch, float64):
     """Rollouts of which every other begins with a sketch."""
-    made = recipe(
-        "unused",
-        config=RLTrainingConfig,
-        init_from=str(tiny_checkpoint()),
-        rl__num_generations=4,
-        rl__num_prompts=2,
-        rl__max_completion_length=12,
-    )
-    found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=3), made)
-    found.log_dict = found.log = lambda *args, **options: None
-    found.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found = rl_module(level=3)
     forced = [[found.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
     monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
     return found

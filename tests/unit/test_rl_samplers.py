@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_runs import EMPTY, recipe, rolled, short, tiny_checkpoint, tiny_reasoner
+from tiny_runs import EMPTY, recipe, rl_module, rolled, short, tiny_checkpoint
 
 from latent_reason import checkpoint
 from latent_reason.contracts.closeness import assert_close
@@ -64,18 +64,7 @@ def cut(monkeypatch):
 @pytest.fixture
 def module(float64):
     """One whose rewards are the lengths of what it wrote."""
-    made = recipe(
-        "unused",
-        config=RLTrainingConfig,
-        init_from=str(tiny_checkpoint()),
-        rl__num_generations=4,
-        rl__num_prompts=2,
-        rl__max_completion_length=12,
-    )
-    found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=(3, 4)), made)
-    found.log_dict = found.log = lambda *args, **options: None
-    found.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
-    return found
+    return rl_module(level=(3, 4))
 
 
 def test_difficulty_weighs_advantages(module):
