@@ -271,7 +271,10 @@ BAD = {
         *changed("emma/mini", question="Is <image_4> it?"),
         "refers to image 4, but the row",
     ),
-    "a reserved token": (*changed("vstar", text="<|im_end|> Q? (A) x (B) y"), "parquet:0: question: holds the res"),
+    "a reserved token": (
+        *changed("vstar", text="<|im_end|> Q? (A) x (B) y"),
+        "parquet:0: question: contains the reserved token",
+    ),
     "a choice that is none": (*changed("mathvista", answer="z"), "answer: 'z' is not one of the choices"),
     "a type that is none": (*changed("emma/mini", type="essay"), "type: 'essay' is neither multiple choice nor open"),
     "an index beyond the options": (*changed("sat", correct_answer="up"), "is not one of the 2 answers"),
