@@ -134,6 +134,17 @@ def rolled(module, items):
     return module.set_weights([module.sample_rollouts(items)])[0]
 
 
+def change_error(found: dict, wanted: dict, start: dict) -> float:
+    """By how much two runs from one start differ, relative to what they changed.
+
+    The largest difference of a weight matrix or vector over the norm of all changes. AdamW divides a gradient by its
+    size. So where a gradient is zero but for rounding, such as that of a key's bias, two runs differ by noise. This is
+    a small part of all changes, and a bug is a large one.
+    """
+    size = torch.stack([(wanted[name] - start[name]).double().norm() for name in start if name in wanted]).norm()
+    return max(float((found[name] - value).double().norm() / size) for name, value in wanted.items())
+
+
 def rewarded(folder: Path, **changes) -> RLTrainingConfig:
     """A run of reinforcement learning, of two steps from an untrained checkpoint."""
     small = {

@@ -221,12 +221,13 @@ class Task(ABC):
         question: str,
         steps: list[Step],
         answer: str,
-        checker: str,
         meta: dict,
+        checker: str | None = None,
     ) -> Item:
-        """An item of this task. The other arguments are fields of :class:`Item`; its key is that of the task."""
+        """An item of this task. The arguments are fields of :class:`Item`, whose key is that of the task. ``checker`` is
+        the name of the task by default."""
         key = (self.item_id(level, index), self.name, self.version, self.split, self.seed, level, index)
-        return Item(*key, state, images, question, steps, answer, checker, meta)
+        return Item(*key, state, images, question, steps, answer, checker or self.name, meta)
 
     def item(self, level: int, index: int) -> Item:
         return self.build(self.puzzle(level, index), level, index)

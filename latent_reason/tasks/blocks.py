@@ -225,15 +225,7 @@ class Blocks(DrawnTask):
             steps.append(Step(text, None if last else draw(slots, self.look), {"slots": slots}))
         meta = {"begin": begin, "end": end, "optimum": len(plan), "skin": self.skin, "checker": self.name}
         return self.make_item(
-            level,
-            index,
-            puzzle,
-            [draw(begin, self.look), draw(end, self.look)],
-            question,
-            steps,
-            written(plan),
-            self.name,
-            meta,
+            level, index, puzzle, [draw(begin, self.look), draw(end, self.look)], question, steps, written(plan), meta
         )
 
     # -- answers -------------------------------------------------------------------------------------------------------

@@ -242,15 +242,7 @@ class CubeNet(DrawnTask):
             steps.append(Step(sentence, picture(drawing(state["slots"], puzzle["net"], self.skin)), state))
         meta = {**puzzle, "skin": self.skin, "checker": self.name, "answer": done[-1]}
         return self.make_item(
-            level,
-            index,
-            puzzle,
-            [picture(drawing("." * 6, puzzle["net"], self.skin))],
-            question,
-            steps,
-            done[-1],
-            self.name,
-            meta,
+            level, index, puzzle, [picture(drawing("." * 6, puzzle["net"], self.skin))], question, steps, done[-1], meta
         )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:

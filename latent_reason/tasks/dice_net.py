@@ -246,7 +246,6 @@ class DiceNet(DrawnTask):
             question,
             steps,
             meta["answer"],
-            self.name,
             meta,
         )
 

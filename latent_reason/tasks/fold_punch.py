@@ -184,7 +184,6 @@ class FoldPunch(DrawnTask):
             f"{stream.choice(QUESTIONS)} {stream.choice(ASKS)}",
             steps,
             format_cells(gold_cells),
-            self.name,
             meta,
         )
 

@@ -200,8 +200,8 @@ class FrozenLakePlan(GridTask):
             question,
             steps,
             ",".join(plan),
-            "vsp",
             meta,
+            "vsp",
         )
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
@@ -322,8 +322,8 @@ class PlanCheck(GridTask):
             question,
             steps,
             self.answer(puzzle),
-            checker,
             meta,
+            checker,
         )
 
     def wrong(self, item: Item) -> list[str]:

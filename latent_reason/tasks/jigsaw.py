@@ -252,15 +252,7 @@ class Jigsaw(DrawnTask):
             state = {"placed": gold[:done], "places": len(gold)}
             steps.append(Step(sentence, draw_assembled(gold[:done], tiles, meta), state))
         return self.make_item(
-            level,
-            index,
-            puzzle,
-            [draw_shuffled(tiles, meta)],
-            question,
-            steps,
-            ",".join(map(str, gold)),
-            self.name,
-            meta,
+            level, index, puzzle, [draw_shuffled(tiles, meta)], question, steps, ",".join(map(str, gold)), meta
         )
 
     def render_state(self, item: Item, state: dict) -> PILImage.Image:

@@ -132,17 +132,7 @@ class Ray(DrawnTask):
             heading = state["heading"]
         steps.append(Step(stream.choice(EXITS).format(way=COMPASS[heading]), None, states[-1]))
         meta = {"board": puzzle, "skin": self.skin, "checker": self.name, "exit": answer}
-        return self.make_item(
-            level,
-            index,
-            puzzle,
-            [render(puzzle, self.skin)],
-            question,
-            steps,
-            answer,
-            self.name,
-            meta,
-        )
+        return self.make_item(level, index, puzzle, [render(puzzle, self.skin)], question, steps, answer, meta)
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         cells = " ".join(f"({row + 1},{col + 1})" for row, col in state["hits"])

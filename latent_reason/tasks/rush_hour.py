@@ -121,17 +121,7 @@ class RushHour(PlannedTask):
                 text = f"{text} {stream.choice(CLAUSES).format(car=LETTERS[car], cell=cell_of(cars[car]))}"
             steps.append(Step(text, None if last else draw(cars, self.skin), {"cars": cars}))
         meta = {"cars": start, "optimum": len(plan), "skin": self.skin, "checker": self.name}
-        return self.make_item(
-            level,
-            index,
-            puzzle,
-            [draw(start, self.skin)],
-            question,
-            steps,
-            format_plan(plan),
-            self.name,
-            meta,
-        )
+        return self.make_item(level, index, puzzle, [draw(start, self.skin)], question, steps, format_plan(plan), meta)
 
     # -- answers -------------------------------------------------------------------------------------------------------
     def check(self, text: str, meta: dict) -> Check:

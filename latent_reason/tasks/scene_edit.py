@@ -202,7 +202,6 @@ class SceneEdit(DrawnTask):
             question,
             steps,
             answer(scene_of(states[-1]), puzzle["query"]),
-            self.name,
             meta,
         )
 

@@ -225,17 +225,7 @@ class SearchZoom(DrawnTask):
             steps.append(Step(text, drawing(state, meta), state, True))
         question = stream.choice(QUESTIONS[query["kind"]]).format(**query)
         image = canvas.picture(paint(grid_of(puzzle["things"], self.side), self.skin))
-        return self.make_item(
-            level,
-            index,
-            puzzle,
-            [image],
-            question,
-            steps,
-            answer,
-            self.name,
-            meta,
-        )
+        return self.make_item(level, index, puzzle, [image], question, steps, answer, meta)
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         if state["view"] == "box":

@@ -198,7 +198,6 @@ class Slide(PlannedTask):
             question,
             steps,
             ",".join(map(str, plan)),
-            self.name,
             meta,
         )
 

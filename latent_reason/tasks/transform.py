@@ -248,17 +248,7 @@ class Transform(DrawnTask):
             "skin": self.skin,
             "checker": self.name,
         }
-        return self.make_item(
-            level,
-            index,
-            puzzle,
-            images,
-            question,
-            steps,
-            answer,
-            self.name,
-            meta,
-        )
+        return self.make_item(level, index, puzzle, images, question, steps, answer, meta)
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         return stream.choice(SHAPES).format(rows=" / ".join(" ".join(row) for row in state["rows"]))

@@ -149,17 +149,7 @@ class WallMaze(DrawnTask):
             "optimum": len(plan),
             "solutions": ways,
         }
-        return self.make_item(
-            level,
-            index,
-            puzzle,
-            [render(puzzle, self.look)],
-            question,
-            steps,
-            ",".join(plan),
-            self.name,
-            meta,
-        )
+        return self.make_item(level, index, puzzle, [render(puzzle, self.look)], question, steps, ",".join(plan), meta)
 
     def state_sentence(self, state: dict, stream: Stream) -> str:
         cells = " ".join(f"({row + 1},{col + 1})" for row, col in state["cells"])

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from latent_reason.cli import main
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.files import atomic_write_json
 from latent_reason.model.backbones import assembled
 from latent_reason.model.backbones.tiny import train_tokenizer
@@ -188,7 +189,7 @@ def test_an_eye_whose_export_lost_names_is_itself_again(tmp_path):
     made, info = Dinov2Model.from_pretrained(tmp_path / "made", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     pixels = torch.randn(2, 3, 56, 56)
-    assert torch.equal(made(pixels).last_hidden_state, eye.eval()(pixels).last_hidden_state)
+    assert_close(made(pixels).last_hidden_state, eye.eval()(pixels).last_hidden_state)
 
 
 def test_a_plain_model_is_not_marked_as_quantized():
@@ -230,11 +231,12 @@ def test_the_joined_folder_is_a_stock_model(parts, tmp_path, capsys):
     [tokens] = model.model.get_image_features(pixels).pooler_output
     eye = small_eye().to(torch.bfloat16).float().eval()
     states = eye(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
-    assert torch.allclose(tokens, model.model.multi_modal_projector(states)[0], atol=1e-5) and tokens.shape == (64, 32)
+    assert tokens.shape == (64, 32)
+    assert_close(tokens, model.model.multi_modal_projector(states)[0])
 
     words = proc.tokenizer("go up, then left", return_tensors="pt")["input_ids"]
     alone = small_language().to(torch.bfloat16).float()
-    assert torch.allclose(model(input_ids=words).logits, alone(input_ids=words).logits, atol=1e-5)
+    assert_close(model(input_ids=words).logits, alone(input_ids=words).logits)
 
 
 def test_the_seed_is_that_of_the_projector(parts, tmp_path):

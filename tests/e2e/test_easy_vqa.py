@@ -8,7 +8,6 @@ import sysconfig
 import zipfile
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from conftest import loss_of, objective_for
@@ -19,6 +18,7 @@ from eval import answers, language
 from latent_reason import checkpoint
 from latent_reason.assets import sha256
 from latent_reason.cli import main
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.data import easy_vqa, native, texts
 from latent_reason.model import backbones
 from latent_reason.trace import Image, Message, Text, Trace
@@ -164,8 +164,8 @@ def test_a_loss_is_that_of_each_text_alone():
     found = language.losses(backbone, two)
     ids = torch.tensor([backbone.tokenizer(two[1], add_special_tokens=False)["input_ids"]])
     wanted = backbone.model(input_ids=ids, labels=ids).loss.item()
-    assert np.isclose(found[1], wanted, atol=1e-5)
-    assert np.allclose(language.losses(backbone, two[::-1])[::-1], found, atol=1e-6)
+    assert_close(found[1], wanted)
+    assert_close(language.losses(backbone, two[::-1])[::-1], found)
 
 
 def test_there_are_docstrings_enough(tmp_path):

@@ -170,7 +170,7 @@ def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypat
         stages=[{"rl": {"max_completion_length": 6}}, {"rl": {"max_completion_length": 8}}],
     )
     trainer.train(made, make_run_folder(made))
-    assert len(gaps) == 2 and max(gaps) < 1e-4
+    assert len(gaps) == 2 and max(gaps) < 1e-3
     other = rewarded(tmp_path / "other", init_from=str(tmp_path / "tuned"), lora__rank=2, trainable=["lora"])
     with pytest.raises(ValueError, match="has an adapter of rank 4, alpha 32"):
         trainer.train(other, make_run_folder(other))

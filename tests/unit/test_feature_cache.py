@@ -8,9 +8,10 @@ from multiprocessing import get_context
 import pytest
 import torch
 from PIL import Image as PILImage
-from tiny_runs import command, recipe, short, tiny_checkpoint, untrained
+from tiny_runs import change_error, command, recipe, short, tiny_checkpoint, untrained
 
 from latent_reason import checkpoint, methods
+from latent_reason.contracts.closeness import relative_error
 from latent_reason.model.backbones.encoders import load_encoder
 from latent_reason.model.processor import CachedFeatures
 from train import sft
@@ -72,7 +73,8 @@ def test_what_is_cached_is_what_is_seen_in_bfloat16(reasoner, encoded, cache):
         for rows in (first, second):
             got = [f for row in rows for f in getattr(row, name)]
             assert all(isinstance(f, CachedFeatures) for f in got)
-            assert all(torch.equal(f.features, t.detach()) for f, t in zip(got, wanted, strict=True))
+            off = [relative_error(f.features, t) for f, t in zip(got, wanted, strict=True)]
+            assert max(off) < torch.finfo(torch.bfloat16).eps
     assert all(torch.equal(a.grid, b.grid) for a, b in zip(features(first), features(second), strict=True))
     assert (writing.hits, reading.misses) == (0, 0) and reading.hits == len(features(second))
 
@@ -109,10 +111,11 @@ def test_runs_with_a_cold_a_warm_and_a_full_cache_learn_the_same(tmp_path, monke
     assert hits == images != "0"
     full, said = trained("full", data__cache=str(tmp_path / "other"), data__cache_gb=1e-9)
     assert "data.cache_gb" in said and not list((tmp_path / "other").rglob("*.safetensors"))
-    for other in (warm, full):
-        assert all(torch.equal(t, other[name]) for name, t in cold.items())
+    assert all(torch.equal(t, warm[name]) for name, t in cold.items())
     plain, _ = trained("plain", data__cache=None)
-    assert all(torch.equal(t, cold[name]) for name, t in plain.items()), "float16 is what memory keeps"
+    start = checkpoint.load(tiny_checkpoint())[0].state_dict()
+    for other in (full, plain):  # these images were encoded in other batches, and memory keeps float16
+        assert change_error(other, cold, start) < 0.01
     _, said = trained("coarse", data__cache_dtype="bfloat16")
     assert " 0 of " in said, "nothing of another precision is found"
 

@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from conftest import loss_of, objective_for, training_batch
 
 from latent_reason import checkpoint, methods
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.model.batch import IMAGE
 from latent_reason.objectives.attention_masks import hide_observed_images
 from latent_reason.objectives.forward import all_hidden_states, forward_batch
 from latent_reason.trace import Text
+
+float64 = pytest.mark.usefixtures("float64")
 
 
 def monet_case(make_backbone, make_traces, stage=2):
@@ -69,14 +72,16 @@ def test_words_learn_of_a_picture_through_the_latents_alone(make_backbone, make_
         assert not drawn[row, start:].any()
 
 
+@float64
 def test_its_own_latents_are_the_states_that_draw_them(make_backbone, make_traces):
     """What the released runner feeds are not the states it taught; here the two passes agree, under the mask too."""
     reasoner, batch = monet_case(make_backbone, make_traces)
     _, own, drawn = objective_for(reasoner).hidden_states(reasoner, batch)
     assert len(own) == 3 * len(batch.spans) and own.grad_fn is None
-    torch.testing.assert_close(drawn[-1], own, atol=1e-5, rtol=1e-5)
+    assert_close(drawn[-1], own)
 
 
+@float64
 def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
     """Reference: the alignment is read off a frozen copy of the model, into which only the latents lead."""
     reasoner, batch = monet_case(make_backbone, make_traces)
@@ -113,18 +118,15 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
         ][-len(ends) :]
         cosine = F.cosine_similarity(layers[:, row, mine + ends], goal[:, row, theirs + ends_told], -1)
         total, count = total + (1 - cosine).sum(), count + cosine.numel()
-    torch.testing.assert_close(terms.latent, total / count)
+    assert_close(terms.latent, total / count)
     expected = torch.autograd.grad(total / count, [trained[n] for n in names], allow_unused=True)
     assert sum(g is not None and bool(g.any()) for g in expected) > 10
-    for name, mine, reference in zip(names, found, expected, strict=True):
-        zero = torch.zeros_like(trained[name])
-        torch.testing.assert_close(
-            zero if mine is None else mine,
-            zero if reference is None else reference,
-            atol=1e-7,
-            rtol=1e-3,
-            msg=lambda m, name=name: f"{name}: {m}",
-        )
+    zero = {name: torch.zeros_like(trained[name]) for name in names}
+    found, expected = (
+        {name: zero[name] if grad is None else grad for name, grad in zip(names, grads, strict=True)}
+        for grads in (found, expected)
+    )
+    assert_close(found, expected, depth=16)
     assert not any(p.grad is not None for p in objective_for(reasoner).teacher(reasoner).parameters())
 
 
@@ -151,7 +153,7 @@ def test_a_teacher_from_a_checkpoint(make_backbone, make_traces, tmp_path):
         pupil.backbone.model.get_input_embeddings().weight.mul_(2)
     batch = training_batch(pupil, make_traces())
     expected = objective_for(pupil).hidden_states(teacher, batch.teacher_batch)[2]
-    torch.testing.assert_close(states_of_teacher(pupil, batch)[2], expected)
+    assert_close(states_of_teacher(pupil, batch)[2], expected)
 
 
 def test_words_that_do_not_match_are_an_error(make_backbone, make_traces):

@@ -14,6 +14,7 @@ from tiny_runs import recipe, untrained
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from latent_reason.contracts.closeness import assert_close, relative_error
 from train import trainer as running
 from train.config import OptimConfig
 from train.data import TraceData
@@ -89,11 +90,6 @@ def combined(params) -> MuonWithAdamW:
     )
 
 
-def relative_error(one: torch.Tensor, other: torch.Tensor) -> float:
-    one, other = one.detach().double(), other.detach().double()
-    return float((one - other).norm() / other.norm())
-
-
 def test_each_group_steps_as_torch_does():
     """Muon of torch iterates in bfloat16, ours here in float32: the two agree to bfloat16. AdamW is the same."""
     ours, theirs = parameters(), parameters()
@@ -109,7 +105,7 @@ def test_each_group_steps_as_torch_does():
         for optimizer in (one, *pair):
             optimizer.step()
         for p, q, start in zip(ours, theirs, before, strict=True):
-            limit = 0.05 if p.ndim == 2 else 1e-5
+            limit = 0.05 if p.ndim == 2 else 1e-3  # the change is a hundredth of a weight that is rounded
             assert relative_error(p - start, q - start) < limit, tuple(p.shape)
             q.data.copy_(p)
 
@@ -126,7 +122,7 @@ def test_muon_is_the_update_of_its_paper():
         update = orthogonalize(0.05 * gradient + 0.95 * momentum, torch.float64)
         weight = weight * (1 - 0.1 * 0.3) - 0.1 * 0.2 * max(p.shape) ** 0.5 * update
         optimizer.step()
-        assert relative_error(p, weight) < 1e-5
+        assert_close(p, weight)
 
 
 @pytest.mark.parametrize("name", ["tall", "wide", "square"])
@@ -151,7 +147,8 @@ def test_state_goes_on_where_it_was_saved():
         for params, one in ((first, optimizer), (second, other)):
             give_gradients(params, step)
             one.step()
-    assert all(relative_error(p, q) < 1e-6 for p, q in zip(first, second, strict=True))
+    for p, q in zip(first, second, strict=True):
+        assert_close(p, q)
 
 
 def test_what_cannot_be_stepped_is_refused():
@@ -256,17 +253,17 @@ def assert_same_weights(one: Regression, other: Regression, limit: float) -> Non
 
 def test_accumulated_batches_make_the_step_of_one_large_batch():
     large, small = fit_regression(16), fit_regression(4, accumulate=4)
-    assert len(large.norms) == 2 and small.norms == pytest.approx(large.norms, rel=1e-5)
-    assert max(large.norms) > 0.5, "clipped"
-    assert_same_weights(small, large, 1e-5)
+    assert len(large.norms) == 2 and max(large.norms) > 0.5, "clipped"
+    assert_close(small.norms, large.norms)
+    assert_close(dict(small.net.named_parameters()), dict(large.net.named_parameters()))
 
 
 def test_manual_optimization_takes_the_same_steps():
     large, manual = fit_regression(16), fit_regression(16, module=ManualRegression)
     small = fit_regression(4, accumulate=4, module=ManualRegression)
     for module in (manual, small):
-        assert module.norms == pytest.approx(large.norms, rel=1e-5)
-        assert_same_weights(module, large, 1e-5)
+        assert_close(module.norms, large.norms)
+        assert_close(dict(module.net.named_parameters()), dict(large.net.named_parameters()))
 
 
 @pytest.mark.parametrize("module", [Regression, ManualRegression])

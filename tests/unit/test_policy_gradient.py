@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.objectives.policy_gradient import (
     OBJECTIVES,
     PolicyObjective,
@@ -23,12 +24,13 @@ from latent_reason.objectives.policy_gradient import (
 )
 
 
+@pytest.mark.usefixtures("float64")
 def test_advantages_of_a_group_by_hand():
     rewards, groups = torch.tensor([1.0, 0.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.long)
     std = (4 * 0.25 / 3) ** 0.5
-    torch.testing.assert_close(zscore(rewards, groups), torch.tensor([0.5, -0.5, -0.5, 0.5]) / (std + 1e-4))
-    torch.testing.assert_close(center(rewards, groups), torch.tensor([0.5, -0.5, -0.5, 0.5]))
-    torch.testing.assert_close(leave_one_out(rewards, groups), torch.tensor([2, -2, -2, 2]) / 3)
+    assert_close(zscore(rewards, groups), torch.tensor([0.5, -0.5, -0.5, 0.5]) / (std + 1e-4))
+    assert_close(center(rewards, groups), torch.tensor([0.5, -0.5, -0.5, 0.5]))
+    assert_close(leave_one_out(rewards, groups), torch.tensor([2, -2, -2, 2]) / 3)
 
 
 @pytest.mark.parametrize("advantage", [zscore, center, leave_one_out])
@@ -41,20 +43,20 @@ def test_equal_rewards_and_groups_of_one_say_nothing(advantage):
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-12, 12)), min_size=1, max_size=12), st.randoms())
 @settings(deadline=None)
 def test_groups_do_not_see_each_other_and_their_order_does_not_matter(given, random):
-    groups, rewards = torch.tensor([g for g, _ in given]), torch.tensor([r / 4 for _, r in given])
+    groups, rewards = torch.tensor([g for g, _ in given]), torch.tensor([r / 4 for _, r in given], dtype=torch.float64)
     order = list(range(len(given)))
     random.shuffle(order)
     for advantage in (zscore, center, leave_one_out):
         whole = advantage(rewards, groups)
-        torch.testing.assert_close(advantage(rewards[order], groups[order]), whole[order], atol=5e-3, rtol=1e-4)
+        assert_close(advantage(rewards[order], groups[order]), whole[order], scale=1e4)
         for group in groups.unique():
             own = groups == group
-            torch.testing.assert_close(advantage(rewards[own], groups[own]), whole[own], atol=5e-3, rtol=1e-4)
-            assert abs(float(whole[own].sum())) < 0.02, "1e-4 beside a spread of 0 enlarges what rounding leaves"
+            assert_close(advantage(rewards[own], groups[own]), whole[own], scale=1e4)
+            assert abs(float(whole[own].sum())) < 1e-9, "1e-4 beside a spread of 0 enlarges what rounding leaves"
 
 
 @pytest.fixture
-def batch():
+def batch(float64):
     """Six rollouts of two prompts, with positions that are no action and one rollout without any."""
     random = torch.Generator().manual_seed(0)
     old = -torch.rand(6, 7, generator=random) - 0.1
@@ -102,8 +104,8 @@ def reference(name: str, new, old, actions, advantages, longest: int) -> torch.T
 def test_a_row_is_its_definition(name, batch):
     found = loss_of(OBJECTIVES[name], **batch).loss
     wanted = reference(name, **batch, longest=9)
-    torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(*(torch.autograd.grad(loss, batch["new"])[0] for loss in (found, wanted)))
+    assert_close(found, wanted)
+    assert_close(*(torch.autograd.grad(loss, batch["new"])[0] for loss in (found, wanted)))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -116,7 +118,7 @@ def test_parts_of_a_batch_add_up_to_it(name, batch):
         surrogate(objective, *(batch[name][rows] for name in names), weights[rows]).loss
         for rows in (slice(0, 2), slice(2, 5), slice(5, 6))
     ]
-    torch.testing.assert_close(sum(parts), loss_of(objective, **batch).loss)
+    assert_close(sum(parts), loss_of(objective, **batch).loss)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -134,7 +136,7 @@ def test_what_is_no_action_leaves_numerator_and_denominator(name, batch):
     } | {"actions": torch.nn.functional.pad(batch["actions"], (0, 4)), "advantages": batch["advantages"]}
     more = loss_of(OBJECTIVES[name], **wide)
     for one, other in zip(vars(plain).values(), vars(more).values(), strict=True):
-        torch.testing.assert_close(one, other)
+        assert_close(one, other)
 
 
 def test_a_step_makes_what_did_better_likelier(batch):

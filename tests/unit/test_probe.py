@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from eval import probe
 from eval.interventions import LatentStatistics, Mean, Noise, Oracle, StoredLatents, Zero
 from latent_reason import tasks
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding.items import Result
 from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
@@ -368,7 +369,7 @@ def test_zero_and_mean(bank):
     means = call(Mean(found, {0: (1, 2), 1: (9, 9)}), vectors, rows=[0, 0, 1], slots=[0, 7, 0])
     first, last = (found.slot((1, 2), n)[0] for n in (0, 1))
     everything = torch.stack(found.latents[None][0]).mean(0)
-    assert torch.equal(means, torch.stack([first, last, everything])), "beyond the last slot, the last one"
+    assert_close(means, torch.stack([first, last, everything]))  # beyond the last slot, the last one
     short = LatentStatistics(
         [
             Result(
