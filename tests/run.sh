@@ -18,6 +18,6 @@ else
     echo "ruff is not installed: the linter is left out" >&2
 fi
 workers=()
-if has xdist; then workers=(-n 2); fi
+if has xdist; then workers=(-n 2 --dist worksteal); fi
 "$PYTHON" -m pytest -q ${workers[@]+"${workers[@]}"} "$@" || status=$?
 exit "$status"

@@ -141,8 +141,11 @@ def change_error(found: dict, wanted: dict, start: dict) -> float:
     size. So where a gradient is zero but for rounding, such as that of a key's bias, two runs differ by noise. This is
     a small part of all changes, and a bug is a large one.
     """
-    size = torch.stack([(wanted[name] - start[name]).double().norm() for name in start if name in wanted]).norm()
-    return max(float((found[name] - value).double().norm() / size) for name, value in wanted.items())
+    found, wanted, start = (
+        {name: value.detach().double() for name, value in state.items()} for state in (found, wanted, start)
+    )
+    size = torch.stack([(wanted[name] - start[name]).norm() for name in start if name in wanted]).norm()
+    return max(float((found[name] - value).norm() / size) for name, value in wanted.items())
 
 
 def rewarded(folder: Path, **changes) -> RLTrainingConfig:

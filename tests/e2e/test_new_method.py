@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from tiny_runs import ROOT, recipe
+from processes import python
+from tiny_runs import recipe
 
 from train.config import RLTrainingConfig, dump
 
@@ -49,6 +47,11 @@ def brevity(group):
 """
 
 
+CONTRACTS = ("-m", "latent_reason.contracts")
+#: pytest wants to import its plug-ins before anything else does
+NO_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with the user's package, out of the checkout."""
@@ -59,23 +62,15 @@ def place(tmp_path_factory):
     return folder
 
 
-def python(where, *words, **env) -> str:
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(where)])} | env,
-    )
+def printed(where, *words, **env) -> str:
+    done = python(*words, cwd=where, **env)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
 @pytest.mark.slow
 def test_a_method_of_ones_own_is_put_under_every_contract(place):
-    tested = python(place, "-m", "latent_reason.contracts", "-v", "--method", "toys.method")
+    tested = printed(place, *CONTRACTS, "-v", "--method", "toys.method", **NO_PLUGINS)
     kept = {
         int(n)
         for n in re.findall(r"test_method_contract.py::test_(\d+)_\S+\[\S*toys\.method-1d[^\]]*\] PASSED", tested)
@@ -86,30 +81,16 @@ def test_a_method_of_ones_own_is_put_under_every_contract(place):
 
 @pytest.mark.slow
 def test_a_task_of_ones_own_is_put_under_its_contract(place):
-    tested = python(
-        place, "-m", "latent_reason.contracts", "-v", "--task", "toys.parts:ToyTask", "-k", "items or splits"
-    )
+    tested = printed(place, *CONTRACTS, "-v", "--task", "toys.parts:ToyTask", "-k", "items or splits", **NO_PLUGINS)
     assert re.search(r"test_splits_share_no_puzzle\[toys\.parts:ToyTask\] PASSED", tested)
     assert "test_method_contract" not in tested
 
 
 def test_a_contract_that_is_broken_is_found(place):
     (place / "toys" / "faulty.py").write_text(METHOD.replace('SUMMARY = "a toy of a user\'s package"', 'SUMMARY = ""'))
-    done = subprocess.run(
-        [sys.executable, "-m", "latent_reason.contracts", "-q", "--method", "toys.faulty", "-k", "test_1_"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(place)])},
-    )
+    done = python(*CONTRACTS, "-q", "--method", "toys.faulty", "-k", "test_1_", cwd=place, **NO_PLUGINS)
     assert done.returncode == 1 and "1 failed" in done.stdout
-    done = subprocess.run(
-        [sys.executable, "-m", "latent_reason.contracts", "--method", "mirag"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    done = python(*CONTRACTS, "--method", "mirag", cwd=place, **NO_PLUGINS)
     assert done.returncode == 4 and "unknown method 'mirag'. Did you mean 'mirage'?" in done.stderr
 
 
@@ -123,7 +104,7 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
     }
     changes = {"optim__max_steps": 2, "optim__warmup_steps": 1, "data__items": 8, **own}
     (place / "first.yaml").write_text(dump(recipe(place / "first", method="direct", **changes)))
-    assert "step 2/2" in python(place, "-m", "train.sft", "--config", "first.yaml")
+    assert "step 2/2" in printed(place, "-m", "train.sft", "--config", "first.yaml")
     (place / "second.yaml").write_text(
         dump(
             recipe(
@@ -141,6 +122,6 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
         )
     )
     assert (place / "first" / "model" / "latent_reason.json").is_file()
-    python(place, "-m", "train.rl", "--config", "second.yaml")
-    answered = python(place, "-m", "latent_reason", "generate", "second", LATENT_REASON_PLUGINS="toys")
+    printed(place, "-m", "train.rl", "--config", "second.yaml")
+    answered = printed(place, "-m", "latent_reason", "generate", "second", LATENT_REASON_PLUGINS="toys")
     assert "question: " in answered and "(gold " in answered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -132,10 +133,10 @@ def wanted(path: Path) -> bool:
 @pytest.mark.slow
 def test_the_tests_of_the_sdist_run(sdist):
     """All are collected; those of one file are run."""
-    pytest_of = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    listed = run(*pytest_of, "--collect-only", cwd=sdist, PYTHONPATH=str(sdist)).stdout
-    assert "tests/e2e/test_packaging.py" in listed and "latent_reason/contracts/test_method_contract.py" in listed
-    assert " passed" in run(*pytest_of, "tests/unit/test_files.py", cwd=sdist, PYTHONPATH=str(sdist)).stdout
+    words = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "test_files.py")
+    printed = run(*words, cwd=sdist, PYTHONPATH=str(sdist)).stdout
+    passed, left_out = re.search(r"(\d+) passed.* (\d+) deselected", printed).groups()
+    assert int(passed) > 5 and int(left_out) > 3000
 
 
 # -- the installed copy ------------------------------------------------------------------------------------------------
@@ -146,24 +147,35 @@ def test_the_installed_command_runs_beside_a_folders_own_eval_and_train(scripts,
     at = run(scripts / "python", "-c", "import latent_reason; print(latent_reason.__file__)", cwd=elsewhere).stdout
     assert not Path(at.strip()).is_relative_to(ROOT) and Path(at.strip()).is_relative_to(scripts.parent)
     assert "mirage " in run(command, "methods", cwd=elsewhere).stdout
-    given = (tiny_checkpoint(), "--level", "3")
-    answered = run(command, "generate", *given, "--index", "2", cwd=elsewhere).stdout
-    assert "question: " in answered and "(gold " in answered
+
+
+#: several commands in one process, because each takes ten seconds to import torch
+COMMANDS = """
+import sys
+from latent_reason import cli
+from latent_reason.contracts import __main__ as contracts
+for words in sys.argv[1:]:
+    if words.startswith("contracts "):
+        assert contracts.main(words.split()[1:]) == 0
+    else:
+        cli.main(words.split())
+    print("END")
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_copy_does_what_the_checkout_does(scripts, elsewhere):
     shutil.copytree(ROOT / "checkpoints" / "frozenlake-tiny", elsewhere / "published")
-    assert " sketches, " in run(command, "render", "published", "--level", "3", "--n", "2", cwd=elsewhere).stdout
-    assert (elsewhere / "sketches.png").stat().st_size > 1000
-
-
-@pytest.mark.slow
-def test_an_installed_copy_exports_and_checks(scripts, elsewhere):
-    exported = run(
-        scripts / "python", "-m", "latent_reason", "export", tiny_checkpoint(), "out", "--check", cwd=elsewhere
+    commands = (
+        f"generate {tiny_checkpoint()} --level 3 --index 2",
+        "render published --level 3 --n 2",
+        f"export {tiny_checkpoint()} out --check",
+        "contracts -q --method direct -k test_1_ -p no:cacheprovider",
     )
-    assert exported.stdout.count(" passed ") == 9 and "failed" not in exported.stdout
+    said = run(scripts / "python", "-c", COMMANDS, *commands, cwd=elsewhere).stdout
+    answered, rendered, exported, tested, _ = said.split("END\n")
+    assert "question: " in answered and "(gold " in answered
+    assert " sketches, " in rendered and (elsewhere / "sketches.png").stat().st_size > 1000
+    assert exported.count(" passed ") == 9 and "failed" not in exported
     assert (elsewhere / "out" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
-
-
-@pytest.mark.slow
-def test_an_installed_copy_runs_the_contracts(scripts, elsewhere):
-    words = ("-m", "latent_reason.contracts", "-q", "--method", "direct", "-k", "test_1_", "-p", "no:cacheprovider")
-    assert "1 passed" in run(scripts / "python", *words, cwd=elsewhere).stdout
+    assert "1 passed" in tested

@@ -69,7 +69,8 @@ def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
 
 
 def learn(module, items, steps: int, lr: float, parts: str = "") -> list[float]:
-    """Rewards step by step."""
+    """Rewards step by step, until five in a row are nearly as high as they can be: 80 rollouts, of which chance would
+    reward half."""
     trained = [p for n, p in module.named_parameters() if parts in n]
     optimizer, earned = torch.optim.Adam(trained, lr=lr), []
     for _ in range(steps):
@@ -79,6 +80,8 @@ def learn(module, items, steps: int, lr: float, parts: str = "") -> list[float]:
         loss.backward()
         optimizer.step()
         earned.append(float(found.total.mean()))
+        if min(earned[-5:]) > 0.9 and len(earned) > 5:
+            break
     return earned
 
 
@@ -127,8 +130,8 @@ def test_what_the_switch_alone_decides_is_learnt_by_all(policy, monkeypatch):
     bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
     bias[v.open], bias[v.end] = 3.0, 5.0  # untrained, it would hardly ever open a span
     monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
-    earned = learn(module, items, 30, 1e-2)
-    assert earned[0] < 0.6 and sum(earned[-4:]) / 4 > 0.9
+    earned = learn(module, items, 30, 2e-2)
+    assert earned[0] < 0.6 and sum(earned[-5:]) / 5 > 0.9
 
 
 # -- batches in parts --------------------------------------------------------------------------------------------------
