@@ -24,6 +24,7 @@ from latent_reason.contracts.fixtures import (  # noqa: F401
     picture,
     pytest_runtest_setup,
     ready,
+    ready_once,
     reasoner,
     sketcher,
     training_batch,

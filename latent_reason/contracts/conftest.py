@@ -18,6 +18,7 @@ from .fixtures import (  # noqa: F401
     make_traces,
     picture,
     pytest_runtest_setup,
+    ready_once,
     reasoner,
     sketcher,
     small,

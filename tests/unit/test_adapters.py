@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import CASES, loss_of, ready, training_batch
+from tiny_runs import BACKBONE
 
 from latent_reason import checkpoint
 from latent_reason.contracts.closeness import assert_close
@@ -145,6 +146,7 @@ def test_the_recipe_of_a_real_model_runs_on_its_stand_in(tmp_path):
         "train/recipes/qwen25vl_3b_modal_mixed.yaml",
         SFTConfig,
         backbone__name="tiny",
+        backbone__options=BACKBONE,
         data__items=16,
         data__val_items=2,
         data__levels=[3],

@@ -9,6 +9,7 @@ from conftest import CASES, loss_of, objective_for, ready
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_rows import both, losses, same
+from tiny_runs import BACKBONE
 from transformers import AttentionInterface
 
 from latent_reason import methods, tasks
@@ -159,6 +160,7 @@ def test_a_recipe_packs(tmp_path):
         "data__levels": [3, 4],
         "optim__max_steps": 2,
         "data__packing_length": 300,
+        "backbone__options": BACKBONE,
     }
     recipe = load("train/recipes/quickstart.yaml", SFTConfig, init_from=None, run_name=str(tmp_path / "run"), **small)
     sft.train(recipe, make_run_folder(recipe))

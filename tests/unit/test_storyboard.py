@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 from PIL import ImageFont
-from tiny_runs import tiny_checkpoint, untrained
+from tiny_runs import short, tiny_checkpoint, untrained
 
 from eval.interventions import StoredLatents
 from latent_reason.cli import main
@@ -94,6 +94,7 @@ def test_columns_without_content_have_no_caption(decoded):
 def test_render_pairs_items_and_answers(tmp_path, monkeypatch):
     """The default levels of the checkpoint alternate, so decoding sorts the items."""
     calls = []
+    short(monkeypatch, budget=60)
     monkeypatch.setattr(storyboard, "arrange_steps", lambda *args: calls.append(args) or arrange_steps(*args))
     main(["render", str(tiny_checkpoint()), "--n", "4", "--out", str(tmp_path / "sheet.png")])
     task = make("frozenlake_plan", split="test", seed=1, level=(3, 4), chunk=(1, 1))
