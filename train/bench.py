@@ -100,25 +100,19 @@ def checkpointed(run: Callable[[], float], backbone) -> Callable[[], float]:
 
 def bench(reasoner, rows: int, packing_length: int, turns: int) -> dict:
     """Median seconds of every variant, and ratios of latents to text in each turn."""
-    data = TraceData(
-        SFTDataConfig(
-            levels=[3, 4, 5, 6],
-            items=rows,
-            val_items=1,
-            batch_size=rows,
-            options={"chunk": [1, 1], "omit_state_p": 1.0},
-        ),
-        reasoner,
-        methods.objective_of(reasoner),
-        "mixed",
-        0,
-        frozen_vision=True,
+    config = SFTDataConfig(
+        levels=[3, 4, 5, 6],
+        items=rows,
+        val_items=1,
+        batch_size=rows,
+        options={"chunk": [1, 1], "omit_state_p": 1.0},
     )
+    given = (reasoner, methods.objective_of(reasoner), "mixed", 0)
+    data = TraceData(config, *given, frozen_vision=True)
     data.setup()
     reasoner.target.fit_statistics(data.sketch_features())
-    plain = data.collate(data.rows["train"]).to(reasoner.device)
-    data.data.packing_length = packing_length
-    packed = data.collate(data.rows["train"]).to(reasoner.device)
+    packs = TraceData(replace(config, packing_length=packing_length), *given, frozen_vision=True, rows=data.rows)
+    plain, packed = (one.collate(data.rows["train"]).to(reasoner.device) for one in (data, packs))
     batches = {
         "latents": plain,
         "text": in_words(plain, True),

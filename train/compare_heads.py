@@ -55,8 +55,8 @@ def train_head(config: SFTConfig, rows: dict):
     objective = build_objective(config, reasoner, decoder)
     choose_attention(reasoner, config, objective)
     set_trainable(reasoner, config.trainable)
-    data = TraceData(config.data, reasoner, objective, mode_of(config.method.name), config.seed, frozen_vision=True)
-    data.rows = rows
+    mode = mode_of(config.method.name)
+    data = TraceData(config.data, reasoner, objective, mode, config.seed, frozen_vision=True, rows=rows)
     data.setup()
     reasoner.target.fit_statistics(data.sketch_features())
     module = SFTModule(reasoner, objective, config.optim).train()

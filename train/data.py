@@ -186,11 +186,14 @@ class TraceData(L.LightningDataModule):
         mode: str,
         seed: int,
         frozen_vision: bool,
+        rows: dict[str, list[EncodedExample]] | None = None,
     ):
         super().__init__()
         self.data, self.reasoner, self.objective = data, reasoner, objective
         self.mode, self.seed, self.frozen_vision = mode, seed, frozen_vision
-        self.rows: dict[str, list[EncodedExample]] = {}
+        self.rows: dict[str, list[EncodedExample]] = (
+            {} if rows is None else rows
+        )  # another run's, where they are the same
         self.free_bytes = data.feature_cache_gb * 2**30  # memory left for cached features
         if data.cache and not frozen_vision:
             raise ValueError(

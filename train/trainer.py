@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -77,17 +78,18 @@ def make_run_folder(config: RunConfig) -> Path:
 def train_stages(config: StagedConfig, folder: Path, train_stage: Callable[[StagedConfig, Path], tuple]):
     """Call ``train_stage`` for every stage of a config, each from the model of the stage before; return what the last
     call returns. Earlier stages are kept in ``folder/stage-1`` and so on."""
-    stages = stages_of(config)[: 1 if config.fast_dev_run else None]
-    for number, stage in enumerate(stages[:-1], 1):
-        console.rule(f"stage {number} of {len(stages)}")
-        stage.run_name = str(folder / f"stage-{number}")
+    *earlier, last = stages_of(config)[: 1 if config.fast_dev_run else None]
+    start = {}
+    for number, stage in enumerate(earlier, 1):
+        console.rule(f"stage {number} of {len(earlier) + 1}")
+        stage = replace(stage, run_name=str(folder / f"stage-{number}"), **start)
         train_stage(stage, make_run_folder(stage))
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process writes what all read next
-        stages[number].init_from = f"{stage.run_name}/model"
-    if len(stages) > 1:
-        console.rule(f"stage {len(stages)} of {len(stages)}")
-    return train_stage(stages[-1], folder)
+        start = {"init_from": f"{stage.run_name}/model"}
+    if earlier:
+        console.rule(f"stage {len(earlier) + 1} of {len(earlier) + 1}")
+    return train_stage(replace(last, **start), folder)
 
 
 def training_notes(config: RunConfig) -> dict:

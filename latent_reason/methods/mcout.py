@@ -110,8 +110,7 @@ class McoutObjective(Objective):
             embeds = model.embed_batch(fewer, thoughts[:, :k])
             states = forward_batch(model.backbone, fewer, embeds, batch_position_ids(model.backbone, fewer))
             text = text + self.mu * self.loss_terms(model, fewer, shift_right(states), None).text
-        terms.text = text / (1 + self.mu * n)
-        return terms
+        return replace(terms, text=text / (1 + self.mu * n))
 
 
 def build_model(backbone: Backbone, *, thoughts: int = 5, multi: bool = False) -> LatentReasoner:

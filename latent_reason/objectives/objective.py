@@ -6,7 +6,7 @@ objective what training adds. A method's file builds both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -148,8 +148,7 @@ class Objective:
             )
         row = model.processor.encode(self.prepare_example(model, trace))
         view = self.teacher_view(model, trace)
-        row.teacher_example = None if view is None else model.processor.encode(view)
-        return row
+        return replace(row, teacher_example=None if view is None else model.processor.encode(view))
 
     def collate(self, model: LatentReasoner, traces: list[Trace]) -> MixedBatch:
         """Encode traces for training and collate them into one batch on the CPU."""
@@ -249,14 +248,12 @@ class Objective:
         self, model: LatentReasoner, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None
     ) -> LossTerms:
         """Loss parts from the states before each position, h (B, N, D), and raw targets z (S, K, Z)."""
-        terms = LossTerms(self.weights, text=text_loss(model, batch, h))
+        text = text_loss(model, batch, h)
         if not len(batch.spans) or not model.can_sketch:
-            return terms
-        if z is not None and self.weights.latent:
-            terms.latent = self.latent_loss(model, batch, h, z)
-        if model.switch.supervise != "none":
-            terms.stop = stop_loss(model, batch, h)
-        return terms
+            return LossTerms(self.weights, text)
+        latent = self.latent_loss(model, batch, h, z) if z is not None and self.weights.latent else None
+        stop = stop_loss(model, batch, h) if model.switch.supervise != "none" else None
+        return LossTerms(self.weights, text, latent, stop)
 
     def latent_loss(self, model: LatentReasoner, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Loss of the latents, weighted by span."""
