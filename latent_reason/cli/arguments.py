@@ -20,7 +20,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def add_verb(verbs, name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
     """Add a verb that calls ``function`` and return its parser. The docstring of ``function`` is the help text."""
-    description = inspect.getdoc(function)
+    description = inspect.getdoc(function) or ""
     parser = verbs.add_parser(
         name, help=description.partition("\n")[0], description=description, formatter_class=HelpFormatter
     )

@@ -139,7 +139,9 @@ def to_words(rows: Rows) -> str:
 
 def from_words(text: str) -> tuple[str, ...]:
     """The board that a ``pure_text`` file describes."""
-    n = int(re.search(r"(\d+)x\d+ map", text)[1])
+    if (size := re.search(r"(\d+)x\d+ map", text)) is None:
+        raise ValueError("the text does not name the size of its map, as in 'a 4x4 map'.")
+    n = int(size[1])
     cells = [(int(r) - 1, int(c) - 1) for r, c in re.findall(r"[Rr]ow (\d+), [Cc]olumn (\d+)", text)]
     grid = [["F"] * n for _ in range(n)]
     for (r, c), letter in zip(cells, "S" + "H" * (len(cells) - 2) + "G", strict=True):

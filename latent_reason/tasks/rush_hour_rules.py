@@ -48,9 +48,10 @@ def slide_car(cars: list[Car], number: int, cells: int) -> list[Car] | None:
 def walk(cars: list[Car], moves: list[Move]) -> list[Car] | None:
     """The state after all moves. None if one of them is not legal."""
     for move in moves:
-        cars = slide_car(cars, *move)
-        if cars is None:
+        after = slide_car(cars, *move)
+        if after is None:
             return None
+        cars = after
     return cars
 
 
@@ -68,7 +69,8 @@ class Space:
     def __init__(self, cars: list[Car], most: int):
         lanes = [lane_of(car) for car in cars]
         self.cars = cars
-        self.keys, self.beside = [sum(lane[3] << 3 * i for i, lane in enumerate(lanes))], []
+        self.keys = [sum(lane[3] << 3 * i for i, lane in enumerate(lanes))]
+        self.beside: list[list[int]] = []
         index, taken = {self.keys[0]: 0}, [occupied(cars)]
         frames = [(3 * i, [mask(*lane[:3], p) for p in range(N - lane[1] + 1)]) for i, lane in enumerate(lanes)]
         while len(self.beside) < len(self.keys) <= most:

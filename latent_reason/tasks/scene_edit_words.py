@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from .scene_edit_rules import (
     HUES,
@@ -124,7 +125,10 @@ def edits_in(text: str) -> list[dict]:
     found = {}
     for kind, pattern in PATTERNS:
         for match in pattern.finditer(text):
-            edit = {"kind": kind, **{k: int(v) if v.isdigit() else v for k, v in match.groupdict().items()}}
+            edit: dict[str, Any] = {
+                "kind": kind,
+                **{k: int(v) if v.isdigit() else v for k, v in match.groupdict().items()},
+            }
             if (
                 edit.get("what", "objects") in WHAT
                 and edit.get("many", "small red circles") in MANY

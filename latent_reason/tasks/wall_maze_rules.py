@@ -67,7 +67,8 @@ def start(maze: dict) -> dict:
 def solve(maze: dict, kind: str) -> tuple[list[str], int]:
     """(a shortest plan, number of shortest plans). Ties are broken by the order of ``ACTIONS``."""
     goal, first = tuple(maze["goal"]), (tuple(maze["start"]), maze["heading"])
-    plans, layer = {first: []}, {first: 1}
+    plans: dict[Any, list[str]] = {first: []}
+    layer: dict[Any, int] = {first: 1}
     while layer:
         if found := [node for node in layer if node[0] == goal]:
             return plans[found[0]], sum(layer[node] for node in found)
