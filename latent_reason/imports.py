@@ -96,7 +96,7 @@ def check_trusted(module: str, what: str, checkpoint: str) -> None:
 
 
 @contextmanager
-def restrict_imports(checkpoint: str, allow: bool = False) -> Iterator[None]:
+def restrict_imports(checkpoint: str | os.PathLike[str], allow: bool = False) -> Iterator[None]:
     """A block in which names come from a checkpoint, so that new modules are imported only with ``allow``. A block
     inside one with ``allow`` has it, too."""
     token = _checkpoint.set("" if allow or _checkpoint.get() == "" else str(checkpoint))

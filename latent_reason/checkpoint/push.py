@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 from .export import checks
 
 #: HTTP status of the Hub -> cause and remedy
-STATUS_MESSAGES = {
+STATUS_MESSAGES: dict[int | None, str] = {
     401: "the Hub rejects the token. Log in again with: hf auth login",
     403: "the token has no write access. Create a token with write access on the Hub, or give another name",
     404: "there is no such user, organization or repository. Check the name",

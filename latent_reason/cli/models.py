@@ -115,6 +115,8 @@ def _decode(arguments: Namespace, indices: range):
     levels = (arguments.level,) if arguments.level else tuple(data.get("levels", (4,)))
     options = tasks.own(name, data.get("options", {}))
     task = tasks.make(name, split="test", seed=arguments.seed, level=levels, **options)
+    if reasoner.method.name is None:
+        raise ValueError(f"'{arguments.checkpoint}' was built by hand, so its mode is unknown. Use one with a method.")
     mode = methods.load(reasoner.method.name).MODE
     items = [task[i] for i in indices]
     return reasoner, decoder, task, items, decode(reasoner, decoder, task, items, mode, batch_size=len(items))

@@ -133,7 +133,8 @@ def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl
     """
     if os.path.basename(name) != name or not name.endswith(".jsonl"):
         raise ValueError(f"'{name}' is not a file name that ends in .jsonl. Use a name such as traces.jsonl.")
-    target, ids = Path(folder) / name, {}
+    target = Path(folder) / name
+    ids: dict[str, str] = {}
     with atomic_folder(folder) as unfinished:
         store = PictureStore(unfinished)
         with open(unfinished / name, "x", encoding="utf-8", newline="\n") as file:

@@ -26,8 +26,8 @@ from .rows import register_id
 from .tar import TarShard, TarWriter
 
 MANIFEST = "dataset.json"
-SHARDS = {".tar": TarShard, ".parquet": ParquetShard}
-WRITERS = {"tar": TarWriter, "parquet": ParquetWriter}
+SHARDS: dict[str, type[TarShard | ParquetShard]] = {".tar": TarShard, ".parquet": ParquetShard}
+WRITERS: dict[str, type[TarWriter | ParquetWriter]] = {"tar": TarWriter, "parquet": ParquetWriter}
 SHARD_ITEMS, SHARD_BYTES = 10_000, 256 * 2**20
 PROVENANCE_KEYS = ("tasks", "seeds", "licences")  # keys of the manifest
 
@@ -119,7 +119,8 @@ def write(
     """
     if form not in WRITERS:
         raise ValueError(f"no packed form '{form}'. {did_you_mean(form, WRITERS)}")
-    folder, ids = Path(folder), {}
+    folder = Path(folder)
+    ids: dict[str, str] = {}
     with atomic_folder(folder) as unfinished:
         packer = _Packer(unfinished, form, shard_items, shard_bytes)
         try:

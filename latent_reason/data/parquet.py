@@ -202,7 +202,8 @@ class ParquetWriter:
     suffix = ".parquet"
 
     def __init__(self, file: Path):
-        parquet, self.items, self.bytes, self._buffer = arrow(), 0, 0, []
+        parquet, self.items, self.bytes = arrow(), 0, 0
+        self._buffer: list[dict] = []
         import pyarrow
 
         picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])

@@ -190,7 +190,8 @@ class PictureStore:
     """Stores images as PNG files in ``img/`` of a new folder, each content once."""
 
     def __init__(self, folder: Path):
-        self.folder, self._names, self._png = folder, set(), Png()
+        self.folder, self._png = folder, Png()
+        self._names: set[str] = set()
 
     def add(self, image: Image.Image) -> str:
         """Store ``image`` unless an equal one is stored; returns its path relative to the folder."""

@@ -65,7 +65,8 @@ def read_files(
     limits: Limits | None = None,
 ) -> Iterator[Trace | DataError]:
     """Like ``read``, for pairs of a file and the root of its images. All files must be inside ``folder``."""
-    report, ids = Report() if report is None else report, {}
+    report = Report() if report is None else report
+    ids: dict[str, str] = {}
     stores: dict[Path, ImageFolder] = {}
 
     def checked(row: Row) -> Trace:
@@ -100,7 +101,8 @@ class Fields:
             raise DataError(
                 "E05", "record", f"expected an object, found {TYPES[type(row.value)]}. Write one object per row."
             )
-        self.row, self.values, self._asked = row, row.value, set()
+        self.row, self.values = row, row.value
+        self._asked: set[str] = set()
         self.place = "-".join([*row.file.relative_to(folder).with_suffix("").parts, str(row.number)])
 
     def get(self, key: str, kind: type, *, optional: bool = False, default: Any = None) -> Any:

@@ -75,7 +75,9 @@ class Stream(IterableDataset):
                 f"'{folder}' has fewer items of the split '{split}' than the {world} processes. Use fewer processes."
             )
         self.split, self.seed, self.rank, self.world, self.epochs, self.make = split, seed, rank, world, epochs, make
-        self.epoch, self._dataset, self._state = 0, None, None
+        self.epoch = 0
+        self._dataset: Any = None
+        self._state: dict | None = None
         self._pictures = ImageFolder(folder, limits)
 
     def __iter__(self) -> Iterator[Any]:

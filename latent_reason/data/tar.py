@@ -74,7 +74,7 @@ class TarShard:
             handle.seek(offset)
             try:
                 header = tarfile.TarInfo.frombuf(handle.read(BLOCK), "utf-8", "surrogateescape")
-            except tarfile.EOFHeaderError:
+            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
                 return
             except (tarfile.HeaderError, ValueError):
                 self._add_error(

@@ -73,7 +73,8 @@ def write(
         ValueError: information would be lost and ``lossy`` is false.
         FileExistsError: the folder is not empty.
     """
-    target, ids = Path(folder) / name, {}
+    target = Path(folder) / name
+    ids: dict[str, str] = {}
     prefix, separator, suffix = ("[\n", ",\n", "\n]\n") if name.endswith(".json") else ("", "\n", "\n")
     with atomic_folder(folder) as unfinished:
         place = Target(unfinished)

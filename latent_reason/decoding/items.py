@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -31,6 +31,7 @@ class Result:
     @property
     def decoded(self) -> DecodedTrace:
         """The trace with its row of the rollout, for :func:`draw_storyboard`."""
+        assert self.trace is not None  # as decode makes it
         return DecodedTrace(self.trace, self.rollout, self.row)
 
     @property
@@ -55,9 +56,8 @@ def decode(
     """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,
     because it depends on who is in it. Items of one level are batched together: a batch takes as long as its longest
     answer."""
-    processor, results = reasoner.processor, {}
-    order = sorted(range(len(items)), key=lambda i: items[i].level)
-    starts = range(0, len(items), batch_size)
+    processor, results, order = reasoner.processor, {}, sorted(range(len(items)), key=lambda i: items[i].level)
+    starts: Iterable[int] = range(0, len(items), batch_size)
     if progress:  # a bar that goes away; a line where there is no terminal
         starts = track(starts, description=progress, transient=Console().is_terminal)
     for start in starts:

@@ -80,7 +80,7 @@ class Rollout:
 
     def segments(self, row: int, vocabulary: Vocabulary) -> list[str | Span]:
         """A row as a person reads it: texts and spans in order."""
-        out, spans, at = [], self.spans_of(row), 0
+        out, spans, at = list[str | Span](), self.spans_of(row), 0
         for span in [*spans, None]:
             stop = span.start if span else int((self.token_type[row] != PAD).sum())
             is_text = self.token_type[row, at:stop] == TEXT

@@ -30,7 +30,7 @@ from ..model.switching import Switch
 from ..model.targets import LatentTarget
 from ..objectives.losses import LossWeights, weighted_mean
 from ..objectives.objective import Objective, RunOptions
-from ..trace import Image, Sketch, Text, Trace
+from ..trace import Image, Part, Sketch, Text, Trace
 
 PAPER = "2511.19418"
 SUMMARY = "pads before the answer whose hidden states must rebuild expert maps of the image; nothing is fed back"
@@ -71,16 +71,17 @@ class ExpertMaps(LatentTarget):
         return ImageBatch(inputs.grid, torch.cat([edges, torch.stack(self.encoder.encode_images(inputs))], -1))
 
     def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
-        return list(images.pixels) if images.features is None else images.features
+        return list(images.pixels.unbind()) if images.features is None else images.features
 
     def token_grids(self, images: ImageBatch):
         return [(self.encoder.side, self.encoder.side)] * len(images)
 
     def statistics_samples(self, batch: MixedBatch):
-        side = self.standardizer.side
-        return [(m.float(), (side, side)) for m in self.encode_images(batch.sketches)]
+        assert batch.sketches is not None
+        return [(m.float(), (self.standardizer.side,) * 2) for m in self.encode_images(batch.sketches)]
 
     def forward(self, batch: MixedBatch) -> torch.Tensor:
+        assert batch.sketches is not None
         maps, side = torch.stack(self.encode_images(batch.sketches)).float(), self.standardizer.side
         return self.standardizer(maps, torch.tensor([[side, side]], device=maps.device).expand(len(maps), 2))
 
@@ -94,9 +95,8 @@ class CovtObjective(Objective):
         if last.role != "assistant":
             return trace
         images = [p.image for m in earlier for p in m.content if isinstance(p, Image)]
-        text = tuple(p for p in last.content if isinstance(p, Text))
-        content = (Sketch(images[-1], model.switch.count), *text)
-        return replace(trace, messages=(*earlier, replace(last, content=content)))
+        parts: list[Part] = [Sketch(images[-1], model.switch.count), *(p for p in last.content if isinstance(p, Text))]
+        return replace(trace, messages=(*earlier, replace(last, content=tuple(parts))))
 
     def latent_loss(self, model, batch, h, z):
         rows, position, _ = batch.latent_slots()

@@ -55,9 +55,8 @@ class SelectedPatches(VisionTokens):
 
     @property
     def teacher(self) -> torch.nn.Module:
-        if not self._teacher:
-            copied = copy.deepcopy(self.backbone.text_model).float()  # in bf16 a small step rounds to zero
-            self._teacher.append(copied.requires_grad_(False).eval())
+        if not self._teacher:  # a copy in fp32, because in bf16 a small step rounds to zero
+            self._teacher.append(copy.deepcopy(self.backbone.text_model).float().requires_grad_(False).eval())
         return self._teacher[0]
 
     @torch.no_grad()
@@ -68,18 +67,19 @@ class SelectedPatches(VisionTokens):
                 old.lerp_(new.to(old), 1 - self.decay)
 
     def statistics_samples(self, batch: MixedBatch):
+        assert batch.sketches is not None
         return [(t[None].float(), (1, 1)) for tokens in self.encode_images(batch.sketches) for t in tokens[::2]]
 
     @torch.no_grad()
     def forward(self, batch: MixedBatch) -> torch.Tensor:
+        assert batch.images is not None and batch.sketches is not None
         backbone, is_image = self.backbone, batch.token_type == IMAGE
-        embeds = backbone.pad_extra(backbone.embed(batch.ids))
+        embeds, positions = backbone.pad_extra(backbone.embed(batch.ids)), backbone.position_ids(batch)
         images = torch.cat(backbone.image_embeddings(batch.images)).to(embeds.dtype)
         embeds = embeds.masked_scatter(is_image[..., None], images)
-        positions = backbone.position_ids(batch)
         out = backbone.call_text_model(embeds.float(), batch.mask, positions, text_model=self.teacher)
         states = out.last_hidden_state.float()
-        latents, last_end, selected_mean = [], {}, {}
+        latents, last_end, selected_mean = [], dict[int, int](), dict[int, torch.Tensor]()
         at, center = torch.arange(batch.ids.shape[1], device=states.device), self.standardizer.mean[0, 0]
         candidates = [t.float() for t in self.encode_images(batch.sketches)]
         for (row, start, _, count), tokens in zip(batch.spans.tolist(), candidates, strict=True):

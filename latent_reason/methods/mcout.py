@@ -26,7 +26,7 @@ from ..model.switching import Switch
 from ..objectives.forward import batch_position_ids, forward_batch
 from ..objectives.losses import LossTerms
 from ..objectives.objective import Objective, RunOptions
-from ..trace import Sketch, Text, Trace
+from ..trace import Part, Sketch, Text, Trace
 
 PAPER = "2508.12587"
 SUMMARY = "N thoughts between prompt and answer: the hidden state fed back, alone or mixed with the image"
@@ -95,7 +95,7 @@ class McoutObjective(Objective):
         if last.role != "assistant":
             return trace
         text = tuple(p for p in last.content if isinstance(p, Text))
-        content = (Sketch(None, model.switch.count), *text)
+        content: tuple[Part, ...] = (Sketch(None, model.switch.count), *text)
         return replace(trace, messages=(*earlier, replace(last, content=content)))
 
     def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:

@@ -82,8 +82,7 @@ class MonetObjective(Objective):
         first has ``observation_weight``, unless it has a weight of its own."""
         messages = []
         for message in trace.messages:
-            parts: list[Part] = []
-            after_sketch = False
+            parts, after_sketch = list[Part](), False
             for part in message.content:
                 if isinstance(part, Sketch):
                     after_sketch = True
@@ -101,6 +100,7 @@ class MonetObjective(Objective):
     def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:
         if not len(batch.spans):
             return super().loss(model, batch, progress)
+        assert batch.teacher_batch is not None  # of teacher_view
         layers, own, drawn = self.hidden_states(model, self.apply_bottleneck(model, batch))
         terms = self.loss_terms(model, batch, shift_right(layers[-1]), None)
         with torch.no_grad():

@@ -132,7 +132,7 @@ class LatentReasoner(nn.Module):
         """What a head that needs context may read of the rows of a batch; None for other heads."""
         if self.head is None or not self.head.needs_context:
             return None
-        rows = [[] for _ in batch.ids]
+        rows: list[list[torch.Tensor]] = [[] for _ in batch.ids]
         if batch.images is not None:
             for row, tokens in zip(batch.image_rows.tolist(), self.backbone.encode_images(batch.images), strict=True):
                 rows[row].append(tokens)
@@ -179,8 +179,8 @@ class LatentReasoner(nn.Module):
             return self.embed_batch(prompt)
         if not self.can_sketch:
             raise ValueError(f"the prompts have {len(prompt.spans)} sketches, but this model has no latent head.")
-        known = self.target is not None and self.follows_target
-        latents = self.latents_to_embeddings(self.target(prompt)) if known else self.placeholder_latents(prompt)
+        target = self.target if self.follows_target else None
+        latents = self.latents_to_embeddings(target(prompt)) if target is not None else self.placeholder_latents(prompt)
         return self.embed_batch(prompt, latents)
 
     def mask_forbidden_tokens(self, logits: torch.Tensor, open_allowed: torch.Tensor) -> torch.Tensor:

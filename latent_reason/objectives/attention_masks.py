@@ -53,6 +53,7 @@ def hide_observed_images(batch: MixedBatch, backbone: Backbone) -> MixedBatch:
     if not has_image.any():
         return batch
     allowed = full_attention_mask(batch).clone()
+    assert batch.images is not None  # some position is one of an image
     sizes = [size + 1 for size in backbone.num_positions(batch.images)]
     images = batch.boxes[has_image, 0].tolist()
     for (row, start, h, w), image in zip(batch.spans[has_image].tolist(), images, strict=True):

@@ -107,7 +107,8 @@ def unroll_latents(
             "latent_input='self' cannot run with activation checkpointing: transformers drops the cache there, and "
             "every latent would be drawn without its context. Turn one of them off."
         )
-    embeds, cache, states = model.embed_batch(batch), model.backbone.new_cache(), []
+    embeds, cache = model.embed_batch(batch), model.backbone.new_cache()
+    states: list[torch.Tensor] = []
     context, text_mask = model.head_context(batch), text_since_span(batch)
     span, row, position, slot, grids = batch.latent_places()
     latents = embeds.new_zeros(*batch.latent_slots()[2].shape, model.backbone.width)

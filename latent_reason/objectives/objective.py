@@ -170,6 +170,7 @@ class Objective:
             states = forward_batch(model.backbone, batch, model.embed_batch(batch), positions)
             return self.loss_terms(model, batch, shift_right(states), z)
         if self.uses_target(model):
+            assert model.target is not None  # or it is not used
             z = model.target(batch)
         if self.latent_input == "self":
             states, _ = self.own_latent_states(model, batch, positions)

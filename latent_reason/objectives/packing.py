@@ -77,10 +77,11 @@ def _with_features(batch: MixedBatch, rows: Sequence[EncodedExample]) -> MixedBa
     images = [f for row in rows for f in row.image_features or ()]
     sketches = [f for row in rows for f in row.sketch_features or ()]
     check_all_or_none(sketches)
+    cached = [f for f in sketches if f is not None]
     return replace(
         batch,
         images=features_batch(images) if images else None,
-        sketches=features_batch(sketches) if sketches and sketches[0] is not None else None,
+        sketches=features_batch(cached) if cached else None,
     )
 
 
@@ -106,7 +107,8 @@ def unpack_documents(batch: MixedBatch) -> tuple[MixedBatch, torch.Tensor, torch
     b, n = batch.ids.shape
     width = max(length for row in batch.document_lengths for length, _ in row)
     row, position = torch.zeros(2, b, n, dtype=torch.long)
-    ids, token_type, image_rows, device = [], [], [], batch.ids.device
+    ids: list[torch.Tensor] = []
+    token_type, image_rows, device = [], [], batch.ids.device
     for r, documents in enumerate(batch.document_lengths):
         at = n - sum(length for length, _ in documents)
         for length, images in documents:

@@ -69,4 +69,5 @@ def replay(
             f"the rollout has {int(is_latent.sum())} latents (by row: {is_latent.sum(1).tolist()}) and records of "
             f"{count}. Replay the whole rollout that generate(latent_policy=...) returned."
         )
+    assert model.head is not None  # it drew the latents
     return Replay(text, stops, policy.log_prob(model.head, states, rollout.policy_records), states)

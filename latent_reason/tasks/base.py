@@ -111,7 +111,7 @@ class Task(ABC):
     trained: ClassVar[tuple[int, ...]]
     ood: ClassVar[dict[str, dict[str, Any]]]
     redraws: ClassVar[bool] = False  # a sketch shows everything of the input that later steps need
-    swaps: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of interchangeable words, for ``corrupt``
+    swaps: tuple[tuple[str, ...], ...] = ()  # groups of interchangeable words, for ``corrupt``
     invariant_to: ClassVar[tuple[str, ...]] = ()  # the members of ``TURNS`` that do not change any answer
 
     def __init__(

@@ -69,6 +69,13 @@ def apply_move(slots: Slots, block: str, dest: str) -> Slots | None:
     return [s[:-1] if s is source else [*s, block] if s is target else s for s in slots]
 
 
+def after_legal(slots: Slots, move: Move) -> Slots:
+    """The arrangement after a move that is known to be legal."""
+    after = apply_move(slots, *move)
+    assert after is not None
+    return after
+
+
 def legal_moves(slots: Slots) -> list[Move]:
     tops = [s[-1] for s in slots if s]
     return [(b, d) for b in tops for d in (*tops, "table") if apply_move(slots, b, d) is not None]
@@ -118,7 +125,7 @@ def solve(begin: Slots, end: Slots) -> list[Move]:
             if step is None:
                 break
             plan.append(step)
-            slots = apply_move(slots, *step)
+            slots = after_legal(slots, step)
         if not loose:
             return plan
         for block in loose if spare else ():
@@ -171,7 +178,7 @@ class Blocks(DrawnTask):
         "skin": {"skin": "other"},
         "composition": {"level": (7, 8, 9, 10), "blocks": (7, 8)},
     }
-    swaps: ClassVar = (NAMES,)
+    swaps = (NAMES,)
     invariant_to: ClassVar = ("flipped",)
     solve = staticmethod(solve)
 
@@ -197,7 +204,7 @@ class Blocks(DrawnTask):
         begin = end = arrangement(names, stream)
         if 2 * level <= count + 1:  # short plans are rare between two independent arrangements
             for _ in range(level):
-                end = apply_move(end, *stream.choice(legal_moves(end)))
+                end = after_legal(end, stream.choice(legal_moves(end)))
             stacks = stream.shuffle(stacks_of(end))
             end = [*stacks, *([] for _ in range(count - len(stacks)))]
         else:
@@ -217,7 +224,7 @@ class Blocks(DrawnTask):
         plan = solve(begin, end)
         steps, slots = [], begin
         for number, (block, dest) in enumerate(plan):
-            slots = apply_move(slots, block, dest)
+            slots = after_legal(slots, (block, dest))
             text = stream.choice(MOVES).format(block=block, dest="the table" if dest == "table" else dest)
             last = number + 1 == len(plan)  # the second image shows the result of the last move
             if stream.unit() >= self.omit_state_p and not last:

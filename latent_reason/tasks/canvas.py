@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 Colour = tuple[int, int, int]
+Ink = str | Colour | int  # a name, a color, or a number on a canvas of one channel
 
 COLOURS: dict[str, Colour] = {
     "red": (220, 40, 40),
@@ -107,16 +108,16 @@ def blank(height: int, width: int, colour: str | Colour = "paper") -> np.ndarray
     return np.full((height, width, 3), rgb(colour), np.uint8)
 
 
-def rgb(colour: str | Colour) -> Colour:
+def rgb(colour: Ink) -> Colour | int:
     return COLOURS[colour] if isinstance(colour, str) else colour
 
 
-def rectangle(canvas: np.ndarray, top: int, left: int, height: int, width: int, colour: str | Colour) -> None:
+def rectangle(canvas: np.ndarray, top: int, left: int, height: int, width: int, colour: Ink) -> None:
     """Fill a rectangle. Parts outside the canvas are clipped."""
     canvas[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)] = rgb(colour)
 
 
-def frame(canvas: np.ndarray, top: int, left: int, height: int, width: int, thick: int, colour: str | Colour) -> None:
+def frame(canvas: np.ndarray, top: int, left: int, height: int, width: int, thick: int, colour: Ink) -> None:
     """Draw the border of a rectangle, ``thick`` pixels wide, inside it."""
     for y, x, h, w in (
         (top, left, thick, width),
@@ -127,7 +128,7 @@ def frame(canvas: np.ndarray, top: int, left: int, height: int, width: int, thic
         rectangle(canvas, y, x, h, w, colour)
 
 
-def disc(canvas: np.ndarray, y: int, x: int, radius: int, colour: str | Colour) -> None:
+def disc(canvas: np.ndarray, y: int, x: int, radius: int, colour: Ink) -> None:
     """Fill all pixels at most ``radius`` from (y, x)."""
     polygon_mask(
         canvas,
@@ -137,7 +138,7 @@ def disc(canvas: np.ndarray, y: int, x: int, radius: int, colour: str | Colour) 
     )
 
 
-def polygon_mask(canvas: np.ndarray, inside, box: tuple[int, int, int, int], colour: str | Colour) -> None:
+def polygon_mask(canvas: np.ndarray, inside, box: tuple[int, int, int, int], colour: Ink) -> None:
     """Fill the pixels (y, x) of a box (top, left, bottom, right) where ``inside(y, x)``, called with arrays, is true."""
     top, left, bottom, right = (max(0, v) for v in box)
     y, x = np.mgrid[top : min(bottom + 1, canvas.shape[0]), left : min(right + 1, canvas.shape[1])]
@@ -145,7 +146,7 @@ def polygon_mask(canvas: np.ndarray, inside, box: tuple[int, int, int, int], col
         canvas[y[0, 0] : y[-1, 0] + 1, x[0, 0] : x[0, -1] + 1][inside(y, x)] = rgb(colour)
 
 
-def triangle(canvas: np.ndarray, y: int, x: int, size: int, way: str, colour: str | Colour) -> None:
+def triangle(canvas: np.ndarray, y: int, x: int, size: int, way: str, colour: Ink) -> None:
     """Fill a triangle around (y, x), ``size`` to each side, that points in the direction ``way``: U, D, L or R."""
 
     def inside(v, u):
@@ -155,7 +156,7 @@ def triangle(canvas: np.ndarray, y: int, x: int, size: int, way: str, colour: st
     polygon_mask(canvas, inside, (y - size, x - size, y + size, x + size), colour)
 
 
-def line(canvas: np.ndarray, points: Sequence[tuple[int, int]], thick: int, colour: str | Colour) -> None:
+def line(canvas: np.ndarray, points: Sequence[tuple[int, int]], thick: int, colour: Ink) -> None:
     """Draw a polyline through (y, x) points, with a square brush of ``thick`` pixels."""
     half = thick // 2
     for (y0, x0), (y1, x1) in pairwise(points):
@@ -165,7 +166,7 @@ def line(canvas: np.ndarray, points: Sequence[tuple[int, int]], thick: int, colo
             rectangle(canvas, y - half, x - half, thick, thick, colour)
 
 
-def text(canvas: np.ndarray, top: int, left: int, words: str, colour: str | Colour = "ink", scale: int = 1) -> None:
+def text(canvas: np.ndarray, top: int, left: int, words: str, colour: Ink = "ink", scale: int = 1) -> None:
     """Draw capital letters and digits of 5 x 7 pixels times ``scale``, one column apart."""
     for number, letter in enumerate(words):
         rows = bytes.fromhex(GLYPHS[letter])

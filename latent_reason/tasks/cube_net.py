@@ -7,6 +7,7 @@ in the middle, the four walls around it, and the lid separately above them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import ClassVar
 
@@ -80,7 +81,7 @@ def cells(net: int) -> tuple[tuple[int, int], ...]:
     return tuple((r, c) for r, row in enumerate(NETS[net].split()) for c, x in enumerate(row) if x == "X")
 
 
-def apply_symmetry(squares: list[tuple[int, int]], way: int) -> list[tuple[int, int]]:
+def apply_symmetry(squares: Sequence[tuple[int, int]], way: int) -> list[tuple[int, int]]:
     """Apply one of the eight symmetries and move the squares to the top left corner, in unchanged order."""
     for _ in range(way % 4):
         squares = [(c, -r) for r, c in squares]
@@ -169,7 +170,9 @@ def paper(skin: str) -> np.ndarray:
 def drawing(slots: str, net: dict[str, list[int]], skin: str) -> np.ndarray:
     """Render the net without the squares in ``slots``, and the plan of the cube."""
     canvas, c = paper(skin).copy(), LOOKS[skin].cell
-    squares = [(cell, "grey", ".") if letter in slots else (cell, "yellow", letter) for letter, cell in net.items()]
+    squares: list[tuple[Sequence[int], str, str]] = [
+        (cell, "grey", ".") if letter in slots else (cell, "yellow", letter) for letter, cell in net.items()
+    ]
     squares += [
         (cell, "paper" if letter == "." else FILLS[slot], letter)
         for cell, letter, slot in zip(PLAN, slots, SLOTS, strict=True)
@@ -200,7 +203,7 @@ class CubeNet(DrawnTask):
     version = 1
     trained = (2, 3, 4, 5)
     ood: ClassVar = {"skin": {"skin": "other"}, "composition": {"nets": "held", "level": (3, 4, 5)}}
-    swaps: ClassVar = (tuple(LETTERS), ("north", "east", "south", "west"))
+    swaps = (tuple(LETTERS), ("north", "east", "south", "west"))
     invariant_to: ClassVar = tuple(TURNS)
 
     def __init__(self, *, nets: str = "trained", **options):

@@ -179,7 +179,7 @@ class DiceNet(DrawnTask):
         "skin": {"skin": "other"},
         "composition": {"level": (6, 8), "kinds": (4, 4)},
     }
-    swaps: ClassVar = (tuple(WAYS), tuple("123456"))
+    swaps = (tuple(WAYS), tuple("123456"))
 
     def __init__(self, *, n: int = 5, kinds: tuple[int, int] = (1, 3), **options):
         super().__init__(**options)
@@ -197,11 +197,8 @@ class DiceNet(DrawnTask):
     def draw(self, level: int, targets: None, stream: Stream) -> dict:
         numbers = stream.shuffle(range(1, 7))
         pairs = [numbers[:2], numbers[2:4], numbers[4:]]
-        cell, ways, moves = (
-            [stream.below(self.n), stream.below(self.n)],
-            stream.shuffle(list(WAYS))[: self.kinds[1]],
-            [],
-        )
+        cell, ways = [stream.below(self.n), stream.below(self.n)], stream.shuffle(list(WAYS))[: self.kinds[1]]
+        moves: list[str] = []
         start = {"cell": cell, **{f: pair[0] for f, pair in zip(FACES, pairs, strict=True)}}
         for _ in range(level):
             fits = [

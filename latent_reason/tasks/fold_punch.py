@@ -110,7 +110,7 @@ class FoldPunch(DrawnTask):
     name = "fold_punch"
     trained = (1, 2, 3, 4)
     ood: ClassVar = {"size": {"level": 5}, "skin": {"skin": "other"}, "composition": {"level": 3, "diagonal": 3}}
-    swaps: ClassVar = (("left", "right"), ("top", "bottom"), ("upper", "lower"), tuple("123456789"))
+    swaps = (("left", "right"), ("top", "bottom"), ("upper", "lower"), tuple("123456789"))
 
     def __init__(self, *, n: int = 8, diagonal: int = 4, **options):
         super().__init__(**options)
@@ -145,9 +145,9 @@ class FoldPunch(DrawnTask):
         creased = set(last[~whole].ravel().tolist())
         spots = [c for c in last[whole, 0].tolist() if c not in creased]
         moved = (np.diff(cells[:, :, 0], axis=0) != 0).T @ (1 << np.arange(level))
-        needs, layers = np.zeros(n * n, int), np.bincount(last[:, 0], minlength=n * n).tolist()
-        np.bitwise_or.at(needs, last[:, 0], moved)  # bit k: fold k moved one of the layers, so undoing it adds a hole
-        needs = needs.tolist()
+        masks, layers = np.zeros(n * n, int), np.bincount(last[:, 0], minlength=n * n).tolist()
+        np.bitwise_or.at(masks, last[:, 0], moved)  # bit k: fold k moved one of the layers, so undoing it adds a hole
+        needs = masks.tolist()
         for _ in range(TRIES if spots else 0):
             punches = sorted({stream.choice(spots) for _ in range(count)})
             undone = reduce(int.__or__, (needs[c] for c in punches))

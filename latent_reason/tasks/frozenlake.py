@@ -182,7 +182,9 @@ class FrozenLakePlan(GridTask):
             rest = rest[size:]
         question = words.question(words.PLAN_QUESTIONS, "", stream)
         steps = self.steps(rows, chunks, False, stream)  # no sketch of the goal: it adds no information
-        length, ways = board.solve(rows)
+        solution = board.solve(rows)
+        assert solution is not None  # boards without a plan are rejected
+        length, ways = solution
         meta = {
             "map": list(rows),
             "n": level,

@@ -12,6 +12,7 @@ import hashlib
 import io
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -56,7 +57,7 @@ def _sprites() -> dict[str, np.ndarray]:
         raise SpritesMissing(f"gymnasium {package.version} has other sprites. {INSTALL}")
     sprites = {}
     for name, digest in SPRITES.items():
-        path = package.locate_file(f"gymnasium/envs/toy_text/img/{name}.png")
+        path = Path(str(package.locate_file(f"gymnasium/envs/toy_text/img/{name}.png")))
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != digest:
             raise SpritesMissing(f"{name}.png is missing or changed. {INSTALL}")

@@ -209,7 +209,7 @@ class Jigsaw(DrawnTask):
     version = 1
     trained = (2, 3)
     ood: ClassVar = {"size": {"level": 4}, "skin": {"skin": "other"}, "composition": {"texture": "rings"}}
-    swaps: ClassVar = (tuple(str(n) for n in range(1, 17)),)
+    swaps = (tuple(str(n) for n in range(1, 17)),)
 
     def __init__(self, *, texture: str = "bands", margin: float = 0.05, chunk: tuple[int, int] = (1, 2), **options):
         super().__init__(**options)

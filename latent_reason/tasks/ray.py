@@ -88,7 +88,7 @@ class Ray(DrawnTask):
         "composition": {"density": (0.4, 0.5)},
         "length": {"level": (9, 12)},
     }
-    swaps: ClassVar = (tuple(COMPASS.values()),)
+    swaps = (tuple(COMPASS.values()),)
 
     def __init__(self, *, n: int = 6, density: tuple[float, float] = (0.15, 0.35), **options):
         super().__init__(**options)
@@ -159,7 +159,7 @@ class Ray(DrawnTask):
         return parse(image, meta["board"], meta["skin"])
 
     def wrong(self, item: Item) -> list[str]:
-        side, number = item.answer
+        side, number = item.answer[0], item.answer[1]
         return [port for port in ports(self.n) if port != item.answer and (port[0] == side or port[1] == number)]
 
     def check(self, text: str, meta: dict) -> Check:

@@ -95,12 +95,14 @@ def render(board: dict, skin: str, state: dict | None = None) -> PILImage.Image:
 def port_middle(port: str, n: int, look: c.Look) -> Cell:
     """The center (y, x) of a port in the margin."""
     side, quarter = look.cell, look.cell // 4
-    return tuple(quarter if v < 0 else (n + 1) * side - quarter if v == n else side * (v + 1) for v in outside(port, n))
+    y, x = (quarter if v < 0 else (n + 1) * side - quarter if v == n else side * (v + 1) for v in outside(port, n))
+    return y, x
 
 
 def arrow_center(cell: Cell, way: str, look: c.Look) -> Cell:
     """The center of the arrow that points in direction ``way`` from the center of a cell."""
-    return tuple(look.cell * (v + 1) + step * look.cell // 4 for v, step in zip(cell, WAYS[way], strict=True))
+    y, x = (look.cell * (v + 1) + step * look.cell // 4 for v, step in zip(cell, WAYS[way], strict=True))
+    return y, x
 
 
 def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
@@ -121,7 +123,7 @@ def parse(image: PILImage.Image, board: dict, skin: str) -> Parsed:
     if best < 0.2 or sum(other > best / 2 for (cell, _), other in darts.items() if cell != at):
         return Parsed(None, 0.0, ("no single blue arrow",))
     entries = {port: share(1, *port_middle(port, n, look), half // 2 - 1) for port in ports(n)}
-    entry = max(entries, key=entries.get)
+    entry = max(entries, key=lambda port: entries[port])
     faults = []
     if entries[entry] < 0.2:
         return Parsed(None, 0.0, ("no red arrow where the ray enters",))

@@ -77,7 +77,7 @@ class RushHour(PlannedTask):
     redraws = True
     trained = (1, 2)
     ood: ClassVar = {"size": {"level": 3}, "skin": {"skin": "other"}, "composition": {"level": 2, "chunk": (4, 4)}}
-    swaps: ClassVar = (tuple(LETTERS[:12]), tuple("1234"))
+    swaps = (tuple(LETTERS[:12]), tuple("1234"))
     bands = BANDS
     solve = staticmethod(solve)
 
@@ -110,11 +110,13 @@ class RushHour(PlannedTask):
         start, stream = puzzle["cars"], self.stream(level, index, "text")
         question = stream.choice(QUESTIONS)
         plan = solve(start)
+        assert plan is not None  # yards are drawn at a distance from a solved state
         steps, cars, done = [], start, 0
         while done < len(plan):
             moves = plan[done : done + stream.between(*self.chunk)]
             done += len(moves)
             cars, last = walk(cars, moves), done == len(plan)
+            assert cars is not None  # moves of a plan are legal
             text = stream.choice(MOVES).format(moves=format_plan(moves, " "))
             if stream.unit() >= self.omit_state_p and not last:
                 car = moves[-1][0]

@@ -65,7 +65,7 @@ class SceneEdit(DrawnTask):
         "composition": {"pairs": "held_out"},
         "length": {"level": (6, 8)},
     }
-    swaps: ClassVar = (
+    swaps = (
         HUES,
         SIZES,
         tuple(SHAPES),
@@ -93,11 +93,13 @@ class SceneEdit(DrawnTask):
         while True:
             hues = stream.shuffle(HUES)[:4]
             text = {"count": count, "hues": hues, **self.text(level, kind, hues, stream)}
-            seen, fits = set(), 0
+            seen: set[str] = set()
+            fits = 0
             for attempt in range(60):
                 found = self.outcome(self.scene(text, stream), text)
-                fits += found is not None
-                seen |= {found} - {None}
+                if found is not None:
+                    fits += 1
+                    seen.add(found)
                 if len(seen) > DISTINCT[kind] or (attempt >= 8 and not fits):
                     break
             if len(seen) >= DISTINCT[kind]:
@@ -108,7 +110,7 @@ class SceneEdit(DrawnTask):
         edits: list[dict] = []
         hues = list(hues)
         for _ in range(level):
-            edit = {"kind": stream.choice(list(EDITS))}
+            edit: dict = {"kind": stream.choice(list(EDITS))}
             if edit["kind"] in ("remove", "recolour"):
                 edit["what"] = self.what(hues, stream)
             if edit["kind"] == "recolour":
@@ -194,6 +196,8 @@ class SceneEdit(DrawnTask):
                 text = f"{text} {stream.choice(CHANGES).format(cells=changes(before, state))}"
             steps.append(Step(text, self.drawing(state, self.skin), state))
         meta = {"skin": self.skin, "checker": self.name, **puzzle}
+        said = answer(scene_of(states[-1]), puzzle["query"])
+        assert said is not None  # or the puzzle is rejected
         return self.make_item(
             level,
             index,
@@ -201,7 +205,7 @@ class SceneEdit(DrawnTask):
             [self.drawing(states[0], self.skin)],
             question,
             steps,
-            answer(scene_of(states[-1]), puzzle["query"]),
+            said,
             meta,
         )
 
@@ -268,7 +272,7 @@ class SceneEdit(DrawnTask):
         """The item's query on the donor's last scene."""
         meta = {**donor.meta, "query": item.meta["query"]}
         found = answer(apply_edits(meta["scene"], meta["edits"])[-1], meta["query"])
-        return found and replace(donor, meta=meta, answer=found)
+        return None if found is None else replace(donor, meta=meta, answer=found)
 
     # -- evaluation of a model's sketches ------------------------------------------------------------------------------
     def shown(self, item: Item) -> list[list]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from .scene_edit_rules import (
@@ -138,7 +139,7 @@ def edits_in(text: str) -> list[dict]:
     return [found[start] for start in sorted(found)]
 
 
-def phrase(templates: dict[str, tuple[str, ...]], thing: dict, stream: Stream) -> str:
+def phrase(templates: Mapping[str, tuple[str, ...]], thing: dict, stream: Stream) -> str:
     """An edit or a query in a random wording."""
     return stream.choice(templates[thing["kind"]]).format(**thing)
 

@@ -160,7 +160,7 @@ class SearchZoom(DrawnTask):
         "composition": {"pairs": "held_out"},
         "crowd": {"level": 5},
     }
-    swaps: ClassVar = (HUES, SHAPES, tuple(LETTERS))
+    swaps = (HUES, SHAPES, tuple(LETTERS))
 
     def __init__(self, *, side: int = 16, pairs: str = "train", **options):
         super().__init__(**options)

@@ -78,9 +78,10 @@ def slide_tile(board: Board, tile: int) -> Board | None:
 def walk(board: Board, tiles: list[int]) -> Board | None:
     """The board after all moves. None if one of them is not legal."""
     for tile in tiles:
-        board = slide_tile(board, tile)
-        if board is None:
+        after = slide_tile(board, tile)
+        if after is None:
             return None
+        board = after
     return board
 
 
@@ -136,9 +137,10 @@ def solve(board: Board, goal: Board) -> list[int]:
     while left > 0:
         left -= 1
         spots = sorted(BESIDE[board.index(0)])
-        tile = next(board[s] for s in spots if distance(slide_tile(board, board[s]), goal) == left)
+        tile, board = next(
+            (board[s], after) for s in spots if (after := slide_tile(board, board[s])) and distance(after, goal) == left
+        )
         plan.append(tile)
-        board = slide_tile(board, tile)
     return plan
 
 
@@ -152,7 +154,7 @@ class Slide(PlannedTask):
     name = "slide"
     trained = (1, 2, 3, 4)
     ood: ClassVar = {"size": {"level": (5, 6)}, "skin": {"skin": "other"}, "composition": {"level": 4, "chunk": (4, 4)}}
-    swaps: ClassVar = (tuple("12345678"),)
+    swaps = (tuple("12345678"),)
     bands = BANDS
     solve = staticmethod(solve)
 
@@ -162,7 +164,7 @@ class Slide(PlannedTask):
         boards = layer(goal.index(0), targets)
         if not len(boards):
             raise Rejected("no board so far from this cell of the gap")
-        rank, rest, start = int(stream.choice(boards)), list(range(9)), []
+        rank, rest, start = int(boards[stream.below(len(boards))]), list(range(9)), []
         for i in range(8, -1, -1):
             start.append(goal[rest.pop(rank // factorial(i))])
             rank %= factorial(i)
@@ -185,6 +187,7 @@ class Slide(PlannedTask):
             tiles = plan[done : done + stream.between(*self.chunk)]
             done += len(tiles)
             board, last = walk(board, tiles), done == len(plan)
+            assert board is not None  # moves of a plan are legal
             text = stream.choice(MOVES).format(moves=" ".join(map(str, tiles)))
             if stream.unit() >= self.omit_state_p and not last:
                 text = f"{text} {stream.choice(CLAUSES).format(cell=CELLS[board.index(0)])}"

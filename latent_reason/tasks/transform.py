@@ -157,7 +157,7 @@ class Transform(DrawnTask):
     redraws = True
     trained = (1, 2, 3, 4)
     ood: ClassVar = {"size": {"cells": (10, 12)}, "skin": {"skin": "other"}, "composition": {"level": (5, 6)}}
-    swaps: ClassVar = (TURNS, FLIPS)
+    swaps = (TURNS, FLIPS)
 
     def __init__(self, *, variant: str = "free", cells: tuple[int, int] = (4, 9), **options):
         if variant == "mirror" and options.get("level") is None:

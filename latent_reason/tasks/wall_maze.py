@@ -128,7 +128,8 @@ class WallMaze(DrawnTask):
         stream, kind = self.stream(level, index, "text"), self.actions
         plan, ways = solve(puzzle, kind)
         question = f"{stream.choice(QUESTIONS)} {RULES[kind]}"
-        steps, state, rest = [], start(puzzle), plan
+        steps: list[Step] = []
+        state, rest = start(puzzle), plan
         while rest:
             count = stream.between(*self.chunk)
             if not steps and count >= len(plan):  # a short plan has one sketch

@@ -75,7 +75,7 @@ def solve(maze: dict, kind: str) -> tuple[list[str], int]:
         after: dict[Any, int] = {}
         for node, ways in layer.items():
             for action in ACTIONS[kind]:
-                done = advance(maze, *node, action, kind)
+                done = advance(maze, node[0], node[1], action, kind)
                 if done is None:
                     continue
                 new = (done[0][-1] if done[0] else node[0], done[1])

@@ -49,7 +49,7 @@ def render(maze: dict, look: c.Look, state: dict | None = None) -> PILImage.Imag
             c.rectangle(
                 sheet, y, x, line if way == "S" else side + line, line if way == "E" else side + line, look["ink"]
             )
-    c.frame(sheet, 0, 0, *sheet.shape[:2], line, look["ink"])
+    c.frame(sheet, 0, 0, sheet.shape[0], sheet.shape[1], line, look["ink"])
     return c.picture(sheet)
 
 
@@ -74,7 +74,8 @@ def parse(image: PILImage.Image, maze: dict, look: c.Look) -> Parsed:
     def where(label: int) -> list[Cell]:
         """The cells with enough pixels of a color, in decreasing order."""
         count = (cells == label).sum((2, 3))
-        return sorted(map(tuple, np.argwhere(count > dart(look, "N").sum() / 4).tolist()), key=lambda x: -count[x])
+        many = [(y, x) for y, x in np.argwhere(count > dart(look, "N").sum() / 4).tolist()]
+        return sorted(many, key=lambda x: -count[x])
 
     darts = where(0)
     if len(darts) != 1:
@@ -82,7 +83,7 @@ def parse(image: PILImage.Image, maze: dict, look: c.Look) -> Parsed:
     at = darts[0]
     blue = cells[at] == 0
     fits = {way: float((blue & dart(look, way)).sum() / (blue | dart(look, way)).sum()) for way in WAYS}
-    heading = max(fits, key=fits.get)
+    heading = max(fits, key=lambda way: fits[way])
     faults = []
     if fits[heading] < 0.5:
         faults.append("the blue arrow has no direction")

@@ -40,11 +40,11 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], tile: int = 128, text_width: int 
     height = GAP + sum(caption_heights) + sum(content_heights) + GAP * len(rows)
     canvas = PILImage.new("RGB", (sum(widths) + GAP * (num_columns + 1), height), "white")
     pen, top = ImageDraw.Draw(canvas), GAP
-    for row, caption_height, content_height in zip(blocks, caption_heights, content_heights, strict=True):
-        if not row:
+    for block, caption_height, content_height in zip(blocks, caption_heights, content_heights, strict=True):
+        if not block:
             pen.line((GAP, top, canvas.width - GAP, top), fill=RULE)
         left = GAP
-        for (caption, content), width in zip(row, widths, strict=False):
+        for (caption, content), width in zip(block, widths, strict=False):
             draw_lines(pen, (left, top), caption, font, CAPTION)
             if isinstance(content, PILImage.Image):
                 canvas.paste(content, (left, top + caption_height))

@@ -134,10 +134,10 @@ def reencode_sketches(
     Returns:
         (S, K, D), a new tensor.
     """
+    assert batch.sketches is not None  # the sizes of the pictures are theirs
     latents, sizes = latents.clone(), reasoner.target.token_grids(batch.sketches)
     for span in is_chosen.nonzero()[:, 0].tolist():
         h, w = grid = tuple(batch.spans[span, 2:].tolist())
-        picture = decoder.draw(latents[span, : h * w], grid, sizes[span])
-        images = reasoner.processor.preprocess_sketches([picture]).to(latents.device)
-        latents[span, : h * w] = reasoner.target.encode_embeddings(images, [grid])[0].to(latents.dtype)
+        images = reasoner.processor.preprocess_sketches([decoder.draw(latents[span, : h * w], grid, sizes[span])])
+        latents[span, : h * w] = reasoner.target.encode_embeddings(images.to(latents.device), [grid])[0].to(latents)
     return latents

@@ -82,7 +82,7 @@ def draw_storyboard(reasoner, decoder, decoded: Sequence[DecodedTrace], tile: in
         results = decode(reasoner, decoder, task, items, mode)
         draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save("sketches.png")
     """
-    rows = []
+    rows: list[list[Cell]] = []
     for one in decoded:
         rows += [*([[]] if rows else []), *arrange_steps(reasoner, decoder, one)]
     return draw_sheet(rows, tile=tile)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from ... import __version__
 from ...errors import find_checkout
@@ -201,7 +202,8 @@ def file_code(kept: Kept, name: str, paths: list[Path]) -> FileCode:
     Raises:
         ValueError: one name has two meanings in it.
     """
-    code, meanings = FileCode(name, [path.relative_to(LIBRARY).as_posix() for path in paths], [], []), {}
+    code = FileCode(name, [path.relative_to(LIBRARY).as_posix() for path in paths], [], [])
+    meanings: dict[str, str] = {}
 
     def mean(name: str, meaning: str) -> None:
         if meanings.setdefault(name, meaning) != meaning:
@@ -270,7 +272,7 @@ def _names(module: Module, statement: ast.stmt) -> list[str]:
 
 def _used_names(kept: Kept, path: Path, statement: ast.stmt) -> set[str]:
     """Names that the kept part of a definition uses, in code or annotations."""
-    if refusal(statement):
+    if isinstance(statement, ast.FunctionDef) and refusal(statement):
         return set(annotation_names(statement.args))
     code = {node.id for node in kept.kept_nodes(path, statement) if isinstance(node, ast.Name)}
     return code | set(annotation_names(statement))
@@ -280,9 +282,9 @@ def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
     """The text of a kept definition, without what is left out of it and with the imports of its file."""
     if replaced := kept.table(path, statement) or refusal(statement):
         return ast.unparse(replaced)
-    lines = ["", *text.splitlines()]
+    lines: list[str | None] = ["", *text.splitlines()]
     for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
-        if getattr(base, "id", None) in UNUSED_BASES:
+        if isinstance(base, ast.Name) and base.id in UNUSED_BASES:
             lines[base.lineno] = lines[base.lineno].replace(f"{base.id}, ", "")
     for inner in statement.body if isinstance(statement, ast.ClassDef) else ():
         if not kept.keeps(path, inner):
@@ -332,7 +334,9 @@ def _join_once(text: str) -> str | None:
 def _brackets(text: str) -> list[tuple[tokenize.TokenInfo, tokenize.TokenInfo, bool]]:
     """Brackets that open and close on different lines, with nothing in them that needs its line: opening and closing
     token, and whether a last comma in them means nothing."""
-    found, stack, before = [], [], None
+    found: list[tuple[tokenize.TokenInfo, tokenize.TokenInfo, bool]] = []
+    stack: list[list[Any]] = []
+    before = None
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.OP and token.string in "([{":
             is_call = (
@@ -353,6 +357,7 @@ def _brackets(text: str) -> list[tuple[tokenize.TokenInfo, tokenize.TokenInfo, b
 def _cut_docstring(lines: list[str | None], docstring: ast.Expr, wholly: bool) -> None:
     """Leave out a docstring, or all of it but its first paragraph."""
     first, last = docstring.lineno, docstring.end_lineno
+    assert last is not None  # the tree was parsed from text
     if wholly:
         lines[first : last + 1] = [None] * (last + 1 - first)
         return

@@ -74,7 +74,7 @@ class Case:
     @property
     def bound(self) -> float:
         """How far answers may be off, of the precision of the weights."""
-        return parity.BOUNDS.get(self.card.get("dtype"), 1e-4)
+        return parity.BOUNDS.get(self.card.get("dtype", ""), 1e-4)
 
     def read(self, name: str) -> dict:
         """A JSON file. Raises ValueError where it is none."""
@@ -231,7 +231,8 @@ def check(folder: str | Path, in_fresh: bool = True) -> list[Result]:
     Raises:
         FileNotFoundError, ValueError: it is no exported checkpoint.
     """
-    case, results = Case(folder, in_fresh), {}
+    case = Case(folder, in_fresh)
+    results: dict[int, Result] = {}
     if not case.card.get("layout"):
         raise ValueError(
             f"'{folder}' is a checkpoint that was not exported. Export it: python -m latent_reason export "

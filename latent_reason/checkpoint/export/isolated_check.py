@@ -81,7 +81,7 @@ def run_snippet(folder: Path) -> None:
         os.chdir(before)
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 

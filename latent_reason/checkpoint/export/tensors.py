@@ -31,7 +31,8 @@ def wrong(folder: Path, card: dict) -> Iterator[Finding]:
         if adapter
         else (sorted(set(named.values())) or ["model.safetensors"])
     )
-    homes, size = {}, 0
+    homes: dict[str, str] = {}
+    size = 0
     for name in [*files, *sorted(p.relative_to(folder).as_posix() for p in folder.glob("decoder/*.safetensors"))]:
         if not (folder / name).is_file():
             yield Finding(name, "no such file", f"weights, as {INDEX if named else 'the layout'} says")

@@ -243,7 +243,7 @@ def docstring_of(node: ast.AST) -> ast.Expr | None:
     return first if isinstance(first, ast.Expr) and _is_text(first.value) else None
 
 
-def annotation_names(definition: ast.stmt) -> Iterable[str]:
+def annotation_names(definition: ast.AST) -> Iterable[str]:
     """Names in the annotations of a definition."""
     for node in ast.walk(definition):
         for name in ("annotation", "returns"):

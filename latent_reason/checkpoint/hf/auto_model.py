@@ -43,7 +43,7 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
 
     @staticmethod
     def build_reasoner(config: LatentReasonConfig, backbone: Backbone) -> LatentReasoner:
-        options = upgrade_options(config.options)
+        options = upgrade_options(config.options or {})
         return build_reasoner({"method": config.method or None, "options": options, "parts": config.parts}, backbone)
 
     @classmethod

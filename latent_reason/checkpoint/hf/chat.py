@@ -79,7 +79,7 @@ def parts(text: str, layout: Layout, tokens: ControlTokens) -> list[dict]:
     """The parts of one turn."""
     picture = re.escape(layout.image_open + layout.image + layout.image_close)
     sketch = f"{re.escape(tokens.open)}(?:{re.escape(tokens.latent)})+{re.escape(tokens.close)}"
-    found = []
+    found: list[dict] = []
     for piece in re.split(f"({picture}|{sketch})", text):
         if re.fullmatch(picture, piece):
             found.append({"type": "image"})

@@ -74,7 +74,7 @@ class LatentReasonModel(PreTrainedModel):
     """
 
     config_class = LatentReasonConfig
-    backbone_class: type[Backbone] | None = None  # the class of the stock model's family
+    backbone_class: type[Backbone]  # the class of the stock model's family
     base_model_prefix = "reasoner"
     main_input_name = "input_ids"
     _supports_sdpa = _supports_flash_attn = _supports_attention_backend = True
@@ -124,7 +124,7 @@ class LatentReasonModel(PreTrainedModel):
                 reasoner = self.build_reasoner(config, backbone)
         finally:
             torch.set_default_dtype(default)
-        reasoner.record_method(MethodRecord(config.method or None, config.options))
+        reasoner.record_method(MethodRecord(config.method or None, config.options or {}))
         for role, (token, number) in config.control_tokens.items():
             if (found := getattr(reasoner.vocabulary, role)) != number:
                 raise ValueError(

@@ -88,16 +88,17 @@ def row(trace: Trace, target: Target) -> dict:
     if len(turns) != 2:
         raise DataError("E19", "messages", "more than one question. Mirage supports one question and one answer.")
     question, response = turns
-    *more, sketch = [i for i, part in enumerate(response.content) if isinstance(part, Sketch)] or [None]
-    if sketch is None:
+    sketches = {i: part for i, part in enumerate(response.content) if isinstance(part, Sketch)}
+    if not sketches:
         raise DataError("E10", "messages", "no sketch. Mirage requires one sketch per row. Convert to another format.")
+    *more, last = sketches
     if more:
         target.count_loss("sketches besides the last", len(more))
     kept = Message("assistant", tuple(part for i, part in enumerate(response.content) if i not in more))
     return {
         "text_input": writing.join_parts(question),
         "image_input": [target.add_image(part) for part in writing.pictures(question)],
-        "image_output": target.add_image(response.content[sketch]),
+        "image_output": target.add_image(sketches[last]),
         "text_output": writing.join_parts(kept, SIGN),
         **writing.extra_column(trace),
     }

@@ -119,7 +119,7 @@ def _part(
     part: dict,
     role: str,
     at: str,
-    pictures: list[Image],
+    pictures: list[Image | Sketch],
     remaining: Iterator[int],
     sketches: list,
     assistant_image: str,

@@ -99,11 +99,11 @@ def choose_attention(
             if fits
             else Choice("sdpa", ", ".join(dict.fromkeys(against.values())))
         )
-    if against := obstacle(attn, dtype, device, needs_mask, machine):
+    if reason := obstacle(attn, dtype, device, needs_mask, machine):
         gpu = f"{machine.gpu}, capability {format_capability(machine.capability)}" if machine.gpu else "no GPU"
-        install = f"Install it ({FLASH[attn].install}) or set" if against.endswith("not installed") else "Set"
+        install = f"Install it ({FLASH[attn].install}) or set" if reason.endswith("not installed") else "Set"
         raise ValueError(
-            f"attn_implementation={attn} cannot be used: {against} (torch {machine.torch}, {gpu}, dtype "
+            f"attn_implementation={attn} cannot be used: {reason} (torch {machine.torch}, {gpu}, dtype "
             f"{str(dtype).removeprefix('torch.')}). {install} it to sdpa or auto."
         )
     return Choice(attn, "requested")

@@ -109,7 +109,7 @@ class Qwen3VL(QwenVL):
     (DeepStack 2406.04334). Only image tokens have these features; latents and text have none."""
 
     @property
-    def extra_width(self) -> int:
+    def extra_width(self) -> int:  # type: ignore[override]  # nothing sets it
         return self.width * len(self.visual.deepstack_visual_indexes)
 
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:

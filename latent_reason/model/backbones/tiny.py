@@ -181,7 +181,7 @@ def square(
 ):
     """The configuration of a family that encodes every image as ``cells`` x ``cells`` tokens."""
     merged = model_type not in ("llava", "llava_onevision")  # their tokens are patches
-    vision = dict(
+    vision: dict = dict(
         hidden_size=vision_width,
         intermediate_size=vision_width * 2,
         num_hidden_layers=vision_layers,

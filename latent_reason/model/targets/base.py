@@ -60,7 +60,7 @@ class Standardizer(nn.Module):
 
     def __init__(self, width: int, side: int = 6):
         super().__init__()
-        self.side, self._cache, self._cache_key = side, {}, (None, 0)
+        self.side, self._cache, self._cache_key = side, dict[tuple[int, int, int], torch.Tensor](), (None, 0)
         self.register_buffer("mean", torch.zeros(side, side, width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("fitted", torch.tensor(False))
@@ -72,7 +72,7 @@ class Standardizer(nn.Module):
     def _grid_mean(self, h: int, w: int, k: int) -> torch.Tensor:
         """(k, D) means of one grid. Cached until the statistics change, since decoding needs them at every latent."""
         known, version = self._cache_key
-        if known is not self.mean or version != self.mean._version:
+        if version != self.mean._version or known is not self.mean:
             self._cache, self._cache_key = {}, (self.mean, self.mean._version)
         key = (h, w, k)
         if key not in self._cache:
@@ -171,7 +171,7 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
         sizes = self.token_grids(images)
         grids = grids or [self.latent_grid(*size) for size in sizes]
         features = self.encode_images(images)
-        return [pool_tokens(f.float(), s, tuple(g)) for f, s, g in zip(features, sizes, grids, strict=True)]
+        return [pool_tokens(f.float(), s, (g[0], g[1])) for f, s, g in zip(features, sizes, grids, strict=True)]
 
     def encode(self, images: ImageBatch, grids: list[Grid] | None = None) -> list[torch.Tensor]:
         """Latents that a head learns to produce: one (h'*w', Z) tensor an image."""

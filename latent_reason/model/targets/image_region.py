@@ -40,8 +40,8 @@ class ImageRegion(VisionTokens):
 
     @torch.no_grad()
     def forward(self, batch: MixedBatch) -> torch.Tensor:
-        sizes, tokens = self.token_grids(batch.images), self.backbone.encode_images(batch.images)
-        latents = []
+        assert batch.images is not None  # every span has a region of one
+        sizes, tokens, latents = self.token_grids(batch.images), self.backbone.encode_images(batch.images), []
         for (image, *box), grid in zip(batch.boxes.tolist(), span_grids(batch), strict=True):
             size = sizes[int(image)]
             top, bottom, left, right = self.region(box, *size)
