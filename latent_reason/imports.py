@@ -11,7 +11,7 @@ a package that holds it.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -69,6 +69,8 @@ def import_object(path: str, what: str, base: type | None = None) -> Any:
     module = import_module(module_path, what)
     if not hasattr(module, name):
         public = [known for known in vars(module) if not known.startswith("_")]
+        if hasattr(module, "__path__") and importlib.util.find_spec(f"{module_path}.{name}"):
+            raise ValueError(f"{what} {path!r} is a module. Name what it holds: {path.replace(':', '.')}:NAME.")
         raise ValueError(f"{what} {path!r}: module '{module_path}' has no '{name}'. {did_you_mean(name, public)}")
     found = getattr(module, name)
     if base is not None and not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):

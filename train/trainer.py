@@ -154,7 +154,9 @@ class CheckpointCallback(Callback):
             console.print(f"{stopped} Weights are split among processes that have stopped. {kept}.", style="yellow")
         elif not trainer.global_step:
             console.print(
-                f"Stopped before the first step ({type(exception).__name__}). Nothing was kept.", style="yellow"
+                f"Stopped before the first step ({type(exception).__name__}). No model was kept; the logs are in "
+                f"'{self.folder}'.",
+                style="yellow",
             )
         else:
             where = self.save(self.folder / "interrupted")

@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import re
+import shlex
+from itertools import chain
 
 import pytest
 from processes import python
-from tiny_runs import recipe
+from tiny_runs import ROOT, recipe, tiny_checkpoint
 
 from train.config import RLTrainingConfig, dump
 
-METHOD = '''"""Toy: an MLP toward the model's own vision tokens. Defaults: ours."""
-
-from latent_reason import LatentReasoner
-from latent_reason.model import heads
-from latent_reason.model.targets import VisionTokens
-from latent_reason.objectives.objective import Objective
-
-PAPER = "none"
-SUMMARY = "a toy of a user's package"
-MODE = "mixed"
-
-
-def build_model(backbone, *, k: int = 4, head: str = "toys.parts:ToyHead") -> LatentReasoner:
-    head = heads.make(head, backbone.width, backbone.width, hidden=32)
-    return LatentReasoner(backbone, target=VisionTokens(backbone, k), head=head)
-
-
-def build_objective(run=None) -> Objective:
-    return Objective(run)
-'''
-PARTS = """from latent_reason.model.heads import MLPHead
-from latent_reason.tasks.wall_maze import WallMaze
-
-
-class ToyHead(MLPHead):
-    pass
-
-
-class ToyTask(WallMaze):
-    name = "toy_maze"
-
-
-def brevity(group):
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"<!-- file: my_pkg/(\S+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+COMMANDS = [
+    " ".join(command.replace("\\\n", " ").split())
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    for command in re.findall(r"^python -m (train\.sft (?:.*\\\n)*.*)$", block, re.MULTILINE)
+]
+#: makes the commands of the page short
+SHORT = {
+    "--data.items": "8",
+    "--data.val_items": "1",
+    "--data.batch_size": "4",
+    "--optim.max_steps": "1",
+    "--accelerator": "cpu",
+}
+BREVITY = """def brevity(group):
     return [1 / (1 + one.words) for one in group]
 """
-
 
 CONTRACTS = ("-m", "latent_reason.contracts")
 #: pytest wants to import its plug-ins before anything else does
@@ -54,11 +38,12 @@ NO_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the user's package, out of the checkout."""
+    """A folder with the package of the page, out of the checkout."""
     folder = tmp_path_factory.mktemp("user")
-    (folder / "toys").mkdir()
-    for name, text in (("__init__", ""), ("method", METHOD), ("parts", PARTS)):
-        (folder / "toys" / f"{name}.py").write_text(text)
+    (folder / "my_pkg").mkdir()
+    for name, text in (FILES | {"__init__.py": "", "short.py": BREVITY}).items():
+        (folder / "my_pkg" / name).write_text(text)
+    (folder / "train").symlink_to(ROOT / "train")
     return folder
 
 
@@ -70,10 +55,10 @@ def printed(where, *words, **env) -> str:
 
 @pytest.mark.slow
 def test_a_method_of_ones_own_is_put_under_every_contract(place):
-    tested = printed(place, *CONTRACTS, "-v", "--method", "toys.method", **NO_PLUGINS)
+    tested = printed(place, *CONTRACTS, "-v", "--method", "my_pkg.my_method", **NO_PLUGINS)
     kept = {
         int(n)
-        for n in re.findall(r"test_method_contract.py::test_(\d+)_\S+\[\S*toys\.method-1d[^\]]*\] PASSED", tested)
+        for n in re.findall(r"test_method_contract.py::test_(\d+)_\S+\[\S*my_pkg\.my_method-1d[^\]]*\] PASSED", tested)
     }
     assert kept == set(range(1, 12)), tested[-3000:]
     assert "skipped" not in tested and "test_task_contract" not in tested and "test_backbone_contract" not in tested
@@ -81,14 +66,14 @@ def test_a_method_of_ones_own_is_put_under_every_contract(place):
 
 @pytest.mark.slow
 def test_a_task_of_ones_own_is_put_under_its_contract(place):
-    tested = printed(place, *CONTRACTS, "-v", "--task", "toys.parts:ToyTask", "-k", "items or splits", **NO_PLUGINS)
-    assert re.search(r"test_splits_share_no_puzzle\[toys\.parts:ToyTask\] PASSED", tested)
+    tested = printed(place, *CONTRACTS, "-v", "--task", "my_pkg.walk:Walk", **NO_PLUGINS)
+    assert re.search(r"test_splits_share_no_puzzle\[my_pkg\.walk:Walk\] PASSED", tested)
     assert "test_method_contract" not in tested
 
 
 def test_a_contract_that_is_broken_is_found(place):
-    (place / "toys" / "faulty.py").write_text(METHOD.replace('SUMMARY = "a toy of a user\'s package"', 'SUMMARY = ""'))
-    done = python(*CONTRACTS, "-q", "--method", "toys.faulty", "-k", "test_1_", cwd=place, **NO_PLUGINS)
+    (place / "my_pkg" / "faulty.py").write_text(re.sub('SUMMARY = ".*"', 'SUMMARY = ""', FILES["my_method.py"]))
+    done = python(*CONTRACTS, "-q", "--method", "my_pkg.faulty", "-k", "test_1_", cwd=place, **NO_PLUGINS)
     assert done.returncode == 1 and "1 failed" in done.stdout
     done = python(*CONTRACTS, "--method", "mirag", cwd=place, **NO_PLUGINS)
     assert done.returncode == 4 and "unknown method 'mirag'. Did you mean 'mirage'?" in done.stderr
@@ -97,9 +82,9 @@ def test_a_contract_that_is_broken_is_found(place):
 @pytest.mark.slow
 def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
     own = {
-        "method__name": "toys.method",
+        "method__name": "my_pkg.my_method",
         "method__options": {},
-        "data__task": "toys.parts:ToyTask",
+        "data__task": "my_pkg.walk:Walk",
         "data__levels": [2],
     }
     changes = {"optim__max_steps": 2, "optim__warmup_steps": 1, "data__items": 8, **own}
@@ -116,12 +101,25 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
                 rl__num_generations=2,
                 rl__num_prompts=2,
                 rl__max_completion_length=8,
-                rl__rewards={"accuracy": 1.0, "toys.parts.brevity": 0.1},
+                rl__rewards={"accuracy": 1.0, "my_pkg.short.brevity": 0.1},
                 **changes,
             )
         )
     )
     assert (place / "first" / "model" / "latent_reason.json").is_file()
     printed(place, "-m", "train.rl", "--config", "second.yaml")
-    answered = printed(place, "-m", "latent_reason", "generate", "second", LATENT_REASON_PLUGINS="toys")
+    answered = printed(place, "-m", "latent_reason", "generate", "second", LATENT_REASON_PLUGINS="my_pkg")
     assert "question: " in answered and "(gold " in answered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words.split()[-1])
+def test_a_training_command_of_the_page_runs(command, place):
+    """As written, but short."""
+    words = shlex.split(command.replace("CHECKPOINT", str(tiny_checkpoint())))
+    assert "Checkpoint: " in printed(place, "-m", *words, *chain(*SHORT.items()))
+
+
+def test_the_page_has_a_command_for_each_part():
+    assert {command.split()[-1] for command in COMMANDS} == {"cosine", "mine", "walk", "llava"}
+    assert FILES.keys() == {"my_head.py", "my_method.py", "my_rewards.py", "walk.py"}
