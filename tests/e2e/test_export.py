@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -219,7 +220,7 @@ def test_the_model_card_has_a_head_results_and_limits(shown):
     assert "| this model | frozenlake_plan | test | 3 | 4 | 0.500 (0.15-0.85) | 0.500 (0.15-0.85) |" in body
     assert "| direct | frozenlake_plan | test | 3 | 4 | 0.250 (0.15-0.85) |  |" in body
     assert "| zero | 0.250 | 0.100 - 0.600 | +0.250 (+0.000 to +0.500) |" in body
-    assert "@misc{modal_mixed," in body and "eprint = {2602.00574}" in body and f"torch {torch.__version__}" in body
+    assert "@misc{modal_mixed," in body and "eprint = {2602.00574}" in body and f"torch {version('torch')}" in body
     assert "![sketches](sketches.png)" in body and (shown / "sketches.png").is_file(), "drawn, as the run had none"
     assert "## Limits" in body and "None" not in body and str(shown.parent) not in text
 
