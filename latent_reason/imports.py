@@ -67,12 +67,13 @@ def import_object(path: str, what: str, base: type | None = None) -> Any:
     """
     module_path, name = split_path(path)
     module = import_module(module_path, what)
-    if not hasattr(module, name):
+    found = getattr(module, name, None)
+    is_unseen = found is None and hasattr(module, "__path__") and importlib.util.find_spec(f"{module_path}.{name}")
+    if isinstance(found, ModuleType) or is_unseen:
+        raise ValueError(f"{what} {path!r} is a module. Name what it holds: {path.replace(':', '.')}:NAME.")
+    if found is None:
         public = [known for known in vars(module) if not known.startswith("_")]
-        if hasattr(module, "__path__") and importlib.util.find_spec(f"{module_path}.{name}"):
-            raise ValueError(f"{what} {path!r} is a module. Name what it holds: {path.replace(':', '.')}:NAME.")
         raise ValueError(f"{what} {path!r}: module '{module_path}' has no '{name}'. {did_you_mean(name, public)}")
-    found = getattr(module, name)
     if base is not None and not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
         abstract = inspect.isclass(found) and sorted(getattr(found, "__abstractmethods__", ()))
         lacks = f" It does not implement {', '.join(abstract)}." if abstract else ""

@@ -28,40 +28,28 @@ def forkserver():
     return context
 
 
-class Command:
-    """A running ``python WORDS`` in the folder ``cwd``. ``env`` is added to the environment of the test.
+def python(*words, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess:
+    """Run ``python WORDS`` in the folder ``cwd``, with ``env`` added to the environment of the test.
 
     Example:
         >>> python("-m", "latent_reason", "methods", cwd=folder).stdout
+
+    Raises:
+        subprocess.TimeoutExpired: it takes longer than ``timeout`` seconds, and was ended.
     """
-
-    def __init__(self, *words, cwd: Path, **env: str):
-        self.words = [str(word) for word in words]
-        self.place = tempfile.TemporaryDirectory(prefix="latent_reason-command-")
-        self.outputs = [Path(self.place.name) / name for name in ("stdout", "stderr")]
-        given = (self.words, str(cwd), dict(os.environ) | env, [str(path) for path in self.outputs])
-        self.process = forkserver().Process(target=run, args=given)
-        self.process.start()
-
-    def result(self, timeout: float = 300) -> subprocess.CompletedProcess:
-        """What it printed and its exit status, once it has ended.
-
-        Raises:
-            subprocess.TimeoutExpired: it takes longer than ``timeout`` seconds, and was ended.
-        """
-        with self.place:
-            self.process.join(timeout)
-            if self.process.exitcode is None:
-                self.process.kill()
-                self.process.join()
-                raise subprocess.TimeoutExpired(self.words, timeout)
-            texts = [path.read_text() if path.exists() else "" for path in self.outputs]
-        return subprocess.CompletedProcess(self.words, self.process.exitcode, *texts)
-
-
-def python(*words, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess:
-    """The result of one command."""
-    return Command(*words, cwd=cwd, **env).result(timeout)
+    words = [str(word) for word in words]
+    with tempfile.TemporaryDirectory(prefix="latent_reason-command-") as place:
+        outputs = [Path(place) / name for name in ("stdout", "stderr")]
+        given = (words, str(cwd), dict(os.environ) | env, [str(path) for path in outputs])
+        process = forkserver().Process(target=run, args=given)
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(words, timeout)
+        texts = [path.read_text() if path.exists() else "" for path in outputs]
+    return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
 
 def run(words: list[str], cwd: str, env: dict[str, str], outputs: list[str]) -> None:

@@ -164,7 +164,7 @@ def case(request):
 @pytest.fixture
 def reasoner(case, make_backbone, make_traces, ready_once):
     """A copy of the model of a case. Each is built once for a precision."""
-    key = (str(case), torch.get_default_dtype())
+    key = (repr(case), torch.get_default_dtype())
     if key not in ready_once:
         ready_once[key] = ready(case, make_backbone, make_traces)
     torch.manual_seed(0)  # the same random numbers follow, whether it was built now or before

@@ -101,7 +101,7 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
                 rl__num_generations=2,
                 rl__num_prompts=2,
                 rl__max_completion_length=8,
-                rl__rewards={"accuracy": 1.0, "my_pkg.short.brevity": 0.1},
+                rl__rewards={"accuracy": 1.0, "my_pkg.my_rewards.uses_one_sketch": 0.1, "my_pkg.short.brevity": 0.1},
                 **changes,
             )
         )

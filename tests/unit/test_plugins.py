@@ -116,6 +116,12 @@ def test_what_is_wrong_with_a_path_is_named(package):
         heads.make(f"{package}.parts:Unfinished", 8, 8)
     with pytest.raises(ValueError, match="has to be a subclass of"):
         import_object("os.path.join", "backbone", Backbone)
+    for _ in range(2):  # not imported yet, and imported
+        with pytest.raises(
+            ValueError, match=r"task 'wsgiref.headers' is a module. Name what it holds: wsgiref.headers:"
+        ):
+            import_object("wsgiref.headers", "task")
+        importlib.import_module("wsgiref.headers")
 
 
 # -- named by a checkpoint ---------------------------------------------------------------------------------------------
