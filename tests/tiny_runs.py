@@ -12,9 +12,11 @@ from io import StringIO
 from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.contracts.closeness import arithmetic
+from latent_reason.data import native
 from latent_reason.decoding import engine
 from latent_reason.model import backbones
 from latent_reason.visualization.sketch_decoder import SketchDecoder
@@ -48,6 +50,19 @@ def recipe(folder: Path, method: str = "modal_mixed", config: type[Config] = SFT
     }
     known = {key.replace(".", "__") for key in hints_of(config)}
     return load(EMPTY, config, **{key: value for key, value in small.items() if key in known} | changes)
+
+
+def write_uneven_records(folder: Path) -> Path:
+    """A folder of eight records with many and with few taught tokens, some without a sketch, and one with two."""
+    task = tasks.make("frozenlake_plan", split="train", level=(3, 4), chunk=(1, 2))
+    modes = ["text", "mixed", "direct", "mixed", "mixed", "direct", "text", "mixed"]
+    native.write((task.trace(task[i], mode) for i, mode in enumerate(modes)), folder)
+    return folder
+
+
+def events(folder: Path) -> EventAccumulator:
+    """What a run has logged."""
+    return EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0}).Reload()
 
 
 @cache

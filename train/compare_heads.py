@@ -62,7 +62,7 @@ def train_head(config: SFTConfig, rows: dict):
     module = SFTModule(reasoner, objective, config.optim).train()
     (optimizer,), (schedule,) = module.configure_optimizers()
     parameters = [p for p in module.parameters() if p.requires_grad]
-    for _, batch in zip(range(config.optim.max_steps), data.train_dataloader(), strict=False):
+    for _, batch in zip(range(config.optim.max_steps), data.batches(), strict=False):
         loss, _ = module.compute_loss(batch)
         optimizer.zero_grad()
         loss.backward()
@@ -94,7 +94,7 @@ def measure_head(config: SFTConfig, rows: dict, items, task) -> dict:
 def sampling_error(reasoner, data: TraceData) -> float:
     """Mean squared error of a sampled latent, standardized (1 is the slot mean), given gold latents before it."""
     total, count = 0.0, 0
-    for batch in data.val_dataloader():
+    for batch in (step_batch.batch for step_batch in data.val_dataloader()):
         if not len(batch.spans):
             continue
         z = reasoner.target(batch)

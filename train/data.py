@@ -4,7 +4,7 @@ streamed."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice, product
@@ -24,6 +24,7 @@ from latent_reason.model.processor import EncodedExample
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective
 from latent_reason.objectives.packing import collate_examples, pack_examples
+from latent_reason.objectives.sketch_counts import SketchCounts
 from latent_reason.tasks import Item
 from latent_reason.trace import Image, Sketch, Text, Trace
 
@@ -174,6 +175,39 @@ class RepeatedBatches(Sampler[list[int]]):
             yield from self.batches
 
 
+class StepBatch:
+    """One batch of an optimizer step, and the weights of the loss parts in all batches of the step on this process
+    (none for validation).
+
+    It is no dataclass, so that Lightning's precision plug-ins leave box coordinates and loss weights as they are.
+    """
+
+    def __init__(self, batch: MixedBatch, loss_weights: dict[str, torch.Tensor] | None = None):
+        self.batch, self.loss_weights = batch, loss_weights or {}
+
+    def to(self, device: torch.device | str) -> StepBatch:
+        return StepBatch(self.batch.to(device), {name: w.to(device) for name, w in self.loss_weights.items()})
+
+
+class StepBatches:
+    """Batches, read ``count`` at a time (those of one optimizer step), so that each knows the loss weights of all."""
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterator[MixedBatch]],
+        count: int,
+        loss_weights: Callable[[MixedBatch], dict[str, torch.Tensor]],
+    ):
+        self.batches, self.count, self.loss_weights = batches, count, loss_weights
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        batches = self.batches()
+        while step := list(islice(batches, self.count)):
+            weights = [self.loss_weights(batch) for batch in step]
+            total = {name: torch.stack([w[name].float() for w in weights]).sum() for name in weights[0]}
+            yield from (StepBatch(batch, total) for batch in step)
+
+
 class TraceData(L.LightningDataModule):
     """Encoded examples of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. Streamed data
     is read while training; the examples in ``rows`` are then used for the statistics of sketches only."""
@@ -203,6 +237,9 @@ class TraceData(L.LightningDataModule):
         warn = partial(console.print, style="yellow")
         self.cache = DiskCache(data.cache, data.cache_gb * 2**30, warn, data.cache_dtype) if data.cache else None
         self.texts: list[EncodedExample] = []
+        self.max_length = data.max_length or reasoner.backbone.max_length
+        self.longest, self.num_skipped = (0, ""), 0
+        self.sketch_counts = SketchCounts(reasoner) if reasoner.can_sketch else None
         self.random = torch.Generator().manual_seed(seed)
 
     def setup(self, stage: str | None = None) -> None:
@@ -219,7 +256,7 @@ class TraceData(L.LightningDataModule):
                 description=f"{split} items of {self.data.folder or self.data.task}",
                 console=console,
             ):
-                waiting.append(self.encode(trace))
+                waiting += self.short_enough([self.encode(trace)])
                 if len(waiting) == 64:
                     rows, waiting = rows + self.cached(waiting), []
             self.rows[split] = rows + self.cached(waiting)
@@ -229,6 +266,15 @@ class TraceData(L.LightningDataModule):
             raise ValueError(
                 f"data.folder: '{self.data.folder}' has no record with split train, so there are no training items."
             )
+        for sentence in self.sketch_counts.sentences() if self.sketch_counts else []:
+            console.print(f"Warning: {sentence}", style="yellow")
+        console.print(f"longest example: {self.longest[0]:,} positions (trace '{self.longest[1]}')")
+        if self.num_skipped:
+            console.print(
+                f"Warning: {self.num_skipped:,} examples are longer than {self.max_length:,} positions and were left out "
+                "(data.skip_longer).",
+                style="yellow",
+            )
         if self.cache:
             self.cache.flush()
             console.print(
@@ -237,8 +283,37 @@ class TraceData(L.LightningDataModule):
             )
 
     def encode(self, trace: Trace) -> EncodedExample:
-        """One trace, encoded for the objective."""
-        return self.objective.encode(self.reasoner, trace)
+        """One trace, encoded for the objective.
+
+        Raises:
+            ValueError: the method cannot train on it, or it is too long; names file and row of a record.
+        """
+        try:
+            row = self.objective.encode(self.reasoner, trace)
+            self.check_length(row, trace)
+        except ValueError as error:
+            if not self.data.folder:
+                raise
+            raise ValueError(f"{native.locate(self.data.folder, trace.id)}: {error}") from None
+        if self.sketch_counts:
+            self.sketch_counts.add(self.objective.prepare_example(self.reasoner, trace))
+        return row
+
+    def check_length(self, row: EncodedExample, trace: Trace) -> None:
+        """Raises ValueError if an example is longer than data.max_length and data.skip_longer is off."""
+        self.longest = max(self.longest, (len(row.ids), trace.id))
+        if len(row.ids) > self.max_length and not self.data.skip_longer:
+            raise ValueError(
+                f"trace '{trace.id}' has {len(row.ids):,} positions, but an example may have {self.max_length:,} "
+                f"({'data.max_length' if self.data.max_length else 'the limit of the model'}). Use smaller images "
+                "(backbone.options.max_pixels), shorten it, or set data.skip_longer to leave such examples out."
+            )
+
+    def short_enough(self, rows: list[EncodedExample]) -> list[EncodedExample]:
+        """The examples that are not longer than data.max_length; the others are counted."""
+        kept = [row for row in rows if len(row.ids) <= self.max_length]
+        self.num_skipped += len(rows) - len(kept)
+        return kept
 
     def cached(self, rows: list[EncodedExample]) -> list[EncodedExample]:
         """Examples with features of a frozen vision encoder, until data.feature_cache_gb is used up."""
@@ -281,23 +356,29 @@ class TraceData(L.LightningDataModule):
         rows = pack_examples(rows, self.data.packing_length) if self.data.packing_length else rows
         return replace(collate_examples(self.reasoner.processor, rows), raw_images=raw_images)
 
-    def train_dataloader(self) -> DataLoader:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    def batches(self, rank: int = 0, world: int = 1) -> Iterator[MixedBatch]:
+        """Endless training batches of one process. The process that holds the vision encoder collates them."""
         if self.data.streaming:
             stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
             workers = min(self.data.num_workers, len(stream.shards))
-            return DataLoader(stream, self.data.batch_size, num_workers=workers, collate_fn=list)
+            examples = DataLoader(stream, self.data.batch_size, num_workers=workers, collate_fn=list)
+            yield from map(self.training_batch, filter(None, map(self.short_enough, examples)))
         window = 1 if self.data.packing_length else 8  # rows of mixed lengths pack best
         lengths = [len(row.ids) for row in self.rows["train"]]
         sampler = LengthGrouped(lengths, self.data.batch_size, self.seed, window, rank, world)
-        return DataLoader(self.rows["train"], batch_sampler=RepeatedBatches(sampler), collate_fn=self.training_batch)
+        for chosen in RepeatedBatches(sampler):
+            yield self.training_batch([self.rows["train"][i] for i in chosen])
+
+    def train_dataloader(self) -> StepBatches:
+        trainer = self.trainer
+        batches = partial(self.batches, trainer.global_rank, trainer.world_size)
+        return StepBatches(batches, trainer.accumulate_grad_batches, trainer.lightning_module.loss_weights)
+
+    def val_batch(self, rows: list[EncodedExample]) -> StepBatch:
+        return StepBatch(self.collate(rows))
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.collate)
-
-    def on_before_batch_transfer(self, batch: MixedBatch | list[EncodedExample], dataloader_idx: int) -> MixedBatch:
-        """Collate examples of loader workers in the process that holds the vision encoder."""
-        return self.training_batch(batch) if isinstance(batch, list) else batch
+        return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.val_batch)
 
     def teardown(self, stage: str) -> None:
         if self.cache:

@@ -252,4 +252,4 @@ class DiskCache:
 
 
 def _key(image: PILImage.Image) -> str:
-    return pixel_hash(image if image.mode == "RGB" else image.convert("RGB"))[:32]
+    return pixel_hash(image)[:32]

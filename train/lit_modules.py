@@ -12,11 +12,13 @@ from torch import nn
 
 from latent_reason.model.batch import TEXT, ImageBatch, MixedBatch, shift_right
 from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.objectives.losses import loss_shares
 from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder, to_pixels
 
 from . import sharding
 from .config import OptimConfig
+from .data import StepBatch
 from .optim import make_optimizer, make_schedule
 
 #: part -> pattern of its parameter names; the first match counts
@@ -76,7 +78,11 @@ def parameter_table(reasoner: LatentReasoner) -> list[tuple[str, int, int]]:
 
 class TrainingModule(L.LightningModule):
     """What all trainers share: one optimizer, its schedule, and weights that FSDP2 may split. Subclasses implement
-    ``compute_loss(batch)`` and store the model as ``self.reasoner``."""
+    ``compute_loss(batch, shares)`` and ``loss_weights(batch)``, and store the model as ``self.reasoner``.
+
+    Every part of a loss is a mean over all examples of an optimizer step, however accumulation and processes cut them
+    into batches.
+    """
 
     def __init__(self, optim: OptimConfig):
         super().__init__()
@@ -94,16 +100,38 @@ class TrainingModule(L.LightningModule):
         optimizer = make_optimizer(self, self.optim)
         return [optimizer], [{"scheduler": make_schedule(optimizer, self.optim), "interval": "step"}]
 
-    def compute_loss(self, batch: MixedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Total loss (scalar) and its parts."""
+    def compute_loss(
+        self, batch: MixedBatch, shares: dict[str, torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Total loss (scalar) and its parts. ``shares`` scale parts in the total (default: 1 each)."""
         raise NotImplementedError
 
-    def training_step(self, batch, index):
-        loss, parts = self.compute_loss(batch)
+    def loss_weights(self, batch: MixedBatch) -> dict[str, torch.Tensor]:
+        """The weight (scalar) of each part of the loss of a batch."""
+        raise NotImplementedError
+
+    def training_step(self, step_batch: StepBatch, index):
+        batch = step_batch.batch
+        shares = loss_shares(self.loss_weights(batch), self.sum_over_processes(step_batch.loss_weights))
+        loss, parts = self.compute_loss(batch, shares)
+        # Lightning takes the mean over accumulated batches and processes, but the shares call for the sum.
+        loss = loss * (self.trainer.accumulate_grad_batches * self.num_processes)
         if self.sharded or not loss.requires_grad:  # a batch without a sketch gives the head no gradient
             loss = loss + self.zero_loss()
         self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
         return loss
+
+    @property
+    def num_processes(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    def sum_over_processes(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Scalars added up over all processes. Every process must call it."""
+        if self.num_processes == 1:
+            return values
+        total = torch.stack(list(values.values()))
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        return dict(zip(values, total.unbind(), strict=True))
 
     def on_optimizer_step(self) -> None:
         """Called after every optimizer step."""
@@ -126,9 +154,9 @@ class TrainingModule(L.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.on_optimizer_step()
 
-    def validation_step(self, batch, index):
-        _, parts = self.compute_loss(batch)
-        self.log_dict({f"val/{n}": p for n, p in parts.items()}, batch_size=len(batch.ids))
+    def validation_step(self, step_batch: StepBatch, index):
+        _, parts = self.compute_loss(step_batch.batch)
+        self.log_dict({f"val/{n}": p for n, p in parts.items()}, batch_size=len(step_batch.batch.ids))
 
 
 class SFTModule(TrainingModule):
@@ -138,12 +166,15 @@ class SFTModule(TrainingModule):
         super().__init__(optim)
         self.reasoner, self.objective = reasoner, objective
 
-    def compute_loss(self, batch):
+    def compute_loss(self, batch, shares=None):
         progress = 1.0
         if self._trainer is not None:
             progress = min(1.0, self.trainer.global_step / max(self.trainer.max_steps, 1))
         terms = self.reasoner(self.objective.loss, batch, progress)
-        return terms.total, terms.parts()
+        return terms.scaled(shares or {}).total, terms.parts()
+
+    def loss_weights(self, batch):
+        return self.objective.loss_weights(self.reasoner, batch)
 
     def on_optimizer_step(self):
         self.objective.on_optimizer_step(self.reasoner)
@@ -192,8 +223,8 @@ class PretrainModule(TrainingModule):
         self.reasoner, self.objective, self.decoder = reasoner, objective, decoder
         self.reconstruction_weight, self.images_per_step = reconstruction_weight, images_per_step
 
-    def compute_loss(self, batch):
-        backbone = self.reasoner.backbone
+    def compute_loss(self, batch, shares=None):
+        backbone, shares = self.reasoner.backbone, shares or {}
         features = backbone.image_embeddings(batch.images)
         batch = replace(batch, images=ImageBatch(batch.images.grid, features=features))
         terms = self.reasoner(self.objective.loss, batch)
@@ -205,7 +236,12 @@ class PretrainModule(TrainingModule):
         parts = terms.parts() | {"reconstruction": loss}
         if not self.training:
             parts["token_accuracy"] = next_token_accuracy(self.reasoner, batch)
-        return terms.total + self.reconstruction_weight * loss, parts
+        loss = self.reconstruction_weight * shares.get("reconstruction", 1) * loss
+        return terms.scaled(shares).total + loss, parts
+
+    def loss_weights(self, batch):
+        count = torch.tensor(min(self.images_per_step, len(batch.images)))
+        return self.objective.loss_weights(self.reasoner, batch) | {"reconstruction": count}
 
 
 class DecoderModule(TrainingModule):
@@ -215,7 +251,7 @@ class DecoderModule(TrainingModule):
         super().__init__(optim)
         self.reasoner, self.decoder = reasoner.requires_grad_(False), decoder
 
-    def compute_loss(self, batch):
+    def compute_loss(self, batch, shares=None):
         backbone, target = self.reasoner.backbone, self.reasoner.target
         sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()]
         grids = [target.latent_grid(*s) if target is not None else s for s in sizes]
@@ -226,7 +262,10 @@ class DecoderModule(TrainingModule):
                 sketches = self.reasoner.processor.preprocess_sketches(batch.raw_images)
                 latents = target.encode_embeddings(sketches.to(self.device), grids)
         loss = reconstruction_loss(self.decoder, latents, batch.raw_images, grids, sizes)
-        return loss, {"reconstruction": loss}
+        return loss * (shares or {}).get("reconstruction", 1), {"reconstruction": loss}
+
+    def loss_weights(self, batch):
+        return {"reconstruction": torch.tensor(len(batch.images))}
 
 
 @torch.no_grad()

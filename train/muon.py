@@ -22,6 +22,9 @@ EPS = 1e-7
 class MuonWithAdamW(torch.optim.Optimizer):
     """Steps each parameter group by its ``rule``: ``muon`` (matrices) or ``adamw`` (anything).
 
+    Weights in 16 bits have a copy in fp32, which takes the steps; moments are in fp32, too. A step of 1e-5 is less than
+    half the distance of two neighboring bf16 numbers near 0.01, so without the copy most weights would never move.
+
     Args:
         groups: parameter groups, each with ``params``, ``rule``, ``lr`` and ``weight_decay``.
         betas: decay rates of AdamW's moments.
@@ -51,27 +54,40 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 self._step_muon(group, params) if group["rule"] == "muon" else self._step_adamw(group, params)
         return loss
 
+    def _master_weight(self, p: torch.Tensor) -> torch.Tensor:
+        """The tensor that takes the steps of a parameter: itself, or its copy in fp32."""
+        if p.dtype not in (torch.bfloat16, torch.float16):
+            return p
+        state = self.state[p]
+        if "master" not in state:
+            state["master"] = p.float()
+        return state["master"]
+
     def _step_muon(self, group: dict, params: list[torch.Tensor]) -> None:
         """Nesterov momentum, orthogonalized, scaled to the RMS of AdamW's updates (2502.16982)."""
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
-            update = orthogonalize(p.grad.lerp(state["momentum"], MOMENTUM))
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(update.to(p.dtype), alpha=-0.2 * max(p.shape) ** 0.5 * group["lr"])
+            state, weight = self.state[p], self._master_weight(p)
+            gradient = p.grad.to(weight.dtype)
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(weight)
+            state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+            update = orthogonalize(gradient.lerp(state["momentum"], MOMENTUM))
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.add_(update.to(weight.dtype), alpha=-0.2 * max(p.shape) ** 0.5 * group["lr"])
+            if weight is not p:
+                p.copy_(weight)
 
     def _step_adamw(self, group: dict, params: list[torch.Tensor]) -> None:
-        for p in params:
+        weights = [self._master_weight(p) for p in params]
+        for p, weight in zip(params, weights, strict=True):
             state = self.state[p]
-            if not state:
+            if "step" not in state:
                 state["step"] = torch.zeros((), device=p.device)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
         states = [self.state[p] for p in params]
         adamw(
-            params,
-            [p.grad for p in params],
+            weights,
+            [p.grad.to(weight.dtype) for p, weight in zip(params, weights, strict=True)],
             *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")),
             max_exp_avg_sqs=[],
             state_steps=[state["step"] for state in states],
@@ -84,6 +100,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
+        for p, weight in zip(params, weights, strict=True):
+            if weight is not p:
+                p.copy_(weight)
 
 
 def orthogonalize(matrix: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -21,6 +21,7 @@ from latent_reason.errors import cli_errors
 
 from . import sharding
 from .config import RunConfig, StagedConfig, dump, parse_command_line, stages_of
+from .config.groups import Precision
 from .data import TraceData
 from .lit_modules import TrainingModule
 from .progress import StepProgress, console, quiet
@@ -190,6 +191,7 @@ def fit(
     if rank_zero_only.rank:
         torch.manual_seed(config.seed + rank_zero_only.rank)  # the weights are those of rank 0, the noise is not
     optim, progress = config.optim, StepProgress()
+    precision = set_precision(module, config.precision)
     eval_steps = min(optim.max_steps, config.eval_steps or optim.max_steps)
     if module.automatic_optimization:
         optimization = {
@@ -204,7 +206,7 @@ def fit(
                 max_steps=optim.max_steps,
                 max_epochs=-1,
                 accelerator=config.accelerator,
-                precision=config.precision,
+                precision=precision,
                 logger=TensorBoardLogger(folder, name="logs", version=""),
                 callbacks=[
                     progress,
@@ -230,6 +232,25 @@ def fit(
         if data.rows["val"] and not config.fast_dev_run and progress.last_validation < trainer.global_step:
             trainer.validate(module, data, verbose=False)  # skipped batches made the last validation come early
     return trainer
+
+
+def set_precision(module: TrainingModule, precision: Precision) -> Precision:
+    """Prepare a module for a precision of the config; returns the precision for Lightning.
+
+    ``bf16-true`` rounds the weights of the backbone only. Lightning would also round the head, the statistics of the
+    target, box coordinates and loss weights.
+
+    Raises:
+        ValueError: weights that are rounded already.
+    """
+    if precision != "bf16-true":
+        return precision
+    if module.reasoner.backbone.bits:
+        raise ValueError(
+            "precision='bf16-true' rounds weights that backbone.options.bits has rounded already. Set bf16-mixed."
+        )
+    module.reasoner.backbone.to(torch.bfloat16)
+    return "32-true"
 
 
 def process_options(devices: int | str, fsdp: bool = False) -> dict:

@@ -23,6 +23,7 @@ from .. import checkpoint, imports, methods
 from ..decoding.engine import generate, planned_grids
 from ..model.batch import LATENT, TEXT, shift_right
 from ..objectives.latent_inputs import text_since_span
+from ..objectives.losses import loss_shares
 from ..objectives.replay import replay
 from ..trace import Image, Message, Sketch, Text, Trace
 from .closeness import arithmetic, assert_close, relative_error
@@ -523,3 +524,23 @@ def test_11_activation_checkpointing_changes_no_gradient_or_is_refused(reasoner,
     checked = gradients(reasoner, batch)
     assert len(passes) - usual > usual, "the layer was not recomputed, so nothing was tested"
     assert_close(checked, plain, depth=16)
+
+
+# -- 12: it does not matter how examples are cut into batches ----------------------------------------------------------
+@float64
+@torch.no_grad()
+def test_12_the_loss_of_a_batch_is_the_mean_of_its_rows_under_their_weights(reasoner, make_traces, monkeypatch):
+    for name in ("rand_like", "randn_like"):  # a row gets the same noise alone and in the batch
+        monkeypatch.setattr(torch, name, lambda x: torch.full_like(x, 0.3))
+    for name in ("rand", "randn"):
+        monkeypatch.setattr(torch, name, lambda *size, **options: torch.full(size, 0.3))
+    monkeypatch.setattr(torch, "randint", lambda low, high, size, **options: torch.full(size, 300))
+    objective, traces = objective_for(reasoner.eval()), make_traces(reasoner.can_sketch)
+    batch, rows = training_batch(reasoner, traces), [training_batch(reasoner, [trace]) for trace in traces]
+    whole, parts = objective.loss_weights(reasoner, batch), loss_of(reasoner, batch).parts()
+    weights = [objective.loss_weights(reasoner, row) for row in rows]
+    shares = [loss_shares(own, whole) for own in weights]
+    alone = [loss_of(reasoner, row).scaled(share).parts() for row, share in zip(rows, shares, strict=True)]
+    for name, part in parts.items():
+        assert_close(sum(row[name] for row in alone if name in row), part)
+    assert len({float(share["text"]) for share in shares}) > 1, "rows of equal weight show nothing"

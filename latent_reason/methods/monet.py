@@ -107,13 +107,20 @@ class MonetObjective(Objective):
             goal, _, goal_drawn = self.hidden_states(self.teacher(model), batch.teacher_batch)
         if self.stage == 3:
             return replace(terms, latent=regression_loss(drawn, goal_drawn, "cosine").mean())
-        here = self.text_mask(batch) & ((batch.token_type == LATENT).cumsum(1) > 0)
+        here = self.observations(batch)
         there = self.text_mask(batch.teacher_batch)
         there &= there.flip(1).cumsum(1).flip(1) <= here.sum(1, keepdim=True)  # as many, counted from the end
         if not torch.equal(batch.ids[here], batch.teacher_batch.ids[there]):
             raise ValueError("the teacher does not read the same text. Both come from one trace; did it change?")
         alignment = regression_loss(layers[:, here], goal[:, there], "cosine").mean()
         return replace(terms, latent=through_latents(own, drawn[-1], alignment))
+
+    def latent_weight(self, batch: MixedBatch) -> torch.Tensor:
+        return batch.span_lengths.sum() if self.stage == 3 else self.observations(batch).sum()
+
+    def observations(self, batch: MixedBatch) -> torch.Tensor:
+        """(B, N) text with a loss after the first latent of its row."""
+        return self.text_mask(batch) & ((batch.token_type == LATENT).cumsum(1) > 0)
 
     def hidden_states(
         self, model: LatentReasoner, batch: MixedBatch

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,22 @@ class LossTerms:
         """Name -> value of every part and metric that was computed."""
         named = {"text": self.text, "latent": self.latent, "stop": self.stop}
         return {name: part for name, part in named.items() if part is not None} | self.metrics
+
+    def scaled(self, shares: Mapping[str, torch.Tensor]) -> LossTerms:
+        """The terms with every part multiplied by its share; see :func:`loss_shares`."""
+        parts = {name: self.parts()[name] * share for name, share in shares.items() if name in self.parts()}
+        return replace(self, **parts)
+
+
+def loss_shares(own: Mapping[str, torch.Tensor], whole: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a batch counts for in each part of the loss of several batches. Each part is a weighted mean, so the part of
+    all batches is the sum over batches of part * share. However the examples are cut into batches, it is the same.
+
+    Args:
+        own: weight of each part in one batch (:meth:`~.objective.Objective.loss_weights`).
+        whole: the sum of these weights over all batches.
+    """
+    return {name: weight / whole[name].clamp_min(1e-8) for name, weight in own.items()}
 
 
 def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

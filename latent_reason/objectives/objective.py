@@ -6,6 +6,7 @@ objective what training adds. A method's file builds both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +15,7 @@ import torch
 from ..model.batch import TEXT, MixedBatch, shift_right
 from ..model.processor import EncodedExample
 from ..model.reasoner import LatentReasoner
-from ..trace import Trace
+from ..trace import Image, Message, Sketch, Text, Trace
 from . import latent_inputs
 from .attention_masks import apply_bottleneck
 from .forward import batch_position_ids, forward_batch
@@ -135,17 +136,31 @@ class Objective:
         """Learn from this model. Raises ValueError for methods without a teacher."""
         raise ValueError("teacher: this method has no teacher. Remove the key.")
 
-    def encode(self, model: LatentReasoner, trace: Trace) -> EncodedExample:
-        """Encode one trace for training.
+    def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
+        """Check that this method can train on a trace, and that decoding then reads what training read.
 
         Raises:
-            ValueError: the trace has a sketch and the model has no head.
+            ValueError: one sentence on what the method does not support, and what to do.
         """
+        name = model.method.name
         if trace.sketches() and not model.can_sketch:
             raise ValueError(
-                f"trace '{trace.id}' contains a sketch, but method {model.method.name!r} has no latent head. Use "
-                "traces without sketches."
+                f"it contains a sketch, but method {name!r} has no latent head. Use traces without sketches."
             )
+        earlier = any(isinstance(part, Sketch) for message in trace.messages[:-1] for part in message.content)
+        is_known = model.target is not None and model.follows_target and self.latent_input == "teacher"
+        if earlier and not is_known:
+            raise ValueError(
+                f"an earlier turn contains a sketch. Method {name!r} draws its own latents there in training, and "
+                "decoding cannot know them. Make each turn a trace of its own, or choose a method that follows a target."
+            )
+
+    def encode(self, model: LatentReasoner, trace: Trace) -> EncodedExample:
+        """Encode one trace for training. Raises ValueError where :meth:`check_trace` does."""
+        try:
+            self.check_trace(model, trace)
+        except ValueError as error:
+            raise ValueError(f"trace '{trace.id}': {error}") from None
         row = model.processor.encode(self.prepare_example(model, trace))
         view = self.teacher_view(model, trace)
         return replace(row, teacher_example=None if view is None else model.processor.encode(view))
@@ -256,6 +271,21 @@ class Objective:
         stop = stop_loss(model, batch, h) if model.switch.supervise != "none" else None
         return LossTerms(self.weights, text, latent, stop)
 
+    def loss_weights(self, model: LatentReasoner, batch: MixedBatch) -> dict[str, torch.Tensor]:
+        """The weight of each part of the loss in a batch: the denominator of its weighted mean, a scalar on the CPU or
+        the batch's device. It needs no forward pass, so that a training step can add it up over the batches of all
+        accumulation steps and processes before it computes a loss."""
+        is_text = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+        return {
+            "text": batch.loss_weight[is_text].sum(),
+            "latent": self.latent_weight(batch),
+            "stop": stop_weights(model, batch).sum(),
+        }
+
+    def latent_weight(self, batch: MixedBatch) -> torch.Tensor:
+        """The weight (scalar) of the latent loss of a batch: the weights of all latents of its spans."""
+        return (batch.span_weight * batch.span_lengths).sum()
+
     def latent_loss(self, model: LatentReasoner, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Loss of the latents, weighted by span."""
         rows, position, mask = batch.latent_slots()
@@ -267,6 +297,23 @@ class Objective:
 
     def on_optimizer_step(self, model: LatentReasoner) -> None:
         """Called after every optimizer step. Nothing, for most methods."""
+
+
+def check_images_before_sketches(trace: Trace, name: str) -> None:
+    """Raises ValueError if a sketch of a trace has no image before it."""
+    has_image = False
+    for part in (part for message in trace.messages for part in message.content):
+        has_image = has_image or isinstance(part, Image)
+        if isinstance(part, Sketch) and not has_image:
+            raise ValueError(f"a sketch has no image before it, but method {name!r} draws from one. Add an image.")
+
+
+def context_only(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Earlier turns without a loss: a method that rewrites the answer of the last turn teaches no other answer."""
+    return tuple(
+        replace(m, content=tuple(replace(p, loss=0.0) if isinstance(p, Text) else p for p in m.content))
+        for m in messages
+    )
 
 
 def text_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torch.Tensor:
@@ -290,12 +337,22 @@ def stop_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torc
     if model.switch.stop == "distance":
         close = model.backbone.embed(torch.tensor(model.vocabulary.close, device=h.device)).detach()
         return (at_end - close).float().square().mean()
-    ends = in_chunks(model.stop_log_probs, model.backbone.vocab_size, at_end)
-    losses, weights = [-ends[:, 1]], [torch.ones_like(ends[:, 1])]
-    going = mask.clone()
-    going[:, 0] = False
-    if model.switch.supervise == "full" and going.any():
-        states = h[rows, position][going]
+    losses = [-in_chunks(model.stop_log_probs, model.backbone.vocab_size, at_end)[:, 1]]
+    if has_continue_loss(model):
+        states = h[rows, position][mask & (position > batch.spans[:, 1:2])]
         losses.append(-in_chunks(model.stop_log_probs, model.backbone.vocab_size, states)[:, 0])
-        weights.append((1 / batch.span_lengths.float())[:, None].expand_as(going)[going])
-    return weighted_mean(torch.cat(losses), torch.cat(weights))
+    return weighted_mean(torch.cat(losses), stop_weights(model, batch))
+
+
+def has_continue_loss(model: LatentReasoner) -> bool:
+    """Whether the stop loss also teaches when a span goes on."""
+    return model.switch.supervise == "full" and model.switch.stop != "distance"
+
+
+def stop_weights(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
+    """(n,) weights of the stop loss: 1 for each of S ends, then 1/K for each slot after the first of a span."""
+    ends = torch.ones_like(batch.span_weight)
+    if not has_continue_loss(model):
+        return ends
+    lengths = batch.span_lengths
+    return torch.cat([ends, (1 / lengths.float()).repeat_interleave(lengths - 1)])

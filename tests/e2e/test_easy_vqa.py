@@ -198,7 +198,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     made = recipe(tmp_path, data__replay_texts=str(tmp_path / "texts.jsonl"), data__replay_batch_size=3)
     data = TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True)
     data.setup()
-    batch = next(iter(data.train_dataloader()))
+    batch = next(data.batches())
     assert len(batch.ids) == 8 + 3 and set(batch.spans[:, 0].tolist()) <= set(range(8))
     said = [
         reasoner.vocabulary.decode(row[there].tolist())
@@ -208,7 +208,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     first = batch.mask[8:].int().argmax(1)
     assert not batch.loss_weight[8:].gather(1, first[:, None]).any(), "nothing is before a first word"
     assert (batch.loss_weight[8:] > 0).sum() == batch.mask[8:].sum() - 3
-    assert len(next(iter(data.val_dataloader())).ids) == 4, "held-out items are by themselves"
+    assert len(next(iter(data.val_dataloader())).batch.ids) == 4, "held-out items are by themselves"
     terms = loss_of(reasoner, batch)
     assert terms.total.isfinite()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import ROOT, change_error, recipe, tiny_checkpoint
+from tiny_runs import ROOT, change_error, events, recipe, tiny_checkpoint, write_uneven_records
 
 from latent_reason import checkpoint
 from latent_reason.data import native
@@ -48,6 +48,15 @@ def rl_recipe(folder, fsdp: bool):
     return recipe(folder / f"rl-{fsdp}", config=RLTrainingConfig, fsdp=fsdp, **SHARED, **changes)
 
 
+def uneven_recipe(folder, name: str, size: int, accumulate: int):
+    """Three steps on all of eight uneven records, in batches of ``size``."""
+    if not (folder / "uneven").exists():
+        write_uneven_records(folder / "uneven")
+    changes = {"data__batch_size": size, "data__folder": str(folder / "uneven"), "data__val_items": 0}
+    changes |= {"optim__gradient_accumulation_steps": accumulate, "optim__max_steps": 3}
+    return recipe(folder / name, **SHARED, **changes)
+
+
 SHARED = {"optim__name": "adamw", "optim__lr": 1e-3, "init_from": str(tiny_checkpoint())}
 
 
@@ -57,6 +66,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     (folder / "recipes").mkdir()
     made = [make_recipe(folder, fsdp) for make_recipe in (sft_recipe, rl_recipe) for fsdp in (True, False)]
+    made.append(uneven_recipe(folder, "uneven-two", 2, 2))
     for one in made:
         (folder / "recipes" / f"{Path(one.run_name).name}.yaml").write_text(dump(one))
     env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
@@ -77,8 +87,8 @@ def folder(tmp_path_factory):
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("step 4/4") == done.stdout.count("step 3/3") == 2, "one process speaks"
-    assert done.stdout.count("Checkpoint: ") == 4
+    assert done.stdout.count("step 4/4") == 2 and done.stdout.count("step 3/3") == 3, "one process speaks"
+    assert done.stdout.count("Checkpoint: ") == 5
     return folder
 
 
@@ -90,6 +100,20 @@ def test_training_split_between_processes_is_training(trainer, folder):
     start |= {name: torch.zeros_like(value) for name, value in whole.items() if "lora_B" in name}
     assert any(not torch.equal(whole[name], value) for name, value in start.items() if name in whole), "nothing learnt"
     assert split.keys() == whole.keys() and change_error(split, whole, start) < 0.01
+
+
+@pytest.mark.slow
+def test_two_processes_and_accumulation_make_the_step_of_one_large_batch(folder):
+    """Norms of gradients too: AdamW would hide that a part of the loss counts half."""
+    made = uneven_recipe(folder, "uneven-one", 8, 1)
+    sft.train(made, make_run_folder(made))
+    start, one, two = (
+        checkpoint.load(where)[0].state_dict()
+        for where in (tiny_checkpoint(), folder / "uneven-one", folder / "uneven-two")
+    )
+    assert change_error(two, one, start) < 0.01
+    norms = [[e.value for e in events(folder / run).Scalars("train/grad_norm")] for run in ("uneven-one", "uneven-two")]
+    assert len(norms[0]) == 3 and norms[1] == pytest.approx(norms[0], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,17 @@ import torch
 from conftest import objective_for
 from rich.console import Console
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import change_error, command, recipe, short, tiny_checkpoint, untrained
+from tiny_runs import change_error, command, events, recipe, short, tiny_checkpoint, untrained, write_uneven_records
 
 from latent_reason import checkpoint
 from latent_reason.contracts.closeness import relative_error
-from latent_reason.data import native
-from latent_reason.tasks import make
 from train import decoder, pretrain, sft
 from train import progress as progressing
 from train import trainer as running
 from train.config import DecoderConfig, PretrainConfig, SFTConfig, load
 from train.data import LengthGrouped, TraceData
 from train.lit_modules import SFTModule
-from train.model_setup import prepare_model
+from train.model_setup import build_objective, prepare_model
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +48,6 @@ def run(train, folder, **changes):
 
 def weights(folder, part: str = "backbone/model") -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / f"{part}.safetensors")
-
-
-def events(folder) -> EventAccumulator:
-    return EventAccumulator(str(folder / "logs"), size_guidance={"scalars": 0}).Reload()
 
 
 @pytest.fixture(scope="module")
@@ -286,28 +279,73 @@ def test_processes_are_those_of_torchrun(monkeypatch):
     assert (found["devices"], found["num_nodes"]) == (4, 2) and "ddp" in found["strategy"]
 
 
-def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
-    """Rows of one length, so that the mean over batches is the mean over rows."""
-    task = make("frozenlake_plan", split="train", level=3)
-    traces = [task.trace(task[i], "direct") for i in range(40)]
-    length = len(traces[0].answer)
-    same = [t for t in traces if len(t.answer) == length][:8]
-    native.write(same, tmp_path / "rows")
-    weight = {}
-    for name, size, accumulate in (("large", 8, 1), ("small", 2, 4)):
-        train_one = dict(
-            method="direct",
-            init_from=str(tiny_checkpoint("direct")),
-            data__folder=str(tmp_path / "rows"),
-            data__batch_size=size,
-            optim__max_steps=2,
-            optim__gradient_accumulation_steps=accumulate,
-            optim__name="adamw",
-            optim__lr=1e-3,
-            data__val_items=1,
-        )
-        (reasoner, _), _ = run(sft.train, tmp_path / name, **train_one)
-        weight[name] = {n: p.detach() for n, p in reasoner.named_parameters() if p.requires_grad}
-    assert len(events(tmp_path / "small").Scalars("train/grad_norm")) == 2
-    start = dict(checkpoint.load(tiny_checkpoint("direct"))[0].named_parameters())
-    assert change_error(weight["small"], weight["large"], start) < 0.01
+def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monkeypatch):
+    """Not the head, the statistics of its target, coordinates of boxes or weights of losses."""
+    seen = []
+    compute_loss = SFTModule.compute_loss
+
+    def spy(self, batch, shares=None):
+        target, backbone = self.reasoner.target, self.reasoner.backbone
+        dtypes = {"boxes": batch.boxes, "loss_weight": batch.loss_weight, "std": target.std}
+        dtypes |= {"head": next(self.reasoner.head.parameters()), "backbone": backbone.model.lm_head.weight}
+        seen.append({name: value.dtype for name, value in dtypes.items()})
+        return compute_loss(self, batch, shares)
+
+    monkeypatch.setattr(SFTModule, "compute_loss", spy)
+    _, folder = run(sft.train, tmp_path / "run", init_from=str(tiny_checkpoint()), precision="bf16-true")
+    assert len(seen) >= 3 and all(dtypes == seen[0] for dtypes in seen)
+    assert seen[0] == {
+        "boxes": torch.float64,
+        "loss_weight": torch.float32,
+        "std": torch.float32,
+        "head": torch.float32,
+        "backbone": torch.bfloat16,
+    }
+    saved = checkpoint.load(folder / "model")[0]
+    assert saved.backbone.model.dtype == torch.bfloat16 and next(saved.head.parameters()).dtype == torch.float32
+    first = checkpoint.load(tiny_checkpoint())[0]
+    assert not torch.equal(saved.backbone.model.lm_head.weight.float(), first.backbone.model.lm_head.weight)
+
+
+class SFTGradients(SFTModule):
+    """Keeps the gradients of every step, before they are clipped."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.kept = []
+
+    def on_before_optimizer_step(self, optimizer):
+        self.kept.append({n: p.grad.clone() for n, p in self.named_parameters() if p.grad is not None})
+
+
+@pytest.mark.parametrize("size, accumulate", [(2, 4), (1, 8), (4, 2)])
+def test_accumulated_batches_make_the_step_of_one_large_batch(size, accumulate, tmp_path):
+    """Rows of many and of few taught tokens, and with and without a sketch, which batches hold in other shares."""
+    folder = write_uneven_records(tmp_path / "records")
+    whole, cut = (gradients(folder, tmp_path, *how) for how in ((8, 1), (size, accumulate)))
+    assert len(whole) == len(cut) == 2 and whole[0].keys() == cut[0].keys()
+    for one, other in zip(whole, cut, strict=True):
+        for name, gradient in one.items():
+            assert relative_error(other[name], gradient) < 1e-3, name
+
+
+def gradients(folder, tmp_path, size: int, accumulate: int) -> list[dict[str, torch.Tensor]]:
+    """The gradients of two steps, each on all eight records."""
+    made = recipe(
+        tmp_path / f"run-{size}",
+        init_from=str(tiny_checkpoint()),
+        data__folder=str(folder),
+        data__batch_size=size,
+        data__val_items=0,
+        optim__max_steps=2,
+        optim__gradient_accumulation_steps=accumulate,
+        optim__lr=1e-4,
+        precision="64-true",
+    )
+    reasoner, _ = prepare_model(made)
+    objective = build_objective(made, reasoner)
+    data = TraceData(made.data, reasoner, objective, "mixed", made.seed, frozen_vision=True)
+    data.setup()
+    module = SFTGradients(reasoner.double(), objective, made.optim)
+    running.fit(made, module, data, tmp_path / f"run-{size}", lambda where, weights=None: where)
+    return module.kept

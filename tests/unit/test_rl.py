@@ -232,9 +232,8 @@ def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
             plain(rollout, row, item, measured), score=float(item.index == 0 and row % 4 == 1)
         ),
     )
-    monkeypatch.setattr(
-        module, "losses", lambda pieces, anchored, *rest: seen.append([item.index for item in anchored]) or []
-    )
+    monkeypatch.setattr(module, "losses", lambda pieces, *rest: [])
+    monkeypatch.setattr(module, "gold_batch", lambda items: seen.append([item.index for item in items]) or (None, {}))
     monkeypatch.setattr(module, "update", list)
     for anchor_on, anchored in (("unsolved", [1, 2]), ("all", [0, 1, 2])):
         module.rl = replace(module.rl, sft_coef=0.5, sft_items=anchor_on, num_prompts=3)
@@ -410,7 +409,10 @@ def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch
     found.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
     pieces = module.micro_batches(found)
     assert len(pieces) == 4
-    for loss in module.losses(pieces, [module.task[0]], 1.0, 1, []):
+    module.rl = replace(module.rl, sft_coef=0.5)
+    gold, shares = module.gold_batch([module.task[0]])
+    assert {name: float(share) for name, share in shares.items()} == {"text": 1, "latent": 1, "stop": 1}
+    for loss in module.losses(pieces, gold, shares, 1, []):
         loss.backward()
 
 

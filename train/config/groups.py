@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from latent_reason.model.adapters import LINEAR
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
 Part = Literal["text_model", "embeddings", "connector", "vision_encoder", "head", "target", "lora"]
 
@@ -50,7 +50,7 @@ class BackboneConfig(LoadedBackboneConfig):
     name: str = "tiny"
     """tiny, tiny-FAMILY (such as tiny-gemma3), a local folder or a Hub name. Not used with init_from."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the loader, such as {dtype: bfloat16}, {bits: 4} or {tiles: true}; sizes of a tiny model."""
+    """Options of the loader, such as {dtype: bfloat16}, {bits: 4}, {tiles: true} or {max_pixels: 1003520}; sizes of a tiny model."""
 
 
 @dataclass
@@ -146,11 +146,15 @@ class DecoderDataConfig(DataConfig):
     """Read the shards of a packed folder during training; data.items (at most 2,000) then only give the statistics."""
     num_workers: int = 0
     """Processes on each device that read the stream; 0: the training process reads it."""
+    max_length: int = 0
+    """Most positions of an example, images included; 0: what the model's config allows."""
+    skip_longer: bool = False
+    """Leave out and count examples that are longer than data.max_length, instead of refusing to train."""
 
     def __post_init__(self):
         super().__post_init__()
         require_at_least(self, "data", 1, "batch_size")
-        require_at_least(self, "data", 0, "num_workers")
+        require_at_least(self, "data", 0, "num_workers", "max_length")
         if self.streaming and not self.folder:
             raise ValueError("data.streaming reads the shards of a folder. Set data.folder, or remove data.streaming.")
         if self.num_workers and not self.streaming:
@@ -218,7 +222,7 @@ class OptimConfig:
     max_steps: int = 1000
     """Number of optimizer steps."""
     gradient_accumulation_steps: int = 1
-    """Batches whose mean gradient makes one optimizer step."""
+    """Batches that make one optimizer step. Every part of the loss is a mean over all their examples."""
     lr: float = 5e-3
     """Peak learning rate; of Muon with name muon, of AdamW with name adamw."""
     adamw_lr: float = 2e-3

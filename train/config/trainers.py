@@ -35,7 +35,8 @@ class RunConfig:
     seed: int = 0
     """Seed of weights, order and noise."""
     precision: Precision = "32-true"
-    """Numbers of the forward and backward pass, as Lightning names them."""
+    """Numbers of the forward and backward pass, as Lightning names them; with bf16-true, only the weights of the backbone
+    are in bf16. Weights in 16 bits are stepped by way of a copy in fp32."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     """Device type."""
     devices: int | Literal["auto"] = "auto"

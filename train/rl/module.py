@@ -15,8 +15,9 @@ import torch
 
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
-from latent_reason.model.batch import LATENT, PAD, TEXT
+from latent_reason.model.batch import LATENT, PAD, TEXT, MixedBatch
 from latent_reason.objectives import policy_gradient
+from latent_reason.objectives.losses import loss_shares
 from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import Item
@@ -264,9 +265,10 @@ class RLModule(TrainingModule):
         batches = [batch for x in experiences for batch in self.micro_batches(x)] if has_gradient else []
         latents = [int((batch.rollout.token_type == LATENT).sum()) for batch in batches]
         count = len(batches) + bool(sft_items)
-        counts = self.gather_values(torch.tensor([count, sum(latents), len(sft_items)], device=self.reasoner.device))
+        counts = self.gather_values(torch.tensor([count, sum(latents)], device=self.reasoner.device))
         max_count = int(counts[:, 0].max())  # all processes take as many backward passes
-        _, mean_latents, mean_sft_items = counts.float().mean(0).clamp_min(1e-8).tolist()
+        mean_latents = float(counts[:, 1].float().mean().clamp_min(1e-8))
+        gold, shares = self.gold_batch(sft_items)
         for batch, n in zip(batches, latents, strict=True):
             batch.latent_share = n / mean_latents
         if not max_count:
@@ -280,7 +282,7 @@ class RLModule(TrainingModule):
                     batch.old_log_probs, batch.old_latent_log_probs = old.text + old.stops, old.latents
         for _ in range(self.rl.num_iterations):
             parts: list[dict[str, torch.Tensor]] = []
-            self.update(self.losses(batches, sft_items, len(sft_items) / mean_sft_items, max_count - count, parts))
+            self.update(self.losses(batches, gold, shares, max_count - count, parts))
             for name in {name for batch_parts in parts for name in batch_parts}:
                 values = torch.stack([batch_parts[name].detach() for batch_parts in parts if name in batch_parts])
                 is_loss = name.startswith("train/")
@@ -325,9 +327,21 @@ class RLModule(TrainingModule):
         because that would reset what the first training step has logged."""
         self.grad_norm = self.clip_grad_norm(self.optim.max_grad_norm)
 
-    @property
-    def num_processes(self) -> int:
-        return self.trainer.world_size if self._trainer is not None else 1
+    def gold_batch(self, items: Sequence[Item]) -> tuple[MixedBatch | None, dict[str, torch.Tensor]]:
+        """Gold traces of the items as a batch (None: no items), and what each part of its loss counts for, so that the
+        mean over processes is the mean over all examples. Every process must call it."""
+        if not self.rl.sft_coef:
+            return None, {}
+        gold, weights = (
+            None,
+            {name: torch.zeros((), device=self.reasoner.device) for name in ("text", "latent", "stop")},
+        )
+        if items:
+            traces = [self.task.trace(item, self.mode) for item in items]
+            gold = self.sft.collate(self.reasoner, traces).to(self.reasoner.device)
+            weights = {name: w.float() for name, w in self.sft.loss_weights(self.reasoner, gold).items()}
+        shares = loss_shares(weights, self.sum_over_processes(weights))
+        return gold, {name: share * self.num_processes for name, share in shares.items()}
 
     def gather_values(self, values: torch.Tensor) -> torch.Tensor:
         """(processes, n) from the values (n,) of each process. Every process must call it."""
@@ -342,24 +356,28 @@ class RLModule(TrainingModule):
         return [experience.select(rows[start : start + size], self.reasoner) for start in range(0, len(rows), size)]
 
     def losses(
-        self, batches: list[Experience], sft_items: list[Item], share: float, num_idle: int, parts: list
+        self,
+        batches: list[Experience],
+        gold: MixedBatch | None,
+        shares: dict[str, torch.Tensor],
+        num_idle: int,
+        parts: list,
     ) -> Iterator[torch.Tensor]:
         """The losses of one update, one after the other. Their logged parts are appended to ``parts``.
 
         Args:
-            share: items with a supervised loss in this process, divided by their mean over processes.
+            gold, shares: what :meth:`gold_batch` returns.
             num_idle: zero losses at the end, so that all processes take as many backward passes.
         """
         for batch in batches:
             loss, batch_parts = self.loss(batch)
             parts.append(batch_parts)
             yield loss + self.zero_loss() if self.sharded or not loss.requires_grad else loss
-        if sft_items:
-            gold = self.sft.collate(self.reasoner, [self.task.trace(item, self.mode) for item in sft_items])
-            terms = self.reasoner(self.sft.loss, gold.to(self.reasoner.device))
+        if gold is not None:
+            terms = self.reasoner(self.sft.loss, gold)
             parts.append({"train/anchor": terms.total})
             decay = math.exp(-self.global_step / self.rl.sft_decay_steps) if self.rl.sft_decay_steps else 1.0
-            yield self.rl.sft_coef * decay * share * terms.total + self.zero_loss()
+            yield self.rl.sft_coef * decay * terms.scaled(shares).total + self.zero_loss()
         for _ in range(num_idle):
             yield self.idle_loss()
 

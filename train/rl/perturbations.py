@@ -31,7 +31,7 @@ MAX_NOISE_STEP, NOISE_DECAY = 500, 10.0
 
 def mask_patches(image: PILImage.Image, share: float, random: np.random.Generator) -> PILImage.Image:
     """The image with this share of its patches black."""
-    pixels = np.array(image.convert("RGB"))
+    pixels = np.array(image)
     rows, columns = (math.ceil(side / PATCH) for side in pixels.shape[:2])
     is_black = (random.random((rows, columns)) < share).repeat(PATCH, 0).repeat(PATCH, 1)
     pixels[is_black[: pixels.shape[0], : pixels.shape[1]]] = 0
@@ -42,7 +42,7 @@ def add_noise(image: PILImage.Image, progress: float, random: np.random.Generato
     """The image with variance-preserving noise, which decays with training progress (0 to 1)."""
     t = int(MAX_NOISE_STEP / (1 + math.exp(NOISE_DECAY * (progress - 0.5))))
     alpha = float(DDPMScheduler().alphas_cumprod[t])
-    pixels = np.asarray(image.convert("RGB")) / 127.5 - 1
+    pixels = np.asarray(image) / 127.5 - 1
     pixels = math.sqrt(alpha) * pixels + math.sqrt(1 - alpha) * random.standard_normal(pixels.shape)
     return PILImage.fromarray(((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8))
 

@@ -46,7 +46,7 @@ def check_supported(config: RLTrainingConfig) -> None:
         )
     if config.lora.dropout:
         raise ValueError("lora.dropout: rollouts and their replay must use the same weights. Set it to 0.")
-    if config.precision in ("16-true", "bf16-true"):
+    if config.precision == "bf16-true":
         raise ValueError(
             f"precision={config.precision!r}: weights in 16 bits are too coarse for the small updates of reinforcement "
             "learning. Set bf16-mixed."
