@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image as PILImage
 
+from .images import to_rgb
+
 
 @dataclass(frozen=True)
 class Text:
@@ -29,7 +31,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """An input image (in system and user turns).
+    """An input image (in system and user turns), kept in RGB (:func:`~latent_reason.images.to_rgb`).
 
     Example:
         >>> Image(PIL.Image.open("board.png"))
@@ -41,7 +43,7 @@ class Image:
     image: PILImage.Image
 
     def __post_init__(self):
-        _check_image(self.image, "Image")
+        object.__setattr__(self, "image", _in_rgb(self.image, "Image"))
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,13 @@ class Sketch:
 
     def __post_init__(self):
         if self.image is not None:
-            _check_image(self.image, "Sketch")
+            object.__setattr__(self, "image", _in_rgb(self.image, "Sketch"))
 
 
-def _check_image(image: Any, part: str) -> None:
+def _in_rgb(image: Any, part: str) -> PILImage.Image:
     if not isinstance(image, PILImage.Image):
         raise ValueError(f"{part}(image=...) needs a PIL image, got {type(image).__name__}. Use PIL.Image.open(path).")
+    return to_rgb(image)
 
 
 Part = Text | Image | Sketch

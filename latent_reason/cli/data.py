@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from functools import partial
@@ -214,7 +215,15 @@ def _add_record_actions(actions) -> None:
     parser = add_verb(actions, "check", check)
     _add_source(parser)
     parser.add_argument("--report", metavar="FILE", help="write all errors and warnings to this JSON file")
-    parser.add_argument("--fits", metavar="CHECKPOINT", help="also report rows that are too long for this model")
+    parser.add_argument(
+        "--method", metavar="NAME", help="also report rows that training refuses with this method, with its defaults"
+    )
+    parser.add_argument("--method-options", type=pairs, metavar="A=B,...", help="options of --method, such as count=8")
+    parser.add_argument(
+        "--fits",
+        metavar="CHECKPOINT",
+        help="also report rows that training refuses with the method of this checkpoint, or that are too long for it",
+    )
     parser.add_argument(
         "--longest",
         type=at_least(1),
@@ -293,12 +302,12 @@ def check(arguments: Namespace) -> None:
 
       latent-reason data check records --report findings.json
       latent-reason data check records --fits checkpoints/frozenlake-tiny
+      latent-reason data check records --method deepsketcher
     """
     from ..data import native
     from ..files import atomic_write_json
 
-    limit = _length_limit(arguments.fits, arguments.longest)
-    report = native.check(arguments.source, arguments.image_root, fits=limit)
+    report = native.check(arguments.source, arguments.image_root, fits=_training_check(arguments))
     _print_report(report)
     if arguments.report:
         atomic_write_json(arguments.report, report.as_json())
@@ -328,15 +337,30 @@ def _print_report(report) -> None:
         print("(rows of .json, .parquet and .tar files are numbered from 0, lines of .jsonl files from 1)")
 
 
-def _length_limit(checkpoint: str | None, longest: int | None):
-    """A check that rejects rows longer than ``longest``, by default the context length of the checkpoint's model."""
-    if checkpoint is None:
-        return None
+def _training_check(arguments: Namespace):
+    """A check that rejects what training refuses: with the method of a checkpoint, or with a method by name on a small
+    model. None without either."""
     from .. import methods
     from ..checkpoint import load
-    from ..data.checks import fits
+    from ..data.checks import trains
+    from ..model.backbones import load_backbone
 
-    reasoner, _ = load(checkpoint)
+    longest = arguments.longest
+    if arguments.fits:
+        reasoner, _ = load(arguments.fits)
+        longest = longest or reasoner.backbone.max_length
+    elif arguments.method:
+        options = {name: _option_value(value) for name, value in (arguments.method_options or {}).items()}
+        reasoner = methods.build_method(arguments.method, load_backbone("tiny"), **options)
+    else:
+        return None
     encode = partial(methods.objective_of(reasoner).encode, reasoner)
-    limit = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
-    return fits(lambda trace: len(encode(trace).ids), limit)
+    return trains(lambda trace: len(encode(trace).ids), longest)
+
+
+def _option_value(text: str):
+    """A number, true, false or null by JSON; any other text as it is."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -47,11 +47,16 @@ class Overlap:
         ]
 
 
-def fits(length: Callable[[Trace], int], longest: int) -> Callable[[Trace], None]:
-    """A check of traces by their ``length`` in tokens: it raises DataError (E24) above ``longest``."""
+def trains(length: Callable[[Trace], int], longest: int | None = None) -> Callable[[Trace], None]:
+    """A check of traces for training with a method. ``length`` encodes a trace and counts its positions. Raises
+    DataError: E24 for more than ``longest`` positions, E26 for a trace that cannot be encoded."""
 
     def check(trace: Trace) -> None:
-        if (num_tokens := length(trace)) > longest:
+        try:
+            num_tokens = length(trace)
+        except ValueError as error:
+            raise DataError("E26", "messages", str(error)) from None
+        if longest is not None and num_tokens > longest:
             raise DataError(
                 "E24",
                 "messages",

@@ -61,7 +61,7 @@ def _pictures(part: Path) -> Iterator[tuple[int, list[tuple[str, str]]]]:
 def trace(id: str, split: str, picture: Path, pairs: list[tuple[str, str]]) -> Trace:
     """A conversation of questions about one image."""
     with PILImage.open(picture) as opened:
-        images: tuple[Image, ...] = (Image(opened.convert("RGB")),)
+        images: tuple[Image, ...] = (Image(opened),)
     messages = []
     for question, answer in pairs:
         messages += [Message("user", (*images, Text(question))), Message("assistant", (Text(answer),))]

@@ -22,12 +22,12 @@ from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import packed
 from .checks import Overlap
 from .errors import DataError, Report
-from .jsonl import to_line
+from .jsonl import BOM, decode, to_line
 from .pictures import ImageFolder, Limits, PictureStore
 from .record import SCHEMA, parse
 from .rows import Raw, Row, register_id, rows, text_rows
 
-__all__ = ["DataError", "Limits", "Report", "check", "examine", "read", "write"]
+__all__ = ["DataError", "Limits", "Report", "check", "examine", "locate", "read", "write"]
 Paths = str | Path | Iterable[str | Path]
 
 
@@ -59,6 +59,18 @@ def read(
             raise report.nothing_usable()
 
     return islice(traces(), limit)
+
+
+def locate(path: Paths, id: str) -> str:
+    """``file:row`` of the record with an id. Images are not read. Raises KeyError if there is none."""
+    for file in _files(path):
+        raw_rows = _shard(file, None) if file.suffix in packed.SHARDS else text_rows(file)
+        for raw in raw_rows:
+            if isinstance(raw.data, dict) or (isinstance(raw.data, bytes) and raw.data.strip()):
+                value = raw.data if isinstance(raw.data, dict) else decode(raw.data.removeprefix(BOM))
+                if isinstance(value, dict) and value.get("id") == id:
+                    return f"{file}:{raw.number}"
+    raise KeyError(id)
 
 
 def check(

@@ -20,7 +20,7 @@ from ..trace import Image, Sketch, Trace
 from .errors import DataError
 from .jsonl import LINE_BYTES, decode
 from .parquet import ParquetShard, ParquetWriter
-from .pictures import Limits, Png, to_rgb
+from .pictures import Limits, Png
 from .record import SCHEMA
 from .rows import register_id
 from .tar import TarShard, TarWriter
@@ -162,7 +162,7 @@ class _Packer:
             return names[-1]
 
         line = encode(trace, add_name)
-        pictures = [self._png(to_rgb(part.image)) for part in parts]
+        pictures = [self._png(part.image) for part in parts]
         columns = {name: getattr(trace, name) for name in ("id", "task", "split", "level", "mode", "answer", "checker")}
         self._writer(trace.split).add(columns, line, names, pictures)
         self.counts[trace.split, trace.task, trace.mode, trace.level] += 1

@@ -15,12 +15,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ..images import to_rgb
 from .errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-ORIENTATION = 0x0112  # the EXIF tag
 CACHED_PIXELS = 2**24  # about 64 MB of decoded images
 
 Warn = Callable[[str, str], None]  # (kind, sentence); each kind is reported once per file
@@ -33,23 +33,6 @@ class Limits:
     side: int = 16_384
     pixels: int = 64_000_000
     bytes: int = 50 * 2**20
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Frame 0 in RGB: applies the orientation tag, composites alpha on white, scales 16 bits to 8, drops metadata."""
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow would clip 16-bit values
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    elif image.info or type(image) is not Image.Image:
-        image = image.copy()
-    image.info = {}
-    return image
 
 
 class ImageFolder:

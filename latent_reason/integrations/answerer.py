@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image as PILImage
 
 from ..checkpoint import load
-from ..data.pictures import ImageFolder, to_rgb
+from ..data.pictures import ImageFolder
 from ..decoding.engine import generate
 from ..errors import did_you_mean
 from ..model.batch import LATENT, PAD
@@ -68,7 +68,7 @@ def _part(part: Mapping[str, Any], where: str) -> Part:
     if part.get("type") == "text" and isinstance(payload, str):
         return Text(payload)
     if part.get("type") == "image" and isinstance(payload, PILImage.Image):
-        return Image(to_rgb(payload))
+        return Image(payload)
     if part.get("type") == "image" and isinstance(payload, str | Path):
         if not (path := Path(payload)).is_file():
             raise ValueError(

@@ -19,7 +19,7 @@ from ..model.backbones.base import Backbone
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..objectives.objective import Objective, RunOptions
+from ..objectives.objective import Objective, RunOptions, context_only
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2412.06769"
@@ -39,11 +39,26 @@ class CoconutObjective(Objective):
         *earlier, last = trace.messages
         if last.role != "assistant" or not model.can_sketch:
             return trace
-        text = "".join(p.text for p in last.content if isinstance(p, Text))
-        steps = [step for step in re.split(r"(?<=\.)\s+|(?<=\n)", text) if step.strip()] or [""]
+        texts = [p for p in last.content if isinstance(p, Text)]
+        text, loss = "".join(p.text for p in texts), texts[-1].loss if texts else None
+        steps = [step for step in split_sentences(text) if step.strip()] or [""]
         rest = " ".join(steps[min(self.removed_sentences, len(steps) - 1) :])  # the answer is never removed
-        content = (Sketch(None, model.switch.count), Text(rest))
-        return replace(trace, messages=(*earlier, replace(last, content=content)))
+        content = (Sketch(None, model.switch.count), Text(rest, loss))
+        return replace(trace, messages=(*context_only(earlier), replace(last, content=content)))
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences and lines of a text. Nothing in the braces of a box ends one."""
+    sentences, start, opened = [], 0, 0
+    for match in re.finditer(r"\\boxed\s*\{|[{}]|(?<=\.)\s+|(?<=\n)", text):
+        if match[0].endswith("{"):
+            opened += bool(opened) or match[0] != "{"
+        elif match[0] == "}":
+            opened = max(0, opened - 1)
+        elif not opened:
+            sentences.append(text[start : match.start()])
+            start = match.end()
+    return [*sentences, text[start:]]
 
 
 def build_model(backbone: Backbone, *, c: int = 2, stage: int = 2) -> LatentReasoner:

@@ -29,7 +29,7 @@ from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..model.targets import LatentTarget
 from ..objectives.losses import LossWeights, weighted_mean
-from ..objectives.objective import Objective, RunOptions
+from ..objectives.objective import Objective, RunOptions, context_only
 from ..trace import Image, Part, Sketch, Text, Trace
 
 PAPER = "2511.19418"
@@ -89,6 +89,11 @@ class ExpertMaps(LatentTarget):
 class CovtObjective(Objective):
     """Trains pads whose states rebuild the expert maps of the last input image."""
 
+    def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
+        super().check_trace(model, trace)
+        if not trace.images():
+            raise ValueError("the question has no image, but method 'covt' rebuilds maps of one. Add an image.")
+
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
         """The trace with its pads first, whose target is the last input image, and no other sketch."""
         *earlier, last = trace.messages
@@ -96,7 +101,10 @@ class CovtObjective(Objective):
             return trace
         images = [p.image for m in earlier for p in m.content if isinstance(p, Image)]
         parts: list[Part] = [Sketch(images[-1], model.switch.count), *(p for p in last.content if isinstance(p, Text))]
-        return replace(trace, messages=(*earlier, replace(last, content=tuple(parts))))
+        return replace(trace, messages=(*context_only(earlier), replace(last, content=tuple(parts))))
+
+    def latent_weight(self, batch):
+        return batch.span_weight.sum()
 
     def latent_loss(self, model, batch, h, z):
         rows, position, _ = batch.latent_slots()

@@ -27,7 +27,7 @@ from ..model.switching import Switch
 from ..model.targets import VisionTokens
 from ..objectives.latent_inputs import text_since_span
 from ..objectives.losses import LossWeights, weighted_mean
-from ..objectives.objective import Objective, RunOptions
+from ..objectives.objective import Objective, RunOptions, check_images_before_sketches
 
 PAPER = "2509.25866"
 SUMMARY = "an editor changes the whole grid of image tokens at once, conditioned on the text since the last sketch"
@@ -86,6 +86,13 @@ def last_image_tokens(context: HeadContext, row: int) -> torch.Tensor:
 
 class DeepSketcherObjective(Objective):
     """Trains whole edits: L1 between the edited grid and the tokens of the sketch."""
+
+    def check_trace(self, model, trace):
+        super().check_trace(model, trace)
+        check_images_before_sketches(trace, "deepsketcher")
+
+    def latent_weight(self, batch):
+        return batch.span_weight.sum()
 
     def latent_loss(self, model, batch, h, z):
         h, context = model.head.cast_inputs(h, model.head_context(batch))

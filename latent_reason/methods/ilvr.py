@@ -30,7 +30,8 @@ from ..model.targets import Standardizer, VisionTokens
 from ..model.targets.base import pad_spans
 from ..model.tokenization import IMAGE
 from ..objectives.losses import LossWeights
-from ..objectives.objective import Objective, RunOptions
+from ..objectives.objective import Objective, RunOptions, check_images_before_sketches
+from ..trace import Trace
 
 PAPER = "2512.05665"
 SUMMARY = (
@@ -110,6 +111,10 @@ class IlvrObjective(Objective):
     """Trains toward patches that a momentum teacher selects; the teacher follows after every optimizer step."""
 
     can_pack = False  # its target reads a whole row
+
+    def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
+        super().check_trace(model, trace)
+        check_images_before_sketches(trace, "ilvr")
 
     def on_optimizer_step(self, model: LatentReasoner) -> None:
         model.target.update_teacher()

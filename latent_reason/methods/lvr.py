@@ -22,7 +22,7 @@ from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..model.targets import ImageRegion
 from ..objectives.losses import LossWeights
-from ..objectives.objective import Objective, RunOptions
+from ..objectives.objective import Objective, RunOptions, check_images_before_sketches
 from ..trace import Sketch, Trace
 
 PAPER = "2509.24251"
@@ -33,22 +33,23 @@ MODE = "mixed"
 class LvrObjective(Objective):
     """Trains on the first sketch of a trace only: a region of the input need not be drawn twice."""
 
-    def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
-        """The trace with its first sketch alone.
+    def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
+        """As the base class does; also refuses a region given by a box where spans close at the count of the image."""
+        super().check_trace(model, trace)
+        check_images_before_sketches(trace, "lvr")
+        counts_image = model.switch.stop == "count" and not model.switch.count
+        if counts_image and any(sketch.box is not None for sketch in trace.sketches()):
+            raise ValueError(
+                "decoding cannot know how many latents its region has. Set count, or set stop: close with supervise: "
+                "full."
+            )
 
-        Raises:
-            ValueError: a region given by a box, while spans close at the count of the whole image.
-        """
+    def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
+        """The trace with its first sketch alone."""
         *earlier, last = trace.messages
         if last.role != "assistant":
             return trace
         first = next((p for p in last.content if isinstance(p, Sketch)), None)
-        counts_image = model.switch.stop == "count" and not model.switch.count
-        if first is not None and first.box is not None and counts_image:
-            raise ValueError(
-                f"trace '{trace.id}': decoding cannot know how many latents its region has. Set count, or set "
-                "stop: close with supervise: full."
-            )
         content = tuple(p for p in last.content if p is first or not isinstance(p, Sketch))
         return replace(trace, messages=(*earlier, replace(last, content=content)))
 

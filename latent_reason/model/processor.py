@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 
 from ..trace import Image, Sketch, Text, Trace
 from .batch import ImageBatch, MixedBatch
+from .switching import Switch
 from .tokenization import IMAGE, LATENT, PAD, TEXT, Vocabulary
 
 if TYPE_CHECKING:
@@ -62,11 +63,13 @@ class Processor:
         >>> batch = reasoner.processor([trace], generate=True)  # prompts, ready to be continued
         >>> rollout = generate(reasoner, batch.to(reasoner.device))
 
-    ``span_count`` is the fixed number of latents of a span for models without a target.
+    Without ``switch``, spans have the number of latents of their target.
     """
 
-    def __init__(self, vocabulary: Vocabulary, backbone: Backbone, target: LatentTarget | None, span_count: int = 1):
-        self.vocabulary, self.backbone, self.target, self.span_count = vocabulary, backbone, target, span_count
+    def __init__(
+        self, vocabulary: Vocabulary, backbone: Backbone, target: LatentTarget | None, switch: Switch | None = None
+    ):
+        self.vocabulary, self.backbone, self.target, self.switch = vocabulary, backbone, target, switch or Switch()
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
         """Traces -> MixedBatch on the CPU. ``generate`` drops the last assistant turn of each and ends with its header."""
@@ -110,17 +113,34 @@ class Processor:
                     raise ValueError(
                         f"trace '{trace.id}': a message contains {part!r}. Its parts must be Text, Image or Sketch."
                     )
-            put([v.end], weight)
+            is_context = message.content and all(isinstance(p, Text) and p.loss == 0 for p in message.content)
+            put([v.end], 0.0 if is_context else weight)
             put(v.encode_text(layout.after))
         if generate:
             put(v.encode_text(layout.header("assistant")))
         return row
 
     def span_grid(self, sketch: Sketch, image: PILImage.Image | None) -> tuple[int, int]:
-        """Grid (h, w) of the latents of a sketch that comes after ``image``."""
-        if sketch.image is None or self.target is None:
-            return 1, sketch.k or self.span_count
-        return self.target.span_grid(sketch, image)
+        """Grid (h, w) of the latents that stand for a sketch after ``image``: its own where the model learns to stop,
+        else the planned one, as in decoding."""
+        own = self.own_grid(sketch, image)
+        return own if self.switch.stop != "count" else self.planned_grid(self._size(image))
+
+    def own_grid(self, sketch: Sketch, image: PILImage.Image | None) -> tuple[int, int]:
+        """The grid that a sketch would have by itself: of its image, or of its number ``k``."""
+        if sketch.image is not None and self.target is not None and not self.switch.count:
+            return self.target.span_grid(sketch, image)
+        return (1, sketch.k) if sketch.k else self.planned_grid(self._size(image))
+
+    def planned_grid(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """The grid of the latents of a span after an image of ``size`` tokens (None: after no image)."""
+        if self.switch.count or self.target is None:
+            return 1, self.switch.count or 1
+        side = self.target.standardizer.side
+        return (side, side) if size is None else self.target.latent_grid(*size)
+
+    def _size(self, image: PILImage.Image | None) -> tuple[int, int] | None:
+        return None if image is None else self.backbone.token_grid(image)
 
     def collate(self, rows: Sequence[EncodedExample]) -> MixedBatch:
         """Left-pad encoded examples into one batch on the CPU. For training see

@@ -90,7 +90,7 @@ class LatentReasoner(nn.Module):
     @property
     def processor(self) -> Processor:
         """What turns traces into batches for this model."""
-        return Processor(self.vocabulary, self.backbone, self.target, self.switch.count or 1)
+        return Processor(self.vocabulary, self.backbone, self.target, self.switch)
 
     def forward(self, compute: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """``compute(self, *args, **kwargs)`` inside this module's forward, where hooks of FSDP2 gather the weights."""
@@ -121,12 +121,7 @@ class LatentReasoner(nn.Module):
 
     def latent_grid_for(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """The grid of the latents of a span after an image of ``size`` tokens (None: after no image)."""
-        if self.switch.count:
-            return 1, self.switch.count
-        if self.target is None:
-            return 1, 1
-        side = self.target.standardizer.side
-        return (side, side) if size is None else self.target.latent_grid(*size)
+        return self.processor.planned_grid(size)
 
     def head_context(self, batch: MixedBatch) -> HeadContext | None:
         """What a head that needs context may read of the rows of a batch; None for other heads."""

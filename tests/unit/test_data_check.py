@@ -11,7 +11,7 @@ from tiny_runs import tiny_checkpoint
 
 from latent_reason.cli import main
 from latent_reason.data import native, packed
-from latent_reason.data.checks import fits
+from latent_reason.data.checks import trains
 from latent_reason.trace import Image, Message, Text
 
 
@@ -126,7 +126,7 @@ def test_rows_that_are_too_long_are_named_where_they_stand(tmp_path, capsys):
 
 
 def test_the_limit_itself_fits():
-    check = fits(lambda trace: 5, 5)
+    check = trains(lambda trace: 5, 5)
     assert check(example(0)) is None
     with pytest.raises(native.DataError, match="5 positions, limit 4"):
-        fits(lambda trace: 5, 4)(example(0))
+        trains(lambda trace: 5, 4)(example(0))

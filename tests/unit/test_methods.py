@@ -17,6 +17,8 @@ from latent_reason.decoding.engine import generate
 from latent_reason.methods import covt, ilvr, mcout
 from latent_reason.model import heads
 from latent_reason.model.batch import LATENT, MixedBatch, shift_right
+from latent_reason.model.processor import Processor
+from latent_reason.model.switching import Switch
 from latent_reason.objectives.latent_inputs import text_since_span
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train import sft
@@ -41,7 +43,9 @@ def thought(trace: Trace, k: int) -> Trace:
 
 # -- spans without pictures --------------------------------------------------------------------------------------------
 def test_shortened_rows_are_rows_with_shorter_spans(make_backbone, make_traces):
-    collate = methods.build_method("mcout", make_backbone(), thoughts=4, mu=0.0).processor
+    reasoner = methods.build_method("mcout", make_backbone(), thoughts=4, mu=0.0)
+    own_numbers = Switch(stop="close", supervise="full")
+    collate = Processor(reasoner.vocabulary, reasoner.backbone, None, own_numbers)
     traces = [thought(t, k) for t, k in zip(make_traces(False), (5, 2, 3, 5), strict=True)]
     for k in (1, 2, 3, 4, 5):
         fewer = [thought(t, min(k, n)) for t, n in zip(make_traces(False), (5, 2, 3, 5), strict=True)]

@@ -264,12 +264,7 @@ class LatentReasonModel(PreTrainedModel):
         ``options`` are those of :meth:`rollout`: max_new_tokens, temperature, top_p, seed, latent_mode, ...
         """
         images = [images] if isinstance(images, PILImage.Image) else list(images)
-        for image in images:
-            if not isinstance(image, PILImage.Image):
-                raise ValueError(
-                    f"images must be PIL images, got {type(image).__name__}. Open files with PIL.Image.open."
-                )
-        parts = tuple(Image(image.convert("RGB")) for image in images)
+        parts = tuple(Image(image) for image in images)
         trace = Trace("question", (Message("user", (*parts, Text(question))),))
         prompt = self.reasoner.processor([trace], generate=True).to(self.reasoner.device)
         rollout, vocabulary = self.rollout(prompt, **options), self.reasoner.vocabulary

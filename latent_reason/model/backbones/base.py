@@ -254,6 +254,21 @@ class Backbone(nn.Module, ABC):
         if tiles:
             raise ValueError(f"tiles: {type(self).__name__} takes whole images here. Remove the option.")
 
+    def set_pixel_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+        """Resize images to at least and at most so many pixels (None: as before).
+
+        Raises:
+            ValueError: this family resizes images to one size.
+        """
+        raise ValueError(
+            f"min_pixels, max_pixels: {type(self).__name__} resizes every image to one size. Remove the options."
+        )
+
+    @property
+    def max_length(self) -> int:
+        """The most positions of a row that the text model has seen in its training, as its config says."""
+        return self.model.config.get_text_config().max_position_embeddings
+
     # -- weights ------------------------------------------------------------------------------------------------------
     @property
     def vision_parameters(self) -> list[nn.Parameter]:

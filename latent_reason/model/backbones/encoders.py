@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from transformers import AutoConfig, SiglipVisionConfig, SiglipVisionModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from ...images import to_rgb
 from ..batch import ImageBatch
 
 
@@ -25,7 +26,7 @@ class VisionEncoder:
         self.processor = SiglipImageProcessorPil(size={"height": config.image_size, "width": config.image_size})
 
     def preprocess_images(self, images: list[PILImage.Image]) -> ImageBatch:
-        pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]
+        pixels = self.processor(images=[to_rgb(image) for image in images], return_tensors="pt")["pixel_values"]
         return ImageBatch(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(pixels), 1), pixels=pixels)
 
     @torch.no_grad()

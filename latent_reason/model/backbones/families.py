@@ -107,10 +107,14 @@ def load_pretrained(
     dtype: torch.dtype | str | None = None,
     tiles: bool | None = None,
     bits: int | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
     name: str | None = None,
 ) -> Backbone:
-    """Load a folder or Hub name of a family. ``name`` is what the backbone is loaded by again, if not ``folder``. ``tiles`` says whether images are split into tiles (None: as the saved
-    processor says). ``bits=4`` quantizes the text model as it is read (for LoRA, by bitsandbytes).
+    """Load a folder or Hub name of a family. ``name`` is what the backbone is loaded by again, if not ``folder``.
+    ``tiles`` says whether images are split into tiles (None: as the saved processor says). ``bits=4`` quantizes the text
+    model as it is read (for LoRA, by bitsandbytes). ``min_pixels`` and ``max_pixels`` limit the size to which images are
+    resized (None: as the saved processor says).
 
     Raises:
         ValueError: weights are missing or left over, ``dtype`` is unknown, or weights cannot be quantized here.
@@ -133,6 +137,8 @@ def load_pretrained(
     backbone = family(model, tokenizer, processor, latent_positions, name=name or folder, bits=bits)
     if tiles is not None:
         backbone.set_tiling(tiles)
+    if min_pixels is not None or max_pixels is not None:
+        backbone.set_pixel_limits(min_pixels, max_pixels)
     return backbone
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window_index
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
+from ...images import to_rgb
 from ..batch import IMAGE, LATENT, ImageBatch, MixedBatch
 from .base import Backbone
 
@@ -34,8 +35,18 @@ class QwenVL(Backbone):
         return self.image_processor.patch_size * self.merge
 
     def preprocess_images(self, images: list[PILImage.Image], *, tiled: bool = True) -> ImageBatch:
-        inputs = self.image_processor(images=images, return_tensors="pt")
+        inputs = self.image_processor(images=[to_rgb(image) for image in images], return_tensors="pt")
         return ImageBatch(grid=inputs["image_grid_thw"], pixels=inputs["pixel_values"])
+
+    def set_pixel_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+        size = dict(self.image_processor.size)
+        shortest, longest = min_pixels or size["shortest_edge"], max_pixels or size["longest_edge"]
+        if not 0 < shortest <= longest or longest < self.pixels_per_token**2:
+            raise ValueError(
+                f"min_pixels={shortest}, max_pixels={longest}: the first must not be more than the second, and the second "
+                f"at least {self.pixels_per_token**2}, the pixels of one token."
+            )
+        self.image_processor.size = {"shortest_edge": shortest, "longest_edge": longest}
 
     def token_grid(self, image: PILImage.Image) -> tuple[int, int]:
         size = self.image_processor.size

@@ -18,6 +18,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
+from ...images import to_rgb
 from ..batch import ImageBatch, MixedBatch
 from ..tokenization import Layout
 from .base import Backbone
@@ -61,7 +62,7 @@ class Square(Backbone):
         return self.square // self.side
 
     def preprocess_images(self, images: list[PILImage.Image], *, tiled: bool = True) -> ImageBatch:
-        pixels = self.image_processor(images=[i.convert("RGB") for i in images], return_tensors="pt")["pixel_values"]
+        pixels = self.image_processor(images=[to_rgb(image) for image in images], return_tensors="pt")["pixel_values"]
         return ImageBatch(grid=torch.tensor([[1, self.side, self.side]]).repeat(len(images), 1), pixels=pixels)
 
     def token_grid(self, image: PILImage.Image) -> tuple[int, int]:
@@ -205,7 +206,7 @@ class Idefics3(Square):
             options = (
                 {} if rows else {"do_image_splitting": False, "do_resize": False}
             )  # the image was already resized to the square
-            inputs = self.image_processor(images=[[image.convert("RGB")]], do_pad=False, return_tensors="pt", **options)
+            inputs = self.image_processor(images=[[to_rgb(image)]], do_pad=False, return_tensors="pt", **options)
             pixels.append(inputs["pixel_values"][0])
             grids.append([rows, columns, self.side])
         return ImageBatch(grid=torch.tensor(grids), pixels=torch.cat(pixels))

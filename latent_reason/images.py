@@ -1,0 +1,27 @@
+"""The one way an image becomes RGB, wherever it comes from: data, prompts, exported models."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageOps
+
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+def to_rgb(image: PILImage.Image) -> PILImage.Image:
+    """The current frame in RGB: applies the orientation tag, composites alpha and palette transparency on white, scales
+    16 bits to 8, drops metadata. A plain RGB image is returned itself."""
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit values
+        image = PILImage.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    elif image.info or type(image) is not PILImage.Image:
+        image = image.copy()
+    image.info = {}
+    return image
