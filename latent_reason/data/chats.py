@@ -26,6 +26,7 @@ UNPLACED = ("first", "drop", "refuse")
 ASSISTANT_IMAGES = ("refuse", "sketch")
 LOSSES = ("loss", "loss_scale", "weight", "train")  # names of the loss weight of a turn
 REASONING = ("reasoning_content", "reasoning")
+PICTURES = ("image", "image_url", "path", "url", "value", "source", "bytes")
 OTHER_MEDIA = ("video", "audio")
 PICTURE_TAG = re.compile(r"(<img>[^<>]{1,4096}</img>)")
 
@@ -97,6 +98,7 @@ def native_role(named: Any, before: str, field: str, roles: dict[str, str]) -> s
         raise DataError("E05", field, f"expected a string, found {TYPES[type(named)]}. See the format table.")
     if named in TOOLS:
         raise DataError("E19", field, f"'{named}' turns are not supported. Put their content into other turns.")
+    named = named if named in roles else named.lower()
     if named not in roles:
         known = [role for role in roles if role not in ("developer", "model")]
         raise DataError("E06", field, f"'{named[:40]}' is no role. Use {', '.join(known)}.")
@@ -154,7 +156,7 @@ def texts(
     text: str, field: str, role: str, signs: dict[str, str], boxes: grounding.Boxes, fields: Fields
 ) -> list[Piece]:
     """The pieces of a text, split at the sign of an image and at ``<img>path</img>``. Blank texts are left out."""
-    for medium in OTHER_MEDIA:
+    for medium in OTHER_MEDIA if role == "user" else ():
         if f"<{medium}>" in text:
             raise DataError("E06", field, f"{medium} is not supported. Drop the row.")
     text = grounding.remove_tags(boxes.write(text, field), fields.row.warn)
@@ -195,8 +197,9 @@ def parse_part(part: Any, at: str) -> Piece:
         return Piece("text", part[key], f"{at}.{key}")
     if kind not in ("image", "image_url", "input_image"):
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text or image.")
-    key = next((key for key in ("image", "image_url", "path", "url", "value", "source", "bytes") if key in part), None)
-    return Piece("place", None, at + ".type") if key is None else Piece("image", part[key], f"{at}.{key}")
+    if name := next((key for key in PICTURES if key in part), None):
+        return Piece("image", part[name], f"{at}.{name}")
+    return Piece("place", None, at + ".type")
 
 
 # -- media -------------------------------------------------------------------------------------------------------------
@@ -238,7 +241,8 @@ def place_images(
     are dropped, or the row is refused. Raises DataError (E10) if the numbers differ.
     """
     num_places = sum(turn.num_places for turn in turns if turn.role in WHERE[where])
-    if unplaced == "first" and "user" not in WHERE[where]:
+    has_own = any(piece.kind == "image" for turn in turns for piece in turn.pieces)
+    if unplaced == "first" and (has_own or "user" not in WHERE[where]):
         unplaced = "refuse"
     if num_places or not num_images or unplaced == "refuse":
         remedy = "Counts must match."
@@ -316,10 +320,13 @@ def messages(
 
 
 def _part(fields: Fields, turn: Turn, piece: Piece, places: dict[str, Iterator[Part]], assistant_image: str) -> Part:
+    part: Part | None
     if piece.kind == "text":
         return Text(checked_text(piece.value, piece.field, turn.role), turn.loss)
     if piece.kind == "place":
-        part = next(places[turn.role])
+        part = next(places.get(turn.role, iter(())), None)
+        if part is None:
+            raise DataError("E10", piece.field, "the place of an image that no column has. Give its path, or drop it.")
     elif turn.role == "assistant":
         if assistant_image != "sketch":
             raise DataError("E06", piece.field, "an image in an answer. Convert with --assistant-image sketch.")
