@@ -1,6 +1,6 @@
 """Formats of other projects, one module each. The module name is the format name.
 
-``COLUMNS`` are columns that its rows have. ``read(source, image_root, report, limits, *, options)`` yields a Trace or a DataError per row. The optional
+``REQUIRED`` are columns by which its rows are known. ``read(source, image_root, report, limits, *, options)`` yields a Trace or a DataError per row. The optional
 ``write(traces, folder, lossy, report)`` creates a new folder that ``read`` accepts. Sources are JSON, JSON lines or
 parquet files. An image is a path, a data URL, bytes or {bytes, path}.
 """
@@ -44,6 +44,7 @@ def describe(columns: Iterable[str]) -> str:
     columns = list(columns)
     if not columns:
         return ""
-    likely = [name for name in names() if load(name).COLUMNS <= set(columns)]
+    required = {name: getattr(load(name), "REQUIRED", None) for name in names()}  # a format may take any columns
+    likely = [name for name, needed in required.items() if needed and needed <= set(columns)]
     found = ", ".join(f"'{column[:40]}'" for column in columns[:6])
     return f" Its columns are {found}{', ...' * (len(columns) > 6)}" + (f": {' or '.join(likely)}?" if likely else ".")

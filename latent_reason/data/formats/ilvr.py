@@ -17,7 +17,7 @@ from ..reading import Fields
 from ..record import TYPES, checked_text, get
 from . import mirage
 
-COLUMNS = {"text_input", "sequence_plan"}
+REQUIRED = {"text_input", "sequence_plan"}
 
 
 def read(

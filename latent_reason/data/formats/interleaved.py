@@ -20,7 +20,7 @@ from ..pictures import Limits
 from ..reading import Fields
 from ..record import TYPES, checked_text, get
 
-COLUMNS = {"input_text", "label_text"}
+REQUIRED = {"input_text", "label_text"}
 NUMBERED = re.compile(r"(problem_image|reasoning_image|rea?soning_thought)_(\d{1,4})")
 OPTIONS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

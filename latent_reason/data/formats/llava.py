@@ -16,7 +16,7 @@ from ..pictures import Limits
 from ..reading import Fields
 from ..writing import Target
 
-COLUMNS = {"conversations"}
+REQUIRED = {"conversations"}
 NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 

@@ -19,7 +19,7 @@ from ..reading import Fields
 from ..record import boxed
 from ..writing import Target
 
-COLUMNS = {"text_input", "image_input"}
+REQUIRED = {"text_input", "image_input"}
 SIGN = "<output_image>"
 CELLS = {1: "S", 2: "G", -1: "H", 0: "F"}
 

@@ -19,7 +19,7 @@ from ..pictures import Limits
 from ..reading import Fields
 from ..record import checked_text
 
-COLUMNS = {"data", "metadata"}
+REQUIRED = {"data", "metadata"}
 SIGN = "<abs_vis_token></abs_vis_token>"
 
 

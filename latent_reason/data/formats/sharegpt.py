@@ -19,7 +19,7 @@ from ..reading import Fields
 from ..record import checked_text
 from ..writing import Target
 
-COLUMNS = {"messages"}
+REQUIRED = {"messages"}
 TAGS = ("role_tag", "content_tag")
 
 

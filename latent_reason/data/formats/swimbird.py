@@ -19,7 +19,7 @@ from ..pictures import Limits
 from ..reading import Fields
 from ..writing import Target
 
-COLUMNS = {"conversations", "reasoning_image"}
+REQUIRED = {"conversations", "reasoning_image"}
 SIDES = {"user": ("image", "human turns"), "assistant": ("reasoning_image", "gpt turns")}
 
 

@@ -19,7 +19,7 @@ from ..reading import Fields
 from ..record import TYPES, checked_text
 from . import interleaved
 
-COLUMNS = {"image_list", "instruction_list", "output_text_list"}
+REQUIRED = {"image_list", "instruction_list", "output_text_list"}
 START, END = "<image_start>", "<image_end>"
 
 

@@ -18,7 +18,7 @@ from ..pictures import Limits
 from ..reading import Fields
 from ..writing import Target
 
-COLUMNS = {"messages"}
+REQUIRED = {"messages"}
 
 
 def read(

@@ -19,7 +19,7 @@ from ..pictures import Limits
 from ..reading import Fields
 from ..regions import crop
 
-COLUMNS = {"conversations"}
+REQUIRED = {"conversations"}
 SIGN = "###"
 
 

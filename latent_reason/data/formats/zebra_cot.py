@@ -23,7 +23,7 @@ REFERENCE = re.compile(r"<image_start>\[([^\]]{0,64})\]<image_end>")
 PICTURE = re.compile(r"(problem|reasoning)_image_\d+")
 
 
-COLUMNS = {"Question", "Text Reasoning Trace"}
+REQUIRED = {"Question", "Text Reasoning Trace"}
 
 
 def read(
