@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def read_files(
     """Like ``read``, for pairs of a file and the root of its images. All files must be inside ``folder``."""
     report = Report() if report is None else report
     ids: dict[str, str] = {}
+    times: Counter[str] = Counter()
     stores: dict[Path, ImageFolder] = {}
 
     columns: list[str] = []  # those of the last row
@@ -91,7 +92,7 @@ def read_files(
         except DataError as error:
             raise _name_rows(error, row.value) from None
         encode(result, lambda part: "picture")
-        return with_unique_id(result, ids, row.warn)
+        return with_unique_id(result, ids, times, row.warn)
 
     for file, root in files:
         report.count(files=1)
@@ -124,14 +125,16 @@ def _name_rows(error: DataError, value: Any) -> DataError:
     return error
 
 
-def with_unique_id(trace: Trace, ids: Container[str], warn: Warn) -> Trace:
+def with_unique_id(trace: Trace, ids: Container[str], times: Counter[str], warn: Warn) -> Trace:
     """The trace with another id if its id is in ``ids``. Ids of other projects need not be unique; the original one is
-    ``meta.source_id``."""
+    ``meta.source_id``. ``times`` counts the traces of each id."""
+    times[trace.id] += 1
     if trace.id not in ids:
         return trace
     warn("id", f"id '{trace.id}' is used again; ids are made unique, the original is meta.source_id")
-    names = (f"{trace.id[-120:]}-{number}" for number in count(2))
-    name = next(name for name in names if name not in ids)
+    times[trace.id] = max(times[trace.id], 2)
+    while (name := f"{trace.id[-110:]}-{times[trace.id]}") in ids:
+        times[trace.id] += 1
     return replace(trace, id=name, meta={"source_id": trace.id} | trace.meta)
 
 

@@ -55,8 +55,8 @@ def _has_lines(file: Path) -> bool:
         first = handle.readline(LINE_BYTES).removeprefix(BOM)
         while first.isspace():
             first = handle.readline(LINE_BYTES)
-        rest = handle.read(2**16).strip()
-    if rest:
+        has_more = first.endswith(b"\n") and bool(handle.read(2**16).strip())
+    if has_more:
         try:
             decode(first)
             return True
@@ -142,7 +142,7 @@ def one_error_of_kind(
     ``guess`` says of which format the rows seem to be."""
     held: list[DataError] = []
     for result in results:
-        if isinstance(result, DataError) and result.code == "E05":
+        if isinstance(result, DataError) and (result.field == "record" or result.what.startswith("missing")):
             if not held or (result.field, result.what) == (held[0].field, held[0].what):
                 held.append(result)
                 if len(held) < ROWS_OF_A_KIND:

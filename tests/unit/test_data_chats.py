@@ -580,3 +580,14 @@ def test_a_spoilt_row_is_a_trace_or_an_error_in_its_place(tmp_path_factory, data
         assert isinstance(result, Trace | DataError)
         if isinstance(result, DataError):
             assert str(result).startswith(str(folder / "a.jsonl")) and str(result).endswith((".", "?"))
+
+
+def test_an_id_that_every_row_has(put):
+    rows = [LLAVA | {"id": "x" * 200, "image": None, **ask("Q", key="conversations")}] * 3000
+    traces = list(formats.load("llava").read(put("a.json", *rows)))
+    assert len({trace.id for trace in traces}) == 3000 and max(len(trace.id) for trace in traces) <= 128
+
+
+def test_the_same_error_of_every_row_is_told_of_every_row(put):
+    errors = list(formats.load("llava").read(put("a.json", *[LLAVA | {"image": [None]}] * 3)))
+    assert [error.row for error in errors] == [0, 1, 2], "the file is of the format, so each row counts"
