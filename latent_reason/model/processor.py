@@ -87,7 +87,9 @@ class Processor:
 
         put(v.encode_text(layout.begin))
         for message in (trace.prompt() if generate else trace).messages:
-            weight = 1.0 if message.role == "assistant" else 0.0
+            weight = float(
+                message.role == "assistant" and {p.loss for p in message.content if isinstance(p, Text)} != {0}
+            )
             put(v.encode_text(layout.header(message.role)))
             for part in message.content:
                 if isinstance(part, Text):

@@ -46,3 +46,16 @@ def test_every_method_takes_a_step_on_every_format(traces, method):
     assert loss.isfinite() and gradients and all(gradient.isfinite().all() for gradient in gradients)
     optimizer.step()
     assert not torch.equal(backbone.model.get_input_embeddings().weight, before)
+
+
+def test_a_turn_that_is_not_trained_on_has_no_loss(tmp_path):
+    """Neither its text nor the token that ends it."""
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "loss_scale": 0}]
+    again = [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "Yes"}]
+    (tmp_path / "a.json").write_text(json.dumps([{"messages": chat}, {"messages": chat + again}]))
+    first, second = formats.load("sharegpt").read(tmp_path / "a.json")
+    reasoner = methods.build_method("direct", copy.deepcopy(small_backbone("qwen2_5_vl")))
+    assert not any(reasoner.processor.encode(first).loss_weight)
+    row = reasoner.processor.encode(second)
+    taught = [id for id, weight in zip(row.ids, row.loss_weight, strict=True) if weight]
+    assert taught == [*reasoner.vocabulary.encode_text("Yes", plain=True), reasoner.vocabulary.end]
