@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..trace import Image, Message, Part, Sketch, Text
 from . import answers, grounding
 from .errors import DataError
+from .jsonl import decode
 from .reading import Fields, check_counts
 from .record import TYPES, check_order, checked_text, loss_of
 
@@ -59,8 +60,12 @@ class Turn(NamedTuple):
 
 # -- turns -------------------------------------------------------------------------------------------------------------
 def entries(fields: Fields, key: str) -> list[tuple[Any, str]]:
-    """(turn, field) of every turn of a column."""
-    return [(turn, f"{key}[{i}]") for i, turn in enumerate(fields.get(key, list))]
+    """(turn, field) of every turn of a column: a list, or its JSON text, as tables of text have it."""
+    if isinstance(fields.values.get(key), str) and fields.values[key].startswith("["):
+        turns = decode(fields.get(key, str).encode())
+    else:
+        turns = fields.get(key, list)
+    return [(turn, f"{key}[{i}]") for i, turn in enumerate(turns)]
 
 
 def turns(

@@ -7,11 +7,12 @@ tags around the words and the numbers. A tag that stays in the text would be tau
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .errors import DataError
 from .reading import Fields
+from .record import get
 
 COLUMN = "objects"
 PLACES = {"<ref-object>": "ref", "<bbox>": "bbox"}
@@ -23,17 +24,13 @@ OPEN = re.compile(r"<loc\d+>|<seg\d+>|<point\b[^>]*>")  # without words or numbe
 
 
 class Boxes:
-    """The words and boxes of the column ``objects`` of a row, in the order of their places."""
+    """The words and boxes of the column ``objects`` of a row, in the order of their places.
+
+    Without a place in the texts, the column is like any other that the reader does not know.
+    """
 
     def __init__(self, fields: Fields):
-        objects = fields.get(COLUMN, dict, optional=True) or {}
-        self._left: dict[str, Iterator[Any]] = {}
-        self._num_left: dict[str, int] = {}
-        for key in PLACES.values():
-            values = objects.get(key) or []
-            if not isinstance(values, list):
-                raise DataError("E05", f"{COLUMN}.{key}", "expected a list. See the format table.")
-            self._left[key], self._num_left[key] = iter(values), len(values)
+        self._fields, self._left = fields, dict[str, list[Any]]()
 
     def write(self, text: str, field: str) -> str:
         """The text with the next words and boxes at their places.
@@ -46,11 +43,14 @@ class Boxes:
         return PLACE.sub(lambda match: self._next(match[0], field), text)
 
     def _next(self, sign: str, field: str) -> str:
+        if not self._left:
+            objects = self._fields.get(COLUMN, dict, default={})
+            for key in PLACES.values():
+                self._left[key] = list(get(objects, key, list, optional=True, at=f"{COLUMN}.") or [])
         key = PLACES[sign]
-        if not self._num_left[key]:
+        if not self._left[key]:
             raise DataError("E10", field, f"{sign} without an entry in '{COLUMN}.{key}'. Counts must match.")
-        self._num_left[key] -= 1
-        value = next(self._left[key])
+        value = self._left[key].pop(0)
         if key == "ref" and isinstance(value, str):
             return value
         if key == "bbox" and isinstance(value, list) and value and all(type(x) in (int, float) for x in value):
@@ -59,11 +59,10 @@ class Boxes:
         raise DataError("E05", f"{COLUMN}.{key}", f"an entry is not {expected}. Correct it or drop the row.")
 
     def check_used(self) -> None:
-        """Raises DataError (E10) if a box has no place in the texts. Words without a place only name the boxes."""
-        if left := self._num_left["bbox"]:
-            raise DataError(
-                "E10", COLUMN, f"{left} more in '{COLUMN}.bbox' than <bbox> in the texts. Counts must match."
-            )
+        """Raises DataError (E10) if some boxes have a place and others none. Words without a place name boxes."""
+        if left := len(self._left.get("bbox", [])):
+            what = f"{left} more in '{COLUMN}.bbox' than <bbox> in the texts. Counts must match."
+            raise DataError("E10", COLUMN, what)
 
 
 def remove_tags(text: str, warn: Callable[[str, str], None]) -> str:

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,9 +164,11 @@ class Fields:
         return text
 
     def name(self, key: str) -> str | None:
-        """A string or integer field as a string; None if it is missing."""
+        """A string or whole number as a string; None if it is missing."""
         self._asked.add(key)
         value = self.values.get(key)
+        if isinstance(value, float) and value.is_integer():  # tables write numbers so if one of them is missing
+            value = int(value)
         if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
             return None if value is None else str(value)
         raise DataError(
@@ -178,13 +180,13 @@ class Fields:
         return next((key for key in keys if self.values.get(key) is not None), keys[0])
 
     def references(self, key: str) -> list[Any]:
-        """The references of a field that is an image or a list of images; empty if it is missing, null or an empty
-        string. See ``load``."""
+        """The references of a field that is an image or a list of images; empty if it is missing, null or blank. See
+        ``load``."""
         self._asked.add(key)
         value = self.values.get(key)
-        if value is None or value == "":
-            return []
         references = value if isinstance(value, list) else [value]
+        if all(reference is None or reference == "" for reference in references):
+            return []
         for i, reference in enumerate(references):
             if not isinstance(reference, str | dict) or not reference:
                 kind = "an empty string" if reference == "" else TYPES[type(reference)]
@@ -259,11 +261,15 @@ def check_counts(
 
 def question(fields: Fields, text: str, field: str, key: str) -> Message:
     """A user turn of ``text`` and the images of column ``key``, at their ``<image>``, or first without ``<image>``."""
-    pictures = fields.pictures(key)
+    return place_question(text, field, fields.pictures(key), key)
+
+
+def place_question(text: str, field: str, images: Sequence[Part], key: str) -> Message:
+    """Like ``question``, for images that have been loaded."""
     if "<image>" in text:
-        check_counts(text.count("<image>"), "<image>", "the question", len(pictures), key, field)
-        return Message("user", tuple(insert_images(text, field, "<image>", pictures)))
-    return Message("user", (*pictures, *insert_images(text, field)))
+        check_counts(text.count("<image>"), "<image>", "the question", len(images), key, field)
+        return Message("user", tuple(insert_images(text, field, "<image>", images)))
+    return Message("user", (*images, *insert_images(text, field)))
 
 
 # -- record ------------------------------------------------------------------------------------------------------------

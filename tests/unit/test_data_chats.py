@@ -175,6 +175,15 @@ def test_names_of_turns_and_pictures_in_the_text(put):
     assert not errors and [told(trace) for trace in traces] == [[["[1]", "What?"], ["Yes."]]] * 4
 
 
+def test_cells_of_tables(put):
+    """Turns as JSON text, numbers with a point, empty cells, objects that no text has a place for."""
+    row = ask("Q", key="conversations", id=3.0, image=[None, ""], objects=[1])
+    text = json.dumps(row["conversations"])
+    (first, second), errors, _ = read("llava", put("a.json", row, row | {"conversations": text, "id": None}))
+    assert not errors and first.id == "3" and first.meta["extra"] == {"objects": [1]}
+    assert told(first) == told(second) == [["Q"], ["Yes."]]
+
+
 def test_reasoning_of_its_own_stands_before_the_reply(put):
     row = ask("Two and two?", "So 4.")
     row["messages"][1]["reasoning_content"] = "Count."
@@ -414,6 +423,7 @@ def test_lvr_boxes_that_leave_the_picture_are_cut_and_counted(put):
         (["A<s>B<s>C", 1, 2], ["A", "(1)", "B", "(2)", "C"]),
         (["<o>A</o>B<s>", 1, "<o>C</o>"], ["A", "B", "(1)", "C"]),
         (["<o>A<s>B</o>C", 1], ["A", "(1)", "B", "C"]),
+        (["A<abs_vis_token> </abs_vis_token>B", 1], ["A", "(1)", "B"]),
     ],
 )
 def test_monet_signs_are_the_places(put, content, wanted):
@@ -589,5 +599,5 @@ def test_an_id_that_every_row_has(put):
 
 
 def test_the_same_error_of_every_row_is_told_of_every_row(put):
-    errors = list(formats.load("llava").read(put("a.json", *[LLAVA | {"image": [None]}] * 3)))
+    errors = list(formats.load("llava").read(put("a.json", *[LLAVA | {"image": [None, "1.png"]}] * 3)))
     assert [error.row for error in errors] == [0, 1, 2], "the file is of the format, so each row counts"

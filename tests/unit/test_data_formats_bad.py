@@ -145,7 +145,12 @@ BAD = [
         "E05",
         "conversations[0].value: expected a string or a list of parts, found a number. See the format table.",
     ),
-    ("swimbird", change(SWIMBIRD, image=[None]), "E05", "image[0]: expected a path, found null. See the format table."),
+    (
+        "swimbird",
+        change(SWIMBIRD, image=["1.png", None]),
+        "E05",
+        "image[1]: expected a path, found null. See the format table.",
+    ),
     (
         "swimbird",
         change(SWIMBIRD, id=[1]),
@@ -452,7 +457,7 @@ BAD = [
     ),
     (
         "sharegpt",
-        change(SHAREGPT, objects={"bbox": [[1, 2]]}),
+        turn(SHAREGPT, 0, content="<image>Where is <bbox>?") | {"objects": {"bbox": [[1, 2], [3, 4]]}},
         "E10",
         "objects: 1 more in 'objects.bbox' than <bbox> in the texts. Counts must match.",
     ),

@@ -132,17 +132,17 @@ def numbered_columns(fields: Fields, side: str, source: str) -> Trace:
         for key in fields.values
         if (match := NUMBERED.fullmatch(key))
     )
-    question: list[Part] = []
+    images: list[Part] = []
     solution: list[Part] = []
     for _, is_image, is_problem, key in columns:
         if is_image:
-            (question if is_problem else solution).extend(fields.pictures(key, Image if is_problem else Sketch))
+            (images if is_problem else solution).extend(fields.pictures(key, Image if is_problem else Sketch))
         elif (text := fields.get(key, str, optional=True)) and (text := answers.box_answers(text, key)).strip():
             solution.append(Text(checked_text(text, key)))
     if not solution:
         raise DataError("E14", "reasoning", "no thought and no image. Drop the row or fill it.")
-    question.append(Text(checked_text(fields.filled("question"), "question")))
-    messages = [Message("user", tuple(question)), Message("assistant", tuple(solution))]
+    question = reading.place_question(fields.filled("question"), "question", images, "problem_image_N")
+    messages = [question, Message("assistant", tuple(solution))]
     return reading.record(
         fields, source, messages, id=fields.name("pid") or fields.name("id"), answer=_answer(fields), side=side
     )

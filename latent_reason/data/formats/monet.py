@@ -7,6 +7,7 @@ errors; rows without an observation are kept with a warning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..record import checked_text
 
 REQUIRED = {"data", "metadata"}
 SIGN = "<abs_vis_token></abs_vis_token>"
+PLACE = re.compile(r"<abs_vis_token>\s*</abs_vis_token>")
 
 
 def read(
@@ -60,7 +62,7 @@ def trace(fields: Fields, weight: float) -> Trace:
 def _answer(fields: Fields, turn: Turn, weight: float) -> Message:
     """The turn with each image at its sign. An observation before the first image is text like any other."""
     pictures = [piece for piece in turn.pieces if piece.kind != "text"]
-    num_signs = sum(piece.value.count(SIGN) for piece in turn.pieces if piece.kind == "text")
+    num_signs = sum(len(PLACE.findall(piece.value)) for piece in turn.pieces if piece.kind == "text")
     if num_signs != len(pictures):
         raise DataError("E10", turn.field, f"{num_signs} x {SIGN}, {len(pictures)} x image. Counts must match.")
     parts: list[Part] = []
@@ -69,7 +71,7 @@ def _answer(fields: Fields, turn: Turn, weight: float) -> Message:
         if piece.kind != "text":
             continue
         for i, span in enumerate(answers.split_at_tag(piece.value, "observation", piece.field)):
-            for j, words in enumerate(span.split(SIGN)):
+            for j, words in enumerate(PLACE.split(span)):
                 if j:
                     picture = next(remaining)
                     parts.append(Sketch(fields.load(picture.value, picture.field)))
