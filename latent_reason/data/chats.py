@@ -82,18 +82,18 @@ def turns(
     """
     names, roles, result, before, at = names or Names(), roles or ROLES, [], "nothing", ""
     refuse_media(fields)
-    boxes = grounding.Boxes(fields)
+    texts = Texts(fields, signs)
     for turn, at in chat:
         if not isinstance(turn, dict):
             raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
         turn = {key: value for key, value in turn.items() if value is not None}
         role = next((name for name in names.role if name in turn), names.role[0])
         before = native_role(turn.get(role), before, f"{at}.{role}", roles)
-        result.append(_turn(fields, turn, before, at, names, signs, boxes, used={role}))
+        result.append(_turn(texts, turn, before, at, names))
     if before != "assistant":
         key = at.partition("[")[0] or "conversations"
         raise DataError("E19", key, "no answer turn at the end. Add the answer.")
-    boxes.check_used()
+    texts.boxes.check_used()
     return result
 
 
@@ -111,38 +111,28 @@ def native_role(named: Any, before: str, field: str, roles: dict[str, str]) -> s
     return roles[named]
 
 
-def _turn(
-    fields: Fields,
-    turn: dict,
-    role: str,
-    at: str,
-    names: Names,
-    signs: dict[str, str],
-    boxes: grounding.Boxes,
-    used: set[str],
-) -> Turn:
+def _turn(texts: Texts, turn: dict, role: str, at: str, names: Names) -> Turn:
     key = next((name for name in names.content if name in turn), names.content[0])
     field = f"{at}.{key}" if at.endswith("]") else at  # a column may be one turn
     content, pieces = turn.get(key), list[Piece]()
     thought = next((turn[name] for name in REASONING if name in turn and role == "assistant"), "")
-    if thought:
-        if not isinstance(thought, str):
-            raise DataError("E05", f"{at}.{REASONING[0]}", "expected a string. See the format table.")
-        pieces += texts(f"{thought.rstrip()}\n\n", at, role, signs, boxes, fields)
+    if not isinstance(thought, str):
+        raise DataError("E05", f"{at}.{REASONING[0]}", "expected a string. See the format table.")
+    if thought.strip():
+        pieces += texts.pieces(f"{thought.rstrip()}\n\n", at, role)
     if isinstance(content, str):
-        pieces += texts(content, field, role, signs, boxes, fields)
+        pieces += texts.pieces(content, field, role)
     elif isinstance(content, list):
         for i, part in enumerate(content):
             piece = parse_part(part, f"{field}[{i}]")
-            is_text = piece.kind == "text"
-            pieces += texts(piece.value, piece.field, role, signs, boxes, fields) if is_text else [piece]
+            pieces += texts.pieces(piece.value, piece.field, role) if piece.kind == "text" else [piece]
     else:
         found = TYPES[type(content)]
         raise DataError("E05", field, f"expected a string or a list of parts, found {found}. See the format table.")
     if not pieces:
         raise DataError("E14", field, "empty. Drop the row or fill it.")
     loss = next((name for name in LOSSES if name in turn), None)
-    _check_other_keys(fields, turn, used | {key, *REASONING, *LOSSES}, at)
+    _check_other_keys(texts.fields, turn, {*names.role, key, *REASONING, *LOSSES}, at)
     return Turn(role, pieces, field, None if loss is None else loss_of(turn[loss], f"{at}.{loss}"))
 
 
@@ -157,30 +147,39 @@ def _check_other_keys(fields: Fields, turn: dict, used: set[str], at: str) -> No
         fields.row.warn("turn keys", f"unknown keys of a turn are left out: {', '.join(other)}")
 
 
-def texts(
-    text: str, field: str, role: str, signs: dict[str, str], boxes: grounding.Boxes, fields: Fields
-) -> list[Piece]:
-    """The pieces of a text, split at the sign of an image and at ``<img>path</img>``. Blank texts are left out."""
-    for medium in OTHER_MEDIA if role == "user" else ():
-        if f"<{medium}>" in text:
-            raise DataError("E06", field, f"{medium} is not supported. Drop the row.")
-    text = grounding.remove_tags(boxes.write(text, field), fields.row.warn)
-    if role == "assistant":
-        text = answers.box_answers(text, field)
-    elif role == "user" and "</answer>" in text:
-        fields.row.warn("tags", "the question asks for <answer> tags, but answers are written as \\boxed{...}")
-    sign, pieces = signs.get(role), list[Piece]()
-    for i, part in enumerate(PICTURE_TAG.split(text)):
-        if i % 2:
-            pieces.append(Piece("image", part.removeprefix("<img>").removesuffix("</img>").strip(), field))
-            continue
-        for j, words in enumerate(part.split(sign) if sign else [part]):
-            if j:
-                pieces.append(Piece("place", None, field))
-                words = words.removeprefix("\n")
-            if words.strip():
-                pieces.append(Piece("text", words, field))
-    return pieces
+class Texts:
+    """Splits the texts of a row. ``signs``: role -> what stands in its texts for an image."""
+
+    def __init__(self, fields: Fields, signs: dict[str, str]):
+        self.fields, self.signs, self.boxes = fields, signs, grounding.Boxes(fields)
+
+    def pieces(self, text: str, field: str, role: str) -> list[Piece]:
+        """The pieces of a text, split at the sign of an image and at ``<img>path</img>``. Blank texts are left out."""
+        pieces, sign = list[Piece](), self.signs.get(role)
+        for i, part in enumerate(PICTURE_TAG.split(self._clean(text, field, role))):
+            if i % 2:
+                pieces.append(Piece("image", part.removeprefix("<img>").removesuffix("</img>").strip(), field))
+                continue
+            for j, words in enumerate(part.split(sign) if sign else [part]):
+                if j:
+                    pieces.append(Piece("place", None, field))
+                    words = words.removeprefix("\n")
+                if words.strip():
+                    pieces.append(Piece("text", words, field))
+        return pieces
+
+    def _clean(self, text: str, field: str, role: str) -> str:
+        """The text with boxes and answers in this library's form."""
+        text = grounding.remove_tags(self.boxes.write(text, field), self.fields.row.warn)
+        if role == "assistant":
+            return answers.box_answers(text, field)
+        for medium in OTHER_MEDIA if role == "user" else ():
+            if f"<{medium}>" in text:
+                raise DataError("E06", field, f"{medium} is not supported. Drop the row.")
+        if role == "user" and "</answer>" in text:
+            warning = "the question asks for <answer> tags, but answers are written as \\boxed{...}"
+            self.fields.row.warn("tags", warning)
+        return text
 
 
 def parse_part(part: Any, at: str) -> Piece:
