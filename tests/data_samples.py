@@ -126,6 +126,49 @@ TRL = {
     ],
     "images": ["1.png"],
 }
+LATENT_SKETCHPAD = {
+    "input_text": "<image>Find the exit.",
+    "input_img": ["1.png"],
+    "label_text": "Go up. <image> Then right. <image> \\boxed{up,right}",
+    "label_img": ["2.png", "3.png"],
+}
+MATHCANVAS = {
+    "id": "m1",
+    "question_interleave": [
+        {"type": "text", "content": "Find the angle.", "index": 0},
+        {"type": "image", "content": "images/q0.jpg", "index": 0},
+    ],
+    "question_images": ["1.png"],
+    "solution_interleave": [
+        {"type": "text", "content": "Draw the height.", "index": 0},
+        {"type": "image", "content": "images/s0.jpg", "index": 0},
+        {"type": "text", "content": "It halves the side.", "index": 1},
+    ],
+    "solution_images": ["2.png"],
+    "answer": "60",
+    "options": None,
+}
+THINKMORPH_HUB = {
+    "pid": "7",
+    "question": "Which piece fits?",
+    "answer": "A",
+    "problem_image_0": "1.png",
+    "resoning_thought_0": "Try A.",
+    "reasoning_image_0": "2.png",
+    "resoning_thought_1": "The edges meet.",
+}
+VISUAL_COT = {
+    "dataset": "demo",
+    "split": "train",
+    "question_id": 3,
+    "image": ["1.png", "1.png###[1, 1, 6, 8]"],
+    "conversations": [
+        {"from": "human", "value": "<image>\nWhat sits on the hat? Give a box around it."},
+        {"from": "gpt", "value": "[0.1, 0.1, 0.6, 0.8]"},
+        {"from": "human", "value": "<image>"},
+        {"from": "gpt", "value": "A feather."},
+    ],
+}
 SKETCH = {"assistant_image": "sketch"}
 
 #: format, row, options -> turns, mode, answer, id, checker
@@ -144,7 +187,7 @@ SAMPLES = [
         "swimbird",
         SWIMBIRD,
         {},
-        [["[1]", "Which way out?"], ["THOUGHT 1: Trace the corridor.", "(2)", "It ends on the left. \\boxed{left}"]],
+        [["[1]", "Which way out?"], ["Trace the corridor.", "(2)", "It ends on the left. \\boxed{left}"]],
         "mixed",
         "left",
         "s1",
@@ -239,4 +282,54 @@ SAMPLES = [
         "same_text",
     ),
     ("trl", TRL, {}, [["[1]", "Colour?"], ["Red."]], "direct", None, "a-1", "same_text"),
+    (
+        "interleaved",
+        LATENT_SKETCHPAD,
+        {},
+        [["[1]", "Find the exit."], ["Go up. ", "(2)", " Then right. ", "(3)", " \\boxed{up,right}"]],
+        "mixed",
+        "up,right",
+        "a-1",
+        "same_text",
+    ),
+    (
+        "interleaved",
+        MATHCANVAS,
+        {},
+        [["Find the angle.", "[1]"], ["Draw the height.", "(2)", "It halves the side. \\boxed{60}"]],
+        "mixed",
+        "60",
+        "m1",
+        "same_text",
+    ),
+    (
+        "interleaved",
+        THINKMORPH_HUB,
+        {},
+        [["[1]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet. \\boxed{A}"]],
+        "mixed",
+        "A",
+        "7",
+        "same_text",
+    ),
+    (
+        "thinkmorph",
+        THINKMORPH_HUB,
+        {},
+        [["[1]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet. \\boxed{A}"]],
+        "mixed",
+        "A",
+        "7",
+        "same_text",
+    ),
+    (
+        "visual_cot",
+        VISUAL_COT,
+        {},
+        [["[1]", "What sits on the hat? Give a box around it."], ["[0.1, 0.1, 0.6, 0.8]", "(1)", "A feather."]],
+        "mixed",
+        None,
+        "demo-3",
+        "same_text",
+    ),
 ]

@@ -184,9 +184,25 @@ def _add_convert(actions) -> None:
         "--max-skip", type=float, default=0.01, metavar="SHARE", help="maximum fraction of skipped rows (default: 0.01)"
     )
     parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
+    _add_format_options(parser)
+
+
+def _add_format_options(parser) -> None:
     own = parser.add_argument_group("options of specific formats")
+    own.add_argument(
+        "--answer",
+        choices=["refuse", "field", "text"],
+        help="zebra_cot, swimbird, ilvr, thinkmorph, interleaved: which answer is right if the column and the boxed "
+        "answer differ (default: refuse the row)",
+    )
+    own.add_argument(
+        "--unplaced-image",
+        choices=["first", "drop", "refuse"],
+        help="llava, sharegpt, trl, swimbird, zebra_cot, interleaved, visual_cot: images that no text has a place for "
+        "go before the first question (default), are dropped, or the row is refused",
+    )
     own.add_argument("--assistant-image", choices=["refuse", "sketch"], help="sharegpt, trl: images in answers")
-    own.add_argument("--box-unit", choices=["share", "pixel"], help="lvr: unit of the boxes")
+    own.add_argument("--box-unit", choices=["share", "pixel"], help="lvr, visual_cot: unit of the boxes")
     own.add_argument(
         "--observation-loss", type=float, metavar="WEIGHT", help="monet: loss weight of observations (default: 1)"
     )
@@ -198,6 +214,23 @@ def _add_convert(actions) -> None:
         metavar="TEXT",
         help="zebra_cot: skip folders whose name contains TEXT; repeatable",
     )
+
+
+FORMAT_OPTIONS = (
+    "answer",
+    "assistant_image",
+    "box_unit",
+    "columns",
+    "observation_loss",
+    "skip_folder",
+    "tags",
+    "unplaced_image",
+)
+
+
+def _format_options(arguments: Namespace) -> dict:
+    """The options of a format that were given."""
+    return {name: getattr(arguments, name) for name in FORMAT_OPTIONS if getattr(arguments, name) is not None}
 
 
 def _add_record_actions(actions) -> None:
@@ -230,6 +263,8 @@ def _add_record_actions(actions) -> None:
         metavar="POSITIONS",
         help="with --fits: maximum length instead of the model's limit",
     )
+    parser.add_argument("--format", default="native", help="format of the source, as for convert (default: native)")
+    _add_format_options(parser)
 
     _add_source(add_verb(actions, "stats", stats))
 
@@ -250,7 +285,6 @@ def convert(arguments: Namespace) -> None:
     """
     from ..data.convert import convert
 
-    names = ("assistant_image", "box_unit", "columns", "observation_loss", "skip_folder", "tags")
     path, report = convert(
         arguments.format,
         arguments.source,
@@ -260,7 +294,7 @@ def convert(arguments: Namespace) -> None:
         arguments.on_error == "skip",
         arguments.max_skip,
         arguments.lossy,
-        **{name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None},
+        **_format_options(arguments),
     )
     _print_report(report)
     if path is None:
@@ -296,18 +330,20 @@ def pack(arguments: Namespace) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Validate native records and report every error.
+    """Validate records, or rows of another format, and report every error.
 
     Images are decoded, too. The exit status is 2 if there is an error.
 
       latent-reason data check records --report findings.json
+      latent-reason data check SOURCE --format llava
       latent-reason data check records --fits checkpoints/frozenlake-tiny
       latent-reason data check records --method deepsketcher
     """
-    from ..data import native
+    from ..data.convert import check
     from ..files import atomic_write_json
 
-    report = native.check(arguments.source, arguments.image_root, fits=_training_check(arguments))
+    limit, options = _training_check(arguments), _format_options(arguments)
+    report = check(arguments.format, arguments.source, arguments.image_root, limit, **options)
     _print_report(report)
     if arguments.report:
         atomic_write_json(arguments.report, report.as_json())

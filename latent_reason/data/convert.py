@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -19,6 +19,7 @@ from ..errors import did_you_mean
 from ..files import atomic_write_text
 from ..trace import Text, Trace
 from . import formats, native
+from .checks import Overlap
 from .errors import DataError, Report
 from .reading import SUFFIXES
 
@@ -39,6 +40,32 @@ def read(
     if format == "native":
         return native.examine(source, image_root, report=report)
     return formats.load(format).read(source, image_root, report, **options)
+
+
+def check(
+    format: str,
+    source: str | Path,
+    image_root: str | Path | None = None,
+    fits: Callable[[Trace], None] | None = None,
+    **options,
+) -> Report:
+    """Read all rows of a source in ``format`` and report every error, as ``native.check`` does for records."""
+    if format == "native":
+        read(format, source, **options)  # it has no options
+        return native.check(source, image_root, fits=fits)
+    report, overlap = Report(), Overlap()
+    for row in read(format, source, image_root, report, **options):
+        if isinstance(row, Trace):
+            overlap.add(row)
+            try:
+                if fits is not None:
+                    fits(row)
+            except DataError as error:
+                report.errors.append(error.at(f"trace '{row.id}'", id=row.id))
+    report.errors.extend(overlap.errors())
+    if not report.traces:
+        report.errors.append(report.nothing_usable(", ".join(SUFFIXES)))
+    return report
 
 
 def convert(
@@ -72,7 +99,8 @@ def convert(
         for row in results:
             if isinstance(row, Trace):
                 yield row
-        if report.errors and not (skip and len(report.errors) <= max_skip * report.rows):
+        num_bad = max(len(report.errors), report.rows - report.traces)  # one error may stand for a file
+        if report.errors and not (skip and num_bad <= max_skip * report.rows):
             raise _TooManyErrors
         if not report.traces:
             raise report.nothing_usable(".jsonl" if format == "native" else ", ".join(SUFFIXES))

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from PIL.Image import Image as Picture
 
 from ..trace import Image, Message, Part, Sketch, Text, Trace
-from . import parquet
+from . import answers, formats, parquet
 from .errors import DataError, Report
 from .jsonl import decode
 from .native import encode
 from .pictures import ImageFolder, Limits
-from .record import TYPES, boxed, check_order, checked_text, get
-from .rows import Row, rows, text_rows
+from .record import TYPES, Warn, checked_text, get
+from .rows import Row, one_error_of_kind, rows, text_rows
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 EXTRA_COLUMN = "latent_reason"  # the extra column of our writers for fields that a format lacks
+REFERENCES = ("bytes", "url", "path", "image", "image_url", "data")  # keys of an object that refers to an image
+BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "UklGR")  # of PNG, JPEG and WebP
 RECORD_FIELDS = ("id", "task", "split", "level", "mode", "answer", "checker", "meta")  # the Trace fields in that column
-ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
-TOOLS = ("tool", "function", "function_call", "observation")
+SIDE_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+SIDE_FOLDERS = ("parquet_info",)
 
 
 def read(
@@ -50,11 +57,17 @@ def read(
             for file in source.rglob("*")
             if file.suffix in SUFFIXES
             and file.is_file()
+            and not _is_side_file(file.relative_to(source))
             and not any(name in part for name in skipped for part in file.relative_to(source).parts[:-1])
         )
     )
     root = folder if image_root is None else Path(image_root)
     yield from read_files([(file, root) for file in files], folder, trace, report, limits)
+
+
+def _is_side_file(path: Path) -> bool:
+    """Whether a file below the source describes data and holds none: of the Hub, of ``datasets``, of loaders."""
+    return path.name in SIDE_FILES or any(part.startswith(".") or part in SIDE_FOLDERS for part in path.parts)
 
 
 def read_files(
@@ -67,12 +80,19 @@ def read_files(
     """Like ``read``, for pairs of a file and the root of its images. All files must be inside ``folder``."""
     report = Report() if report is None else report
     ids: dict[str, str] = {}
+    times: Counter[str] = Counter()
     stores: dict[Path, ImageFolder] = {}
 
+    columns: list[str] = []  # those of the last row
+
     def checked(row: Row) -> Trace:
-        result = trace(Fields(row, folder))
+        columns[:] = row.value if isinstance(row.value, dict) else []
+        try:
+            result = trace(Fields(row, folder))
+        except DataError as error:
+            raise _name_rows(error, row.value) from None
         encode(result, lambda part: "picture")
-        return result
+        return with_unique_id(result, ids, times, row.warn)
 
     for file, root in files:
         report.count(files=1)
@@ -87,10 +107,35 @@ def read_files(
             except DataError as parquet_error:
                 error = parquet_error
             else:
-                yield from rows(file, raw_rows, checked, images, ids, report)
+                results = rows(file, raw_rows, checked, images, ids, report)
+                yield from one_error_of_kind(results, file, report, lambda: formats.describe(columns))
                 continue
         report.errors.append(error)
         yield error
+
+
+def _name_rows(error: DataError, value: Any) -> DataError:
+    """The error, or another one if the rows are in a list that the value holds."""
+    if error.code != "E05" or not error.what.startswith("missing") or not isinstance(value, dict):
+        return error
+    for key, inner in value.items():
+        if isinstance(inner, list) and inner and isinstance(inner[0], dict) and error.field in inner[0]:
+            what = f"the rows are in its key '{key}' ({len(inner)}). Write this list to a file of its own."
+            return DataError("E05", "record", what)
+    return error
+
+
+def with_unique_id(trace: Trace, ids: Container[str], times: Counter[str], warn: Warn) -> Trace:
+    """The trace with another id if its id is in ``ids``. Ids of other projects need not be unique; the original one is
+    ``meta.source_id``. ``times`` counts the traces of each id."""
+    times[trace.id] += 1
+    if trace.id not in ids:
+        return trace
+    warn("id", f"id '{trace.id}' is used again; ids are made unique, the original is meta.source_id")
+    times[trace.id] = max(times[trace.id], 2)
+    while (name := f"{trace.id[-110:]}-{times[trace.id]}") in ids:
+        times[trace.id] += 1
+    return replace(trace, id=name, meta={"source_id": trace.id} | trace.meta)
 
 
 class Fields:
@@ -98,9 +143,10 @@ class Fields:
 
     def __init__(self, row: Row, folder: Path):
         if not isinstance(row.value, dict):
-            raise DataError(
-                "E05", "record", f"expected an object, found {TYPES[type(row.value)]}. Write one object per row."
-            )
+            found = TYPES[type(row.value)]
+            if isinstance(row.value, list) and row.value and isinstance(row.value[0], dict):
+                found = f"a list of {len(row.value)} (packed rows?)"
+            raise DataError("E05", "record", f"expected an object, found {found}. Write one object per row.")
         self.row, self.values = row, row.value
         self._asked: set[str] = set()
         self.place = "-".join([*row.file.relative_to(folder).with_suffix("").parts, str(row.number)])
@@ -118,77 +164,69 @@ class Fields:
         return text
 
     def name(self, key: str) -> str | None:
-        """A string or integer field as a string; None if it is missing."""
+        """A string or whole number as a string; None if it is missing."""
         self._asked.add(key)
         value = self.values.get(key)
+        if isinstance(value, float) and value.is_integer():  # tables write numbers so if one of them is missing
+            value = int(value)
         if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
             return None if value is None else str(value)
         raise DataError(
             "E05", key, f"expected a string or a whole number, found {TYPES[type(value)]}. See the format table."
         )
 
-    def paths(self, key: str) -> list[str]:
-        """The paths of a field that is a path or a list of paths; empty if it is missing or null."""
+    def column(self, *keys: str) -> str:
+        """The first of ``keys`` that the row has, else the first."""
+        return next((key for key in keys if self.values.get(key) is not None), keys[0])
+
+    def references(self, key: str) -> list[Any]:
+        """The references of a field that is an image or a list of images; empty if it is missing, null or blank. See
+        ``load``."""
         self._asked.add(key)
         value = self.values.get(key)
-        paths = [] if value is None else [value] if isinstance(value, str) else value
-        if not isinstance(paths, list):
-            raise DataError("E05", key, f"expected paths, found {TYPES[type(value)]}. See the format table.")
-        for i, path in enumerate(paths):
-            if not isinstance(path, str) or not path:
-                kind = "an empty string" if path == "" else TYPES[type(path)]
-                raise DataError("E05", f"{key}[{i}]", f"expected a path, found {kind}. See the format table.")
-        return paths
+        references = value if isinstance(value, list) else [value]
+        if all(reference is None or reference == "" for reference in references):
+            return []
+        for i, reference in enumerate(references):
+            if not isinstance(reference, str | dict) or not reference:
+                kind = "an empty string" if reference == "" else TYPES[type(reference)]
+                field = f"{key}[{i}]" if isinstance(value, list) else key
+                raise DataError("E05", field, f"expected a path, found {kind}. See the format table.")
+        return references
+
+    def load(self, reference: Any, field: str) -> Picture:
+        """The image of a reference: a path, a data URL, base64 text, or an object with ``bytes``, ``url``, ``path``, ...
+
+        Raises DataError: E05 for another value, E07, E08 or E09 for a missing or invalid image.
+        """
+        while isinstance(reference, dict):
+            key = next((key for key in REFERENCES if reference.get(key)), None)
+            if key is None:
+                raise DataError("E05", field, f"an object without {' or '.join(REFERENCES)}. See the format table.")
+            reference, field = reference[key], f"{field}.{key}"
+        if not isinstance(reference, str) or not reference:
+            kind = "an empty string" if reference == "" else TYPES[type(reference)]
+            raise DataError("E05", field, f"expected a path, found {kind}. See the format table.")
+        encoded = reference[:60].startswith("data:") or reference.startswith(BASE64_STARTS)
+        if not encoded or len(reference) < 60:  # no image is so small
+            return self.row.load(reference, field)
+        try:
+            data = base64.b64decode("".join(reference.rpartition(",")[2].split()), validate=True)
+        except ValueError:
+            raise DataError("E09", field, "the base64 text of the image is damaged. Replace it.") from None
+        return self.row.decode(data, f"{reference[:24]}...", field)
 
     def pictures(self, key: str, kind: type[Image] | type[Sketch] = Image) -> list[Image | Sketch]:
-        """The images of ``paths(key)``. Raises DataError E07, E08 or E09 for a missing or invalid image."""
+        """The images of ``references(key)``. Raises DataError E05, E07, E08 or E09 for a missing or invalid image."""
         several = isinstance(self.values.get(key), list)
-        return [kind(self.row.load(path, f"{key}[{i}]" if several else key)) for i, path in enumerate(self.paths(key))]
+        return [kind(self.load(one, f"{key}[{i}]" if several else key)) for i, one in enumerate(self.references(key))]
 
     def rest(self) -> dict:
         """The fields that were never read."""
         return {key: value for key, value in self.values.items() if key not in self._asked}
 
 
-# -- turns -------------------------------------------------------------------------------------------------------------
-class Turn(NamedTuple):
-    role: str  # system | user | assistant
-    text: str
-    field: str  # the name of the text field
-    value: dict  # the unchanged turn
-
-
-def turns(
-    fields: Fields, key: str, role: str = "from", text: str = "value", roles: dict[str, str] | None = None
-) -> list[Turn]:
-    """The turns of a chat of plain texts that ends with an answer.
-
-    ``roles`` maps role names of the format to native ones. Raises DataError: E05 wrong type, E06 unknown role, E19
-    questions and answers do not alternate.
-    """
-    roles, result, before = ROLES if roles is None else roles, [], "nothing"
-    for i, turn in enumerate(fields.get(key, list)):
-        at = f"{key}[{i}]"
-        if not isinstance(turn, dict):
-            raise DataError("E05", at, f"expected an object, found {TYPES[type(turn)]}. See the format table.")
-        named = get(turn, role, str, at=at + ".")
-        before = native_role(named, before, f"{at}.{role}", roles)
-        result.append(Turn(before, get(turn, text, str, at=at + "."), f"{at}.{text}", turn))
-    if before != "assistant":
-        raise DataError("E19", key, "no answer turn at the end. Add the answer.")
-    return result
-
-
-def native_role(named: str, before: str, field: str, roles: dict[str, str]) -> str:
-    """The native role of ``named``, which follows a turn of role ``before``. Raises DataError E06 or E19."""
-    if named in TOOLS:
-        raise DataError("E19", field, f"'{named}' turns are not supported. Put their content into other turns.")
-    if named not in roles:
-        raise DataError("E06", field, f"'{named[:40]}' is no role. Use {', '.join(roles)}.")
-    check_order(roles[named], before, field)
-    return roles[named]
-
-
+# -- texts -------------------------------------------------------------------------------------------------------------
 def insert_images(text: str, field: str, sign: str = "", pictures: Iterable[Part] = ()) -> list[Part]:
     """Split ``text`` at every ``sign`` and insert the next image there. One newline after a sign is removed.
 
@@ -206,41 +244,32 @@ def insert_images(text: str, field: str, sign: str = "", pictures: Iterable[Part
     return parts
 
 
-def split_at_tag(text: str, tag: str, field: str) -> list[str]:
-    """Split ``text`` at a tag: outside, inside, ..., outside. Raises DataError (E05) for unpaired tags."""
-    head, *pieces = text.split(f"<{tag}>")
-    result = [head]
-    for piece in pieces:
-        inside, closed, outside = piece.partition(f"</{tag}>")
-        result += [inside, outside]
-        if not closed:
-            raise DataError("E05", field, f"<{tag}> is not closed. Correct the tags.")
-    if any(f"</{tag}>" in piece for piece in result):
-        raise DataError("E05", field, f"</{tag}> was not opened. Correct the tags.")
-    return result
-
-
-def box_answers(text: str, field: str) -> str:
-    """Replace ``<answer> x </answer>`` by ``\\boxed{x}``."""
-    return "".join(
-        f"\\boxed{{{piece.strip()}}}" if i % 2 else piece for i, piece in enumerate(split_at_tag(text, "answer", field))
-    )
-
-
-def check_counts(num_signs: int, sign: str, where: str, num_entries: int, key: str, field: str) -> None:
+def check_counts(
+    num_signs: int,
+    sign: str,
+    where: str,
+    num_entries: int,
+    key: str,
+    field: str,
+    remedy: str = "Counts must match.",
+) -> None:
     """Raises DataError (E10) if the number of signs differs from the number of entries."""
     if num_signs != num_entries:
         entries = f"{num_entries} entr{'y' if num_entries == 1 else 'ies'} in '{key}'"
-        raise DataError("E10", field, f"{num_signs} {sign} in {where}, {entries}. Counts must match.")
+        raise DataError("E10", field, f"{num_signs} {sign} in {where}, {entries}. {remedy}")
 
 
 def question(fields: Fields, text: str, field: str, key: str) -> Message:
     """A user turn of ``text`` and the images of column ``key``, at their ``<image>``, or first without ``<image>``."""
-    pictures = fields.pictures(key)
+    return place_question(text, field, fields.pictures(key), key)
+
+
+def place_question(text: str, field: str, images: Sequence[Part], key: str) -> Message:
+    """Like ``question``, for images that have been loaded."""
     if "<image>" in text:
-        check_counts(text.count("<image>"), "<image>", "the question", len(pictures), key, field)
-        return Message("user", tuple(insert_images(text, field, "<image>", pictures)))
-    return Message("user", (*pictures, *insert_images(text, field)))
+        check_counts(text.count("<image>"), "<image>", "the question", len(images), key, field)
+        return Message("user", tuple(insert_images(text, field, "<image>", images)))
+    return Message("user", (*images, *insert_images(text, field)))
 
 
 # -- record ------------------------------------------------------------------------------------------------------------
@@ -254,12 +283,14 @@ def record(
     task: str | None = None,
     split: str = "train",
     checker: str = "same_text",
+    side: str = "refuse",
     **meta: Any,
 ) -> Trace:
     """The Trace of a row, with a mode derived from its parts, a boxed answer at the end and its source in ``meta``.
 
-    Without ``answer`` the boxed answer is used, if there is one. Rows of our own writers are restored completely.
-    Raises DataError: E14 without a final text, E17 if ``answer`` differs from the boxed answer.
+    Without ``answer`` the boxed answer is used, if there is one; if the two differ, ``side`` says which one is right
+    (see ``answers.end_with_answer``). Rows of our own writers are restored completely. Raises DataError: E14 without a
+    final text, E17 if ``answer`` differs from the boxed answer.
     """
     if EXTRA_COLUMN in fields.values:
         values = decode(fields.get(EXTRA_COLUMN, str).encode())
@@ -268,9 +299,11 @@ def record(
         return Trace(messages=tuple(messages), **values)
     mode = "mixed"
     if messages[-1].role == "assistant":
-        answer, last = _boxed_at_the_end(messages[-1], answer)
+        given, (answer, last) = answer, answers.end_with_answer(messages[-1], answer, side)
         messages = [*messages[:-1], last]
-        mode = _mode(messages)
+        mode = answers.mode_of(messages)
+        if given is not None and answer != given.strip():
+            meta["source_answer"] = given
     licence = fields.name("licence") or fields.name("license")
     meta = {"source": source, "source_id": id, "licence": licence, **meta, "extra": fields.rest()}
     if meta["extra"]:
@@ -287,33 +320,3 @@ def record(
         checker,
         {key: value for key, value in meta.items() if value not in (None, {})},
     )
-
-
-def _boxed_at_the_end(message: Message, answer: str | None) -> tuple[str | None, Message]:
-    parts = list(message.content)
-    end = parts.pop() if isinstance(parts[-1], Text) else None
-    boxed_answer = None if end is None else boxed(end.text)
-    if answer is not None and boxed_answer is None:
-        added = f"\\boxed{{{answer.strip()}}}"
-        end = Text(f"{end.text.rstrip()} {added}" if end else added, end.loss if end else None)
-        boxed_answer = boxed(added)
-        if boxed_answer is None or boxed_answer.strip() != answer.strip():
-            raise DataError("E17", "answer", f"'{answer[:80]}' has unbalanced braces. Balance them.")
-    if answer is not None and boxed_answer.strip() != answer.strip():
-        raise DataError(
-            "E17", "answer", f"'{answer[:80]}' but the text boxes '{boxed_answer.strip()[:80]}'. Correct one of them."
-        )
-    if end is None:
-        raise DataError("E14", "answer", "missing: the last turn ends with an image. Add the answer.")
-    return (None if boxed_answer is None or not boxed_answer.strip() else boxed_answer.strip()), Message(
-        "assistant", (*parts, end)
-    )
-
-
-def _mode(messages: list[Message]) -> str:
-    *before, last = messages[-1].content
-    sketches = any(isinstance(part, Sketch) for message in messages for part in message.content)
-    reasons = any(isinstance(part, Text) for part in before) or bool(last.text.partition("\\boxed{")[0].strip())
-    if sketches:
-        return "mixed" if reasons else "vision"
-    return "text" if before or (reasons and boxed(last.text) is not None) else "direct"

@@ -29,6 +29,8 @@ RESERVED = re.compile(
     r"<\|\w+\|>|</?(?:image|video|image_start|image_end|output_image|image_soft_token|start_of_turn|"
     r"end_of_turn|lvr|abs_vis_token)>"
 )
+# Signs of public formats that are no tokens of any supported model. A system turn may explain them.
+EXPLAINED = re.compile(r"</?(?:output_image|lvr|abs_vis_token)>")
 TYPES = {
     dict: "an object",
     list: "a list",
@@ -169,7 +171,7 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
         warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(unknown))}")
     loss = loss_of(part.get("loss"), at + ".loss")
     if kind == "text":
-        return Text(checked_text(get(part, "text", str, at=at + "."), at + ".text"), loss)
+        return Text(checked_text(get(part, "text", str, at=at + "."), at + ".text", role), loss)
     name = get(part, "image", str, at=at + ".")
     if not name:
         raise DataError("E05", at + ".image", "expected a path, found an empty string. See the format table.")
@@ -189,10 +191,11 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
     )
 
 
-def checked_text(text: str, field: str) -> str:
+def checked_text(text: str, field: str, role: str = "user") -> str:
+    """The text. Raises DataError: E14 if it is empty, E18 for a reserved token."""
     if not text:
         raise DataError("E14", field, "empty. Drop the part or fill it.")
-    token = RESERVED.search(text)
+    token = RESERVED.search(EXPLAINED.sub("", text) if role == "system" else text)
     if token:
         raise DataError("E18", field, f"contains the reserved token '{token[0][:40]}'. Remove or escape it.")
     return text
@@ -264,10 +267,12 @@ def _check_answer(answer: str | None, last: Part) -> None:
     if answer is None:
         return
     boxed_answer = boxed(last.text)
+    if boxed_answer is not None and boxed_answer.strip() == answer.strip():
+        return
+    if last.text.rstrip().endswith(f"\\boxed{{{answer.strip()}}}"):  # code with unbalanced braces
+        return
     if boxed_answer is None:
         what = "the last text boxes nothing. End it with \\boxed{...}."
-    elif boxed_answer.strip() != answer.strip():
-        what = f"the text boxes '{boxed_answer.strip()[:80]}'. Correct one of them."
     else:
-        return
+        what = f"the text boxes '{boxed_answer.strip()[:80]}'. Correct one of them."
     raise DataError("E17", "answer", f"'{answer[:80]}' but {what}")

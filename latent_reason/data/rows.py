@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL.Image import Image as Picture
+
 from ..trace import Trace
 from .errors import DataError, Report
-from .jsonl import BOM, decode, elements, lines
+from .jsonl import BOM, LINE_BYTES, decode, elements, lines
 from .pictures import ImageFolder
 from .pictures import decode as decode_picture
 from .record import Load, Warn
+
+ROWS_OF_A_KIND = 100  # a file whose first rows all lack one field is not read further
 
 
 class Raw(NamedTuple):
@@ -22,6 +27,7 @@ class Raw(NamedTuple):
     data: bytes | dict | DataError  # JSON text, its value, or the error of reading it
     picture: Callable[[str], bytes | None] | None = None  # returns the bytes of an image stored with the row, by name
     name_prefix: str | None = None  # prefix of image names in a shard; None: images may be files, too
+    is_line: bool = False  # a line of a text file, which may be blank
 
 
 @dataclass
@@ -32,12 +38,31 @@ class Row:
     file: Path
     number: int
     load: Load
+    decode: Callable[[bytes, str, str], Picture]  # (bytes, name, field) -> image
     warn: Warn
 
 
 def text_rows(file: Path) -> Iterator[Raw]:
-    """Yield the lines of a .jsonl file or the elements of a .json file."""
-    return (Raw(number, data) for number, data in (elements if file.suffix == ".json" else lines)(file))
+    """Yield the lines of a file of JSON lines or the elements of a JSON list. The content decides, not the suffix."""
+    if _has_lines(file):
+        return (Raw(number, data, is_line=True) for number, data in lines(file))
+    return (Raw(number, data) for number, data in elements(file))
+
+
+def _has_lines(file: Path) -> bool:
+    """Whether a file holds one JSON value per line: it has several, or it is no list and named so."""
+    with open(file, "rb") as handle:
+        first = handle.readline(LINE_BYTES).removeprefix(BOM)
+        while first.isspace():
+            first = handle.readline(LINE_BYTES)
+        has_more = first.endswith(b"\n") and bool(handle.read(2**16).strip())
+    if has_more:
+        try:
+            decode(first)
+            return True
+        except DataError:
+            pass  # a value of several lines, or a broken line
+    return file.suffix == ".jsonl" and not first.lstrip().startswith(b"[")
 
 
 def decode_row(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
@@ -45,10 +70,13 @@ def decode_row(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
     if isinstance(raw.data, DataError):
         raise raw.data
 
-    def load(name: str, field: str):
+    def open_bytes(data: bytes, name: str, field: str) -> Picture:
+        return decode_picture(data, name, field, warn, pictures.limits)
+
+    def load(name: str, field: str) -> Picture:
         data = None if raw.picture is None else raw.picture(name)
         if data is not None:
-            return decode_picture(data, name, field, warn, pictures.limits)
+            return open_bytes(data, name, field)
         if raw.name_prefix is not None:
             raise DataError(
                 "E21",
@@ -57,7 +85,8 @@ def decode_row(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
             )
         return pictures.load(name, field, warn)
 
-    return Row(raw.data if isinstance(raw.data, dict) else decode(raw.data), file, raw.number, load, warn)
+    value = raw.data if isinstance(raw.data, dict) else decode(raw.data)
+    return Row(value, file, raw.number, load, open_bytes, warn)
 
 
 def rows(
@@ -70,12 +99,14 @@ def rows(
 ) -> Iterator[Trace | DataError]:
     """Convert every raw row of a file with ``trace``. ``ids`` (id -> file:row) detects duplicate ids; counts go to
     ``report``."""
-    warned: set[str] = set()
+    warned: dict[str, tuple[int, str]] = {}  # kind -> place in the warnings of the report, sentence
+    times: Counter[str] = Counter()
 
     def warn(kind: str, sentence: str) -> None:
         if kind not in warned:
-            warned.add(kind)
-            report.warnings.append(f"{file}:{number}: {sentence}.")
+            warned[kind] = len(report.warnings), f"{file}:{number}: {sentence}."
+            report.warnings.append(warned[kind][1])
+        times[kind] += 1
 
     is_first = True
     for raw in raw_rows:
@@ -84,7 +115,7 @@ def rows(
             raw = raw._replace(data=data[len(BOM) :])
             warn("bom", "the file begins with a byte order mark, which is skipped")
         is_first = False
-        if file.suffix == ".jsonl" and not raw.data.strip():
+        if raw.is_line and not raw.data.strip():
             report.count(empty_lines=1)
             continue
         report.count(rows=1)
@@ -99,6 +130,36 @@ def rows(
             id = row.value.get("id") if row is not None and isinstance(row.value, dict) else None
             report.errors.append(error.at(str(file), number, id))
             yield error
+    for kind, (place, sentence) in warned.items():
+        if times[kind] > 1:
+            report.warnings[place] = f"{sentence} ({times[kind]} times in this file)"
+
+
+def one_error_of_kind(
+    results: Iterator[Trace | DataError], file: Path, report: Report, guess: Callable[[], str]
+) -> Iterator[Trace | DataError]:
+    """The results of a file, with one error for a file of another kind: all of its first rows lack the same field.
+    ``guess`` says of which format the rows seem to be."""
+    held: list[DataError] = []
+    for result in results:
+        if isinstance(result, DataError) and (result.field == "record" or result.what.startswith("missing")):
+            if not held or (result.field, result.what) == (held[0].field, held[0].what):
+                held.append(result)
+                if len(held) < ROWS_OF_A_KIND:
+                    continue
+                break
+        yield from held
+        yield result
+        yield from results
+        return
+    if len(held) > 1:
+        del report.errors[-len(held) :]
+        rest = "all its rows" if len(held) < ROWS_OF_A_KIND else f"its first {len(held)} rows"
+        first = held[0]
+        what = f"{first.what} So in {rest}: the file is of another format.{guess()}"
+        held = [DataError(first.code, first.field, what).at(str(file))]
+        report.errors += held
+    yield from held
 
 
 def register_id(id: str, where: str, ids: dict[str, str]) -> None:

@@ -90,7 +90,9 @@ class Processor:
 
         put(v.encode_text(layout.begin))
         for message in (trace.prompt() if generate else trace).messages:
-            weight = 1.0 if message.role == "assistant" else 0.0
+            weight = float(
+                message.role == "assistant" and {p.loss for p in message.content if isinstance(p, Text)} != {0}
+            )
             put(v.encode_text(layout.header(message.role)))
             for part in message.content:
                 if isinstance(part, Text):
@@ -113,8 +115,7 @@ class Processor:
                     raise ValueError(
                         f"trace '{trace.id}': a message contains {part!r}. Its parts must be Text, Image or Sketch."
                     )
-            is_context = message.content and all(isinstance(p, Text) and p.loss == 0 for p in message.content)
-            put([v.end], 0.0 if is_context else weight)
+            put([v.end], weight)
             put(v.encode_text(layout.after))
         if generate:
             put(v.encode_text(layout.header("assistant")))

@@ -50,11 +50,12 @@ def test_zebra_keeps_places_and_names_what_is_left_out(put):
     put("maze/a.jsonl", row)
     put("Chess Game/b.jsonl", ZEBRA)
     (second, first), _, report = read("zebra_cot", "d")
-    assert told(first) == [["Look:", "[1]", "and say."], ["A", "(1)", "B \\boxed{3}"]]
+    assert told(first) == [["[3]", "Look:", "[1]", "and say."], ["A", "(1)", "B \\boxed{3}"]]
     assert first.sketches()[0].redundant and not second.sketches()[0].redundant
     assert (second.task, first.task) == ("Chess Game", "maze")
     assert report.warnings == [
-        "d/maze/a.jsonl:1: problem_image_2: an image without a reference in the texts is dropped."
+        "d/maze/a.jsonl:1: no text has a place for 'problem_image_2': such images go before the first question. To "
+        "refuse these rows: --unplaced-image refuse."
     ]
     assert [trace.task for trace in formats.load("zebra_cot").read("d", skip_folder=["Chess"])] == ["maze"]
 

@@ -3,9 +3,11 @@
 import pytest
 from data_samples import (
     ILVR,
+    LATENT_SKETCHPAD,
     LLAVA,
     LVR,
     MAP,
+    MATHCANVAS,
     MIRAGE,
     MONET,
     SAMPLES,
@@ -13,6 +15,7 @@ from data_samples import (
     SWIMBIRD,
     THINKMORPH,
     TRL,
+    VISUAL_COT,
     ZEBRA,
     read,
 )
@@ -80,6 +83,12 @@ BAD = [
     ),
     ("zebra_cot", {"Final Answer": "3"}, "E05", "Question: missing, expected a string. See the format table."),
     (
+        "zebra_cot",
+        change(ZEBRA, reasoning_image_2="3.png"),
+        "E12",
+        "reasoning_image_2: an image without a reference in the texts. Refer to it, or use --unplaced-image drop.",
+    ),
+    (
         "swimbird",
         change(SWIMBIRD, image=[]),
         "E10",
@@ -93,9 +102,10 @@ BAD = [
     ),
     (
         "swimbird",
-        turn(SWIMBIRD, 1, value=" "),
+        turn(SWIMBIRD, 1, value="Left."),
         "E10",
-        "conversations: 0 <image> in gpt turns, 1 entry in 'reasoning_image'. Counts must match.",
+        "conversations: 0 <image> in gpt turns, 1 entry in 'reasoning_image'. Mark their places, or convert with "
+        "--unplaced-image drop.",
     ),
     (
         "swimbird",
@@ -120,9 +130,9 @@ BAD = [
         "swimbird",
         turn(SWIMBIRD, 1, value="<image>So \\boxed{right}"),
         "E17",
-        "answer: 'left' but the text boxes 'right'. Correct one of them.",
+        "answer: 'left' but the text boxes 'right'. Correct one of them, or say which one is right with --answer field "
+        "or --answer text.",
     ),
-    ("swimbird", change(SWIMBIRD, answer="a}"), "E17", "answer: 'a}' has unbalanced braces. Balance them."),
     (
         "swimbird",
         change(SWIMBIRD, image="../1.png"),
@@ -133,9 +143,14 @@ BAD = [
         "swimbird",
         turn(SWIMBIRD, 0, value=3),
         "E05",
-        "conversations[0].value: expected a string, found a number. See the format table.",
+        "conversations[0].value: expected a string or a list of parts, found a number. See the format table.",
     ),
-    ("swimbird", change(SWIMBIRD, image=[None]), "E05", "image[0]: expected a path, found null. See the format table."),
+    (
+        "swimbird",
+        change(SWIMBIRD, image=["1.png", None]),
+        "E05",
+        "image[1]: expected a path, found null. See the format table.",
+    ),
     (
         "swimbird",
         change(SWIMBIRD, id=[1]),
@@ -207,7 +222,7 @@ BAD = [
         "ilvr",
         change(ILVR, sequence_plan=[{"type": "latent"}]),
         "E05",
-        "sequence_plan[0].helper_image: missing, expected a string. See the format table.",
+        "sequence_plan[0].helper_image: missing, expected a path. See the format table.",
     ),
     (
         "ilvr",
@@ -220,7 +235,7 @@ BAD = [
         "ilvr",
         change(ILVR, sequence_plan=[{"type": "text", "content": ""}]),
         "E14",
-        "sequence_plan[0].content: empty. Drop the step or fill it.",
+        "sequence_plan: no step has content. Drop the row or fill it.",
     ),
     (
         "lvr",
@@ -256,8 +271,8 @@ BAD = [
     (
         "lvr",
         change(LVR, image=["1.png", "2.png"]),
-        "E10",
-        "conversations: 1 <image> in human turns, 2 entries in 'image'. Counts must match.",
+        "E15",
+        "bboxes: boxes of one of 2 images. Keep the image that they belong to.",
     ),
     (
         "lvr",
@@ -314,24 +329,6 @@ BAD = [
     ),
     (
         "monet",
-        content(2, PICTURE, f"{SIGN} \\boxed{{4}}"),
-        "E10",
-        f"data[2].content[0].image: no {SIGN} in the text before this image. Move or add it.",
-    ),
-    (
-        "monet",
-        content(2, f"Zoom {SIGN}", "and", PICTURE, "\\boxed{4}"),
-        "E10",
-        f"data[2].content[1].text: no image after the {SIGN} of the previous text. Move or add it.",
-    ),
-    (
-        "monet",
-        content(2, f"<observation>4</observation>{SIGN}", PICTURE, "\\boxed{4}"),
-        "E05",
-        "data[2].content[0].text: an observation before the first image. Move it after an image or remove its tags.",
-    ),
-    (
-        "monet",
         content(2, SIGN, PICTURE, "<observation>4 \\boxed{4}"),
         "E05",
         "data[2].content[2].text: <observation> is not closed. Correct the tags.",
@@ -346,9 +343,14 @@ BAD = [
         "monet",
         content(1, {"type": "video", "video": "x"}),
         "E06",
-        "data[1].content[0].type: 'video' is no part type. Use text or image.",
+        "data[1].content[0].type: video is not supported. Drop the row.",
     ),
-    ("monet", turn(MONET, 2, role="bot"), "E06", "data[2].role: 'bot' is no role. Use system, user, assistant."),
+    (
+        "monet",
+        turn(MONET, 2, role="bot"),
+        "E06",
+        "data[2].role: 'bot' is no role. Use system, user, human, assistant, gpt.",
+    ),
     (
         "llava",
         {k: v for k, v in LLAVA.items() if k != "image"},
@@ -373,11 +375,109 @@ BAD = [
         "E18",
         "conversations[1].value: contains the reserved token '<image>'. Remove or escape it.",
     ),
+    ("llava", change(LLAVA, video="v.mp4"), "E06", "video is not supported. Drop the row."),
+    (
+        "llava",
+        turn(LLAVA, 0, value="<image><video>What goes on?"),
+        "E06",
+        "conversations[0].value: video is not supported. Drop the row.",
+    ),
+    (
+        "llava",
+        turn(LLAVA, 0, value="What is it?", images=["1.png"]),
+        "E19",
+        "conversations[0].images: images of one turn are not supported. Drop the row or move them.",
+    ),
+    (
+        "llava",
+        change(LLAVA, image={"name": "1.png"}),
+        "E05",
+        "image: an object without bytes or url or path or image or image_url or data. See the format table.",
+    ),
+    (
+        "llava",
+        turn(LLAVA, 1, value="<answer> </answer>"),
+        "E14",
+        "conversations[1].value: empty answer. Drop the row or fill it.",
+    ),
+    (
+        "llava",
+        turn(LLAVA, 1, value="<answer>a}b{</answer>"),
+        "E17",
+        "conversations[1].value: the answer 'a}b{' has unbalanced braces. Balance them.",
+    ),
+    (
+        "visual_cot",
+        change(VISUAL_COT, image=["1.png", "1.png###1, 2"]),
+        "E15",
+        "image[1]: '1, 2' is no box [x0, y0, x1, y1]. Correct or drop it.",
+    ),
+    (
+        "visual_cot",
+        change(VISUAL_COT, image=["1.png###[1, 1, 6, 8]", "1.png"]),
+        "E06",
+        "conversations[0].value: a region in the question. Its place is after the first answer.",
+    ),
+    (
+        "visual_cot",
+        change(VISUAL_COT, image=["1.png", "1.png###[1, 1, 60, 80]"]),
+        "E15",
+        "image[1]: [0.1, 0.1, 6.0, 8.0] is not in 0-1. Divide by the image size or give --box-unit pixel.",
+    ),
+    (
+        "interleaved",
+        change(LATENT_SKETCHPAD, label_img=["2.png"]),
+        "E10",
+        "input_text: 2 <image> in gpt turns, 1 entry in 'label_img'. Counts must match.",
+    ),
+    (
+        "interleaved",
+        change(MATHCANVAS, solution_images=[]),
+        "E10",
+        "solution_interleave: 1 image items in solution_interleave, 0 entries in 'solution_images'. Counts must match.",
+    ),
+    (
+        "interleaved",
+        change(MATHCANVAS, question_interleave=[{"type": "audio"}], question_images=[]),
+        "E06",
+        "question_interleave[0].type: 'audio' is no item type. Use text or image.",
+    ),
+    (
+        "interleaved",
+        {"question": "Which?", "answer": "A", "problem_image_0": "1.png"},
+        "E14",
+        "reasoning: no thought and no image. Drop the row or fill it.",
+    ),
+    ("interleaved", {"text": "x"}, "E05", "input_text: missing, expected a string. See the format table."),
+    (
+        "sharegpt",
+        turn(SHAREGPT, 0, content="<image>Where is the <bbox>?"),
+        "E10",
+        "messages[0].content: <bbox> without an entry in 'objects.bbox'. Counts must match.",
+    ),
+    (
+        "sharegpt",
+        turn(SHAREGPT, 0, content="<image>Where is <bbox>?") | {"objects": {"bbox": [[1, 2], [3, 4]]}},
+        "E10",
+        "objects: 1 more in 'objects.bbox' than <bbox> in the texts. Counts must match.",
+    ),
+    (
+        "sharegpt",
+        turn(SHAREGPT, 1, content="At <loc0100><loc0200>"),
+        "E18",
+        "messages[1].content: contains '<loc0100>', which would be taught as text. Write the place in words.",
+    ),
+    (
+        "sharegpt",
+        turn(SHAREGPT, 1, tool_calls=[{"name": "zoom"}]),
+        "E19",
+        "messages[1].tool_calls: tool calls are not supported. Drop the row or move them.",
+    ),
     (
         "sharegpt",
         SHAREGPT,
         "E06",
-        "messages[1].content: '<image>' in an answer. Convert with --assistant-image sketch.",
+        "messages[1].content: an image in an answer. Convert with --assistant-image sketch.",
     ),
     (
         "sharegpt",
@@ -385,7 +485,7 @@ BAD = [
         "E10",
         "messages: 2 <image> in all turns, 1 entry in 'images'. Counts must match.",
     ),
-    ("sharegpt", change(SHAREGPT, videos=["v.mp4"]), "E06", "videos: not supported. Drop the row."),
+    ("sharegpt", change(SHAREGPT, videos=["v.mp4"]), "E06", "videos: video is not supported. Drop the row."),
     (
         "sharegpt",
         turn(SHAREGPT, 0, role="observation"),
@@ -396,7 +496,7 @@ BAD = [
         "sharegpt",
         turn(SHAREGPT, 1, content=None),
         "E05",
-        "messages[1].content: expected a string, found null. See the format table.",
+        "messages[1].content: expected a string or a list of parts, found null. See the format table.",
     ),
     (
         "trl",
@@ -410,7 +510,12 @@ BAD = [
         "E05",
         "messages[1].content: expected a string or a list of parts, found null. See the format table.",
     ),
-    ("trl", turn(TRL, 0, role="robot"), "E06", "messages[0].role: 'robot' is no role. Use system, user, assistant."),
+    (
+        "trl",
+        turn(TRL, 0, role="robot"),
+        "E06",
+        "messages[0].role: 'robot' is no role. Use system, user, human, assistant, gpt.",
+    ),
     (
         "trl",
         turn(TRL, 0, role="tool"),
@@ -421,7 +526,7 @@ BAD = [
         "trl",
         turn(TRL, 1, content=[PICTURE, {"type": "text", "text": "B"}]),
         "E06",
-        "messages[1].content[0].type: 'image' in an assistant turn. Convert with --assistant-image sketch.",
+        "messages[1].content[0].image: an image in an answer. Convert with --assistant-image sketch.",
     ),
     (
         "trl",
@@ -442,13 +547,17 @@ def test_bad_rows_are_named_and_good_ones_kept(put, format, row, code, message):
     assert (error.code, str(error)) == (code, f"{path}:1: {message}") and len(traces) == 1
 
 
-def test_ids_are_unique_and_unreadable_pictures_are_named(put):
-    path = put("a.jsonl", LLAVA, LLAVA, LLAVA | {"id": "x", "image": "a.jsonl"})
-    _, (twice, picture), _ = read("llava", path)
-    assert (twice.code, str(twice)) == ("E13", "d/a.jsonl:2: id 'l1' already used in d/a.jsonl:1. Ids must be unique.")
+def test_ids_are_made_unique_and_unreadable_pictures_are_named(put):
+    path = put("a.jsonl", LLAVA, LLAVA, LLAVA | {"id": "l1-2"}, LLAVA, LLAVA | {"id": "x", "image": "a.jsonl"})
+    traces, (picture,), report = read("llava", path)
+    assert [trace.id for trace in traces] == ["l1", "l1-2", "l1-2-2", "l1-3"]
+    assert [trace.meta["source_id"] for trace in traces] == ["l1", "l1", "l1-2", "l1"]
+    assert report.warnings == [
+        "d/a.jsonl:2: id 'l1' is used again; ids are made unique, the original is meta.source_id. (3 times in this file)"
+    ]
     assert picture.code == "E09" and "image: 'a.jsonl' is not a readable PNG, JPEG or WebP" in str(picture)
 
 
 def test_many_kinds_of_bad_rows_are_covered():
     assert len({(format, code, message) for format, _, code, message in BAD}) > 70
-    assert {code for _, _, code, _ in BAD} == {f"E{n:02}" for n in (3, 5, 6, 7, 8, 10, 11, 14, 15, 17, 18, 19)}
+    assert {code for _, _, code, _ in BAD} == {f"E{n:02}" for n in (3, 5, 6, 7, 8, 10, 11, 12, 14, 15, 17, 18, 19)}

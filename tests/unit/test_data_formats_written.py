@@ -270,14 +270,14 @@ def test_convert_there_check_stats_and_back(put, capsys):
 def test_convert_with_the_options_of_a_format(put, capsys):
     path = put("a.jsonl", SHAREGPT)
     status, said = run(capsys, "convert", "sharegpt", path, "out")
-    assert status == 2 and "d/a.jsonl:1: messages[1].content: '<image>' in an answer" in said
+    assert status == 2 and "d/a.jsonl:1: messages[1].content: an image in an answer" in said
     status, _ = run(capsys, "convert", "sharegpt", path, "out", "--assistant-image", "sketch", "--to", "trl")
     assert status == 0 and rows(Path("out/train.jsonl"))[0]["sketch_index"] == [1]
     assert run(capsys, "convert", "llava", path, "x", "--box-unit", "pixel")[0] == (
-        "error: 'llava' has no option --box-unit. Its options are: none."
+        "error: 'llava' has no option --box-unit. Its options are: --unplaced-image."
     )
     assert (
-        "Its options are: --assistant-image, --columns, --tags."
+        "Its options are: --assistant-image, --unplaced-image, --columns, --tags."
         in run(capsys, "convert", "sharegpt", path, "x", "--box-unit", "pixel")[0]
     )
     own = put("own.jsonl", {"talk": [{"who": "U", "what": "Hi"}, {"who": "A", "what": "Yes."}]})

@@ -166,7 +166,8 @@ def test_warnings_once_a_file(data):
         "d/a.jsonl:1: unknown keys are kept under meta.extra: colour.",
     ]
     assert traces[1].meta == {"seed": 0, "extra": {"colour": "blue"}}
-    assert check(path).warnings == [str(w.message) for w in caught]
+    first, second = [str(w.message) for w in caught]
+    assert check(path).warnings == [first, f"{second} (2 times in this file)"]
 
 
 def test_pictures_become_plain_rgb(data, tmp_path):
@@ -634,9 +635,10 @@ def test_empty_sets(data, tmp_path):
     assert str(error("empty")) == "no .jsonl file found. Name a folder that contains one."
     with pytest.raises(FileNotFoundError, match="no file or folder 'nowhere'"):
         read("nowhere")
-    report = check(data(b"[]"))
+    assert check(data(b"[]")).codes == {"E25": 1}
+    report = check(data(b"[[]]"))
     assert report.codes == {"E05": 1, "E25": 1}
-    assert str(report.errors[-1]).startswith("no usable rows in 1 file. First error: d/a.jsonl:1: record: expected")
+    assert str(report.errors[-1]).startswith("no usable rows in 1 file. First error: d/a.jsonl:0: record: expected")
 
 
 def test_lines_longer_than_the_limit(data, monkeypatch):

@@ -1,8 +1,8 @@
 """Formats of other projects, one module each. The module name is the format name.
 
-``read(source, image_root, report, limits, *, options)`` yields a Trace or a DataError per row. The optional
+``REQUIRED`` are columns by which its rows are known. ``read(source, image_root, report, limits, *, options)`` yields a Trace or a DataError per row. The optional
 ``write(traces, folder, lossy, report)`` creates a new folder that ``read`` accepts. Sources are JSON, JSON lines or
-parquet files. An image is a path; in parquet it may also be bytes or {bytes, path}.
+parquet files. An image is a path, a data URL, bytes or {bytes, path}.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from types import ModuleType
 
 from ...errors import did_you_mean
@@ -36,3 +37,14 @@ def options(name: str) -> list[str]:
     """The names of the options of a format's ``read`` function."""
     parameters = inspect.signature(load(name).read).parameters.values()
     return [option.name for option in parameters if option.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def describe(columns: Iterable[str]) -> str:
+    """A sentence with some columns of a file and the formats whose rows have them; empty without columns."""
+    columns = list(columns)
+    if not columns:
+        return ""
+    required = {name: getattr(load(name), "REQUIRED", None) for name in names()}  # a format may take any columns
+    likely = [name for name, needed in required.items() if needed and needed <= set(columns)]
+    found = ", ".join(f"'{column[:40]}'" for column in columns[:6])
+    return f" Its columns are {found}{', ...' * (len(columns) > 6)}" + (f": {' or '.join(likely)}?" if likely else ".")

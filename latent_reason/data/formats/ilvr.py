@@ -6,25 +6,38 @@ Test rows have ``original_final_answer`` or a map as in Mirage. Rows of older ta
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from ...trace import Message, Part, Sketch, Text, Trace
-from .. import reading
+from .. import answers, reading
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..reading import Fields
 from ..record import TYPES, checked_text, get
 from . import mirage
 
+REQUIRED = {"text_input", "sequence_plan"}
+
 
 def read(
-    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    answer: str = "refuse",
 ) -> Iterator[Trace | DataError]:
-    """Yield every row as a Trace. Errors: E05 latent without an image, E06 unknown step type, E14 empty text."""
-    return reading.read(source, trace, image_root, report, limits)
+    """Yield every row as a Trace. Empty text steps are left out.
+
+    ``answer``: which side is right if ``original_final_answer`` and the boxed answer differ (refuse, field or text).
+    Errors: E05 latent without an image, E06 unknown step type, E14 no step with content, E17 two answers.
+    """
+    answers.check_side(answer)
+    return reading.read(source, partial(trace, side=answer), image_root, report, limits)
 
 
-def trace(fields: Fields) -> Trace:
+def trace(fields: Fields, side: str) -> Trace:
     """Convert one row."""
     if "sequence_plan" not in fields.values and "original_final_answer" not in fields.values:
         return mirage.trace(fields, "ilvr")
@@ -35,19 +48,22 @@ def trace(fields: Fields) -> Trace:
     steps = fields.get("sequence_plan", list)
     if not steps:
         raise DataError("E14", "sequence_plan", "empty. Drop the row or fill it.")
-    parts = tuple(_step(step, f"sequence_plan[{i}]", fields) for i, step in enumerate(steps))
-    return reading.record(fields, "ilvr", [question, Message("assistant", parts)], answer=answer)
+    parts = tuple(part for i, step in enumerate(steps) for part in _step(step, f"sequence_plan[{i}]", fields))
+    if not parts:
+        raise DataError("E14", "sequence_plan", "no step has content. Drop the row or fill it.")
+    return reading.record(fields, "ilvr", [question, Message("assistant", parts)], answer=answer, side=side)
 
 
-def _step(step: object, at: str, fields: Fields) -> Part:
+def _step(step: object, at: str, fields: Fields) -> list[Part]:
     if not isinstance(step, dict):
         raise DataError("E05", at, f"expected an object, found {TYPES[type(step)]}. See the format table.")
     kind = get(step, "type", str, at=at + ".")
     if kind == "latent":
-        return Sketch(fields.row.load(get(step, "helper_image", str, at=at + "."), at + ".helper_image"))
+        if step.get("helper_image") is None:
+            raise DataError("E05", at + ".helper_image", "missing, expected a path. See the format table.")
+        return [Sketch(fields.load(step["helper_image"], at + ".helper_image"))]
     if kind != "text":
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no step type. Use text or latent.")
     text = get(step, "content", str, at=at + ".")
-    if not text.strip():
-        raise DataError("E14", at + ".content", "empty. Drop the step or fill it.")
-    return Text(checked_text(text, at + ".content"))
+    text = answers.box_answers(text, at + ".content")
+    return [Text(checked_text(text, at + ".content"))] if text.strip() else []

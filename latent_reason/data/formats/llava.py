@@ -6,41 +6,44 @@ The format has no sketches. Bagel's understanding set also uses it. Text-only ro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
-from ...trace import Message, Trace
-from .. import reading, writing
+from ...trace import Trace
+from .. import chats, reading, writing
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..reading import Fields
 from ..writing import Target
 
-NAMES = {native: name for name, native in reading.ROLES.items()}
+REQUIRED = {"conversations"}
+NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
 def read(
-    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    unplaced_image: str = "first",
 ) -> Iterator[Trace | DataError]:
     """Yield every row as a Trace of mode text (text before the boxed answer) or direct.
 
-    Errors: E07 missing image, E10 numbers of signs and images differ, E19 order of turns.
+    ``unplaced_image``: what happens to images without any ``<image>`` (first, drop or refuse). Errors: E07 missing
+    image, E10 numbers of signs and images differ, E19 order of turns.
     """
-    return reading.read(source, trace, image_root, report, limits)
+    chats.check_options(unplaced_image)
+    return reading.read(source, partial(trace, unplaced_image=unplaced_image), image_root, report, limits)
 
 
-def trace(fields: Fields) -> Trace:
+def trace(fields: Fields, unplaced_image: str) -> Trace:
     """Convert one row."""
-    turns, pictures = reading.turns(fields, "conversations"), fields.pictures("image")
-    num_signs = sum(turn.text.count("<image>") for turn in turns if turn.role == "user")
-    reading.check_counts(num_signs, "<image>", "human turns", len(pictures), "image", "conversations")
-    remaining = iter(pictures)
-    messages = [
-        Message(
-            turn.role,
-            tuple(reading.insert_images(turn.text, turn.field, "<image>" if turn.role == "user" else "", remaining)),
-        )
-        for turn in turns
-    ]
+    turns = chats.turns(fields, chats.entries(fields, "conversations"), {"user": chats.IMAGE})
+    key = fields.column("image", "images")
+    pictures = fields.pictures(key)
+    turns = chats.place_images(fields, turns, len(pictures), key, unplaced_image, "human turns")
+    messages = chats.messages(fields, turns, {"user": iter(pictures)})
     return reading.record(fields, "llava", messages, id=fields.name("id"))
 
 

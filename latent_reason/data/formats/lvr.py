@@ -11,16 +11,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from PIL.Image import Image as Picture
-
-from ...trace import Message, Sketch, Trace
-from .. import reading
+from ...trace import Trace
+from .. import chats, reading
 from ..errors import DataError, Report
 from ..jsonl import decode, elements
 from ..pictures import Limits
-from ..reading import Fields, Turn
-from ..record import box
+from ..reading import Fields
+from ..regions import crop
 
+REQUIRED = {"conversations", "bboxes"}
 SIGN = "<lvr>"
 
 
@@ -34,7 +33,8 @@ def read(
 ) -> Iterator[Trace | DataError]:
     """Yield every row as a Trace. Each ``<lvr>`` becomes a redundant sketch, cropped from the first image.
 
-    ``box_unit``: share (0-1 of width and height) or pixel. Errors: E10 numbers of signs and boxes or images differ,
+    ``box_unit``: share (0-1 of width and height) or pixel. A box that leaves the image by at most 5 % of a side is cut,
+    as LVR's own loader does. Errors: E10 numbers of signs and boxes or images differ,
     E15 invalid box, E19 order of turns.
     """
     if box_unit not in ("share", "pixel"):
@@ -68,26 +68,22 @@ def _listed(source: Path, image_root: str | Path | None) -> list[tuple[Path, Pat
 
 def trace(fields: Fields, box_unit: str) -> Trace:
     """Convert one row."""
-    turns = reading.turns(fields, "conversations")
+    turns = chats.turns(fields, chats.entries(fields, "conversations"), {"user": chats.IMAGE, "assistant": SIGN})
     pictures = fields.pictures("image")
     boxes = fields.get("bboxes", list, optional=True) or []
-    reading.check_counts(_count(turns, "assistant", SIGN), SIGN, "gpt turns", len(boxes), "bboxes", "conversations")
+    num_signs = sum(turn.num_places for turn in turns if turn.role == "assistant")
+    reading.check_counts(num_signs, SIGN, "gpt turns", len(boxes), "bboxes", "conversations")
     if boxes and not pictures:
         raise DataError("E10", "image", "no image for the boxes. Add it.")
-    regions = iter([_region(pictures[0].image, box_unit, value, f"bboxes[{i}]") for i, value in enumerate(boxes)])
-    signs, messages = _count(turns, "user", "<image>"), []
-    if signs:
-        reading.check_counts(signs, "<image>", "human turns", len(pictures), "image", "conversations")
-    remaining, leading = iter(pictures if signs else ()), () if signs else tuple(pictures)
-    for turn in turns:
-        if turn.role == "assistant":
-            parts = reading.insert_images(reading.box_answers(turn.text, turn.field), turn.field, SIGN, regions)
-            messages.append(Message("assistant", tuple(parts)))
-            continue
-        before = leading if turn.role == "user" else ()
-        leading = leading if turn.role == "system" else ()
-        parts = reading.insert_images(turn.text, turn.field, "<image>" if signs else "", remaining)
-        messages.append(Message(turn.role, (*before, *parts)))
+    if boxes and len(pictures) > 1:
+        raise DataError("E15", "bboxes", f"boxes of one of {len(pictures)} images. Keep the image that they belong to.")
+    regions = [
+        crop(pictures[0].image, box_unit, value, f"bboxes[{i}]", fields.row.warn) for i, value in enumerate(boxes)
+    ]
+    if not any(turn.num_places for turn in turns if turn.role == "user"):  # as in the second stage
+        turns = chats.place_first(turns, len(pictures))
+    turns = chats.place_images(fields, turns, len(pictures), "image", "refuse", "human turns")
+    messages = chats.messages(fields, turns, {"user": iter(pictures), "assistant": iter(regions)})
     name = fields.name("id") or fields.name("question_id")
     source = fields.name("dataset")
     return reading.record(
@@ -98,21 +94,3 @@ def trace(fields: Fields, box_unit: str) -> Trace:
         task=source,
         split=fields.get("split", str, default="train"),
     )
-
-
-def _count(turns: list[Turn], role: str, sign: str) -> int:
-    return sum(turn.text.count(sign) for turn in turns if turn.role == role)
-
-
-def _region(picture: Picture, unit: str, value: object, field: str) -> Sketch:
-    """Crop a box of at least one pixel from ``picture``. Raises DataError (E15) for an invalid box."""
-    width, height = picture.size
-    size = (width, height, width, height)
-    if unit == "pixel" and isinstance(value, list) and len(value) == 4 and all(type(x) in (int, float) for x in value):
-        value = [x / side for x, side in zip(value, size, strict=True)]
-    corners = box(value, field)
-    if corners is None:
-        raise DataError("E15", field, "expected 4 numbers [x0, y0, x1, y1]. Correct or drop it.")
-    x0, y0, x1, y1 = (round(share * side) for share, side in zip(corners, size, strict=True))
-    x0, y0 = min(x0, width - 1), min(y0, height - 1)
-    return Sketch(picture.crop((x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))), redundant=True, box=corners)

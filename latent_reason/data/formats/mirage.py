@@ -19,6 +19,7 @@ from ..reading import Fields
 from ..record import boxed
 from ..writing import Target
 
+REQUIRED = {"text_input", "image_input"}
 SIGN = "<output_image>"
 CELLS = {1: "S", 2: "G", -1: "H", 0: "F"}
 
@@ -44,8 +45,10 @@ def trace(fields: Fields, source: str = "mirage") -> Trace:
     text = fields.filled("text_output")
     if text.count(SIGN) != 1:
         raise DataError("E10", "text_output", f"{text.count(SIGN)} {SIGN}, expected 1. Mark the place of the sketch.")
-    sketch = Sketch(fields.row.load(fields.get("image_output", str), "image_output"))
-    response = Message("assistant", tuple(reading.insert_images(text, "text_output", SIGN, iter([sketch]))))
+    images = fields.pictures("image_output", Sketch)
+    if len(images) != 1:
+        raise DataError("E10", "image_output", f"{len(images)} images, expected 1: the sketch. Correct it.")
+    response = Message("assistant", tuple(reading.insert_images(text, "text_output", SIGN, images)))
     return reading.record(fields, source, [question, response], checker=checker(text))
 
 

@@ -7,17 +7,20 @@ Rows have ``messages`` of role and content, or ``conversations`` of from and val
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
-from ...trace import Image, Message, Part, Sketch, Text, Trace
-from .. import reading, writing
+from ...trace import Message, Text, Trace
+from .. import chats, reading, writing
+from ..chats import Names
 from ..errors import DataError, Report
 from ..pictures import Limits
-from ..reading import Fields, Turn
-from ..record import checked_text, loss_of
+from ..reading import Fields
+from ..record import checked_text
 from ..writing import Target
 
-ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}
+REQUIRED = {"messages"}
+TAGS = ("role_tag", "content_tag")
 
 
 def read(
@@ -27,64 +30,39 @@ def read(
     limits: Limits | None = None,
     *,
     assistant_image: str = "refuse",
+    unplaced_image: str = "first",
     columns: dict[str, str] | None = None,
     tags: dict[str, str] | None = None,
 ) -> Iterator[Trace | DataError]:
     """Yield every row as a Trace. ``assistant_image``: meaning of ``<image>`` in an answer, sketch or refuse.
 
-    ``columns`` renames messages, images and system; ``tags`` renames role_tag, content_tag, user_tag, assistant_tag and
-    system_tag. Errors: E06 ``<image>`` in an answer, videos or audios; E10 numbers of signs and images differ; E19
-    order of turns, or tool turns.
+    ``unplaced_image``: what happens to images without any ``<image>`` (first, drop or refuse). ``columns`` renames
+    messages, images and system; ``tags`` renames role_tag, content_tag, user_tag, assistant_tag and system_tag. Errors:
+    E06 ``<image>`` in an answer, videos or audio; E10 numbers of signs and images differ; E19 order of turns, or tool
+    turns.
     """
-    if assistant_image not in ("refuse", "sketch"):
-        raise ValueError(f"unknown assistant_image '{assistant_image}'. Use refuse or sketch.")
-    return reading.read(
-        source, lambda fields: trace(fields, assistant_image, columns or {}, tags or {}), image_root, report, limits
+    chats.check_options(unplaced_image, assistant_image)
+    convert = partial(
+        trace, assistant_image=assistant_image, unplaced_image=unplaced_image, columns=columns or {}, tags=tags or {}
     )
+    return reading.read(source, convert, image_root, report, limits)
 
 
-def trace(fields: Fields, assistant_image: str, columns: dict[str, str], tags: dict[str, str]) -> Trace:
+def trace(
+    fields: Fields, assistant_image: str, unplaced_image: str, columns: dict[str, str], tags: dict[str, str]
+) -> Trace:
     """Convert one row."""
-    for key in ("videos", "audios"):
-        if fields.values.get(key):
-            raise DataError("E06", key, "not supported. Drop the row.")
-    turns = _turns(fields, columns, tags)
-    key = columns.get("images", "images")
-    paths, num_signs = fields.paths(key), sum(turn.text.count("<image>") for turn in turns)
-    reading.check_counts(num_signs, "<image>", "all turns", len(paths), key, turns[0].field.partition("[")[0])
-    remaining = iter(enumerate(paths))
-    messages = [Message(turn.role, tuple(_parts(fields, turn, key, remaining, assistant_image))) for turn in turns]
+    key = columns.get("messages", "messages" if "messages" in fields.values else "conversations")
+    names = Names(*((tags[tag],) if tag in tags else usual for tag, usual in zip(TAGS, Names(), strict=True)))
+    roles = chats.ROLES | {tags[f"{role}_tag"]: role for role in chats.ROLES if f"{role}_tag" in tags}
+    signs = dict.fromkeys(("system", "user", "assistant"), chats.IMAGE)
+    turns = chats.turns(fields, chats.entries(fields, key), signs, names, roles)
+    images = columns.get("images") or fields.column("images", "image")
+    messages = chats.fill_from_column(fields, turns, images, unplaced_image, assistant_image)
     system = fields.get(columns.get("system", "system"), str, default="")
     if system.strip() and messages[0].role != "system":
-        messages.insert(0, Message("system", (Text(checked_text(system, "system")),)))
+        messages.insert(0, Message("system", (Text(checked_text(system, "system", "system")),)))
     return reading.record(fields, "sharegpt", messages, id=fields.name("id"))
-
-
-def _turns(fields: Fields, columns: dict[str, str], tags: dict[str, str]) -> list[Turn]:
-    key = columns.get("messages", "messages" if "messages" in fields.values else "conversations")
-    uses_role = key == "messages" or "role_tag" in tags
-    roles = ROLES | {tags[f"{tag}_tag"]: role for tag, role in ROLES.items() if f"{tag}_tag" in tags}
-    return reading.turns(
-        fields,
-        key,
-        tags.get("role_tag", "role" if uses_role else "from"),
-        tags.get("content_tag", "content" if uses_role else "value"),
-        roles,
-    )
-
-
-def _parts(
-    fields: Fields, turn: Turn, key: str, remaining: Iterator[tuple[int, str]], assistant_image: str
-) -> list[Part]:
-    if turn.role == "assistant" and "<image>" in turn.text and assistant_image == "refuse":
-        raise DataError("E06", turn.field, "'<image>' in an answer. Convert with --assistant-image sketch.")
-    kind = Sketch if turn.role == "assistant" else Image
-    pictures = (kind(fields.row.load(path, f"{key}[{i}]")) for i, path in remaining)
-    parts, loss = (
-        reading.insert_images(turn.text, turn.field, "<image>", pictures),
-        loss_of(turn.value.get("loss"), "loss"),
-    )
-    return parts if loss is None else [Text(p.text, loss) if isinstance(p, Text) else p for p in parts]
 
 
 def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, report: Report | None = None) -> Path:

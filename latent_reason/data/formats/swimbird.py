@@ -7,39 +7,61 @@ turns are kept; SwimBird's own loader keeps only the last two.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
-from ...trace import Message, Sketch, Trace
-from .. import reading, writing
+from ...trace import Sketch, Trace
+from .. import answers, chats, reading, writing
+from ..answers import THOUGHT
+from ..chats import Turn
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..reading import Fields
 from ..writing import Target
 
+REQUIRED = {"conversations", "reasoning_image"}
 SIDES = {"user": ("image", "human turns"), "assistant": ("reasoning_image", "gpt turns")}
 
 
 def read(
-    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    answer: str = "refuse",
+    unplaced_image: str = "first",
 ) -> Iterator[Trace | DataError]:
-    """Yield every row as a Trace. Errors: E10 number of images, E14 empty text or answer, E19 order of turns."""
-    return reading.read(source, trace, image_root, report, limits)
+    """Yield every row as a Trace. ``THOUGHT n:`` is left out, as by SwimBird's own loader.
+
+    ``answer``: which side is right if the column ``answer`` and the boxed answer differ (refuse, field or text).
+    ``unplaced_image``: what happens to images without any ``<image>`` (first, drop or refuse). Errors: E10 number of
+    images, E14 empty text or answer, E17 two answers, E19 order of turns.
+    """
+    answers.check_side(answer)
+    chats.check_options(unplaced_image)
+    convert = partial(trace, side=answer, unplaced_image=unplaced_image)
+    return reading.read(source, convert, image_root, report, limits)
 
 
-def trace(fields: Fields) -> Trace:
+def trace(fields: Fields, side: str, unplaced_image: str) -> Trace:
     """Convert one row."""
-    turns = reading.turns(fields, "conversations", roles={"human": "user", "gpt": "assistant"})
+    signs = {"user": chats.IMAGE, "assistant": chats.IMAGE}
+    turns = chats.turns(fields, chats.entries(fields, "conversations"), signs)
     pictures = {"user": fields.pictures("image"), "assistant": fields.pictures("reasoning_image", Sketch)}
     for role, (key, where) in SIDES.items():
-        num_signs = sum(turn.text.count("<image>") for turn in turns if turn.role == role)
-        reading.check_counts(num_signs, "<image>", where, len(pictures[role]), key, "conversations")
-    remaining = {role: iter(images) for role, images in pictures.items()}
-    messages = [
-        Message(turn.role, tuple(reading.insert_images(turn.text, turn.field, "<image>", remaining[turn.role])))
-        for turn in turns
-    ]
-    answer = fields.filled("answer") if "answer" in fields.values else None
-    return reading.record(fields, "swimbird", messages, id=fields.name("id"), answer=answer)
+        turns = chats.place_images(fields, turns, len(pictures[role]), key, unplaced_image, where)
+    messages = chats.messages(fields, map(_without_numbers, turns), {role: iter(pictures[role]) for role in SIDES})
+    answer = fields.filled("answer") if fields.values.get("answer") is not None else None
+    return reading.record(fields, "swimbird", messages, id=fields.name("id"), answer=answer, side=side)
+
+
+def _without_numbers(turn: Turn) -> Turn:
+    """The turn without ``THOUGHT n:`` at the beginning of its lines."""
+    if turn.role != "assistant":
+        return turn
+    pieces = [p._replace(value=THOUGHT.sub("", p.value)) if p.kind == "text" else p for p in turn.pieces]
+    return turn._replace(pieces=[piece for piece in pieces if piece.kind != "text" or piece.value.strip()])
 
 
 def write(traces: Iterable[Trace], folder: str | Path, lossy: bool = False, report: Report | None = None) -> Path:

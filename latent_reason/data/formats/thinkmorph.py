@@ -1,50 +1,62 @@
 """ThinkMorph (arXiv 2510.27492), the layout of Bagel: lists of images, questions and alternating output texts.
 
 A text that ends with ``<image_start>`` is followed by the next image and by a text that begins with ``<image_end>``.
-Images of the question are first in the list. Bagel's understanding set is in the LLaVA format.
+Images of the question are first in the list. The set on the Hub has a numbered column for each thought and image (see
+interleaved.py). Bagel's understanding set is in the LLaVA format.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from ...trace import Image, Message, Part, Sketch, Text, Trace
-from .. import reading
+from .. import answers, reading
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..reading import Fields
 from ..record import TYPES, checked_text
+from . import interleaved
 
-THINK = re.compile(r"</?think>")
+REQUIRED = {"image_list", "instruction_list", "output_text_list"}
 START, END = "<image_start>", "<image_end>"
 
 
 def read(
-    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+    source: str | Path,
+    image_root: str | Path | None = None,
+    report: Report | None = None,
+    limits: Limits | None = None,
+    *,
+    answer: str = "refuse",
 ) -> Iterator[Trace | DataError]:
     """Yield every row as a Trace. ``<think>`` tags are dropped, ``<answer>`` becomes a boxed answer.
 
-    Errors: E05 unpaired signs, E10 too few images for the texts, E14 no ``<answer>`` or an empty text.
+    ``answer``: which side is right if the column ``answer`` and the boxed answer differ (refuse, field or text).
+    Errors: E05 unpaired signs, E10 too few images for the texts, E14 no ``<answer>`` or an empty text, E17 two answers.
     """
-    return reading.read(source, trace, image_root, report, limits)
+    answers.check_side(answer)
+    return reading.read(source, partial(trace, side=answer), image_root, report, limits)
 
 
-def trace(fields: Fields) -> Trace:
+def trace(fields: Fields, side: str) -> Trace:
     """Convert one row."""
+    if "instruction_list" not in fields.values and interleaved.has_columns(fields):
+        return interleaved.numbered_columns(fields, side, "thinkmorph")
     questions, texts = _texts(fields, "instruction_list"), _texts(fields, "output_text_list")
-    paths, num_inputs = fields.paths("image_list"), len(fields.paths("image_list")) - len(texts) + 1
+    images = fields.references("image_list")
+    num_inputs = len(images) - len(texts) + 1
     if num_inputs < 1:
         raise DataError(
             "E10",
             "image_list",
-            f"{len(paths)} for {len(texts)} texts, expected {len(texts)} or more: "
+            f"{len(images)} for {len(texts)} texts, expected {len(texts)} or more: "
             "those of the question and one between two texts. Counts must match.",
         )
     if len(questions) != 1:
         raise DataError("E10", "instruction_list", f"{len(questions)} questions, expected 1. Make a row of each.")
-    loaded = [fields.row.load(path, f"image_list[{i}]") for i, path in enumerate(paths)]
+    loaded = [fields.load(image, f"image_list[{i}]") for i, image in enumerate(images)]
     parts: list[Part] = []
     for i, text in enumerate(texts):
         at = f"output_text_list[{i}]"
@@ -86,4 +98,4 @@ def _without_signs(text: str, at: str, first: bool, last: bool) -> str:
             f"{START} and {END} are not paired. Every text but the last ends in {START}, every "
             f"text but the first begins with {END}.",
         )
-    return reading.box_answers(THINK.sub("", text.removeprefix(END).removesuffix(START)), at).strip()
+    return answers.box_answers(text.removeprefix(END).removesuffix(START), at).strip()
