@@ -176,7 +176,9 @@ def test_a_run_writes_its_protocol_its_results_and_every_item(tmp_path, capsys):
     assert protocol["partial"] == "6 of 1000 in the folder" and protocol["n_published"] == 1000
     assert (protocol["prompt"], protocol["checker"], protocol["metric"]) == ("boxed", "letter", "accuracy")
     assert {"max_new", "temperature", "pixels", "blind", "prompt_text", "answer_span"} <= protocol.keys()
-    assert [r.keys() for r in made["results"]] == [{"task", "metric", "n", "value", "low", "high", "chance"}]
+    assert [r.keys() for r in made["results"]] == [
+        {"task", "metric", "n", "value", "low", "high", "chance", "constant"}
+    ]
     assert (made["results"][0]["n"], made["results"][0]["chance"], made["unparsed"]) == (6, 0.25, 6)
     lines = [json.loads(line) for line in (tmp_path / "a.items.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [str(k) for k in range(6)]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
-from benchmark_samples import EXPECTED, FILES, WRITERS, b64, image, read, written
+from benchmark_samples import SAMPLES, WRITERS, b64, image, png, read, sample, stored, written
+from benchmark_samples.mm_helix import PUZZLES
+from benchmark_samples.perception import BLINK
 
-from eval import benchmarks, readers
+from eval import benchmarks, readers, selection, tables
+from eval.benchmarks import mm_helix
+from eval.constants import best_constant
+from eval.items import build_trace, prompt_text
 from eval.scoring import judge
 from latent_reason.data import parquet as packed
 from latent_reason.data.errors import DataError
@@ -23,20 +29,35 @@ def grey(shown) -> int:
 
 # -- readers -----------------------------------------------------------------------------------------------------------
 def test_every_benchmark_has_its_miniature():
-    assert sorted(EXPECTED) == sorted(benchmarks.names())
+    assert {one.name for one in SAMPLES} == set(benchmarks.names())
     for name in benchmarks.modules():
         assert benchmarks.load(name).__doc__ and all(benchmarks.load(name).COUNTS.values())
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_miniature_is_read_as_it_is_meant(name, tmp_path):
-    with read(name, written(name, tmp_path)) as (items, said):
+def test_the_table_of_layouts_names_every_miniature():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = {f"{one.name.split('/')[0]}: {one.layout}" for one in SAMPLES}
+    told = {
+        f"{name}: {layout.strip()}"
+        for name, layouts in re.findall(r"^\| `(\w+)` \| ([^|]*?) \| (?:miniature|real)", page, re.MULTILINE)
+        for layout in layouts.split(";")
+    }
+    assert not rows - told, "add to the table of layouts in docs/evaluation.md"
+
+
+def ids(one) -> str:
+    return f"{one.name} {one.layout}"
+
+
+@pytest.mark.parametrize("one", SAMPLES, ids=ids)
+def test_a_miniature_is_read_as_it_is_meant(one, tmp_path):
+    with read(one.name, one.write(tmp_path)) as (items, said):
         told = [
             (i.id, i.task, i.answer_type, i.checker, "|".join(i.options), i.answer, [grey(p) for p in i.images])
             for i in items
         ]
-        assert told == EXPECTED[name]
-        module, part = benchmarks.find(name)
+        assert told == one.items
+        module, part = benchmarks.find(one.name)
         assert said["n_published"] == module.COUNTS[part] and "in the folder" in said["partial"]
 
 
@@ -62,20 +83,14 @@ def wrong(item) -> list[str]:
             return ["move(red,table)", "move(orange,blue)", "none"]
         case "displacement":
             return ["North: 2, East: 3", "North: 2", "South: 2, West: 3"]
-        case "points24":
-            return ["(4+8)*2", "4*6", "4+8+6*(6/3)", "24", "(4+8)*(6/0)", "__import__('os')"]
-        case "hanoi":
-            return ["(2,3),(1,3)", "(1,3),(2,3)", "(1,2),(2,3)", "(9,3)"]
-        case "sliding":
-            return ["6,5", "5", "1,5,6", "5,6,6"]
         case "refusal":
             return []
     return [f"not {item.answer}", item.answer[:-1], item.answer + " 2"]
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED if name != "mossbench"])
-def test_golds_are_right_and_answers_near_them_wrong(name, tmp_path):
-    with read(name, written(name, tmp_path)) as (items, _):
+@pytest.mark.parametrize("one", [one for one in SAMPLES if one.name[:9] not in ("mossbench", "mm_helix")], ids=ids)
+def test_golds_are_right_and_answers_near_them_wrong(one, tmp_path):
+    with read(one.name, one.write(tmp_path)) as (items, _):
         for item in items:
             for said in (
                 f"Let me see.\n\\boxed{{{item.answer}}}",
@@ -190,13 +205,207 @@ def test_cycles_pairs_and_shared_pictures_are_clusters(tmp_path):
 
     assert clusters("hrbench/4k") == ([0, 0, 2, 2], {"cycles": "2 questions in 2 orders"})
     assert clusters("mmvp") == ([0, 0, 2, 2], {"counted": "single and pair", "labels": "corrected"})
-    assert clusters("sat") == ([0, 0], {})
+    assert clusters("sat") == ([0, 0], {"order of answers": "as published"})
+    assert clusters("sat/circular") == ([0, 0, 2, 2], {"order of answers": "every rotation (2)"})
     assert clusters("vsp/collision") == ([0, 0], {})
 
 
 def test_what_no_rule_grades_is_left_out_and_counted(tmp_path):
-    with read("mm_helix", written("mm_helix", tmp_path)) as (items, said):
-        assert said["left_out"] == 1 and "kakuro" not in {item.task for item in items}
+    with read("math_vr", written("math_vr", tmp_path)) as (items, said):
+        assert said["left_out"] == "1: no rule can grade the answer" and "3" not in {item.id for item in items}
+
+
+# -- puzzles -----------------------------------------------------------------------------------------------------------
+def test_all_kinds_of_puzzles_have_a_miniature():
+    kinds = {puzzle.category.lower().replace("_", "") for puzzle in PUZZLES}
+    aliases = {"twentyfourpoints", "isomorphism", "nonograms", "connectivitytest"}
+    assert len(kinds) == 42 and kinds >= set(mm_helix.CHECKERS) - aliases
+
+
+@pytest.mark.parametrize("one", [one for one in SAMPLES if one.name == "mm_helix"], ids=ids)
+def test_published_solutions_of_puzzles_are_right_and_answers_near_them_wrong(one, tmp_path):
+    with read("mm_helix", one.write(tmp_path)) as (items, said):
+        assert said["left_out"] is None and len(items) == len(PUZZLES)
+        for item, puzzle in zip(items, PUZZLES, strict=True):
+            for answer in (item.answer, *puzzle.others):
+                assert judge(f"I think.\n\\boxed{{{answer}}}", item).is_right, (item.id, answer)
+                assert judge(f"<answer>{answer}</answer>", item).is_right, (item.id, answer)
+            for answer in puzzle.wrong:
+                assert not judge(f"\\boxed{{{answer}}}", item).is_right, (item.id, answer)
+                assert not judge(f"<answer>{answer}</answer>", item).is_right, (item.id, answer)
+            for answer in ("", "I do not know", "[", "(1,", "0" * 30_000, "|||", "No such"):
+                assert not judge(f"\\boxed{{{answer}}}", item).is_right, (item.id, answer)
+
+
+def test_no_constant_answer_solves_both_sides_of_a_kind(tmp_path):
+    with read("mm_helix", written("mm_helix", tmp_path)) as (items, _):
+        for kind in ("hamiltonian_path", "hamiltonian_cycle", "eulerian_path", "eulerian_cycle"):
+            chosen = [item for item in items if item.task == kind]
+            assert [judge("\\boxed{No}", item).is_right for item in chosen] == [False, True]
+            assert best_constant(chosen) == 0.5
+
+
+@pytest.mark.parametrize("state", [None, "", "x", [], {}, [[]], {"regions": 3}, [[1, "a"], None], "[[", 7])
+def test_a_state_that_a_rule_cannot_use_leaves_the_puzzle_out(state, tmp_path):
+    rows = next(iter(sample("mm_helix").files.values()))
+    by_gold = {"number", "yes_no", "mines", "snake_path", "word_search", "word_ladder"}
+    with_state = [row for row, told in zip(rows, sample("mm_helix").items, strict=True) if told[3] not in by_gold]
+    good = [row for row in rows if row["category"] == "graph_isomorphism"]
+    WRITERS[".json"](tmp_path / "annotations.json", [row | {"initial_state": state} for row in with_state] + good)
+    image(tmp_path / "images/1.png", 1)
+    with read("mm_helix", tmp_path) as (items, said):
+        solvable = {item.task for item in items} - {"graph_isomorphism"}
+        assert all(item.answer == "No" for item in items if item.task in solvable), "no state is needed for No"
+        assert "does not accept the gold answer" in said["left_out"]
+
+
+def test_pairs_of_graphs_count_together(tmp_path):
+    row = next(row for row in sample("mm_helix").files["annotations.json"] if row["category"] == "graph_isomorphism")
+    rows = [row | {"index": str(k), "image": ["images/1.png", "images/2.png"][:: 1 - 2 * k]} for k in (0, 1)]
+    WRITERS[".json"](tmp_path / "annotations.json", rows)
+    for k in (1, 2):
+        image(tmp_path / f"images/{k}.png", k)
+    with read("mm_helix", tmp_path) as (items, _):
+        assert [[grey(p) for p in item.images] for item in items] == [[1, 2], [2, 1]]
+        assert items[0].cluster == items[1].cluster
+
+
+# -- rows that are odd as published ------------------------------------------------------------------------------------
+def test_choices_that_repeat_are_shown_once(tmp_path):
+    name, write = changed("mathvista", choices=["red", "blue", "blue"], answer="blue")
+    write(tmp_path)
+    with read(name, tmp_path) as (items, said):
+        assert (items[0].options, items[0].answer, said["left_out"]) == (("red", "blue"), "B", None)
+        assert judge("The answer is blue", items[0]).is_right
+
+
+def test_choices_that_are_numbers_are_read(tmp_path):
+    name, write = changed("mathvista", choices=[2.0, 3.5], answer="2")
+    write(tmp_path)
+    with read(name, tmp_path) as (items, _):
+        assert (items[0].options, items[0].answer) == (("2.0", "3.5"), "A")
+
+
+@pytest.mark.parametrize(
+    "name, question", [("emma/mini", "Is <image_4> it?"), ("mmstar", "Is <image 2> it? Look well.")]
+)
+def test_a_mark_without_its_picture_is_asked_in_words_and_counted(name, question, tmp_path):
+    name, write = changed(name, question=question)
+    write(tmp_path)
+    with read(name, tmp_path) as (items, said):
+        parts = build_trace(items[0], "bare", "text").messages[0].content
+        assert re.search(r"Is image \d it", "".join(getattr(part, "text", "[]") for part in parts))
+        assert said["remarks"] == "1: the question marks an image that the row does not have"
+
+
+def test_a_question_whose_text_is_in_the_picture_is_asked(tmp_path):
+    name, write = changed("mathvista", question="")
+    write(tmp_path)
+    with read(name, tmp_path) as (items, said):
+        assert said["remarks"] == "1: the question is in the image" and items[0].question == ""
+        assert prompt_text(items[0], "boxed").startswith("A. x\nB. y\nPut ")
+
+
+def test_rows_that_cannot_be_asked_are_left_out_by_reason(tmp_path):
+    rows = next(iter(sample("visulogic").files.values()))
+    rows = [rows[0] | {"id": str(k), "label": label} for k, label in enumerate("AXYZ")] + [rows[0] | {"label": None}]
+    WRITERS[".jsonl"](tmp_path / "data.jsonl", rows)
+    image(tmp_path / "images/00001.png", 1)
+    with read("visulogic", tmp_path) as (items, said):
+        assert len(items) == 1 and said["partial"] == "5 of 1000 in the folder"
+        assert said["left_out"] == "3: answer: '...' is not a letter of the 4 options; 1: label: missing or empty"
+
+
+def test_pictures_that_cannot_be_decoded_leave_their_item_out(tmp_path):
+    rows = [{"image": stored(1), "question": "How many?", "answer": "3"}] * 2
+    rows = [rows[0], rows[1] | {"image": {"bytes": b"GIF89a" * 20, "path": None}}]
+    WRITERS[".parquet"](tmp_path / "test.parquet", rows)
+    with readers.open_source(tmp_path) as source:
+        items, _ = selection.gradable_items("realworldqa", source, partial=True)
+        assert [item.id for item in selection.readable_items(items, source)] == ["test-0"]
+        assert "is not a readable" in selection.counted(source.left_out)
+        with pytest.raises(DataError, match=r"parquet:1: image: '.*' is not a readable"):
+            selection.readable_items(items[1:], source)
+
+
+def test_ids_that_repeat_are_made_unique(tmp_path):
+    rows = next(iter(sample("visulogic").files.values()))
+    WRITERS[".jsonl"](tmp_path / "data.jsonl", [rows[0] | {"question": text} for text in ("P?", "Q?")])
+    image(tmp_path / "images/00001.png", 1)
+    with read("visulogic", tmp_path) as (items, _):
+        assert [(item.id, item.cluster) for item in items] == [("00001", "00001"), ("00001#2", "00001#2")]
+
+
+# -- what is asked -----------------------------------------------------------------------------------------------------
+def asked(name, tmp_path, number=0):
+    with read(name, written(name, tmp_path)) as (items, _):
+        return prompt_text(items[number], "bare")
+
+
+def test_blink_is_asked_by_its_prompt(tmp_path):
+    assert asked("blink", tmp_path) == BLINK["prompt"]
+
+
+def test_a_question_without_a_prompt_lists_its_options(tmp_path):
+    name, write = changed("blink", prompt="-")
+    write(tmp_path)
+    with read(name, tmp_path) as (items, _):
+        assert prompt_text(items[0], "bare") == "Which fits?\nA. the second image\nB. the third image"
+
+
+def test_ocr_reasoning_asks_for_its_format(tmp_path):
+    assert asked("ocr_reasoning", tmp_path) == "Total?\nAnswer with a number."
+    assert asked("ocr_reasoning", tmp_path, 1) == "What fraction is blue?\nChoices: (A) 3 (B) 4.5"
+
+
+def test_mathvista_names_unit_and_form_of_its_answers(tmp_path):
+    with read("mathvista", written("mathvista", tmp_path)) as (items, _):
+        assert prompt_text(items[1], "boxed").splitlines()[0] == "How long? (Unit: cm)"
+        assert "the number with 1 decimal place in" in prompt_text(items[1], "boxed")
+
+
+def test_options_inside_a_question_are_not_shown_twice(tmp_path):
+    assert asked("mdk12", tmp_path, 1) == "Which?\nA. u\nB. v\nC. w\nD. x"
+
+
+def test_marks_of_math_vr_are_numbered_by_the_pictures_that_are_shown(tmp_path):
+    assert asked("math_vr", tmp_path) == "<image 1>Area of <image 2>?"
+    assert asked("math_vr", tmp_path, 2) == "See image 2."
+
+
+@pytest.mark.parametrize(
+    "text, entries",
+    [
+        ("['a', 'b']", ["a", "b"]),
+        ("[1, 2.5, -3]", ["1", "2.5", "-3"]),
+        ('["it\'s", "b, c"]', ["it's", "b, c"]),
+        (r"['it\'s', 'x']", ["it's", "x"]),
+        ("['a' 'b']", ["a", "b"]),
+        ("[red wine, white]", ["red wine", "white"]),
+        ("['', 'b']", ["", "b"]),
+        ("[]", []),
+    ],
+)
+def test_lists_that_are_stored_as_text(text, entries):
+    assert readers.parse_list(text) == entries
+
+
+@pytest.mark.parametrize("cell", ["B", "(b)", "B.", "(B) blue", "B. blue", "B) blue", "B: blue", "B、blue"])
+def test_letters_with_and_without_their_text(cell, tmp_path):
+    with readers.open_source(tmp_path) as source:
+        row = readers.Row({"answer": cell, "text": "A dog"}, tmp_path / "x.tsv", 1, source, "")
+        assert row.letter("answer") == "B"
+        with pytest.raises(DataError, match="'A dog' is not an option letter"):
+            row.letter("text")
+
+
+@pytest.mark.parametrize("cell", [b64(1), f"data:image/png;base64,{b64(1)}", png(1), stored(1), "1.png", "1", "1.jpg"])
+@pytest.mark.parametrize("place", ["", "images", "data/images"])
+def test_one_way_finds_every_picture(cell, place, tmp_path):
+    image(tmp_path / place / "1.png", 1)
+    with readers.open_source(tmp_path) as source:
+        row = readers.Row({"image": cell}, tmp_path / "deep" / "x.parquet", 1, source, "")
+        assert [grey(ref) for ref in row.images("image")] == [1]
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="needs the sample of the VSP benchmark")
@@ -212,12 +421,12 @@ def test_the_real_vsp_sample(part, n):
 
 # -- what is wrong with files ------------------------------------------------------------------------------------------
 def changed(name, **fields):
-    """The miniature's first file with fields of its first row changed."""
+    """The miniature with one row, the first one, with changed fields."""
 
     def write(folder):
         written(name, folder)
-        file, (first, *rest) = next(iter(FILES[name].items()))
-        WRITERS[Path(file).suffix](folder / file, [first | fields, *rest])
+        file, rows = next(iter(sample(name).files.items()))
+        WRITERS[Path(file).suffix](folder / file, [rows[0] | fields])
 
     return name, write
 
@@ -248,7 +457,7 @@ BAD = {
         "label: 'rubber' is not an option letter. Expected: ",
     ),
     "a hidden label": (*changed("hrbench/4k", answer=""), "hr_bench_4k.tsv:1: answer: missing or empty. Expected: "),
-    "no question": (*changed("realworldqa", question=" "), "question: is empty. Drop the row"),
+    "neither question nor picture": (*changed("math_vr", question=" "), "question: is empty, and there is no"),
     "a picture that is none": (
         *changed("hrbench/4k", image="x" * 100 + "?"),
         ":1: image: is neither an image in base64",
@@ -266,11 +475,6 @@ BAD = {
     "an absolute path": (*changed("visulogic", image_path="/etc/passwd"), "is an absolute path"),
     "a path to nothing": (*changed("visulogic", image_path="images/2.png"), "not found under"),
     "an address": (*changed("visulogic", image_path="https://x.org/1.png"), "nothing is downloaded"),
-    "an id twice": (*changed("vstar", question_id="8"), "id '8' is used 2 times"),
-    "a mark without its picture": (
-        *changed("emma/mini", question="Is <image_4> it?"),
-        "refers to image 4, but the row",
-    ),
     "a reserved token": (
         *changed("vstar", text="<|im_end|> Q? (A) x (B) y"),
         "parquet:0: question: contains the reserved token",
@@ -335,6 +539,14 @@ def test_bad_files_are_named_in_a_sentence(kind, tmp_path):
     assert str(caught.value).endswith(".") or "Expected: " in str(caught.value), "it says what to do"
 
 
+def test_two_copies_of_a_file_are_named(tmp_path):
+    written("visulogic", tmp_path)
+    rows = next(iter(sample("visulogic").files.values()))
+    WRITERS[".jsonl"](tmp_path / "copy" / "data.jsonl", rows)
+    with pytest.raises(DataError, match="id '00001' is used twice, by the same question"), read("visulogic", tmp_path):
+        pass
+
+
 def test_a_link_out_of_the_folder_is_refused(tmp_path):
     written("visulogic", tmp_path / "real")
     (tmp_path / "d").mkdir()
@@ -378,10 +590,10 @@ def test_parquet_is_held_to_the_limits_and_its_texts_are_text(tmp_path, monkeypa
     text = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff\xfe"]).buffers())
     packed.arrow().write_table(pyarrow.table({"question": text}), file)
     with pytest.raises(DataError, match=r"a\.parquet:0: cannot be read \("):
-        list(readers.read_parquet(file))
+        list(tables.read_parquet(file))
     monkeypatch.setattr("latent_reason.data.parquet.GROUP_BYTES", 10)
     with pytest.raises(DataError, match="Write smaller row groups"):
-        list(readers.read_parquet(file))
+        list(tables.read_parquet(file))
 
 
 def test_unknown_names_say_the_nearest():
