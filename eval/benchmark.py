@@ -5,7 +5,7 @@
 
 Nothing is downloaded. Rows that cannot be asked are left out and counted by reason. The result has the full protocol. FILE.items.jsonl beside FILE.json has one line per item. The
 same command resumes an interrupted run from FILE.items.unfinished. ``--partial`` allows a folder without all published
-items. ``--n`` evaluates a sample of whole clusters. The protocol notes both. ``--blind`` removes the images, ``--grey``
+items or images. ``--n`` evaluates a sample of whole clusters. The protocol notes both. ``--blind`` removes the images, ``--grey``
 replaces them by gray ones; with ``--seeing FILE.json`` (a run of the same protocol with images) both report the share
 of the accuracy that is retained, raw and corrected for chance.
 """
@@ -36,7 +36,7 @@ from . import benchmarks
 from .aggregate import result_rows, retention
 from .constants import with_constants
 from .items import PROMPTS, EvalItem, build_trace, prompt_text
-from .readers import open_source
+from .readers import Source, open_source
 from .resume import ProgressFile
 from .scoring import Judgment, judge, judge_by_checker
 from .selection import counted, gradable_items, readable_items, sample_items
@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
     parser.add_argument("--out", help="FILE.json; FILE.items.jsonl is written beside it")
     parser.add_argument("--n", type=at_least(1), help="number of items, sampled with --seed (default: all)")
-    parser.add_argument("--partial", action="store_true", help="allow fewer items than are published")
+    parser.add_argument("--partial", action="store_true", help="allow missing items and images")
     parser.add_argument("--prompt", help=f"{', '.join(PROMPTS)}, or a text with {{question}} and optionally {{form}}")
     blind = parser.add_mutually_exclusive_group()
     blind.add_argument("--blind", action="store_const", const="removed", help="remove the images")
@@ -252,14 +252,7 @@ def run_to_file(args: argparse.Namespace) -> None:
     args.prompt = args.prompt or getattr(module, "PROMPT", "boxed")
     check_options(args)
     with open_source(args.folder) as source:
-        items, protocol_entries = gradable_items(args.name, source, args.partial)
-        if args.n and args.n < len(items):
-            items = sample_items(items, args.n, args.seed)
-            protocol_entries["partial"] = "; ".join(
-                filter(None, [protocol_entries["partial"], f"{len(items)} drawn by seed {args.seed}"])
-            )
-        items = readable_items(items, source)
-        protocol_entries["left_out"] = counted(source.left_out)
+        items, protocol_entries = chosen_items(source, args)
         reasoner, _ = checkpoint.load(args.checkpoint)
         check_head_context(reasoner, items, args.blind)
         protocol = build_protocol(args.name, items, protocol_entries, reasoner, args)
@@ -280,8 +273,38 @@ def run_to_file(args: argparse.Namespace) -> None:
             getattr(module, "GROUPED", {}).get(part),
         ),
     )
+    report = build_report(args, reasoner, protocol, results, answers)
+    if reference:
+        report["retention"] = retention(reference, results)
+    atomic_write_text(lines, "".join(json_line(answer, protocol["prompt"]) + "\n" for answer in answers))
+    atomic_write_json(args.out, report)
+    progress.remove()
+    console.print(table(results))
+    print_retention(report.get("retention", []))
+    console.print(
+        f"{report['unparsed']} of {len(answers)} replies had no answer that could be parsed. Results written to {args.out}, "
+        f"single items to {lines}"
+    )
+
+
+def chosen_items(source: Source, args: argparse.Namespace) -> tuple[list[EvalItem], dict]:
+    """The items that are asked, and their entries of the protocol."""
+    items, protocol_entries = gradable_items(args.name, source, args.partial)
+    if args.n and args.n < len(items):
+        items = sample_items(items, args.n, args.seed)
+        protocol_entries["partial"] = "; ".join(
+            filter(None, [protocol_entries["partial"], f"{len(items)} drawn by seed {args.seed}"])
+        )
+    items = readable_items(items, source, args.partial)
+    return items, protocol_entries | {"left_out": counted(source.left_out)}
+
+
+def build_report(
+    args: argparse.Namespace, reasoner, protocol: dict, results: list[dict], answers: list[Answer]
+) -> dict:
+    """The JSON of a run."""
     count = len(answers)
-    report = {
+    return {
         "schema": 1,
         "kind": "benchmark",
         "checkpoint": Path(args.checkpoint).as_posix(),
@@ -296,17 +319,6 @@ def run_to_file(args: argparse.Namespace) -> None:
         "tokens_per_item": round(sum(answer.tokens for answer in answers) / count, 3),
         "seconds_per_item": round(sum(answer.seconds for answer in answers) / count, 4),
     }
-    if reference:
-        report["retention"] = retention(reference, results)
-    atomic_write_text(lines, "".join(json_line(answer, protocol["prompt"]) + "\n" for answer in answers))
-    atomic_write_json(args.out, report)
-    progress.remove()
-    console.print(table(results))
-    print_retention(report.get("retention", []))
-    console.print(
-        f"{report['unparsed']} of {count} replies had no answer that could be parsed. Results written to {args.out}, "
-        f"single items to {lines}"
-    )
 
 
 def print_retention(rows: list[dict]) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from statistics import mean
 
 from .items import EvalItem
-from .scoring import judge
+from .scoring import RULES, judge
 
 MOST = 8  # the most frequent gold answers, which are tried
-BY_EQUALITY = ("letter", "letters", "yes_no")  # rules that accept the gold answer alone
 
 
 def best_constant(items: Sequence[EvalItem]) -> float:
@@ -20,8 +19,9 @@ def best_constant(items: Sequence[EvalItem]) -> float:
 
 
 def solves(answer: str, item: EvalItem) -> bool:
-    """Whether the gold answer of another item solves an item."""
-    if answer == item.answer or item.checker in BY_EQUALITY:
+    """Whether the gold answer of another item solves an item. Rules that verify, as those of puzzles, may accept more than
+    their own gold answer."""
+    if answer == item.answer or item.checker in RULES:
         return answer == item.answer
     return judge(f"\\boxed{{{answer}}}", item).is_right
 

@@ -135,6 +135,24 @@ def make_item(
     )
 
 
+def choice_letter(row: Row, field: str, options: list[str], answer: str) -> str:
+    """The letter of the option that equals a gold answer, as text or as a number. Raises DataError if it is not one of
+    them. Options that repeat are to be dropped before: as published, a choice is right by its text."""
+    equal = [i for i, option in enumerate(options) if option == answer] or [
+        i for i, option in enumerate(options) if _as_number(option) == _as_number(answer) is not None
+    ]
+    if len(equal) != 1 or equal[0] >= len(LETTERS):
+        raise row.error(field, f"'{answer[:40]}' is not one of the {len(options)} choices. Correct the row.")
+    return LETTERS[equal[0]]
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def shown_options(item: EvalItem) -> list[str]:
     """The lines of the options that the question does not list itself."""
     lines = [f"{letter}. {option}" for letter, option in zip(item.letters, item.options, strict=True) if option]

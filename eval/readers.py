@@ -79,7 +79,11 @@ class Source:
         raise FileNotFoundError(f"'{self.folder}' has no {' or '.join(patterns)}. Expected: {expected}")
 
     def check_inside(self, file: Path) -> Path:
-        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self.folder)):
+        """The file. Raises DataError (E08) for a link out of the folder, but for one into the blobs of a Hub snapshot."""
+        roots = [self.folder]
+        if "snapshots" in (parts := Path(os.path.abspath(self.folder)).parts):
+            roots.append(Path(*parts[: len(parts) - parts[::-1].index("snapshots") - 1]) / "blobs")
+        if not any(Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)) for root in roots):
             raise DataError("E08", "", "is outside the benchmark's folder. Move the file into it.", str(file))
         return file
 
@@ -129,7 +133,7 @@ class Source:
         tried = [PurePosixPath(folder) / path for folder in folders] if is_plain else []
         stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in SUFFIXES else path.name
         for candidate in tried + [place.with_name(stem + suffix) for place in tried for suffix in SUFFIXES]:
-            if (self.folder / candidate).is_file():
+            if os.path.isfile(self.folder / candidate):  # False for a name that is too long, too
                 return ImageRef(self.images, str(candidate), field, file, number)
         return ImageRef(self.images, str(tried[0]) if tried else name, field, file, number)
 
@@ -258,6 +262,7 @@ class Row:
         in a TSV the index of another row."""
         for name in names:
             value = self.values.get(name)
+            value = value.strip() if isinstance(value, str) else value
             if value in (None, "", []):
                 continue
             if isinstance(value, str) and value.startswith("["):

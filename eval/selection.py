@@ -95,19 +95,20 @@ def sample_items(items: list[EvalItem], n: int, seed: int) -> list[EvalItem]:
     return [item for item in items if item.cluster in chosen]
 
 
-def readable_items(items: list[EvalItem], source: Source) -> list[EvalItem]:
+def readable_items(items: list[EvalItem], source: Source, partial: bool = False) -> list[EvalItem]:
     """The items whose images can be decoded; the others are left out and counted.
 
     Raises:
-        DataError: an image is missing, or outside the folder, or none can be decoded.
+        DataError: an image is outside the folder, or, without ``partial``, missing; or no item is left.
     """
+    left_out = ("E07", "E09") if partial else ("E09",)
     faults: dict[tuple[str, str], DataError] = {}
     refs = {_key(ref): ref for item in items for ref in item.images}
     for key, ref in track(refs.items(), description="images", transient=Console().is_terminal):
         try:
             ref.load()
         except DataError as error:
-            if error.code != "E09":
+            if error.code not in left_out:
                 raise
             faults[key] = error
     readable = []

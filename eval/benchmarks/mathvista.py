@@ -11,10 +11,8 @@ metadata``). The gold answer of a question with choices is the text of a choice.
 from __future__ import annotations
 
 import re
-from string import ascii_uppercase as LETTERS
 
-from ..items import make_item
-from ..scoring import numbers_equal
+from ..items import choice_letter, make_item
 
 COUNTS = {"": 1000}
 EXPECTED = (
@@ -55,13 +53,8 @@ def read_item(row):
 
 def choice_of(row):
     """(type, checker, letter, choices, fields) of a question with choices."""
-    answer, options = row.text("answer"), list(dict.fromkeys(choice.strip() for choice in row.texts("choices")))
-    equal = [i for i, option in enumerate(options) if option == answer] or [
-        i for i, option in enumerate(options) if numbers_equal(option, answer)
-    ]
-    if len(equal) != 1:
-        raise row.error("answer", f"'{answer[:40]}' is not one of the choices. Correct the row.")
-    return "letter", "letter", LETTERS[equal[0]], options, {}
+    options = list(dict.fromkeys(choice.strip() for choice in row.texts("choices")))
+    return "letter", "letter", choice_letter(row, "answer", options, row.text("answer")), options, {}
 
 
 def free_form_of(row):

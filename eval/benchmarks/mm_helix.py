@@ -119,7 +119,7 @@ def _values(state: Any) -> list:
 
 def as_text(value: Any) -> str:
     """An answer as text; a list or an object as JSON. ``\\n`` in two characters is a line end."""
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text.replace("\\n", "\n").strip()
 
 

@@ -22,7 +22,8 @@ def read(source, part):
 
 
 def read_item(row):
-    options, answer = row.texts("choices", default=[]), row.text("answer")
+    is_choice, answer = row.text("question_type", default="") == "multi_choice", row.text("answer")
+    options = row.texts("choices") if is_choice else []
     question, form = row.question("question"), row.text("format", default="-")
     if options:
         kind, answer = "letter", row.letter("answer_option", "answer")

@@ -85,14 +85,15 @@ class Sample:
     files: dict[str, list[dict]]
     items: list[tuple]
     pictures: dict[str, int] = field(default_factory=dict)
-    more: Callable[[Path], None] = lambda folder: None
+    more: Callable[[Path], None] | None = None
 
     def write(self, folder: Path) -> Path:
         for file, rows in self.files.items():
             WRITERS[Path(file).suffix](folder / file, rows)
         for file, grey in self.pictures.items():
             image(folder / file, grey)
-        self.more(folder)
+        if self.more:
+            self.more(folder)
         return folder
 
 

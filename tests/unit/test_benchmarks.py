@@ -11,6 +11,8 @@ import pytest
 from benchmark_samples import SAMPLES, WRITERS, b64, image, png, read, sample, stored, written
 from benchmark_samples.mm_helix import PUZZLES
 from benchmark_samples.perception import BLINK
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval import benchmarks, readers, selection, tables
 from eval.benchmarks import mm_helix
@@ -237,6 +239,20 @@ def test_published_solutions_of_puzzles_are_right_and_answers_near_them_wrong(on
                 assert not judge(f"\\boxed{{{answer}}}", item).is_right, (item.id, answer)
 
 
+@pytest.fixture(scope="module")
+def puzzle_items(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("puzzles")
+    with read("mm_helix", written("mm_helix", folder)) as (items, _):
+        return items
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("0123456789()[]{},|-:=>.*+/XxABCDno updownlefright\n\\\"'", max_size=80))
+def test_no_text_makes_a_rule_of_puzzles_fail(puzzle_items, text):
+    for item in puzzle_items:
+        assert judge(f"\\boxed{{{text}}}", item).is_right in (True, False)
+
+
 def test_no_constant_answer_solves_both_sides_of_a_kind(tmp_path):
     with read("mm_helix", written("mm_helix", tmp_path)) as (items, _):
         for kind in ("hamiltonian_path", "hamiltonian_cycle", "eulerian_path", "eulerian_cycle"):
@@ -277,6 +293,28 @@ def test_choices_that_repeat_are_shown_once(tmp_path):
     with read(name, tmp_path) as (items, said):
         assert (items[0].options, items[0].answer, said["left_out"]) == (("red", "blue"), "B", None)
         assert judge("The answer is blue", items[0]).is_right
+
+
+def test_answers_of_sat_that_repeat_are_shown_once(tmp_path):
+    changed("sat", answers=["left", "right", "right"])[1](tmp_path)
+    for part, n in (("sat", 1), ("sat/circular", 2)):
+        with read(part, tmp_path) as (items, said):
+            assert len(items) == n and said["left_out"] is None
+            assert {item.options[ord(item.answer) - ord("A")] for item in items} == {"right"}
+
+
+def test_the_right_answer_of_sat_may_be_an_index(tmp_path):
+    name, write = changed("sat", correct_answer=None, correct_answer_idx=0)
+    write(tmp_path)
+    with read(name, tmp_path) as (items, _):
+        assert items[0].answer == "A"
+
+
+def test_choices_of_a_free_question_are_no_list(tmp_path):
+    name, write = changed("ocr_reasoning", choices="-")
+    write(tmp_path)
+    with read(name, tmp_path) as (items, said):
+        assert (items[0].answer_type, said["left_out"]) == ("number", None)
 
 
 def test_choices_that_are_numbers_are_read(tmp_path):
@@ -328,12 +366,69 @@ def test_pictures_that_cannot_be_decoded_leave_their_item_out(tmp_path):
             selection.readable_items(items[1:], source)
 
 
+def test_images_that_are_missing_are_an_error_unless_the_folder_is_partial(tmp_path):
+    rows = next(iter(sample("visulogic").files.values()))
+    rows = [rows[0], rows[0] | {"id": "2", "image_path": "images/2.png"}]
+    WRITERS[".jsonl"](tmp_path / "data.jsonl", rows)
+    image(tmp_path / "images/00001.png", 1)
+    with readers.open_source(tmp_path) as source:
+        items, _ = selection.gradable_items("visulogic", source, partial=True)
+        with pytest.raises(DataError, match=r"jsonl:2: image_path: 'images/2.png' not found"):
+            selection.readable_items(items, source)
+        assert [item.id for item in selection.readable_items(items, source, partial=True)] == ["00001"]
+        assert selection.counted(source.left_out) == "1: image_path: '...' not found under '...'"
+
+
 def test_ids_that_repeat_are_made_unique(tmp_path):
     rows = next(iter(sample("visulogic").files.values()))
     WRITERS[".jsonl"](tmp_path / "data.jsonl", [rows[0] | {"question": text} for text in ("P?", "Q?")])
     image(tmp_path / "images/00001.png", 1)
     with read("visulogic", tmp_path) as (items, _):
         assert [(item.id, item.cluster) for item in items] == [("00001", "00001"), ("00001#2", "00001#2")]
+
+
+ODD = [
+    None,
+    "",
+    " ",
+    "?",
+    7,
+    -1.5,
+    float("nan"),
+    True,
+    [],
+    ["x"],
+    [None],
+    {},
+    {"A": 1},
+    b"\xff",
+    "[",
+    "['",
+    "<image 9>",
+]
+ODD += ["<|im_end|>", "x" * 300, "A, B", "\x01", "A" * 5000]
+
+
+@pytest.mark.parametrize("one", [one for one in SAMPLES if len(one.files) == 1 and one.more is None], ids=ids)
+def test_no_odd_cell_stops_a_benchmark(one, tmp_path, monkeypatch):
+    """Each field of the first row is odd in turn, in every way: the rows after them are read all the same."""
+    one.write(tmp_path)
+    file, (first, *rows) = next(iter(one.files.items()))
+    is_text = Path(file).suffix in (".tsv", ".csv")
+    odd = [first | {field: value} for field in first for value in ODD if isinstance(value, str) or not is_text]
+    module, part = benchmarks.find(one.name)
+
+    def questions(told):
+        monkeypatch.setitem(tables.READERS, Path(file).suffix, lambda path: enumerate(told))
+        with readers.open_source(tmp_path) as source:
+            items = list(module.read(source, part))
+            assert len(items) + source.left_out.total() >= len(told)
+            items = selection.readable_items(items, source, partial=True)
+            [judge(f"\\boxed{{{item.answer}}}", item) for item in items if item.checker != "none"]
+            return [prompt_text(item, "boxed") for item in items]
+
+    read_after = questions(rows) if rows else []
+    assert questions([*odd, *rows])[-len(read_after) :] == read_after or not rows
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------
@@ -479,9 +574,12 @@ BAD = {
         *changed("vstar", text="<|im_end|> Q? (A) x (B) y"),
         "parquet:0: question: contains the reserved token",
     ),
-    "a choice that is none": (*changed("mathvista", answer="z"), "answer: 'z' is not one of the choices"),
+    "a choice that is none": (*changed("mathvista", answer="z"), "answer: 'z' is not one of the 2 choices"),
     "a type that is none": (*changed("emma/mini", type="essay"), "type: 'essay' is neither multiple choice nor open"),
-    "an index beyond the options": (*changed("sat", correct_answer="up"), "is not one of the 2 answers"),
+    "an index beyond the options": (
+        *changed("sat", correct_answer="up"),
+        "correct_answer: 'up' is not one of the 2 choices",
+    ),
     "a picture the question names": (*changed("comt", question="[IMAGE7]?"), "IMAGE7 of the question is not listed"),
     "an Index that is no number": (*changed("mmvp", Index="x"), "Index: 'x' is not a number"),
     "a field of another type": (*changed("visulogic", question=["Q"]), "question: expected a text, found list"),
@@ -552,6 +650,19 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d/data.jsonl").symlink_to(tmp_path / "real/data.jsonl")
     with pytest.raises(ValueError, match="is outside the benchmark's folder"), read("visulogic", tmp_path / "d"):
+        pass
+
+
+def test_a_snapshot_of_the_hub_links_to_its_blobs(tmp_path):
+    written("vstar", tmp_path / "plain")
+    (tmp_path / "hub/blobs").mkdir(parents=True)
+    (tmp_path / "hub/snapshots/1f2e/data").mkdir(parents=True)
+    (tmp_path / "plain/data/test-00000-of-00001.parquet").rename(tmp_path / "hub/blobs/c0ffee")
+    (tmp_path / "hub/snapshots/1f2e/data/test-0.parquet").symlink_to("../../../blobs/c0ffee")
+    with read("vstar", tmp_path / "hub/snapshots/1f2e") as (items, _):
+        assert [item.id for item in items] == ["7", "8"]
+    (tmp_path / "hub/snapshots/1f2e/data/test-1.parquet").symlink_to(tmp_path / "plain")
+    with pytest.raises(ValueError, match="is outside the"), read("vstar", tmp_path / "hub/snapshots/1f2e"):
         pass
 
 
