@@ -3,9 +3,9 @@
     python -m eval.benchmark CHECKPOINT NAME DIR --out FILE.json [--n N] [--prompt boxed] [--partial] [--blind]
     python -m eval.benchmark --list
 
-Nothing is downloaded. The result has the full protocol. FILE.items.jsonl beside FILE.json has one line per item. The
+Nothing is downloaded. Rows that cannot be asked are left out and counted by reason. The result has the full protocol. FILE.items.jsonl beside FILE.json has one line per item. The
 same command resumes an interrupted run from FILE.items.unfinished. ``--partial`` allows a folder without all published
-items. ``--n`` evaluates a sample of whole clusters. The protocol notes both. ``--blind`` removes the images, ``--grey``
+items or images. ``--n`` evaluates a sample of whole clusters. The protocol notes both. ``--blind`` removes the images, ``--grey``
 replaces them by gray ones; with ``--seeing FILE.json`` (a run of the same protocol with images) both report the share
 of the accuracy that is retained, raw and corrected for chance.
 """
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +27,6 @@ from rich.table import Table
 from rich.text import Text
 
 from latent_reason import checkpoint, methods
-from latent_reason.data.errors import DataError
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json, atomic_write_text
@@ -35,10 +34,12 @@ from latent_reason.model.batch import TEXT
 
 from . import benchmarks
 from .aggregate import result_rows, retention
+from .constants import with_constants
 from .items import PROMPTS, EvalItem, build_trace, prompt_text
 from .readers import Source, open_source
 from .resume import ProgressFile
 from .scoring import Judgment, judge, judge_by_checker
+from .selection import counted, gradable_items, readable_items, sample_items
 
 console = Console(soft_wrap=True)
 SPANS = "the last box, <answer>, <Output>, 'answer is' on the last line, a reply of one line, a bare last line"
@@ -57,49 +58,7 @@ class Answer:
     seconds: float
 
 
-# -- items -------------------------------------------------------------------------------------------------------------
-def gradable_items(name: str, source: Source, partial: bool = False) -> tuple[list[EvalItem], dict]:
-    """The items of a benchmark that a rule can grade, and their entries of the protocol.
-
-    Raises:
-        FileNotFoundError: no file has the expected layout.
-        DataError: a row does not fit the layout, or an id is not unique.
-        ValueError: more rows than published, or fewer without ``partial``.
-    """
-    module, part = benchmarks.find(name)
-    items, published = list(module.read(source, part)), module.COUNTS[part]
-    for id, count in Counter(item.id for item in items).items():
-        if count > 1:
-            raise DataError("E13", "id", f"id '{id}' is used {count} times. Ids must be unique.", str(source.folder))
-    if len(items) > published or (len(items) < published and not partial):
-        todo = ", or allow fewer with --partial." if len(items) < published else "."
-        raise ValueError(
-            f"'{source.folder}' has {len(items)} items of {name}, but {published} are published. Copy it again{todo}"
-        )
-    graded = [item for item in items if item.checker != "none"]
-    if not graded:
-        raise ValueError(f"'{source.folder}' has no item of {name} that a rule can grade. Use another benchmark.")
-    protocol_entries = {
-        "n_published": published,
-        "left_out": len(items) - len(graded),
-        "partial": None if len(items) == published else f"{len(items)} of {published} in the folder",
-    }
-    return graded, protocol_entries
-
-
-def sample_items(items: list[EvalItem], n: int, seed: int) -> list[EvalItem]:
-    """A sample of whole clusters with at least ``n`` items, in the original order."""
-    clusters = list(dict.fromkeys(item.cluster for item in items))
-    random.Random(seed).shuffle(clusters)
-    sizes, chosen, count = Counter(item.cluster for item in items), set(), 0
-    for cluster in clusters:
-        if count >= n:
-            break
-        chosen.add(cluster)
-        count += sizes[cluster]
-    return [item for item in items if item.cluster in chosen]
-
-
+# -- protocol ----------------------------------------------------------------------------------------------------------
 def build_protocol(
     name: str, items: list[EvalItem], protocol_entries: dict, reasoner, args: argparse.Namespace
 ) -> dict:
@@ -108,6 +67,7 @@ def build_protocol(
     notes = module.notes(items) if hasattr(module, "notes") else {}
     known = args.prompt in PROMPTS
     return protocol_entries | {
+        "questions": questions_digest(items),
         "prompt": args.prompt if known else "own",
         "prompt_text": PROMPTS[args.prompt].format(form="{form}") if known else args.prompt,
         "checker": ", ".join(sorted({item.checker for item in items})),
@@ -119,6 +79,13 @@ def build_protocol(
         "pixels": pixels_of(reasoner),
         **notes,
     }
+
+
+def questions_digest(items: list[EvalItem]) -> str:
+    """A short hash of what is asked and what is right: ids, questions with options, numbers of images, gold answers. Runs
+    on other questions, or on corrected answers, differ in it."""
+    asked = sorted((item.id, prompt_text(item, "bare"), len(item.images), item.answer) for item in items)
+    return sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
 
 def run_description(args: argparse.Namespace, protocol: dict) -> dict:
@@ -218,8 +185,8 @@ def print_protocol(args: argparse.Namespace, items: list[EvalItem], protocol: di
 
 
 def table(results: list[dict]) -> Table:
-    output = Table(title="accuracy with 95 % interval")
-    for title in ("task", "measure", "n", "value", "interval", "chance"):
+    output = Table(title="accuracy with 95 % interval, chance and the best constant answer")
+    for title in ("task", "measure", "n", "value", "interval", "chance", "constant"):
         output.add_column(title, justify="left" if title in ("task", "measure") else "right")
     for r in results:
         output.add_row(
@@ -228,7 +195,7 @@ def table(results: list[dict]) -> Table:
             str(r["n"]),
             f"{r['value']:.3f}",
             f"{r['low']:.2f}-{r['high']:.2f}",
-            "-" if r["chance"] is None else f"{r['chance']:.3f}",
+            *("-" if r[name] is None else f"{r[name]:.3f}" for name in ("chance", "constant")),
         )
     return output
 
@@ -259,7 +226,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
     parser.add_argument("--out", help="FILE.json; FILE.items.jsonl is written beside it")
     parser.add_argument("--n", type=at_least(1), help="number of items, sampled with --seed (default: all)")
-    parser.add_argument("--partial", action="store_true", help="allow fewer items than are published")
+    parser.add_argument("--partial", action="store_true", help="allow missing items and images")
     parser.add_argument("--prompt", help=f"{', '.join(PROMPTS)}, or a text with {{question}} and optionally {{form}}")
     blind = parser.add_mutually_exclusive_group()
     blind.add_argument("--blind", action="store_const", const="removed", help="remove the images")
@@ -281,19 +248,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def run_to_file(args: argparse.Namespace) -> None:
     """Checks all files and options before the model decodes, then writes the results."""
-    module, _ = benchmarks.find(args.name)
+    module, part = benchmarks.find(args.name)
     args.prompt = args.prompt or getattr(module, "PROMPT", "boxed")
     check_options(args)
     with open_source(args.folder) as source:
-        items, protocol_entries = gradable_items(args.name, source, args.partial)
-        if args.n and args.n < len(items):
-            items = sample_items(items, args.n, args.seed)
-            protocol_entries["partial"] = "; ".join(
-                filter(None, [protocol_entries["partial"], f"{len(items)} drawn by seed {args.seed}"])
-            )
-        refs = {(ref.folder.root, ref.name): ref for item in items for ref in item.images}
-        for ref in track(refs.values(), description="images", transient=Console().is_terminal):
-            ref.load()
+        items, protocol_entries = chosen_items(source, args)
         reasoner, _ = checkpoint.load(args.checkpoint)
         check_head_context(reasoner, items, args.blind)
         protocol = build_protocol(args.name, items, protocol_entries, reasoner, args)
@@ -304,15 +263,48 @@ def run_to_file(args: argparse.Namespace) -> None:
         if progress.results:
             console.print(f"{progress.path}: resumes after {len(progress.results)} of {len(items)} items")
         answers = list(answer_items(reasoner, items, getattr(module, "ALSO", ()), args, progress))
-    results = result_rows(
-        [answer.item for answer in answers],
-        [answer.judgment.is_right for answer in answers],
-        [answer.other_checks for answer in answers],
-        protocol["metric"],
-        getattr(module, "GROUPED", None),
+    results = with_constants(
+        items,
+        result_rows(
+            [answer.item for answer in answers],
+            [answer.judgment.is_right for answer in answers],
+            [answer.other_checks for answer in answers],
+            protocol["metric"],
+            getattr(module, "GROUPED", {}).get(part),
+        ),
     )
+    report = build_report(args, reasoner, protocol, results, answers)
+    if reference:
+        report["retention"] = retention(reference, results)
+    atomic_write_text(lines, "".join(json_line(answer, protocol["prompt"]) + "\n" for answer in answers))
+    atomic_write_json(args.out, report)
+    progress.remove()
+    console.print(table(results))
+    print_retention(report.get("retention", []))
+    console.print(
+        f"{report['unparsed']} of {len(answers)} replies had no answer that could be parsed. Results written to {args.out}, "
+        f"single items to {lines}"
+    )
+
+
+def chosen_items(source: Source, args: argparse.Namespace) -> tuple[list[EvalItem], dict]:
+    """The items that are asked, and their entries of the protocol."""
+    items, protocol_entries = gradable_items(args.name, source, args.partial)
+    if args.n and args.n < len(items):
+        items = sample_items(items, args.n, args.seed)
+        protocol_entries["partial"] = "; ".join(
+            filter(None, [protocol_entries["partial"], f"{len(items)} drawn by seed {args.seed}"])
+        )
+    items = readable_items(items, source, args.partial)
+    return items, protocol_entries | {"left_out": counted(source.left_out)}
+
+
+def build_report(
+    args: argparse.Namespace, reasoner, protocol: dict, results: list[dict], answers: list[Answer]
+) -> dict:
+    """The JSON of a run."""
     count = len(answers)
-    report = {
+    return {
         "schema": 1,
         "kind": "benchmark",
         "checkpoint": Path(args.checkpoint).as_posix(),
@@ -327,17 +319,6 @@ def run_to_file(args: argparse.Namespace) -> None:
         "tokens_per_item": round(sum(answer.tokens for answer in answers) / count, 3),
         "seconds_per_item": round(sum(answer.seconds for answer in answers) / count, 4),
     }
-    if reference:
-        report["retention"] = retention(reference, results)
-    atomic_write_text(lines, "".join(json_line(answer, protocol["prompt"]) + "\n" for answer in answers))
-    atomic_write_json(args.out, report)
-    progress.remove()
-    console.print(table(results))
-    print_retention(report.get("retention", []))
-    console.print(
-        f"{report['unparsed']} of {count} replies had no answer that could be parsed. Results written to {args.out}, "
-        f"single items to {lines}"
-    )
 
 
 def print_retention(rows: list[dict]) -> None:

@@ -1,35 +1,42 @@
-"""Readers of local benchmark files, row by row: TSV of VLMEvalKit, parquet of the Hub, JSON and CSV in folders.
+"""Readers of local benchmark folders, row by row: TSV of VLMEvalKit, parquet of the Hub, JSON and CSV in folders.
 
 Nothing is downloaded, and no file outside the folder is read. ``latent_reason.data.pictures`` decodes all images and
 checks their size. Images inside a table are first written to a temporary folder, so that a benchmark need not fit in
-memory.
+memory. A row that cannot be asked is left out and counted by reason; a fault of a file is an error.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import csv
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image as PILImage
 
-from latent_reason.data import parquet
 from latent_reason.data.errors import DataError
-from latent_reason.data.jsonl import BOM, LINE_BYTES, decode, elements, lines
+from latent_reason.data.jsonl import LINE_BYTES, decode
 from latent_reason.data.pictures import ImageFolder, Limits
 
-CELL = 4 * Limits.bytes // 3 + 1024  # longest cell: characters of an image in base64
-REFERENCE = 64  # an image cell of at most this length is the index of another row
-LIST_ENTRY = re.compile(r"""'([^']*)'|"([^"]*)\"""")  # the entries of a list that is stored as text
+from .tables import CELL, READERS
+
+REFERENCE = 64  # an image cell of at most this length is the index of another row or a path
+#: the entries of a list that is stored as text: quoted, or bare up to the next comma
+LIST_ENTRY = re.compile(
+    r"'([^'\\]*(?:\\.[^'\\]*)*)'|\"([^\"\\]*(?:\\.[^\"\\]*)*)\"|([^\s,'\"\[\]][^,\[\]]*)", re.DOTALL
+)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURE_FOLDERS = ("", "images", "data", "data/images")  # where a row's images lie, beside its file or above it
+#: faults of one row: a field, no image, an image mark, an empty text, a reserved token
+ROW_FAULTS = ("E05", "E07", "E10", "E14", "E18")
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,19 @@ class ImageRef:
 
 
 class Source:
-    """The folder of a benchmark, and a temporary folder for the images inside its tables."""
+    """The folder of a benchmark, and a temporary folder for the images inside its tables.
+
+    ``left_out`` counts rows that cannot be asked, ``remarks`` rows that are asked with a peculiarity, by reason.
+    """
 
     def __init__(self, folder: Path, unpacked: Path):
         self.folder, self.unpacked_folder = folder, unpacked
         self.images, self.unpacked_images = ImageFolder(folder), ImageFolder(unpacked)
+        self.left_out: Counter[str] = Counter()
+        self.remarks: Counter[str] = Counter()
+        self.first_fault: DataError | None = None
 
+    # -- rows ----------------------------------------------------------------------------------------------------------
     def files(self, *patterns: str, expected: str) -> list[Path]:
         """The files of the first pattern that matches any. Raises FileNotFoundError with the expected layout."""
         for pattern in patterns:
@@ -65,7 +79,11 @@ class Source:
         raise FileNotFoundError(f"'{self.folder}' has no {' or '.join(patterns)}. Expected: {expected}")
 
     def check_inside(self, file: Path) -> Path:
-        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self.folder)):
+        """The file. Raises DataError (E08) for a link out of the folder, but for one into the blobs of a Hub snapshot."""
+        roots = [self.folder]
+        if "snapshots" in (parts := Path(os.path.abspath(self.folder)).parts):
+            roots.append(Path(*parts[: len(parts) - parts[::-1].index("snapshots") - 1]) / "blobs")
+        if not any(Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)) for root in roots):
             raise DataError("E08", "", "is outside the benchmark's folder. Move the file into it.", str(file))
         return file
 
@@ -76,11 +94,48 @@ class Source:
             images_by_index: dict[str, list[ImageRef]] = {}
             if file.suffix == ".tsv":  # an image cell may be the index of a later row
                 for number, values in read(file):
-                    row = Row(values, file, number, self, expected, images_by_index)
-                    if "image" in values and len(values["image"]) > REFERENCE and "index" in values:
-                        images_by_index[values["index"]] = row.images("image")
+                    row = Row(values, file, number, self, expected)
+                    if len(values.get("image", "")) > REFERENCE and "index" in values:
+                        try:
+                            images_by_index[values["index"]] = row.images("image")
+                        except DataError:
+                            continue  # reported where the row is read
             for number, values in read(file):
                 yield Row(values, file, number, self, expected, images_by_index)
+
+    def items(self, read_item: Callable[[Row], Any], *patterns: str, expected: str) -> Iterator[Any]:
+        """The items of ``rows``: ``read_item`` makes one, or a list of some, of each. A row whose content is faulty is
+        left out."""
+        for row in self.rows(*patterns, expected=expected):
+            try:
+                made = read_item(row)
+            except DataError as error:
+                if error.code not in ROW_FAULTS:
+                    raise
+                self.leave_out(error)
+                continue
+            yield from made if isinstance(made, list) else [made]
+
+    def leave_out(self, error: DataError) -> None:
+        """Counts a row that cannot be asked by what is wrong, without the values of the row."""
+        self.first_fault = self.first_fault or error
+        what = re.sub("'[^']*'", "'...'", error.what).partition(". ")[0]
+        self.left_out[f"{error.field}: {what}"] += 1
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+    def picture(
+        self, name: str, folders: Iterable[str | PurePosixPath], field: str, file: Path, number: int
+    ) -> ImageRef:
+        """The image of a name: the first that exists in ``folders`` (relative to the benchmark's), with its suffix or
+        another one. If none exists, or the name is no plain relative path, loading it is an error."""
+        path = PurePosixPath(name)
+        is_plain = not path.is_absolute() and ".." not in path.parts and not {"\\", "\0", ":"} & set(name)
+        tried = [PurePosixPath(folder) / path for folder in folders] if is_plain else []
+        stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in SUFFIXES else path.name
+        for candidate in tried + [place.with_name(stem + suffix) for place in tried for suffix in SUFFIXES]:
+            if os.path.isfile(self.folder / candidate):  # False for a name that is too long, too
+                return ImageRef(self.images, str(candidate), field, file, number)
+        return ImageRef(self.images, str(tried[0]) if tried else name, field, file, number)
 
     def text(self, path: str, expected: str) -> str:
         """A text file of the folder. Raises FileNotFoundError with the expected layout, DataError E01 or E02."""
@@ -133,14 +188,24 @@ class Row:
         """An id for a row without one: file and row number."""
         return f"{self.file.stem}-{self.number}"
 
+    @property
+    def folder(self) -> PurePosixPath:
+        """The folder of the row's file, relative to the benchmark's."""
+        return PurePosixPath(self.file.relative_to(self.source.folder).parent.as_posix())
+
     def error(self, field: str, what: str, code: str = "E05") -> DataError:
         return DataError(code, field, what, str(self.file), self.number)
+
+    def remark(self, reason: str) -> None:
+        """Counts a peculiarity of a row that is asked all the same."""
+        self.source.remarks[reason] += 1
 
     def get(self, *names: str, default: Any = ...) -> Any:
         """The raw value of a field. Raises DataError if all names are missing or empty and there is no ``default``."""
         for name in names:
-            if self.values.get(name) not in (None, ""):
-                return self.values[name]
+            value = self.values.get(name)
+            if value not in (None, "") and value == value:  # NaN is an empty cell too
+                return value
         if default is not ...:
             return default
         raise self.error(" or ".join(names), f"missing or empty. Expected: {self.expected}")
@@ -154,16 +219,25 @@ class Row:
             raise self.error(names[0], f"expected a text, found {type(value).__name__}. Expected: {self.expected}")
         return value if value is default else str(value).strip()
 
+    def question(self, *names: str) -> str:
+        """The question, "" if it is empty because its text is in the image. Raises DataError if there is no column."""
+        if not set(names) & set(self.values):
+            raise self.error(" or ".join(names), f"missing. Expected: {self.expected}")
+        return self.text(*names, default="")
+
     def texts(self, *names: str, default: Any = ...) -> list[str]:
-        """A list of texts; a list that is stored as text is parsed."""
+        """A list of texts or numbers, or the values of an object (``{"A": ..., "B": ...}``); a list that is stored as
+        text is parsed."""
         value = self.get(*names, default=default)
+        if value is default:
+            return value
         if isinstance(value, str) and value.startswith("["):
             value = parse_list(value)
-        if value is not default and not (
-            isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value)
-        ):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if not isinstance(value, list) or not all(isinstance(entry, str | int | float | None) for entry in value):
             raise self.error(names[0], f"expected a list of texts. Expected: {self.expected}")
-        return value if value is default else [str(entry) for entry in value]
+        return [str(entry) for entry in value if entry is not None]
 
     def columns(self, names: str = "ABCDEFGHIJ") -> list[str]:
         """The options in columns A, B, C, ..., up to the first empty one."""
@@ -175,24 +249,26 @@ class Row:
         return options
 
     def letter(self, *names: str) -> str:
-        """A letter such as ``B``, ``(b)`` or ``B.`` as ``B``."""
+        """A letter such as ``B``, ``(b)``, ``B.`` or ``B. the text of the option`` as ``B``."""
         value = self.text(*names)
-        match = re.fullmatch(r"\(?([A-Za-z])\)?\.?", value)
+        match = re.fullmatch(r"\(([A-Za-z])\)(?:[.:]?\s*.*)?|([A-Za-z])(?:[.:)、．].*)?", value, re.DOTALL)
         if not match:
             raise self.error(names[0], f"'{value[:40]}' is not an option letter. Expected: {self.expected}")
-        return match[1].upper()
+        return (match[1] or match[2]).upper()
 
     # -- images --------------------------------------------------------------------------------------------------------
     def images(self, *names: str, optional: bool = False) -> list[ImageRef]:
-        """The images of the first of these fields that has any: bytes, ``{bytes, path}``, paths, in a TSV base64."""
+        """The images of the first of these fields that has any: bytes, ``{bytes, path}``, base64, data URLs, paths, or
+        in a TSV the index of another row."""
         for name in names:
             value = self.values.get(name)
+            value = value.strip() if isinstance(value, str) else value
             if value in (None, "", []):
                 continue
             if isinstance(value, str) and value.startswith("["):
                 value = parse_list(value)
             cells = value if isinstance(value, list) else [value]
-            if refs := [ref for cell in cells for ref in self.cell_images(cell, name)]:
+            if refs := [ref for cell in cells if cell is not None for ref in self.cell_images(cell, name)]:
                 return refs
         if optional:
             return []
@@ -205,20 +281,25 @@ class Row:
             return [self.store_image(cell, name)]
         if not isinstance(cell, str):
             raise self.error(name, f"expected an image, found {type(cell).__name__}. Expected: {self.expected}")
-        if self.file.suffix != ".tsv" or "path" in name:
-            return [ImageRef(self.source.images, cell, name, self.file, self.number)]
-        if len(cell) <= REFERENCE:
+        is_data = cell.startswith("data:") or (len(cell) > REFERENCE and "." not in cell)
+        if is_data and "path" not in name:
+            return [self.store_image(self.decoded(cell, name), name)]
+        if self.file.suffix == ".tsv" and "path" not in name and "." not in cell:
             if cell not in self.images_by_index:
                 raise self.error(name, f"'{cell}' is not the index of a row with an image. Correct the cell.", "E07")
             return self.images_by_index[cell]
+        folders = [above / folder for above in (self.folder, *self.folder.parents) for folder in PICTURE_FOLDERS]
+        return [self.source.picture(cell, folders, name, self.file, self.number)]
+
+    def decoded(self, cell: str, name: str) -> bytes:
+        """The bytes of an image in base64 or in a data URL."""
         if len(cell) > CELL:
-            raise self.error(name, f"larger than {Limits.bytes / 2**20:,.0f} MiB. Use a smaller image.", "E09")
+            raise self.error(name, f"larger than {Limits.bytes / 2**20:,.0f} MiB. Use a smaller image.")
         try:
-            return [self.store_image(base64.b64decode(cell.partition("base64,")[2] or cell, validate=True), name)]
+            return base64.b64decode("".join((cell.partition("base64,")[2] or cell).split()), validate=True)
         except binascii.Error:
-            raise self.error(
-                name, "is neither an image in base64 nor the index of another row. Replace it.", "E09"
-            ) from None
+            what = "is neither an image in base64 nor the index of another row. Replace it."
+            raise self.error(name, what) from None
 
     def store_image(self, data: bytes, name: str) -> ImageRef:
         """Writes an image of a table to the temporary folder, under the hash of its bytes."""
@@ -229,65 +310,9 @@ class Row:
 
 
 def parse_list(text: str) -> list[str]:
-    """The quoted entries of a list that is stored as text, such as ``['a', 'b']``."""
-    return [single or double for single, double in LIST_ENTRY.findall(text)]
-
-
-# -- files -> (number, fields) -----------------------------------------------------------------------------------------
-def read_table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a TSV or CSV with a header, counted from 1."""
-    old_limit, number = csv.field_size_limit(CELL), 0
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as handle:
-            cells = csv.reader(handle, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
-            header = next(cells, None)
-            if header is None:
-                raise DataError("E25", "", "the file is empty. Copy it again.", str(file))
-            for number, row in enumerate(cells, 1):
-                if len(row) != len(header):
-                    raise DataError(
-                        "E05",
-                        "row",
-                        f"has {len(row)} cells, but the header has {len(header)}. Copy the file again.",
-                        str(file),
-                        number,
-                    )
-                yield number, dict(zip(header, row, strict=True))
-    except UnicodeDecodeError:
-        raise DataError("E01", "", "is not UTF-8. Save it as UTF-8.", str(file), number + 1) from None
-    except csv.Error as error:
-        raise DataError(
-            "E02", "row", f"cannot be read ({error}). Copy the file again.", str(file), number + 1
-        ) from None
-    finally:
-        csv.field_size_limit(old_limit)
-
-
-def read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a parquet file, counted from 0."""
-    number = 0
-    with parquet.opened(file) as handle:
-        try:
-            for values in parquet.one_by_one(handle):
-                yield number, values
-                number += 1
-        except DataError as error:
-            raise error.at(str(file), number) from None
-
-
-def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON list (counted from 0) or of JSON lines (counted from 1)."""
-    for number, data in (elements if file.suffix == ".json" else lines)(file):
-        data = data.removeprefix(BOM)
-        if not data.strip():
-            continue
-        try:
-            values = decode(data)
-        except DataError as error:
-            raise error.at(str(file), number) from None
-        if not isinstance(values, dict):
-            raise DataError("E05", "row", "expected an object. Write one object a row.", str(file), number)
-        yield number, values
-
-
-READERS = {".tsv": read_table, ".csv": read_table, ".parquet": read_parquet, ".json": read_json, ".jsonl": read_json}
+    """The entries of a list that is stored as text, such as ``['a', 'b']``, ``[1, 2.5]`` or ``["it's", 'b']``."""
+    entries = []
+    for single, double, bare in LIST_ENTRY.findall(text.strip()):
+        quoted = single or double
+        entries.append(re.sub(r"\\(['\"\\])", r"\1", quoted) if quoted or not bare else bare.strip())
+    return entries

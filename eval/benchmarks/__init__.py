@@ -1,10 +1,11 @@
 """Public benchmarks, one file each. The name of a module is the name of the benchmark; ``NAME/PART`` is one part.
 
 A benchmark file has a docstring (source, layout on disk, what is unverified), ``COUNTS`` (part -> published number of
-items; "" if there are no parts) and ``read(source, part)``, which yields an EvalItem per row. Optional:
+items; "" for the whole) and ``read(source, part)``, which yields EvalItems. ``source.items`` leaves out and counts rows
+whose content is faulty. Optional:
 
 - ``METRIC``: name of the headline if it is not accuracy; "category_mean" is the mean of the tasks.
-- ``GROUPED``: name of the share of clusters that are right as a whole.
+- ``GROUPED``: part -> name of the share of clusters that are right as a whole.
 - ``ALSO``: further checkers of tasks/checkers.py to report.
 - ``PROMPT``: the default prompt.
 - ``notes(items)``: further entries of the protocol, which must be equal for two numbers to be comparable.

@@ -1,44 +1,46 @@
 """CoMT (arXiv 2412.12932): questions whose published reasoning contains images: creation, deletion, update, selection.
 
-On disk, according to its README (not checked on the files): ``data.jsonl`` (``id, question, option, image, rationale,
-answer, type``) beside ``images/{type}/``. An entry of ``image`` is ``IMAGE0:IMAGE-ID0``, and the question contains
-``[IMAGE0]``. Images of the rationale alone are left out. The count 3,853 is unverified (3,850 elsewhere).
+On disk: ``comt/data.jsonl`` of the Hub (``id, question, option, image, rationale, answer, type``) beside
+``images/{type}/``. ``image`` is an object ``{"IMAGE0": ID, ...}``, also as text, or a list of ``IMAGE0:ID``. The question
+contains ``[IMAGE0]``. Images of the rationale alone are left out. The count 3,853 is unverified (3,850 elsewhere).
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 from ..items import make_item
-from ..readers import ImageRef
 
 COUNTS = {"": 3853}
 EXPECTED = (
-    "data.jsonl with id, question, option, image ('IMAGE0:ID'), answer, type beside images/{type}/{ID} (the suffix "
+    "data.jsonl with id, question, option, image ({'IMAGE0': ID}), answer, type beside images/{type}/{ID} (the suffix "
     ".png, .jpg or .jpeg of ID is optional)"
 )
 
 
 def read(source, part):
-    for row in source.rows("**/data.jsonl", expected=EXPECTED):
-        question, kind = row.text("question"), row.text("type")
-        ids = dict(entry.strip("[]").partition(":")[::2] for entry in row.texts("image"))
-        labels = list(dict.fromkeys(re.findall(r"\[?(IMAGE\d+)\]?", question))) or list(ids)[:1]
-        images = []
-        for number, label in enumerate(labels, 1):
-            if not ids.get(label):
-                raise row.error("image", f"{label} of the question is not listed. Expected: {EXPECTED}", "E10")
-            images.append(find_image(source, row, kind, ids[label]))
-            question = re.sub(rf"\[?\b{label}\b\]?", f"<image {number}>", question)
-        yield make_item(
-            row, row.text("id"), question, row.letter("answer"), images=images, options=row.texts("option"), task=kind
-        )
+    return source.items(read_item, "**/data.jsonl", expected=EXPECTED)
 
 
-def find_image(source, row, kind, name):
-    """The image of an entry, with or without a suffix in its name."""
-    folder = PurePosixPath(row.file.relative_to(source.folder).parent)
-    candidates = [folder / "images" / kind / (name + suffix) for suffix in ("", ".png", ".jpg", ".jpeg")]
-    path = next((p for p in candidates if ".." not in p.parts and (source.folder / p).is_file()), candidates[0])
-    return ImageRef(source.images, str(path), "image", row.file, row.number)
+def read_item(row):
+    question, kind, ids = row.question("question"), row.text("type"), image_ids(row)
+    labels = list(dict.fromkeys(re.findall(r"\[?(IMAGE\d+)\]?", question))) or list(ids)[:1]
+    images, folders = [], [row.folder / "images" / kind]
+    for number, label in enumerate(labels, 1):
+        if not ids.get(label):
+            raise row.error("image", f"{label} of the question is not listed. Expected: {EXPECTED}", "E10")
+        images.append(row.source.picture(ids[label], folders, "image", row.file, row.number))
+        question = re.sub(rf"\[?\b{label}\b\]?", f"<image {number}>", question)
+    return make_item(
+        row, row.text("id"), question, row.letter("answer"), images=images, options=row.texts("option"), task=kind
+    )
+
+
+def image_ids(row):
+    """Label -> ID of the images of a row."""
+    value = row.get("image")
+    if isinstance(value, str) and value.startswith("{"):
+        value = dict(re.findall(r"['\"](IMAGE\d+)['\"]\s*:\s*['\"]([^'\"]*)['\"]", value))
+    if isinstance(value, dict):
+        return {label: str(id) for label, id in value.items() if id}
+    return dict(entry.strip("[]").partition(":")[::2] for entry in row.texts("image"))

@@ -18,28 +18,31 @@ EXPECTED = (
 
 
 def read(source, part):
-    for row in source.rows("**/*.parquet", "*.tsv", expected=EXPECTED):
-        context, question = row.text("context", default=""), row.text("question", default="")
-        images = []
-        for k in range(1, 6):
-            images += row.images(f"image_{k}", optional=True)
-        images = images or row.images("image", "image_1")
-        kind, options = row.text("type").lower(), row.columns() or row.texts("options", default=[])
-        answer = row.text("answer")
-        if kind.startswith("open"):
-            options, kind = [], "number" if is_number(answer) else "text"
-        elif kind in ("mcq", "multiple choice", "multiple-choice"):
-            answer, kind = row.letter("answer"), "letter"
-        else:
-            raise row.error("type", f"'{kind[:40]}' is neither multiple choice nor open. Correct the row.")
-        yield make_item(
-            row,
-            row.text("pid", "index"),
-            f"{context}\n{question}",
-            answer,
-            images=images,
-            options=options,
-            answer_type=kind,
-            task=row.text("subject"),
-            category=row.text("category", default=""),
-        )
+    return source.items(read_item, "**/*.parquet", "*.tsv", expected=EXPECTED)
+
+
+def read_item(row):
+    context, question = row.text("context", default=""), row.text("question", default="")
+    images = []
+    for k in range(1, 6):
+        images += row.images(f"image_{k}", optional=True)
+    images = images or row.images("image", "image_1")
+    kind, options = row.text("type").lower(), row.columns() or row.texts("options", default=[])
+    answer = row.text("answer")
+    if kind.startswith("open"):
+        options, kind = [], "number" if is_number(answer) else "text"
+    elif kind in ("mcq", "multiple choice", "multiple-choice"):
+        answer, kind, options = row.letter("answer"), "letter", options or [""] * 4  # the options are in an image
+    else:
+        raise row.error("type", f"'{kind[:40]}' is neither multiple choice nor open. Correct the row.")
+    return make_item(
+        row,
+        row.text("pid", "index"),
+        f"{context}\n{question}",
+        answer,
+        images=images,
+        options=options,
+        answer_type=kind,
+        task=row.text("subject"),
+        category=row.text("category", default=""),
+    )

@@ -1,7 +1,7 @@
 """HR-Bench 4K and 8K (arXiv 2408.15556): 200 questions on large images, each in four orders of its options.
 
 On disk: the TSV of its authors (``hr_bench_4k.tsv``: ``index, image, question, A-D, answer, category, cycle_category``)
-or parquet (``**/hrbench_4k*.parquet``) of the same fields. The headline is the mean over all cycles. ``single`` and
+or parquet (``**/hrbench_4k*.parquet``) of the same fields; ``image`` is text in base64 in both, or an image struct. The headline is the mean over all cycles. ``single`` and
 ``cross`` are reported separately; ``all_cycles`` counts questions right in every order. Intervals resample questions.
 """
 
@@ -12,25 +12,27 @@ from collections import Counter
 from ..items import make_item
 
 COUNTS = {"4k": 800, "8k": 800}
-GROUPED = "all_cycles"
+GROUPED = {"4k": "all_cycles", "8k": "all_cycles"}
 EXPECTED = "hr_bench_{part}.tsv or **/hrbench_{part}*.parquet with index, image, question, A-D, answer, category"
 
 
 def read(source, part):
-    for row in source.rows(
-        f"**/hr*bench_{part}*.tsv", f"**/hr*bench_{part}*.parquet", expected=EXPECTED.format(part=part)
-    ):
-        images, question = row.images("image", "image_path"), row.text("question")
-        yield make_item(
-            row,
-            row.text("index"),
-            question,
-            row.letter("answer"),
-            images=images,
-            options=row.columns(),
-            task=row.text("category"),
-            cluster=f"{images[0].name}: {question}",
-        )
+    patterns = [f"**/hr*bench_{part}*.{suffix}" for suffix in ("tsv", "parquet")]
+    return source.items(read_item, *patterns, expected=EXPECTED.format(part=part))
+
+
+def read_item(row):
+    images, question = row.images("image", "image_path"), row.question("question")
+    return make_item(
+        row,
+        row.text("index"),
+        question,
+        row.letter("answer"),
+        images=images,
+        options=row.columns(),
+        task=row.text("category"),
+        cluster=f"{images[0].name}: {question}",
+    )
 
 
 def notes(items):

@@ -1,38 +1,57 @@
-"""Math-VR (arXiv 2510.11718): 5,000 questions of mathematics in two languages.
+"""Math-VR (arXiv 2510.11718): 5,000 questions of mathematics in two languages, 2,000 in text and 3,000 with images.
 
 Only the correctness of answers is scored, by rule, on items whose gold answers are all numbers. The two official scores
 need a language model. Other items are left out, and the protocol gives their number.
 
-On disk: parquet (``question, answers, number_of_answers, category``; the name of the image field is unverified:
-``image``, ``images`` or ``question_images``).
+On disk: ``data/test-*.parquet`` (``id, question, answers, number_of_answers, category, image1, ..., image8``). The
+question marks its images, as ``<image1>``; as published, only marked images are shown.
 """
 
 from __future__ import annotations
+
+import re
 
 from ..items import make_item
 from ..scoring import parse_number
 
 COUNTS = {"": 5000}
-EXPECTED = "**/*.parquet with question, answers (a list), number_of_answers, category, and image or images"
+EXPECTED = "**/*.parquet with id, question, answers (a list), number_of_answers, category, image1 to image8"
 
 
 def read(source, part):
-    for row in source.rows("**/*.parquet", "**/*.jsonl", expected=EXPECTED):
-        answers = row.texts("answers")
-        is_single = len(answers) == 1
-        is_numeric = all(
-            (number := parse_number(answer)) and not number.unit and number.decimals is not None for answer in answers
-        )
-        checker = "none" if not is_numeric else "number" if is_single else "numbers"
-        form = {} if is_single else {"form": f"the {len(answers)} numbers in order, separated by commas,"}
-        yield make_item(
-            row,
-            row.text("id", "index", default=row.default_id),
-            row.text("question"),
-            ", ".join(answers),
-            images=row.images("image", "images", "question_images", optional=True),
-            answer_type="number" if is_single else "set",
-            checker=checker,
-            task=row.text("category", default=""),
-            **form,
-        )
+    return source.items(read_item, "**/test*.parquet", "**/*.parquet", "**/*.jsonl", expected=EXPECTED)
+
+
+def read_item(row):
+    answers = [answer.strip() for answer in row.texts("answers")]
+    is_single = len(answers) == 1
+    is_numeric = all(
+        (number := parse_number(answer)) and not number.unit and number.decimals is not None for answer in answers
+    )
+    checker = "none" if not is_numeric else "number" if is_single else "numbers"
+    form = {} if is_single else {"form": f"the {len(answers)} numbers in order, separated by commas,"}
+    question, images = marked_images(row)
+    return make_item(
+        row,
+        row.text("id", "index", default=row.default_id),
+        question,
+        ", ".join(answers),
+        images=images,
+        answer_type="number" if is_single else "set",
+        checker=checker,
+        task=row.text("category", default=""),
+        **form,
+    )
+
+
+def marked_images(row):
+    """The question with marks in order from 1, and the images they mark. A mark without an image stays as words."""
+    question, images = row.question("question"), []
+    for number in dict.fromkeys(re.findall(r"<image_?(\d+)>", question)):
+        found = row.images(f"image{number}", f"image_{number}", optional=True)
+        if not found:
+            row.remark("the question marks an image that the row does not have")
+        images += found
+        mark = f"<image {len(images)}>" if found else f"image {number}"
+        question = re.sub(rf"<image_?{number}>", mark, question)
+    return question, images

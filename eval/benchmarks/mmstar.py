@@ -15,17 +15,20 @@ EXPECTED = "**/*.parquet or *.tsv with index, image, question (which lists its o
 
 
 def read(source, part):
-    for row in source.rows("**/*.parquet", "*.tsv", expected=EXPECTED):
-        question, options = split_options(row.text("question"))
-        options = row.columns() or options or [""] * 4  # the question lists them in another format
-        yield make_item(
-            row,
-            row.text("index"),
-            question,
-            row.letter("answer"),
-            images=row.images("image", "image_path"),
-            options=options,
-            task=row.text("category"),
-            split="val",
-            l2=row.text("l2_category", default=""),
-        )
+    return source.items(read_item, "**/*.parquet", "*.tsv", expected=EXPECTED)
+
+
+def read_item(row):
+    question, options = split_options(row.question("question"))
+    options = row.columns() or options or [""] * 4  # the question lists them in another format
+    return make_item(
+        row,
+        row.text("index"),
+        question,
+        row.letter("answer"),
+        images=row.images("image", "image_path"),
+        options=options,
+        task=row.text("category"),
+        split="val",
+        l2=row.text("l2_category", default=""),
+    )

@@ -8,14 +8,12 @@ are reported. One copy has corrected labels of 99, 100, 279 and 280; the protoco
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 from ..items import make_item
 from ..options import split_options
-from ..readers import ImageRef
 
 COUNTS = {"": 300}
-GROUPED = "pair_accuracy"
+GROUPED = {"": "pair_accuracy"}
 EXPECTED = (
     "**/*.parquet with image, Question, Options, Correct Answer, Index, or Questions.csv beside "
     "'MMVP Images/{Index}.jpg'"
@@ -23,25 +21,28 @@ EXPECTED = (
 
 
 def read(source, part):
-    for row in source.rows("**/*.parquet", "**/Questions.csv", expected=EXPECTED):
-        index = row.text("Index", "index", "lndex")  # a spelling error of some copies
-        if row.file.suffix == ".csv":
-            path = PurePosixPath(row.file.relative_to(source.folder).parent) / "MMVP Images" / f"{index}.jpg"
-            images = [ImageRef(source.images, str(path), "Index", row.file, row.number)]
-        else:
-            images = row.images("image")
-        options = split_options(row.text("Options", "options"))[1]
-        if not re.fullmatch(r"\d{1,9}", index):
-            raise row.error("Index", f"'{index[:20]}' is not a number. Expected: {EXPECTED}")
-        yield make_item(
-            row,
-            index,
-            row.text("Question", "question"),
-            row.letter("Correct Answer", "answer"),
-            images=images,
-            options=options,
-            cluster=f"pair {(int(index) + 1) // 2}",
-        )
+    return source.items(read_item, "**/*.parquet", "**/Questions.csv", expected=EXPECTED)
+
+
+def read_item(row):
+    index = row.text("Index", "index", "lndex")  # a spelling error of some copies
+    if row.file.suffix == ".csv":
+        folders = [row.folder / "MMVP Images"]
+        images = [row.source.picture(f"{index}.jpg", folders, "Index", row.file, row.number)]
+    else:
+        images = row.images("image")
+    options = split_options(row.text("Options", "options"))[1]
+    if not re.fullmatch(r"\d{1,9}", index):
+        raise row.error("Index", f"'{index[:20]}' is not a number. Expected: {EXPECTED}")
+    return make_item(
+        row,
+        index,
+        row.question("Question", "question"),
+        row.letter("Correct Answer", "answer"),
+        images=images,
+        options=options,
+        cluster=f"pair {(int(index) + 1) // 2}",
+    )
 
 
 def notes(items):

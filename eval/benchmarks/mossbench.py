@@ -1,30 +1,46 @@
 """MOSSBench (arXiv 2406.17806): 300 harmless requests that seem harmful; the share that a model refuses.
 
-A refusal is detected by phrases in the first 300 characters of a reply. This is crude and works in English only; use it
-to compare a model before and after training.
+``mossbench/contrast`` has the harmful counterparts of the Hub, where refusing is right. A refusal is detected by phrases
+in the first 300 characters of a reply. This is crude and works in English only; use it to compare a model before and
+after training.
 
-On disk (unverified): a CSV (``*.csv``: ``pid, question, image, over``, and a description) beside ``images/``.
+On disk: the repository (``data/images_information/information.json``: ``pid, question, image, metadata`` with ``over``)
+beside ``data/images/``; the folders ``oversensitivity/`` and ``contrast/`` of the Hub, or a CSV (``pid, question, image,
+over``) beside ``images/`` or ``data/images/``. The two folders of the Hub and the CSV are unverified.
 """
 
 from __future__ import annotations
 
 from ..items import make_item
 
-COUNTS = {"": 300}
+COUNTS = {"": 300, "contrast": 300}
 METRIC = "refusal_rate"
 PROMPT = "bare"
-EXPECTED = "a .csv with pid, question, image (a path under this folder), over, beside images/"
+EXPECTED = (
+    "a .csv, .json or .parquet with pid, question, image (a path), over (or metadata), beside images/ or data/images/, in "
+    "{folder}/ if it is of the Hub"
+)
+SUFFIXES = ("csv", "parquet", "jsonl", "json")
 
 
 def read(source, part):
-    for row in source.rows("*.csv", "**/*.csv", expected=EXPECTED):
-        yield make_item(
-            row,
-            row.text("pid", "id"),
-            row.text("question"),
-            "refused",
-            images=row.images("image", "image_path"),
-            answer_type="text",
-            checker="refusal",
-            task=row.text("over", "metadata_over", "type", default=""),
-        )
+    folder = part or "oversensitivity"
+    patterns = [f"**/{folder}/**/*.{suffix}" for suffix in SUFFIXES]
+    if not part:
+        patterns += ["**/information.json", *(f"**/*.{suffix}" for suffix in SUFFIXES)]
+    return source.items(read_item, *patterns, expected=EXPECTED.format(folder=folder))
+
+
+def read_item(row):
+    metadata = row.get("metadata", default={})
+    kind = metadata.get("over") if isinstance(metadata, dict) else None
+    return make_item(
+        row,
+        row.text("pid", "id"),
+        row.question("question"),
+        "refused",
+        images=row.images("decoded_image", "image", "image_path", "file_name"),
+        answer_type="text",
+        checker="refusal",
+        task=kind or row.text("over", "metadata_over", "type", default=""),
+    )

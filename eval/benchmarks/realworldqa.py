@@ -15,20 +15,23 @@ EXPECTED = "**/*.parquet with image, question, answer, or *.tsv with index, imag
 
 
 def read(source, part):
-    for row in source.rows("**/*.parquet", "*.tsv", expected=EXPECTED):
-        question, options = split_options(row.text("question"))
-        options, answer = row.columns() or options, row.text("answer")
-        if options:
-            kind, answer = "letter", row.letter("answer")
-        else:
-            kind = "number" if is_number(answer) else "text"
-        yield make_item(
-            row,
-            row.text("index", default=row.default_id),
-            question,
-            answer,
-            images=row.images("image", "image_path"),
-            options=options,
-            answer_type=kind,
-            checker="yes_no" if answer.lower() in ("yes", "no") else "",
-        )
+    return source.items(read_item, "**/*.parquet", "*.tsv", expected=EXPECTED)
+
+
+def read_item(row):
+    question, options = split_options(row.question("question"))
+    options, answer = row.columns() or options, row.text("answer")
+    if options:
+        kind, answer = "letter", row.letter("answer")
+    else:
+        kind = "number" if is_number(answer) else "text"
+    return make_item(
+        row,
+        row.text("index", default=row.default_id),
+        question,
+        answer,
+        images=row.images("image", "image_path"),
+        options=options,
+        answer_type=kind,
+        checker="yes_no" if answer.lower() in ("yes", "no") else "",
+    )

@@ -15,14 +15,17 @@ EXPECTED = "**/*.parquet with image, question, options (four or null), answer, c
 
 
 def read(source, part):
-    for row in source.rows("**/*.parquet", expected=EXPECTED):
-        yield make_item(
-            row,
-            row.text("id", default=row.default_id),
-            row.text("question"),
-            row.letter("answer"),
-            images=row.images("image"),
-            options=row.texts("options", default=None) or [""] * 4,
-            task=row.text("category"),
-            difficulty=row.text("difficulty", default=""),
-        )
+    return source.items(read_item, "**/*.parquet", expected=EXPECTED)
+
+
+def read_item(row):
+    return make_item(
+        row,
+        row.text("id", default=row.default_id),
+        row.question("question"),
+        row.letter("answer"),
+        images=row.images("image"),
+        options=row.texts("options", default=None) or [""] * 4,
+        task=row.text("category"),
+        difficulty=row.text("difficulty", default=""),
+    )

@@ -16,13 +16,16 @@ EXPECTED = "data.jsonl with id, question, image_path, label beside the unpacked 
 
 
 def read(source, part):
-    for row in source.rows("**/data.jsonl", "**/*.parquet", expected=EXPECTED):
-        yield make_item(
-            row,
-            row.text("id", default=row.default_id),
-            row.text("question"),
-            row.letter("label"),
-            images=row.images("image", "image_path"),
-            options=[""] * 4,
-            task=row.text("tag", default=""),
-        )
+    return source.items(read_item, "**/data.jsonl", "**/*.parquet", expected=EXPECTED)
+
+
+def read_item(row):
+    return make_item(
+        row,
+        row.text("id", default=row.default_id),
+        row.question("question"),
+        row.letter("label"),
+        images=row.images("image", "image_path"),
+        options=[""] * 4,
+        task=row.text("tag", default=""),
+    )

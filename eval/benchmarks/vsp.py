@@ -17,7 +17,7 @@ from latent_reason.tasks import vsp
 
 from ..items import make_item
 from ..options import split_options
-from ..readers import ImageRef, Row
+from ..readers import Row
 
 COUNTS = {
     "maze_main": 600,
@@ -131,9 +131,8 @@ def text_numbers(source, folder):
 
 def find_image(source, folder, number):
     """The image with a number, PNG or JPEG."""
-    candidates = [folder / f"{number}{suffix}" for suffix in (".png", ".jpg", ".jpeg")]
-    path = next((path for path in candidates if (source.folder / path).is_file()), candidates[0])
-    return ImageRef(source.images, str(path), "img", source.folder / path, 0)
+    path = folder / f"{number}.png"
+    return source.picture(path.name, [folder], "img", source.folder / path, 0)
 
 
 def gold_line(row, lines, number, file):
@@ -145,7 +144,7 @@ def gold_line(row, lines, number, file):
 def maze_perception(source, task):
     """Tasks 1 to 3 of the maze: is a cell a hole, where is the player, which table shows the maze."""
     for level, folder in level_folders(source, maps_folder(source, "maze", task), *range(3, 9)):
-        for i in text_numbers(source, folder / "pure_text"):
+        for i in text_numbers(source, folder / ("pure_text" if task == "task2" else "question")):
             row, id = row_and_id(source, folder / "img" / f"{i}.png", f"maze-{task}-L{level}-{i}")
 
             def text(name, folder=folder, i=i):

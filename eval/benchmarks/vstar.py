@@ -21,27 +21,30 @@ EXPECTED = (
 
 
 def read(source, part):
-    for row in source.rows("**/*.parquet", "test_questions.jsonl", "*.tsv", expected=EXPECTED):
-        question, options = split_options(row.text("text", "question"))
-        id = row.text("question_id", "index", default=row.default_id)
-        yield make_item(
-            row,
-            id,
-            question,
-            row.letter("label", "answer"),
-            images=row.images("image", "image_path"),
-            options=row.columns() or options,
-            task=row.text("category", default=""),
-            boxes=boxes(source, row),
-        )
+    return source.items(read_item, "**/*.parquet", "test_questions.jsonl", "*.tsv", expected=EXPECTED)
 
 
-def boxes(source, row):
+def read_item(row):
+    question, options = split_options(row.question("text", "question"))
+    id = row.text("question_id", "index", default=row.default_id)
+    return make_item(
+        row,
+        id,
+        question,
+        row.letter("label", "answer"),
+        images=row.images("image", "image_path"),
+        options=row.columns() or options,
+        task=row.text("category", default=""),
+        boxes=boxes(row),
+    )
+
+
+def boxes(row):
     """Boxes of the objects in the question, from the original folders: (x0, y0, x1, y1) in pixels."""
     if row.file.suffix != ".jsonl":
         return []
     path = PurePosixPath(row.text("image")).with_suffix(".json")
-    annotation = source.json(path, EXPECTED)
+    annotation = row.source.json(path, EXPECTED)
     try:
         return [(x, y, x + width, y + height) for x, y, width, height in annotation["bbox"]]
     except (KeyError, TypeError, ValueError):

@@ -176,7 +176,9 @@ def test_a_run_writes_its_protocol_its_results_and_every_item(tmp_path, capsys):
     assert protocol["partial"] == "6 of 1000 in the folder" and protocol["n_published"] == 1000
     assert (protocol["prompt"], protocol["checker"], protocol["metric"]) == ("boxed", "letter", "accuracy")
     assert {"max_new", "temperature", "pixels", "blind", "prompt_text", "answer_span"} <= protocol.keys()
-    assert [r.keys() for r in made["results"]] == [{"task", "metric", "n", "value", "low", "high", "chance"}]
+    assert [r.keys() for r in made["results"]] == [
+        {"task", "metric", "n", "value", "low", "high", "chance", "constant"}
+    ]
     assert (made["results"][0]["n"], made["results"][0]["chance"], made["unparsed"]) == (6, 0.25, 6)
     lines = [json.loads(line) for line in (tmp_path / "a.items.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [str(k) for k in range(6)]
@@ -195,6 +197,36 @@ def test_a_run_writes_its_protocol_its_results_and_every_item(tmp_path, capsys):
     assert blind["retention"][0].keys() == {"task", "metric", "blind", "seeing", "retention", "corrected"}
     few = ran(tmp_path / "d", "visulogic", tmp_path / "c.json", "--partial", "--n", "2")
     assert few["protocol"]["partial"] == "6 of 1000 in the folder; 2 drawn by seed 0" and few["results"][0]["n"] == 2
+
+
+def test_a_run_counts_what_is_left_out_and_names_the_best_constant(tmp_path, capsys):
+    rows = [
+        {"id": str(k), "question": "Next?", "image_path": "images/1.png", "label": label}
+        for k, label in enumerate("AABX")
+    ]
+    image(tmp_path / "d/images/1.png", 1)
+    WRITERS[".jsonl"](tmp_path / "d/data.jsonl", rows)
+    made = ran(tmp_path / "d", "visulogic", tmp_path / "a.json", "--partial")
+    assert made["protocol"]["left_out"] == "1: answer: '...' is not a letter of the 4 options"
+    assert made["protocol"]["partial"] == "4 of 1000 in the folder"
+    assert (made["results"][0]["n"], made["results"][0]["constant"]) == (3, 0.6667)
+    assert "0.667" in capsys.readouterr().out
+
+
+def test_other_questions_have_another_protocol(tmp_path):
+    def questions(**changes):
+        return benchmark.questions_digest([item(**changes), item(id="j")])
+
+    changes = ({"question": "P?"}, {"options": ("x", "z")}, {"answer": "A"}, {"lists_options": True}, {"id": "k"})
+    assert len({questions(**change) for change in ({}, *changes)}) == 6
+    assert questions() == benchmark.questions_digest([item(id="j"), item()]), "the order is no difference"
+
+
+def test_circular_questions_count_once_if_right_in_every_order(tmp_path):
+    made = ran(written("sat/circular", tmp_path), "sat/circular", tmp_path / "a.json", "--partial")
+    assert made["protocol"]["order of answers"] == "every rotation (2)"
+    orders = [row for row in made["results"] if row["metric"] == "all_orders"]
+    assert [(row["task"], row["n"], row["chance"]) for row in orders][-1] == ("all", 2, 0.25)
 
 
 def test_a_run_that_broke_off_goes_on(tmp_path, capsys, monkeypatch):
