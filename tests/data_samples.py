@@ -128,6 +128,13 @@ TRL = {
 }
 SKETCH = {"assistant_image": "sketch"}
 
+TABLE = {
+    "id": "t1",
+    "images": ["1.png"],
+    "problem": "<image>Find x.",
+    "solution": 3,
+    "reasoning": "Two sides are equal.",
+}
 #: format, row, options -> turns, mode, answer, id, checker
 SAMPLES = [
     (
@@ -239,4 +246,14 @@ SAMPLES = [
         "same_text",
     ),
     ("trl", TRL, {}, [["[1]", "Colour?"], ["Red."]], "direct", None, "a-1", "same_text"),
+    (
+        "table",
+        TABLE,
+        {"columns": {"question": "problem", "answer": "solution", "trace": "reasoning"}, "checker": "number"},
+        [["[1]", "Find x."], ["Two sides are equal. \\boxed{3}"]],
+        "text",
+        "3",
+        "t1",
+        "number",
+    ),
 ]

@@ -189,7 +189,14 @@ def _add_convert(actions) -> None:
     own.add_argument(
         "--observation-loss", type=float, metavar="WEIGHT", help="monet: loss weight of observations (default: 1)"
     )
-    own.add_argument("--columns", type=pairs, metavar="A=B,...", help="sharegpt: column names, e.g. messages=talk")
+    own.add_argument(
+        "--columns",
+        type=pairs,
+        metavar="A=B,...",
+        help="table: what each column holds, e.g. question=problem,answer=solution,images=images; "
+        "sharegpt: column names, e.g. messages=talk",
+    )
+    own.add_argument("--checker", help="table: the rule that grades answers (default: same_text)")
     own.add_argument("--tags", type=pairs, metavar="A=B,...", help="sharegpt: tags, e.g. user_tag=U")
     own.add_argument(
         "--skip-folder",
@@ -227,7 +234,13 @@ def _add_record_actions(actions) -> None:
 
 def _add_source(parser) -> None:
     parser.add_argument("source", help="a file or folder of records")
-    parser.add_argument("--image-root", help="the folder of the images (default: the folder of the source)")
+    parser.add_argument(
+        "--image-root",
+        action="append",
+        metavar="FOLDER",
+        help="look for images here first, then in the folder of the source; links and absolute paths may lead here; "
+        "repeatable",
+    )
 
 
 def convert(arguments: Namespace) -> None:
@@ -241,7 +254,7 @@ def convert(arguments: Namespace) -> None:
     """
     from ..data.convert import convert
 
-    names = ("assistant_image", "box_unit", "columns", "observation_loss", "skip_folder", "tags")
+    names = ("assistant_image", "box_unit", "checker", "columns", "observation_loss", "skip_folder", "tags")
     path, report = convert(
         arguments.format,
         arguments.source,

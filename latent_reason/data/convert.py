@@ -20,7 +20,8 @@ from ..files import atomic_write_text
 from ..trace import Text, Trace
 from . import formats, native
 from .errors import DataError, Report
-from .reading import SUFFIXES
+from .places import ImageRoots
+from .sources import SUFFIXES
 
 
 class _TooManyErrors(Exception):
@@ -28,7 +29,7 @@ class _TooManyErrors(Exception):
 
 
 def read(
-    format: str, source: str | Path, image_root: str | Path | None = None, report: Report | None = None, **options
+    format: str, source: str | Path, image_root: ImageRoots = None, report: Report | None = None, **options
 ) -> Iterator[Trace | DataError]:
     """Read the rows of a source in ``format`` (also ``native``). Raises ValueError for an unknown option."""
     known = [] if format == "native" else formats.options(format)
@@ -46,7 +47,7 @@ def convert(
     source: str | Path,
     folder: str | Path,
     to: str = "native",
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     skip: bool = False,
     max_skip: float = 0.01,
     lossy: bool = False,

@@ -63,7 +63,8 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
     meta = get(record, "meta", dict, default={})
     if answer is not None and not answer.strip():
         raise DataError("E14", "answer", "empty. Give the answer, or null where there is none.")
-    messages = _messages(get(record, "messages", list), split, load, warn)
+    may_ask = answer is not None or split == "test" or split.startswith("ood-")
+    messages = _messages(get(record, "messages", list), may_ask, load, warn)
     _check_sketches(record, messages)
     if messages[-1].role == "assistant":
         _check_mode(mode, messages)
@@ -104,7 +105,8 @@ def get(record: dict, key: str, kind: type, *, optional: bool = False, default: 
     return value
 
 
-def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message, ...]:
+def _messages(turns: list, may_ask: bool, load: Load, warn: Warn) -> tuple[Message, ...]:
+    """The turns of a record, which may end with a question if ``may_ask``."""
     messages, before = [], "nothing"
     for i, turn in enumerate(turns):
         at = f"messages[{i}]"
@@ -128,12 +130,12 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
         before = role
     if before == "nothing" or before == "system":
         raise DataError("E19", "messages", "there is no user turn. Add the question.")
-    if before == "user" and not (split == "test" or split.startswith("ood-")):
+    if before == "user" and not may_ask:
         raise DataError(
             "E19",
             "messages",
-            f"no assistant turn at the end, which only test items may lack ('{split}'). "
-            "Add the answer or correct the split.",
+            "no assistant turn at the end, which only records with 'answer' and test items may lack. Add the answer or "
+            "correct the split.",
         )
     return tuple(messages)
 
