@@ -45,7 +45,7 @@ def read(
         DataError: at the first error; E25 if there is no trace.
         FileNotFoundError: ``path`` does not exist.
     """
-    report, path = Report(), _files(path)
+    report, path = Report(), list_files(path)
 
     def traces() -> Iterator[Trace]:
         num_shown = 0
@@ -102,11 +102,11 @@ def examine(
     ids: dict[str, str] = {}  # id -> file:row
     stores: dict[Path, ImageFolder] = {}
     named = list_roots(image_root)
-    for file in _files(path):
+    for file in list_files(path):
         report.count(files=1)
         images = stores.setdefault(file.parent, ImageFolder(file.parent, limits, named))
         try:
-            raw_rows = _shard(file, named, limits) if file.suffix in packed.SHARDS else _lines(file, named)
+            raw_rows = _raw_rows(file, named, limits)
         except DataError as error:
             report.errors.append(error)
             yield error
@@ -114,17 +114,20 @@ def examine(
         yield from rows(file, raw_rows, parse_checked, images, ids, report)
 
 
-def _lines(file: Path, named: list[Path]) -> Iterator[Raw]:
-    """The lines of a file. Raises DataError (E08) for a link that leads elsewhere."""
-    if not Places(file.parent, named).contains(file):
-        raise DataError("E08", "", packed.LINKED, str(file))
-    return text_rows(file)
+def find_fault(file: Path, named: Iterable[Path] = ()) -> DataError | None:
+    """Why a file of records cannot be used: a link that leads elsewhere, or a shard that does not match the manifest of
+    its folder; None if it can. A link may lead to the ``named`` folders."""
+    if file.suffix in packed.SHARDS:
+        return packed.find_damage(file, packed.manifest(file.parent), named)
+    return None if Places(file.parent, named).contains(file) else DataError("E08", "", packed.LINKED, str(file))
 
 
-def _shard(file: Path, named: list[Path], limits: Limits | None) -> Iterator[Raw]:
-    """The raw items of a shard. Raises DataError if the shard does not match the manifest of its folder."""
-    if error := packed.find_damage(file, packed.manifest(file.parent), named):
+def _raw_rows(file: Path, named: list[Path], limits: Limits | None) -> Iterator[Raw]:
+    """The raw rows of a file. Raises DataError if the file cannot be used."""
+    if error := find_fault(file, named):
         raise error
+    if file.suffix not in packed.SHARDS:
+        return text_rows(file)
     shard = packed.open_shard(file, limits)
     return (shard.item(number) for number in shard.order())
 
@@ -158,7 +161,8 @@ def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl
     return target
 
 
-def _files(path: Paths) -> list[Path]:
+def list_files(path: Paths) -> list[Path]:
+    """The record files and shards of files and folders. Raises FileNotFoundError."""
     files = []
     for entry in [path] if isinstance(path, str | Path) else path:
         entry = Path(entry)
