@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import Namespace
 from functools import partial
 from itertools import islice
@@ -50,6 +51,8 @@ def _add_task_actions(actions) -> None:
     parser.add_argument("folder", help="a new folder")
     parser.add_argument("--n", type=at_least(1), default=100, help="number of items (default: 100)")
     parser.add_argument("--mode", default="mixed", help="direct, text, vision or mixed (default: mixed)")
+    parser.add_argument("--to", default="native", help="target format: native (default) or another writable format")
+    parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
     _add_task_options(parser)
 
 
@@ -86,8 +89,6 @@ def show(arguments: Namespace) -> None:
       latent-reason data show frozenlake_plan
       latent-reason data show my_records records.png --n 10 --split val
     """
-    import time
-
     from ..visualization.preview import draw_items, draw_traces
 
     if Path(arguments.task).exists():
@@ -148,20 +149,21 @@ def inspect(arguments: Namespace) -> None:
 
 
 def make(arguments: Namespace) -> None:
-    """Write items of a task as native records, to train on.
+    """Write items of a task as native records, to train on, or in another format.
 
     A folder of records contains a JSONL file and the images.
 
       latent-reason data make frozenlake_plan data/boards --n 200 --levels 3,4
+      latent-reason data make frozenlake_plan data/chats --to trl --lossy
     """
-    from ..data import native
+    from ..data.convert import write
 
     task = _make_task(arguments)
     traces = (task.trace(task[i], arguments.mode) for i in range(arguments.n))
-    folder = native.write(traces, arguments.folder)
-    print(
-        f"{arguments.n} traces of {task.name} ({arguments.mode}): {folder}\nTo train on these records: --data.folder {folder}"
-    )
+    file = write(traces, arguments.folder, arguments.to, arguments.lossy)
+    print(f"{arguments.n} traces of {task.name} ({arguments.mode}): {file}")
+    if arguments.to == "native":
+        print(f"To train on these records: --data.folder {file}")
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
@@ -183,6 +185,15 @@ def _add_convert(actions) -> None:
         "--max-skip", type=float, default=0.01, metavar="SHARE", help="maximum fraction of skipped rows (default: 0.01)"
     )
     parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
+    parser.add_argument("--task", help="the task that all records get (default: that of the row, or the format)")
+    parser.add_argument("--split", help="the split that all records get: train, val, test or ood-AXIS")
+    parser.add_argument(
+        "--val-share",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the training records that get the split val; records with the same images stay together",
+    )
     own = parser.add_argument_group("options of specific formats")
     own.add_argument("--assistant-image", choices=["refuse", "sketch"], help="sharegpt, trl: images in answers")
     own.add_argument("--box-unit", choices=["share", "pixel"], help="lvr: unit of the boxes")
@@ -221,6 +232,9 @@ def _add_record_actions(actions) -> None:
     parser = add_verb(actions, "check", check)
     _add_source(parser)
     parser.add_argument("--report", metavar="FILE", help="write all errors and warnings to this JSON file")
+    parser.add_argument(
+        "--method", metavar="NAME", help="also report records of train and val that this method cannot be trained on"
+    )
     parser.add_argument("--fits", metavar="CHECKPOINT", help="also report rows that are too long for this model")
     parser.add_argument(
         "--longest",
@@ -252,8 +266,9 @@ def convert(arguments: Namespace) -> None:
       latent-reason data convert swimbird SOURCE records
       latent-reason data convert native records OUT --to trl
     """
-    from ..data.convert import convert
+    from ..data.convert import Labels, convert
 
+    started = time.perf_counter()
     names = ("assistant_image", "box_unit", "checker", "columns", "observation_loss", "skip_folder", "tags")
     path, report = convert(
         arguments.format,
@@ -264,9 +279,10 @@ def convert(arguments: Namespace) -> None:
         arguments.on_error == "skip",
         arguments.max_skip,
         arguments.lossy,
+        Labels(arguments.task, arguments.split, arguments.val_share),
         **{name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None},
     )
-    _print_report(report)
+    _print_report(report, started)
     if path is None:
         remedy = (
             f". Their fraction exceeds --max-skip {arguments.max_skip}."
@@ -305,14 +321,21 @@ def check(arguments: Namespace) -> None:
     Images are decoded, too. The exit status is 2 if there is an error.
 
       latent-reason data check records --report findings.json
+      latent-reason data check records --method mirage
       latent-reason data check records --fits checkpoints/frozenlake-tiny
     """
     from ..data import native
     from ..files import atomic_write_json
 
-    limit = _length_limit(arguments.fits, arguments.longest)
-    report = native.check(arguments.source, arguments.image_root, fits=limit)
-    _print_report(report)
+    checks = [_length_limit(arguments.fits, arguments.longest), _method_check(arguments.method)]
+
+    def fits(trace) -> None:
+        for check_trace in filter(None, checks):
+            check_trace(trace)
+
+    started = time.perf_counter()
+    report = native.check(arguments.source, arguments.image_root, fits=fits)
+    _print_report(report, started)
     if arguments.report:
         atomic_write_json(arguments.report, report.as_json())
         print(f"Report: {arguments.report}")
@@ -335,8 +358,9 @@ def stats(arguments: Namespace) -> None:
     Console().print(stats(native.read(arguments.source, arguments.image_root)))
 
 
-def _print_report(report) -> None:
-    print(report)
+def _print_report(report, started: float) -> None:
+    """Print a report, and how many rows a second were read since ``started``."""
+    print(f"{report}, {report.rows / (time.perf_counter() - started):,.0f} rows a second")
     if any(error.row is not None and not error.file.endswith(".jsonl") for error in report.errors):
         print("(rows of .json, .parquet and .tar files are numbered from 0, lines of .jsonl files from 1)")
 
@@ -353,3 +377,23 @@ def _length_limit(checkpoint: str | None, longest: int | None):
     encode = partial(methods.objective_of(reasoner).encode, reasoner)
     limit = longest or reasoner.backbone.model.config.get_text_config().max_position_embeddings
     return fits(lambda trace: len(encode(trace).ids), limit)
+
+
+def _method_check(name: str | None):
+    """A check that rejects training records that a method cannot be trained on. It tries them on a tiny model."""
+    if name is None:
+        return None
+    import torch
+
+    from .. import methods
+    from ..data.checks import trainable
+    from ..model import backbones
+
+    reasoner = methods.build_method(name, backbones.load_backbone("tiny", corpus=["user assistant system"] * 50))
+    objective = methods.objective_of(reasoner)
+
+    @torch.no_grad()
+    def step(trace) -> None:
+        reasoner(objective.loss, objective.collate(reasoner, [trace]))
+
+    return trainable(name, partial(objective.encode, reasoner), step)

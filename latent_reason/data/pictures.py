@@ -22,7 +22,7 @@ from .places import Places
 FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}  # of Pillow -> the suffix of files
 PLAIN_MODES = ("RGB", "L", "1", "P")
 ORIENTATION = 0x0112  # the EXIF tag
-CACHED_PIXELS = 2**24  # about 64 MB of decoded images
+CACHED_BYTES = 32 * 2**20  # of decoded images and their files
 
 Warn = Callable[[str, str], None]  # (kind, sentence); each kind is reported once per file
 
@@ -79,7 +79,7 @@ class ImageFolder:
         self.limits = limits or Limits()
         self._places = Places(root, named)
         self._cache: OrderedDict[str, Image.Image] = OrderedDict()
-        self._pixels = 0
+        self._bytes = 0
 
     def load(self, name: str, field: str, warn: Warn) -> Image.Image:
         """Load the image ``name`` of a record's ``field`` as RGB. Raises DataError E07, E08 or E09."""
@@ -91,11 +91,15 @@ class ImageFolder:
             data = handle.read(self.limits.bytes + 1)
         image = decode(data, name, field, warn, self.limits)
         self._cache[name] = image
-        self._pixels += image.width * image.height
-        while self._pixels > CACHED_PIXELS:
-            _, old = self._cache.popitem(last=False)
-            self._pixels -= old.width * old.height
+        self._bytes += _memory_bytes(image)
+        while self._bytes > CACHED_BYTES and len(self._cache) > 1:
+            self._bytes -= _memory_bytes(self._cache.popitem(last=False)[1])
         return image
+
+
+def _memory_bytes(image: Image.Image) -> int:
+    """About how much memory an RGB image takes: Pillow keeps four bytes a pixel, and about 2,000 for each image."""
+    return 4 * image.width * image.height + (len(image.info.data) if isinstance(image.info, FileInfo) else 0) + 2000
 
 
 def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Image.Image:

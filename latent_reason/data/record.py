@@ -17,6 +17,7 @@ from ..trace import Image, Message, Part, Sketch, Text, Trace
 from .errors import DataError
 
 SCHEMA = "latent_reason/1"
+SPLIT = re.compile(r"train|val|test|ood-[\w-]+")
 MODES = ("direct", "text", "vision", "mixed")
 KEYS = ("schema", "id", "task", "split", "level", "mode", "messages", "answer", "checker", "meta")
 PART_KEYS = {
@@ -54,7 +55,7 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", id):
         raise DataError("E05", "id", f"{id[:40]!r} is not 1-128 letters, digits, '.', '_', ':' or '-'. Rename it.")
     split, mode = get(record, "split", str), get(record, "mode", str)
-    if not re.fullmatch(r"train|val|test|ood-[\w-]+", split):
+    if not SPLIT.fullmatch(split):
         raise DataError("E05", "split", f"'{split[:40]}' is not train, val, test or ood-<axis>. Correct it.")
     if mode not in MODES:
         raise DataError("E05", "mode", f"'{mode[:40]}' is no mode. {did_you_mean(mode, MODES)}")
