@@ -1,4 +1,5 @@
-"""Checks of a whole data set: test items that occur in train, and rows that are too long for a model."""
+"""Checks of a whole data set: test items that occur in train, and rows that a method cannot be trained on or that are too
+long for a model."""
 
 from __future__ import annotations
 
@@ -57,5 +58,52 @@ def fits(length: Callable[[Trace], int], longest: int) -> Callable[[Trace], None
                 "messages",
                 f"{num_tokens:,} positions, limit {longest:,}. Shorten the row, use smaller images or remove it.",
             )
+
+    return check
+
+
+def check_answered(trace: Trace) -> None:
+    """Raises DataError (E19) for a training record that supervised training has nothing to learn from."""
+    if trace.split in ("train", "val") and trace.messages[-1].role != "assistant":
+        raise DataError(
+            "E19",
+            "messages",
+            "no assistant turn at the end, so supervised training has nothing to learn from it. Use it with train.rl, or "
+            "leave it out.",
+        )
+
+
+def trainable(
+    method: str, encode: Callable[[Trace], object], step: Callable[[Trace], object]
+) -> Callable[[Trace], None]:
+    """A check of traces: it raises DataError E19 or E26 for a training record that supervised training of ``method``
+    would refuse.
+
+    Every record is encoded. A training ``step`` is tried once for each order of roles and parts, because it takes longer
+    and refuses by these.
+    """
+    refusals: dict[tuple, str] = {}
+
+    def attempt(function: Callable[[Trace], object], trace: Trace) -> str:
+        """Why ``function`` refuses a trace; empty if it does not."""
+        try:
+            function(trace)
+        except ValueError as error:
+            return str(error)
+        except Exception as error:  # a method of a user may raise anything
+            return f"{type(error).__name__} {error}".strip() + ". Leave the record out."
+        return ""
+
+    def check(trace: Trace) -> None:
+        if trace.split not in ("train", "val"):
+            return
+        check_answered(trace)
+        parts = tuple((message.role, *map(type, message.content)) for message in trace.messages)
+        if not (reason := attempt(encode, trace)):
+            if parts not in refusals:
+                refusals[parts] = attempt(step, trace)
+            reason = refusals[parts]
+        if reason:
+            raise DataError("E26", "messages", f"{method} cannot be trained on it: {reason}")
 
     return check

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 class DataError(ValueError):
-    """One error in one row. ``code`` is E01-E25; ``id`` is the record's id, if known. ``row`` is a line number from 1,
+    """One error in one row. ``code`` is E01-E26; ``id`` is the record's id, if known. ``row`` is a line number from 1,
     or the index of an element of a JSON list from 0.
 
     The function that finds the error sets code, field and message; the reader adds file, row and id with ``at``.
