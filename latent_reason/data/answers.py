@@ -68,7 +68,7 @@ def box_answers(text: str, field: str) -> str:
 
 def _box(answer: str, field: str) -> str:
     if not answer:
-        raise DataError("E14", field, "an empty answer. Drop the row or fill it.")
+        raise DataError("E14", field, "empty answer. Drop the row or fill it.")
     if boxed(answer) is not None:
         return answer
     box = f"{BOX}{answer}}}"

@@ -398,7 +398,7 @@ BAD = [
         "llava",
         turn(LLAVA, 1, value="<answer> </answer>"),
         "E14",
-        "conversations[1].value: an empty answer. Drop the row or fill it.",
+        "conversations[1].value: empty answer. Drop the row or fill it.",
     ),
     (
         "llava",
