@@ -1,4 +1,4 @@
-"""Native records as a task for :mod:`.probe`.
+"""Native records as a task for :mod:`.probe` and for reinforcement learning.
 
 The ``checker`` of a record grades its answers: a rule of scoring.py or tasks/checkers.py, or the name of a task. Two
 things need the generator of a puzzle and are not available. The text is never corrupted. The true sketch of a span is
@@ -40,7 +40,42 @@ class GoldAnswer:
     meta: dict
 
 
-class Records:
+class RecordTask:
+    """The part of the interface of a task that records have: prompts and grades."""
+
+    def trace(self, item: Item, mode: str = "mixed") -> Trace:
+        """The record itself, for every ``mode``."""
+        raise NotImplementedError
+
+    def blind(self, item: Item, mode: str = "mixed") -> Trace:
+        """The record with every input image replaced by its mean color."""
+        trace = self.trace(item)
+        messages = tuple(
+            replace(m, content=tuple(Image(blank(p.image)) if isinstance(p, Image) else p for p in m.content))
+            for m in trace.messages
+        )
+        return replace(trace, messages=messages)
+
+    def score(self, text: str, meta: dict) -> dict[str, float]:
+        return {"accuracy": float(is_right(text, GoldAnswer(meta["answer"], meta["meta"]), meta["checker"]))}
+
+    def check_item(self, item: Item) -> None:
+        """Raises ValueError if the checker is unknown or rejects the record's own answer."""
+        try:
+            is_right = self.score(f"\\boxed{{{item.answer}}}", item.meta)["accuracy"]
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(
+                f"record '{item.id}': meta lacks a field that its checker '{item.checker}' needs ({error}). Add "
+                "it, or remove checker."
+            ) from None
+        if not is_right:
+            raise ValueError(
+                f"record '{item.id}': its checker '{item.checker}' rejects its own answer "
+                f"'{item.answer[:40]}'. Correct one of them."
+            )
+
+
+class Records(RecordTask):
     """The test records of a folder that can be probed.
 
     A record needs an image in the question, a sketch in the answer, and an ``answer``. ``items`` are the first ``n`` of
@@ -70,38 +105,10 @@ class Records:
         for item in self.items:
             self.check_item(item)
 
-    def check_item(self, item: Item) -> None:
-        """Raises ValueError if the checker is unknown or rejects the record's own answer."""
-        try:
-            is_right = self.score(f"\\boxed{{{item.answer}}}", item.meta)["accuracy"]
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(
-                f"record '{item.id}': meta lacks a field that its checker '{item.checker}' needs ({error}). Add "
-                "it, or remove checker."
-            ) from None
-        if not is_right:
-            raise ValueError(
-                f"record '{item.id}': its checker '{item.checker}' rejects its own answer "
-                f"'{item.answer[:40]}'. Correct one of them."
-            )
-
-    # -- the part of the interface of a task that probes use ----------------------------------------------------------
     def trace(self, item: Item, mode: str = "mixed") -> Trace:
-        """The record itself, for every ``mode``."""
         return self.traces[item.id]
 
-    def blind(self, item: Item, mode: str = "mixed") -> Trace:
-        """The record with every input image replaced by its mean color."""
-        trace = self.traces[item.id]
-        messages = tuple(
-            replace(m, content=tuple(Image(blank(p.image)) if isinstance(p, Image) else p for p in m.content))
-            for m in trace.messages
-        )
-        return replace(trace, messages=messages)
-
-    def score(self, text: str, meta: dict) -> dict[str, float]:
-        return {"accuracy": float(is_right(text, GoldAnswer(meta["answer"], meta["meta"]), meta["checker"]))}
-
+    # -- sketches: the part of the interface of a task that only probes use --------------------------------------------
     def state_said(self, item: Item, said: list[str]) -> int:
         """The index of the record's sketch that belongs to the next span. After the last sketch it stays the last."""
         return min(len(said), len(item.steps)) - 1

@@ -23,5 +23,6 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
         image = image.convert("RGB")
     elif image.info or type(image) is not PILImage.Image:
         image = image.copy()
-    image.info = {}
+    if image.info:
+        image.info = {}
     return image

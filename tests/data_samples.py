@@ -171,6 +171,13 @@ VISUAL_COT = {
 }
 SKETCH = {"assistant_image": "sketch"}
 
+TABLE = {
+    "id": "t1",
+    "images": ["1.png"],
+    "problem": "<image>Find x.",
+    "solution": 3,
+    "reasoning": "Two sides are equal.",
+}
 #: format, row, options -> turns, mode, answer, id, checker
 SAMPLES = [
     (
@@ -331,5 +338,15 @@ SAMPLES = [
         None,
         "demo-3",
         "same_text",
+    ),
+    (
+        "table",
+        TABLE,
+        {"columns": {"question": "problem", "answer": "solution", "trace": "reasoning"}, "checker": "number"},
+        [["[1]", "Find x."], ["Two sides are equal. \\boxed{3}"]],
+        "text",
+        "3",
+        "t1",
+        "number",
     ),
 ]

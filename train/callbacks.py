@@ -18,18 +18,18 @@ from .data import make_task, mode_of
 from .progress import console
 from .sharding import whole
 
+MAX_PANEL_ITEMS = 32
+
 
 class SketchPanel(Callback):
     """Decodes held-out items at every validation, with at most ``max_new`` positions each. Logs their scores and, if
     the method sketches, a storyboard."""
 
-    def __init__(
-        self, reasoner, decoder, data: DataConfig, folder: Path, items: int = 32, shown: int = 4, max_new: int = 640
-    ):
+    def __init__(self, reasoner, decoder, task, num_items: int, folder: Path, shown: int = 4, max_new: int = 640):
+        """``task``: a task, or records; its first ``num_items`` items are decoded, at most 32."""
         self.reasoner, self.decoder, self.folder, self.shown = reasoner, decoder, folder, shown
-        self.max_new = max_new
-        self.task = make_task(data, "val")
-        self.items = [self.task[i] for i in range(min(items, max(shown, data.val_items)))]
+        self.task, self.max_new = task, max_new
+        self.items = [task[i] for i in range(min(MAX_PANEL_ITEMS, num_items))]
         self.mode = mode_of(reasoner.method.name)
 
     def on_validation_epoch_end(self, trainer, module):

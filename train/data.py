@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from latent_reason import methods, tasks
 from latent_reason.data import native, texts
+from latent_reason.data.checks import check_answered
 from latent_reason.data.packed import manifest, of_split
 from latent_reason.data.streaming import Stream
 from latent_reason.model.batch import TEXT, MixedBatch
@@ -142,6 +143,11 @@ class LengthGrouped(Sampler[list[int]]):
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int, window: int = 8, rank: int = 0, world: int = 1):
+        if len(lengths) < world:
+            raise ValueError(
+                f"data.items: {len(lengths)} training item{'s' * (len(lengths) != 1)} are too few for {world} processes, "
+                "which share them. Add items, or use fewer processes."
+            )
         self.lengths, self.seed, self.window, self.rank, self.world = lengths, seed, window, rank, world
         self.batch_size = max(1, min(batch_size, len(lengths) // world))
         self.epoch = 0
@@ -250,8 +256,9 @@ class TraceData(L.LightningDataModule):
         for split, n in (("train", items), ("val", self.data.val_items)):
             rows: list[EncodedExample] = []
             waiting: list[EncodedExample] = []  # encoded in groups, because all images would not fit into memory
+            found = traces(self.data, self.mode, split, n + 1 if self.data.folder else n)
             for trace in track(
-                traces(self.data, self.mode, split, n),
+                islice(found, n),
                 total=None if self.data.folder else n,
                 description=f"{split} items of {self.data.folder or self.data.task}",
                 console=console,
@@ -260,6 +267,12 @@ class TraceData(L.LightningDataModule):
                 if len(waiting) == 64:
                     rows, waiting = rows + self.cached(waiting), []
             self.rows[split] = rows + self.cached(waiting)
+            if self.data.folder and split == "train" and not self.data.streaming and next(found, None):
+                console.print(
+                    f"Warning: '{self.data.folder}' has more than {n:,} training records. The others are left out. Set a "
+                    "larger data.items to use them.",
+                    style="yellow",
+                )
         if self.data.replay_texts:
             self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
         if not self.rows["train"]:
@@ -289,6 +302,7 @@ class TraceData(L.LightningDataModule):
             ValueError: the method cannot train on it, or it is too long; names file and row of a record.
         """
         try:
+            check_answered(trace)
             row = self.objective.encode(self.reasoner, trace)
             self.check_length(row, trace)
         except ValueError as error:

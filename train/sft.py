@@ -17,7 +17,7 @@ from latent_reason.objectives.objective import Objective
 from . import sharding
 from .callbacks import SketchPanel
 from .config import SFTConfig
-from .data import TraceData, mode_of
+from .data import TraceData, make_task, mode_of
 from .lit_modules import SFTModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from .trainer import console, fit, make_saver, run_training, train_stages
@@ -46,7 +46,11 @@ def train_stage(config: SFTConfig, folder: Path):
     module = SFTModule(reasoner, objective, config.optim)
     if config.fsdp:
         sharding.check_supported(config, module)
-    panels = [] if config.data.folder else [SketchPanel(reasoner, decoder, config.data, folder)]
+    panels = []
+    if not config.data.folder:
+        panels.append(
+            SketchPanel(reasoner, decoder, make_task(config.data, "val"), max(4, config.data.val_items), folder)
+        )
     fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels, fsdp=config.fsdp)
     return reasoner.eval(), decoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from argparse import Namespace
 from functools import partial
 from itertools import islice
@@ -51,6 +52,8 @@ def _add_task_actions(actions) -> None:
     parser.add_argument("folder", help="a new folder")
     parser.add_argument("--n", type=at_least(1), default=100, help="number of items (default: 100)")
     parser.add_argument("--mode", default="mixed", help="direct, text, vision or mixed (default: mixed)")
+    parser.add_argument("--to", default="native", help="target format: native (default) or another writable format")
+    parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
     _add_task_options(parser)
 
 
@@ -87,8 +90,6 @@ def show(arguments: Namespace) -> None:
       latent-reason data show frozenlake_plan
       latent-reason data show my_records records.png --n 10 --split val
     """
-    import time
-
     from ..visualization.preview import draw_items, draw_traces
 
     if Path(arguments.task).exists():
@@ -149,20 +150,21 @@ def inspect(arguments: Namespace) -> None:
 
 
 def make(arguments: Namespace) -> None:
-    """Write items of a task as native records, to train on.
+    """Write items of a task as native records, to train on, or in another format.
 
     A folder of records contains a JSONL file and the images.
 
       latent-reason data make frozenlake_plan data/boards --n 200 --levels 3,4
+      latent-reason data make frozenlake_plan data/chats --to trl --lossy
     """
-    from ..data import native
+    from ..data.convert import write
 
     task = _make_task(arguments)
     traces = (task.trace(task[i], arguments.mode) for i in range(arguments.n))
-    folder = native.write(traces, arguments.folder)
-    print(
-        f"{arguments.n} traces of {task.name} ({arguments.mode}): {folder}\nTo train on these records: --data.folder {folder}"
-    )
+    file = write(traces, arguments.folder, arguments.to, arguments.lossy)
+    print(f"{arguments.n} traces of {task.name} ({arguments.mode}): {file}")
+    if arguments.to == "native":
+        print(f"To train on these records: --data.folder {file}")
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
@@ -184,6 +186,15 @@ def _add_convert(actions) -> None:
         "--max-skip", type=float, default=0.01, metavar="SHARE", help="maximum fraction of skipped rows (default: 0.01)"
     )
     parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
+    parser.add_argument("--task", help="the task that all records get (default: that of the row, or the format)")
+    parser.add_argument("--split", help="the split that all records get: train, val, test or ood-AXIS")
+    parser.add_argument(
+        "--val-share",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the training records that get the split val; records with the same images stay together",
+    )
     _add_format_options(parser)
 
 
@@ -206,7 +217,14 @@ def _add_format_options(parser) -> None:
     own.add_argument(
         "--observation-loss", type=float, metavar="WEIGHT", help="monet: loss weight of observations (default: 1)"
     )
-    own.add_argument("--columns", type=pairs, metavar="A=B,...", help="sharegpt: column names, e.g. messages=talk")
+    own.add_argument(
+        "--columns",
+        type=pairs,
+        metavar="A=B,...",
+        help="table: what each column holds, e.g. question=problem,answer=solution,images=images; "
+        "sharegpt: column names, e.g. messages=talk",
+    )
+    own.add_argument("--checker", help="table: the rule that grades answers (default: same_text)")
     own.add_argument("--tags", type=pairs, metavar="A=B,...", help="sharegpt: tags, e.g. user_tag=U")
     own.add_argument(
         "--skip-folder",
@@ -220,6 +238,7 @@ FORMAT_OPTIONS = (
     "answer",
     "assistant_image",
     "box_unit",
+    "checker",
     "columns",
     "observation_loss",
     "skip_folder",
@@ -249,13 +268,13 @@ def _add_record_actions(actions) -> None:
     _add_source(parser)
     parser.add_argument("--report", metavar="FILE", help="write all errors and warnings to this JSON file")
     parser.add_argument(
-        "--method", metavar="NAME", help="also report rows that training refuses with this method, with its defaults"
+        "--method", metavar="NAME", help="also report records of train and val that this method cannot be trained on"
     )
     parser.add_argument("--method-options", type=pairs, metavar="A=B,...", help="options of --method, such as count=8")
     parser.add_argument(
         "--fits",
         metavar="CHECKPOINT",
-        help="also report rows that training refuses with the method of this checkpoint, or that are too long for it",
+        help="the same for the method of this checkpoint, and report rows that are too long for it",
     )
     parser.add_argument(
         "--longest",
@@ -271,7 +290,13 @@ def _add_record_actions(actions) -> None:
 
 def _add_source(parser) -> None:
     parser.add_argument("source", help="a file or folder of records")
-    parser.add_argument("--image-root", help="the folder of the images (default: the folder of the source)")
+    parser.add_argument(
+        "--image-root",
+        action="append",
+        metavar="FOLDER",
+        help="look for images here first, then in the folder of the source; links and absolute paths may lead here; "
+        "repeatable",
+    )
 
 
 def convert(arguments: Namespace) -> None:
@@ -283,8 +308,9 @@ def convert(arguments: Namespace) -> None:
       latent-reason data convert swimbird SOURCE records
       latent-reason data convert native records OUT --to trl
     """
-    from ..data.convert import convert
+    from ..data.convert import Labels, convert
 
+    started = time.perf_counter()
     path, report = convert(
         arguments.format,
         arguments.source,
@@ -294,9 +320,10 @@ def convert(arguments: Namespace) -> None:
         arguments.on_error == "skip",
         arguments.max_skip,
         arguments.lossy,
+        Labels(arguments.task, arguments.split, arguments.val_share),
         **_format_options(arguments),
     )
-    _print_report(report)
+    _print_report(report, started)
     if path is None:
         remedy = (
             f". Their fraction exceeds --max-skip {arguments.max_skip}."
@@ -336,15 +363,16 @@ def check(arguments: Namespace) -> None:
 
       latent-reason data check records --report findings.json
       latent-reason data check SOURCE --format llava
+      latent-reason data check records --method mirage
       latent-reason data check records --fits checkpoints/frozenlake-tiny
-      latent-reason data check records --method deepsketcher
     """
     from ..data.convert import check
     from ..files import atomic_write_json
 
-    limit, options = _training_check(arguments), _format_options(arguments)
-    report = check(arguments.format, arguments.source, arguments.image_root, limit, **options)
-    _print_report(report)
+    started, options = time.perf_counter(), _format_options(arguments)
+    fits = _training_check(arguments)
+    report = check(arguments.format, arguments.source, arguments.image_root, fits, **options)
+    _print_report(report, started)
     if arguments.report:
         atomic_write_json(arguments.report, report.as_json())
         print(f"Report: {arguments.report}")
@@ -367,8 +395,9 @@ def stats(arguments: Namespace) -> None:
     Console().print(stats(native.read(arguments.source, arguments.image_root)))
 
 
-def _print_report(report) -> None:
-    print(report)
+def _print_report(report, started: float) -> None:
+    """Print a report, and how many rows a second were read since ``started``."""
+    print(f"{report}, {report.rows / (time.perf_counter() - started):,.0f} rows a second")
     if any(error.row is not None and not error.file.endswith(".jsonl") for error in report.errors):
         print("(rows of .json, .parquet and .tar files are numbered from 0, lines of .jsonl files from 1)")
 
@@ -376,9 +405,11 @@ def _print_report(report) -> None:
 def _training_check(arguments: Namespace):
     """A check that rejects what training refuses: with the method of a checkpoint, or with a method by name on a small
     model. None without either."""
+    import torch
+
     from .. import methods
     from ..checkpoint import load
-    from ..data.checks import trains
+    from ..data.checks import trainable
     from ..model.backbones import load_backbone
 
     longest = arguments.longest
@@ -390,8 +421,13 @@ def _training_check(arguments: Namespace):
         reasoner = methods.build_method(arguments.method, load_backbone("tiny"), **options)
     else:
         return None
-    encode = partial(methods.objective_of(reasoner).encode, reasoner)
-    return trains(lambda trace: len(encode(trace).ids), longest)
+    objective = methods.objective_of(reasoner)
+
+    @torch.no_grad()
+    def step(trace) -> None:
+        reasoner(objective.loss, objective.collate(reasoner, [trace]))
+
+    return trainable(reasoner.method.name or "this model", partial(objective.encode, reasoner), step, longest)
 
 
 def _option_value(text: str):

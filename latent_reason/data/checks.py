@@ -1,10 +1,12 @@
-"""Checks of a whole data set: test items that occur in train, and rows that are too long for a model."""
+"""Checks of a whole data set: test items that occur in train, and rows that a method cannot be trained on or that are too
+long for a model."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Any
 
 from ..trace import Trace
 from .errors import DataError
@@ -47,20 +49,55 @@ class Overlap:
         ]
 
 
-def trains(length: Callable[[Trace], int], longest: int | None = None) -> Callable[[Trace], None]:
-    """A check of traces for training with a method. ``length`` encodes a trace and counts its positions. Raises
-    DataError: E24 for more than ``longest`` positions, E26 for a trace that cannot be encoded."""
+def check_answered(trace: Trace) -> None:
+    """Raises DataError (E19) for a training record that supervised training has nothing to learn from."""
+    if trace.split in ("train", "val") and trace.messages[-1].role != "assistant":
+        raise DataError(
+            "E19",
+            "messages",
+            "no assistant turn at the end, so supervised training has nothing to learn from it. Use it with train.rl, or "
+            "leave it out.",
+        )
+
+
+def trainable(
+    method: str, encode: Callable[[Trace], Any], step: Callable[[Trace], object], longest: int | None = None
+) -> Callable[[Trace], None]:
+    """A check of traces. It raises DataError: E19 or E26 for a training record that supervised training of ``method``
+    would refuse, E24 for a record of more than ``longest`` positions.
+
+    Every record is encoded. A training ``step`` is tried once for each order of roles and parts, because it takes longer
+    and refuses by these.
+    """
+    refusals: dict[tuple, str] = {}
 
     def check(trace: Trace) -> None:
-        try:
-            num_tokens = length(trace)
-        except ValueError as error:
-            raise DataError("E26", "messages", str(error)) from None
-        if longest is not None and num_tokens > longest:
+        is_taught = trace.split in ("train", "val")
+        if is_taught:
+            check_answered(trace)
+        parts = tuple((message.role, *map(type, message.content)) for message in trace.messages)
+        row, reason = attempt(encode, trace)
+        if not reason and is_taught:
+            if parts not in refusals:
+                refusals[parts] = attempt(step, trace)[1]
+            reason = refusals[parts]
+        if reason and is_taught:
+            raise DataError("E26", "messages", f"{method} cannot be trained on it: {reason}")
+        if row is not None and longest is not None and len(row.ids) > longest:
             raise DataError(
                 "E24",
                 "messages",
-                f"{num_tokens:,} positions, limit {longest:,}. Shorten the row, use smaller images or remove it.",
+                f"{len(row.ids):,} positions, limit {longest:,}. Shorten the row, use smaller images or remove it.",
             )
 
     return check
+
+
+def attempt(function: Callable[[Trace], Any], trace: Trace) -> tuple[Any, str]:
+    """What ``function`` makes of a trace, and why it refuses it (empty if it does not)."""
+    try:
+        return function(trace), ""
+    except ValueError as error:
+        return None, str(error)
+    except Exception as error:  # a method of a user may raise anything
+        return None, f"{type(error).__name__} {error}".strip() + ". Leave the record out."

@@ -9,7 +9,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean
 
@@ -21,7 +22,40 @@ from ..trace import Text, Trace
 from . import formats, native
 from .checks import Overlap
 from .errors import DataError, Report
-from .reading import SUFFIXES
+from .pictures import pixel_hash
+from .places import ImageRoots
+from .record import SPLIT
+from .sources import SUFFIXES
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Task and split that records get: None keeps those of the source. Of the training records, the share ``val_share``
+    gets the split val. Records with the same input images are held out together, so that no image is in both.
+
+    Raises:
+        ValueError: ``split`` is no split, or ``val_share`` is not a share.
+    """
+
+    task: str | None = None
+    split: str | None = None
+    val_share: float = 0.0
+
+    def __post_init__(self):
+        if self.split is not None and not SPLIT.fullmatch(self.split):
+            raise ValueError(f"--split {self.split}: is not train, val, test or ood-AXIS. Correct it.")
+        if not 0 <= self.val_share < 1:
+            raise ValueError(f"--val-share {self.val_share}: must be at least 0 and below 1.")
+
+    def apply(self, trace: Trace) -> Trace:
+        """The trace with these labels."""
+        split = self.split or trace.split
+        if split == "train" and self.val_share:
+            images = trace.prompt().images()
+            content = "".join(map(pixel_hash, images)) if images else trace.id
+            number = int.from_bytes(sha256(content.encode()).digest()[:8], "big")
+            split = "val" if number < self.val_share * 2**64 else "train"
+        return replace(trace, task=trace.task if self.task is None else self.task, split=split)
 
 
 class _TooManyErrors(Exception):
@@ -29,7 +63,7 @@ class _TooManyErrors(Exception):
 
 
 def read(
-    format: str, source: str | Path, image_root: str | Path | None = None, report: Report | None = None, **options
+    format: str, source: str | Path, image_root: ImageRoots = None, report: Report | None = None, **options
 ) -> Iterator[Trace | DataError]:
     """Read the rows of a source in ``format`` (also ``native``). Raises ValueError for an unknown option."""
     known = [] if format == "native" else formats.options(format)
@@ -73,32 +107,33 @@ def convert(
     source: str | Path,
     folder: str | Path,
     to: str = "native",
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     skip: bool = False,
     max_skip: float = 0.01,
     lossy: bool = False,
+    labels: Labels | None = None,
     **options,
 ) -> tuple[Path | None, Report]:
     """Write the rows of ``source`` to a new ``folder`` in the format ``to``; returns the path and the report.
 
-    If there are invalid rows, nothing is written and the path is None. With ``skip``, the valid rows are written and
-    the others are listed in ``folder``.skipped.jsonl, unless their fraction exceeds ``max_skip``.
+    ``labels`` changes task and split of the records. If there are invalid rows, nothing is written and the path is None.
+    With ``skip``, the valid rows are written and the others are listed in ``folder``.skipped.jsonl, unless their
+    fraction exceeds ``max_skip``.
 
     Raises:
         ValueError: unknown format or option; or information would be lost and ``lossy`` is false.
         FileExistsError: ``folder`` is not empty.
         FileNotFoundError: ``source`` does not exist.
     """
-    report, source, folder = Report(), Path(source), Path(folder)
-    if to != "native" and to not in formats.writable():
-        raise ValueError(f"format '{to}' cannot be written. {did_you_mean(to, ['native', *formats.writable()])}")
+    report, source, folder, labels = Report(), Path(source), Path(folder), labels or Labels()
+    check_writable(to)
     check_outside(folder, source)
     results = read(format, source, image_root, report, **options)
 
     def valid_traces() -> Iterator[Trace]:
         for row in results:
             if isinstance(row, Trace):
-                yield row
+                yield labels.apply(row)
         num_bad = max(len(report.errors), report.rows - report.traces)  # one error may stand for a file
         if report.errors and not (skip and num_bad <= max_skip * report.rows):
             raise _TooManyErrors
@@ -106,11 +141,7 @@ def convert(
             raise report.nothing_usable(".jsonl" if format == "native" else ", ".join(SUFFIXES))
 
     try:
-        path = (
-            native.write(valid_traces(), folder)
-            if to == "native"
-            else formats.load(to).write(valid_traces(), folder, lossy, report)
-        )
+        path = write(valid_traces(), folder, to, lossy, report)
     except _TooManyErrors:
         return None, report
     if report.errors:
@@ -121,6 +152,21 @@ def convert(
             ),
         )
     return path, report
+
+
+def write(
+    traces: Iterable[Trace], folder: str | Path, to: str = "native", lossy: bool = False, report: Report | None = None
+) -> Path:
+    """Write traces to a new folder in the format ``to``; returns the path of the file. Errors: native.write, writing.write;
+    ValueError for a format that cannot be written."""
+    check_writable(to)
+    return native.write(traces, folder) if to == "native" else formats.load(to).write(traces, folder, lossy, report)
+
+
+def check_writable(to: str) -> None:
+    """Raises ValueError if the format ``to`` cannot be written."""
+    if to != "native" and to not in formats.writable():
+        raise ValueError(f"format '{to}' cannot be written. {did_you_mean(to, ['native', *formats.writable()])}")
 
 
 def check_outside(folder: str | Path, source: str | Path) -> None:

@@ -24,6 +24,7 @@ from .checks import Overlap
 from .errors import DataError, Report
 from .jsonl import BOM, decode, to_line
 from .pictures import ImageFolder, Limits, PictureStore
+from .places import ImageRoots, Places, list_roots
 from .record import SCHEMA, parse
 from .rows import Raw, Row, register_id, rows, text_rows
 
@@ -32,19 +33,19 @@ Paths = str | Path | Iterable[str | Path]
 
 
 def read(
-    path: Paths, image_root: str | Path | None = None, limit: int | None = None, limits: Limits | None = None
+    path: Paths, image_root: ImageRoots = None, limit: int | None = None, limits: Limits | None = None
 ) -> Iterator[Trace]:
     """Yield the traces of a file, of all ``*.jsonl`` files and shards of a folder, or of several of these.
 
-    Image paths are relative to ``image_root`` (default: the folder of each file). Images are decoded to RGB. An image
-    that several records use is decoded once and shared, so treat images as read-only. At most ``limit`` traces are
-    read.
+    Image paths are relative to the folder of each file, or to a folder of ``image_root``, where they are looked up
+    first (places.py). Images are decoded to RGB. An image that several records use is decoded once and shared, so treat
+    images as read-only. At most ``limit`` traces are read.
 
     Raises:
         DataError: at the first error; E25 if there is no trace.
         FileNotFoundError: ``path`` does not exist.
     """
-    report, path = Report(), _files(path)
+    report, path = Report(), list_files(path)
 
     def traces() -> Iterator[Trace]:
         num_shown = 0
@@ -63,9 +64,8 @@ def read(
 
 def locate(path: Paths, id: str) -> str:
     """``file:row`` of the record with an id. Images are not read. Raises KeyError if there is none."""
-    for file in _files(path):
-        raw_rows = _shard(file, None) if file.suffix in packed.SHARDS else text_rows(file)
-        for raw in raw_rows:
+    for file in list_files(path):
+        for raw in _raw_rows(file, [], None):
             if isinstance(raw.data, dict) or (isinstance(raw.data, bytes) and raw.data.strip()):
                 value = raw.data if isinstance(raw.data, dict) else decode(raw.data.removeprefix(BOM))
                 if isinstance(value, dict) and value.get("id") == id:
@@ -75,7 +75,7 @@ def locate(path: Paths, id: str) -> str:
 
 def check(
     path: Paths,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     limits: Limits | None = None,
     fits: Callable[[Trace], None] | None = None,
 ) -> Report:
@@ -96,7 +96,7 @@ def check(
 
 def examine(
     path: Paths,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     limits: Limits | None = None,
     report: Report | None = None,
     fits: Callable[[Trace], None] | None = None,
@@ -111,13 +111,13 @@ def examine(
         return trace
 
     ids: dict[str, str] = {}  # id -> file:row
-    stores: dict[str, ImageFolder] = {}
-    for file in _files(path):
+    stores: dict[Path, ImageFolder] = {}
+    named = list_roots(image_root)
+    for file in list_files(path):
         report.count(files=1)
-        root = str(image_root if image_root is not None else file.parent)
-        images = stores.setdefault(root, ImageFolder(root, limits))
+        images = stores.setdefault(file.parent, ImageFolder(file.parent, limits, named))
         try:
-            raw_rows = _shard(file, limits) if file.suffix in packed.SHARDS else text_rows(file)
+            raw_rows = _raw_rows(file, named, limits)
         except DataError as error:
             report.errors.append(error)
             yield error
@@ -125,10 +125,20 @@ def examine(
         yield from rows(file, raw_rows, parse_checked, images, ids, report)
 
 
-def _shard(file: Path, limits: Limits | None) -> Iterator[Raw]:
-    """The raw items of a shard. Raises DataError if the shard does not match the manifest of its folder."""
-    if error := packed.find_damage(file, packed.manifest(file.parent)):
+def find_fault(file: Path, named: Iterable[Path] = ()) -> DataError | None:
+    """Why a file of records cannot be used: a link that leads elsewhere, or a shard that does not match the manifest of
+    its folder; None if it can. A link may lead to the ``named`` folders."""
+    if file.suffix in packed.SHARDS:
+        return packed.find_damage(file, packed.manifest(file.parent), named)
+    return None if Places(file.parent, named).contains(file) else DataError("E08", "", packed.LINKED, str(file))
+
+
+def _raw_rows(file: Path, named: list[Path], limits: Limits | None) -> Iterator[Raw]:
+    """The raw rows of a file. Raises DataError if the file cannot be used."""
+    if error := find_fault(file, named):
         raise error
+    if file.suffix not in packed.SHARDS:
+        return text_rows(file)
     shard = packed.open_shard(file, limits)
     return (shard.item(number) for number in shard.order())
 
@@ -136,7 +146,8 @@ def _shard(file: Path, limits: Limits | None) -> Iterator[Raw]:
 def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl") -> Path:
     """Write ``traces`` atomically to ``name`` and ``img/`` in a new ``folder``; returns the path of the JSONL file.
 
-    Equal images are stored once, as PNG, with a palette if they have at most 256 colors.
+    Equal images are stored once: as the plain file that they were read from, else as PNG, with a palette if they have
+    at most 256 colors.
 
     Raises:
         FileExistsError: the folder is not empty.
@@ -161,7 +172,8 @@ def write(traces: Iterable[Trace], folder: str | Path, name: str = "traces.jsonl
     return target
 
 
-def _files(path: Paths) -> list[Path]:
+def list_files(path: Paths) -> list[Path]:
+    """The record files and shards of files and folders. Raises FileNotFoundError."""
     files = []
     for entry in [path] if isinstance(path, str | Path) else path:
         entry = Path(entry)

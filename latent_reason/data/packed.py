@@ -6,7 +6,6 @@ a folder of shards and first compares every shard with the manifest.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -21,6 +20,8 @@ from .errors import DataError
 from .jsonl import LINE_BYTES, decode
 from .parquet import ParquetShard, ParquetWriter
 from .pictures import Limits, Png
+from .pictures import encode as encode_picture
+from .places import Places
 from .record import SCHEMA
 from .rows import register_id
 from .tar import TarShard, TarWriter
@@ -29,6 +30,7 @@ MANIFEST = "dataset.json"
 SHARDS: dict[str, type[TarShard | ParquetShard]] = {".tar": TarShard, ".parquet": ParquetShard}
 WRITERS: dict[str, type[TarWriter | ParquetWriter]] = {"tar": TarWriter, "parquet": ParquetWriter}
 SHARD_ITEMS, SHARD_BYTES = 10_000, 256 * 2**20
+LINKED = "leaves the data folder by a link. Move the file inside it, or name its folder: --image-root."
 PROVENANCE_KEYS = ("tasks", "seeds", "licences")  # keys of the manifest
 
 
@@ -82,16 +84,17 @@ def of_split(folder: Path, split: str) -> list[Path]:
     )
 
 
-def find_damage(file: Path, listed: dict[str, dict]) -> DataError | None:
-    """The error of a shard file compared with the manifest of its folder; None if it is intact."""
+def find_damage(file: Path, listed: dict[str, dict], named: Iterable[Path] = ()) -> DataError | None:
+    """The error of a shard file compared with the manifest of its folder; None if it is intact. A link may lead to the
+    ``named`` folders."""
 
     def error(code: str, what: str) -> DataError:
         return DataError(code, "", what, str(file))
 
     if not file.is_file():
         return error("E22", f"listed in {MANIFEST} but missing. Copy it again.")
-    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(file.parent)):
-        return error("E08", "leaves the data folder by a link. Move the file inside it.")
+    if not Places(file.parent, named).contains(file):
+        return error("E08", LINKED)
     if listed and file.name not in listed:
         return error("E22", f"is not listed in {MANIFEST}. Move it away, or pack the set again.")
     if listed:
@@ -154,15 +157,18 @@ class _Packer:
 
         names: list[str] = []
         parts: list[Image | Sketch] = []
+        pictures: list[bytes] = []
 
-        def add_name(part: Image | Sketch) -> str:
+        def add_picture(part: Image | Sketch) -> str:
+            data, suffix = encode_picture(part.image, self._png)
+            number = sum(type(p) is type(part) for p in parts)
             kind = "p" if isinstance(part, Image) else "s"
+            names.append(WRITERS[self.form].name(kind, number, len(parts), suffix))
             parts.append(part)
-            names.append(WRITERS[self.form].name(kind, sum(type(p) is type(part) for p in parts) - 1, len(parts) - 1))
+            pictures.append(data)
             return names[-1]
 
-        line = encode(trace, add_name)
-        pictures = [self._png(part.image) for part in parts]
+        line = encode(trace, add_picture)
         columns = {name: getattr(trace, name) for name in ("id", "task", "split", "level", "mode", "answer", "checker")}
         self._writer(trace.split).add(columns, line, names, pictures)
         self.counts[trace.split, trace.task, trace.mode, trace.level] += 1

@@ -1,4 +1,4 @@
-"""Parquet: native shards, and tables of other projects, whose images are structs {bytes, path} or plain bytes.
+"""Parquet: native shards, and tables of other projects, also in arrow files, whose images are structs {bytes, path} or plain bytes.
 
 Needs pyarrow (the extra ``data``). The ``datasets`` library stores images as structs {bytes, path}, so it also displays
 the images of native shards.
@@ -7,7 +7,7 @@ the images of native shards.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ FEATURES = {
 def arrow():
     """The module pyarrow.parquet. Raises ValueError if it is not installed."""
     try:
+        import pyarrow.ipc
         import pyarrow.parquet
     except ImportError:
         raise ValueError(
@@ -65,15 +66,15 @@ def opened(file: Path):
     return table
 
 
-def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
-    """Yield the rows of an opened file, decompressed one at a time: a small file may repeat one large value in all rows.
+def one_by_one(batches: Iterable, most: int | None = None) -> Iterator[dict]:
+    """Yield the rows of record batches of one row: a small file may repeat one large value in all rows.
 
     Raises DataError (E20) for a row that is too large, for rows of more than ``most`` bytes in total and for unreadable
     data.
     """
     total = 0
     try:
-        for batch in table.iter_batches(batch_size=1, use_threads=False, **which):
+        for batch in batches:
             total += batch.nbytes
             for size, limit, what in ((batch.nbytes, ROW_BYTES, "a row"), (total, most, "the rows of a group")):
                 if limit and size > limit:
@@ -93,14 +94,40 @@ def one_by_one(table, most: int | None = None, **which) -> Iterator[dict]:
 # -- other tables -----------------------------------------------------------------------------------------------------
 def rows(file: Path) -> Iterator[Raw]:
     """Yield the rows of a table as JSON values, numbered from 0. Images are replaced by a path or a name."""
-    return _rows(opened(file))
+    return _rows(table := opened(file), row_batches(table))
 
 
-def _rows(table) -> Iterator[Raw]:
+def arrow_rows(file: Path) -> Iterator[Raw]:
+    """Yield the rows of an arrow file, a stream as ``save_to_disk`` of the datasets library writes it or a file, as
+    ``rows`` does. Raises DataError (E20) if it is neither."""
+    arrow()
+    import pyarrow
+
+    source = pyarrow.OSFile(str(file))
+    try:
+        if source.read(6) == b"ARROW1":
+            table = pyarrow.ipc.open_file(source)
+            batches = (table.get_batch(i) for i in range(table.num_record_batches))
+        else:
+            source.seek(0)
+            batches = iter(pyarrow.ipc.open_stream(source))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "E20", "", f"cannot be read as arrow ({_short_message(error)}). Copy it again.", str(file)
+        ) from None
+    return _rows(source, (batch.slice(i, 1) for batch in batches for i in range(batch.num_rows)))
+
+
+def row_batches(table, **which) -> Iterator:
+    """The rows of an opened parquet file as record batches of one row. ``which`` names row groups and columns."""
+    return table.iter_batches(batch_size=1, use_threads=False, **which)
+
+
+def _rows(file, batches: Iterable) -> Iterator[Raw]:
     number = 0
-    with table:
+    with file:
         try:
-            for row in one_by_one(table):
+            for row in one_by_one(batches):
                 images: dict[str, bytes] = {}
                 yield Raw(number, _replace_images(row, "", images), images.get)
                 number += 1
@@ -161,7 +188,11 @@ class ParquetShard:
             try:
                 self._cached_group = (
                     group,
-                    list(one_by_one(self._table, GROUP_BYTES, row_groups=[group], columns=["record", "images"])),
+                    list(
+                        one_by_one(
+                            row_batches(self._table, row_groups=[group], columns=["record", "images"]), GROUP_BYTES
+                        )
+                    ),
                 )
             except DataError as error:
                 return Raw(number, error, name_prefix="")
@@ -249,6 +280,6 @@ class ParquetWriter:
         self._writer.close()
 
     @staticmethod
-    def name(kind: str, number: int, place: int) -> str:
+    def name(kind: str, number: int, place: int, suffix: str) -> str:
         """The name of an image in a record: its index among all images."""
         return f"images/{place}"

@@ -1,14 +1,13 @@
-"""Images of a data set: locate them inside the data folder, decode them safely and convert them to RGB."""
+"""Images of a data set: decode them safely, convert them to RGB, and write them.
+
+An image that was read from a plain file keeps the bytes of this file until it is changed, and is written as these.
+"""
 
 from __future__ import annotations
 
-import os
-import posixpath
-import re
-import stat
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -17,11 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..images import to_rgb
+from ..images import ORIENTATION, to_rgb
 from .errors import DataError
+from .places import Places
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-CACHED_PIXELS = 2**24  # about 64 MB of decoded images
+FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}  # of Pillow -> the suffix of files
+PLAIN_MODES = ("RGB", "L", "1", "P")
+CACHED_BYTES = 32 * 2**20  # of decoded images and their files
 
 Warn = Callable[[str, str], None]  # (kind, sentence); each kind is reported once per file
 
@@ -35,17 +36,32 @@ class Limits:
     bytes: int = 50 * 2**20
 
 
-class ImageFolder:
-    """Loads images from one folder and caches decoded ones. Treat the images as read-only."""
+class FileInfo(dict):
+    """``info`` of an image that was read from a plain file: empty, with the bytes of the file.
 
-    def __init__(self, root: str | Path, limits: Limits | None = None):
-        self.root = str(root)
+    Whatever Pillow makes from the image gets a plain copy of ``info``. So a changed image has no bytes of a file.
+    """
+
+    def __init__(self, data: bytes, suffix: str):
+        super().__init__()
+        self.data, self.suffix = data, suffix
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether every program shows the pixels of an opened file as ``to_rgb`` returns them: no turn, alpha, frames or
+    colors other than RGB and gray."""
+    has_one_frame, is_upright = not getattr(image, "is_animated", False), image.getexif().get(ORIENTATION, 1) == 1
+    return image.mode in PLAIN_MODES and has_one_frame and is_upright and not image.has_transparency_data
+
+
+class ImageFolder:
+    """Loads images from one folder, and from folders that a user ``named``. Caches decoded images: they are read-only."""
+
+    def __init__(self, root: str | Path, limits: Limits | None = None, named: Iterable[str | Path] = ()):
         self.limits = limits or Limits()
-        self._real = os.path.realpath(root)
-        self._inside = os.path.join(self._real, "")
-        self._folders: dict[str, str] = {}
+        self._places = Places(root, named)
         self._cache: OrderedDict[str, Image.Image] = OrderedDict()
-        self._pixels = 0
+        self._bytes = 0
 
     def load(self, name: str, field: str, warn: Warn) -> Image.Image:
         """Load the image ``name`` of a record's ``field`` as RGB. Raises DataError E07, E08 or E09."""
@@ -53,53 +69,19 @@ class ImageFolder:
         if image is not None:
             self._cache.move_to_end(name)
             return image
-        with open(self._locate(name, field), "rb") as handle:
+        with open(self._places.find(name, field), "rb") as handle:
             data = handle.read(self.limits.bytes + 1)
         image = decode(data, name, field, warn, self.limits)
         self._cache[name] = image
-        self._pixels += image.width * image.height
-        while self._pixels > CACHED_PIXELS:
-            _, old = self._cache.popitem(last=False)
-            self._pixels -= old.width * old.height
+        self._bytes += _memory_bytes(image)
+        while self._bytes > CACHED_BYTES and len(self._cache) > 1:
+            self._bytes -= _memory_bytes(self._cache.popitem(last=False)[1])
         return image
 
-    def _locate(self, name: str, field: str) -> str:
-        """The real path of an image. Paths outside the root are rejected before disk access, links after it."""
-        quoted_name, reason = repr(name if len(name) <= 200 else name[:200] + "..."), ""
-        if "\0" in name:
-            reason = "contains a NUL character"
-        elif "\\" in name:
-            reason = "contains a backslash; separate folders with '/'"
-        elif name.startswith("/"):
-            reason = "is an absolute path"
-        elif re.match(r"[A-Za-z]:", name):
-            reason = "begins with a drive letter"
-        elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", name):
-            reason = "looks like a URL; nothing is downloaded"
-        if reason:
-            raise DataError("E08", field, f"{quoted_name} {reason}. Give a path relative to the data folder.")
-        path = posixpath.normpath(name)
-        if path == ".." or path.startswith("../"):
-            raise DataError("E08", field, f"{quoted_name} leaves the data folder. Move the image inside it.")
-        folder, base = posixpath.split(path)
-        try:
-            real = self._folders.get(folder)
-            if real is None:
-                real = self._folders[folder] = os.path.realpath(os.path.join(self._real, folder))
-            file = os.path.join(real, base)
-            kind = os.lstat(file).st_mode
-            if stat.S_ISLNK(kind):
-                file = os.path.realpath(file)
-                kind = os.stat(file).st_mode
-        except (OSError, ValueError):
-            kind = 0
-        if kind and not file.startswith(self._inside):
-            raise DataError("E08", field, f"{quoted_name} leaves the data folder by a link. Move the image inside it.")
-        if not stat.S_ISREG(kind):
-            raise DataError(
-                "E07", field, f"{quoted_name} not found under '{self.root}'. Correct the path or give --image-root."
-            )
-        return file
+
+def _memory_bytes(image: Image.Image) -> int:
+    """About how much memory an RGB image takes: Pillow keeps four bytes a pixel, and about 2,000 for each image."""
+    return 4 * image.width * image.height + (len(image.info.data) if isinstance(image.info, FileInfo) else 0) + 2000
 
 
 def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Image.Image:
@@ -116,12 +98,14 @@ def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Im
                 "ignore"
             )  # warnings about damaged metadata; the size is checked below, before decoding
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(data), formats=FORMATS)
+            image = Image.open(BytesIO(data), formats=tuple(FORMATS))
             width, height = image.size
             if max(width, height) > limits.side or width * height > limits.pixels:
                 raise Image.DecompressionBombError
             animated = getattr(image, "is_animated", False)
+            info = FileInfo(data, FORMATS[image.format]) if is_plain(image) else {}
             image = to_rgb(image)
+            image.info = info
     except Image.UnidentifiedImageError:
         begins = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data[:5])
         content = f"it begins '{begins}'" if data else "it is empty"
@@ -169,8 +153,14 @@ class Png:
         return small
 
 
+def encode(image: Image.Image, png: Png) -> tuple[bytes, str]:
+    """The file of an image and its suffix: the plain file that it was read from, else PNG."""
+    image = to_rgb(image)
+    return (image.info.data, image.info.suffix) if isinstance(image.info, FileInfo) else (png(image), "png")
+
+
 class PictureStore:
-    """Stores images as PNG files in ``img/`` of a new folder, each content once."""
+    """Stores images as files in ``img/`` of a new folder, each content once."""
 
     def __init__(self, folder: Path):
         self.folder, self._png = folder, Png()
@@ -179,10 +169,11 @@ class PictureStore:
     def add(self, image: Image.Image) -> str:
         """Store ``image`` unless an equal one is stored; returns its path relative to the folder."""
         image = to_rgb(image)
-        name = f"img/{pixel_hash(image)[:24]}.png"
+        suffix = image.info.suffix if isinstance(image.info, FileInfo) else "png"
+        name = f"img/{pixel_hash(image)[:24]}.{suffix}"
         if name not in self._names:
             if not self._names:
                 (self.folder / "img").mkdir()
             self._names.add(name)
-            (self.folder / name).write_bytes(self._png(image))
+            (self.folder / name).write_bytes(encode(image, self._png)[0])
         return name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -14,60 +13,42 @@ from typing import Any
 from PIL.Image import Image as Picture
 
 from ..trace import Image, Message, Part, Sketch, Text, Trace
-from . import answers, formats, parquet
+from . import answers, formats
 from .errors import DataError, Report
 from .jsonl import decode
 from .native import encode
+from .packed import LINKED
 from .pictures import ImageFolder, Limits
+from .places import ImageRoots, Places, list_roots
 from .record import TYPES, Warn, checked_text, get
-from .rows import Row, one_error_of_kind, rows, text_rows
+from .rows import Row, one_error_of_kind, rows
+from .sources import list_files, raw_rows
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
 EXTRA_COLUMN = "latent_reason"  # the extra column of our writers for fields that a format lacks
 REFERENCES = ("bytes", "url", "path", "image", "image_url", "data")  # keys of an object that refers to an image
 BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "UklGR")  # of PNG, JPEG and WebP
 RECORD_FIELDS = ("id", "task", "split", "level", "mode", "answer", "checker", "meta")  # the Trace fields in that column
-SIDE_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
-SIDE_FOLDERS = ("parquet_info",)
 
 
 def read(
     source: str | Path,
     trace: Callable[[Fields], Trace],
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     skip_folder: Iterable[str] = (),
 ) -> Iterator[Trace | DataError]:
-    """Convert every row of a ``.json``, ``.jsonl`` or ``.parquet`` file, or of all such files below a folder.
+    """Convert every row of a data file (sources.py), or of all data files below a folder.
 
-    ``trace`` converts one row. Image paths are relative to ``image_root`` (default: the source folder, or the folder of
-    the source file). Files in folders whose name contains an entry of ``skip_folder`` are skipped. Every yielded Trace
-    is a valid native record. Raises FileNotFoundError if ``source`` does not exist.
+    ``trace`` converts one row. Image paths are relative to the source folder, or the folder of the source file, or to a
+    folder of ``image_root``, where they are looked up first. Files in folders whose name contains an entry of
+    ``skip_folder`` are skipped. Every yielded Trace is a valid native record. Raises FileNotFoundError if ``source``
+    does not exist.
     """
     source = Path(source)
-    if not source.exists():
-        raise FileNotFoundError(f"There is no file or folder '{source}'. Correct the path.")
-    folder, skipped = source if source.is_dir() else source.parent, tuple(skip_folder)
-    files = (
-        [source]
-        if source.is_file()
-        else sorted(
-            file
-            for file in source.rglob("*")
-            if file.suffix in SUFFIXES
-            and file.is_file()
-            and not _is_side_file(file.relative_to(source))
-            and not any(name in part for name in skipped for part in file.relative_to(source).parts[:-1])
-        )
-    )
-    root = folder if image_root is None else Path(image_root)
-    yield from read_files([(file, root) for file in files], folder, trace, report, limits)
-
-
-def _is_side_file(path: Path) -> bool:
-    """Whether a file below the source describes data and holds none: of the Hub, of ``datasets``, of loaders."""
-    return path.name in SIDE_FILES or any(part.startswith(".") or part in SIDE_FOLDERS for part in path.parts)
+    files = list_files(source, skip_folder)
+    folder = source if source.is_dir() else source.parent
+    yield from read_files([(file, folder) for file in files], folder, trace, report, limits, list_roots(image_root))
 
 
 def read_files(
@@ -76,12 +57,18 @@ def read_files(
     trace: Callable[[Fields], Trace],
     report: Report | None = None,
     limits: Limits | None = None,
+    named: Iterable[Path] = (),
 ) -> Iterator[Trace | DataError]:
-    """Like ``read``, for pairs of a file and the root of its images. All files must be inside ``folder``."""
+    """Like ``read``, for pairs of a file and the folder of its images, which may also be below the ``named`` folders.
+
+    All files must be inside ``folder`` or a named folder.
+    """
     report = Report() if report is None else report
     ids: dict[str, str] = {}
     times: Counter[str] = Counter()
     stores: dict[Path, ImageFolder] = {}
+    named = list(named)
+    places = Places(folder, named)
 
     columns: list[str] = []  # those of the last row
 
@@ -96,18 +83,18 @@ def read_files(
 
     for file, root in files:
         report.count(files=1)
-        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
-            error = DataError("E08", "", "leaves the data folder. Move the file inside it.", str(file))
+        if not places.contains(file):
+            error = DataError("E08", "", LINKED, str(file))
         elif not file.is_file():
             error = DataError("E07", "", "file not found. Correct the path.", str(file))
         else:
-            images = stores.setdefault(root, ImageFolder(root, limits))
+            images = stores.setdefault(root, ImageFolder(root, limits, named))
             try:
-                raw_rows = parquet.rows(file) if file.suffix == ".parquet" else text_rows(file)
-            except DataError as parquet_error:
-                error = parquet_error
+                raw = raw_rows(file, limits)
+            except DataError as file_error:
+                error = file_error
             else:
-                results = rows(file, raw_rows, checked, images, ids, report)
+                results = rows(file, raw, checked, images, ids, report)
                 yield from one_error_of_kind(results, file, report, lambda: formats.describe(columns))
                 continue
         report.errors.append(error)
@@ -155,6 +142,11 @@ class Fields:
         """The value of a field. Raises DataError (E05) if it is missing and not optional, or has another type."""
         self._asked.add(key)
         return get(self.values, key, kind, optional=optional, default=default)
+
+    def take(self, key: str) -> Any:
+        """The value of a field of any type; None if it is missing."""
+        self._asked.add(key)
+        return self.values.get(key)
 
     def filled(self, key: str) -> str:
         """The text of a field. Raises DataError (E14) if it is blank."""

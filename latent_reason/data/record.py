@@ -17,6 +17,7 @@ from ..trace import Image, Message, Part, Sketch, Text, Trace
 from .errors import DataError
 
 SCHEMA = "latent_reason/1"
+SPLIT = re.compile(r"train|val|test|ood-[\w-]+")
 MODES = ("direct", "text", "vision", "mixed")
 KEYS = ("schema", "id", "task", "split", "level", "mode", "messages", "answer", "checker", "meta")
 PART_KEYS = {
@@ -56,7 +57,7 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", id):
         raise DataError("E05", "id", f"{id[:40]!r} is not 1-128 letters, digits, '.', '_', ':' or '-'. Rename it.")
     split, mode = get(record, "split", str), get(record, "mode", str)
-    if not re.fullmatch(r"train|val|test|ood-[\w-]+", split):
+    if not SPLIT.fullmatch(split):
         raise DataError("E05", "split", f"'{split[:40]}' is not train, val, test or ood-<axis>. Correct it.")
     if mode not in MODES:
         raise DataError("E05", "mode", f"'{mode[:40]}' is no mode. {did_you_mean(mode, MODES)}")
@@ -65,7 +66,8 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
     meta = get(record, "meta", dict, default={})
     if answer is not None and not answer.strip():
         raise DataError("E14", "answer", "empty. Give the answer, or null where there is none.")
-    messages = _messages(get(record, "messages", list), split, load, warn)
+    may_ask = answer is not None or split == "test" or split.startswith("ood-")
+    messages = _messages(get(record, "messages", list), may_ask, load, warn)
     _check_sketches(record, messages)
     if messages[-1].role == "assistant":
         _check_mode(mode, messages)
@@ -106,7 +108,8 @@ def get(record: dict, key: str, kind: type, *, optional: bool = False, default: 
     return value
 
 
-def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message, ...]:
+def _messages(turns: list, may_ask: bool, load: Load, warn: Warn) -> tuple[Message, ...]:
+    """The turns of a record, which may end with a question if ``may_ask``."""
     messages, before = [], "nothing"
     for i, turn in enumerate(turns):
         at = f"messages[{i}]"
@@ -130,12 +133,12 @@ def _messages(turns: list, split: str, load: Load, warn: Warn) -> tuple[Message,
         before = role
     if before == "nothing" or before == "system":
         raise DataError("E19", "messages", "there is no user turn. Add the question.")
-    if before == "user" and not (split == "test" or split.startswith("ood-")):
+    if before == "user" and not may_ask:
         raise DataError(
             "E19",
             "messages",
-            f"no assistant turn at the end, which only test items may lack ('{split}'). "
-            "Add the answer or correct the split.",
+            "no assistant turn at the end, which only records with 'answer' and test items may lack. Add the answer or "
+            "correct the split.",
         )
     return tuple(messages)
 

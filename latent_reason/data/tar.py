@@ -1,6 +1,6 @@
-"""Tar shards: per item ``KEY.json``, its input images ``KEY.p0.png``, ... and its sketches ``KEY.s0.png``, ...
+"""Tar shards: per item ``KEY.json``, its input images ``KEY.p0.png``, ... and its sketches ``KEY.s0.jpg``, ...
 
-Shards are read by offset and never unpacked, so member names are never used as paths on disk. Members other than plain
+Shards of a WebDataset are read as rows. Shards are read by offset and never unpacked, so member names are never used as paths on disk. Members other than plain
 files and folders are errors; extended headers are skipped.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -17,12 +17,14 @@ from typing import BinaryIO
 import numpy as np
 
 from .errors import DataError
-from .jsonl import LINE_BYTES
+from .jsonl import LINE_BYTES, decode
 from .pictures import Limits
 from .rows import Raw
 
 BLOCK = tarfile.BLOCKSIZE
 NAME = re.compile(r"([\w-]{1,64})\.(json|[\w-]{1,32}\.(?:png|jpe?g|webp))", re.IGNORECASE)
+WEB_NAME = re.compile(r"((?:[^/]+/)*[^/.]+)\.([^/]+)")  # of a WebDataset: FOLDER/KEY.SUFFIX
+TEXT_SUFFIXES = ("txt", "text", "caption", "cls", "question", "answer")
 PLAIN, SKIPPED = {tarfile.REGTYPE, tarfile.AREGTYPE}, {tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.XGLTYPE}
 Member = tuple[int, int]  # offset in the shard, size in bytes
 
@@ -104,17 +106,17 @@ class TarShard:
             offset += -(-header.size // BLOCK) * BLOCK
         self._add_error(offset, DataError("E22", "", "has no end: the shard is cut. Copy it again."))
 
-    def _add_member(self, name: str, quoted_name: str, member: Member) -> None:
+    def _match(self, name: str, quoted_name: str, offset: int) -> re.Match | None:
+        """Key and suffix of a member. A name of another form is an error."""
         match = NAME.fullmatch(name)
         if not match:
-            self._add_error(
-                member[0],
-                DataError(
-                    "E21",
-                    "",
-                    f"{quoted_name} is not named KEY.json or KEY.NAME.png, with no dot in the key. Rename it.",
-                ),
-            )
+            what = f"{quoted_name} is not named KEY.json or KEY.NAME.png, with no dot in the key. Rename it."
+            self._add_error(offset, DataError("E21", "", what))
+        return match
+
+    def _add_member(self, name: str, quoted_name: str, member: Member) -> None:
+        match = self._match(name, quoted_name, member[0])
+        if not match:
             return
         members = self._items.setdefault(match[1], {})
         if match[2] in members:
@@ -123,6 +125,52 @@ class TarShard:
 
     def _add_error(self, offset: int, error: DataError) -> None:
         self._items[f"{offset}."] = error  # keys contain no dot, so this name is unique
+
+
+class WebShard(TarShard):
+    """The samples of a WebDataset as rows: the fields of ``KEY.json``, the text of ``KEY.txt`` and images such as
+    ``KEY.jpg``. Texts and images are columns with the name of their suffix. ``__key__`` is the key."""
+
+    def _match(self, name: str, quoted_name: str, offset: int) -> re.Match | None:
+        """Key and suffix of a member. A file without a suffix is no part of a sample."""
+        return WEB_NAME.fullmatch(name)
+
+    def item(self, number: int) -> Raw:
+        key = self._keys[number]
+        members = self._items[key]
+        if isinstance(members, DataError):
+            return Raw(number, members)
+        try:
+            row = {"__key__": key} | self._fields(key, members)
+        except DataError as error:
+            return Raw(number, error)
+        names = {
+            name: suffix for suffix in members for name in (suffix, f"{key}.{suffix}", f"{Path(key).name}.{suffix}")
+        }
+        return Raw(number, row, lambda name: self._picture(members, names.get(name, "json")))
+
+    def _fields(self, key: str, members: dict[str, Member]) -> dict:
+        fields: dict = {}
+        for suffix, member in members.items():
+            if suffix == "json":
+                value = decode(self._read(member, LINE_BYTES))
+                if not isinstance(value, dict):
+                    raise DataError("E05", f"{key}.json", "expected an object. Write one object for each sample.")
+                fields |= value
+            elif suffix.rpartition(".")[2] in TEXT_SUFFIXES:
+                try:
+                    fields[suffix] = self._read(member, LINE_BYTES).decode().strip()
+                except UnicodeDecodeError:
+                    raise DataError("E01", f"{key}.{suffix}", "not UTF-8. Save the file as UTF-8.") from None
+            else:
+                fields[suffix] = suffix
+        return fields
+
+
+def rows(file: Path, limits: Limits | None = None) -> Iterator[Raw]:
+    """Yield the samples of a WebDataset shard as rows, numbered from 0."""
+    shard = WebShard(file, limits)
+    return (shard.item(number) for number in shard.order())
 
 
 class TarWriter:
@@ -149,6 +197,6 @@ class TarWriter:
         self._handle.close()
 
     @staticmethod
-    def name(kind: str, number: int, place: int) -> str:
+    def name(kind: str, number: int, place: int, suffix: str) -> str:
         """The name of an image in a record: its kind (``p``: input, ``s``: sketch) and its index within that kind."""
-        return f"{kind}{number}.png"
+        return f"{kind}{number}.{suffix}"

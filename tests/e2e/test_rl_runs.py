@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
 
 import pytest
 import torch
+from PIL import Image as PILImage
 from tiny_runs import EMPTY, rewarded, short, tiny_checkpoint
 
 from latent_reason import checkpoint
+from latent_reason.data.convert import convert
 from latent_reason.decoding import engine
 from latent_reason.model import adapters
 from train.config import RLTrainingConfig, load
 from train.rl import rewards, trainer
+from train.rl.records import FolderTask
 from train.trainer import make_run_folder
 
 
@@ -252,7 +257,8 @@ def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
         ({"rl__temperature": 0.0}, "all rollouts are equal"),
         ({"rl__rewards": {}}, "rl.rewards is empty"),
         ({"rl__latent_policy": "none"}, "rl.latent_policy: expected one of mask"),
-        ({"data__folder": "x"}, "'data.folder' is no key of train.rl"),
+        ({"data__folder": "x", "data__include_ids": "y"}, "data.include_ids names items of a task, but data.folder"),
+        ({"data__streaming": True}, "'data.streaming' is no key of train.rl"),
         ({"data__modes": ["text"]}, "'data.modes' is no key of train.rl, but of train.sft"),
         ({"method__latent_dropout": 0.5}, "'method.latent_dropout' is no key of train.rl, but of train.sft"),
         ({"teacher": "x"}, "'teacher' is no key of train.rl, but of train.sft"),
@@ -261,3 +267,64 @@ def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
 def test_recipes_say_what_is_wrong(changes, said):
     with pytest.raises(ValueError, match=said):
         load(EMPTY, RLTrainingConfig, **changes)
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+def questions(folder, *rows) -> str:
+    """A folder of records from rows as EasyR1 has them: a question with an image, and a gold answer."""
+    source = folder / "source"
+    source.mkdir()
+    lines = []
+    for i, row in enumerate(rows):
+        PILImage.new("RGB", (56, 56), (40 * i, 80, 160)).save(source / f"{i}.jpg")
+        lines.append(json.dumps({"problem": "<image>How many?", "answer": str(i % 2), "images": [f"{i}.jpg"]} | row))
+    (source / "a.jsonl").write_text("\n".join(lines))
+    path, report = convert("table", source, folder / "records", columns={"question": "problem"}, checker="number")
+    assert path, report
+    return str(folder / "records")
+
+
+def test_a_run_on_records_with_answers(tmp_path, monkeypatch):
+    """A reward by length, because the untrained model answers nothing; the answers are graded by the checker."""
+    graded = []
+    monkeypatch.setitem(rewards.REWARDS, "long", lambda group: graded.extend(group) or [len(x.text) for x in group])
+    records = questions(tmp_path, {}, {"level": 2}, {}, {"split": "val"}, {"split": "test"})
+    made = rewarded(
+        tmp_path / "run", rl__rewards={"long": 1.0, "accuracy": 2.0}, rl__sampler="pass_rate", data__folder=records
+    )
+    before, _ = checkpoint.load(tiny_checkpoint())
+    reasoner, _ = trainer.train(made, make_run_folder(made))
+    assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), reasoner.parameters(), strict=True))
+    assert {(x.item.id, x.item.answer, x.item.level) for x in graded} <= {
+        ("a-1", "0", 0),
+        ("a-2", "1", 2),
+        ("a-3", "0", 0),
+    }
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tmp_path / "run" / "logs"))
+    found.Reload()
+    assert {"val/accuracy", "rewards/accuracy/mean"} <= set(found.Tags()["scalars"])
+    task = FolderTask(records, "train", 2)
+    assert len(task) == 2 and task.records.has_more and task.levels == [0, 2]
+    assert [task.score(f"\\boxed{{{text}}}", task[1].meta)["accuracy"] for text in ("1", "1.0", "2")] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "rows, changes, sentence",
+    [
+        ([{}], {"rl__rewards": {"ver": 1.0}}, "rl.rewards: 'ver' asks a task which answer follows from a reasoning"),
+        ([{}], {"rl__evidence_triples": True, "rl__num_prompts": 3}, "rl.evidence_triples masks the evidence"),
+        ([{}], {"rl__sft_coef": 0.1}, "has records without an assistant turn, which a supervised loss needs"),
+        (
+            [{"answer": "many"}],
+            {},
+            "traces.jsonl:1: checker: record 'a-1': its checker 'number' rejects its own answer",
+        ),
+        ([{"split": "test"}], {}, "no record with split train"),
+    ],
+)
+def test_records_that_cannot_be_used_are_refused_before_the_run(tmp_path, rows, changes, sentence):
+    made = rewarded(tmp_path / "run", data__folder=questions(tmp_path, *rows), **changes)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        trainer.train(made, make_run_folder(made))

@@ -11,7 +11,8 @@ from tiny_runs import tiny_checkpoint
 
 from latent_reason.cli import main
 from latent_reason.data import native, packed
-from latent_reason.data.checks import trains
+from latent_reason.data.checks import trainable
+from latent_reason.model.processor import EncodedExample
 from latent_reason.trace import Image, Message, Text
 
 
@@ -126,7 +127,10 @@ def test_rows_that_are_too_long_are_named_where_they_stand(tmp_path, capsys):
 
 
 def test_the_limit_itself_fits():
-    check = trains(lambda trace: 5, 5)
-    assert check(example(0)) is None
+    def check(longest):
+        row = EncodedExample(ids=[0] * 5)
+        return trainable("mine", lambda trace: row, lambda trace: None, longest)(example(0))
+
+    assert check(5) is None
     with pytest.raises(native.DataError, match="5 positions, limit 4"):
-        trains(lambda trace: 5, 4)(example(0))
+        check(4)

@@ -137,7 +137,7 @@ BAD = [
         "swimbird",
         change(SWIMBIRD, image="../1.png"),
         "E08",
-        "image: '../1.png' leaves the data folder. Move the image inside it.",
+        "image: '../1.png' leaves the data folder. Move the image inside it, or name a folder above it: --image-root.",
     ),
     (
         "swimbird",
@@ -228,7 +228,7 @@ BAD = [
         "ilvr",
         change(ILVR, image_input="/1.png"),
         "E08",
-        "image_input: '/1.png' is an absolute path. Give a path relative to the data folder.",
+        "image_input: '/1.png' is an absolute path. Give a path relative to the data folder, or name a folder above it: --image-root.",
     ),
     ("ilvr", change(ILVR, sequence_plan=[]), "E14", "sequence_plan: empty. Drop the row or fill it."),
     (

@@ -14,6 +14,7 @@ from latent_reason.cli import main
 from latent_reason.data import formats, jsonl, native
 from latent_reason.data.convert import convert
 from latent_reason.data.errors import DataError, Report
+from latent_reason.data.packed import LINKED
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 # -- round trips -------------------------------------------------------------------------------------------------------
@@ -333,9 +334,7 @@ def test_files_outside_and_of_other_kinds_are_named(put):
     Path("secret.jsonl").write_text(json.dumps(LLAVA))
     Path("d/b.jsonl").symlink_to(Path("secret.jsonl").absolute())
     good, *errors = formats.load("llava").read("d")
-    assert good.id == "l1" and [(error.code, str(error)) for error in errors] == [
-        ("E08", "d/b.jsonl: leaves the data folder. Move the file inside it.")
-    ]
+    assert good.id == "l1" and [(error.code, str(error)) for error in errors] == [("E08", f"d/b.jsonl: {LINKED}")]
 
 
 @pytest.mark.parametrize(

@@ -522,9 +522,9 @@ BAD_RECORDS = {
         "messages[1].role: a system turn that is not the first. Move it to the front.",
     ),
     "E19 no answer": (
-        lambda: record(messages=record()["messages"][:1]),
+        lambda: record(messages=record()["messages"][:1], answer=None),
         "E19",
-        "messages: no assistant turn at the end, which only test items may lack ('train'). "
+        "messages: no assistant turn at the end, which only records with 'answer' and test items may lack. "
         "Add the answer or correct the split.",
     ),
     "E19 nothing": (lambda: record(messages=[]), "E19", "messages: there is no user turn. Add the question."),
@@ -559,7 +559,10 @@ def test_bad_boxes(data, box, message):
 @pytest.mark.parametrize(
     "path, why",
     [
-        ("/etc/passwd", "is an absolute path. Give a path relative to the data folder."),
+        (
+            "/etc/passwd",
+            "is an absolute path. Give a path relative to the data folder, or name a folder above it: --image-root.",
+        ),
         ("C:/x.png", "begins with a drive letter. Give a path relative to the data folder."),
         ("img\\p.png", "contains a backslash; separate folders with '/'. Give a path relative to the data folder."),
         ("img/p.png\0", "contains a NUL character. Give a path relative to the data folder."),
@@ -568,10 +571,13 @@ def test_bad_boxes(data, box, message):
             "data:image/png;base64,AA",
             "looks like a URL; nothing is downloaded. Give a path relative to the data folder.",
         ),
-        ("../x.png", "leaves the data folder. Move the image inside it."),
-        ("img/../../x.png", "leaves the data folder. Move the image inside it."),
-        ("link.png", "leaves the data folder by a link. Move the image inside it."),
-        ("away/x.png", "leaves the data folder by a link. Move the image inside it."),
+        ("../x.png", "leaves the data folder. Move the image inside it, or name a folder above it: --image-root."),
+        (
+            "img/../../x.png",
+            "leaves the data folder. Move the image inside it, or name a folder above it: --image-root.",
+        ),
+        ("link.png", "leaves the data folder by a link. Move the image inside it, or name its folder: --image-root."),
+        ("away/x.png", "leaves the data folder by a link. Move the image inside it, or name its folder: --image-root."),
     ],
 )
 def test_paths_that_escape(data, tmp_path, path, why):

@@ -156,7 +156,7 @@ def test_a_value_that_every_row_means_is_not_unpacked_for_all(put, monkeypatch):
     )
     assert Path("bomb.parquet").stat().st_size < 20_000
     before = pyarrow.default_memory_pool().max_memory()
-    assert sum(1 for _ in shards.one_by_one(shards.opened("bomb.parquet"))) == 60
+    assert sum(1 for _ in shards.one_by_one(shards.row_batches(shards.opened("bomb.parquet")))) == 60
     assert pyarrow.default_memory_pool().max_memory() < before + 500 * 2**20
     monkeypatch.setattr("latent_reason.data.parquet.ROW_BYTES", 30 * 2**20)
     (error,) = formats.load("llava").read("bomb.parquet")

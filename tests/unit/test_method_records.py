@@ -118,7 +118,8 @@ def test_data_check_finds_what_training_refuses(tmp_path, picture, capsys, monke
         main(["data", "check", str(folder), "--method", "deepsketcher"])
     said = " ".join(capsys.readouterr().out.split())
     sentence = "a sketch has no image before it, but method 'deepsketcher' draws from one. Add an image."
-    assert ended.value.code == 2 and f"traces.jsonl:2: messages: trace 'odd': {sentence}" in said
+    refusal = f"traces.jsonl:2: messages: deepsketcher cannot be trained on it: trace 'odd': {sentence}"
+    assert ended.value.code == 2 and refusal in said
     main(["data", "check", str(folder), "--method", "modal_mixed", "--method-options", "k=4,head=mlp"])
 
     made = recipe(

@@ -130,8 +130,15 @@ class DataConfig:
 class RLDataConfig(DataConfig):
     """Training and validation items"""
 
+    folder: str | None = None
+    """Folder of native records with answers to train on instead of a task."""
     include_ids: str | None = None
     """A file of eval.item_filter; only the items that it names are used."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.folder and self.include_ids:
+            raise ValueError("data.include_ids names items of a task, but data.folder is set. Remove one of them.")
 
 
 @dataclass

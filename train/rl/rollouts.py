@@ -23,6 +23,7 @@ from ..config import RLTrainingConfig
 from ..data import mode_of
 from ..feature_cache import with_features
 from .evidence_triples import HIDDEN, abstains, variant
+from .records import FolderTask
 from .rewards import Graded
 
 POLICIES = {
@@ -83,6 +84,12 @@ def target_latents(reasoner, task, items: int = 64) -> torch.Tensor:
     """(n, Z) target latents of a few items, in the output space of the head."""
     mode = mode_of(reasoner.method.name)
     objective = methods.objective_of(reasoner)
+    if isinstance(task, FolderTask) and not task.has_traces:
+        raise ValueError(
+            "rl.latent_policy_options: rank needs target latents, and data.folder has records without an assistant turn. "
+            "Remove rank."
+        )
+    items = min(items, len(task)) if isinstance(task, FolderTask) else items
     batch = objective.collate(reasoner, [task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
     z = reasoner.target(batch)
     return (z if reasoner.head.in_hidden_space else reasoner.target.normalize(z, batch.spans[:, 2:]))[

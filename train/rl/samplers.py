@@ -14,6 +14,7 @@ from latent_reason.tasks import Item
 from ..config import RLTrainingConfig
 from ..data import kept
 from .evidence_triples import make_triple
+from .records import FolderTask
 
 DECAY = 0.9  # of every running average
 MAX_OVERSAMPLING = 4.0
@@ -96,21 +97,23 @@ class ShuffledSampler(Sampler):
 class PromptData(L.LightningDataModule):
     """Batches of items for each process: shuffled with the seed of the recipe, or sampled by pass rate."""
 
-    def __init__(self, task, config: RLTrainingConfig, pass_rates: PassRates):
+    def __init__(self, task, config: RLTrainingConfig, pass_rates: PassRates, is_validated: bool = True):
         super().__init__()
         self.task, self.config, self.pass_rates = task, config, pass_rates
-        self.rows = {"val": [0]}
+        self.rows = {"val": [0] if is_validated else []}
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         data, rl = self.config.data, self.config.rl
         indices = kept(data, data.items) if data.include_ids else list(range(data.items))
+        if isinstance(self.task, FolderTask):
+            indices = list(range(len(self.task)))
         if len(indices) < world:
             raise ValueError(
                 f"data.items: {len(indices)} items are too few for {world} processes. Set a larger data.items."
             )
         if rl.sampler == "pass_rate":
-            levels = [i % len(self.pass_rates.levels) for i in indices]
+            levels = self.level_numbers(indices)
             sampler = PassRateSampler(self.pass_rates, levels, self.config.seed, rank, world)
         else:
             sampler = ShuffledSampler(len(indices), self.config.seed, rank, world)
@@ -118,6 +121,12 @@ class PromptData(L.LightningDataModule):
         return DataLoader(
             indices, batch_size=min(size, -(-len(indices) // world)), sampler=sampler, collate_fn=self.items
         )
+
+    def level_numbers(self, indices: list[int]) -> list[int]:
+        """For each item, the index of its level in ``pass_rates.levels``."""
+        if isinstance(self.task, FolderTask):
+            return [self.pass_rates.levels.index(self.task.item_levels[i]) for i in indices]
+        return [i % len(self.pass_rates.levels) for i in indices]
 
     def items(self, indices: list[int]) -> list[Item]:
         """The items of these indices; with ``rl.evidence_triples``, three variants of each."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
@@ -22,6 +23,7 @@ from ..model_setup import build_objective, choose_attention, freeze_all_but, pre
 from ..trainer import console, fit, make_saver, run_training, train_stages
 from . import rewards
 from .module import RLModule
+from .records import load_held_out, load_records
 from .samplers import PromptData
 
 
@@ -72,7 +74,8 @@ def train_stage(config: RLTrainingConfig, folder: Path):
             "rl.latents_per_span."
         )
     freeze_all_but(reasoner, config.trainable)
-    module = RLModule(reasoner, make_task(config.data, "train"), config, reference, decoder)
+    task = load_records(config) if config.data.folder else make_task(config.data, "train")
+    module = RLModule(reasoner, task, config, reference, decoder)
     if config.fsdp:
         check_fsdp(config, module)
     may_drift = (
@@ -85,13 +88,23 @@ def train_stage(config: RLTrainingConfig, folder: Path):
             style="yellow",
         )
     save = make_saver(config, reasoner, decoder)
-    options = {"max_new": config.rl.max_completion_length}
-    callbacks = [SketchPanel(reasoner, decoder, config.data, folder, **options), RolloutPanel(decoder), Alarms()]
-    if reasoner.can_sketch and config.data.val_items:
-        callbacks.append(Dependence(reasoner, config.data, **options))
-    prompts = PromptData(module.task, config, module.pass_rates)
+    panels = make_panels(config, reasoner, decoder, folder)
+    prompts = PromptData(task, config, module.pass_rates, is_validated=bool(panels))
+    callbacks = [*panels, RolloutPanel(decoder), Alarms()]
     fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations, config.fsdp)
     return reasoner.eval(), decoder
+
+
+def make_panels(config: RLTrainingConfig, reasoner, decoder, folder: Path) -> list[Callback]:
+    """What is measured on held-out items at every validation. Records have no rules for sketches, only for answers."""
+    data, options = config.data, {"max_new": config.rl.max_completion_length}
+    if data.folder:
+        held_out = load_held_out(config)
+        return [SketchPanel(reasoner, None, held_out, len(held_out), folder, **options)] if held_out else []
+    panels = [SketchPanel(reasoner, decoder, make_task(data, "val"), max(4, data.val_items), folder, **options)]
+    if reasoner.can_sketch and data.val_items:
+        panels.append(Dependence(reasoner, data, **options))
+    return panels
 
 
 def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
@@ -107,10 +120,10 @@ def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
 def main() -> None:
     if finished := run_training(train, RLTrainingConfig, __doc__):
         config, folder = finished
-        console.print(
-            f"Checkpoint: {folder / 'model'}\nNext: python -m eval.run {folder / 'model'} --tasks "
-            f"{config.data.task} --out {folder / 'eval.json'}"
-        )
+        model = folder / "model"
+        console.print(f"Checkpoint: {model}")
+        if not config.data.folder:
+            console.print(f"Next: python -m eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}")
 
 
 if __name__ == "__main__":

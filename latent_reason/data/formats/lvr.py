@@ -6,7 +6,6 @@ Rows of the second stage (reinforcement learning) have neither signs nor boxes. 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from .. import chats, reading
 from ..errors import DataError, Report
 from ..jsonl import decode, elements
 from ..pictures import Limits
+from ..places import ImageRoots, Places, list_roots
 from ..reading import Fields
 from ..regions import crop
 
@@ -25,7 +25,7 @@ SIGN = "<lvr>"
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,
@@ -40,16 +40,17 @@ def read(
     if box_unit not in ("share", "pixel"):
         raise ValueError(f"unknown box unit '{box_unit}'. Use share or pixel.")
     convert = partial(trace, box_unit=box_unit)
-    if listed := _listed(Path(source), image_root):
-        return reading.read_files(listed, Path(source).parent, convert, report, limits)
+    named = list_roots(image_root)
+    if listed := _listed(Path(source), named):
+        return reading.read_files(listed, Path(source).parent, convert, report, limits, named)
     return reading.read(source, convert, image_root, report, limits)
 
 
-def _listed(source: Path, image_root: str | Path | None) -> list[tuple[Path, Path]]:
+def _listed(source: Path, named: list[Path]) -> list[tuple[Path, Path]]:
     """(file, image folder) pairs of a file that lists other files; empty for a file of rows."""
     if source.suffix != ".json" or not source.is_file():
         return []
-    files, root = [], Path(source.parent if image_root is None else image_root)
+    files, roots, places = [], [*named, source.parent], Places(source.parent, named)
     for number, data in elements(source):
         try:
             value = decode(data)
@@ -57,8 +58,9 @@ def _listed(source: Path, image_root: str | Path | None) -> list[tuple[Path, Pat
             return []  # the error is reported when the file is read as rows
         if not isinstance(value, dict) or not isinstance(value.get("data_path"), str):
             return []
-        pictures = root / str(value.get("image_folder") or ".")
-        if not Path(os.path.realpath(pictures)).is_relative_to(os.path.realpath(root)):
+        name = str(value.get("image_folder") or ".")
+        pictures = next((root / name for root in roots if (root / name).is_dir()), roots[0] / name)
+        if not places.contains(pictures / "image"):
             raise DataError("E08", "image_folder", "leaves the data folder. Move the images inside it.").at(
                 str(source), number
             )

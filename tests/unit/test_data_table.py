@@ -1,0 +1,272 @@
+"""Tables with columns that the user names: questions with gold answers, as public sets for reinforcement learning have them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from data_samples import picture, told
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latent_reason.cli import main
+from latent_reason.data import formats, native
+from latent_reason.data.errors import DataError
+from latent_reason.trace import Trace
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "rows"
+VERL = {
+    "data_source": "vstar",
+    "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "<image>\nWhat color?"}],
+    "images": [{"image": "1.png"}],
+    "ability": "vqa",
+    "reward_model": {"style": "rule", "ground_truth": "red"},
+    "extra_info": {"split": "train", "index": "0", "question": "What color?"},
+}
+R1V = {"image": "1.png", "problem": "How many?", "solution": "<answer> 3 </answer>"}
+SWIFT = {"messages": [{"role": "user", "content": "<image>Find x."}], "images": ["1.png"], "solution": "3"}
+EASYR1 = {"images": ["1.png", "2.png"], "problem": "<image>First, <image>second.", "answer": "\\boxed{\\frac{1}{2}}"}
+
+
+def read(path, *, columns, **options):
+    """(traces, errors); every trace is a valid native record."""
+    found = list(formats.load("table").read(path, columns=columns, **options))
+    return [one for one in found if isinstance(one, Trace)], [one for one in found if isinstance(one, DataError)]
+
+
+@pytest.mark.parametrize(
+    "row, columns, turns, answer",
+    [
+        (
+            VERL,
+            {"question": "prompt", "answer": "reward_model.ground_truth"},
+            [["Be brief."], ["[1]", "What color?"]],
+            "red",
+        ),
+        (
+            VERL,
+            {"question": "extra_info.question", "answer": "reward_model.ground_truth"},
+            [["[1]", "What color?"]],
+            "red",
+        ),
+        (R1V, {"question": "problem", "answer": "solution", "images": "image"}, [["[1]", "How many?"]], "3"),
+        (SWIFT, {"question": "messages", "answer": "solution"}, [["[1]", "Find x."]], "3"),
+        (SWIFT, {"question": "messages.0.content", "answer": "solution"}, [["[1]", "Find x."]], "3"),
+        (EASYR1, {"question": "problem"}, [["[1]", "First, ", "[2]", "second."]], "\\frac{1}{2}"),
+        ({"question": "Why?", "answer": 2.0}, {}, [["Why?"]], "2"),
+        ({"question": "Why?", "answer": 2.5, "images": None}, {}, [["Why?"]], "2.5"),
+        (
+            {
+                "question": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hi"}]}],
+                "answer": "a",
+            }
+            | {"images": "1.png"},
+            {},
+            [["[1]", "Hi"]],
+            "a",
+        ),
+    ],
+)
+def test_rows_of_public_sets(put, row, columns, turns, answer):
+    ((trace,), errors) = read(put("a.jsonl", row), columns=columns, checker="number")
+    assert not errors and (told(trace), trace.answer, trace.split, trace.checker) == (turns, answer, "train", "number")
+    native.write([trace], "native")
+    (back,) = native.read("native")
+    assert told(back) == turns and back.answer == answer
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases")
+@pytest.mark.parametrize(
+    "name, columns",
+    [
+        ("easyr1", {"question": "problem"}),
+        ("easyr1/train.parquet", {"question": "problem", "answer": "answer", "images": "images"}),
+        ("swift_grpo.jsonl", {"question": "messages", "answer": "solution"}),
+    ],
+)
+def test_cases(name, columns):
+    ((trace,), errors) = read(CASES / name, columns=columns)
+    assert not errors and trace.answer == "3" and len(trace.messages) == 1 and len(trace.images()) == 1
+    assert trace.messages[0].content[1].text == "Find x." and trace.split == "train"
+
+
+def test_csv_tsv_json_and_parquet_give_the_same_rows(put, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [{"q": 'a, "b"\nc', "a": "007", "i": "1.png"}, {"q": "é", "a": "B", "i": "2.png"}]
+    put("a.jsonl", *rows)
+    put("b.json", *rows)
+    for name, sign in (("c.csv", ","), ("d.tsv", "\t")):
+        lines = [["q", "a", "i"], *(['"' + v.replace('"', '""') + '"' for v in row.values()] for row in rows)]
+        Path("d", name).write_text("\ufeff" + "\r\n".join(map(sign.join, lines)) + "\r\n", encoding="utf-8")
+    table = pyarrow.Table.from_pylist(rows)
+    parquet.write_table(table, "d/e.parquet")
+    with pyarrow.ipc.new_stream("d/f.arrow", table.schema) as writer:
+        writer.write_table(table)
+    columns = {"question": "q", "answer": "a", "images": "i"}
+    for name in ("a.jsonl", "b.json", "c.csv", "d.tsv", "e.parquet", "f.arrow"):
+        traces, errors = read(f"d/{name}", columns=columns)
+        assert not errors and [t.answer for t in traces] == ["007", "B"], name
+        assert [told(t) for t in traces] == [[["[1]", 'a, "b"\nc']], [["[2]", "é"]]]
+    assert len(read("d", columns=columns)[0]) == 12
+
+
+def test_csv_files_that_cannot_be_read_are_named(put):
+    columns = {"question": "q", "answer": "a"}
+    for text, code, message in [
+        ("q,a\nx,1,2\n", "E10", "3 cells below 2 column names"),
+        ("q,a\nx,1\ny\n", "E10", "1 cells below 2 column names"),
+        ("q,q\nx,1\n", "E04", "two columns have one name"),
+        ('q,a\n"x,1\n', "E20", "cannot be read as CSV (unexpected end of data)"),
+        ("q,a\n\xff,1\n", "E01", "not UTF-8"),
+    ]:
+        Path("d/a.csv").write_bytes(text.encode("latin-1"))
+        *_, error = read("d/a.csv", columns=columns)[1]
+        assert error.code == code and message in str(error) and str(error).startswith("d/a.csv:")
+    Path("d/a.csv").write_text('q,a,i\nx,1,"[""1.png"", ""2.png""]"\ny,2,\n')
+    traces, errors = read("d/a.csv", columns=columns | {"images": "i"})
+    assert not errors and [told(t) for t in traces] == [[["[1]", "[2]", "x"]], [["y"]]]
+
+
+def test_names_of_files_and_columns_tell_the_split(put):
+    for name in ("data/train-00000-of-00001.jsonl", "data/validation-00000-of-00001.jsonl", "test/a.jsonl", "b.jsonl"):
+        put(name, {"question": "Q", "answer": "1"})
+    splits = {t.id: t.split for t in read("d", columns={})[0]}
+    assert splits == {
+        "b-1": "train",
+        "data-train-00000-of-00001-1": "train",
+        "data-validation-00000-of-00001-1": "val",
+        "test-a-1": "test",
+    }
+    ((trace,), _) = read(put("c.jsonl", {"question": "Q", "answer": "1", "part": "dev"}), columns={"split": "part"})
+    assert trace.split == "val"
+
+
+BAD = [
+    ({"problem": "Q", "answer": "1"}, {"question": "problm"}, "E05", "problm: there is no such column. Did you mean"),
+    ({"problem": "Q", "answer": "1"}, {}, "E05", "question: expected text or turns, found null. Name its column"),
+    ({"question": "Q"}, {}, "E14", "answer: missing. Name its column: --columns answer=COLUMN."),
+    ({"question": "Q", "answer": None}, {}, "E14", "answer: missing"),
+    ({"question": "Q", "answer": "<answer> </answer>"}, {}, "E14", "answer: empty"),
+    ({"question": "Q", "answer": True}, {}, "E05", "answer: expected text or a number"),
+    ({"question": " ", "answer": "1"}, {}, "E14", "question: empty"),
+    ({"question": "<image>Q", "answer": "1"}, {}, "E10", "1 <image> in the question, 0 entries in 'images'"),
+    ({"question": "<image>Q", "answer": "1", "images": ["1.png", "2.png"]}, {}, "E10", "2 entries in 'images'"),
+    ({"question": "Q", "answer": "1", "images": [3]}, {}, "E05", "images[0]: expected a path or bytes"),
+    ({"question": "Q", "answer": "1", "images": "../1.png"}, {}, "E08", "leaves the data folder"),
+    ({"question": "Q <lvr>", "answer": "1"}, {}, "E18", "reserved token"),
+    ({"question": "Q", "answer": "1", "trace": "So \\boxed{2}"}, {}, "E17", "'1' but the text boxes '2'"),
+    ({"question": "Q", "answer": "1", "level": "high"}, {}, "E05", "level: expected a whole number"),
+    ({"question": "Q", "answer": "1", "split": "extra"}, {}, "E05", "split: 'extra' is not train"),
+    (
+        SWIFT | {"answer": "3", "messages": [*SWIFT["messages"], {"role": "assistant", "content": "3"}]},
+        {"question": "messages"},
+        "E19",
+        "",
+    ),
+    ({"question": [{"role": "tool", "content": "x"}], "answer": "1"}, {}, "E19", "'tool' turns are not supported"),
+    ({"question": ["x"], "answer": "1"}, {}, "E05", "question[0]: expected a turn of role and content, found a string"),
+]
+
+
+@pytest.mark.parametrize("row, columns, code, message", BAD)
+def test_bad_rows_are_named(put, row, columns, code, message):
+    good = {"question": "Q", "answer": "1", "messages": [{"role": "user", "content": "Q"}], "problm": "Q"}
+    traces, (error,) = read(put("a.jsonl", row, good), columns=columns)
+    assert error.code == code and str(error).startswith("d/a.jsonl:1: ") and message in str(error) and len(traces) == 1
+
+
+def test_a_trace_column_becomes_the_reasoning(put):
+    row = {"question": "Q", "answer": "B", "trace": "Look closely. <answer>B</answer>"}
+    ((trace,), _) = read(
+        put(
+            "a.jsonl",
+            row,
+        ),
+        columns={},
+    )
+    assert told(trace)[1] == ["Look closely. \\boxed{B}"] and trace.mode == "text" and trace.answer == "B"
+    ((trace,), _) = read(put("a.jsonl", {"question": "Q", "trace": "So \\boxed{C}"}), columns={})
+    assert trace.answer == "C"
+
+
+def test_the_command_line(put, capsys):
+    put("a.jsonl", R1V, R1V | {"solution": "5"})
+    with pytest.raises(ValueError, match=r"--columns: a record has no 'anser'. Did you mean 'answer'\?"):
+        formats.load("table").read("d/a.jsonl", columns={"anser": "x"})
+    main(["data", "convert", "table", "d", "out", "--columns", "question=problem,answer=solution,images=image"])
+    assert "2 of 2 rows usable" in capsys.readouterr().out
+    main(["data", "check", "out"])
+    assert [t.answer for t in native.read("out")] == ["3", "5"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    row=st.dictionaries(
+        st.sampled_from(["question", "answer", "images", "trace", "level", "split", "id", "x"]),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(max_size=8),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["role", "content", "type", "image", "0"]), inner, max_size=3)
+            ),
+            max_leaves=6,
+        ),
+    ),
+    columns=st.dictionaries(
+        st.sampled_from(["question", "answer", "trace"]), st.sampled_from(["x", "x.0", "x.content"])
+    ),
+)
+def test_any_row_is_read_or_named(tmp_path_factory, row, columns):
+    folder = tmp_path_factory.mktemp("any")
+    picture(1).save(folder / "1.png")
+    (folder / "a.jsonl").write_text(json.dumps(row))
+    traces, errors = read(folder / "a.jsonl", columns=columns)
+    assert len(traces) + len(errors) == 1
+    for trace in traces:
+        assert trace.answer or trace.messages[-1].role == "assistant"
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+def test_task_split_and_a_share_for_validation(put, capsys):
+    rows = [{"question": f"{i}?", "answer": "1", "id": str(i), "images": [f"{i % 3 + 1}.png"]} for i in range(60)]
+    put("a.jsonl", *rows, *({"question": f"{i}", "answer": "1", "id": f"q{i}"} for i in range(200)))
+    main(["data", "convert", "table", "d", "out", "--task", "counting", "--val-share", "0.3"])
+    traces = list(native.read("out"))
+    assert {t.task for t in traces} == {"counting"} and {t.split for t in traces} == {"train", "val"}
+    by_image = {}
+    for trace in traces:
+        if trace.images():
+            by_image.setdefault(trace.images()[0].getpixel((0, 0)), set()).add(trace.split)
+    assert len(by_image) == 3 and all(len(splits) == 1 for splits in by_image.values())
+    held_out = [t.split == "val" for t in traces if not t.images()]
+    assert 0.2 < sum(held_out) / len(held_out) < 0.4
+    assert native.check("out").ok, "no image is both in train and in val"
+    main(["data", "convert", "table", "d", "again", "--task", "counting", "--val-share", "0.3"])
+    assert Path("again/traces.jsonl").read_bytes() == Path("out/traces.jsonl").read_bytes()
+    main(["data", "convert", "native", "out", "tested", "--split", "test", "--val-share", "0.3"])
+    assert {t.split for t in native.read("tested")} == {"test"}
+    assert "260 of 260 rows usable" in (said := capsys.readouterr().out) and "rows a second" in said
+
+
+@pytest.mark.parametrize(
+    "option, value, sentence",
+    [
+        ("--split", "dev", "--split dev: is not train, val, test"),
+        ("--val-share", "1", "must be at least 0 and below 1"),
+    ],
+)
+def test_labels_that_are_none(put, option, value, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        main(["data", "convert", "table", put("a.jsonl", R1V), "out", option, value])
+
+
+def test_items_of_a_task_are_written_in_other_formats(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["data", "make", "frozenlake_plan", "chats", "--n", "2", "--to", "trl", "--lossy"])
+    rows = [json.loads(line) for line in Path("chats/train.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 and rows[0]["messages"][1]["role"] == "assistant" and rows[0]["images"]

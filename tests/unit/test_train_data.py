@@ -1,0 +1,49 @@
+"""Training data of a folder: what is left out is said, and what cannot be trained on is refused."""
+
+import pytest
+from PIL import Image as PILImage
+from tiny_runs import recipe, untrained
+
+from latent_reason import methods
+from latent_reason.data import native
+from latent_reason.trace import Image, Message, Text, Trace
+from train.data import LengthGrouped, TraceData
+from train.progress import console
+
+
+def record(number: int, split: str = "train", **changes) -> Trace:
+    picture = PILImage.new("RGB", (28, 28), (number, 0, 0))
+    turns = Message("user", (Image(picture), Text("Go"))), Message("assistant", (Text("\\boxed{U}"),))
+    return Trace(f"r{number}", turns, split=split, mode="direct", answer="U", **changes)
+
+
+def set_up(folder, traces, **changes) -> tuple[TraceData, str]:
+    """The training data of records, and what was said of them."""
+    native.write(traces, folder / "records")
+    made = recipe(folder / "run", "direct", data__folder=str(folder / "records"), data__val_items=1, **changes)
+    reasoner, _ = untrained("direct")
+    data = TraceData(made.data, reasoner, methods.objective_of(reasoner), "direct", 0, frozen_vision=False)
+    with console.capture() as said:
+        data.setup()
+    return data, " ".join(said.get().split())
+
+
+def test_records_beyond_data_items_are_said_to_be_left_out(tmp_path):
+    traces = [record(0), record(1, "val"), record(2), record(3)]
+    data, said = set_up(tmp_path / "a", traces, data__items=2)
+    assert len(data.rows["train"]) == 2 and len(data.rows["val"]) == 1
+    assert "has more than 2 training records. The others are left out. Set a larger data.items" in said
+    data, said = set_up(tmp_path / "b", traces, data__items=3)
+    assert len(data.rows["train"]) == 3 and "left out" not in said
+
+
+def test_fewer_items_than_processes_are_refused():
+    with pytest.raises(ValueError, match=r"data\.items: 2 training items are too few for 3 processes"):
+        LengthGrouped([5, 5], 4, seed=0, rank=0, world=3)
+    assert len(list(LengthGrouped([5, 5], 4, seed=0, rank=1, world=2))) == 1
+
+
+def test_records_without_an_assistant_turn_are_refused_by_their_id(tmp_path):
+    traces = [record(0), Trace("asked", record(1).messages[:1], answer="U")]
+    with pytest.raises(ValueError, match=r"'asked'.*no assistant turn.*train.rl"):
+        set_up(tmp_path, traces)
