@@ -21,6 +21,7 @@ from .rows import Raw
 
 GROUP_ROWS = 256
 GROUP_BYTES = 4 * 2**30  # maximum size of a decompressed row group
+BUFFER_BYTES = 2**20  # of a column: a row group is not read at once
 ROW_BYTES = 512 * 2**20
 TEXTS = ("id", "task", "split", "mode", "answer", "checker", "record")
 #: column types for the ``datasets`` library
@@ -47,7 +48,7 @@ def opened(file: Path):
     """Open a parquet file. Raises DataError (E20) if it is not parquet or a row group is too large for memory."""
     parquet = arrow()
     try:
-        table = parquet.ParquetFile(file, pre_buffer=False)
+        table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
     except Exception as error:  # pyarrow raises ArrowInvalid, ArrowNotImplementedError, OSError
         raise DataError(
             "E20", "", f"cannot be read as parquet ({_short_message(error)}). Copy it again.", str(file)

@@ -5,6 +5,7 @@ An image that was read from a plain file keeps the bytes of this file until it i
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -70,7 +71,8 @@ class ImageFolder:
             self._cache.move_to_end(name)
             return image
         with open(self._places.find(name, field), "rb") as handle:
-            data = handle.read(self.limits.bytes + 1)
+            size = os.fstat(handle.fileno()).st_size
+            data = handle.read(min(size, self.limits.bytes) + 1)  # no more: the buffer is allocated first
         image = decode(data, name, field, warn, self.limits)
         self._cache[name] = image
         self._bytes += _memory_bytes(image)

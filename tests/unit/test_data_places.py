@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +289,18 @@ def test_changed_and_odd_pictures_are_written_anew(put):
         native.write([Trace("a", messages, split="test")], f"changed-{number}")
         (back,) = native.read(f"changed-{number}")
         assert back.images()[0].tobytes() == changed.tobytes() and list(Path(f"changed-{number}/img").glob("*.png"))
+
+
+def test_rows_are_streamed_whatever_their_number(put, monkeypatch):
+    """The files of 400 pictures take 5 MB; at most a tenth of it is kept at any time."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 64, 64, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        PILImage.fromarray(pixels).save(f"d/n{number}.png")
+    put("a.jsonl", *({"question": "Q", "answer": "1", "images": [f"n{number}.png"]} for number in range(400)))
+    monkeypatch.setattr("latent_reason.data.pictures.CACHED_BYTES", 200_000)
+    list(formats.load("table").read("d/a.jsonl"))  # imports and caches of other modules
+    tracemalloc.start()
+    count = sum(isinstance(one, Trace) for one in formats.load("table").read("d/a.jsonl"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 400 and peak < 1_000_000

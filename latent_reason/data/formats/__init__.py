@@ -1,8 +1,8 @@
 """Formats of other projects, one module each. The module name is the format name.
 
-``REQUIRED`` are columns by which its rows are known. ``read(source, image_root, report, limits, *, options)`` yields a Trace or a DataError per row. The optional
-``write(traces, folder, lossy, report)`` creates a new folder that ``read`` accepts. Sources are JSON, JSON lines or
-parquet files. An image is a path, a data URL, bytes or {bytes, path}.
+``REQUIRED`` are columns by which its rows are known. ``read(source, image_root, report, limits, *, options)`` yields a
+Trace or a DataError per row. The optional ``write(traces, folder, lossy, report)`` creates a new folder that ``read``
+accepts. Sources are the files of sources.py. An image is a path, a data URL, bytes or {bytes, path}.
 """
 
 from __future__ import annotations
