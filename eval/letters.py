@@ -11,55 +11,70 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from .numbers import NUMBER_WORDS
+from .items import EvalItem
+from .option_names import NAME, NAMED, OPTION_NOUN, Options, letter_of
 from .spans import (
     ADVERB,
+    ANSWER_LEAD,
     ANSWER_NOUN,
     CHOOSE_CHINESE,
     EXPLICIT_RULES,
     LINK,
-    AnswerSpan,
     answer_span,
     clean_reply,
     join_headings,
-    normalize,
     strip_markup,
 )
 
-OPTION_NOUN = r"(?:(?:the )?(?:option|choice|letter|answer|选项)\s*:?\s*)?"
-#: an option by its letter; a small letter only in brackets, because "a" is an article
-NAME = rf"{OPTION_NOUN}[\"'“‘$]*(?:[(\[]\s*(?P<bracketed>[A-Za-z])\s*[)\]]|(?P<bare>[A-Z])(?![A-Za-z0-9_'’]))[\"'”’$]*"
-BARE_NAME = re.compile(r"(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])\)?)[.:]?")
-OPTION_PREFIX = re.compile(r"(?:the )?(?:option|choice|letter|选项)\s*(?=\(?[A-Za-z]\b)", re.IGNORECASE)
-BEST = r"(?:the )?(?:only )?(?:(?:correct|right|best|valid|accurate|(?:most|more) \w+)\b|answer\b|(?:option|choice|one) that\b)"
+BEST = (
+    r"(?:the )?(?:only )?(?:(?:correct|right|best|valid|accurate|(?:most|more) \w+)\b|answer\b"
+    r"|(?:option|choice|one) that\b|my (?:final )?(?:answer|choice)\b)"
+)
 CHOOSE = (
     r"(?:\b(?:I|we)(?: (?:would|will|must|have to|can)|['’](?:d|ll))? |\blet['’]s |\blet us )(?:\w+ly )?"
-    r"(?:choose|pick|select|go with|go for|say|answer|lean towards?|opt for|guess|vote for)\b:?"
+    r"(?:choose|pick|select|go with|go for|say|answer|lean towards?|opt for|guess|vote for)\b:?\s*"
 )
-GUESS = r"\b(?:best|educated|final)? ?(?:guess|pick|bet) (?:is|would be):?"
-CONCLUDE = r"(?:^|,\s*)(?:so|therefore|thus|hence|accordingly|consequently|因此|所以)\b[, ]*"
+GUESS = r"(?:\b(?:guess|pick|bet) (?:is|would be):?|\b(?:leaves|leaving)(?: us)?(?: with)?(?: only)?)\s*"
+CONCLUDE = r"(?:^|[,.!?]\s*)(?:so|therefore|thus|hence|accordingly|consequently|因此|所以)\b[, ]*"
+IT_IS = (
+    rf"(?:^|[.,!]\s+|\b(?:think|believe|guess|say|so|therefore|thus|hence|that|but)\s+)it(?: is|['’]s)(?: {ADVERB})?\s+"
+    rf"(?={OPTION_NOUN}\W*\w\W*(?:$|\n|because|since|\w+\W*$))"
+)
+LABELED = r"(?:^|\n)(?:selected |chosen |my )?(?:option|choice|letter|solution|correct|response|result)\s*:\s*"
 #: what stands before the letter of a decision
 LEADS = (
     rf"{ANSWER_NOUN}{LINK}",
-    rf"{CHOOSE}\s*",
-    rf"{GUESS}\s*",
+    CHOOSE,
+    GUESS,
     CHOOSE_CHINESE,
-    rf"\b(?:it|that|this)(?: is|['’]s)(?: {ADVERB})?\s+",
-    rf"{CONCLUDE}(?:it is |it['’]s )?(?={OPTION_NOUN}[\"'“]*[(\[]?[A-Za-z][)\]]?\W*$)",
+    IT_IS,
+    LABELED,
+    rf"{CONCLUDE}(?:it is |it['’]s )?(?={OPTION_NOUN}[\"'“]*[(\[]?[A-Za-z][)\]]?\W*(?:\n|$))",
 )
-DECISIONS = [re.compile(rf"(?i:{lead})(?:\n\s*)?{NAME}") for lead in LEADS]
+DECISIONS = [re.compile(rf"(?im:{lead}){NAME}") for lead in LEADS]
 #: a decision with the letter in front: B is correct
 BACKWARD = re.compile(
     rf"(?:(?m:^)|[,;:.]\s*|\b(?i:so|therefore|thus|hence|that|believe|think|only|option|choice|answer|clearly)\s+){NAME}"
-    rf"(?:\s*(?:选项|项)?(?:是)?(?:正确|对的)|\s+(?i:(?:is|must be|would be|seems(?: to be)?|appears to be)(?: {ADVERB})?\s+{BEST}"
-    rf"|(?:best )?(?:matches|fits)\b))"
+    rf"(?:\s*(?:选项|项)?(?:是|最)?(?:正确|对的|符合|合适|准确)|\s+(?i:(?:is|must be|would be|(?:seems|appears|looks)(?: to be)?)(?: {ADVERB})?"
+    rf"\s+{BEST}|(?:best )?(?:matches|fits)\b))"
 )
-HEADED = re.compile(rf"[:：]\s*\n\s*{NAME}")  # ":" at the end of a line, an option on the next
+#: an option on the line after "is:"
+HEADED = re.compile(
+    r"\b(?i:is|be|select|choose|pick|towards?|with|answer|choice|option|conclusion|conclude|therefore|thus|hence|so)"
+    rf"\s*:\n{NAME}"
+)
+#: the last sentence of a reply, if it says little more than the letter
+LAST = re.compile(
+    rf"(?:(?:.*\b)?(?:is|be|to|with|matches)\b:?\s+|(?:I (?:think|guess|believe|say),? )?(?:{ADVERB}|certainly|surely)?,?\s*)"
+    rf"{NAME}[.!\s]*",
+    re.IGNORECASE,
+)
+BEFORE_TEXT = re.compile(rf"(?i:{ANSWER_NOUN}{LINK}|{CHOOSE})")
 NEGATION = re.compile(
-    r"n['’]t\b|\b(?:not|never|cannot|no|none|neither|nor|without|wrong|incorrect|excluded?|rather than|instead of)\b"
-    r"|不|错|非|没|无",
+    r"n['’]t\b|\b(?:not|never|cannot|no|none|neither|nor|without|wrong|incorrect|exclude[sd]?|rather than|instead of"
+    r"|unlikely|doubt|doubtful|false|hardly|far from|ruled? out|eliminated?|mistake)\b|不|错|非|没|无",
     re.IGNORECASE,
 )
 HEDGE = re.compile(
@@ -68,262 +83,188 @@ HEDGE = re.compile(
     re.IGNORECASE,
 )
 CONDITION = re.compile(
-    r"\b(?:if (?!(?:i|we|you|one) (?:must|had|have|need|were|assume))|whether|either|maybe|perhaps|unless|would be if)",
+    r"\b(?:if (?!(?:i|we|you|one) (?:must|had|have|need|were|assume))|whether|either|maybe|perhaps|unless)|可能|如果",
     re.IGNORECASE,
 )
 CLAUSE_END = re.compile(r"[,;:.!?，。；：]\s*|\b(?:but|so|therefore|hence|thus|because|since)\b", re.IGNORECASE)
-EXPLAINED = re.compile(
-    r"\s*(?:because|since|as|which|where|with|given|due|based|according|for|in|on|from|rather|not|instead|due to|and not"
-    r"|是|项|选项|です|입니다|因为)(?![a-z])",
-    re.IGNORECASE,
+REASON = (
+    r"(?:because|since|as|which|where|with|given|due|based|according|for|in|on|from|rather|not|instead|and not"
+    r"|是|项|选项|です|입니다|因为)(?![a-z])"
 )
-ARTICLE = r"(?<=A) (?!(?:or|and|is|was|but|because|nor|over|as|to|than|has|does|in)\b)[a-z]"  # "A wall", not "A or B"
+REASON_NEXT = re.compile(rf"\s*{REASON}", re.IGNORECASE)
+REASON_LATER = re.compile(rf"[\s,;:(—–-]{REASON}", re.IGNORECASE)
+CONDITION_NEXT = re.compile(r"[\s,]*(?:if|unless|when|only if)\b", re.IGNORECASE)
 REVOKED = re.compile(r"\b(?:wait|actually|hmm|correction|on second thought|or)\b|不对", re.IGNORECASE)
 SENTENCE_END = re.compile(
     r"(?<![\s(\[][A-Za-z0-9])(?<!^[A-Za-z0-9])[.!?]+[\"'”)]*\s+|(?<=[)\]])[.]\s+|[。！？]|\n+", re.MULTILINE
 )
-CONCLUSION = re.compile(r"(?:so|therefore|thus|hence|overall|in conclusion|in summary|因此|所以)\b", re.IGNORECASE)
-TRUTH_WORDS = {"yes", "no", "true", "false"}
-
-
-class Question(Protocol):
-    """What reading a letter needs of an item: the letters of the options and their texts, "" for one without text."""
-
-    @property
-    def letters(self) -> str: ...
-    @property
-    def options(self) -> tuple[str, ...]: ...
+TRUTH_WORD = re.compile(r"(yes|no|true|false)\s*(?:[.,;:!-]|$)", re.IGNORECASE)
 
 
 class Decision(NamedTuple):
-    """An option that a reply decides for, and where in the reply its letter ends."""
+    """An option that a reply decides for, and where in the reply its name begins and ends."""
 
     name: str
+    start: int
     end: int
 
 
-def read_letter(reply: str, item: Question) -> str | None:
+def read_letter(reply: str, item: EvalItem) -> str | None:
     """The letter of the option that a reply chooses; None if it chooses none or several."""
-    span = answer_span(reply)
+    span, options = answer_span(reply), Options(item.letters, item.options)
     if span is None:
         return None
-    if span.rule == "box" or (span.rule in EXPLICIT_RULES and name_option(span, item)):
-        lead = re.match(rf"(?:the )?{ANSWER_NOUN}{LINK}", strip_markup(span.text), re.IGNORECASE)
-        text = strip_markup(span.text)[lead.end() :] if lead else span.text
-        return name_option(AnswerSpan(text, span.rule), item)
-    return read_prose(clean_reply(span.text if span.rule in EXPLICIT_RULES else reply), item)
+    if span.rule not in EXPLICIT_RULES:
+        return read_prose(clean_reply(reply), options)
+    text = strip_markup(span.text)
+    name = options.name(ANSWER_LEAD.sub("", text, count=1))
+    return name if name or span.rule == "box" else read_prose(text, options)
 
 
-def name_option(span: AnswerSpan, item: Question) -> str | None:
-    """The option that a span is, by its letter, its text, or both: ``B``, ``green``, ``(B) green``."""
-    text = strip_markup(span.text).translate({ord("。"): "."})
-    text = OPTION_PREFIX.sub("", text, count=1)
-    if match := BARE_NAME.fullmatch(text):
-        name = next(filter(None, match.groups()))
-        is_article = match[3] == "a" and span.rule == "line"
-        return name.upper() if name.upper() in item.letters and not is_article else None
-    if named := [name for name, option in texts_of(item).items() if option == normalize(text)]:
-        return named[0] if len(named) == 1 else None
-    if match := re.fullmatch(rf"{NAME}[\s.:),、\-–—]*(\S.*)", text, re.DOTALL):
-        name = (match["bracketed"] or match["bare"]).upper()
-        own = texts_of(item).get(name)
-        return name if own and strip_markup(match[3]) and normalize(match[3]) == own else None
-    return None
-
-
-def texts_of(item: Question) -> dict[str, str]:
-    """Letter -> normalized text of the option. Options without a text are left out."""
-    return {
-        name: normalize(option) for name, option in zip(item.letters, item.options, strict=True) if normalize(option)
-    }
-
-
-# -- prose -------------------------------------------------------------------------------------------------------------
-def read_prose(text: str, item: Question) -> str | None:
+def read_prose(text: str, options: Options) -> str | None:
     """The option that a reply in sentences decides for."""
     text = "\n".join(map(strip_markup, join_headings(text)))
     if not text:
         return None
-    if "\n" not in text and (name := name_option(AnswerSpan(text, "line"), item)):
+    if "\n" not in text and (name := options.name(text, may_be_article=True)):
         return name
-    if decisions := sorted(find_decisions(text, item), key=lambda decision: decision.end):
-        last = decisions[-1]
-        rest = text[last.end :]
-        is_revoked = REVOKED.search(rest) and mentioned(rest, item) - {last.name}
-        return None if is_revoked else last.name
-    return read_lines(text, item) or read_mentions(text, item)
+    if decisions := sorted(find_decisions(text, options), key=lambda decision: decision.end):
+        return None if is_revoked(text, decisions, options) else decisions[-1].name
+    return read_lines(text, options) or read_last_sentence(text, options) or read_mentions(text, options)
 
 
-def find_decisions(text: str, item: Question) -> Iterator[Decision]:
+# -- decisions ---------------------------------------------------------------------------------------------------------
+def find_decisions(text: str, options: Options) -> Iterator[Decision]:
     """Every place where a reply says which option is right."""
     for pattern in [*DECISIONS, BACKWARD]:
         for match in pattern.finditer(text):
-            name = (match["bracketed"] or match["bare"]).upper()
-            end = match.end("bracketed") if match["bracketed"] else match.end("bare")
-            start = match.start() if pattern is not BACKWARD else max(match.start("bracketed"), match.start("bare"))
-            tail = sentence_at(text[match.end() :] if pattern is not BACKWARD else "")
-            if name in item.letters and is_positive(text, start) and is_closed(name, tail, item, match):
-                yield Decision(name, end)
+            decision = Decision(letter_of(match), *match.span("bracketed" if match["bracketed"] else "bare"))
+            punctuation = re.match(r"[\s,.;:!?]*", match[0]).end()
+            start = decision.start if pattern is BACKWARD else match.start() + punctuation
+            if is_positive(text, start) and is_closed(text[match.end() :], match, options, pattern is BACKWARD):
+                yield decision
     for match in HEADED.finditer(text):
-        name = (match["bracketed"] or match["bare"]).upper()
-        line = text[match.start() + 1 :].strip().partition("\n")[0]
-        if starts_option(line, item) == name and is_single(text[match.end() :], name, item):
-            yield Decision(name, match.end())
-    for match in re.finditer(rf"(?i:{LEADS[0]}|{LEADS[1]}\s*)(?=(\S[^\n]*))", text):
-        named = text_named(sentence_at(match[1]), item)
-        if named and is_positive(text, match.start()) and not is_question(text[match.start() :]):
-            yield Decision(named, match.end())
+        name, rest = letter_of(match), text[match.start(0) :].partition("\n")[2].splitlines()
+        is_list = len(rest) > 1 and options.label(rest[1]) - {name}
+        is_option = options.name_at_start(rest[0]) == name or (match["bracketed"] and name not in options.texts)
+        if is_option and not is_list and is_positive(text, match.start()):
+            yield Decision(name, match.start(), match.end())
+    for match in BEFORE_TEXT.finditer(text):
+        if (name := named_by_text(text[match.end() :], options)) and is_positive(text, match.start()):
+            yield Decision(name, match.start(), match.end())
 
 
-def sentence_at(text: str) -> str:
+def is_positive(text: str, start: int) -> bool:
+    """Whether the words before a decision neither negate it nor make it a condition."""
+    sentence = SENTENCE_END.split(text[:start])[-1]
+    clause = CLAUSE_END.split(sentence)[-1]
+    return not (NEGATION.search(clause) or HEDGE.search(clause) or CONDITION.search(sentence))
+
+
+def is_closed(rest: str, match: re.Match, options: Options, is_backward: bool) -> bool:
+    """Whether the words after the letter of a decision leave no other option open."""
+    name, tail = letter_of(match), first_sentence(rest)
+    if name not in options.letters or is_question(rest) or CONDITION_NEXT.match(tail):
+        return False
+    if is_backward:
+        return True
+    if (after := options.after_text(name, tail)) is not None:
+        return not names_others(name, after, options)
+    if options.text_at_start(tail.lstrip(" .:,;()-–—")):
+        return False
+    is_word = re.match(r"\s*[\w\\]", tail) and not REASON_NEXT.match(tail)
+    return not (is_word and match["bare"]) and not names_others(name, tail, options)
+
+
+def first_sentence(text: str) -> str:
     """The rest of a sentence, without a new sentence that begins with a word: ``. The wall``."""
     return re.split(r"[.!]\s+(?=[A-Z][a-z]|\d\.)|(?<=[)\]])\.\s|[。\n]", text, maxsplit=1)[0]
 
 
-def is_positive(text: str, start: int) -> bool:
-    """Whether the clause before a decision neither negates it nor makes it a condition."""
-    sentence = SENTENCE_END.split(text[:start])[-1]
-    clause = CLAUSE_END.split(sentence)[-1]
-    return not NEGATION.search(clause) and not CONDITION.search(sentence) and not re.search(r"可能|如果", sentence)
-
-
 def is_question(text: str) -> bool:
-    return sentence_at(text).rstrip(" \"'”)").endswith("?")
+    """Whether the rest of a sentence ends with a question mark."""
+    return first_sentence(text).rstrip(" \"'”)").endswith(("?", "？"))
 
 
-def is_closed(name: str, tail: str, item: Question, match: re.Match) -> bool:
-    """Whether the words after the letter of a decision leave no other option open."""
-    if tail.rstrip(" \"'”)").endswith("?") or re.match(r"[\s,]*(?:if|unless|when|only if)\b", tail):
-        return False
-    texts, own = texts_of(item), texts_of(item).get(name)
-    said = normalize(tail.lstrip(" .:,;()[]-–—\"'"))
-    if own and starts_with(said, own):
-        return not others_mentioned(name, said_after(tail, own), item)
-    if any(starts_with(said, other) for key, other in texts.items() if key != name):
-        return False
-    if tail and not re.match(r"\s*[.,;:!()\[\]\-–—\"'”]|\s*$", tail) and not EXPLAINED.match(tail):
-        return False
-    return not others_mentioned(name, tail, item)
-
-
-def said_after(tail: str, own: str) -> str:
-    """The words of a tail after the text of the option, as far as its length tells."""
-    return tail[len(tail) - len(tail.lstrip(" .:,;()[]-–—\"'")) + len(own) :]
-
-
-def others_mentioned(name: str, tail: str, item: Question) -> bool:
+def names_others(name: str, tail: str, options: Options) -> bool:
     """Whether a tail names another option before it gives a reason."""
-    for reason in re.finditer(EXPLAINED.pattern.replace(r"\s*(?:", r"[\s,;:—–-]+(?:", 1), tail, re.IGNORECASE):
-        if not mentioned(tail[: reason.start()], item) - {name}:
-            return False
-        break
-    return bool(mentioned(tail, item) - {name})
+    reason = REASON_LATER.search(tail)
+    return bool(options.others(name, tail[: reason.start()] if reason else tail))
 
 
-def mentioned(text: str, item: Question) -> set[str]:
-    """The letters of options that a text names."""
-    found = re.findall(rf"[(\[]([A-Za-z])[)\]]|(?<![A-Za-z0-9_'’])([A-Z])(?![A-Za-z0-9_'’])(?!{ARTICLE})", text)
-    return {(bracketed or bare).upper() for bracketed, bare in found} & set(item.letters)
+def named_by_text(text: str, options: Options) -> str | None:
+    """The option whose text a sentence begins with: ``green, like the wall``."""
+    sentence = first_sentence(text)
+    found = options.text_at_start(sentence)
+    if found is None or is_question(text) or HEDGE.search(sentence) or NEGATION.match(sentence.replace("no", "yes")):
+        return None
+    name, rest = found
+    is_end = re.match(r"\s*(?:$|[.,;:(\"”}\-–—])", rest) or REASON_NEXT.match(rest)
+    return name if is_end and not options.others(name, rest) else None
 
 
-def starts_with(text: str, words: str) -> bool:
-    """Whether a text begins with whole words."""
-    return text.startswith(words) and not re.match(r"[A-Za-z0-9]", text[len(words) :])
+def is_revoked(text: str, decisions: list[Decision], options: Options) -> bool:
+    """Whether a reply takes its last decision back, decides for two options in one sentence, or ends with another
+    option."""
+    last = decisions[-1]
+    rest = text[last.end :]
+    if REVOKED.search(rest) and options.others(last.name, rest):
+        return True
+    if len(decisions) > 1 and (previous := decisions[-2]).name != last.name:
+        between = text[previous.end : last.start]
+        if re.search(r"\band\b", between) and not SENTENCE_END.search(between):
+            return True
+    final = options.name(rest.rpartition("\n")[2], may_be_article=True) if "\n" in rest else None
+    return final is not None and final != last.name
 
 
 # -- lines and mentions ------------------------------------------------------------------------------------------------
-def starts_option(line: str, item: Question) -> str | None:
-    """The option of a line such as ``B``, ``(B)``, ``(B) green`` or ``B. green, like the wall``."""
-    if name := name_option(AnswerSpan(line, "line"), item):
-        return name
-    match = re.match(NAME, line)
-    name = (match["bracketed"] or match["bare"]).upper() if match else ""
-    own = texts_of(item).get(name)
-    rest = normalize(line[match.end() :].lstrip(" .:,;)-–—")) if match else ""
-    return name if own and starts_with(rest, own) and not others_mentioned(name, line[match.end() :], item) else None
-
-
-def is_single(rest: str, name: str, item: Question) -> bool:
-    """Whether the next line is not another option, as in a list of the options."""
-    following = [line for line in rest.splitlines()[1:] if line.strip()]
-    return not following or not labels(following[0]) - {name}
-
-
-def labels(line: str) -> set[str]:
-    match = re.match(rf"(?:{NAME})\s*[.:)\-–]", line) or re.match(rf"{NAME}(?=\s*$)", line)
-    return {(match["bracketed"] or match["bare"]).upper()} if match else set()
-
-
-def read_lines(text: str, item: Question) -> str | None:
+def read_lines(text: str, options: Options) -> str | None:
     """The option that a line of a reply is, if no other line is another option. A bare letter counts more than an
     option with its text, which may be one of a list."""
     lines = text.splitlines()
-    bare = {name for line in lines if (name := name_option(AnswerSpan(line, "line"), item)) and len(line) < 12}
-    if len(bare) != 1:
-        named = {name for line in lines if (name := starts_option(line, item))}
-        labeled = set().union(*map(labels, lines)) & set(item.letters)
-        return named.pop() if len(named) == 1 and not bare and not labeled - named else None
-    return bare.pop()
+    bare = {name for line in lines if len(line) < 12 and (name := options.name(line, may_be_article=True))}
+    if bare:
+        return bare.pop() if len(bare) == 1 else None
+    named = [options.name_at_start(line) for line in lines]
+    labels = set().union(*map(options.label, lines)) | {name for name in named if name}
+    name = named[0] or named[-1]
+    return name if name and labels == {name} else None
 
 
-def read_mentions(text: str, item: Question) -> str | None:
+def read_last_sentence(text: str, options: Options) -> str | None:
+    """The option that the last sentence of a reply ends with, if it names no other: ``The best match is B.``"""
+    sentence = [part for part in SENTENCE_END.split(text) if part and part.strip()][-1].strip()
+    match = LAST.fullmatch(sentence)
+    is_line = options.name(text.splitlines()[-1], may_be_article=True) is not None  # see read_lines
+    if (
+        not match
+        or is_line
+        or not is_positive(sentence, match.start("bracketed") if match["bracketed"] else match.start("bare"))
+    ):
+        return None
+    name, is_small = letter_of(match), (match["bare"] or "A").islower()
+    return name if options.letters_in(sentence) == {name} and not is_small else None
+
+
+def read_mentions(text: str, options: Options) -> str | None:
     """The only option that a reply names, in brackets or by its text, in a sentence without negation or doubt."""
     sentences = [part.strip() for part in SENTENCE_END.split(text) if part and part.strip()]
     names: set[str] = set()
-    for sentence in sentences:
-        found = {name.upper() for name in re.findall(r"[(\[]([A-Za-z])[)\]]", sentence)} & set(item.letters)
-        by_text = options_in(sentence, item)
-        if (found or by_text) and (NEGATION.search(sentence) or HEDGE.search(sentence) or is_question(sentence)):
-            return answer_word(sentences, item)
-        if found and by_text - found:
-            return None
-        names |= found or by_text
-    bare = mentioned(text, item) - names
-    is_clear = len(names) == 1 and not bare
-    return names.pop() if is_clear else answer_word(sentences, item)
+    for position, sentence in enumerate(sentences):
+        if position and options.label(sentence):  # of a list
+            continue
+        named, by_text = options.letters_in(sentence, NAMED), options.texts_in(sentence)
+        is_doubted = NEGATION.search(sentence) or HEDGE.search(sentence) or sentence.endswith("?")
+        if (named or by_text) and (is_doubted or (named and by_text - named)):
+            return read_truth_word(text, options)
+        names |= named or by_text
+    is_clear = len(names) == 1 and not options.letters_in(text) - names
+    return names.pop() if is_clear else read_truth_word(text, options)
 
 
-def answer_word(sentences: list[str], item: Question) -> str | None:
+def read_truth_word(text: str, options: Options) -> str | None:
     """The option yes or no that a reply begins with."""
-    match = re.match(r"(yes|no|true|false)\s*(?:[.,;:!-]|$)", sentences[0], re.IGNORECASE)
-    named = [name for name, text in texts_of(item).items() if match and text == match[1].lower()]
-    return named[0] if named else None
-
-
-def text_named(sentence: str, item: Question) -> str | None:
-    """The option whose text a sentence begins with: ``green, like the wall``."""
-    if is_question(sentence) or HEDGE.search(sentence) or NEGATION.match(sentence):
-        return None
-    said = normalize(sentence)
-    named = sorted(
-        (name for name, text in texts_of(item).items() if starts_with(said, text)),
-        key=lambda name: len(texts_of(item)[name]),
-    )
-    if not named or len(set(texts_of(item)[name] for name in named)) < len(named):
-        return None
-    rest = said[len(texts_of(item)[named[-1]]) :]
-    is_end = re.match(r"\s*(?:$|[.,;:(\-–—])", rest) or EXPLAINED.match(rest)
-    letters = mentioned(sentence[len(texts_of(item)[named[-1]]) :], item)
-    return named[-1] if is_end and not letters - {named[-1]} else None
-
-
-def options_in(sentence: str, item: Question) -> set[str]:
-    """The options whose texts stand in a sentence. A text inside a longer one that stands there does not count. Options
-    that are numbers are compared with all numbers of the sentence; yes and no may mean other things."""
-    texts = {
-        name: text
-        for name, text in texts_of(item).items()
-        if text not in TRUTH_WORDS and len(text) > 1 - text.isdigit()
-    }
-    said = f" {normalize(sentence)} "
-    if texts and all(re.fullmatch(r"\d{1,6}", text) for text in texts.values()):
-        words = re.findall(r"(?<![\w.,])\d+(?![\w%]|[.,]\d)|[a-z]+", said)
-        numbers = {NUMBER_WORDS.get(word, word) for word in words} - {word for word in words if word.isalpha()}
-        return {name for name, text in texts.items() if numbers == {text}}
-    found = {name for name, text in texts.items() if len(text) > 1 and contains(said, text)}
-    return {name for name in found if not any(texts[name] != texts[o] and texts[name] in texts[o] for o in found)}
-
-
-def contains(text: str, words: str) -> bool:
-    """Whether whole words stand in a text. Chinese has no spaces between words."""
-    return re.search(rf"(?<![A-Za-z0-9.,]){re.escape(words)}(?![A-Za-z0-9]|[.,]\d)", text) is not None
+    match = TRUTH_WORD.match(text)
+    named = [name for name, option in options.texts.items() if match and option == match[1].lower()]
+    return named[0] if len(named) == 1 else None

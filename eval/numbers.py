@@ -12,7 +12,7 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
-from .spans import ANSWER_NOUN, EXPLICIT_RULES, LINK, AnswerSpan, answer_span, clean_reply, strip_markup
+from .spans import ANSWER_LEAD, EXPLICIT_RULES, AnswerSpan, answer_span, clean_reply, strip_markup
 
 NUMBER_PREFIX = re.compile(
     r"(?:[A-Za-zΑ-Ωα-ω∠△\\' ]|_\{\w{1,9}\}|_\w){1,40}[=≈]\s*"  # x =, \theta =, S_{ABC} =, m\angle H =
@@ -34,7 +34,8 @@ SMALL = (
     "eighteen nineteen twenty"
 )
 NUMBER_WORDS = {word: str(n) for n, word in enumerate(SMALL.split())} | {
-    word: str(n) for n, word in zip(range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(), strict=True)
+    word: str(n)
+    for n, word in zip(range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(), strict=True)
 }
 #: names of units -> sign, without the plural s
 UNITS = {
@@ -193,8 +194,8 @@ def read_number(reply: str, item) -> str | None:
 def candidates(span: AnswerSpan) -> list[str]:
     """The texts of a span that may be a number as they stand."""
     text = span.text
-    if span.rule in EXPLICIT_RULES and (lead := re.match(rf"(?:the )?{ANSWER_NOUN}{LINK}", text, re.IGNORECASE)):
-        return [text[lead.end() :]]
+    if span.rule in EXPLICIT_RULES:
+        return [ANSWER_LEAD.sub("", text, count=1)]
     if span.rule == "phrase":
         return [text, re.split(r"\.\s+(?=[A-Z])|,?\s+\b(?:because|since|as)\b|[。;]", text, maxsplit=1)[0]]
     number = parse_number(text)
@@ -213,7 +214,8 @@ def read_number_in_prose(text: str, is_whole: bool = True) -> str | None:
     if DOUBT.search(sentence) or text[start + len(sentence) : start + len(sentence) + 1] in ("?", "？"):
         return None
     distinct = {parse_number(token).number for _, tokens in numbered for token in tokens if parse_number(token)}
-    is_stated = CONCLUSION.match(sentence) or len(numbered) == 1 or len(distinct) == 1
+    results = {tokens[-1].strip() for part, tokens in numbered[:-1] if re.search(r"[=≈]", part)}
+    is_stated = CONCLUSION.match(sentence) or len(numbered) == 1 or len(distinct) == 1 or found[-1] in results
     if not is_stated and is_whole:
         return None
     if len(found) > 1:

@@ -11,15 +11,16 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from latent_reason import tasks
 from latent_reason.tasks import checkers
+from latent_reason.tasks.blocks import Blocks
 from latent_reason.tasks.checkers import boxed
 
 from . import puzzles
 from .items import EvalItem
-from .letters import OPTION_NOUN, read_letter, texts_of
+from .letters import read_letter
 from .mathematics import matches_mathematics, read_mathematics
 from .numbers import is_number, matches_number, numbers_equal, parse_number, read_number
+from .option_names import OPTION_NOUN, Options
 from .refusals import is_refusal
 from .spans import AnswerSpan, answer_span, clean_reply, normalize, strip_markup, strip_thinking
 
@@ -79,7 +80,7 @@ def judge_by_checker(text: str, item: EvalItem, checker: str) -> Judgment:
     """Grades by a rule of the procedural tasks or of puzzles.py. These rules read boxes and the formats of their own
     benchmark, so an answer in another place is put into a box."""
     check = (
-        tasks.make("blocks", split="test").check
+        Blocks(split="test").check
         if checker == "blocks"
         else getattr(puzzles if hasattr(puzzles, checker) else checkers, checker)
     )
@@ -166,15 +167,14 @@ def name_options(text: str, item: EvalItem) -> list[str]:
     """The options that a list names by letters, by letters with their texts, or by their texts; [] if it has more."""
     if re.fullmatch(r"[A-Z](?:\s*[A-Z])*", text.strip()):
         return re.findall("[A-Z]", text)
-    texts, names = texts_of(item), []
+    options, names = Options(item.letters, item.options), []
     for piece in filter(None, map(str.strip, re.split(SEPARATOR.pattern + r"|(?<=\))\s+(?=\()", text))):
         label, _, rest = piece.partition(".") if re.match(r"[A-Z]\. ", piece) else (piece, "", "")
         match = BARE_LETTER.fullmatch(label)
-        by_text = [name for name, option in texts.items() if option == normalize(piece)]
-        if match and (not rest or normalize(rest) == texts.get(label)):
+        if match and not rest:
             names.append((match[1] or match[2]).upper())
-        elif len(by_text) == 1:
-            names += by_text
+        elif name := options.name(piece):
+            names.append(name)
         else:
             return []
     return names

@@ -35,12 +35,13 @@ ANSWER_NOUN = (
 )
 ADVERB = r"(?:(?:most )?likely|(?:most )?probably|clearly|therefore|thus|indeed|simply|definitely|obviously)"
 LINK = (
-    rf"(?:\]|\s+to\s+[^.:?\n]{{1,60}}?)?(?:\s*(?:{ADVERB}\s+)?\b(?:is|are|should be|must be|would be|will be|has to be"
+    rf"(?:[\]\"']|\s+to\s+[^.:?\n]{{1,60}}?|,? (?:{ADVERB}|here|then|I \w+),?)?(?:\s*(?:{ADVERB}\s+)?\b(?:is|are|should be|must be|would be|will be|has to be"
     rf"|seems to be|appears to be|es|est|ist|è|é)\b(?:\s+{ADVERB}\b)?\s*:?|\s*(?:应该?)?(?:是|为|选)(?:择)?\s*:?"
     r"|\s*[은는はが]|\s*[:=|]|\s+[-–—](?=\s)|(?<=\])|(?<=[Aa]ns\.))\s*"
 )
-CHOOSE_CHINESE = r"(?:^|[,。;\s故应题我所以此可])(?:选择|选)[:\s]*"
+CHOOSE_CHINESE = r"(?:(?:^|[,。;\s故应题我所以此可])(?:选择|选)|而是)[:\s]*"
 ANSWER_PHRASE = re.compile(rf".*(?:{ANSWER_NOUN}{LINK}|{CHOOSE_CHINESE}|^#{{4}}\s*)(\S.*)", re.IGNORECASE)
+ANSWER_LEAD = re.compile(rf"^(?:the )?{ANSWER_NOUN}{LINK}", re.IGNORECASE)
 ANSWER_HEADING = re.compile(rf".*{ANSWER_NOUN}{LINK}|{ANSWER_NOUN}\s*", re.IGNORECASE)
 
 
@@ -96,6 +97,8 @@ def join_headings(text: str) -> list[str]:
 
 def _make_span(text: str, rule: str) -> AnswerSpan | None:
     text = text.strip("* \t\n\r")
+    if text.count("}") > text.count("{"):  # the end of JSON
+        text = text.rstrip('"} ')
     return AnswerSpan(text, rule) if text else None
 
 
@@ -106,7 +109,11 @@ def strip_markup(text: str) -> str:
     return text.strip().strip("$`\"'“”").strip()
 
 
+def plain_text(text: str) -> str:
+    """Text in lower case, without outer punctuation, with single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", strip_markup(text)).casefold().split()).strip(" .,;:!?()[]\"'。")
+
+
 def normalize(text: str) -> str:
     """Text in lower case, without leading article and outer punctuation, with single spaces."""
-    text = " ".join(unicodedata.normalize("NFKC", strip_markup(text)).casefold().split()).strip(" .,;:!?()[]\"'。")
-    return re.sub(r"^(?:a|an|the)\s+(?=\S)", "", text)
+    return re.sub(r"^(?:a|an|the)\s+(?=\S)", "", plain_text(text))
