@@ -37,7 +37,7 @@ CHOOSE = (
     r"(?:choose|pick|select|go with|go for|say|answer|lean towards?|opt for|guess|vote for)\b:?\s*"
 )
 GUESS = r"(?:\b(?:guess|pick|bet) (?:is|would be):?|\b(?:leaves|leaving)(?: us)?(?: with)?(?: only)?)\s*"
-CONCLUDE = r"(?:^|[,.!?]\s*)(?:so|therefore|thus|hence|accordingly|consequently|因此|所以)\b[, ]*"
+CONCLUDE = r"(?:^|[,.!?]\s*)(?:so|therefore|thus|hence|accordingly|consequently)\b[, ]*|(?:因此|所以|故)[, ]*是?\s*"
 IT_IS = (
     rf"(?:^|[.,!]\s+|\b(?:think|believe|guess|say|so|therefore|thus|hence|that|but)\s+)it(?: is|['’]s)(?: {ADVERB})?\s+"
     rf"(?={OPTION_NOUN}\W*\w\W*(?:$|\n|because|since|\w+\W*$))"
@@ -51,6 +51,7 @@ LEADS = (
     CHOOSE_CHINESE,
     IT_IS,
     LABELED,
+    rf"(?:not|n['’]t) {OPTION_NOUN}\W*\w\W* but (?:rather )?",
     rf"{CONCLUDE}(?:it is |it['’]s )?(?={OPTION_NOUN}[\"'“]*[(\[]?[A-Za-z][)\]]?\W*(?:\n|$))",
 )
 DECISIONS = [re.compile(rf"(?im:{lead}){NAME}") for lead in LEADS]
@@ -71,7 +72,7 @@ LAST = re.compile(
     rf"{NAME}[.!\s]*",
     re.IGNORECASE,
 )
-BEFORE_TEXT = re.compile(rf"(?i:{ANSWER_NOUN}{LINK}|{CHOOSE})")
+BEFORE_TEXT = re.compile(rf"(?im:{ANSWER_NOUN}{LINK}|{CHOOSE}|{CONCLUDE})")
 NEGATION = re.compile(
     r"n['’]t\b|\b(?:not|never|cannot|no|none|neither|nor|without|wrong|incorrect|exclude[sd]?|rather than|instead of"
     r"|unlikely|doubt|doubtful|false|hardly|far from|ruled? out|eliminated?|mistake)\b|不|错|非|没|无",
@@ -79,11 +80,11 @@ NEGATION = re.compile(
 )
 HEDGE = re.compile(
     r"\b(?:either|whether|could|might|may|maybe|perhaps|possibly|unless|unclear|unsure|depends?|torn|hard to"
-    r"|difficult to|impossible)\b|可能|或|也许|无法|如果",
+    r"|difficult to|impossible|(?:more|less|fewer) than \d|at (?:least|most) \d)\b|可能|或|也许|无法|如果",
     re.IGNORECASE,
 )
 CONDITION = re.compile(
-    r"\b(?:if (?!(?:i|we|you|one) (?:must|had|have|need|were|assume))|whether|either|maybe|perhaps|unless)|可能|如果",
+    r"\b(?:if (?!(?:i|we|you|one) (?:must|had|have|need|were|assume))|whether|unless)|可能|如果",
     re.IGNORECASE,
 )
 CLAUSE_END = re.compile(r"[,;:.!?，。；：]\s*|\b(?:but|so|therefore|hence|thus|because|since)\b", re.IGNORECASE)
@@ -99,6 +100,9 @@ SENTENCE_END = re.compile(
     r"(?<![\s(\[][A-Za-z0-9])(?<!^[A-Za-z0-9])[.!?]+[\"'”)]*\s+|(?<=[)\]])[.]\s+|[。！？]|\n+", re.MULTILINE
 )
 TRUTH_WORD = re.compile(r"(yes|no|true|false)\s*(?:[.,;:!-]|$)", re.IGNORECASE)
+
+
+SENTENCE = 400  # characters before and after a decision that are looked at
 
 
 class Decision(NamedTuple):
@@ -123,7 +127,7 @@ def read_letter(reply: str, item: EvalItem) -> str | None:
 
 def read_prose(text: str, options: Options) -> str | None:
     """The option that a reply in sentences decides for."""
-    text = "\n".join(map(strip_markup, join_headings(text)))
+    text = "\n".join(map(strip_markup, join_headings(text.replace("。", "。\n"))))
     if not text:
         return None
     if "\n" not in text and (name := options.name(text, may_be_article=True)):
@@ -141,22 +145,26 @@ def find_decisions(text: str, options: Options) -> Iterator[Decision]:
             decision = Decision(letter_of(match), *match.span("bracketed" if match["bracketed"] else "bare"))
             punctuation = re.match(r"[\s,.;:!?]*", match[0]).end()
             start = decision.start if pattern is BACKWARD else match.start() + punctuation
-            if is_positive(text, start) and is_closed(text[match.end() :], match, options, pattern is BACKWARD):
+            rest = text[match.end() : match.end() + SENTENCE]
+            if is_positive(text, start) and is_closed(rest, match, options, pattern is BACKWARD):
                 yield decision
     for match in HEADED.finditer(text):
-        name, rest = letter_of(match), text[match.start(0) :].partition("\n")[2].splitlines()
+        following = text[match.start() : match.start() + 2 * SENTENCE].partition("\n")[2]
+        name, rest = letter_of(match), following.splitlines()
         is_list = len(rest) > 1 and options.label(rest[1]) - {name}
         is_option = options.name_at_start(rest[0]) == name or (match["bracketed"] and name not in options.texts)
         if is_option and not is_list and is_positive(text, match.start()):
             yield Decision(name, match.start(), match.end())
     for match in BEFORE_TEXT.finditer(text):
-        if (name := named_by_text(text[match.end() :], options)) and is_positive(text, match.start()):
+        if (name := named_by_text(text[match.end() : match.end() + SENTENCE], options)) and is_positive(
+            text, match.start()
+        ):
             yield Decision(name, match.start(), match.end())
 
 
 def is_positive(text: str, start: int) -> bool:
     """Whether the words before a decision neither negate it nor make it a condition."""
-    sentence = SENTENCE_END.split(text[:start])[-1]
+    sentence = SENTENCE_END.split(text[max(0, start - SENTENCE) : start])[-1]
     clause = CLAUSE_END.split(sentence)[-1]
     return not (NEGATION.search(clause) or HEDGE.search(clause) or CONDITION.search(sentence))
 
@@ -178,7 +186,7 @@ def is_closed(rest: str, match: re.Match, options: Options, is_backward: bool) -
 
 def first_sentence(text: str) -> str:
     """The rest of a sentence, without a new sentence that begins with a word: ``. The wall``."""
-    return re.split(r"[.!]\s+(?=[A-Z][a-z]|\d\.)|(?<=[)\]])\.\s|[。\n]", text, maxsplit=1)[0]
+    return re.split(r"[.!]\s+(?=[A-Z][a-z]|\d\.)|(?<=[)\]])\.\s|[。\n]", text[:SENTENCE], maxsplit=1)[0]
 
 
 def is_question(text: str) -> bool:
@@ -223,7 +231,7 @@ def read_lines(text: str, options: Options) -> str | None:
     """The option that a line of a reply is, if no other line is another option. A bare letter counts more than an
     option with its text, which may be one of a list."""
     lines = text.splitlines()
-    bare = {name for line in lines if len(line) < 12 and (name := options.name(line, may_be_article=True))}
+    bare = {name for line in lines if (name := options.letter(line, may_be_article=True))}
     if bare:
         return bare.pop() if len(bare) == 1 else None
     named = [options.name_at_start(line) for line in lines]

@@ -53,16 +53,22 @@ class Options:
             may_be_article: whether ``a`` may be a word and no letter.
         """
         text = OPTION_PREFIX.sub("", strip_markup(text).replace("。", "."), count=1)
-        if match := BARE_NAME.fullmatch(text):
-            name = match[1] or match[2]
-            is_article = may_be_article and match[2] == "a"
-            return name.upper() if name.upper() in self.letters and not is_article else None
+        if BARE_NAME.fullmatch(text):
+            return self.letter(text, may_be_article)
         if named := [name for name, option in self.texts.items() if option in (plain_text(text), normalize(text))]:
             return named[0] if len(named) == 1 else None
         if match := re.match(NAME, text):
             rest, own = strip_markup(text[match.end() :].lstrip(BETWEEN)), self.texts.get(letter_of(match))
             return letter_of(match) if own and own in (plain_text(rest), normalize(rest)) else None
         return None
+
+    def letter(self, text: str, may_be_article: bool = False) -> str | None:
+        """The option that a text is by its letter alone: ``B``, ``(b)``, ``Option B``."""
+        match = BARE_NAME.fullmatch(OPTION_PREFIX.sub("", strip_markup(text).replace("。", "."), count=1))
+        if not match or (may_be_article and match[2] == "a"):
+            return None
+        name = (match[1] or match[2]).upper()
+        return name if name in self.letters else None
 
     def name_at_start(self, text: str) -> str | None:
         """The option that a line begins with, by its letter and its text: ``B. green, like the wall``."""

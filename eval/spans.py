@@ -24,14 +24,16 @@ TEMPLATE_TOKEN = re.compile(
     r"|end_header_id)\|>|</?s>|<(?:eos|bos|pad|start_of_turn|end_of_turn)>|\[/?INST\]"
 )
 ROLE = re.compile(r"^[\s#]*(?:assistant|response|model)\s*(?::|\n)\s*", re.IGNORECASE)
-EMPHASIS = re.compile(r"\*\*|__|`([^`\n]*)`|(?<![\w)*])\*(?=[^\s*])([^*\n]*[^\s*])\*(?![\w(*])")
+EMPHASIS = re.compile(
+    r"\*\*|(?<!\w)__(?=[^\W_])([^_\n]+)__(?!\w)|`([^`\n]*)`|(?<![\w)*])\*(?=[^\s*])([^*\n]*[^\s*])\*(?![\w(*])"
+)
 FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: " ", ord("【"): "[", ord("】"): "]"}
 LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}")
 #: "answer" in the languages that models answer in
 ANSWER_NOUN = (
     r"(?:\banswers?\b|\bans\b\.?|\b(?:correct|right|best|final|(?:most|more) \w+|my) (?:\w+ )?(?:options?|choices?|letter)\b"
-    r"|\brespuesta\b|\bréponse\b|\bantwort\b|\brisposta\b|\bresposta\b|\bответ\b|答え|정답|답변"
-    r"|答案|正确的?选项)"
+    r"|\brespuesta\b(?: correcta)?|\bréponse\b|\bantwort\b|\brisposta\b|\bresposta\b|\bответ\b|答え|정답|답변"
+    r"|答案|正确的?(?:选项)?(?=是|为|:))"
 )
 ADVERB = r"(?:(?:most )?likely|(?:most )?probably|clearly|therefore|thus|indeed|simply|definitely|obviously)"
 LINK = (
@@ -62,7 +64,7 @@ def clean_reply(text: str) -> str:
     """A reply without its thinking part, tokens of chat templates and markdown. Full-width signs become ASCII."""
     text = TEMPLATE_TOKEN.sub("", strip_thinking(text).translate(FULL_WIDTH))
     text = re.sub(r"^\s*```\w*\s*$", "", ROLE.sub("", text), flags=re.MULTILINE)
-    text = EMPHASIS.sub(lambda match: match[1] or match[2] or "", text)
+    text = EMPHASIS.sub(lambda match: match[1] or match[2] or match[3] or "", text)
     return re.sub(r"^[ \t]*(?:>|#{1,3}(?!#)|[-*•](?=\s))[ \t]*", "", text, flags=re.MULTILINE)
 
 
