@@ -25,7 +25,7 @@ def result_rows(
         metric: name of the headline; "category_mean" is the mean over tasks.
         cluster_metric: name of the share of clusters that are right as a whole; None to leave it out.
     """
-    plain = "accuracy" if metric == "category_mean" else metric
+    plain = metric.replace("category_mean", "accuracy")
     tasks = list(dict.fromkeys(item.task for item in items))
     sets = {task: [i for i, item in enumerate(items) if item.task == task] for task in tasks if len(tasks) > 1}
     sets["all"] = list(range(len(items)))
@@ -39,7 +39,7 @@ def result_rows(
                 out.append(result_row(task, name, interval(chosen, checked), len(indices), None))
         if cluster_metric:
             out += cluster_row(task, cluster_metric, chosen, values)
-    if metric == "category_mean" and len(tasks) > 1:
+    if metric.startswith("category_mean") and len(tasks) > 1:
         share, chance_level = category_mean(items, [float(value) for value in is_right])
         out.append(result_row("all", metric, share, len(items), chance_level))
     return out

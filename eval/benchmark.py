@@ -36,13 +36,14 @@ from . import benchmarks
 from .aggregate import result_rows, retention
 from .constants import with_constants
 from .items import PROMPTS, EvalItem, build_trace, prompt_text
+from .judges import judge_unread, load_judge
 from .readers import Source, open_source
 from .resume import ProgressFile
 from .scoring import Judgment, judge, judge_by_checker
 from .selection import counted, gradable_items, readable_items, sample_items
 
 console = Console(soft_wrap=True)
-SPANS = "the last box, <answer>, <Output>, 'answer is' on the last line, a reply of one line, a bare last line"
+SPANS = "the last box, <answer>, <Output>, the last sentence that states an answer, a line that is one (eval/spans.py)"
 
 
 @dataclass
@@ -72,7 +73,8 @@ def build_protocol(
         "prompt_text": PROMPTS[args.prompt].format(form="{form}") if known else args.prompt,
         "checker": ", ".join(sorted({item.checker for item in items})),
         "answer_span": SPANS,
-        "metric": getattr(module, "METRIC", "accuracy"),
+        "metric": getattr(module, "METRIC", "accuracy") + "_with_judge" * bool(args.judge),
+        **({"judge": f"{args.judge}, for replies that no rule reads"} if args.judge else {}),
         "blind": args.blind,
         "max_new": args.max_new,
         "temperature": args.temperature,
@@ -113,10 +115,12 @@ def answer_items(
 ) -> Iterator[Answer]:
     """Answers to the items in order, with a progress bar. Each batch is added to ``progress``."""
     mode, processor = methods.load(reasoner.method.name).MODE, reasoner.processor
+    model_judge = load_judge(args.judge) if args.judge else None
 
     def make_answer(item: EvalItem, text: str, latents: list[int], tokens: int, seconds: float) -> Answer:
         others = {name: judge_by_checker(text, item, name).is_right for name in other_checks if item.checker == "vsp"}
-        return Answer(item, text, judge(text, item), others, latents, tokens, seconds)
+        judgment = judge_unread(judge(text, item), text, item, model_judge)
+        return Answer(item, text, judgment, others, latents, tokens, seconds)
 
     for item, line in zip(items, progress.results, strict=False):
         yield make_answer(item, *(line[name] for name in ("text", "latents", "tokens", "seconds")))
@@ -232,6 +236,7 @@ def main(argv: list[str] | None = None) -> None:
     blind.add_argument("--blind", action="store_const", const="removed", help="remove the images")
     blind.add_argument("--grey", dest="blind", action="store_const", const="grey", help="replace images by gray ones")
     parser.add_argument("--seeing", metavar="FILE.json", help="for --blind and --grey: the run with images to compare")
+    parser.add_argument("--judge", help="dotted path of judge(question, reply, gold) for replies that no rule reads")
     parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of a reply")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy decoding")
     parser.add_argument("--seed", type=int, default=0)
@@ -334,6 +339,8 @@ def print_retention(rows: list[dict]) -> None:
 
 def check_options(args: argparse.Namespace) -> None:
     checkpoint.read_config(args.checkpoint)
+    if args.judge:
+        load_judge(args.judge)
     if args.prompt not in PROMPTS and "{question}" not in args.prompt:
         raise ValueError(
             f"unknown prompt '{args.prompt[:60]}'. Use one of {', '.join(PROMPTS)}, or a text that contains "

@@ -21,12 +21,12 @@ from latent_reason.tasks import Item, Step, checkers
 from latent_reason.tasks.base import blank
 from latent_reason.trace import Image, Sketch, Text, Trace
 
-from .scoring import RULES, answer_span
+from .scoring import RULES
 
 #: checker of a record -> (reads the answer, compares it): the rules of scoring.py that need no options
 ANSWER_RULES = {
     "same_text": RULES["text"],
-    **{name: RULES[name] for name in ("text", "yes_no", "number", "numbers", "set")},
+    **{name: RULES[name] for name in ("text", "yes_no", "number", "numbers", "set", "math")},
 }
 #: rules of tasks/checkers.py that a record may name
 CHECKER_RULES = ("vsp", "mirage", "progress", "exact", "exact_strict", "vsp_task4", "mirage_check")
@@ -166,8 +166,7 @@ def is_right(text: str, gold: GoldAnswer, checker: str) -> bool:
     """Whether a reply is right by a rule. Raises ValueError for an unknown rule."""
     if checker in ANSWER_RULES:
         read, is_equal = ANSWER_RULES[checker]
-        span = answer_span(text)
-        answer = read(span, gold) if span else None
+        answer = read(text, gold)
         return answer is not None and is_equal(answer, gold)
     if checker in CHECKER_RULES:
         return getattr(checkers, checker)(text, gold.meta).ok

@@ -28,10 +28,12 @@ class Check:
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last ``\\boxed{...}`` with balanced braces, in one pass over the text."""
+    """The content of the last ``\\boxed{...}`` with balanced braces, in one pass over the text. ``\\fbox{...}`` and
+    ``<|begin_of_box|>...<|end_of_box|>`` are boxes, too."""
+    text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
     opened: list[int | None] = []  # start of the content of each open brace; None for a brace without \boxed
     last = None
-    for brace in re.finditer(r"\\boxed\{|[{}]", text):
+    for brace in re.finditer(r"\\(?:boxed|fbox)\s*\{|[{}]", text):
         if brace[0] != "}":
             opened.append(brace.end() if brace[0] != "{" else None)
         elif opened and (start := opened.pop()) is not None and (last is None or start > last[0]):
@@ -58,7 +60,9 @@ def plan(text: str, style: str = "auto") -> list[str] | None:
         if content is None:
             return None
         pieces: list[str] = []
-        for piece in re.split(r"[,\s]+", content.strip().upper()):
+        for piece in re.split(
+            r"(?:,|\s|->|→|\\(?:RIGHT|TO)ARROW)+", re.sub(r"\\TEXT\{([^{}]*)\}", r"\1", content.strip().upper())
+        ):
             piece = LETTER.get(piece, piece)
             pieces += piece if set(piece) <= set("UDLR") else [piece]
         return pieces

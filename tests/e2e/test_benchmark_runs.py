@@ -298,3 +298,15 @@ def test_the_list_names_every_benchmark(capsys):
     benchmark.main(["--list"])
     said = capsys.readouterr().out
     assert all(re.search(rf"\b{name}\b", said) for name in benchmarks.names())
+
+
+def test_a_judge_is_named_in_the_protocol_and_in_the_metric(tmp_path, monkeypatch):
+    (tmp_path / "lenient.py").write_text("def ask(question, reply, gold):\n    return gold == 'A' or None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    image(tmp_path / "d/images/1.png", 1)
+    rows = [{"id": str(k), "question": "Next?", "image_path": "images/1.png", "label": "AB"[k]} for k in range(2)]
+    WRITERS[".jsonl"](tmp_path / "d/data.jsonl", rows)
+    made = ran(tmp_path / "d", "visulogic", tmp_path / "a.json", "--partial", "--judge", "lenient.ask")
+    assert made["protocol"]["judge"] == "lenient.ask, for replies that no rule reads"
+    assert made["protocol"]["metric"] == made["results"][0]["metric"] == "accuracy_with_judge"
+    assert (made["results"][0]["value"], made["unparsed"]) == (0.5, 1)

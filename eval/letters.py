@@ -1,0 +1,278 @@
+"""Reads the option that a reply chooses.
+
+An explicit answer (a box, a tag) has to be an option and nothing else. Other replies are read sentence by sentence. A
+sentence decides for an option if it says so: "the answer is B", "option B is correct", "I choose B", "so (B)". The last
+decision counts. Without one, a line that is an option counts ("(B) green"), if no other line is another option; then the
+only option that the reply names in brackets or by its text. Questions, negations, conditions and sentences that
+leave two options open decide nothing. A reply that is not clear has no letter; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .items import EvalItem
+from .option_names import NAME, NAMED, OPTION_NOUN, Options, letter_of
+from .spans import (
+    ADVERB,
+    ANSWER_LEAD,
+    ANSWER_NOUN,
+    CHOOSE_CHINESE,
+    EXPLICIT_RULES,
+    LINK,
+    answer_span,
+    clean_reply,
+    join_headings,
+    strip_markup,
+)
+
+BEST = (
+    r"(?:the )?(?:only )?(?:(?:correct|right|best|valid|accurate|(?:most|more) \w+)\b|answer\b"
+    r"|(?:option|choice|one) that\b|my (?:final )?(?:answer|choice)\b)"
+)
+CHOOSE = (
+    r"(?:\b(?:I|we)(?: (?:would|will|must|have to|can)|['’](?:d|ll))? |\blet['’]s |\blet us )(?:\w+ly )?"
+    r"(?:choose|pick|select|go with|go for|say|answer|lean towards?|opt for|guess|vote for)\b:?\s*"
+)
+GUESS = r"(?:\b(?:guess|pick|bet) (?:is|would be):?|\b(?:leaves|leaving)(?: us)?(?: with)?(?: only)?)\s*"
+CONCLUDE = r"(?:^|[,.!?]\s*)(?:so|therefore|thus|hence|accordingly|consequently)\b[, ]*|(?:因此|所以|故)[, ]*是?\s*"
+IT_IS = (
+    rf"(?:^|[.,!]\s+|\b(?:think|believe|guess|say|so|therefore|thus|hence|that|but)\s+)it(?: is|['’]s)(?: {ADVERB})?\s+"
+    rf"(?={OPTION_NOUN}\W*\w\W*(?:$|\n|because|since|\w+\W*$))"
+)
+LABELED = r"(?:^|\n)(?:selected |chosen |my )?(?:option|choice|letter|solution|correct|response|result)\s*:\s*"
+#: what stands before the letter of a decision
+LEADS = (
+    rf"{ANSWER_NOUN}{LINK}",
+    CHOOSE,
+    GUESS,
+    CHOOSE_CHINESE,
+    IT_IS,
+    LABELED,
+    rf"(?:not|n['’]t) {OPTION_NOUN}\W*\w\W* but (?:rather )?",
+    rf"{CONCLUDE}(?:it is |it['’]s )?(?={OPTION_NOUN}[\"'“]*[(\[]?[A-Za-z][)\]]?\W*(?:\n|$))",
+)
+DECISIONS = [re.compile(rf"(?im:{lead}){NAME}") for lead in LEADS]
+#: a decision with the letter in front: B is correct
+BACKWARD = re.compile(
+    rf"(?:(?m:^)|[,;:.]\s*|\b(?i:so|therefore|thus|hence|that|believe|think|only|option|choice|answer|clearly)\s+){NAME}"
+    rf"(?:\s*(?:选项|项)?(?:是|最)?(?:正确|对的|符合|合适|准确)|\s+(?i:(?:is|must be|would be|(?:seems|appears|looks)(?: to be)?)(?: {ADVERB})?"
+    rf"\s+{BEST}|(?:best )?(?:matches|fits)\b))"
+)
+#: an option on the line after "is:"
+HEADED = re.compile(
+    r"\b(?i:is|be|select|choose|pick|towards?|with|answer|choice|option|conclusion|conclude|therefore|thus|hence|so)"
+    rf"\s*:\n{NAME}"
+)
+#: the last sentence of a reply, if it says little more than the letter
+LAST = re.compile(
+    rf"(?:(?:.*\b)?(?:is|be|to|with|matches)\b:?\s+|(?:I (?:think|guess|believe|say),? )?(?:{ADVERB}|certainly|surely)?,?\s*)"
+    rf"{NAME}[.!\s]*",
+    re.IGNORECASE,
+)
+BEFORE_TEXT = re.compile(rf"(?im:{ANSWER_NOUN}{LINK}|{CHOOSE}|{CONCLUDE})")
+NEGATION = re.compile(
+    r"n['’]t\b|\b(?:not|never|cannot|no|none|neither|nor|without|wrong|incorrect|exclude[sd]?|rather than|instead of"
+    r"|unlikely|doubt|doubtful|false|hardly|far from|ruled? out|eliminated?|mistake)\b|不|错|非|没|无",
+    re.IGNORECASE,
+)
+HEDGE = re.compile(
+    r"\b(?:either|whether|could|might|may|maybe|perhaps|possibly|unless|unclear|unsure|depends?|torn|hard to"
+    r"|difficult to|impossible|(?:more|less|fewer) than \d|at (?:least|most) \d)\b|可能|或|也许|无法|如果",
+    re.IGNORECASE,
+)
+CONDITION = re.compile(
+    r"\b(?:if (?!(?:i|we|you|one) (?:must|had|have|need|were|assume))|whether|unless)|可能|如果",
+    re.IGNORECASE,
+)
+CLAUSE_END = re.compile(r"[,;:.!?，。；：]\s*|\b(?:but|so|therefore|hence|thus|because|since)\b", re.IGNORECASE)
+REASON = (
+    r"(?:because|since|as|which|where|with|given|due|based|according|for|in|on|from|rather|not|instead|and not"
+    r"|是|项|选项|です|입니다|因为)(?![a-z])"
+)
+REASON_NEXT = re.compile(rf"\s*{REASON}", re.IGNORECASE)
+REASON_LATER = re.compile(rf"[\s,;:(—–-]{REASON}", re.IGNORECASE)
+CONDITION_NEXT = re.compile(r"[\s,]*(?:if|unless|when|only if)\b", re.IGNORECASE)
+REVOKED = re.compile(r"\b(?:wait|actually|hmm|correction|on second thought|or)\b|不对", re.IGNORECASE)
+SENTENCE_END = re.compile(
+    r"(?<![\s(\[][A-Za-z0-9])(?<!^[A-Za-z0-9])[.!?]+[\"'”)]*\s+|(?<=[)\]])[.]\s+|[。！？]|\n+", re.MULTILINE
+)
+TRUTH_WORD = re.compile(r"(yes|no|true|false)\s*(?:[.,;:!-]|$)", re.IGNORECASE)
+
+
+SENTENCE = 400  # characters before and after a decision that are looked at
+
+
+class Decision(NamedTuple):
+    """An option that a reply decides for, and where in the reply its name begins and ends."""
+
+    name: str
+    start: int
+    end: int
+
+
+def read_letter(reply: str, item: EvalItem) -> str | None:
+    """The letter of the option that a reply chooses; None if it chooses none or several."""
+    span, options = answer_span(reply), Options(item.letters, item.options)
+    if span is None:
+        return None
+    if span.rule not in EXPLICIT_RULES:
+        return read_prose(clean_reply(reply), options)
+    text = strip_markup(span.text)
+    name = options.name(ANSWER_LEAD.sub("", text, count=1))
+    return name if name or span.rule == "box" else read_prose(text, options)
+
+
+def read_prose(text: str, options: Options) -> str | None:
+    """The option that a reply in sentences decides for."""
+    text = "\n".join(map(strip_markup, join_headings(text.replace("。", "。\n"))))
+    if not text:
+        return None
+    if "\n" not in text and (name := options.name(text, may_be_article=True)):
+        return name
+    if decisions := sorted(find_decisions(text, options), key=lambda decision: decision.end):
+        return None if is_revoked(text, decisions, options) else decisions[-1].name
+    return read_lines(text, options) or read_last_sentence(text, options) or read_mentions(text, options)
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+def find_decisions(text: str, options: Options) -> Iterator[Decision]:
+    """Every place where a reply says which option is right."""
+    for pattern in [*DECISIONS, BACKWARD]:
+        for match in pattern.finditer(text):
+            decision = Decision(letter_of(match), *match.span("bracketed" if match["bracketed"] else "bare"))
+            punctuation = re.match(r"[\s,.;:!?]*", match[0]).end()
+            start = decision.start if pattern is BACKWARD else match.start() + punctuation
+            rest = text[match.end() : match.end() + SENTENCE]
+            if is_positive(text, start) and is_closed(rest, match, options, pattern is BACKWARD):
+                yield decision
+    for match in HEADED.finditer(text):
+        following = text[match.start() : match.start() + 2 * SENTENCE].partition("\n")[2]
+        name, rest = letter_of(match), following.splitlines()
+        is_list = len(rest) > 1 and options.label(rest[1]) - {name}
+        is_option = options.name_at_start(rest[0]) == name or (match["bracketed"] and name not in options.texts)
+        if is_option and not is_list and is_positive(text, match.start()):
+            yield Decision(name, match.start(), match.end())
+    for match in BEFORE_TEXT.finditer(text):
+        if (name := named_by_text(text[match.end() : match.end() + SENTENCE], options)) and is_positive(
+            text, match.start()
+        ):
+            yield Decision(name, match.start(), match.end())
+
+
+def is_positive(text: str, start: int) -> bool:
+    """Whether the words before a decision neither negate it nor make it a condition."""
+    sentence = SENTENCE_END.split(text[max(0, start - SENTENCE) : start])[-1]
+    clause = CLAUSE_END.split(sentence)[-1]
+    return not (NEGATION.search(clause) or HEDGE.search(clause) or CONDITION.search(sentence))
+
+
+def is_closed(rest: str, match: re.Match, options: Options, is_backward: bool) -> bool:
+    """Whether the words after the letter of a decision leave no other option open."""
+    name, tail = letter_of(match), first_sentence(rest)
+    if name not in options.letters or is_question(rest) or CONDITION_NEXT.match(tail):
+        return False
+    if is_backward:
+        return True
+    if (after := options.after_text(name, tail)) is not None:
+        return not names_others(name, after, options)
+    if options.text_at_start(tail.lstrip(" .:,;()-–—")):
+        return False
+    is_word = re.match(r"\s*[\w\\]", tail) and not REASON_NEXT.match(tail)
+    return not (is_word and match["bare"]) and not names_others(name, tail, options)
+
+
+def first_sentence(text: str) -> str:
+    """The rest of a sentence, without a new sentence that begins with a word: ``. The wall``."""
+    return re.split(r"[.!]\s+(?=[A-Z][a-z]|\d\.)|(?<=[)\]])\.\s|[。\n]", text[:SENTENCE], maxsplit=1)[0]
+
+
+def is_question(text: str) -> bool:
+    """Whether the rest of a sentence ends with a question mark."""
+    return first_sentence(text).rstrip(" \"'”)").endswith(("?", "？"))
+
+
+def names_others(name: str, tail: str, options: Options) -> bool:
+    """Whether a tail names another option before it gives a reason."""
+    reason = REASON_LATER.search(tail)
+    return bool(options.others(name, tail[: reason.start()] if reason else tail))
+
+
+def named_by_text(text: str, options: Options) -> str | None:
+    """The option whose text a sentence begins with: ``green, like the wall``."""
+    sentence = first_sentence(text)
+    found = options.text_at_start(sentence)
+    if found is None or is_question(text) or HEDGE.search(sentence) or NEGATION.match(sentence.replace("no", "yes")):
+        return None
+    name, rest = found
+    is_end = re.match(r"\s*(?:$|[.,;:(\"”}\-–—])", rest) or REASON_NEXT.match(rest)
+    return name if is_end and not options.others(name, rest) else None
+
+
+def is_revoked(text: str, decisions: list[Decision], options: Options) -> bool:
+    """Whether a reply takes its last decision back, decides for two options in one sentence, or ends with another
+    option."""
+    last = decisions[-1]
+    rest = text[last.end :]
+    if REVOKED.search(rest) and options.others(last.name, rest):
+        return True
+    if len(decisions) > 1 and (previous := decisions[-2]).name != last.name:
+        between = text[previous.end : last.start]
+        if re.search(r"\band\b", between) and not SENTENCE_END.search(between):
+            return True
+    final = options.name(rest.rpartition("\n")[2], may_be_article=True) if "\n" in rest else None
+    return final is not None and final != last.name
+
+
+# -- lines and mentions ------------------------------------------------------------------------------------------------
+def read_lines(text: str, options: Options) -> str | None:
+    """The option that a line of a reply is, if no other line is another option. A bare letter counts more than an
+    option with its text, which may be one of a list."""
+    lines = text.splitlines()
+    bare = {name for line in lines if (name := options.letter(line, may_be_article=True))}
+    if bare:
+        return bare.pop() if len(bare) == 1 else None
+    named = [options.name_at_start(line) for line in lines]
+    labels = set().union(*map(options.label, lines)) | {name for name in named if name}
+    name = named[0] or named[-1]
+    return name if name and labels == {name} else None
+
+
+def read_last_sentence(text: str, options: Options) -> str | None:
+    """The option that the last sentence of a reply ends with, if it names no other: ``The best match is B.``"""
+    sentence = [part for part in SENTENCE_END.split(text) if part and part.strip()][-1].strip()
+    match = LAST.fullmatch(sentence)
+    is_line = options.name(text.splitlines()[-1], may_be_article=True) is not None  # see read_lines
+    if (
+        not match
+        or is_line
+        or not is_positive(sentence, match.start("bracketed") if match["bracketed"] else match.start("bare"))
+    ):
+        return None
+    name, is_small = letter_of(match), (match["bare"] or "A").islower()
+    return name if options.letters_in(sentence) == {name} and not is_small else None
+
+
+def read_mentions(text: str, options: Options) -> str | None:
+    """The only option that a reply names, in brackets or by its text, in a sentence without negation or doubt."""
+    sentences = [part.strip() for part in SENTENCE_END.split(text) if part and part.strip()]
+    names: set[str] = set()
+    for position, sentence in enumerate(sentences):
+        if position and options.label(sentence):  # of a list
+            continue
+        named, by_text = options.letters_in(sentence, NAMED), options.texts_in(sentence)
+        is_doubted = NEGATION.search(sentence) or HEDGE.search(sentence) or sentence.endswith("?")
+        if (named or by_text) and (is_doubted or (named and by_text - named)):
+            return read_truth_word(text, options)
+        names |= named or by_text
+    is_clear = len(names) == 1 and not options.letters_in(text) - names
+    return names.pop() if is_clear else read_truth_word(text, options)
+
+
+def read_truth_word(text: str, options: Options) -> str | None:
+    """The option yes or no that a reply begins with."""
+    match = TRUTH_WORD.match(text)
+    named = [name for name, option in options.texts.items() if match and option == match[1].lower()]
+    return named[0] if len(named) == 1 else None
