@@ -77,7 +77,7 @@ def judge(text: str, item: EvalItem) -> Judgment:
 
 # -- rules of the procedural tasks and of puzzles ----------------------------------------------------------------------
 def judge_by_checker(text: str, item: EvalItem, checker: str) -> Judgment:
-    """Grades by a rule of the procedural tasks or of puzzles.py. These rules read boxes and the formats of their own
+    """Grades by a rule of the procedural tasks or of puzzles. These rules read boxes and the formats of their own
     benchmark, so an answer in another place is put into a box."""
     check = (
         Blocks(split="test").check
