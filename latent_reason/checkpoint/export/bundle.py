@@ -270,12 +270,12 @@ def _names(module: Module, statement: ast.stmt) -> list[str]:
     return [name for name, defined in module.definitions.items() if defined is statement]
 
 
-def _used_names(kept: Kept, path: Path, statement: ast.stmt) -> set[str]:
+def _used_names(kept: Kept, path: Path, statement: ast.stmt) -> frozenset[str]:
     """Names that the kept part of a definition uses, in code or annotations."""
     if isinstance(statement, ast.FunctionDef) and refusal(statement):
-        return set(annotation_names(statement.args))
-    code = {node.id for node in kept.kept_nodes(path, statement) if isinstance(node, ast.Name)}
-    return code | set(annotation_names(statement))
+        return annotation_names(statement.args)
+    code = frozenset(node.id for node in kept.kept_nodes(path, statement) if isinstance(node, ast.Name))
+    return code | annotation_names(statement)
 
 
 def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
@@ -305,6 +305,7 @@ def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
     return re.sub(r"\n(\s*\n){2,}", "\n\n", "\n".join(kept_lines)).rstrip()
 
 
+@cache
 def joined_lines(text: str) -> str:
     """The same code, where brackets that were spread over lines (one argument a line) stand on as few as they need."""
     while (shorter := _join_once(text)) is not None:
