@@ -191,10 +191,10 @@ def pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
 
 def labels(canvas: np.ndarray, colours: Sequence[str | Colour]) -> np.ndarray:
     """(H, W) index of the color that each pixel matches, -1 for no match."""
-    channels = [canvas[:, :, i].astype(np.int16) for i in range(3)]
+    table = np.array([rgb(c) for c in colours], np.int16)
+    channels = [canvas[:, :, i].astype(np.int16) for i in range(3)]  # an axis of three is slow to reduce
     off = [
-        np.maximum.reduce([np.abs(c - value) for c, value in zip(channels, rgb(colour), strict=True)])
-        for colour in colours
+        np.maximum.reduce([np.abs(c - value) for c, value in zip(channels, colour, strict=True)]) for colour in table
     ]
     best = np.argmin(off, 0)
     return np.where(np.minimum.reduce(off) <= NEAR, best, -1)

@@ -211,10 +211,9 @@ def file_code(kept: Kept, name: str, paths: list[Path]) -> FileCode:
 
     for path in paths:
         module = kept.module(path)
-        text, used = path.read_text(encoding="utf-8"), set()
+        text = path.read_text(encoding="utf-8")
         statements = [s for s in module.tree.body if kept.symbols[path] & set(_names(module, s))]
-        for statement in statements:
-            used |= _used_names(kept, path, statement)
+        used = frozenset[str]().union(*(_used_names(kept, path, statement) for statement in statements))
         for bound, found in module.imports.items():
             line = _import_line(kept, path, found) if bound in used else None
             if line and " = " in line:
