@@ -163,6 +163,10 @@ def case(request):
 
 @pytest.fixture
 def reasoner(case, make_backbone, make_traces, ready_once):
+    return ready_copy(case, make_backbone, make_traces, ready_once)
+
+
+def ready_copy(case, make_backbone, make_traces, ready_once):
     """A copy of the model of a case. Each is built once for a precision."""
     key = (repr(case), torch.get_default_dtype())
     if key not in ready_once:

@@ -27,7 +27,7 @@ from ..objectives.losses import loss_shares
 from ..objectives.replay import replay
 from ..trace import Image, Message, Sketch, Text, Trace
 from .closeness import arithmetic, assert_close, relative_error
-from .fixtures import eager, fit, loss_of, objective_for, ready, seen_once, training_batch
+from .fixtures import eager, fit, loss_of, objective_for, ready_copy, seen_once, training_batch
 
 float64 = pytest.mark.usefixtures("float64")
 
@@ -39,7 +39,8 @@ def train(reasoner, batch, steps=140, until=lambda first, now: False):
     reasoner.train()
     raw = objective_for(reasoner).has_latent_loss(reasoner) and reasoner.head.in_hidden_space
     lr, steps = (1.5e-2, 3 * steps) if raw else (1e-2, steps)
-    optimizer = torch.optim.AdamW([p for p in reasoner.parameters() if p.requires_grad], lr, weight_decay=0.0)
+    trained = [p for p in reasoner.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr, weight_decay=0.0, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     first = now = None
     for _ in range(steps):
@@ -81,15 +82,25 @@ def settings(reasoner, rows=(0, 1, 2, 3)):
 
 
 @pytest.fixture(params=[0.0, 1.0], ids=["greedy", "sampled"])
-def rollout(request, reasoner, make_traces):
-    """A rollout whose rows are in different modes at every step."""
+def rollout(request, case, reasoner, make_traces, rollout_once):
+    """A rollout whose rows are in different modes at every step. It is decoded once for tests 6 and 7."""
     eager(reasoner)
-    out = generate(reasoner, prompts(reasoner, make_traces), temperature=request.param, seed=3, **settings(reasoner))
+    key = (repr(case), request.param, torch.get_default_dtype())
+    if key not in rollout_once:
+        rollout_once[key] = generate(
+            reasoner, prompts(reasoner, make_traces), temperature=request.param, seed=3, **settings(reasoner)
+        )
+    out = rollout_once[key]
     latent = out.token_type == LATENT
     assert not reasoner.can_sketch or (latent.any(0) & (out.token_type == TEXT).any(0)).any(), (
         "no step with mixed modes"
     )
     return out
+
+
+@pytest.fixture(scope="module")
+def rollout_once() -> dict:
+    return {}
 
 
 # -- 1, 2, 3: builds, learns -------------------------------------------------------------------------------------------
@@ -442,14 +453,14 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
-def reloaded(tmp_path_factory, make_backbone, make_traces, picture, method_cases):
+def reloaded(tmp_path_factory, make_backbone, make_traces, picture, method_cases, ready_once):
     """Outputs of each case before saving, and after loading in a new offline process from another folder."""
     root = tmp_path_factory.mktemp("saved")
     picture(2, 3, 7).save(root / "q.png")
     trace = Trace("q", (Message("user", (Image(picture(2, 3, 7)), Text("where to go?"))),))
     here, folders = [], []
     for i, case in enumerate(method_cases):
-        reasoner = ready(case, make_backbone, make_traces)
+        reasoner = ready_copy(case, make_backbone, make_traces, ready_once)
         folders.append(str(checkpoint.save(reasoner, root / f"{i}")))
         prompt = reasoner.processor([trace], generate=True)
         mode = ("learned", "first")[reasoner.can_sketch]

@@ -192,9 +192,12 @@ def pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
 def labels(canvas: np.ndarray, colours: Sequence[str | Colour]) -> np.ndarray:
     """(H, W) index of the color that each pixel matches, -1 for no match."""
     table = np.array([rgb(c) for c in colours], np.int16)
-    off = np.abs(canvas[:, :, None].astype(np.int16) - table).max(-1)
-    best = off.argmin(-1)
-    return np.where(off.min(-1) <= NEAR, best, -1)
+    channels = [canvas[:, :, i].astype(np.int16) for i in range(3)]  # an axis of three is slow to reduce
+    off = [
+        np.maximum.reduce([np.abs(c - value) for c, value in zip(channels, colour, strict=True)]) for colour in table
+    ]
+    best = np.argmin(off, 0)
+    return np.where(np.minimum.reduce(off) <= NEAR, best, -1)
 
 
 def majority(found: np.ndarray, top: int, left: int, height: int, width: int) -> tuple[int, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 
 from .stream import Stream
 
@@ -21,6 +21,25 @@ LETTERS = "ABCDEFGHIJKLMNO"
 def mask(lane: int, length: int, way: str, place: int) -> int:
     """The cells of a car as bits. ``lane``: its row (H) or column (V). ``place``: its first cell in the lane."""
     return sum(1 << (lane * N + i if way == "H" else i * N + lane) for i in range(place, place + length))
+
+
+@cache
+def moves_in_lane(lane: int, length: int, way: str) -> list[dict[int, list[tuple[int, int]]]]:
+    """For each place of a car and the occupied cells of its lane: the moves as (cells, the cells of the car before or
+    after but not both). Moves to the right or down come first, then short ones."""
+    spots = [mask(lane, length, way, place) for place in range(N - length + 1)]
+    table: list[dict[int, list[tuple[int, int]]]] = [{} for _ in spots]
+    for cells in product((0, 1), repeat=N):
+        full = sum(mask(lane, 1, way, i) for i, is_full in enumerate(cells) if is_full)
+        for place, own in enumerate(spots):
+            if full & own == own:
+                moves = table[place][full] = []
+                for places in (range(place + 1, len(spots)), range(place - 1, -1, -1)):
+                    for to in places:
+                        if (full ^ own) & spots[to]:
+                            break
+                        moves.append((to - place, own ^ spots[to]))
+    return table
 
 
 def lane_of(car: Car) -> tuple[int, int, str, int]:
@@ -72,23 +91,17 @@ class Space:
         self.keys = [sum(lane[3] << 3 * i for i, lane in enumerate(lanes))]
         self.beside: list[list[int]] = []
         index, taken = {self.keys[0]: 0}, [occupied(cars)]
-        frames = [(3 * i, [mask(*lane[:3], p) for p in range(N - lane[1] + 1)]) for i, lane in enumerate(lanes)]
+        frames = [(3 * i, mask(lane[0], N, lane[2], 0), moves_in_lane(*lane[:3])) for i, lane in enumerate(lanes)]
         while len(self.beside) < len(self.keys) <= most:
             key, full, near = self.keys[len(self.beside)], taken[len(self.beside)], []
-            for shift, masks in frames:
-                place = key >> shift & 7
-                others = full ^ masks[place]
-                for way, end in ((1, len(masks)), (-1, -1)):
-                    there = key
-                    for to in range(place + way, end, way):
-                        if others & masks[to]:
-                            break
-                        there += way << shift
-                        number = index.setdefault(there, len(index))
-                        if number == len(self.keys):
-                            self.keys.append(there)
-                            taken.append(others | masks[to])
-                        near.append(number)
+            for shift, lane, free in frames:
+                for cells, changed in free[key >> shift & 7][full & lane]:
+                    there = key + (cells << shift)
+                    number = index.setdefault(there, len(index))
+                    if number == len(self.keys):
+                        self.keys.append(there)
+                        taken.append(full ^ changed)
+                    near.append(number)
             self.beside.append(near)
         self.whole = len(self.beside) == len(self.keys)
 

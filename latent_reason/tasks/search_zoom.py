@@ -248,13 +248,14 @@ class SearchZoom(DrawnTask):
         parsed as an enlarged region."""
         look, side = canvas.LOOKS[meta["skin"]], meta["side"]
         found = canvas.pixels(image, side * look.cell, side * look.cell)
-        pink = np.abs(found.astype(np.int16) - look["pink"]).max(-1) <= canvas.NEAR
+        pink = canvas.labels(found, [look["pink"]]) == 0
         long = WINDOW * look.cell // 2
         rows, columns = np.flatnonzero(pink.sum(1) > long), np.flatnonzero(pink.sum(0) > long)
         if rows.size and columns.size:
             return box_in(found, rows, columns, meta)
         cell, edge, many = look.cell, look.cell // 10, side // WINDOW
-        part = found.reshape(WINDOW * cell, many, WINDOW * cell, many, 3).mean((1, 3)).astype(np.int16)
+        pixels = [found[y::many, x::many].astype(np.int32) for y, x in product(range(many), repeat=2)]
+        part = (sum(pixels) // many**2).astype(np.int16)
         cells = part.reshape(WINDOW, cell, WINDOW, cell, 3).transpose(0, 2, 1, 3, 4).reshape(-1, cell, cell, 3)
         cells, drawn = (a[:, edge:-edge, edge:-edge].astype(np.int16) for a in (cells, sprites(meta["skin"])))
         best = np.stack([np.abs(cells - one).sum((1, 2, 3), dtype=np.int32) for one in drawn]).argmin(0)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import CASES, loss_of, ready, training_batch
-from tiny_runs import BACKBONE
+from tiny_runs import BACKBONE, short
 
 from latent_reason import checkpoint
 from latent_reason.contracts.closeness import assert_close
@@ -141,7 +141,8 @@ def test_an_adapter_learns_through_checkpointed_layers_what_it_learns_through_ot
     assert_close(gradients(adapted), plain, depth=16)
 
 
-def test_the_recipe_of_a_real_model_runs_on_its_stand_in(tmp_path):
+def test_the_recipe_of_a_real_model_runs_on_its_stand_in(tmp_path, monkeypatch):
+    short(monkeypatch)
     recipe = load_recipe(
         "train/recipes/qwen25vl_3b_modal_mixed.yaml",
         SFTConfig,

@@ -38,10 +38,11 @@ def whole(tmp_path_factory):
                 if "lora_B" in name or "trainable_tokens" in name:
                     p.add_(torch.randn_like(p), alpha=0.3)
         checkpoint.save(start, "adapted")
+        one = export(tiny_checkpoint(), root / "one")
         folders = {
-            "one": export(tiny_checkpoint(), root / "one"),
+            "one": one,
             "adapter": export("adapted", root / "adapter"),
-            "shards": export(tiny_checkpoint(), root / "shards", max_shard_size="200KB"),
+            "shards": export(one, root / "shards", max_shard_size="200KB"),  # with the sketches of the first
         }
         yield folders
 
@@ -317,27 +318,27 @@ def test_every_check_has_a_damage():
 
 
 def test_what_only_a_stranger_sees(whole, tmp_path):
-    """Code and snippet run in a process of their own."""
-    folders = [shutil.copytree(whole["one"], tmp_path / name) for name in ("code", "snippet")]
-    rewrite(folders[0], r"return build_model\(", "return int(", "modeling_latent_reason.py")
-    rewrite(folders[1], r"print\(answer.text\)", "print(answer.txt)")
-    code, snippet = isolated_check.ask(folders)
+    """Code and snippet run in a process of their own, which goes on after a snippet that ends it."""
+    folders = [shutil.copytree(whole["one"], tmp_path / name) for name in ("quits", "code", "snippet")]
+    rewrite(folders[0], r"print\(answer.text\)", "raise SystemExit('bye')")
+    rewrite(folders[1], r"return build_model\(", "return int(", "modeling_latent_reason.py")
+    rewrite(folders[2], r"print\(answer.text\)", "print(answer.txt)")
+    quits, code, snippet = isolated_check.ask(folders)
+    assert quits["snippet"] == "SystemExit: bye"
     assert code["loading"].startswith("TypeError") and code["off"] == {}
     assert snippet["loading"] == "" and "no attribute 'txt'" in snippet["snippet"]
-    for folder, found, number in ((folders[0], code, 1), (folders[1], snippet, 7)):
+    for folder, found, number in ((folders[1], code, 1), (folders[2], snippet, 7)):
         case = checks.Case(folder)
         case.stranger = found
         assert len(list(checks.CHECKS[number][0](case))) == 1
 
 
-def test_a_snippet_that_ends_the_process_fails_and_one_that_never_ends_is_ended(whole, tmp_path, monkeypatch):
-    folders = [shutil.copytree(whole["one"], tmp_path / name) for name in ("quits", "stays")]
-    rewrite(folders[0], r"print\(answer.text\)", "raise SystemExit('bye')")
-    assert isolated_check.ask(folders[:1])[0]["snippet"] == "SystemExit: bye"
-    rewrite(folders[1], r"from PIL import Image\n", "import time; time.sleep(600)\n")
+def test_a_snippet_that_never_ends_is_ended(whole, tmp_path, monkeypatch):
+    folder = shutil.copytree(whole["one"], tmp_path / "stays")
+    rewrite(folder, r"from PIL import Image\n", "import time; time.sleep(600)\n")
     monkeypatch.setattr(isolated_check, "MINUTES", 0.01)
     with pytest.raises(RuntimeError, match=r"has not ended after 0\.01 minutes a folder"):
-        isolated_check.ask(folders[1:])
+        isolated_check.ask([folder])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from conftest import CASES, loss_of, objective_for, ready
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_rows import both, losses, same
-from tiny_runs import BACKBONE
+from tiny_runs import BACKBONE, short
 from transformers import AttentionInterface
 
 from latent_reason import methods, tasks
@@ -153,7 +153,8 @@ def test_a_bottleneck_stays_within_a_trace(make_backbone, make_traces):
     same(narrow, losses(reasoner, together, objective))
 
 
-def test_a_recipe_packs(tmp_path):
+def test_a_recipe_packs(tmp_path, monkeypatch):
+    short(monkeypatch)
     small = {
         "data__items": 24,
         "data__val_items": 4,

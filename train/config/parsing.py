@@ -55,7 +55,7 @@ def load(path: str | Path, config: type[Config], **changes) -> Config:
 
     Raises as :func:`parse`.
     """
-    values = read(path, config)
+    values = _keys_of(path, config)
     for key, value in changes.items():
         changed = _nested(key.replace("__", "."), value)
         check_keys(changed, config, "load")
@@ -68,8 +68,15 @@ def read(path: str | Path, config: type) -> dict:
 
     Raises:
         FileNotFoundError: it does not exist; names the nearest shipped recipe.
-        ValueError: it is not YAML, or has a key that the config does not have.
+        ValueError: it is not YAML, has a key that the config does not have, or a value of the wrong type.
     """
+    values = _with_texts(_keys_of(path, config), config)
+    _check_types(config, values, str(path))
+    return values
+
+
+def _keys_of(path: str | Path, config: type) -> dict:
+    """The values of a recipe file, whose types are not checked. Raises as :func:`read`."""
     path = Path(path)
     if not path.is_file():
         shipped = sorted(p.as_posix() for p in Path("train/recipes").rglob("*.yaml"))
@@ -81,8 +88,6 @@ def read(path: str | Path, config: type) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds no keys. Write lines like 'seed: 0'.")
     check_keys(values, config, str(path))
-    values = _with_texts(values, config)
-    _check_types(config, values, str(path), defaults=False)
     return values
 
 
@@ -187,10 +192,10 @@ def _make(config: type[Config], values: dict, where: str) -> Config:
     return made
 
 
-def _check_types(config: type, values: dict, where: str, defaults: bool = True) -> dict:
-    """The values as their types want them, with those of keys that are left out (``defaults``). Raises ValueError."""
+def _check_types(config: type, values: dict, where: str) -> dict:
+    """The values as their types want them. Raises ValueError."""
     try:
-        return _parser(config).parse_object(values, defaults=defaults).as_dict()
+        return _parser(config).parse_object(values, defaults=False).as_dict()
     except ArgumentError as error:
         raise ValueError(_explain(str(error), config, where)) from None
 

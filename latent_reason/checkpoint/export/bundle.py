@@ -211,10 +211,9 @@ def file_code(kept: Kept, name: str, paths: list[Path]) -> FileCode:
 
     for path in paths:
         module = kept.module(path)
-        text, used = path.read_text(encoding="utf-8"), set()
+        text = path.read_text(encoding="utf-8")
         statements = [s for s in module.tree.body if kept.symbols[path] & set(_names(module, s))]
-        for statement in statements:
-            used |= _used_names(kept, path, statement)
+        used = frozenset[str]().union(*(_used_names(kept, path, statement) for statement in statements))
         for bound, found in module.imports.items():
             line = _import_line(kept, path, found) if bound in used else None
             if line and " = " in line:
@@ -270,12 +269,12 @@ def _names(module: Module, statement: ast.stmt) -> list[str]:
     return [name for name, defined in module.definitions.items() if defined is statement]
 
 
-def _used_names(kept: Kept, path: Path, statement: ast.stmt) -> set[str]:
+def _used_names(kept: Kept, path: Path, statement: ast.stmt) -> frozenset[str]:
     """Names that the kept part of a definition uses, in code or annotations."""
     if isinstance(statement, ast.FunctionDef) and refusal(statement):
-        return set(annotation_names(statement.args))
-    code = {node.id for node in kept.kept_nodes(path, statement) if isinstance(node, ast.Name)}
-    return code | set(annotation_names(statement))
+        return annotation_names(statement.args)
+    code = frozenset(node.id for node in kept.kept_nodes(path, statement) if isinstance(node, ast.Name))
+    return code | annotation_names(statement)
 
 
 def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
@@ -305,6 +304,7 @@ def _source(kept: Kept, path: Path, statement: ast.stmt, text: str) -> str:
     return re.sub(r"\n(\s*\n){2,}", "\n\n", "\n".join(kept_lines)).rstrip()
 
 
+@cache
 def joined_lines(text: str) -> str:
     """The same code, where brackets that were spread over lines (one argument a line) stand on as few as they need."""
     while (shorter := _join_once(text)) is not None:

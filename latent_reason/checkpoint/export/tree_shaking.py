@@ -9,9 +9,9 @@ inference names, is left out.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[2]
@@ -23,6 +23,8 @@ TRAINING = {"loss"}
 REFUSED = {"import_object"}
 #: base classes that only saving needs
 UNUSED_BASES = {"KeepsArguments"}
+#: nodes that name what they use
+NAMING = (ast.Attribute, ast.Constant, ast.keyword, ast.ImportFrom, ast.Name)
 Symbol = tuple[Path, str]
 
 
@@ -50,12 +52,9 @@ class Module:
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
     imports: dict[str, Import] = field(default_factory=dict)
 
-    @classmethod
-    def parse(cls, path: Path) -> Module:
-        module = cls(path, ast.parse(path.read_text(encoding="utf-8")))
-        for statement in module.tree.body:
-            module._add(statement, type_checking=False)
-        return module
+    def __post_init__(self):
+        for statement in self.tree.body:
+            self._add(statement, type_checking=False)
 
     def _add(self, statement: ast.stmt, type_checking: bool) -> None:
         if isinstance(statement, ast.If):
@@ -76,6 +75,12 @@ class Module:
         for alias in node.names:
             whole = file_of(place / alias.name)
             yield Import(node, alias, whole or file_of(place), whole is not None, type_checking)
+
+
+@cache
+def parse(path: Path, text: str) -> Module:
+    """The file of a text. Exports of several methods share most files."""
+    return Module(path, ast.parse(text))
 
 
 def defined_names(statement: ast.stmt) -> list[str]:
@@ -104,7 +109,7 @@ class Kept:
 
     def module(self, path: Path) -> Module:
         if path not in self.modules:
-            self.modules[path] = Module.parse(path)
+            self.modules[path] = parse(path, path.read_text(encoding="utf-8"))
         return self.modules[path]
 
     @cached_property
@@ -171,16 +176,16 @@ class Kept:
             self.keep(found.source, found.alias.name)
 
     def kept_nodes(self, path: Path, definition: ast.stmt) -> Iterator[ast.AST]:
-        """The nodes of a definition, without annotations and without methods that are left out."""
+        """The nodes of a definition that name something, without annotations and without methods that are left out."""
         if not isinstance(definition, ast.ClassDef):
-            yield from code_nodes(definition)
+            yield from naming_nodes(definition)
             return
         bases = [base for base in definition.bases if getattr(base, "id", None) not in UNUSED_BASES]
         for node in (*bases, *definition.decorator_list, *definition.keywords):
-            yield from code_nodes(node)
+            yield from naming_nodes(node)
         for statement in definition.body:
             if self.keeps(path, statement):
-                yield from code_nodes(statement)
+                yield from naming_nodes(statement)
 
     def table(self, path: Path, definition: ast.stmt) -> ast.Assign | None:
         """A dict whose values are classes of this library, with those that are kept; None for other definitions."""
@@ -207,6 +212,13 @@ class Kept:
         ):
             return False  # an abstract method says only what subclasses have
         return name in self.mentioned or name in HOOKS or (name.startswith("__") and name.endswith("__"))
+
+
+@cache
+def naming_nodes(node: ast.AST) -> tuple[ast.AST, ...]:
+    """The nodes of a definition that name something (``NAMING``), as :func:`code_nodes`. A definition is read again
+    whenever another method of a class is kept."""
+    return tuple(found for found in code_nodes(node) if isinstance(found, NAMING))
 
 
 def code_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -243,9 +255,9 @@ def docstring_of(node: ast.AST) -> ast.Expr | None:
     return first if isinstance(first, ast.Expr) and _is_text(first.value) else None
 
 
-def annotation_names(definition: ast.AST) -> Iterable[str]:
+@cache
+def annotation_names(definition: ast.AST) -> frozenset[str]:
     """Names in the annotations of a definition."""
-    for node in ast.walk(definition):
-        for name in ("annotation", "returns"):
-            if (annotation := getattr(node, name, None)) is not None:
-                yield from (n.id for n in ast.walk(annotation) if isinstance(n, ast.Name))
+    annotations = [getattr(node, name, None) for node in ast.walk(definition) for name in ("annotation", "returns")]
+    nodes = [node for annotation in annotations if annotation is not None for node in ast.walk(annotation)]
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
