@@ -130,7 +130,7 @@ def read_prose(text: str, options: Options) -> str | None:
     text = "\n".join(map(strip_markup, join_headings(text.replace("。", "。\n"))))
     if not text:
         return None
-    if "\n" not in text and (name := options.name(text, may_be_article=True)):
+    if "\n" not in text and (name := options.name(text, may_be_word=text.strip(" .:") == "a")):
         return name
     if decisions := sorted(find_decisions(text, options), key=lambda decision: decision.end):
         return None if is_revoked(text, decisions, options) else decisions[-1].name
@@ -145,6 +145,8 @@ def find_decisions(text: str, options: Options) -> Iterator[Decision]:
             decision = Decision(letter_of(match), *match.span("bracketed" if match["bracketed"] else "bare"))
             punctuation = re.match(r"[\s,.;:!?]*", match[0]).end()
             start = decision.start if pattern is BACKWARD else match.start() + punctuation
+            if (match["bare"] or "A").islower() and pattern is not DECISIONS[0]:
+                continue
             rest = text[match.end() : match.end() + SENTENCE]
             if is_positive(text, start) and is_closed(rest, match, options, pattern is BACKWARD):
                 yield decision
@@ -222,7 +224,7 @@ def is_revoked(text: str, decisions: list[Decision], options: Options) -> bool:
         between = text[previous.end : last.start]
         if re.search(r"\band\b", between) and not SENTENCE_END.search(between):
             return True
-    final = options.name(rest.rpartition("\n")[2], may_be_article=True) if "\n" in rest else None
+    final = options.name(rest.rpartition("\n")[2], may_be_word=True) if "\n" in rest else None
     return final is not None and final != last.name
 
 
@@ -231,7 +233,7 @@ def read_lines(text: str, options: Options) -> str | None:
     """The option that a line of a reply is, if no other line is another option. A bare letter counts more than an
     option with its text, which may be one of a list."""
     lines = text.splitlines()
-    bare = {name for line in lines if (name := options.letter(line, may_be_article=True))}
+    bare = {name for line in lines if (name := options.letter(line, may_be_word=True))}
     if bare:
         return bare.pop() if len(bare) == 1 else None
     named = [options.name_at_start(line) for line in lines]
@@ -244,7 +246,7 @@ def read_last_sentence(text: str, options: Options) -> str | None:
     """The option that the last sentence of a reply ends with, if it names no other: ``The best match is B.``"""
     sentence = [part for part in SENTENCE_END.split(text) if part and part.strip()][-1].strip()
     match = LAST.fullmatch(sentence)
-    is_line = options.name(text.splitlines()[-1], may_be_article=True) is not None  # see read_lines
+    is_line = options.name(text.splitlines()[-1], may_be_word=True) is not None  # see read_lines
     if (
         not match
         or is_line

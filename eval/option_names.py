@@ -46,15 +46,15 @@ class Options:
         texts = {name: plain(option) for name, option in zip(letters, options, strict=True)}
         self.texts = {name: text for name, text in texts.items() if text}
 
-    def name(self, text: str, may_be_article: bool = False) -> str | None:
+    def name(self, text: str, may_be_word: bool = False) -> str | None:
         """The option that a text is: ``B``, ``(b)``, ``green``, ``(B) green``. None if it is none or several.
 
         Args:
-            may_be_article: whether ``a`` may be a word and no letter.
+            may_be_word: whether a small letter may be a word, such as ``a``.
         """
         text = OPTION_PREFIX.sub("", strip_markup(text).replace("。", "."), count=1)
         if BARE_NAME.fullmatch(text):
-            return self.letter(text, may_be_article)
+            return self.letter(text, may_be_word)
         if named := [name for name, option in self.texts.items() if option in (plain_text(text), normalize(text))]:
             return named[0] if len(named) == 1 else None
         if match := re.match(NAME, text):
@@ -62,17 +62,17 @@ class Options:
             return letter_of(match) if own and own in (plain_text(rest), normalize(rest)) else None
         return None
 
-    def letter(self, text: str, may_be_article: bool = False) -> str | None:
+    def letter(self, text: str, may_be_word: bool = False) -> str | None:
         """The option that a text is by its letter alone: ``B``, ``(b)``, ``Option B``."""
         match = BARE_NAME.fullmatch(OPTION_PREFIX.sub("", strip_markup(text).replace("。", "."), count=1))
-        if not match or (may_be_article and match[2] == "a"):
+        if not match or (may_be_word and (match[2] or "A").islower()):
             return None
         name = (match[1] or match[2]).upper()
         return name if name in self.letters else None
 
     def name_at_start(self, text: str) -> str | None:
         """The option that a line begins with, by its letter and its text: ``B. green, like the wall``."""
-        if name := self.name(text, may_be_article=True):
+        if name := self.name(text, may_be_word=True):
             return name
         match = re.match(NAME, text)
         rest = self.after_text(letter_of(match), text[match.end() :]) if match else None

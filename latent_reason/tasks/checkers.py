@@ -53,7 +53,7 @@ def one_of(text: str, meta: dict, marks: str) -> Check:
 def plan(text: str, style: str = "auto") -> list[str] | None:
     """The pieces of the plan: move letters where they can be parsed, else the raw text. None if there is no plan.
 
-    ``action_plan`` parses as the benchmark does. ``boxed`` also accepts words and letters without commas.
+    ``action_plan`` parses as the benchmark does. ``boxed`` also accepts words, arrows and letters without commas.
     """
     content = boxed(text)
     if style == "boxed" or (style == "auto" and content is not None):
