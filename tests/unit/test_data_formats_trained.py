@@ -37,7 +37,7 @@ def test_every_method_takes_a_step_on_every_format(traces, method):
         reasoner.target.standardizer.fitted.fill_(True)
     objective = methods.objective_of(reasoner)
     usable = [trace for trace in traces.values() if reasoner.can_sketch or not trace.sketches()]
-    assert len(usable) == (len(traces) if reasoner.can_sketch else 2)
+    assert usable == list(traces.values()) if reasoner.can_sketch else len(usable) >= 2
     before = backbone.model.get_input_embeddings().weight.clone()
     optimizer = torch.optim.SGD([p for p in reasoner.parameters() if p.requires_grad], lr=1e-3)
     loss = reasoner(objective.loss, objective.collate(reasoner, usable)).total

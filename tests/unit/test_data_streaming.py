@@ -165,7 +165,8 @@ def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
             **cache,
         )
         found.append(sft.train(made, make_run_folder(made))[0].state_dict())
-    assert seen[0] == seen[1][:5] == seen[2] and len(seen[0]) == 5, "five batches of four go beyond the first epoch"
+    assert all(len(batches) >= 5 for batches in seen), "five batches of four go beyond the first epoch"
+    assert seen[0][:5] == seen[1][:5] == seen[2][:5], "one more may have been read ahead"
     encode = checkpoint.load(tiny_checkpoint())[0].processor.encode
     lengths = [n for batch in seen[0] for n in batch]
     assert sorted(lengths[:14]) == sorted(len(encode(trace).ids) for trace in traces[:14])

@@ -43,7 +43,7 @@ def test_fewer_items_than_processes_are_refused():
     assert len(list(LengthGrouped([5, 5], 4, seed=0, rank=1, world=2))) == 1
 
 
-def test_records_without_an_assistant_turn_are_refused_by_their_id(tmp_path):
+def test_records_without_an_assistant_turn_are_refused_by_their_row(tmp_path):
     traces = [record(0), Trace("asked", record(1).messages[:1], answer="U")]
-    with pytest.raises(ValueError, match=r"'asked'.*no assistant turn.*train.rl"):
+    with pytest.raises(ValueError, match=r"traces\.jsonl:2: .*no assistant turn.*train.rl"):
         set_up(tmp_path, traces)
