@@ -2,9 +2,10 @@
 
     python -m eval.answers CHECKPOINT FOLDER --n 1000 --out FILE.json
 
-An answer is right if it equals the record's own answer up to case and a final full stop. The report also has a
-baseline that does not use the images: the most frequent training answer to the same question text, or the most
-frequent of all answers if the question does not occur in training.
+An answer is right if it equals the record's own answer up to case and a final full stop. A record that ends with its
+question is graded by its ``checker`` against its ``answer``. The report also has a baseline that does not use the
+images: the most frequent training answer to the same question text, or the most frequent of all answers if the question
+does not occur in training.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.trace import Text, Trace
 
+from .records import GoldAnswer, is_right
 from .statistics import wilson
 
 console = Console(soft_wrap=True)
@@ -33,10 +35,24 @@ def normalize_answer(text: str) -> str:
     return text.strip().rstrip(".").strip().lower()
 
 
-def question_answer_pairs(trace: Trace) -> Iterable[tuple[str, str]]:
-    """(question, answer) of every turn of a chat."""
+def ends_with_question(trace: Trace) -> bool:
+    """Whether a record has its answer beside the chat, as sets for reinforcement learning do."""
+    return trace.messages[-1].role == "user" and trace.answer is not None
+
+
+def question_answer_pairs(trace: Trace) -> list[tuple[str, str]]:
+    """(question, answer) of every turn of a chat. A question at the end has the answer of the record."""
     texts = ["".join(p.text for p in m.content if isinstance(p, Text)) for m in trace.messages if m.role != "system"]
-    return zip(texts[::2], map(normalize_answer, texts[1::2]), strict=False)
+    if ends_with_question(trace):
+        texts.append(trace.answer or "")
+    return list(zip(texts[::2], map(normalize_answer, texts[1::2]), strict=False))
+
+
+def is_answer_right(trace: Trace, reply: str) -> bool:
+    """Whether a reply is the answer of a record: by its checker if it ends with the question, else as text."""
+    if ends_with_question(trace):
+        return is_right(reply, GoldAnswer(trace.answer or "", trace.meta), trace.checker)
+    return normalize_answer(reply) == question_answer_pairs(trace)[-1][1]
 
 
 class QuestionOnlyBaseline:
@@ -69,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("folder", help="native records, such as those of: python -m latent_reason easy-vqa FOLDER")
     parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
+    parser.add_argument("--max-new-tokens", type=at_least(1), default=16, help="longest reply (default: 16)")
     parser.add_argument("--out", required=True)
     with cli_errors():
         evaluate_to_file(parser.parse_args(argv))
@@ -84,11 +101,14 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
         raise ValueError(
             f"'{args.folder}' has no records with split 'train'. The question-only baseline needs their answers."
         )
-    last_turns = [list(question_answer_pairs(t))[-1] for t in traces]
-    predicted = generate_answers(reasoner, traces)
+    predicted = generate_answers(reasoner, traces, max_new_tokens=args.max_new_tokens)
+    guesses = [baseline(question_answer_pairs(trace)[-1][0]) for trace in traces]
+    replies = [
+        f"\\boxed{{{guess}}}" if ends_with_question(t) else guess for t, guess in zip(traces, guesses, strict=True)
+    ]
     rows = {
-        "seeing": [normalize_answer(a) == gold for a, (_, gold) in zip(predicted, last_turns, strict=True)],
-        "unseeing": [baseline(question) == gold for question, gold in last_turns],
+        "seeing": [is_answer_right(trace, reply) for trace, reply in zip(traces, predicted, strict=True)],
+        "unseeing": [is_answer_right(trace, reply) for trace, reply in zip(traces, replies, strict=True)],
     }
     accuracy = {name: [round(x, 4) for x in wilson(sum(is_right), len(is_right))] for name, is_right in rows.items()}
     atomic_write_json(

@@ -16,6 +16,7 @@ MAX_CHARACTERS = 200
 TIMEOUT = 5  # seconds, in the main thread
 #: powers of powers, large exponents, factorials, long numbers
 SLOW = re.compile(r"\^\s*(?:\{[^{}]*\^|\w\s*\^|\{?\s*-?\d{4,}|\{[^{}]*\d{4,})|!|\d{20,}|\\(?:sum|prod|int|lim)\b")
+WORDS = re.compile(r"(?<!\\)\b[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 FORMULA = re.compile(r"[\d\\=<>+*/^|]|^\W*[A-Za-z]\W*$")  # what a word has not
 
 
@@ -28,9 +29,14 @@ def read_mathematics(reply: str, item) -> str | None:
     if span.rule not in EXPLICIT_RULES and (formula := re.search(r"\$([^$]+)\$|\\\((.+?)\\\)", span.text)):
         text = formula[1] or formula[2]
     text = strip_markup(text).rstrip(". ")
-    if re.search(r"(?<!\\)\b[A-Za-z]{2,}\s+[A-Za-z]{2,}", text) or not FORMULA.search(text):
+    if not is_formula(text):
         return None
     return text if parse_formula(text) is not None else None
+
+
+def is_formula(text: str) -> bool:
+    """Whether a gold answer is a formula and no text in words."""
+    return bool(FORMULA.search(text)) and not WORDS.search(text)
 
 
 def matches_mathematics(parsed: str, item) -> bool:

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 source train/setup.sh
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
+unset PYTHONDONTWRITEBYTECODE  # otherwise every process of the tests compiles the library again
 has() { "$PYTHON" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)"; }
 
 if ! has pytest; then

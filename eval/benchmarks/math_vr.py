@@ -1,7 +1,7 @@
 """Math-VR (arXiv 2510.11718): 5,000 questions of mathematics in two languages, 2,000 in text and 3,000 with images.
 
-Only the correctness of answers is scored, by rule, on items whose gold answers are all numbers. The two official scores
-need a language model. Other items are left out, and the protocol gives their number.
+Only the correctness of answers is scored, by rule: numbers, lists of numbers, and formulas by math-verify. The two official
+scores need a language model. Other items are left out, and the protocol gives their number.
 
 On disk: ``data/test-*.parquet`` (``id, question, answers, number_of_answers, category, image1, ..., image8``). The
 question marks its images, as ``<image1>``; as published, only marked images are shown.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 
 from ..items import make_item
+from ..mathematics import is_formula
 from ..scoring import parse_number
 
 COUNTS = {"": 5000}
@@ -28,8 +29,13 @@ def read_item(row):
     is_numeric = all(
         (number := parse_number(answer)) and not number.unit and number.decimals is not None for answer in answers
     )
-    checker = "none" if not is_numeric else "number" if is_single else "numbers"
+    if is_numeric:
+        checker = "number" if is_single else "numbers"
+    else:
+        checker = "math" if is_single and is_formula(answers[0]) else "none"
     form = {} if is_single else {"form": f"the {len(answers)} numbers in order, separated by commas,"}
+    if checker == "math":
+        form = {"form": "the formula"}
     question, images = marked_images(row)
     return make_item(
         row,

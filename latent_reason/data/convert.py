@@ -79,7 +79,7 @@ def read(
 def check(
     format: str,
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     fits: Callable[[Trace], None] | None = None,
     **options,
 ) -> Report:

@@ -135,6 +135,9 @@ def rows(
             report.warnings[place] = f"{sentence} ({times[kind]} times in this file)"
 
 
+LACKS = ("missing", "there is no such column")  # how the errors of a row that lacks a field begin
+
+
 def one_error_of_kind(
     results: Iterator[Trace | DataError], file: Path, report: Report, guess: Callable[[], str]
 ) -> Iterator[Trace | DataError]:
@@ -142,7 +145,7 @@ def one_error_of_kind(
     ``guess`` says of which format the rows seem to be."""
     held: list[DataError] = []
     for result in results:
-        if isinstance(result, DataError) and (result.field == "record" or result.what.startswith("missing")):
+        if isinstance(result, DataError) and (result.field == "record" or result.what.startswith(LACKS)):
             if not held or (result.field, result.what) == (held[0].field, held[0].what):
                 held.append(result)
                 if len(held) < ROWS_OF_A_KIND:

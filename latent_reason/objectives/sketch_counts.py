@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from ..model.reasoner import LatentReasoner
@@ -20,7 +21,7 @@ class SketchCounts:
     def __init__(self, reasoner: LatentReasoner):
         self.processor, self.switch = reasoner.processor, reasoner.switch
         self.max_spans = 1 if self.switch.start == "first" else self.switch.max_spans
-        self.sketches = self.other_grid = self.traces = self.too_many = self.adjacent = 0
+        self.sketches = self.other_number = self.too_long = self.traces = self.too_many = self.adjacent = 0
 
     def add(self, trace: Trace) -> None:
         """Count one trace."""
@@ -30,8 +31,12 @@ class SketchCounts:
                 image = part.image
             elif isinstance(part, Sketch):
                 own, used = (grid(part, image) for grid in (self.processor.own_grid, self.processor.span_grid))
+                size = None if image is None else self.processor.backbone.token_grid(image)
+                number, planned = own[0] * own[1], math.prod(self.processor.planned_grid(size))
                 self.sketches += 1
-                self.other_grid += own[0] * own[1] != used[0] * used[1]
+                self.other_number += number != used[0] * used[1]
+                learns_number = self.switch.stop != "count"
+                self.too_long += learns_number and number > max(1, int(planned * self.switch.cap))
         last = trace.messages[-1].content
         drawn = sum(isinstance(part, Sketch) for part in last)
         spoken = [part for part in last if isinstance(part, Sketch) or (isinstance(part, Text) and part.text)]
@@ -42,9 +47,15 @@ class SketchCounts:
     def sentences(self) -> list[str]:
         """What to tell the user before training; empty if decoding can draw everything."""
         said = []
-        if self.other_grid:
+        if self.too_long:
             said.append(
-                f"{self.other_grid:,} of {self.sketches:,} sketches would have another number of latents by themselves "
+                f"{self.too_long:,} of {self.sketches:,} sketches have more latents than decoding may draw: at most "
+                f"method.options.cap={self.switch.cap:g} times the number for the image before them. Raise cap, or use "
+                "smaller images of sketches."
+            )
+        if self.other_number:
+            said.append(
+                f"{self.other_number:,} of {self.sketches:,} sketches would have another number of latents by themselves "
                 "(their image has another size than the image before them, or the record names k). They are taught with "
                 "the number that decoding draws, which follows from the image before them. To keep their own number, "
                 "choose a method that learns when to stop."

@@ -234,12 +234,14 @@ SAMPLES = [
                 },
                 MATH | {"id": "3", "question": "Prove it.", "answers": ["AB is parallel to CD"]},
                 MATH | {"id": "4", "question": "See <image2>.", "image1": stored(4)},
+                MATH | {"id": "5", "question": "Slope?", "answers": ["\\frac{\\sqrt{2}}{2}"]},
             ]
         },
         [
             ("1", "multimodal", "number", "number", "", "12", [1, 3]),
             ("2", "multimodal", "set", "numbers", "", "-1, 2.5", []),
             ("4", "multimodal", "number", "number", "", "12", []),
+            ("5", "multimodal", "number", "math", "", "\\frac{\\sqrt{2}}{2}", []),
         ],
     ),
 ]

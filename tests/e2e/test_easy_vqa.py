@@ -91,11 +91,27 @@ def test_who_does_not_look_knows_what_is_usual():
 
 def test_answers_are_counted_beside_those_of_who_does_not_look(package, tmp_path, monkeypatch):
     easy_vqa.write(tmp_path / "records")
-    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces: ["Blue.", "it is not"])
+    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces, **how: ["Blue.", "it is not"])
     answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["n"] == 2
     assert [found["accuracy"][who][0] for who in ("seeing", "unseeing")] == [0.5, 0.0]
+
+
+def test_records_that_end_with_their_question_are_graded_by_their_checker(tmp_path, monkeypatch):
+    """Such as those of public sets for reinforcement learning."""
+
+    def question(name, split, answer):
+        asked = (Message("user", (Text(f"how many? {name}"),)),)
+        return Trace(name, asked, split=split, mode="direct", answer=answer, checker="number")
+
+    records = [question("a", "train", "3"), question("b", "test", "3"), question("c", "test", "4.0")]
+    native.write(records, tmp_path / "records")
+    replies = ["There are \\boxed{3.0} of them.", "About four"]
+    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces, **how: replies)
+    answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [found["accuracy"][who][0] for who in ("seeing", "unseeing")] == [0.5, 0.5]
 
 
 def test_records_without_training_questions_are_refused_before_any_answer(package, tmp_path, monkeypatch):

@@ -53,6 +53,20 @@ def test_sketches_that_decoding_cannot_draw_are_counted(make_backbone, picture):
     assert adjacent.startswith("1 of 4 traces have two sketches without text between them.")
 
 
+def test_sketches_beyond_the_cap_of_a_learned_stop_are_counted(make_backbone, picture):
+    """A small input image plans few latents, and decoding may draw twice as many."""
+    from latent_reason import methods
+
+    reasoner = methods.build_method("swimbird", make_backbone(), k=32)
+    question = Message("user", (Image(picture(1, 2)), Text("which way?")))
+    counts = SketchCounts(reasoner)
+    for size in ((1, 2), (2, 2), (3, 2)):
+        answer = Message("assistant", (Text("look "), Sketch(picture(*size)), Text("up")))
+        counts.add(Trace("t", (question, answer)))
+    (said,) = counts.sentences()
+    assert said.startswith("1 of 3 sketches have more latents than decoding may draw") and "cap=2" in said
+
+
 def test_a_long_slide_puzzle_has_more_sketches_than_are_drawn(make_backbone):
     from latent_reason import methods, tasks
 

@@ -13,6 +13,7 @@ from ...trace import Message, Part, Sketch, Text, Trace
 from .. import answers, reading
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..record import TYPES, checked_text, get
 from . import mirage
@@ -22,7 +23,7 @@ REQUIRED = {"text_input", "sequence_plan"}
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

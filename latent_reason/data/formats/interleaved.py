@@ -17,6 +17,7 @@ from ...trace import Image, Message, Part, Sketch, Text, Trace
 from .. import answers, chats, reading
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..record import TYPES, checked_text, get
 
@@ -27,7 +28,7 @@ OPTIONS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

@@ -13,6 +13,7 @@ from ...trace import Trace
 from .. import chats, reading, writing
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..writing import Target
 
@@ -22,7 +23,7 @@ NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

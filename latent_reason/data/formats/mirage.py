@@ -15,6 +15,7 @@ from ...trace import Message, Sketch, Trace
 from .. import reading, writing
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..record import boxed
 from ..writing import Target
@@ -25,7 +26,7 @@ CELLS = {1: "S", 2: "G", -1: "H", 0: "F"}
 
 
 def read(
-    source: str | Path, image_root: str | Path | None = None, report: Report | None = None, limits: Limits | None = None
+    source: str | Path, image_root: ImageRoots = None, report: Report | None = None, limits: Limits | None = None
 ) -> Iterator[Trace | DataError]:
     """Yield every row as a Trace. Rows with a map and without an answer become test items.
 

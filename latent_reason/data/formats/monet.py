@@ -17,6 +17,7 @@ from .. import answers, chats, reading
 from ..chats import Turn
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..record import checked_text
 
@@ -27,7 +28,7 @@ PLACE = re.compile(r"<abs_vis_token>\s*</abs_vis_token>")
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

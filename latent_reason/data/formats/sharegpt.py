@@ -15,6 +15,7 @@ from .. import chats, reading, writing
 from ..chats import Names
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..record import checked_text
 from ..writing import Target
@@ -25,7 +26,7 @@ TAGS = ("role_tag", "content_tag")
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

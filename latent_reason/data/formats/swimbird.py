@@ -16,6 +16,7 @@ from ..answers import THOUGHT
 from ..chats import Turn
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..writing import Target
 
@@ -25,7 +26,7 @@ SIDES = {"user": ("image", "human turns"), "assistant": ("reasoning_image", "gpt
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

@@ -15,6 +15,7 @@ from ...trace import Image, Message, Part, Sketch, Text, Trace
 from .. import answers, reading
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..record import TYPES, checked_text
 from . import interleaved
@@ -25,7 +26,7 @@ START, END = "<image_start>", "<image_end>"
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

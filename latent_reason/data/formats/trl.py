@@ -15,6 +15,7 @@ from ...trace import Sketch, Text, Trace
 from .. import chats, reading, writing
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..writing import Target
 
@@ -23,7 +24,7 @@ REQUIRED = {"messages"}
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

@@ -16,6 +16,7 @@ from .. import chats, reading
 from ..chats import Turn
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..regions import crop
 
@@ -25,7 +26,7 @@ SIGN = "###"
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,

@@ -16,6 +16,7 @@ from .. import answers, chats, reading
 from ..answers import THOUGHT
 from ..errors import DataError, Report
 from ..pictures import Limits
+from ..places import ImageRoots
 from ..reading import Fields
 from ..record import checked_text
 
@@ -28,7 +29,7 @@ REQUIRED = {"Question", "Text Reasoning Trace"}
 
 def read(
     source: str | Path,
-    image_root: str | Path | None = None,
+    image_root: ImageRoots = None,
     report: Report | None = None,
     limits: Limits | None = None,
     *,
