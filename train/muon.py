@@ -41,6 +41,14 @@ class MuonWithAdamW(torch.optim.Optimizer):
             if group["rule"] == "muon" and any(p.ndim != 2 for p in group["params"]):
                 raise ValueError("Muon steps matrices only. Give parameters of other shapes the rule 'adamw'.")
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """As in torch, which would round the fp32 state of a weight in 16 bits to the weight's dtype."""
+        super().load_state_dict(state_dict)
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            for p, number in zip(group["params"], saved["params"], strict=True):
+                for name, value in state_dict["state"].get(number, {}).items():
+                    self.state[p][name] = value.to(p.device, copy=True)
+
     @torch.no_grad()
     def step(self, closure=None):
         """One step of every group; ``closure`` computes the loss and the gradients first, if it is given."""

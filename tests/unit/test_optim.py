@@ -202,6 +202,32 @@ def test_weights_in_bf16_move_as_weights_in_fp32(rule, lr):
     assert (coarse != start).float().mean() > 0.3, "after a thousand steps, many have crossed a rounding edge"
 
 
+@pytest.mark.parametrize("rule", ["adamw", "muon"])
+def test_a_loaded_optimizer_goes_on_as_if_it_had_not_stopped(rule):
+    """Also with weights in bf16, whose state torch alone would round."""
+    start, gradients = torch.linspace(0.5, 2, 64).reshape(8, 8).bfloat16(), torch.randn(40, 8, 8).bfloat16()
+
+    def take(p, optimizer, some):
+        for gradient in some:
+            p.grad = gradient.clone()
+            optimizer.step()
+
+    whole, first = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizers = [
+        MuonWithAdamW([{"params": [p], "rule": rule, "lr": 1e-4, "weight_decay": 0.0}]) for p in (whole, first)
+    ]
+    take(whole, optimizers[0], gradients)
+    take(first, optimizers[1], gradients[:20])
+    again = nn.Parameter(first.detach().clone())
+    loaded = MuonWithAdamW([{"params": [again], "rule": rule, "lr": 1e-4, "weight_decay": 0.0}])
+    loaded.load_state_dict(copy.deepcopy(optimizers[1].state_dict()))
+    assert {t.dtype for t in loaded.state[again].values()} == {torch.float32}
+    take(again, loaded, gradients[20:])
+    assert torch.equal(loaded.state[again]["master"], optimizers[0].state[whole]["master"]) and torch.equal(
+        again, whole
+    )
+
+
 class Regression(TrainingModule):
     """A network of two matrices and their biases that is fitted to random targets."""
 
