@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason.data.errors import DataError
+from latent_reason.data.pictures import ImageFolder
 
 from . import benchmarks
 from .items import EvalItem
@@ -122,5 +123,5 @@ def readable_items(items: list[EvalItem], source: Source, partial: bool = False)
     return readable
 
 
-def _key(ref: ImageRef) -> tuple[str, str]:
-    return ref.folder.root, ref.name
+def _key(ref: ImageRef) -> tuple[ImageFolder, str]:
+    return ref.folder, ref.name

@@ -52,7 +52,7 @@ def read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     with parquet.opened(file) as handle:
         try:
-            for values in parquet.one_by_one(handle):
+            for values in parquet.one_by_one(parquet.row_batches(handle)):
                 yield number, values
                 number += 1
         except DataError as error:

@@ -197,7 +197,8 @@ def reconstruction_loss(
     losses = []
     for shape in set(zip(grids, sizes, strict=True)):
         chosen = [i for i, s in enumerate(zip(grids, sizes, strict=True)) if s == shape]
-        decoded = decoder(torch.stack([latents[i] for i in chosen]), *shape)
+        stacked = torch.stack([latents[i] for i in chosen])
+        decoded = decoder(stacked.to(next(decoder.parameters()).dtype), *shape)  # a backbone may be in 16 bits
         gold = torch.stack([to_pixels(images[i], shape[1], decoder.config.patch) for i in chosen]).to(decoded)
         losses.append(F.mse_loss(decoded, gold, reduction="none").mean((1, 2, 3)))
     return torch.cat(losses).mean()

@@ -1,4 +1,4 @@
-"""Method contract: eleven properties of every method. Files in methods/ are included automatically, a user's method
+"""Method contract: twelve properties of every method. Files in methods/ are included automatically, a user's method
 with ``--method my_pkg.my_method``.
 
 Methods are built in a small version (see CASES in fixtures.py). Tests depend on properties of the reasoner
@@ -215,7 +215,7 @@ def answer_losses(reasoner, batch, latents):
 
 @float64
 def test_4_the_answer_is_read_from_the_latents(sketcher, picture):
-    if sketcher.target is not None and not sketcher.target.renderable:
+    if sketcher.target is not None and not sketcher.target.renderable and not sketcher.switch.count:
         sketcher.switch = dataclasses.replace(sketcher.switch, count=2)  # the size of a region is unknown in decoding
     batch = seen_once(sketcher, training_batch(sketcher, two_questions(picture)))
     if objective_for(sketcher).latent_input != "teacher":

@@ -107,7 +107,7 @@ def test_records_that_end_with_their_question_are_graded_by_their_checker(tmp_pa
 
     records = [question("a", "train", "3"), question("b", "test", "3"), question("c", "test", "4.0")]
     native.write(records, tmp_path / "records")
-    replies = ["There are \\boxed{3.0} of them.", "About four"]
+    replies = ["There are \\boxed{3.0} of them.", "I cannot tell."]
     monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces, **how: replies)
     answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())

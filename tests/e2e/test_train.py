@@ -307,6 +307,12 @@ def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monk
     assert not torch.equal(saved.backbone.model.lm_head.weight.float(), first.backbone.model.lm_head.weight)
 
 
+def test_a_backbone_in_bf16_learns_with_a_decoder_in_fp32(tmp_path):
+    (reasoner, decoder), _ = run(pretrain.train, tmp_path / "run", precision="bf16-true", optim__max_steps=1)
+    assert reasoner.backbone.model.dtype == torch.bfloat16
+    assert next(decoder.parameters()).dtype == torch.float32
+
+
 class SFTGradients(SFTModule):
     """Keeps the gradients of every step, before they are clipped."""
 
