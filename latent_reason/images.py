@@ -12,10 +12,10 @@ ORIENTATION = 0x0112  # the EXIF tag
 def to_rgb(image: PILImage.Image) -> PILImage.Image:
     """The current frame in RGB: applies the orientation tag, composites alpha and palette transparency on white, scales
     16 bits to 8, drops metadata. A plain RGB image is returned itself."""
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I"):  # Pillow would clip 16-bit values
-        image = PILImage.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        values = np.asarray(image).astype(np.int64)
+        image = PILImage.fromarray((values >> (8 if values.max() > 255 else 0)).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)
@@ -26,3 +26,11 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
     if image.info:
         image.info = {}
     return image
+
+
+def _upright(image: PILImage.Image) -> PILImage.Image:
+    """The image as its orientation tag says; as it is where the tag cannot be read."""
+    try:
+        return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, OSError):
+        return image

@@ -42,6 +42,11 @@ def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
     return EncodedExample(ids=ids, token_type=[TEXT] * len(ids), loss_weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
+def num_positions(row: EncodedExample) -> int:
+    """The positions of an example, for the model or for its teacher, whichever reads more."""
+    return max(len(row.ids), len(row.teacher_example.ids) if row.teacher_example else 0)
+
+
 def traces(data: SFTDataConfig, mode: str, split: str, n: int) -> Iterator[Trace]:
     """The traces of a recipe: native records of a folder, or items of a task."""
     if data.folder and (data.include_ids or data.swap_image_prob):
@@ -275,6 +280,11 @@ class TraceData(L.LightningDataModule):
                 )
         if self.data.replay_texts:
             self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
+        if not self.rows["train"] and self.num_skipped:
+            raise ValueError(
+                f"data.skip_longer: all {self.num_skipped:,} examples are longer than {self.max_length:,} positions. Raise "
+                "data.max_length, or use smaller images."
+            )
         if not self.rows["train"]:
             raise ValueError(
                 f"data.folder: '{self.data.folder}' has no record with split train, so there are no training items."
@@ -315,17 +325,18 @@ class TraceData(L.LightningDataModule):
 
     def check_length(self, row: EncodedExample, trace: Trace) -> None:
         """Raises ValueError if an example is longer than data.max_length and data.skip_longer is off."""
-        self.longest = max(self.longest, (len(row.ids), trace.id))
-        if len(row.ids) > self.max_length and not self.data.skip_longer:
+        length = num_positions(row)
+        self.longest = max(self.longest, (length, trace.id))
+        if length > self.max_length and not self.data.skip_longer:
             raise ValueError(
-                f"trace '{trace.id}' has {len(row.ids):,} positions, but an example may have {self.max_length:,} "
-                f"({'data.max_length' if self.data.max_length else 'the limit of the model'}). Use smaller images "
-                "(backbone.options.max_pixels), shorten it, or set data.skip_longer to leave such examples out."
+                f"trace '{trace.id}' has {length:,} positions, but an example may have {self.max_length:,} "
+                f"({'data.max_length' if self.data.max_length else 'the limit of the model'}). Use smaller images (for "
+                "Qwen: backbone.options.max_pixels), shorten it, or set data.skip_longer to leave such examples out."
             )
 
     def short_enough(self, rows: list[EncodedExample]) -> list[EncodedExample]:
         """The examples that are not longer than data.max_length; the others are counted."""
-        kept = [row for row in rows if len(row.ids) <= self.max_length]
+        kept = [row for row in rows if num_positions(row) <= self.max_length]
         self.num_skipped += len(rows) - len(kept)
         return kept
 

@@ -46,6 +46,9 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
         loaded, decoder = checkpoint.load(config.init_from, device="cpu")
         backbone = loaded.backbone
         _set_positions(backbone, config, require_trained)
+        limits = {name: config.backbone.options.get(name) for name in ("min_pixels", "max_pixels")}
+        if any(limits.values()):
+            backbone.set_pixel_limits(**limits)
     else:
         backbone = load_backbone(config)
     reasoner = methods.build_method(config.method.name, backbone, **config.method.options)

@@ -69,5 +69,10 @@ def check_supported(config: StagedConfig, module) -> None:
         )
     if config.optim.name == "muon":
         raise ValueError("fsdp: Muon needs whole matrices. Set optim.name to adamw.")
+    if config.precision == "bf16-true" or len({p.dtype for p in reasoner.parameters()}) > 1:
+        raise ValueError(
+            "fsdp: weights of the backbone in 16 bits cannot be split beside a head in 32 bits. Set precision to "
+            "bf16-mixed, and backbone.options.dtype to float32."
+        )
     if reasoner.backbone.bits:
         raise ValueError("fsdp: weights rounded to 4 bits cannot be split. Remove backbone.options.bits.")

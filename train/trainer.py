@@ -249,7 +249,8 @@ def set_precision(module: TrainingModule, precision: Precision) -> Precision:
         raise ValueError(
             "precision='bf16-true' rounds weights that backbone.options.bits has rounded already. Set bf16-mixed."
         )
-    module.reasoner.backbone.to(torch.bfloat16)
+    for p in module.reasoner.backbone.parameters():  # not buffers: rotary frequencies in bf16 would move positions
+        p.data = p.data.bfloat16()
     return "32-true"
 
 

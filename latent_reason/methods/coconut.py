@@ -34,6 +34,16 @@ class CoconutObjective(Objective):
         super().__init__(run, latent_input="self", jacobi_sweeps=jacobi_sweeps)
         self.removed_sentences = removed_sentences
 
+    def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
+        """As the base class does; also refuses an answer whose texts have several loss weights, since its sentences are
+        joined."""
+        super().check_trace(model, trace)
+        last = trace.messages[-1]
+        if model.can_sketch and len({p.loss for p in last.content if isinstance(p, Text) and p.text}) > 1:
+            raise ValueError(
+                "texts of its answer have different loss weights, but method 'coconut' joins them. Give them one weight."
+            )
+
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
         """The trace without sketches, its first sentences replaced by one span of thoughts."""
         *earlier, last = trace.messages

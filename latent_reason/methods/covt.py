@@ -91,7 +91,7 @@ class CovtObjective(Objective):
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
         super().check_trace(model, trace)
-        if not trace.images():
+        if not any(isinstance(part, Image) for message in trace.messages[:-1] for part in message.content):
             raise ValueError("the question has no image, but method 'covt' rebuilds maps of one. Add an image.")
 
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:

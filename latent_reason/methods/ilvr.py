@@ -85,7 +85,9 @@ class SelectedPatches(VisionTokens):
         candidates = [t.float() for t in self.encode_images(batch.sketches)]
         for (row, start, _, count), tokens in zip(batch.spans.tolist(), candidates, strict=True):
             text = (batch.token_type[row] == TEXT) & (at < start)
-            reasoning = text & (at >= last_end.get(row, 0)) & (batch.loss_weight[row] > 0)
+            since = text & (at >= last_end.get(row, 0))
+            reasoning = since & (batch.loss_weight[row] > 0)
+            reasoning = reasoning if reasoning.any() else since  # text without a loss
             question = text & (batch.loss_weight[row] == 0)
             added = states[row][reasoning].mean(0) - states[row][question].mean(0)  # what the text adds
             tokens_in = embeds[row][is_image[row]][:, : backbone.width].float()

@@ -112,6 +112,8 @@ class MonetObjective(Objective):
         there &= there.flip(1).cumsum(1).flip(1) <= here.sum(1, keepdim=True)  # as many, counted from the end
         if not torch.equal(batch.ids[here], batch.teacher_batch.ids[there]):
             raise ValueError("the teacher does not read the same text. Both come from one trace; did it change?")
+        if not here.any():  # nothing to align, and a mean of nothing is not a number
+            return terms
         alignment = regression_loss(layers[:, here], goal[:, there], "cosine").mean()
         return replace(terms, latent=through_latents(own, drawn[-1], alignment))
 

@@ -90,9 +90,8 @@ class Processor:
 
         put(v.encode_text(layout.begin))
         for message in (trace.prompt() if generate else trace).messages:
-            weight = float(
-                message.role == "assistant" and {p.loss for p in message.content if isinstance(p, Text)} != {0}
-            )
+            weight = float(message.role == "assistant")
+            is_untaught = {p.loss for p in message.content if isinstance(p, Text)} == {0}
             put(v.encode_text(layout.header(message.role)))
             for part in message.content:
                 if isinstance(part, Text):
@@ -104,7 +103,7 @@ class Processor:
                     row.images.append(part.image)
                 elif isinstance(part, Sketch):
                     h, w = self.span_grid(part, row.images[-1] if row.images else None)
-                    put([v.open], weight)
+                    put([v.open], weight if part.loss else 0.0)
                     row.spans.append((len(row.ids), h, w))
                     row.span_weight.append(part.loss)
                     row.boxes.append((len(row.images) - 1, *(part.box or (0.0, 0.0, 1.0, 1.0))))
@@ -115,7 +114,7 @@ class Processor:
                     raise ValueError(
                         f"trace '{trace.id}': a message contains {part!r}. Its parts must be Text, Image or Sketch."
                     )
-            put([v.end], weight)
+            put([v.end], 0.0 if is_untaught else weight)
             put(v.encode_text(layout.after))
         if generate:
             put(v.encode_text(layout.header("assistant")))
@@ -129,14 +128,16 @@ class Processor:
 
     def own_grid(self, sketch: Sketch, image: PILImage.Image | None) -> tuple[int, int]:
         """The grid that a sketch would have by itself: of its image, or of its number ``k``."""
-        if sketch.image is not None and self.target is not None and not self.switch.count:
+        if sketch.image is not None and self.target is not None:
             return self.target.span_grid(sketch, image)
         return (1, sketch.k) if sketch.k else self.planned_grid(self._size(image))
 
     def planned_grid(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """The grid of the latents of a span after an image of ``size`` tokens (None: after no image)."""
-        if self.switch.count or self.target is None:
+        if self.target is None:
             return 1, self.switch.count or 1
+        if self.switch.count:  # a fixed number, near a square
+            return self.target.latent_grid(self.switch.count, self.switch.count, self.switch.count)
         side = self.target.standardizer.side
         return (side, side) if size is None else self.target.latent_grid(*size)
 

@@ -50,13 +50,13 @@ class SketchCounts:
         if self.too_long:
             said.append(
                 f"{self.too_long:,} of {self.sketches:,} sketches have more latents than decoding may draw: at most "
-                f"method.options.cap={self.switch.cap:g} times the number for the image before them. Raise cap, or use "
-                "smaller images of sketches."
+                f"{self.switch.cap:g} times the number for the image before them. Raise the method's cap, or make images of "
+                "sketches smaller."
             )
         if self.other_number:
             said.append(
                 f"{self.other_number:,} of {self.sketches:,} sketches would have another number of latents by themselves "
-                "(their image has another size than the image before them, or the record names k). They are taught with "
+                "(their image has another size than the image before them, they are regions, or the record names k). They are taught with "
                 "the number that decoding draws, which follows from the image before them. To keep their own number, "
                 "choose a method that learns when to stop."
             )

@@ -126,6 +126,7 @@ def test_two_processes_and_accumulation_make_the_step_of_one_large_batch(folder)
             "one pass for each latent of a row",
         ),
         (sft, SFTConfig, {"optim__name": "muon"}, "Set optim.name to adamw"),
+        (sft, SFTConfig, {"precision": "bf16-true"}, "Set precision to bf16-mixed"),
         (trainer, RLTrainingConfig, {"rl__perturbations": {"necessity": 0.1}}, "Remove one of the two keys"),
     ],
 )

@@ -288,6 +288,7 @@ def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monk
         target, backbone = self.reasoner.target, self.reasoner.backbone
         dtypes = {"boxes": batch.boxes, "loss_weight": batch.loss_weight, "std": target.std}
         dtypes |= {"head": next(self.reasoner.head.parameters()), "backbone": backbone.model.lm_head.weight}
+        dtypes |= {"frequencies": backbone.text_model.rotary_emb.inv_freq}
         seen.append({name: value.dtype for name, value in dtypes.items()})
         return compute_loss(self, batch, shares)
 
@@ -300,6 +301,7 @@ def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monk
         "std": torch.float32,
         "head": torch.float32,
         "backbone": torch.bfloat16,
+        "frequencies": torch.float32,
     }
     saved = checkpoint.load(folder / "model")[0]
     assert saved.backbone.model.dtype == torch.bfloat16 and next(saved.head.parameters()).dtype == torch.float32

@@ -70,6 +70,17 @@ def test_traces_hold_the_pixels_of_training(name, loaded):
     assert to_rgb(loaded[name]) is loaded[name], "an RGB image is not copied"
 
 
+def test_a_damaged_orientation_tag_turns_nothing():
+    image = gradient()
+    image.info["exif"] = b"Exif\x00\x00garbage"
+    assert to_rgb(image).tobytes() == gradient().tobytes()
+
+
+def test_small_values_in_32_bits_stay_as_they_are():
+    assert np.asarray(to_rgb(PILImage.fromarray(np.full((2, 2), 200, np.int32)))).tolist()[0][0] == [200] * 3
+    assert np.asarray(to_rgb(PILImage.fromarray(np.full((2, 2), 51_200, np.int32)))).tolist()[0][0] == [200] * 3
+
+
 @pytest.mark.parametrize("name", ["turned", "alpha", "palette transparency", "16 bits", "animated"])
 def test_models_see_the_pixels_of_training(name, loaded, make_backbone):
     """A turned picture has other sides, so its token grid differs, too."""

@@ -8,13 +8,18 @@ import pytest
 import torch
 from conftest import CASES, objective_for, ready
 
+from latent_reason import methods
 from latent_reason.cli import main
+from latent_reason.contracts.fixtures import Case
 from latent_reason.data import native
-from latent_reason.decoding.engine import generate
+from latent_reason.decoding.engine import generate, planned_grids
+from latent_reason.methods import ilvr
 from latent_reason.methods.coconut import split_sentences
+from latent_reason.objectives.sketch_counts import SketchCounts
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 METHODS = list({case.method: case for case in reversed(CASES)}.values())  # one case a method
+STAGES = [Case("monet", {"k": 4, "stage": stage}) for stage in (1, 2)]
 OWN_LATENTS = {"coconut", "mcout", "monet", "covt", "blank"}
 
 
@@ -35,11 +40,13 @@ def shapes(picture) -> dict[str, Trace]:
         "two turns": trace(question, (Text("Go there. Then up"),), (Text("and then?"),), (Text("By the wall. left"),)),
         "sketch first": trace(question, (sketch, Text("up"))),
         "text without a loss": trace(question, (Text("go.", loss=0.0), sketch, Text(" up", loss=0.0))),
+        "texts of two weights": trace(question, (Text("A. B. ", loss=0.0), Text("up"))),
+        "image in the answer alone": trace((Text("which way?"),), (image, Text("up"))),
         "image after the first sketch": trace((Text("?"),), answer, question, answer),
     }
 
 
-@pytest.mark.parametrize("case", METHODS, ids=lambda case: case.method)
+@pytest.mark.parametrize("case", [*METHODS, *STAGES], ids=str)
 def test_a_record_trains_and_decodes_or_is_refused(case, make_backbone, make_traces, picture):
     reasoner = ready(case, make_backbone, make_traces)
     objective, refused = objective_for(reasoner), {}
@@ -62,7 +69,45 @@ def test_a_record_trains_and_decodes_or_is_refused(case, make_backbone, make_tra
     if case.method in ("lvr", "deepsketcher", "ilvr"):
         assert "has no image before it" in refused["no image"] and "no image and no sketch" not in refused
     if case.method == "covt":
-        assert "has no image" in refused["no image and no sketch"]
+        assert "has no image" in refused["no image and no sketch"] and "image in the answer alone" in refused
+    assert ("different loss weights" in refused.get("texts of two weights", "")) == (case.method == "coconut")
+
+
+def test_patches_are_selected_by_text_without_a_loss_too(make_backbone, make_traces, picture, monkeypatch):
+    """The mean of no states is not a number, and would select any patches."""
+    case, queries = next(case for case in METHODS if case.method == "ilvr"), []
+    reasoner, query = ready(case, make_backbone, make_traces), ilvr.to_vision_space
+    monkeypatch.setattr(ilvr, "to_vision_space", lambda *args: queries.append(query(*args)) or queries[-1])
+    objective = objective_for(reasoner)
+    reasoner(objective.loss, objective.collate(reasoner, [shapes(picture)["text without a loss"]]))
+    assert len(queries) == 1 and queries[0].isfinite().all()
+
+
+def test_the_opening_of_a_sketch_is_taught_with_the_sketch(make_backbone, picture):
+    """In a turn whose text has no loss: the sketch and its open token are taught, the end of the turn is not."""
+    reasoner = methods.build_method("modal_mixed", make_backbone(), k=4)
+    trace = shapes(picture)["text without a loss"]
+    row = reasoner.processor.encode(trace)
+    taught = [id for id, weight in zip(row.ids, row.loss_weight, strict=True) if weight]
+    assert taught == [reasoner.vocabulary.open] and row.span_weight == [1.0]
+    *earlier, last = trace.messages
+    silent = replace(last, content=tuple(replace(part, loss=0.0) for part in last.content))
+    row = reasoner.processor.encode(replace(trace, messages=(*earlier, silent)))
+    assert not any(row.loss_weight) and row.span_weight == [0.0]
+
+
+def test_a_fixed_number_of_latents_is_a_grid_near_a_square(make_backbone, picture):
+    """Regions of any shape are pooled to it, in training as in decoding."""
+    reasoner = methods.build_method("lvr", make_backbone(), k=16, count=8)
+    question = Message("user", (Image(picture(8, 8)), Text("?")))
+    answer = Message("assistant", (Sketch(picture(8, 8), box=(0, 0, 0.5, 0.5)), Text("left")))
+    trace = Trace("region", (question, answer))
+    (span,) = reasoner.processor.encode(trace).spans
+    drawn = planned_grids(reasoner, reasoner.processor([trace], generate=True))
+    assert span[1:] == tuple(drawn[0].tolist()) and sorted(span[1:]) == [2, 4]
+    counts = SketchCounts(reasoner)
+    counts.add(trace)
+    assert "1 of 1 sketches would have another number of latents" in counts.sentences()[0]
 
 
 @pytest.mark.parametrize("name", ["coconut", "mcout", "covt"])

@@ -64,7 +64,7 @@ def test_sketches_beyond_the_cap_of_a_learned_stop_are_counted(make_backbone, pi
         answer = Message("assistant", (Text("look "), Sketch(picture(*size)), Text("up")))
         counts.add(Trace("t", (question, answer)))
     (said,) = counts.sentences()
-    assert said.startswith("1 of 3 sketches have more latents than decoding may draw") and "cap=2" in said
+    assert said.startswith("1 of 3 sketches have more latents than decoding may draw") and "at most 2 times" in said
 
 
 def test_a_long_slide_puzzle_has_more_sketches_than_are_drawn(make_backbone):

@@ -229,7 +229,7 @@ class OptimConfig:
     max_steps: int = 1000
     """Number of optimizer steps."""
     gradient_accumulation_steps: int = 1
-    """Batches that make one optimizer step. Every part of the loss is a mean over all their examples."""
+    """Batches that make one optimizer step. In supervised training, every part of the loss is a mean over all their examples."""
     lr: float = 5e-3
     """Peak learning rate; of Muon with name muon, of AdamW with name adamw."""
     adamw_lr: float = 2e-3
