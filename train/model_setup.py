@@ -46,7 +46,8 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
         loaded, decoder = checkpoint.load(config.init_from, device="cpu")
         backbone = loaded.backbone
         _set_positions(backbone, config, require_trained)
-        limits = {name: config.backbone.options.get(name) for name in ("min_pixels", "max_pixels")}
+        options = getattr(config.backbone, "options", {})  # a loaded model has none in reinforcement learning
+        limits = {name: options.get(name) for name in ("min_pixels", "max_pixels")}
         if any(limits.values()):
             backbone.set_pixel_limits(**limits)
     else:

@@ -35,13 +35,13 @@ class CoconutObjective(Objective):
         self.removed_sentences = removed_sentences
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
-        """As the base class does; also refuses an answer whose texts have several loss weights, since its sentences are
-        joined."""
+        """As the base class does; also refuses an answer of texts with and without a loss, since it joins them."""
         super().check_trace(model, trace)
         last = trace.messages[-1]
-        if model.can_sketch and len({p.loss for p in last.content if isinstance(p, Text) and p.text}) > 1:
+        if model.can_sketch and len({p.loss == 0 for p in last.content if isinstance(p, Text) and p.text}) > 1:
             raise ValueError(
-                "texts of its answer have different loss weights, but method 'coconut' joins them. Give them one weight."
+                "some texts of its answer have no loss and others have one, but method 'coconut' joins them. Give all of "
+                "them a loss."
             )
 
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
