@@ -227,7 +227,10 @@ def parse_part(part: Any, at: str) -> Piece:
         return Piece("text", part[key], f"{at}.{key}")
     if kind not in ("image", "image_url", "input_image"):
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text or image.")
-    if name := next((key for key in PICTURES if key in part), None):
+    name = next((key for key in PICTURES if key in part), None)
+    if name and type(part[name]) is int:
+        return Piece("place", part[name], f"{at}.{name}")
+    if name:
         return Piece("image", part[name], f"{at}.{name}")
     return Piece("place", part.get("index"), at + ".type")
 

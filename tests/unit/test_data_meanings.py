@@ -56,6 +56,8 @@ def test_the_index_of_an_image_part_is_its_image(put, format):
     for numbers, wanted in [((1, 0), "21"), ((0, 1), "12"), ((2, 1), "21"), ((0, 1, 0), "121"), ((1.0, 0.0), "21")]:
         trace, _ = one(put, format, numbered(*numbers))
         assert told(trace)[0] == [*(f"[{number}]" for number in wanted), "Which?"], numbers
+    row = chat([{"type": "image", "image": 1}, {"type": "image", "image": 0}, "Which?"], images=TWO)
+    assert told(one(put, format, row)[0])[0] == ["[2]", "[1]", "Which?"]
     for numbers in [(0, 2), (1, 1), (0, None), (0,), ("a", "b"), ([0], 1)]:
         assert refused(put, format, numbered(*numbers))[0] == "E10", numbers
 
