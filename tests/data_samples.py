@@ -206,7 +206,7 @@ SAMPLES = [
         {},
         [
             ["Here is the map: ", "[1]", "Is the plan R, U safe?"],
-            ["<think> One step right. </think>", "(2)", "<think> One up. </think>The answer is \\boxed{A}."],
+            ["One step right. ", "(2)", " One up. The answer is \\boxed{A}."],
         ],
         "mixed",
         "A",
@@ -240,7 +240,7 @@ SAMPLES = [
         {},
         [
             ["Here is the map: ", "[1]", "Is the plan R, U safe?"],
-            ["<think> One step right. </think>", "(2)", "<think> One up. </think>The answer is \\boxed{A}."],
+            ["One step right. ", "(2)", " One up. The answer is \\boxed{A}."],
         ],
         "mixed",
         "A",
@@ -261,7 +261,7 @@ SAMPLES = [
         "thinkmorph",
         THINKMORPH,
         {},
-        [["[1]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet.\\boxed{A}"]],
+        [["[1]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet.\n\\boxed{A}"]],
         "mixed",
         "A",
         "a-1",

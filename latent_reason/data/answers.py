@@ -14,10 +14,11 @@ from .errors import DataError
 from .record import boxed
 
 SIDES = ("refuse", "field", "text")
-REASONING = re.compile(r"</?(?:think|thinking|SUMMARY|CAPTION|REASONING)>")
+REASONING = re.compile(r"(?:</?(?:(?i:think|thinking)|SUMMARY|CAPTION|REASONING)>)+")  # <summary> is HTML
 TAGS = ("answer", "CONCLUSION")
 THOUGHT = re.compile(r"^[ \t]*THOUGHT \d+:[ \t]*", re.MULTILINE)
 BOX = "\\boxed{"
+END_OF_SENTENCE = tuple(".!?。！？")
 #: (pattern, replacement) pairs that bring two ways to write a value in LaTeX together
 LATEX = [
     (re.compile(r"\\(?:left|right|displaystyle|[,;:! ])|[$\s]"), ""),
@@ -42,28 +43,38 @@ def check_side(answer: str) -> None:
 # -- tags --------------------------------------------------------------------------------------------------------------
 def split_at_tag(text: str, tag: str, field: str) -> list[str]:
     """Split ``text`` at a tag: outside, inside, ..., outside. Raises DataError (E05) for unpaired tags."""
-    head, *pieces = text.split(f"<{tag}>")
+    head, *pieces = re.split(f"<{tag}>", text, flags=re.IGNORECASE)
     result = [head]
     for piece in pieces:
-        inside, closed, outside = piece.partition(f"</{tag}>")
-        result += [inside, outside]
-        if not closed:
+        inside, *outside = re.split(f"</{tag}>", piece, maxsplit=1, flags=re.IGNORECASE)
+        result += [inside, *outside]
+        if not outside:
             raise DataError("E05", field, f"<{tag}> is not closed. Correct the tags.")
-    if any(f"</{tag}>" in piece for piece in result):
+    if any(f"</{tag}>".casefold() in piece.casefold() for piece in result):
         raise DataError("E05", field, f"</{tag}> was not opened. Correct the tags.")
     return result
 
 
 def box_answers(text: str, field: str) -> str:
-    """Replace ``<answer> x </answer>`` by ``\\boxed{x}`` and leave tags of reasoning out.
+    """Replace ``<answer> x </answer>`` by ``\\boxed{x}`` and leave tags of reasoning out. Words stay apart.
 
     Raises DataError: E05 for unpaired tags of an answer, E14 for an empty answer.
     """
-    result = REASONING.sub("", text)
+    result = REASONING.sub(_gap, text)
     for tag in TAGS:
         pieces = split_at_tag(result, tag, field)
-        result = "".join(_box(piece.strip(), field) if i % 2 else piece for i, piece in enumerate(pieces))
+        for i in range(1, len(pieces), 2):
+            pieces[i] = _box(pieces[i].strip(), field)
+            before, after = pieces[i - 1][-1:], pieces[i + 1][:1]
+            pieces[i] = "\n" * (before.isalnum() or before in END_OF_SENTENCE) + pieces[i] + "\n" * after.isalnum()
+        result = "".join(pieces)
     return text if result == text else result.strip()
+
+
+def _gap(tags: re.Match) -> str:
+    """What stands in place of tags: a new line if they were all that kept two words apart."""
+    around = tags.string[: tags.start()][-1:], tags.string[tags.end() :][:1]
+    return "\n" if all(around) and not any(character.isspace() for character in around) else ""
 
 
 def _box(answer: str, field: str) -> str:

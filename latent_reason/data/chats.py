@@ -8,14 +8,14 @@ A turn has ``role`` and ``content``, or ``from`` and ``value``. Its content is a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..trace import Image, Message, Part, Sketch, Text
 from . import answers, grounding
 from .errors import DataError
 from .jsonl import decode
-from .reading import Fields, check_counts
+from .reading import FOREIGN_SIGN, REFERENCES, Fields, check_counts, in_order
 from .record import TYPES, check_order, checked_text, loss_of
 
 IMAGE = "<image>"
@@ -25,9 +25,10 @@ TOOLS = ("tool", "function", "function_call", "observation", "tool_call", "tool_
 WHERE = {"all turns": ("system", "user", "assistant"), "human turns": ("user",), "gpt turns": ("assistant",)}
 UNPLACED = ("first", "drop", "refuse")
 ASSISTANT_IMAGES = ("refuse", "sketch")
-LOSSES = ("loss", "loss_scale", "weight", "train")  # names of the loss weight of a turn
+LOSSES = ("loss", "loss_scale", "loss_mask", "weight", "train", "trainable")  # names of the loss weight of a turn
+UNCLEAR_LOSSES = ("mask", "masked", "mask_history")  # taught or not: projects differ
 REASONING = ("reasoning_content", "reasoning")
-PICTURES = ("image", "image_url", "path", "url", "value", "source", "bytes")
+PICTURES = (*REFERENCES, "value", "source")
 OTHER_MEDIA = ("video", "audio")
 PICTURE_TAG = re.compile(r"(<img>[^<>]{1,4096}</img>)")
 
@@ -40,7 +41,10 @@ class Names(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A piece of a turn: a text, an image of its own, or the place of the next image of a column."""
+    """A piece of a turn: a text, an image of its own, or the place of an image of a column.
+
+    The value of a place is the number that the row gives it, or None for the next image; later the image's index.
+    """
 
     kind: str  # text | image | place
     value: Any
@@ -74,14 +78,17 @@ def turns(
     signs: dict[str, str],
     names: Names | None = None,
     roles: dict[str, str] | None = None,
+    system: str = "system",
 ) -> list[Turn]:
     """The turns of a chat that ends with an answer. ``signs``: role -> what stands in its texts for an image.
 
-    Boxes named by ``objects`` are written into the texts, tags of answers become boxed answers. Raises DataError: E05
-    wrong type, E06 unknown role, part or medium, E19 turns out of order or of tools.
+    The text of column ``system`` is the first turn, blank system turns are left out. Texts are those of
+    ``Texts.clean``. Raises DataError: E05 wrong type, E06 unknown role, part or medium, E19 turns out of order or of
+    tools, or a loss weight of the row.
     """
     names, roles, result, before, at = names or Names(), roles or ROLES, [], "nothing", ""
     refuse_media(fields)
+    _refuse_weights(fields)
     texts = Texts(fields, signs)
     for turn, at in chat:
         if not isinstance(turn, dict):
@@ -90,11 +97,25 @@ def turns(
         role = next((name for name in names.role if name in turn), names.role[0])
         before = native_role(turn.get(role), before, f"{at}.{role}", roles)
         result.append(_turn(texts, turn, before, at, names))
+    result = [turn for turn in result if turn.pieces]
     if before != "assistant":
         key = at.partition("[")[0] or "conversations"
         raise DataError("E19", key, "no answer turn at the end. Add the answer.")
+    result = _with_system(texts, result, system)
     texts.boxes.check_used()
     return result
+
+
+def _with_system(texts: Texts, turns: list[Turn], key: str) -> list[Turn]:
+    """The turns after the system turn of column ``key``, if it has one. Raises DataError (E19) for two system turns."""
+    pieces = texts.pieces(texts.fields.get(key, str, default=""), key, "system")
+    if not pieces:
+        return turns
+    if turns[0].role != "system":
+        return [Turn("system", pieces, key, None), *turns]
+    if [piece.value for piece in turns[0].pieces] != [piece.value for piece in pieces]:
+        raise DataError("E19", key, f"differs from the system turn {turns[0].field}. Keep one of them.")
+    return turns
 
 
 def native_role(named: Any, before: str, field: str, roles: dict[str, str]) -> str:
@@ -114,7 +135,7 @@ def native_role(named: Any, before: str, field: str, roles: dict[str, str]) -> s
 def _turn(texts: Texts, turn: dict, role: str, at: str, names: Names) -> Turn:
     key = next((name for name in names.content if name in turn), names.content[0])
     field = f"{at}.{key}" if at.endswith("]") else at  # a column may be one turn
-    content, pieces = turn.get(key), list[Piece]()
+    content, pieces = turn.get(key, "" if role == "system" else None), list[Piece]()
     thought = next((turn[name] for name in REASONING if name in turn and role == "assistant"), "")
     if not isinstance(thought, str):
         raise DataError("E05", f"{at}.{REASONING[0]}", "expected a string. See the format table.")
@@ -129,7 +150,7 @@ def _turn(texts: Texts, turn: dict, role: str, at: str, names: Names) -> Turn:
     else:
         found = TYPES[type(content)]
         raise DataError("E05", field, f"expected a string or a list of parts, found {found}. See the format table.")
-    if not pieces:
+    if not pieces and role != "system":
         raise DataError("E14", field, "empty. Drop the row or fill it.")
     loss = next((name for name in LOSSES if name in turn), None)
     _check_other_keys(texts.fields, turn, {*names.role, key, *REASONING, *LOSSES}, at)
@@ -137,8 +158,10 @@ def _turn(texts: Texts, turn: dict, role: str, at: str, names: Names) -> Turn:
 
 
 def _check_other_keys(fields: Fields, turn: dict, used: set[str], at: str) -> None:
-    other = sorted(key for key, value in turn.items() if key not in used and value not in ("", [], {}, False))
+    other = sorted(key for key, value in turn.items() if key not in used and value not in ("", [], {}))
     for key in other:
+        if key in UNCLEAR_LOSSES:
+            raise DataError("E19", f"{at}.{key}", "may mean taught or not taught. Write it as 'loss': 0 or 1.")
         if key in ("images", "image", "tool_calls"):
             what = "tool calls" if key == "tool_calls" else "images of one turn"
             raise DataError("E19", f"{at}.{key}", f"{what} are not supported. Drop the row or move them.")
@@ -148,15 +171,15 @@ def _check_other_keys(fields: Fields, turn: dict, used: set[str], at: str) -> No
 
 
 class Texts:
-    """Splits the texts of a row. ``signs``: role -> what stands in its texts for an image."""
+    """Cleans and splits the texts of a row. ``signs``: role -> what stands in its texts for an image."""
 
-    def __init__(self, fields: Fields, signs: dict[str, str]):
-        self.fields, self.signs, self.boxes = fields, signs, grounding.Boxes(fields)
+    def __init__(self, fields: Fields, signs: dict[str, str] | None = None):
+        self.fields, self.signs, self.boxes = fields, signs or {}, grounding.Boxes(fields)
 
     def pieces(self, text: str, field: str, role: str) -> list[Piece]:
         """The pieces of a text, split at the sign of an image and at ``<img>path</img>``. Blank texts are left out."""
         pieces, sign = list[Piece](), self.signs.get(role)
-        for i, part in enumerate(PICTURE_TAG.split(self._clean(text, field, role))):
+        for i, part in enumerate(PICTURE_TAG.split(self.clean(text, field, role))):
             if i % 2:
                 pieces.append(Piece("image", part.removeprefix("<img>").removesuffix("</img>").strip(), field))
                 continue
@@ -168,15 +191,18 @@ class Texts:
                     pieces.append(Piece("text", words, field))
         return pieces
 
-    def _clean(self, text: str, field: str, role: str) -> str:
-        """The text with boxes and answers in this library's form."""
-        text = grounding.remove_tags(self.boxes.write(text, field), self.fields.row.warn)
+    def clean(self, text: str, field: str, role: str) -> str:
+        """The text with boxes and answers in this library's form. Every reader cleans its texts here.
+
+        Raises DataError: E05, E14 or E17 for an answer, E06 for another medium, E10 or E18 for a box.
+        """
+        text = self.boxes.write(text, field)
         if role == "assistant":
             return answers.box_answers(text, field)
         for medium in OTHER_MEDIA if role == "user" else ():
             if f"<{medium}>" in text:
                 raise DataError("E06", field, f"{medium} is not supported. Drop the row.")
-        if role == "user" and "</answer>" in text:
+        if role == "user" and "</answer>" in text.lower():
             warning = "the question asks for <answer> tags, but answers are written as \\boxed{...}"
             self.fields.row.warn("tags", warning)
         return text
@@ -201,9 +227,12 @@ def parse_part(part: Any, at: str) -> Piece:
         return Piece("text", part[key], f"{at}.{key}")
     if kind not in ("image", "image_url", "input_image"):
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no part type. Use text or image.")
-    if name := next((key for key in PICTURES if key in part), None):
+    name = next((key for key in PICTURES if key in part), None)
+    if name and type(part[name]) is int:
+        return Piece("place", part[name], f"{at}.{name}")
+    if name:
         return Piece("image", part[name], f"{at}.{name}")
-    return Piece("place", None, at + ".type")
+    return Piece("place", part.get("index"), at + ".type")
 
 
 # -- media -------------------------------------------------------------------------------------------------------------
@@ -221,7 +250,27 @@ def refuse_medium(name: str, field: str) -> None:
             raise DataError("E06", field, f"{medium} is not supported. Drop the row.")
 
 
+def _refuse_weights(fields: Fields) -> None:
+    """Raises DataError (E19) for a loss weight of the whole row that is not 1."""
+    for key in (*LOSSES, *UNCLEAR_LOSSES):
+        value = fields.values.get(key)
+        weights = value if isinstance(value, list) else [value]
+        neutral = not value if key in UNCLEAR_LOSSES else all(weight == 1 for weight in weights)
+        if not neutral and all(isinstance(weight, int | float) for weight in weights):
+            what = "a loss weight of the row. Drop the column, or give each turn a 'loss' of its own."
+            raise DataError("E19", key, what)
+
+
 # -- images ------------------------------------------------------------------------------------------------------------
+def image_column(fields: Fields, *keys: str) -> str:
+    """The first of ``keys`` that holds images, else the first. Raises DataError (E10) if two hold different images."""
+    filled = [key for key in keys if fields.references(key)]
+    for key in filled[1:]:
+        if fields.references(key) != fields.references(filled[0]):
+            raise DataError("E10", key, f"holds images, and so does '{filled[0]}'. Keep one of these columns.")
+    return filled[0] if filled else keys[0]
+
+
 def check_options(unplaced_image: str = "first", assistant_image: str = "refuse") -> None:
     """Raises ValueError for an unknown value of an option."""
     if unplaced_image not in UNPLACED:
@@ -239,28 +288,66 @@ def place_images(
     where: str = "all turns",
     sign: str = IMAGE,
 ) -> list[Turn]:
-    """The turns, after a check that those of ``where`` have as many places as column ``key`` has images.
+    """The turns, whose places in ``where`` have the index of their image in column ``key``.
 
-    If none has a place, ``unplaced`` decides: the images go first into the first question (those of an answer cannot),
-    are dropped, or the row is refused. Raises DataError (E10) if the numbers differ.
+    Without a place, signs of other projects are places. Without these, ``unplaced`` decides: the images go first into
+    the first question (those of an answer cannot), are dropped, or the row is refused. Images that the parts have
+    themselves, in the same order, need no place. Raises DataError (E10) if places do not fit the images.
     """
-    num_places = sum(turn.num_places for turn in turns if turn.role in WHERE[where])
-    has_own = any(piece.kind == "image" for turn in turns for piece in turn.pieces)
-    if unplaced == "first" and (has_own or "user" not in WHERE[where]):
-        unplaced = "refuse"
-    if num_places or not num_images or unplaced == "refuse":
-        remedy = "Counts must match."
-        if not num_places:
-            choices = "first or drop" if "user" in WHERE[where] else "drop"
-            remedy = f"Mark their places, or convert with --unplaced-image {choices}."
-        field = turns[0].field.partition("[")[0]
-        check_counts(num_places, sign, where, num_images, key, field, remedy)
+    roles, first = WHERE[where], next(turn for turn in turns if turn.role != "system")
+    field = first.field.partition("[")[0]
+    own = [piece.value for turn in turns for piece in turn.pieces if piece.kind == "image" and turn.role in roles]
+    if num_images and not _places(turns, roles):
+        turns = turns if own else [_read_signs(turn) if turn.role in roles else turn for turn in turns]
+    places = _places(turns, roles)
+    if places or not num_images:
+        indices = iter(in_order([place.value for place in places], sign, where, num_images, key, field))
+        return [_with_indices(turn, indices) if turn.role in roles else turn for turn in turns]
+    if own and own == column_entries(fields, key):
         return turns
     if unplaced == "drop":
         fields.row.warn("unplaced", f"no text has a place for the images of '{key}', which are dropped")
         return turns
+    if own or unplaced == "refuse" or "user" not in roles:
+        choices = "drop" if own or "user" not in roles else "first or drop"
+        remedy = f"Mark their places, or convert with --unplaced-image {choices}."
+        check_counts(0, sign, where, num_images, key, field, remedy)
     warn_unplaced(fields, key)
-    return place_first(turns, num_images)
+    return place_images(fields, place_first(turns, num_images), num_images, key, unplaced, where, sign)
+
+
+def column_entries(fields: Fields, key: str) -> list[Any]:
+    """The entries of a column as parts would have them: ``{"path": x}`` is x."""
+    value = fields.values.get(key)
+    plain = []
+    for entry in value if isinstance(value, list) else [value]:
+        filled = [one for one in entry.values() if one is not None] if isinstance(entry, dict) else []
+        plain.append(filled[0] if len(filled) == 1 else entry)
+    return plain
+
+
+def _places(turns: list[Turn], roles: Iterable[str]) -> list[Piece]:
+    return [piece for turn in turns if turn.role in roles for piece in turn.pieces if piece.kind == "place"]
+
+
+def _with_indices(turn: Turn, indices: Iterator[int]) -> Turn:
+    return turn._replace(pieces=[p._replace(value=next(indices)) if p.kind == "place" else p for p in turn.pieces])
+
+
+def _read_signs(turn: Turn) -> Turn:
+    """The turn with places where its texts have signs of other projects."""
+    pieces = list[Piece]()
+    for piece in turn.pieces:
+        # split at a group gives text, number or None, text, ...
+        found = FOREIGN_SIGN.split(piece.value) if piece.kind == "text" else []
+        if len(found) < 2:
+            pieces.append(piece)
+            continue
+        for i in range(0, len(found), 2):
+            pieces += [Piece("place", found[i - 1], piece.field)] if i else []
+            words = found[i].removeprefix("\n") if i else found[i]
+            pieces += [piece._replace(value=words)] if words.strip() else []
+    return turn._replace(pieces=pieces)
 
 
 def place_first(turns: list[Turn], num_images: int) -> list[Turn]:
@@ -296,23 +383,21 @@ def fill_from_column(
     references, sketches = fields.references(key), set(sketches)
     several = isinstance(fields.values.get(key), list)
     turns = place_images(fields, turns, len(references), key, unplaced, sign=sign)
-    places = [(turn, piece) for turn in turns for piece in turn.pieces if piece.kind == "place"]
-    for index, (turn, piece) in enumerate(places):
-        if turn.role == "assistant" and assistant_image != "sketch" and index not in sketches:
-            raise DataError("E06", piece.field, "an image in an answer. Convert with --assistant-image sketch.")
-    remaining = iter(enumerate(references))
-
-    def parts(kind: type[Image] | type[Sketch]) -> Iterator[Part]:
-        return (kind(fields.load(one, f"{key}[{i}]" if several else key)) for i, one in remaining)
-
-    by_role = {"system": parts(Image), "user": parts(Image), "assistant": parts(Sketch)}
+    for turn in turns:
+        for piece in turn.pieces if turn.role == "assistant" and assistant_image != "sketch" else ():
+            if piece.kind == "place" and piece.value not in sketches:
+                raise DataError("E06", piece.field, "an image in an answer. Convert with --assistant-image sketch.")
+    used = _places(turns, ROLES.values())
+    pictures = [fields.load(one, f"{key}[{i}]" if several else key) for i, one in enumerate(references if used else [])]
+    images, drawn = [Image(one) for one in pictures], [Sketch(one) for one in pictures]
+    by_role: dict[str, Sequence[Part]] = {"system": images, "user": images, "assistant": drawn}
     return messages(fields, turns, by_role, assistant_image)
 
 
 def messages(
-    fields: Fields, turns: Iterable[Turn], places: dict[str, Iterator[Part]], assistant_image: str = "refuse"
+    fields: Fields, turns: Iterable[Turn], places: Mapping[str, Sequence[Part]], assistant_image: str = "refuse"
 ) -> list[Message]:
-    """The messages of turns. ``places``: role -> the images at its places, in order.
+    """The messages of turns. ``places``: role -> the images that its places name by index.
 
     Raises DataError: E06 for an image of an assistant turn unless ``assistant_image`` is sketch, E07 to E09 for an
     invalid image, E18 for a reserved token in a text.
@@ -323,14 +408,14 @@ def messages(
     ]
 
 
-def _part(fields: Fields, turn: Turn, piece: Piece, places: dict[str, Iterator[Part]], assistant_image: str) -> Part:
+def _part(fields: Fields, turn: Turn, piece: Piece, places: Mapping[str, Sequence[Part]], assistant_image: str) -> Part:
     part: Part | None
     if piece.kind == "text":
         return Text(checked_text(piece.value, piece.field, turn.role), turn.loss)
     if piece.kind == "place":
-        part = next(places.get(turn.role, iter(())), None)
-        if part is None:
+        if not places.get(turn.role):
             raise DataError("E10", piece.field, "the place of an image that no column has. Give its path, or drop it.")
+        part = places[turn.role][piece.value]
     elif turn.role == "assistant":
         if assistant_image != "sketch":
             raise DataError("E06", piece.field, "an image in an answer. Convert with --assistant-image sketch.")

@@ -27,6 +27,12 @@ from .sources import list_files, raw_rows
 EXTRA_COLUMN = "latent_reason"  # the extra column of our writers for fields that a format lacks
 REFERENCES = ("bytes", "url", "path", "image", "image_url", "data")  # keys of an object that refers to an image
 BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "UklGR")  # of PNG, JPEG and WebP
+#: what stands for an image in other projects, and its number
+FOREIGN_SIGN = re.compile(
+    r"(?i:<(?:image|img|imagehere|image_placeholder|image_token|img_context|\|image_?\|)>"
+    r"|\[image\]|[<\[]\|?(?:image|img)[ _-]?(\d{1,3})\|?[>\]])"
+)
+LIKE_HTML = ("<img>", "[image]")  # may be words about something else
 RECORD_FIELDS = ("id", "task", "split", "level", "mode", "answer", "checker", "meta")  # the Trace fields in that column
 
 
@@ -141,7 +147,13 @@ class Fields:
     def get(self, key: str, kind: type, *, optional: bool = False, default: Any = None) -> Any:
         """The value of a field. Raises DataError (E05) if it is missing and not optional, or has another type."""
         self._asked.add(key)
+        if default is not None and not self.has(key):
+            return default
         return get(self.values, key, kind, optional=optional, default=default)
+
+    def has(self, key: str) -> bool:
+        """Whether the row has this field. Null is none: tables have it where a row of another kind has a value."""
+        return self.values.get(key) is not None
 
     def take(self, key: str) -> Any:
         """The value of a field of any type; None if it is missing."""
@@ -154,6 +166,28 @@ class Fields:
         if not text.strip():
             raise DataError("E14", key, "empty. Drop the row or fill it.")
         return text
+
+    def answer(self, key: str) -> str:
+        """An answer as text: a string, a number, true or false, or a list of one of these.
+
+        Raises DataError: E05 if it is missing or another value, E14 if it is blank.
+        """
+        value = self.take(key)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if value is None:
+            raise DataError("E05", key, "missing, expected an answer. See the format table.")
+        if not isinstance(value, str | int | float):
+            raise DataError("E05", key, f"expected one answer, found {TYPES[type(value)]}. Write it as text.")
+        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        if not text.strip():
+            raise DataError("E14", key, "empty. Drop the row or fill it.")
+        return text
+
+    def optional_answer(self, key: str) -> str | None:
+        """Like ``answer``; None if it is missing or blank."""
+        value = self.take(key)
+        is_blank = value is None or (isinstance(value, str) and not value.strip())
+        return None if is_blank else self.answer(key)
 
     def name(self, key: str) -> str | None:
         """A string or whole number as a string; None if it is missing."""
@@ -215,7 +249,7 @@ class Fields:
 
     def rest(self) -> dict:
         """The fields that were never read."""
-        return {key: value for key, value in self.values.items() if key not in self._asked}
+        return {key: value for key, value in self.values.items() if key not in self._asked and value is not None}
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------
@@ -249,6 +283,29 @@ def check_counts(
     if num_signs != num_entries:
         entries = f"{num_entries} entr{'y' if num_entries == 1 else 'ies'} in '{key}'"
         raise DataError("E10", field, f"{num_signs} {sign} in {where}, {entries}. {remedy}")
+
+
+def in_order(named: Sequence[Any], sign: str, where: str, num_images: int, key: str, field: str) -> list[int]:
+    """The index of an image for every place. ``named``: the number that each place has; all None: in their order.
+
+    Numbers begin with 0 or 1. One may occur again, but each image of column ``key`` needs a place. Raises DataError
+    (E10) for other numbers, or if there are no numbers and those of places and images differ.
+    """
+    is_numbered = any(number is not None for number in named)
+    if not is_numbered or len({str(number) for number in named}) != num_images:
+        check_counts(len(named), sign, where, num_images, key, field)
+    if not is_numbered:
+        return list(range(len(named)))
+    try:
+        numbers = [int(number) for number in named]
+    except (TypeError, ValueError):
+        numbers = []
+    first = min(numbers, default=0)
+    if first not in (0, 1) or set(numbers) != set(range(first, first + num_images)):
+        found = ", ".join("none" if number is None else str(number)[:20] for number in named[:8])
+        what = f"the numbers of images are {found}, but '{key}' has {num_images}. Count them from 0, in each place."
+        raise DataError("E10", field, what)
+    return [number - first for number in numbers]
 
 
 def question(fields: Fields, text: str, field: str, key: str) -> Message:
@@ -289,6 +346,7 @@ def record(
         if not isinstance(values, dict) or sorted(values) != sorted(RECORD_FIELDS):
             raise DataError("E05", EXTRA_COLUMN, f"expected an object of {', '.join(RECORD_FIELDS)}. Drop this column.")
         return Trace(messages=tuple(messages), **values)
+    _check_signs(messages)
     mode = "mixed"
     if messages[-1].role == "assistant":
         given, (answer, last) = answer, answers.end_with_answer(messages[-1], answer, side)
@@ -312,3 +370,17 @@ def record(
         checker,
         {key: value for key, value in meta.items() if value not in (None, {})},
     )
+
+
+def _check_signs(messages: list[Message]) -> None:
+    """Raises DataError (E18) if a text beside images has a sign of another project."""
+    parts = [part for message in messages for part in message.content]
+    if not any(isinstance(part, Image) for part in parts):
+        return
+    for text in (part.text for part in parts if isinstance(part, Text)):
+        for found in FOREIGN_SIGN.finditer(text):
+            if found[0].lower() not in LIKE_HTML:
+                what = (
+                    f"'{found[0]}' stands for an image and would be taught as text. Write it in words, or as <image>."
+                )
+                raise DataError("E18", "record", what)

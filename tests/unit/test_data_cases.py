@@ -101,7 +101,7 @@ CASES = [
     ),
     ("thinkmorph", "thinkmorph_hub", {}, [([["a", "Which piece?"], ["Try A.", "(b)", "It fits. \\boxed{A}"]], "A")]),
     ("interleaved", "thinkmorph_hub", {}, [([["a", "Which piece?"], ["Try A.", "(b)", "It fits. \\boxed{A}"]], "A")]),
-    ("thinkmorph", "thinkmorph_ready", {}, [([["a", "Which piece?"], ["Try A.", "(b)", "It fits.\\boxed{A}"]], "A")]),
+    ("thinkmorph", "thinkmorph_ready", {}, [([["a", "Which piece?"], ["Try A.", "(b)", "It fits.\n\\boxed{A}"]], "A")]),
     (
         "llava",
         "llava_r1.json",

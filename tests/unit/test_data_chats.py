@@ -198,7 +198,11 @@ CHATS = ["llava", "sharegpt", "trl", "swimbird", "lvr", "monet", "interleaved", 
 TAGGED = {
     "<think> One. </think> <answer> 2 </answer>": ("One.  \\boxed{2}", "text", "2"),
     "<think>One.</think>\n<answer>\\boxed{2}</answer>": ("One.\n\\boxed{2}", "text", "2"),
-    "One.</think>So \\boxed{2}": ("One.So \\boxed{2}", "text", "2"),
+    "One.</think>So \\boxed{2}": ("One.\nSo \\boxed{2}", "text", "2"),
+    "<think>One.</think><answer>2</answer>": ("One.\n\\boxed{2}", "text", "2"),
+    "<Think>One.</Think>So <ANSWER>2</ANSWER>.": ("One.\nSo \\boxed{2}.", "text", "2"),
+    "One.<answer>2</answer>So.": ("One.\n\\boxed{2}\nSo.", "text", "2"),
+    "See <summary>one</summary>: (<answer>2</answer>)": ("See <summary>one</summary>: (\\boxed{2})", "text", "2"),
     "<SUMMARY> S. </SUMMARY><REASONING> R. </REASONING><CONCLUSION> 2 </CONCLUSION>": (
         "S.  R. \\boxed{2}",
         "text",
@@ -461,7 +465,8 @@ def test_mathcanvas_orders_options_and_open_questions(put):
         "solution_images": ["2.png", "3.png"],
         "options": ["x", "y"],
     }
-    unnumbered = swapped | {"solution_interleave": [image, image, solution[2]], "options": None, "id": "b"}
+    plain = {"type": "image", "content": ""}
+    unnumbered = swapped | {"solution_interleave": [plain, plain, solution[2]], "options": None, "id": "b"}
     open_row = MATHCANVAS | {"solution_interleave": [], "solution_images": [], "id": "c"}
     (first, second, third), errors, _ = read("interleaved", put("a.jsonl", swapped, unnumbered, open_row))
     assert not errors and told(first) == [["Find the angle.", "[1]", "\nA. x\nB. y"], ["(3)", "(2)", "So. \\boxed{60}"]]

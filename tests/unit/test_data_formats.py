@@ -150,7 +150,7 @@ def test_thinkmorph_without_sketches_and_with_two_problems(put):
     two = THINKMORPH | {"image_list": ["1.png", "3.png", "2.png"]}
     (first, second), _, _ = read("thinkmorph", put("a.jsonl", one, two))
     assert (told(first)[1], first.mode) == (["A \\boxed{B}"], "text")
-    assert told(second) == [["[1]", "[3]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet.\\boxed{A}"]]
+    assert told(second) == [["[1]", "[3]", "Which piece fits?"], ["Try A.", "(2)", "The edges meet.\n\\boxed{A}"]]
 
 
 def test_monet_observations_weigh_and_are_not_needed(put):

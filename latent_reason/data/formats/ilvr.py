@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ...trace import Message, Part, Sketch, Text, Trace
-from .. import answers, reading
+from .. import answers, chats, reading
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..places import ImageRoots
@@ -40,31 +40,33 @@ def read(
 
 def trace(fields: Fields, side: str) -> Trace:
     """Convert one row."""
-    if "sequence_plan" not in fields.values and "original_final_answer" not in fields.values:
+    if not fields.has("sequence_plan") and not fields.has("original_final_answer"):
         return mirage.trace(fields, "ilvr")
-    question = reading.question(fields, fields.filled("text_input"), "text_input", "image_input")
-    answer = fields.filled("original_final_answer") if "original_final_answer" in fields.values else None
-    if "sequence_plan" not in fields.values:
+    texts = chats.Texts(fields)
+    question = mirage.question(texts)
+    answer = fields.answer("original_final_answer") if fields.has("original_final_answer") else None
+    if not fields.has("sequence_plan"):
         return reading.record(fields, "ilvr", [question], answer=answer, split="test")
     steps = fields.get("sequence_plan", list)
     if not steps:
         raise DataError("E14", "sequence_plan", "empty. Drop the row or fill it.")
-    parts = tuple(part for i, step in enumerate(steps) for part in _step(step, f"sequence_plan[{i}]", fields))
+    parts = tuple(part for i, step in enumerate(steps) for part in _step(step, f"sequence_plan[{i}]", texts))
+    texts.boxes.check_used()
     if not parts:
         raise DataError("E14", "sequence_plan", "no step has content. Drop the row or fill it.")
     return reading.record(fields, "ilvr", [question, Message("assistant", parts)], answer=answer, side=side)
 
 
-def _step(step: object, at: str, fields: Fields) -> list[Part]:
+def _step(step: object, at: str, texts: chats.Texts) -> list[Part]:
     if not isinstance(step, dict):
         raise DataError("E05", at, f"expected an object, found {TYPES[type(step)]}. See the format table.")
     kind = get(step, "type", str, at=at + ".")
     if kind == "latent":
         if step.get("helper_image") is None:
             raise DataError("E05", at + ".helper_image", "missing, expected a path. See the format table.")
-        return [Sketch(fields.load(step["helper_image"], at + ".helper_image"))]
+        return [Sketch(texts.fields.load(step["helper_image"], at + ".helper_image"))]
     if kind != "text":
         raise DataError("E06", at + ".type", f"'{kind[:40]}' is no step type. Use text or latent.")
     text = get(step, "content", str, at=at + ".")
-    text = answers.box_answers(text, at + ".content")
+    text = texts.clean(text, at + ".content", "assistant")
     return [Text(checked_text(text, at + ".content"))] if text.strip() else []

@@ -50,9 +50,9 @@ def read(
 def trace(fields: Fields, side: str, unplaced_image: str) -> Trace:
     """Convert one row."""
     chats.refuse_media(fields)
-    if "question_interleave" in fields.values:
+    if fields.has("question_interleave"):
         return _lists(fields, side)
-    if "input_text" not in fields.values and has_columns(fields):
+    if not fields.has("input_text") and has_columns(fields):
         return numbered_columns(fields, side, "interleaved")
     chat = [
         ({"role": "user", "content": fields.filled("input_text")}, "input_text"),
@@ -62,40 +62,42 @@ def trace(fields: Fields, side: str, unplaced_image: str) -> Trace:
     pictures = {"user": fields.pictures("input_img"), "assistant": fields.pictures("label_img", Sketch)}
     for role, key, where in (("user", "input_img", "human turns"), ("assistant", "label_img", "gpt turns")):
         turns = chats.place_images(fields, turns, len(pictures[role]), key, unplaced_image, where)
-    messages = chats.messages(fields, turns, {role: iter(images) for role, images in pictures.items()})
-    return reading.record(fields, "interleaved", messages, id=fields.name("id"), answer=_answer(fields), side=side)
-
-
-def _answer(fields: Fields) -> str | None:
-    answer = fields.name("answer")
-    return answer if answer and answer.strip() else None
+    messages = chats.messages(fields, turns, pictures)
+    return reading.record(
+        fields, "interleaved", messages, id=fields.name("id"), answer=fields.optional_answer("answer"), side=side
+    )
 
 
 # -- MathCanvas --------------------------------------------------------------------------------------------------------
 def _lists(fields: Fields, side: str) -> Trace:
-    question = _items(fields, "question_interleave", "question_images", Image)
+    texts = chats.Texts(fields)
+    question = _items(texts, "question_interleave", "question_images", Image)
     if options := fields.get("options", list, optional=True):
         lines = [f"{letter}. {option}" for letter, option in zip(OPTIONS, options, strict=False)]
         question.append(Text(checked_text("\n" + "\n".join(lines), "options")))
-    if "solution_interleave" not in fields.values or not fields.values["solution_interleave"]:  # the benchmark
+    if not fields.values.get("solution_interleave"):  # the benchmark
         messages, split = [Message("user", tuple(question))], "test"
     else:
-        solution = _items(fields, "solution_interleave", "solution_images", Sketch)
+        solution = _items(texts, "solution_interleave", "solution_images", Sketch)
         messages, split = [Message("user", tuple(question)), Message("assistant", tuple(solution))], "train"
+    texts.boxes.check_used()
     return reading.record(
-        fields, "interleaved", messages, id=fields.name("id"), answer=_answer(fields), side=side, split=split
+        fields,
+        "interleaved",
+        messages,
+        id=fields.name("id"),
+        answer=fields.optional_answer("answer"),
+        side=side,
+        split=split,
     )
 
 
-def _items(fields: Fields, key: str, images: str, kind: type[Image] | type[Sketch]) -> list[Part]:
+def _items(texts: chats.Texts, key: str, images: str, kind: type[Image] | type[Sketch]) -> list[Part]:
     """The parts of a list of items. An image item is the image of its index, or the next one."""
-    items = [_checked(item, f"{key}[{i}]") for i, item in enumerate(fields.get(key, list))]
-    pictures = fields.pictures(images, kind)
+    items = [_checked(item, f"{key}[{i}]") for i, item in enumerate(texts.fields.get(key, list))]
+    pictures = texts.fields.pictures(images, kind)
     indices = [item.get("index") for item in items if item["type"] == "image"]
-    reading.check_counts(len(indices), "image items", key, len(pictures), images, key)
-    in_order = iter(
-        indices if sorted(map(str, indices)) == sorted(map(str, range(len(pictures)))) else range(len(pictures))
-    )
+    in_order = iter(reading.in_order(indices, "image items", key, len(pictures), images, key))
     parts: list[Part] = []
     for i, item in enumerate(items):
         if item["type"] == "image":
@@ -103,7 +105,7 @@ def _items(fields: Fields, key: str, images: str, kind: type[Image] | type[Sketc
             continue
         at = f"{key}[{i}].content"
         text = get(item, "content", str, at=f"{key}[{i}].")
-        text = answers.box_answers(text, at) if kind is Sketch else text
+        text = texts.clean(text, at, "user" if kind is Image else "assistant")
         if text.strip():
             parts.append(Text(checked_text(text, at)))
     if not parts:
@@ -123,7 +125,7 @@ def _checked(item: object, at: str) -> dict:
 # -- ThinkMorph as published -------------------------------------------------------------------------------------------
 def has_columns(fields: Fields) -> bool:
     """Whether the row has a numbered column for each thought and image."""
-    return "question" in fields.values and any(NUMBERED.fullmatch(key) for key in fields.values)
+    return fields.has("question") and any(NUMBERED.fullmatch(key) and fields.has(key) for key in fields.values)
 
 
 def numbered_columns(fields: Fields, side: str, source: str) -> Trace:
@@ -133,17 +135,25 @@ def numbered_columns(fields: Fields, side: str, source: str) -> Trace:
         for key in fields.values
         if (match := NUMBERED.fullmatch(key))
     )
+    texts = chats.Texts(fields)
+    asked = texts.clean(fields.filled("question"), "question", "user")
     images: list[Part] = []
     solution: list[Part] = []
     for _, is_image, is_problem, key in columns:
         if is_image:
             (images if is_problem else solution).extend(fields.pictures(key, Image if is_problem else Sketch))
-        elif (text := fields.get(key, str, optional=True)) and (text := answers.box_answers(text, key)).strip():
+        elif (text := fields.get(key, str, optional=True)) and (text := texts.clean(text, key, "assistant")).strip():
             solution.append(Text(checked_text(text, key)))
+    texts.boxes.check_used()
     if not solution:
         raise DataError("E14", "reasoning", "no thought and no image. Drop the row or fill it.")
-    question = reading.place_question(fields.filled("question"), "question", images, "problem_image_N")
+    question = reading.place_question(asked, "question", images, "problem_image_N")
     messages = [question, Message("assistant", tuple(solution))]
     return reading.record(
-        fields, source, messages, id=fields.name("pid") or fields.name("id"), answer=_answer(fields), side=side
+        fields,
+        source,
+        messages,
+        id=fields.name("pid") or fields.name("id"),
+        answer=fields.optional_answer("answer"),
+        side=side,
     )

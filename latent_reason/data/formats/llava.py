@@ -41,10 +41,10 @@ def read(
 def trace(fields: Fields, unplaced_image: str) -> Trace:
     """Convert one row."""
     turns = chats.turns(fields, chats.entries(fields, "conversations"), {"user": chats.IMAGE})
-    key = fields.column("image", "images")
+    key = chats.image_column(fields, "image", "images")
     pictures = fields.pictures(key)
     turns = chats.place_images(fields, turns, len(pictures), key, unplaced_image, "human turns")
-    messages = chats.messages(fields, turns, {"user": iter(pictures)})
+    messages = chats.messages(fields, turns, {"user": pictures})
     return reading.record(fields, "llava", messages, id=fields.name("id"))
 
 

@@ -73,8 +73,7 @@ def trace(fields: Fields, box_unit: str) -> Trace:
     turns = chats.turns(fields, chats.entries(fields, "conversations"), {"user": chats.IMAGE, "assistant": SIGN})
     pictures = fields.pictures("image")
     boxes = fields.get("bboxes", list, optional=True) or []
-    num_signs = sum(turn.num_places for turn in turns if turn.role == "assistant")
-    reading.check_counts(num_signs, SIGN, "gpt turns", len(boxes), "bboxes", "conversations")
+    turns = chats.place_images(fields, turns, len(boxes), "bboxes", "refuse", "gpt turns", SIGN)
     if boxes and not pictures:
         raise DataError("E10", "image", "no image for the boxes. Add it.")
     if boxes and len(pictures) > 1:
@@ -85,7 +84,7 @@ def trace(fields: Fields, box_unit: str) -> Trace:
     if not any(turn.num_places for turn in turns if turn.role == "user"):  # as in the second stage
         turns = chats.place_first(turns, len(pictures))
     turns = chats.place_images(fields, turns, len(pictures), "image", "refuse", "human turns")
-    messages = chats.messages(fields, turns, {"user": iter(pictures), "assistant": iter(regions)})
+    messages = chats.messages(fields, turns, {"user": pictures, "assistant": regions})
     name = fields.name("id") or fields.name("question_id")
     source = fields.name("dataset")
     return reading.record(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...trace import Message, Sketch, Trace
-from .. import reading, writing
+from .. import chats, reading, writing
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..places import ImageRoots
@@ -37,20 +37,28 @@ def read(
 
 def trace(fields: Fields, source: str = "mirage") -> Trace:
     """Convert one row of Mirage, or an older row of ILVR, which uses the same format."""
-    question = reading.question(fields, fields.filled("text_input"), "text_input", "image_input")
-    if "map_desc" in fields.values and "text_output" not in fields.values:
+    texts = chats.Texts(fields)
+    asked = question(texts)
+    if fields.has("map_desc") and not fields.has("text_output"):
         rows = board(fields)
         return reading.record(
-            fields, source, [question], id=fields.name("map_id"), split="test", checker="mirage", state={"map": rows}
+            fields, source, [asked], id=fields.name("map_id"), split="test", checker="mirage", state={"map": rows}
         )
-    text = fields.filled("text_output")
+    text = texts.clean(fields.filled("text_output"), "text_output", "assistant")
+    texts.boxes.check_used()
     if text.count(SIGN) != 1:
         raise DataError("E10", "text_output", f"{text.count(SIGN)} {SIGN}, expected 1. Mark the place of the sketch.")
     images = fields.pictures("image_output", Sketch)
     if len(images) != 1:
         raise DataError("E10", "image_output", f"{len(images)} images, expected 1: the sketch. Correct it.")
     response = Message("assistant", tuple(reading.insert_images(text, "text_output", SIGN, images)))
-    return reading.record(fields, source, [question, response], checker=checker(text))
+    return reading.record(fields, source, [asked, response], checker=checker(text))
+
+
+def question(texts: chats.Texts) -> Message:
+    """The question of a row, with its images."""
+    text = texts.clean(texts.fields.filled("text_input"), "text_input", "user")
+    return reading.question(texts.fields, text, "text_input", "image_input")
 
 
 def checker(text: str) -> str:

@@ -10,18 +10,19 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ...trace import Message, Text, Trace
+from ...errors import did_you_mean
+from ...trace import Trace
 from .. import chats, reading, writing
 from ..chats import Names
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..places import ImageRoots
 from ..reading import Fields
-from ..record import checked_text
 from ..writing import Target
 
 REQUIRED = {"messages"}
-TAGS = ("role_tag", "content_tag")
+COLUMNS = ("messages", "images", "system")
+TAGS = ("role_tag", "content_tag", "user_tag", "assistant_tag", "system_tag")
 
 
 def read(
@@ -43,6 +44,10 @@ def read(
     turns.
     """
     chats.check_options(unplaced_image, assistant_image)
+    for option, named, known in (("columns", columns, COLUMNS), ("tags", tags, TAGS)):
+        for name in named or ():
+            if name not in known:
+                raise ValueError(f"--{option}: there is no '{name}'. {did_you_mean(name, known)}")
     convert = partial(
         trace, assistant_image=assistant_image, unplaced_image=unplaced_image, columns=columns or {}, tags=tags or {}
     )
@@ -53,16 +58,14 @@ def trace(
     fields: Fields, assistant_image: str, unplaced_image: str, columns: dict[str, str], tags: dict[str, str]
 ) -> Trace:
     """Convert one row."""
-    key = columns.get("messages", "messages" if "messages" in fields.values else "conversations")
-    names = Names(*((tags[tag],) if tag in tags else usual for tag, usual in zip(TAGS, Names(), strict=True)))
+    key = columns.get("messages", fields.column("messages", "conversations"))
+    names = Names(*((tags[tag],) if tag in tags else usual for tag, usual in zip(TAGS, Names(), strict=False)))
     roles = chats.ROLES | {tags[f"{role}_tag"]: role for role in chats.ROLES if f"{role}_tag" in tags}
     signs = dict.fromkeys(("system", "user", "assistant"), chats.IMAGE)
-    turns = chats.turns(fields, chats.entries(fields, key), signs, names, roles)
-    images = columns.get("images") or fields.column("images", "image")
+    system = columns.get("system", "system")
+    turns = chats.turns(fields, chats.entries(fields, key), signs, names, roles, system)
+    images = columns.get("images") or chats.image_column(fields, "images", "image")
     messages = chats.fill_from_column(fields, turns, images, unplaced_image, assistant_image)
-    system = fields.get(columns.get("system", "system"), str, default="")
-    if system.strip() and messages[0].role != "system":
-        messages.insert(0, Message("system", (Text(checked_text(system, "system", "system")),)))
     return reading.record(fields, "sharegpt", messages, id=fields.name("id"))
 
 

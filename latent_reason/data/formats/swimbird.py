@@ -52,8 +52,8 @@ def trace(fields: Fields, side: str, unplaced_image: str) -> Trace:
     pictures = {"user": fields.pictures("image"), "assistant": fields.pictures("reasoning_image", Sketch)}
     for role, (key, where) in SIDES.items():
         turns = chats.place_images(fields, turns, len(pictures[role]), key, unplaced_image, where)
-    messages = chats.messages(fields, map(_without_numbers, turns), {role: iter(pictures[role]) for role in SIDES})
-    answer = fields.filled("answer") if fields.values.get("answer") is not None else None
+    messages = chats.messages(fields, map(_without_numbers, turns), pictures)
+    answer = fields.answer("answer") if fields.has("answer") else None
     return reading.record(fields, "swimbird", messages, id=fields.name("id"), answer=answer, side=side)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from ...trace import Image, Message, Part, Sketch, Text, Trace
-from .. import answers, reading
+from .. import answers, chats, reading
 from ..errors import DataError, Report
 from ..pictures import Limits
 from ..places import ImageRoots
@@ -43,10 +43,11 @@ def read(
 
 def trace(fields: Fields, side: str) -> Trace:
     """Convert one row."""
-    if "instruction_list" not in fields.values and interleaved.has_columns(fields):
+    if not fields.has("instruction_list") and interleaved.has_columns(fields):
         return interleaved.numbered_columns(fields, side, "thinkmorph")
     questions, texts = _texts(fields, "instruction_list"), _texts(fields, "output_text_list")
-    images = fields.references("image_list")
+    images, cleaner = fields.references("image_list"), chats.Texts(fields)
+    asked = cleaner.clean(questions[0], "instruction_list[0]", "user") if questions else ""
     num_inputs = len(images) - len(texts) + 1
     if num_inputs < 1:
         raise DataError(
@@ -62,17 +63,21 @@ def trace(fields: Fields, side: str) -> Trace:
     for i, text in enumerate(texts):
         at = f"output_text_list[{i}]"
         content = _without_signs(text, at, first=not i, last=i == len(texts) - 1)
+        content = cleaner.clean(content, at, "assistant").strip()
         if i:
             parts.append(Sketch(loaded[num_inputs + i - 1]))
         if content:
             parts.append(Text(checked_text(content, at)))
-    if "<answer>" not in texts[-1]:
+    if "<answer>" not in texts[-1].lower():
         raise DataError("E14", f"output_text_list[{len(texts) - 1}]", "no <answer>. Add it, or drop the row.")
+    cleaner.boxes.check_used()
     question = Message(
         "user",
-        (*(Image(picture) for picture in loaded[:num_inputs]), Text(checked_text(questions[0], "instruction_list[0]"))),
+        (*(Image(picture) for picture in loaded[:num_inputs]), Text(checked_text(asked, "instruction_list[0]"))),
     )
-    return reading.record(fields, "thinkmorph", [question, Message("assistant", tuple(parts))], id=fields.name("id"))
+    messages = [question, Message("assistant", tuple(parts))]
+    answer = fields.optional_answer("answer")
+    return reading.record(fields, "thinkmorph", messages, id=fields.name("id"), answer=answer, side=side)
 
 
 def _texts(fields: Fields, key: str) -> list[str]:
@@ -99,4 +104,4 @@ def _without_signs(text: str, at: str, first: bool, last: bool) -> str:
             f"{START} and {END} are not paired. Every text but the last ends in {START}, every "
             f"text but the first begins with {END}.",
         )
-    return answers.box_answers(text.removeprefix(END).removesuffix(START), at).strip()
+    return text.removeprefix(END).removesuffix(START)

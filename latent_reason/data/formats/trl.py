@@ -52,14 +52,14 @@ def trace(fields: Fields, assistant_image: str, unplaced_image: str) -> Trace:
         raise DataError(
             "E10", "sketch_index", f"{sketches}, but the images of the assistant are {of_assistant}. Correct it."
         )
-    key = fields.column("images", "image")
+    key = chats.image_column(fields, "images", "image")
     messages = chats.fill_from_column(fields, turns, key, unplaced_image, assistant_image, sketches, "'image'")
     return reading.record(fields, "trl", messages, id=fields.name("id"))
 
 
 def _chat(fields: Fields) -> list[tuple[Any, str]]:
     """(turn, field) of every turn of ``messages``, or of ``prompt`` and ``completion``, which may be plain texts."""
-    if "messages" in fields.values or "prompt" not in fields.values:
+    if fields.has("messages") or not fields.has("prompt"):
         return chats.entries(fields, "messages")
     chat: list[tuple[Any, str]] = []
     for key, role in (("prompt", "user"), ("completion", "assistant")):

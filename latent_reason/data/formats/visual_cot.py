@@ -52,7 +52,7 @@ def trace(fields: Fields, box_unit: str, unplaced_image: str) -> Trace:
     references = fields.references("image")
     images = [_image(fields, reference, f"image[{i}]", box_unit) for i, reference in enumerate(references)]
     turns = chats.place_images(fields, turns, len(images), "image", unplaced_image, "human turns")
-    messages = _join(fields, turns, chats.messages(fields, turns, {"user": iter(images)}))
+    messages = _join(fields, turns, chats.messages(fields, turns, {"user": images}))
     name, source = fields.name("id") or fields.name("question_id"), fields.name("dataset")
     return reading.record(
         fields,

@@ -22,8 +22,7 @@ from ..record import checked_text
 
 REFERENCE = re.compile(r"<image_start>\[([^\]]{0,64})\]<image_end>")
 PICTURE = re.compile(r"(problem|reasoning)_image_\d+")
-
-
+TEXTS = {"Question": "user", "Text Reasoning Trace": "assistant"}
 REQUIRED = {"Question", "Text Reasoning Trace"}
 
 
@@ -53,13 +52,15 @@ def read(
 def trace(fields: Fields, side: str, unplaced_image: str) -> Trace:
     """Convert one row."""
     chats.refuse_media(fields)
-    question, response = (_parts(fields, key, fields.filled(key)) for key in ("Question", "Text Reasoning Trace"))
+    texts = chats.Texts(fields)
+    question, response = (_parts(texts, key, role) for key, role in TEXTS.items())
+    texts.boxes.check_used()
     question = (*_unplaced(fields, unplaced_image), *question)
     return reading.record(
         fields,
         "zebra_cot",
         [Message("user", question), Message("assistant", response)],
-        answer=fields.filled("Final Answer"),
+        answer=fields.answer("Final Answer"),
         id=fields.name("id"),
         task=fields.row.file.parent.name,
         side=side,
@@ -83,19 +84,18 @@ def _unplaced(fields: Fields, unplaced_image: str) -> list[Part]:
     return parts
 
 
-def _parts(fields: Fields, key: str, text: str) -> tuple[Part, ...]:
+def _parts(texts: chats.Texts, key: str, role: str) -> tuple[Part, ...]:
+    text = texts.clean(THOUGHT.sub("", texts.fields.filled(key)), key, role)
     # split at a group gives text, name, text, name, ..., text
     return tuple(
         part
         for i, piece in enumerate(REFERENCE.split(text))
-        for part in ([_picture(fields, key, piece)] if i % 2 else _text(piece, key))
+        for part in ([_picture(texts.fields, key, piece)] if i % 2 else _text(piece, key))
     )
 
 
 def _text(piece: str, key: str) -> list[Text]:
-    content = THOUGHT.sub("", piece).strip()
-    if key != "Question":
-        content = answers.box_answers(content, key)
+    content = piece.strip()
     return [Text(checked_text(content, key))] if content else []
 
 
