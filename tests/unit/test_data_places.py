@@ -185,8 +185,8 @@ def test_arrow_files_of_both_kinds_and_damaged_ones(tmp_path, monkeypatch):
         assert error.code == "E20" and str(error).startswith(name) and "cannot be read" in str(error)
 
 
-def shard(name: str, members: dict[str, bytes]) -> None:
-    with tarfile.open(name, "w") as tar:
+def shard(name: str, members: dict[str, bytes], **options) -> None:
+    with tarfile.open(name, "w", **options) as tar:
         for member, data in members.items():
             info = tarfile.TarInfo(member)
             info.size = len(data)
@@ -218,6 +218,32 @@ def test_tar_files_of_a_webdataset(tmp_path, monkeypatch):
     shard("chat.tar", {"5.json": json.dumps(LLAVA | {"image": "5.png"}).encode(), "5.png": png(5)})
     ((trace,), found) = read("llava", "chat.tar")
     assert told(trace) == [["[5]", "What is it?"], ["A lamp."]] and not found
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_of_tar_members_that_need_a_header_of_their_own(tmp_path, monkeypatch, form):
+    """Both names of one letter beyond ASCII read ``?1`` in the short header."""
+    monkeypatch.chdir(tmp_path)
+    row = {"question": "Q", "answer": "1"}
+    keys = ["é1", "图1", "x/" + "y" * 120, "z" * 101]
+    members = {}
+    for number, key in enumerate(keys):
+        members |= {f"{key}.json": json.dumps(row | {"question": key}).encode(), f"/{key}.png": png(number)}
+    shard("a.tar", members, format=form, encoding="utf-8")
+    traces, found = read("table", "a.tar", columns={"images": "png"})
+    assert not found and [told(t) for t in traces] == [[[f"[{number}]", key]] for number, key in enumerate(keys)]
+
+
+def test_members_of_a_tar_file_that_are_no_samples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample = json.dumps({"question": "Q", "answer": "1"}).encode()
+    sides = {"__index__.json": b"{}", "README.md": b"#", "x/LICENSE": b"", "x/._000.jpg": b"", ".DS_Store": b""}
+    shard("a.tar", sides | {"x/000.json": sample})
+    traces, found = read("table", "a.tar")
+    assert len(traces) == 1 and not found
+    shard("a.tar", {"x/000.json": sample, "x/000": b""})
+    traces, (error,) = read("table", "a.tar")
+    assert len(traces) == 1 and error.code == "E21" and "'x/000' is not named KEY.SUFFIX. Rename it." in str(error)
 
 
 def told_text(trace) -> list[str]:
