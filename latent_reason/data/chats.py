@@ -74,8 +74,9 @@ def turns(
     signs: dict[str, str],
     names: Names | None = None,
     roles: dict[str, str] | None = None,
+    ends_with: str = "assistant",
 ) -> list[Turn]:
-    """The turns of a chat that ends with an answer. ``signs``: role -> what stands in its texts for an image.
+    """The turns of a chat that ends with an answer, or with a question if ``ends_with`` is user. ``signs``: role -> what stands in its texts for an image.
 
     Boxes named by ``objects`` are written into the texts, tags of answers become boxed answers. Raises DataError: E05
     wrong type, E06 unknown role, part or medium, E19 turns out of order or of tools.
@@ -90,9 +91,12 @@ def turns(
         role = next((name for name in names.role if name in turn), names.role[0])
         before = native_role(turn.get(role), before, f"{at}.{role}", roles)
         result.append(_turn(texts, turn, before, at, names))
-    if before != "assistant":
+    if before != ends_with:
         key = at.partition("[")[0] or "conversations"
-        raise DataError("E19", key, "no answer turn at the end. Add the answer.")
+        what = "no answer turn at the end. Add the answer."
+        if ends_with == "user":
+            what = "does not end with a question. Use another format, such as sharegpt or trl."
+        raise DataError("E19", key, what)
     texts.boxes.check_used()
     return result
 

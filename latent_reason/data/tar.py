@@ -20,6 +20,7 @@ import numpy as np
 from .errors import DataError
 from .jsonl import LINE_BYTES, decode
 from .pictures import Limits
+from .record import StoredName
 from .rows import Raw
 
 BLOCK = tarfile.BLOCKSIZE
@@ -189,7 +190,7 @@ class WebShard(TarShard):
                 except UnicodeDecodeError:
                     raise DataError("E01", f"{key}.{suffix}", "not UTF-8. Save the file as UTF-8.") from None
             else:
-                fields[suffix] = suffix
+                fields[suffix] = StoredName(suffix)
         return fields
 
 
