@@ -47,6 +47,18 @@ def check_gold(answer: str, checker: str, field: str) -> None:
         raise DataError("E05", field, what)
 
 
+def check_graded(trace: Trace) -> None:
+    """Raises DataError (E05) for a record that ends with its question if its checker is unknown or cannot grade its
+    answer."""
+    if trace.answer is None or trace.messages[-1].role != "user":
+        return
+    try:
+        check_checker(trace.checker)
+    except ValueError as error:
+        raise DataError("E05", "checker", str(error)) from None
+    check_gold(trace.answer, trace.checker, "answer")
+
+
 class Overlap:
     """Finds items of other splits that equal a training item: the same input images, pixel by pixel, or the same task
     and ``meta.state``."""

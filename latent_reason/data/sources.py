@@ -20,12 +20,30 @@ from .errors import DataError
 from .jsonl import LINE_BYTES, decode
 from .pictures import Limits
 from .record import SPLIT
-from .rows import Raw, text_rows
+from .rows import Raw, holds_one_object, text_rows
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".tar")
 #: files that describe a data set and hold no rows of it
 SIDE_FILES = re.compile(
     r"\..*|(dataset_infos?|dataset_dict|state|dataset_card|croissant|README)\.json|cache-[0-9a-f]+\.arrow"
+)
+#: files that describe a data set if they hold one object, and rows if they hold more
+SETTINGS = re.compile(r"(config|info|metadata|stats|package|license|preprocessor_config)\.json", re.IGNORECASE)
+UNREAD = (
+    ".gz",
+    ".tgz",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".zip",
+    ".7z",
+    ".feather",
+    ".xlsx",
+    ".xls",
+    ".pkl",
+    ".npy",
+    ".npz",
+    ".h5",
 )
 SIDE_FOLDERS = re.compile(r"\..*|__MACOSX|parquet_info")
 #: words of file and folder names -> split, as the datasets library understands them, and those of other sets
@@ -47,7 +65,8 @@ WORD_ENDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 
 
 def list_files(source: Path, skip_folder: Iterable[str] = ()) -> list[Path]:
-    """The data files of a folder and the folders below, without side files; or the one file that is named.
+    """The data files of a folder and the folders below, without side files; or the one file that is named. A file of
+    settings is a side file if there are others.
 
     Folders whose name contains an entry of ``skip_folder`` are left out. Raises FileNotFoundError.
     """
@@ -63,7 +82,8 @@ def list_files(source: Path, skip_folder: Iterable[str] = ()) -> list[Path]:
             SIDE_FOLDERS.fullmatch(folder) or any(text in folder for text in skipped) for folder in folders
         )
 
-    return sorted(f for f in source.rglob("*") if f.suffix in SUFFIXES and is_data(f) and f.is_file())
+    files = sorted(f for f in source.rglob("*") if f.suffix in SUFFIXES and is_data(f) and f.is_file())
+    return [f for f in files if not (SETTINGS.fullmatch(f.name) and holds_one_object(f))] or files
 
 
 def split_named(name: str) -> str | None:
@@ -102,6 +122,9 @@ def parse_cell(text: str) -> Any:
 
 def raw_rows(file: Path, limits: Limits | None = None) -> Iterator[Raw]:
     """The rows of a data file, by its suffix. Raises DataError (E20) for a file that cannot be read."""
+    if file.suffix.lower() in UNREAD:
+        what = f"'{file.suffix}' files are not read. Unpack the file, or save it as one of {', '.join(SUFFIXES)}."
+        raise DataError("E20", "", what, str(file))
     if file.suffix == ".parquet":
         return parquet.rows(file)
     if file.suffix == ".arrow":

@@ -244,6 +244,13 @@ def test_a_checker_fits_the_answers(put):
     assert [e.row for e in read(file, columns={}, checker="number")[1]] == [3, 4]
     assert [e.row for e in read(file, columns={}, checker="yes_no")[1]] == [1, 2, 3]
     assert not read(file, columns={}, checker="frozenlake_plan")[1]
+    native.write(read(file, columns={}, checker="same_text")[0], "out")
+    assert native.check("out").ok
+    lines = Path("out/traces.jsonl").read_text()
+    Path("out/traces.jsonl").write_text(lines.replace('"same_text"', '"number"'))
+    assert [e.row for e in native.check("out").errors] == [3, 4]
+    Path("out/traces.jsonl").write_text(lines.replace('"same_text"', '"nuber"'))
+    assert [e.field for e in native.check("out").errors][:4] == ["checker"] * 4
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases")

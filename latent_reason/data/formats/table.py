@@ -82,7 +82,9 @@ def trace(fields: Fields, folder: Path, columns: dict[str, str], checker: str, s
         text = answers.box_answers(reasoning, table.place("trace"))
         messages.append(Message("assistant", (Text(checked_text(text, table.place("trace"))),)))
     elif answer is None:
-        raise DataError("E14", table.place("answer"), "missing. Name its column: --columns answer=COLUMN.")
+        is_empty = fields.values.get(table.place("answer")) == ""
+        what = "empty. Drop the row or fill it." if is_empty else "missing. Name its column: --columns answer=COLUMN."
+        raise DataError("E14", table.place("answer"), what)
     if answer is not None:
         check_gold(answer, checker, table.place("answer"))
     return table.record(messages, answer, table.split(folder), checker, side)
