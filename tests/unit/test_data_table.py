@@ -236,8 +236,9 @@ def test_the_answer_or_the_reasoning_is_right(put):
 
 def test_a_checker_fits_the_answers(put):
     from eval.records import ANSWER_RULES, CHECKER_RULES
+    from latent_reason import tasks
 
-    assert {*checks.CHECKERS} == {*ANSWER_RULES, *CHECKER_RULES}
+    assert {*checks.CHECKERS} == {*ANSWER_RULES, *CHECKER_RULES, *tasks.names()}
     file = put("a.jsonl", *({"question": "Q", "answer": a} for a in ("3", "three", "abc", "Yes.")))
     with pytest.raises(ValueError, match=r"there is no checker 'nuber'. Did you mean 'number'\?"):
         read(file, columns={}, checker="nuber")
