@@ -203,13 +203,13 @@ def _add_format_options(parser) -> None:
     own.add_argument(
         "--answer",
         choices=["refuse", "field", "text"],
-        help="zebra_cot, swimbird, ilvr, thinkmorph, interleaved: which answer is right if the column and the boxed "
+        help="zebra_cot, swimbird, ilvr, thinkmorph, interleaved, table: which answer is right if the column and the boxed "
         "answer differ (default: refuse the row)",
     )
     own.add_argument(
         "--unplaced-image",
         choices=["first", "drop", "refuse"],
-        help="llava, sharegpt, trl, swimbird, zebra_cot, interleaved, visual_cot: images that no text has a place for "
+        help="llava, sharegpt, trl, swimbird, zebra_cot, interleaved, visual_cot, table: images that no text has a place for "
         "go before the first question (default), are dropped, or the row is refused",
     )
     own.add_argument("--assistant-image", choices=["refuse", "sketch"], help="sharegpt, trl: images in answers")

@@ -79,8 +79,10 @@ def turns(
     names: Names | None = None,
     roles: dict[str, str] | None = None,
     system: str = "system",
+    ends_with: str = "assistant",
 ) -> list[Turn]:
-    """The turns of a chat that ends with an answer. ``signs``: role -> what stands in its texts for an image.
+    """The turns of a chat that ends with an answer, or with a question if ``ends_with`` is user. ``signs``: role -> what
+    stands in its texts for an image.
 
     The text of column ``system`` is the first turn, blank system turns are left out. Texts are those of
     ``Texts.clean``. Raises DataError: E05 wrong type, E06 unknown role, part or medium, E19 turns out of order or of
@@ -98,9 +100,12 @@ def turns(
         before = native_role(turn.get(role), before, f"{at}.{role}", roles)
         result.append(_turn(texts, turn, before, at, names))
     result = [turn for turn in result if turn.pieces]
-    if before != "assistant":
+    if before != ends_with:
         key = at.partition("[")[0] or "conversations"
-        raise DataError("E19", key, "no answer turn at the end. Add the answer.")
+        what = "no answer turn at the end. Add the answer."
+        if ends_with == "user":
+            what = "does not end with a question. Use another format, such as sharegpt or trl."
+        raise DataError("E19", key, what)
     result = _with_system(texts, result, system)
     texts.boxes.check_used()
     return result

@@ -4,13 +4,57 @@ long for a model."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
+from ..errors import did_you_mean
 from ..trace import Trace
 from .errors import DataError
 from .pictures import pixel_hash
+
+#: rules that grade the answer of a record: of replies, of plans and of the tasks, which stand above this package
+CHECKERS = (
+    *("same_text", "text", "yes_no", "number", "numbers", "set", "math"),
+    *("vsp", "mirage", "progress", "exact", "exact_strict", "vsp_task4", "mirage_check"),
+    *("blocks", "cube_net", "dice_net", "fold_punch", "frozenlake_plan", "jigsaw", "plan_check", "ray", "rush_hour"),
+    *("scene_edit", "search_zoom", "slide", "transform", "wall_maze"),
+)
+NUMBER = re.compile(
+    r"\d|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty"
+    r"|seventy|eighty|ninety)\b|[一二三四五六七八九十零]|\\pi|π",
+    re.IGNORECASE,
+)
+YES_NO = re.compile(r"\W*(?:yes|no)\b", re.IGNORECASE)
+
+
+def check_checker(name: str) -> None:
+    """Raises ValueError if no rule and no task has this name."""
+    if name not in CHECKERS:
+        raise ValueError(f"there is no checker '{name}'. {did_you_mean(name, CHECKERS)}")
+
+
+def check_gold(answer: str, checker: str, field: str) -> None:
+    """Raises DataError (E05) if no reply can be right by ``checker``: the answer is no number, or not yes or no."""
+    if checker in ("number", "numbers") and not NUMBER.search(answer):
+        what = f"'{answer[:40]}' holds no number, which the checker '{checker}' needs. Use another --checker."
+        raise DataError("E05", field, what)
+    if checker == "yes_no" and not YES_NO.match(answer):
+        what = f"'{answer[:40]}' is not yes or no, which the checker 'yes_no' needs. Use another --checker."
+        raise DataError("E05", field, what)
+
+
+def check_graded(trace: Trace) -> None:
+    """Raises DataError (E05) for a record that ends with its question if its checker is unknown or cannot grade its
+    answer."""
+    if trace.answer is None or trace.messages[-1].role != "user":
+        return
+    try:
+        check_checker(trace.checker)
+    except ValueError as error:
+        raise DataError("E05", "checker", str(error)) from None
+    check_gold(trace.answer, trace.checker, "answer")
 
 
 class Overlap:

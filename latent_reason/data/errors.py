@@ -76,10 +76,24 @@ class Report:
             ],
         }
 
+    def _by_files(self) -> list[tuple[DataError, str]]:
+        """The errors in order, each with a note on other files. An error of several files is listed once."""
+        files: dict[tuple[str, str, str], set[str]] = {}
+        for error in self.errors:
+            files.setdefault((error.code, error.field, error.what), set()).add(error.file)
+        listed: dict[tuple, tuple[DataError, str]] = {}
+        for number, error in enumerate(self.errors):
+            kind = error.code, error.field, error.what
+            more = len(files[kind]) - 1
+            note = f" ({more} more file{'s' * (more > 1)} with the same error)" if more else ""
+            listed.setdefault(kind if more else (number,), (error, note))
+        return list(listed.values())
+
     def __str__(self) -> str:
-        lines = [f"{error.code} {error}" for error in self.errors[:20]]
-        if len(self.errors) > 20:
-            lines.append(f"... and {len(self.errors) - 20} more")
+        errors = self._by_files()
+        lines = [f"{error.code} {error}{note}" for error, note in errors[:20]]
+        if len(errors) > 20:
+            lines.append(f"... and {len(errors) - 20} more")
         lines += [f"warning: {sentence}" for sentence in self.warnings]
         if self.errors:
             lines.append("errors: " + ", ".join(f"{code} {count}" for code, count in self.codes.items()))

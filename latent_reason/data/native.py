@@ -20,7 +20,7 @@ from PIL import Image as PILImage
 from ..files import atomic_folder
 from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import packed
-from .checks import Overlap
+from .checks import Overlap, check_graded
 from .errors import DataError, Report
 from .jsonl import BOM, decode, to_line
 from .pictures import ImageFolder, Limits, PictureStore
@@ -81,11 +81,17 @@ def check(
 ) -> Report:
     """Read all records and images and report every error.
 
-    Reported are rows that ``read`` rejects, rows for which ``fits`` raises DataError, and items of other splits that
-    equal a training item (E23).
+    Reported are rows that ``read`` rejects, questions that their checker cannot grade, rows for which ``fits`` raises
+    DataError, and items of other splits that equal a training item (E23).
     """
     report, overlap = Report(), Overlap()
-    for result in examine(path, image_root, limits, report, fits):
+
+    def check_trace(trace: Trace) -> None:
+        check_graded(trace)
+        if fits is not None:
+            fits(trace)
+
+    for result in examine(path, image_root, limits, report, check_trace):
         if isinstance(result, Trace):
             overlap.add(result)
     report.errors.extend(overlap.errors())

@@ -7,6 +7,7 @@ the images of native shards.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..errors import pip_install
 from .errors import DataError
 from .jsonl import LINE_BYTES
 from .pictures import Limits
+from .record import StoredName
 from .rows import Raw
 
 GROUP_ROWS = 256
@@ -141,12 +143,15 @@ def _short_message(error: Exception) -> str:
 
 
 def _replace_images(value: Any, at: str, images: dict[str, bytes]) -> Any:
-    """``value`` with images replaced by their name ``at``. The image bytes are added to ``images``."""
+    """``value`` with images replaced by their name ``at``, and NaN, which pandas writes for a missing number, by None.
+    The image bytes are added to ``images``."""
     if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
-        value = value["path"] if value["bytes"] is None else value["bytes"]
+        value = value["bytes"] or value["path"]
     if isinstance(value, bytes):
         images[at] = value
-        return at
+        return StoredName(at)
+    if isinstance(value, float) and math.isnan(value):
+        return None
     if isinstance(value, dict):
         return {key: _replace_images(child, f"{at}.{key}" if at else key, images) for key, child in value.items()}
     if isinstance(value, list | tuple):  # entries of a map are tuples

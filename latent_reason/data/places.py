@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from .errors import DataError
 
+HUB_FOLDER = re.compile(r"(?:datasets|models|spaces)--.")
 ImageRoots = str | Path | Iterable[str | Path] | None
 FILE_ADDRESS = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 
@@ -39,13 +40,18 @@ class Places:
         self.folder, self.named = str(folder), [str(root) for root in named]
         self._named = [_below(path) for root in self.named for path in (os.path.abspath(root), os.path.realpath(root))]
         self._bases = [*map(os.path.realpath, self.named), os.path.realpath(folder)]
+        if snapshot := _snapshot_around(self._bases[-1]):  # paths of its files are relative to the whole snapshot
+            self._bases.append(snapshot)
         real = [_below(base) for base in self._bases]
         self._readable = tuple(real + [_below(blobs) for base in self._bases if (blobs := _blobs_of(base))])
         self._real_folders: dict[str, str] = {}
 
     def contains(self, file: str | Path) -> bool:
         """Whether a file, with links followed, is in one of these folders."""
-        return os.path.realpath(file).startswith(self._readable)
+        try:
+            return os.path.realpath(file).startswith(self._readable)
+        except ValueError:  # a NUL in the path
+            return False
 
     def find(self, name: str, field: str) -> str:
         """The real path of an image. Raises DataError E07 or E08. Paths that name another place are refused before the
@@ -110,11 +116,37 @@ def _fault_of(path: str) -> str:
     return ""
 
 
-def _blobs_of(folder: str) -> str | None:
-    """The blobs that the links of a Hub cache snapshot lead to; None if the real ``folder`` is in no snapshot."""
+def snapshot_of(source: Path) -> Path:
+    """The snapshot of a repository in the Hub cache, or of its folder ``snapshots``; any other source itself.
+
+    Raises ValueError if there are several and the cache does not say which one is the main one.
+    """
+    repository = source.parent if source.name == "snapshots" else source
+    folder = repository / "snapshots"
+    if not HUB_FOLDER.match(Path(os.path.abspath(repository)).name) or not folder.is_dir():
+        return source
+    snapshots = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    main = repository / "refs" / "main"
+    if len(snapshots) > 1 and main.is_file():
+        named = folder / main.read_text(encoding="utf-8").strip()
+        snapshots = [named] if named in snapshots else snapshots
+    if len(snapshots) != 1:
+        names = ", ".join(entry.name for entry in snapshots[:3])
+        raise ValueError(f"'{folder}' holds {len(snapshots)} snapshots ({names}). Name the folder of one.")
+    return snapshots[0]
+
+
+def _snapshot_around(folder: str) -> str | None:
+    """The snapshot of the Hub cache that a real folder is in; None if it is in none."""
     parts = Path(folder).parts
     for i in range(1, len(parts) - 1):
-        if parts[i] == "snapshots" and re.match(r"(?:datasets|models|spaces)--.", parts[i - 1]):
-            blobs = os.path.join(*parts[:i], "blobs")
-            return blobs if os.path.isdir(blobs) and not os.path.islink(blobs) else None
+        if parts[i] == "snapshots" and HUB_FOLDER.match(parts[i - 1]):
+            return os.path.join(*parts[: i + 2])
     return None
+
+
+def _blobs_of(folder: str) -> str | None:
+    """The blobs that the links of a Hub cache snapshot lead to; None if the real ``folder`` is in no snapshot."""
+    snapshot = _snapshot_around(folder)
+    blobs = os.path.normpath(os.path.join(snapshot, "..", "..", "blobs")) if snapshot else ""
+    return blobs if os.path.isdir(blobs) and not os.path.islink(blobs) else None

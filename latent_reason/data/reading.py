@@ -19,7 +19,7 @@ from .jsonl import decode
 from .native import encode
 from .packed import LINKED
 from .pictures import ImageFolder, Limits
-from .places import ImageRoots, Places, list_roots
+from .places import ImageRoots, Places, list_roots, snapshot_of
 from .record import TYPES, Warn, checked_text, get
 from .rows import Row, one_error_of_kind, rows
 from .sources import list_files, raw_rows
@@ -51,7 +51,7 @@ def read(
     ``skip_folder`` are skipped. Every yielded Trace is a valid native record. Raises FileNotFoundError if ``source``
     does not exist.
     """
-    source = Path(source)
+    source = snapshot_of(Path(source))
     files = list_files(source, skip_folder)
     folder = source if source.is_dir() else source.parent
     yield from read_files([(file, folder) for file in files], folder, trace, report, limits, list_roots(image_root))

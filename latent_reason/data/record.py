@@ -32,7 +32,14 @@ RESERVED = re.compile(
 )
 # Signs of public formats that are no tokens of any supported model. A system turn may explain them.
 EXPLAINED = re.compile(r"</?(?:output_image|lvr|abs_vis_token)>")
+
+
+class StoredName(str):
+    """The name of bytes that are stored with a row, such as those of an image in a parquet file."""
+
+
 TYPES = {
+    StoredName: "bytes",
     dict: "an object",
     list: "a list",
     str: "a string",

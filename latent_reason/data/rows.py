@@ -65,6 +65,13 @@ def _has_lines(file: Path) -> bool:
     return file.suffix == ".jsonl" and not first.lstrip().startswith(b"[")
 
 
+def holds_one_object(file: Path) -> bool:
+    """Whether a file begins with an object and has no row per line."""
+    with open(file, "rb") as handle:
+        begin = handle.read(2**16).removeprefix(BOM).lstrip()
+    return begin.startswith(b"{") and not _has_lines(file)
+
+
 def decode_row(raw: Raw, file: Path, pictures: ImageFolder, warn: Warn) -> Row:
     """Decode a raw row. Raises DataError if it cannot be read."""
     if isinstance(raw.data, DataError):
@@ -141,28 +148,43 @@ LACKS = ("missing", "there is no such column")  # how the errors of a row that l
 def one_error_of_kind(
     results: Iterator[Trace | DataError], file: Path, report: Report, guess: Callable[[], str]
 ) -> Iterator[Trace | DataError]:
-    """The results of a file, with one error for a file of another kind: all of its first rows lack the same field.
-    ``guess`` says of which format the rows seem to be."""
+    """The results of a file, with one error for a file whose rows all have the same one, if they are many. If its first
+    rows lack a field or are no JSON, the file is of another kind and is not read further: ``guess`` says of which format
+    it seems to be."""
     held: list[DataError] = []
     for result in results:
-        if isinstance(result, DataError) and (result.field == "record" or result.what.startswith(LACKS)):
-            if not held or (result.field, result.what) == (held[0].field, held[0].what):
-                held.append(result)
-                if len(held) < ROWS_OF_A_KIND:
-                    continue
+        if isinstance(result, DataError) and (not held or _is_same(result, held[0])):
+            held.append(result)
+            if len(held) == ROWS_OF_A_KIND and _is_of_other_kind(result):
                 break
+            continue
         yield from held
         yield result
         yield from results
         return
-    if len(held) > 1:
+    if len(held) >= ROWS_OF_A_KIND or (
+        len(held) > 1 and _is_of_other_kind(held[0]) and len(set(map(_kind, held))) == 1
+    ):
         del report.errors[-len(held) :]
-        rest = "all its rows" if len(held) < ROWS_OF_A_KIND else f"its first {len(held)} rows"
-        first = held[0]
-        what = f"{first.what} So in {rest}: the file is of another format.{guess()}"
-        held = [DataError(first.code, first.field, what).at(str(file))]
+        first, is_whole = held[0], len(held) < ROWS_OF_A_KIND or not _is_of_other_kind(held[0])
+        rest = " So in all its rows" if is_whole else f" So in its first {len(held)} rows"
+        rest += f": the file is of another format.{guess()}" if _is_of_other_kind(first) else "."
+        held = [DataError(first.code, first.field, first.what + rest).at(str(file))]
         report.errors += held
     yield from held
+
+
+def _is_same(error: DataError, first: DataError) -> bool:
+    """Whether two rows of a file have one error. The lines of a file that is no JSON fail in different ways."""
+    return error.code == first.code == "E02" or _kind(error) == _kind(first)
+
+
+def _kind(error: DataError) -> tuple[str, str, str]:
+    return error.code, error.field, error.what
+
+
+def _is_of_other_kind(error: DataError) -> bool:
+    return error.code == "E02" or error.field == "record" or error.what.startswith(LACKS)
 
 
 def register_id(id: str, where: str, ids: dict[str, str]) -> None:

@@ -6,24 +6,47 @@ Every row is streamed.
 
 from __future__ import annotations
 
+import ast
 import csv
+import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from . import parquet, tar
 from .errors import DataError
-from .jsonl import LINE_BYTES
+from .jsonl import LINE_BYTES, decode
 from .pictures import Limits
-from .rows import Raw, text_rows
+from .record import SPLIT
+from .rows import Raw, holds_one_object, text_rows
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".tar")
 #: files that describe a data set and hold no rows of it
 SIDE_FILES = re.compile(
     r"\..*|(dataset_infos?|dataset_dict|state|dataset_card|croissant|README)\.json|cache-[0-9a-f]+\.arrow"
 )
+#: files that describe a data set if they hold one object, and rows if they hold more
+SETTINGS = re.compile(r"(config|info|metadata|stats|package|license|preprocessor_config)\.json", re.IGNORECASE)
+UNREAD = (
+    ".gz",
+    ".tgz",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".zip",
+    ".7z",
+    ".feather",
+    ".xlsx",
+    ".xls",
+    ".pkl",
+    ".npy",
+    ".npz",
+    ".h5",
+)
 SIDE_FOLDERS = re.compile(r"\..*|__MACOSX|parquet_info")
-#: words of file and folder names -> split, as the datasets library understands them
+#: words of file and folder names -> split, as the datasets library understands them, and those of other sets
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -33,13 +56,17 @@ SPLIT_WORDS = {
     "dev": "val",
     "test": "test",
     "testing": "test",
-    "eval": "test",
-    "evaluation": "test",
+    "testmini": "test",
+    "minitest": "test",
+    "minival": "val",
 }
+EVAL_WORDS = ("eval", "evaluation")  # a test set, unless another word says more: eval_train
+WORD_ENDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 
 
 def list_files(source: Path, skip_folder: Iterable[str] = ()) -> list[Path]:
-    """The data files of a folder and the folders below, without side files; or the one file that is named.
+    """The data files of a folder and the folders below, without side files; or the one file that is named. A file of
+    settings is a side file if there are others.
 
     Folders whose name contains an entry of ``skip_folder`` are left out. Raises FileNotFoundError.
     """
@@ -55,21 +82,49 @@ def list_files(source: Path, skip_folder: Iterable[str] = ()) -> list[Path]:
             SIDE_FOLDERS.fullmatch(folder) or any(text in folder for text in skipped) for folder in folders
         )
 
-    return sorted(f for f in source.rglob("*") if f.suffix in SUFFIXES and is_data(f) and f.is_file())
+    files = sorted(f for f in source.rglob("*") if f.suffix in SUFFIXES and is_data(f) and f.is_file())
+    return [f for f in files if not (SETTINGS.fullmatch(f.name) and holds_one_object(f))] or files
+
+
+def split_named(name: str) -> str | None:
+    """The split that a name says: val for ``val2017`` or ``VAL``. None if it says none."""
+    if SPLIT.fullmatch(name):
+        return name
+    words = [word.lower() for word in WORD_ENDS.split(name)]
+    split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+    return split or ("test" if any(word in EVAL_WORDS for word in words) else None)
 
 
 def split_of(file: Path, folder: Path) -> str:
-    """The split that the name of a file says, or of a folder below ``folder`` that it is in; train by default."""
+    """The split that the name of a file says, or of the nearest folder that it is in, up to ``folder``; train by
+    default."""
     inside = file.relative_to(folder) if file.is_relative_to(folder) else Path(file.name)
-    for part in reversed(inside.with_suffix("").parts):
-        for word in re.split(r"[^a-z0-9]+", part.lower()):
-            if word in SPLIT_WORDS:
-                return SPLIT_WORDS[word]
-    return "train"
+    names = [*reversed(inside.with_suffix("").parts), os.path.basename(os.path.abspath(folder))]
+    return next((split for name in names if (split := split_named(name))), "train")
+
+
+def parse_cell(text: str) -> Any:
+    """The list or object that a cell of text holds, as JSON or as pandas writes it: ``['a.png', None]``. The text itself
+    if it holds none."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return decode(text.encode("utf-8", "surrogatepass"))
+    except DataError:
+        pass
+    try:
+        value = ast.literal_eval(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return value
 
 
 def raw_rows(file: Path, limits: Limits | None = None) -> Iterator[Raw]:
     """The rows of a data file, by its suffix. Raises DataError (E20) for a file that cannot be read."""
+    if file.suffix.lower() in UNREAD:
+        what = f"'{file.suffix}' files are not read. Unpack the file, or save it as one of {', '.join(SUFFIXES)}."
+        raise DataError("E20", "", what, str(file))
     if file.suffix == ".parquet":
         return parquet.rows(file)
     if file.suffix == ".arrow":

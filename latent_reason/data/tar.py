@@ -1,7 +1,8 @@
 """Tar shards: per item ``KEY.json``, its input images ``KEY.p0.png``, ... and its sketches ``KEY.s0.jpg``, ...
 
-Shards of a WebDataset are read as rows. Shards are read by offset and never unpacked, so member names are never used as paths on disk. Members other than plain
-files and folders are errors; extended headers are skipped.
+Shards of a WebDataset are read as rows. Shards are read by offset and never unpacked, so member names are never used as
+paths on disk. Long names and names in other alphabets stand in headers of their own, of PAX or GNU. Members other than
+plain files and folders are errors.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ import numpy as np
 from .errors import DataError
 from .jsonl import LINE_BYTES, decode
 from .pictures import Limits
+from .record import StoredName
 from .rows import Raw
 
 BLOCK = tarfile.BLOCKSIZE
 NAME = re.compile(r"([\w-]{1,64})\.(json|[\w-]{1,32}\.(?:png|jpe?g|webp))", re.IGNORECASE)
 WEB_NAME = re.compile(r"((?:[^/]+/)*[^/.]+)\.([^/]+)")  # of a WebDataset: FOLDER/KEY.SUFFIX
+#: members that describe a WebDataset and belong to no sample: __index__.json, README.md, .DS_Store, ._000.jpg
+WEB_SIDE = re.compile(r"(?:.*/)?(?:\.[^/]*|__\w+__\.\w+|(?:README|LICENSE|LICENCE|NOTICE)(?:\.\w+)?)", re.IGNORECASE)
 TEXT_SUFFIXES = ("txt", "text", "caption", "cls", "question", "answer")
-PLAIN, SKIPPED = {tarfile.REGTYPE, tarfile.AREGTYPE}, {tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.XGLTYPE}
+PLAIN = {tarfile.REGTYPE, tarfile.AREGTYPE}
+SKIPPED = {tarfile.DIRTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK}
+HEADER_BYTES = 2**20  # at most, of a header that holds the name of the next member
 Member = tuple[int, int]  # offset in the shard, size in bytes
 
 
@@ -71,7 +77,7 @@ class TarShard:
 
     def _scan(self, handle: BinaryIO) -> None:
         """Index the offsets of all members. An invalid member becomes an item that holds its error."""
-        size, offset = handle.seek(0, 2), 0
+        size, offset, long_name = handle.seek(0, 2), 0, ""
         while offset < size:
             handle.seek(offset)
             try:
@@ -86,7 +92,7 @@ class TarShard:
                     ),
                 )
                 return
-            name, offset = header.name.removeprefix("./"), offset + BLOCK
+            name, offset = (long_name or header.name).removeprefix("./"), offset + BLOCK
             quoted_name = repr(name[:80])
             if header.size < 0:
                 self._add_error(
@@ -99,7 +105,10 @@ class TarShard:
                     offset, DataError("E22", "", f"ends inside {quoted_name}: the shard is cut. Copy it again.")
                 )
                 return
-            if header.type in PLAIN:
+            long_name = ""
+            if header.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+                long_name = _long_name(header, handle.read(min(header.size, HEADER_BYTES)))
+            elif header.type in PLAIN:
                 self._add_member(name, quoted_name, (offset, header.size))
             elif header.type not in SKIPPED:
                 self._add_error(offset, DataError("E21", "", f"{quoted_name} is not a plain file. Remove it."))
@@ -127,13 +136,31 @@ class TarShard:
         self._items[f"{offset}."] = error  # keys contain no dot, so this name is unique
 
 
+def _long_name(header: tarfile.TarInfo, data: bytes) -> str:
+    """The name of the next member, by its own header: the record ``path`` of PAX, or the text of GNU. Empty if there is
+    none."""
+    if header.type == tarfile.GNUTYPE_LONGNAME:
+        return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    name = ""
+    while match := re.match(rb"(\d{1,7}) ([^=\n]+)=", data):  # records are LENGTH KEY=VALUE and a line break
+        if match[2] == b"path":
+            name = data[match.end() : int(match[1]) - 1].decode("utf-8", "surrogateescape")
+        data = data[max(int(match[1]), match.end()) :]
+    return name
+
+
 class WebShard(TarShard):
     """The samples of a WebDataset as rows: the fields of ``KEY.json``, the text of ``KEY.txt`` and images such as
     ``KEY.jpg``. Texts and images are columns with the name of their suffix. ``__key__`` is the key."""
 
     def _match(self, name: str, quoted_name: str, offset: int) -> re.Match | None:
-        """Key and suffix of a member. A file without a suffix is no part of a sample."""
-        return WEB_NAME.fullmatch(name)
+        """Key and suffix of a member; None for a member that describes the set. A name without a suffix is an error."""
+        if WEB_SIDE.fullmatch(name):
+            return None
+        match = WEB_NAME.fullmatch(name.lstrip("/"))
+        if not match:
+            self._add_error(offset, DataError("E21", "", f"{quoted_name} is not named KEY.SUFFIX. Rename it."))
+        return match
 
     def item(self, number: int) -> Raw:
         key = self._keys[number]
@@ -163,7 +190,7 @@ class WebShard(TarShard):
                 except UnicodeDecodeError:
                     raise DataError("E01", f"{key}.{suffix}", "not UTF-8. Save the file as UTF-8.") from None
             else:
-                fields[suffix] = suffix
+                fields[suffix] = StoredName(suffix)
         return fields
 
 

@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 
 from latent_reason.data import formats, native, packed
 from latent_reason.data.convert import convert
-from latent_reason.data.errors import DataError
+from latent_reason.data.errors import DataError, Report
 from latent_reason.trace import Image, Message, Text, Trace
 
 COLUMNS = {"columns": {"question": "problem", "images": "image"}}
@@ -131,6 +131,29 @@ def test_a_snapshot_of_the_hub_cache_is_read(tmp_path):
         assert not found and trace.images()[0].getpixel((0, 0)) == (7, 7, 7)
 
 
+def test_the_cache_of_a_repository_is_read_by_its_snapshot(tmp_path):
+    place = snapshot(tmp_path)
+    repository = tmp_path / "datasets--me--set"
+    (place.parent / "images").mkdir()
+    (place.parent / "images" / "7.png").symlink_to("../../../blobs/bb")
+    (repository / "blobs" / "aa").write_text(json.dumps(LLAVA | {"image": "images/7.png"}))
+    for source in (repository, repository / "snapshots", place.parent, place, place / "train.jsonl"):
+        ((trace,), found) = read("llava", source)
+        assert not found and trace.images()[0].getpixel((0, 0)) == (7, 7, 7), source
+    (repository / "snapshots" / "4567").mkdir()
+    with pytest.raises(ValueError, match=r"holds 2 snapshots \(0123, 4567\). Name the folder of one."):
+        read("llava", repository)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123")
+    assert len(read("llava", repository)[0]) == 1
+
+
+def test_a_list_file_of_lvr_with_a_path_that_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text(json.dumps([{"data_path": "a\0.json", "image_folder": ".", "ds_name": "x"}]))
+    assert errors("lvr", "list.json") == ["E08"]
+
+
 def test_links_of_a_snapshot_lead_to_its_own_blobs_only(tmp_path):
     place = snapshot(tmp_path)
     other = snapshot(tmp_path / "other")
@@ -185,8 +208,8 @@ def test_arrow_files_of_both_kinds_and_damaged_ones(tmp_path, monkeypatch):
         assert error.code == "E20" and str(error).startswith(name) and "cannot be read" in str(error)
 
 
-def shard(name: str, members: dict[str, bytes]) -> None:
-    with tarfile.open(name, "w") as tar:
+def shard(name: str, members: dict[str, bytes], **options) -> None:
+    with tarfile.open(name, "w", **options) as tar:
         for member, data in members.items():
             info = tarfile.TarInfo(member)
             info.size = len(data)
@@ -220,6 +243,32 @@ def test_tar_files_of_a_webdataset(tmp_path, monkeypatch):
     assert told(trace) == [["[5]", "What is it?"], ["A lamp."]] and not found
 
 
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_of_tar_members_that_need_a_header_of_their_own(tmp_path, monkeypatch, form):
+    """Both names of one letter beyond ASCII read ``?1`` in the short header."""
+    monkeypatch.chdir(tmp_path)
+    row = {"question": "Q", "answer": "1"}
+    keys = ["é1", "图1", "x/" + "y" * 120, "z" * 101]
+    members = {}
+    for number, key in enumerate(keys):
+        members |= {f"{key}.json": json.dumps(row | {"question": key}).encode(), f"/{key}.png": png(number)}
+    shard("a.tar", members, format=form, encoding="utf-8")
+    traces, found = read("table", "a.tar", columns={"images": "png"})
+    assert not found and [told(t) for t in traces] == [[[f"[{number}]", key]] for number, key in enumerate(keys)]
+
+
+def test_members_of_a_tar_file_that_are_no_samples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample = json.dumps({"question": "Q", "answer": "1"}).encode()
+    sides = {"__index__.json": b"{}", "README.md": b"#", "x/LICENSE": b"", "x/._000.jpg": b"", ".DS_Store": b""}
+    shard("a.tar", sides | {"x/000.json": sample})
+    traces, found = read("table", "a.tar")
+    assert len(traces) == 1 and not found
+    shard("a.tar", {"x/000.json": sample, "x/000": b""})
+    traces, (error,) = read("table", "a.tar")
+    assert len(traces) == 1 and error.code == "E21" and "'x/000' is not named KEY.SUFFIX. Rename it." in str(error)
+
+
 def told_text(trace) -> list[str]:
     return [part.text for part in trace.messages[0].content if isinstance(part, Text)]
 
@@ -228,6 +277,59 @@ def png(number: int) -> bytes:
     file = io.BytesIO()
     picture(number).save(file, "PNG")
     return file.getvalue()
+
+
+# -- other files -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["config", "info", "metadata", "stats", "package", "license", "preprocessor_config"])
+def test_files_of_settings_are_no_data_beside_others(put, name):
+    put("train.jsonl", {"question": "Q", "answer": "1"})
+    Path(f"d/{name}.json").write_text('{\n "a": 1\n}')
+    traces, found = read("table", "d")
+    assert len(traces) == 1 and not found
+    put(f"{name}.json", {"question": "Q", "answer": "1"}, {"question": "R", "answer": "2"})
+    assert len(read("table", "d")[0]) == 3
+    Path("d/train.jsonl").unlink()
+    Path(f"d/{name}.json").write_text('{"question": "Q", "answer": "1"}')
+    assert len(read("table", "d")[0]) == 1
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.feather", "a.xlsx"])
+def test_a_file_that_is_not_read_says_so(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    (error,) = read("table", tmp_path / name)[1]
+    assert error.code == "E20" and f"'{Path(name).suffix}' files are not read. Unpack the file" in str(error)
+
+
+def many(*rows: str) -> tuple[int, DataError]:
+    """The number of errors in a file of these lines, and the first one."""
+    Path("d/a.jsonl").write_text("\n".join(rows))
+    first, *others = read("table", "d/a.jsonl")[1]
+    return 1 + len(others), first
+
+
+def test_rows_with_one_error_get_one_message(put):
+    put("a.jsonl")
+    count, error = many(*[json.dumps({"question": None, "answer": "1"})] * 300)
+    assert count == 1 and "question: missing" in str(error) and "the file is of another format" in str(error)
+    count, error = many(*json.dumps([{"question": "Q", "answer": "1"}] * 300, indent=1)[1:-1].splitlines())
+    assert count == 1 and error.code == "E02" and "So in its first 100 rows" in str(error)
+    count, error = many(*[json.dumps({"question": [{"role": "user", "content": None}], "answer": "1"})] * 300)
+    assert count == 1 and str(error).endswith("So in all its rows.") and error.row is None
+    good = json.dumps({"question": "Q", "answer": "1"})
+    assert many(*[json.dumps({"question": "Q", "answer": ""})] * 150, good)[0] == 150, "some rows fit"
+    assert many("{", '{"a": 1', "]")[0] == 3, "few lines, and not one error"
+    Path("d/b.csv").write_text("question,answer\n" + "Q,1,2\n" * 300)
+    (error,) = read("table", "d/b.csv")[1]
+    assert error.code == "E10" and str(error).endswith("So in all its rows.")
+
+
+def test_one_error_of_several_files_is_printed_once(put):
+    for number in range(30):
+        put(f"{number}.json", {"a": 1})
+    report = Report()
+    assert len(read("table", "d", report=report)[1]) == 30
+    assert str(report).count("question: missing") == 1 and "(29 more files with the same error)" in str(report)
+    assert "errors: E05 30" in str(report)
 
 
 def test_links_in_a_tar_file_are_refused(tmp_path, monkeypatch):

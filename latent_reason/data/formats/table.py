@@ -6,6 +6,7 @@ ms-swift. ``columns`` says which column holds what: ``question=problem,answer=so
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,15 +16,24 @@ from typing import Any
 
 from ...errors import did_you_mean
 from ...trace import Image, Message, Text, Trace
-from .. import answers, reading, sources
+from .. import answers, chats, reading, sources
+from ..chats import Turn
+from ..checks import check_checker, check_gold
 from ..errors import DataError, Report
-from ..jsonl import decode
 from ..pictures import Limits
-from ..places import ImageRoots
+from ..places import ImageRoots, snapshot_of
 from ..reading import Fields
-from ..record import TYPES, boxed, check_order, checked_text, get
+from ..record import TYPES, StoredName, boxed, checked_text
 
 COLUMNS = ("question", "answer", "images", "trace", "id", "task", "split", "level", "system")
+PICTURE_COLUMNS = ("images", "image", "jpg", "jpeg", "png", "webp")  # of pictures, if none is named
+PICTURE_PATH = re.compile(r"[^\n]{1,400}\.(?:png|jpe?g|webp|gif|bmp)", re.IGNORECASE)
+#: signs of other projects for the place of a picture, some with its number: <image_1>, [IMAGE], <ImageHere>
+OTHER_SIGNS = re.compile(
+    r"<(?:image|img)[ _]?(\d*)>(?!.*</img>)|\[(?:image|img)[ _]?(\d*)\]|<ImageHere>|<IMG_CONTEXT>", re.I
+)
+THOUGHTS = re.compile(r"<(think|thinking|SUMMARY|CAPTION|REASONING)>.*?</\1>|\A.*</think(?:ing)?>", re.I | re.S)
+AFTER_HASHES = re.compile(r"^[ \t]*####[ \t]*(.+)", re.M)  # as GSM8K writes the answer below its solution
 
 
 def read(
@@ -34,6 +44,8 @@ def read(
     *,
     columns: dict[str, str] | None = None,
     checker: str = "same_text",
+    answer: str = "refuse",
+    unplaced_image: str = "first",
 ) -> Iterator[Trace | DataError]:
     """Yield every row as a Trace: the question, the gold answer and, with a column ``trace``, the reasoning before it.
 
@@ -41,153 +53,251 @@ def read(
     that is not named is taken if it has that name itself. A dotted name leads into an object or a list:
     ``reward_model.ground_truth``, ``messages.0.content``. The question may also be a list of turns. ``checker`` names
     the rule that grades answers. Without ``split``, the name of the file or of its folder tells the split.
+    ``answer``: which one is right if the columns ``answer`` and ``trace`` differ (field, text or refuse).
+    ``unplaced_image``: what happens to images without a place in the question (first, drop or refuse).
 
-    Errors: E05 missing column or wrong type, E10 numbers of ``<image>`` and images differ, E14 empty question or
-    answer, E17 the answer is not that of the trace, E19 order of turns.
+    Errors: E05 missing column or wrong type, E06 unknown role or part, E10 numbers of places and images differ, E12 a
+    picture in a column that is not read, E14 empty question or answer, E17 the answer is not that of the trace, E19 order
+    of turns.
     """
     columns = columns or {}
     for name in columns:
         if name not in COLUMNS:
             raise ValueError(f"--columns: a record has no '{name}'. {did_you_mean(name, COLUMNS)}")
-    source = Path(source)
+    answers.check_side(answer)
+    chats.check_options(unplaced_image)
+    check_checker(checker)
+    source = snapshot_of(Path(source))
     folder = source if source.is_dir() else source.parent
-    convert = partial(trace, folder=folder, columns=columns, checker=checker)
+    convert = partial(trace, folder=folder, columns=columns, checker=checker, side=answer, unplaced=unplaced_image)
     return reading.read(source, convert, image_root, report, limits)
 
 
-def trace(fields: Fields, folder: Path, columns: dict[str, str], checker: str) -> Trace:
+def trace(fields: Fields, folder: Path, columns: dict[str, str], checker: str, side: str, unplaced: str) -> Trace:
     """Convert one row."""
-    table = Table(fields, columns)
-    messages = table.question()
+    table = Table(fields, columns, folder)
+    messages = table.question(unplaced)
     answer, reasoning = table.answer(), table.text("trace")
     if reasoning is not None:
         text = answers.box_answers(reasoning, table.place("trace"))
         messages.append(Message("assistant", (Text(checked_text(text, table.place("trace"))),)))
     elif answer is None:
-        raise DataError("E14", table.place("answer"), "missing. Name its column: --columns answer=COLUMN.")
-    split = table.text("split")
-    split = sources.SPLIT_WORDS.get(split, split) if split else sources.split_of(fields.row.file, folder)
-    return table.record(messages, answer, split, checker)
+        is_empty = fields.values.get(table.place("answer")) == ""
+        what = "empty. Drop the row or fill it." if is_empty else "missing. Name its column: --columns answer=COLUMN."
+        raise DataError("E14", table.place("answer"), what)
+    if answer is not None:
+        check_gold(answer, checker, table.place("answer"))
+    return table.record(messages, answer, table.split(folder), checker, side)
 
 
 class Table:
-    """The columns of one row, by what they hold."""
+    """The columns of one row, by what they hold. Empty cells are null."""
 
-    def __init__(self, fields: Fields, columns: dict[str, str]):
-        self.fields, self.columns = fields, columns
+    def __init__(self, fields: Fields, columns: dict[str, str], folder: Path):
+        self.named, self.columns = columns, dict(columns)
+        if fields.row.file.suffix == ".tar":  # the viewer of the Hub shows the fields of KEY.json below json
+            self.columns = {name: path.removeprefix("json.") for name, path in columns.items()}
+        found = {self.place(name): self._find(fields.values, name) for name in COLUMNS if name != "images"}
+        if "images" not in columns:
+            filled = (name for name in PICTURE_COLUMNS if fields.values.get(name) not in (None, "", []))
+            self.columns["images"] = next(filled, "images")
+        found[self.place("images")] = _references(self._find(fields.values, "images"))
+        values = fields.values | {path: None if value == "" else value for path, value in found.items()}
+        self.fields = Fields(replace(fields.row, value=values), folder)
 
     def place(self, name: str) -> str:
         """The column that holds ``name``."""
         return self.columns.get(name, name)
 
-    def value(self, name: str) -> Any:
-        """The value of the column for ``name``; None if it is null, or if it is absent and was not named."""
+    def _find(self, values: dict, name: str) -> Any:
+        """The value of the column for ``name``; None if it is absent and was not named."""
         path = self.place(name)
-        if self.fields.row.file.suffix == ".tar":  # the viewer of the Hub shows the fields of KEY.json below json
-            path = path.removeprefix("json.")
-        value: Any = self.fields.values
+        value: Any = values
         if path in value:
-            return self.fields.take(path)
+            return value[path]
         for step in path.split("."):
             if isinstance(value, list) and step.lstrip("-").isdigit() and -len(value) <= int(step) < len(value):
                 value = value[int(step)]
             elif isinstance(value, dict) and step in value:
                 value = value[step]
-            elif name in self.columns:
-                known = list(self.fields.values)
-                raise DataError("E05", path, f"there is no such column. {did_you_mean(path, known)}")
+            elif name in self.named:
+                raise DataError("E05", path, f"there is no such column. {did_you_mean(path, list(values))}")
             else:
                 return None
         return value
 
     def text(self, name: str) -> str | None:
         """A column of text or numbers as text; None if it is null or absent."""
-        value = self.value(name)
+        value = self.fields.take(self.place(name))
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError("E05", self.place(name), f"expected text or a number, found {TYPES[type(value)]}.")
+        return self._number(value, name)
+
+    def _number(self, value: int | float, name: str) -> str:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DataError("E03", self.place(name), f"{value} is no number. Replace or drop the row.")
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
     def answer(self) -> str | None:
-        """The gold answer: what ``<answer>`` or the last box holds, else the whole text."""
-        text = self.text("answer")
-        if text is None:
-            return None
+        """The gold answer: what ``<answer>`` or the last box holds, or what stands behind ``####`` or the reasoning."""
         place = self.place("answer")
+        value = self.fields.take(place)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if value is None:
+            return None
+        if not isinstance(value, str | int | float):
+            what = (
+                f"expected text or a number, found {TYPES[type(value)]}. Name one answer: --columns answer={place}.0."
+            )
+            raise DataError("E05", place, what if isinstance(value, list) else what.partition(" Name")[0])
+        text = value if isinstance(value, str) else self._number(value, "answer")
+        text = THOUGHTS.sub("", text)
         inside = boxed(answers.box_answers(text, place))
+        if inside is None and (behind := AFTER_HASHES.findall(text)):
+            inside = behind[-1]
         text = (text if inside is None else inside).strip()
         if not text:
             raise DataError("E14", place, "empty. Drop the row or fill it.")
         return text
 
-    def images(self) -> list[Image]:
-        """The images of the row: a path, bytes, or a list of these."""
-        value, place = self.value("images"), self.place("images")
-        if isinstance(value, str) and value.startswith("["):  # a list in a cell of a CSV file
-            value = decode(value.encode())
-        entries = [] if value in (None, "") else value if isinstance(value, list) else [value]
-        images = []
-        for i, entry in enumerate(entries):
-            at = f"{place}[{i}]" if isinstance(value, list) else place
-            if isinstance(entry, dict):  # {"image": path}, as verl writes it, or {"bytes": null, "path": path}
-                entry = next((entry[key] for key in ("image", "path", "url") if isinstance(entry.get(key), str)), None)
-            if not isinstance(entry, str) or not entry:
-                raise DataError("E05", at, f"expected a path or bytes, found {TYPES[type(entry)]}.")
-            images.append(Image(self.fields.row.load(entry, at)))
-        return images
+    def split(self, folder: Path) -> str:
+        """The split: by the column, or by the names of the file and its folders."""
+        named = self.text("split")
+        if named:
+            return sources.split_named(named) or named
+        split = sources.split_of(self.fields.row.file, folder)
+        if split != "train":
+            self.fields.row.warn("split", f"the name of the file or its folder says the split {split}")
+        return split
 
-    def question(self) -> list[Message]:
-        """The turns before the answer. Images stand at their ``<image>``, or before the first question."""
-        value, place, images = self.value("question"), self.place("question"), self.images()
-        turns = [{"role": "user", "content": value}] if isinstance(value, str) else value
-        if not isinstance(turns, list) or not turns:
-            what = f"expected text or turns, found {TYPES[type(value)]}. Name its column: --columns question=COLUMN."
-            raise DataError("E05", place, what)
-        system = self.text("system")
-        if system and not (isinstance(turns[0], dict) and turns[0].get("role") == "system"):
-            turns = [{"role": "system", "content": system}, *turns]
-        texts = [self._turn(turn, f"{place}[{i}]" if turns is value else place) for i, turn in enumerate(turns)]
-        num_signs = sum(text.count("<image>") for _, text, _ in texts)
-        if num_signs:
-            reading.check_counts(
-                num_signs, "<image>", "the question", len(images), self.place("images"), place.partition("[")[0]
-            )
-        remaining, messages, before = iter(images), [], "nothing"
-        for role, text, at in texts:
-            check_order(role, before, at)
-            sign = "<image>" if num_signs else ""
-            parts = reading.insert_images(text, at, sign, remaining)
-            if role == "user" and not num_signs:
-                parts = [*remaining, *parts]
-            messages.append(Message(role, tuple(parts)))
-            before = role
-        if before != "user":
-            raise DataError("E19", place, "does not end with a question. Use another format, such as sharegpt or trl.")
+    # -- the question --------------------------------------------------------------------------------------------------
+    def question(self, unplaced: str) -> list[Message]:
+        """The turns before the answer. Images stand at their places, or before the first question."""
+        key = self.place("images")
+        turns = chats.turns(self.fields, self._chat(), dict.fromkeys(("system", "user"), chats.IMAGE), ends_with="user")
+        turns = self._place_other_signs(turns)
+        own = [piece.value for turn in turns for piece in turn.pieces if piece.kind == "image"]
+        has_places = any(turn.num_places for turn in turns)
+        if own and not has_places and all(one in own for one in self.fields.references(key)):
+            self.fields.values[key] = []  # the turns name the same images, as those of Qwen do
+        messages = chats.fill_from_column(self.fields, turns, key, unplaced, "refuse")
+        if not any(isinstance(part, Image) for message in messages for part in message.content):
+            self._check_no_picture_is_left()
         return messages
 
-    def _turn(self, turn: Any, at: str) -> tuple[str, str, str]:
-        """Role, text with ``<image>`` in place of images, and field of a turn."""
-        if not isinstance(turn, dict):
-            raise DataError("E05", at, f"expected a turn of role and content, found {TYPES[type(turn)]}.")
-        role, content = get(turn, "role", str, at=at + "."), turn.get("content")
-        if isinstance(content, list):
-            parts = [part if isinstance(part, dict) else {} for part in content]
-            content = "".join(
-                "<image>" if part.get("type") == "image" else str(part.get("text") or "") for part in parts
+    def _chat(self) -> list[tuple[Any, str]]:
+        """(turn, field) of the turns of the question, without empty system turns."""
+        place, system = self.place("question"), self.text("system")
+        value = self.fields.take(place)
+        if value is None:
+            raise DataError(
+                "E05", place, "missing, expected text or turns. Name its column: --columns question=COLUMN."
             )
-        if not isinstance(content, str):
-            raise DataError("E05", f"{at}.content", f"expected text or parts, found {TYPES[type(content)]}.")
-        if not content.strip():
-            raise DataError("E14", at, "empty. Drop the row or fill it.")
-        return role, content, at
+        if isinstance(value, str):
+            listed = sources.parse_cell(value)
+            value = listed if isinstance(listed, list) and all(isinstance(one, dict) for one in listed) else value
+        if isinstance(value, dict):
+            value = [value]
+        if isinstance(value, list) and not any(
+            isinstance(one, dict) and {"role", "from"} & one.keys() for one in value
+        ):
+            value = [{"role": "user", "content": value}] if any(isinstance(one, dict) for one in value) else value
+        if isinstance(value, str):
+            chat = [({"role": "user", "content": value}, place)]
+        elif isinstance(value, list) and value:
+            chat = [(turn, f"{place}[{i}]") for i, turn in enumerate(value)]
+        else:
+            what = f"expected text or turns, found {TYPES[type(value)]}. Name its column: --columns question=COLUMN."
+            raise DataError("E05", place, what)
+        if _is_system(chat[0][0]) and not _has_content(chat[0][0]):
+            chat = chat[1:]
+        if system and not (chat and _is_system(chat[0][0])):
+            chat = [({"role": "system", "content": system}, self.place("system")), *chat]
+        return chat
 
-    def record(self, messages: list[Message], answer: str | None, split: str, checker: str) -> Trace:
+    def _place_other_signs(self, turns: list[Turn]) -> list[Turn]:
+        """The turns with places where other projects mark the images of the row, in the order of their numbers."""
+        key = self.place("images")
+        references = self.fields.references(key)
+        texts = [piece.value for turn in turns for piece in turn.pieces if piece.kind == "text"]
+        signs = [match for text in texts for match in OTHER_SIGNS.finditer(text)]
+        if not references or not signs or any(turn.num_places for turn in turns):
+            return turns
+        numbers = [int(number) for sign in signs if (number := sign[1] or sign[2])]
+        count = len(set(numbers)) if numbers else len(signs)
+        reading.check_counts(count, signs[0][0], "the question", len(references), key, self.place("question"))
+        if numbers:
+            first = min(numbers)
+            if first > 1 or max(numbers) - first >= count or len(numbers) < len(signs):
+                what = f"{signs[0][0]} and others do not number the {count} images from 1. Correct them."
+                raise DataError("E10", self.place("question"), what)
+            self.fields.values[key] = [references[number - first] for number in numbers]
+        self.fields.row.warn("signs", f"{signs[0][0]} and the like are the places of the images")
+        return [
+            turn._replace(pieces=[new for piece in turn.pieces for new in _split_at_signs(piece)]) for turn in turns
+        ]
+
+    def _check_no_picture_is_left(self) -> None:
+        """Raises DataError (E12) if a row without an image has the bytes of one in a column that is not read."""
+        for key, value in self.fields.rest().items():
+            if _holds_stored(value):
+                raise DataError("E12", key, f"holds an image, which is not read. Name it: --columns images={key}.")
+            if isinstance(value, str) and PICTURE_PATH.fullmatch(value):
+                self.fields.row.warn(
+                    "paths", f"'{key}' looks like the path of an image: --columns images={key} reads it"
+                )
+
+    def record(self, messages: list[Message], answer: str | None, split: str, checker: str, side: str) -> Trace:
         """The Trace of the row; the columns that hold nothing of it are kept in ``meta``."""
         level, id, task = self.text("level"), self.text("id"), self.text("task")
-        if level is not None and not re.fullmatch(r"-?\d+", level):
+        if level is not None and not re.fullmatch(r"-?\d+(?:\.0+)?", level):
             raise DataError("E05", self.place("level"), f"expected a whole number, found '{level[:40]}'.")
         made = reading.record(
-            self.fields, "table", messages, id=id, answer=answer, task=task, split=split, checker=checker
+            self.fields, "table", messages, id=id, answer=answer, task=task, split=split, checker=checker, side=side
         )
-        return made if level is None else replace(made, level=int(level))
+        return made if level is None else replace(made, level=int(level.partition(".")[0]))
+
+
+def _references(value: Any) -> Any:
+    """The images of a cell without empty ones: a reference, or a list of these, which may stand in a text."""
+    if isinstance(value, str) and isinstance(parsed := sources.parse_cell(value), list | dict):
+        value = parsed
+    if isinstance(value, list):
+        return [one for one in value if not _is_empty(one)]
+    return None if _is_empty(value) else value
+
+
+def _is_empty(reference: Any) -> bool:
+    return reference in (None, "") or (isinstance(reference, dict) and not any(reference.values()))
+
+
+def _is_system(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role", turn.get("from")) == "system"
+
+
+def _has_content(turn: dict) -> bool:
+    content = turn.get("content", turn.get("value"))
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _split_at_signs(piece: chats.Piece) -> Iterator[chats.Piece]:
+    """A piece of text as texts and places of images."""
+    if piece.kind != "text":
+        yield piece
+        return
+    begin = 0
+    for sign in OTHER_SIGNS.finditer(piece.value):
+        if (before := piece.value[begin : sign.start()].removeprefix("\n")).strip():
+            yield piece._replace(value=before)
+        yield chats.Piece("place", None, piece.field)
+        begin = sign.end()
+    if (rest := piece.value[begin:].removeprefix("\n") if begin else piece.value).strip():
+        yield piece._replace(value=rest)
+
+
+def _holds_stored(value: Any) -> bool:
+    """Whether a value has the name of bytes that are stored with the row."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, StoredName) or any(map(_holds_stored, children))
