@@ -13,6 +13,18 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .doubts import (
+    ATTRIBUTION,
+    CONDITION,
+    CONSIDER,
+    HEDGE,
+    NEGATION,
+    QUESTION,
+    SENTENCE,
+    SENTENCE_END,
+    UNABLE,
+    is_positive,
+)
 from .items import EvalItem
 from .option_names import NAME, NAMED, OPTION_NOUN, Options, letter_of
 from .spans import (
@@ -75,42 +87,6 @@ LAST = re.compile(
     re.IGNORECASE,
 )
 BEFORE_TEXT = re.compile(rf"(?im:{ANSWER_NOUN}{LINK}|{CHOOSE}|{CONCLUDE})")
-NEGATION = re.compile(
-    r"n['’]t\b|\b(?:not|never|cannot|no|none|neither|nor|without|wrong|incorrect|exclude[sd]?|rather than|instead of"
-    r"|unlikely|disagree|deny|denies|dispute|doubt|doubtful|false|hardly|far from|ruled? out|eliminated?|mistake)\b|不|错|非|没|无",
-    re.IGNORECASE,
-)
-HEDGE = re.compile(
-    r"\b(?:either|whether|could|might|may|maybe|perhaps|possibly|unless|unclear|unsure|depends?|torn|hard to"
-    r"|difficult to|impossible|at first|(?:more|less|fewer) than \d|at (?:least|most) \d)\b|可能|或|也许|无法|如果",
-    re.IGNORECASE,
-)
-#: what somebody else says
-ATTRIBUTION = re.compile(
-    r"\b(?:people|person|students?|experts?|users?|friends?|teachers?|models?|some|others|many|most|they|he|she|someone|everyone"
-    r"|authors?|captions?) (?:\w+ ){0,2}?(?:think|believe|say|claim|argue|assume|suggest|answer|choose|pick|guess|insist)s?\b",
-    re.IGNORECASE,
-)
-#: what a reply is about to look at
-CONSIDER_VERB = (
-    r"(?:look(?:ing)? (?:closely )?at|consider(?:ing)?|check(?:ing)?|examin(?:e|ing)|compar(?:e|ing)|(?:start|begin)(?:ning|ing)? with"
-    r"|evaluat(?:e|ing)|verify(?:ing)?|analy[sz](?:e|ing)|focus(?:ing)? on|turn(?:ing)? to)\b"
-)
-CONSIDER = re.compile(
-    rf"^(?:(?:first|now|next|then|so|ok|okay)\b,?\s*)*(?:(?:let me|let us|let['’]s|i will|i['’]ll|we)\s+)?(?:\w+ly )?{CONSIDER_VERB}"
-    rf"|\b{CONSIDER_VERB}\s+(?:\w+\s+){{0,3}}[(\[]?[A-Z]\b|[A-Z][)\]]?,? (?:only )?(?:mentions?|describes?|refers?|says?|states?)\b",
-    re.IGNORECASE,
-)
-UNABLE = re.compile(
-    r"\b(?:(?:need|have) to see|please (?:provide|upload|share|attach)|(?:cannot|can['’]t|can not|unable to) (?:see|view|access)"
-    r"|no image)\b",
-    re.IGNORECASE,
-)
-CONDITION = re.compile(
-    r"\b(?:if (?!(?:i|we|you|one) (?:must|had|have|need|were|assume))|whether|unless)|可能|如果",
-    re.IGNORECASE,
-)
-CLAUSE_END = re.compile(r"[,;:.!?，。；：]\s*|\b(?:but|so|therefore|hence|thus|because|since)\b", re.IGNORECASE)
 REASON = (
     r"(?:because|since|as|over|which|where|with|given|due|based|according|for|in|on|from|rather|not|instead|and not"
     r"|是|项|选项|です|입니다|因为)(?![a-z])"
@@ -127,14 +103,7 @@ VERDICT = re.compile(
     rf"{NAME}\s*[:.)–—-]?\s*(?:is\s+)?(?P<verdict>correct|right|incorrect|wrong|not correct)[.!]?", re.IGNORECASE
 )
 REVOKED = re.compile(r"\b(?:wait|actually|hmm|correction|on second thought|or)\b|不对", re.IGNORECASE)
-SENTENCE_END = re.compile(
-    r"(?<![\s(\[][A-Za-z0-9])(?<!^[A-Za-z0-9])[.!?]+[\"'”)]*\s+|(?<=[)\]])[.]\s+|[。！？]|\n+", re.MULTILINE
-)
-QUESTION = re.compile(r"[?？](?![\w=])")
 TRUTH_WORD = re.compile(r"(yes|no|true|false)\s*(?:[.,;:!-]|$)", re.IGNORECASE)
-
-
-SENTENCE = 400  # characters before and after a decision that are looked at
 
 
 class Decision(NamedTuple):
@@ -196,15 +165,6 @@ def find_decisions(text: str, options: Options) -> Iterator[Decision]:
             text, match.start()
         ):
             yield Decision(name, match.start(), match.end())
-
-
-def is_positive(text: str, start: int) -> bool:
-    """Whether the words before a decision neither negate it nor make it a condition."""
-    sentence = SENTENCE_END.split(text[max(0, start - SENTENCE) : start])[-1]
-    clause = CLAUSE_END.split(sentence)[-1]
-    return not (
-        NEGATION.search(clause) or HEDGE.search(clause) or ATTRIBUTION.search(clause) or CONDITION.search(sentence)
-    )
 
 
 def is_closed(rest: str, match: re.Match, options: Options, is_backward: bool) -> bool:

@@ -12,6 +12,7 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
+from .doubts import ATTRIBUTION, is_positive
 from .number_words import NUMBER_WORDS, PARTS, SCALES, chinese_number, write_digits
 from .spans import ANSWER_LEAD, EXPLICIT_RULES, AnswerSpan, answer_span, clean_reply, strip_markup
 
@@ -30,16 +31,18 @@ NUMBER = re.compile(
 )
 #: makes another number of one that it stands right after
 FORMULA = re.compile(
-    r"\s*(?:\\(?:sqrt|pi|times|cdot|pm|ln|log|sin|cos|tan|[dt]?frac)\b|π|√|×)|\\(?!%|circ\b|degree\b|[,;: ()\[\]]|text|mathrm)"
-    r"|\^(?!\{?\\circ)|[⁰¹²³⁴-⁹⁻]|!|[abeiknrtxyz](?![A-Za-z])|[,.:/]\d|(?:st|nd|rd|th|ish)\b|\+"
+    r"\s*(?:\\(?:sqrt|pi|times|cdot|pm|ln|log|sin|cos|tan|mod|[dt]?frac)\b|[π√×±]|mod)|\s*[*·/]\s*\d|\.\.+\d|[_₀-₉⁰¹²³⁴-⁹⁻!+]"
+    r"|\\(?!%|circ\b|degree\b|[,;: ()\[\]]|text|mathrm)|\^(?!\{?\\circ)|[abeiknrtxyz](?![A-Za-z])|[,.:/]\d"
+    r"|(?:st|nd|rd|th|ish)\b|\s*[万亿百]|千(?![克米瓦卡])"
 )
 #: no unit, but words that make another number of one, or that take it back
 NO_UNIT = re.compile(
-    rf"[-,/:–<>≤≥=?？+]|(?:or|to|and|minus|plus|times)\b|或|(?:{'|'.join([*PARTS, *SCALES, 'quarter', 'quarters'])})s?\b|.*[?？]|.*\bnot?\b|.*n['’]t\b",
+    rf"[-,/:–<>≤≥=?？+万亿百十]|千(?![克米瓦卡])|(?:or|to|and|minus|plus|times|factorial|squared|cubed|tens|quarters?)\b|或"
+    rf"|(?:{'|'.join([*PARTS, *SCALES, *NUMBER_WORDS])})s?\b|.*[?？]|.*\bnot?\b|.*n['’]t\b",
     re.IGNORECASE | re.DOTALL,
 )
 #: thousands and millions, if the gold answer does not have them as its unit
-SCALE_SIGNS = ("k", "K", "M", "m.", "mn", "B", "bn", "T", "万", "亿", "千", "百")
+SCALE_SIGNS = ("k", "K", "M", "m.", "mn", "B", "bn", "T")
 UNIT_START = re.compile(r"\s|\\?%|°|\^?\{?\\(?:circ|degree)|(?:[cmk]?m|[mk]?g|[mk]?s|ml|L)\b")
 #: names of units -> sign, without the plural s
 UNITS = {
@@ -69,9 +72,14 @@ CONCLUSION = re.compile(
 )
 DOUBT = re.compile(
     r"\b(?:either|between (?=[$\d])|could|might|may|maybe|perhaps|at least|at most|(?:more|less|fewer|greater|smaller) than|not"
-    r"|never|cannot|unclear|wrong|incorrect)\b|n['’]t\b|\d\s*(?:[-–~]|to)\s*\d|可能|不"
-    rf"|(?:[<>≤≥≠]|\\(?:[lg]eq?|[lg]t|neq?)\b|\b(?:over|under|above|below|up to|nearly|almost))\s*[$\\]*(?:\d|(?:{'|'.join(NUMBER_WORDS)})\b)",
+    r"|never|cannot|unclear|wrong|incorrect|doubt|disagree|deny|except|rather than|instead of|(?:any|every|no)thing but"
+    r"|all but)\b|n['’]t\b|\d\s*(?:[-–~]|to)\s*\d|可能|不"
+    rf"|\d\s*[<>≤≥≠]|(?:[<>≤≥≠]|!=|\\(?:[lg]eq?|[lg]t|neq?)\b|\b(?:over|under|above|below|up to|as many as|(?:minimum|maximum) of|nearly|almost))\s*[$\\]*(?:\d|(?:{'|'.join(NUMBER_WORDS)})\b)",
     re.IGNORECASE,
+)
+#: a condition without what follows from it
+UNFULFILLED = re.compile(
+    r"\b(?:if|unless|whether)\b(?!.*\b(?:so|therefore|thus|hence|then|we (?:get|have))\b)", re.IGNORECASE
 )
 #: a number that names a place and counts nothing
 PLACE = re.compile(
@@ -85,8 +93,13 @@ TOKEN = re.compile(
     re.IGNORECASE,
 )
 #: makes another number of one that it stands right before
-OPERATOR = re.compile(r"(?:\b(?:minus|negative|plus|times)|[√π^])\s*$", re.IGNORECASE)
-REVISED = re.compile(r"\b(?:wait|actually|hmm|correction|on second thought|sorry|i mean)\b", re.IGNORECASE)
+OPERATOR = re.compile(
+    r"(?:\b(?:minus|negative|plus|times|root of|log|ln|sin|cos|tan|mod)|\\(?:pm|sqrt|ln|log|sin|cos|tan)|[√π^±|])\s*$|[-−]$",
+    re.IGNORECASE,
+)
+REVISED = re.compile(
+    r"\b(?:wait|actually|hmm|correction|on second thought|sorry|i mean)\b|[.!?;,…]\s*no\b\s*[,.:–—-]", re.IGNORECASE
+)
 NONE_THERE = re.compile(
     r"there (?:are|were) no (?!(?:\w+ ){0,2}(?:options?|answers?|numbers?|details|labels?|clues?|images?|pictures?|data|units|signs"
     r"|measurements|values|questions?|marks|markings|ways?|reasons?)\b)(?:\w+ ){0,2}\w+s"
@@ -218,6 +231,9 @@ def read_number(reply: str, item) -> str | None:
         return None
     if span.rule == "phrase" and (revised := REVISED.search(span.text)):
         return read_number_in_prose(span.text[revised.start() :])
+    text = clean_reply(reply)
+    if span.rule == "phrase" and not is_positive(text, text.rfind(span.text)):
+        return None
     for text in candidates(span):
         if parse_number(text):
             return strip_markup(text)
@@ -250,7 +266,8 @@ def read_number_in_prose(text: str, is_whole: bool = True) -> str | None:
         return None
     sentence, found = numbered[-1]
     after = text[text.rfind(sentence) + len(sentence) :]
-    if DOUBT.search(sentence) or after[:1] in ("?", "？") or REVISED.search(after):
+    is_doubted = any(pattern.search(sentence) for pattern in (DOUBT, ATTRIBUTION, UNFULFILLED))
+    if is_doubted or after[:1] in ("?", "？") or REVISED.search(after):
         return None
     if after[:1] == "!" and sentence[-1].isdigit():  # a factorial, or not
         return None

@@ -86,7 +86,7 @@ def clean_reply(text: str) -> str:
     text = HTML_EMPHASIS.sub("", text)
     text = re.sub(r"^\s*```\w*\s*$", "", ROLE.sub("", text), flags=re.MULTILINE)
     text = EMPHASIS.sub(lambda match: match[1] or match[2] or match[3] or "", text)
-    return re.sub(r"^[ \t]*(?:>|#{1,3}(?!#)|[-*•→✅✓✔☑](?=\s))[ \t]*", "", text, flags=re.MULTILINE)
+    return re.sub(r"^[ \t]*(?:>(?!\s*[\d$.=-])|#{1,3}(?!#)|[-*•→✅✓✔☑](?=\s))[ \t]*", "", text, flags=re.MULTILINE)
 
 
 def answer_span(text: str) -> AnswerSpan | None:
