@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .doubts import (
+    ANNOUNCED,
     ATTRIBUTION,
     CONDITION,
     CONSIDER,
@@ -100,9 +101,11 @@ ALSO_RIGHT = re.compile(
     re.IGNORECASE,
 )
 VERDICT = re.compile(
-    rf"{NAME}\s*[:.)–—-]?\s*(?:is\s+)?(?P<verdict>correct|right|incorrect|wrong|not correct)[.!]?", re.IGNORECASE
+    rf"{NAME}\s*[:.)–—-]?\s*(?:is\s+)?(?P<verdict>correct|right|[✅✓✔]|incorrect|wrong|not correct|[❌✗✘])(?:[.!](?:\s.*)?)?",
+    re.IGNORECASE,
 )
-REVOKED = re.compile(r"\b(?:wait|actually|hmm|correction|on second thought|or)\b|不对", re.IGNORECASE)
+RIGHT = ("correct", "right", "✅", "✓", "✔")
+REVOKED = re.compile(r"\b(?:alternatively|wait|actually|hmm|correction|on second thought|or)\b|不对", re.IGNORECASE)
 TRUTH_WORD = re.compile(r"(yes|no|true|false)\s*(?:[.,;:!-]|$)", re.IGNORECASE)
 
 
@@ -220,6 +223,8 @@ def is_revoked(text: str, decisions: list[Decision], options: Options) -> bool:
         return True
     if len(decisions) > 1 and (previous := decisions[-2]).name != last.name:
         between = text[previous.end : last.start]
+        if ALSO_RIGHT.search(text[previous.end : last.end + SENTENCE]):
+            return True
         if re.search(r"\band\b", between) and not SENTENCE_END.search(between):
             return True
     final = options.name(rest.rpartition("\n")[2], may_be_word=True) if "\n" in rest else None
@@ -246,7 +251,7 @@ def read_verdicts(text: str, options: Options) -> set[str]:
     is_list = len({letter_of(match) for match in matches}) > 1 and not {"correct", "right", "wrong"} & set(
         options.texts.values()
     )
-    return {letter_of(match) for match in matches if is_list and match["verdict"].lower() in ("correct", "right")}
+    return {letter_of(match) for match in matches if is_list and match["verdict"].lower() in RIGHT}
 
 
 def read_last_sentence(text: str, options: Options) -> str | None:
@@ -267,7 +272,7 @@ def read_last_sentence(text: str, options: Options) -> str | None:
 
 def read_mentions(text: str, options: Options) -> str | None:
     """The only option that a reply names, in brackets or by its text, in a sentence without negation or doubt."""
-    if UNABLE.search(text):
+    if UNABLE.search(text) or ANNOUNCED.search(text):
         return None
     sentences = [part.strip() for part in SENTENCE_END.split(text) if part and part.strip()]
     names: set[str] = set()

@@ -23,8 +23,8 @@ PARTS = dict.fromkeys(("half", "halves"), 2) | {
 }
 WORD = "|".join([*NUMBER_WORDS, *SCALES])
 PHRASE = re.compile(
-    rf"(?<![\w.,/-])(?P<numbers>(?:\d{{1,15}}(?:\.\d{{1,15}})?|{'|'.join(NUMBER_WORDS)})(?:(?:[ -]|(?<=d) and |(?<=n) and )(?:{WORD})\b)*)"
-    rf"(?:[ -](?P<part>{'|'.join(PARTS)})\b)?",
+    rf"(?<![\w.,/-])(?P<numbers>(?:\d{{1,15}}(?:\.\d{{1,15}})?|(?:{'|'.join(NUMBER_WORDS)})\b)"
+    rf"(?:(?:[ -]|(?<=d) and |(?<=n) and )(?:{WORD})\b)*)(?:[ -](?P<part>{'|'.join(PARTS)})\b)?",
     re.IGNORECASE,
 )
 MINUS = re.compile(

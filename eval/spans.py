@@ -110,10 +110,10 @@ def answer_span(text: str) -> AnswerSpan | None:
 
 
 def json_answer(text: str) -> str | None:
-    """The answer of a reply that is JSON: of an object the value of the only key that names an answer, of a list the only
+    """The answer of a reply that is JSON or ends with an object in JSON: of an object the value of the only key that names an answer, of a list the only
     entry. "" if the JSON has no such answer; None if the reply is no object or list in JSON."""
-    text = text.strip()
-    if text[:1] not in ("{", "[") or len(text) > LONGEST_JSON:
+    text = text.strip() if text.lstrip()[:1] == "[" else text[text.find("{") :].strip()
+    if text[:1] + text[-1:] not in ("{}", "[]") or len(text) > LONGEST_JSON:
         return None
     try:
         value = json.loads(text)
