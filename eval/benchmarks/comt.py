@@ -24,7 +24,8 @@ def read(source, part):
 
 def read_item(row):
     asked, kind, ids = [row.question("question"), *row.texts("option")], row.text("type"), image_ids(row)
-    labels = list(dict.fromkeys(re.findall(r"\[?\b(IMAGE\d+)\b\]?", "\n".join(asked)))) or list(ids)[:1]
+    in_question, in_options = (re.findall(r"\b(IMAGE\d+)\b", text) for text in (asked[0], "\n".join(asked[1:])))
+    labels = dict.fromkeys([*(in_question or list(ids)[:1]), *in_options])
     images, folders = [], [row.folder / "images" / kind]
     for number, label in enumerate(labels, 1):
         if not ids.get(label):
