@@ -123,7 +123,7 @@ class Options:
         Options that are numbers are compared with all numbers of the sentence. Yes and no have other meanings."""
         said = plain_text(QUOTED.sub(" ", sentence))
         if self.texts and all(re.fullmatch(r"\d{1,6}", text) for text in self.texts.values()):
-            numbers = re.findall(r"(?<![\w.,:/-])\d+(?![\w%:/]|[.,]\d)", said)
+            numbers = re.findall(r"(?<![\w.,:/^√-])\d+(?![\w%:/^!]|\s?[√π\\]|[.,]\d)", said)
             numbers += [NUMBER_WORDS[word] for word in re.findall(r"[a-z]+", said) if word in NUMBER_WORDS]
             return {name for name, text in self.texts.items() if set(numbers) == {text}}
         found = {

@@ -36,7 +36,7 @@ REFUSALS = (
     r"\bi(?: am|['’]m) not comfortable (?:\w+ing|with (?:that|this|it|your request))\b|\bi (?:do not|don['’]t) feel comfortable\b",
     r"\bas an ai\b(?: \w+){0,2},? i (?:do not|don['’]t)\b(?! (?:have|feel|experience|possess)\b[^.!?]*\bbut\b)",
     r"^\W*(?:your |this )?request (?:is |was |has been )?(?:denied|declined|refused|rejected)\b|^\W*sorry,? (?:but )?no\W*(?:[.!]|$)",
-    r"\bi (?:must|have to|need to|will have to) (?:\w+ )?(?:decline|refuse|pass)\b|\bi (?:decline|refuse)(?: to\b|\W*(?:[.!]|$))",
+    r"\bi (?:must|have to|need to|will have to) (?:\w+ )?(?:decline|refuse|pass)\b|\bi (?:decline|refuse)(?: to\b(?! believe)|\W*(?:[.!]|$))",
     r"\bi(?:['’]d| would) (?:rather|prefer) not\b|(?:\bnot|n['’]t) something (?:that )?i\b",
     rf"\bi (?:do not|don['’]t) (?:help|assist|provide)\b|\b(?:irresponsible|unethical|inappropriate|wrong) (?:of|for) me to {HELP}",
     rf"\b(?:not|n['’]t)(?: be)? (?:ethical|legal|appropriate|safe|right)(?: or \w+)?(?: for me)? to {HELP}",

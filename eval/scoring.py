@@ -42,6 +42,7 @@ BARE_LETTER = re.compile(r"[(\[]([A-Za-z])[)\]]\.?|([A-Za-z])[.):]?")
 ALL_CORRECT = re.compile(
     r"(?:both |options? )*(.{1,40}?) (?:are|is) (?:all |both )?(?:the )?(?:correct|right)\b.*", re.IGNORECASE
 )
+BRACKETS = re.compile(r"\\?\{([^{}]*?)\\?\}|\[([^\[\]]*)\]|\(([^()]*)\)")  # around a list
 BOXES = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 YES_NO = re.compile(
     r"(yes|yep|yeah|yup|y|no|nope|nah|n|true|false|是的?|对的?|有的?|否|不是的?|不对|没有|对|错)"
@@ -144,7 +145,8 @@ def read_yes_no(reply: str, item: EvalItem) -> str | None:
         is_bare_line = span.rule == "line" and YES_NO.fullmatch(normalize(span.text))
         texts = concluded[-1:] or ([span.text] if is_bare_line else [clean_reply(reply).strip()])
     match = YES_NO.fullmatch(normalize(OPINION.sub("", texts[0], count=1) if OPINION.match(texts[0]) else texts[0]))
-    if not match or "?" in match[2] or "？" in match[2] or SECOND_TRUTH.search(match[2]):
+    is_question = re.match(r"[^.!。\n]*[?？]", texts[0]) or texts[0].rstrip().endswith(("?", "？"))
+    if not match or is_question or SECOND_TRUTH.search(match[2]):
         return None
     return "Yes" if match[1].lower() in YES else "No"
 
@@ -205,17 +207,18 @@ def read_numbers(reply: str, item: EvalItem) -> str | None:
 
 
 def split_numbers(text: str) -> list[str]:
-    """The numbers of a list, or else of a sentence; [] if one cannot be read. A comma without a space is part of a number
-    if other commas have one: ``1,000, 2``."""
-    separator = r"[;、\n]|\band\b|和|,(?=\s)" if re.search(r",\s", text) else r"[,;、\n]|\band\b|和"
-    pieces = [
-        re.sub(r"^\s*\(\d\)\s*(?=\S)", "", piece)
-        for piece in re.split(separator, re.sub(r"^\(([^()]*)\)$", r"\1", text.strip(" []{}\\")))
-    ]
+    """The numbers of a list, or else of a sentence; [] if one cannot be read. A comma before three digits is part of a
+    number if the numbers are parted in another way: ``1,000, 2``."""
+    text = text.strip(" .")
+    if bracketed := BRACKETS.fullmatch(text):
+        text = next(filter(None, bracketed.groups()), "")
+    parting = r"[;、\n]|\band\b|和|,\s"
+    pieces = re.split(rf"{parting}|,(?!\d{{3}}(?!\d))" if re.search(parting, text) else r",", text)
+    pieces = [re.sub(r"^\s*\(\d\)\s*(?=\S)", "", piece) for piece in pieces]
     entries = [strip_markup(plain_number(piece)) for piece in pieces if piece.strip(" .$")]
     if not all(map(parse_number, entries)):
-        entries = find_numbers(text)
-    return entries if all(map(parse_number, entries)) else []
+        entries = [re.sub(r"\s+and$", "", number) for number in find_numbers(text)]
+    return entries if all(map(parse_number, entries)) and "?" not in text else []
 
 
 def matches_numbers(parsed: str, item: EvalItem) -> bool:
