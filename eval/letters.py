@@ -13,6 +13,19 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .doubts import (
+    ANNOUNCED,
+    ATTRIBUTION,
+    CONDITION,
+    CONSIDER,
+    HEDGE,
+    NEGATION,
+    QUESTION,
+    SENTENCE,
+    SENTENCE_END,
+    UNABLE,
+    is_positive,
+)
 from .items import EvalItem
 from .option_names import NAME, NAMED, OPTION_NOUN, Options, letter_of
 from .spans import (
@@ -51,6 +64,7 @@ LEADS = (
     CHOOSE_CHINESE,
     IT_IS,
     LABELED,
+    r"^#{4}\s*",
     rf"(?:not|n['’]t) {OPTION_NOUN}\W*\w\W* but (?:rather )?",
     rf"{CONCLUDE}(?:it is |it['’]s )?(?={OPTION_NOUN}[\"'“]*[(\[]?[A-Za-z][)\]]?\W*(?:\n|$))",
 )
@@ -61,6 +75,7 @@ BACKWARD = re.compile(
     rf"(?:\s*(?:选项|项)?(?:是|最)?(?:正确|对的|符合|合适|准确)|\s+(?i:(?:is|must be|would be|(?:seems|appears|looks)(?: to be)?)(?: {ADVERB})?"
     rf"\s+{BEST}|(?:best )?(?:matches|fits)\b))"
 )
+ONLY = re.compile(rf"\b(?i:only) {NAME}\s+(?:works|fits|matches|remains|is (?:left|possible))\b")
 #: an option on the line after "is:"
 HEADED = re.compile(
     r"\b(?i:is|be|select|choose|pick|towards?|with|answer|choice|option|conclusion|conclude|therefore|thus|hence|so)"
@@ -73,36 +88,25 @@ LAST = re.compile(
     re.IGNORECASE,
 )
 BEFORE_TEXT = re.compile(rf"(?im:{ANSWER_NOUN}{LINK}|{CHOOSE}|{CONCLUDE})")
-NEGATION = re.compile(
-    r"n['’]t\b|\b(?:not|never|cannot|no|none|neither|nor|without|wrong|incorrect|exclude[sd]?|rather than|instead of"
-    r"|unlikely|doubt|doubtful|false|hardly|far from|ruled? out|eliminated?|mistake)\b|不|错|非|没|无",
-    re.IGNORECASE,
-)
-HEDGE = re.compile(
-    r"\b(?:either|whether|could|might|may|maybe|perhaps|possibly|unless|unclear|unsure|depends?|torn|hard to"
-    r"|difficult to|impossible|(?:more|less|fewer) than \d|at (?:least|most) \d)\b|可能|或|也许|无法|如果",
-    re.IGNORECASE,
-)
-CONDITION = re.compile(
-    r"\b(?:if (?!(?:i|we|you|one) (?:must|had|have|need|were|assume))|whether|unless)|可能|如果",
-    re.IGNORECASE,
-)
-CLAUSE_END = re.compile(r"[,;:.!?，。；：]\s*|\b(?:but|so|therefore|hence|thus|because|since)\b", re.IGNORECASE)
 REASON = (
-    r"(?:because|since|as|which|where|with|given|due|based|according|for|in|on|from|rather|not|instead|and not"
+    r"(?:because|since|as|over|which|where|with|given|due|based|according|for|in|on|from|rather|not|instead|and not"
     r"|是|项|选项|です|입니다|因为)(?![a-z])"
 )
 REASON_NEXT = re.compile(rf"\s*{REASON}", re.IGNORECASE)
 REASON_LATER = re.compile(rf"[\s,;:(—–-]{REASON}", re.IGNORECASE)
 CONDITION_NEXT = re.compile(r"[\s,]*(?:if|unless|when|only if)\b", re.IGNORECASE)
-REVOKED = re.compile(r"\b(?:wait|actually|hmm|correction|on second thought|or)\b|不对", re.IGNORECASE)
-SENTENCE_END = re.compile(
-    r"(?<![\s(\[][A-Za-z0-9])(?<!^[A-Za-z0-9])[.!?]+[\"'”)]*\s+|(?<=[)\]])[.]\s+|[。！？]|\n+", re.MULTILINE
+ALSO_RIGHT = re.compile(
+    r"\b(?:also|equally|too|as well)\b[^.!?]*\b(?:correct|right|true|valid|possible|plausible|acceptable|works?|fits?|matches)\b"
+    r"|\b(?:correct|right|true|valid|possible|plausible|acceptable|works|fits|matches)\b[^.!?]*\b(?:too|as well|also)\b",
+    re.IGNORECASE,
 )
+VERDICT = re.compile(
+    rf"{NAME}\s*[:.)–—-]?\s*(?:is\s+)?(?P<verdict>correct|right|[✅✓✔]|incorrect|wrong|not correct|[❌✗✘])(?:[.!](?:\s.*)?)?",
+    re.IGNORECASE,
+)
+RIGHT = ("correct", "right", "✅", "✓", "✔")
+REVOKED = re.compile(r"\b(?:alternatively|wait|actually|hmm|correction|on second thought|or)\b|不对", re.IGNORECASE)
 TRUTH_WORD = re.compile(r"(yes|no|true|false)\s*(?:[.,;:!-]|$)", re.IGNORECASE)
-
-
-SENTENCE = 400  # characters before and after a decision that are looked at
 
 
 class Decision(NamedTuple):
@@ -134,21 +138,23 @@ def read_prose(text: str, options: Options) -> str | None:
         return name
     if decisions := sorted(find_decisions(text, options), key=lambda decision: decision.end):
         return None if is_revoked(text, decisions, options) else decisions[-1].name
+    if verdicts := read_verdicts(text, options):
+        return verdicts.pop() if len(verdicts) == 1 else None
     return read_lines(text, options) or read_last_sentence(text, options) or read_mentions(text, options)
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
 def find_decisions(text: str, options: Options) -> Iterator[Decision]:
     """Every place where a reply says which option is right."""
-    for pattern in [*DECISIONS, BACKWARD]:
+    for pattern in [*DECISIONS, BACKWARD, ONLY]:
         for match in pattern.finditer(text):
             decision = Decision(letter_of(match), *match.span("bracketed" if match["bracketed"] else "bare"))
             punctuation = re.match(r"[\s,.;:!?]*", match[0]).end()
-            start = decision.start if pattern is BACKWARD else match.start() + punctuation
+            start = decision.start if pattern in (BACKWARD, ONLY) else match.start() + punctuation
             if (match["bare"] or "A").islower() and pattern is not DECISIONS[0]:
                 continue
             rest = text[match.end() : match.end() + SENTENCE]
-            if is_positive(text, start) and is_closed(rest, match, options, pattern is BACKWARD):
+            if is_positive(text, start) and is_closed(rest, match, options, pattern in (BACKWARD, ONLY)):
                 yield decision
     for match in HEADED.finditer(text):
         following = text[match.start() : match.start() + 2 * SENTENCE].partition("\n")[2]
@@ -162,13 +168,6 @@ def find_decisions(text: str, options: Options) -> Iterator[Decision]:
             text, match.start()
         ):
             yield Decision(name, match.start(), match.end())
-
-
-def is_positive(text: str, start: int) -> bool:
-    """Whether the words before a decision neither negate it nor make it a condition."""
-    sentence = SENTENCE_END.split(text[max(0, start - SENTENCE) : start])[-1]
-    clause = CLAUSE_END.split(sentence)[-1]
-    return not (NEGATION.search(clause) or HEDGE.search(clause) or CONDITION.search(sentence))
 
 
 def is_closed(rest: str, match: re.Match, options: Options, is_backward: bool) -> bool:
@@ -192,8 +191,8 @@ def first_sentence(text: str) -> str:
 
 
 def is_question(text: str) -> bool:
-    """Whether the rest of a sentence ends with a question mark."""
-    return first_sentence(text).rstrip(" \"'”)").endswith(("?", "？"))
+    """Whether a question mark stands in the rest of a sentence."""
+    return QUESTION.search(first_sentence(text)) is not None
 
 
 def names_others(name: str, tail: str, options: Options) -> bool:
@@ -206,6 +205,8 @@ def named_by_text(text: str, options: Options) -> str | None:
     """The option whose text a sentence begins with: ``green, like the wall``."""
     sentence = first_sentence(text)
     found = options.text_at_start(sentence)
+    if found is None and (name := options.name(sentence.strip(" .:"), may_be_word=True)) and options.texts.get(name):
+        found = name, ""
     if found is None or is_question(text) or HEDGE.search(sentence) or NEGATION.match(sentence.replace("no", "yes")):
         return None
     name, rest = found
@@ -218,10 +219,12 @@ def is_revoked(text: str, decisions: list[Decision], options: Options) -> bool:
     option."""
     last = decisions[-1]
     rest = text[last.end :]
-    if REVOKED.search(rest) and options.others(last.name, rest):
+    if (REVOKED.search(rest) or ALSO_RIGHT.search(rest)) and options.others(last.name, rest):
         return True
     if len(decisions) > 1 and (previous := decisions[-2]).name != last.name:
         between = text[previous.end : last.start]
+        if ALSO_RIGHT.search(text[previous.end : last.end + SENTENCE]):
+            return True
         if re.search(r"\band\b", between) and not SENTENCE_END.search(between):
             return True
     final = options.name(rest.rpartition("\n")[2], may_be_word=True) if "\n" in rest else None
@@ -242,6 +245,15 @@ def read_lines(text: str, options: Options) -> str | None:
     return name if name and labels == {name} else None
 
 
+def read_verdicts(text: str, options: Options) -> set[str]:
+    """The options that a list of verdicts calls right: ``Option A: incorrect``, ``Option B: correct``."""
+    matches = [match for line in text.splitlines() if (match := VERDICT.fullmatch(line.strip()))]
+    is_list = len({letter_of(match) for match in matches}) > 1 and not {"correct", "right", "wrong"} & set(
+        options.texts.values()
+    )
+    return {letter_of(match) for match in matches if is_list and match["verdict"].lower() in RIGHT}
+
+
 def read_last_sentence(text: str, options: Options) -> str | None:
     """The option that the last sentence of a reply ends with, if it names no other: ``The best match is B.``"""
     sentence = [part for part in SENTENCE_END.split(text) if part and part.strip()][-1].strip()
@@ -250,6 +262,7 @@ def read_last_sentence(text: str, options: Options) -> str | None:
     if (
         not match
         or is_line
+        or CONSIDER.search(sentence)
         or not is_positive(sentence, match.start("bracketed") if match["bracketed"] else match.start("bare"))
     ):
         return None
@@ -259,13 +272,17 @@ def read_last_sentence(text: str, options: Options) -> str | None:
 
 def read_mentions(text: str, options: Options) -> str | None:
     """The only option that a reply names, in brackets or by its text, in a sentence without negation or doubt."""
+    if UNABLE.search(text) or ANNOUNCED.search(text):
+        return None
     sentences = [part.strip() for part in SENTENCE_END.split(text) if part and part.strip()]
     names: set[str] = set()
     for position, sentence in enumerate(sentences):
         if position and options.label(sentence):  # of a list
             continue
         named, by_text = options.letters_in(sentence, NAMED), options.texts_in(sentence)
-        is_doubted = NEGATION.search(sentence) or HEDGE.search(sentence) or sentence.endswith("?")
+        is_doubted = any(
+            pattern.search(sentence) for pattern in (NEGATION, HEDGE, CONDITION, ATTRIBUTION, CONSIDER, QUESTION)
+        )
         if (named or by_text) and (is_doubted or (named and by_text - named)):
             return read_truth_word(text, options)
         names |= named or by_text

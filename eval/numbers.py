@@ -12,6 +12,8 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
+from .doubts import ATTRIBUTION, is_positive
+from .number_words import NUMBER_WORDS, PARTS, SCALES, chinese_number, write_digits
 from .spans import ANSWER_LEAD, EXPLICIT_RULES, AnswerSpan, answer_span, clean_reply, strip_markup
 
 NUMBER_PREFIX = re.compile(
@@ -22,21 +24,26 @@ NUMBER_PREFIX = re.compile(
 )
 NUMBER = re.compile(
     r"(?P<sign>[-+−]?)\s*[$€£¥₹]?\s*(?:(?P<whole>\d{1,40})\s*(?=\\[dt]?frac|(?<=\s)\d{1,40}/\d))?"
-    r"(?:\\[dt]?frac(?:\{(?P<a>\d{1,40})\}|\s*(?P<e>\d))(?:\{(?P<b>\d{1,40})\}|\s*(?P<f>\d))"
+    r"(?:\\[dt]?frac(?:\{(?P<a>[-+−]?\d{1,40}(?:\.\d{1,40})?)\}|\s*(?P<e>\d))(?:\{(?P<b>\d{1,40}(?:\.\d{1,40})?)\}|\s*(?P<f>\d))"
     r"|(?P<c>\d{1,40})\s*/\s*(?P<d>\d{1,40})|10\s*\^\s*\{?(?P<ten>[-+−]?\d{1,3})\}?"
     r"|(?P<plain>(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})"
-    r"(?:(?:[eE]|\s*(?:\\times|\\cdot|[×*])\s*10\s*\^\s*\{?)(?P<power>[-+−]?\d{1,3})\}?)?)"
+    r"(?:(?:[eE]|\s*(?:\\times|\\cdot|[×*xX])\s*10\s*\^\s*\{?)(?P<power>[-+−]?\d{1,3})\}?)?)"
 )
-FORMULA = re.compile(r"\\(?!%|circ\b|degree\b)|\^(?!\{?\\circ)|π|√|!|[abeiknrtxyz](?![A-Za-z])")  # right after a number
+#: makes another number of one that it stands right after
+FORMULA = re.compile(
+    r"\s*(?:\\(?:sqrt|pi|times|cdot|pm|ln|log|sin|cos|tan|mod|[dt]?frac)\b|[π√×±]|mod)|\s*[*·/]\s*\d|\.\.+\d|[_₀-₉⁰¹²³⁴-⁹⁻!+]"
+    r"|\\(?!%|circ\b|degree\b|[,;: ()\[\]]|text|mathrm)|\^(?!\{?\\circ)|[abeiknrtxyz](?![A-Za-z])|[,.:/]\d"
+    r"|(?:st|nd|rd|th|ish)\b|\s*[万亿百]|千(?![克米瓦卡])"
+)
+#: no unit, but words that make another number of one, or that take it back
+NO_UNIT = re.compile(
+    rf"[-,/:–<>≤≥=?？+万亿百十]|千(?![克米瓦卡])|(?:or|to|and|minus|plus|times|factorial|squared|cubed|tens|quarters?)\b|或"
+    rf"|(?:{'|'.join([*PARTS, *SCALES, *NUMBER_WORDS])})s?\b|.*[?？]|.*\bnot?\b|.*n['’]t\b",
+    re.IGNORECASE | re.DOTALL,
+)
+#: thousands and millions, if the gold answer does not have them as its unit
+SCALE_SIGNS = ("k", "K", "M", "m.", "mn", "B", "bn", "T")
 UNIT_START = re.compile(r"\s|\\?%|°|\^?\{?\\(?:circ|degree)|(?:[cmk]?m|[mk]?g|[mk]?s|ml|L)\b")
-SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
-NUMBER_WORDS = {word: str(n) for n, word in enumerate(SMALL.split())} | {
-    word: str(n)
-    for n, word in zip(range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(), strict=True)
-}
 #: names of units -> sign, without the plural s
 UNITS = {
     **dict.fromkeys(("^circ", "circ", "degree", "deg", "^°"), "°"),
@@ -59,13 +66,20 @@ UNITS = {
 SENTENCE_END = re.compile(r"(?<!\b[A-Z])[.!?](?:[\"')*]*\s+|$)|[。！？\n]+")
 CONCLUSION = re.compile(
     r"(?:\W*(?:so|therefore|thus|hence|overall|finally|altogether|in total|in all|in conclusion|the (?:total|result|sum|final)"
+    r"|(?:wait|no|hmm|sorry|correction|actually)\W+(?:.*\W)?(?:it is|it['’]s|actually|should be|must be|there are)\b"
     r"|所以|因此|一共|共))",
     re.IGNORECASE,
 )
 DOUBT = re.compile(
     r"\b(?:either|between (?=[$\d])|could|might|may|maybe|perhaps|at least|at most|(?:more|less|fewer|greater|smaller) than|not"
-    r"|never|cannot|unclear)\b|n['’]t\b|\d\s*(?:[-–~]|to)\s*\d|可能|不",
+    r"|never|cannot|unclear|wrong|incorrect|doubt|disagree|deny|except|rather than|instead of|(?:any|every|no)thing but"
+    r"|all but)\b|n['’]t\b|\d\s*(?:[-–~]|to)\s*\d|可能|不"
+    rf"|\d\s*[<>≤≥≠]|(?:[<>≤≥≠]|!=|\\(?:[lg]eq?|[lg]t|neq?)\b|\b(?:over|under|above|below|up to|as many as|(?:minimum|maximum) of|nearly|almost))\s*[$\\]*(?:\d|(?:{'|'.join(NUMBER_WORDS)})\b)",
     re.IGNORECASE,
+)
+#: a condition without what follows from it
+UNFULFILLED = re.compile(
+    r"\b(?:if|unless|whether)\b(?!.*\b(?:so|therefore|thus|hence|then|we (?:get|have))\b)", re.IGNORECASE
 )
 #: a number that names a place and counts nothing
 PLACE = re.compile(
@@ -74,9 +88,29 @@ PLACE = re.compile(
     re.IGNORECASE,
 )
 TOKEN = re.compile(
-    r"(?<![A-Za-z0-9.,:/^_{}])(?:[-−](?=[$\d.]))?\\?[$€£¥]?(?:\\[dt]?frac\{\d+\}\{\d+\}|(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:/\d+)?(?![\d/:]))"
+    r"(?<![A-Za-z0-9.,:/^_{}])(?:[-−](?=[$\d.]))?\\?[$€£¥]?(?:\\[dt]?frac\{-?\d+\}\{\d+\}|(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:/\d+)?(?![\d/:]))"
     rf"|\b(?:{'|'.join(NUMBER_WORDS)})\b",
     re.IGNORECASE,
+)
+#: makes another number of one that it stands right before
+OPERATOR = re.compile(
+    r"(?:\b(?:minus|negative|plus|times|root of|log|ln|sin|cos|tan|mod)|\\(?:pm|sqrt|ln|log|sin|cos|tan)|[√π^±|])\s*$|[-−]$",
+    re.IGNORECASE,
+)
+REVISED = re.compile(
+    r"\b(?:wait|actually|hmm|correction|on second thought|sorry|i mean)\b|[.!?;,…]\s*no\b\s*[,.:–—-]", re.IGNORECASE
+)
+NONE_THERE = re.compile(
+    r"there (?:are|were) no (?!(?:\w+ ){0,2}(?:options?|answers?|numbers?|details|labels?|clues?|images?|pictures?|data|units|signs"
+    r"|measurements|values|questions?|marks|markings|ways?|reasons?)\b)(?:\w+ ){0,2}\w+s"
+    r"(?: (?:in|on|visible|shown|present|at|here|near)\b[^.,;]*)?[.!]?",
+    re.IGNORECASE,
+)
+#: the last part of a sentence, which states its number
+STATED = re.compile(r"[=≈]|\b(?:is|are|was|equals?)\b|(?<=[等是])|[,;] (?:so|therefore|thus|hence)\b")
+ASIDE = re.compile(r"(?<=\d)\W+(?:where|when|with|if|since|because|for)\b.*", re.IGNORECASE | re.DOTALL)
+UNIT = re.compile(
+    r"\$?\\?\s*(?:%|°[CF]?|\^\\circ|(?!in (?:total|all|the|this|each)\b)[A-Za-z]+(?:/[a-z]+)?(?=[\s.,;]|$))"
 )
 ONE = re.compile(r"\b(?:is|are|was|only|just|exactly|shows?|has|have|see|count|contains?)\s+(?:only |just |exactly )?$")
 
@@ -93,7 +127,8 @@ class ParsedNumber(NamedTuple):
 def parse_number(text: str) -> ParsedNumber | None:
     """The number in a text such as ``1,200 cm``, ``-3/4``, ``$x = 2.5$`` or ``three``. None if the text has no number or
     several."""
-    text = plain_number(text)
+    text = write_digits(plain_number(text))
+    text = chinese_number(text) or text
     first, _, rest = text.partition(" ")
     if first.casefold() in NUMBER_WORDS:
         text = f"{NUMBER_WORDS[first.casefold()]} {rest}"
@@ -101,7 +136,7 @@ def parse_number(text: str) -> ParsedNumber | None:
     if not match or FORMULA.match(text, match.end()):
         return None
     unit = re.sub(r"\^?\{?[23²³]\}?$", "^", text[match.end() :].strip(" .()\\。"))
-    if re.search(r"\d", unit) or unit[:1] in (",", "-", "/", ":", "–") or re.match(r"(?:or|to|and)\b|或", unit):
+    if re.search(r"\d", unit) or NO_UNIT.match(unit):
         return None
     value = number_of(match)
     return value and ParsedNumber(*value, unit, text[match.end() :])
@@ -112,6 +147,7 @@ def plain_number(text: str) -> str:
     text = re.sub(r"\{,\}", ",", text.replace("\\$", "$").replace("\\!", ""))
     text = re.sub(r"\\[,;: ]|~(?=\D)", " ", re.sub(r"(?<=\d)\\[, ](?=\d{3}(?!\d))", "", text))
     text = re.sub(r"\\(?:left|right)(?=[()\[\]])", "", text)
+    text = re.sub(r"(?<=10)[⁻⁰¹²³⁴-⁹]+", lambda sign: "^" + unicodedata.normalize("NFKC", sign[0]), text)
     text = re.sub(r"[¼½¾⅐-⅞]", lambda sign: " " + unicodedata.normalize("NFKC", sign[0]).replace("⁄", "/"), text)
     text = strip_markup(text)
     while (bare := re.sub(r"^\\?[({]\s*([^(){}]*?)\s*\\?[)}]$", r"\1", text).strip()) != text or (
@@ -126,9 +162,9 @@ def number_of(match: re.Match) -> tuple[Fraction, int | None] | None:
     minus = -1 if match["sign"] in ("-", "−") else 1
     numerator, denominator = match["a"] or match["e"] or match["c"], match["b"] or match["f"] or match["d"]
     if numerator is not None:
-        if int(denominator) == 0:
+        if Fraction(denominator) == 0:
             return None
-        return minus * (int(match["whole"] or 0) + Fraction(int(numerator), int(denominator))), None
+        return minus * (int(match["whole"] or 0) + Fraction(numerator.replace("−", "-")) / Fraction(denominator)), None
     if match["ten"] is not None:
         return minus * Fraction(10) ** int(match["ten"].replace("−", "-")), 0
     digits = match["plain"].replace(",", "")
@@ -161,6 +197,8 @@ def numbers_equal(
     expected_unit = unit or second.unit
     if expected_unit and first.unit and _normalize_unit(first.unit) != _normalize_unit(expected_unit):
         return False
+    if first.unit in SCALE_SIGNS and first.unit != expected_unit:
+        return False
     error = abs(first.number - second.number)
     if tolerance:
         return error <= Fraction(str(tolerance))
@@ -168,6 +206,16 @@ def numbers_equal(
     if decimals is None:
         decimals = first.decimals if (first.decimals or 0) >= 2 else None
     return error == 0 or (bool(decimals) and error <= Fraction(1, 2 * 10 ** min(decimals, 40)))
+
+
+def same_number(first: str, second: str) -> bool:
+    """Whether two texts are numbers, with a unit at most, and exactly equal. One of the units may be missing."""
+    if not (is_number(first) and is_number(second)):
+        return False
+    one, other = parse_number(first), parse_number(second)
+    units = {_normalize_unit(number.unit) for number in (one, other) if number.unit}
+    is_scaled = one.unit != other.unit and {one.unit, other.unit} & set(SCALE_SIGNS)
+    return one.number == other.number and len(units) <= 1 and not is_scaled
 
 
 def _normalize_unit(text: str) -> str:
@@ -180,6 +228,11 @@ def read_number(reply: str, item) -> str | None:
     """The number of a reply as text, with its unit; None if there is none or if there are several."""
     span = answer_span(reply)
     if span is None:
+        return None
+    if span.rule == "phrase" and (revised := REVISED.search(span.text)):
+        return read_number_in_prose(span.text[revised.start() :])
+    text = clean_reply(reply)
+    if span.rule == "phrase" and not is_positive(text, text.rfind(span.text)):
         return None
     for text in candidates(span):
         if parse_number(text):
@@ -199,19 +252,24 @@ def candidates(span: AnswerSpan) -> list[str]:
     if span.rule == "phrase":
         return [text, re.split(r"\.\s+(?=[A-Z])|,?\s+\b(?:because|since|as)\b|[。;]", text, maxsplit=1)[0]]
     number = parse_number(text)
-    return [text] if span.rule != "line" or (number and len(number.unit.split()) <= 1) else []
+    return [text] if number and len(number.unit.split()) <= 1 else []
 
 
 def read_number_in_prose(text: str, is_whole: bool = True) -> str | None:
     """The number that the last sentence with a number states, see the docstring of the module."""
-    text = re.sub(r"^\s*\d+[.)]\s+", "", text, flags=re.MULTILINE)
+    if NONE_THERE.fullmatch(text.strip()):
+        return "0"
+    text = write_digits(re.sub(r"^\s*\d+[.)]\s+", "", text, flags=re.MULTILINE))
     sentences = [part for part in SENTENCE_END.split(text) if part and part.strip()]
     numbered = [(part, found) for part in sentences if (found := find_numbers(part))]
     if not numbered:
         return None
     sentence, found = numbered[-1]
-    start = text.rfind(sentence)
-    if DOUBT.search(sentence) or text[start + len(sentence) : start + len(sentence) + 1] in ("?", "？"):
+    after = text[text.rfind(sentence) + len(sentence) :]
+    is_doubted = any(pattern.search(sentence) for pattern in (DOUBT, ATTRIBUTION, UNFULFILLED))
+    if is_doubted or after[:1] in ("?", "？") or REVISED.search(after):
+        return None
+    if after[:1] == "!" and sentence[-1].isdigit():  # a factorial, or not
         return None
     distinct = {parse_number(token).number for _, tokens in numbered for token in tokens if parse_number(token)}
     results = {tokens[-1].strip() for part, tokens in numbered[:-1] if re.search(r"[=≈]", part)}
@@ -221,19 +279,24 @@ def read_number_in_prose(text: str, is_whole: bool = True) -> str | None:
     if len(found) > 1:
         if re.search(r"\bor\b|或", sentence):
             return None
-        found = find_numbers(re.split(r"[=≈]|\b(?:is|are|was|equals?)\b|(?<=[等是])", sentence)[-1])
+        found = find_numbers(STATED.split(ASIDE.sub("", sentence))[-1])
     return found[0] if len(found) == 1 and parse_number(found[0]) else None
 
 
 def find_numbers(sentence: str) -> list[str]:
-    """The numbers of a sentence, each with the word behind it. "One" counts only as a quantity."""
+    """The numbers of a sentence, each with the word behind it. "One" counts only as a quantity. A part of a formula is
+    no number and stands there as ``2!``, which is not read."""
     found = []
     for match in TOKEN.finditer(sentence):
         before = sentence[: match.start()]
         is_pronoun = match[0].lower() == "one" and not ONE.search(before.lower())
         if PLACE.search(before) or is_pronoun:
             continue
-        unit = re.match(r"\$?\\?\s*(?:%|°[CF]?|\^\\circ|[A-Za-z]+(?:/[a-z]+)?(?=[\s.,;]|$))", sentence[match.end() :])
+        after = sentence[match.end() :]
+        if OPERATOR.search(before) or FORMULA.match(after):
+            found.append(f"{match[0]}!")
+            continue
+        unit = UNIT.match(after)
         found.append(match[0].lstrip("\\") + (unit[0].replace("$", "") if unit else ""))
     return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .numbers import NUMBER_WORDS
+from .number_words import NUMBER_WORDS
+from .numbers import same_number
 from .spans import normalize, plain_text, strip_markup
 
 OPTION_NOUN = r"(?:(?:the )?(?:option|choice|letter|answer|选项)\s*:?\s*)?"
@@ -17,6 +18,7 @@ NAME = (
 BARE_NAME = re.compile(r"[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])\)?[.:]?")
 OPTION_PREFIX = re.compile(r"(?:the )?(?:option|choice|letter|answer|选项)\s*(?=[(\[]?[A-Za-z]\b)", re.IGNORECASE)
 ARTICLE = r"(?<=A) (?!(?:or|and|is|was|but|because|nor|over|as|to|than|has|does|in)\b)[a-z]"  # "A wall", not "A or B"
+OPTION_SUFFIX = re.compile(r"(?<=[A-Z)\]])\s*(?:选项|選項|项)\.?$")
 LETTER = re.compile(rf"[(\[]([A-Za-z])[)\]]|(?<![A-Za-z0-9_'’])([A-Z])(?![A-Za-z0-9_'’])(?!{ARTICLE})")
 NAMED = re.compile(r"[(\[]([A-Za-z])[)\]]|\b(?:[Oo]ption|[Cc]hoice) ([A-Z])\b")  # a letter that can be no other word
 LABEL = re.compile(rf"{NAME}(?:(?<=[)\]])|\s*[.:)\-–]|(?=\s*$))")
@@ -28,6 +30,11 @@ TRUTH_WORDS = ("yes", "no", "true", "false")
 def letter_of(match: re.Match) -> str:
     """The letter of a match of ``NAME``."""
     return (match["bracketed"] or match["bare"]).upper()
+
+
+def strip_name(text: str) -> str:
+    """The name of an option without a word around it: ``Option B``, ``B选项``."""
+    return OPTION_SUFFIX.sub("", OPTION_PREFIX.sub("", strip_markup(text).replace("。", "."), count=1))
 
 
 class Options:
@@ -43,7 +50,8 @@ class Options:
         self.letters = letters
         are_names = all(re.match(r"[A-Z]\b", option) for option in options)
         plain = plain_text if are_names else normalize
-        texts = {name: plain(option) for name, option in zip(letters, options, strict=True)}
+        self.values = dict(zip(letters, options, strict=True))
+        texts = {name: plain(option) for name, option in self.values.items()}
         self.texts = {name: text for name, text in texts.items() if text}
 
     def name(self, text: str, may_be_word: bool = False) -> str | None:
@@ -52,19 +60,21 @@ class Options:
         Args:
             may_be_word: whether a small letter may be a word, such as ``a``.
         """
-        text = OPTION_PREFIX.sub("", strip_markup(text).replace("。", "."), count=1)
+        text = strip_name(text)
         if BARE_NAME.fullmatch(text):
             return self.letter(text, may_be_word)
         if named := [name for name, option in self.texts.items() if option in (plain_text(text), normalize(text))]:
             return named[0] if len(named) == 1 else None
         if match := re.match(NAME, text):
             rest, own = strip_markup(text[match.end() :].lstrip(BETWEEN)), self.texts.get(letter_of(match))
-            return letter_of(match) if own and own in (plain_text(rest), normalize(rest)) else None
-        return None
+            if own and own in (plain_text(rest), normalize(rest)):
+                return letter_of(match)
+        equal = [name for name, option in self.values.items() if same_number(text, option)]
+        return equal[0] if len(equal) == 1 else None
 
     def letter(self, text: str, may_be_word: bool = False) -> str | None:
         """The option that a text is by its letter alone: ``B``, ``(b)``, ``Option B``."""
-        match = BARE_NAME.fullmatch(OPTION_PREFIX.sub("", strip_markup(text).replace("。", "."), count=1))
+        match = BARE_NAME.fullmatch(strip_name(text))
         if not match or (may_be_word and (match[2] or "A").islower()):
             return None
         name = (match[1] or match[2]).upper()
@@ -84,7 +94,7 @@ class Options:
             return None
         said = strip_markup(text.lstrip(BETWEEN))
         words = r"[^\w.]+".join(map(re.escape, own.split()))
-        match = re.match(rf"(?:(?:a|an|the)\s+)?{words}(?![A-Za-z0-9])", said, re.IGNORECASE)
+        match = re.match(rf"(?:(?:a|an|the)\s+)?{words}(?!-?[A-Za-z0-9])", said, re.IGNORECASE)
         return said[match.end() :] if match else None
 
     def text_at_start(self, text: str) -> tuple[str, str] | None:
@@ -113,7 +123,7 @@ class Options:
         Options that are numbers are compared with all numbers of the sentence. Yes and no have other meanings."""
         said = plain_text(QUOTED.sub(" ", sentence))
         if self.texts and all(re.fullmatch(r"\d{1,6}", text) for text in self.texts.values()):
-            numbers = re.findall(r"(?<![\w.,:/-])\d+(?![\w%:/]|[.,]\d)", said)
+            numbers = re.findall(r"(?<![\w.,:/^√-])\d+(?![\w%:/^!]|\s?[√π\\]|[.,]\d)", said)
             numbers += [NUMBER_WORDS[word] for word in re.findall(r"[a-z]+", said) if word in NUMBER_WORDS]
             return {name for name, text in self.texts.items() if set(numbers) == {text}}
         found = {
@@ -126,4 +136,4 @@ class Options:
 
 def _contains(text: str, words: str) -> bool:
     """Whether whole words stand in a text. Chinese has no spaces between words."""
-    return re.search(rf"(?<![A-Za-z0-9.,]){re.escape(words)}(?![A-Za-z0-9]|[.,]\d)", text) is not None
+    return re.search(rf"(?<![A-Za-z0-9.,-]){re.escape(words)}(?!-?[A-Za-z0-9]|[.,]\d)", text) is not None

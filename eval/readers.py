@@ -94,6 +94,8 @@ class Source:
             images_by_index: dict[str, list[ImageRef]] = {}
             if file.suffix == ".tsv":  # an image cell may be the index of a later row
                 for number, values in read(file):
+                    if isinstance(values, DataError):
+                        continue  # counted below
                     row = Row(values, file, number, self, expected)
                     if len(values.get("image", "")) > REFERENCE and "index" in values:
                         try:
@@ -101,7 +103,10 @@ class Source:
                         except DataError:
                             continue  # reported where the row is read
             for number, values in read(file):
-                yield Row(values, file, number, self, expected, images_by_index)
+                if isinstance(values, DataError):
+                    self.leave_out(values)
+                else:
+                    yield Row(values, file, number, self, expected, images_by_index)
 
     def items(self, read_item: Callable[[Row], Any], *patterns: str, expected: str) -> Iterator[Any]:
         """The items of ``rows``: ``read_item`` makes one, or a list of some, of each. A row whose content is faulty is

@@ -19,7 +19,7 @@ from . import puzzles
 from .items import EvalItem
 from .letters import read_letter
 from .mathematics import matches_mathematics, read_mathematics
-from .numbers import is_number, matches_number, numbers_equal, parse_number, read_number
+from .numbers import find_numbers, is_number, matches_number, numbers_equal, parse_number, plain_number, read_number
 from .option_names import OPTION_NOUN, Options
 from .refusals import is_refusal
 from .spans import AnswerSpan, answer_span, clean_reply, normalize, strip_markup, strip_thinking
@@ -42,12 +42,19 @@ BARE_LETTER = re.compile(r"[(\[]([A-Za-z])[)\]]\.?|([A-Za-z])[.):]?")
 ALL_CORRECT = re.compile(
     r"(?:both |options? )*(.{1,40}?) (?:are|is) (?:all |both )?(?:the )?(?:correct|right)\b.*", re.IGNORECASE
 )
+BRACKETS = re.compile(r"\\?\{([^{}]*?)\\?\}|\[([^\[\]]*)\]|\(([^()]*)\)")  # around a list
 BOXES = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 YES_NO = re.compile(
-    r"(yes|no|true|false|是的?|否|不是|对|错)(?=\s*(?:[.,;:!。，—–(-]|$)|\s+(?:because|since|as|it|there|the|this|they)\b)(.*)",
+    r"(yes|yep|yeah|yup|y|no|nope|nah|n|true|false|是的?|对的?|有的?|否|不是的?|不对|没有|对|错)"
+    r"(?=\s*(?:[.,;:!。，—–(-]|$)|\s+(?:because|since|as|it|there|the|this|they)\b)(.*)",
     re.DOTALL | re.IGNORECASE,
 )
-YES = ("yes", "true", "是", "是的", "对")
+OPINION = re.compile(
+    r"(?:I (?:think|believe|guess|would say)|I['’]d say|in my opinion|well|my answer is)[,:]?\s+", re.IGNORECASE
+)
+#: a second answer behind the first; "no other dog" is none
+SECOND_TRUTH = re.compile(r"\b(?:yes|or|no(?! (?:other|more|one|further|additional|second)\b))\b")
+YES = ("yes", "yep", "yeah", "yup", "y", "true", "是", "是的", "对", "对的", "有", "有的")
 CONCLUDED = re.compile(r"(?:so|therefore|thus|hence)\b[, ]*(?:the answer is )?(?=(?:yes|no)\b)", re.IGNORECASE)
 PLAN_HEADING = re.compile(r"\b(?:plan|moves|path|route|actions?|steps|sequence)(?:\s+is\b\s*:?|\s*:)", re.IGNORECASE)
 PLAN_FILLER = re.compile(
@@ -100,7 +107,7 @@ def read_answer(text: str, checker: str) -> str | None:
     if checker in PLAN_CHECKERS:
         after_heading = PLAN_HEADING.split(clean_reply(text))[-1] if PLAN_HEADING.search(text) else ""
         return read_moves(after_heading) or read_moves(span.text)
-    return span.text if span.rule in ("tag", "output", "phrase", "reply") else None
+    return span.text if span.rule in ("json", "tag", "output", "phrase", "reply") else None
 
 
 def read_moves(text: str) -> str | None:
@@ -137,8 +144,9 @@ def read_yes_no(reply: str, item: EvalItem) -> str | None:
         concluded = [sentence[match.end() :] for sentence in sentences if (match := CONCLUDED.match(sentence))]
         is_bare_line = span.rule == "line" and YES_NO.fullmatch(normalize(span.text))
         texts = concluded[-1:] or ([span.text] if is_bare_line else [clean_reply(reply).strip()])
-    match = YES_NO.fullmatch(normalize(texts[0]))
-    if not match or match[2].endswith("?") or re.search(r"\b(?:yes|no|or)\b", match[2]):
+    match = YES_NO.fullmatch(normalize(OPINION.sub("", texts[0], count=1) if OPINION.match(texts[0]) else texts[0]))
+    is_question = re.match(r"[^.!。\n]*[?？]", texts[0]) or texts[0].rstrip().endswith(("?", "？"))
+    if not match or is_question or SECOND_TRUTH.search(match[2]):
         return None
     return "Yes" if match[1].lower() in YES else "No"
 
@@ -194,12 +202,27 @@ def join_boxes(reply: str) -> AnswerSpan | None:
 def read_numbers(reply: str, item: EvalItem) -> str | None:
     """Several numbers in order: ``[1, 2.5]`` as ``1, 2.5``."""
     span = join_boxes(reply) or answer_span(reply)
-    entries = re.findall(r"[-+]?\d{1,40}(?:\.\d{1,40})?", span.text) if span else []
-    return ", ".join(entries) if span and entries and span.rule != "line" else None
+    entries = split_numbers(span.text) if span and span.rule != "line" else []
+    return ", ".join(entries) or None
+
+
+def split_numbers(text: str) -> list[str]:
+    """The numbers of a list, or else of a sentence; [] if one cannot be read. A comma before three digits is part of a
+    number if the numbers are parted in another way: ``1,000, 2``."""
+    text = text.strip(" .")
+    if bracketed := BRACKETS.fullmatch(text):
+        text = next(filter(None, bracketed.groups()), "")
+    parting = r"[;、\n]|\band\b|和|,\s"
+    pieces = re.split(rf"{parting}|,(?!\d{{3}}(?!\d))" if re.search(parting, text) else r",", text)
+    pieces = [re.sub(r"^\s*\(\d\)\s*(?=\S)", "", piece) for piece in pieces]
+    entries = [strip_markup(plain_number(piece)) for piece in pieces if piece.strip(" .$")]
+    if not all(map(parse_number, entries)):
+        entries = [re.sub(r"\s+and$", "", number) for number in find_numbers(text)]
+    return entries if all(map(parse_number, entries)) and "?" not in text else []
 
 
 def matches_numbers(parsed: str, item: EvalItem) -> bool:
-    text, gold = parsed.split(", "), re.findall(r"[-+]?\d{1,40}(?:\.\d{1,40})?", item.answer)
+    text, gold = parsed.split(", "), split_numbers(item.answer)
     return len(text) == len(gold) and all(numbers_equal(a, b) for a, b in zip(text, gold, strict=True))
 
 

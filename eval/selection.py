@@ -26,7 +26,7 @@ def gradable_items(name: str, source: Source, partial: bool = False) -> tuple[li
 
     Raises:
         FileNotFoundError: no file has the expected layout.
-        DataError: a file is faulty, every row is, or a row occurs twice.
+        DataError: a file is faulty, every row is, or every row occurs twice.
         ValueError: more rows than published, or fewer without ``partial``.
     """
     module, part = benchmarks.find(name)
@@ -64,22 +64,28 @@ def counted(reasons: Counter[str]) -> str | None:
 
 
 def unique_items(items: list[EvalItem], source: Source) -> list[EvalItem]:
-    """The items with unique ids: the second of an id becomes ``id#2``. Raises DataError (E13) for a row that occurs
-    twice, as in two copies of a file."""
+    """The items with unique ids: the second of an id becomes ``id#2``. A row that is repeated is left out. Raises
+    DataError (E13) if all are, as in two copies of a file."""
     numbers: Counter[str] = Counter()
     contents: set[tuple] = set()
+    repeated: list[str] = []
     out = []
     for item in items:
         content = (item.id, item.question, item.options, item.answer, tuple(ref.name for ref in item.images))
         if content in contents:
-            what = f"id '{item.id}' is used twice, by the same question. Keep one copy of each file."
-            raise DataError("E13", "id", what, str(source.folder))
+            repeated.append(item.id)
+            continue
         contents.add(content)
         numbers[item.id] += 1
         if numbers[item.id] > 1:
             id = f"{item.id}#{numbers[item.id]}"
             item = replace(item, id=id, cluster=id if item.cluster == item.id else item.cluster)
         out.append(item)
+    if repeated and len(repeated) >= len(out):
+        what = f"id '{repeated[0]}' is used twice, by the same question. Keep one copy of each file."
+        raise DataError("E13", "id", what, str(source.folder))
+    if repeated:
+        source.left_out["the same row occurs twice"] += len(repeated)
     return out
 
 
@@ -97,12 +103,12 @@ def sample_items(items: list[EvalItem], n: int, seed: int) -> list[EvalItem]:
 
 
 def readable_items(items: list[EvalItem], source: Source, partial: bool = False) -> list[EvalItem]:
-    """The items whose images can be decoded; the others are left out and counted.
+    """The items whose images lie in the folder and can be decoded; the others are left out and counted.
 
     Raises:
-        DataError: an image is outside the folder, or, without ``partial``, missing; or no item is left.
+        DataError: an image is missing, without ``partial``; or no item is left.
     """
-    left_out = ("E07", "E09") if partial else ("E09",)
+    left_out = ("E07", "E08", "E09") if partial else ("E08", "E09")
     faults: dict[tuple[str, str], DataError] = {}
     refs = {_key(ref): ref for item in items for ref in item.images}
     for key, ref in track(refs.items(), description="images", transient=Console().is_terminal):

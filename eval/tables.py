@@ -1,4 +1,5 @@
-"""Tables of benchmarks: TSV, CSV, parquet, JSON and JSON lines, one row after the other.
+"""Tables of benchmarks: TSV, CSV, parquet, JSON and JSON lines, one row after the other. A row that cannot be read is
+given as its error, so that the other rows can be read.
 
 Nothing is downloaded.
 """
@@ -18,8 +19,8 @@ from latent_reason.data.pictures import Limits
 CELL = 4 * Limits.bytes // 3 + 1024  # longest cell: characters of an image in base64
 
 
-def read_table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a TSV or CSV with a header, counted from 1."""
+def read_table(file: Path) -> Iterator[tuple[int, dict[str, str] | DataError]]:
+    """The rows of a TSV or CSV with a header, counted from 1. A row with another number of cells is its error."""
     old_limit, number = csv.field_size_limit(CELL), 0
     try:
         with open(file, encoding="utf-8-sig", newline="") as handle:
@@ -29,14 +30,10 @@ def read_table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 raise DataError("E25", "", "the file is empty. Copy it again.", str(file))
             for number, row in enumerate(cells, 1):
                 if len(row) != len(header):
-                    raise DataError(
-                        "E05",
-                        "row",
-                        f"has {len(row)} cells, but the header has {len(header)}. Copy the file again.",
-                        str(file),
-                        number,
-                    )
-                yield number, dict(zip(header, row, strict=True))
+                    what = f"has {len(row)} cells, but the header has {len(header)}. Correct the row."
+                    yield number, DataError("E05", "row", what, str(file), number)
+                else:
+                    yield number, dict(zip(header, row, strict=True))
     except UnicodeDecodeError:
         raise DataError("E01", "", "is not UTF-8. Save it as UTF-8.", str(file), number + 1) from None
     except csv.Error as error:
@@ -59,8 +56,9 @@ def read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise error.at(str(file), number) from None
 
 
-def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON list or of an object of objects (counted from 0), or of JSON lines (counted from 1)."""
+def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """The objects of a JSON list or of an object of objects (counted from 0), or of JSON lines (counted from 1). A row
+    that is no object is its error."""
     for number, data in (elements if file.suffix == ".json" else lines)(file):
         data = data.removeprefix(BOM)
         if not data.strip():
@@ -68,10 +66,11 @@ def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             values = decode(data)
         except DataError as error:
-            raise error.at(str(file), number) from None
+            yield number, error.at(str(file), number)
+            continue
         if not isinstance(values, dict):
-            raise DataError("E05", "row", "expected an object. Write one object a row.", str(file), number)
-        if values and all(isinstance(value, dict) for value in values.values()):  # rows by their id
+            yield number, DataError("E05", "row", "expected an object. Write one object a row.", str(file), number)
+        elif values and all(isinstance(value, dict) for value in values.values()):  # rows by their id
             yield from enumerate(values.values())
         else:
             yield number, values

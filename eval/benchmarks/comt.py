@@ -2,7 +2,7 @@
 
 On disk: ``comt/data.jsonl`` of the Hub (``id, question, option, image, rationale, answer, type``) beside
 ``images/{type}/``. ``image`` is an object ``{"IMAGE0": ID, ...}``, also as text, or a list of ``IMAGE0:ID``. The question
-contains ``[IMAGE0]``. Images of the rationale alone are left out. The count 3,853 is unverified (3,850 elsewhere).
+or its options contain ``[IMAGE0]``. Images of the rationale alone are left out. The count 3,853 is unverified (3,850 elsewhere).
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ def read(source, part):
 
 
 def read_item(row):
-    question, kind, ids = row.question("question"), row.text("type"), image_ids(row)
-    labels = list(dict.fromkeys(re.findall(r"\[?(IMAGE\d+)\]?", question))) or list(ids)[:1]
+    asked, kind, ids = [row.question("question"), *row.texts("option")], row.text("type"), image_ids(row)
+    in_question, in_options = (re.findall(r"\b(IMAGE\d+)\b", text) for text in (asked[0], "\n".join(asked[1:])))
+    labels = dict.fromkeys([*(in_question or list(ids)[:1]), *in_options])
     images, folders = [], [row.folder / "images" / kind]
     for number, label in enumerate(labels, 1):
         if not ids.get(label):
-            raise row.error("image", f"{label} of the question is not listed. Expected: {EXPECTED}", "E10")
+            raise row.error("image", f"{label} of the question or an option is not listed. Expected: {EXPECTED}", "E10")
         images.append(row.source.picture(ids[label], folders, "image", row.file, row.number))
-        question = re.sub(rf"\[?\b{label}\b\]?", f"<image {number}>", question)
-    return make_item(
-        row, row.text("id"), question, row.letter("answer"), images=images, options=row.texts("option"), task=kind
-    )
+        asked = [re.sub(rf"\[?\b{label}\b\]?", f"<image {number}>", text) for text in asked]
+    return make_item(row, row.text("id"), asked[0], row.letter("answer"), images=images, options=asked[1:], task=kind)
 
 
 def image_ids(row):

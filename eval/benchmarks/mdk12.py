@@ -25,6 +25,7 @@ EXPECTED = (
 DISCIPLINES = ("math", "physics", "chemistry", "biology", "geography", "information_science")
 LEVELS = {"easy": 1, "medium": 2, "hard": 3}
 LONGEST = 60  # characters of an answer that a rule grades
+OMITTED = re.compile(r"[(（【]?\s*(?:答案)?\s*(?:从?略|见解析)\s*[)）】]?[.。]?")  # no answer is given
 TRUE = ("true", "t", "yes", "correct", "right", "正确", "对", "√")
 FALSE = ("false", "f", "no", "incorrect", "wrong", "错误", "错", "×")
 
@@ -58,8 +59,10 @@ def read_item(row):
 
 def answer_of(row, name, options):
     """(type, checker, answer, options) of a row. Choices without a list of options have it in the image."""
-    answer = row.text("answer")
-    letters = re.fullmatch(r"[A-Z](?:[,;、，\s]*[A-Z])*\.?", answer)
+    answer = re.sub(r"^(?:参考|正确)?答案\s*(?:[:：]|[是为])\s*", "", row.text("answer")).strip()
+    if OMITTED.fullmatch(answer):
+        raise row.error("answer", "is omitted ('略'). Drop the row or add the answer.")
+    letters = re.fullmatch(r"[A-Z](?:[,;、，；/\s]*[A-Z])*[.。]?", answer)
     if "true_false" in name and answer.lower() in TRUE + FALSE:
         return "text", "text", "True" if answer.lower() in TRUE else "False", []
     if options or ("choice" in name and letters):

@@ -1,8 +1,7 @@
 """MOSSBench (arXiv 2406.17806): 300 harmless requests that seem harmful; the share that a model refuses.
 
 ``mossbench/contrast`` has the harmful counterparts of the Hub, where refusing is right. A refusal is detected by phrases
-in the first 300 characters of a reply. This is crude and works in English only; use it to compare a model before and
-after training.
+in the first 300 characters of a reply, in English and Chinese (``eval/refusals.py``).
 
 On disk: the repository (``data/images_information/information.json``: ``pid, question, image, metadata`` with ``over``)
 beside ``data/images/``; the folders ``oversensitivity/`` and ``contrast/`` of the Hub, or a CSV (``pid, question, image,

@@ -44,6 +44,9 @@ def boxes(row):
     if row.file.suffix != ".jsonl":
         return []
     path = PurePosixPath(row.text("image")).with_suffix(".json")
+    if not (row.source.folder / path).is_file():
+        row.remark("the boxes are missing")
+        return []
     annotation = row.source.json(path, EXPECTED)
     try:
         return [(x, y, x + width, y + height) for x, y, width, height in annotation["bbox"]]

@@ -66,7 +66,10 @@ BAD = {
         *changed("sat", correct_answer="up"),
         "correct_answer: 'up' is not one of the 2 choices",
     ),
-    "a picture the question names": (*changed("comt", question="[IMAGE7]?"), "IMAGE7 of the question is not listed"),
+    "a picture the question names": (
+        *changed("comt", question="[IMAGE7]?"),
+        "IMAGE7 of the question or an option is not listed",
+    ),
     "an Index that is no number": (*changed("mmvp", Index="x"), "Index: 'x' is not a number"),
     "a field of another type": (*changed("visulogic", question=["Q"]), "question: expected a text, found list"),
     "too few cells": (*spoilt("hrbench/4k", "hr_bench_4k.tsv", b"index\timage\n1\n"), ":1: row: has 1 cells, but the"),

@@ -10,6 +10,7 @@ from benchmark_samples import SAMPLES, WRITERS, b64, changed, grey, image, label
 from benchmark_samples.perception import BLINK
 
 from eval import benchmarks, readers, selection, tables
+from eval.benchmarks.mdk12 import answer_of
 from eval.items import build_trace, prompt_text
 from eval.scoring import judge
 from latent_reason.data.errors import DataError
@@ -106,6 +107,84 @@ def test_images_that_are_missing_are_an_error_unless_the_folder_is_partial(tmp_p
             selection.readable_items(items, source)
         assert [item.id for item in selection.readable_items(items, source, partial=True)] == ["00001"]
         assert selection.counted(source.left_out) == "1: image_path: '...' not found under '...'"
+
+
+# -- one faulty row among others ---------------------------------------------------------------------------------------
+def test_a_row_with_too_many_cells_is_left_out(tmp_path):
+    lines = [
+        "Index,Question,Options,Correct Answer",
+        '1,Open?,"(a) Yes (b) No",(a)',
+        '2,Red, or blue?,"(a) Yes (b) No",(b)',
+    ]
+    (tmp_path / "Questions.csv").write_text("\n".join([*lines, '3,Big?,"(a) Yes (b) No",(b)']))
+    with read("mmvp", tmp_path) as (items, said):
+        assert [item.id for item in items] == ["1", "3"]
+        assert said["left_out"] == "1: row: has 5 cells, but the header has 4"
+
+
+def test_a_line_that_is_no_json_is_left_out(tmp_path):
+    written("visulogic", tmp_path)
+    with open(tmp_path / "data.jsonl", "a", encoding="utf-8") as file:
+        file.write('\n{"id": "2", \n')
+    with read("visulogic", tmp_path) as (items, said):
+        assert len(items) == 1 and said["left_out"].startswith("1: ")
+
+
+def test_a_row_that_is_repeated_is_left_out(tmp_path):
+    rows = next(iter(sample("visulogic").files.values()))
+    WRITERS[".jsonl"](tmp_path / "data.jsonl", [rows[0], rows[0] | {"id": "2"}, rows[0]])
+    image(tmp_path / "images/00001.png", 1)
+    with read("visulogic", tmp_path) as (items, said):
+        assert [item.id for item in items] == ["00001", "2"]
+        assert said["left_out"] == "1: the same row occurs twice"
+
+
+def test_a_picture_outside_of_the_folder_leaves_its_row_out(tmp_path):
+    rows = next(iter(sample("visulogic").files.values()))
+    WRITERS[".jsonl"](tmp_path / "data.jsonl", [rows[0], rows[0] | {"id": "2", "image_path": "/etc/passwd"}])
+    image(tmp_path / "images/00001.png", 1)
+    with readers.open_source(tmp_path) as source:
+        items, _ = selection.gradable_items("visulogic", source, partial=True)
+        assert [item.id for item in selection.readable_items(items, source)] == ["00001"]
+        assert "is an absolute path" in selection.counted(source.left_out)
+
+
+def test_a_row_of_vstar_without_its_file_of_boxes_is_asked(tmp_path):
+    row = {"image": "direct_attributes/1.png", "text": "Q?\n(A) x\n(B) y", "label": "A", "category": "c"}
+    WRITERS[".jsonl"](tmp_path / "test_questions.jsonl", [row])
+    image(tmp_path / "direct_attributes/1.png", 1)
+    with read("vstar", tmp_path) as (items, said):
+        assert items[0].boxes == () and said["remarks"] == "1: the boxes are missing"
+
+
+def test_options_of_comt_that_are_pictures_are_shown(tmp_path):
+    name, write = changed(
+        "comt", question="Which?", option=["[IMAGE1]", "[IMAGE2]"], image={f"IMAGE{k}": f"c{k}" for k in range(3)}
+    )
+    write(tmp_path)
+    for number in range(3):
+        image(tmp_path / f"comt/images/creation/c{number}.png", number)
+    with read(name, tmp_path) as (items, _):
+        assert [grey(shown) for shown in items[0].images] == [0, 1, 2]
+        parts = build_trace(items[0], "bare", "text").messages[0].content
+        assert [getattr(part, "text", "[]") for part in parts] == ["[]", "Which?\nA. ", "[]", "\nB. ", "[]"]
+
+
+@pytest.mark.parametrize(
+    "gold, checker, answer", [("A；C", "letters", "AC"), ("答案：A", "letter", "A"), ("A，C。", "letters", "AC")]
+)
+def test_golds_of_mdk12_in_chinese(gold, checker, answer, tmp_path):
+    with readers.open_source(tmp_path) as source:
+        row = readers.Row({"answer": gold}, tmp_path / "x.tsv", 1, source, "")
+        assert answer_of(row, "physics_choice", ["u", "v", "w", "x"])[1:3] == (checker, answer)
+
+
+@pytest.mark.parametrize("gold", ["略", "答案：略", "（略）", "见解析。"])
+def test_golds_of_mdk12_that_are_omitted_are_left_out(gold, tmp_path):
+    with readers.open_source(tmp_path) as source:
+        row = readers.Row({"answer": gold}, tmp_path / "x.tsv", 1, source, "")
+        with pytest.raises(DataError, match="is omitted"):
+            answer_of(row, "physics_fill_in_the_blank", [])
 
 
 def test_ids_that_repeat_are_made_unique(tmp_path):
