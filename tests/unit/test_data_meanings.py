@@ -90,7 +90,6 @@ def test_numbers_in_signs_name_the_image(put):
     ("sharegpt", chat("<image>What is in <ImageHere>?", images=["1.png"])),
     ("mirage", MIRAGE | {"text_input": "Which of <image_1>?"}),
     ("zebra_cot", ZEBRA | {"Text Reasoning Trace": "See <image 1>.", "reasoning_image_1": None}),
-    ("table", {"question": "What is in <image_1>?", "answer": "3", "images": ["1.png"]}),
 ])  # fmt: skip
 def test_a_sign_that_would_be_taught_as_text_is_refused(put, format, row):
     code, _, message = refused(put, format, row)

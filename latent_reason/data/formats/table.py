@@ -17,7 +17,6 @@ from typing import Any
 from ...errors import did_you_mean
 from ...trace import Image, Message, Text, Trace
 from .. import answers, chats, reading, sources
-from ..chats import Turn
 from ..checks import check_checker, check_gold
 from ..errors import DataError, Report
 from ..pictures import Limits
@@ -29,9 +28,6 @@ COLUMNS = ("question", "answer", "images", "trace", "id", "task", "split", "leve
 PICTURE_COLUMNS = ("images", "image", "jpg", "jpeg", "png", "webp")  # of pictures, if none is named
 PICTURE_PATH = re.compile(r"[^\n]{1,400}\.(?:png|jpe?g|webp|gif|bmp)", re.IGNORECASE)
 #: signs of other projects for the place of a picture, some with its number: <image_1>, [IMAGE], <ImageHere>
-OTHER_SIGNS = re.compile(
-    r"<(?:image|img)[ _]?(\d*)>(?!.*</img>)|\[(?:image|img)[ _]?(\d*)\]|<ImageHere>|<IMG_CONTEXT>", re.I
-)
 THOUGHTS = re.compile(r"<(think|thinking|SUMMARY|CAPTION|REASONING)>.*?</\1>|\A.*</think(?:ing)?>", re.I | re.S)
 AFTER_HASHES = re.compile(r"^[ \t]*####[ \t]*(.+)", re.M)  # as GSM8K writes the answer below its solution
 
@@ -177,7 +173,6 @@ class Table:
         """The turns before the answer. Images stand at their places, or before the first question."""
         key = self.place("images")
         turns = chats.turns(self.fields, self._chat(), dict.fromkeys(("system", "user"), chats.IMAGE), ends_with="user")
-        turns = self._place_other_signs(turns)
         own = [piece.value for turn in turns for piece in turn.pieces if piece.kind == "image"]
         has_places = any(turn.num_places for turn in turns)
         if own and not has_places and all(one in own for one in self.fields.references(key)):
@@ -216,28 +211,6 @@ class Table:
         if system and not (chat and _is_system(chat[0][0])):
             chat = [({"role": "system", "content": system}, self.place("system")), *chat]
         return chat
-
-    def _place_other_signs(self, turns: list[Turn]) -> list[Turn]:
-        """The turns with places where other projects mark the images of the row, in the order of their numbers."""
-        key = self.place("images")
-        references = self.fields.references(key)
-        texts = [piece.value for turn in turns for piece in turn.pieces if piece.kind == "text"]
-        signs = [match for text in texts for match in OTHER_SIGNS.finditer(text)]
-        if not references or not signs or any(turn.num_places for turn in turns):
-            return turns
-        numbers = [int(number) for sign in signs if (number := sign[1] or sign[2])]
-        count = len(set(numbers)) if numbers else len(signs)
-        reading.check_counts(count, signs[0][0], "the question", len(references), key, self.place("question"))
-        if numbers:
-            first = min(numbers)
-            if first > 1 or max(numbers) - first >= count or len(numbers) < len(signs):
-                what = f"{signs[0][0]} and others do not number the {count} images from 1. Correct them."
-                raise DataError("E10", self.place("question"), what)
-            self.fields.values[key] = [references[number - first] for number in numbers]
-        self.fields.row.warn("signs", f"{signs[0][0]} and the like are the places of the images")
-        return [
-            turn._replace(pieces=[new for piece in turn.pieces for new in _split_at_signs(piece)]) for turn in turns
-        ]
 
     def _check_no_picture_is_left(self) -> None:
         """Raises DataError (E12) if a row without an image has the bytes of one in a column that is not read."""
@@ -280,21 +253,6 @@ def _is_system(turn: Any) -> bool:
 def _has_content(turn: dict) -> bool:
     content = turn.get("content", turn.get("value"))
     return bool(content.strip() if isinstance(content, str) else content)
-
-
-def _split_at_signs(piece: chats.Piece) -> Iterator[chats.Piece]:
-    """A piece of text as texts and places of images."""
-    if piece.kind != "text":
-        yield piece
-        return
-    begin = 0
-    for sign in OTHER_SIGNS.finditer(piece.value):
-        if (before := piece.value[begin : sign.start()].removeprefix("\n")).strip():
-            yield piece._replace(value=before)
-        yield chats.Piece("place", None, piece.field)
-        begin = sign.end()
-    if (rest := piece.value[begin:].removeprefix("\n") if begin else piece.value).strip():
-        yield piece._replace(value=rest)
 
 
 def _holds_stored(value: Any) -> bool:
