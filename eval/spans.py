@@ -92,10 +92,10 @@ def clean_reply(text: str) -> str:
 def answer_span(text: str) -> AnswerSpan | None:
     """The part of a reply that is its answer; None if there is none."""
     text = clean_reply(text)
-    if (answer := json_answer(text)) is not None:
-        return _make_span(answer, "json")
     if (inside := boxed(text)) is not None:
         return _make_span(inside, "box")
+    if (answer := json_answer(text)) is not None:
+        return _make_span(answer, "json")
     if inside := TAG.findall(text):
         return _make_span(inside[-1][1], "tag")
     if OPEN_TAG.search(text):
@@ -110,8 +110,9 @@ def answer_span(text: str) -> AnswerSpan | None:
 
 
 def json_answer(text: str) -> str | None:
-    """The answer of a reply that is JSON or ends with an object in JSON: of an object the value of the only key that names an answer, of a list the only
-    entry. "" if the JSON has no such answer; None if the reply is no object or list in JSON."""
+    """The answer of a reply that is JSON or ends with an object in JSON: of an object the value of the only key that
+    names an answer, of a list the only entry. "" if the JSON has no such answer; None if the reply is no object or list
+    in JSON."""
     text = text.strip() if text.lstrip()[:1] == "[" else text[text.find("{") :].strip()
     if text[:1] + text[-1:] not in ("{}", "[]") or len(text) > LONGEST_JSON:
         return None

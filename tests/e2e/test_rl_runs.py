@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -316,15 +317,24 @@ def test_a_run_on_records_with_answers(tmp_path, monkeypatch):
         ([{}], {"rl__rewards": {"ver": 1.0}}, "rl.rewards: 'ver' asks a task which answer follows from a reasoning"),
         ([{}], {"rl__evidence_triples": True, "rl__num_prompts": 3}, "rl.evidence_triples masks the evidence"),
         ([{}], {"rl__sft_coef": 0.1}, "has records without an assistant turn, which a supervised loss needs"),
-        (
-            [{"answer": "many"}],
-            {},
-            "traces.jsonl:1: checker: record 'a-1': its checker 'number' rejects its own answer",
-        ),
         ([{"split": "test"}], {}, "no record with split train"),
     ],
 )
 def test_records_that_cannot_be_used_are_refused_before_the_run(tmp_path, rows, changes, sentence):
     made = rewarded(tmp_path / "run", data__folder=questions(tmp_path, *rows), **changes)
     with pytest.raises(ValueError, match=re.escape(sentence)):
+        trainer.train(made, make_run_folder(made))
+
+
+def test_an_answer_that_its_checker_rejects_is_refused_by_its_row(tmp_path):
+    """The reader refuses such a table; a record may be changed later."""
+    folder = Path(questions(tmp_path, {"answer": "7"}))
+    file = folder / "traces.jsonl"
+    changed = file.read_text().replace('"answer":"7"', '"answer":"many"').replace('"answer": "7"', '"answer": "many"')
+    assert "many" in changed
+    file.write_text(changed)
+    made = rewarded(tmp_path / "run", data__folder=str(folder))
+    with pytest.raises(
+        ValueError, match=r"traces\.jsonl:1: checker: record 'a-1': its checker 'number' rejects its own"
+    ):
         trainer.train(made, make_run_folder(made))
