@@ -17,7 +17,7 @@ from PIL import ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
 from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.tasks import Item, Task
-from latent_reason.tasks.base import TURNS
+from latent_reason.tasks.item import TURNS
 from latent_reason.trace import Trace
 from latent_reason.visualization.contact_sheet import wrap_text
 

@@ -18,7 +18,7 @@ from latent_reason.data import native
 from latent_reason.data.packed import manifest, of_split
 from latent_reason.errors import did_you_mean
 from latent_reason.tasks import Item, Step, checkers
-from latent_reason.tasks.base import blank
+from latent_reason.tasks.item import blank
 from latent_reason.trace import Image, Sketch, Text, Trace
 
 from .scoring import RULES

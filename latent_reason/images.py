@@ -15,7 +15,8 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
     image = _upright(image)
     if image.mode.startswith("I"):  # Pillow would clip 16-bit values
         values = np.asarray(image).astype(np.int64)
-        image = PILImage.fromarray((values >> (8 if values.max() > 255 else 0)).clip(0, 255).astype(np.uint8))
+        is_deep = image.mode != "I" or values.max() > 255  # 32 bits may hold values of 8
+        image = PILImage.fromarray((values >> (8 if is_deep else 0)).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)

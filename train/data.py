@@ -42,6 +42,14 @@ def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
     return EncodedExample(ids=ids, token_type=[TEXT] * len(ids), loss_weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
+def warn_of_left_out_records(folder: str, n: int) -> None:
+    console.print(
+        f"Warning: '{folder}' has more than {n:,} training records. The others are left out. Set a larger data.items to "
+        "use them.",
+        style="yellow",
+    )
+
+
 def num_positions(row: EncodedExample) -> int:
     """The positions of an example, for the model or for its teacher, whichever reads more."""
     return max(len(row.ids), len(row.teacher_example.ids) if row.teacher_example else 0)
@@ -273,11 +281,7 @@ class TraceData(L.LightningDataModule):
                     rows, waiting = rows + self.cached(waiting), []
             self.rows[split] = rows + self.cached(waiting)
             if self.data.folder and split == "train" and not self.data.streaming and next(found, None):
-                console.print(
-                    f"Warning: '{self.data.folder}' has more than {n:,} training records. The others are left out. Set a "
-                    "larger data.items to use them.",
-                    style="yellow",
-                )
+                warn_of_left_out_records(self.data.folder, n)
         if self.data.replay_texts:
             self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
         if not self.rows["train"] and self.num_skipped:

@@ -22,8 +22,8 @@ from latent_reason.decoding.items import Result, decode, main_score
 from latent_reason.decoding.rollout import Span
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.tasks import Item, Task
-from latent_reason.tasks.base import merge_texts
 from latent_reason.tasks.checkers import boxed
+from latent_reason.tasks.item import merge_texts
 from latent_reason.trace import Message, Sketch, Text, Trace
 from latent_reason.visualization.storyboard import split_text
 

@@ -45,9 +45,14 @@ def chosen(config, name: str) -> list[str]:
     return config.getoption(f"--{name}", None) or []
 
 
+def subject_of(stem: str) -> str:
+    """What a file of the contracts tests: ``method`` of test_method_decoding_contract."""
+    return stem.removeprefix("test_").partition("_")[0]
+
+
 def pytest_ignore_collect(collection_path: Path, config) -> bool | None:
     """If an option is set, run only its contract."""
-    name = collection_path.stem.removeprefix("test_").removesuffix("_contract")
+    name = subject_of(collection_path.stem)
     return True if name in OPTIONS and any(chosen(config, n) for n in OPTIONS) and not chosen(config, name) else None
 
 
@@ -63,10 +68,10 @@ def method_cases(request) -> list[Case]:
 
 
 def pytest_generate_tests(metafunc) -> None:
-    contract, config = metafunc.module.__name__.rpartition(".")[2], metafunc.config
-    if contract == "test_method_contract":
+    subject, config = subject_of(metafunc.module.__name__.rpartition(".")[2]), metafunc.config
+    if subject == "method":
         values = {"case": cases_of_methods(config)}
-    elif contract == "test_task_contract":
+    elif subject == "task":
         values = {"name": chosen(config, "task") or tasks.names()}
     else:
         families = chosen(config, "backbone")

@@ -17,6 +17,7 @@ from PIL import Image as PILImage
 from .. import methods
 from ..model.backbones import load_backbone
 from ..model.batch import ImageBatch
+from ..objectives.latent_inputs import text_since_span
 from ..objectives.objective import Objective
 from ..trace import Image, Message, Sketch, Text, Trace
 from .closeness import arithmetic
@@ -240,6 +241,23 @@ def seen_once(reasoner, batch):
             seen = reasoner.target.encode_images(batch.sketches)
             batch.sketches = ImageBatch(batch.sketches.grid, features=seen)
     return batch
+
+
+def slot_by_slot(reasoner, batch, h, noise, draw):
+    """(S, K, ...) outputs of ``draw(h, grids, slot, noise, context)``, computed slot by slot for all spans."""
+    mask, scene, columns = batch.latent_slots()[2], reasoner.head_context(batch), []
+    if scene is not None:
+        rows, states = (
+            batch.spans[:, 0],
+            torch.randn(len(batch.spans), batch.ids.shape[1], h.shape[-1], generator=torch.Generator().manual_seed(0)),
+        )
+        scene = scene.for_spans(rows, states, text_since_span(batch))  # one row per span
+    for j in range(mask.shape[1]):
+        own = mask[:, j].nonzero()[:, 0]
+        slot = torch.full_like(own, j)
+        drawn = draw(h[own, j], batch.spans[own, 2:], slot, noise[own, j], scene and scene.for_rows(own, slot))
+        columns.append(drawn.new_zeros(len(mask), drawn.shape[-1]).index_put((own,), drawn))
+    return torch.stack(columns, 1)
 
 
 def eager(reasoner):

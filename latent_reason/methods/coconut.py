@@ -19,7 +19,7 @@ from ..model.backbones.base import Backbone
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..objectives.objective import Objective, RunOptions, context_only
+from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Sketch, Text, Trace
 
 PAPER = "2412.06769"
@@ -54,7 +54,7 @@ class CoconutObjective(Objective):
         steps = [step for step in split_sentences(text) if step.strip()] or [""]
         rest = " ".join(steps[min(self.removed_sentences, len(steps) - 1) :])  # the answer is never removed
         content = (Sketch(None, model.switch.count), Text(rest, loss))
-        return replace(trace, messages=(*context_only(earlier), replace(last, content=content)))
+        return replace(trace, messages=(*remove_loss(earlier), replace(last, content=content)))
 
 
 def split_sentences(text: str) -> list[str]:

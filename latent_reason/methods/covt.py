@@ -29,7 +29,7 @@ from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..model.targets import LatentTarget
 from ..objectives.losses import LossWeights, weighted_mean
-from ..objectives.objective import Objective, RunOptions, context_only
+from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Image, Part, Sketch, Text, Trace
 
 PAPER = "2511.19418"
@@ -101,7 +101,7 @@ class CovtObjective(Objective):
             return trace
         images = [p.image for m in earlier for p in m.content if isinstance(p, Image)]
         parts: list[Part] = [Sketch(images[-1], model.switch.count), *(p for p in last.content if isinstance(p, Text))]
-        return replace(trace, messages=(*context_only(earlier), replace(last, content=tuple(parts))))
+        return replace(trace, messages=(*remove_loss(earlier), replace(last, content=tuple(parts))))
 
     def latent_weight(self, batch):
         return batch.span_weight.sum()

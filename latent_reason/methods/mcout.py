@@ -25,7 +25,7 @@ from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..objectives.forward import batch_position_ids, forward_batch
 from ..objectives.losses import LossTerms
-from ..objectives.objective import Objective, RunOptions, context_only
+from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Part, Sketch, Text, Trace
 
 PAPER = "2508.12587"
@@ -96,7 +96,7 @@ class McoutObjective(Objective):
             return trace
         text = tuple(p for p in last.content if isinstance(p, Text))
         content: tuple[Part, ...] = (Sketch(None, model.switch.count), *text)
-        return replace(trace, messages=(*context_only(earlier), replace(last, content=content)))
+        return replace(trace, messages=(*remove_loss(earlier), replace(last, content=content)))
 
     def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:
         if not self.mu or not len(batch.spans):

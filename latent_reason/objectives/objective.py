@@ -308,7 +308,7 @@ def check_images_before_sketches(trace: Trace, name: str) -> None:
             raise ValueError(f"a sketch has no image before it, but method {name!r} draws from one. Add an image.")
 
 
-def context_only(messages: Sequence[Message]) -> tuple[Message, ...]:
+def remove_loss(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Earlier turns without a loss: a method that rewrites the answer of the last turn teaches no other answer."""
     return tuple(
         replace(m, content=tuple(replace(p, loss=0.0) if isinstance(p, Text) else p for p in m.content))

@@ -18,8 +18,9 @@ from importlib import import_module
 from .. import imports
 from ..errors import did_you_mean
 from ..imports import import_object, is_dotted_path
-from .base import Item, Parsed, Step, Task
+from .base import Task
 from .checkers import Check
+from .item import Item, Parsed, Step
 
 __all__ = ["Check", "Item", "Parsed", "Step", "Task", "check_trusted", "make", "names", "options", "own", "task_class"]
 

@@ -6,16 +6,16 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
 
 from PIL import Image as PILImage
-from PIL.Image import Transpose
 
 from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import checkers
 from .checkers import Check
+from .item import TURNS, Item, Parsed, Rejected, Step, blank, iter_leaves, merge_texts
 from .stream import SPLITS, Stream, is_excluded, split_of
 
 MODES = ("direct", "text", "vision", "mixed", "text_drop")
@@ -28,12 +28,6 @@ ASKED = {
     "text_drop": "Think in words and leave the sketches out.",
 }
 ATTEMPTS = 200_000
-TURNS = {
-    "turned_90": Transpose.ROTATE_90,
-    "turned_180": Transpose.ROTATE_180,
-    "turned_270": Transpose.ROTATE_270,
-    "flipped": Transpose.FLIP_LEFT_RIGHT,
-}  # counterclockwise, as in Pillow
 READ = (
     "Say what the picture shows.",
     "What is in the picture?",
@@ -41,55 +35,6 @@ READ = (
     "Read the picture.",
     "What do you see?",
 )
-
-
-@dataclass(frozen=True)
-class Step:
-    """One reasoning step: a text, then an image of the resulting state (None if no sketch follows)."""
-
-    text: str
-    sketch: PILImage.Image | None
-    state: Any
-    redundant: bool = False
-
-
-@dataclass(frozen=True)
-class Item:
-    """One problem with its gold reasoning. ``meta`` holds JSON values only. It suffices to check answers and to render
-    all images again."""
-
-    id: str
-    task: str
-    version: int
-    split: str
-    seed: int
-    level: int
-    index: int
-    state: Any
-    images: list[PILImage.Image]
-    question: str
-    steps: list[Step]
-    answer: str
-    checker: str
-    meta: dict
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """The state parsed from a sketch. ``state`` is None if the image is ambiguous; ``faults`` lists broken
-    invariants."""
-
-    state: Any
-    confidence: float
-    faults: tuple[str, ...] = ()
-
-    @property
-    def valid(self) -> bool:
-        return self.state is not None and not self.faults
-
-
-class Rejected(Exception):
-    """The sampled puzzle is rejected. The reason is counted and the next attempt starts."""
 
 
 class Task(ABC):
@@ -232,10 +177,18 @@ class Task(ABC):
     def item(self, level: int, index: int) -> Item:
         return self.build(self.puzzle(level, index), level, index)
 
+    def level_of(self, index: int) -> int:
+        """The level of an item."""
+        return self.levels[index % len(self.levels)]
+
+    def indices(self, n: int) -> range:
+        """The indices of the first n items."""
+        return range(n)
+
     def __getitem__(self, index: int) -> Item:
         if index < 0:
             raise IndexError("A task is infinite, so its items have no negative index.")
-        return self.item(self.levels[index % len(self.levels)], index)
+        return self.item(self.level_of(index), index)
 
     def distinct(self, patience: int) -> Iterator[Item]:
         """Items with distinct puzzles, in order. Stops after ``patience`` items in a row without a new puzzle."""
@@ -420,7 +373,7 @@ class Task(ABC):
 
     def reading_trace(self, index: int) -> Trace:
         """A chat that describes one image completely: a sketch, or the state of a step if the item has no sketch."""
-        level = self.levels[index % len(self.levels)]
+        level = self.level_of(index)
         item, stream = self.item(level, index), self.stream(level, index, "reading")
         step = stream.choice([s for s in item.steps if s.sketch is not None] or item.steps)
         return self.description_trace(
@@ -445,29 +398,3 @@ class Task(ABC):
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The same trace with each problem image replaced by its mean color."""
         return self.trace(replace(item, images=[blank(i) for i in item.images]), mode)
-
-
-def blank(picture: PILImage.Image) -> PILImage.Image:
-    """An image of the same size in its mean color."""
-    return PILImage.new("RGB", picture.size, picture.resize((1, 1), PILImage.Resampling.BOX).getpixel((0, 0)))
-
-
-def iter_leaves(state: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """Yield (path, value) of each number and each letter of a JSON state."""
-    if isinstance(state, dict | list):
-        for key, part in state.items() if isinstance(state, dict) else enumerate(state):
-            yield from iter_leaves(part, (*path, key))
-    elif isinstance(state, str):
-        yield from (((*path, k), letter) for k, letter in enumerate(state))
-    else:
-        yield path, state
-
-
-def merge_texts(parts: list[Part]) -> tuple[Part, ...]:
-    """Join neighboring texts, so that a trace does not show where a sketch was removed."""
-    result: list[Part] = []
-    for part in parts:
-        if isinstance(part, Text) and result and isinstance(result[-1], Text):
-            part = Text(f"{result.pop().text} {part.text}")
-        result.append(part)
-    return tuple(result)

@@ -14,10 +14,10 @@ from typing import ClassVar
 from PIL import Image as PILImage
 
 from . import canvas
-from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS, Look
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .item import Item, Parsed, Rejected, Step
 from .stream import Stream, canon
 
 Slots = list[list[str]]

@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image as PILImage
 
-from .base import TURNS, Item, Parsed, Step
 from .canvas import LOOKS, blank, frame, picture, pixels, text
 from .checkers import Check, one_of
 from .drawn import DrawnTask
+from .item import TURNS, Item, Parsed, Step
 from .stream import Stream, canon
 
 NETS = (

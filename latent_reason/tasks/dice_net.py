@@ -13,10 +13,10 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image as PILImage
 
-from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS, Look, blank, frame, labels, line, majority, picture, pixels, polygon_mask, rectangle, text
 from .checkers import Check, one_of
 from .drawn import DrawnTask
+from .item import Item, Parsed, Rejected, Step
 from .stream import Stream, canon
 
 WAYS = {"north": (-1, 0), "east": (0, 1), "south": (1, 0), "west": (0, -1)}

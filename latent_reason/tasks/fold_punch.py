@@ -18,7 +18,7 @@ from PIL import Image as PILImage
 
 from ..trace import Trace
 from . import canvas
-from .base import READ, Item, Parsed, Rejected, Step
+from .base import READ
 from .canvas import LOOKS
 from .checkers import Check, boxed
 from .drawn import DrawnTask
@@ -44,6 +44,7 @@ from .fold_punch_view import (
     line_of,
     templates,
 )
+from .item import Item, Parsed, Rejected, Step
 from .stream import Stream
 from .stream import canon as name_of
 

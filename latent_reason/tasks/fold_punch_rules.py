@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from .base import Rejected
+from .item import Rejected
 
 AXES, CORNERS = ("L", "R", "U", "D"), ("UL", "UR", "DL", "DR")
 BACK = {"L": "R", "R": "L", "U": "D", "D": "U", "UL": "DR", "DR": "UL", "UR": "DL", "DL": "UR"}

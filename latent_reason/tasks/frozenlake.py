@@ -18,7 +18,8 @@ from . import frozenlake_board as board
 from . import frozenlake_reading as reading
 from . import frozenlake_view as view
 from . import frozenlake_words as words
-from .base import TURNS, Item, Parsed, Rejected, Step, Task
+from .base import Task
+from .item import TURNS, Item, Parsed, Rejected, Step
 from .stream import Stream
 
 LONGEST = {3: 4, 4: 5, 5: 7, 6: 8, 7: 10, 8: 11, 9: 13, 10: 14}  # longest path by board size for dist="uniform"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .base import Parsed
+from .item import Parsed
 
 TILE = 64
 KINDS = "SFHG"

@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image as PILImage
 
-from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS, Look, blank, disc, picture, pixels, rectangle, text, triangle
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .item import Item, Parsed, Rejected, Step
 from .stream import Stream, canon
 
 SIDE = 168  # side of a scene in pixels of the plain style, divisible by 2, 3 and 4

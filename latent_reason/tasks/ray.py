@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from PIL import Image as PILImage
 
-from .base import Item, Parsed, Step
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .item import Item, Parsed, Step
 from .ray_rules import (
     BACK,
     COMPASS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Rejected
+from .item import Rejected
 from .stream import Stream
 
 Cell = tuple[int, int]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas as c
-from .base import Parsed
+from .item import Parsed
 from .ray_rules import (
     BACK,
     DARTS,

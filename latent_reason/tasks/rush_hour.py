@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas
-from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS
 from .checkers import Check, boxed
 from .drawn import PlannedTask
+from .item import Item, Parsed, Rejected, Step
 from .rush_hour_rules import (
     LETTERS,
     MOST_STATES,

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas
-from .base import Item, Parsed, Rejected, Step
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .item import Item, Parsed, Rejected, Step
 from .scene_edit_rules import (
     CODES,
     HUES,

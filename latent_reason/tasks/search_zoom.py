@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas
-from .base import Item, Parsed, Step
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .item import Item, Parsed, Step
 from .stream import Stream, canon
 
 WINDOW = 4  # cells per side of the box

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .base import Item, Task
+from .base import Task
+from .item import Item
 
 MAX_GAIN = 0.03  # largest gain in accuracy over the best constant answer
 NUM_COMMON, BEAM_WIDTH, NUM_PIECES, MAX_PIECES, NUM_SEARCH_ITEMS = 24, 6, 8, 14, 300  # search for a constant answer

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas
-from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS
 from .checkers import Check, boxed
 from .drawn import PlannedTask
+from .item import Item, Parsed, Rejected, Step
 from .stream import Stream, canon
 
 Board = list[int]

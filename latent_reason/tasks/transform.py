@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas
-from .base import Item, Parsed, Rejected, Step
 from .canvas import LOOKS
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .item import Item, Parsed, Rejected, Step
 from .stream import Stream
 from .stream import canon as name_of
 

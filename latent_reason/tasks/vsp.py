@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from . import frozenlake_board as board
-from .base import Item
 from .frozenlake import FrozenLakePlan, GridTask, PlanCheck
+from .item import Item
 
 LARGEST = 4096  # largest side of an image in pixels
 MAIN = ("", "task-main", "maze/task-main", "VSP-main/maze/task-main")

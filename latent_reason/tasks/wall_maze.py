@@ -15,9 +15,9 @@ from typing import ClassVar
 from PIL import Image as PILImage
 
 from . import canvas as c
-from .base import Item, Parsed, Rejected, Step
 from .checkers import Check, boxed
 from .drawn import DrawnTask
+from .item import Item, Parsed, Rejected, Step
 from .stream import Stream
 from .stream import canon as named
 from .wall_maze_rules import (

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from . import canvas as c
-from .base import Parsed
+from .item import Parsed
 from .wall_maze_rules import (
     DARTS,
     WAYS,

@@ -16,7 +16,7 @@ from eval import attention, dossier, input_perturbations, metrics
 from eval.html import page
 from latent_reason.decoding.items import Result, decode
 from latent_reason.tasks import make
-from latent_reason.tasks.base import TURNS
+from latent_reason.tasks.item import TURNS
 
 
 @pytest.fixture

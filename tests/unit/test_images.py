@@ -76,6 +76,11 @@ def test_a_damaged_orientation_tag_turns_nothing():
     assert to_rgb(image).tobytes() == gradient().tobytes()
 
 
+def test_a_dark_image_in_16_bits_is_dark():
+    dark = PILImage.fromarray(np.full((2, 2), 200, np.uint16))
+    assert dark.mode == "I;16" and np.asarray(to_rgb(dark)).max() == 0
+
+
 def test_small_values_in_32_bits_stay_as_they_are():
     assert np.asarray(to_rgb(PILImage.fromarray(np.full((2, 2), 200, np.int32)))).tolist()[0][0] == [200] * 3
     assert np.asarray(to_rgb(PILImage.fromarray(np.full((2, 2), 51_200, np.int32)))).tolist()[0][0] == [200] * 3

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import CASES, objective_for, ready
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from latent_reason import methods
 from latent_reason.cli import main
@@ -199,6 +200,13 @@ def test_examples_that_are_too_long_are_left_out_and_counted(tmp_path, picture, 
     said = " ".join(capsys.readouterr().out.split())
     assert f"longest example: {lengths[3]} positions (trace 'odd')" in said
     assert f"1 examples are longer than {max(lengths[:3])} positions and were left out" in said
+
+
+def test_a_photo_has_the_positions_that_the_page_on_training_says():
+    """With the settings that Qwen2.5-VL publishes: patches of 14 pixels, merged 2 x 2, at most 12,845,056 pixels."""
+    for most, positions in ((12_845_056, 15_552), (1_003_520, 1_230)):
+        height, width = smart_resize(3024, 4032, factor=28, min_pixels=3136, max_pixels=most)
+        assert height // 28 * (width // 28) == positions
 
 
 def test_pixel_limits_are_kept_with_the_image_processor(make_backbone, picture):

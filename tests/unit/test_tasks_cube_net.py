@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from latent_reason import tasks
-from latent_reason.tasks.base import TURNS
 from latent_reason.tasks.cube_net import HELD, LETTERS, NETS, apply_symmetry, assign_slots, cells, folds, state_of
 from latent_reason.tasks.dice_net import WAYS, roll_die
+from latent_reason.tasks.item import TURNS
 
 OPPOSITE = {1: 6, 6: 1, 2: 5, 5: 2, 3: 4, 4: 3}
 

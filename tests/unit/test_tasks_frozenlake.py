@@ -10,8 +10,9 @@ import pytest
 from latent_reason import tasks
 from latent_reason.tasks import frozenlake_board as board
 from latent_reason.tasks import frozenlake_words as words
-from latent_reason.tasks.base import MODES, TURNS
+from latent_reason.tasks.base import MODES
 from latent_reason.tasks.frozenlake_reading import NAMES
+from latent_reason.tasks.item import TURNS
 from latent_reason.tasks.stream import Stream
 from latent_reason.trace import Image, Sketch, Text
 

@@ -50,7 +50,8 @@ class BackboneConfig(LoadedBackboneConfig):
     name: str = "tiny"
     """tiny, tiny-FAMILY (such as tiny-gemma3), a local folder or a Hub name. Not used with init_from."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the loader, such as {dtype: bfloat16}, {bits: 4}, {tiles: true} or {max_pixels: 1003520}; sizes of a tiny model."""
+    """Options of the loader, such as {dtype: bfloat16}, {bits: 4}, {tiles: true} or {max_pixels: 1003520}; sizes of a tiny
+    model."""
 
 
 @dataclass
@@ -229,7 +230,8 @@ class OptimConfig:
     max_steps: int = 1000
     """Number of optimizer steps."""
     gradient_accumulation_steps: int = 1
-    """Batches that make one optimizer step. In supervised training, every part of the loss is a mean over all their examples."""
+    """Batches that make one optimizer step. In supervised training, every part of the loss is a mean over all their
+    examples."""
     lr: float = 5e-3
     """Peak learning rate; of Muon with name muon, of AdamW with name adamw."""
     adamw_lr: float = 2e-3

@@ -12,7 +12,7 @@ from latent_reason.tasks import Item
 from latent_reason.trace import Trace
 
 from ..config import RLTrainingConfig
-from ..progress import console
+from ..data import warn_of_left_out_records
 
 #: rewards and measures that need the rules of a task -> what a task says and records do not
 TASK_REWARDS = {
@@ -52,6 +52,12 @@ class FolderTask(RecordTask):
     def __len__(self) -> int:
         return len(self.records)
 
+    def level_of(self, index: int) -> int:
+        return self.item_levels[index]
+
+    def indices(self, n: int) -> range:
+        return range(min(n, len(self)))
+
     def __getitem__(self, index: int) -> Item:
         return make_item(self.records[index], index)
 
@@ -86,11 +92,7 @@ def load_records(config: RLTrainingConfig) -> FolderTask:
             "Remove rl.sft_coef."
         )
     if task.records.has_more:
-        console.print(
-            f"Warning: '{config.data.folder}' has more than {len(task):,} training records. The others are left out. Set a "
-            "larger data.items to use them.",
-            style="yellow",
-        )
+        warn_of_left_out_records(config.data.folder, len(task))
     return task
 
 

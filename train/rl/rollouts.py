@@ -23,7 +23,6 @@ from ..config import RLTrainingConfig
 from ..data import mode_of
 from ..feature_cache import with_features
 from .evidence_triples import HIDDEN, abstains, variant
-from .records import FolderTask
 from .rewards import Graded
 
 POLICIES = {
@@ -84,13 +83,13 @@ def target_latents(reasoner, task, items: int = 64) -> torch.Tensor:
     """(n, Z) target latents of a few items, in the output space of the head."""
     mode = mode_of(reasoner.method.name)
     objective = methods.objective_of(reasoner)
-    if isinstance(task, FolderTask) and not task.has_traces:
+    traces = [task.trace(task[i], mode) for i in task.indices(items)]
+    batch = objective.collate(reasoner, traces).to(reasoner.device)
+    if not len(batch.spans):
         raise ValueError(
-            "rl.latent_policy_options: rank needs target latents, and data.folder has records without an assistant turn. "
+            f"rl.latent_policy_options: rank needs target latents, and the first {len(traces)} items have no sketch. "
             "Remove rank."
         )
-    items = min(items, len(task)) if isinstance(task, FolderTask) else items
-    batch = objective.collate(reasoner, [task.trace(task[i], mode) for i in range(items)]).to(reasoner.device)
     z = reasoner.target(batch)
     return (z if reasoner.head.in_hidden_space else reasoner.target.normalize(z, batch.spans[:, 2:]))[
         batch.latent_slots()[2]

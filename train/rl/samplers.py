@@ -14,7 +14,6 @@ from latent_reason.tasks import Item
 from ..config import RLTrainingConfig
 from ..data import kept
 from .evidence_triples import make_triple
-from .records import FolderTask
 
 DECAY = 0.9  # of every running average
 MAX_OVERSAMPLING = 4.0
@@ -105,15 +104,13 @@ class PromptData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         data, rl = self.config.data, self.config.rl
-        indices = kept(data, data.items) if data.include_ids else list(range(data.items))
-        if isinstance(self.task, FolderTask):
-            indices = list(range(len(self.task)))
+        indices = kept(data, data.items) if data.include_ids else list(self.task.indices(data.items))
         if len(indices) < world:
             raise ValueError(
                 f"data.items: {len(indices)} items are too few for {world} processes. Set a larger data.items."
             )
         if rl.sampler == "pass_rate":
-            levels = self.level_numbers(indices)
+            levels = [self.pass_rates.levels.index(self.task.level_of(i)) for i in indices]
             sampler = PassRateSampler(self.pass_rates, levels, self.config.seed, rank, world)
         else:
             sampler = ShuffledSampler(len(indices), self.config.seed, rank, world)
@@ -121,12 +118,6 @@ class PromptData(L.LightningDataModule):
         return DataLoader(
             indices, batch_size=min(size, -(-len(indices) // world)), sampler=sampler, collate_fn=self.items
         )
-
-    def level_numbers(self, indices: list[int]) -> list[int]:
-        """For each item, the index of its level in ``pass_rates.levels``."""
-        if isinstance(self.task, FolderTask):
-            return [self.pass_rates.levels.index(self.task.item_levels[i]) for i in indices]
-        return [i % len(self.pass_rates.levels) for i in indices]
 
     def items(self, indices: list[int]) -> list[Item]:
         """The items of these indices; with ``rl.evidence_triples``, three variants of each."""
