@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MANY_FILES = 256
+
 
 @contextmanager
 def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
@@ -36,12 +38,12 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         with _explain_disk_full(path):
             yield temporary
-            _flush(temporary)
+            flush_to_disk(temporary)
         _check_unused(path, overwrite)  # another process may have created it
         _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _flush(path.parent, files=False)
+    _flush(path.parent)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -116,20 +118,42 @@ def _swap(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _flush(folder: Path, files: bool = True) -> None:
-    """Call fsync on ``folder`` and the files directly in it. Subfolders are skipped: fsync of many files takes minutes."""
-    for path in [*(p for p in folder.iterdir() if files and p.is_file()), folder]:
-        try:
-            handle = os.open(path, os.O_RDONLY)
-        except OSError:
-            continue  # some systems cannot open folders
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise
-        finally:
-            os.close(handle)
+def flush_to_disk(folder: Path) -> None:
+    """Wait until the disk has a folder and everything below it, so that what it replaces may be removed.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    paths = [*folder.rglob("*"), folder]
+    if len(paths) > MANY_FILES:
+        os.sync()  # one call for all; fsync of thousands of pictures takes minutes
+    else:
+        for path in paths:
+            _flush(path)
+
+
+def _flush(path: Path) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # some systems cannot open folders
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sweep_unfinished(folder: Path) -> None:
+    """Remove what killed processes left in a folder under temporary names of this module. Call it only where no other
+    process writes into the folder."""
+    for path in folder.glob(".*.unfinished") if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

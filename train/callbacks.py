@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from eval.collapse import collapse_warning, latent_diagnostics
@@ -15,6 +14,7 @@ from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
 from .config import DataConfig
 from .data import make_task, mode_of
+from .logs import RunLogger
 from .progress import console
 from .sharding import whole
 
@@ -44,11 +44,10 @@ class SketchPanel(Callback):
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | diagnostics).items()}, rank_zero_only=True)
         if warning := collapse_warning(diagnostics):
             console.print(f"Warning: {warning}", style="yellow")
-        if self.decoder is None or not self.reasoner.is_renderable or trainer.logger is None:
+        if self.decoder is None or not self.reasoner.is_renderable or not isinstance(trainer.logger, RunLogger):
             return
         image = draw_storyboard(self.reasoner, self.decoder, [r.decoded for r in results[: self.shown]])
-        if hasattr(trainer.logger, "experiment"):
-            trainer.logger.experiment.add_image("sketches", np.asarray(image), trainer.global_step, dataformats="HWC")
+        trainer.logger.log_image("sketches", image, trainer.global_step)
 
 
 class RolloutPanel(Callback):
@@ -63,8 +62,14 @@ class RolloutPanel(Callback):
         if rollouts is None or step & (step - 1):
             return
         with whole(module.reasoner):
-            if not trainer.global_rank and hasattr(trainer.logger, "experiment"):
+            if not trainer.global_rank and isinstance(trainer.logger, RunLogger):
                 self.log_rollouts(trainer, module, rollouts, step)
+
+    def state_dict(self):
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state):
+        self.batches = state["batches"]
 
     def log_rollouts(self, trainer, module, rollouts, step: int):
         rows = range(0, len(rollouts.traces), max(1, len(rollouts.traces) // self.shown))[: self.shown]
@@ -72,11 +77,11 @@ class RolloutPanel(Callback):
             f"**{rollouts.graded[row].item.id}**, reward {float(rollouts.total[row]):.3f}\n\n{rollouts.graded[row].text}"
             for row in rows
         )
-        trainer.logger.experiment.add_text("rollouts", text, step)
+        trainer.logger.log_text("rollouts", text, step)
         if self.decoder is not None and module.reasoner.is_renderable:
             decoded = [DecodedTrace(rollouts.traces[row], rollouts.rollout, row) for row in rows]
             image = draw_storyboard(module.reasoner, self.decoder, decoded)
-            trainer.logger.experiment.add_image("rollouts", np.asarray(image), step, dataformats="HWC")
+            trainer.logger.log_image("rollouts", image, step)
 
 
 class Alarms(Callback):
@@ -97,6 +102,12 @@ class Alarms(Callback):
 
     def __init__(self):
         self.first_rate, self.warned = None, set()
+
+    def state_dict(self):
+        return {"first_rate": self.first_rate, "warned": sorted(self.warned)}
+
+    def load_state_dict(self, state):
+        self.first_rate, self.warned = state["first_rate"], set(state["warned"])
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

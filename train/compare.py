@@ -3,9 +3,9 @@
     python -m train.compare --config train/recipes/compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
     python paper_figs/compare.py FILE.json            # the table, as Markdown
 
-An arm that FILE.json holds already is not trained again, so a comparison that was stopped continues where it was. Runs
-are kept in checkpoints/RUN_NAME; the folder of an arm that was cut off has to be moved away. Arms of reinforcement
-learning: train.rl.compare. Not here: tuning each method by itself.
+An arm that FILE.json holds already is not trained again, and an arm that was cut off continues after its last saved
+state, so a comparison that was stopped continues where it was. Runs are kept in checkpoints/RUN_NAME. Arms of
+reinforcement learning: train.rl.compare. Not here: tuning each method by itself.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ from .config import (
     RLCompareConfig,
     StagedConfig,
     arms_of,
+    check_same_run,
+    folder_of,
+    load,
     parse_command_line,
     stages_of,
 )
 from .data import make_task
-from .trainer import console, folder_of, make_run_folder
+from .trainer import console, make_run_folder
 
 Comparison = CompareConfig | RLCompareConfig
 
@@ -129,10 +132,14 @@ def measure(reasoner, decoder, config: StagedConfig, n: int) -> dict:
 
 
 def train_arm(arm: StagedConfig, folder: Path, train: Callable):
-    """(reasoner, decoder) of an arm: trained, or loaded if an earlier call trained it."""
+    """(reasoner, decoder) of an arm: trained, or loaded if an earlier call trained it. One that was cut off continues."""
     if (folder / "model").is_dir():
         return checkpoint.load(folder)
-    return train(arm, make_run_folder(replace(arm, run_name=str(folder))))
+    arm = replace(arm, run_name=str(folder))
+    if (folder / "recipe.yaml").is_file():
+        check_same_run(folder, load(folder / "recipe.yaml", type(arm)), arm)
+        arm = replace(arm, resume=str(folder))
+    return train(arm, make_run_folder(arm))
 
 
 class Results:

@@ -4,16 +4,17 @@ streamed."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from rich.progress import track
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from latent_reason import methods, tasks
 from latent_reason.data import native, texts
@@ -29,6 +30,7 @@ from latent_reason.objectives.sketch_counts import SketchCounts
 from latent_reason.tasks import Item
 from latent_reason.trace import Image, Sketch, Text, Trace
 
+from .batches import LengthGrouped, StepBatch, StepBatches, StreamedRows
 from .config import DataConfig, RLDataConfig, SFTDataConfig
 from .feature_cache import DiskCache, feature_bytes, with_features
 from .progress import console
@@ -149,84 +151,6 @@ def corpus(data: SFTDataConfig, n: int = 300) -> list[str]:
     return words + ["user\n", "assistant\n", "system\n"] * len(words)
 
 
-class LengthGrouped(Sampler[list[int]]):
-    """Batches of rows of similar length. The order is a pure function of (seed, epoch); the only state is the epoch.
-
-    Each of ``world`` processes takes every ``world``-th batch, from index ``rank`` on, so that no row is used twice.
-    """
-
-    def __init__(self, lengths: list[int], batch_size: int, seed: int, window: int = 8, rank: int = 0, world: int = 1):
-        if len(lengths) < world:
-            raise ValueError(
-                f"data.items: {len(lengths)} training item{'s' * (len(lengths) != 1)} are too few for {world} processes, "
-                "which share them. Add items, or use fewer processes."
-            )
-        self.lengths, self.seed, self.window, self.rank, self.world = lengths, seed, window, rank, world
-        self.batch_size = max(1, min(batch_size, len(lengths) // world))
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.lengths) // self.batch_size // self.world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return islice(self.all_batches(), self.rank, len(self) * self.world, self.world)
-
-    def all_batches(self) -> Iterator[list[int]]:
-        random = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        self.epoch += 1
-        order = torch.randperm(len(self.lengths), generator=random).tolist()
-        order = order[: len(order) // self.batch_size * self.batch_size]
-        for start in range(0, len(order), self.batch_size * self.window):
-            near = sorted(order[start : start + self.batch_size * self.window], key=lambda i: self.lengths[i])
-            batches = [near[i : i + self.batch_size] for i in range(0, len(near), self.batch_size)]
-            yield from (batches[i] for i in torch.randperm(len(batches), generator=random).tolist())
-
-
-class RepeatedBatches(Sampler[list[int]]):
-    """Repeats the batches of a sampler for endless epochs, so that an accumulated optimizer step may cross the end of an
-    epoch."""
-
-    def __init__(self, batches: Sampler[list[int]]):
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        while True:
-            yield from self.batches
-
-
-class StepBatch:
-    """One batch of an optimizer step, and the weights of the loss parts in all batches of the step on this process
-    (none for validation).
-
-    It is no dataclass, so that Lightning's precision plug-ins leave box coordinates and loss weights as they are.
-    """
-
-    def __init__(self, batch: MixedBatch, loss_weights: dict[str, torch.Tensor] | None = None):
-        self.batch, self.loss_weights = batch, loss_weights or {}
-
-    def to(self, device: torch.device | str) -> StepBatch:
-        return StepBatch(self.batch.to(device), {name: w.to(device) for name, w in self.loss_weights.items()})
-
-
-class StepBatches:
-    """Batches, read ``count`` at a time (those of one optimizer step), so that each knows the loss weights of all."""
-
-    def __init__(
-        self,
-        batches: Callable[[], Iterator[MixedBatch]],
-        count: int,
-        loss_weights: Callable[[MixedBatch], dict[str, torch.Tensor]],
-    ):
-        self.batches, self.count, self.loss_weights = batches, count, loss_weights
-
-    def __iter__(self) -> Iterator[StepBatch]:
-        batches = self.batches()
-        while step := list(islice(batches, self.count)):
-            weights = [self.loss_weights(batch) for batch in step]
-            total = {name: torch.stack([w[name].float() for w in weights]).sum() for name in weights[0]}
-            yield from (StepBatch(batch, total) for batch in step)
-
-
 class TraceData(L.LightningDataModule):
     """Encoded examples of a recipe. ``mode`` is the form of a trace a method trains on, or ``reading``. Streamed data
     is read while training; the examples in ``rows`` are then used for the statistics of sketches only."""
@@ -259,7 +183,6 @@ class TraceData(L.LightningDataModule):
         self.max_length = data.max_length or reasoner.backbone.max_length
         self.longest, self.num_skipped = (0, ""), 0
         self.sketch_counts = SketchCounts(reasoner) if reasoner.can_sketch else None
-        self.random = torch.Generator().manual_seed(seed)
 
     def setup(self, stage: str | None = None) -> None:
         if self.rows:
@@ -368,14 +291,15 @@ class TraceData(L.LightningDataModule):
             features += target.statistics_samples(self.collate(rows[start : start + 32]).to(self.reasoner.device))
         return features
 
-    def replay_texts(self) -> list[EncodedExample]:
-        """Random plain texts for the next batch."""
-        chosen = torch.randint(len(self.texts), (self.data.replay_batch_size,), generator=self.random)
+    def replay_texts(self, number: int) -> list[EncodedExample]:
+        """Random plain texts for a batch of the run, by its number."""
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        chosen = torch.randint(len(self.texts), (self.data.replay_batch_size,), generator=random)
         return [self.texts[i] for i in chosen.tolist()]
 
-    def training_batch(self, rows: list[EncodedExample]) -> MixedBatch:
+    def training_batch(self, rows: list[EncodedExample], number: int) -> MixedBatch:
         """A training batch: examples of the task, and plain texts if the recipe has data.replay_texts."""
-        return self.collate(rows + (self.replay_texts() if self.texts else []))
+        return self.collate(rows + (self.replay_texts(number) if self.texts else []))
 
     def collate(self, rows: list[EncodedExample]) -> MixedBatch:
         """Examples as one batch. Features that are not cached are computed for this batch only."""
@@ -385,33 +309,79 @@ class TraceData(L.LightningDataModule):
         rows = pack_examples(rows, self.data.packing_length) if self.data.packing_length else rows
         return replace(collate_examples(self.reasoner.processor, rows), raw_images=raw_images)
 
-    def batches(self, rank: int = 0, world: int = 1) -> Iterator[MixedBatch]:
+    def batches(self, rank: int = 0, world: int = 1) -> TrainingBatches:
         """Endless training batches of one process. The process that holds the vision encoder collates them."""
-        if self.data.streaming:
-            stream = Stream(self.data.folder, "train", self.seed, rank, world, make=self.encode)
-            workers = min(self.data.num_workers, len(stream.shards))
-            examples = DataLoader(stream, self.data.batch_size, num_workers=workers, collate_fn=list)
-            yield from map(self.training_batch, filter(None, map(self.short_enough, examples)))
-        window = 1 if self.data.packing_length else 8  # rows of mixed lengths pack best
-        lengths = [len(row.ids) for row in self.rows["train"]]
-        sampler = LengthGrouped(lengths, self.data.batch_size, self.seed, window, rank, world)
-        for chosen in RepeatedBatches(sampler):
-            yield self.training_batch([self.rows["train"][i] for i in chosen])
+        return TrainingBatches(self, rank, world)
 
     def train_dataloader(self) -> StepBatches:
         trainer = self.trainer
-        batches = partial(self.batches, trainer.global_rank, trainer.world_size)
-        return StepBatches(batches, trainer.accumulate_grad_batches, trainer.lightning_module.loss_weights)
+        source = self.batches(trainer.global_rank, trainer.world_size)
+        return StepBatches(source, trainer.accumulate_grad_batches, trainer.lightning_module.loss_weights)
 
     def val_batch(self, rows: list[EncodedExample]) -> StepBatch:
         return StepBatch(self.collate(rows))
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.rows["val"], batch_size=self.data.batch_size, collate_fn=self.val_batch)
+        return DataLoader(
+            self.rows["val"],
+            batch_size=self.data.batch_size,
+            collate_fn=self.val_batch,
+            generator=torch.Generator(),  # otherwise it takes a number from those of training
+        )
 
     def teardown(self, stage: str) -> None:
         if self.cache:
             self.cache.flush()
+
+
+class TrainingBatches:
+    """Batches of :class:`TraceData` for process ``rank`` of ``world``: of its rows, or of its stream."""
+
+    def __init__(self, data: TraceData, rank: int, world: int):
+        self.data, self.rank, self.world = data, rank, world
+        self._read = 0  # batches of this process
+        self._streamed: StreamedRows | None = None
+
+    def __iter__(self) -> Iterator[MixedBatch]:
+        return self.start(None)
+
+    def start(self, place: dict[str, Any] | None) -> Iterator[MixedBatch]:
+        """The batches after a place that :meth:`place` gave, also on another number of processes.
+
+        Raises:
+            ValueError: another number of processes cannot continue at this place.
+        """
+        place = place or {"batches": 0, "stream": None}
+        if place["batches"] % self.world or (place["stream"] and place["world"] != self.world):
+            raise ValueError(
+                f"resume: {self.world} processes cannot continue at batch {place['batches']} of the data"
+                f"{', which are streamed' if place['stream'] else ''}. Use {place['world']} processes, as before."
+            )
+        self._read = place["batches"] // self.world
+        return self._from_stream(place["stream"]) if self.data.data.streaming else self._from_rows()
+
+    def place(self) -> dict[str, Any]:
+        stream = self._streamed.place() if self._streamed else None
+        return {"batches": self._read * self.world, "world": self.world, "stream": stream}
+
+    def _from_rows(self) -> Iterator[MixedBatch]:
+        data, rows = self.data, self.data.rows["train"]
+        window = 1 if data.data.packing_length else 8  # rows of mixed lengths pack best
+        lengths = [len(row.ids) for row in rows]
+        order = LengthGrouped(lengths, data.data.batch_size, data.seed, window, self.world)
+        for number, chosen in order.batches(self.rank, self._read):
+            self._read += 1
+            yield data.training_batch([rows[i] for i in chosen], number)
+
+    def _from_stream(self, place: dict[str, Any] | None) -> Iterator[MixedBatch]:
+        data = self.data
+        stream = Stream(data.data.folder, "train", data.seed, self.rank, self.world, make=data.encode)
+        workers = min(data.data.num_workers, len(stream.shards))
+        self._streamed = StreamedRows(stream, data.data.batch_size, workers, place)
+        for rows in filter(None, map(data.short_enough, self._streamed)):
+            number = self._read * self.world + self.rank
+            self._read += 1
+            yield data.training_batch(rows, number)
 
 
 def mode_of(method: str) -> str:

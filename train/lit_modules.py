@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import lightning as L
 import torch
@@ -17,9 +19,11 @@ from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder, to_pixels
 
 from . import sharding
+from .batches import StepBatch
 from .config import OptimConfig
-from .data import StepBatch
+from .finiteness import StepMonitor
 from .optim import make_optimizer, make_schedule
+from .random_numbers import random_state, set_random_state
 
 #: part -> pattern of its parameter names; the first match counts
 PARTS = {
@@ -87,6 +91,7 @@ class TrainingModule(L.LightningModule):
     def __init__(self, optim: OptimConfig):
         super().__init__()
         self.optim = optim
+        self.monitor = StepMonitor()
 
     @property
     def sharded(self) -> bool:
@@ -114,6 +119,7 @@ class TrainingModule(L.LightningModule):
         batch = step_batch.batch
         shares = loss_shares(self.loss_weights(batch), self.sum_over_processes(step_batch.loss_weights))
         loss, parts = self.compute_loss(batch, shares)
+        self.monitor.add_loss(loss)
         # Lightning takes the mean over accumulated batches and processes, but the shares call for the sum.
         loss = loss * (self.trainer.accumulate_grad_batches * self.num_processes)
         if self.sharded or not loss.requires_grad:  # a batch without a sketch gives the head no gradient
@@ -148,11 +154,60 @@ class TrainingModule(L.LightningModule):
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm=None):
         """Clip by norm and log it. Lightning calls this when gradients are accumulated and unscaled."""
-        self.log("train/grad_norm", self.clip_grad_norm(gradient_clip_val))
+        norm = self.clip_grad_norm(gradient_clip_val)
+        self.log("train/grad_norm", norm)
+        self.skip_step_if_not_finite(norm)
+
+    def skip_step_if_not_finite(self, norm: torch.Tensor) -> None:
+        """Take all gradients away if the norm or a loss of this step is not finite on any process: the optimizer then
+        changes nothing. Every process must call it."""
+        is_finite = self.monitor.is_finite(norm)
+        if self.num_processes > 1:
+            is_finite = self.trainer.strategy.reduce(is_finite.float(), reduce_op="sum") == self.num_processes
+        if self.monitor.end_step(bool(is_finite)):
+            return
+        self.monitor.report(self, norm)
+        for p in self.parameters():
+            p.grad = None
 
     def optimizer_step(self, *args, **kwargs):
         super().optimizer_step(*args, **kwargs)
-        self.on_optimizer_step()
+        if not self.monitor.num_skipped_in_a_row:
+            self.on_optimizer_step()
+
+    def on_validation_start(self):
+        self.random_before = random_state()
+
+    def on_validation_end(self):
+        """Training does not depend on how often it is validated."""
+        set_random_state(self.random_before)
+
+    def current_batches(self) -> list[MixedBatch]:
+        """The batches of the current optimizer step on this process, as they were collated."""
+        return self.trainer.train_dataloader.step
+
+    # -- what a resumed run needs --------------------------------------------------------------------------------------
+    def counters(self) -> dict[str, Any]:
+        """Plain values of this process that training changes."""
+        return {"skipped": self.monitor.num_skipped}
+
+    def load_counters(self, values: dict[str, Any]) -> None:
+        self.monitor.num_skipped = values["skipped"]
+
+    def has_ended_step(self, batch_index: int) -> bool:
+        """Whether no gradients wait for more batches after this one."""
+        return (batch_index + 1) % self.trainer.accumulate_grad_batches == 0
+
+    def teacher(self) -> tuple[nn.Module | None, bool]:
+        """The module that the method keeps beside the model, if any, and whether it changes in training."""
+        return None, False
+
+    def frozen_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that training reads and does not change."""
+        yield from ((name, p) for name, p in self.named_parameters() if not p.requires_grad)
+        module, moves = self.teacher()
+        if module is not None and not moves:
+            yield from ((f"teacher.{name}", p) for name, p in module.named_parameters())
 
     def validation_step(self, step_batch: StepBatch, index):
         _, parts = self.compute_loss(step_batch.batch)
@@ -178,6 +233,9 @@ class SFTModule(TrainingModule):
 
     def on_optimizer_step(self):
         self.objective.on_optimizer_step(self.reasoner)
+
+    def teacher(self):
+        return self.objective.teacher_module(self.reasoner), self.objective.has_moving_teacher
 
 
 def reconstruction_loss(

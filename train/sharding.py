@@ -52,6 +52,11 @@ def gathered(reasoner: LatentReasoner) -> dict[str, torch.Tensor]:
     return get_model_state_dict(reasoner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a tensor that this process holds: all of it, unless it is sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def at_hand(parameters: Iterator[torch.nn.Parameter]) -> Iterator[torch.nn.Parameter]:
     """The trainable parameters that are whole at the moment."""
     return (p for p in parameters if p.requires_grad and not isinstance(p, DTensor))

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
+from latent_reason.files import atomic_write_text
 
-from . import sharding
-from .config import RunConfig, StagedConfig, dump, parse_command_line, stages_of
+from .config import RunConfig, StagedConfig, dump, folder_of, parse_command_line, stages_of
 from .config.groups import Precision
 from .data import TraceData
 from .lit_modules import TrainingModule
+from .logs import RunLogger
 from .progress import StepProgress, console, quiet
+from .saving import RunSaver
 
-ROOT = Path("checkpoints")
+LOCK = ".lock"  # in the folder of a run that is trained
 LATENT_POSITIONS = {"line": "1d", "grid": "2d"}  # recipe -> library
 
 
@@ -36,55 +40,89 @@ def run_training(
     """What every ``python -m train.NAME`` does: parse the config, make the run folder, train into it.
 
     An error is one sentence. A run that left nothing to keep (an error before the first step, a trial with
-    ``--fast_dev_run``) removes its folder, and the trial returns None.
+    ``--fast_dev_run``) removes its folder, and the trial returns None. A run that is resumed after its end only returns.
     """
     config = parse_command_line(config_class, description)
     with cli_errors():
+        check_launch()
         folder = make_run_folder(config)
-        try:
-            train(config, folder)
-        finally:
-            if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} == {"recipe.yaml"}:
-                shutil.rmtree(folder)
+        if config.resume and (folder / "model").is_dir():
+            console.print(f"The run in '{folder}' has ended; its model is there.")
+            return config, folder
+        with locked(folder):
+            try:
+                train(config, folder)
+            finally:
+                if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} <= {"recipe.yaml", LOCK}:
+                    shutil.rmtree(folder)
         if not config.fast_dev_run:
             return config, folder
         console.print("One batch went through training and validation. Nothing was kept.")
         return None
 
 
-def folder_of(run_name: str) -> Path:
-    """``checkpoints/RUN_NAME``; a name with a slash is a path of its own."""
-    return Path(run_name) if "/" in run_name else ROOT / run_name
+def check_launch() -> None:
+    """Raises ValueError where SLURM started several unconnected copies of this command."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    if tasks > 1 and "LOCAL_WORLD_SIZE" not in os.environ:
+        raise ValueError(
+            f"srun started {tasks} tasks of this command, which would train {tasks} copies. Start one task on each node, "
+            "and let torchrun start the processes: srun --ntasks-per-node=1 torchrun --nnodes $SLURM_NNODES "
+            "--nproc-per-node GPUS --rdzv-backend c10d --rdzv-endpoint $HOST:29500 -m -- train.sft ... (train/slurm/)."
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a folder. The system frees the lock of a process that ends.
+
+    Raises:
+        FileExistsError: another process trains into it.
+    """
+    if rank_zero_only.rank:
+        yield
+        return
+    with open(folder / LOCK, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(f"another process trains into '{folder}'. Wait for it, or stop it first.") from None
+        yield
+    (folder / LOCK).unlink(missing_ok=True)
 
 
 def make_run_folder(config: RunConfig) -> Path:
-    """Make the folder of a run and write the resolved config into it; of several processes, the first does so.
+    """Make the folder of a run and write the resolved config into it; of several processes, the first does so. The
+    folder of a resumed run is there.
 
     Raises:
         FileExistsError: the folder exists; nothing in it is touched.
     """
     folder = folder_of(config.run_name)
-    if rank_zero_only.rank:
+    if rank_zero_only.rank or (config.resume and (folder / "recipe.yaml").is_file()):
         return folder
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
         raise FileExistsError(
-            f"run folder '{folder}' exists. Set another --run_name, or move the folder; nothing was touched."
+            f"run folder '{folder}' exists. Continue that run with --resume {folder}, set another --run_name, or move the "
+            "folder; nothing was touched."
         ) from None
-    (folder / "recipe.yaml").write_text(dump(config), encoding="utf-8")
+    atomic_write_text(folder / "recipe.yaml", dump(config))
     return folder
 
 
 def train_stages(config: StagedConfig, folder: Path, train_stage: Callable[[StagedConfig, Path], tuple]):
     """Call ``train_stage`` for every stage of a config, each from the model of the stage before; return what the last
-    call returns. Earlier stages are kept in ``folder/stage-1`` and so on."""
+    call returns. Earlier stages are kept in ``folder/stage-1`` and so on. A resumed run passes over stages that have
+    ended."""
     *earlier, last = stages_of(config)[: 1 if config.fast_dev_run else None]
     start = {}
     for number, stage in enumerate(earlier, 1):
         console.rule(f"stage {number} of {len(earlier) + 1}")
         stage = replace(stage, run_name=str(folder / f"stage-{number}"), **start)
-        train_stage(stage, make_run_folder(stage))
+        if not (config.resume and (Path(stage.run_name) / "model").is_dir()):
+            train_stage(stage, make_run_folder(stage))
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process writes what all read next
         start = {"init_from": f"{stage.run_name}/model"}
@@ -125,53 +163,6 @@ def make_saver(config: RunConfig, reasoner, decoder) -> Callable[..., Path | Non
     return save
 
 
-class CheckpointCallback(Callback):
-    """Saves the model at the end as ``folder/model``, and every ``save_steps`` steps before that (0: never) as
-    ``folder/step-N``, of which the last one is kept. After Ctrl-C or an error it saves ``folder/interrupted``."""
-
-    def __init__(self, folder: Path, save: Callable[..., Path | None], save_steps: int = 0):
-        self.folder, self.save, self.save_steps, self.has_ended = folder, save, save_steps, False
-        self.last: Path | None = None
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        step = trainer.global_step
-        where = self.folder / f"step-{step}"
-        is_due = self.save_steps and step and step % self.save_steps == 0 and step < trainer.max_steps
-        if is_due and where != self.last:
-            self._replace_last(module, where)
-            self.last = where
-
-    def on_train_end(self, trainer, module):
-        self.has_ended = True
-        if not trainer.fast_dev_run:
-            self._replace_last(module, self.folder / "model")
-
-    def on_exception(self, trainer, module, exception):
-        if self.has_ended or not trainer.is_global_zero:
-            return  # after the end: it was saving that failed
-        stopped = f"Stopped at step {trainer.global_step} ({type(exception).__name__})."
-        if module.sharded:
-            kept = f"'{self.last}' is kept" if self.last else "Nothing was kept; set save_steps"
-            console.print(f"{stopped} Weights are split among processes that have stopped. {kept}.", style="yellow")
-        elif not trainer.global_step:
-            console.print(
-                f"Stopped before the first step ({type(exception).__name__}). No model was kept; the logs are in "
-                f"'{self.folder}'.",
-                style="yellow",
-            )
-        else:
-            where = self.save(self.folder / "interrupted")
-            console.print(
-                f"{stopped} The model so far is in '{where}'. Continue from it with --init_from {where}", style="yellow"
-            )
-
-    def _replace_last(self, module, where: Path) -> None:
-        """Save, and remove the checkpoint before."""
-        self.save(where, sharding.gathered(module.reasoner) if module.sharded else None)
-        if self.last is not None and rank_zero_only.rank == 0:
-            shutil.rmtree(self.last)
-
-
 def fit(
     config: RunConfig,
     module: TrainingModule,
@@ -207,12 +198,14 @@ def fit(
                 max_epochs=-1,
                 accelerator=config.accelerator,
                 precision=precision,
-                logger=TensorBoardLogger(folder, name="logs", version=""),
+                logger=RunLogger(folder, name="logs", version=""),
+                default_root_dir=folder,
+                plugins=process_environment(),
                 callbacks=[
                     progress,
                     LearningRateMonitor("step"),
-                    CheckpointCallback(folder, save, config.save_steps),
                     *(callbacks or []),
+                    RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume)),
                 ],
                 log_every_n_steps=config.logging_steps,
                 enable_checkpointing=False,
@@ -252,6 +245,12 @@ def set_precision(module: TrainingModule, precision: Precision) -> Precision:
     for p in module.reasoner.backbone.parameters():  # not buffers: rotary frequencies in bf16 would move positions
         p.data = p.data.bfloat16()
     return "32-true"
+
+
+def process_environment() -> ClusterEnvironment:
+    """Who starts the processes: torchrun, or Lightning. Never SLURM alone, for which Lightning would install signal
+    handlers, and resume from any file of a former job that lies in the working folder."""
+    return TorchElasticEnvironment() if "LOCAL_WORLD_SIZE" in os.environ else LightningEnvironment()
 
 
 def process_options(devices: int | str, fsdp: bool = False) -> dict:

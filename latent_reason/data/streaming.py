@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from ..errors import pip_install
 from ..trace import Trace
@@ -26,7 +26,7 @@ from .rows import decode_row
 
 
 def items(shards: list[str], seed: int, epoch: int, checked: bool) -> Iterator[dict]:
-    """Yield file and raw item of every item of the shards, shuffled within each shard.
+    """Yield file and number of every item of the shards, shuffled within each shard.
 
     With ``checked``, raises DataError for a damaged shard.
     """
@@ -37,7 +37,7 @@ def items(shards: list[str], seed: int, epoch: int, checked: bool) -> Iterator[d
         opened = packed.open_shard(file)
         name = int.from_bytes(sha256(file.name.encode()).digest()[:8], "big")
         for number in opened.order(np.random.default_rng([seed, epoch, name])):
-            yield {"file": file, "raw": opened.item(number)}
+            yield {"file": file, "number": number}
 
 
 class Stream(IterableDataset):
@@ -78,14 +78,23 @@ class Stream(IterableDataset):
         self.epoch = 0
         self._dataset: Any = None
         self._state: dict | None = None
+        self._skipped: list[int] = []
+        self._shard: tuple[Path, Any] | None = None  # the shard that was read last
         self._pictures = ImageFolder(folder, limits)
 
+    def skip(self, counts: list[int]) -> None:
+        """Yield None for the first ``counts[i]`` items of worker ``i``, without reading them."""
+        self._skipped = list(counts)
+
     def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        left = self._skipped[worker.id if worker else 0] if self._skipped else 0
         while self.epochs is None or self.epoch < self.epochs:
             is_empty, self._dataset = self._state is None, self._epoch_dataset()
             for item in self._dataset:
                 is_empty = False
-                yield self.make(self._trace(**item))
+                left -= 1
+                yield None if left >= 0 else self.make(self._trace(**item))
             self._dataset = None
             if is_empty:
                 return  # a worker without a shard
@@ -116,7 +125,11 @@ class Stream(IterableDataset):
             self._state = None
         return dataset
 
-    def _trace(self, file: Path, raw) -> Trace:
+    def _trace(self, file: Path, number: int) -> Trace:
+        if self._shard is None or self._shard[0] != file:
+            self._shard = file, packed.open_shard(file)
+        raw = self._shard[1].item(number)
+
         def warn(kind: str, sentence: str) -> None:
             warnings.warn(f"{file}:{raw.number}: {sentence}.")
 

@@ -113,6 +113,10 @@ class IlvrObjective(Objective):
     """Trains toward patches that a momentum teacher selects; the teacher follows after every optimizer step."""
 
     can_pack = False  # its target reads a whole row
+    has_moving_teacher = True
+
+    def teacher_module(self, model: LatentReasoner) -> torch.nn.Module:
+        return model.target.teacher
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
         super().check_trace(model, trace)

@@ -151,6 +151,9 @@ class MonetObjective(Objective):
             self.set_teacher(copy.deepcopy(model))
         return self._teacher.to(model.device)
 
+    def teacher_module(self, model: LatentReasoner) -> LatentReasoner | None:
+        return self.teacher(model) if self.stage > 1 else None
+
     def set_teacher(self, teacher: LatentReasoner) -> None:
         self._teacher = teacher.requires_grad_(False).eval()
 

@@ -61,6 +61,7 @@ class Objective:
 
     can_pack = True  # whether several examples may share a row
     has_teacher = False  # whether it learns from another model
+    has_moving_teacher = False  # whether its teacher changes while it trains
 
     def __init__(
         self,
@@ -135,6 +136,11 @@ class Objective:
     def set_teacher(self, teacher: LatentReasoner) -> None:
         """Learn from this model. Raises ValueError for methods without a teacher."""
         raise ValueError("teacher: this method has no teacher. Remove the key.")
+
+    def teacher_module(self, model: LatentReasoner) -> torch.nn.Module | None:
+        """The module that this objective keeps beside the model, made of the model where it is not there yet; None for
+        most methods."""
+        return None
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
         """Check that this method can train on a trace, and that decoding then reads what training read.

@@ -20,6 +20,7 @@ from .groups import (
     SFTMethodConfig,
 )
 from .parsing import arms_of, dump, load, parse, parse_command_line, stages_of
+from .resuming import check_same_run, folder_of
 from .rl import RLConfig
 from .trainers import (
     CONFIGS,
@@ -60,7 +61,9 @@ __all__ = [
     "SFTMethodConfig",
     "StagedConfig",
     "arms_of",
+    "check_same_run",
     "dump",
+    "folder_of",
     "load",
     "parse",
     "parse_command_line",

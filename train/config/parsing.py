@@ -19,6 +19,7 @@ from latent_reason.errors import did_you_mean
 
 from .help import choices_of, describe_type, formatter_for
 from .keys import check_keys, explain_old_value, explain_unknown_key, flatten, hints_of, is_group, is_open
+from .resuming import RECIPE, check_same_run, folder_of, folder_to_resume
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -47,7 +48,25 @@ def parse(config: type[Config], argv: Sequence[str] = (), description: str = "")
     except ArgumentError as error:
         raise ValueError(_explain(str(error), config, HERE)) from None
     files = given.pop("config", None) or []
-    return _make(config, given, ", ".join(files) or HERE)
+    where = ", ".join(files) or HERE
+    return _continued(config, given, where) if given.get("resume") else _make(config, given, where)
+
+
+def _continued(config: type[Config], given: dict, where: str) -> Config:
+    """The config of ``--resume RUN``, or of ``--resume auto``: the run of the config, if there is one already."""
+    name = given.pop("resume")
+    if name == "auto":
+        new = _make(config, given, where)
+        folder = folder_of(new.run_name)
+        if not (folder / RECIPE).is_file():
+            return new
+    else:
+        folder = folder_to_resume(name)
+        new = _make(config, _merged(read(folder / RECIPE, config), given), where)
+    check_same_run(folder, load(folder / RECIPE, config), new)
+    return dataclasses.replace(
+        new, resume=str(folder), run_name=str(folder) if len(folder.parts) > 1 else f"./{folder}"
+    )
 
 
 def load(path: str | Path, config: type[Config], **changes) -> Config:
@@ -94,6 +113,7 @@ def _keys_of(path: str | Path, config: type) -> dict:
 def dump(config) -> str:
     """The resolved config as YAML."""
     plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as lists
+    plain.pop("resume", None)  # it belongs to a command, not to a run
     return yaml.safe_dump(plain, sort_keys=False)
 
 

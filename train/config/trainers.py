@@ -46,12 +46,16 @@ class RunConfig:
     eval_steps: int = 0
     """Steps between two validations; 0: only at the end."""
     save_steps: int = 0
-    """Steps between two checkpoints, of which the last is kept as RUN/step-N; 0: only at the end."""
+    """Steps between two saves of the training state, as RUN/state/step-N; 0: every five minutes."""
+    save_total_limit: int = 2
+    """Number of training states that are kept until the model is saved; 0: all, also after that."""
+    resume: str | None = None
+    """Continue a run exactly, after its last saved state: its folder or name; auto: that of run_name, if there is one."""
     fast_dev_run: bool = False
     """Try one training and one validation batch, and keep nothing."""
 
     def __post_init__(self):
-        for name, low in (("logging_steps", 1), ("eval_steps", 0), ("save_steps", 0)):
+        for name, low in (("logging_steps", 1), ("eval_steps", 0), ("save_steps", 0), ("save_total_limit", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}={getattr(self, name)}: must be {low} or more.")
         if self.devices != "auto" and self.devices < 1:

@@ -310,6 +310,7 @@ class RLModule(TrainingModule):
         if not self.num_accumulated:
             optimizer.zero_grad()
         for loss in losses:
+            self.monitor.add_loss(loss)
             self.manual_backward(loss / self.optim.gradient_accumulation_steps)
         self.num_accumulated = (self.num_accumulated + 1) % self.optim.gradient_accumulation_steps
         if self.num_accumulated:
@@ -317,7 +318,8 @@ class RLModule(TrainingModule):
         optimizer.step()
         self.log("train/grad_norm", self.grad_norm)
         self.lr_schedulers().step()
-        self.on_optimizer_step()
+        if not self.monitor.num_skipped_in_a_row:
+            self.on_optimizer_step()
 
     def on_optimizer_step(self):
         self.sft.on_optimizer_step(self.reasoner)
@@ -326,6 +328,37 @@ class RLModule(TrainingModule):
         """Clip here, where gradients are unscaled also with float16 mixed precision. The norm is not logged here,
         because that would reset what the first training step has logged."""
         self.grad_norm = self.clip_grad_norm(self.optim.max_grad_norm)
+        self.skip_step_if_not_finite(self.grad_norm)
+
+    def current_batches(self):
+        return []  # rollouts are no batches of examples
+
+    # -- what a resumed run needs ----------------------------------------------------------------------------------
+    def counters(self):
+        return super().counters() | {
+            "batches": self.num_batches,
+            "batches_without_gradient": self.num_skipped,
+            "tokens": self.num_tokens,
+            "pass_rates": self.pass_rates.state_dict(),
+            "failed_rewards": sorted(self.failed_rewards),
+        }
+
+    def load_counters(self, values):
+        super().load_counters(values)
+        self.num_batches, self.num_tokens = values["batches"], values["tokens"]
+        self.num_skipped, self.failed_rewards = values["batches_without_gradient"], set(values["failed_rewards"])
+        self.pass_rates.load_state_dict(values["pass_rates"])
+
+    def has_ended_step(self, batch_index):
+        return not self.num_accumulated
+
+    def teacher(self):
+        return self.sft.teacher_module(self.reasoner), self.sft.has_moving_teacher
+
+    def frozen_parameters(self):
+        yield from super().frozen_parameters()
+        if self.reference is not None:
+            yield from ((f"reference.{name}", p) for name, p in self.reference.named_parameters())
 
     def gold_batch(self, items: Sequence[Item]) -> tuple[MixedBatch | None, dict[str, torch.Tensor]]:
         """Gold traces of the items as a batch (None: no items), and what each part of its loss counts for, so that the

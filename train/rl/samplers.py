@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+import base64
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from latent_reason.tasks import Item
 
@@ -35,6 +37,12 @@ class PassRates:
         """Add a batch in which this share of groups had no gradient."""
         self.skipped = DECAY * self.skipped + (1 - DECAY) * share
 
+    def state_dict(self) -> dict:
+        return {"rates": [self.rates[level] for level in self.levels], "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rates, self.skipped = dict(zip(self.levels, state["rates"], strict=True)), state["skipped"]
+
     def sampling_probs(self) -> torch.Tensor:
         """(levels,) sampling probabilities: largest at a pass rate of 1/2, smallest at 0 and 1 (the idea of RLCS,
         GLM-4.1V-Thinking 2507.01006, which gives no formula)."""
@@ -54,43 +62,95 @@ class PassRates:
         return min(MAX_OVERSAMPLING, 1 / max(1 - self.skipped, 1 / MAX_OVERSAMPLING))
 
 
-class PassRateSampler(Sampler):
+class PassRateSampler:
     """Endless indices of items for one process. Levels are sampled by pass rate; the items of a level follow in
     order."""
 
     def __init__(self, pass_rates: PassRates, levels: list[int], seed: int, rank: int = 0, world: int = 1):
         """``levels``: for each item, the index of its level in ``pass_rates.levels``."""
-        self.pass_rates, self.levels, self.rank, self.world = pass_rates, levels, rank, world
+        self.pass_rates, self.world = pass_rates, world
         self.random = torch.Generator().manual_seed(seed * world + rank)
-
-    def __iter__(self) -> Iterator[int]:
-        levels = self.pass_rates.levels
-        indices = {
-            level: [i for i, item_level in enumerate(self.levels) if item_level == number][self.rank :: self.world]
-            for number, level in enumerate(levels)
+        self.indices = {
+            level: [i for i, item_level in enumerate(levels) if item_level == number][rank::world]
+            for number, level in enumerate(pass_rates.levels)
         }
-        if not all(indices.values()):
+        if not all(self.indices.values()):
             raise ValueError(
-                f"data.items: {len(self.levels)} items are too few for {len(levels)} levels on {self.world} processes. "
+                f"data.items: {len(levels)} items are too few for {len(pass_rates.levels)} levels on {world} processes. "
                 "Set a larger data.items."
             )
-        next_index = dict.fromkeys(levels, 0)
-        while True:
-            level = levels[int(torch.multinomial(self.pass_rates.sampling_probs(), 1, generator=self.random))]
-            yield indices[level][next_index[level] % len(indices[level])]
-            next_index[level] += 1
-
-
-class ShuffledSampler(Sampler):
-    """Endless indices of items for one process: all items once per epoch, in another order in each epoch."""
-
-    def __init__(self, items: int, seed: int, rank: int = 0, world: int = 1):
-        self.items, self.seed, self.rank, self.world = items, seed, rank, world
+        self.next_index = [0] * len(pass_rates.levels)
 
     def __iter__(self) -> Iterator[int]:
-        for epoch in count():
-            random = torch.Generator().manual_seed(self.seed + 1_000_003 * epoch)
-            yield from torch.randperm(self.items, generator=random).tolist()[self.rank :: self.world]
+        while True:
+            number = int(torch.multinomial(self.pass_rates.sampling_probs(), 1, generator=self.random))
+            indices = self.indices[self.pass_rates.levels[number]]
+            self.next_index[number] += 1
+            yield indices[(self.next_index[number] - 1) % len(indices)]
+
+    def state_dict(self) -> dict:
+        random = base64.b64encode(self.random.get_state().numpy().tobytes()).decode()
+        return {"world": self.world, "next_index": list(self.next_index), "random": random}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Raises ValueError for the state of another number of processes, whose levels were sampled otherwise."""
+        if state["world"] != self.world:
+            raise ValueError(
+                f"resume: rl.sampler pass_rate cannot continue on {self.world} processes. Use {state['world']}, as before."
+            )
+        self.next_index = list(state["next_index"])
+        self.random.set_state(torch.frombuffer(bytearray(base64.b64decode(state["random"])), dtype=torch.uint8))
+
+
+class ShuffledSampler:
+    """Endless indices of items: all items once per epoch, in another order in each epoch. Process ``rank`` of ``world``
+    takes every ``world``-th of them."""
+
+    def __init__(self, items: int, seed: int, rank: int = 0, world: int = 1):
+        self.items, self.seed, self.rank, self.world, self.taken = items, seed, rank, world, 0
+
+    def __iter__(self) -> Iterator[int]:
+        epoch, order = -1, []
+        while True:
+            number = self.taken * self.world + self.rank
+            if number // self.items != epoch:
+                epoch = number // self.items
+                random = torch.Generator().manual_seed(self.seed + 1_000_003 * epoch)
+                order = torch.randperm(self.items, generator=random).tolist()
+            self.taken += 1
+            yield order[number % self.items]
+
+    def state_dict(self) -> dict:
+        return {"taken": self.taken * self.world}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state["taken"] % self.world:
+            raise ValueError(
+                f"resume: {self.world} processes cannot share the items after item {state['taken']}. Use as many as before."
+            )
+        self.taken = state["taken"] // self.world
+
+
+class PromptBatches:
+    """Batches of ``size`` items of a sampler. Lightning saves and restores the place."""
+
+    def __init__(self, sampler: PassRateSampler | ShuffledSampler, size: int, items: Callable[[list[int]], list[Item]]):
+        self.sampler, self.size, self.items = sampler, size, items
+
+    def __len__(self) -> int:
+        """Endless. Without a length Lightning would read a batch ahead, and the place would be ahead of training."""
+        return sys.maxsize
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        indices = iter(self.sampler)
+        while True:
+            yield self.items(list(islice(indices, self.size)))
+
+    def state_dict(self) -> dict:
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sampler.load_state_dict(state)
 
 
 class PromptData(L.LightningDataModule):
@@ -101,7 +161,7 @@ class PromptData(L.LightningDataModule):
         self.task, self.config, self.pass_rates = task, config, pass_rates
         self.rows = {"val": [0] if is_validated else []}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> PromptBatches:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         data, rl = self.config.data, self.config.rl
         indices = kept(data, data.items) if data.include_ids else list(self.task.indices(data.items))
@@ -115,9 +175,8 @@ class PromptData(L.LightningDataModule):
         else:
             sampler = ShuffledSampler(len(indices), self.config.seed, rank, world)
         size = (rl.num_prompts // 3 if rl.evidence_triples else rl.num_prompts) * (1 + rl.dynamic_sampling)
-        return DataLoader(
-            indices, batch_size=min(size, -(-len(indices) // world)), sampler=sampler, collate_fn=self.items
-        )
+        size = min(size, -(-len(indices) // world))
+        return PromptBatches(sampler, size, lambda numbers: self.items([indices[number] for number in numbers]))
 
     def items(self, indices: list[int]) -> list[Item]:
         """The items of these indices; with ``rl.evidence_triples``, three variants of each."""
@@ -126,7 +185,7 @@ class PromptData(L.LightningDataModule):
         return [item for i in indices for item in make_triple(self.task, self.task[i])]
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.rows["val"])
+        return DataLoader(self.rows["val"], generator=torch.Generator())
 
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         return batch  # items are no tensors

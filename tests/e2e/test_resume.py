@@ -1,0 +1,122 @@
+"""A run that is stopped and resumed ends with the same bits as one that is not."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from resumed_runs import stopped_copy, weights_of
+from tiny_runs import long, recipe, rewarded, short, tiny_checkpoint
+
+from latent_reason import tasks
+from latent_reason.data import packed
+from train import decoder, pretrain, sft
+from train.config import DecoderConfig, PretrainConfig, SFTConfig, parse
+from train.rl import rewards
+from train.rl import trainer as rl
+from train.trainer import make_run_folder
+
+FLOW = {"k": 4, "head": "flow", "head_options": {"hidden": 32, "depth": 1}}
+
+
+def run(train, config):
+    return train(config, make_run_folder(config))
+
+
+def check_resumed(train, made, tmp_path, step: int = 2) -> None:
+    """Train a config, then once more from the state that it saved after ``step``."""
+    run(train, made)
+    copy = stopped_copy(tmp_path / "run", tmp_path / "copy", step)
+    run(train, parse(type(made), ["--resume", str(copy)]))
+    assert weights_of(copy) == weights_of(tmp_path / "run")
+
+
+def small(tmp_path, method="modal_mixed", config=SFTConfig, **changes):
+    shared = {"optim__max_steps": 4, "save_steps": 1, "save_total_limit": 0, "eval_steps": 2, "data__val_items": 2}
+    return recipe(tmp_path / "run", method, config, **shared | changes)
+
+
+SUPERVISED = {
+    "flow head": {"method__options": FLOW},
+    "accumulation": {"method__options": FLOW, "data__batch_size": 4, "optim__gradient_accumulation_steps": 2},
+    "packed rows": {"data__packing_length": 300},
+    "lora with dropout": {
+        "init_from": str(tiny_checkpoint()),
+        "lora__rank": 4,
+        "lora__dropout": 0.2,
+        "trainable": ["lora", "head"],
+    },
+    "bf16 weights": {"precision": "bf16-true", "optim__name": "adamw"},
+    "end of an epoch": {"data__items": 8, "data__batch_size": 4},
+    "scheduled sampling": {"method__options": FLOW | {"scheduled_sampling": {"prob": 0.5}}},
+}
+
+
+@pytest.mark.parametrize("changes", SUPERVISED.values(), ids=list(SUPERVISED))
+def test_supervised_training_continues_bit_by_bit(tmp_path, monkeypatch, changes):
+    short(monkeypatch, 8)
+    check_resumed(sft.train, small(tmp_path, **changes), tmp_path)
+
+
+METHODS = {
+    "a teacher that follows": {"method__name": "ilvr", "method__options": {"k": 4, "stage": 1}},
+    "a teacher that is a copy of the start": {"method__name": "monet", "method__options": {"k": 4, "stage": 2}},
+    "pixels and boxes": {"method__name": "covt", "method__options": {}},
+}
+
+
+@pytest.mark.parametrize("changes", METHODS.values(), ids=list(METHODS))
+def test_what_a_method_keeps_beside_the_model_continues(tmp_path, monkeypatch, changes):
+    short(monkeypatch, 8)
+    check_resumed(sft.train, small(tmp_path, data__val_items=0, **changes), tmp_path)
+
+
+def test_stages_continue_where_they_were(tmp_path, monkeypatch):
+    """The first stage has ended, and the second was stopped; then the first was stopped."""
+    short(monkeypatch, 8)
+    stages = [{"trainable": ["head"]}, {"method": {"options": FLOW}}]
+    check_resumed(sft.train, small(tmp_path, stages=stages, data__val_items=0), tmp_path)
+    copy = tmp_path / "earlier"
+    shutil.copytree(tmp_path / "run", copy)
+    for gone in ("model", "state", "stage-1/model"):
+        shutil.rmtree(copy / gone)
+    for state in ("stage-1/state/step-00000002", "stage-1/state/step-00000003"):
+        shutil.rmtree(copy / state)
+    run(sft.train, parse(SFTConfig, ["--resume", str(copy)]))
+    assert weights_of(copy) == weights_of(tmp_path / "run")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_continues_in_the_middle(tmp_path, workers):
+    """Three shards of uneven size, of which 20 items are read: the first epoch ends on the way."""
+    task = tasks.make("frozenlake_plan", split="train", level=3)
+    packed.write([task.trace(task[i], "mixed") for i in range(12)], tmp_path / "packed", "tar", shard_items=5)
+    changes = {"data__folder": str(tmp_path / "packed"), "data__streaming": True, "data__num_workers": workers}
+    made = small(tmp_path, data__batch_size=3, data__val_items=0, optim__max_steps=7, **changes)
+    check_resumed(sft.train, made, tmp_path, step=3)
+
+
+REWARDED = {
+    "shuffled items": {"rl__latent_policy": "gaussian", "rl__latent_policy_options": {"fraction": 0.3}},
+    "items by pass rate": {"rl__sampler": "pass_rate", "rl__difficulty_weighting": True, "data__levels": [3, 4]},
+    "several steps on a batch": {"rl__num_iterations": 2, "rl__beta": 0.1, "rl__sft_coef": 0.5},
+    "accumulation": {"optim__gradient_accumulation_steps": 2, "rl__dynamic_sampling": 1},
+}
+
+
+@pytest.mark.parametrize("changes", REWARDED.values(), ids=list(REWARDED))
+def test_reinforcement_learning_continues_bit_by_bit(tmp_path, monkeypatch, changes):
+    short(monkeypatch, 8)
+    monkeypatch.setitem(rewards.REWARDS, "long", long)
+    kept = {"save_steps": 1, "save_total_limit": 0, "eval_steps": 2, "optim__max_steps": 4, "data__val_items": 2}
+    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, **kept | changes)
+    check_resumed(rl.train, made, tmp_path)
+
+
+def test_pretraining_and_decoders_continue(tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(f"row {i} column {i}" for i in range(9)))
+    made = small(tmp_path / "first", config=PretrainConfig, data__replay_texts=str(texts), data__packing_length=200)
+    check_resumed(pretrain.train, made, tmp_path / "first")
+    made = small(tmp_path / "second", config=DecoderConfig, init_from=str(tiny_checkpoint()))
+    check_resumed(decoder.train, made, tmp_path / "second")
