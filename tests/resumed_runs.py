@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from hashlib import file_digest
 from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
 
 
 def stopped_copy(run: Path, copy: Path, step: int) -> Path:
@@ -26,3 +30,10 @@ def weights_of(run: Path) -> dict[str, str]:
             found[file.relative_to(run).as_posix()] = file_digest(handle, "sha256").hexdigest()
     assert found
     return found
+
+
+def state_of(run: Path, step: int) -> tuple[dict[str, torch.Tensor], dict]:
+    """All tensors of a state of a run of one process, and its plain values."""
+    path = run / "state" / f"step-{step:08d}"
+    tensors = {name: tensor for file in path.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    return tensors, json.loads(tensors.pop("rank/0").numpy().tobytes())

@@ -47,8 +47,11 @@ class RunLogger(TensorBoardLogger):
     def _attempt(self, log: Callable[[], object]) -> None:
         try:
             log()
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            cause = error.__cause__ if isinstance(error, ValueError) else error  # Lightning hides some in a ValueError
+            if not isinstance(cause, OSError):
+                raise
             self._experiment = None  # its writer repeats the error for ever
             if not self.has_warned:
-                console.print(f"Warning: the log could not be written ({error}). The run goes on.", style="yellow")
+                console.print(f"Warning: the log could not be written ({cause}). The run goes on.", style="yellow")
             self.has_warned = True

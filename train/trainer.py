@@ -49,12 +49,12 @@ def run_training(
         if config.resume and (folder / "model").is_dir():
             console.print(f"The run in '{folder}' has ended; its model is there.")
             return config, folder
-        with locked(folder):
-            try:
+        try:
+            with locked(folder):
                 train(config, folder)
-            finally:
-                if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} <= {"recipe.yaml", LOCK}:
-                    shutil.rmtree(folder)
+        finally:
+            if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} == {"recipe.yaml"}:
+                shutil.rmtree(folder)
         if not config.fast_dev_run:
             return config, folder
         console.print("One batch went through training and validation. Nothing was kept.")
@@ -87,8 +87,10 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FileExistsError(f"another process trains into '{folder}'. Wait for it, or stop it first.") from None
-        yield
-    (folder / LOCK).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
 
 
 def make_run_folder(config: RunConfig) -> Path:

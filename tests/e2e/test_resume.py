@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from resumed_runs import stopped_copy, weights_of
+import torch
+from resumed_runs import state_of, stopped_copy, weights_of
 from tiny_runs import long, recipe, rewarded, short, tiny_checkpoint
 
 from latent_reason import tasks
@@ -24,15 +25,20 @@ def run(train, config):
 
 
 def check_resumed(train, made, tmp_path, step: int = 2) -> None:
-    """Train a config, then once more from the state that it saved after ``step``."""
+    """Train a config, then once more from the state that it saved after ``step``: the next state and the model have to
+    be equal."""
     run(train, made)
     copy = stopped_copy(tmp_path / "run", tmp_path / "copy", step)
     run(train, parse(type(made), ["--resume", str(copy)]))
     assert weights_of(copy) == weights_of(tmp_path / "run")
+    (found, values), (wanted, wanted_values) = (state_of(where, step + 1) for where in (copy, tmp_path / "run"))
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], value) for name, value in wanted.items())
+    differ = {key for key in wanted_values if values.get(key) != wanted_values[key]}
+    assert not differ, {key: (values.get(key), wanted_values[key]) for key in differ - {"random"}}
 
 
 def small(tmp_path, method="modal_mixed", config=SFTConfig, **changes):
-    shared = {"optim__max_steps": 4, "save_steps": 1, "save_total_limit": 0, "eval_steps": 2, "data__val_items": 2}
+    shared = {"optim__max_steps": 4, "save_steps": 1, "save_total_limit": 0, "eval_steps": 3, "data__val_items": 2}
     return recipe(tmp_path / "run", method, config, **shared | changes)
 
 
@@ -59,7 +65,7 @@ def test_supervised_training_continues_bit_by_bit(tmp_path, monkeypatch, changes
 
 
 METHODS = {
-    "a teacher that follows": {"method__name": "ilvr", "method__options": {"k": 4, "stage": 1}},
+    "a teacher that follows": {"method__name": "ilvr", "method__options": {"k": 4, "decay": 0.3}},
     "a teacher that is a copy of the start": {"method__name": "monet", "method__options": {"k": 4, "stage": 2}},
     "pixels and boxes": {"method__name": "covt", "method__options": {}},
 }
@@ -69,6 +75,20 @@ METHODS = {
 def test_what_a_method_keeps_beside_the_model_continues(tmp_path, monkeypatch, changes):
     short(monkeypatch, 8)
     check_resumed(sft.train, small(tmp_path, data__val_items=0, **changes), tmp_path)
+    if changes["method__name"] == "ilvr":
+        early, late = (state_of(tmp_path / "run", step)[0] for step in (1, 3))
+        names = [name for name in early if name.startswith("teacher/")]
+        assert names and not all(torch.equal(early[name], late[name]) for name in names), "it follows, and is kept"
+
+
+def test_validation_does_not_move_the_random_numbers_of_training(tmp_path, monkeypatch):
+    """The whole run validates after step 3, the resumed one, which was stopped after the save of step 3, does not."""
+    short(monkeypatch, 8)
+    made = small(tmp_path, optim__max_steps=5, method__options=FLOW)
+    run(sft.train, made)
+    copy = stopped_copy(tmp_path / "run", tmp_path / "copy", 3)
+    run(sft.train, parse(SFTConfig, ["--resume", str(copy)]))
+    assert weights_of(copy) == weights_of(tmp_path / "run")
 
 
 def test_stages_continue_where_they_were(tmp_path, monkeypatch):
@@ -108,7 +128,7 @@ REWARDED = {
 def test_reinforcement_learning_continues_bit_by_bit(tmp_path, monkeypatch, changes):
     short(monkeypatch, 8)
     monkeypatch.setitem(rewards.REWARDS, "long", long)
-    kept = {"save_steps": 1, "save_total_limit": 0, "eval_steps": 2, "optim__max_steps": 4, "data__val_items": 2}
+    kept = {"save_steps": 1, "save_total_limit": 0, "eval_steps": 3, "optim__max_steps": 4, "data__val_items": 2}
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, **kept | changes)
     check_resumed(rl.train, made, tmp_path)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
+from contextlib import contextmanager
 from io import StringIO
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +22,9 @@ from latent_reason.contracts.closeness import relative_error
 from train import decoder, pretrain, sft
 from train import progress as progressing
 from train import trainer as running
+from train.batches import LengthGrouped
 from train.config import DecoderConfig, PretrainConfig, SFTConfig, load
-from train.data import LengthGrouped, TraceData
+from train.data import TraceData
 from train.lit_modules import SFTModule
 from train.model_setup import build_objective, prepare_model
 
@@ -200,33 +205,42 @@ def test_warnings_of_substance_are_heard():
 
 
 # -- how it stops --------------------------------------------------------------------------------------------------
-def stop_at(monkeypatch, step: int, error: BaseException):
+@contextmanager
+def during(step: int, do):
+    """Call ``do`` in the middle of the step after ``step``."""
     before = SFTModule.training_step
 
     def training_step(self, batch, index):
         if self.trainer.global_step == step:
-            raise error
+            do()
         return before(self, batch, index)
 
-    monkeypatch.setattr(SFTModule, "training_step", training_step)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SFTModule, "training_step", training_step)
+        yield
 
 
-def test_ctrl_c_leaves_a_whole_checkpoint(monkeypatch, tmp_path, small, capsys, ctrl_c):
-    stop_at(monkeypatch, 2, KeyboardInterrupt())
-    assert command(monkeypatch, sft, *small) == 1
-    where = tmp_path / "run" / "interrupted"
-    assert f"Stopped at step 2 (KeyboardInterrupt). The model so far is in '{where}'" in capsys.readouterr().out
-    reasoner, _ = checkpoint.load(where)
-    assert reasoner.method.name == "modal_mixed" and not (tmp_path / "run" / "model").exists()
+@pytest.mark.parametrize("number, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 75)])
+def test_a_signal_stops_the_run_after_its_step_and_it_can_continue(
+    monkeypatch, tmp_path, small, capsys, number, status
+):
+    """The signal is sent in the middle of the second step."""
+    before = signal.getsignal(signal.SIGTERM)
+    with during(1, lambda: os.kill(os.getpid(), getattr(signal, number))):
+        assert command(monkeypatch, sft, *small) == status
+    run = tmp_path / "run"
+    assert f"Stopped after step 2 by a signal. Continue with --resume {run}" in capsys.readouterr().out
+    assert [p.name for p in (run / "state").iterdir()] == ["step-00000002"] and not (run / "model").exists()
+    assert signal.getsignal(signal.SIGTERM) is before, "the handlers of before are back"
+    assert command(monkeypatch, sft, "--resume", str(run)) is None
+    assert checkpoint.load(run) and sorted(p.name for p in run.iterdir()) == ["logs", "model", "recipe.yaml"]
+    assert command(monkeypatch, sft, "--resume", str(run)) is None and "has ended" in capsys.readouterr().out
 
 
-def test_ctrl_c_before_the_first_step(monkeypatch, tmp_path, small, capsys, ctrl_c):
-    stop_at(monkeypatch, 0, KeyboardInterrupt())
-    assert command(monkeypatch, sft, *small) == 1
-    assert (
-        "No model was kept" in " ".join(capsys.readouterr().out.split())
-        and not (tmp_path / "run" / "interrupted").exists()
-    )
+def test_a_second_ctrl_c_stops_at_once(monkeypatch, tmp_path, small, capsys, ctrl_c):
+    with during(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]):
+        assert command(monkeypatch, sft, *small) in (1, "stopped by Ctrl-C; no incomplete file was left")
+    assert "Stopped at step 1 (KeyboardInterrupt). No state was saved yet." in capsys.readouterr().out
 
 
 def test_ctrl_c_while_data_is_made_takes_the_folder_away(monkeypatch, tmp_path, small):
@@ -234,32 +248,76 @@ def test_ctrl_c_while_data_is_made_takes_the_folder_away(monkeypatch, tmp_path, 
     assert "stopped by Ctrl-C" in command(monkeypatch, sft, *small) and not (tmp_path / "run").exists()
 
 
-def test_an_error_in_training_also_saves_and_is_not_hidden(monkeypatch, tmp_path, small):
-    stop_at(monkeypatch, 1, ZeroDivisionError("a bug"))
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        command(monkeypatch, sft, *small)
-    assert checkpoint.load(tmp_path / "run" / "interrupted")
+def test_an_error_in_training_is_not_hidden_and_says_what_is_kept(monkeypatch, tmp_path, small, capsys):
+    with during(2, lambda: 1 / 0), pytest.raises(ZeroDivisionError):
+        command(monkeypatch, sft, *small, "--save_steps", "1")
+    kept = tmp_path / "run" / "state" / "step-00000002"
+    assert kept.is_dir()
+    assert f"The state in '{kept}' is kept: continue with --resume {tmp_path / 'run'}" in capsys.readouterr().out
 
 
-def test_full_disk_at_the_end_is_one_sentence(monkeypatch, tmp_path, small):
+def test_full_disk_at_the_end_is_one_sentence(monkeypatch, tmp_path, small, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("latent_reason.checkpoint.io.save_file", full)
+    monkeypatch.setattr("train.saving.RETRY_SECONDS", 0)
     said = command(monkeypatch, sft, *small)
     assert said.startswith("error: The disk is full: ") and str(tmp_path / "run" / "model") in said
+    assert capsys.readouterr().out.count("the model could not be saved") == 3, "it is tried again"
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["logs", "recipe.yaml"], "nothing half-written"
 
 
+def test_a_save_that_fails_is_tried_again_and_the_run_goes_on(monkeypatch, tmp_path, small, capsys):
+    """The disk is full at the first of three saves."""
+    from train.state_files import StateFiles
+
+    commit, calls = StateFiles._commit, []
+
+    def full_once(self, *given):
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        commit(self, *given)
+
+    monkeypatch.setattr(StateFiles, "_commit", full_once)
+    assert command(monkeypatch, sft, *small, "--save_steps", "1", "--optim.max_steps", "4") is None
+    assert "could not be saved" in capsys.readouterr().out and len(calls) == 3 and checkpoint.load(tmp_path / "run")
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run(monkeypatch, tmp_path, small, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
+    assert command(monkeypatch, sft, *small) is None and checkpoint.load(tmp_path / "run")
+    assert capsys.readouterr().out.count("the log could not be written") == 1
+
+
+def test_what_cannot_be_printed_does_not_end_the_run(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    progressing.console.print("a figure")
+    with pytest.raises(OSError):
+        print("a figure")
+
+
 # -- several processes ---------------------------------------------------------------------------------------------
-def test_processes_share_the_batches_of_an_epoch():
+def test_processes_share_the_batches_of_a_run():
+    """The same batches in the same order for any number of processes, over the ends of epochs."""
     lengths = [i % 7 for i in range(53)]
-    alone, ranks = LengthGrouped(lengths, 4, seed=3), [LengthGrouped(lengths, 4, 3, rank=r, world=3) for r in range(3)]
-    for _ in range(2):
-        every, shares = list(alone), [list(r) for r in ranks]
-        assert len(every) == len(alone) == 13 and [len(s) for s in shares] == [len(ranks[0])] * 3 == [4] * 3
-        assert [tuple(b) for group in zip(*shares, strict=True) for b in group] == [tuple(b) for b in every[:12]]
-    assert len(LengthGrouped(lengths[:3], 4, 0, rank=1, world=3)) == 1, "fewer rows than a batch for each"
+    alone = [batch for _, batch in islice(LengthGrouped(lengths, 4, seed=3).batches(), 30)]
+    shares = [list(islice(LengthGrouped(lengths, 4, 3, world=3).batches(rank), 10)) for rank in range(3)]
+    assert [batch for group in zip(*shares, strict=True) for _, batch in group] == alone
+    assert [number for group in zip(*shares, strict=True) for number, _ in group] == list(range(30))
+    assert sorted(i for batch in alone[:13] for i in batch) == sorted({i for batch in alone[:13] for i in batch})
+    assert alone[:13] != alone[13:26], "another order in another epoch"
+    later = LengthGrouped(lengths, 4, 3, world=3).batches(rank=1, start=4)
+    assert list(islice(later, 3)) == shares[1][4:7]
+    assert LengthGrouped(lengths[:3], 4, 0, world=3).batch_size == 1, "fewer rows than a batch for each"
 
 
 def test_only_the_first_process_makes_the_folder(monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,13 @@ def test_without_datasets_it_is_said_what_to_install(folders, monkeypatch):
         next(iter(Stream(folders("tar", 1))))
 
 
+def test_items_that_are_skipped_are_not_read(folders):
+    made, every = [], list(islice(Stream(folders("tar", 3), make=name), 2 * ITEMS))
+    stream = Stream(folders("tar", 3), make=lambda trace: made.append(trace.id) or trace.id)
+    stream.skip([ITEMS + 4])
+    assert list(islice(stream, 2 * ITEMS)) == [None] * (ITEMS + 4) + every[ITEMS + 4 :] and made == every[ITEMS + 4 :]
+
+
 # -- training ----------------------------------------------------------------------------------------------------------
 def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
     """With and without workers, and a cache, the same items in the same order; held-out items are read as ever."""
@@ -145,9 +153,9 @@ def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
     folder = packed.write(traces, tmp_path / "packed", "tar", shard_items=5)
     seen = []
 
-    def spy(self, rows):
+    def spy(self, rows, number):
         seen[-1].append([len(row.ids) for row in rows])
-        return training_batch(self, rows)
+        return training_batch(self, rows, number)
 
     training_batch = TraceData.training_batch
     monkeypatch.setattr(TraceData, "training_batch", spy)

@@ -15,8 +15,9 @@ from torch import nn
 
 from latent_reason.contracts.closeness import assert_close, relative_error
 from train import trainer as running
+from train.batches import StepBatches
 from train.config import OptimConfig
-from train.data import StepBatches, TraceData
+from train.data import TraceData
 from train.lit_modules import SFTModule, TrainingModule, parameter_table, set_trainable
 from train.muon import MuonWithAdamW, orthogonalize
 from train.optim import make_optimizer, make_schedule, split_parameters
@@ -264,6 +265,19 @@ class ManualRegression(Regression):
         self.update(self.compute_loss(half)[0] / 2 for half in step_batch.batch.chunk(2))
 
 
+class Repeated:
+    """The same batches again and again, as a source of training batches."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def start(self, place):
+        return cycle(self.batches)
+
+    def place(self):
+        return {}
+
+
 def fit_regression(rows: int, accumulate: int = 1, steps: int = 2, module=Regression, scale: float | None = None):
     """The module after ``steps`` steps of ``accumulate`` batches; with ``scale``, in mixed precision in float16 as on a
     GPU, with a gradient scaler that begins there."""
@@ -273,7 +287,7 @@ def fit_regression(rows: int, accumulate: int = 1, steps: int = 2, module=Regres
     scaler = torch.amp.GradScaler("cpu", init_scale=scale) if scale else None
     torch.manual_seed(1)
     data = torch.cat([torch.randn(32, 8), torch.randn(32, 4)], 1)
-    batches = StepBatches(lambda: cycle(data.split(rows)), accumulate, module.loss_weights)
+    batches = StepBatches(Repeated(data.split(rows)), accumulate, module.loss_weights)
     trainer = L.Trainer(
         max_steps=steps,
         accelerator="cpu",

@@ -7,7 +7,8 @@ from tiny_runs import recipe, untrained
 from latent_reason import methods
 from latent_reason.data import native
 from latent_reason.trace import Image, Message, Text, Trace
-from train.data import LengthGrouped, TraceData
+from train.batches import LengthGrouped
+from train.data import TraceData
 from train.progress import console
 
 
@@ -39,8 +40,8 @@ def test_records_beyond_data_items_are_said_to_be_left_out(tmp_path):
 
 def test_fewer_items_than_processes_are_refused():
     with pytest.raises(ValueError, match=r"data\.items: 2 training items are too few for 3 processes"):
-        LengthGrouped([5, 5], 4, seed=0, rank=0, world=3)
-    assert len(list(LengthGrouped([5, 5], 4, seed=0, rank=1, world=2))) == 1
+        LengthGrouped([5, 5], 4, seed=0, world=3)
+    assert LengthGrouped([5, 5], 4, seed=0, world=2).per_epoch == 2
 
 
 def test_records_without_an_assistant_turn_are_refused_by_their_row(tmp_path):
