@@ -131,6 +131,11 @@ class TrainingModule(L.LightningModule):
     def num_processes(self) -> int:
         return self.trainer.world_size if self._trainer is not None else 1
 
+    @property
+    def batches_per_step(self) -> int:
+        """Batches of an optimizer step, of all processes."""
+        return self.optim.gradient_accumulation_steps * self.num_processes
+
     def sum_over_processes(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Scalars added up over all processes. Every process must call it."""
         if self.num_processes == 1:

@@ -59,9 +59,10 @@ class RunSaver(Callback):
 
     # -- start ---------------------------------------------------------------------------------------------------------
     def on_fit_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        if trainer.world_size > 1:
-            self.group = dist.new_group(backend="gloo")  # state is written beside the training's own communication
-        self.files = StateFiles(state_folder(self.folder), self.keep, self.group)
+        files_group = None
+        if trainer.world_size > 1:  # two groups, because one thread writes while the other trains
+            self.group, files_group = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")
+        self.files = StateFiles(state_folder(self.folder), self.keep, files_group)
         self.frozen = fingerprint(module)
         module.monitor.watch(self.folder)
         if trainer.fast_dev_run:

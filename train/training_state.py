@@ -38,6 +38,7 @@ def capture(trainer: L.Trainer, module: TrainingModule, frozen: str) -> Training
         "format": FORMAT,
         "step": trainer.global_step,
         "world": trainer.world_size,
+        "batches_per_step": module.batches_per_step,
         "frozen": frozen,
         "loops": trainer.fit_loop.state_dict(),
         "schedule": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
@@ -55,9 +56,20 @@ def restore(trainer: L.Trainer, module: TrainingModule, state: TrainingState, fr
     follow when the training loop starts.
 
     Raises:
-        ValueError: frozen weights are not those of the stopped run.
+        ValueError: frozen weights are not those of the stopped run, or its steps took more or fewer batches.
     """
     values = state.values
+    if values["batches_per_step"] != module.batches_per_step:
+        wanted, world = values["batches_per_step"], trainer.world_size
+        way = (
+            f"Set optim.gradient_accumulation_steps={wanted // world}"
+            if wanted % world == 0
+            else "Use as many processes"
+        )
+        raise ValueError(
+            f"resume: the stopped run took {wanted} batches a step, over accumulation and processes, and this run takes "
+            f"{module.batches_per_step}. {way}, so that its steps see the same examples."
+        )
     if values["world"] == trainer.world_size and values["frozen"] != frozen:
         raise ValueError(
             "resume: frozen weights differ from those of the stopped run. The checkpoint that the run started from, or "

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from resumed_runs import stopped_copy, weights_of
 from tiny_runs import ROOT, change_error, events, recipe, tiny_checkpoint, write_uneven_records
 
 from latent_reason import checkpoint
 from latent_reason.data import native
 from latent_reason.tasks import make
 from train import sft
-from train.config import RLTrainingConfig, SFTConfig, dump
+from train.config import RLTrainingConfig, SFTConfig, dump, parse
 from train.rl import trainer
 from train.trainer import make_run_folder, process_options
 
@@ -57,7 +58,13 @@ def uneven_recipe(folder, name: str, size: int, accumulate: int):
     return recipe(folder / name, **SHARED, **changes)
 
 
-SHARED = {"optim__name": "adamw", "optim__lr": 1e-3, "init_from": str(tiny_checkpoint())}
+SHARED = {
+    "optim__name": "adamw",
+    "optim__lr": 1e-3,
+    "init_from": str(tiny_checkpoint()),
+    "save_steps": 1,
+    "save_total_limit": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +94,8 @@ def folder(tmp_path_factory):
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("step 4/4") == 2 and done.stdout.count("step 3/3") == 3, "one process speaks"
-    assert done.stdout.count("Checkpoint: ") == 5
+    assert done.stdout.count("step 4/4") == 4 and done.stdout.count("step 3/3") == 6, "one process speaks"
+    assert done.stdout.count("Checkpoint: ") == 10 and done.stdout.count("The run continues after step 2") == 5
     return folder
 
 
@@ -100,6 +107,30 @@ def test_training_split_between_processes_is_training(trainer, folder):
     start |= {name: torch.zeros_like(value) for name, value in whole.items() if "lora_B" in name}
     assert any(not torch.equal(whole[name], value) for name, value in start.items() if name in whole), "nothing learnt"
     assert split.keys() == whole.keys() and change_error(split, whole, start) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sft-True", "sft-False", "rl-True", "rl-False", "uneven-two"])
+def test_what_two_processes_resume_ends_with_the_same_bits(name, folder):
+    """Split and whole weights, reinforcement learning, accumulation."""
+    assert weights_of(folder / f"{name}-resumed") == weights_of(folder / name)
+
+
+@pytest.mark.slow
+def test_one_process_continues_what_two_began(folder):
+    """Half the processes with twice the accumulation take the same examples in each step."""
+    copy = stopped_copy(folder / "uneven-two", folder / "uneven-fewer", 2)
+    made = parse(SFTConfig, ["--resume", str(copy), "--optim.gradient_accumulation_steps", "4"])
+    sft.train(made, make_run_folder(made))
+    start, one, two = (
+        checkpoint.load(where)[0].state_dict()
+        for where in (tiny_checkpoint(), folder / "uneven-fewer", folder / "uneven-two")
+    )
+    assert change_error(two, one, start) < 0.01
+    copy = stopped_copy(folder / "uneven-two", folder / "refused", 1)
+    made = parse(SFTConfig, ["--resume", str(copy)])
+    with pytest.raises(ValueError, match=r"4 batches a step.*optim.gradient_accumulation_steps=4"):
+        sft.train(made, make_run_folder(made))
 
 
 @pytest.mark.slow
