@@ -41,7 +41,7 @@ class StandardOutput(io.TextIOBase):
 
 
 #: of several processes, the first prints
-console = Console(file=StandardOutput(), soft_wrap=True, quiet=rank_zero_only.rank != 0)
+console = Console(file=StandardOutput(), soft_wrap=True, markup=False, quiet=rank_zero_only.rank != 0)
 
 NOISE = (  # hints of Lightning that a user cannot act on, each by its message
     ".*LeafSpec.*is deprecated",
