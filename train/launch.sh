@@ -8,6 +8,8 @@ source train/setup.sh
 module=$1 recipe=$2; shift 2
 launcher=(-m)
 if [ "${NPROC:-1}" -gt 1 ]; then
-  launcher=(-m torch.distributed.run --standalone --nproc-per-node "$NPROC" -m --)
+  # A process that dies takes the others with it; with RESTARTS=3 and --resume auto torchrun starts all again.
+  export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # otherwise a new process reads the addresses of dead ones
+  launcher=(-m torch.distributed.run --standalone --nproc-per-node "$NPROC" --max-restarts "${RESTARTS:-0}" -m --)
 fi
 exec "$PYTHON" "${launcher[@]}" "$module" --config "$recipe" "$@"

@@ -162,6 +162,10 @@ class StateFiles:
                 )
         self._load(tensors, path)
 
+    def read_some(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        """Read tensors by their names, whatever else the state holds. Of one process only."""
+        self._load(tensors, path)
+
     def _load(self, tensors: dict[str, torch.Tensor], path: Path) -> None:
         reader = HuggingFaceStorageReader(str(path))
         try:

@@ -1,0 +1,95 @@
+"""An inference checkpoint out of a saved training state: to evaluate a run that is still training, or was stopped.
+
+    python -m train.export_state checkpoints/NAME --step 1200 --out checkpoints/NAME-1200
+
+Without --step, the newest state. The state stays, and a run that trains is not disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from latent_reason import checkpoint
+from latent_reason.errors import cli_errors
+
+from .config import CONFIGS, RunConfig, load
+from .config.resuming import RECIPE, folder_to_resume
+from .model_setup import prepare_model
+from .progress import console, quiet
+from .saving import state_folder, warn
+from .state_files import StateFiles
+from .trainer import training_notes
+
+PREFIXES = ("module/reasoner.", "module/decoder.")  # of weights in a state
+
+
+def find_state(run: Path, step: int | None) -> Path:
+    """The folder of a state of a run, whose checksums hold.
+
+    Raises:
+        FileNotFoundError: there is none, or none of this step; names the steps that there are.
+    """
+    files = StateFiles(state_folder(run), keep=0)
+    if step is None:
+        found = files.newest(warn)
+    else:
+        found = next((path for path in files.paths() if path.name == f"step-{step:08d}"), None)
+    if found is None:
+        steps = ", ".join(str(int(path.name.removeprefix("step-"))) for path in files.paths()) or "none"
+        raise FileNotFoundError(f"'{run}' has no such training state. Steps with a state: {steps}.")
+    return found
+
+
+def read_config(run: Path) -> RunConfig:
+    """The config of a run: of the first command whose keys its recipe has.
+
+    Raises:
+        ValueError: the recipe is of no command that trains a model.
+    """
+    for config in CONFIGS:
+        try:
+            return load(run / RECIPE, config)
+        except ValueError:
+            continue
+    raise ValueError(f"'{run / RECIPE}' is the recipe of no training command.")
+
+
+def export_state(run: Path, out: Path, step: int | None = None) -> Path:
+    """Write the model of a training state as a checkpoint into the folder ``out``; returns the folder."""
+    path, config = find_state(run, step), read_config(run)
+    files = StateFiles(path.parent, keep=0)
+    reasoner, decoder = prepare_model(config)
+    modules = {"module/reasoner.": reasoner} | ({"module/decoder.": decoder} if decoder is not None else {})
+    with quiet():
+        for prefix, module in modules.items():
+            own = module.state_dict()
+            sizes = {
+                name.removeprefix(prefix): size for name, size in files.sizes(path).items() if name.startswith(prefix)
+            }
+            if unknown := sizes.keys() - own.keys():
+                raise ValueError(f"'{path}' does not fit '{run / RECIPE}': it holds {min(unknown)}.")
+            found = {prefix + name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in sizes.items()}
+            files.read_some(path, found)
+            module.load_state_dict({name.removeprefix(prefix): value for name, value in found.items()}, strict=False)
+    return checkpoint.save(reasoner.eval(), out, decoder=decoder, notes=training_notes(config) | {"state": path.name})
+
+
+@cli_errors()
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.export_state", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="folder or name of a run; of a run in stages, the folder of the stage")
+    parser.add_argument("--step", type=int, help="step of the state; default: the newest")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
+    given = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    out = export_state(folder_to_resume(given.run), given.out, given.step)
+    console.print(f"Checkpoint: {out}")
+
+
+if __name__ == "__main__":
+    main()
