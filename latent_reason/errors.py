@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+MOST_NAMED = 60  # known names in one error: the columns of a stranger's table may be many
 OWN_PACKAGES = ("latent_reason", "train", "eval")
 
 
@@ -80,7 +81,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.casefold(), by_casefold, n=1)
     if close:
         return f"Did you mean '{by_casefold[close[0]]}'?"
-    return f"Available: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "None is available."
+    if not by_casefold:
+        return "None is available."
+    listed = sorted(by_casefold.values())
+    more = f" and {len(listed) - MOST_NAMED:,} more" if len(listed) > MOST_NAMED else ""
+    return f"Available: {', '.join(one[:80] for one in listed[:MOST_NAMED])}{more}."
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
