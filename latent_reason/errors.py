@@ -92,8 +92,10 @@ def at_least(lowest: int) -> Callable[[str], int]:
     """An argparse type: integers of at least ``lowest``."""
 
     def number(text: str) -> int:
-        if not text.isdigit() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}")
+        if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < lowest:
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]!r} is not an integer of at least {lowest:,}, of 9 digits at most"
+            )
         return int(text)
 
     return number
@@ -101,10 +103,9 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 def numbers(text: str) -> list[int]:
     """An argparse type: integers as ``3,4,5``."""
-    try:
-        return [int(item) for item in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write levels as 3,4,5") from None
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: write levels as 3,4,5")
+    return [int(item) for item in text.split(",")]
 
 
 def size(text: str) -> str:

@@ -6,6 +6,7 @@ are declared so, and ``check`` names the key of a value that does not fit.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import math
 import types
@@ -60,15 +61,28 @@ class OneLine:
             raise ValueError(f"{key}={show(value)}: has a line end or another control character. Remove it.")
 
 
+@dataclass(frozen=True)
+class InOrder:
+    """A lowest and a highest value, in this order."""
+
+    def check(self, value: tuple[float, float], key: str) -> None:
+        """Raises ValueError if the first is above the second."""
+        if value[0] > value[1]:
+            raise ValueError(f"{key}={show(value)}: the first must not be above the second.")
+
+
 Count = Annotated[int, Bounds(1, MOST)]
 Natural = Annotated[int, Bounds(0, MOST)]
 Size = Annotated[int, Bounds(1, 65_536)]  # of a layer
 SizeOrZero = Annotated[int, Bounds(0, 65_536)]
+Depth = Annotated[int, Bounds(0, 1000)]  # layers
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]  # NumPy takes no other
 Share = Annotated[float, Bounds(0, 1)]
 ShareBelow1 = Annotated[float, Bounds(0, 1, below=True)]
 Weight = Annotated[float, Bounds(0, MOST)]
 Positive = Annotated[float, Bounds(0, MOST, above=True)]
+Temperature = Annotated[float, Bounds(0, 100)]
+Interval = Annotated[tuple[Count, Count], InOrder()]
 Name = Annotated[str, OneLine()]
 
 
@@ -184,6 +198,22 @@ def hints_of(annotated: Any) -> dict[str, Any]:
         return typing.get_type_hints(annotated, include_extras=True)
     except NameError:
         return {}
+
+
+def argument(hint: Any) -> Callable[[str], Any]:
+    """An argparse type: a number of an annotated type, as ``argument(Seed)``."""
+    kind = typing.get_args(hint)[0]
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+            check(value, hint, text)
+        except (ValueError, OverflowError):
+            what = f"{NAMES[kind]}, {bounds_of(hint)}"
+            raise argparse.ArgumentTypeError(f"{show(text)!r} is not {what}") from None
+        return value
+
+    return read
 
 
 def bounds_of(hint: Any) -> Bounds | None:

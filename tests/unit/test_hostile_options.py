@@ -3,6 +3,7 @@ the key or the file, at once. ``CASES`` is the catalogue, one row a case."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import typing
@@ -12,6 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latent_reason import methods, tasks, values
+from latent_reason.errors import at_least, numbers
+from latent_reason.model import heads
+from latent_reason.objectives.latent_inputs import ScheduledSampling
 from latent_reason.values import Bounds
 from train.config import CONFIGS, CompareConfig, RLCompareConfig, RLTrainingConfig, SFTConfig, parse
 from train.config.keys import hints_of
@@ -42,6 +47,24 @@ def laughs(value: str) -> bytes:
     return "\n".join(lines).encode()
 
 
+ODD_ARGUMENTS = [
+    "nan",
+    "inf",
+    "-1",
+    "0",
+    "1",
+    "1.5",
+    "1e400",
+    "9" * 5000,
+    "many",
+    "",
+    " ",
+    "²",
+    "True",
+    "0x10",
+    "1\n2",
+    "3,,4",
+]
 CASES = [
     # numbers
     Case("sign", "A learning rate below 0.", "--optim.lr -1", ("optim.lr=-1.0", "between 0 and 1,000")),
@@ -304,6 +327,121 @@ def test_hostile_option_is_one_sentence_at_once(case, tmp_path, monkeypatch, cap
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and len(said) < 3000
     assert all(part in said for part in case.words), said
+
+
+# -- options of methods, heads and tasks, and of other command lines ---------------------------------------------------
+PARTS = [  # what, how it is called, and what the error says
+    (
+        "A method of no latents.",
+        lambda: methods.check_options("modal_mixed", {"k": 0}),
+        ("method modal_mixed: k=0", "between 1 and 65,536"),
+    ),
+    ("Latents below 0.", lambda: methods.check_options("lvr", {"count": -1}), ("method lvr: count=-1",)),
+    ("True latents.", lambda: methods.check_options("mirage", {"k": True}), ("method mirage: k=True", "an integer")),
+    (
+        "10^30 layers.",
+        lambda: methods.check_options("latent_sketchpad", {"depth": 10**30}),
+        ("depth=10000", "too large"),
+    ),
+    (
+        "A loss that does not exist.",
+        lambda: methods.check_options("skila", {"loss": "huber"}),
+        ("loss=huber", "mse, l1, cosine"),
+    ),
+    (
+        "A loss weight that is no number.",
+        lambda: methods.check_options("monet", {"latent_weight": float("nan")}),
+        ("latent_weight=nan", "finite"),
+    ),
+    (
+        "A loss weight below 0.",
+        lambda: methods.check_options("covt", {"latent_weight": -1}),
+        ("latent_weight=-1", "0 or more"),
+    ),
+    (
+        "A text where true or false is wanted.",
+        lambda: methods.check_options("mcout", {"multi": "no"}),
+        ("multi=no", "true or false"),
+    ),
+    ("A head that is a number.", lambda: methods.check_options("modal_mixed", {"head": 3}), ("head=3", "a text")),
+    (
+        "Options of a head that are a list.",
+        lambda: methods.check_options("modal_mixed", {"head_options": [1]}),
+        ("head_options=[1]", "names with values"),
+    ),
+    ("A head of a width below 0.", lambda: heads.make("flow", 8, 8, hidden=-1), ("head flow: hidden=-1",)),
+    ("A head of no steps.", lambda: heads.make("diffusion", 8, 8, steps=0), ("head diffusion: steps=0",)),
+    (
+        "A head with a spread that is no number.",
+        lambda: heads.make("gaussian", 8, 8, sigma=float("nan")),
+        ("sigma=nan",),
+    ),
+    ("A head with half a layer.", lambda: heads.make("autoregressive", 8, 8, depth=0.5), ("depth=0.5", "an integer")),
+    ("Noise below 0.", lambda: ScheduledSampling(noise_std=-1), ("scheduled_sampling.noise_std=-1",)),
+    (
+        "A share of own latents that is no number.",
+        lambda: ScheduledSampling(prob=float("nan")),
+        ("scheduled_sampling.prob=nan",),
+    ),
+    ("A task without levels.", lambda: tasks.make("slide", level=()), ("the level is empty",)),
+    ("A task whose seed is below 0.", lambda: tasks.make("slide", seed=-1), ("task slide: seed=-1",)),
+    ("A chunk of no moves.", lambda: tasks.make("frozenlake_plan", chunk=(0, 0)), ("chunk[0]=0", "1 or more")),
+    (
+        "A chunk whose ends are swapped.",
+        lambda: tasks.make("wall_maze", chunk=(3, 1)),
+        ("chunk=(3, 1)", "above the second"),
+    ),
+    ("A chunk that is a number.", lambda: tasks.make("rush_hour", chunk=3), ("chunk=3", "a list")),
+    ("A board of one cell, on which no move fits.", lambda: tasks.make("plan_check", n=1), ("n=1", "between 2 and 50")),
+    (
+        "More moves than a board holds.",
+        lambda: tasks.make("plan_check", level=10**6),
+        ("at most 20 on a board of n=5",),
+    ),
+    ("A margin that no jigsaw has.", lambda: tasks.make("jigsaw", margin=10**6), ("margin=1000000", "between 0 and 2")),
+]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=[part[0] for part in PARTS])
+def test_hostile_option_of_a_part_is_one_sentence(part):
+    _, make, words = part
+    with pytest.raises(ValueError) as error:
+        make()
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_number_of_a_method_has_bounds_that_its_default_keeps(name):
+    module = methods.load(name)
+    hints = {k: v for f in (module.build_model, module.build_objective) for k, v in values.hints_of(f).items()}
+    options = {option: parameter.default for option, parameter in methods.schema(name).items()}
+    assert not [option for option in options if unbounded(hints[option])]
+    methods.check_options(name, options)
+
+
+@pytest.mark.parametrize("kind", heads.KINDS)
+def test_every_number_of_a_head_has_bounds_that_its_default_keeps(kind):
+    hints = values.hints_of(heads.KINDS[kind].__init__)
+    assert not [name for name, hint in hints.items() if name not in ("width", "latent_width") and unbounded(hint)]
+    heads.make(kind, 8, 8)
+
+
+@pytest.mark.parametrize("odd", [value for value in ODD_ARGUMENTS])
+@pytest.mark.parametrize("hint", [values.Seed, values.Share, values.Positive, values.Count, values.Temperature])
+def test_an_argument_of_a_command_is_a_number_within_its_bounds_or_refused(hint, odd):
+    try:
+        value = values.argument(hint)(odd)
+    except argparse.ArgumentTypeError as error:
+        assert "\n" not in str(error) and len(str(error)) < 300
+    else:
+        values.check(value, hint, "x")
+
+
+@pytest.mark.parametrize("odd", [value for value in ODD_ARGUMENTS if value not in ("1", "0")])
+def test_counts_and_levels_of_a_command_refuse_all_but_numbers(odd):
+    for read in (at_least(1), numbers):
+        with pytest.raises(argparse.ArgumentTypeError):
+            read(odd)
 
 
 # -- every number ------------------------------------------------------------------------------------------------------
