@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .. import values
 from ..errors import did_you_mean
 from ..imports import import_module, is_dotted_path
+from ..model import heads
 from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner, MethodRecord
 
@@ -71,6 +72,9 @@ def check_options(name: str, options: dict[str, Any]) -> None:
             )
     for build in (load(name).build_model, load(name).build_objective):
         values.check_options(options, build, f"method {name}: ")
+    kind = options.get("head", known["head"].default if "head" in known else None)
+    if kind in heads.KINDS and options.get("head_options"):
+        values.check_options(options["head_options"], heads.KINDS[kind].__init__, f"head {kind}: ")
 
 
 def build_method(name: str, backbone: Backbone, **options: Any) -> LatentReasoner:

@@ -330,6 +330,10 @@ def test_hostile_option_is_one_sentence_at_once(case, tmp_path, monkeypatch, cap
 
 
 # -- options of methods, heads and tasks, and of other command lines ---------------------------------------------------
+def head(kind: str, **options) -> None:
+    methods.check_options("modal_mixed", {"head": kind, "head_options": options})
+
+
 PARTS = [  # what, how it is called, and what the error says
     (
         "A method of no latents.",
@@ -369,14 +373,14 @@ PARTS = [  # what, how it is called, and what the error says
         lambda: methods.check_options("modal_mixed", {"head_options": [1]}),
         ("head_options=[1]", "names with values"),
     ),
-    ("A head of a width below 0.", lambda: heads.make("flow", 8, 8, hidden=-1), ("head flow: hidden=-1",)),
-    ("A head of no steps.", lambda: heads.make("diffusion", 8, 8, steps=0), ("head diffusion: steps=0",)),
+    ("A head of a width below 0.", lambda: head("flow", hidden=-1), ("head flow: hidden=-1",)),
+    ("A head of no steps.", lambda: head("diffusion", steps=0), ("head diffusion: steps=0",)),
     (
         "A head with a spread that is no number.",
-        lambda: heads.make("gaussian", 8, 8, sigma=float("nan")),
+        lambda: head("gaussian", sigma=float("nan")),
         ("sigma=nan",),
     ),
-    ("A head with half a layer.", lambda: heads.make("autoregressive", 8, 8, depth=0.5), ("depth=0.5", "an integer")),
+    ("A head with half a layer.", lambda: head("autoregressive", depth=0.5), ("depth=0.5", "an integer")),
     ("Noise below 0.", lambda: ScheduledSampling(noise_std=-1), ("scheduled_sampling.noise_std=-1",)),
     (
         "A share of own latents that is no number.",

@@ -282,7 +282,7 @@ def test_in_a_residual_head_only_the_mean_teaches_the_state():
         (lambda: heads.make("diffusion", 4, 4, prediction="z"), "'eps', 'x' or 'v'"),
         (
             lambda: heads.make("mlp", 4, 4, loss="l3").loss(torch.zeros(1, 4), torch.zeros(1, 4)),
-            "mse, l1, cosine",
+            "'mse', 'l1' or 'cosine'",
         ),
         (lambda: heads.make("identity", 4, 6), "as wide as states"),
     ],

@@ -11,7 +11,6 @@ import inspect
 
 from ...errors import did_you_mean
 from ...imports import import_object, is_dotted_path
-from ...values import check_options
 from .autoregressive import AutoregressiveHead
 from .base import HeadContext, LatentHead
 from .constant import ConstantHead
@@ -31,7 +30,7 @@ KINDS = {
 
 
 def make(kind: str, width: int, latent: int, **options) -> LatentHead:
-    """A head by name or dotted path. Raises ValueError for an unknown kind or option, or a value that it does not take."""
+    """A head by name or dotted path. Raises ValueError for an unknown kind or option."""
     if kind not in KINDS and not is_dotted_path(kind):
         raise ValueError(
             f"head={kind!r}: known heads are {', '.join(KINDS)}. A head of your own is named by the dotted path of its "
@@ -42,7 +41,6 @@ def make(kind: str, width: int, latent: int, **options) -> LatentHead:
     for option in options:
         if option not in known:
             raise ValueError(f"head {kind!r} has no option {option!r}. {did_you_mean(option, known)}")
-    check_options(options, head.__init__, f"head {kind}: ")
     return head(width, latent, **options)
 
 
