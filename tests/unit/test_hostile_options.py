@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from latent_reason import methods, tasks, values
 from latent_reason.errors import at_least, numbers
 from latent_reason.model import heads
+from latent_reason.model.backbones import load_backbone
 from latent_reason.objectives.latent_inputs import ScheduledSampling
 from latent_reason.values import Bounds
 from train.config import CONFIGS, CompareConfig, RLCompareConfig, RLTrainingConfig, SFTConfig, parse
@@ -387,6 +388,13 @@ PARTS = [  # what, how it is called, and what the error says
         lambda: ScheduledSampling(prob=float("nan")),
         ("scheduled_sampling.prob=nan",),
     ),
+    (
+        "A model of no width.",
+        lambda: load_backbone("tiny", width=0),
+        ("backbone.options.width=0", "between 1 and 65,536"),
+    ),
+    ("Half a layer.", lambda: load_backbone("tiny", layers=1.5), ("backbone.options.layers=1.5", "an integer")),
+    ("Heads below 0.", lambda: load_backbone("tiny", heads=-1), ("backbone.options.heads=-1",)),
     ("A task without levels.", lambda: tasks.make("slide", level=()), ("the level is empty",)),
     ("A task whose seed is below 0.", lambda: tasks.make("slide", seed=-1), ("task slide: seed=-1",)),
     ("A chunk of no moves.", lambda: tasks.make("frozenlake_plan", chunk=(0, 0)), ("chunk[0]=0", "1 or more")),
