@@ -22,7 +22,7 @@ from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import cli_errors
+from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives import latent_inputs
 from latent_reason.objectives.objective import Objective
@@ -141,9 +141,9 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint")
-    parser.add_argument("--level", type=int, default=4)
-    parser.add_argument("--new", type=int, default=40, help="new positions per row")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--level", type=at_least(1), default=4)
+    parser.add_argument("--new", type=at_least(1), default=40, help="new positions per row")
+    parser.add_argument("--repeats", type=at_least(1), default=5)
     parser.add_argument("--out", required=True)
     args = parser.parse_args(argv)
     reasoner, _ = checkpoint.load(args.checkpoint)

@@ -31,6 +31,7 @@ from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json, atomic_write_text
 from latent_reason.model.batch import TEXT
+from latent_reason.values import Seed, Temperature, argument
 
 from . import benchmarks
 from .aggregate import result_rows, retention
@@ -238,8 +239,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeing", metavar="FILE.json", help="for --blind and --grey: the run with images to compare")
     parser.add_argument("--judge", help="dotted path of judge(question, reply, gold) for replies that no rule reads")
     parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of a reply")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy decoding")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--temperature", type=argument(Temperature), default=0.0, help="0: greedy decoding")
+    parser.add_argument("--seed", type=argument(Seed), default=0)
     parser.add_argument("--batch-size", type=at_least(1), default=8)
     args = parser.parse_args(argv)
     if args.list:

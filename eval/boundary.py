@@ -22,6 +22,7 @@ from latent_reason.decoding.items import Result, decode, distinct_items, main_sc
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks import Item, Task
+from latent_reason.values import Seed, argument
 
 from .metrics import difference, share
 
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(2), default=200, help="items per level")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=argument(Seed), default=1)
     with cli_errors():
         boundary_to_file(parser.parse_args(argv))
 

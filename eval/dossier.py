@@ -21,6 +21,7 @@ from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
+from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import draw_storyboard
 
 from . import attention, input_perturbations, metrics
@@ -122,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--task", help="default: the training task of the checkpoint")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(2), default=100)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=argument(Seed), default=1)
     parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that answers from sketches alone")
     with cli_errors():
         dossier_to_folder(parser.parse_args(argv))

@@ -18,6 +18,7 @@ from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import decode, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.values import Seed, argument
 
 from .interventions import Oracle
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--task", help="default: the training task of the checkpoint")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(1), default=2000)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the items, as data.seed in a recipe")
+    parser.add_argument("--seed", type=argument(Seed), default=0, help="seed of the items, as data.seed in a recipe")
     with cli_errors():
         filter_to_file(parser.parse_args(argv))
 

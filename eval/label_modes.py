@@ -39,6 +39,7 @@ from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
+from latent_reason.values import Seed, Share, Temperature, argument
 
 from .answers import normalize_answer
 from .statistics import pass_at_k
@@ -200,11 +201,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--k", type=at_least(1), default=8, help="samples per record, without and with sketches")
     parser.add_argument("--n", type=at_least(1), help="number of records, from the first (default: all)")
     parser.add_argument("--split", default="train", help="split of the records (default: train)")
-    parser.add_argument("--vision", type=float, default=0.75, metavar="SHARE", help="pass rate for the mode vision")
+    parser.add_argument(
+        "--vision", type=argument(Share), default=0.75, metavar="SHARE", help="pass rate for the mode vision"
+    )
     parser.add_argument("--drop-easy", action="store_true", help="leave out records that need no sketch and no text")
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=argument(Temperature), default=1.0)
     parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of an answer")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=argument(Seed), default=0)
     with cli_errors():
         label_to_folder(parser.parse_args(argv))
 

@@ -24,6 +24,7 @@ from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import split_text
 
 from .interventions import (
@@ -333,7 +334,7 @@ def main(argv: list[str] | None = None) -> None:
     items.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(1), default=200)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=argument(Seed), default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--out", required=True)
     with cli_errors():

@@ -22,6 +22,7 @@ from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import vsp
+from latent_reason.values import Seed, argument
 
 from .statistics import wilson
 
@@ -192,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tasks", default="frozenlake_plan", type=lambda t: t.split(","))
     parser.add_argument("--levels", default="3,4,5,6", type=numbers)
     parser.add_argument("--n", type=at_least(1), default=200, help="items per level")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=argument(Seed), default=1)
     parser.add_argument("--vsp", help="folder of the VSP benchmark (maze/task-main)")
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument("--out", required=True)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+MOST_NAMED = 60  # known names in one error: the columns of a stranger's table may be many
 OWN_PACKAGES = ("latent_reason", "train", "eval")
 
 
@@ -80,15 +81,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.casefold(), by_casefold, n=1)
     if close:
         return f"Did you mean '{by_casefold[close[0]]}'?"
-    return f"Available: {', '.join(sorted(by_casefold.values()))}." if by_casefold else "None is available."
+    if not by_casefold:
+        return "None is available."
+    listed = sorted(by_casefold.values())
+    more = f" and {len(listed) - MOST_NAMED:,} more" if len(listed) > MOST_NAMED else ""
+    return f"Available: {', '.join(one[:80] for one in listed[:MOST_NAMED])}{more}."
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
     """An argparse type: integers of at least ``lowest``."""
 
     def number(text: str) -> int:
-        if not text.isdigit() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}")
+        if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < lowest:
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]!r} is not an integer of at least {lowest:,}, of 9 digits at most"
+            )
         return int(text)
 
     return number
@@ -96,10 +103,9 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 def numbers(text: str) -> list[int]:
     """An argparse type: integers as ``3,4,5``."""
-    try:
-        return [int(item) for item in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write levels as 3,4,5") from None
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: write levels as 3,4,5")
+    return [int(item) for item in text.split(",")]
 
 
 def size(text: str) -> str:

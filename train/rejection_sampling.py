@@ -25,6 +25,7 @@ from latent_reason.tasks import Item, Task
 from latent_reason.tasks.checkers import boxed
 from latent_reason.tasks.item import merge_texts
 from latent_reason.trace import Message, Sketch, Text, Trace
+from latent_reason.values import Seed, Share, Temperature, argument
 from latent_reason.visualization.storyboard import split_text
 
 console = Console(soft_wrap=True)
@@ -110,11 +111,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--items", type=at_least(1), default=500)
     parser.add_argument("--num-generations", type=at_least(1), default=8, help="rollouts of each item")
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=argument(Temperature), default=1.0)
     parser.add_argument(
-        "--max-pass-rate", type=float, default=1.0, help="leave out items that are solved more often than this share"
+        "--max-pass-rate",
+        type=argument(Share),
+        default=1.0,
+        help="leave out items that are solved more often than this share",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the items and of the rollouts")
+    parser.add_argument("--seed", type=argument(Seed), default=0, help="of the items and of the rollouts")
     with cli_errors():
         to_folder(parser.parse_args(argv))
 

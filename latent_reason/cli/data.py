@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from ..values import Seed, Share, ShareBelow1, Weight, argument
 from .arguments import HelpFormatter, add_verb, at_least, numbers, pairs
 
 DESCRIPTION = """\
@@ -61,7 +62,7 @@ def _add_task_options(parser) -> None:
     parser.add_argument("--levels", type=numbers, metavar="3,4", help="default: the levels the task is trained on")
     parser.add_argument("--skin", help="the drawing style of a task, for example other")
     parser.add_argument("--split", default="train", help="train, val or test (default: train)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=argument(Seed), default=0, help="default: 0")
 
 
 def _make_task(arguments: Namespace):
@@ -183,14 +184,18 @@ def _add_convert(actions) -> None:
         help="fail: write nothing if a row is invalid (default); skip: write valid rows, list the others",
     )
     parser.add_argument(
-        "--max-skip", type=float, default=0.01, metavar="SHARE", help="maximum fraction of skipped rows (default: 0.01)"
+        "--max-skip",
+        type=argument(Share),
+        default=0.01,
+        metavar="SHARE",
+        help="maximum fraction of skipped rows (default: 0.01)",
     )
     parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
     parser.add_argument("--task", help="the task that all records get (default: that of the row, or the format)")
     parser.add_argument("--split", help="the split that all records get: train, val, test or ood-AXIS")
     parser.add_argument(
         "--val-share",
-        type=float,
+        type=argument(ShareBelow1),
         default=0.0,
         metavar="SHARE",
         help="share of the training records that get the split val; records with the same images stay together",
@@ -215,7 +220,10 @@ def _add_format_options(parser) -> None:
     own.add_argument("--assistant-image", choices=["refuse", "sketch"], help="sharegpt, trl: images in answers")
     own.add_argument("--box-unit", choices=["share", "pixel"], help="lvr, visual_cot: unit of the boxes")
     own.add_argument(
-        "--observation-loss", type=float, metavar="WEIGHT", help="monet: loss weight of observations (default: 1)"
+        "--observation-loss",
+        type=argument(Weight),
+        metavar="WEIGHT",
+        help="monet: loss weight of observations (default: 1)",
     )
     own.add_argument(
         "--columns",

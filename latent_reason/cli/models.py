@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from ..values import Seed, argument
 from .arguments import add_verb, at_least
 
 
@@ -19,7 +20,7 @@ def add_verbs(verbs) -> None:
             "--task", help="a task name or a dotted path (default: the task the checkpoint was trained on)"
         )
         parser.add_argument("--level", type=at_least(1), help="default: the levels the checkpoint was trained on")
-        parser.add_argument("--seed", type=int, default=1, help="seed of the held-out items (default: 1)")
+        parser.add_argument("--seed", type=argument(Seed), default=1, help="seed of the held-out items (default: 1)")
         if function is generate:
             parser.add_argument("--index", type=at_least(0), default=0, help="which held-out item (default: 0)")
             parser.add_argument("--image", metavar="PNG", help="save the input image of the item to this file")

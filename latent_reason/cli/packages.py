@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from ..values import Seed, argument
 from .arguments import add_verb
 
 
 def add_verbs(verbs) -> None:
     parser = add_verb(verbs, "assemble", assemble)
     parser.add_argument("folder", help="a new folder")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the projector's weights (default: 0)")
+    parser.add_argument("--seed", type=argument(Seed), default=0, help="seed of the projector's weights (default: 0)")
 
     add_verb(verbs, "easy-vqa", easy_vqa).add_argument("folder", help="a new folder")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..trace import Image, Message, Part, Sketch, Text
 from . import answers, grounding
-from .errors import DataError
+from .errors import DataError, list_names
 from .jsonl import decode
 from .reading import FOREIGN_SIGN, REFERENCES, Fields, check_counts, in_order
 from .record import TYPES, check_order, checked_text, loss_of
@@ -172,7 +172,7 @@ def _check_other_keys(fields: Fields, turn: dict, used: set[str], at: str) -> No
             raise DataError("E19", f"{at}.{key}", f"{what} are not supported. Drop the row or move them.")
         refuse_medium(key, f"{at}.{key}")
     if other:
-        fields.row.warn("turn keys", f"unknown keys of a turn are left out: {', '.join(other)}")
+        fields.row.warn("turn keys", f"unknown keys of a turn are left out: {list_names(other)}")
 
 
 class Texts:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+
+def list_names(names: Iterable[str], most: int = 20) -> str:
+    """Names of a file in a sentence: the first, each cut at 40 characters, and how many more there are."""
+    listed = sorted(names)
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(name[:40] for name in listed[:most]) + more
 
 
 class DataError(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def to_line(record: dict) -> str:
     try:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         line.encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         what = f"cannot be written as JSON ({error}). Use only text, numbers, lists and objects."
         raise DataError("E05", "record", what) from None
     return line
@@ -141,15 +142,14 @@ def decode(line: bytes) -> Any:
         raise DataError("E02", "line", "numbers too long or nesting too deep to read. Write it again.") from None
     if not_json:
         name = not_json[0].name
-        raise DataError("E03", _path_of(value, not_json[0]), f"{name} is not JSON. Replace or drop the row.")
+        raise DataError("E03", _path_of(value, not_json[0])[:200], f"{name} is not JSON. Replace or drop the row.")
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+        raise _DuplicateKey(Counter(key for key, _ in pairs).most_common(1)[0][0])
     return result
 
 
@@ -159,6 +159,6 @@ def _path_of(value: Any, wanted: _NotJson) -> str:
     for key, child in children:
         deeper = "" if child is wanted else _path_of(child, wanted)
         if child is wanted or deeper:
-            step = f"[{key}]" if isinstance(value, list) else str(key)
+            step = f"[{key}]" if isinstance(value, list) else str(key)[:80]
             return step + ("" if not deeper or deeper.startswith("[") else ".") + deeper
     return ""

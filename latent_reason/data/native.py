@@ -121,14 +121,15 @@ def examine(
     named = list_roots(image_root)
     for file in list_files(path):
         report.count(files=1)
-        images = stores.setdefault(file.parent, ImageFolder(file.parent, limits, named))
+        if file.parent not in stores:
+            stores[file.parent] = ImageFolder(file.parent, limits, named)
         try:
             raw_rows = _raw_rows(file, named, limits)
         except DataError as error:
             report.errors.append(error)
             yield error
             continue
-        yield from rows(file, raw_rows, parse_checked, images, ids, report)
+        yield from rows(file, raw_rows, parse_checked, stores[file.parent], ids, report)
 
 
 def find_fault(file: Path, named: Iterable[Path] = ()) -> DataError | None:
@@ -136,7 +137,9 @@ def find_fault(file: Path, named: Iterable[Path] = ()) -> DataError | None:
     its folder; None if it can. A link may lead to the ``named`` folders."""
     if file.suffix in packed.SHARDS:
         return packed.find_damage(file, packed.manifest(file.parent), named)
-    return None if Places(file.parent, named).contains(file) else DataError("E08", "", packed.LINKED, str(file))
+    if not Places(file.parent, named).contains(file):
+        return DataError("E08", "", packed.LINKED, str(file))
+    return None if file.is_file() else DataError("E07", "", packed.NOT_PLAIN, str(file))
 
 
 def _raw_rows(file: Path, named: list[Path], limits: Limits | None) -> Iterator[Raw]:

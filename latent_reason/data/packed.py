@@ -6,6 +6,7 @@ a folder of shards and first compares every shard with the manifest.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -31,6 +32,7 @@ SHARDS: dict[str, type[TarShard | ParquetShard]] = {".tar": TarShard, ".parquet"
 WRITERS: dict[str, type[TarWriter | ParquetWriter]] = {"tar": TarWriter, "parquet": ParquetWriter}
 SHARD_ITEMS, SHARD_BYTES = 10_000, 256 * 2**20
 LINKED = "leaves the data folder by a link. Move the file inside it, or name its folder: --image-root."
+NOT_PLAIN = "is no plain file, but a folder, pipe, device or lost link. Remove it."
 PROVENANCE_KEYS = ("tasks", "seeds", "licences")  # keys of the manifest
 
 
@@ -45,11 +47,13 @@ def manifest(folder: Path) -> dict[str, dict]:
 
     Raises DataError (E22) for a damaged manifest or one that lists other files than shards of this folder.
     """
+    if not (folder / MANIFEST).exists():
+        return {}
+    if not (folder / MANIFEST).is_file():  # to open a pipe would wait for ever
+        raise DataError("E22", "", NOT_PLAIN, str(folder / MANIFEST))
     try:
         with open(folder / MANIFEST, "rb") as file:
             content = decode(file.read(LINE_BYTES + 1))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
     except DataError as error:
         raise DataError("E22", error.field, f"{error.what} Or pack the set again.", str(folder / MANIFEST)) from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
@@ -91,10 +95,12 @@ def find_damage(file: Path, listed: dict[str, dict], named: Iterable[Path] = ())
     def error(code: str, what: str) -> DataError:
         return DataError(code, "", what, str(file))
 
-    if not file.is_file():
+    if not os.path.lexists(file):
         return error("E22", f"listed in {MANIFEST} but missing. Copy it again.")
     if not Places(file.parent, named).contains(file):
         return error("E08", LINKED)
+    if not file.is_file():
+        return error("E07", NOT_PLAIN)
     if listed and file.name not in listed:
         return error("E22", f"is not listed in {MANIFEST}. Move it away, or pack the set again.")
     if listed:

@@ -70,9 +70,13 @@ class ImageFolder:
         if image is not None:
             self._cache.move_to_end(name)
             return image
-        with open(self._places.find(name, field), "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            data = handle.read(min(size, self.limits.bytes) + 1)  # no more: the buffer is allocated first
+        path = self._places.find(name, field)
+        try:
+            with open(path, "rb") as handle:
+                size = os.fstat(handle.fileno()).st_size
+                data = handle.read(min(size, self.limits.bytes) + 1)  # no more: the buffer is allocated first
+        except OSError as error:
+            raise DataError("E09", field, f"'{name}' cannot be read ({error.strerror}). Correct its rights.") from None
         image = decode(data, name, field, warn, self.limits)
         self._cache[name] = image
         self._bytes += _memory_bytes(image)

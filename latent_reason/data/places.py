@@ -128,7 +128,8 @@ def snapshot_of(source: Path) -> Path:
     snapshots = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     main = repository / "refs" / "main"
     if len(snapshots) > 1 and main.is_file():
-        named = folder / main.read_text(encoding="utf-8").strip()
+        with open(main, encoding="utf-8", errors="replace") as file:
+            named = folder / file.read(200).strip().replace("\0", "")
         snapshots = [named] if named in snapshots else snapshots
     if len(snapshots) != 1:
         names = ", ".join(entry.name for entry in snapshots[:3])

@@ -14,7 +14,7 @@ from PIL.Image import Image as Picture
 
 from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import answers, formats
-from .errors import DataError, Report
+from .errors import DataError, Report, list_names
 from .jsonl import decode
 from .native import encode
 from .packed import LINKED
@@ -94,13 +94,14 @@ def read_files(
         elif not file.is_file():
             error = DataError("E07", "", "file not found. Correct the path.", str(file))
         else:
-            images = stores.setdefault(root, ImageFolder(root, limits, named))
+            if root not in stores:
+                stores[root] = ImageFolder(root, limits, named)
             try:
                 raw = raw_rows(file, limits)
             except DataError as file_error:
                 error = file_error
             else:
-                results = rows(file, raw, checked, images, ids, report)
+                results = rows(file, raw, checked, stores[root], ids, report)
                 yield from one_error_of_kind(results, file, report, lambda: formats.describe(columns))
                 continue
         report.errors.append(error)
@@ -357,7 +358,7 @@ def record(
     licence = fields.name("licence") or fields.name("license")
     meta = {"source": source, "source_id": id, "licence": licence, **meta, "extra": fields.rest()}
     if meta["extra"]:
-        fields.row.warn("extra", f"unknown keys are kept under meta.extra: {', '.join(sorted(meta['extra']))}")
+        fields.row.warn("extra", f"unknown keys are kept under meta.extra: {list_names(meta['extra'])}")
     name = re.sub(r"[^A-Za-z0-9._:-]+", "_", id or fields.place)[-128:]
     return Trace(
         name,

@@ -14,7 +14,7 @@ from PIL.Image import Image as Picture
 
 from ..errors import did_you_mean
 from ..trace import Image, Message, Part, Sketch, Text, Trace
-from .errors import DataError
+from .errors import DataError, list_names
 
 SCHEMA = "latent_reason/1"
 SPLIT = re.compile(r"train|val|test|ood-[\w-]+")
@@ -81,7 +81,7 @@ def parse(record: Any, load: Load, warn: Warn) -> Trace:
         _check_answer(answer, messages[-1].content[-1])
     extra = {key: value for key, value in record.items() if key not in KEYS and key != "sketches"}
     if extra:
-        warn("extra", f"unknown keys are kept under meta.extra: {', '.join(sorted(extra))}")
+        warn("extra", f"unknown keys are kept under meta.extra: {list_names(extra)}")
         before = meta.get("extra", {})
         meta = {**meta, "extra": {**(before if isinstance(before, dict) else {"extra": before}), **extra}}
     return Trace(id, messages, task, split, level, mode, answer, checker, meta)
@@ -125,7 +125,7 @@ def _messages(turns: list, may_ask: bool, load: Load, warn: Warn) -> tuple[Messa
         role = get(turn, "role", str, at=at + ".")
         check_order(role, before, at + ".role")
         if unknown := turn.keys() - {"role", "content"}:
-            warn("turn keys", f"unknown keys of a turn are left out: {', '.join(sorted(unknown))}")
+            warn("turn keys", f"unknown keys of a turn are left out: {list_names(unknown)}")
         content = turn.get("content")
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
@@ -178,7 +178,7 @@ def _part(part: Any, role: str, at: str, load: Load, warn: Warn) -> Part:
     if kind == "sketch" and part.get("image") is None and isinstance(part.get("latents"), str):
         raise DataError("E05", at + ".image", "null, with stored latents alone. Give the picture they were made from.")
     if unknown := part.keys() - PART_KEYS[kind]:
-        warn(kind + " keys", f"unknown keys of a {kind} part are left out: {', '.join(sorted(unknown))}")
+        warn(kind + " keys", f"unknown keys of a {kind} part are left out: {list_names(unknown)}")
     loss = loss_of(part.get("loss"), at + ".loss")
     if kind == "text":
         return Text(checked_text(get(part, "text", str, at=at + "."), at + ".text", role), loss)

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from . import parquet, tar
 from .errors import DataError
@@ -142,7 +142,7 @@ def _csv_rows(file: Path) -> Iterator[Raw]:
     number = 1
     try:
         with open(file, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+            reader = csv.reader(_text_lines(handle), delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
             columns = next(reader, [])
             if len(set(columns)) < len(columns):
                 raise DataError("E04", "", "two columns have one name. Rename one.")
@@ -156,6 +156,14 @@ def _csv_rows(file: Path) -> Iterator[Raw]:
         yield Raw(number + 1, DataError("E20", "", f"cannot be read as CSV ({error}). Save it again."))
     except DataError as error:
         yield Raw(number, error)
+
+
+def _text_lines(handle: TextIO) -> Iterator[str]:
+    """The lines of a text file, none of which is held in memory if it is longer than ``LINE_BYTES``."""
+    while line := handle.readline(LINE_BYTES + 1):
+        if len(line) > LINE_BYTES:
+            raise csv.Error(f"a line longer than {LINE_BYTES // 2**20} MiB")
+        yield line
 
 
 def _csv_row(columns: list[str], cells: list[str]) -> dict | DataError:

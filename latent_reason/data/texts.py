@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..files import atomic_write_text
+from . import jsonl
+from .errors import DataError
 
 
 def docstrings(folder: str | Path, pattern: str = "*.py", shortest: int = 400) -> list[str]:
@@ -49,15 +51,27 @@ def lines(file: str | Path) -> list[str]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file contains no text.
+        ValueError: the file contains no text, or a line that cannot be read.
     """
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"Text file '{file}' not found. Create it with one text per line.")
-    texts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = [_text_of(line, path, number) for number, line in jsonl.lines(path) if line.strip()]
     if not texts:
         raise ValueError(f"'{file}' contains no text. Write one text per line.")
-    return [json.loads(line) if line.startswith('"') and line.endswith('"') else line for line in texts]
+    return texts
+
+
+def _text_of(line: bytes, file: Path, number: int) -> str:
+    """The text of a line. Raises DataError for a line that is too long or cannot be read."""
+    line = line.removeprefix(jsonl.BOM).rstrip(b"\r\n")
+    is_encoded = line.startswith(b'"') and line.endswith(b'"') and len(line) > 1
+    try:
+        return jsonl.decode(line) if is_encoded or len(line) > jsonl.LINE_BYTES else line.decode()
+    except UnicodeDecodeError:
+        raise DataError("E01", "", "not UTF-8. Save the file as UTF-8.", str(file), number) from None
+    except DataError as error:
+        raise error.at(str(file), number) from None
 
 
 def write(texts: list[str], file: str | Path) -> None:

@@ -17,8 +17,10 @@ import pkgutil
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .. import values
 from ..errors import did_you_mean
 from ..imports import import_module, is_dotted_path
+from ..model import heads
 from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner, MethodRecord
 
@@ -60,7 +62,7 @@ def schema(name: str) -> dict[str, inspect.Parameter]:
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
-    """Raises ValueError for an option the method does not have."""
+    """Raises ValueError for an option that the method does not have, or a value that it does not take."""
     known = schema(name)
     for option in options:
         if option not in known:
@@ -68,6 +70,11 @@ def check_options(name: str, options: dict[str, Any]) -> None:
                 f"method {name!r} has no option {option!r}. {did_you_mean(option, known)} "
                 f"Its options: {', '.join(known) or 'none'}."
             )
+    for build in (load(name).build_model, load(name).build_objective):
+        values.check_options(options, build, f"method {name}: ")
+    kind = options.get("head", known["head"].default if "head" in known else None)
+    if kind in heads.KINDS and options.get("head_options"):
+        values.check_options(options["head_options"], heads.KINDS[kind].__init__, f"head {kind}: ")
 
 
 def build_method(name: str, backbone: Backbone, **options: Any) -> LatentReasoner:

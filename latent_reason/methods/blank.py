@@ -13,13 +13,14 @@ from ..model.reasoner import LatentReasoner
 from ..model.targets import VisionTokens
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
+from ..values import Size
 
 PAPER = "control"
 SUMMARY = "the same spans filled with one learned constant: markers and extra compute, no image content"
 MODE = "mixed"
 
 
-def build_model(backbone: Backbone, *, k: int = 32) -> LatentReasoner:
+def build_model(backbone: Backbone, *, k: Size = 32) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         target=VisionTokens(backbone, k),  # it says how long a span is

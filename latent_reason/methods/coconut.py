@@ -21,6 +21,7 @@ from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Sketch, Text, Trace
+from ..values import Size, SizeOrZero
 
 PAPER = "2412.06769"
 SUMMARY = "hidden states fed back as thoughts in place of the first sentences, stage by stage; text loss alone"
@@ -71,7 +72,7 @@ def split_sentences(text: str) -> list[str]:
     return [*sentences, text[start:]]
 
 
-def build_model(backbone: Backbone, *, c: int = 2, stage: int = 2) -> LatentReasoner:
+def build_model(backbone: Backbone, *, c: Size = 2, stage: SizeOrZero = 2) -> LatentReasoner:
     if stage == 0:
         return LatentReasoner(backbone)
     return LatentReasoner(
@@ -81,5 +82,7 @@ def build_model(backbone: Backbone, *, c: int = 2, stage: int = 2) -> LatentReas
     )
 
 
-def build_objective(run: RunOptions | None = None, *, stage: int = 2, jacobi_sweeps: int = 0) -> CoconutObjective:
+def build_objective(
+    run: RunOptions | None = None, *, stage: SizeOrZero = 2, jacobi_sweeps: SizeOrZero = 0
+) -> CoconutObjective:
     return CoconutObjective(run, removed_sentences=stage, jacobi_sweeps=jacobi_sweeps)

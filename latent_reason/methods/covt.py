@@ -31,6 +31,7 @@ from ..model.targets import LatentTarget
 from ..objectives.losses import LossWeights, weighted_mean
 from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Image, Part, Sketch, Text, Trace
+from ..values import Name, Size, Weight
 
 PAPER = "2511.19418"
 SUMMARY = "pads before the answer whose hidden states must rebuild expert maps of the image; nothing is fed back"
@@ -113,7 +114,7 @@ class CovtObjective(Objective):
 
 
 def build_model(
-    backbone: Backbone, *, edge_pads: int = 4, encoder_pads: int = 4, encoder: str = "tiny", heads: int = 4
+    backbone: Backbone, *, edge_pads: Size = 4, encoder_pads: Size = 4, encoder: Name = "tiny", heads: Size = 4
 ) -> LatentReasoner:
     k = edge_pads + encoder_pads
     target = ExpertMaps(backbone, encoder, k)
@@ -127,5 +128,5 @@ def build_model(
     )
 
 
-def build_objective(run: RunOptions | None = None, *, latent_weight: float = 1.0) -> CovtObjective:
+def build_objective(run: RunOptions | None = None, *, latent_weight: Weight = 1.0) -> CovtObjective:
     return CovtObjective(run, weights=LossWeights(latent=latent_weight), latent_input="blank")

@@ -28,6 +28,7 @@ from ..model.targets import VisionTokens
 from ..objectives.latent_inputs import text_since_span
 from ..objectives.losses import LossWeights, weighted_mean
 from ..objectives.objective import Objective, RunOptions, check_images_before_sketches
+from ..values import Depth, Size, SizeOrZero, Weight
 
 PAPER = "2509.25866"
 SUMMARY = "an editor changes the whole grid of image tokens at once, conditioned on the text since the last sketch"
@@ -110,7 +111,7 @@ class DeepSketcherObjective(Objective):
 
 
 def build_model(
-    backbone: Backbone, *, text_states: int = 32, depth: int = 2, heads: int = 4, max_spans: int = 4
+    backbone: Backbone, *, text_states: Size = 32, depth: Depth = 2, heads: Size = 4, max_spans: SizeOrZero = 4
 ) -> LatentReasoner:
     return LatentReasoner(
         backbone,
@@ -124,8 +125,8 @@ def build_objective(
     run: RunOptions | None = None,
     *,
     own_latents: bool = False,
-    text_weight: float = 1.0,
-    latent_weight: float = 1.0,
+    text_weight: Weight = 1.0,
+    latent_weight: Weight = 1.0,
     scheduled_sampling: dict[str, Any] | None = None,
 ) -> DeepSketcherObjective:
     return DeepSketcherObjective(

@@ -32,6 +32,7 @@ from ..model.tokenization import IMAGE
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions, check_images_before_sketches
 from ..trace import Trace
+from ..values import Positive, Share, Size, SizeOrZero
 
 PAPER = "2512.05665"
 SUMMARY = (
@@ -129,12 +130,12 @@ class IlvrObjective(Objective):
 def build_model(
     backbone: Backbone,
     *,
-    stage: int = 1,
-    k: int = 8,
-    decay: float = 0.999,
+    stage: SizeOrZero = 1,
+    k: Size = 8,
+    decay: Share = 0.999,
     supervise: str = "end_only",
-    cap: float = 2.0,
-    max_spans: int = 8,
+    cap: Positive = 2.0,
+    max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     if stage not in (1, 2):
         raise ValueError(f"stage={stage!r}: must be 1 (toward selected patches) or 2 (own states, text loss alone).")
@@ -150,9 +151,9 @@ def build_model(
 def build_objective(
     run: RunOptions | None = None,
     *,
-    stage: int = 1,
+    stage: SizeOrZero = 1,
     scheduled_sampling: dict[str, Any] | None = None,
-    jacobi_sweeps: int = 0,
+    jacobi_sweeps: SizeOrZero = 0,
 ) -> IlvrObjective:
     return IlvrObjective(
         run,

@@ -18,11 +18,13 @@ from typing import Any
 
 from ..model.backbones.base import Backbone
 from ..model.heads import AutoregressiveHead
+from ..model.heads.regression import RegressionLoss
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..model.targets import PreConnectorFeatures
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
+from ..values import Depth, Size, SizeOrZero, Weight
 
 PAPER = "2510.24514"
 SUMMARY = "encoder features before the connector, from a causal head that attends to its span and the images"
@@ -32,13 +34,13 @@ MODE = "mixed"
 def build_model(
     backbone: Backbone,
     *,
-    k: int = 256,
-    hidden: int = 0,
-    depth: int = 8,
-    cross_attention_layers: int = 2,
-    loss: str = "l1",
+    k: Size = 256,
+    hidden: SizeOrZero = 0,
+    depth: Depth = 8,
+    cross_attention_layers: Depth = 2,
+    loss: RegressionLoss = "l1",
     open_after_sentences: bool = False,
-    max_spans: int = 8,
+    max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     return LatentReasoner(
         backbone,
@@ -53,8 +55,8 @@ def build_model(
 def build_objective(
     run: RunOptions | None = None,
     *,
-    text_weight: float = 1.0,
-    latent_weight: float = 1.0,
+    text_weight: Weight = 1.0,
+    latent_weight: Weight = 1.0,
     scheduled_sampling: dict[str, Any] | None = None,
 ) -> Objective:
     return Objective(

@@ -24,6 +24,7 @@ from ..model.targets import ImageRegion
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions, check_images_before_sketches
 from ..trace import Sketch, Trace
+from ..values import Name, Positive, Size, SizeOrZero, Weight
 
 PAPER = "2509.24251"
 SUMMARY = "rebuilds the tokens of a region of the input before the answer: redundant by construction"
@@ -57,14 +58,14 @@ class LvrObjective(Objective):
 def build_model(
     backbone: Backbone,
     *,
-    k: int = 32,
-    head: str = "identity",
+    k: Size = 32,
+    head: Name = "identity",
     head_options: dict[str, Any] | None = None,
     stop: str = "count",
     supervise: str = "none",
-    count: int = 0,
-    cap: float = 2.0,
-    max_spans: int = 1,
+    count: SizeOrZero = 0,
+    cap: Positive = 2.0,
+    max_spans: SizeOrZero = 1,
 ) -> LatentReasoner:
     return LatentReasoner(
         backbone,
@@ -77,7 +78,7 @@ def build_model(
 def build_objective(
     run: RunOptions | None = None,
     *,
-    latent_weight: float = 0.1,
+    latent_weight: Weight = 0.1,
     scheduled_sampling: dict[str, Any] | None = None,
 ) -> LvrObjective:
     return LvrObjective(run, weights=LossWeights(latent=latent_weight), scheduled_sampling=scheduled_sampling)

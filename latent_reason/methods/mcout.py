@@ -27,6 +27,7 @@ from ..objectives.forward import batch_position_ids, forward_batch
 from ..objectives.losses import LossTerms
 from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Part, Sketch, Text, Trace
+from ..values import Size, SizeOrZero, Weight
 
 PAPER = "2508.12587"
 SUMMARY = "N thoughts between prompt and answer: the hidden state fed back, alone or mixed with the image"
@@ -113,7 +114,7 @@ class McoutObjective(Objective):
         return replace(terms, text=text / (1 + self.mu * n))
 
 
-def build_model(backbone: Backbone, *, thoughts: int = 5, multi: bool = False) -> LatentReasoner:
+def build_model(backbone: Backbone, *, thoughts: Size = 5, multi: bool = False) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         head=ImageMixingHead(backbone.width) if multi else IdentityHead(backbone.width, backbone.width),
@@ -121,5 +122,7 @@ def build_model(backbone: Backbone, *, thoughts: int = 5, multi: bool = False) -
     )
 
 
-def build_objective(run: RunOptions | None = None, *, mu: float = 0.3, jacobi_sweeps: int = 0) -> McoutObjective:
+def build_objective(
+    run: RunOptions | None = None, *, mu: Weight = 0.3, jacobi_sweeps: SizeOrZero = 0
+) -> McoutObjective:
     return McoutObjective(run, mu=mu, jacobi_sweeps=jacobi_sweeps)

@@ -22,6 +22,7 @@ from ..model.switching import Switch
 from ..model.targets import VisionTokens
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
+from ..values import Positive, Size, SizeOrZero
 
 PAPER = "2506.17218"
 SUMMARY = (
@@ -33,11 +34,11 @@ MODE = "mixed"
 def build_model(
     backbone: Backbone,
     *,
-    stage: int = 1,
-    k: int = 4,
+    stage: SizeOrZero = 1,
+    k: Size = 4,
     supervise: str = "end_only",
-    cap: float = 2.0,
-    max_spans: int = 8,
+    cap: Positive = 2.0,
+    max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     if stage not in (1, 2):
         raise ValueError(f"stage={stage!r}: must be 1 (toward the image) or 2 (own states, text loss alone).")
@@ -53,9 +54,9 @@ def build_model(
 def build_objective(
     run: RunOptions | None = None,
     *,
-    stage: int = 1,
+    stage: SizeOrZero = 1,
     scheduled_sampling: dict[str, Any] | None = None,
-    jacobi_sweeps: int = 0,
+    jacobi_sweeps: SizeOrZero = 0,
 ) -> Objective:
     return Objective(
         run,

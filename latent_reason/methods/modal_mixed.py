@@ -21,6 +21,7 @@ from ..model.switching import Switch
 from ..model.targets import VisionTokens
 from ..objectives.losses import LossWeights
 from ..objectives.objective import LatentInput, Objective, RunOptions
+from ..values import Name, Size, SizeOrZero, Weight
 
 PAPER = "2602.00574"
 SUMMARY = "own vision tokens, pooled, sampled by a small diffusion or flow head; the count closes a span"
@@ -30,12 +31,12 @@ MODE = "mixed"
 def build_model(
     backbone: Backbone,
     *,
-    k: int = 32,
-    head: str = "flow",
+    k: Size = 32,
+    head: Name = "flow",
     head_options: dict[str, Any] | None = None,
     stop: str = "count",
     supervise: str = "none",
-    max_spans: int = 8,
+    max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     return LatentReasoner(
         backbone,
@@ -48,7 +49,7 @@ def build_model(
 def build_objective(
     run: RunOptions | None = None,
     *,
-    latent_weight: float = 1.0,
+    latent_weight: Weight = 1.0,
     latent_input: LatentInput = "teacher",
     scheduled_sampling: dict[str, Any] | None = None,
 ) -> Objective:

@@ -31,6 +31,7 @@ from ..objectives.forward import all_hidden_states, batch_position_ids
 from ..objectives.losses import LossTerms, LossWeights
 from ..objectives.objective import Objective, RunOptions
 from ..trace import Image, Part, Sketch, Text, Trace
+from ..values import Size, SizeOrZero, Weight
 
 PAPER = "2511.21395"
 SUMMARY = "hidden states distilled from a teacher that reads the step's image; trained through the latents alone"
@@ -168,7 +169,7 @@ def through_latents(own: torch.Tensor, drawn: torch.Tensor, loss: torch.Tensor) 
     return loss.detach() + carried - carried.detach()
 
 
-def build_model(backbone: Backbone, *, k: int = 8, max_spans: int = 8) -> LatentReasoner:
+def build_model(backbone: Backbone, *, k: Size = 8, max_spans: SizeOrZero = 8) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         head=IdentityHead(backbone.width, backbone.width),
@@ -179,10 +180,10 @@ def build_model(backbone: Backbone, *, k: int = 8, max_spans: int = 8) -> Latent
 def build_objective(
     run: RunOptions | None = None,
     *,
-    stage: int = 3,
-    observation_weight: float | None = None,
-    latent_weight: float = 2.0,
-    jacobi_sweeps: int = 0,
+    stage: SizeOrZero = 3,
+    observation_weight: Weight | None = None,
+    latent_weight: Weight = 2.0,
+    jacobi_sweeps: SizeOrZero = 0,
 ) -> MonetObjective:
     if stage not in (1, 2, 3):
         raise ValueError(f"stage={stage!r}: must be 1 (images shown), 2 (through latents alone) or 3 (without images).")

@@ -17,11 +17,13 @@ from typing import Any
 
 from ..model.backbones.base import Backbone
 from ..model.heads import IdentityHead
+from ..model.heads.regression import RegressionLoss
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..model.targets import ExternalEncoder
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
+from ..values import Name, Positive, Size, SizeOrZero, Weight
 
 PAPER = "2512.16584"
 SUMMARY = (
@@ -33,12 +35,12 @@ MODE = "mixed"
 def build_model(
     backbone: Backbone,
     *,
-    k: int = 27,
-    encoder: str = "tiny",
-    loss: str = "mse",
+    k: Size = 27,
+    encoder: Name = "tiny",
+    loss: RegressionLoss = "mse",
     supervise: str = "full",
-    cap: float = 2.0,
-    max_spans: int = 8,
+    cap: Positive = 2.0,
+    max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     return LatentReasoner(
         backbone,
@@ -51,7 +53,7 @@ def build_model(
 def build_objective(
     run: RunOptions | None = None,
     *,
-    latent_weight: float = 0.1,
+    latent_weight: Weight = 0.1,
     scheduled_sampling: dict[str, Any] | None = None,
 ) -> Objective:
     return Objective(run, weights=LossWeights(latent=latent_weight), scheduled_sampling=scheduled_sampling)

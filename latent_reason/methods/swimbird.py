@@ -16,11 +16,13 @@ from typing import Any
 
 from ..model.backbones.base import Backbone
 from ..model.heads import IdentityHead
+from ..model.heads.regression import RegressionLoss
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..model.targets import VisionTokens
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
+from ..values import Positive, Size, SizeOrZero, Weight
 
 PAPER = "2602.06040"
 SUMMARY = "text, sketches or both, selected by the model; own vision tokens of a small image; the model closes"
@@ -30,11 +32,11 @@ MODE = "mixed"
 def build_model(
     backbone: Backbone,
     *,
-    k: int = 32,
-    loss: str = "mse",
+    k: Size = 32,
+    loss: RegressionLoss = "mse",
     supervise: str = "full",
-    cap: float = 2.0,
-    max_spans: int = 8,
+    cap: Positive = 2.0,
+    max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     return LatentReasoner(
         backbone,
@@ -47,7 +49,7 @@ def build_model(
 def build_objective(
     run: RunOptions | None = None,
     *,
-    latent_weight: float = 0.2,
+    latent_weight: Weight = 0.2,
     scheduled_sampling: dict[str, Any] | None = None,
 ) -> Objective:
     return Objective(run, weights=LossWeights(latent=latent_weight), scheduled_sampling=scheduled_sampling)

@@ -16,6 +16,7 @@ import torch
 from ..errors import did_you_mean
 from ..model.batch import TEXT, MixedBatch, shift_right
 from ..model.reasoner import LatentReasoner
+from ..values import Share, Weight, check_fields
 from .forward import forward_batch
 
 
@@ -32,17 +33,13 @@ class ScheduledSampling:
         reencode_prob: share of sketches replaced by their rendering, encoded again. It needs a sketch decoder.
     """
 
-    noise_std: float = 0.0
-    prob: float = 0.0
+    noise_std: Weight = 0.0
+    prob: Share = 0.0
     sequential: bool = False
-    reencode_prob: float = 0.0
+    reencode_prob: Share = 0.0
 
     def __post_init__(self):
-        for name in ("prob", "reencode_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"scheduled_sampling.{name}={getattr(self, name)}: must be between 0 and 1.")
-        if self.noise_std < 0:
-            raise ValueError(f"scheduled_sampling.noise_std={self.noise_std}: must be 0 or more.")
+        check_fields(self, "scheduled_sampling.")
 
     @classmethod
     def from_options(cls, options: dict[str, Any] | None) -> ScheduledSampling:

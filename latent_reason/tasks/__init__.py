@@ -18,6 +18,7 @@ from importlib import import_module
 from .. import imports
 from ..errors import did_you_mean
 from ..imports import import_object, is_dotted_path
+from ..values import check_options
 from .base import Task
 from .checkers import Check
 from .item import Item, Parsed, Step
@@ -75,10 +76,13 @@ def make(name: str, **given) -> Task:
     """Create a task from its name or dotted path. Options are those of its class (split, seed, level, skin, ...).
 
     Raises:
-        ValueError: the name or an option is unknown.
+        ValueError: the name or an option is unknown, or an option does not take the value.
     """
     known = options(name)
     for option in given:
         if option not in known:
             raise ValueError(f"task {name!r} has no option {option!r}. {did_you_mean(option, known)}")
+    for one in task_class(name).__mro__:
+        if issubclass(one, Task) and "__init__" in vars(one):
+            check_options(given, one.__init__, f"task {name}: ")
     return task_class(name)(**given)

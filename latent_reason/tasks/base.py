@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from PIL import Image as PILImage
 
 from ..trace import Image, Message, Part, Sketch, Text, Trace
+from ..values import Seed, Share
 from . import checkers
 from .checkers import Check
 from .item import TURNS, Item, Parsed, Rejected, Step, blank, iter_leaves, merge_texts
@@ -63,14 +64,16 @@ class Task(ABC):
         self,
         *,
         split: str = "train",
-        seed: int = 0,
+        seed: Seed = 0,
         level: int | tuple[int, ...] | None = None,
-        omit_state_p: float = 0.5,
+        omit_state_p: Share = 0.5,
         asked: bool = False,
         control: str | None = None,
     ):
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}. Use one of {', '.join(SPLITS)}.")
+        if level == ():
+            raise ValueError("the level is empty. Name one, such as 4.")
         self.split, self.seed = split, seed
         self.levels = self.trained if level is None else (level,) if isinstance(level, int) else tuple(level)
         if control not in CONTROLS:

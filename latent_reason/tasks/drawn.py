@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ..values import Interval
 from .base import Task
 from .canvas import LOOKS, Look
 from .stream import Stream
@@ -30,14 +31,10 @@ class PlannedTask(DrawnTask):
 
     bands: ClassVar[dict[int, tuple[int, int]]]
 
-    def __init__(self, *, chunk: tuple[int, int] = (1, 3), **options):
+    def __init__(self, *, chunk: Interval = (1, 3), **options):
         super().__init__(**options)
         if not set(self.levels) <= set(self.bands):
             raise ValueError(f"The level is 1 to {max(self.bands)}, with five more moves per level; got {self.levels}.")
-        if not 1 <= chunk[0] <= chunk[1]:
-            raise ValueError(
-                f"chunk is the minimum and maximum number of moves between sketches, at least 1; got {chunk}."
-            )
         self.chunk = chunk
 
     def targets(self, level: int, stream: Stream) -> int:

@@ -7,12 +7,13 @@ task and ``plan_check`` its task 4. A sketch shows the board after the moves sta
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from PIL import Image as PILImage
 
 from ..trace import Image, Message, Text, Trace
+from ..values import Bounds, Interval
 from . import checkers
 from . import frozenlake_board as board
 from . import frozenlake_reading as reading
@@ -141,8 +142,8 @@ class FrozenLakePlan(GridTask):
         self,
         *,
         dist: str = "uniform",
-        length: tuple[int, int] | None = None,
-        chunk: tuple[int, int] = (1, 3),
+        length: Interval | None = None,
+        chunk: Interval = (1, 3),
         path: str = "canonical",
         **options,
     ):
@@ -258,12 +259,16 @@ class PlanCheck(GridTask):
     trained = (1, 2, 3, 4, 5, 6, 7)
     ood: ClassVar = {"length": {"level": (9, 11)}, "size": {"n": 7}, "skin": {"skin": "drawn"}}
 
-    def __init__(self, *, n: int = 5, answers: str = "yesno", **options):
+    def __init__(self, *, n: Annotated[int, Bounds(2, 50)] = 5, answers: str = "yesno", **options):
         super().__init__(**options)
         if answers not in ("yesno", "abc"):
             raise ValueError(f"answers is yesno or abc, got {answers!r}")
         if min(self.levels) < 1:
             raise ValueError(f"the level is the number of moves, at least 1; got {self.levels}")
+        if max(self.levels) > 4 * n:  # moves at random almost never stay on the board
+            raise ValueError(
+                f"the level is the number of moves, at most {4 * n} on a board of n={n}; got {self.levels}"
+            )
         self.n, self.answers = n, answers
 
     def targets(self, level: int, stream: Stream) -> tuple[str, list[board.Cell], str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 from itertools import groupby
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from PIL import Image as PILImage
 
+from ..values import Bounds, Interval
 from .canvas import LOOKS, Look, blank, disc, picture, pixels, rectangle, text, triangle
 from .checkers import Check, boxed
 from .drawn import DrawnTask
@@ -211,14 +212,19 @@ class Jigsaw(DrawnTask):
     ood: ClassVar = {"size": {"level": 4}, "skin": {"skin": "other"}, "composition": {"texture": "rings"}}
     swaps = (tuple(str(n) for n in range(1, 17)),)
 
-    def __init__(self, *, texture: str = "bands", margin: float = 0.05, chunk: tuple[int, int] = (1, 2), **options):
+    def __init__(
+        self,
+        *,
+        texture: str = "bands",
+        margin: Annotated[float, Bounds(0, 2)] = 0.05,
+        chunk: Interval = (1, 2),
+        **options,
+    ):
         super().__init__(**options)
         if texture not in TEXTURES:
             raise ValueError(f"unknown texture {texture!r}. Use one of {', '.join(TEXTURES)}.")
         if not set(self.levels) <= {2, 3, 4}:
             raise ValueError(f"The level is the number of tiles per side, 2 to 4; got {self.levels}.")
-        if not 1 <= chunk[0] <= chunk[1] or margin < 0:
-            raise ValueError(f"chunk must be at least 1 and margin at least 0; got chunk={chunk}, margin={margin}.")
         self.texture, self.margin, self.chunk = texture, margin, tuple(chunk)
 
     def targets(self, level: int, stream: Stream) -> list[int]:

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from PIL import Image as PILImage
 
+from ..values import Interval
 from . import canvas as c
 from .checkers import Check, boxed
 from .drawn import DrawnTask
@@ -91,7 +92,7 @@ class WallMaze(DrawnTask):
     trained = (1, 2, 3, 4, 5)
     ood: ClassVar = {"size": {"level": (6, 8)}, "skin": {"skin": "other"}, "composition": {"loops": 3}}
 
-    def __init__(self, *, actions: str = "turn", loops: int = 0, chunk: tuple[int, int] = (4, 6), **options):
+    def __init__(self, *, actions: str = "turn", loops: int = 0, chunk: Interval = (4, 6), **options):
         super().__init__(**options)
         if not set(self.levels) <= set(SIZES):
             raise ValueError(f"The level is the size of the maze, 1 (3x3) to 8 (8x8); got {self.levels}.")

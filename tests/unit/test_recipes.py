@@ -224,7 +224,7 @@ WRONG = {  # a command line, or the text of a recipe, and what the sentence must
     "no file": ("--config train/recipes/quickstrt.yaml", "quickstrt.yaml' does not exist", "quickstart.yaml'?"),
     "no file name": ("--config", "--config needs a value"),
     "no steps": ("--optim.max_steps 0", "optim.max_steps=0: must be 1 or more"),
-    "negative rate": ("--optim.lr -1", "optim.lr=-1.0: must be 0 or more"),
+    "negative rate": ("--optim.lr -1", "optim.lr=-1.0: must be between 0 and 1,000"),
     "no levels": ("--data.levels []", "data.levels is empty"),
     "unknown optimizer": ("--optim.name sgd", "optim.name: expected one of muon, adamw; got sgd"),
     "key of an earlier version": ("--optim.other_lr 1", "'optim.other_lr' is now 'optim.adamw_lr'"),

@@ -6,34 +6,53 @@ are those of TRL and transformers where these have one.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from latent_reason.model.adapters import LINEAR
+from latent_reason.values import (
+    Bounds,
+    Count,
+    Name,
+    Natural,
+    Positive,
+    Seed,
+    Share,
+    ShareBelow1,
+    SizeOrZero,
+    Weight,
+    check_fields,
+    show,
+)
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
 Part = Literal["text_model", "embeddings", "connector", "vision_encoder", "head", "target", "lora"]
+BatchSize = Annotated[int, Bounds(1, 100_000)]
+Workers = Annotated[int, Bounds(0, 1024)]
+LearningRate = Annotated[float, Bounds(0, 1000)]
+Level = Annotated[int, Bounds(0, 1_000_000)]
+#: a repeated group that ends in a repetition, such as (a+)+: to match it may take time exponential in the name
+NESTED_REPEATS = re.compile(r"[*+}?]\)(?:[*+]|\{\d*,)")
 
 
-def require_at_least(config, group: str, low: float, *names: str) -> None:
-    """Raises ValueError for a field of ``config`` below ``low``; names the key."""
-    for name in names:
-        if getattr(config, name) < low:
-            raise ValueError(f"{group}.{name}={getattr(config, name)}: must be {low} or more.")
+@dataclass
+class Keys:
+    """A group of keys. Every value is checked against its type and bounds when the group is made."""
 
+    group: ClassVar[str] = ""  # how names of its keys begin
 
-def require_share(config, group: str, *names: str) -> None:
-    """Raises ValueError for a field of ``config`` outside 0 to 1; names the key."""
-    for name in names:
-        if not 0 <= getattr(config, name) <= 1:
-            raise ValueError(f"{group}.{name}={getattr(config, name)}: must be between 0 and 1.")
+    def __post_init__(self):
+        check_fields(self, self.group)
 
 
 # -- model -------------------------------------------------------------------------------------------------------------
 @dataclass
-class LoadedBackboneConfig:
+class LoadedBackboneConfig(Keys):
     """Vision-language model of the checkpoint"""
+
+    group: ClassVar[str] = "backbone."
 
     latent_positions: Literal["1d", "2d"] = "1d"
     """Rotary positions of latents: in a line like text, or on the grid of the sketch like image tokens."""
@@ -47,7 +66,7 @@ class LoadedBackboneConfig:
 class BackboneConfig(LoadedBackboneConfig):
     """Vision-language model"""
 
-    name: str = "tiny"
+    name: Name = "tiny"
     """tiny, tiny-FAMILY (such as tiny-gemma3), a local folder or a Hub name. Not used with init_from."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the loader, such as {dtype: bfloat16}, {bits: 4}, {tiles: true} or {max_pixels: 1003520}; sizes of a tiny
@@ -55,10 +74,12 @@ class BackboneConfig(LoadedBackboneConfig):
 
 
 @dataclass
-class MethodConfig:
+class MethodConfig(Keys):
     """Latent reasoning method"""
 
-    name: str = "modal_mixed"
+    group: ClassVar[str] = "method."
+
+    name: Name = "modal_mixed"
     """A file of latent_reason/methods; `python -m latent_reason methods` lists all."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the method; `python -m latent_reason methods --options` lists all."""
@@ -70,55 +91,64 @@ class SFTMethodConfig(MethodConfig):
 
     center_targets: bool = True
     """Subtract the mean of each latent slot from the targets."""
-    attention_bottleneck_prob: float = 0.0
+    attention_bottleneck_prob: Share = 0.0
     """Share of rows whose text after a sketch cannot attend to the input image or to earlier steps."""
-    latent_dropout: float = 0.0
+    latent_dropout: Share = 0.0
     """Share of latents that a training step replaces by the mean of their slot."""
-
-    def __post_init__(self):
-        require_share(self, "method", "attention_bottleneck_prob", "latent_dropout")
 
 
 @dataclass
-class LoraConfig:
+class LoraConfig(Keys):
     """LoRA adapter of the text model"""
 
-    rank: int = 0
+    group: ClassVar[str] = "lora."
+
+    rank: SizeOrZero = 0
     """Rank of the adapter; 0: no adapter. Train it with the parts lora and head."""
-    alpha: int = 32
+    alpha: Count = 32
     """Scale of the adapter: its output is multiplied by alpha / rank."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Dropout before the adapter."""
-    target_modules: str = LINEAR
+    target_modules: Name = LINEAR
     """Regular expression of full module names that get an adapter."""
 
     def __post_init__(self):
-        require_at_least(self, "lora", 0, "rank")
-        require_at_least(self, "lora", 1, "alpha")
-        require_share(self, "lora", "dropout")
+        super().__post_init__()
+        check_pattern(self.target_modules, "lora.target_modules")
+
+
+def check_pattern(pattern: str, key: str) -> None:
+    """Raises ValueError for a regular expression that cannot be read, or that may take exponential time."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{key}={show(pattern)}: no regular expression ({error}).") from None
+    if NESTED_REPEATS.search(pattern):
+        raise ValueError(f"{key}={show(pattern)}: repeats a repetition. Write it without one inside the other.")
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
 @dataclass
-class DataConfig:
+class DataConfig(Keys):
     """Training and validation items"""
 
-    task: str = "frozenlake_plan"
+    group: ClassVar[str] = "data."
+
+    task: Name = "frozenlake_plan"
     """Procedural task that generates items; a file of latent_reason/tasks."""
-    levels: list[int] = field(default_factory=lambda: [3, 4])
+    levels: list[Level] = field(default_factory=lambda: [3, 4])
     """Difficulty levels of the items."""
-    items: int = 4000
+    items: Count = 4000
     """Number of training items; of data.folder, the most that are read."""
-    val_items: int = 64
+    val_items: Natural = 64
     """Number of validation items; 0: no validation."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the generated items."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the task, such as {chunk: [1, 1]}."""
 
     def __post_init__(self):
-        require_at_least(self, "data", 1, "items")
-        require_at_least(self, "data", 0, "val_items")
+        super().__post_init__()
         if not self.levels:
             raise ValueError("data.levels is empty. Name a level, such as [4].")
 
@@ -131,9 +161,9 @@ class DataConfig:
 class RLDataConfig(DataConfig):
     """Training and validation items"""
 
-    folder: str | None = None
+    folder: Name | None = None
     """Folder of native records with answers to train on instead of a task."""
-    include_ids: str | None = None
+    include_ids: Name | None = None
     """A file of eval.item_filter; only the items that it names are used."""
 
     def __post_init__(self):
@@ -146,23 +176,21 @@ class RLDataConfig(DataConfig):
 class DecoderDataConfig(DataConfig):
     """Training and validation items"""
 
-    folder: str | None = None
+    folder: Name | None = None
     """Folder of native records to train on instead of a task."""
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     """Rows of a batch on each device."""
     streaming: bool = False
     """Read the shards of a packed folder during training; data.items (at most 2,000) then only give the statistics."""
-    num_workers: int = 0
+    num_workers: Workers = 0
     """Processes on each device that read the stream; 0: the training process reads it."""
-    max_length: int = 0
+    max_length: Natural = 0
     """Most positions of an example, images included; 0: what the model's config allows."""
     skip_longer: bool = False
     """Leave out and count examples that are longer than data.max_length, instead of refusing to train."""
 
     def __post_init__(self):
         super().__post_init__()
-        require_at_least(self, "data", 1, "batch_size")
-        require_at_least(self, "data", 0, "num_workers", "max_length")
         if self.streaming and not self.folder:
             raise ValueError("data.streaming reads the shards of a folder. Set data.folder, or remove data.streaming.")
         if self.num_workers and not self.streaming:
@@ -173,46 +201,37 @@ class DecoderDataConfig(DataConfig):
 class PretrainDataConfig(DecoderDataConfig):
     """Training and validation items"""
 
-    packing_length: int = 0
+    packing_length: Natural = 0
     """Pack the traces of a batch into rows of at most this many positions; 0: one trace a row."""
-    replay_texts: str | None = None
+    replay_texts: Name | None = None
     """File of plain texts, one a line, that are trained beside the traces so that language is not forgotten."""
-    replay_batch_size: int = 2
+    replay_batch_size: BatchSize = 2
     """Rows of data.replay_texts in each batch."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_at_least(self, "data", 0, "packing_length")
-        require_at_least(self, "data", 1, "replay_batch_size")
 
 
 @dataclass
 class SFTDataConfig(PretrainDataConfig):
     """Training and validation items"""
 
-    modes: list[str] = field(default_factory=list)
+    modes: list[Name] = field(default_factory=list)
     """Forms of a trace, taken in turn, such as [text, vision, mixed]; empty: the form of the method."""
     pair_modes: bool = False
     """Give each item in every one of data.modes; data.items counts traces."""
-    swap_image_prob: float = 0.0
+    swap_image_prob: Share = 0.0
     """Share of items whose image is that of another item, so that only the sketch tells how to go on."""
-    include_ids: str | None = None
+    include_ids: Name | None = None
     """A file of eval.item_filter; only the items that it names are used."""
-    feature_cache_gb: float = 8.0
+    feature_cache_gb: Weight = 8.0
     """Features of a frozen vision encoder that each process caches in memory, in GB."""
-    cache: str | None = None
+    cache: Name | None = None
     """Folder that caches features of a frozen vision encoder on disk, for later runs with the same encoder."""
-    cache_gb: float = 20.0
+    cache_gb: Positive = 20.0
     """Largest size of data.cache in GB."""
     cache_dtype: Literal["float16", "bfloat16"] = "float16"
     """Data type in data.cache; bfloat16 is 8 times coarser, float16 ends at 65,504."""
 
     def __post_init__(self):
         super().__post_init__()
-        require_share(self, "data", "swap_image_prob")
-        require_at_least(self, "data", 0, "feature_cache_gb")
-        if self.cache_gb <= 0:
-            raise ValueError(f"data.cache_gb={self.cache_gb}: must be more than 0.")
         if self.pair_modes and (len(self.modes) < 2 or self.folder):
             raise ValueError(
                 "data.pair_modes gives each item of a task in every one of data.modes. Name two modes or more, such as "
@@ -222,34 +241,29 @@ class SFTDataConfig(PretrainDataConfig):
 
 # -- optimization ------------------------------------------------------------------------------------------------------
 @dataclass
-class OptimConfig:
+class OptimConfig(Keys):
     """Optimizer and learning rates"""
+
+    group: ClassVar[str] = "optim."
 
     name: Literal["muon", "adamw"] = "muon"
     """muon: Muon for the matrices inside the network, AdamW for all other parameters. adamw: AdamW for all."""
-    max_steps: int = 1000
+    max_steps: Count = 1000
     """Number of optimizer steps."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Count = 1
     """Batches that make one optimizer step. In supervised training, every part of the loss is a mean over all their
     examples."""
-    lr: float = 5e-3
+    lr: LearningRate = 5e-3
     """Peak learning rate; of Muon with name muon, of AdamW with name adamw."""
-    adamw_lr: float = 2e-3
+    adamw_lr: LearningRate = 2e-3
     """Peak learning rate of AdamW with name muon."""
-    weight_decay: float = 0.05
+    weight_decay: Weight = 0.05
     """Weight decay of matrices inside the network; other parameters have none."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[ShareBelow1, ShareBelow1] = (0.9, 0.98)
     """Decay rates of AdamW's moments."""
-    warmup_steps: int = 30
+    warmup_steps: Count = 30
     """Steps of linear warm-up; cosine decay follows."""
-    min_lr_ratio: float = 0.05
+    min_lr_ratio: Share = 0.05
     """Last learning rate as a share of the peak."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradients are scaled down to at most this norm."""
-
-    def __post_init__(self):
-        require_at_least(self, "optim", 1, "max_steps", "gradient_accumulation_steps", "warmup_steps")
-        require_at_least(self, "optim", 0, "lr", "adamw_lr", "weight_decay")
-        require_share(self, "optim", "min_lr_ratio")
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"optim.max_grad_norm={self.max_grad_norm}: must be more than 0.")

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from jsonargparse import DefaultHelpFormatter
 
+from latent_reason.values import bounds_of
+
 from .keys import hints_of
 
 
@@ -47,7 +49,7 @@ def show_value(value) -> str:
 
 def formatter_for(config: type) -> type[argparse.HelpFormatter]:
     """The formatter of the parser of one config."""
-    hints = hints_of(config)
+    hints, bounded = hints_of(config), hints_of(config, with_bounds=True)
     groups = {key.rpartition(".")[0] for key in hints} - {""}
 
     class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -70,6 +72,8 @@ def formatter_for(config: type) -> type[argparse.HelpFormatter]:
                 return super()._get_help_string(action)
             named = "CHOICE" in self._format_action_invocation(action)
             choices = f" Choices: {', '.join(choices_of(hints[action.dest]))}." if named else ""
-            return f"{action.help}{choices} (default: {show_value(action.default)})"
+            bounds = bounds_of(bounded[action.dest])
+            limits = f" {str(bounds).capitalize()}." if bounds else ""
+            return f"{action.help}{choices}{limits} (default: {show_value(action.default)})"
 
     return Formatter

@@ -90,13 +90,18 @@ def is_open(hint) -> bool:
     return typing.get_origin(hint) is dict
 
 
+def is_text(hint) -> bool:
+    return hint in (str, str | None)
+
+
 @cache
-def hints_of(config: type, prefix: str = "") -> dict[str, typing.Any]:
-    """Type of every key of a config, by its dotted name."""
+def hints_of(config: type, prefix: str = "", with_bounds: bool = False) -> dict[str, typing.Any]:
+    """Type of every key of a config, by its dotted name; ``with_bounds`` with those of its numbers."""
     hints = {}
-    for name, hint in typing.get_type_hints(config).items():
+    for name, hint in typing.get_type_hints(config, include_extras=with_bounds).items():
         if typing.get_origin(hint) is not typing.ClassVar:
-            hints |= hints_of(hint, f"{prefix}{name}.") if is_group(hint) else {prefix + name: hint}
+            inner = hints_of(hint, f"{prefix}{name}.", with_bounds) if is_group(hint) else {prefix + name: hint}
+            hints |= inner
     return hints
 
 

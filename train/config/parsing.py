@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, get_loader, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
 
-from latent_reason.errors import did_you_mean
+from latent_reason.values import check_plain, show
 
 from .help import choices_of, describe_type, formatter_for
-from .keys import check_keys, explain_old_value, explain_unknown_key, flatten, hints_of, is_group, is_open
+from .keys import check_keys, explain_old_value, explain_unknown_key, flatten, hints_of, is_group, is_open, is_text
+from .machine import check_machine
+from .recipe_file import parse_yaml, read_recipe
 from .resuming import RECIPE, check_same_run, folder_of, folder_to_resume
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -28,9 +30,12 @@ HERE = "command line"
 
 
 def parse_command_line(config: type[Config], description: str, argv: Sequence[str] | None = None) -> Config:
-    """The config of this process's command line. What is wrong with it is one sentence, and the process exits with 2."""
+    """The config of this process's command line, for devices that this machine has. What is wrong with it is one
+    sentence, and the process exits with 2."""
     try:
-        return parse(config, sys.argv[1:] if argv is None else argv, description)
+        made = parse(config, sys.argv[1:] if argv is None else argv, description)
+        check_machine(made)
+        return made
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -87,23 +92,19 @@ def read(path: str | Path, config: type) -> dict:
 
     Raises:
         FileNotFoundError: it does not exist; names the nearest shipped recipe.
-        ValueError: it is not YAML, has a key that the config does not have, or a value of the wrong type.
+        ValueError: it cannot be read (recipe_file.py), has a key that the config does not have, or a value of the wrong
+            type.
     """
     values = _with_texts(_keys_of(path, config), config)
+    for key, value in flatten(values, config):
+        check_plain(value, f"{path}: {key}")
     _check_types(config, values, str(path))
     return values
 
 
 def _keys_of(path: str | Path, config: type) -> dict:
     """The values of a recipe file, whose types are not checked. Raises as :func:`read`."""
-    path = Path(path)
-    if not path.is_file():
-        shipped = sorted(p.as_posix() for p in Path("train/recipes").rglob("*.yaml"))
-        raise FileNotFoundError(f"recipe '{path}' does not exist. {did_you_mean(path.as_posix(), shipped)}")
-    try:
-        values = get_loader("yaml")(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    values = read_recipe(path) or {}
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds no keys. Write lines like 'seed: 0'.")
     check_keys(values, config, str(path))
@@ -190,15 +191,29 @@ def _plain_words(config: type, argv: list[str]) -> list[str]:
         key, equals, text = word.removeprefix("--").partition("=")
         has_value = equals or (argv and not argv[0].startswith("--"))
         if any(is_open(hint) and key.startswith(f"{name}.") for name, hint in hints.items()) and has_value:
-            value = get_loader("yaml")(text if equals else argv.pop(0))
+            value = parse_yaml(text if equals else argv.pop(0), f"{HERE}: {key}")
+            check_plain(value, key)
             words += ["--config", json.dumps(_nested(key, value))]
         else:
+            if key in hints and not is_text(hints[key]) and has_value:
+                _check_word(text if equals else argv[0], key)
             words.append(f"{word}=true" if hints.get(key) is bool and not has_value else word)
     return words
 
 
+def _check_word(text: str, key: str) -> None:
+    """Raises ValueError for a number with more digits than Python turns into a float."""
+    if re.fullmatch(r"\s*[-+]?[0-9_]{100,}\s*", text):
+        raise ValueError(f"{HERE}: {key}={show(text)}: is too large.")
+
+
 def _make(config: type[Config], values: dict, where: str) -> Config:
     """A config of plain values. Raises ValueError for a value of the wrong type, and what a config itself raises."""
+    try:
+        for key, value in flatten(values, config):
+            check_plain(value, key)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     checked = _check_types(config, _with_texts(values, config), where)
     checked.pop("config", None)
     try:
@@ -250,7 +265,7 @@ def _explain_value(key: str, message: str, config: type) -> str:
     expected = describe_type(hints[key])
     if choices := choices_of(hints[key]):
         expected = f"{'a list of ' if expected.startswith('[') else 'one of '}{', '.join(choices)}"
-    return f"{key}: expected {expected}; got {value}{explain_old_value(key, value)}."
+    return f"{key}: expected {expected}; got {show(' '.join(value.split()))}{explain_old_value(key, value)}."
 
 
 # -- nested values -----------------------------------------------------------------------------------------------------
@@ -273,7 +288,7 @@ def _with_texts(values: dict, config: type) -> dict:
     for name, value in values.items():
         if is_group(hints[name]) and isinstance(value, dict):
             value = _with_texts(value, hints[name])
-        elif hints[name] in (str, str | None) and isinstance(value, int | float) and not isinstance(value, bool):
+        elif is_text(hints[name]) and isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)
         out[name] = value
     return out

@@ -14,6 +14,8 @@ import textwrap
 import typing
 from itertools import pairwise
 
+from latent_reason.values import bounds_of
+
 from .help import choices_of, describe_type, show_value
 from .keys import OLD_KEYS, OLD_VALUES, is_group
 from .trainers import CONFIGS
@@ -51,6 +53,7 @@ def key_docs(config: type) -> dict[str, str]:
 def key_table(config: type, prefix: str = "") -> str:
     """One row for each key of a config, without those of its groups."""
     hints, docs = typing.get_type_hints(config), key_docs(config)
+    bounded = typing.get_type_hints(config, include_extras=True)
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(config):
         hint = hints[field.name]
@@ -60,7 +63,9 @@ def key_table(config: type, prefix: str = "") -> str:
         value = describe_type(hint)
         if choices := choices_of(hint):
             value = value.replace("CHOICE", "|".join(choices))
-        cells = [f"`{prefix}{field.name}`", f"`{value}`", f"`{show_value(default)}`", docs[field.name]]
+        bounds = bounds_of(bounded[field.name])
+        value = f"`{value}`, {bounds}" if bounds else f"`{value}`"
+        cells = [f"`{prefix}{field.name}`", value, f"`{show_value(default)}`", docs[field.name]]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 

@@ -37,7 +37,7 @@ def folder_to_resume(name: str) -> Path:
     """
     for folder in (folder_of(name), Path(name)):
         if (folder / RECIPE).is_file():
-            return folder
+            return folder.resolve() if ".." in folder.parts else folder
     raise FileNotFoundError(f"--resume: '{folder_of(name)}' is no folder of a run, it has no {RECIPE}.")
 
 

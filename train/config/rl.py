@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from latent_reason.objectives.policy_gradient import OBJECTIVES
+from latent_reason.values import Bounds, Count, Name, Natural, Share, Weight
 
-from .groups import require_at_least, require_share
+from .groups import BatchSize, Keys
 
+RewardWeight = Annotated[float, Bounds(-1_000_000, 1_000_000)]
 PERTURBATIONS = ("necessity", "robustness", "entropy")
 
 
 @dataclass
-class RLConfig:
+class RLConfig(Keys):
     """Reinforcement learning"""
 
+    group: ClassVar[str] = "rl."
+
     # rollouts
-    num_prompts: int = 8
+    num_prompts: BatchSize = 8
     """Items of a batch on each device."""
-    num_generations: int = 8
+    num_generations: Annotated[int, Bounds(1, 100_000)] = 8
     """Rollouts of each item; rewards are compared within these."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Bounds(0, 100, above=True)] = 1.0
     """Sampling temperature of text."""
-    max_completion_length: int = 256
+    max_completion_length: Count = 256
     """Most positions (tokens and latents) of a rollout."""
-    max_spans: int = 0
+    max_spans: Natural = 0
     """Most sketches of a rollout; 0: no limit of its own."""
-    latents_per_span: int = 0
+    latents_per_span: Natural = 0
     """Latents of a sketch, for methods with a fixed count; 0: that of the method."""
     answer_prefix: str = ""
     """Text that a rollout at its limit is forced to continue with, such as \\boxed{; empty: it is cut off."""
-    answer_budget: int = 32
+    answer_budget: Count = 32
     """Most positions after answer_prefix."""
     sampler: Literal["shuffle", "pass_rate"] = "shuffle"
     """Order of items: shuffled, or levels drawn by how often they are solved."""
@@ -39,35 +43,35 @@ class RLConfig:
     """Give each item three times: as it is, with its evidence hidden, and with it changed."""
 
     # rewards and advantages
-    rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
+    rewards: dict[str, RewardWeight] = field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
     """Reward functions of train/rl/rewards.py, or dotted paths, with their weights."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce"] = "dapo"
     """Advantage, ratio and average of the loss (latent_reason/objectives/policy_gradient.py)."""
     mask_truncated_completions: bool = False
     """Leave rollouts that ran out of budget out of the loss and of the statistics of their group."""
-    dynamic_sampling: int = 0
+    dynamic_sampling: Annotated[int, Bounds(0, 1000)] = 0
     """Up to this many times num_prompts more items replace items whose rollouts all earn the same (DAPO)."""
     difficulty_weighting: bool = False
     """Weight advantages by how seldom the level is solved."""
-    max_token_weight: float = 0.0
+    max_token_weight: Weight = 0.0
     """Largest weight of tokens where the rollouts of an item differ (TW-GRPO), such as 1.7; 0: no weighting."""
 
     # updates
-    num_iterations: int = 1
+    num_iterations: Count = 1
     """Optimizer steps on each batch of rollouts."""
-    micro_batch_size: int = 0
+    micro_batch_size: Natural = 0
     """Rollouts of one forward and backward pass; 0: all."""
-    dual_clip: float = 0.0
+    dual_clip: Weight = 0.0
     """Bound of the loss of a bad action, in advantages; 0: none."""
-    beta: float = 0.0
+    beta: Weight = 0.0
     """Weight of the KL divergence of text and switch decisions from ref_model."""
-    ref_model: str | None = None
+    ref_model: Name | None = None
     """Reference checkpoint of both KL terms; default: init_from."""
-    sft_coef: float = 0.0
+    sft_coef: Weight = 0.0
     """Weight of the supervised loss on the traces of the solver."""
     sft_items: Literal["unsolved", "all"] = "unsolved"
     """Items with that loss: those that no rollout solved, or all."""
-    sft_decay_steps: int = 0
+    sft_decay_steps: Natural = 0
     """Steps in which sft_coef falls to 1/e; 0: it stays."""
 
     # latents
@@ -75,33 +79,25 @@ class RLConfig:
     """How latents are actions (latent_reason/objectives/latent_policies.py); mask: they are not."""
     latent_policy_options: dict[str, Any] = field(default_factory=dict)
     """Options of the latent policy, such as {fraction: 0.05}."""
-    latent_weight: float = 1.0
+    latent_weight: Weight = 1.0
     """Weight of the policy loss of latents beside that of text."""
-    latent_beta: float = 0.0
+    latent_beta: Weight = 0.0
     """Weight of the KL divergence of latents from ref_model."""
     latent_importance_sampling_level: Literal["latent", "span"] = "latent"
     """One probability ratio for each latent, or one for each sketch."""
-    latent_epsilon: float = 0.0
+    latent_epsilon: Weight = 0.0
     """Clipping range of the ratios of latents; 0: that of the latent policy."""
 
     # perturbations
-    perturbations: dict[str, float] = field(default_factory=dict)
+    perturbations: dict[str, Weight] = field(default_factory=dict)
     """Weights of losses under perturbed images: necessity, robustness, entropy (train/rl/perturbations.py)."""
     perturbation_latents: Literal["recorded", "regenerated", "dropped"] = "recorded"
     """Latents under a perturbed image: those of the rollout, new ones, or none."""
-    perturbation_mask_ratio: float = 0.6
+    perturbation_mask_ratio: Share = 0.6
     """Share of image patches that necessity masks."""
 
     def __post_init__(self):
-        require_at_least(self, "rl", 1, "num_prompts", "num_iterations", "max_completion_length", "answer_budget")
-        require_at_least(
-            self,
-            "rl",
-            0,
-            *("max_spans", "latents_per_span", "dynamic_sampling", "max_token_weight", "micro_batch_size", "dual_clip"),
-            *("beta", "sft_coef", "sft_decay_steps", "latent_weight", "latent_beta", "latent_epsilon"),
-        )
-        require_share(self, "rl", "perturbation_mask_ratio")
+        super().__post_init__()
         self._check_rollouts()
         if unknown := self.perturbations.keys() - set(PERTURBATIONS):
             raise ValueError(f"rl.perturbations: unknown {min(unknown)!r}. Known: {', '.join(PERTURBATIONS)}.")
@@ -124,7 +120,6 @@ class RLConfig:
                 f"rl.evidence_triples gives each item three times, so rl.num_prompts={self.num_prompts} is too few. "
                 "Set it to 3 or more."
             )
-        if self.temperature <= 0:
-            raise ValueError(f"rl.temperature={self.temperature}: must be more than 0, or all rollouts are equal.")
-        if not self.rewards:
-            raise ValueError("rl.rewards is empty. Name a reward, such as {accuracy: 1.0}.")
+        if not any(self.rewards.values()):
+            what = "has no weight but 0" if self.rewards else "is empty"
+            raise ValueError(f"rl.rewards {what}. Name a reward, such as {{accuracy: 1.0}}.")

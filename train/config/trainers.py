@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from latent_reason.values import Bounds, Count, Name, Natural, Seed, Weight, show
 
 from .groups import (
     BackboneConfig,
     DecoderDataConfig,
+    Keys,
     LoadedBackboneConfig,
     LoraConfig,
     MethodConfig,
@@ -21,45 +24,53 @@ from .groups import (
 )
 from .rl import RLConfig
 
+LONGEST_NAME, LONGEST_PATH = 200, 3000  # bytes: file systems take 255 and 4,096, and names get suffixes
+
+
+def check_folder_name(path: str, key: str) -> None:
+    """Raises ValueError for the path of a new folder that a file system does not take, or that leads upwards."""
+    parts = path.split("/")
+    if max(len(part.encode()) for part in parts) > LONGEST_NAME or len(path.encode()) > LONGEST_PATH:
+        raise ValueError(f"{key}={show(path)}: is longer than file systems take. Write a shorter name.")
+    if ".." in parts or not {*parts} - {"", "."}:
+        raise ValueError(f"{key}={path}: is no new folder, or has a part '..'. Write its path without that.")
+
 
 @dataclass
-class RunConfig:
+class RunConfig(Keys):
     """Keys of every run"""
 
     command: ClassVar[str]
 
-    run_name: str = "run"
+    run_name: Name = "run"
     """Folder of the run below checkpoints/; a path with a slash is used as it is."""
-    init_from: str | None = None
+    init_from: Name | None = None
     """Checkpoint folder to start from."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, order and noise."""
     precision: Precision = "32-true"
     """Numbers of the forward and backward pass, as Lightning names them; with bf16-true, only the weights of the backbone
     are in bf16. Weights in 16 bits are stepped by way of a copy in fp32."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     """Device type."""
-    devices: int | Literal["auto"] = "auto"
+    devices: Annotated[int, Bounds(1, 1024)] | Literal["auto"] = "auto"
     """Number of devices of this machine; auto: those of torchrun, or one."""
-    logging_steps: int = 10
+    logging_steps: Count = 10
     """Steps between two log entries."""
-    eval_steps: int = 0
+    eval_steps: Natural = 0
     """Steps between two validations; 0: only at the end."""
-    save_steps: int = 0
+    save_steps: Natural = 0
     """Steps between two saves of the training state, as RUN/state/step-N; 0: every five minutes."""
-    save_total_limit: int = 2
+    save_total_limit: Natural = 2
     """Number of training states that are kept until the model is saved; 0: all, also after that."""
-    resume: str | None = None
+    resume: Name | None = None
     """Continue a run exactly, after its last saved state: its folder or name; auto: that of run_name, if there is one."""
     fast_dev_run: bool = False
     """Try one training and one validation batch, and keep nothing."""
 
     def __post_init__(self):
-        for name, low in (("logging_steps", 1), ("eval_steps", 0), ("save_steps", 0), ("save_total_limit", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name}={getattr(self, name)}: must be {low} or more.")
-        if self.devices != "auto" and self.devices < 1:
-            raise ValueError(f"devices={self.devices}: must be 1 or more, or auto.")
+        super().__post_init__()
+        check_folder_name(self.run_name, "run_name")
 
 
 @dataclass
@@ -76,7 +87,7 @@ class PretrainConfig(ModelConfig):
 
     command: ClassVar[str] = "train.pretrain"
 
-    reconstruction_weight: float = 10.0
+    reconstruction_weight: Weight = 10.0
     """Weight of the image reconstruction loss beside the text loss."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
@@ -111,7 +122,7 @@ class SFTConfig(StagedConfig):
 
     command: ClassVar[str] = "train.sft"
 
-    teacher: str | None = None
+    teacher: Name | None = None
     """Checkpoint of the teacher, for methods that learn from one; default: the model as it starts."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     method: SFTMethodConfig = field(default_factory=SFTMethodConfig)
@@ -136,39 +147,53 @@ class RLTrainingConfig(StagedConfig):
 
 # -- comparisons -------------------------------------------------------------------------------------------------------
 @dataclass
-class ComparisonKeys:
+class ComparisonKeys(Keys):
     """Keys of every comparison"""
 
-    out: str | None = None
+    out: Name | None = None
     """JSON file of the results; what it holds already is not trained again."""
-    seeds: list[int] = field(default_factory=lambda: [0, 1])
+    seeds: list[Seed] = field(default_factory=lambda: [0, 1])
     """Each variant is trained once for each of these seeds."""
-    test_items: int = 100
+    test_items: Count = 100
     """Held-out items of each level."""
-    only: str | None = None
+    only: Name | None = None
     """Train only the variants whose name contains this text."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.seeds:
+            raise ValueError("seeds is empty. Name a seed, such as [0].")
 
 
 @dataclass
-class CompareConfig(ComparisonKeys, SFTConfig):
+class ArmKeys(ComparisonKeys):
+    """Keys of a comparison of arms"""
+
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Changes to this config by name; each arm is trained by itself, in checkpoints/RUN_NAME/ARM-SEED."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.arms:
+            check_folder_name(name, "arms")
+            if "/" in name:
+                raise ValueError(f"arms: {show(name)} has a slash. The name of an arm is that of its folder.")
+
+
+@dataclass
+class CompareConfig(ArmKeys, SFTConfig):
     """Keys of a comparison of supervised arms"""
 
     command: ClassVar[str] = "train.compare"
     trainer: ClassVar[type] = SFTConfig
 
-    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Changes to this config by name; each arm is trained by itself, in checkpoints/RUN_NAME/ARM-SEED."""
-
 
 @dataclass
-class RLCompareConfig(ComparisonKeys, RLTrainingConfig):
+class RLCompareConfig(ArmKeys, RLTrainingConfig):
     """Keys of a comparison of reinforcement learning arms"""
 
     command: ClassVar[str] = "train.rl.compare"
     trainer: ClassVar[type] = RLTrainingConfig
-
-    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Changes to this config by name; each arm is trained by itself, in checkpoints/RUN_NAME/ARM-SEED."""
 
 
 @dataclass
@@ -177,7 +202,7 @@ class HeadComparisonConfig(ComparisonKeys):
 
     command: ClassVar[str] = "train.compare_heads"
 
-    init_from: str | None = None
+    init_from: Name | None = None
     """Checkpoint folder that every head starts from."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     """Device type."""

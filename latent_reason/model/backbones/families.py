@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ... import values
 from ...errors import did_you_mean
 from ...imports import import_object, is_dotted_path
 from .base import Backbone
@@ -153,7 +154,7 @@ def torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | str:
 
 
 def check_options(function: Any, options: dict[str, Any]) -> None:
-    """Raises ValueError for an option that a loading function does not have."""
+    """Raises ValueError for an option that a loading function does not have, or a value that it does not take."""
     parameters = inspect.signature(function).parameters
     known = [
         name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in ("latent_positions", "name")
@@ -161,3 +162,4 @@ def check_options(function: Any, options: dict[str, Any]) -> None:
     for option in options:
         if option not in known:
             raise ValueError(f"backbone.options has no option {option!r}. {did_you_mean(option, known)}")
+    values.check_options(options, function, "backbone.options.")

@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrained
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from ...values import Depth, Positive, Size
 from ..tokenization import Layout
 from .base import Backbone
 from .families import family, torch_dtype
@@ -65,14 +66,14 @@ def train_tokenizer(
 def tiny(
     model_type: str = "qwen2_5_vl",
     *,
-    width: int = 128,
-    layers: int = 4,
-    heads: int = 4,
-    vision_width: int = 96,
-    vision_layers: int = 1,
-    patch: int = 32,
-    cells: int = 4,
-    rope_theta: float = 3.0,
+    width: Size = 128,
+    layers: Depth = 4,
+    heads: Size = 4,
+    vision_width: Size = 96,
+    vision_layers: Depth = 1,
+    patch: Size = 32,
+    cells: Size = 4,
+    rope_theta: Positive = 3.0,
     corpus: Iterable[str] | None = None,
     latent_positions: str = "1d",
     dtype: str = "float32",

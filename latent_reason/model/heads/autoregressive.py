@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...values import Depth, Size, SizeOrZero
 from .base import HeadContext, LatentHead
-from .regression import regression_loss
+from .regression import RegressionLoss, regression_loss
 
 
 class CausalLayer(nn.Module):
@@ -55,12 +56,12 @@ class AutoregressiveHead(LatentHead):
         self,
         width: int,
         latent_width: int,
-        hidden: int = 0,
-        depth: int = 2,
-        cross_attention_layers: int = 1,
-        heads: int = 4,
-        longest: int = 256,
-        loss: str = "l1",
+        hidden: SizeOrZero = 0,
+        depth: Depth = 2,
+        cross_attention_layers: Depth = 1,
+        heads: Size = 4,
+        longest: Size = 256,
+        loss: RegressionLoss = "l1",
     ):
         super().__init__(width, latent_width)
         hidden, self.kind, self.longest = hidden or width, loss, longest

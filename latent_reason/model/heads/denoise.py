@@ -13,6 +13,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.schedulers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import nn
 
+from ...values import Depth, Size, SizeOrZero
 from .base import LatentHead
 from .regression import MLPHead
 
@@ -140,10 +141,10 @@ class FlowHead(DenoisingHead):
         self,
         width: int,
         latent_width: int,
-        hidden: int = 0,
-        depth: int = 2,
-        repeats: int = 1,
-        steps: int = 4,
+        hidden: SizeOrZero = 0,
+        depth: Depth = 2,
+        repeats: Size = 1,
+        steps: Size = 4,
         residual: bool = True,
     ):
         super().__init__(width, latent_width, hidden, depth, repeats, steps, residual)
@@ -172,10 +173,10 @@ class DiffusionHead(DenoisingHead):
         width: int,
         latent_width: int,
         prediction: str = "v",
-        hidden: int = 0,
-        depth: int = 2,
-        repeats: int = 1,
-        steps: int = 10,
+        hidden: SizeOrZero = 0,
+        depth: Depth = 2,
+        repeats: Size = 1,
+        steps: Size = 10,
         residual: bool = True,
     ):
         super().__init__(width, latent_width, hidden, depth, repeats, steps, residual)

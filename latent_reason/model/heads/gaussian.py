@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from ...values import Positive, SizeOrZero
 from .base import LatentHead
 from .regression import MLPHead
 
@@ -16,7 +17,7 @@ class GaussianHead(LatentHead):
 
     is_stochastic = True
 
-    def __init__(self, width: int, latent_width: int, sigma: float = 0.15, hidden: int = 0):
+    def __init__(self, width: int, latent_width: int, sigma: Positive = 0.15, hidden: SizeOrZero = 0):
         super().__init__(width, latent_width)
         if sigma <= 0:
             raise ValueError(f"sigma={sigma}: must be more than 0. Use the head 'mlp' for no noise.")

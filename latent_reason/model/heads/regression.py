@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...values import SizeOrZero
 from .base import LatentHead
+
+RegressionLoss = Literal["mse", "l1", "cosine"]
 
 
 def regression_loss(predicted: torch.Tensor, z: torch.Tensor, kind: str) -> torch.Tensor:
@@ -27,7 +32,7 @@ class IdentityHead(LatentHead):
 
     in_hidden_space = True
 
-    def __init__(self, width: int, latent_width: int, loss: str = "mse"):
+    def __init__(self, width: int, latent_width: int, loss: RegressionLoss = "mse"):
         super().__init__(width, latent_width)
         if width != latent_width:
             raise ValueError(f"an identity head needs latents as wide as states, got {latent_width} and {width}.")
@@ -43,7 +48,7 @@ class IdentityHead(LatentHead):
 class MLPHead(LatentHead):
     """LayerNorm - Linear - GELU - Linear (LVR's option, 2509.24251)."""
 
-    def __init__(self, width: int, latent_width: int, loss: str = "mse", hidden: int = 0):
+    def __init__(self, width: int, latent_width: int, loss: RegressionLoss = "mse", hidden: SizeOrZero = 0):
         super().__init__(width, latent_width)
         hidden, self.kind = hidden or 4 * width, loss
         self.net = nn.Sequential(

@@ -1,0 +1,43 @@
+"""Whether this machine has the devices that a config names, before any model or data is prepared."""
+
+from __future__ import annotations
+
+import os
+
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
+
+#: accelerator of a config -> those of Lightning that it may be
+KINDS = {
+    "gpu": (CUDAAccelerator, MPSAccelerator),
+    "cuda": (CUDAAccelerator,),
+    "mps": (MPSAccelerator,),
+    "tpu": (XLAAccelerator,),
+}
+CPU_PROCESSES = max(8, os.cpu_count() or 1)  # at most, on one machine
+
+
+def check_machine(config) -> None:
+    """Raises ValueError for an accelerator, a number of devices or a precision that this machine does not have.
+
+    Processes that torchrun started count their devices themselves.
+    """
+    wanted = KINDS.get(config.accelerator, (CUDAAccelerator, MPSAccelerator, XLAAccelerator))
+    found = next((kind for kind in wanted if kind.is_available()), None) if config.accelerator != "cpu" else None
+    if found is None and config.accelerator in KINDS:
+        raise ValueError(
+            f"accelerator={config.accelerator}: this machine has none that torch can use. Set auto or cpu, or see "
+            "latent-reason doctor."
+        )
+    precision, devices = getattr(config, "precision", "32-true"), getattr(config, "devices", "auto")
+    if found is None and precision == "16-mixed":
+        raise ValueError("precision=16-mixed: a CPU has no arithmetic in 16 bits. Set bf16-mixed or 32-true.")
+    if found is MPSAccelerator and precision == "64-true":
+        raise ValueError("precision=64-true: MPS has no numbers of 64 bits. Set 32-true, or accelerator to cpu.")
+    most = CPU_PROCESSES if found is None else found.auto_device_count()
+    if devices != "auto" and devices > most and "LOCAL_WORLD_SIZE" not in os.environ:
+        what = (
+            f"at most {most} processes train on the CPU of this machine"
+            if found is None
+            else f"this machine has {most}"
+        )
+        raise ValueError(f"devices={devices}: {what}. Set devices to {most} or less, or to auto.")
