@@ -27,7 +27,17 @@ ALLOWED = {
 }
 #: module -> the parts that it imports beyond those of its part
 ALSO = {"decoding/items.py": {"tasks", "visualization"}}  # decodes the items of a task, and their sketches
-EVERYWHERE = {"files", "errors", "images", "imports", "assets", "json_files", "locks", "outputs", "__init__"}  # imported by any part, import no part
+EVERYWHERE = {
+    "files",
+    "errors",
+    "images",
+    "imports",
+    "assets",
+    "json_files",
+    "locks",
+    "outputs",
+    "__init__",
+}  # imported by any part, import no part
 FRONT = {"cli", "__main__", "doctor", "integrations", "contracts"}  # import any part, imported by no part
 #: packages that only some parts import
 THIRD_PARTY = {
