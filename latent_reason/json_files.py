@@ -50,12 +50,16 @@ def read_json(path: str | Path, expected: str, keys: Iterable[str] = (), name: s
 
 @contextmanager
 def fields_of(path: str | Path, expected: str) -> Iterator[None]:
-    """Turn an error about a field that is missing or of another type, while the block uses the content of a JSON file,
+    """Turn an error about a field that is missing or of another kind, while the block uses the content of a JSON file,
     into a ValueError that names the file and ``expected``."""
     try:
         yield
-    except (KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else f"a field is of another kind ({error})"
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, StopIteration) as error:
+        what = (
+            f"it has no {error}"
+            if isinstance(error, KeyError)
+            else f"a field is missing or of another kind ({str(error)[:100]})"
+        )
         raise ValueError(f"'{path}' is not {expected}: {what}. {ADVICE}") from error
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 PROBE_BYTES = 64 * 2**10
 
 
-def check_output(path: str | Path, overwrite: bool = False) -> Path:
-    """The path of a file that a command will write.
+def check_output(path: str | Path, overwrite: bool | None) -> Path:
+    """The path of a file that a command will write. ``overwrite`` is None for a command without that option.
 
     Raises:
-        FileExistsError: it exists, and ``overwrite`` is false; or it is a device or a pipe.
+        FileExistsError: it exists, without ``overwrite``; or it is a device or a pipe.
         IsADirectoryError: it is a folder.
         OSError: it cannot be written: a folder above it is a file or read-only, or the disk is full.
     """
@@ -23,7 +23,8 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
     if path.exists() and not path.is_file():
         raise FileExistsError(f"'{path}' is a device or a pipe, expected the name of a file. Name another one.")
     if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"'{path}' exists, and nothing was changed. Name another file, or add --overwrite.")
+        way_out = "move it away" if overwrite is None else "add --overwrite"
+        raise FileExistsError(f"'{path}' exists, and nothing was changed. Name another file, or {way_out}.")
     _probe(path)
     return path
 

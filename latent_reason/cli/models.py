@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from .arguments import add_verb, at_least
+from ..outputs import check_output
+from .arguments import add_output, add_overwrite, add_verb, at_least
 
 
 def add_verbs(verbs) -> None:
@@ -23,9 +24,11 @@ def add_verbs(verbs) -> None:
         if function is generate:
             parser.add_argument("--index", type=at_least(0), default=0, help="which held-out item (default: 0)")
             parser.add_argument("--image", metavar="PNG", help="save the input image of the item to this file")
+            add_overwrite(parser)
         else:
             parser.add_argument("--n", type=at_least(1), default=6, help="number of items (default: 6)")
-            parser.add_argument("--out", metavar="PNG", default="sketches.png", help="default: sketches.png")
+            help = "default: sketches.png"
+            add_output(parser, help, required=False, metavar="PNG", default="sketches.png")
 
 
 def list_methods(arguments: Namespace) -> None:
@@ -57,6 +60,8 @@ def generate(arguments: Namespace) -> None:
     """
     from ..decoding.rollout import Span
 
+    if arguments.image:
+        check_output(arguments.image, arguments.overwrite)
     reasoner, _, task, [item], [result] = _decode(arguments, range(arguments.index, arguments.index + 1))
     print(f"question: {item.question}")
     sketches = iter(result.sketches)
@@ -71,6 +76,7 @@ def generate(arguments: Namespace) -> None:
         + f"   (gold {item.answer})"
     )
     if arguments.image:
+        Path(arguments.image).parent.mkdir(parents=True, exist_ok=True)
         item.images[0].save(arguments.image)
         print(f"image: {arguments.image}")
 
@@ -86,13 +92,13 @@ def render(arguments: Namespace) -> None:
     """
     from ..visualization.storyboard import draw_storyboard
 
+    out = check_output(arguments.out, arguments.overwrite)
     reasoner, decoder, _, items, results = _decode(arguments, range(arguments.n))
     if decoder is None or not reasoner.is_renderable:
         raise ValueError(
             f"'{arguments.checkpoint}' has no sketches to render (method {reasoner.method.name}"
             f"{'' if decoder else ', no sketch decoder'})."
         )
-    out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save(out)
     sketches = [sketch for result in results for sketch in result.sketches]
