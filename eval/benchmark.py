@@ -270,7 +270,6 @@ def run_to_file(args: argparse.Namespace) -> None:
     module, _ = benchmarks.find(args.name)
     args.prompt = args.prompt or getattr(module, "PROMPT", "boxed")
     check_options(args)
-    lines = check_output(Path(args.out).with_suffix(".items.jsonl"), args.overwrite)
     seeing = read_seeing(args.seeing) if args.seeing else None
     with open_source(args.folder) as source:
         items, protocol_entries = chosen_items(source, args)
@@ -280,10 +279,15 @@ def run_to_file(args: argparse.Namespace) -> None:
         if seeing:
             check_comparable(seeing, args.seeing, args.name, protocol)
         print_protocol(args, list(items.values()), protocol)
-        with ProgressFile(lines.with_suffix(".unfinished"), run_identity(args, protocol, items)) as progress:
+        with ProgressFile(lines_path(args).with_suffix(".unfinished"), run_identity(args, protocol, items)) as progress:
             answers = answer_items(reasoner, items, getattr(module, "ALSO", ()), args, progress)
             write_results(args, reasoner, protocol, answers, seeing["results"] if seeing else None)
             progress.remove()
+
+
+def lines_path(args: argparse.Namespace) -> Path:
+    """FILE.items.jsonl, which has one line per item."""
+    return Path(args.out).with_suffix(".items.jsonl")
 
 
 def write_results(
@@ -291,7 +295,7 @@ def write_results(
 ) -> None:
     """Write FILE.json and FILE.items.jsonl, and print the results. ``reference`` has those of the run with images."""
     module, part = benchmarks.find(args.name)
-    lines = Path(args.out).with_suffix(".items.jsonl")
+    lines = lines_path(args)
     results = with_constants(
         [answer.item for answer in answers],
         result_rows(
@@ -363,7 +367,8 @@ def print_retention(rows: list[dict]) -> None:
 def check_options(args: argparse.Namespace) -> None:
     if not args.out.endswith(".json"):
         raise ValueError(f"--out '{args.out}' does not end with .json. Give a name that does.")
-    check_output(args.out, args.overwrite)
+    for path in (args.out, lines_path(args)):
+        check_output(path, args.overwrite)
     checkpoint.read_config(args.checkpoint)
     if args.judge:
         load_judge(args.judge)

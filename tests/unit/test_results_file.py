@@ -48,6 +48,8 @@ def test_another_comparison_is_refused(opened, tmp_path):
         with pytest.raises(ValueError, match=sentence):
             opened(**change)
     assert (tmp_path / "a.json").read_bytes() == before
+    with pytest.raises(OSError, match="cannot be written"):
+        Results(tmp_path / "a.json" / "b.json", ABOUT, {}, None, "arm")
     for other in ([1], {"command": "python -m train.compare", "results": [{"task": "t", "seed": 1}]}):
         (tmp_path / "a.json").write_text(json.dumps(other))
         with pytest.raises(ValueError, match=r"a\.json' is not the JSON of python -m train\.compare"):
