@@ -87,9 +87,14 @@ def metric_row(task: str, level, split: str, metric: str, values: list[float]) -
     }
 
 
+def has_baselines(name: str) -> bool:
+    """Whether a task has plans that ignore the image."""
+    return name.startswith("frozenlake")
+
+
 def baselines(task, items, train_items, name: str, level, split: str) -> list[dict]:
     """Scores of plans that ignore the image, or its holes. Empty for other tasks than FrozenLake."""
-    if not name.startswith("frozenlake"):
+    if not has_baselines(name):
         return []
     constant, _ = vsp.constant_plan(train_items, longest=20)
     scores = {
@@ -142,11 +147,13 @@ def item_groups(
         sets = []
         for level in levels:
             held_out, train_task = make(name, level, "test"), make(name, level, "train")
-            sets.append(ItemSet(level, held_out, distinct_items(held_out, n), [train_task[i] for i in range(300)]))
+            train_items = [train_task[i] for i in range(300)] if has_baselines(name) else []
+            sets.append(ItemSet(level, held_out, distinct_items(held_out, n), train_items))
             if len(sets[-1].items) < n:
                 console.print(f"{name}, level {level}: only {len(sets[-1].items)} distinct held-out items exist")
         train_task = make(name, all_levels, "train")
-        groups.append(ItemGroup(name, "test", label, sets, [train_task[i] for i in range(500)]))
+        train_items = [train_task[i] for i in range(500)] if has_baselines(name) else []
+        groups.append(ItemGroup(name, "test", label, sets, train_items))
     if benchmark:
         name, like = "frozenlake_plan", {"seed": seed, "level": all_levels, "dist": "vsp"}
         task, train_task = (tasks.make(name, split=split, **like) for split in ("test", "train"))
