@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .files import atomic_write_bytes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PROBE_BYTES = 64 * 2**10
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def check_output(path: str | Path, overwrite: bool | None) -> Path:
@@ -27,6 +35,20 @@ def check_output(path: str | Path, overwrite: bool | None) -> Path:
         raise FileExistsError(f"'{path}' exists, and nothing was changed. Name another file, or {way_out}.")
     _probe(path)
     return path
+
+
+def check_picture_output(path: str | Path, overwrite: bool | None) -> Path:
+    """The same for an image. Raises ValueError, too, if its name has another ending than those of ``PICTURES``."""
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ValueError(f"'{path}' does not end in {', '.join(PICTURES)}. Give it one of these endings.")
+    return check_output(path, overwrite)
+
+
+def save_picture(image: Image, path: Path) -> None:
+    """Write an RGB image to a path that ``check_picture_output`` has checked."""
+    data = BytesIO()
+    image.save(data, PICTURES[path.suffix.lower()])
+    atomic_write_bytes(path, data.getvalue())
 
 
 def check_output_folder(path: str | Path) -> Path:

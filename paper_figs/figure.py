@@ -15,7 +15,7 @@ from sources import read_sources
 
 from latent_reason.cli.arguments import add_output
 from latent_reason.errors import cli_errors
-from latent_reason.outputs import check_output
+from latent_reason.outputs import check_picture_output
 
 matplotlib.use("Agg")
 
@@ -31,7 +31,8 @@ def figure_arguments(doc: str, name: str, *sources: str, nargs: str = "?") -> tu
     add_output(parser, f"PNG; default: {default.name} beside the script", required=False, default=default)
     args = parser.parse_args()
     with cli_errors():
-        out = check_output(args.out, args.overwrite)
+        out = check_picture_output(args.out, args.overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
     return args.sources if isinstance(args.sources, list) else [args.sources], out
 
 

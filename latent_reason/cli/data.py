@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from ..outputs import check_output, check_output_folder
+from ..outputs import check_output, check_output_folder, check_picture_output, save_picture
 from .arguments import HelpFormatter, add_overwrite, add_verb, at_least, numbers, pairs
 
 DESCRIPTION = """\
@@ -95,8 +95,8 @@ def show(arguments: Namespace) -> None:
     from ..visualization.preview import draw_items, draw_traces
 
     is_folder = Path(arguments.task).exists()
-    name = Path(arguments.task).name if is_folder else arguments.task
-    out = check_output(arguments.folder or f"{name}.png", arguments.overwrite)
+    name = Path(arguments.task).resolve().name if is_folder else arguments.task
+    out = check_picture_output(arguments.folder or f"{name}.png", arguments.overwrite)
     if is_folder:
         traces = list(islice(_read_records(arguments), arguments.n or 6))
         if not traces:
@@ -111,8 +111,7 @@ def show(arguments: Namespace) -> None:
         rate = len(items) / (time.perf_counter() - start)
         image = draw_items(items)
         message = f"{len(items)} items of {task.name}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items per second."
-    out.parent.mkdir(parents=True, exist_ok=True)
-    image.save(out)
+    save_picture(image, out)
     print(f"{message}\nImage: {out}")
 
 

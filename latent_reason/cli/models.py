@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from ..outputs import check_output
+from ..outputs import check_picture_output, save_picture
 from .arguments import add_output, add_overwrite, add_verb, at_least
 
 
@@ -61,7 +61,7 @@ def generate(arguments: Namespace) -> None:
     from ..decoding.rollout import Span
 
     if arguments.image:
-        check_output(arguments.image, arguments.overwrite)
+        check_picture_output(arguments.image, arguments.overwrite)
     reasoner, _, task, [item], [result] = _decode(arguments, range(arguments.index, arguments.index + 1))
     print(f"question: {item.question}")
     sketches = iter(result.sketches)
@@ -76,8 +76,7 @@ def generate(arguments: Namespace) -> None:
         + f"   (gold {item.answer})"
     )
     if arguments.image:
-        Path(arguments.image).parent.mkdir(parents=True, exist_ok=True)
-        item.images[0].save(arguments.image)
+        save_picture(item.images[0], Path(arguments.image))
         print(f"image: {arguments.image}")
 
 
@@ -92,15 +91,14 @@ def render(arguments: Namespace) -> None:
     """
     from ..visualization.storyboard import draw_storyboard
 
-    out = check_output(arguments.out, arguments.overwrite)
+    out = check_picture_output(arguments.out, arguments.overwrite)
     reasoner, decoder, _, items, results = _decode(arguments, range(arguments.n))
     if decoder is None or not reasoner.is_renderable:
         raise ValueError(
             f"'{arguments.checkpoint}' has no sketches to render (method {reasoner.method.name}"
             f"{'' if decoder else ', no sketch decoder'})."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save(out)
+    save_picture(draw_storyboard(reasoner, decoder, [result.decoded for result in results]), out)
     sketches = [sketch for result in results for sketch in result.sketches]
     correct = sum(sketch["equal"] for sketch in sketches)
     print(

@@ -129,11 +129,15 @@ def refused(run, words) -> str:
     return str(ended.value)
 
 
+def is_picture(name: str) -> bool:
+    return name in ("data show", "generate", "render") or name.startswith("paper_figs")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_command_checks_its_output_before_the_work(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run, words = FILES[name]
-    suffix = {"eval.leaderboard": "html", "data show": "png", "generate": "png", "render": "png"}.get(name, "json")
+    suffix = "html" if name == "eval.leaderboard" else "png" if is_picture(name) else "json"
     out = tmp_path / f"a.{suffix}"
     out.write_text("good")
     (tmp_path / "file").write_text("good")
@@ -142,6 +146,8 @@ def test_every_command_checks_its_output_before_the_work(name, tmp_path, monkeyp
     assert re.search(r"a\.\w+' cannot be written \(Not a directory", refused(run, [*words, unwritable, "--overwrite"]))
     if name not in ("train.bench", "texts", "data show", "eval.language"):  # these would begin their work
         assert "none" in refused(run, [*words, out, "--overwrite"]), "the next thing that is wrong"
+    if is_picture(name):
+        assert "does not end in .png" in refused(run, [*words, tmp_path / "a.json"])
     assert out.read_text() == "good" and sorted(p.name for p in tmp_path.iterdir()) == [out.name, "file"]
 
 
