@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from math import prod
 
+from latent_reason.json_files import fields_of, read_json
+
 from .items import EvalItem
 from .statistics import Interval, cluster_bootstrap, stratified_bootstrap, wilson
 
@@ -123,3 +125,22 @@ def retention(seeing: Sequence[dict], blind: Sequence[dict]) -> list[dict]:
             }
         )
     return out
+
+
+def read_seeing(path: str) -> dict:
+    """The result of a run with images. Raises FileNotFoundError or ValueError if it is no result of eval.benchmark."""
+    expected = "the FILE.json of eval.benchmark"
+    report = read_json(path, expected, ("benchmark", "protocol", "results"))
+    with fields_of(path, expected):
+        report["protocol"].keys()
+        retention(report["results"], report["results"])
+    return report
+
+
+def check_comparable(report: dict, path: str, name: str, protocol: dict) -> None:
+    """Raises ValueError if the benchmark or the protocol of a run with images differs from those of a run without."""
+    other = report["protocol"]
+    differ = [key for key in sorted({*other, *protocol} - {"blind"}) if other.get(key) != protocol.get(key)]
+    if report["benchmark"] != name or other.get("blind") or differ:
+        what = f"{', '.join(differ)} differ" if differ else "it is of another benchmark or without images"
+        raise ValueError(f"'{path}' cannot be compared: {what}. Run it again with images and the same options.")

@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import checkpoint
+from latent_reason.cli.arguments import add_output
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output
 from latent_reason.trace import Text, Trace
 
 from .records import GoldAnswer, is_right
@@ -86,12 +88,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", help="native records, such as those of: python -m latent_reason easy-vqa FOLDER")
     parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
     parser.add_argument("--max-new-tokens", type=at_least(1), default=16, help="longest reply (default: 16)")
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     with cli_errors():
         evaluate_to_file(parser.parse_args(argv))
 
 
 def evaluate_to_file(args: argparse.Namespace) -> None:
+    check_output(args.out, args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
     traces = list(islice((t for t in native.read(args.folder) if t.split == "test"), args.n))
     if not traces:

@@ -21,11 +21,13 @@ import torch
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives import latent_inputs
 from latent_reason.objectives.objective import Objective
+from latent_reason.outputs import check_output
 
 console = Console()
 
@@ -144,8 +146,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--level", type=at_least(1), default=4)
     parser.add_argument("--new", type=at_least(1), default=40, help="new positions per row")
     parser.add_argument("--repeats", type=at_least(1), default=5)
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     args = parser.parse_args(argv)
+    check_output(args.out, args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
     task = tasks.make("frozenlake_plan", split="test", seed=1, level=args.level)
     report = bench(reasoner, [task.trace(task[i]) for i in range(16)], args.new, args.repeats)

@@ -3,8 +3,9 @@
     python -m eval.benchmark CHECKPOINT NAME DIR --out FILE.json [--n N] [--prompt boxed] [--partial] [--blind]
     python -m eval.benchmark --list
 
-Nothing is downloaded. Rows that cannot be asked are left out and counted by reason. The result has the full protocol. FILE.items.jsonl beside FILE.json has one line per item. The
-same command resumes an interrupted run from FILE.items.unfinished. ``--partial`` allows a folder without all published
+Nothing is downloaded. Rows that cannot be asked are left out and counted by reason. The result has the full protocol.
+FILE.items.jsonl beside FILE.json has one line per item. The same command resumes an interrupted run from
+FILE.items.unfinished, in whatever order the rows stand then. ``--partial`` allows a folder without all published
 items or images. ``--n`` evaluates a sample of whole clusters. The protocol notes both. ``--blind`` removes the images, ``--grey``
 replaces them by gray ones; with ``--seeing FILE.json`` (a run of the same protocol with images) both report the share
 of the accuracy that is retained, raw and corrected for chance.
@@ -16,7 +17,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -27,19 +28,21 @@ from rich.table import Table
 from rich.text import Text
 
 from latent_reason import checkpoint, methods
+from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json, atomic_write_text
 from latent_reason.model.batch import TEXT
+from latent_reason.outputs import check_output
 from latent_reason.values import Seed, Temperature, argument
 
 from . import benchmarks
-from .aggregate import result_rows, retention
+from .aggregate import check_comparable, read_seeing, result_rows, retention
 from .constants import with_constants
 from .items import PROMPTS, EvalItem, build_trace, prompt_text
 from .judges import judge_unread, load_judge
 from .readers import Source, open_source
-from .resume import ProgressFile
+from .resume import ProgressFile, model_digest
 from .scoring import Judgment, judge, judge_by_checker
 from .selection import counted, gradable_items, readable_items, sample_items
 
@@ -91,13 +94,12 @@ def questions_digest(items: list[EvalItem]) -> str:
     return sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
 
-def run_description(args: argparse.Namespace, protocol: dict) -> dict:
-    """All that must be equal to resume a run: the protocol, the seed and the checkpoint with its modification time."""
-    modified = (checkpoint.find_checkpoint(args.checkpoint) / checkpoint.CONFIG_FILE).stat().st_mtime_ns
+def run_identity(args: argparse.Namespace, protocol: dict, keys: Iterable[str]) -> dict:
+    """All that must be equal to resume a run. The order of the items is no part of it: an answer depends on its item."""
     return {
         "benchmark": args.name,
-        "checkpoint": Path(args.checkpoint).as_posix(),
-        "written": modified,
+        "model": model_digest(args.checkpoint),
+        "data": sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16],
         "seed": args.seed,
         "protocol": protocol,
     }
@@ -112,44 +114,56 @@ def pixels_of(reasoner) -> str:
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
 def answer_items(
-    reasoner, items: list[EvalItem], other_checks: tuple[str, ...], args: argparse.Namespace, progress: ProgressFile
-) -> Iterator[Answer]:
-    """Answers to the items in order, with a progress bar. Each batch is added to ``progress``."""
+    reasoner,
+    items: dict[str, EvalItem],
+    other_checks: tuple[str, ...],
+    args: argparse.Namespace,
+    progress: ProgressFile,
+) -> list[Answer]:
+    """Answers to the items in order, with a progress bar. Those that ``progress`` has not are decoded, and each batch is
+    added to it."""
     mode, processor = methods.load(reasoner.method.name).MODE, reasoner.processor
-    model_judge = load_judge(args.judge) if args.judge else None
-
-    def make_answer(item: EvalItem, text: str, latents: list[int], tokens: int, seconds: float) -> Answer:
-        others = {name: judge_by_checker(text, item, name).is_right for name in other_checks if item.checker == "vsp"}
-        judgment = judge_unread(judge(text, item), text, item, model_judge)
-        return Answer(item, text, judgment, others, latents, tokens, seconds)
-
-    for item, line in zip(items, progress.results, strict=False):
-        yield make_answer(item, *(line[name] for name in ("text", "latents", "tokens", "seconds")))
-    starts = range(len(progress.results), len(items), args.batch_size)
+    missing = [key for key in items if key not in progress.kept]
+    starts = range(0, len(missing), args.batch_size)
     for start in track(starts, description=args.name, transient=Console().is_terminal):
-        chunk, began = items[start : start + args.batch_size], time.perf_counter()
-        batch = processor([build_trace(item, args.prompt, mode, args.blind) for item in chunk], generate=True)
+        keys, began = missing[start : start + args.batch_size], time.perf_counter()
+        batch = processor([build_trace(items[key], args.prompt, mode, args.blind) for key in keys], generate=True)
         rollout = generate(
             reasoner,
             batch.to(reasoner.device),
             max_new_tokens=args.max_new,
             temperature=args.temperature,
             seed=args.seed,
-            row_ids=range(start, start + len(chunk)),
+            row_ids=[int(key.rpartition(" ")[2], 16) for key in keys],  # samples do not depend on the order of items
         )
-        seconds = (time.perf_counter() - began) / len(chunk)
-        answers = [
-            make_answer(
-                item,
-                rollout.text(row, reasoner.vocabulary),
-                [span.length for span in rollout.spans_of(row)],
-                int((rollout.token_type[row] == TEXT).sum()),
-                seconds,
-            )
-            for row, item in enumerate(chunk)
-        ]
-        progress.add([json_line(answer, args.prompt) for answer in answers])
-        yield from answers
+        seconds = (time.perf_counter() - began) / len(keys)
+        replies = {
+            key: {
+                "text": rollout.text(row, reasoner.vocabulary),
+                "latents": [span.length for span in rollout.spans_of(row)],
+                "tokens": int((rollout.token_type[row] == TEXT).sum()),
+                "seconds": round(seconds, 4),
+            }
+            for row, key in enumerate(keys)
+        }
+        progress.add(replies)
+    model_judge = load_judge(args.judge) if args.judge else None
+    return [make_answer(item, other_checks, model_judge, **progress.kept[key]) for key, item in items.items()]
+
+
+def make_answer(
+    item: EvalItem,
+    other_checks: tuple[str, ...],
+    model_judge,
+    text: str,
+    latents: list[int],
+    tokens: int,
+    seconds: float,
+) -> Answer:
+    """A reply, judged."""
+    others = {name: judge_by_checker(text, item, name).is_right for name in other_checks if item.checker == "vsp"}
+    judgment = judge_unread(judge(text, item), text, item, model_judge)
+    return Answer(item, text, judgment, others, latents, tokens, seconds)
 
 
 def json_line(answer: Answer, prompt: str) -> str:
@@ -229,7 +243,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("name", nargs="?", help="a name of --list")
     parser.add_argument("folder", nargs="?", metavar="DIR", help="folder with the files of the benchmark")
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
-    parser.add_argument("--out", help="FILE.json; FILE.items.jsonl is written beside it")
+    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it", required=False)
     parser.add_argument("--n", type=at_least(1), help="number of items, sampled with --seed (default: all)")
     parser.add_argument("--partial", action="store_true", help="allow missing items and images")
     parser.add_argument("--prompt", help=f"{', '.join(PROMPTS)}, or a text with {{question}} and optionally {{form}}")
@@ -254,23 +268,37 @@ def main(argv: list[str] | None = None) -> None:
 
 def run_to_file(args: argparse.Namespace) -> None:
     """Checks all files and options before the model decodes, then writes the results."""
-    module, part = benchmarks.find(args.name)
+    module, _ = benchmarks.find(args.name)
     args.prompt = args.prompt or getattr(module, "PROMPT", "boxed")
     check_options(args)
+    seeing = read_seeing(args.seeing) if args.seeing else None
     with open_source(args.folder) as source:
         items, protocol_entries = chosen_items(source, args)
         reasoner, _ = checkpoint.load(args.checkpoint)
-        check_head_context(reasoner, items, args.blind)
-        protocol = build_protocol(args.name, items, protocol_entries, reasoner, args)
-        reference = read_run_with_images(args.seeing, args.name, protocol) if args.seeing else None
-        print_protocol(args, items, protocol)
-        lines = Path(args.out).with_suffix(".items.jsonl")
-        progress = ProgressFile(lines.with_suffix(".unfinished"), run_description(args, protocol))
-        if progress.results:
-            console.print(f"{progress.path}: resumes after {len(progress.results)} of {len(items)} items")
-        answers = list(answer_items(reasoner, items, getattr(module, "ALSO", ()), args, progress))
+        check_head_context(reasoner, list(items.values()), args.blind)
+        protocol = build_protocol(args.name, list(items.values()), protocol_entries, reasoner, args)
+        if seeing:
+            check_comparable(seeing, args.seeing, args.name, protocol)
+        print_protocol(args, list(items.values()), protocol)
+        with ProgressFile(lines_path(args).with_suffix(".unfinished"), run_identity(args, protocol, items)) as progress:
+            answers = answer_items(reasoner, items, getattr(module, "ALSO", ()), args, progress)
+            write_results(args, reasoner, protocol, answers, seeing["results"] if seeing else None)
+            progress.remove()
+
+
+def lines_path(args: argparse.Namespace) -> Path:
+    """FILE.items.jsonl, which has one line per item."""
+    return Path(args.out).with_suffix(".items.jsonl")
+
+
+def write_results(
+    args: argparse.Namespace, reasoner, protocol: dict, answers: list[Answer], reference: list[dict] | None
+) -> None:
+    """Write FILE.json and FILE.items.jsonl, and print the results. ``reference`` has those of the run with images."""
+    module, part = benchmarks.find(args.name)
+    lines = lines_path(args)
     results = with_constants(
-        items,
+        [answer.item for answer in answers],
         result_rows(
             [answer.item for answer in answers],
             [answer.judgment.is_right for answer in answers],
@@ -284,7 +312,6 @@ def run_to_file(args: argparse.Namespace) -> None:
         report["retention"] = retention(reference, results)
     atomic_write_text(lines, "".join(json_line(answer, protocol["prompt"]) + "\n" for answer in answers))
     atomic_write_json(args.out, report)
-    progress.remove()
     console.print(table(results))
     print_retention(report.get("retention", []))
     console.print(
@@ -293,16 +320,16 @@ def run_to_file(args: argparse.Namespace) -> None:
     )
 
 
-def chosen_items(source: Source, args: argparse.Namespace) -> tuple[list[EvalItem], dict]:
-    """The items that are asked, and their entries of the protocol."""
+def chosen_items(source: Source, args: argparse.Namespace) -> tuple[dict[str, EvalItem], dict]:
+    """The items that are asked, by key, and their entries of the protocol."""
     items, protocol_entries = gradable_items(args.name, source, args.partial)
     if args.n and args.n < len(items):
         items = sample_items(items, args.n, args.seed)
         protocol_entries["partial"] = "; ".join(
             filter(None, [protocol_entries["partial"], f"{len(items)} drawn by seed {args.seed}"])
         )
-    items = readable_items(items, source, args.partial)
-    return items, protocol_entries | {"left_out": counted(source.left_out)}
+    readable = readable_items(items, source, args.partial)
+    return readable, protocol_entries | {"left_out": counted(source.left_out)}
 
 
 def build_report(
@@ -339,6 +366,10 @@ def print_retention(rows: list[dict]) -> None:
 
 
 def check_options(args: argparse.Namespace) -> None:
+    if not args.out.endswith(".json"):
+        raise ValueError(f"--out '{args.out}' does not end with .json. Give a name that does.")
+    for path in (args.out, lines_path(args)):
+        check_output(path, args.overwrite)
     checkpoint.read_config(args.checkpoint)
     if args.judge:
         load_judge(args.judge)
@@ -349,8 +380,6 @@ def check_options(args: argparse.Namespace) -> None:
         )
     if args.seeing and not args.blind:
         raise ValueError("--seeing gives a run with images to compare with. Add --blind or --grey.")
-    if not args.out.endswith(".json"):
-        raise ValueError(f"--out '{args.out}' does not end with .json. Give a name that does.")
 
 
 def check_head_context(reasoner, items: list[EvalItem], blind: str | None) -> None:
@@ -362,28 +391,6 @@ def check_head_context(reasoner, items: list[EvalItem], blind: str | None) -> No
             f"the head of method '{reasoner.method.name}' needs an image, but {num_without_images} items have "
             f"none.{todo}"
         )
-
-
-def read_run_with_images(path: str, name: str, protocol: dict) -> list[dict]:
-    """The results of the run with images. Raises ValueError if its benchmark or protocol differs."""
-    try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-        reference_protocol, results = report["protocol"], report["results"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"'{path}' is not a result of eval.benchmark. Give the FILE.json of the run with images."
-        ) from None
-    different_keys = [
-        key
-        for key in sorted({*reference_protocol, *protocol} - {"blind"})
-        if reference_protocol.get(key) != protocol.get(key)
-    ]
-    if report.get("benchmark") != name or reference_protocol.get("blind") or different_keys:
-        what = (
-            f"{', '.join(different_keys)} differ" if different_keys else "it is of another benchmark or without images"
-        )
-        raise ValueError(f"'{path}' cannot be compared: {what}. Run it again with images and the same options.")
-    return results
 
 
 if __name__ == "__main__":

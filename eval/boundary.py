@@ -18,9 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, tasks
+from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, Task
 from latent_reason.values import Seed, argument
 
@@ -100,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("checkpoint")
     parser.add_argument("--base", required=True, help="the checkpoint before tuning")
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(2), default=200, help="items per level")
     parser.add_argument("--seed", type=argument(Seed), default=1)
@@ -109,6 +111,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def boundary_to_file(args: argparse.Namespace) -> None:
+    check_output(args.out, args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
     base, _ = checkpoint.load(args.base)
     data = reasoner.method.notes.get("data", {})

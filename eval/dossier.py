@@ -4,13 +4,16 @@
 
 DIR (new) gets dossier.json and index.html: accuracy in and out of distribution, accuracy on changed inputs, the probes
 of the latents with their verdict, what sketches alone show (to the task's parser, and to the model of --reader),
-accuracy by steps and latents, attention, diagnostics of the latents, and a storyboard of sketches.
+accuracy by steps and latents, attention, diagnostics of the latents, and a storyboard of sketches. The same command
+resumes an interrupted run from DIR.unfinished.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +24,8 @@ from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
+from latent_reason.outputs import check_output_folder
+from latent_reason.tasks import Item, Task
 from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import draw_storyboard
 
@@ -30,49 +35,53 @@ from .html import page
 from .interventions import LatentStatistics, Mean, StoredLatents, Zero
 from .probe import EXTRA, MAIN, choose_donors, probe, verdict
 from .replay import answer_kl
+from .resume import ProgressFile, items_digest, model_digest
 
 console = Console(soft_wrap=True)
 
 
 def build_dossier(
-    reasoner, decoder, name: str, levels: tuple[int, ...], n: int, seed: int, options: dict, reader=None
+    reasoner, decoder, make_task: Callable[..., Task], items: list[Item], seed: int, reader, recall: Callable
 ) -> tuple[dict, bytes]:
-    """(all figures, the PNG of the storyboard).
+    """(all figures, the PNG of the storyboard). ``make_task(**changes)`` makes the task of ``items`` with other options,
+    ``recall`` gives what an interrupted run has kept.
 
-    Accuracy, diagnostics of latents and the probes of the verdict use ``n`` items over all levels (probes: those whose
-    gold trace has a sketch). Everything else uses a quarter of that.
+    Accuracy, diagnostics of latents and the probes of the verdict use all items (probes: those whose gold trace has a
+    sketch). Everything else uses a quarter of that.
     """
-    mode, own = methods.load(reasoner.method.name).MODE, tasks.own(name, options)
-
-    def make_task(level=levels, **changes):
-        return tasks.make(name, **{"split": "test", "seed": seed, "level": level} | own | changes)
-
-    task, num_quick = make_task(), -(-n // 4)
-    items = distinct_items(task, n)
+    mode, task, num_quick = methods.load(reasoner.method.name).MODE, make_task(), -(-len(items) // 4)
     plain = decode(reasoner, decoder, task, items, mode, progress="as generated")
-    report: dict = {"main_score": main_score(plain), "out_of_distribution": {}}
+    quick = plain[:num_quick]
+
+    def out_of_distribution(axis: str, changes: dict) -> dict:
+        changed = make_task(**changes)
+        return scores(decode(reasoner, None, changed, distinct_items(changed, num_quick), mode, progress=axis))
+
+    report: dict = {"main_score": main_score(plain)}
+    report["out_of_distribution"] = {
+        axis: recall(f"ood {axis}", partial(out_of_distribution, axis, changes)) for axis, changes in task.ood.items()
+    }
     report["accuracy"] = {
         f"level {k}": scores([r for r in plain if r.item.level == k]) for k in sorted({r.item.level for r in plain})
     }
-    for axis, changes in task.ood.items():
-        extra = distinct_items(make_task(**changes), num_quick)
-        report["out_of_distribution"][axis] = scores(
-            decode(reasoner, None, make_task(**changes), extra, mode, progress=axis)
-        )
-    report["input"] = input_perturbations.evaluate_inputs(reasoner, task, mode, plain[:num_quick])
-    report["as_pixels"] = input_perturbations.evaluate_text_as_image(reasoner, task, mode, plain[:num_quick])
-    report["attention_in_box"] = attention.attention_in_box(reasoner, task, plain[:num_quick])
+    report["input"] = recall("input", lambda: input_perturbations.evaluate_inputs(reasoner, task, mode, quick))
+    report["as_pixels"] = recall(
+        "as_pixels", lambda: input_perturbations.evaluate_text_as_image(reasoner, task, mode, quick)
+    )
+    report["attention_in_box"] = recall("attention_in_box", lambda: attention.attention_in_box(reasoner, task, quick))
     report["consistency"] = metrics.consistency(task, plain, reasoner.vocabulary)
     if reasoner.can_sketch:
         sketched = [r for r in plain if any(s.sketch is not None for s in r.item.steps)] or plain
-        report |= latent_report(reasoner, task, sketched, seed, mode)
+        report |= latent_report(reasoner, task, sketched, seed, mode, recall)
         report["health"] = latent_diagnostics(reasoner, plain)
         report["alarm"] = collapse_warning(report["health"])
     if decoder is None or not reasoner.is_renderable:
         return report, b""
-    report["sketches_alone"] = metrics.sketches_alone(reasoner, decoder, task, plain[:num_quick])
+    report["sketches_alone"] = recall("alone", lambda: metrics.sketches_alone(reasoner, decoder, task, quick))
     if reader is not None:
-        report["sketchqa_vlm"] = metrics.evaluate_reader(reader, reasoner, decoder, task, plain[:num_quick])
+        report["sketchqa_vlm"] = recall(
+            "reader", lambda: metrics.evaluate_reader(reader, reasoner, decoder, task, quick)
+        )
     buffer = BytesIO()
     draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(buffer, "PNG")
     return report, buffer.getvalue()
@@ -82,13 +91,13 @@ def scores(results: list[Result]) -> dict:
     return {name: metrics.share([r.scores[name] for r in results]) for name in results[0].scores}
 
 
-def latent_report(reasoner, task, results: list[Result], seed: int, mode: str) -> dict:
+def latent_report(reasoner, task, results: list[Result], seed: int, mode: str, recall: Callable) -> dict:
     """Probes, verdict, replay protocol, accuracy by step and by budget, and attention. The probes of the verdict use all
     results, the others a quarter."""
-    probes = probe(reasoner, task, [r.item for r in results], seed, only=MAIN, plain=results)
+    probes = probe(reasoner, task, [r.item for r in results], seed, only=MAIN, plain=results, recall=recall)
     items = [r.item for r in results[: -(-len(results) // 4)]]
     plain = decode(reasoner, None, task, items, mode)  # decoded again, because replay needs whole rollouts
-    extra = probe(reasoner, task, items, seed, only=EXTRA, plain=plain)
+    extra = probe(reasoner, task, items, seed, only=EXTRA, plain=plain, recall=recall)
     probes |= {name: value for name, value in extra.items() if name not in probes}
     statistics, donor_rows = LatentStatistics(plain), choose_donors(task, plain, seed)
     index = {id(r.item): i for i, r in enumerate(plain)}
@@ -102,15 +111,15 @@ def latent_report(reasoner, task, results: list[Result], seed: int, mode: str) -
         "mean": lambda c: Mean(statistics, grids(c)),
         "foreign": lambda c: StoredLatents([foreign[index[id(i)]] for i in c]),
     }
-    divergence = {name: answer_kl(reasoner, plain, hook) for name, hook in hooks.items()}
+    divergence = {n: recall(f"kl {n}", partial(answer_kl, reasoner, plain, hook)) for n, hook in hooks.items()}
     means = {name: {"nats": round(sum(v) / len(v), 4), "n": len(v)} for name, v in divergence.items() if v}
     return {
         "probes": probes,
         "verdict": verdict(probes),
         "answer_kl": means,
-        "by_step": metrics.accuracy_by_step(reasoner, task, mode, plain),
-        "by_budget": metrics.accuracy_by_budget(reasoner, task, mode, plain),
-        "attention": attention.answer_attention(reasoner, plain),
+        "by_step": recall("by_step", lambda: metrics.accuracy_by_step(reasoner, task, mode, plain)),
+        "by_budget": recall("by_budget", lambda: metrics.accuracy_by_budget(reasoner, task, mode, plain)),
+        "attention": recall("attention", lambda: attention.answer_attention(reasoner, plain)),
     }
 
 
@@ -130,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def dossier_to_folder(args: argparse.Namespace) -> None:
-    start = time.time()
+    start, out = time.time(), check_output_folder(args.out)
     reasoner, decoder = checkpoint.load(args.checkpoint)
     if args.reader and (decoder is None or not reasoner.is_renderable):
         raise ValueError(f"'{args.checkpoint}' cannot render sketches for a reader. Leave --reader out.")
@@ -138,10 +147,22 @@ def dossier_to_folder(args: argparse.Namespace) -> None:
     data = reasoner.method.notes.get("data", {})
     name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
     levels = tuple(args.levels or data.get("levels", (3, 4)))
-    with atomic_folder(args.out) as folder:
-        report, storyboard_png = build_dossier(
-            reasoner, decoder, name, levels, args.n, args.seed, data.get("options", {}), reader
-        )
+    own = tasks.own(name, data.get("options", {}))
+
+    def make_task(level=levels, **changes) -> Task:
+        return tasks.make(name, **{"split": "test", "seed": args.seed, "level": level} | own | changes)
+
+    items = distinct_items(make_task(), args.n)
+    identity = {
+        "command": "eval.dossier",
+        "model": model_digest(args.checkpoint),
+        "reader": model_digest(args.reader) if args.reader else None,
+        "items": items_digest(items),
+        "task": name,
+        "seed": args.seed,
+    }
+    with ProgressFile(f"{out}.unfinished", identity) as progress, atomic_folder(out) as folder:
+        report, storyboard_png = build_dossier(reasoner, decoder, make_task, items, args.seed, reader, progress.recall)
         about = {
             "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
@@ -158,6 +179,7 @@ def dossier_to_folder(args: argparse.Namespace) -> None:
             about["reader"] = Path(args.reader).as_posix()
         atomic_write_json(folder / "dossier.json", {"schema": 1, "about": about, **report})
         (folder / "index.html").write_text(page(report, about, storyboard_png), encoding="utf-8")
+    progress.remove()
     console.print(report.get("verdict", "No latents to probe."))
     console.print(f"Results written to {args.out}: dossier.json and index.html")
 

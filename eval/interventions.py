@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from latent_reason.decoding.items import Result
+from latent_reason.visualization.storyboard import split_text
 
 
 class Zero:
@@ -184,3 +185,55 @@ class LatentStatistics:
                 root = vectors * values.clamp_min(0).sqrt()
             self.cache[grid, number] = z.mean(0), root
         return self.cache[grid, number]
+
+
+def probe_arms(reasoner, task, mode: str, plain: list[Result], donor_rows: list[int], seed: int) -> dict[str, dict]:
+    """Name of a probe -> options of :func:`decode`. Each probe has its own random numbers, whichever ran before it."""
+    index = {id(r.item): i for i, r in enumerate(plain)}
+
+    def rows_of(chunk):
+        return [index[id(i)] for i in chunk]
+
+    def grids(chunk):
+        return [reasoner.latent_grid_for(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
+
+    def own(chunk):
+        return StoredLatents([plain[i].latents for i in rows_of(chunk)])
+
+    statistics, diagonal = LatentStatistics(plain), LatentStatistics(plain, 1.0)
+    random, random_diagonal, random_region, order = (torch.Generator().manual_seed(seed) for _ in range(4))
+    permuted = [shuffle_slots(r.latents, order) for r in plain]
+    foreign = [plain[d].latents if d >= 0 else [] for d in donor_rows]
+    return {
+        "again": {"seed": seed + 1},
+        "noise": {"latent_hook": lambda c: Noise(statistics, grids(c), random)},
+        "noise_diagonal": {"latent_hook": lambda c: Noise(diagonal, grids(c), random_diagonal)},
+        "region": {"latent_hook": lambda c: RandomCrop(reasoner, c, random_region)},
+        "mean": {"latent_hook": lambda c: Mean(statistics, grids(c))},
+        "zero": {"latent_hook": lambda c: Zero()},
+        "dummy": {"latent_hook": lambda c: WordEmbedding(reasoner)},
+        "first_half": {"latent_hook": lambda c: KeepFirst(Mean(statistics, grids(c)), grids(c), 0.5)},
+        "permuted": {"latent_hook": lambda c: StoredLatents([permuted[i] for i in rows_of(c)])},
+        "reversed": {
+            "latent_hook": lambda c: StoredLatents([[z.flip(0) for z in plain[i].latents] for i in rows_of(c)])
+        },
+        "foreign": {"latent_hook": lambda c: StoredLatents([foreign[i] for i in rows_of(c)])},
+        "oracle": {"latent_hook": lambda c: Oracle(reasoner, task, c)},
+        "copy": {"latent_hook": lambda c: StoredLatents([[encode_sketch(reasoner, i.images[-1])] for i in c])},
+        "markers": {"latents_per_span": 0},
+        "removed": {"latent_mode": "off"},
+        "image_blanked": {"make_trace": lambda item: task.blind(item, mode), "latent_hook": own},
+        "image_masked": {"hide_images": True, "latent_hook": own},
+        "blind": {"make_trace": lambda item: task.blind(item, mode), "latent_mode": "off"},
+        "text_corrupted": {
+            "forced_tokens": lambda c: [corrupted_prefix(reasoner, task, plain[i]) for i in rows_of(c)],
+            "latent_hook": lambda c: StoredLatents([plain[i].latents[:1] for i in rows_of(c)], only_stored=True),
+        },
+    }
+
+
+def corrupted_prefix(reasoner, task, result: Result) -> list[int]:
+    """The ids of the text before the first sketch with one move flipped, then the open token of that sketch."""
+    first = split_text(result.rollout, result.row, reasoner.vocabulary)[0]
+    text = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
+    return reasoner.vocabulary.encode_text(text) + ([reasoner.vocabulary.open] if result.latents else [])

@@ -15,9 +15,11 @@ from pathlib import Path
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import decode, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output
 from latent_reason.values import Seed, argument
 
 from .interventions import Oracle
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.item_filter", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint")
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     parser.add_argument("--task", help="default: the training task of the checkpoint")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(1), default=2000)
@@ -65,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def filter_to_file(args: argparse.Namespace) -> None:
+    check_output(args.out, args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
     if not reasoner.is_renderable:
         raise ValueError(

@@ -37,6 +37,7 @@ from latent_reason.data import native
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output, check_output_folder
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from latent_reason.values import Seed, Share, Temperature, argument
@@ -215,9 +216,8 @@ def main(argv: list[str] | None = None) -> None:
 def label_to_folder(args: argparse.Namespace) -> None:
     if args.temperature <= 0:
         raise ValueError(f"--temperature {args.temperature}: must be greater than 0, or all samples are equal.")
-    for path in (args.out, f"{args.out}.json"):
-        if Path(path).exists():
-            raise FileExistsError(f"'{path}' exists. Give another --out, or move it; nothing was changed.")
+    check_output_folder(args.out)
+    check_output(f"{args.out}.json", None)
     reasoner, _ = checkpoint.load(args.checkpoint)
     records = list(islice((t for t in native.read(args.folder) if t.split == args.split), args.n))
     skipped = Counter(filter(None, map(reason_to_skip, records)))

@@ -19,12 +19,14 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import checkpoint
+from latent_reason.cli.arguments import add_output
 from latent_reason.data.texts import docstrings, lines
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
 from latent_reason.model.backbones import Backbone
 from latent_reason.objectives.losses import token_losses
+from latent_reason.outputs import check_output
 
 from .statistics import paired_bootstrap
 
@@ -66,12 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--base", required=True, help="the model before training: a folder or a Hub name")
     parser.add_argument("--texts", help="file with one text a line; default: docstrings")
     parser.add_argument("--n", type=at_least(2), default=100, help="maximum number of texts")
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     with cli_errors():
         compare_to_file(parser.parse_args(argv))
 
 
 def compare_to_file(args: argparse.Namespace) -> None:
+    check_output(args.out, args.overwrite)
     texts = lines(args.texts) if args.texts else docstrings(sysconfig.get_path("stdlib"))
     texts = texts[: args.n]
     text_losses = []

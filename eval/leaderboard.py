@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from latent_reason.cli.arguments import add_output
 from latent_reason.errors import cli_errors, did_you_mean
 from latent_reason.files import atomic_write_text
+from latent_reason.outputs import check_output
 
 from .leaderboard_page import markdown, page
 from .results import Probes, Row, Share, read
@@ -267,7 +269,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.leaderboard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", metavar="DIR")
-    parser.add_argument("--out", default="leaderboard.html", help="HTML file; the Markdown file has the suffix .md")
+    add_output(parser, "HTML file; the Markdown file has the suffix .md", required=False, default="leaderboard.html")
     parser.add_argument("--metric", help="only results of this metric, such as accuracy")
     parser.add_argument("--one-table", action="store_true", help="raise an error if protocols differ")
     with cli_errors():
@@ -278,6 +280,8 @@ def write_leaderboard(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.suffix != ".html":
         raise ValueError(f"--out {args.out}: give a name that ends in .html. The Markdown file is written beside it.")
+    for path in (out, out.with_suffix(".md")):
+        check_output(path, args.overwrite)
     rows, left_out = gather_results(Path(args.folder))
     for sentence in left_out:
         console.print(sentence, markup=False, highlight=False)

@@ -6,41 +6,34 @@
 Protocol "regenerate": each latent is replaced just before it becomes an input, and all later text is generated freely.
 An output may have twice the length of the item's original output, or the length of the longest of its level.
 Only items whose gold trace has a sketch are probed. The latents carry content only if these intervals exclude 0: the
-loss of accuracy under noise, mean and foreign latents, and the rate of following a foreign sketch.
+loss of accuracy under noise, mean and foreign latents, and the rate of following a foreign sketch. The same command
+resumes an interrupted run from FILE.unfinished.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output
 from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import split_text
 
-from .interventions import (
-    KeepFirst,
-    LatentStatistics,
-    Mean,
-    Noise,
-    Oracle,
-    RandomCrop,
-    StoredLatents,
-    WordEmbedding,
-    Zero,
-    encode_sketch,
-    shuffle_slots,
-)
+from .interventions import probe_arms
 from .records import Records
+from .resume import ProgressFile, compute_now, items_digest, model_digest
 from .statistics import holm, mcnemar, paired_bootstrap, wilson
 
 console = Console(soft_wrap=True)
@@ -58,6 +51,7 @@ EXTRA = (
     "blind",
     "text_corrupted",
 )
+FOLLOWED = ("foreign", "mean", "noise", "zero")  # whose text is compared with the donor of foreign latents
 RECORD_PROBES = tuple(name for name in (*MAIN, *EXTRA) if name != "text_corrupted")  # needs the generator of a puzzle
 
 
@@ -103,12 +97,14 @@ def probe(
     batch_size: int = 64,
     only: Sequence[str] = (*MAIN, *EXTRA),
     plain: list[Result] | None = None,
+    recall: Callable[[str, Callable[[], Any]], Any] = compute_now,
 ) -> dict:
     """Runs the probes on the same items.
 
     Args:
         only: names of the probes to run.
         plain: the unchanged results of ``items``, if they are already decoded.
+        recall: gives the result of a probe that an interrupted run has kept (:meth:`.resume.ProgressFile.recall`).
 
     Returns:
         name -> accuracy with interval, paired difference to the unchanged results (P0), rate of changed answers.
@@ -126,77 +122,44 @@ def probe(
     }
     donor_rows = choose_donors(task, plain, seed)
     arms = probe_arms(reasoner, task, mode, plain, donor_rows, seed)
-    arms = {name: arms[name] for name in only}
-    if not reasoner.is_renderable:  # no image has the true latents
-        arms = {name: options for name, options in arms.items() if name not in ("oracle", "copy", "region")}
-    if not reasoner.head.is_stochastic:  # greedy text and a deterministic head: a second run is equal
-        arms.pop("again", None)
-    if reasoner.switch.start == "first":  # no text precedes the sketch
-        arms.pop("text_corrupted", None)
-    runs = {}
-    for name, options in arms.items():
-        changed = runs[name] = run(name, max_new_tokens=room(plain), **options)
-        rows = [i for i, r in enumerate(plain) if name != "foreign" or (donor_rows[i] >= 0 and r.latents)]
-        rows = rows or range(len(plain))  # "foreign" counts only items that received foreign latents
-        report[name] = _accuracy([changed[i] for i in rows], key) | _paired(
-            [plain[i] for i in rows], [changed[i] for i in rows], key
-        )
-    if "oracle" in runs and "copy" in runs:
+    arms = {name: arms[name] for name in only if has_meaning(name, reasoner)}
+    pairs = [i for i, r in enumerate(plain) if donor_rows[i] >= 0 and r.latents]  # items that get foreign latents
+
+    def follow_scores(results: list[Result]) -> list[float]:
+        donors = (plain[donor_rows[i]] for i in pairs)
+        return [
+            float(follow_score(task, reasoner.vocabulary, results[i], d)) for i, d in zip(pairs, donors, strict=True)
+        ]
+
+    def measure(name: str, options: dict) -> dict:
+        changed = run(name, max_new_tokens=room(plain), **options)
+        rows = (pairs if name == "foreign" else None) or range(len(plain))
+        paired = _paired([plain[i] for i in rows], [changed[i] for i in rows], key)
+        follows = follow_scores(changed) if name in FOLLOWED else []
+        return {"report": _accuracy([changed[i] for i in rows], key) | paired, "follows": follows}
+
+    found = {name: recall(f"probe {name}", partial(measure, name, options)) for name, options in arms.items()}
+    report |= {name: dict(one["report"]) for name, one in found.items()}
+    if "oracle" in found and "copy" in found:
         shares = (report[name]["accuracy"] for name in ("as_generated", "oracle", "copy"))
         report["oracle"]["gain_recovered"] = gain_recovered(*shares)
-    if "foreign" in runs:
-        idle = next((runs[n] for n in ("mean", "noise", "zero") if n in runs), plain)
-        report["foreign"] |= _follow_rates(task, reasoner.vocabulary, plain, runs["foreign"], donor_rows, idle)
+    if "foreign" in found:
+        own = follow_scores(plain)
+        idle = next((found[n]["follows"] for n in ("mean", "noise", "zero") if n in found), own)
+        report["foreign"] |= _follow_rates(found["foreign"]["follows"], own, idle)
     compared = [name for name in report if "mcnemar_p" in report[name]]
     for name, p in zip(compared, holm([report[n]["mcnemar_p"] for n in compared]) if compared else [], strict=True):
         report[name]["holm_p"] = round(float(p), 5)
     return report
 
 
-def probe_arms(reasoner, task, mode: str, plain: list[Result], donor_rows: list[int], seed: int) -> dict[str, dict]:
-    """Name of a probe -> options of :func:`decode`."""
-    index = {id(r.item): i for i, r in enumerate(plain)}
-
-    def rows_of(chunk):
-        return [index[id(i)] for i in chunk]
-
-    def grids(chunk):
-        return [reasoner.latent_grid_for(reasoner.backbone.token_grid(i.images[-1])) for i in chunk]
-
-    def own(chunk):
-        return StoredLatents([plain[i].latents for i in rows_of(chunk)])
-
-    statistics, diagonal = LatentStatistics(plain), LatentStatistics(plain, 1.0)
-    random = torch.Generator().manual_seed(seed)
-    order = torch.Generator().manual_seed(seed)
-    permuted = [shuffle_slots(r.latents, order) for r in plain]
-    foreign = [plain[d].latents if d >= 0 else [] for d in donor_rows]
-    return {
-        "again": {"seed": seed + 1},
-        "noise": {"latent_hook": lambda c: Noise(statistics, grids(c), random)},
-        "noise_diagonal": {"latent_hook": lambda c: Noise(diagonal, grids(c), random)},
-        "region": {"latent_hook": lambda c: RandomCrop(reasoner, c, random)},
-        "mean": {"latent_hook": lambda c: Mean(statistics, grids(c))},
-        "zero": {"latent_hook": lambda c: Zero()},
-        "dummy": {"latent_hook": lambda c: WordEmbedding(reasoner)},
-        "first_half": {"latent_hook": lambda c: KeepFirst(Mean(statistics, grids(c)), grids(c), 0.5)},
-        "permuted": {"latent_hook": lambda c: StoredLatents([permuted[i] for i in rows_of(c)])},
-        "reversed": {
-            "latent_hook": lambda c: StoredLatents([[z.flip(0) for z in plain[i].latents] for i in rows_of(c)])
-        },
-        "foreign": {"latent_hook": lambda c: StoredLatents([foreign[i] for i in rows_of(c)])},
-        "oracle": {"latent_hook": lambda c: Oracle(reasoner, task, c)},
-        "copy": {"latent_hook": lambda c: StoredLatents([[encode_sketch(reasoner, i.images[-1])] for i in c])},
-        "markers": {"latents_per_span": 0},
-        "removed": {"latent_mode": "off"},
-        "image_blanked": {"make_trace": lambda item: task.blind(item, mode), "latent_hook": own},
-        "image_masked": {"hide_images": True, "latent_hook": own},
-        "blind": {"make_trace": lambda item: task.blind(item, mode), "latent_mode": "off"},
-        "text_corrupted": {
-            "forced_tokens": lambda c: [corrupted_prefix(reasoner, task, plain[i]) for i in rows_of(c)],
-            "latent_hook": lambda c: StoredLatents([plain[i].latents[:1] for i in rows_of(c)], only_stored=True),
-        },
-    }
+def has_meaning(name: str, reasoner) -> bool:
+    """Whether a probe can be run, and can differ from the unchanged output."""
+    if name in ("oracle", "copy", "region"):
+        return reasoner.is_renderable  # otherwise no image has the true latents
+    if name == "again":
+        return reasoner.head.is_stochastic  # greedy text and a deterministic head: a second run is equal
+    return name != "text_corrupted" or reasoner.switch.start != "first"  # text has to precede the sketch
 
 
 def gain_recovered(own: float, oracle: float, copy: float) -> float | None:
@@ -238,13 +201,6 @@ def verdict(report: dict) -> str:
     return "No evidence that the latents matter."
 
 
-def corrupted_prefix(reasoner, task, result: Result) -> list[int]:
-    """The ids of the text before the first sketch with one move flipped, then the open token of that sketch."""
-    first = split_text(result.rollout, result.row, reasoner.vocabulary)[0]
-    text = task.corrupt(first, task.stream(result.item.level, result.item.index, "corrupt"))
-    return reasoner.vocabulary.encode_text(text) + ([reasoner.vocabulary.open] if result.latents else [])
-
-
 def _interval(interval) -> dict:
     return {"low": round(interval.low, 4), "high": round(interval.high, 4)}
 
@@ -280,28 +236,22 @@ def _paired(plain: list[Result], changed: list[Result], key: str) -> dict:
     }
 
 
-def _follow_rates(task, vocabulary, plain, changed, donor_rows, idle) -> dict:
-    """How often the text after a foreign sketch follows the donor.
+def _follow_rates(foreign: list[float], own: list[float], idle: list[float]) -> dict:
+    """How often the text after a foreign sketch follows the donor, from the scores of the items with foreign latents.
 
     Two references: the model's own unchanged output (chance), and the output after uninformative latents (``idle``),
     because a guess may agree with the donor too.
     """
-    pairs = [
-        (c, p, plain[d], n) for c, p, d, n in zip(changed, plain, donor_rows, idle, strict=True) if d >= 0 and p.latents
-    ]
-    if not pairs:
+    if not foreign:
         return {"follow_rate": None, "follow_n": 0}
-    foreign_scores = np.array([follow_score(task, vocabulary, c, d) for c, _, d, _ in pairs])
-    own_scores = np.array([follow_score(task, vocabulary, p, d) for _, p, d, _ in pairs])
-    idle_scores = np.array([follow_score(task, vocabulary, n, d) for *_, d, n in pairs])
-    over_chance, over_idle = paired_bootstrap(foreign_scores, own_scores), paired_bootstrap(foreign_scores, idle_scores)
+    over_chance, over_idle = paired_bootstrap(foreign, own), paired_bootstrap(foreign, idle)
     return {
-        "follow_when_idle": round(float(idle_scores.mean()), 4),
+        "follow_when_idle": round(float(np.mean(idle)), 4),
         "follow_beyond_idle": {"value": round(over_idle.estimate, 4), **_interval(over_idle)},
-        "follow_rate": round(float(foreign_scores.mean()), 4),
-        "follow_by_chance": round(float(own_scores.mean()), 4),
+        "follow_rate": round(float(np.mean(foreign)), 4),
+        "follow_by_chance": round(float(np.mean(own)), 4),
         "follow_difference": {"value": round(over_chance.estimate, 4), **_interval(over_chance)},
-        "follow_n": len(pairs),
+        "follow_n": len(foreign),
     }
 
 
@@ -336,12 +286,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), default=200)
     parser.add_argument("--seed", type=argument(Seed), default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     with cli_errors():
         probe_to_file(parser.parse_args(argv))
 
 
 def probe_to_file(args: argparse.Namespace) -> None:
+    out = check_output(args.out, args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
     if not reasoner.can_sketch:
         raise ValueError(
@@ -350,20 +301,19 @@ def probe_to_file(args: argparse.Namespace) -> None:
         )
     items, task, description = record_items(args) if args.folder else task_items(args, reasoner)
     only = RECORD_PROBES if args.folder else (*MAIN, *EXTRA)
-    report = probe(reasoner, task, items, args.seed, args.batch_size, only)
-    atomic_write_json(
-        args.out,
-        {
-            "schema": 1,
-            "checkpoint": Path(args.checkpoint).as_posix(),
-            **description,
-            "n": len(items),
-            "seed": args.seed,
-            "protocol": "regenerate",
-            "decoding": "greedy",
-            "probes": report,
-        },
-    )
+    settings = {**description, "n": len(items), "seed": args.seed}
+    identity = {
+        "command": "eval.probe",
+        "model": model_digest(args.checkpoint),
+        "items": items_digest(items),  # in their order: each gets the latents of another
+        "batch_size": args.batch_size,
+        **settings,
+    }
+    with ProgressFile(out.with_suffix(".unfinished"), identity) as progress:
+        report = probe(reasoner, task, items, args.seed, args.batch_size, only, recall=progress.recall)
+        about = {"schema": 1, "checkpoint": Path(args.checkpoint).as_posix(), **settings}
+        atomic_write_json(out, about | {"protocol": "regenerate", "decoding": "greedy", "probes": report})
+        progress.remove()
     console.print(probe_table(report))
     console.print(verdict(report))
     console.print(f"Results written to {args.out}")

@@ -4,15 +4,15 @@ give ``None``; a damaged result file is a ValueError that names file and field.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from latent_reason.json_files import read_json
+
 SCHEMA = 1
-MAX_BYTES = 50 * 2**20
 ROUNDING = 1e-3  # tolerance for low <= value <= high: files have four digits
 MAX_NUMBER = 10**15
 
@@ -135,7 +135,7 @@ def read(path: Path, name: str) -> ResultFile | None:
     Raises:
         ValueError: names the file and the problem.
     """
-    value = read_json(path, name)
+    value = read_json(path, "a result file", name=name)
     reader = _reader_of(value)
     if reader is None:
         return None
@@ -143,23 +143,6 @@ def read(path: Path, name: str) -> ResultFile | None:
     if value.get("schema") != SCHEMA:
         raise fields.error(value.get("schema"), f"{SCHEMA}, which this version reads", "schema")
     return reader(fields)
-
-
-def read_json(path: Path, name: str) -> Any:
-    def refuse(name: str):
-        raise ValueError(f"{name} is not JSON")
-
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(
-            f"'{name}' has {size / 2**20:,.0f} MiB; result files have at most "
-            f"{MAX_BYTES / 2**20:,.0f}. Move it elsewhere."
-        )
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-        json.dumps(value, ensure_ascii=False).encode()  # unpaired surrogates could not be written again
-        return value
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{name}' is not readable JSON ({str(error)[:100]}). Write it again.") from None
 
 
 def _reader_of(value: Any) -> Callable[[Fields], ResultFile] | None:

@@ -4,45 +4,61 @@
 
 ``--n`` is the number of distinct items per level; a level with fewer items uses all of them. For FrozenLake the report
 also has two baselines: a plan that ignores the holes (``hole_blind``) and the best fixed answer (``constant``). Compare
-success rates with them.
+success rates with them. The same command resumes an interrupted run from FILE.unfinished.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, decode, distinct_items
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
-from latent_reason.tasks import vsp
+from latent_reason.outputs import check_output
+from latent_reason.tasks import Item, vsp
 from latent_reason.values import Seed, argument
 
+from .resume import ProgressFile, items_digest, model_digest
 from .statistics import wilson
 
 console = Console(soft_wrap=True)
 TRACE_OPTIONS = ("chunk", "omit_state_p", "control")  # task options that change the trace, but not the item
 
 
-def result_rows(results: list[Result], task: str, level, split: str) -> list[dict]:
-    """One row per metric: its mean with a Wilson interval, and costs per item. Scores lie in 0-1."""
-    metrics = {n: [r.scores[n] for r in results] for n in results[0].scores}
-    sketches = [s for r in results for s in r.sketches]
-    metrics |= {f"sketch_{n}": [float(s[n]) for s in sketches] for n in ("valid", "equal", "legal", "gold") if sketches}
-    out = [metric_row(task, level, split, name, values) for name, values in metrics.items()]
-    spans = [r.rollout.spans_of(r.row) for r in results]
-    costs = {
-        "sketches": sum(map(len, spans)),
-        "latents": sum(span.length for row_spans in spans for span in row_spans),
-        "tokens": sum(int((r.rollout.token_type[r.row] == TEXT).sum()) for r in results),
+SKETCH_METRICS = ("valid", "equal", "legal", "gold")
+
+
+def measured(result: Result) -> dict:
+    """What the report needs of one decoded item, as JSON."""
+    spans = result.rollout.spans_of(result.row)
+    return {
+        "scores": result.scores,
+        "sketch_scores": [{name: float(sketch[name]) for name in SKETCH_METRICS} for sketch in result.sketches],
+        "sketches": len(spans),
+        "latents": sum(span.length for span in spans),
+        "tokens": int((result.rollout.token_type[result.row] == TEXT).sum()),
     }
-    for name, count in costs.items():
+
+
+def result_rows(results: list[dict], task: str, level, split: str) -> list[dict]:
+    """One row per metric: its mean with a Wilson interval, and costs per item. Scores lie in 0-1. ``results`` are those
+    of :func:`measured`."""
+    metrics = {n: [r["scores"][n] for r in results] for n in results[0]["scores"]}
+    sketches = [s for r in results for s in r["sketch_scores"]]
+    metrics |= {f"sketch_{n}": [s[n] for s in sketches] for n in SKETCH_METRICS if sketches}
+    out = [metric_row(task, level, split, name, values) for name, values in metrics.items()]
+    for name in ("sketches", "latents", "tokens"):
+        count = sum(r[name] for r in results)
         out.append(
             {
                 "task": task,
@@ -72,9 +88,14 @@ def metric_row(task: str, level, split: str, metric: str, values: list[float]) -
     }
 
 
+def has_baselines(name: str) -> bool:
+    """Whether a task has plans that ignore the image."""
+    return name.startswith("frozenlake")
+
+
 def baselines(task, items, train_items, name: str, level, split: str) -> list[dict]:
     """Scores of plans that ignore the image, or its holes. Empty for other tasks than FrozenLake."""
-    if not name.startswith("frozenlake"):
+    if not has_baselines(name):
         return []
     constant, _ = vsp.constant_plan(train_items, longest=20)
     scores = {
@@ -84,76 +105,105 @@ def baselines(task, items, train_items, name: str, level, split: str) -> list[di
     return [metric_row(name, level, split, metric, values) for metric, values in scores.items()]
 
 
-def evaluate(
-    reasoner,
-    decoder,
-    names: list[str],
-    levels: list[int],
-    n: int,
-    seed: int,
-    *,
-    vsp_folder=None,
-    options: dict | None = None,
-    batch_size: int = 32,
-    report_line=console.print,
-) -> tuple[list[dict], list[Result]]:
-    """All result rows, per level and over all levels, and the decoded items.
+@dataclass(frozen=True)
+class ItemSet:
+    """Items of one level. ``task`` decodes and scores them; the best constant comes from ``train_items``."""
+
+    level: int
+    task: tasks.Task
+    items: list[Item]
+    train_items: list[Item]
+
+
+@dataclass(frozen=True)
+class ItemGroup:
+    """The sets of a task, or of the VSP benchmark, and what its row over all levels needs (``label``, ``train_items``)."""
+
+    name: str
+    split: str
+    label: str
+    sets: list[ItemSet]
+    train_items: list[Item]
+
+
+def item_groups(
+    names: list[str], levels: list[int], n: int, seed: int, *, vsp_folder=None, options: dict | None = None
+) -> list[ItemGroup]:
+    """One group for each task, and one for the benchmark.
 
     Raises:
-        ValueError, FileNotFoundError: unknown task or level, or missing benchmark; raised before decoding.
+        ValueError, FileNotFoundError: unknown task or level, or missing benchmark; raised before any item is made.
     """
-    mode, rows, all_results = methods.load(reasoner.method.name).MODE, [], []
-    task_options = {name: tasks.own(name, options or {}) for name in names}
-    task_by_key = {
-        (name, level, split): tasks.make(name, split=split, seed=seed, level=level, **task_options[name])
-        for name in names
-        for level in [*levels, tuple(levels)]
-        for split in ("test", "train")
-    }
-    benchmark = list(vsp.plan_items(vsp_folder, levels)) if vsp_folder else []
 
-    def evaluate_set(task, items, train_items, name, level, split):
-        results = decode(
-            reasoner, decoder, task, items, mode, batch_size=batch_size, progress=f"{name} {split} level {level}"
-        )
-        rows.extend(result_rows(results, name, level, split) + baselines(task, items, train_items, name, level, split))
-        return results
+    def make(name: str, level, split: str, **more):
+        return tasks.make(name, split=split, seed=seed, level=level, **tasks.own(name, options or {}) | more)
 
+    label, all_levels = f"{min(levels)}-{max(levels)}", tuple(levels)
     for name in names:
-        set_results = []
+        for level in (*levels, all_levels):
+            make(name, level, "test")
+    benchmark = list(vsp.plan_items(vsp_folder, levels)) if vsp_folder else []
+    groups = []
+    for name in names:
+        sets = []
         for level in levels:
-            held_out, train_task = task_by_key[name, level, "test"], task_by_key[name, level, "train"]
-            items = distinct_items(held_out, n)
-            if len(items) < n:
-                report_line(f"{name}, level {level}: only {len(items)} distinct held-out items exist")
-            set_results += evaluate_set(held_out, items, [train_task[i] for i in range(300)], name, level, "test")
-        if len(levels) > 1:
-            label = f"{min(levels)}-{max(levels)}"
-            rows.extend(result_rows(set_results, name, label, "test"))
-            train_task = task_by_key[name, tuple(levels), "train"]
-            rows.extend(
-                baselines(
-                    held_out, [r.item for r in set_results], [train_task[i] for i in range(500)], name, label, "test"
-                )
-            )
-        all_results += set_results
+            held_out, train_task = make(name, level, "test"), make(name, level, "train")
+            train_items = [train_task[i] for i in range(300)] if has_baselines(name) else []
+            sets.append(ItemSet(level, held_out, distinct_items(held_out, n), train_items))
+            if len(sets[-1].items) < n:
+                console.print(f"{name}, level {level}: only {len(sets[-1].items)} distinct held-out items exist")
+        train_task = make(name, all_levels, "train")
+        train_items = [train_task[i] for i in range(500)] if has_baselines(name) else []
+        groups.append(ItemGroup(name, "test", label, sets, train_items))
     if benchmark:
-        all_results += evaluate_benchmark(evaluate_set, rows, benchmark, levels, seed)
-    return rows, all_results
+        name, like = "frozenlake_plan", {"seed": seed, "level": all_levels, "dist": "vsp"}
+        task, train_task = (tasks.make(name, split=split, **like) for split in ("test", "train"))
+        train_items = [train_task[i] for i in range(500)]
+        sets = [
+            ItemSet(level, task, [item for item in benchmark if item.level == level], train_items)
+            for level in sorted({item.level for item in benchmark})
+        ]
+        groups.append(ItemGroup(name, "vsp", label, sets, train_items))
+    return groups
 
 
-def evaluate_benchmark(evaluate_set, rows, items, levels, seed) -> list[Result]:
-    task = tasks.make("frozenlake_plan", split="test", seed=seed, level=tuple(levels), dist="vsp")
-    train_task = tasks.make("frozenlake_plan", split="train", seed=seed, level=tuple(levels), dist="vsp")
-    train_items, set_results = [train_task[i] for i in range(500)], []
-    for level in sorted({i.level for i in items}):
-        set_results += evaluate_set(
-            task, [i for i in items if i.level == level], train_items, "frozenlake_plan", level, "vsp"
-        )
-    label = f"{min(levels)}-{max(levels)}"
-    rows.extend(result_rows(set_results, "frozenlake_plan", label, "vsp"))
-    rows.extend(baselines(task, [r.item for r in set_results], train_items, "frozenlake_plan", label, "vsp"))
-    return set_results
+def decode_set(
+    reasoner, decoder, group: ItemGroup, one: ItemSet, batch_size: int, progress: ProgressFile | None
+) -> list[dict]:
+    """What :func:`measured` says of each item. Items that ``progress`` has are not decoded again."""
+    mode, kept = methods.load(reasoner.method.name).MODE, {} if progress is None else progress.kept
+    label = f"{group.name} {group.split} level {one.level}"
+    keys = [f"{label} {place} {item.id}" for place, item in enumerate(one.items)]
+    found = {key: kept[key] for key in keys if key in kept}
+    missing = [place for place, key in enumerate(keys) if key not in found]
+    for start in track(range(0, len(missing), batch_size), description=label, transient=Console().is_terminal):
+        places = missing[start : start + batch_size]
+        items = [one.items[place] for place in places]
+        results = decode(reasoner, decoder, one.task, items, mode, batch_size=batch_size, row_ids=places)
+        new = {keys[place]: measured(result) for place, result in zip(places, results, strict=True)}
+        found |= new
+        if progress is not None:
+            progress.add(new)
+    return [found[key] for key in keys]
+
+
+def evaluate(
+    reasoner, decoder, groups: list[ItemGroup], *, batch_size: int = 32, progress: ProgressFile | None = None
+) -> list[dict]:
+    """All result rows, per level and over all levels of a group."""
+    rows = []
+    for group in groups:
+        name, split, all_results = group.name, group.split, []
+        for one in group.sets:
+            results = decode_set(reasoner, decoder, group, one, batch_size, progress)
+            rows += result_rows(results, name, one.level, split)
+            rows += baselines(one.task, one.items, one.train_items, name, one.level, split)
+            all_results += results
+        if len(group.sets) > 1 or split == "vsp":
+            items = [item for one in group.sets for item in one.items]
+            rows += result_rows(all_results, name, group.label, split)
+            rows += baselines(group.sets[-1].task, items, group.train_items, name, group.label, split)
+    return rows
 
 
 COLUMNS = {
@@ -196,29 +246,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=argument(Seed), default=1)
     parser.add_argument("--vsp", help="folder of the VSP benchmark (maze/task-main)")
     parser.add_argument("--batch-size", type=at_least(1), default=32)
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     with cli_errors():
         evaluate_to_file(parser.parse_args(argv))
 
 
 def evaluate_to_file(args: argparse.Namespace) -> None:
-    start = time.time()
+    start, out = time.time(), check_output(args.out, args.overwrite)
     reasoner, decoder = checkpoint.load(args.checkpoint)
     options = reasoner.method.notes.get("data", {}).get("options", {})
-    rows, _ = evaluate(
-        reasoner,
-        decoder,
-        args.tasks,
-        args.levels,
-        args.n,
-        args.seed,
-        vsp_folder=args.vsp,
-        options=options,
-        batch_size=args.batch_size,
-    )
-    atomic_write_json(
-        args.out,
-        {
+    groups = item_groups(args.tasks, args.levels, args.n, args.seed, vsp_folder=args.vsp, options=options)
+    with ProgressFile(out.with_suffix(".unfinished"), run_identity(args, groups)) as progress:
+        rows = evaluate(reasoner, decoder, groups, batch_size=args.batch_size, progress=progress)
+        report = {
             "schema": 1,
             "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
@@ -230,10 +270,23 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
             "seed": args.seed,
             "seconds": round(time.time() - start, 1),
             "results": rows,
-        },
-    )
+        }
+        atomic_write_json(out, report)
+        progress.remove()
     console.print(results_table(rows))
     console.print(f"Results written to {args.out}")
+
+
+def run_identity(args: argparse.Namespace, groups: list[ItemGroup]) -> dict:
+    """All that must be equal to resume a run. Answers depend on the place of an item, so the order is a part of it."""
+    items = (item for group in groups for one in group.sets for item in one.items)
+    names = ("tasks", "levels", "n", "seed")
+    return {
+        "command": "eval.run",
+        "model": model_digest(args.checkpoint),
+        "items": items_digest(items),
+        **{name: getattr(args, name) for name in names},
+    }
 
 
 if __name__ == "__main__":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 
 from rich.console import Console
 from rich.progress import track
 
 from latent_reason.data.errors import DataError
-from latent_reason.data.pictures import ImageFolder
+from latent_reason.data.pictures import ImageFolder, pixel_hash
 
 from . import benchmarks
 from .items import EvalItem
@@ -64,21 +66,24 @@ def counted(reasons: Counter[str]) -> str | None:
 
 
 def unique_items(items: list[EvalItem], source: Source) -> list[EvalItem]:
-    """The items with unique ids: the second of an id becomes ``id#2``. A row that is repeated is left out. Raises
-    DataError (E13) if all are, as in two copies of a file."""
-    numbers: Counter[str] = Counter()
-    contents: set[tuple] = set()
+    """The items with unique ids: the second of an id becomes ``id#2``. Which one is the second does not depend on the
+    order of the rows. A row that is repeated is left out. Raises DataError (E13) if all are, as in two copies of a file.
+    """
+    same_id: dict[str, set[tuple]] = {}
+    for item in items:
+        same_id.setdefault(item.id, set()).add(_content(item))
+    numbers = {id: {content: n for n, content in enumerate(sorted(found), 1)} for id, found in same_id.items()}
+    seen: set[tuple] = set()
     repeated: list[str] = []
     out = []
     for item in items:
-        content = (item.id, item.question, item.options, item.answer, tuple(ref.name for ref in item.images))
-        if content in contents:
+        content = _content(item)
+        if content in seen:
             repeated.append(item.id)
             continue
-        contents.add(content)
-        numbers[item.id] += 1
-        if numbers[item.id] > 1:
-            id = f"{item.id}#{numbers[item.id]}"
+        seen.add(content)
+        if (number := numbers[item.id][content]) > 1:
+            id = f"{item.id}#{number}"
             item = replace(item, id=id, cluster=id if item.cluster == item.id else item.cluster)
         out.append(item)
     if repeated and len(repeated) >= len(out):
@@ -87,6 +92,10 @@ def unique_items(items: list[EvalItem], source: Source) -> list[EvalItem]:
     if repeated:
         source.left_out["the same row occurs twice"] += len(repeated)
     return out
+
+
+def _content(item: EvalItem) -> tuple:
+    return (item.id, item.question, item.options, item.answer, tuple(ref.name for ref in item.images))
 
 
 def sample_items(items: list[EvalItem], n: int, seed: int) -> list[EvalItem]:
@@ -102,28 +111,31 @@ def sample_items(items: list[EvalItem], n: int, seed: int) -> list[EvalItem]:
     return [item for item in items if item.cluster in chosen]
 
 
-def readable_items(items: list[EvalItem], source: Source, partial: bool = False) -> list[EvalItem]:
-    """The items whose images lie in the folder and can be decoded; the others are left out and counted.
+def readable_items(items: list[EvalItem], source: Source, partial: bool = False) -> dict[str, EvalItem]:
+    """Key -> item, for the items whose images lie in the folder and can be decoded; the others are left out and counted.
+    A key is the item's id with a hash of its question, options and images.
 
     Raises:
         DataError: an image is missing, without ``partial``; or no item is left.
     """
     left_out = ("E07", "E08", "E09") if partial else ("E08", "E09")
-    faults: dict[tuple[str, str], DataError] = {}
+    faults: dict[tuple[ImageFolder, str], DataError] = {}
+    pixels: dict[tuple[ImageFolder, str], str] = {}
     refs = {_key(ref): ref for item in items for ref in item.images}
     for key, ref in track(refs.items(), description="images", transient=Console().is_terminal):
         try:
-            ref.load()
+            pixels[key] = pixel_hash(ref.load())
         except DataError as error:
             if error.code not in left_out:
                 raise
             faults[key] = error
-    readable = []
+    readable = {}
     for item in items:
         if fault := next((faults[_key(ref)] for ref in item.images if _key(ref) in faults), None):
             source.leave_out(fault)
-        else:
-            readable.append(item)
+            continue
+        content = [item.id, item.question, item.options, item.answer, [pixels[_key(ref)] for ref in item.images]]
+        readable[f"{item.id} {sha256(json.dumps(content).encode()).hexdigest()[:16]}"] = item
     if not readable:
         raise next(iter(faults.values()))
     return readable

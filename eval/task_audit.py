@@ -26,7 +26,6 @@ small level has fewer.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -35,21 +34,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image as PILImage
 from rich.console import Console
-from rich.table import Table
 
 from latent_reason import tasks
+from latent_reason.cli.arguments import add_output
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, Step, Task
 from latent_reason.tasks.shortcuts import MAX_GAIN, NUM_COMMON, answers_by_question, best_constant, check_answers
 
+from .audit_file import audit_table, left_tasks, read_audits
 from .metrics import share
 from .sketch_predictors import (
     Changes,
@@ -309,47 +309,6 @@ def audit_task(make: Callable[..., Task], levels: Sequence[int], n: int, sample:
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
-def share_cell(share: dict | None) -> str:
-    return f"{share['value']:.2f}\n{share['low']:.2f}-{share['high']:.2f}" if share else "-"
-
-
-def audit_table(results: Sequence[dict]) -> Table:
-    """One line per level: shares of val items with Wilson intervals."""
-    output = Table(title="answers and sketches predicted without the sketches")
-    for name in (
-        "task",
-        "level",
-        "n",
-        "chance",
-        "question",
-        "words",
-        "first sketch",
-        "constant",
-        "change",
-        "last sketch",
-        "needed",
-    ):
-        output.add_column(name)
-    for result in results:
-        for row in result["rows"]:
-            question, first, last = (
-                row["question"],
-                *(row["glance"].get(position, {}) for position in ("first", "last")),
-            )
-            is_last = row is result["rows"][-1]
-            output.add_row(
-                result["task"],
-                str(row["level"]),
-                str(question["chance"]["n"]),
-                *(share_cell(question[name]) for name in ("chance", "by_question", "by_words")),
-                *(share_cell(first.get(name)) for name in ("read", "constant", "change")),
-                share_cell(last.get("read")),
-                "; ".join(result["reasons"] if is_last else row["reasons"]) or "yes",
-                end_section=is_last,
-            )
-    return output
-
-
 def parse_task_count(text: str) -> tuple[str, int]:
     """``rush_hour=300``, for argparse."""
     name, _, number = text.partition("=")
@@ -361,7 +320,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.task_audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="default: all")
-    parser.add_argument("--out", required=True)
+    add_output(parser, "the JSON file of the results; those of other tasks in it are kept")
     parser.add_argument("--n", type=at_least(1), default=2000, help="train items per level, and val items per task")
     parser.add_argument(
         "--n-of", type=parse_task_count, nargs="*", default=[], metavar="TASK=N", help="another n for a task"
@@ -373,10 +332,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def audit_to_file(args: argparse.Namespace, command: str) -> None:
-    names, counts, out = args.tasks or tasks.names(), dict(args.n_of), Path(args.out)
-    results = json.loads(out.read_text(encoding="utf-8"))["results"] if out.is_file() else []
+    names, counts, out = args.tasks or tasks.names(), dict(args.n_of), check_output(args.out, True)
     for name in (*names, *counts):
         tasks.options(name)
+    results = read_audits(out) if out.exists() else []
+    if not args.overwrite:
+        names = left_tasks(names, results, command, out)
     for name in names:
         levels = args.levels or tasks.make(name).trained
         result = {"command": command, **audit_task(partial(tasks.make, name), levels, counts.get(name, args.n))}

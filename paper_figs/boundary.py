@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import load_sources
+from figure import figure_of
 
 COLORS = {"base": "#bbbbbb", "direct": "#5a9a68", "text": "#c8541c", "sketch": "#1d4e89"}
 
@@ -43,5 +43,7 @@ def draw(reports: list[dict], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    reports, out = load_sources(__doc__, "boundary", "data/boundary.json")
-    draw(reports, out)
+    with figure_of(
+        __doc__, "boundary", "data/boundary.json", "the JSON of eval.boundary", "task", "levels", nargs="*"
+    ) as (reports, out):
+        draw(reports, out)

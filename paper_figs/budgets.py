@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import load_sources
+from figure import figure_of
 
 PANELS = ("latents a span", "denoising steps", "answer forced after step")
 
@@ -43,5 +43,8 @@ def draw(report: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (report,), out = load_sources(__doc__, "budgets", "data/dossier.json")
-    draw(report, out)
+    with figure_of(__doc__, "budgets", "data/dossier.json", "the dossier.json of eval.dossier", "about") as (
+        (report,),
+        out,
+    ):
+        draw(report, out)

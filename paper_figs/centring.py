@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import load_sources
+from figure import figure_of
 
 PANELS = {
     "success": lambda r: r["success"]["value"],
@@ -58,5 +58,8 @@ def draw(report: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (report,), out = load_sources(__doc__, "centring", "data/centring.json")
-    draw(report, out)
+    with figure_of(__doc__, "centring", "data/centring.json", "the JSON of train.compare", "results") as (
+        (report,),
+        out,
+    ):
+        draw(report, out)

@@ -5,10 +5,11 @@ python paper_figs/compare.py [FILE.json]            # prints Markdown
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
+
+from sources import read_sources
 
 HERE = Path(__file__).parent
 
@@ -79,4 +80,5 @@ def table(report: dict) -> str:
 
 if __name__ == "__main__":
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "data" / "compare.json"
-    print(table(json.loads(file.read_text(encoding="utf-8"))))
+    with read_sources([file], "the JSON of train.compare", "results") as (report,):
+        print(table(report))

@@ -1,31 +1,46 @@
 """Shared by all figure scripts: the command line.
 
-python paper_figs/NAME.py [FILE.json ...] [--out FILE.png]
+python paper_figs/NAME.py [FILE.json ...] [--out FILE.png] [--overwrite]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
+from sources import read_sources
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import cli_errors
+from latent_reason.outputs import check_picture_output
 
 matplotlib.use("Agg")
 
 HERE = Path(__file__).parent
 
 
-def from_json(file: Path) -> dict:
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def load_sources(doc: str, name: str, *sources: str, read: Callable = from_json) -> tuple[list, Path]:
-    """(the loaded sources, the PNG to write), from the command line. Defaults: ``sources`` (relative to this folder) and
-    NAME.png beside this file."""
+def figure_arguments(doc: str, name: str, *sources: str, nargs: str = "?") -> tuple[list[Path], Path]:
+    """(the sources, the PNG to write), from the command line. Defaults: ``sources`` (relative to this folder) and
+    NAME.png beside this file. ``nargs`` is that of argparse for the sources."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="*", type=Path, default=[HERE / source for source in sources])
-    parser.add_argument("--out", type=Path, default=HERE / f"{name}.png")
+    default = HERE / f"{name}.png"
+    parser.add_argument("sources", nargs=nargs, type=Path, default=[HERE / source for source in sources])
+    add_output(parser, f"PNG; default: {default.name} beside the script", required=False, default=default)
     args = parser.parse_args()
-    return [read(source) for source in args.sources], args.out
+    with cli_errors():
+        out = check_picture_output(args.out, args.overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return args.sources if isinstance(args.sources, list) else [args.sources], out
+
+
+@contextmanager
+def figure_of(
+    doc: str, name: str, source: str, expected: str, *keys: str, nargs: str = "?"
+) -> Iterator[tuple[list[dict], Path]]:
+    """(the objects in the sources, the PNG to write). Errors: :func:`sources.read_sources`."""
+    files, out = figure_arguments(doc, name, source, nargs=nargs)
+    with read_sources(files, expected, *keys) as contents:
+        yield contents, out

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import load_sources
+from figure import figure_of
 
 
 def draw(report: dict, file: Path) -> None:
@@ -40,5 +40,8 @@ def draw(report: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (report,), out = load_sources(__doc__, "heads", "data/heads.json")
-    draw(report, out)
+    with figure_of(__doc__, "heads", "data/heads.json", "the JSON of train.compare_heads", "results") as (
+        (report,),
+        out,
+    ):
+        draw(report, out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import load_sources
+from figure import figure_of
 
 
 def share(rate: dict | None) -> str:
@@ -109,6 +109,6 @@ def draw(results: list[dict], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (report,), out = load_sources(__doc__, "needed", "data/needed.json")
-    print(table(report["results"]))
-    draw(report["results"], out)
+    with figure_of(__doc__, "needed", "data/needed.json", "the JSON of eval.task_audit", "results") as ((report,), out):
+        print(table(report["results"]))
+        draw(report["results"], out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from figure import load_sources
+from figure import figure_of
 
 BARS = {
     "as_generated": ("as generated", "#1d4e89"),
@@ -58,5 +58,7 @@ def draw(report: dict, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    (report,), out = load_sources(__doc__, "probes", "data/compare.json")
-    draw(report, out)
+    with figure_of(
+        __doc__, "probes", "data/compare.json", "the JSON of train.compare", "steps", "batch_size", "levels", "results"
+    ) as ((report,), out):
+        draw(report, out)

@@ -5,8 +5,9 @@ python paper_figs/results.py            # prints Markdown
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from latent_reason.json_files import read_json
 
 FOLDER = Path(__file__).parent.parent / "checkpoints" / "frozenlake-tiny"
 ARMS = (
@@ -29,10 +30,10 @@ def cell(report: dict, split: str, level: str, metric: str) -> str:
 
 def read(file: str) -> dict:
     """An evaluation, merged with the separate file of larger boards (``-larger``) if it exists."""
-    report = json.loads((FOLDER / file).read_text(encoding="utf-8"))
+    report = read_json(FOLDER / file, "the JSON of eval.run", ("results",))
     larger = FOLDER / file.replace(".json", "-larger.json")
     if larger.is_file():
-        report["results"] += json.loads(larger.read_text(encoding="utf-8"))["results"]
+        report["results"] += read_json(larger, "the JSON of eval.run", ("results",))["results"]
     return report
 
 
@@ -56,7 +57,7 @@ def results() -> str:
 
 
 def probes() -> str:
-    report = json.loads((FOLDER / "probe.json").read_text(encoding="utf-8"))
+    report = read_json(FOLDER / "probe.json", "the JSON of eval.probe", ("n", "levels", "seed", "probes"))
     lines = [
         f"n = {report['n']} items with a sketch, levels {report['levels']}, seed {report['seed']}",
         "",

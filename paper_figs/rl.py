@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from compare import mean, pooled
-from figure import load_sources
+from figure import figure_of
 
 CURVES = {
     "reward": "reward of rollouts",
@@ -119,6 +119,9 @@ def draw(reports: list[dict], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sources, out = load_sources(__doc__, "rl", "data/rl_frozenlake.json")
-    print(table(sources))
-    draw(sources, out)
+    with figure_of(__doc__, "rl", "data/rl_frozenlake.json", "the JSON of train.rl.compare", "results", nargs="*") as (
+        sources,
+        out,
+    ):
+        print(table(sources))
+        draw(sources, out)

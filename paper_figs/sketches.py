@@ -5,10 +5,10 @@ python paper_figs/sketches.py [CHECKPOINT] [--out FILE.png]
 
 from __future__ import annotations
 
-from figure import load_sources
+from figure import figure_arguments
 
 from latent_reason.cli import main
 
 if __name__ == "__main__":
-    (checkpoint,), out = load_sources(__doc__, "sketches", "../checkpoints/frozenlake-tiny", read=str)
-    main(["render", checkpoint, "--n", "4", "--out", str(out)])
+    (checkpoint,), out = figure_arguments(__doc__, "sketches", "../checkpoints/frozenlake-tiny")
+    main(["render", str(checkpoint), "--n", "4", "--out", str(out), "--overwrite"])

@@ -5,12 +5,12 @@ python paper_figs/worth.py [FILE.json ...]            # prints Markdown; default
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 from compare import mean, pooled
+from sources import read_sources
 
 from eval.statistics import paired_bootstrap
 
@@ -62,4 +62,5 @@ def table(reports: list[dict]) -> str:
 
 if __name__ == "__main__":
     files = [Path(file) for file in sys.argv[1:]] or sorted((HERE / "data").glob("needed_*.json"))
-    print(table([json.loads(file.read_text(encoding="utf-8")) for file in files]))
+    with read_sources(files, "the JSON of train.compare", "task", "results") as reports:
+        print(table(reports))

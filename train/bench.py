@@ -21,11 +21,13 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import methods
+from latent_reason.cli.arguments import add_output
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
 from latent_reason.model.backbones.attention import NAMES, set_attention
 from latent_reason.model.batch import LATENT, TEXT, MixedBatch
+from latent_reason.outputs import check_output
 
 from .config import SFTDataConfig
 from .data import TraceData
@@ -172,8 +174,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--packing-length", type=at_least(64), default=1024, help="positions of a packed row")
     parser.add_argument("--turns", type=at_least(1), default=9)
     parser.add_argument("--attn-implementation", choices=NAMES, default="auto")
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     given = parser.parse_args(argv)
+    check_output(given.out, given.overwrite)
     reasoner, choice = build(given.size, given.attn_implementation)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     console.print(f"{given.size} on {device}, attention {choice.name} ({choice.reason})")

@@ -28,11 +28,13 @@ from rich.progress import track
 from rich.table import Table
 
 from latent_reason import methods
+from latent_reason.cli.arguments import add_output
 from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives.packing import collate_examples
+from latent_reason.outputs import check_output
 
 from .bench import SIZES, build, step
 from .feature_cache import DiskCache, with_features
@@ -132,8 +134,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(2), default=256, help="traces, from the first on")
     parser.add_argument("--batch", type=at_least(1), default=32, help="traces a training step")
     parser.add_argument("--turns", type=at_least(1), default=3)
-    parser.add_argument("--out", required=True)
+    add_output(parser)
     given = parser.parse_args(argv)
+    check_output(given.out, given.overwrite)
     reasoner, _ = build(given.size, "auto")
     found = bench(reasoner, Path(given.folder), given.n, given.batch, given.turns)
     found = {

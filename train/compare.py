@@ -10,7 +10,6 @@ reinforcement learning: train.rl.compare. Not here: tuning each method by itself
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -26,7 +25,6 @@ from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import decode, distinct_items, main_score
 from latent_reason.errors import cli_errors
-from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.model.heads import ConstantHead, PadHead
 
@@ -44,7 +42,8 @@ from .config import (
     stages_of,
 )
 from .data import make_task
-from .trainer import console, make_run_folder
+from .results_file import Results
+from .trainer import console, folder_of, make_run_folder
 
 Comparison = CompareConfig | RLCompareConfig
 
@@ -142,37 +141,6 @@ def train_arm(arm: StagedConfig, folder: Path, train: Callable):
     return train(arm, make_run_folder(arm))
 
 
-class Results:
-    """The rows of a comparison, in a JSON file that is written again after each of them."""
-
-    def __init__(self, config: Comparison, command: str):
-        self.config, self.command, self.file = config, command, Path(config.out)
-        self.rows = json.loads(self.file.read_text(encoding="utf-8"))["results"] if self.file.is_file() else []
-
-    def is_wanted(self, name: str, seed: int) -> bool:
-        """Whether an arm is to be trained: it is named by ``only``, and has no row yet."""
-        is_named = not self.config.only or self.config.only in name
-        return is_named and all((row["arm"], row["seed"]) != (name, seed) for row in self.rows)
-
-    def add(self, name: str, seed: int, arm: StagedConfig, row: dict) -> None:
-        self.rows.append({"arm": name, "method": arm.method.name, "seed": seed} | row)
-        console.print({key: value for key, value in self.rows[-1].items() if key != "curves"})
-        config = self.config
-        payload = {
-            "schema": 1,
-            "command": self.command,
-            "steps": config.optim.max_steps,
-            "batch_size": batch_rows(config),
-            "items": config.data.items,
-            "task": config.data.task,
-            "levels": config.data.levels,
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-            "results": self.rows,
-        }
-        atomic_write_json(self.file, payload)
-
-
 def compare(
     config: Comparison, results: Results, train: Callable, extra_row: Callable[[Path], dict] = lambda folder: {}
 ) -> None:
@@ -185,18 +153,36 @@ def compare(
             folder = folder_of(config.run_name) / f"{name}-{seed}"
             reasoner, decoder = train_arm(arm, folder, train)
             results.add(name, seed, arm, measure(reasoner, decoder, arm, config.test_items) | extra_row(folder))
+    results.close()
 
 
 def open_comparison(config_class: type[Comparison], description: str, argv: list[str] | None):
-    """(config, results) of a command line. Raises ValueError for a comparison that is not fair, or has no start or
-    output."""
+    """(config, results) of a command line.
+
+    Raises:
+        ValueError: the comparison is not fair, has no start or output, or its output holds something else.
+        OSError: the output cannot be written, or another process writes it.
+    """
     argv = sys.argv[1:] if argv is None else argv
     config = parse_command_line(config_class, description, argv)
     for key in ("init_from", "out"):
         if not getattr(config, key):
             raise ValueError(f"a comparison needs --{key}; see python -m {config.command} --help.")
     check_fair(config, arms_of(config))
-    return config, Results(config, f"python -m {config.command} {shlex.join(argv)}")
+    about = {
+        "schema": 1,
+        "command": f"python -m {config.command} {shlex.join(argv)}",
+        "steps": config.optim.max_steps,
+        "batch_size": batch_rows(config),
+        "items": config.data.items,
+        "task": config.data.task,
+        "levels": config.data.levels,
+        "test_items": config.test_items,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    }
+    recipes = {(name, s): arm for s in config.seeds for name, arm in arms_of(replace(config, seed=s)).items()}
+    return config, Results(config.out, about, recipes, config.only, "arm")
 
 
 @cli_errors()

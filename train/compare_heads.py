@@ -2,7 +2,7 @@
 
     python -m train.compare_heads --config train/recipes/heads.yaml --init_from checkpoints/NAME --seeds [0] --out FILE.json
 
-Not here: tuning each head by itself.
+A head that FILE.json holds already is not trained again. Not here: tuning each head by itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 
 from latent_reason.decoding.items import decode, summarise
 from latent_reason.errors import cli_errors
-from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import shift_right
 
 from .config import HeadComparisonConfig, SFTConfig, SFTMethodConfig, parse_command_line
@@ -23,6 +22,7 @@ from .data import TraceData, make_task, mode_of
 from .lit_modules import SFTModule, set_trainable
 from .model_setup import build_objective, choose_attention, prepare_model
 from .progress import console
+from .results_file import Results
 
 LARGE = {"residual": False, "hidden": 256, "depth": 3}
 VARIANTS = {
@@ -118,26 +118,27 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_command_line(HeadComparisonConfig, __doc__, argv)
     if not config.out:
         raise ValueError("a comparison needs --out; see python -m train.compare_heads --help.")
+    about = {
+        "schema": 1,
+        "command": f"python -m train.compare_heads {shlex.join(argv)}",
+        "start": "a run of train/recipes/tiny_pretrain.yaml",
+        "test_items": config.test_items,
+        "device": platform.processor() or "CPU",
+        "threads": torch.get_num_threads(),
+    }
+    variants = {
+        (name, seed): variant_config(config, options, seed)
+        for seed in config.seeds
+        for name, options in VARIANTS.items()
+    }
+    results = Results(config.out, about, variants, config.only, "head")
     task = make_task(config.data, "test")
     items = [task[i] for i in range(config.test_items)]
     rows: dict = {}
-    results = []
-    for seed in config.seeds:
-        for name, options in VARIANTS.items():
-            if config.only and config.only not in name:
-                continue
-            measured = measure_head(variant_config(config, options, seed), rows, items, task)
-            results.append({"head": name, "seed": seed, "n": config.test_items} | measured)
-            console.print(results[-1])
-            payload = {
-                "schema": 1,
-                "command": f"python -m train.compare_heads {shlex.join(argv)}",
-                "start": "a run of train/recipes/tiny_pretrain.yaml",
-                "device": platform.processor() or "CPU",
-                "threads": torch.get_num_threads(),
-                "results": results,
-            }
-            atomic_write_json(config.out, payload)
+    for (name, seed), variant in variants.items():
+        if results.is_wanted(name, seed):
+            results.add(name, seed, variant, {"n": config.test_items} | measure_head(variant, rows, items, task))
+    results.close()
     console.print(f"Written to {config.out}")
 
 

@@ -21,6 +21,7 @@ from latent_reason.data import native, texts
 from latent_reason.data.checks import check_answered
 from latent_reason.data.packed import manifest, of_split
 from latent_reason.data.streaming import Stream
+from latent_reason.json_files import read_json
 from latent_reason.model.batch import TEXT, MixedBatch
 from latent_reason.model.processor import EncodedExample
 from latent_reason.model.reasoner import LatentReasoner
@@ -90,15 +91,14 @@ def kept(data: SFTDataConfig | RLDataConfig, n: int) -> list[int]:
     Raises:
         ValueError: not such a file, a file for other items, or a file without items.
     """
+    names = ("task", "version", "levels", "seed", "options")
     try:
-        content = json.loads(Path(data.include_ids).read_text(encoding="utf-8"))
-        settings = {key: content[key] for key in ("task", "version", "levels", "seed", "options")}
-        indices = content["keep"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"data.include_ids: '{data.include_ids}' is not a file of eval.item_filter ({type(error).__name__}). Create "
-            "one with python -m eval.item_filter CHECKPOINT --out FILE."
-        ) from None
+        content = read_json(data.include_ids, "a file of eval.item_filter", (*names, "keep"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"data.include_ids: {error}") from None
+    settings, indices = {name: content[name] for name in names}, content["keep"]
+    if not isinstance(indices, list) or not all(type(index) is int and index >= 0 for index in indices):
+        raise ValueError(f"data.include_ids: '{data.include_ids}' has no list of item numbers in keep. Write it again.")
     expected = {
         "task": data.task,
         "version": make_task(data, "train").version,

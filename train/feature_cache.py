@@ -1,15 +1,18 @@
 """Features of frozen vision encoders, so that no training image is encoded twice: in memory, and on disk for later runs.
 
-The disk cache (``data.cache`` of a recipe) holds safetensors shards, one folder for each encoder and precision. A
-tensor is named by the hash of its image's pixels, a folder by the hash of everything that decides the features
-(weights, processor settings, the target's own encoding), a shard by the hash of its bytes. So nothing outdated is ever
-found, and a damaged shard is noticed.
+The disk cache is the folder ``latent_reason_features`` in the folder that ``data.cache`` of a recipe names. It holds
+safetensors shards, one folder for each encoder and precision. A tensor is named by the hash of its image's pixels, a
+folder by the hash of everything that decides the features (weights, processor settings, the target's own encoding), a
+shard by the hash of its bytes. So nothing outdated is ever found, and a damaged shard is noticed. Files with other
+names, and links, are neither read nor counted nor removed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import file_digest, sha256
@@ -21,13 +24,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from latent_reason.data.pictures import pixel_hash
-from latent_reason.files import atomic_write_bytes
+from latent_reason.files import atomic_write_bytes, atomic_write_json
+from latent_reason.locks import open_locked
 from latent_reason.model.processor import CachedFeatures, EncodedExample
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.model.targets import LatentTarget, VisionTokens
 
 SHARD_BYTES = 64 * 2**20
 ENCODER_BATCH = 64  # images of one pass of the vision encoder
+STALE_SECONDS = 3600  # age from which an unfinished shard is removed
+OWN_FOLDER, MARKER, LOCK = "latent_reason_features", "features.json", "lock"
+ENCODER_NAME = re.compile(r"[0-9a-f]{32}-(float16|bfloat16)")
+SHARD_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
+UNFINISHED_NAME = re.compile(r"\.[0-9a-f]{32}\.safetensors\.[0-9a-f]{8}\.unfinished")
 
 
 @torch.no_grad()
@@ -120,16 +129,37 @@ def has_own_encoding(target: LatentTarget) -> bool:
     return target.resize_input or type(target).encode_images is not VisionTokens.encode_images
 
 
+def open_cache_folder(folder: str | Path) -> Path:
+    """The folder of the cache in ``folder``. It and its marker, a JSON file that says what it is, are written if missing.
+
+    Raises:
+        ValueError: it is a link, or holds files of something else.
+        OSError: it cannot be written.
+    """
+    own = Path(folder) / OWN_FOLDER
+    if own.is_symlink():
+        raise ValueError(f"'{own}' is a link, which a cache does not follow. Name the folder itself in data.cache.")
+    own.mkdir(parents=True, exist_ok=True)
+    foreign = [path for path in own.iterdir() if not path.name.startswith(f".{MARKER}.")]  # another process writes it
+    if foreign and not (own / MARKER).is_file():
+        raise ValueError(
+            f"'{own}' is not a cache of features: it holds '{foreign[0].name}', but no {MARKER}. Name another data.cache."
+        )
+    if not (own / MARKER).is_file():
+        about = "Features of frozen vision encoders (data.cache). This folder can be deleted; it is made again."
+        atomic_write_json(own / MARKER, {"format": 1, "about": about})
+    return own
+
+
 class DiskCache:
-    """Shards below ``folder``, of at most ``max_bytes`` together, of tensors in ``dtype``. Several processes may share
-    one.
+    """Shards in ``folder``, of at most ``max_bytes`` together, of tensors in ``dtype``. Several processes may share one.
 
     If there is no room, shards of other encoders are removed, the least recently used first. What then does not fit is
-    not stored. ``warn`` gets messages for a person. ``hits`` and ``misses`` count images.
+    not stored. ``warn`` gets messages for a person. ``hits`` and ``misses`` count images. Errors: open_cache_folder.
     """
 
     def __init__(self, folder: str | Path, max_bytes: float, warn: Callable[[str], None], dtype: str = "bfloat16"):
-        self.folder, self.max_bytes, self.warn = Path(folder), max_bytes, warn
+        self.folder, self.max_bytes, self.warn = open_cache_folder(folder), max_bytes, warn
         self.dtype = getattr(torch, dtype)
         self.hits, self.misses, self._bytes, self._full = 0, 0, 0, False
         self._encoders: dict[str, str] = {}  # images, sketches -> hash
@@ -165,22 +195,27 @@ class DiskCache:
             for key, cached in sorted(waiting.items()):
                 tensors |= {f"grid.{key}": cached.grid.contiguous(), f"tokens.{key}": cached.features.contiguous()}
             data = save(tensors)
-            if not self._make_room(len(data)):
-                self._full = True
-                self.warn(
-                    f"features of the frozen vision encoder fill {self.max_bytes / 2**30:g} GB in '{self.folder}' "
-                    "(data.cache_gb). No more are stored there."
-                )
-                continue
             file = self.folder / encoder / f"{sha256(data).hexdigest()[:32]}.safetensors"
-            atomic_write_bytes(file, data)
-            self._index.setdefault(encoder, {}).update(dict.fromkeys(waiting, file))
+            # Processes that write at once would exceed max_bytes together.
+            with open_locked(open_cache_folder(self.folder.parent) / LOCK, wait=True):
+                if self._make_room(len(data)):
+                    atomic_write_bytes(file, data)
+                    self._index.setdefault(encoder, {}).update(dict.fromkeys(waiting, file))
+                    continue
+            self._full = True
+            self.warn(
+                f"features of the frozen vision encoder fill {self.max_bytes / 2**30:g} GB in '{self.folder}' "
+                "(data.cache_gb). No more are stored there."
+            )
         self._waiting, self._bytes = {}, 0
 
     def _encoder(self, reasoner: LatentReasoner, kind: str) -> str:
         if not self._encoders:
             dtype = str(self.dtype).removeprefix("torch.")
             self._encoders = {name: f"{encoder_hash(reasoner, name)}-{dtype}" for name in ("images", "sketches")}
+            for path in (self.folder / name for name in self._encoders.values()):
+                if path.is_symlink():
+                    raise ValueError(f"'{path}' is a link, which a cache does not follow. Remove the link.")
         return self._encoders[kind]
 
     def _get(self, encoder: str, key: str) -> CachedFeatures | None:
@@ -204,7 +239,7 @@ class DiskCache:
     def _list(self, encoder: str) -> dict[str, Path]:
         """Image -> shard, for all shards of an encoder."""
         found: dict[str, Path] = {}
-        for file in sorted((self.folder / encoder).glob("*.safetensors")):
+        for file in sorted(own_files(self.folder, SHARD_NAME, re.compile(re.escape(encoder)))):
             try:
                 with safe_open(file, "pt") as shard:
                     found |= {name.removeprefix("tokens."): file for name in shard.keys() if name.startswith("tokens.")}
@@ -235,8 +270,11 @@ class DiskCache:
 
     def _make_room(self, needed: int) -> bool:
         """Whether so many bytes may be written, after shards of other encoders were removed if necessary."""
+        for file in own_files(self.folder, UNFINISHED_NAME):
+            if file.exists() and time.time() - file.stat().st_mtime > STALE_SECONDS:  # of a process that was killed
+                file.unlink(missing_ok=True)
         sizes = {}
-        for file in self.folder.glob("*/*.safetensors"):
+        for file in own_files(self.folder, SHARD_NAME):
             try:
                 sizes[file] = file.stat()
             except FileNotFoundError:
@@ -249,6 +287,13 @@ class DiskCache:
             file.unlink(missing_ok=True)
             used -= sizes[file].st_size
         return fits
+
+
+def own_files(folder: Path, name: re.Pattern, encoder: re.Pattern = ENCODER_NAME) -> list[Path]:
+    """The plain files of that name in the folders of encoders. Links are left out."""
+    places = [p for p in folder.glob("*") if encoder.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
+    files = [file for place in places for file in place.iterdir() if name.fullmatch(file.name)]
+    return [file for file in files if file.is_file() and not file.is_symlink()]
 
 
 def _key(image: PILImage.Image) -> str:

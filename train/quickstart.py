@@ -89,7 +89,8 @@ def job(given: argparse.Namespace) -> None:
     n = 4 if given.smoke else given.n
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in second.data.options.items()}
     levels = second.data.levels
-    found, _ = accuracy.evaluate(reasoner, decoder, [second.data.task], levels, n, 1, options=options)
+    groups = accuracy.item_groups([second.data.task], levels, n, 1, options=options)
+    found = accuracy.evaluate(reasoner, decoder, groups)
     atomic_write_json(
         folder / "eval.json",
         {

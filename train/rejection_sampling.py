@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from latent_reason.data import native
 from latent_reason.decoding.items import Result, decode, main_score
 from latent_reason.decoding.rollout import Span
 from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.outputs import check_output_folder
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.checkers import boxed
 from latent_reason.tasks.item import merge_texts
@@ -126,8 +126,7 @@ def main(argv: list[str] | None = None) -> None:
 def to_folder(given: argparse.Namespace) -> None:
     if given.temperature <= 0:
         raise ValueError(f"--temperature {given.temperature}: more than 0, or all rollouts are the same.")
-    if Path(given.out).exists():
-        raise FileExistsError(f"'{given.out}' exists. Give another --out, or move it away; nothing was touched.")
+    check_output_folder(given.out)
     reasoner, decoder = checkpoint.load(given.checkpoint)
     data = reasoner.method.notes.get("data", {})
     name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..errors import at_least, numbers, size
 
-__all__ = ["HelpFormatter", "add_verb", "at_least", "numbers", "pairs", "size"]
+__all__ = ["HelpFormatter", "add_output", "add_overwrite", "add_verb", "at_least", "numbers", "pairs", "size"]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -33,3 +33,15 @@ def pairs(text: str) -> dict[str, str]:
     if not all(pair.partition("=")[2] for pair in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r}: write names as images=pictures,messages=chat")
     return dict(pair.split("=", 1) for pair in text.split(","))
+
+
+def add_output(parser, help: str = "the JSON file of the results", **options) -> None:
+    """Add ``--out`` and ``--overwrite``. ``options`` are those of argparse for ``--out``, which is required unless they
+    say otherwise."""
+    parser.add_argument("--out", help=help, **{"required": True, "metavar": "FILE"} | options)
+    add_overwrite(parser)
+
+
+def add_overwrite(parser) -> None:
+    """Add ``--overwrite``, without which no file that exists is replaced."""
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")

@@ -10,8 +10,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from ..outputs import check_output, check_output_folder, check_picture_output, save_picture
 from ..values import Seed, Share, ShareBelow1, Weight, argument
-from .arguments import HelpFormatter, add_verb, at_least, numbers, pairs
+from .arguments import HelpFormatter, add_overwrite, add_verb, at_least, numbers, pairs
 
 DESCRIPTION = """\
 Preview tasks; write, convert and validate records.
@@ -40,6 +41,7 @@ def _add_task_actions(actions) -> None:
     parser.add_argument("task", help=task_or_records)
     parser.add_argument("folder", nargs="?", metavar="PNG", help="default: TASK.png")
     parser.add_argument("--n", type=at_least(1), help="number of items (default: two for each level)")
+    add_overwrite(parser)
     _add_task_options(parser)
 
     parser = add_verb(actions, "inspect", inspect)
@@ -93,25 +95,24 @@ def show(arguments: Namespace) -> None:
     """
     from ..visualization.preview import draw_items, draw_traces
 
-    if Path(arguments.task).exists():
+    is_folder = Path(arguments.task).exists()
+    name = Path(arguments.task).resolve().name if is_folder else arguments.task
+    out = check_picture_output(arguments.folder or f"{name}.png", arguments.overwrite)
+    if is_folder:
         traces = list(islice(_read_records(arguments), arguments.n or 6))
         if not traces:
             raise ValueError(
                 f"'{arguments.task}' has no records of the split '{arguments.split}'. Name another --split."
             )
-        image, name = draw_traces(traces), Path(arguments.task).name
+        image = draw_traces(traces)
         message = f"{len(traces)} records of {arguments.task}, split {arguments.split}."
     else:
         task, start = _make_task(arguments), time.perf_counter()
         items = [task[i] for i in range(arguments.n or 2 * len(task.levels))]
         rate = len(items) / (time.perf_counter() - start)
-        image, name = draw_items(items), task.name
-        message = (
-            f"{len(items)} items of {name}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items per second."
-        )
-    out = Path(arguments.folder or f"{name}.png")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    image.save(out)
+        image = draw_items(items)
+        message = f"{len(items)} items of {task.name}, levels {', '.join(map(str, task.levels))}: {rate:.0f} items per second."
+    save_picture(image, out)
     print(f"{message}\nImage: {out}")
 
 
@@ -160,6 +161,7 @@ def make(arguments: Namespace) -> None:
     """
     from ..data.convert import write
 
+    check_output_folder(arguments.folder)
     task = _make_task(arguments)
     traces = (task.trace(task[i], arguments.mode) for i in range(arguments.n))
     file = write(traces, arguments.folder, arguments.to, arguments.lossy)
@@ -275,6 +277,7 @@ def _add_record_actions(actions) -> None:
     parser = add_verb(actions, "check", check)
     _add_source(parser)
     parser.add_argument("--report", metavar="FILE", help="write all errors and warnings to this JSON file")
+    add_overwrite(parser)
     parser.add_argument(
         "--method", metavar="NAME", help="also report records of train and val that this method cannot be trained on"
     )
@@ -355,6 +358,7 @@ def pack(arguments: Namespace) -> None:
     from ..data.convert import check_outside
 
     check_outside(arguments.folder, arguments.source)
+    check_output_folder(arguments.folder)
     records = native.read(arguments.source, arguments.image_root)
     folder = packed.write(records, arguments.folder, arguments.to, arguments.shard_items, arguments.shard_mib * 2**20)
     shards = packed.manifest(folder)
@@ -377,6 +381,8 @@ def check(arguments: Namespace) -> None:
     from ..data.convert import check
     from ..files import atomic_write_json
 
+    if arguments.report:
+        check_output(arguments.report, arguments.overwrite)
     started, options = time.perf_counter(), _format_options(arguments)
     fits = _training_check(arguments)
     report = check(arguments.format, arguments.source, arguments.image_root, fits, **options)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from ..outputs import check_picture_output, save_picture
 from ..values import Seed, argument
-from .arguments import add_verb, at_least
+from .arguments import add_output, add_overwrite, add_verb, at_least
 
 
 def add_verbs(verbs) -> None:
@@ -24,9 +25,11 @@ def add_verbs(verbs) -> None:
         if function is generate:
             parser.add_argument("--index", type=at_least(0), default=0, help="which held-out item (default: 0)")
             parser.add_argument("--image", metavar="PNG", help="save the input image of the item to this file")
+            add_overwrite(parser)
         else:
             parser.add_argument("--n", type=at_least(1), default=6, help="number of items (default: 6)")
-            parser.add_argument("--out", metavar="PNG", default="sketches.png", help="default: sketches.png")
+            help = "default: sketches.png"
+            add_output(parser, help, required=False, metavar="PNG", default="sketches.png")
 
 
 def list_methods(arguments: Namespace) -> None:
@@ -58,6 +61,8 @@ def generate(arguments: Namespace) -> None:
     """
     from ..decoding.rollout import Span
 
+    if arguments.image:
+        check_picture_output(arguments.image, arguments.overwrite)
     reasoner, _, task, [item], [result] = _decode(arguments, range(arguments.index, arguments.index + 1))
     print(f"question: {item.question}")
     sketches = iter(result.sketches)
@@ -72,7 +77,7 @@ def generate(arguments: Namespace) -> None:
         + f"   (gold {item.answer})"
     )
     if arguments.image:
-        item.images[0].save(arguments.image)
+        save_picture(item.images[0], Path(arguments.image))
         print(f"image: {arguments.image}")
 
 
@@ -87,15 +92,14 @@ def render(arguments: Namespace) -> None:
     """
     from ..visualization.storyboard import draw_storyboard
 
+    out = check_picture_output(arguments.out, arguments.overwrite)
     reasoner, decoder, _, items, results = _decode(arguments, range(arguments.n))
     if decoder is None or not reasoner.is_renderable:
         raise ValueError(
             f"'{arguments.checkpoint}' has no sketches to render (method {reasoner.method.name}"
             f"{'' if decoder else ', no sketch decoder'})."
         )
-    out = Path(arguments.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw_storyboard(reasoner, decoder, [result.decoded for result in results]).save(out)
+    save_picture(draw_storyboard(reasoner, decoder, [result.decoded for result in results]), out)
     sketches = [sketch for result in results for sketch in result.sketches]
     correct = sum(sketch["equal"] for sketch in sketches)
     print(

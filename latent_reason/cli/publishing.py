@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from .arguments import add_verb, size
+from ..outputs import check_output, check_output_folder
+from .arguments import add_overwrite, add_verb, size
 
 
 def add_verbs(verbs) -> None:
@@ -21,10 +22,12 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--max-shard-size", type=size, default="5GB", metavar="SIZE", help="default: 5GB")
     parser.add_argument("--check", action="store_true", help="run the checks of `latent-reason check` afterwards")
     parser.add_argument("--json", metavar="FILE", help="write the results of the checks to this file")
+    add_overwrite(parser)
 
     parser = add_verb(verbs, "check", check)
     parser.add_argument("folder", help="an exported folder")
     parser.add_argument("--json", metavar="FILE", help="write the results to this file")
+    add_overwrite(parser)
 
     parser = add_verb(verbs, "push", push)
     parser.add_argument("folder", help="an exported folder")
@@ -44,6 +47,9 @@ def export(arguments: Namespace) -> None:
     """
     from ..checkpoint.export.exporter import export
 
+    check_output_folder(arguments.folder)
+    if arguments.json:
+        check_output(arguments.json, arguments.overwrite)
     folder = export(
         arguments.run,
         arguments.folder,
@@ -69,6 +75,8 @@ def check(arguments: Namespace) -> None:
     from ..checkpoint.export import checks
     from ..files import atomic_write_json
 
+    if arguments.json:
+        check_output(arguments.json, arguments.overwrite)
     results = checks.check(arguments.folder)
     print("\n".join(line for result in results for line in result.lines()))
     if arguments.json:

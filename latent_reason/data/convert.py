@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ..errors import did_you_mean
 from ..files import atomic_write_text
+from ..outputs import check_output, check_output_folder
 from ..trace import Text, Trace
 from . import formats, native
 from .checks import Overlap
@@ -128,6 +129,8 @@ def convert(
     report, source, folder, labels = Report(), Path(source), Path(folder), labels or Labels()
     check_writable(to)
     check_outside(folder, source)
+    check_output_folder(folder)
+    skipped = check_output(f"{folder}.skipped.jsonl", None) if skip else None
     results = read(format, source, image_root, report, **options)
 
     def valid_traces() -> Iterator[Trace]:
@@ -144,9 +147,9 @@ def convert(
         path = write(valid_traces(), folder, to, lossy, report)
     except _TooManyErrors:
         return None, report
-    if report.errors:
+    if report.errors and skipped:
         atomic_write_text(
-            f"{folder}.skipped.jsonl",
+            skipped,
             "".join(
                 json.dumps({"file": e.file, "row": e.row, "id": e.id, "code": e.code}) + "\n" for e in report.errors
             ),

@@ -50,12 +50,13 @@ def decode(
     batch_size: int = 64,
     max_new_tokens: int | Callable[[Sequence[Item]], list[int]] = 640,
     make_trace: Callable[[Item], Trace] | None = None,
+    row_ids: Sequence[int] | None = None,
     progress: str = "",
     **options,
 ) -> list[Result]:
     """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,
     because it depends on who is in it. Items of one level are batched together: a batch takes as long as its longest
-    answer."""
+    answer. ``row_ids`` are the keys of each item's randomness (default: its place among the items)."""
     processor, results, order = reasoner.processor, {}, sorted(range(len(items)), key=lambda i: items[i].level)
     starts: Iterable[int] = range(0, len(items), batch_size)
     if progress:  # a bar that goes away; a line where there is no terminal
@@ -66,7 +67,8 @@ def decode(
         traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
         prompt = processor(traces, generate=True).to(reasoner.device)
         given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
-        rollout = generate(reasoner, prompt, row_ids=places, **given)
+        keys = places if row_ids is None else [row_ids[place] for place in places]
+        rollout = generate(reasoner, prompt, row_ids=keys, **given)
         for row, (place, item, trace) in enumerate(zip(places, chunk, traces, strict=True)):
             text = rollout.text(row, reasoner.vocabulary)
             result = Result(item, text, task.score(text, item.meta), rollout, row, trace=trace)

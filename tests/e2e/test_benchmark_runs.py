@@ -16,6 +16,7 @@ from eval.aggregate import result_rows, retention
 from eval.items import PROMPTS, EvalItem, build_trace, prompt_text
 from eval.statistics import wilson
 from latent_reason import methods
+from latent_reason.locks import open_locked
 from latent_reason.trace import Text
 
 
@@ -229,20 +230,24 @@ def test_circular_questions_count_once_if_right_in_every_order(tmp_path):
     assert [(row["task"], row["n"], row["chance"]) for row in orders][-1] == ("all", 2, 0.25)
 
 
-def test_a_run_that_broke_off_goes_on(tmp_path, capsys, monkeypatch):
+def test_a_run_that_broke_off_goes_on_with_rows_in_any_order(tmp_path, capsys, monkeypatch):
     image(tmp_path / "d/images/1.png", 1)
-    WRITERS[".jsonl"](
-        tmp_path / "d/data.jsonl",
-        [
-            {"id": str(k), "question": f"Next {k}?", "image_path": "images/1.png", "label": "ABCD"[k % 4], "tag": "x"}
-            for k in range(6)
-        ],
-    )
+    rows = [
+        {"id": str(k), "question": f"Next {k}?", "image_path": "images/1.png", "label": "ABCD"[k % 4], "tag": "x"}
+        for k in range(5)
+    ]
+    rows.append(rows[1] | {"question": "Another of the same id?"})
+
+    def put(some):
+        WRITERS[".jsonl"](tmp_path / "d/data.jsonl", some)
+
+    put(rows)
     options = ("--partial", "--batch-size", "2", "--temperature", "1")
     ran(tmp_path / "d", "visulogic", tmp_path / "whole.json", *options)
 
     def told(name):
-        return [json.loads(line) | {"seconds": 0} for line in (tmp_path / name).read_text().splitlines()]
+        lines = [json.loads(line) | {"seconds": 0} for line in (tmp_path / name).read_text().splitlines()]
+        return sorted(lines, key=lambda line: line["id"])
 
     calls, real = [], benchmark.generate
 
@@ -256,13 +261,32 @@ def test_a_run_that_broke_off_goes_on(tmp_path, capsys, monkeypatch):
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options)
     part = tmp_path / "a.items.unfinished"
-    part.write_text(part.read_text() + '{"id": "4", "tex')  # the machine stopped while it was writing
-    with pytest.raises(SystemExit, match=r"another interrupted run.*give another --out"):
-        ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options, "--seed", "1")
+    kept = part.read_text()
+    part.write_text(kept + '{"key": "4", "val')  # the machine stopped while it was writing
+
+    def refused(*more) -> str:
+        with pytest.raises(SystemExit) as error:
+            ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options, *more)
+        assert part.read_text().startswith(kept), "nothing is lost"
+        return str(error.value)
+
+    said = refused("--seed", "1", "--max-new", "7")
+    assert "another interrupted run, which differs in protocol.max_new, seed. Finish" in said
+    put([*rows[:5], rows[5] | {"question": "A third?"}])
+    assert "differs in data, protocol.questions" in refused()
+    put(rows[::-1])
+    image(tmp_path / "d/images/1.png", 2)
+    assert "differs in data. Finish" in refused()
+    image(tmp_path / "d/images/1.png", 1)
+    with open_locked(part):
+        assert "is in use by another process" in refused()
     capsys.readouterr()
     ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options)
-    assert "resumes after 4 of 6 items" in capsys.readouterr().out and calls[-1] == range(4, 6) and len(calls) == 4
+    said = capsys.readouterr().out
+    assert "the last line is incomplete" in said and "4 results are kept" in said
+    assert len(calls) == 4 and len(set(calls[0] + calls[1] + calls[3])) == 6
     assert told("a.items.jsonl") == told("whole.items.jsonl") and not part.exists()
+    assert {line["id"] for line in told("a.items.jsonl")} == {"0", "1", "1#2", "2", "3", "4"}
 
 
 def test_a_head_that_draws_from_pictures_is_not_asked_without(make_backbone):
@@ -282,12 +306,14 @@ def test_a_head_that_draws_from_pictures_is_not_asked_without(make_backbone):
         (["--seeing", "a.json"], "Add --blind"),
         (["--blind", "--seeing", "nothing.json"], "nothing.json"),
         (["--blind", "--seeing", "other.json"], "cannot be compared"),
-        (["--blind", "--seeing", "list.json"], "is not a result of eval.benchmark"),
+        (["--blind", "--seeing", "list.json"], "list.json' is not the FILE.json of eval.benchmark: it holds a list"),
+        (["--blind", "--seeing", "rows.json"], "rows.json' is not the FILE.json of eval.benchmark: it has no 'metric'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(more, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(written("visulogic", tmp_path))
     Path("list.json").write_text("[1]")
+    Path("rows.json").write_text(json.dumps({"benchmark": "b", "protocol": {}, "results": [{"task": "t"}]}))
     Path("other.json").write_text(json.dumps({"benchmark": "vstar", "protocol": {}, "results": []}))
     with pytest.raises(SystemExit, match=sentence):
         benchmark.main([str(tiny_checkpoint()), "visulogic", ".", "--out", "x.json", "--partial", *more])

@@ -104,6 +104,7 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
     assert found[1]["latents_per_answer"] > 0 and {"zero", "foreign", "oracle"} <= found[1]["probes"].keys()
     capsys.readouterr()
     monkeypatch.setattr("sys.argv", ["compare.py", str(out)])
+    monkeypatch.syspath_prepend(str(ROOT / "paper_figs"))
     runpy.run_path(str(ROOT / "paper_figs" / "compare.py"), run_name="__main__")
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 4 and table[0].startswith("| arm | success |") and {len(t.split("|")) for t in table} == {13}

@@ -170,7 +170,7 @@ def test_plain_text_is_as_it_was_until_weights_change(tmp_path, monkeypatch):
         return backbone
 
     monkeypatch.setattr("latent_reason.model.backbones.load_backbone", damaged)
-    language.main([str(tiny_checkpoint()), *given])
+    language.main([str(tiny_checkpoint()), *given, "--overwrite"])
     assert json.loads((tmp_path / "o.json").read_text())["before"] != same["before"]
 
 

@@ -165,8 +165,8 @@ def test_the_command_labels_a_packed_set(task, tmp_path, monkeypatch, capsys):
     assert figures["modes"]["vision"]["records"] == 3 and figures["k"] == 2
     (tmp_path / "told.json").write_text("{}")
     for more, sentence in (
-        ((), "exists. Give another --out"),
-        (("--out", str(tmp_path / "told")), "told.json' exists. Give another --out"),
+        ((), "labelled' exists and is not empty. Name a new one"),
+        (("--out", str(tmp_path / "told")), "told.json' exists, and nothing was changed"),
         (("--temperature", "0", "--out", "x"), "must be greater than 0"),
         (("--split", "val", "--out", "x"), "no records of the split 'val' with a boxed answer"),
     ):

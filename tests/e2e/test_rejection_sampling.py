@@ -73,7 +73,7 @@ def test_what_was_kept_is_read_and_trained_on(model, tmp_path, monkeypatch, caps
         tmp_path / "run", init_from=str(tiny_checkpoint()), data__folder=str(out), data__val_items=0, optim__max_steps=2
     )
     sft.train(made, make_run_folder(made))
-    with pytest.raises(SystemExit, match=r"exists. Give another --out"):
+    with pytest.raises(SystemExit, match=r"exists and is not empty. Name a new one"):
         rejection_sampling.main([str(tiny_checkpoint()), "--out", str(out)])
 
 

@@ -90,7 +90,7 @@ def test_pictures_that_cannot_be_decoded_leave_their_item_out(tmp_path):
     WRITERS[".parquet"](tmp_path / "test.parquet", rows)
     with readers.open_source(tmp_path) as source:
         items, _ = selection.gradable_items("realworldqa", source, partial=True)
-        assert [item.id for item in selection.readable_items(items, source)] == ["test-0"]
+        assert [item.id for item in selection.readable_items(items, source).values()] == ["test-0"]
         assert "is not a readable" in selection.counted(source.left_out)
         with pytest.raises(DataError, match=r"parquet:1: image: '.*' is not a readable"):
             selection.readable_items(items[1:], source)
@@ -105,7 +105,7 @@ def test_images_that_are_missing_are_an_error_unless_the_folder_is_partial(tmp_p
         items, _ = selection.gradable_items("visulogic", source, partial=True)
         with pytest.raises(DataError, match=r"jsonl:2: image_path: 'images/2.png' not found"):
             selection.readable_items(items, source)
-        assert [item.id for item in selection.readable_items(items, source, partial=True)] == ["00001"]
+        assert [item.id for item in selection.readable_items(items, source, partial=True).values()] == ["00001"]
         assert selection.counted(source.left_out) == "1: image_path: '...' not found under '...'"
 
 
@@ -145,7 +145,7 @@ def test_a_picture_outside_of_the_folder_leaves_its_row_out(tmp_path):
     image(tmp_path / "images/00001.png", 1)
     with readers.open_source(tmp_path) as source:
         items, _ = selection.gradable_items("visulogic", source, partial=True)
-        assert [item.id for item in selection.readable_items(items, source)] == ["00001"]
+        assert [item.id for item in selection.readable_items(items, source).values()] == ["00001"]
         assert "is an absolute path" in selection.counted(source.left_out)
 
 
@@ -231,7 +231,7 @@ def test_no_odd_cell_stops_a_benchmark(one, tmp_path, monkeypatch):
         with readers.open_source(tmp_path) as source:
             items = list(module.read(source, part))
             assert len(items) + source.left_out.total() >= len(told)
-            items = selection.readable_items(items, source, partial=True)
+            items = list(selection.readable_items(items, source, partial=True).values())
             [judge(f"\\boxed{{{item.answer}}}", item) for item in items if item.checker != "none"]
             return [prompt_text(item, "boxed") for item in items]
 

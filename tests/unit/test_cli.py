@@ -233,7 +233,7 @@ def test_accuracy_file_has_the_promised_shape(tmp_path, capsys):
 
 
 def test_accuracy_is_the_same_again(tmp_path):
-    assert evaluated(tmp_path)["results"] == evaluated(tmp_path, "--batch-size", "3")["results"]
+    assert evaluated(tmp_path)["results"] == evaluated(tmp_path, "--batch-size", "3", "--overwrite")["results"]
 
 
 def test_more_items_than_there_are_boards(tmp_path, capsys, monkeypatch):

@@ -1,8 +1,10 @@
 """What eyes saw, on disk: equal to looking again, found only by the same eye and pixels, safe from damage."""
 
 import copy
+import json
 import os
 import re
+import shutil
 from multiprocessing import get_context
 
 import pytest
@@ -194,13 +196,16 @@ def test_a_damaged_shard_is_named_and_made_again(reasoner, encoded, cache, said,
     assert {file: file.read_bytes() for file in shards(tmp_path)} == whole, "the same bytes again"
 
 
+OTHERS = {"newest": "0" * 32, "older": "1" * 32, "oldest": "2" * 32}
+
+
 def test_room_is_made_by_other_encoders_alone(reasoner, encoded, cache, said, tmp_path):
     first = cache()
     with_features(encoded(), reasoner, first)
     first.flush()
     own, size = shards(tmp_path), sum(file.stat().st_size for file in shards(tmp_path))
-    for age, name in enumerate(("newest", "older", "oldest")):
-        file = tmp_path / "cache" / name / "x.safetensors"
+    for age, name in enumerate(OTHERS.values()):
+        file = first.folder / f"{name}-bfloat16" / f"{name}.safetensors"
         file.parent.mkdir()
         file.write_bytes(b"x" * 1000)
         os.utime(file, (1e9 - age, 1e9 - age))
@@ -210,7 +215,9 @@ def test_room_is_made_by_other_encoders_alone(reasoner, encoded, cache, said, tm
     )
     second.flush()
     left = shards(tmp_path)
-    assert [file.parent.name for file in left if file.stem == "x"] == ["newest"], "those unused for longest went"
+    assert [file.stem for file in left if file not in own and file.stem in OTHERS.values()] == [OTHERS["newest"]], (
+        "those unused for longest went"
+    )
     assert set(own) < set(left) and sum(file.stat().st_size for file in left) <= size + 2500
     third = cache(most=size // 2)
     third.put(
@@ -218,6 +225,77 @@ def test_room_is_made_by_other_encoders_alone(reasoner, encoded, cache, said, tm
     )
     third.flush()
     assert shards(tmp_path) == left and "No more are stored there" in said[0], "what is in use stays"
+
+
+def small(kept, reasoner, number=0):
+    """Store one small image."""
+    image = PILImage.new("RGB", (9, 9), (number,) * 3)
+    kept.put(reasoner, "images", image, CachedFeatures(torch.ones(3), torch.ones(1, 500).bfloat16()))
+    kept.flush()
+    return image
+
+
+def test_files_of_others_are_neither_counted_nor_removed(reasoner, cache, said, tmp_path):
+    """A folder of models, and names in the cache's own folder that it did not write: wrong names, links."""
+    models, outside = tmp_path / "cache" / "my-model", tmp_path / "outside"
+    kept = cache(most=3000)
+    own = kept.folder
+    name, shard = f"{'3' * 32}-bfloat16", f"{'3' * 32}.safetensors"
+    good = [
+        models / "model.safetensors",
+        models.parent / name / shard,  # as an older version named them, beside the own folder
+        own / "model.safetensors",
+        own / "mine" / shard,
+        own / name / "model.safetensors",
+        outside / shard,
+        own / name / f".{shard}.00000000.unfinished",  # another process writes it now
+    ]
+    stale = own / name / f".{shard}.11111111.unfinished"
+    for file in [*good, stale]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 4000)
+    os.utime(stale, (1e9, 1e9))
+    (own / f"{'4' * 32}-bfloat16").symlink_to(outside)
+    (own / name / shard).symlink_to(outside / shard)
+    small(kept, reasoner)
+    assert not said and all(file.read_bytes() == b"x" * 4000 for file in good) and not stale.exists()
+    assert len([file for file in shards(tmp_path) if file not in good and not file.is_symlink()]) == 1
+    assert (own / name / shard).is_symlink() and json.loads((own / "features.json").read_text())["format"] == 1
+
+
+def test_a_folder_of_something_else_is_no_cache(reasoner, cache, tmp_path):
+    own = tmp_path / "cache" / "latent_reason_features"
+    own.mkdir(parents=True)
+    (own / "weights.bin").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"is not a cache of features: it holds 'weights\.bin', but no features\.json"):
+        cache()
+    (own / "weights.bin").rename(tmp_path / "weights.bin")
+    encoder = own / cache()._encoder(reasoner, "images")
+    encoder.symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="is a link"):
+        small(cache(), reasoner)
+    own.rename(tmp_path / "moved")
+    own.symlink_to(tmp_path / "moved")
+    with pytest.raises(ValueError, match="is a link"):
+        cache()
+
+
+def test_caches_of_two_processes_take_turns(reasoner, cache, said, tmp_path):
+    """One removes what the other has open; both write the same shard; the folder goes away in between."""
+    first, second, other = cache(), cache(), copy.deepcopy(reasoner)
+    image = small(first, reasoner)
+    small(second, reasoner)
+    [shard] = shards(tmp_path)
+    reader = cache()
+    assert reader.get(reasoner, "images", [image]), "opened"
+    other.backbone.model.bfloat16()
+    small(cache(most=shard.stat().st_size), other)
+    assert not shard.exists() and len(shards(tmp_path)) == 1 and not said
+    assert reader.get(reasoner, "images", [image]), "still open"
+    assert not cache().get(reasoner, "images", [image])
+    shutil.rmtree(tmp_path / "cache")
+    small(second, reasoner, 1)
+    assert len(shards(tmp_path)) == 1 and cache().get(reasoner, "images", [image]) == {}
 
 
 def write(folder, number):

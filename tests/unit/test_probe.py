@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eval import probe
+from eval import interventions, probe
 from eval.interventions import LatentStatistics, Mean, Noise, Oracle, StoredLatents, Zero
 from latent_reason import tasks
 from latent_reason.contracts.closeness import assert_close
@@ -308,8 +308,8 @@ def test_corrupted_text_flips_one_move(lake):
     engine = Parrot(task, items)
     results = [Result(i, "", {}, engine(engine, Prompt([i]), max_new_tokens=1, row_ids=[0]), 0) for i in items]
     for r in results:
-        ids = probe.corrupted_prefix(engine, task, r)
-        assert ids[-1] == engine.vocabulary.open and ids == probe.corrupted_prefix(engine, task, r), (
+        ids = interventions.corrupted_prefix(engine, task, r)
+        assert ids[-1] == engine.vocabulary.open and ids == interventions.corrupted_prefix(engine, task, r), (
             "the same each time"
         )
         was, now = engine.moves(r.item)[:1], moves_in(engine.vocabulary.decode(ids))

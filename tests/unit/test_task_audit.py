@@ -122,14 +122,24 @@ def test_the_best_fixed_state_and_change():
 def test_the_command_writes_what_it_was_and_says_what_is_wrong_with_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(task_audit, "audit_task", partial(task_audit.audit_task, sample=3))
     out = tmp_path / "needed.json"
-    task_audit.main(["jigsaw", "cube_net", "--levels", "2", "--n", "10", "--n-of", "cube_net=6", "--out", str(out)])
+    first = ["jigsaw", "cube_net", "--levels", "2", "--n", "10", "--n-of", "cube_net=6", "--out", str(out)]
+    task_audit.main(first)
     found = json.loads(out.read_text())["results"]
     assert all(
         r["command"].startswith("python -m eval.task_audit jigsaw") and "cube_net=6" in r["command"] for r in found
     )
     assert [(r["task"], r["n"]) for r in found] == [("cube_net", 6), ("jigsaw", 10)]
     assert found[1]["rows"][0]["question"]["chance"]["n"] == 10
-    task_audit.main(["jigsaw", "--levels", "2", "--n", "8", "--out", str(out)])
+    before, again = out.read_bytes(), ["jigsaw", "--levels", "2", "--n", "8", "--out", str(out)]
+    with pytest.raises(SystemExit, match="has results of jigsaw by another command"):
+        task_audit.main(again)
+    with monkeypatch.context() as patch:
+        patch.setattr(task_audit, "audit_task", lambda *given: pytest.fail("audited again"))
+        capsys.readouterr()
+        task_audit.main(first)
+    assert "has the results of jigsaw, cube_net already" in " ".join(capsys.readouterr().out.split())
+    assert out.read_bytes() == before
+    task_audit.main([*again, "--overwrite"])
     again = json.loads(out.read_text())["results"]
     assert [r["n"] for r in again] == [6, 8] and again[0] == found[0], "what is held about other tasks is kept"
     with pytest.raises(SystemExit, match="no task 'jigsav'"):

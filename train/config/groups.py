@@ -224,7 +224,7 @@ class SFTDataConfig(PretrainDataConfig):
     feature_cache_gb: Weight = 8.0
     """Features of a frozen vision encoder that each process caches in memory, in GB."""
     cache: Name | None = None
-    """Folder that caches features of a frozen vision encoder on disk, for later runs with the same encoder."""
+    """Folder that caches features of a frozen vision encoder on disk, in latent_reason_features, for later runs."""
     cache_gb: Positive = 20.0
     """Largest size of data.cache in GB."""
     cache_dtype: Literal["float16", "bfloat16"] = "float16"
