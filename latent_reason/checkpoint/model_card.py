@@ -151,8 +151,12 @@ def use(card: dict, question: str) -> list[str]:
             "answers. With the library installed no flag is needed, and nothing in this folder is run: "
             '`reasoner, decoder = latent_reason.load(".")`.',
         ]
-    snippet = (OWN if card["layout"] == "adapter" else STOCK).format(question=question)
-    return ["```python", *snippet.splitlines(), "```", *said]
+    return ["```python", *snippet(card, question).splitlines(), "```", *said]
+
+
+def snippet(card: dict, question: str) -> str:
+    """The Python code that loads the model and asks it about ``example.png``."""
+    return (OWN if card["layout"] == "adapter" else STOCK).format(question=question)
 
 
 def training(card: dict, folder: Path) -> list[str]:

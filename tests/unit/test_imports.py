@@ -27,7 +27,15 @@ ALLOWED = {
 }
 #: module -> the parts that it imports beyond those of its part
 ALSO = {"decoding/items.py": {"tasks", "visualization"}}  # decodes the items of a task, and their sketches
-EVERYWHERE = {"files", "errors", "images", "imports", "assets", "__init__"}  # imported by any part, import no part
+EVERYWHERE = {
+    "files",
+    "folders",
+    "errors",
+    "images",
+    "imports",
+    "assets",
+    "__init__",
+}  # imported by any part, import no part
 FRONT = {"cli", "__main__", "doctor", "integrations", "contracts"}  # import any part, imported by no part
 #: packages that only some parts import
 THIRD_PARTY = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from latent_reason.model.adapter_config import check_pattern
 from latent_reason.model.adapters import LINEAR
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
@@ -96,6 +97,10 @@ class LoraConfig:
         require_at_least(self, "lora", 0, "rank")
         require_at_least(self, "lora", 1, "alpha")
         require_share(self, "lora", "dropout")
+        try:
+            check_pattern(self.target_modules)
+        except ValueError as error:
+            raise ValueError(f"lora.target_modules: {error}") from error
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
