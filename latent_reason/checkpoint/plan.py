@@ -25,6 +25,7 @@ from ..model.backbones.stock_config import (
     check_no_code,
     check_numbers,
     check_sizes,
+    check_tokenizer,
     without_wishes,
 )
 from ..model.reasoner import LatentReasoner
@@ -101,7 +102,7 @@ def plan_model(folder: Path) -> LatentReasonConfig:
         raise ValueError(f"'{folder}' has an adapter_config.json beside a whole model. Remove it.")
     check_no_code({name: value for name, value in given.items() if name != "auto_map"}, file)
     check_numbers(given, len(stored), file)
-    with reading(file):
+    with reading(folder):
         config = LatentReasonConfig.from_dict(without_wishes(given), name_or_path=str(folder))
         if config.backbone_config.model_type not in FAMILIES:
             raise ValueError(
@@ -110,6 +111,7 @@ def plan_model(folder: Path) -> LatentReasonConfig:
             )
         check_sizes(config.backbone_config, stored, file)
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone_config, trust_remote_code=False)
+        check_tokenizer(tokenizer, folder)
         kind = family(config.backbone_config.model_type)
         processor = kind.load_image_processor(str(folder), config.backbone_config)
         check_image_processor(processor, config.backbone_config, folder)

@@ -129,14 +129,18 @@ def load_pretrained(
     """
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 
+    from ..weight_files import read_headers
     from .quantization import quantization_options
-    from .stock_config import check_image_processor
+    from .stock_config import check_image_processor, check_sizes, check_tokenizer
 
     quantization = {} if bits is None else quantization_options(bits)
+    config = _stock_config(folder) if config is None else config
+    if Path(folder).is_dir():  # before memory is taken
+        check_sizes(config, read_headers(Path(folder)), Path(folder, "config.json"))
     with no_progress_bars():
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder,
-            config=_stock_config(folder) if config is None else config,
+            config=config,
             trust_remote_code=False,
             dtype=torch_dtype(dtype),
             output_loading_info=True,
@@ -151,6 +155,7 @@ def load_pretrained(
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     processor = family.load_image_processor(folder, model.config)
     check_image_processor(processor, model.config, folder)
+    check_tokenizer(tokenizer, folder)
     backbone = family(model, tokenizer, processor, latent_positions, name=name or folder, bits=bits)
     if tiles is not None:
         backbone.set_tiling(tiles)
