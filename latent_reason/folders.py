@@ -39,11 +39,10 @@ def check_folder(folder: str | Path) -> None:
 
 def check_file(path: Path, folder: Path) -> None:
     """Check one entry of a folder. Raises as :func:`check_folder`."""
-    if path.is_symlink():
-        real, root = os.path.realpath(path), os.path.realpath(folder)
-        inside = [os.path.join(place, "") for place in (root, blobs_of(root)) if place]
-        if not real.startswith(tuple(inside)) and real != root:
-            raise ValueError(f"'{path}' is a link that leaves the folder. Copy what it points to, or remove it.")
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    inside = [os.path.join(place, "") for place in (root, blobs_of(root)) if place]
+    if not real.startswith(tuple(inside)) and real != root:
+        raise ValueError(f"'{path}' is a link that leaves the folder. Copy what it points to, or remove it.")
     try:
         found = path.stat()
     except OSError as error:

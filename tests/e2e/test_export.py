@@ -301,6 +301,15 @@ def test_the_licence_is_that_of_the_model_it_began_with(told, wanted, said, tmp_
     assert (again / "LICENSE-base").is_file()
 
 
+def test_a_link_out_of_the_run_is_not_copied(tmp_path):
+    shutil.copytree(tiny_checkpoint(), tmp_path / "run" / "model")
+    (tmp_path / "secret.json").write_text("{}")
+    (tmp_path / "run" / "eval.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(ValueError, match=r"eval\.json' is a link that leaves the folder"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_to_merge_is_said(run, tmp_path):
     with pytest.raises(ValueError, match="has no adapter to merge"):
         export(run, tmp_path / "merged", merge_lora=True)

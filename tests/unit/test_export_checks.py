@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -141,6 +142,11 @@ def an_index_that_adds_up_wrong(folder):
 
 
 @damage(2, "shards")
+def an_index_of_another_form(folder):
+    edit(folder / INDEX, metadata=[])
+
+
+@damage(2, "shards")
 def weights_outside_of_the_folder(folder):
     named = json.loads((folder / INDEX).read_text())["weight_map"]
     shutil.copy(folder / named[HEAD], folder.parent / "elsewhere.safetensors")
@@ -171,6 +177,13 @@ def no_stored_batch(folder):
 def a_template_without_sketches(folder):
     file = folder / "chat_template.jinja"
     file.write_text(re.sub(r"\{%- elif part\['type'\] == 'sketch' -%\}\n.*\n", "", file.read_text()))
+
+
+@damage(4)
+def a_template_that_never_ends(folder):
+    """It is not rendered, as it is not the one of this version."""
+    loop = "{%- for i in range(99999) -%}"
+    (folder / "chat_template.jinja").write_text(loop * 5 + "{{- 'x' * 99999 -}}" + "{%- endfor -%}" * 5)
 
 
 @damage(4)
@@ -397,6 +410,18 @@ def test_the_library_runs_nothing_of_a_folder(whole, tmp_path, capsys, monkeypat
     with pytest.raises(SystemExit):
         main(["check", str(folder), "--run-code"])
     assert asked == [[folder]]
+
+
+def test_a_folder_with_a_pipe_is_refused_before_it_is_opened(whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "mine")
+    os.mkfifo(folder / "eval.json")
+    for words in (
+        ["check", str(folder)],
+        ["push", str(folder), "me/lake"],
+        ["export", str(folder), str(tmp_path / "new")],
+    ):
+        with pytest.raises(SystemExit, match="eval.json' is a named pipe, not a plain file"):
+            main(words)
 
 
 def test_one_added_line_is_named(whole, tmp_path):

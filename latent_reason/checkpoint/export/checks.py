@@ -250,9 +250,17 @@ def check(folder: str | Path, run_code: bool = False) -> list[Result]:
         elif failed:
             results[number] = Result(number, title, "not run", because=f"check {failed[0]} failed")
         else:
-            found = list(run(case))
+            found = findings_of(run, case)
             results[number] = Result(number, title, "failed" if found else "passed", found)
     return [results[number] for number in sorted(results)]
+
+
+def findings_of(run: Callable[[Case], Iterator[Finding]], case: Case) -> list[Finding]:
+    """What a check finds. An error of a library, or of this one, over a damaged file is a finding, too."""
+    try:
+        return list(run(case))
+    except Exception as error:
+        return [Finding(case.folder.name, isolated_check.said(error), "a folder that can be checked")]
 
 
 def report(results: list[Result]) -> dict:

@@ -27,6 +27,7 @@ from ... import __version__, checkpoint, methods, tasks
 from ...data import native
 from ...decoding.engine import generate
 from ...files import atomic_folder, atomic_write_json
+from ...folders import check_file
 from ...imports import is_dotted_path
 from ...model import adapters
 from ...visualization.storyboard import DecodedTrace, draw_storyboard
@@ -218,6 +219,8 @@ def copy_extras(run: Path, folder: Path) -> None:
     """Figures, recipes and pictures of a run, without the places of the machine they were made on; the licence."""
     for extra in EXTRAS:
         for source in sorted((run / extra).iterdir()) if (run / extra).is_dir() else [run / extra]:
+            if source.exists() or source.is_symlink():  # a link may lead to any file of this machine
+                check_file(source, run)
             target = folder / source.relative_to(run)
             target.parent.mkdir(exist_ok=True)
             if source.suffix in (".json", ".yaml") and source.is_file():

@@ -60,7 +60,8 @@ def load_encoder(name: str = "tiny") -> VisionEncoder:
             "siglip_vision_model",
         ):
             raise ValueError(f"encoder {name!r} is not a SigLIP model. Give one of that family, or 'tiny'.")
-        return VisionEncoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False))
+        with torch.device("cpu"):  # also where sizes of a checkpoint are checked on the meta device
+            return VisionEncoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False))
     except OSError as error:
         raise ValueError(
             f"encoder {name!r} is neither 'tiny', nor a folder with a SigLIP model"
