@@ -420,7 +420,7 @@ def test_a_folder_with_a_pipe_is_refused_before_it_is_opened(whole, tmp_path):
         ["push", str(folder), "me/lake"],
         ["export", str(folder), str(tmp_path / "new")],
     ):
-        with pytest.raises(SystemExit, match="eval.json' is a named pipe, not a plain file"):
+        with pytest.raises(SystemExit, match=r"eval\.json' is a named pipe, not a plain file"):
             main(words)
 
 

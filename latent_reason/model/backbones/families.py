@@ -80,13 +80,13 @@ def load_backbone(name: str = "tiny", *, latent_positions: str = "1d", **options
         check_options(load_pretrained, options)
         cls = import_object(path, "backbone", Backbone)
         return load_pretrained(cls, folder, latent_positions=latent_positions, name=name, **options)
-    check_options(load_pretrained, options)
     config = _stock_config(name)
     if config.model_type not in FAMILIES:
         raise ValueError(
             f"backbone {name!r}: the family {config.model_type!r} is not supported. {known} Name a Backbone class of "
             "your own before the folder: my_pkg.backbones:MyBackbone@FOLDER."
         )
+    check_options(load_pretrained, options)
     return load_pretrained(family(config.model_type), name, config=config, latent_positions=latent_positions, **options)
 
 
