@@ -92,6 +92,10 @@ def _check_types(config: dict[str, Any], path: Path) -> None:
     for key, kind in TYPES.items():
         if not isinstance(config.get(key), kind) and key in config:
             raise ValueError(f"'{path}' says {key}: {str(config[key])[:60]!r}, which cannot be. Copy it again.")
+    if not isinstance(config.get("notes", {}).get("data", {}), dict):
+        raise ValueError(
+            f"'{path}' says notes.data: {str(config['notes']['data'])[:60]!r}, which cannot be. Copy it again."
+        )
     for role, token in config["control_tokens"].items():
         is_pair = isinstance(token, list) and [type(part) for part in token] == [str, int]
         if role not in ROLES or not is_pair:

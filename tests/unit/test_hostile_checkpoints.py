@@ -184,6 +184,7 @@ row("checkpoint", "The description is no UTF-8.", lambda f: write(f / CARD, b"\x
 row("checkpoint", "Options are a list.", in_card("options", value=[]), "says options: '[]', which cannot be")
 row("checkpoint", "A method is a number.", in_card("method", value=7), "says method: '7'")
 row("checkpoint", "The base is a list.", in_card("base", value=["x"]), "says base")
+row("checkpoint", "The data it was trained on are a list.", in_card("notes", "data", value=[1]), "says notes.data")
 row("checkpoint", "A control token has no id.", in_card("control_tokens", "open", value="<s>"), "control_tokens: open")
 row(
     "checkpoint", "There is another role of tokens.", in_card("control_tokens", "evil", value=["a", 1]), "expected open"
