@@ -28,7 +28,6 @@ from ..imports import path_of, restrict_imports
 from ..model import adapters
 from ..model.backbones import Backbone, load_backbone, no_progress_bars
 from ..model.backbones.attention import set_attention
-from ..model.backbones.stock_config import check_numbers
 from ..model.reasoner import LatentReasoner
 from ..model.tokenization import Vocabulary
 from ..model.weight_files import check_finite, read_header
@@ -166,7 +165,6 @@ def _load_parts(folder: Path, config: dict[str, Any]) -> tuple[LatentReasoner, S
     weights = folder / "reasoner.safetensors"
     with reading(weights):
         stored = read_header(weights)
-    check_numbers(config, len(stored), folder / CONFIG_FILE)
     backbone = _load_backbone(folder, config)
     backbone.add_control_tokens(Vocabulary(backbone.tokenizer, backbone.layout))
     plan_reasoner(config, backbone, stored, weights)

@@ -241,20 +241,24 @@ def read_rows(path: Path) -> list[dict]:
     """The results in a file of eval.run. Raises ValueError if it is none."""
     given = read_json(path)
     rows = given.get("results", []) if isinstance(given, dict) else None
-    for r in rows if isinstance(rows, list) else [None]:
-        texts = isinstance(r, dict) and all(isinstance(r.get(key), str) for key in ("task", "split", "metric"))
-        if not (texts and "level" in r and is_share(r, "value", "low", "high") and type(r.get("n")) is int):
-            raise ValueError(f"'{path}' is not a result file of eval.run. Write it again, or remove it from the run.")
+    if not isinstance(rows, list) or not all(map(is_result, rows)):
+        raise ValueError(f"'{path}' is not a result file of eval.run. Write it again, or remove it from the run.")
     return rows
+
+
+def is_result(row: Any) -> bool:
+    """Whether a row of a result file names what was measured, and has a number with its interval."""
+    texts = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("task", "split", "metric"))
+    return texts and "level" in row and type(row.get("n")) is int and is_share(row, "value", "low", "high")
 
 
 def is_share(found: Any, value: str, low: str, high: str) -> bool:
     """Whether a value has a number and an interval of numbers, or no interval."""
     if not isinstance(found, dict):
         return False
-    numbers, ends = [found.get(value)], [found.get(low), found.get(high)]
-    numbers += [] if ends == [None, None] else ends
-    return all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+    ends = [found.get(low), found.get(high)]
+    numbers: list[Any] = [found.get(value), *([] if ends == [None, None] else ends)]
+    return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
 
 
 def _results(folder: Path) -> list[str]:

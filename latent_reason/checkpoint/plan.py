@@ -75,9 +75,10 @@ def plan_reasoner(config: dict[str, Any], backbone: Backbone, stored: dict[str, 
     """Hold the parts beside the backbone that a description names against ``stored``, the header of the file ``where``.
 
     Raises:
-        ValueError: a tensor is missing, left over, or of another shape or dtype.
+        ValueError: a tensor is missing, left over or of another shape, or a number is absurd.
     """
-    check_numbers(config, len(stored), where.parent / CONFIG_FILE)
+    described = {name: config.get(name) for name in ("options", "parts")}  # notes may have any number
+    check_numbers(described, len(stored), where.parent / CONFIG_FILE)
     with without_memory(config) as planned:
         planned.append(parts.build_reasoner(config, backbone))
     for model in planned:
@@ -93,16 +94,15 @@ def plan_model(folder: Path) -> LatentReasonConfig:
     from .hf.configuration import LatentReasonConfig
 
     check_folder(folder)
-    file, stored = folder / "config.json", read_headers(folder)
-    given = read_json(file)
-    stock = given.get("backbone_config") if isinstance(given, dict) else None
-    if not isinstance(stock, dict):
-        raise ValueError(f"config.json of '{folder}' has no backbone_config. Copy the checkpoint again.")
-    if (folder / "adapter_config.json").is_file():
-        raise ValueError(f"'{folder}' has an adapter_config.json beside a whole model. Remove it.")
-    check_no_code({name: value for name, value in given.items() if name != "auto_map"}, file)
-    check_numbers(given, len(stored), file)
     with reading(folder):
+        file, stored = folder / "config.json", read_headers(folder)
+        given = read_json(file)
+        if not isinstance(given, dict) or not isinstance(given.get("backbone_config"), dict):
+            raise ValueError(f"config.json of '{folder}' has no backbone_config. Copy the checkpoint again.")
+        if (folder / "adapter_config.json").is_file():
+            raise ValueError(f"'{folder}' has an adapter_config.json beside a whole model. Remove it.")
+        check_no_code({name: value for name, value in given.items() if name != "auto_map"}, file)
+        check_numbers(given, len(stored), file)
         config = LatentReasonConfig.from_dict(without_wishes(given), name_or_path=str(folder))
         if config.backbone_config.model_type not in FAMILIES:
             raise ValueError(
@@ -110,20 +110,20 @@ def plan_model(folder: Path) -> LatentReasonConfig:
                 f"{', '.join(FAMILIES)}."
             )
         check_sizes(config.backbone_config, stored, file)
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone_config, trust_remote_code=False)
-        check_tokenizer(tokenizer, folder)
-        kind = family(config.backbone_config.model_type)
-        processor = kind.load_image_processor(str(folder), config.backbone_config)
-        check_image_processor(processor, config.backbone_config, folder)
-        _plan_whole(config, kind, tokenizer, processor, stored, file)
-    if config.decoder:
-        plan_decoder(folder / "decoder")
+        _plan_whole(config, stored, folder)
+        if config.decoder:
+            plan_decoder(folder / "decoder")
     return config
 
 
-def _plan_whole(config, kind: type[Backbone], tokenizer, processor, stored: dict[str, Stored], file: Path) -> None:
-    """Hold the shapes of a whole model against those in the files. Tied weights are stored once, and names that are
-    missing are told by loading."""
+def _plan_whole(config: LatentReasonConfig, stored: dict[str, Stored], folder: Path) -> None:
+    """Hold the shapes of a whole model against those in the files, and check its tokenizer and image processor. Tied
+    weights are stored once, and names that are missing are told by loading."""
+    kind = family(config.backbone_config.model_type)
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone_config, trust_remote_code=False)
+    check_tokenizer(tokenizer, folder)
+    processor = kind.load_image_processor(str(folder), config.backbone_config)
+    check_image_processor(processor, config.backbone_config, folder)
     described = {"method": config.method or None, "options": upgrade_options(config.options or {})}
     with without_memory(described) as planned:
         stock = AutoModelForImageTextToText.from_config(config.backbone_config, trust_remote_code=False)
@@ -132,12 +132,12 @@ def _plan_whole(config, kind: type[Backbone], tokenizer, processor, stored: dict
     for model in planned:
         wanted = {f"reasoner.{name}": value for name, value in model.state_dict().items()}
         both = {name: stored[name] for name in wanted.keys() & stored.keys()}
-        check_shapes(both, {n: wanted[n] for n in both}, f"the weights of '{file.parent}' do not fit config.json")
+        check_shapes(both, {n: wanted[n] for n in both}, f"the weights of '{folder}' do not fit config.json")
         own, there = (
             count_values(t.shape for t in values) for values in (own_tensors(model).values(), stored.values())
         )
         if own > there:
-            raise ValueError(f"'{file}' describes a head of {own:,} weights, but there are {there:,}. Copy both again.")
+            raise ValueError(f"config.json of '{folder}' describes a head of {own:,} weights, but there are {there:,}.")
 
 
 def plan_decoder(folder: Path) -> None:

@@ -50,7 +50,7 @@ def find_not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> str | None:
     and infinity stay in it. Where it overflows, every value is looked at."""
     for name, value in weights:
         if value.is_floating_point() and not value.is_meta:
-            if not value.sum(dtype=torch.float64).isfinite() and not value.isfinite().all():
+            if not value.sum(dtype=torch.float32).isfinite() and not value.isfinite().all():
                 return name
     return None
 

@@ -83,8 +83,8 @@ def export(
         else:
             write_model(model, new, max_shard_size)
         parity.write(model, new, merged=merged_logits(source) if reasoner.backbone.adapter else None)
-        for name, text in bundle.generated_files(reasoner).items():
-            (new / name).write_text(text, encoding="utf-8")
+        for name, generated in bundle.generated_files(reasoner).items():
+            (new / name).write_text(generated, encoding="utf-8")
         copy_extras(run, new)
         described = describe(reasoner, known, decoder is not None, max_shard_size)
         if text := licence_text(source, known):

@@ -11,7 +11,6 @@ from transformers import GenerationConfig
 from ...imports import restrict_imports
 from ...model.backbones.base import Backbone
 from ...model.backbones.families import FAMILIES, family
-from ...model.backbones.stock_config import check_image_processor
 from ...model.reasoner import LatentReasoner
 from ...model.weight_files import check_finite
 from ...visualization.sketch_decoder import SketchDecoder
@@ -44,7 +43,6 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
                 options.setdefault("config", plan_model(Path(folder)))
             loaded = super().from_pretrained(folder, *args, **options)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        check_image_processor(model.reasoner.backbone.image_processor, model.config.backbone_config, folder)
         check_finite([*named_weights(model), *named_weights(model.decoder)], f"'{folder}' holds")
         return loaded
 
