@@ -36,7 +36,7 @@ def row(label: str, share: dict, *extra: str) -> str:
     return (
         f"<tr><td>{html.escape(label.replace('_', ' '))}</td><td class=n>{share['value']:.3f}</td>"
         f"<td>{bar(share['low'], share['value'], share['high'])}</td>"
-        f"<td class=n>{share['low']:.2f} to {share['high']:.2f}</td><td class=n>{share.get('n', '')}</td>{cells}"
+        f"<td class=n>{share['low']:.2f} to {share['high']:.2f}</td><td class=n>{html.escape(str(share.get('n', '')))}</td>{cells}"
         "</tr>"
     )
 

@@ -9,6 +9,8 @@ import base64
 import hashlib
 import html
 
+from latent_reason.checkpoint.markdown import code
+
 from .html import STYLE, bar
 
 BOARD_STYLE = """
@@ -114,12 +116,6 @@ def page(tables, columns, introduction: str, warnings: list[str]) -> str:
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
-def code(text: str) -> str:
-    """A text as a code span in a Markdown table, so that nothing in it is read as Markdown or HTML."""
-    text = " ".join(text.replace("`", "'").replace("|", "\\|").split())
-    return f"`{text}`" if text else ""
-
-
 def markdown(tables, columns, introduction: str, warnings: list[str]) -> str:
     parts = ["# Leaderboard", "", introduction, ""]
     for number, table in enumerate(tables, 1):

@@ -3,10 +3,10 @@
     import_module("my_pkg.my_method", "method")
     import_object("my_pkg.heads.MyHead", "head", LatentHead)        # or my_pkg.heads:MyHead
 
-A path that a person types is imported. A path that a checkpoint names is not: loading a download must not run code that
-the download chose. :func:`restrict_imports` marks the blocks in which names come from a checkpoint. There a path is
-accepted if its module is already imported, or if ``LATENT_REASON_PLUGINS=my_pkg,other.module`` lists it or
-a package that holds it.
+A path that a person types or a recipe holds is imported; its module is named on the console before. A path that a
+checkpoint names is not: loading a download must not run code that the download chose. :func:`restrict_imports` marks
+the blocks in which names come from a checkpoint. There a path is accepted if its module is already imported, or if
+``LATENT_REASON_PLUGINS=my_pkg,other.module`` lists it or a package that holds it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,19 @@ def is_dotted_path(name: str) -> bool:
 
 
 def import_module(path: str, what: str) -> ModuleType:
-    """The module at a dotted path. ``what`` names its role in errors: method, task, ...
+    """The module at a dotted path. ``what`` names its role in errors: method, task, ... A module that was not imported
+    yet is named on stderr before its code runs.
 
     Raises:
         ValueError: there is no such module.
         UntrustedCode: a checkpoint names it, see :func:`restrict_imports`.
     """
-    if checkpoint := _checkpoint.get():
+    checkpoint = _checkpoint.get()
+    if checkpoint:
         check_trusted(path, what, checkpoint)
+    if path not in sys.modules and path.partition(".")[0] != __package__:
+        named = "" if checkpoint is None else ", which a checkpoint names"
+        print(f"Importing {path} ({what}{named})", file=sys.stderr)
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:

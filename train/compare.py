@@ -43,7 +43,7 @@ from .config import (
 )
 from .data import make_task
 from .results_file import Results
-from .trainer import console, folder_of, make_run_folder
+from .trainer import console, make_run_folder
 
 Comparison = CompareConfig | RLCompareConfig
 

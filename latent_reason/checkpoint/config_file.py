@@ -5,17 +5,34 @@ Format 1 (latent_reason 0.1) used other names for options and positions; :func:`
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
 
 from ..errors import did_you_mean, find_checkout
+from ..folders import check_folder, read_json
 
 FORMAT = 2
 CONFIG_FILE = "latent_reason.json"
 KEYS = {"format", "method", "options", "latent_positions", "decoder", "control_tokens"}
+#: types of values; a key that may be absent or null has NoneType
+TYPES: dict[str, tuple[type, ...]] = {
+    "method": (str, NoneType),
+    "options": (dict,),
+    "parts": (dict, NoneType),
+    "latent_positions": (str,),
+    "decoder": (bool,),
+    "control_tokens": (dict,),
+    "base": (str, NoneType),
+    "bits": (int, NoneType),
+    "backbone_class": (str, NoneType),
+    "layout": (str, NoneType),
+    "files": (dict,),
+    "notes": (dict,),
+}
+ROLES = ("open", "latent", "close")
 #: names of format 1 -> names of format 2
 OLD_OPTIONS = {
     "exposure": "scheduled_sampling",
@@ -49,10 +66,8 @@ def read_config(folder: str | Path, *, check_files: bool = True) -> dict[str, An
     if not path.is_file():
         problem = f"it has no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
         raise FileNotFoundError(f"'{folder}' is not a checkpoint: {problem}. {_suggest(folder)}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{path}' is not readable JSON ({error}). Copy the checkpoint again.") from error
+    check_folder(folder)
+    config = read_json(path)
     if not isinstance(config, dict):
         raise ValueError(f"'{path}' does not describe a checkpoint. Copy it again.")
     if config.get("format") not in (1, FORMAT):
@@ -66,9 +81,31 @@ def read_config(folder: str | Path, *, check_files: bool = True) -> dict[str, An
         raise ValueError(f"'{path}' does not describe a checkpoint: it lacks {lacking}. Copy it again.")
     if not isinstance(getattr(torch, str(config.get("dtype", "float32")), None), torch.dtype):
         raise ValueError(f"'{path}' names dtype {str(config['dtype'])[:40]!r}, which torch lacks. Copy it again.")
+    _check_types(config, path)
     if check_files:
         _check_files(folder, config)
     return config
+
+
+def _check_types(config: dict[str, Any], path: Path) -> None:
+    """Raises ValueError if a key has a value of another type."""
+    for key, kind in TYPES.items():
+        if not isinstance(config.get(key), kind) and key in config:
+            raise ValueError(f"'{path}' says {key}: {str(config[key])[:60]!r}, which cannot be. Copy it again.")
+    if not isinstance(config.get("notes", {}).get("data", {}), dict):
+        raise ValueError(
+            f"'{path}' says notes.data: {str(config['notes']['data'])[:60]!r}, which cannot be. Copy it again."
+        )
+    for role, token in config["control_tokens"].items():
+        is_pair = isinstance(token, list) and [type(part) for part in token] == [str, int]
+        if role not in ROLES or not is_pair:
+            raise ValueError(
+                f"'{path}' says control_tokens: {str(role)[:20]}: {str(token)[:60]}, expected {', '.join(ROLES)}, each "
+                "with its token and id. Copy it again."
+            )
+    for name, size in config.get("files", {}).items():
+        if not isinstance(size, int) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"'{path}' names the file {name[:60]!r}, which is none of this folder. Copy it again.")
 
 
 def upgrade(config: dict[str, Any]) -> dict[str, Any]:

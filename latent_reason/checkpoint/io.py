@@ -14,26 +14,26 @@ folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .. import __version__, methods
+from .. import __version__
 from ..files import atomic_folder
-from ..imports import UntrustedCode, path_of, restrict_imports
+from ..folders import read_json
+from ..imports import path_of, restrict_imports
 from ..model import adapters
 from ..model.backbones import Backbone, load_backbone, no_progress_bars
 from ..model.backbones.attention import set_attention
 from ..model.reasoner import LatentReasoner
 from ..model.tokenization import Vocabulary
+from ..model.weight_files import check_finite, read_header
 from . import parts
 from .config_file import CONFIG_FILE, FORMAT, find_checkpoint, read_config
+from .plan import check_dtypes, named_weights, plan_decoder, plan_reasoner, reading
 
 if TYPE_CHECKING:
     from ..visualization.sketch_decoder import SketchDecoder
@@ -57,7 +57,8 @@ def save(
 
     Raises:
         FileExistsError: the folder exists and is not empty.
-        ValueError: the backbone is quantized and has no adapter, or a part of a model built by hand is unknown.
+        ValueError: the backbone is quantized and has no adapter, a part of a model built by hand is unknown, or a weight
+            is NaN or infinite; nothing was written.
         OSError: the disk is full; nothing is left behind.
     """
     backbone = reasoner.backbone
@@ -67,9 +68,11 @@ def save(
             "them."
         )
     described = parts.describe(reasoner)
+    weights = reasoner.state_dict() if weights is None else weights
+    check_finite([*weights.items(), *named_weights(decoder)], f"'{folder}' was not saved, as it would hold")
     with atomic_folder(folder) as new, no_progress_bars():
         (new / "backbone").mkdir()
-        base, weights = None, reasoner.state_dict() if weights is None else weights
+        base = None
         stock = {n.removeprefix("backbone.model."): t for n, t in weights.items() if n.startswith("backbone.model.")}
         if backbone.adapter is None:
             backbone.model.save_pretrained(new / "backbone", state_dict=stock)
@@ -119,14 +122,17 @@ def load(
     Raises:
         UntrustedCode: it names a module that nobody said is trusted.
         FileNotFoundError, ValueError: see :func:`.config_file.read_config`; also where weights or control tokens do
-            not fit, or ``attn_implementation`` cannot be used.
+            not fit, weights are not finite or of another dtype than the description says, the description asks for more
+            than the weights hold, or ``attn_implementation`` cannot be used.
     """
     folder = find_checkpoint(folder)
     config = read_config(folder)
     _check_indices(folder)
-    with restrict_imports(folder, allow_imports):
+    with restrict_imports(folder, allow_imports), reading(folder):
+        check_dtypes(folder, config)
         load_layout = _load_model if config.get("layout") == "model" else _load_parts
         reasoner, decoder = load_layout(folder, config)
+        check_finite([*named_weights(reasoner), *named_weights(decoder)], f"'{folder}' holds")
     reasoner.record_method(replace(reasoner.method, notes=config.get("notes", {})))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     set_attention(reasoner.to(device).backbone, attn_implementation)
@@ -142,7 +148,7 @@ def _load_model(folder: Path, config: dict[str, Any]) -> tuple[LatentReasoner, S
     """(reasoner, decoder) of a folder that transformers can load."""
     from .hf.auto_model import LatentReasonForConditionalGeneration
 
-    with _reading(folder), no_progress_bars():
+    with reading(folder), no_progress_bars():
         model, info = LatentReasonForConditionalGeneration.from_pretrained(
             folder, output_loading_info=True, use_safetensors=True
         )
@@ -156,16 +162,13 @@ def _load_model(folder: Path, config: dict[str, Any]) -> tuple[LatentReasoner, S
 
 def _load_parts(folder: Path, config: dict[str, Any]) -> tuple[LatentReasoner, SketchDecoder | None]:
     """(reasoner, decoder) of a folder in this library's own layout."""
-    backbone, weights = _load_backbone(folder, config), folder / "reasoner.safetensors"
-    problem = f"'{weights}' does not fit method {config['method']!r} of {CONFIG_FILE}"
+    weights = folder / "reasoner.safetensors"
+    with reading(weights):
+        stored = read_header(weights)
+    backbone = _load_backbone(folder, config)
     backbone.add_control_tokens(Vocabulary(backbone.tokenizer, backbone.layout))
-    with _without_memory() as planned:  # sizes first: a damaged description may ask for any
-        planned.append(build_reasoner(config, backbone))
-    with _reading(weights):
-        shapes = _shapes_in(weights)
-    for model in planned:
-        _check_shapes(shapes, _own_shapes(model), problem)
-    reasoner = build_reasoner(config, backbone)
+    plan_reasoner(config, backbone, stored, weights)
+    reasoner = parts.build_reasoner(config, backbone)
     for role, (token, number) in config["control_tokens"].items():
         found = getattr(reasoner.vocabulary, role)
         if found != number:
@@ -174,30 +177,18 @@ def _load_parts(folder: Path, config: dict[str, Any]) -> tuple[LatentReasoner, S
                 f"{CONFIG_FILE}. The tokenizer was changed; copy the checkpoint again."
             )
     if config.get("base"):
-        with _reading(backbone_folder(folder, config)):
+        with reading(backbone_folder(folder, config)):
             adapters.load(reasoner, backbone_folder(folder, config))
-    _check_shapes(shapes, _own_shapes(reasoner), problem)
-    with _reading(weights):
+    with reading(weights):
         reasoner.load_state_dict(load_file(weights), strict=False)
     return reasoner, _load_decoder(folder / "decoder") if config["decoder"] else None
-
-
-def build_reasoner(config: dict[str, Any], backbone: Backbone) -> LatentReasoner:
-    """The model that a description names, with new weights: by its method, or by its parts if built by hand."""
-    if config["method"] is None:
-        return parts.build(config.get("parts") or {}, backbone)
-    return methods.build_method(config["method"], backbone, **config["options"])
 
 
 def _load_decoder(folder: Path) -> SketchDecoder:
     from ..visualization.sketch_decoder import SketchDecoder
 
-    with _reading(folder):
-        with _without_memory() as planned:
-            planned.append(SketchDecoder.from_config(SketchDecoder.load_config(folder)))
-        for model in planned:
-            wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-            _check_shapes(_shapes_in(folder / "diffusion_pytorch_model.safetensors"), wanted, "its sizes differ")
+    plan_decoder(folder)
+    with reading(folder):
         # low_cpu_mem_usage=True needs accelerate
         return SketchDecoder.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False).eval()
 
@@ -207,7 +198,7 @@ def _load_backbone(folder: Path, config: dict[str, Any]) -> Backbone:
     base, positions = config.get("base"), config["latent_positions"]
     if base in (None, adapters.BASE):
         own_class = f"{config['backbone_class']}@" if config.get("backbone_class") else ""
-        with _reading(folder / "backbone"), no_progress_bars():
+        with reading(folder / "backbone"), no_progress_bars():
             backbone = load_backbone(f"{own_class}{folder / 'backbone' / (base or '')}", latent_positions=positions)
         if base:
             backbone.forget_name()  # this base belongs to its checkpoint alone
@@ -223,7 +214,7 @@ def _load_backbone(folder: Path, config: dict[str, Any]) -> Backbone:
             f"{folder / CONFIG_FILE}."
         ) from error
     stock = backbone_folder(folder, config)
-    with _reading(stock):  # images may have been processed otherwise in training than the base does
+    with reading(stock):  # images may have been processed otherwise in training than the base does
         backbone.set_image_processor(backbone.load_image_processor(str(stock), backbone.model.config))
     return backbone
 
@@ -231,8 +222,8 @@ def _load_backbone(folder: Path, config: dict[str, Any]) -> Backbone:
 def _check_indices(folder: Path) -> None:
     """Raises ValueError if an index names weights that are not beside it, or that are not safetensors."""
     for index in folder.rglob("*.index.json"):
-        with _reading(index):
-            content = json.loads(index.read_text(encoding="utf-8"))
+        with reading(index):
+            content = read_json(index)
             names = content.get("weight_map") if isinstance(content, dict) else None
             if not isinstance(names, dict):
                 raise ValueError("it has no weight_map")
@@ -241,50 +232,3 @@ def _check_indices(folder: Path) -> None:
                     raise ValueError(f"it names weights outside of its folder: {name!r}")
                 if not name.endswith(".safetensors"):
                     raise ValueError(f"it names weights that are not safetensors: {name!r}")
-
-
-@contextmanager
-def _reading(part: Path) -> Iterator[None]:
-    """Adds the name of the part, and what to do, to what a library finds wrong with it."""
-    try:
-        yield
-    except UntrustedCode:
-        raise
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"'{part}' cannot be read ({type(error).__name__}: {reason[:200]}). Copy the checkpoint again."
-        ) from error
-
-
-@contextmanager
-def _without_memory() -> Iterator[list]:
-    """Build modules on the meta device; the list stays empty where a part reads weights of its own."""
-    built: list = []
-    try:
-        with torch.device("meta"):
-            yield built
-    except RuntimeError:  # what transformers raises for reading weights there
-        built.clear()
-
-
-def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a safetensors file, from its header alone."""
-    with safe_open(file, "pt") as opened:
-        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
-
-
-def _own_shapes(reasoner: LatentReasoner) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of everything that is not the backbone."""
-    return {n: tuple(t.shape) for n, t in reasoner.state_dict().items() if not n.startswith("backbone.")}
-
-
-def _check_shapes(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], problem: str) -> None:
-    """Raises ValueError, with ``problem``, for what does not fit."""
-    wrong = [f"{n} is missing" for n in wanted.keys() - found.keys()]
-    wrong += [f"{n} is left over" for n in found.keys() - wanted.keys()]
-    both = wanted.keys() & found.keys()
-    wrong += [f"{n} is {found[n]} instead of {wanted[n]}" for n in both if found[n] != wanted[n]]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"{problem}: {', '.join(sorted(wrong)[:3])}{more}. Copy both again, from one checkpoint.")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from .. import methods
+from ..folders import read_json
+from .markdown import code, escape, one_line
 
 MEASURES = ("success", "accuracy", "exact", "sketch_equal", "constant", "hole_blind")
 #: the licence of a card whose base says nothing of its own
@@ -45,9 +49,9 @@ def model_card(card: dict, folder: Path, question: str) -> str:
         head(card, folder).to_yaml().strip(),
         "---",
         "",
-        f"# {method} on {task}",
+        f"# {escape(method)} on {escape(task)}",
         "",
-        f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]} (method `{method}`, source: {module.PAPER}).",
+        f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]} (method {code(method)}, source: {module.PAPER}).",
         "",
         "## Use",
         "",
@@ -76,7 +80,7 @@ def model_card(card: dict, folder: Path, question: str) -> str:
         "",
         "## Limits",
         "",
-        f"A research checkpoint, trained on `{task}` and measured on nothing else than the "
+        f"A research checkpoint, trained on {code(task)} and measured on nothing else than the "
         "tables above. A sketch is what the model drew, not what is true. Whether it reads its sketches is what "
         "the probes say, where there are any.",
         "",
@@ -95,17 +99,17 @@ def model_card(card: dict, folder: Path, question: str) -> str:
 
 def head(card: dict, folder: Path) -> ModelCardData:
     """The YAML head."""
-    method, table, task = card["method"], figures(folder), data_of(card) or "its own records"
+    method, table, task = card["method"], figures(folder), one_line(data_of(card) or "its own records")
     own = {place: found for place, found in table.items() if place[0] == "this model"}
     own = {place: found for place, found in own.items() if "-" in place[-1]} or own  # of all levels together
     main = next((m for m in MEASURES for found in own.values() if m in found), "accuracy")
     results = [
         EvalResult(
             task_type="image-text-to-text",
-            dataset_type=name,
-            dataset_name=name,
-            dataset_config=f"level {level}",
-            dataset_split=split,
+            dataset_type=one_line(name),
+            dataset_name=one_line(name),
+            dataset_config=one_line(f"level {level}"),
+            dataset_split=one_line(split),
             metric_type=main,
             metric_value=found[main]["value"],
         )
@@ -114,7 +118,7 @@ def head(card: dict, folder: Path) -> ModelCardData:
     ]
     return ModelCardData(
         language="en",
-        **card["licence"],
+        **{key: one_line(value) for key, value in card["licence"].items()},
         library_name="latent_reason" if card["layout"] == "adapter" else "transformers",
         pipeline_tag="image-text-to-text",
         base_model=base_of(card),
@@ -142,7 +146,7 @@ def data_of(card: dict) -> str | None:
 def use(card: dict, question: str) -> list[str]:
     """How to load it, with a snippet that runs as it is."""
     if card["layout"] == "adapter":
-        said = ["", f"An adapter of `{card['base']}`: it needs that model, peft and the library `latent_reason`."]
+        said = ["", f"An adapter of {code(card['base'])}: it needs that model, peft and the library `latent_reason`."]
     else:
         said = [
             "",
@@ -151,8 +155,12 @@ def use(card: dict, question: str) -> list[str]:
             "answers. With the library installed no flag is needed, and nothing in this folder is run: "
             '`reasoner, decoder = latent_reason.load(".")`.',
         ]
-    snippet = (OWN if card["layout"] == "adapter" else STOCK).format(question=question)
-    return ["```python", *snippet.splitlines(), "```", *said]
+    return ["```python", *snippet(card, question).splitlines(), "```", *said]
+
+
+def snippet(card: dict, question: str) -> str:
+    """The Python code that loads the model and asks it about ``example.png``."""
+    return (OWN if card["layout"] == "adapter" else STOCK).format(question=question)
 
 
 def training(card: dict, folder: Path) -> list[str]:
@@ -165,11 +173,11 @@ def training(card: dict, folder: Path) -> list[str]:
         "levels": data.get("levels"),
         "items": data.get("items"),
     }
-    said = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
-    recipes = [f"`{p.name}`" for p in sorted(folder.glob("recipe*.yaml"))]
+    said = ", ".join(f"{name} {escape(value)}" for name, value in known.items() if value is not None)
+    recipes = [code(p.name) for p in sorted(folder.glob("recipe*.yaml"))]
     lines = [
         f"{said[:1].upper()}{said[1:]}. " * bool(said)
-        + f"Options `{json.dumps(card['options'], sort_keys=True)}`."
+        + f"Options {code_span(card['options'])}."
         + f" The whole recipe: {', '.join(recipes)}." * bool(recipes)
     ]
     versions = [f"Python {platform.python_version()}"]
@@ -178,14 +186,19 @@ def training(card: dict, folder: Path) -> list[str]:
     return [*lines, "", f"Exported with {', '.join(versions)}."]
 
 
+def code_span(options: dict) -> str:
+    """Options as JSON in a code span, of any length."""
+    return "`" + json.dumps(options, sort_keys=True).replace("`", "'") + "`"
+
+
 def licence(card: dict, folder: Path) -> list[str]:
     base, its = base_of(card), card["licence"]
     if base is None:
         return ["Apache-2.0, see LICENSE."]
-    name = its.get("license_name", its["license"])
+    name = escape(its.get("license_name", its["license"]))
     known = f"its licence is {name}" if its != UNKNOWN else "its card, which names its licence, was not at hand"
     return [
-        f"The code is Apache-2.0, see LICENSE. The weights come from `{base}`, whose terms hold for them: {known}"
+        f"The code is Apache-2.0, see LICENSE. The weights come from {code(base)}, whose terms hold for them: {known}"
         f"{', see LICENSE-base' * (folder / 'LICENSE-base').is_file()}."
     ]
 
@@ -219,9 +232,33 @@ def figures(folder: Path) -> dict[tuple, dict]:
     files += [(path.stem.removesuffix("-larger"), path) for path in sorted(folder.glob("controls/*.json"))]
     table: dict[tuple, dict] = {}
     for who, path in files:
-        for r in json.loads(path.read_text(encoding="utf-8")).get("results", ()) if path.is_file() else ():
+        for r in read_rows(path) if path.is_file() else ():
             table.setdefault((who, r["task"], r["split"], str(r["level"])), {})[r["metric"]] = r
     return table
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The results in a file of eval.run. Raises ValueError if it is none."""
+    given = read_json(path)
+    rows = given.get("results", []) if isinstance(given, dict) else None
+    if not isinstance(rows, list) or not all(map(is_result, rows)):
+        raise ValueError(f"'{path}' is not a result file of eval.run. Write it again, or remove it from the run.")
+    return rows
+
+
+def is_result(row: Any) -> bool:
+    """Whether a row of a result file names what was measured, and has a number with its interval."""
+    texts = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("task", "split", "metric"))
+    return texts and "level" in row and type(row.get("n")) is int and is_share(row, "value", "low", "high")
+
+
+def is_share(found: Any, value: str, low: str, high: str) -> bool:
+    """Whether a value has a number and an interval of numbers, or no interval."""
+    if not isinstance(found, dict):
+        return False
+    ends = [found.get(low), found.get(high)]
+    numbers: list[Any] = [found.get(value), *([] if ends == [None, None] else ends)]
+    return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
 
 
 def _results(folder: Path) -> list[str]:
@@ -231,9 +268,9 @@ def _results(folder: Path) -> list[str]:
         return ["No evaluation was run."]
     known = list(dict.fromkeys(metric for found in table.values() for metric in found))
     shown = [m for m in MEASURES if m in known] or known
-    head = ["", "task", "split", "level", "n", *(m.replace("_", " ") for m in shown)]
+    head = ["", "task", "split", "level", "n", *(escape(m.replace("_", " ")) for m in shown)]
     rows = [
-        [*place, str(next(iter(found.values()))["n"]), *(_cell(found.get(m)) for m in shown)]
+        [*map(escape, place), str(next(iter(found.values()))["n"]), *(_cell(found.get(m)) for m in shown)]
         for place, found in table.items()
     ]
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
@@ -248,10 +285,10 @@ def _cell(row: dict | None) -> str:
 def _probes(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_probes(path)
     lines = [
         "",
-        f"Probes on {found['n']} items whose gold trace has a sketch ({found['protocol']}):",
+        f"Probes on {found['n']} items whose gold trace has a sketch ({escape(found['protocol'])}):",
         "",
         "| latents are | accuracy | 95 % interval | loss, paired 95 % interval |",
         "|---|---|---|---|",
@@ -259,5 +296,20 @@ def _probes(path: Path) -> list[str]:
     for name, r in found["probes"].items():
         d = r.get("difference")
         loss = f"{d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" if d else ""
-        lines.append(f"| {name.replace('_', ' ')} | {r['accuracy']:.3f} | {r['low']:.3f} - {r['high']:.3f} | {loss} |")
+        shown = escape(name.replace("_", " "))
+        lines.append(f"| {shown} | {r['accuracy']:.3f} | {r['low']:.3f} - {r['high']:.3f} | {loss} |")
     return lines
+
+
+def read_probes(path: Path) -> dict:
+    """The content of a file of eval.probe. Raises ValueError if it is none."""
+    given = read_json(path)
+    probes = given.get("probes") if isinstance(given, dict) else None
+    good = isinstance(probes, dict) and type(given.get("n")) is int and isinstance(given.get("protocol"), str)
+    for r in probes.values() if good else ():
+        difference = r.get("difference") if isinstance(r, dict) else None
+        good = good and is_share(r, "accuracy", "low", "high") and r["low"] is not None
+        good = good and (difference is None or (is_share(difference, "value", "low", "high") and "low" in difference))
+    if not good:
+        raise ValueError(f"'{path}' is not a result file of eval.probe. Write it again, or remove it from the run.")
+    return given

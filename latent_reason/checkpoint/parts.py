@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from .. import methods
 from ..model import heads, targets
 from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner
@@ -36,6 +37,13 @@ def describe(reasoner: LatentReasoner) -> dict[str, Any]:
 def _sorted(options: dict[str, Any]) -> dict[str, Any]:
     """The same options by name, so that a checkpoint that is saved again is the same byte for byte."""
     return json.loads(json.dumps(options, sort_keys=True))
+
+
+def build_reasoner(config: dict[str, Any], backbone: Backbone) -> LatentReasoner:
+    """The model that a description names, with new weights: by its method, or by its parts if built by hand."""
+    if config["method"] is None:
+        return build(config.get("parts") or {}, backbone)
+    return methods.build_method(config["method"], backbone, **config["options"])
 
 
 def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:

@@ -54,9 +54,9 @@ def push(folder: str | Path, name: str, *, private: bool = False, revision: str 
     return str(done.commit_url)
 
 
-def refuse_failing(folder: str | Path, in_fresh: bool = True) -> None:
-    """Raise ValueError if a check of an exported folder fails."""
-    failed = [result for result in checks.check(folder, in_fresh) if result.state == "failed"]
+def refuse_failing(folder: str | Path, run_code: bool = False) -> None:
+    """Raise ValueError if a check of an exported folder fails; ``run_code`` as in :func:`.checks.check`."""
+    failed = [result for result in checks.check(folder, run_code) if result.state == "failed"]
     if failed:
         raise ValueError(
             f"'{folder}' is not uploaded: check {', '.join(str(r.number) for r in failed)} failed. "

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 from ..outputs import check_output, check_output_folder
 from .arguments import add_overwrite, add_verb, size
+
+RUN_CODE = "also run the folder's own code and the snippet of its README, in another process, which is no sandbox"
 
 
 def add_verbs(verbs) -> None:
@@ -26,6 +29,7 @@ def add_verbs(verbs) -> None:
 
     parser = add_verb(verbs, "check", check)
     parser.add_argument("folder", help="an exported folder")
+    parser.add_argument("--run-code", action="store_true", help=RUN_CODE)
     parser.add_argument("--json", metavar="FILE", help="write the results to this file")
     add_overwrite(parser)
 
@@ -34,6 +38,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument("name", help="name of the repository: user/name")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--dry-run", action="store_true", help="run the checks and list the files; upload nothing")
+    parser.add_argument("--run-code", action="store_true", help=RUN_CODE)
     parser.add_argument("--revision", metavar="BRANCH", help="the branch, created if missing (default: main)")
 
 
@@ -59,29 +64,36 @@ def export(arguments: Namespace) -> None:
     )
     print(f"Exported to {folder}")
     if arguments.check or arguments.json:
-        check(arguments)
+        report(folder, arguments.json, run_code=True)  # the code was just written here
 
 
 def check(arguments: Namespace) -> None:
     """Run the ten checks that an exported folder must pass.
 
-    Run them before you publish it. Among them: no pickled files, all
-    weights load, the outputs equal the stored ones in a fresh process without
-    this library, and the snippet of the model card runs. The exit status is 1 if
-    a check fails.
+    Run them before you publish a folder, or before you use one of somebody else.
+    Nothing of the folder is run: its code and the snippet of its model card must
+    be those that this version generates, and the stored outputs must be those
+    of its weights in the classes of this library. With --run-code the folder is
+    also loaded by its own code, and the snippet runs. The exit status is 1 if a
+    check fails.
 
       latent-reason check my-model --json checks.json
     """
+    if arguments.json:
+        check_output(arguments.json, arguments.overwrite)
+    report(arguments.folder, arguments.json, run_code=arguments.run_code)
+
+
+def report(folder: str | Path, json_file: str | None, *, run_code: bool) -> None:
+    """Print the results of the checks and write them as JSON. Exits with 1 if a check fails."""
     from ..checkpoint.export import checks
     from ..files import atomic_write_json
 
-    if arguments.json:
-        check_output(arguments.json, arguments.overwrite)
-    results = checks.check(arguments.folder)
+    results = checks.check(folder, run_code)
     print("\n".join(line for result in results for line in result.lines()))
-    if arguments.json:
-        atomic_write_json(arguments.json, checks.report(results))
-        print(f"Written to {arguments.json}")
+    if json_file:
+        atomic_write_json(json_file, checks.report(results))
+        print(f"Written to {json_file}")
     if not checks.passed(results):
         sys.exit(1)
 
@@ -89,14 +101,14 @@ def check(arguments: Namespace) -> None:
 def push(arguments: Namespace) -> None:
     """Upload an exported folder to the Hugging Face Hub.
 
-    A folder that fails `latent-reason check` is not uploaded. Log in first with
-    `hf auth login`, or set HF_TOKEN.
+    A folder that fails `latent-reason check` is not uploaded, and nothing of it is
+    run without --run-code. Log in first with `hf auth login`, or set HF_TOKEN.
 
       latent-reason push my-model user/my-model --private --dry-run
     """
     from ..checkpoint import push
 
-    push.refuse_failing(arguments.folder)
+    push.refuse_failing(arguments.folder, arguments.run_code)
     listed = push.files(arguments.folder)
     if arguments.dry_run:
         print("\n".join(f"{size:>14,}  {name}" for name, size in listed))

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
+from ..folders import HUB_FOLDER, blobs_of, snapshot_around
 from .errors import DataError
 
-HUB_FOLDER = re.compile(r"(?:datasets|models|spaces)--.")
 ImageRoots = str | Path | Iterable[str | Path] | None
 FILE_ADDRESS = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 
@@ -40,10 +40,10 @@ class Places:
         self.folder, self.named = str(folder), [str(root) for root in named]
         self._named = [_below(path) for root in self.named for path in (os.path.abspath(root), os.path.realpath(root))]
         self._bases = [*map(os.path.realpath, self.named), os.path.realpath(folder)]
-        if snapshot := _snapshot_around(self._bases[-1]):  # paths of its files are relative to the whole snapshot
+        if snapshot := snapshot_around(self._bases[-1]):  # paths of its files are relative to the whole snapshot
             self._bases.append(snapshot)
         real = [_below(base) for base in self._bases]
-        self._readable = tuple(real + [_below(blobs) for base in self._bases if (blobs := _blobs_of(base))])
+        self._readable = tuple(real + [_below(blobs) for base in self._bases if (blobs := blobs_of(base))])
         self._real_folders: dict[str, str] = {}
 
     def contains(self, file: str | Path) -> bool:
@@ -135,19 +135,3 @@ def snapshot_of(source: Path) -> Path:
         names = ", ".join(entry.name for entry in snapshots[:3])
         raise ValueError(f"'{folder}' holds {len(snapshots)} snapshots ({names}). Name the folder of one.")
     return snapshots[0]
-
-
-def _snapshot_around(folder: str) -> str | None:
-    """The snapshot of the Hub cache that a real folder is in; None if it is in none."""
-    parts = Path(folder).parts
-    for i in range(1, len(parts) - 1):
-        if parts[i] == "snapshots" and HUB_FOLDER.match(parts[i - 1]):
-            return os.path.join(*parts[: i + 2])
-    return None
-
-
-def _blobs_of(folder: str) -> str | None:
-    """The blobs that the links of a Hub cache snapshot lead to; None if the real ``folder`` is in no snapshot."""
-    snapshot = _snapshot_around(folder)
-    blobs = os.path.normpath(os.path.join(snapshot, "..", "..", "blobs")) if snapshot else ""
-    return blobs if os.path.isdir(blobs) and not os.path.islink(blobs) else None

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import pip_install
+from .adapter_config import check_adapter_config, check_pattern
 from .backbones.base import Backbone
 from .reasoner import LatentReasoner
+from .weight_files import read_header
 
 LINEAR = r".*\.(language|text)_model\..*\.(q|k|v|o|gate|up|down)_proj"  # every linear layer of the text model
 BASE = "base"  # where a base without a name is written, in the folder of its adapter
@@ -42,8 +43,9 @@ def add(
     control tokens in both embedding tables. Everything else of the stock model is frozen.
 
     Raises:
-        ValueError: peft is missing, there is an adapter already, or nothing matches.
+        ValueError: peft is missing, there is an adapter already, nothing matches, or matching may take for ever.
     """
+    check_pattern(targets)
     backbone, v = reasoner.backbone, reasoner.vocabulary
     if backbone.adapter is not None:
         raise ValueError(
@@ -127,13 +129,14 @@ def load(reasoner: LatentReasoner, folder: Path) -> None:
     """Load a saved adapter onto its base.
 
     Raises:
-        ValueError: weights of it are missing (peft would leave them random) or left over.
+        FileNotFoundError, ValueError: weights of it are missing (peft would leave them random) or left over, or its
+            settings are not those of an adapter of this library.
     """
+    stored = read_header(folder / "adapter_model.safetensors")
     with _peft() as peft:
+        check_adapter_config(folder, peft.LoraConfig().to_dict(), stored)
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # the error below says it
         reasoner.backbone.set_adapter(peft.PeftModel.from_pretrained(reasoner.backbone.model, folder))
         wanted = set(peft.get_peft_model_state_dict(reasoner.backbone.adapter, save_embedding_layers=False))
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        wrong = sorted(wanted ^ set(file.keys()))
-    if wrong:
+    if wrong := sorted(wanted ^ stored.keys()):
         raise ValueError(f"{len(wrong)} weights of the adapter are missing or left over, the first is {wrong[0]}")

@@ -58,7 +58,7 @@ def exported(tmp_path_factory, make_backbone, make_traces):
 @pytest.mark.parametrize(("method", "family"), MADE)
 def test_every_method_exports_and_passes(method, family, exported):
     folder, _ = exported(method, family)
-    results = checks.check(folder, in_fresh=False)
+    results = checks.check(folder)
     assert [result.state for result in results] == ["passed"] * 9 + ["left out"], results
     copied = {Path(file).name for file in get_relative_import_files(folder / "modeling_latent_reason.py")}
     assert copied | {"modeling_latent_reason.py"} == {file.name for file in folder.glob("*.py")}, "as transformers does"
@@ -199,7 +199,7 @@ def test_an_export_holds_the_checkpoint_and_what_is_known_of_it(shown, run):
         "controls/direct.json",
     }
     assert json.loads((shown / "eval.json").read_text())["checkpoint"] == "model", "no path of this machine"
-    assert all(r.state != "failed" for r in checks.check(shown, in_fresh=False))
+    assert all(r.state != "failed" for r in checks.check(shown))
     first, second = (
         json.loads((shown / "processor_config.json").read_text())["image_processor"],
         json.loads((shown / "preprocessor_config.json").read_text()),
@@ -262,7 +262,7 @@ def test_records_of_ones_own_are_named_and_no_task_is_claimed(tmp_path):
     assert yaml.safe_load(head)["datasets"] == ["shapes"] and yaml.safe_load(head)["base_model"] == "some/model"
     assert "frozenlake" not in body and "What does the picture show?" in body
     assert "come from `some/model`, whose terms hold" in body
-    assert checks.passed(checks.check(folder, in_fresh=False))
+    assert checks.passed(checks.check(folder))
 
 
 @pytest.mark.parametrize(
@@ -294,11 +294,20 @@ def test_the_licence_is_that_of_the_model_it_began_with(told, wanted, said, tmp_
     found = yaml.safe_load(head)
     assert {key: found[key] for key in ("license", "license_name", "license_link") if key in found} == wanted
     assert said in body and (folder / "LICENSE-base").read_text() == "Not for sale."
-    assert checks.passed(checks.check(folder, in_fresh=False))
+    assert checks.passed(checks.check(folder))
     shutil.rmtree(base)
     again = export(folder, tmp_path / "again")
     assert (again / "README.md").read_text() == (folder / "README.md").read_text()
     assert (again / "LICENSE-base").is_file()
+
+
+def test_a_link_out_of_the_run_is_not_copied(tmp_path):
+    shutil.copytree(tiny_checkpoint(), tmp_path / "run" / "model")
+    (tmp_path / "secret.json").write_text("{}")
+    (tmp_path / "run" / "eval.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(ValueError, match=r"eval\.json' is a link that leaves the folder"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_merge_is_said(run, tmp_path):
@@ -420,7 +429,7 @@ def test_heads_stay_in_fp32_on_a_backbone_in_bf16(make_backbone, make_traces, tm
     case = next(case for case in CASES if case.method == "modal_mixed")
     reasoner = ready(case, lambda positions: make_backbone(positions).to(torch.bfloat16), make_traces).eval()
     folder = export(checkpoint.save(reasoner, tmp_path / "saved"), tmp_path / "out")
-    results = checks.check(folder, in_fresh=False)
+    results = checks.check(folder)
     assert checks.passed(results), results
     again, _ = checkpoint.load(folder, device="cpu")
     assert again.backbone.model.dtype == torch.bfloat16 and next(again.head.parameters()).dtype == torch.float32
@@ -450,14 +459,14 @@ def test_an_adapter_is_exported_for_its_base_or_folded_in(make_backbone, make_tr
     assert "peft" in (folder / "requirements.txt").read_text().splitlines()
     head = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
     assert head["base_model"] == str(base / "backbone") and "lora" in head["tags"]
-    assert [r.number for r in checks.check(folder, in_fresh=False) if r.state == "failed"] == [8], "its base has a path"
+    assert [r.number for r in checks.check(folder) if r.state == "failed"] == [8], "its base has a path"
     (stranger,) = isolated_check.ask([folder])
     assert (stranger["loading"], stranger["snippet"]) == ("", "") and max(stranger["off"].values()) < parity.BOUNDS[
         "float32"
     ]
 
     merged = export(tmp_path / "run", tmp_path / "merged", merge_lora=True)
-    assert checks.passed(checks.check(merged, in_fresh=False))
+    assert checks.passed(checks.check(merged))
     model, stored = (
         LatentReasonForConditionalGeneration.from_reasoner(*checkpoint.load(merged, device="cpu")),
         parity.read(folder)[0],
@@ -485,7 +494,7 @@ def test_a_table_of_its_own_for_what_comes_out_stays_its_own(make_backbone, make
 
     reasoner = ready(CASES[0], untied, make_traces).eval()
     folder = export(checkpoint.save(reasoner, tmp_path / "saved"), tmp_path / "out")
-    assert checks.passed(results := checks.check(folder, in_fresh=False)), results
+    assert checks.passed(results := checks.check(folder)), results
     again = checkpoint.load(folder, device="cpu")[0].backbone.model
     assert torch.equal(again.lm_head.weight, reasoner.backbone.model.lm_head.weight)
     assert not torch.equal(again.lm_head.weight, again.get_input_embeddings().weight)

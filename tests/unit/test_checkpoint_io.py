@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_runs import METHOD, tiny_checkpoint, untrained
+from tiny_runs import BACKBONE, METHOD, tiny_checkpoint, untrained
 
-from latent_reason import checkpoint
+from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.export.content_checks import PICKLES
 from latent_reason.checkpoint.export.exporter import export
+from latent_reason.model.backbones import load_backbone
+from latent_reason.model.backbones.encoders import load_encoder
 
 PARTS = [
     "backbone/config.json",
@@ -66,6 +68,15 @@ def test_round_trip(method, tmp_path):
         assert all(torch.equal(t, drawn_by.state_dict()[n]) for n, t in decoder.state_dict().items())
         assert drawn_by.config.latent == decoder.config.latent
     assert not loaded.training and loaded.backbone.latent_positions == reasoner.backbone.latent_positions
+
+
+def test_a_model_with_an_encoder_in_a_folder_loads(tmp_path):
+    """Its weights are read while the sizes of the rest are held against the checkpoint without memory."""
+    load_encoder().model.save_pretrained(tmp_path / "encoder")
+    reasoner = methods.build_method("skila", load_backbone("tiny", **BACKBONE), encoder=str(tmp_path / "encoder"))
+    checkpoint.save(reasoner, tmp_path / "saved")
+    loaded, _ = checkpoint.load(tmp_path / "saved", device="cpu")
+    assert torch.equal(*(next(one.target.encoder.model.parameters()) for one in (loaded, reasoner)))
 
 
 def test_load_save_load_save_gives_the_same_bytes(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -141,6 +142,11 @@ def an_index_that_adds_up_wrong(folder):
 
 
 @damage(2, "shards")
+def an_index_of_another_form(folder):
+    edit(folder / INDEX, metadata=[])
+
+
+@damage(2, "shards")
 def weights_outside_of_the_folder(folder):
     named = json.loads((folder / INDEX).read_text())["weight_map"]
     shutil.copy(folder / named[HEAD], folder.parent / "elsewhere.safetensors")
@@ -171,6 +177,13 @@ def no_stored_batch(folder):
 def a_template_without_sketches(folder):
     file = folder / "chat_template.jinja"
     file.write_text(re.sub(r"\{%- elif part\['type'\] == 'sketch' -%\}\n.*\n", "", file.read_text()))
+
+
+@damage(4)
+def a_template_that_never_ends(folder):
+    """It is not rendered, as it is not the one of this version."""
+    loop = "{%- for i in range(99999) -%}"
+    (folder / "chat_template.jinja").write_text(loop * 5 + "{{- 'x' * 99999 -}}" + "{%- endfor -%}" * 5)
 
 
 @damage(4)
@@ -297,7 +310,7 @@ def an_adapter_that_was_another_when_merged(folder):
 
 @pytest.mark.parametrize("kind", ["one", "shards", "adapter"])
 def test_a_whole_folder_passes(kind, whole):
-    results = checks.check(whole[kind], in_fresh=False)
+    results = checks.check(whole[kind])
     assert [r.state for r in results] == ["passed"] * 9 + ["passed" if kind == "adapter" else "left out"], results
     assert checks.passed(results) and checks.report(results)["ok"]
 
@@ -307,7 +320,7 @@ def test_a_damage_is_seen_by_its_check_alone(name, whole, tmp_path):
     number, kind, function = DAMAGES[name]
     folder = shutil.copytree(whole[kind], tmp_path / "damaged")
     function(folder)
-    results = checks.check(folder, in_fresh=False)
+    results = checks.check(folder)
     assert [r.number for r in results if r.state == "failed"] == [number], results
     assert all(f.file and f.found and f.expected and f.fix for r in results for f in r.findings)
     assert not checks.passed(results)
@@ -327,10 +340,11 @@ def test_what_only_a_stranger_sees(whole, tmp_path):
     assert quits["snippet"] == "SystemExit: bye"
     assert code["loading"].startswith("TypeError") and code["off"] == {}
     assert snippet["loading"] == "" and "no attribute 'txt'" in snippet["snippet"]
-    for folder, found, number in ((folders[1], code, 1), (folders[2], snippet, 7)):
+    for folder, found, number in ((folders[1], code, 6), (folders[2], snippet, 7)):
         case = checks.Case(folder)
         case.stranger = found
-        assert len(list(checks.CHECKS[number][0](case))) == 1
+        first, second = (finding.found for finding in checks.CHECKS[number][0](case))
+        assert "line " in first and (found["loading"] or found["snippet"]) in second
 
 
 def test_a_snippet_that_never_ends_is_ended(whole, tmp_path, monkeypatch):
@@ -373,14 +387,60 @@ def test_the_library_refuses_it_in_one_sentence(damaged, said, whole, tmp_path):
     assert said in str(error.value) and "\n" not in str(error.value) and "damaged" in str(error.value)
 
 
-def test_the_library_runs_nothing_of_a_folder(whole, tmp_path):
+def test_the_library_runs_nothing_of_a_folder(whole, tmp_path, capsys, monkeypatch):
+    """Not even to check it, unless --run-code says so."""
     folder = shutil.copytree(whole["one"], tmp_path / "mine")
     for file in folder.glob("*.py"):
         file.write_text("raise SystemExit('run')")
     edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Slow", "evil.Fast"]})
     (folder / "evil.py").write_text("raise SystemExit('run')")
+    rewrite(folder, r"print\(answer.text\)", "raise SystemExit('run')")
     assert checkpoint.load(folder, device="cpu")[0].method.name == "modal_mixed"
-    assert [r.number for r in checks.check(folder, in_fresh=False) if r.state == "failed"] == [8]
+    asked = []
+    answer = {"loading": "", "keys": [], "off": {}, "probe": "", "snippet": ""}
+    monkeypatch.setattr(isolated_check, "ask", lambda folders: asked.append(folders) or [answer])
+    for words in (["check", str(folder)], ["push", str(folder), "me/lake", "--dry-run"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert not asked
+    said = capsys.readouterr().out
+    assert " 6 FAILED" in said and " 8 FAILED" in said and "evil.py: found Python that is not part of an export" in said
+    assert 'modeling_latent_reason.py: found line 1: "raise SystemExit(\'run\')", expected \'"""Inference code' in said
+    assert "tokenizer_config.json: found the auto_map" in said
+    with pytest.raises(SystemExit):
+        main(["check", str(folder), "--run-code"])
+    assert asked == [[folder]]
+
+
+def test_a_folder_with_a_pipe_is_refused_before_it_is_opened(whole, tmp_path):
+    folder = shutil.copytree(whole["one"], tmp_path / "mine")
+    os.mkfifo(folder / "eval.json")
+    for words in (
+        ["check", str(folder)],
+        ["push", str(folder), "me/lake"],
+        ["export", str(folder), str(tmp_path / "new")],
+    ):
+        with pytest.raises(SystemExit, match=r"eval\.json' is a named pipe, not a plain file"):
+            main(words)
+
+
+def test_one_added_line_is_named(whole, tmp_path):
+    """A line at the end of the code, in the snippet, and a name of code elsewhere."""
+    folder = shutil.copytree(whole["one"], tmp_path / "mine")
+    lines = len((folder / "modeling_latent_reason.py").read_text().splitlines())
+    with open(folder / "modeling_latent_reason.py", "a") as file:
+        file.write("import os  # mine\n")
+    edit(folder / "config.json", auto_map={"AutoModel": "somebody/else--code.Model"})
+    found = [str(finding) for finding in checks.check(folder)[5].findings]
+    assert f"modeling_latent_reason.py: found line {lines + 1}: 'import os  # mine', expected ''" in found[0]
+    assert "config.json: found the auto_map {'AutoModel': 'somebody/else--code.Model'}" in found[1] and len(found) == 2
+    (folder / "modeling_latent_reason.py").write_text((whole["one"] / "modeling_latent_reason.py").read_text())
+    shutil.copy(whole["one"] / "config.json", folder)
+    for text in ("import os\nprint(answer.text)", "print(answer.text)\n```\n```py\nimport os"):
+        shutil.copy(whole["one"] / "README.md", folder)
+        rewrite(folder, r"print\(answer.text\)", text)
+        (finding,) = checks.check(folder)[6].findings
+        assert "a snippet whose line 7: 'import os'" in str(finding) or "2 Python snippets" in str(finding)
 
 
 def test_weights_whose_length_looks_like_a_pickle_are_none(whole, tmp_path):
@@ -397,7 +457,7 @@ def test_weights_whose_length_looks_like_a_pickle_are_none(whole, tmp_path):
 def test_a_secret_is_not_repeated(whole, tmp_path):
     folder = shutil.copytree(whole["one"], tmp_path / "damaged")
     a_token(folder)
-    found = checks.check(folder, in_fresh=False)[7].findings
+    found = checks.check(folder)[7].findings
     assert found and "hf_" not in str(found[0])
 
 

@@ -29,6 +29,7 @@ ALLOWED = {
 ALSO = {"decoding/items.py": {"tasks", "visualization"}}  # decodes the items of a task, and their sketches
 EVERYWHERE = {
     "files",
+    "folders",
     "errors",
     "values",
     "images",

@@ -15,6 +15,7 @@ from latent_reason.imports import UntrustedCode, import_object, path_of, restric
 from latent_reason.model import backbones, heads
 from latent_reason.model.backbones import Backbone
 from latent_reason.model.backbones.qwen_vl import QwenVL
+from train.rl import rewards
 
 PLUGIN = """
 from latent_reason.methods.modal_mixed import build_model, build_objective
@@ -95,6 +96,21 @@ def test_a_backbone_is_named_by_the_path_of_its_class(package, tmp_path):
     del sys.modules[f"{package}.parts"]
     with pytest.raises(UntrustedCode, match="names a backbone of the module"):
         checkpoint.load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("kind", ["method", "head", "task", "reward"])
+def test_a_module_is_named_on_the_console_before_it_is_imported(kind, package, tmp_path, capsys):
+    """Also one that somebody's recipe holds."""
+    (tmp_path / package / "parts.py").write_text("raise ValueError('it ran')\n")
+    use = {
+        "method": methods.load,
+        "head": lambda path: heads.make(f"{path}:MyHead", 8, 8),
+        "task": lambda path: tasks.make(f"{path}:MyTask"),
+        "reward": lambda path: rewards.find(f"{path}.mine"),
+    }
+    with pytest.raises(ValueError, match="it ran"):
+        use[kind](f"{package}.parts")
+    assert capsys.readouterr().err == f"Importing {package}.parts ({kind})\n"
 
 
 def test_what_is_wrong_with_a_path_is_named(package):

@@ -6,10 +6,10 @@ are those of TRL and transformers where these have one.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
+from latent_reason.model.adapter_config import check_pattern
 from latent_reason.model.adapters import LINEAR
 from latent_reason.values import (
     Bounds,
@@ -23,7 +23,6 @@ from latent_reason.values import (
     SizeOrZero,
     Weight,
     check_fields,
-    show,
 )
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
@@ -34,7 +33,6 @@ Workers = Annotated[int, Bounds(0, 1024)]
 LearningRate = Annotated[float, Bounds(0, 1000)]
 Level = Annotated[int, Bounds(0, 1_000_000)]
 #: a repeated group that ends in a repetition, such as (a+)+: to match it may take time exponential in the name
-NESTED_REPEATS = re.compile(r"[*+}?]\)(?:[*+]|\{\d*,)")
 
 
 @dataclass
@@ -114,17 +112,10 @@ class LoraConfig(Keys):
 
     def __post_init__(self):
         super().__post_init__()
-        check_pattern(self.target_modules, "lora.target_modules")
-
-
-def check_pattern(pattern: str, key: str) -> None:
-    """Raises ValueError for a regular expression that cannot be read, or that may take exponential time."""
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{key}={show(pattern)}: no regular expression ({error}).") from None
-    if NESTED_REPEATS.search(pattern):
-        raise ValueError(f"{key}={show(pattern)}: repeats a repetition. Write it without one inside the other.")
+        try:
+            check_pattern(self.target_modules)
+        except ValueError as error:
+            raise ValueError(f"lora.target_modules: {error}") from error
 
 
 # -- data --------------------------------------------------------------------------------------------------------------

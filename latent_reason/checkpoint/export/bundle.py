@@ -15,6 +15,7 @@ import re
 import sys
 import textwrap
 import tokenize
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -100,8 +101,22 @@ class Recipe:
         return [(MODELING, "LatentReasonModel"), *self.imported, *self.head]
 
 
-def write(folder: Path, reasoner: LatentReasoner) -> list[Path]:
-    """Write the code of a checkpoint; returns its files.
+def generated_files(reasoner: LatentReasoner) -> dict[str, str]:
+    """All text files that are generated for a model, and depend on nothing but its classes and this version: its code and
+    ``requirements.txt``. A model with an adapter comes without code; its code is that of the library.
+
+    Raises:
+        ValueError: as :func:`model_code` and :func:`requirements`.
+    """
+    if reasoner.backbone.adapter is not None:
+        kept = [file.read_text(encoding="utf-8") for file in kept_code(reasoner).files]
+        return {"requirements.txt": requirements(kept, "peft")}
+    code = model_code(reasoner)
+    return code | {"requirements.txt": requirements(code.values())}
+
+
+def model_code(reasoner: LatentReasoner) -> dict[str, str]:
+    """The code of a checkpoint of this model: file name -> text.
 
     Raises:
         ValueError: inference needs training code, or two modules of one file give a name two meanings.
@@ -119,13 +134,11 @@ def write(folder: Path, reasoner: LatentReasoner) -> list[Path]:
     named = {line.split()[1] for code in bundled.values() for line in code.imports if line.startswith("from .latent_")}
     others = {f".{name}" for name in bundled.keys() - {flat(CONFIGURATION), flat(MODELING)}} - named
     modeling.imports += [f"from {name} import __name__ as _" for name in sorted(others)]
-    texts = {name: code.text() for name, code in bundled.items()}
-    digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:16]
+    found = {f"{name}.py": code.text() for name, code in bundled.items()}
+    digest = hashlib.sha256("".join(found.values()).encode()).hexdigest()[:16]
     # models go by their config class
-    texts[configuration.name] += f"\n# belongs to {recipe.title} on {recipe.family.__name__}, code {digest}\n"
-    for name, text in texts.items():
-        (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    return [folder / f"{name}.py" for name in texts]
+    found[f"{configuration.name}.py"] += f"\n# belongs to {recipe.title} on {recipe.family.__name__}, code {digest}\n"
+    return found
 
 
 def kept_code(reasoner: LatentReasoner) -> Kept:
@@ -376,18 +389,15 @@ def _first_line(statement: ast.stmt, lines: list[str | None]) -> int:
 
 
 @cache
-def imports(text: str) -> tuple[frozenset[str], tuple[ast.ImportFrom, ...]]:
-    """What the text of a module imports, at its top or anywhere: the top names of other packages (not of Python
-    itself), and its relative imports. Raises SyntaxError if it is not Python."""
-    names, own = set(), []
+def imports(text: str) -> frozenset[str]:
+    """The top names of the packages that the text of a module imports, at its top or anywhere, but for Python itself."""
+    names = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            own.append(node)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module.partition(".")[0])
-    return frozenset(names - sys.stdlib_module_names), tuple(own)
+    return frozenset(names - sys.stdlib_module_names)
 
 
 @cache
@@ -403,8 +413,8 @@ def licence() -> Path:
     return next(Path(file.locate()) for file in metadata.files("latent_reason") if file.name == "LICENSE")
 
 
-def requirements(files: list[Path]) -> list[str]:
-    """The packages these files import, as this library requires them.
+def requirements(code: Iterable[str], *others: str) -> str:
+    """``requirements.txt``: the packages that these texts of modules import, as this library requires them, and others.
 
     Raises:
         ValueError: this library is not installed, so its requirements are unknown; or it requires no such package.
@@ -421,8 +431,8 @@ def requirements(files: list[Path]) -> list[str]:
             "install -e ."
         ) from None
     found = set()
-    for name in sorted({name for file in files for name in imports(file.read_text(encoding="utf-8"))[0]}):
+    for name in sorted({name for text in code for name in imports(text)}):
         if packages().get(name, name) not in known:
             raise ValueError(f"exported code imports {name}, which pyproject.toml does not require. Add it there.")
         found.add(known[packages().get(name, name)])
-    return sorted(found)
+    return "\n".join([*sorted(found), *others]) + "\n"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from ... import __version__
+from ...folders import read_json
 from ...model.backbones.families import FAMILIES, family
+from ...model.backbones.stock_config import walk
+from ...model.reasoner import LatentReasoner
 from ...model.tokenization import ControlTokens
-from ..hf.chat import parse
-from ..model_card import base_of
-from .bundle import imports, packages
+from ..hf.chat import chat_template, parse
+from ..model_card import base_of, snippet
+from . import bundle
 from .exporter import PLACE
-from .finding import Finding
+from .finding import AGAIN, Finding
 
 SKETCHED = [
     {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which way?"}]},
@@ -66,19 +72,14 @@ def check_tokenizer(folder: Path, card: dict) -> Iterator[Finding]:
         yield from check_embeddings(folder, config, len(tokenizer))
     layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter has no backbone config
     roles = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
-    try:
-        text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
-        again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
-    except Exception as error:  # from Jinja, or because there is no template
-        yield Finding("chat_template.jinja", f"{type(error).__name__}: {str(error)[:200]}", "a template")
+    used = next((one for one in layouts if tokenizer.chat_template == chat_template(one, roles)), None)
+    if used is None:  # it is not rendered: a template may never end
+        yield Finding("chat_template.jinja", "another template", "that of this version, for the model's layout")
         return
-    read = [one for one in (parse_or_error(again, layout, roles) for layout in layouts) if one == SKETCHED]
-    if not read:
-        yield Finding(
-            "chat_template.jinja",
-            f"{text!r}, which parses to {parse_or_error(again, layouts[0], roles)}",
-            "a turn with a sketch that parses back to the original",
-        )
+    text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
+    again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if (read := parse_or_error(again, used, roles)) != SKETCHED:
+        yield Finding("tokenizer.json", f"{again[:200]!r}, which parses to {read}", "a turn with a sketch, as it was")
 
 
 def parse_or_error(text: str, layout, roles: ControlTokens) -> list[dict] | str:
@@ -106,39 +107,51 @@ def check_embeddings(folder: Path, config: dict, known: int) -> Iterator[Finding
 
 
 # -- code --------------------------------------------------------------------------------------------------------------
-def check_code(folder: Path, adapter: bool) -> Iterator[Finding]:
-    """Find imports of packages missing from requirements.txt and imports of missing files."""
-    if not (folder / "requirements.txt").is_file():
-        yield Finding("requirements.txt", "no such file", "the packages that the code imports")
-        return
-    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    allowed = {re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in lines if line[:1].isalnum()}
-    files = sorted(folder.glob("*.py"))
-    for name in () if adapter else ("configuration_latent_reason.py", "modeling_latent_reason.py"):
-        if folder / name not in files:
-            yield Finding(name, "no such file", "the code that config.json names")
-    for file in files:
-        try:
-            names, own = imports(file.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
-            yield Finding(file.name, f"{type(error).__name__}: {error}", "Python")
-            continue
-        for name in sorted(names):
-            if packages().get(name, name) not in allowed:
-                yield Finding(
-                    file.name,
-                    f"an import of {name}",
-                    "only packages of requirements.txt",
-                    f"Add {name} to requirements.txt.",
-                )
-        for name in (n for node in own for n in ([node.module] if node.module else [a.name for a in node.names])):
-            if not (folder / f"{name}.py").is_file():
-                yield Finding(file.name, f"an import of {name}.py, which does not exist", "all files of the code")
+def check_code(folder: Path, card: dict, reasoner: LatentReasoner) -> Iterator[Finding]:
+    """Find generated files that are not, byte for byte, what this version generates for the model, and Python files
+    and names of code beside them. Nothing is run."""
+    wanted = bundle.generated_files(reasoner)
+    for name in sorted(wanted.keys() | {file.name for file in folder.glob("*.py")}):
+        if name not in wanted:
+            yield Finding(name, "Python that is not part of an export", "only generated code", "Remove it.")
+        elif not (folder / name).is_file():
+            yield Finding(name, "no such file", "one, as exporting writes it")
+        elif (folder / name).read_bytes() != wanted[name].encode():
+            found = (folder / name).read_text(encoding="utf-8", errors="replace")
+            yield Finding(name, *first_difference(found, wanted[name]), fix=other_version(card))
+    yield from check_auto_map(folder)
+
+
+def first_difference(found: str, wanted: str) -> tuple[str, str]:
+    """The first line in which two texts differ: what is there, and what was expected."""
+    pairs = enumerate(zip_longest(found.split("\n"), wanted.split("\n")), 1)
+    number, (there, expected) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    return f"line {number}: {show_line(there)}", show_line(expected)
+
+
+def show_line(line: str | None) -> str:
+    return "no line" if line is None else repr(line[:100])
+
+
+def other_version(card: dict) -> str:
+    """What to do about a file that was generated otherwise."""
+    ours = f"latent_reason {__version__}"
+    return AGAIN if card.get("written_by") == ours else f"Check it with {card.get('written_by')}, or export it again."
+
+
+def check_auto_map(folder: Path) -> Iterator[Finding]:
+    """Find names of code in JSON files: transformers imports what an auto_map names, from other repositories too."""
+    for file in sorted(folder.rglob("*config.json")):
+        name = file.relative_to(folder).as_posix()
+        expected = [bundle.AUTO_MAP] if name == "config.json" else []
+        named = [value for key, value in walk(read_json(file)) if key == "auto_map"]
+        if named != expected:
+            yield Finding(name, f"the auto_map {named[0] if named else None}", str(expected[0] if expected else None))
 
 
 # -- README ------------------------------------------------------------------------------------------------------------
 def check_readme(folder: Path, card: dict) -> Iterator[Finding]:
-    """Find invalid or incomplete YAML metadata, a missing code snippet, and unfilled template text."""
+    """Find invalid or incomplete YAML metadata, another code snippet, and unfilled template text."""
     name = "README.md"
     if not (folder / name).is_file():
         yield Finding(name, "no such file", "a model card")
@@ -159,8 +172,23 @@ def check_readme(folder: Path, card: dict) -> Iterator[Finding]:
             yield Finding(name, f"no {key} in the metadata", "a value", f"Add the line {key}: ...")
     if "more information needed" in text.lower():
         yield Finding(name, "the text More Information Needed", "the information", "Add it, or remove the section.")
-    if "```python" not in text:
-        yield Finding(name, "no Python snippet", "one that loads the model")
+    yield from check_snippet(text, card)
+
+
+def check_snippet(text: str, card: dict) -> Iterator[Finding]:
+    """Compare the Python code of a README with what this version writes, but for the question. Nothing is run."""
+    blocks = re.findall(r"^ *(?:```|~~~)+ *(?:python|py)\w*[^\n]*\n(.*?)^ *(?:```|~~~)", text, re.DOTALL | re.M | re.I)
+    if len(blocks) != 1:
+        yield Finding("README.md", f"{len(blocks)} Python snippets", "one that loads the model")
+        return
+    try:
+        asked = ast.literal_eval(re.search(r'Image\.open\("example\.png"\), (.*)\)$', blocks[0], re.M)[1])
+    except (TypeError, ValueError, SyntaxError):
+        asked = "What does the picture show?"
+    wanted = snippet(card, asked) + "\n"
+    if blocks[0] != wanted:
+        found, expected = first_difference(blocks[0], wanted)
+        yield Finding("README.md", f"a snippet whose {found}", expected, other_version(card))
 
 
 # -- unexpected files --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from ... import __version__, checkpoint, methods, tasks
 from ...data import native
 from ...decoding.engine import generate
 from ...files import atomic_folder, atomic_write_json
+from ...folders import check_file
 from ...imports import is_dotted_path
 from ...model import adapters
 from ...visualization.storyboard import DecodedTrace, draw_storyboard
@@ -77,10 +78,13 @@ def export(
         if merge_lora:
             adapters.merge(reasoner)
         model = model_of(reasoner, decoder)
-        code = write_adapter(model, new, run) if reasoner.backbone.adapter else write_model(model, new, max_shard_size)
+        if reasoner.backbone.adapter:
+            write_adapter(model, new, run)
+        else:
+            write_model(model, new, max_shard_size)
         parity.write(model, new, merged=merged_logits(source) if reasoner.backbone.adapter else None)
-        needed = bundle.requirements(code) + ["peft"] * (reasoner.backbone.adapter is not None)
-        (new / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
+        for name, generated in bundle.generated_files(reasoner).items():
+            (new / name).write_text(generated, encoding="utf-8")
         copy_extras(run, new)
         described = describe(reasoner, known, decoder is not None, max_shard_size)
         if text := licence_text(source, known):
@@ -99,19 +103,18 @@ def model_of(reasoner, decoder):
     return LatentReasonForConditionalGeneration.from_reasoner(reasoner, decoder, bundle.AUTO_MAP)
 
 
-def write_model(model, folder: Path, max_shard_size: str) -> list[Path]:
-    """Weights, configuration and code; the files of the code."""
+def write_model(model, folder: Path, max_shard_size: str) -> None:
+    """Weights and configuration."""
     from ...model.backbones import no_progress_bars
 
     with no_progress_bars():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)  # safetensors lets nobody else read them
-    return bundle.write(folder, model.reasoner)
 
 
-def write_adapter(model, folder: Path, run: Path) -> list[Path]:
-    """Adapter and heads; the files of this library that they need."""
+def write_adapter(model, folder: Path, run: Path) -> None:
+    """Adapter and heads."""
     reasoner = model.reasoner
     if reasoner.backbone.name is None:
         raise ValueError(
@@ -126,7 +129,6 @@ def write_adapter(model, folder: Path, run: Path) -> list[Path]:
     }
     save_file(own, folder / "reasoner.safetensors", metadata={"format": "pt"})
     model.save_companions(folder)
-    return bundle.kept_code(reasoner).files
 
 
 def merged_logits(source: Path) -> torch.Tensor | None:
@@ -217,6 +219,8 @@ def copy_extras(run: Path, folder: Path) -> None:
     """Figures, recipes and pictures of a run, without the places of the machine they were made on; the licence."""
     for extra in EXTRAS:
         for source in sorted((run / extra).iterdir()) if (run / extra).is_dir() else [run / extra]:
+            if source.exists() or source.is_symlink():  # a link may lead to any file of this machine
+                check_file(source, run)
             target = folder / source.relative_to(run)
             target.parent.mkdir(exist_ok=True)
             if source.suffix in (".json", ".yaml") and source.is_file():

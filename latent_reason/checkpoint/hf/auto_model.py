@@ -4,6 +4,7 @@ which imports both."""
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 from transformers import GenerationConfig
 
@@ -11,10 +12,11 @@ from ...imports import restrict_imports
 from ...model.backbones.base import Backbone
 from ...model.backbones.families import FAMILIES, family
 from ...model.reasoner import LatentReasoner
+from ...model.weight_files import check_finite
 from ...visualization.sketch_decoder import SketchDecoder
 from .. import parts
 from ..config_file import upgrade_options
-from ..io import build_reasoner
+from ..plan import named_weights, plan_model
 from .chat import chat_template
 from .configuration import LatentReasonConfig
 from .modeling import LatentReasonModel
@@ -30,9 +32,19 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
 
     @classmethod
     def from_pretrained(cls, folder, *args, **options):
-        """As in transformers. Raises UntrustedCode if it names modules outside of this library that are not trusted."""
+        """As in transformers. A local folder is held against its weights before memory is taken.
+
+        Raises:
+            UntrustedCode: it names modules outside of this library that are not trusted.
+            FileNotFoundError, ValueError: as :func:`latent_reason.load`.
+        """
         with restrict_imports(folder):
-            return super().from_pretrained(folder, *args, **options)
+            if Path(folder).is_dir():
+                options.setdefault("config", plan_model(Path(folder)))
+            loaded = super().from_pretrained(folder, *args, **options)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        check_finite([*named_weights(model), *named_weights(model.decoder)], f"'{folder}' holds")
+        return loaded
 
     @classmethod
     def family_of(cls, config: LatentReasonConfig) -> type[Backbone]:
@@ -44,7 +56,9 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
     @staticmethod
     def build_reasoner(config: LatentReasonConfig, backbone: Backbone) -> LatentReasoner:
         options = upgrade_options(config.options or {})
-        return build_reasoner({"method": config.method or None, "options": options, "parts": config.parts}, backbone)
+        return parts.build_reasoner(
+            {"method": config.method or None, "options": options, "parts": config.parts}, backbone
+        )
 
     @classmethod
     def from_reasoner(

@@ -114,7 +114,7 @@ class LatentReasonModel(PreTrainedModel):
                 "a latent_reason model is built with its tokenizer and image processor, which from_pretrained reads. "
                 "Use AutoModelForImageTextToText.from_pretrained."
             )
-        stock = AutoModelForImageTextToText.from_config(config.backbone_config)
+        stock = AutoModelForImageTextToText.from_config(config.backbone_config, trust_remote_code=False)
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
@@ -150,9 +150,8 @@ class LatentReasonModel(PreTrainedModel):
         if config.backbone_config is None:
             raise ValueError(f"config.json of '{folder}' has no backbone_config. Copy the checkpoint again.")
         family = cls.family_of(config)
-        trusted = bool(options.get("trust_remote_code"))  # otherwise it would ask
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=config.backbone_config, trust_remote_code=trusted, **location
+            folder, config=config.backbone_config, trust_remote_code=False, **location
         )
         place = str(Path(cached_file(folder, "preprocessor_config.json", **location)).parent)
         processor = family.load_image_processor(place, config.backbone_config)

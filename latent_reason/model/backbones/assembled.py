@@ -91,10 +91,10 @@ def assemble(folder: str | Path, seed: int = 0) -> Path:
     """
     with atomic_folder(folder) as unfinished, no_progress_bars():
         language, vision = (converted(part) for part in PARTS)
-        tokenizer = with_image_token(AutoTokenizer.from_pretrained(language))
+        tokenizer = with_image_token(AutoTokenizer.from_pretrained(language, trust_remote_code=False))
         model = join(
-            LlamaForCausalLM.from_pretrained(language, dtype=torch.float32),
-            Dinov2Model.from_pretrained(vision, dtype=torch.float32),
+            LlamaForCausalLM.from_pretrained(language, dtype=torch.float32, trust_remote_code=False),
+            Dinov2Model.from_pretrained(vision, dtype=torch.float32, trust_remote_code=False),
             tokenizer,
             seed,
         )
@@ -172,10 +172,10 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 # -- the language model ------------------------------------------------------------------------------------------------
 def convert_language(gguf: Path, folder: Path) -> None:
     source = dict(gguf_file=gguf.name, local_files_only=True)
-    without_quantization(AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)).to(
-        torch.bfloat16
-    ).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
+    without_quantization(
+        AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, trust_remote_code=False, **source)
+    ).to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, trust_remote_code=False, **source).save_pretrained(folder)
 
 
 def without_quantization(model: LlamaForCausalLM) -> LlamaForCausalLM:
@@ -193,8 +193,8 @@ def config_dict(model, *without: str) -> dict:
 
 @torch.no_grad()
 def sentence_loss(folder: Path) -> list[float]:
-    ids = AutoTokenizer.from_pretrained(folder)(SENTENCE, return_tensors="pt")["input_ids"]
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(SENTENCE, return_tensors="pt")["input_ids"]
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     return [model(input_ids=ids, labels=ids).loss.item()]
 
 
@@ -252,7 +252,7 @@ def vision_state(
 @torch.no_grad()
 def class_token(folder: Path) -> list[float]:
     pixels = torch.linspace(-2, 2, 3 * 224 * 224).view(1, 3, 224, 224)
-    seen = Dinov2Model.from_pretrained(folder, dtype=torch.float32)(pixel_values=pixels)
+    seen = Dinov2Model.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)(pixel_values=pixels)
     return seen.last_hidden_state[0, 0, :4].tolist()
 
 

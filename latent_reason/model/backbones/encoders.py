@@ -55,9 +55,13 @@ def load_encoder(name: str = "tiny") -> VisionEncoder:
             torch.manual_seed(0)
             return VisionEncoder(SiglipVisionModel(config))
     try:
-        if AutoConfig.from_pretrained(name).model_type not in ("siglip", "siglip_vision_model"):
+        if AutoConfig.from_pretrained(name, trust_remote_code=False).model_type not in (
+            "siglip",
+            "siglip_vision_model",
+        ):
             raise ValueError(f"encoder {name!r} is not a SigLIP model. Give one of that family, or 'tiny'.")
-        return VisionEncoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True))
+        with torch.device("cpu"):  # also where sizes of a checkpoint are checked on the meta device
+            return VisionEncoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False))
     except OSError as error:
         raise ValueError(
             f"encoder {name!r} is neither 'tiny', nor a folder with a SigLIP model"

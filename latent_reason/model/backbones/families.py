@@ -81,29 +81,36 @@ def load_backbone(name: str = "tiny", *, latent_positions: str = "1d", **options
         check_options(load_pretrained, options)
         cls = import_object(path, "backbone", Backbone)
         return load_pretrained(cls, folder, latent_positions=latent_positions, name=name, **options)
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except OSError as error:
-        raise ValueError(
-            f"backbone {name!r} is neither 'tiny', nor a folder with a config.json"
-            f"{'' if Path(name).exists() else ' (no such folder)'}, nor reachable on the Hub. Download it where you "
-            "have a network and give the folder."
-        ) from error
+    config = _stock_config(name)
     if config.model_type not in FAMILIES:
         raise ValueError(
             f"backbone {name!r}: the family {config.model_type!r} is not supported. {known} Name a Backbone class of "
             "your own before the folder: my_pkg.backbones:MyBackbone@FOLDER."
         )
     check_options(load_pretrained, options)
-    return load_pretrained(family(config.model_type), name, latent_positions=latent_positions, **options)
+    return load_pretrained(family(config.model_type), name, config=config, latent_positions=latent_positions, **options)
+
+
+def _stock_config(name: str) -> Any:
+    """The configuration of a folder or Hub name. Raises ValueError as :func:`.stock_config.read_stock_config`, and where
+    there is none."""
+    from .stock_config import read_stock_config
+
+    try:
+        return read_stock_config(name)
+    except OSError as error:
+        raise ValueError(
+            f"backbone {name!r} is neither 'tiny', nor a folder with a config.json"
+            f"{'' if Path(name).exists() else ' (no such folder)'}, nor reachable on the Hub. Download it where you "
+            "have a network and give the folder."
+        ) from error
 
 
 def load_pretrained(
     family: type[Backbone],
     folder: str,
     *,
+    config: Any = None,
     latent_positions: str = "1d",
     dtype: torch.dtype | str | None = None,
     tiles: bool | None = None,
@@ -112,29 +119,44 @@ def load_pretrained(
     max_pixels: int | None = None,
     name: str | None = None,
 ) -> Backbone:
-    """Load a folder or Hub name of a family. ``name`` is what the backbone is loaded by again, if not ``folder``.
+    """Load a folder or Hub name of a family. ``config`` is its configuration (None: it is read). ``name`` is what the backbone is loaded by again, if not ``folder``.
     ``tiles`` says whether images are split into tiles (None: as the saved processor says). ``bits=4`` quantizes the text
     model as it is read (for LoRA, by bitsandbytes). ``min_pixels`` and ``max_pixels`` limit the size to which images are
     resized (None: as the saved processor says).
 
     Raises:
-        ValueError: weights are missing or left over, ``dtype`` is unknown, or weights cannot be quantized here.
+        ValueError: weights are missing or left over, ``dtype`` is unknown, weights cannot be quantized here, or images
+            would be enlarged without bound; see also :func:`.stock_config.read_stock_config`.
     """
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 
+    from ..weight_files import read_headers
     from .quantization import quantization_options
+    from .stock_config import check_image_processor, check_sizes, check_tokenizer
 
     quantization = {} if bits is None else quantization_options(bits)
+    config = _stock_config(folder) if config is None else config
+    if Path(folder).is_dir():  # before memory is taken
+        check_sizes(config, read_headers(Path(folder)), Path(folder, "config.json"))
     with no_progress_bars():
         model, info = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=torch_dtype(dtype), output_loading_info=True, use_safetensors=True, **quantization
+            folder,
+            config=config,
+            trust_remote_code=False,
+            dtype=torch_dtype(dtype),
+            output_loading_info=True,
+            use_safetensors=True,
+            **quantization,
         )
     if info["missing_keys"] or info["unexpected_keys"]:
         raise ValueError(
             f"{folder}: {len(info['missing_keys'])} weights are missing and {len(info['unexpected_keys'])} are left "
             "over. Is this the folder of a whole model?"
         )
-    tokenizer, processor = AutoTokenizer.from_pretrained(folder), family.load_image_processor(folder, model.config)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    processor = family.load_image_processor(folder, model.config)
+    check_image_processor(processor, model.config, folder)
+    check_tokenizer(tokenizer, folder)
     backbone = family(model, tokenizer, processor, latent_positions, name=name or folder, bits=bits)
     if tiles is not None:
         backbone.set_tiling(tiles)
@@ -157,7 +179,9 @@ def check_options(function: Any, options: dict[str, Any]) -> None:
     """Raises ValueError for an option that a loading function does not have, or a value that it does not take."""
     parameters = inspect.signature(function).parameters
     known = [
-        name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in ("latent_positions", "name")
+        name
+        for name, p in parameters.items()
+        if p.kind is p.KEYWORD_ONLY and name not in ("latent_positions", "name", "config")
     ]
     for option in options:
         if option not in known:

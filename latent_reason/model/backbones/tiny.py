@@ -107,7 +107,7 @@ def tiny(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch_dtype(dtype))
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch_dtype(dtype), trust_remote_code=False)
         for p in model.parameters():
             if p.ndim > 1 and not p.any():  # Gemma's connector is initialized to zero: all images would be equal
                 torch.nn.init.normal_(p, std=0.02)
