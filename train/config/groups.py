@@ -32,7 +32,6 @@ BatchSize = Annotated[int, Bounds(1, 100_000)]
 Workers = Annotated[int, Bounds(0, 1024)]
 LearningRate = Annotated[float, Bounds(0, 1000)]
 Level = Annotated[int, Bounds(0, 1_000_000)]
-#: a repeated group that ends in a repetition, such as (a+)+: to match it may take time exponential in the name
 
 
 @dataclass
