@@ -6,38 +6,95 @@ longest), Z latent width, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
 
 from .tokenization import IMAGE, LATENT, PAD, TEXT
 
-__all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "ImageBatch", "MixedBatch", "prompt_batch", "shift_right"]
+__all__ = [
+    "IMAGE",
+    "LATENT",
+    "PAD",
+    "TEXT",
+    "BatchLayout",
+    "ImageBatch",
+    "MixedBatch",
+    "prompt_batch",
+    "shift_right",
+    "to_device",
+]
+
+
+def to_device(x: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The tensor on a device. A GPU gets it from pinned memory, so that the host does not wait for the copy."""
+    if torch.device(device).type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 @dataclass
 class ImageBatch:
     """n images for a vision encoder.
 
-    ``grid`` (n, 3) holds patches as (t, h, w). ``pixels`` is (all patches, patch size). ``features`` holds what a
-    frozen encoder has computed already, one (T, D) tensor an image; then ``pixels`` is None.
+    ``grid`` (n, 3) holds patches as (t, h, w). It stays on the host, since shapes follow from it; ``sizes`` is the same
+    as an array. ``pixels`` is (all patches, patch size). ``features`` holds what a frozen encoder has computed already,
+    one (T, D) tensor an image; then ``pixels`` is None.
     """
 
     grid: torch.Tensor
     pixels: torch.Tensor | None = None
     features: list[torch.Tensor] | None = None
+    sizes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.grid = self.grid.cpu()
+        self.sizes = self.grid.numpy()
 
     def __len__(self) -> int:
         return len(self.grid)
 
     def to(self, device: torch.device | str) -> ImageBatch:
-        return ImageBatch(
-            self.grid.to(device),
-            None if self.pixels is None else self.pixels.to(device),
-            None if self.features is None else [f.to(device) for f in self.features],
-        )
+        features = self.features
+        if features:  # in one copy
+            features = list(to_device(torch.cat(features), device).split([len(f) for f in features]))
+        return ImageBatch(self.grid, None if self.pixels is None else to_device(self.pixels, device), features)
+
+
+@dataclass
+class BatchLayout:
+    """Where everything stands in a batch. It is made on the host with the batch, so that no training step has to read
+    it from a device, which would wait for all the work that is queued there.
+
+    ``token_type`` (B, N), ``has_loss`` (B, N) and ``spans`` (S, 4) are those of the batch, and ``latents`` (6, n) holds
+    span, row, position, slot, grid height and grid width of all n latents: arrays on the host. ``latent_index`` is
+    ``latents`` and ``text_index`` (2, m) the rows and positions of text with a loss, on the device of the batch.
+    """
+
+    token_type: np.ndarray
+    has_loss: np.ndarray
+    spans: np.ndarray
+    latents: np.ndarray
+    latent_index: torch.Tensor
+    text_index: torch.Tensor
+
+    @classmethod
+    def of(cls, token_type: np.ndarray, has_loss: np.ndarray, spans: np.ndarray) -> BatchLayout:
+        """The layout of token types (B, N), marks of a loss (B, N) and spans (S, 4), its tensors on the CPU."""
+        lengths = spans[:, 2] * spans[:, 3]
+        span = np.repeat(np.arange(len(spans)), lengths)
+        slot = np.arange(len(span)) - np.repeat(lengths.cumsum() - lengths, lengths)
+        row, start, height, width = spans[span].T
+        latents = np.stack([span, row, start + slot, slot, height, width])
+        text = np.stack(((token_type == TEXT) & has_loss).nonzero())
+        return cls(token_type, has_loss, spans, latents, torch.tensor(latents), torch.tensor(text))
+
+    def to(self, device: torch.device | str) -> BatchLayout:
+        index = {name: to_device(getattr(self, name), device) for name in ("latent_index", "text_index")}
+        return replace(self, **index)
 
 
 @dataclass
@@ -51,8 +108,8 @@ class MixedBatch:
     span_weight: torch.Tensor  # (S,) weight of the latent loss
     images: ImageBatch | None = None
     sketches: ImageBatch | None = None  # one image a span; None where no image is the target (prompts)
-    image_rows: torch.Tensor | None = None  # (n,) the row each image belongs to
-    boxes: torch.Tensor | None = None  # (S, 5) the image before each span (-1: none) and a region x0 y0 x1 y1 of it
+    image_rows: np.ndarray | None = None  # (n,) the row each image belongs to
+    boxes: np.ndarray | None = None  # (S, 5) the image before each span (-1: none) and a region x0 y0 x1 y1 of it
     raw_images: list[PILImage.Image] | None = None  # kept for losses on pixels only
     teacher_batch: MixedBatch | None = None  # the same examples as a teacher reads them
     document_lengths: list[list[tuple[int, int]]] | None = (
@@ -60,6 +117,13 @@ class MixedBatch:
     )
     document_ids: torch.Tensor | None = None  # (B, N) packed rows: the example of a position, from 1 on; 0 is padding
     attention_mask: torch.Tensor | None = None  # (B, N, N) what a position may attend to; None: its example so far
+    positions: torch.Tensor | None = None  # (axes, B, N) position ids; None for prompts that were made from ids
+    layout: BatchLayout = None  # type: ignore[assignment]  # None: made from the fields above
+
+    def __post_init__(self) -> None:
+        if self.layout is None:
+            host = (x.cpu().numpy() for x in (self.token_type, self.loss_weight > 0, self.spans))
+            self.layout = BatchLayout.of(*host).to(self.ids.device)
 
     @property
     def mask(self) -> torch.Tensor:
@@ -73,20 +137,28 @@ class MixedBatch:
 
     def latent_slots(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows (S, K), positions (S, K) and mask (S, K) of the latents of every span."""
-        k = torch.arange(int(self.span_lengths.max()) if len(self.spans) else 0, device=self.ids.device)
+        k = torch.arange(self.longest_span, device=self.ids.device)
         mask = k < self.span_lengths[:, None]
         position = torch.where(mask, self.spans[:, 1:2] + k, self.spans[:, 1:2])
         return self.spans[:, :1].expand_as(position), position, mask
 
     def latent_places(self) -> tuple[torch.Tensor, ...]:
         """Of all n latents: span, row, position, slot (n,) and grid (n, 2)."""
-        rows, position, mask = self.latent_slots()
-        span, slot = mask.nonzero(as_tuple=True)
-        return span, rows[mask], position[mask], slot, self.spans[span, 2:]
+        span, row, position, slot = self.layout.latent_index[:4]
+        return span, row, position, slot, self.layout.latent_index[4:].T
+
+    @property
+    def longest_span(self) -> int:
+        """K: the most latents of a span; 0 without spans."""
+        return int(self.layout.latents[3].max(initial=-1)) + 1
 
     def to(self, device: torch.device | str) -> MixedBatch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in moved.items() if hasattr(value, "to")})
+        tensors = {name: to_device(x, device) for name, x in moved.items() if isinstance(x, torch.Tensor)}
+        parts = {
+            name: x.to(device) for name, x in moved.items() if isinstance(x, ImageBatch | BatchLayout | MixedBatch)
+        }
+        return replace(self, **tensors, **parts)
 
 
 def shift_right(x: torch.Tensor) -> torch.Tensor:
@@ -116,7 +188,7 @@ def prompt_batch(
             f"the input ids hold {len(rows)} image positions, but the images take {sum(image_lengths)}. "
             "Pass the images in the order in which they stand in the rows."
         )
-    first = torch.tensor([0, *image_lengths][: len(image_lengths)], dtype=torch.long).cumsum(0)
+    first = np.cumsum([0, *image_lengths])[:-1]
     return MixedBatch(
         ids,
         token_type,
@@ -124,5 +196,5 @@ def prompt_batch(
         ids.new_zeros(0, 4),
         torch.zeros(0, device=ids.device),
         images,
-        image_rows=rows[first.to(rows.device)],
+        image_rows=rows.cpu().numpy()[first],
     )

@@ -44,7 +44,7 @@ class Gemma3(Square):
         at = torch.arange(m, device=embeds.device)
         is_past, distance = at[None] <= at[m - n :, None], at[m - n :, None] - at[None]  # (n, m)
         allowed = mask[:, None] & is_past if mask.ndim == 2 else mask
-        if extra.shape[-1] and extra.any():
+        if extra.shape[-1]:
             is_image = extra[..., 0] > 0
             image = (is_image & ~F.pad(is_image, (1, -1))).cumsum(1) * is_image  # (B, n) number of the image, 0: none
             allowed = allowed.clone()
