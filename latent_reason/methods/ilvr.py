@@ -93,7 +93,7 @@ class SelectedPatches(VisionTokens):
             selected = tokens[score.topk(count).indices.sort().values]
             selected_mean[row] = selected.mean(0)
             latents.append(selected)
-        return pad_spans(latents, batch.longest_span)
+        return pad_spans(latents, batch.layout.longest)
 
     def added_directions(self, batch: MixedBatch, states: torch.Tensor) -> list[torch.Tensor]:
         """What the text before each span adds to the question: the mean of its states minus that of the question's,

@@ -85,7 +85,7 @@ def truncate_spans(batch: MixedBatch, k: int) -> MixedBatch:
         attention_mask=allowed,
         spans=cut,
         positions=(batch.positions - dropped).gather(2, order.expand(len(batch.positions), -1, -1)),
-        layout=BatchLayout.of(token_type, has_loss, spans).to(device),
+        layout=BatchLayout(token_type, has_loss, spans, device),
     )
 
 

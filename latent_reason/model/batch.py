@@ -7,6 +7,7 @@ longest), Z latent width, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,14 @@ __all__ = [
 ]
 
 
-def to_device(x: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """The tensor on a device. A GPU gets it from pinned memory, so that the host does not wait for the copy."""
-    if torch.device(device).type == "cuda" and x.device.type == "cpu":
+def to_device(x: Any, device: torch.device | str) -> Any:
+    """A tensor or a part of a batch on a device; what is neither, as it is.
+
+    A GPU gets tensors from pinned memory, so that the host does not wait for the copy.
+    """
+    if isinstance(x, torch.Tensor) and torch.device(device).type == "cuda" and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
-    return x.to(device)
+    return x.to(device) if hasattr(x, "to") else x
 
 
 @dataclass
@@ -42,7 +46,7 @@ class ImageBatch:
 
     ``grid`` (n, 3) holds patches as (t, h, w). It stays on the host, since shapes follow from it; ``sizes`` is the same
     as an array. ``pixels`` is (all patches, patch size). ``features`` holds what a frozen encoder has computed already,
-    one (T, D) tensor an image; then ``pixels`` is None.
+    one (T, D) tensor an image, which move in one copy; then ``pixels`` is None.
     """
 
     grid: torch.Tensor
@@ -58,43 +62,35 @@ class ImageBatch:
         return len(self.grid)
 
     def to(self, device: torch.device | str) -> ImageBatch:
-        features = self.features
-        if features:  # in one copy
-            features = list(to_device(torch.cat(features), device).split([len(f) for f in features]))
-        return ImageBatch(self.grid, None if self.pixels is None else to_device(self.pixels, device), features)
+        features = self.features and list(to_device(torch.cat(self.features), device).split([*map(len, self.features)]))
+        return ImageBatch(self.grid, to_device(self.pixels, device), features)
 
 
 @dataclass
 class BatchLayout:
-    """Where everything stands in a batch. It is made on the host with the batch, so that no training step has to read
-    it from a device, which would wait for all the work that is queued there.
+    """Where everything stands in a batch, known on the host.
 
-    ``token_type`` (B, N), ``has_loss`` (B, N) and ``spans`` (S, 4) are those of the batch, and ``latents`` (6, n) holds
-    span, row, position, slot, grid height and grid width of all n latents: arrays on the host. ``latent_index`` is
-    ``latents`` and ``text_index`` (2, m) the rows and positions of text with a loss, on the device of the batch.
+    A step that reads it from a device waits for all the work that is queued there. ``token_type`` (B, N), ``has_loss`` (B, N) and ``spans`` (S, 4) are those of the batch; ``latents`` (6, n) holds span,
+    row, position, slot, grid height and grid width of all n latents, ``latent_index`` the same on ``device``; a span has
+    at most ``longest`` latents, K.
     """
 
     token_type: np.ndarray
     has_loss: np.ndarray
     spans: np.ndarray
-    latents: np.ndarray
-    latent_index: torch.Tensor
-    text_index: torch.Tensor
+    device: torch.device | str = "cpu"
 
-    @classmethod
-    def of(cls, token_type: np.ndarray, has_loss: np.ndarray, spans: np.ndarray) -> BatchLayout:
-        """The layout of token types (B, N), marks of a loss (B, N) and spans (S, 4), its tensors on the CPU."""
-        lengths = spans[:, 2] * spans[:, 3]
-        span = np.repeat(np.arange(len(spans)), lengths)
-        slot = np.arange(len(span)) - np.repeat(lengths.cumsum() - lengths, lengths)
-        row, start, height, width = spans[span].T
-        latents = np.stack([span, row, start + slot, slot, height, width])
-        text = np.stack(((token_type == TEXT) & has_loss).nonzero())
-        return cls(token_type, has_loss, spans, latents, torch.tensor(latents), torch.tensor(text))
+    def __post_init__(self) -> None:
+        lengths = self.spans[:, 2] * self.spans[:, 3]
+        span = np.arange(len(self.spans)).repeat(lengths)
+        slot = np.arange(len(span)) - (lengths.cumsum() - lengths)[span]
+        row, start, height, width = self.spans[span].T
+        self.latents = np.stack([span, row, start + slot, slot, height, width])
+        self.longest = int(lengths.max(initial=0))
+        self.latent_index = to_device(torch.tensor(self.latents), self.device)
 
     def to(self, device: torch.device | str) -> BatchLayout:
-        index = {name: to_device(getattr(self, name), device) for name in ("latent_index", "text_index")}
-        return replace(self, **index)
+        return replace(self, device=device)
 
 
 @dataclass
@@ -112,9 +108,7 @@ class MixedBatch:
     boxes: np.ndarray | None = None  # (S, 5) the image before each span (-1: none) and a region x0 y0 x1 y1 of it
     raw_images: list[PILImage.Image] | None = None  # kept for losses on pixels only
     teacher_batch: MixedBatch | None = None  # the same examples as a teacher reads them
-    document_lengths: list[list[tuple[int, int]]] | None = (
-        None  # per row: length and image count of each packed example
-    )
+    document_lengths: list[list[tuple[int, int]]] | None = None  # packed rows: length and images of each example
     document_ids: torch.Tensor | None = None  # (B, N) packed rows: the example of a position, from 1 on; 0 is padding
     attention_mask: torch.Tensor | None = None  # (B, N, N) what a position may attend to; None: its example so far
     positions: torch.Tensor | None = None  # (axes, B, N) position ids; None for prompts that were made from ids
@@ -123,7 +117,7 @@ class MixedBatch:
     def __post_init__(self) -> None:
         if self.layout is None:
             host = (x.cpu().numpy() for x in (self.token_type, self.loss_weight > 0, self.spans))
-            self.layout = BatchLayout.of(*host).to(self.ids.device)
+            self.layout = BatchLayout(*host, device=self.ids.device)
 
     @property
     def mask(self) -> torch.Tensor:
@@ -137,28 +131,17 @@ class MixedBatch:
 
     def latent_slots(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows (S, K), positions (S, K) and mask (S, K) of the latents of every span."""
-        k = torch.arange(self.longest_span, device=self.ids.device)
+        k = torch.arange(self.layout.longest, device=self.ids.device)
         mask = k < self.span_lengths[:, None]
         position = torch.where(mask, self.spans[:, 1:2] + k, self.spans[:, 1:2])
         return self.spans[:, :1].expand_as(position), position, mask
 
     def latent_places(self) -> tuple[torch.Tensor, ...]:
         """Of all n latents: span, row, position, slot (n,) and grid (n, 2)."""
-        span, row, position, slot = self.layout.latent_index[:4]
-        return span, row, position, slot, self.layout.latent_index[4:].T
-
-    @property
-    def longest_span(self) -> int:
-        """K: the most latents of a span; 0 without spans."""
-        return int(self.layout.latents[3].max(initial=-1)) + 1
+        return *self.layout.latent_index[:4], self.layout.latent_index[4:].T
 
     def to(self, device: torch.device | str) -> MixedBatch:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        tensors = {name: to_device(x, device) for name, x in moved.items() if isinstance(x, torch.Tensor)}
-        parts = {
-            name: x.to(device) for name, x in moved.items() if isinstance(x, ImageBatch | BatchLayout | MixedBatch)
-        }
-        return replace(self, **tensors, **parts)
+        return replace(self, **{f.name: to_device(getattr(self, f.name), device) for f in fields(self)})
 
 
 def shift_right(x: torch.Tensor) -> torch.Tensor:
@@ -188,7 +171,6 @@ def prompt_batch(
             f"the input ids hold {len(rows)} image positions, but the images take {sum(image_lengths)}. "
             "Pass the images in the order in which they stand in the rows."
         )
-    first = np.cumsum([0, *image_lengths])[:-1]
     return MixedBatch(
         ids,
         token_type,
@@ -196,5 +178,5 @@ def prompt_batch(
         ids.new_zeros(0, 4),
         torch.zeros(0, device=ids.device),
         images,
-        image_rows=rows.cpu().numpy()[first],
+        image_rows=rows.cpu().numpy()[np.cumsum([0, *image_lengths])[:-1]],
     )

@@ -146,8 +146,8 @@ class LatentReasoner(nn.Module):
         zeros = self.backbone.embed(batch.ids[:1, :1])[0].detach().new_zeros(len(slot), self.backbone.width)
         context = self.head_context(batch)
         latents = self.sample_latents(zeros, grids, slot, context=context and context.for_rows(row, slot))
-        shape = len(batch.spans), batch.longest_span, latents.shape[-1]
-        return latents.new_zeros(shape).index_put((span, slot), latents)
+        empty = latents.new_zeros(len(batch.spans), batch.layout.longest, latents.shape[-1])
+        return empty.index_put((span, slot), latents)
 
     # -- inputs and outputs of the backbone ---------------------------------------------------------------------------
     def embed_batch(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
@@ -159,8 +159,7 @@ class LatentReasoner(nn.Module):
             embeds = embeds.masked_scatter((batch.token_type == IMAGE)[..., None], images)
         if latents is not None:
             span, row, position, slot, _ = batch.latent_places()
-            latents = self.backbone.pad_extra(latents[span, slot].to(embeds.dtype))
-            embeds = embeds.index_put((row, position), latents)
+            embeds = embeds.index_put((row, position), self.backbone.pad_extra(latents[span, slot].to(embeds.dtype)))
         return embeds
 
     def prompt_embeddings(self, prompt: MixedBatch) -> torch.Tensor:

@@ -78,7 +78,7 @@ def in_groups(batch: MixedBatch, keys: np.ndarray) -> tuple[torch.Tensor, dict[i
 def mean_latents(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
     """(S, K, D) latents without information: the mean of each slot, or zeros for a model without a target."""
     span, _, _, slot, grids = batch.latent_places()
-    shape = len(batch.spans), batch.longest_span, model.backbone.width
+    shape = len(batch.spans), batch.layout.longest, model.backbone.width
     empty = torch.zeros(shape, device=batch.ids.device)
     if model.target is None:
         return empty
@@ -121,7 +121,7 @@ def unroll_latents(
     context, text_mask = model.head_context(batch), text_since_span(batch)
     order, columns = in_groups(batch, batch.layout.latents[2])
     span, row, _, slot, grids = (x[order] for x in batch.latent_places())
-    latents = embeds.new_zeros(len(batch.spans), batch.longest_span, model.backbone.width)
+    latents = embeds.new_zeros(len(batch.spans), batch.layout.longest, model.backbone.width)
     for start, stop in pairwise([0, *columns, batch.ids.shape[1]]):
         chunk = embeds[:, start:stop]
         if now := columns.get(start):
@@ -150,7 +150,7 @@ def latents_from_states(model: LatentReasoner, batch: MixedBatch, states: torch.
     """Latents (S, K, D) drawn from the states (B, N, D) of one pass, whatever stood in its context."""
     span, row, position, slot, grids = batch.latent_places()
     h, noise, context = shift_right(states)[row, position], head_noise(model, len(row)), model.head_context(batch)
-    latents = states.new_zeros(len(batch.spans), batch.longest_span, states.shape[-1])
+    latents = states.new_zeros(len(batch.spans), batch.layout.longest, states.shape[-1])
     steps = [slice(None)]
     if context is not None:  # the head reads earlier latents of a span: one slot of every span after the other
         rows = batch.spans[:, 0]
@@ -175,7 +175,7 @@ def sweep_latents(
     """As :func:`unroll_latents`, by parallel (Jacobi) sweeps. Each sweep draws all latents again from a full pass over
     those of the sweep before. A latent is exact once all before it in its row are; so as many sweeps as a row has
     latents give exactly the sequential result, and fewer approximate it. The head must not be stochastic."""
-    latents = model.embed_batch(batch).new_zeros(len(batch.spans), batch.longest_span, model.backbone.width)
+    latents = model.embed_batch(batch).new_zeros(len(batch.spans), batch.layout.longest, model.backbone.width)
     for _ in range(sweeps):
         states = forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions)
         latents = latents_from_states(model, batch, states)

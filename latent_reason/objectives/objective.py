@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 
-from ..model.batch import MixedBatch, shift_right
+from ..model.batch import TEXT, MixedBatch, shift_right, to_device
 from ..model.processor import EncodedExample
 from ..model.reasoner import LatentReasoner
 from ..trace import Image, Message, Sketch, Text, Trace
@@ -213,7 +214,7 @@ class Objective:
         """(S, K) the latents that this training step drops; None: none."""
         if not (model.training and self.run.latent_dropout):
             return None
-        shape = len(batch.spans), batch.longest_span
+        shape = len(batch.spans), batch.layout.longest
         return torch.rand(shape, device=batch.ids.device) < self.run.latent_dropout
 
     def own_latent_states(
@@ -283,7 +284,7 @@ class Objective:
         the batch's device. It needs no forward pass, so that a training step can add it up over the batches of all
         accumulation steps and processes before it computes a loss."""
         return {
-            "text": batch.loss_weight[tuple(batch.layout.text_index)].sum(),
+            "text": batch.loss_weight[text_places(batch)].sum(),
             "latent": self.latent_weight(batch),
             "stop": stop_weights(model, batch).sum(),
         }
@@ -323,9 +324,15 @@ def remove_loss(messages: Sequence[Message]) -> tuple[Message, ...]:
     )
 
 
+def text_places(batch: MixedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows (n,) and positions (n,) of text with a loss."""
+    places = np.stack(((batch.layout.token_type == TEXT) & batch.layout.has_loss).nonzero())
+    return tuple(to_device(torch.tensor(places), batch.ids.device))
+
+
 def text_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torch.Tensor:
     """Weighted next-token loss from the states before each position, h (B, N, D)."""
-    places = tuple(batch.layout.text_index)
+    places = text_places(batch)
     losses = in_chunks(
         lambda h, ids: token_losses(model.backbone.logits(h), ids),
         model.backbone.vocab_size,

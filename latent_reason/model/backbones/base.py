@@ -90,8 +90,8 @@ class Backbone(nn.Module, ABC):
 
     def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
         """Tokens of each image after vision encoder and connector: one (T, D) tensor an image, row-major."""
-        sizes = self.token_grids(images).prod(-1)
-        return [tokens[:n, : self.width] for tokens, n in zip(self.image_embeddings(images), sizes, strict=True)]
+        pairs = zip(self.image_embeddings(images), self.token_grids(images).prod(-1), strict=True)
+        return [tokens[:n, : self.width] for tokens, n in pairs]
 
     def image_embeddings(self, images: ImageBatch) -> list[torch.Tensor]:
         """Inputs at the positions of each image, (T + layout.trailing, D + extra_width): the tokens of

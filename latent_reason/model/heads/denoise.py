@@ -132,7 +132,7 @@ def euler(steps: int) -> tuple[list[float], list[float]]:
     diffusers goes to 0.001 first, and its last step does nothing.)"""
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
-    return scheduler.timesteps.tolist(), scheduler.sigmas.tolist()
+    return scheduler.timesteps.numpy().tolist(), scheduler.sigmas.numpy().tolist()
 
 
 class FlowHead(DenoisingHead):

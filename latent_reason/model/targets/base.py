@@ -67,22 +67,20 @@ class Standardizer(nn.Module):
 
     def slot_mean(self, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
         """(..., D) means at ``slot`` (...), row-major, of spans of ``grids`` (..., 2); zero beyond a span's length.
-        They are interpolated on the device: a loop over grids would read them from it."""
-        (h, w), side = grids.unbind(-1), self.side
-        mean = self.mean.to(torch.promote_types(self.mean.dtype, torch.float32))
-        mean = torch.cat([mean, mean.mean(0, keepdim=True)])  # a single row has the mean over rows, at index side: with
+
+        They are interpolated on the device: a loop over grids would read them from it.
+        """
+        mean, last = self.mean.to(torch.promote_types(self.mean.dtype, torch.float32)), self.side - 1
+        mean = torch.cat([mean, mean.mean(0, keepdim=True)])  # a single row has the mean over rows, at last + 1: with
         mean = torch.cat([mean, mean.mean(1, keepdim=True)], 1)  # aligned corners it would be the first one
-
-        def neighbors(at, size):
-            """The stored places before and after places of an axis, and the share (..., 1) of the latter."""
-            scaled, steps = at * (side - 1), (size - 1).clamp_min(1)
-            before, after = (torch.where(size > 1, (scaled // steps + i).clamp_max(side - 1), side) for i in (0, 1))
-            return before, after, ((scaled % steps).to(mean) / steps)[..., None]
-
-        (top, bottom, down), (left, right, across) = neighbors(slot // w, h), neighbors(slot % w, w)
+        place, steps = torch.stack([slot // grids[..., 1], slot % grids[..., 1]], -1) * last, (grids - 1).clamp_min(1)
+        (top, left), (bottom, right) = (
+            torch.where(grids > 1, (place // steps + i).clamp_max(last), last + 1).unbind(-1) for i in (0, 1)
+        )
+        down, across = ((place % steps).to(mean) / steps)[..., None, :].unbind(-1)
         upper = mean[top, left].lerp(mean[top, right], across)
         lower = mean[bottom, left].lerp(mean[bottom, right], across)
-        return (upper.lerp(lower, down) * (slot < h * w)[..., None]).to(self.mean.dtype)
+        return (upper.lerp(lower, down) * (slot < grids.prod(-1))[..., None]).to(self.mean.dtype)
 
     def forward(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(S, K, D) raw -> standardized."""
@@ -194,7 +192,7 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
             count = 0 if batch.sketches is None else len(batch.sketches)
             raise ValueError(f"{len(batch.spans)} spans but {count} sketches as their targets.")
         latents = self.encode(batch.sketches, span_grids(batch))
-        return pad_spans(latents, batch.longest_span)
+        return pad_spans(latents, batch.layout.longest)
 
     def to_embeddings(self, z: torch.Tensor) -> torch.Tensor:
         """Latents (..., Z) -> inputs of the backbone (..., D)."""
