@@ -22,12 +22,13 @@ from latent_reason.model.backbones.families import FAMILIES
 METHODS = [next(case for case in CASES if case.method == name) for name in methods.names()]
 OTHERS = [
     Case("monet", {"k": 4, "stage": 2}),
-    modal_mixed("flow", "2d", latent_input="self"),
+    modal_mixed("mlp", "2d", latent_input="self"),
     Case("lvr", {"k": 4, "head": "mlp", "stop": "distance", "supervise": "end_only"}),
 ]
-#: with pixels, or with features: Qwen's encoders loop over the grid of each image. Qwen3-VL's text model finds places of
-#: DeepStack features by a mask.
-IMAGES = {name: "features" if "qwen" in name else "pixels" for name in FAMILIES if name != "qwen3_vl"}
+#: with pixels, or with features where the stock model reads the sizes of images. Qwen3-VL's text model finds the places
+#: of DeepStack features by a mask.
+READ_SIZES = ("qwen2_vl", "qwen2_5_vl", "llava_onevision")
+IMAGES = {name: "features" if name in READ_SIZES else "pixels" for name in FAMILIES if name != "qwen3_vl"}
 
 
 @pytest.fixture(scope="session")
