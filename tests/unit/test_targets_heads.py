@@ -230,9 +230,9 @@ def test_a_gaussian_head_knows_the_density_of_what_it_draws():
 CENTRE = torch.tensor([1.0, -1.0, 0.5])
 
 
-def teach(head, steps=300, n=96):
+def teach(head, steps=150, n=96):
     """Teach a head that z is a Gaussian around +-CENTRE: the state tells the sign, and the spread of 0 or 0.5."""
-    optimizer = torch.optim.AdamW(head.parameters(), 4e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(head.parameters(), 8e-3, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         sign, spread = torch.randint(0, 2, (2, n, 1)).float()
