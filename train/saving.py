@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
+from latent_reason.files import sweep_unfinished
+
 from . import sharding
 from .lit_modules import TrainingModule
 from .progress import console
@@ -68,6 +70,8 @@ class RunSaver(Callback):
         if trainer.fast_dev_run:
             return
         self.files.sweep()
+        if trainer.is_global_zero:
+            sweep_unfinished(self.folder)  # of a model that a killed process was writing
         if self.resumes and (path := self.files.newest(warn)):
             self._restore(trainer, module, path)
 

@@ -126,6 +126,7 @@ def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
 def test_states_are_saved_every_so_many_steps(tmp_path, monkeypatch):
     """The last two are kept until the model is saved."""
     monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
+    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=7, save_steps=2)
     kept, real = [], checkpoint.save
 
     def save(reasoner, where, **options):
@@ -133,7 +134,6 @@ def test_states_are_saved_every_so_many_steps(tmp_path, monkeypatch):
         return real(reasoner, where, **options)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=7, save_steps=2)
     trainer.train(made, make_run_folder(made))
     assert kept == [("model", ["step-00000004", "step-00000006"])] and not (tmp_path / "run" / "state").exists()
 
