@@ -68,8 +68,9 @@ def main() -> None:
     console.quiet = True
     began, samples = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
-        while (minutes := (time.monotonic() - began) / 60) < given.minutes:
+        while (time.monotonic() - began) / 60 < given.minutes:
             one_round(Path(folder) / "round")
+            minutes = (time.monotonic() - began) / 60
             samples.append([round(minutes, 2), round(resident_mib(), 1)])
     warm = [memory for minutes, memory in samples if minutes > given.minutes / 10]
     third = max(1, len(warm) // 3)
