@@ -30,7 +30,17 @@ def test_one_of_two_processes_is_killed_in_a_save_and_torchrun_starts_both_again
     said = {}
     for name, point in (("killed", "after files are written"), ("whole", "never")):
         config = write_recipe(tmp_path, name)
-        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "--"]
+        words = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "--max-restarts",
+            "1",
+            "-m",
+            "--",
+        ]
         words += ["killed_run", point, "2", "train.sft", "--config", str(config), "--resume", "auto"]
         done = subprocess.run(
             [sys.executable, *words],
