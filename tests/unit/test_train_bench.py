@@ -9,7 +9,7 @@ import torch
 from latent_reason.data import native, packed
 from latent_reason.model.batch import LATENT
 from latent_reason.tasks import make
-from train import bench, bench_data
+from train import bench, bench_data, bench_rows
 
 
 def test_variants_are_of_the_same_positions_and_the_file_says_what_ran(tmp_path, monkeypatch):
@@ -50,3 +50,20 @@ def test_data_is_measured_stage_by_stage(tmp_path, monkeypatch, capsys):
     native.write([task.trace(task[0], "direct")], tmp_path / "direct")
     with pytest.raises(SystemExit, match="hold fewer than two sketches"):
         bench_data.main([str(tmp_path / "direct"), "--out", str(tmp_path / "x.json")])
+
+
+def test_data_commands_are_measured_on_made_up_rows(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("pyarrow")
+    sizes, measure = {}, bench_rows.measure
+
+    def remember(arguments, folder):
+        found = measure(arguments, folder)
+        sizes[arguments[0]] = found[2]
+        return found
+
+    monkeypatch.setattr(bench_rows, "measure", remember)
+    bench_rows.main([str(tmp_path / "rows"), "--n", "8"])
+    said = capsys.readouterr().out
+    assert max(sizes.values()) < 250, "megabytes: torch is not imported"
+    assert all(name in said for name in bench_rows.COMMANDS) and "8 rows of" in said
+    assert len(list(native.read(tmp_path / "rows" / "records"))) == 8
