@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import long, recipe, rewarded, short, tiny_checkpoint
 
 from latent_reason import checkpoint, tasks
-from latent_reason.data import packed
+from latent_reason.data import native, packed
 from train import decoder, export_state, pretrain, sft
 from train.config import DecoderConfig, PretrainConfig, SFTConfig, dump, parse
 from train.rl import rewards
@@ -26,13 +26,15 @@ def run(train, config):
 
 
 def check_resumed(train, made, tmp_path, step: int = 2) -> None:
-    """Train a config, then once more from the state that it saved after ``step``: the next state and the model have to
-    be equal."""
+    """Train a config, then once more from the state that it saved after ``step``: the last state and the model have
+    to be equal."""
     run(train, made)
     copy = stopped_copy(tmp_path / "run", tmp_path / "copy", step)
     run(train, parse(type(made), ["--resume", str(copy)]))
     assert weights_of(copy) == weights_of(tmp_path / "run")
-    (found, values), (wanted, wanted_values) = (state_of(where, step + 1) for where in (copy, tmp_path / "run"))
+    newest = max(int(state.name.removeprefix("step-")) for state in (tmp_path / "run" / "state").iterdir())
+    assert newest > step
+    (found, values), (wanted, wanted_values) = (state_of(where, newest) for where in (copy, tmp_path / "run"))
     assert found.keys() == wanted.keys() and all(torch.equal(found[name], value) for name, value in wanted.items())
     differ = {key for key in wanted_values if values.get(key) != wanted_values[key]}
     assert not differ, {key: (values.get(key), wanted_values[key]) for key in differ - {"random"}}
@@ -120,7 +122,13 @@ def test_a_stream_continues_in_the_middle(tmp_path, workers):
 REWARDED = {
     "shuffled items": {"rl__latent_policy": "gaussian", "rl__latent_policy_options": {"fraction": 0.3}},
     "items by pass rate": {"rl__sampler": "pass_rate", "rl__difficulty_weighting": True, "data__levels": [3, 4]},
-    "several steps on a batch": {"rl__num_iterations": 2, "rl__beta": 0.1, "rl__sft_coef": 0.5},
+    "several steps on a batch": {
+        "rl__num_iterations": 2,
+        "optim__max_steps": 6,
+        "eval_steps": 0,
+        "rl__beta": 0.1,
+        "rl__sft_coef": 0.5,
+    },
     "accumulation": {"optim__gradient_accumulation_steps": 2, "rl__dynamic_sampling": 1},
 }
 
@@ -192,6 +200,18 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
         run(sft.train, made)
     with locked(copy), pytest.raises(FileExistsError, match="another process trains into"), locked(copy):
         pass
+
+
+def test_other_data_are_refused(tmp_path):
+    task = tasks.make("frozenlake_plan", split="train", level=3)
+    native.write((task.trace(task[i], "mixed") for i in range(12)), tmp_path / "data")
+    made = small(tmp_path, data__folder=str(tmp_path / "data"), data__val_items=0)
+    run(sft.train, made)
+    copy = stopped_copy(tmp_path / "run", tmp_path / "copy", 2)
+    shutil.rmtree(tmp_path / "data")
+    native.write((task.trace(task[i], "mixed") for i in range(1, 13)), tmp_path / "data")
+    with pytest.raises(ValueError, match="the training data differ from those of the stopped run"):
+        run(sft.train, parse(SFTConfig, ["--resume", str(copy)]))
 
 
 def test_auto_begins_what_is_not_there_and_continues_what_is(tmp_path):
