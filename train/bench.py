@@ -72,6 +72,7 @@ def in_words(batch: MixedBatch, taught: bool) -> MixedBatch:
         span_weight=batch.span_weight[:0],
         sketches=None,
         boxes=None,
+        layout=None,
     )
 
 

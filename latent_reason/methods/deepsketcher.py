@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..model.backbones.base import Backbone
@@ -53,9 +52,13 @@ class EditorHead(LatentHead):
         nn.init.zeros_(self.leave.bias)
 
     def pool_text(self, states: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
-        """States (n, L, D) and their mask (n, L) -> (n, text_states, D)."""
-        pairs = zip(states, text_mask, strict=True)
-        return torch.stack([F.adaptive_avg_pool1d(s[m].T[None], self.text_states)[0].T for s, m in pairs])
+        """States (n, L, D) and their mask (n, L) -> (n, text_states, D): the marked states, cut into as many parts of
+        about equal length, which overlap where there are fewer states; the mean of each."""
+        number, count = text_mask.cumsum(1)[:, None] - 1, text_mask.sum(1)[:, None, None]
+        part = torch.arange(self.text_states, device=states.device)[:, None]
+        first, end = part * count // self.text_states, -(-(part + 1) * count // self.text_states)
+        weights = (text_mask[:, None] & (number >= first) & (number < end)).to(states.dtype)
+        return weights / weights.sum(-1, keepdim=True) @ states
 
     def edit(self, tokens: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """(n, K, D) and (n, P, D) -> (n, K, D)."""
@@ -96,17 +99,19 @@ class DeepSketcherObjective(Objective):
         return batch.span_weight.sum()
 
     def latent_loss(self, model, batch, h, z):
-        h, context = model.head.cast_inputs(h, model.head_context(batch))
-        rows, mask = batch.spans[:, 0].tolist(), batch.latent_slots()[2]
+        h, _ = model.head.cast_inputs(h, None)
+        rows, lengths = batch.layout.spans[:, 0].tolist(), batch.layout.spans[:, 2:].prod(1).tolist()
+        seen = zip(batch.image_rows.tolist(), model.backbone.encode_images(batch.images), strict=True)
+        last_images = dict(seen)  # of each row
         text = model.head.pool_text(h[batch.spans[:, 0]], text_since_span(batch))
         goals, previous, losses = model.target.normalize(z.detach(), batch.spans[:, 2:]), {}, []
-        for i, (row, k) in enumerate(zip(rows, batch.span_lengths.tolist(), strict=True)):
-            tokens = (previous[row] if row in previous else last_image_tokens(context, row)).detach()
+        for i, (row, k) in enumerate(zip(rows, lengths, strict=True)):
+            tokens = (previous[row] if row in previous else last_images[row]).detach()
             tokens = tokens[torch.arange(k, device=h.device) * len(tokens) // k]  # the sketch has another size
             edited = model.head.edit(tokens[None].to(h.dtype), text[i][None])
             edited = model.target.normalize(edited.float(), batch.spans[i : i + 1, 2:])[0]
             losses.append((edited - goals[i, :k]).abs().mean())
-            previous[row] = z[i, mask[i]].to(h.dtype)
+            previous[row] = z[i, :k].to(h.dtype)
         return weighted_mean(torch.stack(losses), batch.span_weight)
 
 

@@ -18,11 +18,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..model.backbones.base import Backbone
-from ..model.batch import TEXT, MixedBatch
+from ..model.batch import TEXT, BatchLayout, MixedBatch, to_device
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
@@ -75,30 +76,47 @@ class SelectedPatches(VisionTokens):
     @torch.no_grad()
     def forward(self, batch: MixedBatch) -> torch.Tensor:
         assert batch.images is not None and batch.sketches is not None
-        backbone, is_image = self.backbone, batch.token_type == IMAGE
-        embeds, positions = backbone.pad_extra(backbone.embed(batch.ids)), backbone.position_ids(batch)
+        backbone, embeds = self.backbone, self.backbone.pad_extra(self.backbone.embed(batch.ids))
         images = torch.cat(backbone.image_embeddings(batch.images)).to(embeds.dtype)
-        embeds = embeds.masked_scatter(is_image[..., None], images)
-        out = backbone.call_text_model(embeds.float(), batch.mask, positions, text_model=self.teacher)
-        states = out.last_hidden_state.float()
-        latents, last_end, selected_mean = [], dict[int, int](), dict[int, torch.Tensor]()
-        at, center = torch.arange(batch.ids.shape[1], device=states.device), self.standardizer.mean[0, 0]
+        embeds = embeds.masked_scatter((batch.token_type == IMAGE)[..., None], images)
+        options = {"text_model": self.teacher, "use_cache": False}
+        out = backbone.call_text_model(embeds.float(), batch.mask, batch.positions, **options)
+        states, center = out.last_hidden_state.float(), self.standardizer.mean[0, 0]
+        added, places = self.added_directions(batch, states), image_places(batch.layout, states.device)
+        latents, selected_mean = [], dict[int, torch.Tensor]()
         candidates = [t.float() for t in self.encode_images(batch.sketches)]
-        for (row, start, _, count), tokens in zip(batch.spans.tolist(), candidates, strict=True):
-            text = (batch.token_type[row] == TEXT) & (at < start)
-            since = text & (at >= last_end.get(row, 0))
-            reasoning = since & (batch.loss_weight[row] > 0)
-            reasoning = reasoning if reasoning.any() else since  # text without a loss
-            question = text & (batch.loss_weight[row] == 0)
-            added = states[row][reasoning].mean(0) - states[row][question].mean(0)  # what the text adds
-            tokens_in = embeds[row][is_image[row]][:, : backbone.width].float()
-            query = to_vision_space(added, states[row][is_image[row]], tokens_in)
+        for (row, _, _, count), direction, tokens in zip(batch.layout.spans.tolist(), added, candidates, strict=True):
+            tokens_in = embeds[row][places[row]][:, : backbone.width].float()
+            query = to_vision_space(direction, states[row][places[row]], tokens_in)
             query = query + (selected_mean[row] - center if row in selected_mean else 0)
             score = F.cosine_similarity(tokens - center, query[None], dim=-1)
             selected = tokens[score.topk(count).indices.sort().values]
-            last_end[row], selected_mean[row] = start + count, selected.mean(0)
+            selected_mean[row] = selected.mean(0)
             latents.append(selected)
-        return pad_spans(latents, int(batch.span_lengths.max()))
+        return pad_spans(latents, batch.layout.longest)
+
+    def added_directions(self, batch: MixedBatch, states: torch.Tensor) -> list[torch.Tensor]:
+        """What the text before each span adds to the question: the mean of its states minus that of the question's,
+        one (D,) a span, for the states (B, N, D)."""
+        layout, weights = batch.layout, []
+        at, last_end = np.arange(batch.ids.shape[1]), dict[int, int]()
+        for row, start, _, count in layout.spans.tolist():
+            text = (layout.token_type[row] == TEXT) & (at < start)
+            since = text & (at >= last_end.get(row, 0))
+            reasoning = since & layout.has_loss[row]
+            reasoning = reasoning if reasoning.any() else since  # text without a loss
+            question = text & ~layout.has_loss[row]
+            weights.append(reasoning / reasoning.sum() - question / question.sum())
+            last_end[row] = start + count
+        shares = to_device(torch.tensor(np.stack(weights)), states.device).to(states.dtype)
+        return [share @ states[row] for share, row in zip(shares, layout.spans[:, 0].tolist(), strict=True)]
+
+
+def image_places(layout: BatchLayout, device: torch.device) -> list[torch.Tensor]:
+    """The image positions (T,) of each row."""
+    is_image = layout.token_type == IMAGE
+    places = to_device(torch.tensor(is_image.nonzero()[1]), device)
+    return list(places.split(is_image.sum(1).tolist()))
 
 
 def to_vision_space(direction: torch.Tensor, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -107,7 +125,8 @@ def to_vision_space(direction: torch.Tensor, states: torch.Tensor, tokens: torch
     states, tokens = states - states.mean(0), tokens - tokens.mean(0)
     gram = states @ states.T
     ridge = (1e-2 * gram.diagonal().mean() + 1e-6) * torch.eye(len(gram), device=gram.device)
-    return direction @ states.T @ torch.linalg.solve(gram + ridge, tokens)
+    # solve_ex does not wait for the device to say that there is a solution: the ridge sees to that
+    return direction @ states.T @ torch.linalg.solve_ex(gram + ridge, tokens).result
 
 
 class IlvrObjective(Objective):

@@ -15,15 +15,16 @@ from __future__ import annotations
 from dataclasses import replace
 from math import gcd
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..model.backbones.base import Backbone
-from ..model.batch import PAD, MixedBatch, shift_right
+from ..model.batch import PAD, BatchLayout, MixedBatch, shift_right, to_device
 from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
-from ..objectives.forward import batch_position_ids, forward_batch
+from ..objectives.forward import forward_batch
 from ..objectives.losses import LossTerms
 from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Part, Sketch, Text, Trace
@@ -53,31 +54,38 @@ class ImageMixingHead(IdentityHead):
 
 
 def truncate_spans(batch: MixedBatch, k: int) -> MixedBatch:
-    """The same rows with at most the first k latents of every span, and no targets."""
-    rows, position, mask = batch.latent_slots()
-    drop = mask & (torch.arange(mask.shape[1], device=mask.device) >= k)
-    keep = batch.mask.index_put((rows[drop], position[drop]), torch.zeros_like(rows[drop], dtype=torch.bool))
-    order = keep.int().argsort(dim=1, stable=True)  # dropped positions move to the left, where they become padding
-    first = int((~keep).sum(1).min())
-    token_type = torch.where(keep.gather(1, order), batch.token_type.gather(1, order), PAD)
-    after = keep.flip(1).cumsum(1).flip(1)  # positions kept from here on
-    starts = keep.shape[1] - after[batch.spans[:, 0], batch.spans[:, 1]]
-    is_cut = (batch.span_lengths > k)[:, None]
-    grids = torch.where(is_cut, torch.tensor([1, k], device=is_cut.device), batch.spans[:, 2:])
+    """The same rows with at most the first k latents of every span, which stand in one row of its grid, and no targets."""
+    layout, device = batch.layout, batch.ids.device
+    _, rows, position, *_ = layout.latents[:, layout.latents[3] >= k]
+    keep = layout.token_type != PAD
+    keep[rows, position] = False
+    order = keep.argsort(1, kind="stable")  # dropped positions move to the left, where they become padding
+    order = order[:, (~keep).sum(1).min() :]
+    token_type, has_loss = (
+        np.take_along_axis(x, order, 1) for x in (np.where(keep, layout.token_type, PAD), layout.has_loss)
+    )
+    spans = layout.spans.copy()
+    after = keep[:, ::-1].cumsum(1)[:, ::-1]  # positions kept from here on
+    spans[:, 1] = order.shape[1] - after[spans[:, 0], spans[:, 1]]
+    spans[spans[:, 2] * spans[:, 3] > k, 2:] = 1, k
+    dropped = (~keep & (layout.token_type != PAD)).cumsum(1)  # later positions move closer by as many
+    order, dropped, kinds, cut = (to_device(torch.tensor(x), device) for x in (order, dropped, token_type, spans))
     allowed = batch.attention_mask
     if allowed is not None:
-        n = order.shape[1]
-        allowed = allowed.gather(1, order[:, :, None].expand(-1, -1, n))
-        allowed = allowed.gather(2, order[:, None].expand(-1, n, -1))[:, first:, first:]
+        allowed = allowed.gather(1, order[:, :, None].expand(-1, -1, allowed.shape[2]))
+        allowed = allowed.gather(2, order[:, None].expand(-1, order.shape[1], -1)) & (kinds != PAD)[:, None]
+        allowed = allowed | torch.eye(order.shape[1], dtype=torch.bool, device=device)  # padding attends to itself
     return replace(
         batch,
-        ids=batch.ids.gather(1, order)[:, first:],
-        token_type=token_type[:, first:],
-        loss_weight=batch.loss_weight.gather(1, order)[:, first:],
+        ids=batch.ids.gather(1, order),
+        token_type=kinds,
+        loss_weight=batch.loss_weight.gather(1, order),
         sketches=None,
         teacher_batch=None,
         attention_mask=allowed,
-        spans=torch.cat([batch.spans[:, :1], (starts - first)[:, None], grids], 1),
+        spans=cut,
+        positions=(batch.positions - dropped).gather(2, order.expand(len(batch.positions), -1, -1)),
+        layout=BatchLayout(token_type, has_loss, spans, device),
     )
 
 
@@ -103,13 +111,13 @@ class McoutObjective(Objective):
         if not self.mu or not len(batch.spans):
             return super().loss(model, batch, progress)
         batch = self.apply_bottleneck(model, batch)
-        states, thoughts = self.own_latent_states(model, batch, batch_position_ids(model.backbone, batch))
+        states, thoughts = self.own_latent_states(model, batch, batch.positions)
         terms = self.loss_terms(model, batch, shift_right(states), None)
         text, n = (1 + self.mu) * terms.text, model.switch.count
         for k in range(1, n):
             fewer = truncate_spans(batch, k)
             embeds = model.embed_batch(fewer, thoughts[:, :k])
-            states = forward_batch(model.backbone, fewer, embeds, batch_position_ids(model.backbone, fewer))
+            states = forward_batch(model.backbone, fewer, embeds, fewer.positions)
             text = text + self.mu * self.loss_terms(model, fewer, shift_right(states), None).text
         return replace(terms, text=text / (1 + self.mu * n))
 

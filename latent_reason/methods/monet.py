@@ -18,16 +18,18 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ..model.backbones.base import Backbone
-from ..model.batch import LATENT, TEXT, MixedBatch, shift_right
+from ..model.batch import LATENT, TEXT, BatchLayout, MixedBatch, shift_right, to_device
 from ..model.heads import IdentityHead
 from ..model.heads.regression import regression_loss
+from ..model.processor import EncodedExample
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..objectives.attention_masks import hide_observed_images
-from ..objectives.forward import all_hidden_states, batch_position_ids
+from ..objectives.forward import all_hidden_states
 from ..objectives.losses import LossTerms, LossWeights
 from ..objectives.objective import Objective, RunOptions
 from ..trace import Image, Part, Sketch, Text, Trace
@@ -78,6 +80,20 @@ class MonetObjective(Objective):
     def teacher_view(self, model: LatentReasoner, trace: Trace) -> Trace | None:
         return self.stage_view(model, trace, self.stage - 1) if self.stage > 1 else None
 
+    def encode(self, model: LatentReasoner, trace: Trace) -> EncodedExample:
+        """As the base class does. Raises ValueError also where the teacher of stage 2 would not read the text after
+        the first latent."""
+        row = super().encode(model, trace)
+        if self.stage == 2 and row.spans:
+            opens, first = {start - 1 for start, *_ in row.spans}, row.spans[0][0]
+            own = [i for at, i in taught_ids(row) if at > first and at not in opens]
+            if own != [i for _, i in taught_ids(row.teacher_example)][-len(own) :] * bool(own):
+                raise ValueError(
+                    f"trace '{trace.id}': the teacher does not read the same text. Both views of a trace must have the "
+                    "same text after its first sketch."
+                )
+        return row
+
     def stage_view(self, model: LatentReasoner, trace: Trace, stage: int) -> Trace:
         """The trace of a stage: images shown (1), shown and then sketched (2), or sketched alone (3). Text after the
         first has ``observation_weight``, unless it has a weight of its own."""
@@ -108,43 +124,35 @@ class MonetObjective(Objective):
             goal, _, goal_drawn = self.hidden_states(self.teacher(model), batch.teacher_batch)
         if self.stage == 3:
             return replace(terms, latent=regression_loss(drawn, goal_drawn, "cosine").mean())
-        here = self.observations(batch)
-        there = self.text_mask(batch.teacher_batch)
-        there &= there.flip(1).cumsum(1).flip(1) <= here.sum(1, keepdim=True)  # as many, counted from the end
-        if not torch.equal(batch.ids[here], batch.teacher_batch.ids[there]):
-            raise ValueError("the teacher does not read the same text. Both come from one trace; did it change?")
+        here = observations(batch.layout)
         if not here.any():  # nothing to align, and a mean of nothing is not a number
             return terms
-        alignment = regression_loss(layers[:, here], goal[:, there], "cosine").mean()
+        there = text_mask(batch.teacher_batch.layout)
+        there &= there[:, ::-1].cumsum(1)[:, ::-1] <= here.sum(1, keepdims=True)  # as many, counted from the end
+        (row, at), (row_there, at_there) = (
+            to_device(torch.tensor(np.stack(mask.nonzero())), layers.device) for mask in (here, there)
+        )
+        alignment = regression_loss(layers[:, row, at], goal[:, row_there, at_there], "cosine").mean()
         return replace(terms, latent=through_latents(own, drawn[-1], alignment))
 
     def latent_weight(self, batch: MixedBatch) -> torch.Tensor:
-        return batch.span_lengths.sum() if self.stage == 3 else self.observations(batch).sum()
-
-    def observations(self, batch: MixedBatch) -> torch.Tensor:
-        """(B, N) text with a loss after the first latent of its row."""
-        return self.text_mask(batch) & ((batch.token_type == LATENT).cumsum(1) > 0)
+        return batch.span_lengths.sum() if self.stage == 3 else torch.tensor(int(observations(batch.layout).sum()))
 
     def hidden_states(
         self, model: LatentReasoner, batch: MixedBatch
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """States after every layer (L, B, N, D) with the model's own latents (n, D) in the context, detached from the
         states that drew them; these latents; and the states (L, n, D) that draw them."""
-        positions, batch = batch_position_ids(model.backbone, batch), hide_observed_images(batch, model.backbone)
+        batch = hide_observed_images(batch, model.backbone)
         embeds, own = model.embed_batch(batch), None
-        rows, position, mask = batch.latent_slots()
+        span, row, position, slot, _ = batch.latent_places()
         if len(batch.spans):
             with torch.no_grad():
-                own = self.own_latent_states(model, batch, positions)[1][mask]
+                own = self.own_latent_states(model, batch, batch.positions)[1][span, slot]
             own.requires_grad_(torch.is_grad_enabled())
-            embeds = embeds.index_put((rows[mask], position[mask]), model.backbone.pad_extra(own))
-        layers = all_hidden_states(model.backbone, batch, embeds, positions)
-        return layers, own, layers[:, rows[mask], position[mask] - 1]
-
-    def text_mask(self, batch: MixedBatch) -> torch.Tensor:
-        """(B, N) text with a loss, the open token left out."""
-        text = (batch.token_type == TEXT) & (batch.loss_weight > 0)
-        return text.index_put((batch.spans[:, 0], batch.spans[:, 1] - 1), torch.zeros_like(text[0, 0]))
+            embeds = embeds.index_put((row, position), model.backbone.pad_extra(own))
+        layers = all_hidden_states(model.backbone, batch, embeds, batch.positions)
+        return layers, own, layers[:, row, position - 1]
 
     def teacher(self, model: LatentReasoner) -> LatentReasoner:
         """The frozen teacher: what :meth:`set_teacher` was given, or a copy of the model at its first step."""
@@ -157,6 +165,27 @@ class MonetObjective(Objective):
 
     def set_teacher(self, teacher: LatentReasoner) -> None:
         self._teacher = teacher.requires_grad_(False).eval()
+
+
+def taught_ids(row: EncodedExample) -> list[tuple[int, int]]:
+    """Position and id of every text token with a loss."""
+    return [
+        (at, i)
+        for at, (i, kind, weight) in enumerate(zip(row.ids, row.token_type, row.loss_weight, strict=True))
+        if kind == TEXT and weight > 0
+    ]
+
+
+def text_mask(layout: BatchLayout) -> np.ndarray:
+    """(B, N) text with a loss, the open token left out."""
+    mask = (layout.token_type == TEXT) & layout.has_loss
+    mask[layout.spans[:, 0], layout.spans[:, 1] - 1] = False
+    return mask
+
+
+def observations(layout: BatchLayout) -> np.ndarray:
+    """(B, N) text with a loss after the first latent of its row."""
+    return text_mask(layout) & ((layout.token_type == LATENT).cumsum(1) > 0)
 
 
 def through_latents(own: torch.Tensor, drawn: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:

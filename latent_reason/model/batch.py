@@ -6,38 +6,91 @@ longest), Z latent width, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
 
 from .tokenization import IMAGE, LATENT, PAD, TEXT
 
-__all__ = ["IMAGE", "LATENT", "PAD", "TEXT", "ImageBatch", "MixedBatch", "prompt_batch", "shift_right"]
+__all__ = [
+    "IMAGE",
+    "LATENT",
+    "PAD",
+    "TEXT",
+    "BatchLayout",
+    "ImageBatch",
+    "MixedBatch",
+    "prompt_batch",
+    "shift_right",
+    "to_device",
+]
+
+
+def to_device(x: Any, device: torch.device | str) -> Any:
+    """A tensor or a part of a batch on a device; what is neither, as it is.
+
+    A GPU gets tensors from pinned memory, so that the host does not wait for the copy.
+    """
+    if isinstance(x, torch.Tensor) and torch.device(device).type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device) if hasattr(x, "to") else x
 
 
 @dataclass
 class ImageBatch:
     """n images for a vision encoder.
 
-    ``grid`` (n, 3) holds patches as (t, h, w). ``pixels`` is (all patches, patch size). ``features`` holds what a
-    frozen encoder has computed already, one (T, D) tensor an image; then ``pixels`` is None.
+    ``grid`` (n, 3) holds patches as (t, h, w). It stays on the host, since shapes follow from it; ``sizes`` is the same
+    as an array. ``pixels`` is (all patches, patch size). ``features`` holds what a frozen encoder has computed already,
+    one (T, D) tensor an image, which move in one copy; then ``pixels`` is None.
     """
 
     grid: torch.Tensor
     pixels: torch.Tensor | None = None
     features: list[torch.Tensor] | None = None
+    sizes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.grid = self.grid.cpu()
+        self.sizes = self.grid.numpy()
 
     def __len__(self) -> int:
         return len(self.grid)
 
     def to(self, device: torch.device | str) -> ImageBatch:
-        return ImageBatch(
-            self.grid.to(device),
-            None if self.pixels is None else self.pixels.to(device),
-            None if self.features is None else [f.to(device) for f in self.features],
-        )
+        features = self.features and list(to_device(torch.cat(self.features), device).split([*map(len, self.features)]))
+        return ImageBatch(self.grid, to_device(self.pixels, device), features)
+
+
+@dataclass
+class BatchLayout:
+    """Where everything stands in a batch, known on the host.
+
+    A step that reads it from a device waits for all the work that is queued there. ``token_type`` (B, N), ``has_loss`` (B, N) and ``spans`` (S, 4) are those of the batch; ``latents`` (6, n) holds span,
+    row, position, slot, grid height and grid width of all n latents, ``latent_index`` the same on ``device``; a span has
+    at most ``longest`` latents, K.
+    """
+
+    token_type: np.ndarray
+    has_loss: np.ndarray
+    spans: np.ndarray
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        lengths = self.spans[:, 2] * self.spans[:, 3]
+        span = np.arange(len(self.spans)).repeat(lengths)
+        slot = np.arange(len(span)) - (lengths.cumsum() - lengths)[span]
+        row, start, height, width = self.spans[span].T
+        self.latents = np.stack([span, row, start + slot, slot, height, width])
+        self.longest = int(lengths.max(initial=0))
+        self.latent_index = to_device(torch.tensor(self.latents), self.device)
+
+    def to(self, device: torch.device | str) -> BatchLayout:
+        return replace(self, device=device)
 
 
 @dataclass
@@ -51,15 +104,20 @@ class MixedBatch:
     span_weight: torch.Tensor  # (S,) weight of the latent loss
     images: ImageBatch | None = None
     sketches: ImageBatch | None = None  # one image a span; None where no image is the target (prompts)
-    image_rows: torch.Tensor | None = None  # (n,) the row each image belongs to
-    boxes: torch.Tensor | None = None  # (S, 5) the image before each span (-1: none) and a region x0 y0 x1 y1 of it
+    image_rows: np.ndarray | None = None  # (n,) the row each image belongs to
+    boxes: np.ndarray | None = None  # (S, 5) the image before each span (-1: none) and a region x0 y0 x1 y1 of it
     raw_images: list[PILImage.Image] | None = None  # kept for losses on pixels only
     teacher_batch: MixedBatch | None = None  # the same examples as a teacher reads them
-    document_lengths: list[list[tuple[int, int]]] | None = (
-        None  # per row: length and image count of each packed example
-    )
+    document_lengths: list[list[tuple[int, int]]] | None = None  # packed rows: length and images of each example
     document_ids: torch.Tensor | None = None  # (B, N) packed rows: the example of a position, from 1 on; 0 is padding
     attention_mask: torch.Tensor | None = None  # (B, N, N) what a position may attend to; None: its example so far
+    positions: torch.Tensor | None = None  # (axes, B, N) position ids; None for prompts that were made from ids
+    layout: BatchLayout = None  # type: ignore[assignment]  # None: made from the fields above
+
+    def __post_init__(self) -> None:
+        if self.layout is None:
+            host = (x.cpu().numpy() for x in (self.token_type, self.loss_weight > 0, self.spans))
+            self.layout = BatchLayout(*host, device=self.ids.device)
 
     @property
     def mask(self) -> torch.Tensor:
@@ -73,20 +131,17 @@ class MixedBatch:
 
     def latent_slots(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows (S, K), positions (S, K) and mask (S, K) of the latents of every span."""
-        k = torch.arange(int(self.span_lengths.max()) if len(self.spans) else 0, device=self.ids.device)
+        k = torch.arange(self.layout.longest, device=self.ids.device)
         mask = k < self.span_lengths[:, None]
         position = torch.where(mask, self.spans[:, 1:2] + k, self.spans[:, 1:2])
         return self.spans[:, :1].expand_as(position), position, mask
 
     def latent_places(self) -> tuple[torch.Tensor, ...]:
         """Of all n latents: span, row, position, slot (n,) and grid (n, 2)."""
-        rows, position, mask = self.latent_slots()
-        span, slot = mask.nonzero(as_tuple=True)
-        return span, rows[mask], position[mask], slot, self.spans[span, 2:]
+        return *self.layout.latent_index[:4], self.layout.latent_index[4:].T
 
     def to(self, device: torch.device | str) -> MixedBatch:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in moved.items() if hasattr(value, "to")})
+        return replace(self, **{f.name: to_device(getattr(self, f.name), device) for f in fields(self)})
 
 
 def shift_right(x: torch.Tensor) -> torch.Tensor:
@@ -116,7 +171,6 @@ def prompt_batch(
             f"the input ids hold {len(rows)} image positions, but the images take {sum(image_lengths)}. "
             "Pass the images in the order in which they stand in the rows."
         )
-    first = torch.tensor([0, *image_lengths][: len(image_lengths)], dtype=torch.long).cumsum(0)
     return MixedBatch(
         ids,
         token_type,
@@ -124,5 +178,5 @@ def prompt_batch(
         ids.new_zeros(0, 4),
         torch.zeros(0, device=ids.device),
         images,
-        image_rows=rows[first.to(rows.device)],
+        image_rows=rows.cpu().numpy()[np.cumsum([0, *image_lengths])[:-1]],
     )

@@ -6,9 +6,10 @@ It is the only bridge between :class:`~latent_reason.trace.Trace` and tensors, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import Image as PILImage
 
@@ -73,7 +74,8 @@ class Processor:
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
         """Traces -> MixedBatch on the CPU. ``generate`` drops the last assistant turn of each and ends with its header."""
-        return self.collate([self.encode(trace, generate=generate) for trace in traces])
+        batch = self.collate([self.encode(trace, generate=generate) for trace in traces])
+        return replace(batch, positions=self.backbone.position_ids(batch))
 
     def encode(self, trace: Trace, *, generate: bool = False) -> EncodedExample:
         """Encode one trace.
@@ -145,7 +147,7 @@ class Processor:
         return None if image is None else self.backbone.token_grid(image)
 
     def collate(self, rows: Sequence[EncodedExample]) -> MixedBatch:
-        """Left-pad encoded examples into one batch on the CPU. For training see
+        """Left-pad encoded examples into one batch on the CPU, without position ids. For training see
         :func:`~latent_reason.objectives.packing.collate_examples`.
 
         Raises:
@@ -174,8 +176,8 @@ class Processor:
             span_weight=torch.tensor([w for row in rows for w in row.span_weight], dtype=torch.float32),
             images=self._images(rows),
             sketches=self._sketches(rows),
-            image_rows=torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_images)]).long(),
-            boxes=torch.tensor(boxes, dtype=torch.float64).reshape(-1, 5),
+            image_rows=np.arange(len(rows)).repeat([row.num_images for row in rows]),
+            boxes=np.array(boxes, dtype=np.float64).reshape(-1, 5),
         )
 
     def preprocess_sketches(self, images: list[PILImage.Image]) -> ImageBatch:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from .backbones.base import Backbone
-from .batch import IMAGE, MixedBatch
+from .batch import IMAGE, MixedBatch, to_device
 from .heads.base import HeadContext, LatentHead
 from .processor import Processor
 from .switching import Switch
@@ -129,17 +129,16 @@ class LatentReasoner(nn.Module):
             return None
         rows: list[list[torch.Tensor]] = [[] for _ in batch.ids]
         if batch.images is not None:
-            for row, tokens in zip(batch.image_rows.tolist(), self.backbone.encode_images(batch.images), strict=True):
+            for row, tokens in zip(batch.image_rows, self.backbone.encode_images(batch.images), strict=True):
                 rows[row].append(tokens)
         empty = self.backbone.embed(batch.ids[:1, :0])[0]
-        last = torch.tensor([len(r[-1]) if r else 0 for r in rows], device=empty.device)
+        last = torch.tensor([len(r[-1]) if r else 0 for r in rows])
         rows = [torch.cat([empty, *r]) for r in rows]
         tokens = pad_sequence(rows, batch_first=True)
         if not tokens.shape[1]:
             tokens = F.pad(tokens, (0, 0, 0, 1))  # attention needs at least one place
-        lengths = torch.tensor([len(r) for r in rows], device=tokens.device)
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        return HeadContext(tokens, mask, last)
+        mask = torch.arange(tokens.shape[1]) < torch.tensor([len(r) for r in rows])[:, None]
+        return HeadContext(tokens, to_device(mask, tokens.device), to_device(last, tokens.device))
 
     def placeholder_latents(self, batch: MixedBatch) -> torch.Tensor:
         """(S, K, D) inputs at latents whose states are unknown: what the head gives for a zero state."""
@@ -147,8 +146,8 @@ class LatentReasoner(nn.Module):
         zeros = self.backbone.embed(batch.ids[:1, :1])[0].detach().new_zeros(len(slot), self.backbone.width)
         context = self.head_context(batch)
         latents = self.sample_latents(zeros, grids, slot, context=context and context.for_rows(row, slot))
-        shape = batch.latent_slots()[2].shape
-        return latents.new_zeros(*shape, latents.shape[-1]).index_put((span, slot), latents)
+        empty = latents.new_zeros(len(batch.spans), batch.layout.longest, latents.shape[-1])
+        return empty.index_put((span, slot), latents)
 
     # -- inputs and outputs of the backbone ---------------------------------------------------------------------------
     def embed_batch(self, batch: MixedBatch, latents: torch.Tensor | None = None) -> torch.Tensor:
@@ -159,9 +158,8 @@ class LatentReasoner(nn.Module):
             images = torch.cat(self.backbone.image_embeddings(batch.images)).to(embeds.dtype)
             embeds = embeds.masked_scatter((batch.token_type == IMAGE)[..., None], images)
         if latents is not None:
-            rows, position, mask = batch.latent_slots()
-            latents = self.backbone.pad_extra(latents[mask].to(embeds.dtype))
-            embeds = embeds.index_put((rows[mask], position[mask]), latents)
+            span, row, position, slot, _ = batch.latent_places()
+            embeds = embeds.index_put((row, position), self.backbone.pad_extra(latents[span, slot].to(embeds.dtype)))
         return embeds
 
     def prompt_embeddings(self, prompt: MixedBatch) -> torch.Tensor:
@@ -193,4 +191,4 @@ class LatentReasoner(nn.Module):
 
 def stop_log_probs(logits: torch.Tensor, latent: int, close: int) -> torch.Tensor:
     """(n, V) -> (n, 2) log-probabilities of continuing a span and of closing it."""
-    return logits[:, [latent, close]].float().log_softmax(-1)
+    return torch.stack([logits[:, latent], logits[:, close]], -1).float().log_softmax(-1)

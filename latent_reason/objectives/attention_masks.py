@@ -37,10 +37,10 @@ def apply_bottleneck(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
     allowed = full_attention_mask(batch).clone()
     at = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     own = (batch.token_type == TEXT) & (batch.loss_weight > 0)
-    for row, start, h, w in batch.spans[rows[batch.spans[:, 0]]].tolist():
+    for row, start, h, w in batch.layout.spans.tolist():
         later = (batch.token_type[row] == TEXT) & (at >= start + h * w) & allowed[row, :, start]  # of the same example
         hidden = (batch.token_type[row] == IMAGE) | own[row] & (at < start)
-        allowed[row] &= ~(later[:, None] & hidden)
+        allowed[row] &= ~(later[:, None] & hidden & rows[row])
     return replace(batch, attention_mask=allowed)
 
 
@@ -48,14 +48,15 @@ def hide_observed_images(batch: MixedBatch, backbone: Backbone) -> MixedBatch:
     """The batch where an image just before a span is visible to the latents of that span and to nothing after it
     (Monet 2511.21395). Its marks and the open token have attended to it, so they are hidden too."""
     closes = len(backbone.tokenizer(backbone.layout.image_close, add_special_tokens=False)["input_ids"])
+    layout, spans = batch.layout, batch.layout.spans
     # the position before the image's closing mark and the open token
-    has_image = batch.token_type[batch.spans[:, 0], batch.spans[:, 1] - 2 - closes] == IMAGE
+    has_image = layout.token_type[spans[:, 0], spans[:, 1] - 2 - closes] == IMAGE
     if not has_image.any():
         return batch
     allowed = full_attention_mask(batch).clone()
     assert batch.images is not None  # some position is one of an image
     sizes = [size + 1 for size in backbone.num_positions(batch.images)]
-    images = batch.boxes[has_image, 0].tolist()
-    for (row, start, h, w), image in zip(batch.spans[has_image].tolist(), images, strict=True):
+    images = batch.boxes[has_image, 0]
+    for (row, start, h, w), image in zip(spans[has_image].tolist(), images, strict=True):
         allowed[row, start + h * w :, start - sizes[int(image)] : start] = False
     return replace(batch, attention_mask=allowed)

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..model.backbones.base import Backbone
-from ..model.batch import MixedBatch
+from ..model.batch import PAD, MixedBatch
 from .attention_masks import block_causal_mask
-from .packing import call_text_model_varlen, unpack_documents
+from .packing import call_text_model_varlen
 
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache
-
-
-def batch_position_ids(backbone: Backbone, batch: MixedBatch) -> torch.Tensor:
-    """Position ids (axes, B, N) of a batch; those of packed examples each start at 0."""
-    if batch.document_lengths is None:
-        return backbone.position_ids(batch)
-    alone, row, position = unpack_documents(batch)
-    return backbone.position_ids(alone)[:, row, position]
 
 
 def forward_batch(
@@ -52,12 +44,17 @@ def all_hidden_states(
 
 
 def _call(backbone, batch, embeds, positions, start, stop, **options: Any):
+    has_cache = options.get("past_key_values") is not None
+    takes_full_mask = backbone.attn_implementation in ("sdpa", "eager")
+    # the stock model reads a mask (B, N) from the device; it is given one where it can then leave it out
+    needs_full_mask = has_cache or (batch.layout.token_type == PAD).any()
     if batch.attention_mask is not None:
         mask = batch.attention_mask[:, start:stop, :stop]
-    elif batch.document_ids is None:
-        mask = batch.mask[:, :stop]
-    elif backbone.attn_implementation in ("sdpa", "eager") or options.get("past_key_values") is not None:
-        mask = block_causal_mask(batch.document_ids[:, :stop], embeds.shape[1])
+    elif batch.document_ids is not None and not takes_full_mask and not has_cache:
+        return call_text_model_varlen(backbone, batch, embeds, positions, **options)
+    elif batch.document_ids is not None or (takes_full_mask and needs_full_mask):
+        examples = batch.mask.long() if batch.document_ids is None else batch.document_ids
+        mask = block_causal_mask(examples[:, :stop], embeds.shape[1])
     else:
-        return call_text_model_varlen(backbone, embeds, batch.document_ids, positions, **options)
+        mask = batch.mask[:, :stop]
     return backbone.call_text_model(embeds, mask, positions, **options)

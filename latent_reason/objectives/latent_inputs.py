@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..errors import did_you_mean
-from ..model.batch import TEXT, MixedBatch, shift_right
+from ..model.batch import TEXT, MixedBatch, shift_right, to_device
 from ..model.reasoner import LatentReasoner
 from ..values import Share, Weight, check_fields
 from .forward import forward_batch
@@ -54,20 +55,31 @@ class ScheduledSampling:
 def text_since_span(batch: MixedBatch) -> torch.Tensor:
     """(S, N) positions of the model's own text between a span and the one before it in its row, and of the span's
     first latent. The states before these positions are what an editor head reads."""
-    at, since = torch.arange(batch.ids.shape[1], device=batch.ids.device), []
-    ends: dict[int, int] = {}
-    for row, start, h, w in batch.spans.tolist():
+    layout, since = batch.layout, []
+    at, ends = np.arange(batch.ids.shape[1]), dict[int, int]()
+    for row, start, h, w in layout.spans.tolist():
         since.append(ends.get(row, 0))
         ends[row] = start + h * w + 1  # after the close token
-    row, start = batch.spans[:, 0], batch.spans[:, 1:2]
-    own = ((batch.token_type == TEXT) & (batch.loss_weight > 0))[row] | (at == start)
-    return own & (at >= torch.tensor(since, device=at.device)[:, None]) & (at <= start)
+    row, start = layout.spans[:, 0], layout.spans[:, 1:2]
+    own = ((layout.token_type == TEXT) & layout.has_loss)[row] | (at == start)
+    own = own & (at >= np.array(since)[:, None]) & (at <= start)
+    return to_device(torch.tensor(own), batch.ids.device)
+
+
+def in_groups(batch: MixedBatch, keys: np.ndarray) -> tuple[torch.Tensor, dict[int, slice]]:
+    """The order (n,) that sorts latents by ``keys`` (n,) of theirs, and for each key the part of that order."""
+    order = keys.argsort(kind="stable")
+    found, first = np.unique(keys[order], return_index=True)
+    edges = [*first.tolist(), len(keys)]
+    parts = {key: slice(*ends) for key, ends in zip(found.tolist(), pairwise(edges), strict=True)}
+    return to_device(torch.tensor(order), batch.ids.device), parts
 
 
 def mean_latents(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
     """(S, K, D) latents without information: the mean of each slot, or zeros for a model without a target."""
     span, _, _, slot, grids = batch.latent_places()
-    empty = torch.zeros(*batch.latent_slots()[2].shape, model.backbone.width, device=batch.ids.device)
+    shape = len(batch.spans), batch.layout.longest, model.backbone.width
+    empty = torch.zeros(shape, device=batch.ids.device)
     if model.target is None:
         return empty
     z = torch.zeros(len(slot), model.head.latent_width, device=batch.ids.device)
@@ -107,14 +119,12 @@ def unroll_latents(
     embeds, cache = model.embed_batch(batch), model.backbone.new_cache()
     states: list[torch.Tensor] = []
     context, text_mask = model.head_context(batch), text_since_span(batch)
-    span, row, position, slot, grids = batch.latent_places()
-    latents = embeds.new_zeros(*batch.latent_slots()[2].shape, model.backbone.width)
-    edges = [0, *position.unique().tolist(), batch.ids.shape[1]]
-    for start, stop in pairwise(edges):
-        if start == stop:
-            continue
-        chunk, now = embeds[:, start:stop], position == start
-        if now.any():
+    order, columns = in_groups(batch, batch.layout.latents[2])
+    span, row, _, slot, grids = (x[order] for x in batch.latent_places())
+    latents = embeds.new_zeros(len(batch.spans), batch.layout.longest, model.backbone.width)
+    for start, stop in pairwise([0, *columns, batch.ids.shape[1]]):
+        chunk = embeds[:, start:stop]
+        if now := columns.get(start):
             r, s, j = row[now], span[now], slot[now]
             step_context = None
             if context is not None:
@@ -140,12 +150,13 @@ def latents_from_states(model: LatentReasoner, batch: MixedBatch, states: torch.
     """Latents (S, K, D) drawn from the states (B, N, D) of one pass, whatever stood in its context."""
     span, row, position, slot, grids = batch.latent_places()
     h, noise, context = shift_right(states)[row, position], head_noise(model, len(row)), model.head_context(batch)
-    latents = states.new_zeros(*batch.latent_slots()[2].shape, states.shape[-1])
-    steps = [torch.ones_like(slot, dtype=torch.bool)]
+    latents = states.new_zeros(len(batch.spans), batch.layout.longest, states.shape[-1])
+    steps = [slice(None)]
     if context is not None:  # the head reads earlier latents of a span: one slot of every span after the other
         rows = batch.spans[:, 0]
         context = context.for_spans(rows, shift_right(states)[rows], text_since_span(batch))
-        steps = [slot == j for j in range(int(slot.max()) + 1)]
+        order, slots = in_groups(batch, batch.layout.latents[3])
+        steps = [order[part] for part in slots.values()]
     for now in steps:
         own = model.sample_latents(
             h[now],
@@ -164,7 +175,7 @@ def sweep_latents(
     """As :func:`unroll_latents`, by parallel (Jacobi) sweeps. Each sweep draws all latents again from a full pass over
     those of the sweep before. A latent is exact once all before it in its row are; so as many sweeps as a row has
     latents give exactly the sequential result, and fewer approximate it. The head must not be stochastic."""
-    latents = model.embed_batch(batch).new_zeros(*batch.latent_slots()[2].shape, model.backbone.width)
+    latents = model.embed_batch(batch).new_zeros(len(batch.spans), batch.layout.longest, model.backbone.width)
     for _ in range(sweeps):
         states = forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions)
         latents = latents_from_states(model, batch, states)

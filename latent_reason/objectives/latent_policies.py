@@ -382,7 +382,7 @@ class FlowSde(Chain):
         times, sigmas = euler(head.steps)
         now, length = sigmas[j], sigmas[j + 1] - sigmas[j]
         s2 = self.noise**2 * now / (1 - (sigmas[1] if now == 1 else now)) if head.steps > 1 else self.noise**2
-        v = head.net(x, times[j].to(h.device).expand(len(h)), h)
+        v = head.net(x, torch.full((len(h),), times[j], device=h.device), h)
         middle = x * (1 + s2 * length / (2 * now)) + v * (1 + s2 * (1 - now) / (2 * now)) * length
         return middle, math.sqrt(-s2 * length)
 

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 
-from ..model.batch import TEXT, MixedBatch, shift_right
+from ..model.batch import TEXT, MixedBatch, shift_right, to_device
 from ..model.processor import EncodedExample
 from ..model.reasoner import LatentReasoner
 from ..trace import Image, Message, Sketch, Text, Trace
 from . import latent_inputs
 from .attention_masks import apply_bottleneck
-from .forward import batch_position_ids, forward_batch
+from .forward import forward_batch
 from .latent_inputs import Reencode, ScheduledSampling
 from .losses import LossTerms, LossWeights, in_chunks, token_losses, weighted_mean
 from .packing import collate_examples
@@ -185,7 +186,7 @@ class Objective:
         """
         if len(batch.spans) and not model.can_sketch:
             raise ValueError(f"{len(batch.spans)} sketches for a model without a latent head. Use traces without them.")
-        positions, z = batch_position_ids(model.backbone, batch), None
+        positions, z = batch.positions, None
         batch = self.apply_bottleneck(model, batch)
         if not len(batch.spans):
             states = forward_batch(model.backbone, batch, model.embed_batch(batch), positions)
@@ -213,7 +214,8 @@ class Objective:
         """(S, K) the latents that this training step drops; None: none."""
         if not (model.training and self.run.latent_dropout):
             return None
-        return torch.rand(batch.latent_slots()[2].shape, device=batch.ids.device) < self.run.latent_dropout
+        shape = len(batch.spans), batch.layout.longest
+        return torch.rand(shape, device=batch.ids.device) < self.run.latent_dropout
 
     def own_latent_states(
         self,
@@ -281,9 +283,8 @@ class Objective:
         """The weight of each part of the loss in a batch: the denominator of its weighted mean, a scalar on the CPU or
         the batch's device. It needs no forward pass, so that a training step can add it up over the batches of all
         accumulation steps and processes before it computes a loss."""
-        is_text = (batch.token_type == TEXT) & (batch.loss_weight > 0)
         return {
-            "text": batch.loss_weight[is_text].sum(),
+            "text": batch.loss_weight[text_places(batch)].sum(),
             "latent": self.latent_weight(batch),
             "stop": stop_weights(model, batch).sum(),
         }
@@ -294,12 +295,13 @@ class Objective:
 
     def latent_loss(self, model: LatentReasoner, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Loss of the latents, weighted by span."""
-        rows, position, mask = batch.latent_slots()
+        rows, position, _ = batch.latent_slots()
+        span, _, _, slot, _ = batch.latent_places()
         states, grids, context = h[rows, position], batch.spans[:, 2:], model.head_context(batch)
         states = model.target.normalize(states, grids) if model.head.in_hidden_space else states
         states, context = model.head.cast_inputs(states, context and context.for_rows(batch.spans[:, 0]))
-        losses = model.head.span_loss(states, model.target.normalize(z.detach(), grids), mask, context)
-        return weighted_mean(losses, batch.span_weight[:, None].expand_as(mask)[mask])
+        losses = model.head.span_loss(states, model.target.normalize(z.detach(), grids), (span, slot), context)
+        return weighted_mean(losses, batch.span_weight[span])
 
     def on_optimizer_step(self, model: LatentReasoner) -> None:
         """Called after every optimizer step. Nothing, for most methods."""
@@ -322,31 +324,36 @@ def remove_loss(messages: Sequence[Message]) -> tuple[Message, ...]:
     )
 
 
+def text_places(batch: MixedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows (n,) and positions (n,) of text with a loss."""
+    places = np.stack(((batch.layout.token_type == TEXT) & batch.layout.has_loss).nonzero())
+    return tuple(to_device(torch.tensor(places), batch.ids.device))
+
+
 def text_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torch.Tensor:
     """Weighted next-token loss from the states before each position, h (B, N, D)."""
-    has_loss = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+    places = text_places(batch)
     losses = in_chunks(
         lambda h, ids: token_losses(model.backbone.logits(h), ids),
         model.backbone.vocab_size,
-        h[has_loss],
-        batch.ids[has_loss],
+        h[places],
+        batch.ids[places],
     )
-    return weighted_mean(losses, batch.loss_weight[has_loss])
+    return weighted_mean(losses, batch.loss_weight[places])
 
 
 def stop_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torch.Tensor:
     """Two-way cross-entropy: continue at every slot but the first (weight 1/K, with ``supervise="full"``), close at
     the end. A stop by distance learns to come near the close token's embedding at the end instead."""
-    rows, position, mask = batch.latent_slots()
     last = batch.spans[:, 1] + batch.span_lengths - 1
     at_end = h[batch.spans[:, 0], last + 1]
     if model.switch.stop == "distance":
-        close = model.backbone.embed(torch.tensor(model.vocabulary.close, device=h.device)).detach()
+        close = model.backbone.embed(torch.full((1,), model.vocabulary.close, device=h.device)).detach()
         return (at_end - close).float().square().mean()
     losses = [-in_chunks(model.stop_log_probs, model.backbone.vocab_size, at_end)[:, 1]]
     if has_continue_loss(model):
-        states = h[rows, position][mask & (position > batch.spans[:, 1:2])]
-        losses.append(-in_chunks(model.stop_log_probs, model.backbone.vocab_size, states)[:, 0])
+        _, row, position, _, _ = batch.latent_places()
+        losses.append(-in_chunks(model.stop_log_probs, model.backbone.vocab_size, h[row, position])[:, 0])
     return weighted_mean(torch.cat(losses), stop_weights(model, batch))
 
 
@@ -356,9 +363,10 @@ def has_continue_loss(model: LatentReasoner) -> bool:
 
 
 def stop_weights(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
-    """(n,) weights of the stop loss: 1 for each of S ends, then 1/K for each slot after the first of a span."""
+    """(n,) weights of the stop loss: 1 for each of S ends, then 1/K for each latent after the first of a span, and 0
+    for the first."""
     ends = torch.ones_like(batch.span_weight)
     if not has_continue_loss(model):
         return ends
-    lengths = batch.span_lengths
-    return torch.cat([ends, (1 / lengths.float()).repeat_interleave(lengths - 1)])
+    span, _, _, slot, _ = batch.latent_places()
+    return torch.cat([ends, (slot > 0) / batch.span_lengths[span].float()])

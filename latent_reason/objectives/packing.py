@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..model.backbones.base import Backbone
-from ..model.batch import PAD, ImageBatch, MixedBatch
+from ..model.batch import PAD, ImageBatch, MixedBatch, to_device
 from ..model.processor import CachedFeatures, EncodedExample, Processor, check_all_or_none
 
 
@@ -64,10 +65,18 @@ def collate_examples(processor: Processor, rows: Sequence[EncodedExample]) -> Mi
         batch = _with_features(batch, rows)
     if teacher := [row.teacher_example for row in rows if row.teacher_example is not None]:
         batch = replace(batch, teacher_batch=collate_examples(processor, teacher))
-    if not any(row.document_lengths for row in rows):
-        return batch
-    documents = [row.document_lengths or [(len(row.ids), row.num_images)] for row in rows]
-    return replace(batch, document_lengths=documents, document_ids=document_ids(documents, batch.ids.shape[1]))
+    if any(row.document_lengths for row in rows):
+        documents = [row.document_lengths or [(len(row.ids), row.num_images)] for row in rows]
+        batch = replace(batch, document_lengths=documents, document_ids=document_ids(documents, batch.ids.shape[1]))
+    return replace(batch, positions=batch_position_ids(processor.backbone, batch))
+
+
+def batch_position_ids(backbone: Backbone, batch: MixedBatch) -> torch.Tensor:
+    """Position ids (axes, B, N) of a batch; those of packed examples each start at 0."""
+    if batch.document_lengths is None:
+        return backbone.position_ids(batch)
+    alone, row, position = unpack_documents(batch)
+    return backbone.position_ids(alone)[:, row, position]
 
 
 def _with_features(batch: MixedBatch, rows: Sequence[EncodedExample]) -> MixedBatch:
@@ -129,27 +138,27 @@ def unpack_documents(batch: MixedBatch) -> tuple[MixedBatch, torch.Tensor, torch
         spans,
         batch.span_weight,
         images=batch.images,
-        image_rows=torch.tensor(image_rows, dtype=torch.long, device=device),
+        image_rows=np.array(image_rows),
     )
     return alone, row, position
 
 
 def call_text_model_varlen(
-    backbone: Backbone, embeds: torch.Tensor, document_ids: torch.Tensor, positions: torch.Tensor, **options: Any
+    backbone: Backbone, batch: MixedBatch, embeds: torch.Tensor, positions: torch.Tensor, **options: Any
 ) -> BaseModelOutput:
     """The stock text model on packed rows (B, N) by flash attention: all examples end to end in one row, with the
     offsets at which each begins (cu_seqlens)."""
-    is_token = document_ids > 0
-    rows = torch.arange(len(document_ids), device=document_ids.device)[:, None]
-    example = document_ids + rows * (document_ids.max() + 1)
-    _, lengths = example[is_token].unique_consecutive(return_counts=True)
-    offsets, longest = F.pad(lengths.cumsum(0), (1, 0)).int(), int(lengths.max())
-    varlen = {"cu_seq_lens_q": offsets, "cu_seq_lens_k": offsets, "max_length_q": longest, "max_length_k": longest}
-    out = backbone.call_text_model(embeds[is_token][None], None, positions[:, None, is_token], **varlen, **options)
+    assert batch.document_lengths is not None
+    lengths = [length for row in batch.document_lengths for length, _ in row]
+    offsets = to_device(torch.tensor([0, *lengths]).cumsum(0).int(), embeds.device)
+    places = np.stack((batch.layout.token_type != PAD).nonzero())
+    row, at = to_device(torch.tensor(places), embeds.device)
+    varlen = {"cu_seq_lens_q": offsets, "cu_seq_lens_k": offsets}
+    varlen |= {"max_length_q": max(lengths), "max_length_k": max(lengths)}
+    out = backbone.call_text_model(embeds[row, at][None], None, positions[:, None, row, at], **varlen, **options)
 
     def unflatten(states: torch.Tensor) -> torch.Tensor:
-        shape = (*document_ids.shape, states.shape[-1])
-        return states.new_zeros(shape).masked_scatter(is_token[..., None], states)
+        return states.new_zeros(*batch.ids.shape, states.shape[-1]).index_put((row, at), states[0])
 
     hidden = out.hidden_states and tuple(map(unflatten, out.hidden_states))
     return BaseModelOutput(unflatten(out.last_hidden_state), hidden_states=hidden)

@@ -10,6 +10,7 @@ from io import StringIO
 from itertools import islice
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import objective_for
@@ -354,7 +355,7 @@ def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monk
     _, folder = run(sft.train, tmp_path / "run", init_from=str(tiny_checkpoint()), precision="bf16-true")
     assert len(seen) >= 3 and all(dtypes == seen[0] for dtypes in seen)
     assert seen[0] == {
-        "boxes": torch.float64,
+        "boxes": np.float64,
         "loss_weight": torch.float32,
         "std": torch.float32,
         "head": torch.float32,

@@ -1,6 +1,7 @@
 """Traces to tensors: what stands where, what is taught, and THE one shift."""
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,9 @@ def test_losses_in_chunks_are_the_losses(reasoner, batch, monkeypatch):
 
 def test_text_loss_is_that_of_the_stock_model(reasoner, make_traces):
     batch = training_batch(reasoner, make_traces(sketches=False)[2:3])
-    batch.images = None
-    batch.token_type[batch.token_type == IMAGE] = TEXT
+    words = batch.token_type.masked_fill(batch.token_type == IMAGE, TEXT)
+    batch = dataclasses.replace(batch, images=None, token_type=words, layout=None)
+    batch = dataclasses.replace(batch, positions=reasoner.backbone.position_ids(batch))
     labels = batch.ids.masked_fill(batch.loss_weight == 0, -100)
     stock = reasoner.backbone.model(input_ids=batch.ids, attention_mask=batch.mask.long(), labels=labels)
     assert_close(loss_of(reasoner, batch).text, stock.loss)

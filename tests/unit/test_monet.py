@@ -156,9 +156,10 @@ def test_a_teacher_from_a_checkpoint(make_backbone, make_traces, tmp_path):
     assert_close(states_of_teacher(pupil, batch)[2], expected)
 
 
-def test_words_that_do_not_match_are_an_error(make_backbone, make_traces):
+def test_words_that_do_not_match_are_an_error(make_backbone, make_traces, monkeypatch):
     """The released code skips such a row without a word."""
-    reasoner, batch = monet_case(make_backbone, make_traces)
-    batch.teacher_batch.loss_weight[0] = 0
-    with pytest.raises(ValueError, match="does not read the same text"):
-        loss_of(reasoner, batch)
+    reasoner, _ = monet_case(make_backbone, make_traces)
+    objective, trace, other = objective_for(reasoner), make_traces()[0], make_traces()[1]
+    monkeypatch.setattr(objective, "teacher_view", lambda model, trace: objective.stage_view(model, other, 1))
+    with pytest.raises(ValueError, match=f"trace '{trace.id}': the teacher does not read the same text"):
+        objective.encode(reasoner, trace)

@@ -15,7 +15,6 @@ from transformers import AttentionInterface
 from latent_reason import methods, tasks
 from latent_reason.contracts.closeness import is_close
 from latent_reason.model.processor import EncodedExample
-from latent_reason.objectives.forward import batch_position_ids
 from latent_reason.objectives.latent_inputs import ScheduledSampling
 from latent_reason.objectives.objective import RunOptions
 from latent_reason.objectives.packing import pack_examples
@@ -69,7 +68,7 @@ def test_packed_losses_and_gradients_are_those_of_rows_alone(family, positions, 
     case = next(c for c in CASES if c.options.get("head") == "mlp" and c.options.get("supervise") == "full")
     reasoner = ready(case, lambda _: make_backbone(positions, family), make_traces)
     alone, together = both(reasoner, make_traces())
-    at, own = (batch_position_ids(reasoner.backbone, b)[:, b.mask] for b in (together, alone))
+    at, own = (b.positions[:, b.mask] for b in (together, alone))
     assert sorted(at.flatten().tolist()) == sorted(own.flatten().tolist()), "each begins at 0 again"
     same(losses(reasoner, alone), losses(reasoner, together))
 

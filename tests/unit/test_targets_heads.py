@@ -108,7 +108,7 @@ def test_held_out_targets_have_mean_0_a_slot_and_std_1(fitted):
 
 def test_predicting_the_slot_mean_costs_about_1(fitted):
     z, grids = stacked(drawn_tokens(400, (3, 3), seed=2))
-    cost = (fitted(fitted.slot_mean(grids, 9), grids) - fitted(z, grids)).square().mean()
+    cost = (fitted(fitted.slot_mean(grids[:, None], torch.arange(9)), grids) - fitted(z, grids)).square().mean()
     assert 0.9 < cost < 1.1
     assert (z - z.mean((0, 1))).square().mean() / z.var() > 0.5, "while most of the raw variance is the constant"
 
@@ -123,13 +123,13 @@ def test_inverse_undoes_it_on_every_grid(fitted, grid):
 @float64
 def test_means_are_interpolated_for_other_grids(fitted):
     grids = torch.tensor([[3, 3], [5, 5], [2, 2]])
-    means = fitted.slot_mean(grids, 25)
+    means = fitted.slot_mean(grids[:, None], torch.arange(25))
     assert_close(means[0, :9].reshape(3, 3, 8), fitted.mean)
     assert_close(means[1].reshape(5, 5, 8)[::2, ::2], fitted.mean)
     assert_close(means[1].reshape(5, 5, 8)[0, 1], fitted.mean[0, :2].mean(0))
     assert_close(means[2, :4].reshape(2, 2, 8), fitted.mean[::2, ::2])
-    assert_close(fitted.slot_mean(torch.tensor([[1, 3]]), 3)[0], fitted.mean.mean(0))
-    assert_close(fitted.slot_mean(torch.tensor([[2, 1]]), 2)[0], fitted.mean.mean(1)[::2])
+    assert_close(fitted.slot_mean(torch.tensor([1, 3]), torch.arange(3)), fitted.mean.mean(0))
+    assert_close(fitted.slot_mean(torch.tensor([2, 1]), torch.arange(2)), fitted.mean.mean(1)[::2])
     assert not means[0, 9:].any() and not means[2, 4:].any(), "zero beyond a span's length"
 
 
@@ -144,14 +144,16 @@ def test_statistics_are_kept_bit_by_bit(fitted, tmp_path):
 @float64
 def test_means_follow_their_statistics(fitted):
     grids = torch.tensor([[2, 2], [3, 3]])
-    first = fitted.slot_mean(grids, 9)
+    first = fitted.slot_mean(grids[:, None], torch.arange(9))
     fitted.mean.mul_(2)
-    assert_close(fitted.slot_mean(grids, 9), 2 * first)
+    assert_close(fitted.slot_mean(grids[:, None], torch.arange(9)), 2 * first)
     fitted.load_state_dict({n: t / 4 if n == "mean" else t for n, t in fitted.state_dict().items()})
-    assert_close(fitted.slot_mean(grids, 9), first / 2)
+    assert_close(fitted.slot_mean(grids[:, None], torch.arange(9)), first / 2)
     fitted.mean = None
     fitted.mean = torch.ones(3, 3, 8)
-    assert (fitted.slot_mean(grids, 4) == 1).all(), "another tensor may get the memory of the one before"
+    assert (fitted.slot_mean(grids[:, None], torch.arange(4)) == 1).all(), (
+        "another tensor may get the memory of the one before"
+    )
     assert fitted.to(torch.bfloat16).slot_mean(grids, 9).dtype == torch.bfloat16
 
 

@@ -100,7 +100,7 @@ def test_a_veil_hides_all_tiles_of_a_picture(backbone, make_traces):
     reasoner = methods.build_method("monet", backbone, k=3, stage=2)
     batch = training_batch(reasoner, make_traces())
     hidden = hide_observed_images(batch, backbone)
-    for (row, start, h, w), picture in zip(batch.spans.tolist(), batch.boxes[:, 0].long().tolist(), strict=True):
+    for (row, start, h, w), picture in zip(batch.spans.tolist(), batch.boxes[:, 0].astype(int).tolist(), strict=True):
         size = backbone.num_positions(batch.images)[picture]
         sees = hidden.attention_mask[row, start + h * w]
         assert size > 2 * backbone.side**2 and not sees[start - size - 1 : start].any() and sees[start - size - 2]

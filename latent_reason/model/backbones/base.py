@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
@@ -89,8 +90,8 @@ class Backbone(nn.Module, ABC):
 
     def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
         """Tokens of each image after vision encoder and connector: one (T, D) tensor an image, row-major."""
-        sizes = self.token_grids(images).prod(-1).tolist()
-        return [tokens[:n, : self.width] for tokens, n in zip(self.image_embeddings(images), sizes, strict=True)]
+        pairs = zip(self.image_embeddings(images), self.token_grids(images).prod(-1), strict=True)
+        return [tokens[:n, : self.width] for tokens, n in pairs]
 
     def image_embeddings(self, images: ImageBatch) -> list[torch.Tensor]:
         """Inputs at the positions of each image, (T + layout.trailing, D + extra_width): the tokens of
@@ -220,7 +221,7 @@ class Backbone(nn.Module, ABC):
         """(h, w) of the tokens :meth:`encode_images` makes of an image."""
 
     @abstractmethod
-    def token_grids(self, images: ImageBatch) -> torch.Tensor:
+    def token_grids(self, images: ImageBatch) -> np.ndarray:
         """(n, 2) the same, of preprocessed images."""
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from transformers.cache_utils import DynamicCache
 
 from ..batch import ImageBatch
 from ..tokenization import Layout
@@ -35,20 +36,18 @@ class Gemma3(Square):
         return [F.pad(tokens, (0, 1), value=1.0) for tokens in super().encode_pixels(images)]
 
     def new_cache(self):
-        from transformers.cache_utils import DynamicCache
-
         return DynamicCache()
 
     def text_model_kwargs(self, embeds, extra, mask, positions):
         n, m = embeds.shape[1], mask.shape[-1]
-        at = torch.arange(m, device=embeds.device)
-        is_past, distance = at[None] <= at[m - n :, None], at[m - n :, None] - at[None]  # (n, m)
-        allowed = mask[:, None] & is_past if mask.ndim == 2 else mask
-        if extra.shape[-1] and extra.any():
+        distance = torch.arange(m - n, m, device=embeds.device)[:, None] - torch.arange(
+            m, device=embeds.device
+        )  # (n, m)
+        allowed = mask[:, None] & (distance >= 0) if mask.ndim == 2 else mask
+        if extra.shape[-1]:
             is_image = extra[..., 0] > 0
             image = (is_image & ~F.pad(is_image, (1, -1))).cumsum(1) * is_image  # (B, n) number of the image, 0: none
-            allowed = allowed.clone()
-            allowed[:, :, m - n :] |= (image[:, :, None] == image[:, None]) & (image[:, None] > 0)
+            allowed = allowed | F.pad((image[:, :, None] == image[:, None]) & (image[:, None] > 0), (m - n, 0))
         allowed = allowed | (distance == 0)  # padding attends to itself, or its attention would be undefined
         near = allowed & (distance < self.model.config.text_config.sliding_window)
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from PIL import Image as PILImage
 from torch import nn
@@ -9,7 +10,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from ...images import to_rgb
-from ..batch import IMAGE, LATENT, ImageBatch, MixedBatch
+from ..batch import IMAGE, LATENT, PAD, ImageBatch, MixedBatch, to_device
 from .base import Backbone
 
 
@@ -59,21 +60,22 @@ class QwenVL(Backbone):
         )
         return h // self.pixels_per_token, w // self.pixels_per_token
 
-    def token_grids(self, images: ImageBatch) -> torch.Tensor:
-        return images.grid[:, 1:] // self.merge
+    def token_grids(self, images: ImageBatch) -> np.ndarray:
+        return images.sizes[:, 1:] // self.merge
 
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
-        return list(self.model.model.get_image_features(images.pixels, images.grid).pooler_output)
+        grid = to_device(images.grid, images.pixels.device)
+        return list(self.model.model.get_image_features(images.pixels, grid).pooler_output)
 
     def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
         """Merged neighborhoods after the connector's norm and before its MLP, in row-major order."""
-        encoder, grid = self.visual, images.grid
+        encoder, grid = self.visual, to_device(images.grid, images.pixels.device)
         hidden = encoder(images.pixels, grid_thw=grid).last_hidden_state
         window, _ = get_vision_window_index(
             grid, spatial_merge_size=self.merge, window_size=encoder.window_size, patch_size=encoder.patch_size
         )
         merged = encoder.merger.ln_q(hidden).reshape(-1, self.feature_width)[window.argsort()]
-        return list(merged.split((grid.prod(-1) // self.merge**2).tolist()))
+        return list(merged.split(self.token_grids(images).prod(-1).tolist()))
 
     def apply_connector(self, features: torch.Tensor) -> torch.Tensor:
         return self.visual.merger.mlp(features.to(self.model.dtype))
@@ -83,36 +85,25 @@ class QwenVL(Backbone):
         return self.visual.merger.hidden_size
 
     def position_ids(self, batch: MixedBatch) -> torch.Tensor:
+        token_type = torch.tensor(batch.layout.token_type)  # on the host, because the stock rule reads it
         grids = None if batch.images is None else batch.images.grid
-        is_image = batch.token_type == IMAGE
+        is_image = token_type == IMAGE
         if self.latent_positions == "2d" and len(batch.spans):
-            is_image, grids = is_image | (batch.token_type == LATENT), self._image_and_span_grids(batch)
-        return self._rope(batch, is_image.int(), grids)
+            is_image, grids = is_image | (token_type == LATENT), self._image_and_span_grids(batch)
+        positions, _ = self.model.model.get_rope_index(
+            token_type, is_image.int(), image_grid_thw=grids, attention_mask=(token_type != PAD).long()
+        )
+        return to_device(positions, batch.ids.device)
 
     def _image_and_span_grids(self, batch: MixedBatch) -> torch.Tensor:
         """Patch grids of images and spans in order of appearance. A span has the positions of an image of its grid."""
-        images = batch.images.grid if batch.images is not None else batch.spans.new_zeros(0, 3)
-        rows = [] if batch.image_rows is None else batch.image_rows.tolist()
-        order = [
-            (row, self._first_position(batch, i), grid) for i, (row, grid) in enumerate(zip(rows, images, strict=True))
-        ]
-        for row, start, h, w in batch.spans.tolist():
-            order.append((row, start, images.new_tensor([1, h * self.merge, w * self.merge])))
-        return torch.stack([grid for *_, grid in sorted(order, key=lambda entry: entry[:2])])
-
-    def _first_position(self, batch: MixedBatch, i: int) -> int:
-        """Position of the first token of image ``i`` of the batch."""
-        row = int(batch.image_rows[i])
-        earlier = int((batch.image_rows[:i] == row).sum())
-        is_image = batch.token_type[row] == IMAGE
-        starts = torch.nonzero(is_image & ~torch.cat([is_image.new_zeros(1), is_image[:-1]]))
-        return int(starts[earlier])
-
-    def _rope(self, batch: MixedBatch, kind: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
-        positions, _ = self.model.model.get_rope_index(
-            batch.ids, mm_token_type_ids=kind, image_grid_thw=grids, attention_mask=batch.mask.long()
-        )
-        return positions
+        is_image, spans = batch.layout.token_type == IMAGE, batch.layout.spans
+        is_first = is_image & ~np.pad(is_image, ((0, 0), (1, 0)))[:, :-1]
+        grids = torch.tensor([[1, h * self.merge, w * self.merge] for h, w in spans[:, 2:]])
+        if batch.images is not None:
+            grids = torch.cat([batch.images.grid, grids])
+        first = [*np.argwhere(is_first).tolist(), *spans[:, :2].tolist()]
+        return grids[sorted(range(len(first)), key=first.__getitem__)]
 
 
 class Qwen3VL(QwenVL):
@@ -124,7 +115,7 @@ class Qwen3VL(QwenVL):
         return self.width * len(self.visual.deepstack_visual_indexes)
 
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
-        output = self.model.model.get_image_features(images.pixels, images.grid)
+        output = self.model.model.get_image_features(images.pixels, to_device(images.grid, images.pixels.device))
         # a list of (all tokens, D) in transformers 5.17, of one (T, D) an image in 5.23
         deep = [
             layer if isinstance(layer, torch.Tensor) else torch.cat(list(layer)) for layer in output.deepstack_features
@@ -134,9 +125,10 @@ class Qwen3VL(QwenVL):
 
     def text_model_kwargs(self, embeds, extra, mask, positions):
         kwargs = super().text_model_kwargs(embeds, extra, mask, positions)
-        if extra.shape[-1] and (is_image := extra.any(-1)).any():
-            deep = extra[is_image].split(self.width, -1)
-            kwargs |= {"visual_pos_masks": is_image, "deepstack_visual_embeds": list(deep)}
+        if extra.shape[-1]:  # added everywhere: they are zero but at images, and to choose these would read the device
+            deep = extra.flatten(0, 1).split(self.width, -1)
+            everywhere = torch.ones(extra.shape[:2], dtype=torch.bool, device=extra.device)
+            kwargs |= {"visual_pos_masks": everywhere, "deepstack_visual_embeds": list(deep)}
         return kwargs
 
     def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image as PILImage
@@ -68,8 +69,8 @@ class Square(Backbone):
     def token_grid(self, image: PILImage.Image) -> tuple[int, int]:
         return self.side, self.side
 
-    def token_grids(self, images: ImageBatch) -> torch.Tensor:
-        return images.grid[:, 1:]
+    def token_grids(self, images: ImageBatch) -> np.ndarray:
+        return images.sizes[:, 1:]
 
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
         return list(self.model.model.get_image_features(images.pixels.to(self.model.dtype)).pooler_output)
@@ -187,7 +188,7 @@ class Idefics3(Square):
         return self.layout_for_tiles(*self.tile_grid(image))
 
     def num_positions(self, images: ImageBatch) -> list[int]:
-        return [self.layout_length(self.layout_for_tiles(rows, columns)) for rows, columns, _ in images.grid.tolist()]
+        return [self.layout_length(self.layout_for_tiles(rows, columns)) for rows, columns, _ in images.sizes.tolist()]
 
     def layout_for_tiles(self, rows: int, columns: int) -> list[tuple[str, int]]:
         """:meth:`image_layout` for an image of ``rows`` x ``columns`` tiles."""
@@ -211,8 +212,8 @@ class Idefics3(Square):
             grids.append([rows, columns, self.side])
         return ImageBatch(grid=torch.tensor(grids), pixels=torch.cat(pixels))
 
-    def token_grids(self, images: ImageBatch) -> torch.Tensor:
-        return images.grid[:, 2:].expand(-1, 2)
+    def token_grids(self, images: ImageBatch) -> np.ndarray:
+        return images.sizes[:, 2:].repeat(2, 1)
 
     def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
         return [tokens[-(self.side**2) :] for tokens in self.image_embeddings(images)]
@@ -220,7 +221,7 @@ class Idefics3(Square):
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
         # get_image_features is not usable here: it omits squares that are all zero
         squares = [self._encode_squares(some) for some in images.pixels.to(self.model.dtype).split(ENCODER_BATCH)]
-        counts = (images.grid[:, 0] * images.grid[:, 1] + 1).tolist()
+        counts = (images.sizes[:, :2].prod(-1) + 1).tolist()
         return [torch.cat(list(some)) for some in torch.cat(squares).split(counts)]
 
     def _encode_squares(self, pixels: torch.Tensor) -> torch.Tensor:

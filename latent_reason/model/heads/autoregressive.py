@@ -84,7 +84,7 @@ class AutoregressiveHead(LatentHead):
             x = x + attention(norm(x), images, images, key_padding_mask=missing, need_weights=False)[0]
         return x
 
-    def span_loss(self, h, z, mask, context):
+    def span_loss(self, h, z, places, context):
         if z.shape[1] > self.longest:
             raise ValueError(f"a span of {z.shape[1]} latents, but the head was built for longest={self.longest}.")
         x = self.enter(
@@ -95,7 +95,7 @@ class AutoregressiveHead(LatentHead):
         )
         for layer in self.layers:
             x = layer(x)
-        return regression_loss(self.leave(x)[mask], z[mask], self.kind)
+        return regression_loss(self.leave(x)[places], z[places], self.kind)
 
     def sample(self, h, context: HeadContext | None = None, noise=None):
         rows, slot, memory = context.rows, context.slot, context.memory

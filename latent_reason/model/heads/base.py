@@ -96,7 +96,12 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no loss of single latents.")
 
     def span_loss(
-        self, h: torch.Tensor, z: torch.Tensor, mask: torch.Tensor, context: HeadContext | None
+        self,
+        h: torch.Tensor,
+        z: torch.Tensor,
+        places: tuple[torch.Tensor, torch.Tensor],
+        context: HeadContext | None,
     ) -> torch.Tensor:
-        """States (S, K, D) and targets (S, K, Z) of whole spans -> losses (n,) of the n slots of ``mask`` (S, K)."""
-        return self.loss(h[mask], z[mask])
+        """States (S, K, D) and targets (S, K, Z) of whole spans -> losses (n,) of the n latents that there are.
+        ``places`` are their spans (n,) and slots (n,)."""
+        return self.loss(h[places], z[places])

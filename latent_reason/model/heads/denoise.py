@@ -14,6 +14,7 @@ from diffusers.schedulers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDis
 from torch import nn
 
 from ...values import Depth, Size, SizeOrZero
+from ..batch import to_device
 from .base import LatentHead
 from .regression import MLPHead
 
@@ -126,12 +127,12 @@ class DenoisingHead(LatentHead):
 
 
 @cache
-def euler(steps: int) -> tuple[torch.Tensor, list[float]]:
+def euler(steps: int) -> tuple[list[float], list[float]]:
     """The times (steps,) of a flow's chain and its sigmas (steps + 1), from 1 to 0 in equal steps. (The default of
     diffusers goes to 0.001 first, and its last step does nothing.)"""
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
-    return scheduler.timesteps, scheduler.sigmas.tolist()
+    return scheduler.timesteps.numpy().tolist(), scheduler.sigmas.numpy().tolist()
 
 
 class FlowHead(DenoisingHead):
@@ -157,7 +158,8 @@ class FlowHead(DenoisingHead):
 
     def denoise(self, h, x):
         times, sigmas = euler(self.steps)
-        for modulation, (now, after) in zip(self.net.chain(times.to(h.device), h), pairwise(sigmas), strict=True):
+        chain = self.net.chain(to_device(torch.tensor(times), h.device), h)
+        for modulation, (now, after) in zip(chain, pairwise(sigmas), strict=True):
             x = x + (after - now) * self.net.step(x, modulation)
         return x
 
@@ -203,8 +205,9 @@ class DiffusionHead(DenoisingHead):
         return (self.net(x.to(h.dtype), t, h).float() - goal).square().mean(-1)
 
     def denoise(self, h, x):
-        self.scheduler.set_timesteps(self.steps, device=h.device)
+        self.scheduler.set_timesteps(self.steps)
         times = self.scheduler.timesteps
-        for t, modulation in zip(times, self.net.chain(times, h), strict=True):
-            x = self.scheduler.step(self.net.step(x, modulation), t, x, return_dict=False)[0]
+        chain = self.net.chain(to_device(times, h.device), h)
+        for t, modulation in zip(times.numpy(), chain, strict=True):
+            x = self.scheduler.step(self.net.step(x, modulation), int(t), x, return_dict=False)[0]
         return x

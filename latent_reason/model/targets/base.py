@@ -60,37 +60,35 @@ class Standardizer(nn.Module):
 
     def __init__(self, width: int, side: int = 6):
         super().__init__()
-        self.side, self._cache, self._cache_key = side, dict[tuple[int, int, int], torch.Tensor](), (None, 0)
+        self.side = side
         self.register_buffer("mean", torch.zeros(side, side, width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("fitted", torch.tensor(False))
 
-    def slot_mean(self, grids: torch.Tensor, k: int) -> torch.Tensor:
-        """(S, 2) grids -> (S, k, D) means of the slots, row-major, zero beyond a span's length."""
-        return torch.stack([self._grid_mean(h, w, k) for h, w in grids.tolist()])
+    def slot_mean(self, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """(..., D) means at ``slot`` (...), row-major, of spans of ``grids`` (..., 2); zero beyond a span's length.
 
-    def _grid_mean(self, h: int, w: int, k: int) -> torch.Tensor:
-        """(k, D) means of one grid. Cached until the statistics change, since decoding needs them at every latent."""
-        known, version = self._cache_key
-        if version != self.mean._version or known is not self.mean:
-            self._cache, self._cache_key = {}, (self.mean, self.mean._version)
-        key = (h, w, k)
-        if key not in self._cache:
-            plane = rearrange(self.mean, "h w d -> 1 d h w")
-            for axis in (a for a, size in ((2, h), (3, w)) if size == 1):
-                plane = plane.mean(axis, keepdim=True)  # with aligned corners a single row would be the first one
-            if (h, w) != (self.side, self.side):
-                plane = F.interpolate(plane, size=(h, w), mode="bilinear", align_corners=True)
-            self._cache[key] = F.pad(rearrange(plane, "1 d h w -> (h w) d"), (0, 0, 0, k - h * w))
-        return self._cache[key]
+        They are interpolated on the device: a loop over grids would read them from it.
+        """
+        mean, last = self.mean.to(torch.promote_types(self.mean.dtype, torch.float32)), self.side - 1
+        mean = torch.cat([mean, mean.mean(0, keepdim=True)])  # a single row has the mean over rows, at last + 1: with
+        mean = torch.cat([mean, mean.mean(1, keepdim=True)], 1)  # aligned corners it would be the first one
+        place, steps = torch.stack([slot // grids[..., 1], slot % grids[..., 1]], -1) * last, (grids - 1).clamp_min(1)
+        (top, left), (bottom, right) = (
+            torch.where(grids > 1, (place // steps + i).clamp_max(last), last + 1).unbind(-1) for i in (0, 1)
+        )
+        down, across = ((place % steps).to(mean) / steps)[..., None, :].unbind(-1)
+        upper = mean[top, left].lerp(mean[top, right], across)
+        lower = mean[bottom, left].lerp(mean[bottom, right], across)
+        return (upper.lerp(lower, down) * (slot < grids.prod(-1))[..., None]).to(self.mean.dtype)
 
     def forward(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(S, K, D) raw -> standardized."""
-        return (z - self.slot_mean(grids, z.shape[1])) / self.std
+        return (z - self.slot_mean(grids[:, None], torch.arange(z.shape[1], device=z.device))) / self.std
 
     def inverse(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(S, K, D) standardized -> raw."""
-        return z * self.std + self.slot_mean(grids, z.shape[1])
+        return z * self.std + self.slot_mean(grids[:, None], torch.arange(z.shape[1], device=z.device))
 
     @torch.no_grad()
     def fit(self, samples: list[tuple[torch.Tensor, Grid]], center: bool = True) -> None:
@@ -117,7 +115,10 @@ class Standardizer(nn.Module):
             for z, g in samples
         ]
         self.mean.copy_(rearrange(torch.cat(planes).mean(0), "d h w -> h w d"))
-        centered = torch.cat([z - self.slot_mean(torch.tensor([g], device=z.device), len(z))[0] for z, g in samples])
+        places = [torch.tensor([(*g, slot) for slot in range(len(z))], device=z.device) for z, g in samples]
+        centered = torch.cat(
+            [z - self.slot_mean(at[:, :2], at[:, 2]) for (z, _), at in zip(samples, places, strict=True)]
+        )
         self.std.copy_(centered.std(0).clamp_min(1e-3))
         self.fitted.fill_(True)
 
@@ -191,7 +192,7 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
             count = 0 if batch.sketches is None else len(batch.sketches)
             raise ValueError(f"{len(batch.spans)} spans but {count} sketches as their targets.")
         latents = self.encode(batch.sketches, span_grids(batch))
-        return pad_spans(latents, int(batch.span_lengths.max()))
+        return pad_spans(latents, batch.layout.longest)
 
     def to_embeddings(self, z: torch.Tensor) -> torch.Tensor:
         """Latents (..., Z) -> inputs of the backbone (..., D)."""
@@ -218,15 +219,13 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
 
     def denormalize(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
         """(n, Z) outputs of a head -> latents, for those at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
-        lengths = grids.prod(-1)
-        mean = self.standardizer.slot_mean(grids, int(lengths.max()))
-        rows = torch.arange(len(slot), device=slot.device)
-        return z * self.standardizer.std + mean[rows, slot.clamp_max(lengths - 1)]
+        slot = slot.clamp_max(grids.prod(-1) - 1)
+        return z * self.standardizer.std + self.standardizer.slot_mean(grids, slot)
 
 
 def span_grids(batch: MixedBatch) -> list[Grid]:
     """The grid of every span."""
-    return [tuple(grid) for grid in batch.spans[:, 2:].tolist()]
+    return [tuple(grid) for grid in batch.layout.spans[:, 2:].tolist()]
 
 
 def pad_spans(latents: list[torch.Tensor], k: int) -> torch.Tensor:

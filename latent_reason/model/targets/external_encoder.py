@@ -11,8 +11,8 @@ from PIL import Image as PILImage
 from torch import nn
 
 from ..backbones.encoders import VisionEncoder, load_encoder
-from ..batch import ImageBatch
-from .base import Grid, LatentTarget, latent_grid
+from ..batch import ImageBatch, to_device
+from .base import Grid, LatentTarget, latent_grid, pad_spans
 
 if TYPE_CHECKING:
     from ..backbones.base import Backbone
@@ -50,14 +50,11 @@ class ExternalEncoder(LatentTarget):
         return [(self.encoder.side, self.encoder.side)] * len(images)
 
     def encode(self, images: ImageBatch, grids: list[Grid] | None = None) -> list[torch.Tensor]:
-        features = self.pooled_features(images, grids)
-        grids = grids or [self.latent_grid(0, 0)] * len(features)
-        standard = [
-            self.standardizer(f[None], torch.tensor([g], device=f.device))[0]
-            for f, g in zip(features, grids, strict=True)
-        ]
-        projected = (self.project(f.to(self.project.weight.dtype)) for f in standard)
-        return [F.rms_norm(p, p.shape[-1:]) for p in projected]
+        grids = grids or [self.latent_grid(0, 0)] * len(images)
+        features = pad_spans(self.pooled_features(images, grids), max(h * w for h, w in grids))
+        standard = self.standardizer(features, to_device(torch.tensor(grids), features.device))
+        projected = self.project(standard.to(self.project.weight.dtype))
+        return [F.rms_norm(p[: h * w], p.shape[-1:]) for p, (h, w) in zip(projected, grids, strict=True)]
 
     def normalize(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         return z

@@ -47,4 +47,4 @@ class ImageRegion(VisionTokens):
             top, bottom, left, right = self.region(box, *size)
             cut = tokens[int(image)].float().unflatten(0, size)[top:bottom, left:right]
             latents.append(pool_tokens(cut.flatten(0, 1), (bottom - top, right - left), grid))
-        return pad_spans(latents, int(batch.span_lengths.max()))
+        return pad_spans(latents, batch.layout.longest)
