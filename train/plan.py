@@ -100,14 +100,14 @@ def plan(config: Config, given: argparse.Namespace) -> dict[str, Any]:
 def figures(config: Config, given: argparse.Namespace) -> dict[str, Any]:
     """The figures of one config."""
     needs = estimate(config, given.gpus, given.backbone, given.tokens_per_example)
-    device = DEVICES[given.device]
+    device, needed = DEVICES[given.device], needs.needed(given.gpus) / GIB
     return {
         "parameters": {part: {"all": a, "trained": t} for part, (a, t) in needs.parameters.items()},
-        "memory_gib": {kind: round(n / GIB, 3) for kind, n in needs.memory.items()},
-        "needed_gib": round(needs.needed / GIB, 2),
-        "fits": needs.needed / GIB <= given.memory,
-        "step": needs.counts,
-        "flops": needs.flops,
+        "memory_gib": {kind: round(n / GIB, 3) for kind, n in needs.memory(given.gpus).items()},
+        "needed_gib": round(needed, 2),
+        "fits": needed <= given.memory,
+        "step": {name: n * given.gpus for name, n in needs.counts.items()},
+        "flops": {phase: n * given.gpus for phase, n in needs.flops.items()},
         "seconds_per_step": round(needs.seconds(device, given.mfu), 3),
         "max_steps": config.optim.max_steps,
         "hours": round(needs.seconds(device, given.mfu) * config.optim.max_steps / 3600, 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -79,6 +80,5 @@ def change(config: Any, keys: dict[str, Any]) -> Any:
 
 def command_line(keys: dict[str, Any]) -> str:
     """The keys as words of a command."""
-    return " ".join(
-        f"--{key} {json.dumps(value) if isinstance(value, dict | list) else value}" for key, value in keys.items()
-    )
+    values = {key: json.dumps(v) if isinstance(v, dict | list | bool) else str(v) for key, v in keys.items()}
+    return " ".join(f"--{key} {shlex.quote(value)}" for key, value in values.items())

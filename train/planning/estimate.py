@@ -24,7 +24,6 @@ STANDING = (
     "weights",
     "gathered weights",
     "gradients",
-    "gradients to add up",
     "optimizer state",
     "teacher, reference",
 )
@@ -34,41 +33,52 @@ FRAGMENTATION = 0.05  # of the peak, which the allocator cannot use
 
 @dataclass(frozen=True)
 class Estimate:
-    """A step on each of ``gpus`` devices. ``memory`` (bytes at the peak by kind) is that of one device, ``flops`` and
-    ``counts`` are those of all devices together, ``decoding`` the bytes that one device reads to decode rollouts."""
+    """A step on one device: arithmetic by phase, what it learns from, and bytes that the decoding of rollouts reads.
 
-    gpus: int
+    ``peaks`` are the bytes by kind at the moments that may need most: in the update, and while rollouts are decoded.
+    """
+
     parameters: dict[str, tuple[int, int]]
-    memory: dict[str, int]
+    peaks: list[dict[str, int]]
     flops: dict[str, int]
     counts: dict[str, int]
-    decoding: int = 0
+    is_sharded: bool
+    traffic: int = 0
 
-    @property
-    def needed(self) -> float:
-        """Bytes that a device must have."""
-        return sum(self.memory.values()) * (1 + FRAGMENTATION) + CONTEXT
+    def memory(self, gpus: int) -> dict[str, int]:
+        """Bytes of each of so many devices at the peak, by kind. DDP copies gradients into buckets."""
+        copied = gpus > 1 and not self.is_sharded
+        peaks = [p | {"gradients to add up": p.get("gradients", 0)} if copied else p for p in self.peaks]
+        return max(peaks, key=lambda peak: sum(peak.values()))
+
+    def needed(self, gpus: int) -> float:
+        """Bytes that each of so many devices must have."""
+        return sum(self.memory(gpus).values()) * (1 + FRAGMENTATION) + CONTEXT
 
     def seconds(self, device: Device, mfu: float) -> float:
         """Seconds of a step where arithmetic runs at this share of a device's peak, and decoding reads at its full rate."""
-        return sum(self.flops.values()) / self.gpus / (mfu * device.flops) + self.decoding / device.bandwidth
+        return sum(self.flops.values()) / (mfu * device.flops) + self.traffic / device.bandwidth
 
 
 def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | None = None, length: int = 0) -> Estimate:
     """The needs of a config.
 
     Args:
+        gpus: devices that share sharded weights.
         name: a backbone in place of the config's or of its checkpoint's.
         length: positions of an example; 0: as many as the data have.
 
     Raises:
         ValueError: as a run of the config would.
     """
+    if config.precision == "64-true":
+        raise ValueError("precision=64-true is for tests and is not planned. Set 32-true.")
     with process_group(gpus if config.fsdp else 1):
         reasoner, objective = build_model(config, name)
         parameters = {part: (total, trained) for part, total, trained in parameter_table(reasoner)}
         saved = quantized_bytes(reasoner)
         accountant = Accountant(reasoner.backbone.vocab_size)
+        accountant.add_module(reasoner, "weights")
         with accountant, accountant.phase("setup", "batch"):
             if isinstance(config, RLTrainingConfig):
                 work = rollouts.policy_work(config, reasoner, name)
@@ -80,24 +90,13 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
                 with accountant.phase("setup", "weights"):
                     sharding.shard(reasoner, init_device_mesh("cpu", (gpus,)))
         measured = step.measure(work, accountant, config.optim, config.precision)
-    memory = measured.memory | {"weights": measured.memory["weights"] - saved}
-    if gpus > 1 and not config.fsdp:
-        memory["gradients to add up"] = memory.get("gradients", 0)  # DDP copies them into buckets
-    flops, traffic = dict(measured.flops), 0
-    if work.decoding:
-        standing = {kind: n for kind, n in memory.items() if kind in STANDING} | {
-            "key-value cache": work.decoding.cache
-        }
-        memory = max(memory, standing, key=lambda kinds: sum(kinds.values()))
-        flops["decoding"], traffic = work.decoding.flops, work.decoding.traffic
-    return Estimate(
-        gpus,
-        parameters,
-        memory,
-        {phase: n * gpus for phase, n in flops.items()},
-        {name: n * gpus for name, n in work.counts.items()},
-        traffic,
-    )
+    peaks, flops = [measured.memory | {"weights": measured.memory["weights"] - saved}], measured.flops
+    if work.decoding is None:
+        return Estimate(parameters, peaks, flops, work.counts, config.fsdp)
+    standing = {kind: n for kind, n in peaks[0].items() if kind in STANDING}
+    peaks.append(standing | {"key-value cache": work.decoding.cache})
+    flops = flops | {"decoding": work.decoding.flops}
+    return Estimate(parameters, peaks, flops, work.counts, config.fsdp, work.decoding.traffic)
 
 
 @contextmanager

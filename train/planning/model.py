@@ -28,6 +28,7 @@ from ..model_setup import build_objective, check_bits, import_plugins, prepare_b
 from .simulation import without_values
 
 MODELS = Path(__file__).with_name("models.json")
+CORPUS = 50  # traces that a stand-in tokenizer learns its words from
 BYTES_OF_4_BITS = 0.516  # of an NF4 weight with its scales, which are quantized too (2305.14314)
 
 
@@ -59,7 +60,8 @@ def build_backbone(config: ModelConfig, name: str) -> Backbone:
     """A backbone by name whose parameters are on the meta device, except for a tiny one."""
     options = dict(getattr(config.backbone, "options", {}))
     if name == "tiny" or name.startswith("tiny-"):
-        options.setdefault("corpus", corpus(config.data.with_defaults()))
+        if "corpus" not in options:
+            options["corpus"] = corpus(config.data.with_defaults())
         return load_backbone(name, latent_positions=config.backbone.latent_positions, **options)
     check_bits(config)
     known = inspect.signature(load_pretrained).parameters
@@ -71,7 +73,7 @@ def build_backbone(config: ModelConfig, name: str) -> Backbone:
     tokenizer = (
         AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if stock
-        else train_tokenizer(corpus(config.data.with_defaults()), kind.layout)
+        else train_tokenizer(corpus(config.data.with_defaults(), CORPUS), kind.layout)
     )
     if not stock:
         stock = CONFIG_MAPPING[sizes["config"]["model_type"]].from_dict(with_ids(sizes["config"], tokenizer, kind))

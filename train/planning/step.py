@@ -130,14 +130,15 @@ def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: s
     The figures are those of the second. Real tensors are measured as fake ones are.
     """
     module = work.module
-    losses = [(loss, count / min(count, 2)) for loss, count in work.losses for _ in range(min(count, 2))]
+    first = [(loss, 1.0) for loss, _ in work.losses]
+    second = [(loss, count / min(count, 2)) for loss, count in work.losses for _ in range(min(count, 2))]
     with accountant:
         register_models(module, accountant)
         optimizer = make_optimizer(module, optim)
         for p in module.parameters():
             if p.requires_grad:
                 p.register_post_accumulate_grad_hook(lambda p: accountant.rename(p.grad, "gradients"))
-        for kind in ("optimizer state", "temporary"):
+        for kind, losses in (("optimizer state", first), ("temporary", second)):
             accountant.restart()
             if work.clears_first:
                 optimizer.zero_grad()
