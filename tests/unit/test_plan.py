@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from latent_reason.model.backbones.stock_config import count_weights
-from train import plan
+from train import gpu_check, plan
 from train.config import RLTrainingConfig, SFTConfig
 from train.lit_modules import SFTModule
 from train.model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
@@ -20,10 +20,11 @@ from train.optim import make_optimizer
 from train.planning import examples, model
 from train.planning.estimate import estimate
 from train.planning.simulation import ATTENTION
-from train.planning.step import autocast, supervised_work
+from train.planning.step import autocast, longest_batch
 from train.trainer import set_precision
 
-SMALL = {"data__batch_size": 4, "data__items": 4, "optim__name": "adamw"}
+SIZES = BACKBONE | {"width": 64, "layers": 2}  # larger than what the allocator keeps for itself
+SMALL = {"data__batch_size": 4, "data__items": 4, "optim__name": "adamw", "backbone__options": SIZES}
 LORA = {"lora__rank": 4, "trainable": ["lora", "head"]}
 
 
@@ -48,24 +49,30 @@ def measure_real_step(config):
     optimizer, counter = make_optimizer(module, config.optim), FlopCounterMode(display=False, custom_mapping=ATTENTION)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         with torch.no_grad():
-            compute_loss, _ = supervised_work(config, module).losses[0]
+            batch = longest_batch(config, module)
         for counting in (nullcontext(), counter):
             with counting:
                 with autocast(config.precision):
-                    loss = compute_loss()
+                    loss = module.compute_loss(batch)[0]
                 optimizer.zero_grad()
                 loss.backward()
             del loss
             optimizer.step()
     events = [event.nbytes() for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return weights + max(accumulate(events)), counter.get_total_flops()
+    images = [images for images in (batch.images, batch.sketches) if images.pixels is not None]
+    pixels = sum(images.pixels.nbytes for images in images)  # memory of NumPy
+    return weights + pixels + max(accumulate(events)), counter.get_total_flops()
 
 
 CASES = {
     "all": {},
-    "adapter, recomputed, mixed": LORA | {"backbone__gradient_checkpointing": True, "precision": "bf16-mixed"},
+    "adapter, recomputed": LORA | {"backbone__gradient_checkpointing": True},
     "16 bits, accumulated": {"precision": "bf16-true", "optim__gradient_accumulation_steps": 3},
-    "a trained encoder, packed": {"trainable": ["text_model", "vision_encoder", "head"], "data__packing_length": 300},
+    "a trained encoder, packed": {
+        "trainable": ["text_model", "vision_encoder", "head"],
+        "data__packing_length": 300,
+        "precision": "bf16-mixed",
+    },
 }
 
 
@@ -81,7 +88,7 @@ def test_a_plan_is_what_a_real_step_takes(changes, tmp_path):
 def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(tmp_path):
     alone = estimate(recipe(tmp_path, **SMALL))
     sharded = estimate(recipe(tmp_path, **SMALL, fsdp=True), gpus=4).memory(4)
-    for kind in ("weights", "gradients", "optimizer state"):
+    for kind in ("weights", "optimizer state"):
         assert sharded[kind] == pytest.approx(alone.memory(1)[kind] / 4, rel=0.1), kind
     assert sharded["gathered weights"] >= 0.75 * alone.memory(1)["weights"]
     assert alone.memory(4)["gradients to add up"] == alone.memory(1)["gradients"]
@@ -158,3 +165,19 @@ def test_an_example_is_a_command_and_states_its_plan(name):
 def test_the_table_in_the_documentation_is_that_of_the_plans():
     page = examples.PAGE.read_text()
     assert page == examples.with_table(page, examples.table_of(examples.read_plans()["plans"]))
+
+
+def test_the_gpu_check_runs_on_a_cpu_and_one_failure_keeps_the_rest(tmp_path, monkeypatch):
+    def fail(is_tiny):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(gpu_check, "SECTIONS", gpu_check.SECTIONS | {"attention": fail})
+    monkeypatch.setattr(gpu_check, "FAMILIES", ["qwen3_vl"])
+    monkeypatch.setitem(gpu_check.bench.SIZES, "tiny", {"width": 32, "layers": 1, "heads": 2})
+    gpu_check.main(["--tiny", "--out", str(tmp_path / "check.json")])
+    found = json.loads((tmp_path / "check.json").read_text())
+    sections = found["sections"]
+    assert found["device"] in ("CPU", torch.cuda.is_available() and torch.cuda.get_device_name())
+    assert sections["attention"] == {"error": "RuntimeError: no such kernel"}
+    assert sections["families"]["qwen3_vl"] > 0 and sections["memory"]["planned_gib"] > 0
+    assert sections["speed"]["tiny"]["tokens_per_second"] > 0

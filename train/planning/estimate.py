@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 
 from .. import sharding
@@ -74,16 +75,18 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
     if config.precision == "64-true":
         raise ValueError("precision=64-true is for tests and is not planned. Set 32-true.")
     with process_group(gpus if config.fsdp else 1):
-        reasoner, objective = build_model(config, name)
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        reasoner, objective = build_model(config, mode, name)
         parameters = {part: (total, trained) for part, total, trained in parameter_table(reasoner)}
         saved = quantized_bytes(reasoner)
-        accountant = Accountant(reasoner.backbone.vocab_size)
+        accountant = Accountant(reasoner.backbone.vocab_size, mode)
         accountant.add_module(reasoner, "weights")
         with accountant, accountant.phase("setup", "batch"):
             if isinstance(config, RLTrainingConfig):
-                work = rollouts.policy_work(config, reasoner, name)
+                work = rollouts.policy_work(config, reasoner, name, mode)
             else:
-                work = step.supervised_work(config, SFTModule(reasoner, objective, config.optim), length)
+                module = SFTModule(reasoner, objective, config.optim)
+                work = step.supervised_work(config, module, step.longest_batch(config, module, length))
             set_precision(work.module, config.precision)
             if config.fsdp:
                 sharding.check_supported(config, work.module)

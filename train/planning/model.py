@@ -32,7 +32,7 @@ CORPUS = 50  # traces that a stand-in tokenizer learns its words from
 BYTES_OF_4_BITS = 0.516  # of an NF4 weight with its scales, which are quantized too (2305.14314)
 
 
-def build_model(config: ModelConfig, name: str | None = None) -> tuple[LatentReasoner, Objective]:
+def build_model(config: ModelConfig, mode: FakeTensorMode, name: str | None = None) -> tuple[LatentReasoner, Objective]:
     """(model without values, its objective) of a config. ``name`` is a backbone in place of the config's, or of its
     checkpoint's.
 
@@ -50,7 +50,7 @@ def build_model(config: ModelConfig, name: str | None = None) -> tuple[LatentRea
     backbone.model.set_attn_implementation("eager" if config.backbone.attn_implementation == "eager" else "sdpa")
     objective = build_objective(config, reasoner)
     set_trainable(reasoner, [part for part in config.trainable if part != "head" or reasoner.can_sketch])
-    without_values(reasoner, FakeTensorMode(allow_non_fake_inputs=True))
+    without_values(reasoner, mode)
     if reasoner.target is not None:
         reasoner.target.standardizer.fitted.fill_(True)
     return reasoner.train(), objective
@@ -63,7 +63,8 @@ def build_backbone(config: ModelConfig, name: str) -> Backbone:
         if "corpus" not in options:
             options["corpus"] = corpus(config.data.with_defaults())
         return load_backbone(name, latent_positions=config.backbone.latent_positions, **options)
-    check_bits(config)
+    if options.get("bits"):
+        check_bits(config)
     known = inspect.signature(load_pretrained).parameters
     if unknown := options.keys() - known.keys():
         raise ValueError(f"backbone.options has no option {min(unknown)!r}. {did_you_mean(min(unknown), known)}")

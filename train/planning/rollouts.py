@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, TEXT, MixedBatch
@@ -22,14 +23,15 @@ from .model import build_model
 from .step import EXAMPLES, Decoding, Work
 
 
-def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | None) -> Work:
-    """The update of a config on its longest prompts. Windows of a latent policy count as its whole chain."""
+def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | None, mode: FakeTensorMode) -> Work:
+    """The update of a config on its longest prompts. Windows of a latent policy count as its whole chain; ``name`` and
+    ``mode`` are those of the model, for a reference beside it."""
     options = {key: value for key, value in config.rl.latent_policy_options.items() if key not in ("window", "rank")}
     config = replace(config, rl=replace(config.rl, latent_policy_options=options))
     task = load_records(config) if config.data.folder else make_task(config.data, "train")
     reference = None
     if config.rl.beta or config.rl.latent_beta:
-        reference = build_model(config, name)[0].requires_grad_(False).eval()
+        reference = build_model(config, mode, name)[0].requires_grad_(False).eval()
     module = RLModule(reasoner, task, config, reference)
     items = [task[index] for index in islice(task.indices(EXAMPLES), EXAMPLES)]
     rows = config.rl.num_prompts * config.rl.num_generations

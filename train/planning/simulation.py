@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -58,9 +58,9 @@ class Accountant(TorchDispatchMode):
     in 16 bits`` if mixed precision rounds a weight.
     """
 
-    def __init__(self, vocab_size: int = 0):
+    def __init__(self, vocab_size: int, mode: FakeTensorMode):
         super().__init__()
-        self.vocab_size = vocab_size
+        self.vocab_size, self.mode = vocab_size, mode
         self._phase, self._kind, self._times = "setup", "setup", 1.0
         self._alive: dict[int, tuple[weakref.ref, int, str]] = {}  # by id of a storage
         self._bytes = Counter[str]()  # of what is alive
@@ -90,7 +90,8 @@ class Accountant(TorchDispatchMode):
             if func in ASSUMPTIONS:
                 return ASSUMPTIONS[func](*args)
             args = with_indices(func, args)
-        out = func(*args, **kwargs)
+        with self.mode if func is aten.empty.memory_format else nullcontext():  # memory without values
+            out = func(*args, **kwargs)
         if formula := FORMULAS.get(func._overloadpacket):
             self.flops[self._phase] += int(formula(*args, **kwargs, out_val=out) * self._times)
         if func.namespace == "fsdp":
@@ -103,9 +104,10 @@ class Accountant(TorchDispatchMode):
         return out
 
     def add_module(self, module: nn.Module, kind: str) -> None:
-        """Count parameters and buffers of a module that are not counted yet."""
+        """Count parameters and buffers of a module that are no weights of another."""
         for tensor in (*module.parameters(), *module.buffers()):
-            self.add(tensor, kind)
+            if self._kind_of(tensor) != "weights":
+                self.rename(tensor, kind)
 
     def add(self, tensor: torch.Tensor, kind: str) -> None:
         """Count a tensor, unless its storage is counted already."""

@@ -69,8 +69,15 @@ class Measured:
         return sum(self.memory.values())
 
 
-def supervised_work(config: SFTConfig, module: SFTModule, length: int = 0) -> Work:
-    """The work of a config on its longest examples, or on examples of ``length`` positions. Raises ValueError as the data
+def supervised_work(config: SFTConfig, module: SFTModule, batch: MixedBatch) -> Work:
+    """The work of a config whose batches are all like this one."""
+    times = config.optim.gradient_accumulation_steps
+    counts = {name: n * times for name, n in count_batch(batch).items()}
+    return Work(module, [(lambda: module.compute_loss(batch)[0], times)], counts)
+
+
+def longest_batch(config: SFTConfig, module: SFTModule, length: int = 0) -> MixedBatch:
+    """A batch of the longest examples of a config, or of examples of ``length`` positions. Raises ValueError as the data
     do."""
     reasoner, size = module.reasoner, config.data.batch_size
     has_frozen_encoder = not {"vision_encoder", "connector"} & set(config.trainable)
@@ -84,10 +91,7 @@ def supervised_work(config: SFTConfig, module: SFTModule, length: int = 0) -> Wo
     rows = [rows[i % len(rows)] for i in range(size)]  # a few examples stand for many
     if has_frozen_encoder:
         rows = share_images(rows)
-    batch = data.training_batch([lengthen(row, length, reasoner) for row in rows] if length else rows, 0)
-    times = config.optim.gradient_accumulation_steps
-    counts = {name: n * times for name, n in count_batch(batch).items()}
-    return Work(module, [(lambda: module.compute_loss(batch)[0], times)], counts)
+    return data.training_batch([lengthen(row, length, reasoner) for row in rows] if length else rows, 0)
 
 
 def share_images(rows: list[EncodedExample]) -> list[EncodedExample]:
@@ -158,10 +162,8 @@ def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: s
 
 
 def register_models(module: TrainingModule, accountant: Accountant) -> None:
-    """Count the weights of a module, and those of the models beside it."""
-    accountant.add_module(module, "weights")
-    with accountant.phase("setup", "teacher, reference"):
-        teacher, _ = module.teacher()
+    """Count the models beside the one that trains."""
+    teacher, _ = module.teacher()
     for other in (teacher, getattr(module, "reference", None)):
         if other is not None:
             accountant.add_module(other, "teacher, reference")
