@@ -74,10 +74,12 @@ def plan_script(name: str, model: str) -> dict[str, Any]:
 # -- texts -------------------------------------------------------------------------------------------------------------
 def head_of(name: str, plans: dict[str, Any]) -> list[str]:
     """The lines of a script that state what it needs, as comments."""
+    if name not in plans:
+        return [f"# Memory and hours are not computed yet: python -m train.planning.examples --only {name}"]
     lines = [f"# Computed by train.plan, not measured: GiB of each GPU; hours on an {DEVICE} at {MFU:.0%} of its peak."]
-    for model, found in plans.get(name, {}).items():
+    for model, found in plans[name].items():
         needed = ", ".join(f"{gib:g} GiB on {_gpus(gpus)}" for gpus, gib in found["needed_gib"].items())
-        lines.append(f"#   {model}: {needed}; {found['max_steps']:,} steps in {found['hours']:.1f} hours")
+        lines.append(f"#   {model}: {needed}; {found['max_steps']:,} steps in {found['hours']:.2f} hours")
     return lines
 
 
@@ -90,7 +92,7 @@ def table_of(plans: dict[str, Any]) -> list[str]:
     for name in NAMES:
         for model, found in plans.get(name, {}).items():
             one, eight = (found["needed_gib"].get(gpus, "") for gpus in ("1", str(SHARDED)))
-            hours = f"{found['hours']:.1f} for {found['max_steps']:,} steps"
+            hours = f"{found['hours']:.2f} for {found['max_steps']:,} steps"
             lines.append(f"| `{name}.sh` | {model} | {one} | {eight} | {found['positions']:,} | {hours} |")
     return lines
 

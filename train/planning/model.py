@@ -28,7 +28,6 @@ from ..model_setup import build_objective, check_bits, import_plugins, prepare_b
 from .simulation import without_values
 
 MODELS = Path(__file__).with_name("models.json")
-CORPUS = 50  # traces that a stand-in tokenizer learns its words from
 BYTES_OF_4_BITS = 0.516  # of an NF4 weight with its scales, which are quantized too (2305.14314)
 
 
@@ -74,7 +73,7 @@ def build_backbone(config: ModelConfig, name: str) -> Backbone:
     tokenizer = (
         AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if stock
-        else train_tokenizer(corpus(config.data.with_defaults(), CORPUS), kind.layout)
+        else train_tokenizer(corpus(config.data.with_defaults()), kind.layout)
     )
     if not stock:
         stock = CONFIG_MAPPING[sizes["config"]["model_type"]].from_dict(with_ids(sizes["config"], tokenizer, kind))
