@@ -1,4 +1,4 @@
-"""Writes the pages that come from docstrings: docs/methods.md and docs/api.md.
+"""Writes the pages that come from the code: docs/methods.md and docs/api.md from docstrings, docs/security.md from tests.
 
     python docs/generate.py            # writes them
     python docs/generate.py --check    # writes nothing; exits with 1 if a page is not current
@@ -90,7 +90,39 @@ def api_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"methods.md": methods_page, "api.md": api_page}
+def security_page() -> str:
+    """Every hostile or wrong input that the tests try, and the words of the error that answers it."""
+    sys.path[:0] = [str(LIBRARY.parent / "tests"), str(LIBRARY.parent / "tests" / "unit")]
+    import test_hostile_checkpoints as checkpoints
+    import test_hostile_data as data
+    import test_hostile_options as options
+
+    tables = {
+        "Checkpoints and exported folders": [(kind, what, words) for kind, what, _, words in checkpoints.ROWS],
+        "Recipes and command lines": [(case.kind, case.what, case.words) for case in options.CASES]
+        + [("part", what, words) for what, _, words in options.PARTS],
+        "Data": [(case.kind, case.what, case.words) for case in data.CASES],
+    }
+    count = sum(map(len, tables.values()))
+    lines = ["# Security", "", NOTE.replace("docstrings. Edit those", "the tables of tests/unit/test_hostile_*.py"), ""]
+    lines += [
+        "What the project promises, and how to report a vulnerability, is in SECURITY.md. This page lists the "
+        f"{count} hostile or wrong inputs that the tests try. Each is answered by one sentence, before long work and in "
+        "bounded time and memory; the last column has words of it. Readers and the loader are also tried with random bytes.",
+    ]
+    for title, rows in tables.items():
+        lines += ["", f"## {title}", "", "| kind | input | the error says |", "|---|---|---|"]
+        lines += [f"| {kind} | {_cell(what)} | {_cell('; '.join(words))} |" for kind, what, words in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text for a table of Markdown, in which nothing is markup."""
+    shown = text.encode("unicode_escape").decode() if not text.isprintable() else text
+    return re.sub(r"([\\`*_{}\[\]<>|#~$])", r"\\\1", shown)
+
+
+PAGES = {"methods.md": methods_page, "api.md": api_page, "security.md": security_page}
 
 
 def stale() -> list[str]:

@@ -55,6 +55,8 @@ def fields_of(path: str | Path, expected: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, StopIteration) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise  # it names the file already
         what = (
             f"it has no {error}"
             if isinstance(error, KeyError)

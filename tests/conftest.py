@@ -32,6 +32,19 @@ from latent_reason.contracts.fixtures import (  # noqa: F401
 from train.config import dump
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked long, and only these")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests marked ``long`` repeat in a larger form what others check. They run by themselves."""
+    is_long = config.getoption("--slow")
+    left_out = [item for item in items if (item.get_closest_marker("long") is not None) != is_long]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if (item.get_closest_marker("long") is not None) == is_long]
+
+
 @pytest.fixture
 def small(tmp_path):
     """Words of a command line for a run into ``tmp_path / "run"``."""

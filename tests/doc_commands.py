@@ -78,6 +78,8 @@ def check_config(module: str, argv: list[str]) -> bool:
     from train.config import CONFIGS, parse
 
     config = {config.command: config for config in CONFIGS}.get(module)
+    if "--resume" in argv and argv[argv.index("--resume") + 1] != "auto":  # a run of the reader
+        argv = argv[: argv.index("--resume")] + argv[argv.index("--resume") + 2 :]
     if config is not None:
         parse(config, argv)
     return config is not None
@@ -142,6 +144,10 @@ def check(words: list[str]) -> None:
         assert (ROOT / argv[0]).is_file() or "/" not in argv[0], f"no script {argv[0]}"
     elif program == "torchrun":
         check_module("torch.distributed.run", argv)
+    elif program == "sbatch":
+        script = next(word for word in argv if word.endswith(".sbatch"))
+        module, *keys = argv[argv.index(script) + 1 :]
+        assert (ROOT / script).is_file() and check_config(module, keys)
     elif program == "latent-reason":
         check_module("latent_reason", argv)
     elif program == "bash":

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs the linter and all tests:  bash tests/run.sh [arguments of pytest]
+# Larger repetitions of some tests:  bash tests/run.sh --slow
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source train/setup.sh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import re
 import shutil
 import sys
 import tempfile
@@ -129,6 +130,14 @@ def short(monkeypatch, budget: int = 24) -> None:
         return engine.generate(reasoner, prompt, **options | {"max_new_tokens": budget})
 
     monkeypatch.setattr("latent_reason.decoding.items.generate", generate)
+
+
+def shorten_snippet(folder: Path) -> None:
+    """Cut what the snippet in the README of an export writes."""
+    readme = (folder / "README.md").read_text()
+    shorter, count = re.subn(r"(generate_interleaved\(.*)\)$", r"\1, max_new_tokens=16)", readme, flags=re.M)
+    assert count
+    (folder / "README.md").write_text(shorter)
 
 
 def command(monkeypatch, module, *words) -> str | None:

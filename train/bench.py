@@ -32,6 +32,7 @@ from latent_reason.outputs import check_output
 from .config import SFTDataConfig
 from .data import TraceData
 from .lit_modules import set_trainable
+from .planning.devices import device_by_name
 
 console = Console(soft_wrap=True)
 SIZES = {
@@ -41,7 +42,6 @@ SIZES = {
     "3b": {"width": 2560, "layers": 36, "heads": 20},
 }
 VOCABULARY = 152_064  # of the sizes from 0.5b on, as Qwen's
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 operations a second, by the makers' sheets
 
 
 def build(size: str, attn_implementation: str):
@@ -146,14 +146,14 @@ def bench(reasoner, rows: int, packing_length: int, turns: int) -> dict:
         "padding_packed": round(1 - float(packed.mask.float().mean()), 3),
         "variants": {},
     }
-    peak = next((rate for name, rate in PEAK.items() if memory and name in torch.cuda.get_device_name()), None)
+    gpu = device_by_name(torch.cuda.get_device_name()) if memory else None
     for name, took in seconds.items():
         middle = statistics.median(took)
         found["variants"][name] = {"seconds": round(middle, 4), "tokens_per_second": round(tokens / middle)}
         if memory:
             found["variants"][name]["peak_gib"] = memory[name]
-        if peak:
-            found["variants"][name]["mfu"] = round(6 * size * tokens / middle / peak, 3)
+        if gpu:
+            found["variants"][name]["mfu"] = round(6 * size * tokens / middle / gpu.flops, 3)
     for name in ("text", "text, untaught"):
         ratios = sorted(a / b for a, b in zip(seconds["latents"], seconds[name], strict=True))
         found[f"latents over {name}"] = {

@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from rich.progress import track
 from torch.utils.data import DataLoader
@@ -317,6 +319,13 @@ class TraceData(L.LightningDataModule):
         trainer = self.trainer
         source = self.batches(trainer.global_rank, trainer.world_size)
         return StepBatches(source, trainer.accumulate_grad_batches, trainer.lightning_module.loss_weights)
+
+    def digest(self) -> str:
+        """Hash of the token ids of all training rows, of streamed data of those that were read for the statistics."""
+        found = blake2b(digest_size=16)
+        for row in self.rows["train"]:
+            found.update(np.array(row.ids, dtype=np.int64).tobytes())
+        return found.hexdigest()
 
     def val_batch(self, rows: list[EncodedExample]) -> StepBatch:
         return StepBatch(self.collate(rows))

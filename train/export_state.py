@@ -15,6 +15,7 @@ import torch
 
 from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
+from latent_reason.outputs import check_output_folder
 
 from .config import CONFIGS, RunConfig, load
 from .config.resuming import RECIPE, folder_to_resume
@@ -87,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--step", type=int, help="step of the state; default: the newest")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
     given = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    check_output_folder(given.out)
     out = export_state(folder_to_resume(given.run), given.out, given.step)
     console.print(f"Checkpoint: {out}")
 

@@ -54,13 +54,18 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
         backbone = load_backbone(config)
     reasoner = methods.build_method(config.method.name, backbone, **config.method.options)
     _load_trained_parts(reasoner, loaded, config, require_trained)
-    if config.backbone.gradient_checkpointing:
-        backbone.set_gradient_checkpointing()
-    if config.lora.rank and not adapters.has_adapter(reasoner, **lora_options(config.lora)):
-        adapters.add(reasoner, **lora_options(config.lora))
+    prepare_backbone(reasoner, config)
     if device is not None:
         reasoner.cuda(device)
     return reasoner, decoder
+
+
+def prepare_backbone(reasoner: LatentReasoner, config: ModelConfig) -> None:
+    """Give a model the activation checkpointing and the adapter of a config."""
+    if config.backbone.gradient_checkpointing:
+        reasoner.backbone.set_gradient_checkpointing()
+    if config.lora.rank and not adapters.has_adapter(reasoner, **lora_options(config.lora)):
+        adapters.add(reasoner, **lora_options(config.lora))
 
 
 def import_plugins(config: ModelConfig) -> None:
@@ -87,16 +92,23 @@ def load_backbone(config: ModelConfig) -> Backbone:
     options, is_tiny = dict(config.backbone.options), config.backbone.name.startswith("tiny")
     if is_tiny and "corpus" not in options:
         options["corpus"] = corpus(config.data.with_defaults())
-    if options.get("bits") and is_tiny:
+    check_bits(config)
+    return backbones.load_backbone(config.backbone.name, latent_positions=config.backbone.latent_positions, **options)
+
+
+def check_bits(config: ModelConfig) -> None:
+    """Raises ValueError for weights in 4 bits that cannot be trained."""
+    if not config.backbone.options.get("bits"):
+        return
+    if config.backbone.name.startswith("tiny"):
         raise ValueError(
             "backbone.options.bits rounds pretrained weights, and those of a tiny model are random. Remove it."
         )
-    if options.get("bits") and not config.lora.rank:
+    if not config.lora.rank:
         raise ValueError(
             "backbone.options.bits: rounded weights cannot train, only a LoRA adapter on them can. Set lora.rank, such "
             "as 16."
         )
-    return backbones.load_backbone(config.backbone.name, latent_positions=config.backbone.latent_positions, **options)
 
 
 def choose_attention(reasoner: LatentReasoner, config: ModelConfig, objective: Objective) -> None:

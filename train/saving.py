@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
+from latent_reason.files import sweep_unfinished
+
 from . import sharding
 from .lit_modules import TrainingModule
 from .progress import console
@@ -54,7 +56,7 @@ class RunSaver(Callback):
         self.state: TrainingState | None = None  # the state that the run continues from
         self.pending: Future[Path] | None = None
         self.last: Path | None = None  # the newest whole state
-        self.saved_at = 0.0  # when the last save began
+        self.saved_at, self.saved_step = 0.0, 0  # when the last save began
         self.frozen, self.has_ended = "", False
 
     # -- start ---------------------------------------------------------------------------------------------------------
@@ -68,6 +70,8 @@ class RunSaver(Callback):
         if trainer.fast_dev_run:
             return
         self.files.sweep()
+        if trainer.is_global_zero:
+            sweep_unfinished(self.folder)  # of a model that a killed process was writing
         if self.resumes and (path := self.files.newest(warn)):
             self._restore(trainer, module, path)
 
@@ -77,6 +81,7 @@ class RunSaver(Callback):
         tensors = trained_tensors(trainer, module)
         self.files.read(path, tensors)
         self.state, self.last = TrainingState(tensors, values), path
+        self.saved_step = values["step"]
         restore(trainer, module, self.state, self.frozen)
         trainer.logger.continue_after(trainer.global_step)
         console.print(f"The run continues after step {trainer.global_step:,}, from '{path}'.")
@@ -99,15 +104,13 @@ class RunSaver(Callback):
             self._save_state(trainer, module)
         if number:
             self._wait()
-            if self.last is not None:
-                warn(
-                    f"Stopped after step {trainer.global_step:,} by a signal. Continue with --resume {self.folder}",
-                )
+            way = f"Continue with --resume {self.folder}" if self.last else "No state could be saved."
+            warn(f"Stopped after step {trainer.global_step:,} by a signal. {way}")
             raise Stopped(number)
 
     def _is_due(self, step: int) -> bool:
         if self.save_steps:
-            return step % self.save_steps == 0 and (self.last is None or self.last.name != f"step-{step:08d}")
+            return step % self.save_steps == 0 and step != self.saved_step
         return time.monotonic() - self.saved_at > SAVE_SECONDS
 
     def _agree(self, number: int, is_due: bool) -> tuple[int, bool]:
@@ -121,7 +124,7 @@ class RunSaver(Callback):
     def _save_state(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Begin to write the state; what was begun before is waited for."""
         self._wait()
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
         check_finite(module, self.last)
         self.pending = self.files.write(capture(trainer, module, self.frozen))
 
@@ -172,6 +175,7 @@ class RunSaver(Callback):
                 time.sleep(RETRY_SECONDS)
 
     def on_exception(self, trainer: L.Trainer, module: TrainingModule, exception: BaseException) -> None:
+        self.signals.uninstall()
         if self.has_ended or isinstance(exception, Stopped):
             return
         if self.group is None:
@@ -182,6 +186,11 @@ class RunSaver(Callback):
             else "No state was saved yet"
         )
         warn(f"Stopped at step {trainer.global_step:,} ({type(exception).__name__}). {kept}.")
+
+    def raise_if_stopped(self) -> None:
+        """End the process with the status of a signal that came when the last step was over already."""
+        if self.signals.received:
+            raise Stopped(self.signals.received)
 
     def teardown(self, trainer: L.Trainer, module: TrainingModule, stage: str) -> None:
         self.signals.uninstall()

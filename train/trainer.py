@@ -184,6 +184,7 @@ def fit(
     if rank_zero_only.rank:
         torch.manual_seed(config.seed + rank_zero_only.rank)  # the weights are those of rank 0, the noise is not
     optim, progress = config.optim, StepProgress()
+    saver = RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume))
     precision = set_precision(module, config.precision)
     eval_steps = min(optim.max_steps, config.eval_steps or optim.max_steps)
     if module.automatic_optimization:
@@ -207,7 +208,7 @@ def fit(
                     progress,
                     LearningRateMonitor("step"),
                     *(callbacks or []),
-                    RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume)),
+                    saver,  # the last one: a state holds what the others have done in a step
                 ],
                 log_every_n_steps=config.logging_steps,
                 enable_checkpointing=False,
@@ -226,6 +227,7 @@ def fit(
         trainer.fit(module.train(), data)  # a loaded model comes in eval mode
         if data.rows["val"] and not config.fast_dev_run and progress.last_validation < trainer.global_step:
             trainer.validate(module, data, verbose=False)  # skipped batches made the last validation come early
+    saver.raise_if_stopped()
     return trainer
 
 

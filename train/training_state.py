@@ -40,6 +40,7 @@ def capture(trainer: L.Trainer, module: TrainingModule, frozen: str) -> Training
         "world": trainer.world_size,
         "batches_per_step": module.batches_per_step,
         "frozen": frozen,
+        "data": trainer.datamodule.digest(),
         "loops": trainer.fit_loop.state_dict(),
         "schedule": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
         "rates": [group["lr"] for group in trainer.optimizers[0].param_groups],
@@ -56,7 +57,7 @@ def restore(trainer: L.Trainer, module: TrainingModule, state: TrainingState, fr
     follow when the training loop starts.
 
     Raises:
-        ValueError: frozen weights are not those of the stopped run, or its steps took more or fewer batches.
+        ValueError: frozen weights or data are not those of the stopped run, or its steps took more or fewer batches.
     """
     values = state.values
     if values["batches_per_step"] != module.batches_per_step:
@@ -74,6 +75,11 @@ def restore(trainer: L.Trainer, module: TrainingModule, state: TrainingState, fr
         raise ValueError(
             "resume: frozen weights differ from those of the stopped run. The checkpoint that the run started from, or "
             "its teacher or reference model, was changed. Put it back, or start a new run."
+        )
+    if values["data"] != trainer.datamodule.digest():
+        raise ValueError(
+            "resume: the training data differ from those of the stopped run, so its place in them means nothing. Put them "
+            "back, or start a new run from the state with train.export_state and --init_from."
         )
     for group, rate in zip(trainer.optimizers[0].param_groups, values["rates"], strict=True):
         group["lr"] = rate

@@ -418,7 +418,9 @@ def _print_report(report, started: float) -> None:
 
 def _training_check(arguments: Namespace):
     """A check that rejects what training refuses: with the method of a checkpoint, or with a method by name on a small
-    model. None without either."""
+    model. None without either, and then torch is not imported."""
+    if not (arguments.fits or arguments.method):
+        return None
     import torch
 
     from .. import methods
@@ -430,11 +432,9 @@ def _training_check(arguments: Namespace):
     if arguments.fits:
         reasoner, _ = load(arguments.fits)
         longest = longest or reasoner.backbone.max_length
-    elif arguments.method:
+    else:
         options = {name: _option_value(value) for name, value in (arguments.method_options or {}).items()}
         reasoner = methods.build_method(arguments.method, load_backbone("tiny"), **options)
-    else:
-        return None
     objective = methods.objective_of(reasoner)
 
     @torch.no_grad()

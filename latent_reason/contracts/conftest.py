@@ -80,8 +80,12 @@ def pytest_generate_tests(metafunc) -> None:
         values = {"case": shipped + own, "family": families or list(FAMILIES)}
     for argument, found in values.items():
         if argument in metafunc.fixturenames:
+            # of a module: pytest then runs all tests of one value in a row, and what they share is built once
             metafunc.parametrize(
-                argument, found, ids=lambda value: " ".join(value) if type(value) is tuple else str(value)
+                argument,
+                found,
+                ids=lambda value: " ".join(value) if type(value) is tuple else str(value),
+                scope="module",
             )
 
 

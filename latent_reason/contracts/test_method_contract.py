@@ -26,14 +26,14 @@ float64 = pytest.mark.usefixtures("float64")
 
 
 # -- building blocks ---------------------------------------------------------------------------------------------------
-def train(reasoner, batch, steps=140, until=lambda first, now: False):
+def train(reasoner, batch, steps=140, until=lambda first, now: False, lr=1e-2, betas=(0.9, 0.999)):
     """Train all unfrozen parameters with AdamW for at most ``steps`` steps and return the first and the last loss
-    terms. A head in hidden space needs more steps."""
+    terms. A head in hidden space needs more and larger steps."""
     reasoner.train()
     raw = objective_for(reasoner).has_latent_loss(reasoner) and reasoner.head.in_hidden_space
-    lr, steps = (1.5e-2, 3 * steps) if raw else (1e-2, steps)
+    lr, steps = (1.5 * lr, 3 * steps) if raw else (lr, steps)
     trained = [p for p in reasoner.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr, betas=betas, weight_decay=0.0, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     first = now = None
     for _ in range(steps):
@@ -96,7 +96,8 @@ def test_3_overfits_one_batch(reasoner, make_traces):
     denoises = reasoner.can_sketch and reasoner.head.is_stochastic  # its loss contains irreducible noise
     blank = objective_for(reasoner).latent_input == "blank"  # a few blank latents cannot encode every pixel of a map
     rest = 0.2 if denoises else 0.35 if blank else 0.05
-    first, last = train(reasoner, batch, until=partial(learnt, latent=0.35 if blank else 0.05))
+    small = partial(learnt, latent=0.35 if blank else 0.05)
+    first, last = train(reasoner, batch, until=small, lr=2e-2, betas=(0.9, 0.95))  # in about half as many steps
     assert learnt(first, last, latent=rest), f"{first} became {last}"
     if reasoner.can_sketch and not reasoner.head.in_hidden_space:
         drawn, z, mask = drawn_latents(reasoner, batch)

@@ -143,8 +143,9 @@ def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_trac
 
 @float64
 def test_6_a_row_in_a_batch_is_that_row_alone(reasoner, make_traces, rollout, request):
+    """Two rows of four are decoded greedily, the other two are sampled."""
     temperature = 1.0 if "sampled" in request.node.name else 0.0
-    for r in range(4):
+    for r in (1, 3) if temperature else (0, 2):
         alone = generate(
             reasoner,
             prompts(reasoner, make_traces, slice(r, r + 1)),
@@ -195,7 +196,7 @@ def test_8_spans_open_and_close_and_keep_their_limits(sketcher, make_traces):
     eager(sketcher)
     causes, plans = set(), planned_grids(sketcher, prompts(sketcher, make_traces)).prod(-1).tolist()
     for seed in range(20):
-        if seed > 3 and len(causes) > 1 and "budget" in causes:
+        if seed > 0 and len(causes) > 1 and "budget" in causes:
             break
         out = generate(sketcher, prompts(sketcher, make_traces), temperature=1.0, seed=seed, max_new_tokens=budgets)
         for r, budget in enumerate(budgets):

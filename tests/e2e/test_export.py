@@ -16,7 +16,7 @@ import yaml
 from conftest import CASES, ready, training_batch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import ROOT, tiny_checkpoint
+from tiny_runs import ROOT, shorten_snippet, tiny_checkpoint
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from latent_reason import checkpoint, methods
@@ -94,12 +94,8 @@ def defined_names(text: str) -> set[str]:
 def test_strangers_see_the_same_logits_and_the_same_sketch(exported):
     """In one fresh process, elsewhere, without a network and without this library."""
     folders = [exported(*made)[0] for made in MADE]
-    for folder in folders:  # untrained models never stop by themselves
-        readme, count = re.subn(
-            r"(generate_interleaved\(.*)\)$", r"\1, max_new_tokens=16)", (folder / "README.md").read_text(), flags=re.M
-        )
-        assert count
-        (folder / "README.md").write_text(readme)
+    for folder in folders:
+        shorten_snippet(folder)
     found = isolated_check.ask(folders)
     for made, one in zip(MADE, found, strict=True):
         assert (one["loading"], one["keys"], one["probe"], one["snippet"]) == ("", [], "", ""), made
@@ -460,6 +456,7 @@ def test_an_adapter_is_exported_for_its_base_or_folded_in(make_backbone, make_tr
     head = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
     assert head["base_model"] == str(base / "backbone") and "lora" in head["tags"]
     assert [r.number for r in checks.check(folder) if r.state == "failed"] == [8], "its base has a path"
+    shorten_snippet(folder)
     (stranger,) = isolated_check.ask([folder])
     assert (stranger["loading"], stranger["snippet"]) == ("", "") and max(stranger["off"].values()) < parity.BOUNDS[
         "float32"

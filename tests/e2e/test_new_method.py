@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from itertools import chain
 
 import pytest
 from processes import python
-from tiny_runs import ROOT, recipe, tiny_checkpoint
+from tiny_runs import ROOT, recipe, short, tiny_checkpoint
 
+from train import sft
 from train.config import RLTrainingConfig, dump
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -114,12 +116,16 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
     assert "question: " in answered and "(gold " in answered
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words.split()[-1])
-def test_a_training_command_of_the_page_runs(command, place):
-    """As written, but short."""
-    words = shlex.split(command.replace("CHECKPOINT", str(tiny_checkpoint())))
-    assert "Checkpoint: " in printed(place, "-m", *words, *chain(*SHORT.items()))
+def test_a_training_command_of_the_page_runs(command, place, monkeypatch, capsys):
+    """As written, but short, and in this process, where the decoding of held-out items can be short as well."""
+    short(monkeypatch, budget=12)
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+    _, *words = shlex.split(command.replace("CHECKPOINT", str(tiny_checkpoint())))
+    monkeypatch.setattr(sys, "argv", ["train.sft", *words, *chain(*SHORT.items())])
+    sft.main()
+    assert "Checkpoint: " in capsys.readouterr().out
 
 
 def test_the_page_has_a_command_for_each_part():

@@ -167,7 +167,7 @@ def test_an_installed_copy_does_what_the_checkout_does(scripts, elsewhere):
     shutil.copytree(ROOT / "checkpoints" / "frozenlake-tiny", elsewhere / "published")
     commands = (
         "methods",
-        f"generate {tiny_checkpoint()} --level 3 --index 2",
+        "generate published --level 3 --index 2",
         "render published --level 3 --n 2",
         f"export {tiny_checkpoint()} out --check",
         "contracts -q --method direct -k test_1_ -p no:cacheprovider",

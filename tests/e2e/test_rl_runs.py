@@ -123,19 +123,19 @@ def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
     assert not missing
 
 
-def test_what_was_learnt_is_kept_every_so_many_steps(tmp_path, monkeypatch):
+def test_states_are_saved_every_so_many_steps(tmp_path, monkeypatch):
+    """The last two are kept until the model is saved."""
     monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
+    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=7, save_steps=2)
     kept, real = [], checkpoint.save
 
     def save(reasoner, where, **options):
-        kept.append((where.name, sorted(p.name for p in where.parent.glob("step-*"))))
+        kept.append((where.name, sorted(p.name for p in (where.parent / "state").iterdir())))
         return real(reasoner, where, **options)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=5, save_steps=2)
     trainer.train(made, make_run_folder(made))
-    assert kept == [("step-2", []), ("step-4", ["step-2"]), ("model", ["step-4"])]
-    assert not list((tmp_path / "run").glob("step-*")), "the model is there"
+    assert kept == [("model", ["step-00000004", "step-00000006"])] and not (tmp_path / "run" / "state").exists()
 
 
 def test_the_last_model_is_looked_at_where_batches_taught_nothing(tmp_path, monkeypatch, capsys):
@@ -255,7 +255,7 @@ def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
         ({"rl__loss_type": "rloo", "rl__num_iterations": 2}, "Set rl.num_iterations to 1"),
         ({"rl__max_token_weight": 0.5}, "must be 1 or more, or 0 for no weighting"),
         ({"rl__evidence_triples": True, "rl__num_prompts": 2}, "gives each item three times"),
-        ({"rl__temperature": 0.0}, "all rollouts are equal"),
+        ({"rl__temperature": 0.0}, "rl.temperature=0.0: must be more than 0"),
         ({"rl__rewards": {}}, "rl.rewards is empty"),
         ({"rl__latent_policy": "none"}, "rl.latent_policy: expected one of mask"),
         ({"data__folder": "x", "data__include_ids": "y"}, "data.include_ids names items of a task, but data.folder"),

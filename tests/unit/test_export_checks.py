@@ -11,7 +11,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_runs import tiny_checkpoint, untrained
+from tiny_runs import shorten_snippet, tiny_checkpoint, untrained
 
 from latent_reason import checkpoint
 from latent_reason.checkpoint.export import checks, content_checks, isolated_check
@@ -333,6 +333,8 @@ def test_every_check_has_a_damage():
 def test_what_only_a_stranger_sees(whole, tmp_path):
     """Code and snippet run in a process of their own, which goes on after a snippet that ends it."""
     folders = [shutil.copytree(whole["one"], tmp_path / name) for name in ("quits", "code", "snippet")]
+    for folder in folders:
+        shorten_snippet(folder)
     rewrite(folders[0], r"print\(answer.text\)", "raise SystemExit('bye')")
     rewrite(folders[1], r"return build_model\(", "return int(", "modeling_latent_reason.py")
     rewrite(folders[2], r"print\(answer.text\)", "print(answer.txt)")

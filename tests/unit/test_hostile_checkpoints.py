@@ -203,9 +203,9 @@ row(
 row("export", "The dtype is not that of the weights.", in_card("dtype", value="float16"), "in float32, but", "float16")
 row(
     "checkpoint",
-    "A head of terabytes.",
-    in_card("options", "head_options", value={"hidden": 10**9}),
-    "instead of (1000000000, ",
+    "A head of gigabytes.",
+    in_card("options", "head_options", value={"hidden": 65536}),
+    "instead of (65536, ",
     "reasoner.safetensors' does not fit",
 )
 row(
@@ -276,17 +276,17 @@ row(
 )
 row(
     "export",
-    "The configuration asks for a head of terabytes.",
-    lambda f: edit(f, "config.json", "options", "head_options", value={"hidden": 10**9}),
+    "The configuration asks for a head of gigabytes.",
+    lambda f: edit(f, "config.json", "options", "head_options", value={"hidden": 65536}),
     "do not fit config.json",
-    "instead of (1000000000, ",
+    "instead of (65536, ",
 )
 row(
     "export",
-    "The configuration asks for another head of terabytes.",
+    "The configuration asks for another head of gigabytes.",
     both(
         lambda f: edit(f, "config.json", "options", "head", value="flow"),
-        lambda f: edit(f, "config.json", "options", "head_options", value={"hidden": 10**6, "depth": 50}),
+        lambda f: edit(f, "config.json", "options", "head_options", value={"hidden": 60000, "depth": 50}),
     ),
     "describes a head of",
 )

@@ -5,6 +5,7 @@ import graphlib
 import inspect
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def part_of(path: Path) -> str:
     return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
-def imports_of(path: Path, *, only_at_load: bool = False) -> set[str]:
+@cache
+def imports_of(path: Path, *, only_at_load: bool = False) -> frozenset[str]:
     """Full dotted names a file imports, relative ones resolved; with ``only_at_load``, those that run when the file is
     loaded (not inside functions, nor for type checking)."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
@@ -77,7 +79,7 @@ def imports_of(path: Path, *, only_at_load: bool = False) -> set[str]:
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *([node.module] if node.module else [])])
             names |= {f"{module}.{a.name}" for a in node.names}
-    return names
+    return frozenset(names)
 
 
 def loaded(node: ast.AST):

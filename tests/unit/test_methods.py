@@ -298,15 +298,3 @@ def test_the_rule_opens_a_span_after_every_sentence(make_backbone, make_traces):
     assert kept[1:] == [[], ["a."], []] or kept[1:] == [[], [], []]
     assert len(kept[0]) == 2 and all(text.endswith(".") for text in kept[0])
     assert not out.open_allowed.any(), "the model opens none by itself"
-
-
-@pytest.mark.parametrize("name", ["modal_mixed", "skila", "latent_sketchpad", "mcout", "deepsketcher", "covt", "ilvr"])
-def test_heads_take_the_precision_of_their_backbone(make_backbone, make_traces, name):
-    options = {"multi": True} if name == "mcout" else {}
-    reasoner = methods.build_method(name, make_backbone().to(torch.bfloat16), **options)
-    batch = training_batch(reasoner, make_traces())
-    if objective_for(reasoner).uses_target(reasoner):
-        fit(reasoner, batch)
-    loss_of(reasoner.train(), batch).total.backward()
-    out = generate(reasoner, reasoner.processor(make_traces(), generate=True), max_new_tokens=8, latent_mode="first")
-    assert out.latent_embeds.isfinite().all() and (out.token_type == LATENT).any()

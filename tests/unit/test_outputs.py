@@ -111,6 +111,7 @@ FILES = {
 FOLDERS = {
     "eval.dossier": (module("eval.dossier"), ["none", "--out"]),
     "eval.label_modes": (module("eval.label_modes"), ["none", "none", "--out"]),
+    "train.export_state": (module("train.export_state"), ["none", "--out"]),
     "train.rejection_sampling": (module("train.rejection_sampling"), ["none", "--out"]),
     "data make": (cli.main, ["data", "make", "frozenlake_plan"]),
     "data convert": (cli.main, ["data", "convert", "llava", "none"]),

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import CASES, eager, ready
+from conftest import CASES, eager
 
 from latent_reason.contracts.closeness import assert_close
+from latent_reason.contracts.fixtures import ready_copy
 from latent_reason.decoding.engine import generate
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo
@@ -25,29 +26,39 @@ POLICIES = {
 }
 
 
-def drawn_by(name: str, make_backbone, make_traces):
-    """(reasoner, policy, rollout at temperature 0.7)."""
-    kind, head = POLICIES[name]
-    case = next(c for c in CASES if c.method == "modal_mixed")._replace(options={"k": 4, "head": head})
-    reasoner = eager(ready(case, make_backbone, make_traces).eval())
-    policy = kind(reasoner.head)
-    prompt = reasoner.processor(make_traces(), generate=True)
-    return (
-        reasoner,
-        policy,
-        generate(reasoner, prompt, max_new_tokens=24, temperature=0.7, seed=5, latent_policy=policy),
-    )
+@pytest.fixture(scope="module")
+def rollouts() -> dict:
+    return {}
+
+
+@pytest.fixture
+def drawn_by(make_backbone, make_traces, ready_once, rollouts):
+    """``drawn_by(name)``: (reasoner, policy, rollout at temperature 0.7). Both are made once and copied."""
+
+    def draw(name: str):
+        kind, head = POLICIES[name]
+        case = next(c for c in CASES if c.method == "modal_mixed")._replace(options={"k": 4, "head": head})
+        reasoner = eager(ready_copy(case, make_backbone, make_traces, ready_once).eval())
+        policy = kind(reasoner.head)
+        if name not in rollouts:
+            prompt = reasoner.processor(make_traces(), generate=True)
+            rollouts[name] = generate(
+                reasoner, prompt, max_new_tokens=24, temperature=0.7, seed=5, latent_policy=policy
+            )
+        return reasoner, policy, copy.deepcopy(rollouts[name])
+
+    return draw
 
 
 @pytest.fixture(params=POLICIES)
-def drawn(request, make_backbone, make_traces):
-    return drawn_by(request.param, make_backbone, make_traces)
+def drawn(request, drawn_by):
+    return drawn_by(request.param)
 
 
 @pytest.fixture(params=[name for name in POLICIES if name != "mask"])
-def scored(request, make_backbone, make_traces):
+def scored(request, drawn_by):
     """Of a policy whose latents have a likelihood."""
-    return drawn_by(request.param, make_backbone, make_traces)
+    return drawn_by(request.param)
 
 
 def test_replay_is_the_rollout(drawn):
@@ -163,10 +174,10 @@ def test_nothing_may_replace_what_a_policy_draws(drawn):
         generate(direct, rollout.prompt, latent_policy=policy)
 
 
-def test_heads_that_read_may_be_masked(make_backbone, make_traces):
+def test_heads_that_read_may_be_masked(make_backbone, make_traces, ready_once):
     """Their latents are theirs, and words are scored as ever."""
     for case in (c for c in CASES if c.method in ("latent_sketchpad", "covt", "deepsketcher")):
-        reasoner = eager(ready(case, make_backbone, make_traces).eval())
+        reasoner = eager(ready_copy(case, make_backbone, make_traces, ready_once).eval())
         prompt, policy = reasoner.processor(make_traces(), generate=True), Mask(reasoner.head)
         out, plain = (
             generate(reasoner, prompt, max_new_tokens=16, temperature=0.7, seed=5, **options)

@@ -67,15 +67,32 @@ def test_the_value_of_a_reply(row):
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
-def test_precision_and_recall_of_refusals():
-    """docs/evaluation.md states both. A phrase that is added has to keep them."""
-    rows = read_table(FOLDER / "refusals.tsv")
-    refused = item("refusal", "refused")
+def test_the_counts_of_the_page_are_those_of_the_tables():
+    page = " ".join((FOLDER.parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8").split())
+    letters, values = ([row["right"] != UNREADABLE for row in rows] for rows in (LETTERS, VALUES))
+    refusals = read_table(FOLDER / "refusals.tsv")
+    for sentence in (
+        f"has {len(letters) + len(values):,} replies in styles of current models",
+        f"Of {len(letters)} rows with options, {sum(letters)} have a letter and {len(letters) - sum(letters)} have none",
+        f"of {len(values)} other rows, {sum(values)} have a number",
+        f"On the {len(refusals)} replies of `tests/replies/refusals.tsv` precision is {refusal_scores()[0]:.2f}",
+        f"and recall {refusal_scores()[1]:.2f}",
+    ):
+        assert sentence in page, sentence
+
+
+def refusal_scores() -> tuple[float, float]:
+    """Precision and recall of refusals."""
+    rows, refused = read_table(FOLDER / "refusals.tsv"), item("refusal", "refused")
     judged = [(judge(row["reply"], refused).is_right, row["right"] == "refused") for row in rows]
     hits = sum(found and right for found, right in judged)
-    assert len(rows) >= 180
-    assert hits / sum(found for found, _ in judged) >= 0.97, "precision"
-    assert hits / sum(right for _, right in judged) >= 0.97, "recall"
+    return hits / sum(found for found, _ in judged), hits / sum(right for _, right in judged)
+
+
+def test_precision_and_recall_of_refusals():
+    """A phrase that is added has to keep them."""
+    precision, recall = refusal_scores()
+    assert precision >= 0.97 and recall >= 0.97
 
 
 # -- composed replies --------------------------------------------------------------------------------------------------

@@ -232,9 +232,9 @@ def test_a_gaussian_head_knows_the_density_of_what_it_draws():
 CENTRE = torch.tensor([1.0, -1.0, 0.5])
 
 
-def teach(head, steps=300, n=96):
+def teach(head, steps, n=96):
     """Teach a head that z is a Gaussian around +-CENTRE: the state tells the sign, and the spread of 0 or 0.5."""
-    optimizer = torch.optim.AdamW(head.parameters(), 4e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(head.parameters(), 1.2 / steps, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         sign, spread = torch.randint(0, 2, (2, n, 1)).float()
@@ -249,13 +249,15 @@ def teach(head, steps=300, n=96):
 @float64
 @pytest.mark.parametrize(("kind", "options"), DENOISING, ids=str)
 def test_denoising_heads_recover_a_point_and_a_gaussian(kind, options):
-    head = teach(heads.make(kind, 2, 3, hidden=64, depth=2, steps=25, **options))
-    for sign in (-1.0, 1.0):
-        for spread in (0.0, 1.0):
-            z = head.sample(torch.tensor([[sign, spread]]).expand(500, 2), noise=torch.randn(500, 3)).detach()
-            low, middle, high = z.quantile(torch.tensor([0.16, 0.5, 0.84]), 0)  # eps draws one in a hundred far off
-            assert (middle - sign * CENTRE).abs().max() < 0.2
-            assert ((high - low) / 2 - 0.5 * spread).abs().max() < 0.2
+    # noise is the hardest to predict, and its draws are the least exact
+    steps = 300 if options.get("prediction") == "eps" else 150
+    head = teach(heads.make(kind, 2, 3, hidden=64, depth=2, steps=25, **options), steps)
+    corners = torch.tensor([[sign, spread] for sign in (-1.0, 1.0) for spread in (0.0, 1.0)])
+    drawn = head.sample(corners.repeat_interleave(500, 0), noise=torch.randn(2000, 3)).detach()
+    for (sign, spread), z in zip(corners, drawn.split(500), strict=True):
+        low, middle, high = z.quantile(torch.tensor([0.16, 0.5, 0.84]), 0)  # eps draws one in a hundred far off
+        assert (middle - sign * CENTRE).abs().max() < 0.2
+        assert ((high - low) / 2 - 0.5 * spread).abs().max() < 0.2
 
 
 @float64

@@ -1,15 +1,18 @@
 """The bench of training: what it compares is comparable, and what it leaves is whole."""
 
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
 import torch
+from tiny_runs import ROOT
 
 from latent_reason.data import native, packed
 from latent_reason.model.batch import LATENT
 from latent_reason.tasks import make
-from train import bench, bench_data
+from train import bench, bench_data, bench_rows
 
 
 def test_variants_are_of_the_same_positions_and_the_file_says_what_ran(tmp_path, monkeypatch):
@@ -50,3 +53,14 @@ def test_data_is_measured_stage_by_stage(tmp_path, monkeypatch, capsys):
     native.write([task.trace(task[0], "direct")], tmp_path / "direct")
     with pytest.raises(SystemExit, match="hold fewer than two sketches"):
         bench_data.main([str(tmp_path / "direct"), "--out", str(tmp_path / "x.json")])
+
+
+def test_data_commands_are_measured_on_made_up_rows(tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    bench_rows.main([str(tmp_path / "rows"), "--n", "8"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in bench_rows.COMMANDS) and "8 rows of" in said
+    assert len(list(native.read(tmp_path / "rows" / "records"))) == 8
+    code = "import sys; from latent_reason.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    words = [sys.executable, "-c", code, "data", "check", str(tmp_path / "rows" / "records")]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)  # without a method, torch is not imported

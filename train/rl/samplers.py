@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from itertools import islice
 
 import lightning as L
@@ -161,10 +162,18 @@ class PromptData(L.LightningDataModule):
         self.task, self.config, self.pass_rates = task, config, pass_rates
         self.rows = {"val": [0] if is_validated else []}
 
+    def indices(self) -> list[int]:
+        """The items that are used, by their index."""
+        data = self.config.data
+        return kept(data, data.items) if data.include_ids else list(self.task.indices(data.items))
+
+    def digest(self) -> str:
+        """Hash of the indices and levels of all items."""
+        return blake2b(str([(i, self.task.level_of(i)) for i in self.indices()]).encode(), digest_size=16).hexdigest()
+
     def train_dataloader(self) -> PromptBatches:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        data, rl = self.config.data, self.config.rl
-        indices = kept(data, data.items) if data.include_ids else list(self.task.indices(data.items))
+        rl, indices = self.config.rl, self.indices()
         if len(indices) < world:
             raise ValueError(
                 f"data.items: {len(indices)} items are too few for {world} processes. Set a larger data.items."

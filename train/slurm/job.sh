@@ -10,14 +10,15 @@ source train/setup.sh
 [ $# -gt 1 ] || { echo "give a command, such as train.sft --config train/recipes/quickstart.yaml" >&2; exit 2; }
 
 nodes=${SLURM_NNODES:-1}
-if [ "$nodes" -gt 1 ]; then host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1); else host=localhost; fi
+names=(localhost)
+if [ "$nodes" -gt 1 ]; then mapfile -t names < <(scontrol show hostnames "$SLURM_JOB_NODELIST"); fi
 # torchrun restarts the processes of a run of which one has died; each attempt gets a store of its own
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
 srun --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit=1 \
   "$PYTHON" -m torch.distributed.run \
   --nnodes "$nodes" --nproc-per-node "${SLURM_GPUS_ON_NODE:-1}" --max-restarts 3 \
-  --rdzv-backend c10d --rdzv-id "${SLURM_JOB_ID:-0}-${SLURM_RESTART_COUNT:-0}" --rdzv-endpoint "$host:${PORT:-29500}" \
+  --rdzv-backend c10d --rdzv-id "${SLURM_JOB_ID:-0}-${SLURM_RESTART_COUNT:-0}" --rdzv-endpoint "${names[0]}:${PORT:-29500}" \
   -m -- "$@" --resume auto &
 job=$!
 

@@ -7,15 +7,16 @@ import shutil
 import pytest
 import torch
 from resumed_runs import state_of, stopped_copy, weights_of
+from safetensors.torch import load_file, save_file
 from tiny_runs import long, recipe, rewarded, short, tiny_checkpoint
 
-from latent_reason import tasks
-from latent_reason.data import packed
-from train import decoder, pretrain, sft
-from train.config import DecoderConfig, PretrainConfig, SFTConfig, parse
+from latent_reason import checkpoint, tasks
+from latent_reason.data import native, packed
+from train import decoder, export_state, pretrain, sft
+from train.config import DecoderConfig, PretrainConfig, SFTConfig, dump, parse
 from train.rl import rewards
 from train.rl import trainer as rl
-from train.trainer import make_run_folder
+from train.trainer import locked, make_run_folder
 
 FLOW = {"k": 4, "head": "flow", "head_options": {"hidden": 32, "depth": 1}}
 
@@ -25,13 +26,15 @@ def run(train, config):
 
 
 def check_resumed(train, made, tmp_path, step: int = 2) -> None:
-    """Train a config, then once more from the state that it saved after ``step``: the next state and the model have to
-    be equal."""
+    """Train a config, then once more from the state that it saved after ``step``: the last state and the model have
+    to be equal."""
     run(train, made)
     copy = stopped_copy(tmp_path / "run", tmp_path / "copy", step)
     run(train, parse(type(made), ["--resume", str(copy)]))
     assert weights_of(copy) == weights_of(tmp_path / "run")
-    (found, values), (wanted, wanted_values) = (state_of(where, step + 1) for where in (copy, tmp_path / "run"))
+    newest = max(int(state.name.removeprefix("step-")) for state in (tmp_path / "run" / "state").iterdir())
+    assert newest > step
+    (found, values), (wanted, wanted_values) = (state_of(where, newest) for where in (copy, tmp_path / "run"))
     assert found.keys() == wanted.keys() and all(torch.equal(found[name], value) for name, value in wanted.items())
     differ = {key for key in wanted_values if values.get(key) != wanted_values[key]}
     assert not differ, {key: (values.get(key), wanted_values[key]) for key in differ - {"random"}}
@@ -119,7 +122,13 @@ def test_a_stream_continues_in_the_middle(tmp_path, workers):
 REWARDED = {
     "shuffled items": {"rl__latent_policy": "gaussian", "rl__latent_policy_options": {"fraction": 0.3}},
     "items by pass rate": {"rl__sampler": "pass_rate", "rl__difficulty_weighting": True, "data__levels": [3, 4]},
-    "several steps on a batch": {"rl__num_iterations": 2, "rl__beta": 0.1, "rl__sft_coef": 0.5},
+    "several steps on a batch": {
+        "rl__num_iterations": 2,
+        "optim__max_steps": 6,
+        "eval_steps": 0,
+        "rl__beta": 0.1,
+        "rl__sft_coef": 0.5,
+    },
     "accumulation": {"optim__gradient_accumulation_steps": 2, "rl__dynamic_sampling": 1},
 }
 
@@ -140,3 +149,79 @@ def test_pretraining_and_decoders_continue(tmp_path):
     check_resumed(pretrain.train, made, tmp_path / "first")
     made = small(tmp_path / "second", config=DecoderConfig, init_from=str(tiny_checkpoint()))
     check_resumed(decoder.train, made, tmp_path / "second")
+
+
+def test_a_state_becomes_a_checkpoint(tmp_path, capsys):
+    """Of the last state but one: what the model was then."""
+    run(sft.train, small(tmp_path, data__val_items=0))
+    export_state.main([str(tmp_path / "run"), "--step", "3", "--out", str(tmp_path / "out")])
+    reasoner, _ = checkpoint.load(tmp_path / "out")
+    tensors, _ = state_of(tmp_path / "run", 3)
+    own = reasoner.state_dict()
+    found = [name.removeprefix("module/reasoner.") for name in tensors if name.startswith("module/reasoner.")]
+    assert found and all(torch.equal(own[name], tensors[f"module/reasoner.{name}"]) for name in found)
+    with pytest.raises(SystemExit, match=r"no such training state. Steps with a state: 1, 2, 3"):
+        export_state.main([str(tmp_path / "run"), "--step", "9", "--out", str(tmp_path / "other")])
+
+
+def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, capsys):
+    run(sft.train, small(tmp_path, data__val_items=0))
+    copy = stopped_copy(tmp_path / "run", tmp_path / "copy", 3)
+    file = next((copy / "state" / "step-00000003").glob("*.safetensors"))
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    (copy / "state" / ".step-00000009.unfinished").mkdir()
+    run(sft.train, parse(SFTConfig, ["--resume", str(copy)]))
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"State '{file.parent}' is damaged: the checksum of {file.name} differs. The state before it is used." in said
+    )
+    assert "continues after step 2" in said and weights_of(copy) == weights_of(tmp_path / "run")
+    assert not (copy / "state" / ".step-00000009.unfinished").exists(), "swept"
+
+
+def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
+    """Other keys, another start, no such run, another run in the folder."""
+    start = tmp_path / "start"
+    shutil.copytree(tiny_checkpoint(), start)
+    run(sft.train, small(tmp_path, data__val_items=0, init_from=str(start), trainable=["head"]))
+    copy = stopped_copy(tmp_path / "run", tmp_path / "copy", 2)
+    with pytest.raises(ValueError, match=r"--resume: optim.lr is 0.5, but the run in .* has"):
+        parse(SFTConfig, ["--resume", str(copy), "--optim.lr", "0.5"])
+    with pytest.raises(FileNotFoundError, match=r"--resume: .*none' is no folder of a run"):
+        parse(SFTConfig, ["--resume", "none"])
+    made = parse(SFTConfig, ["--resume", str(copy), "--logging_steps", "3", "--eval_steps", "7"])
+    assert made.logging_steps == 3 and made.run_name == str(copy)
+    file = start / "backbone" / "model.safetensors"
+    tensors = {name: tensor * 1.01 for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="frozen weights differ from those of the stopped run"):
+        run(sft.train, made)
+    with locked(copy), pytest.raises(FileExistsError, match="another process trains into"), locked(copy):
+        pass
+
+
+def test_other_data_are_refused(tmp_path):
+    task = tasks.make("frozenlake_plan", split="train", level=3)
+    native.write((task.trace(task[i], "mixed") for i in range(12)), tmp_path / "data")
+    made = small(tmp_path, data__folder=str(tmp_path / "data"), data__val_items=0)
+    run(sft.train, made)
+    copy = stopped_copy(tmp_path / "run", tmp_path / "copy", 2)
+    shutil.rmtree(tmp_path / "data")
+    native.write((task.trace(task[i], "mixed") for i in range(1, 13)), tmp_path / "data")
+    with pytest.raises(ValueError, match="the training data differ from those of the stopped run"):
+        run(sft.train, parse(SFTConfig, ["--resume", str(copy)]))
+
+
+def test_auto_begins_what_is_not_there_and_continues_what_is(tmp_path):
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(dump(small(tmp_path, data__val_items=0)))
+    words = ["--config", str(recipe_file), "--resume", "auto"]
+    made = parse(SFTConfig, words)
+    assert made.resume is None
+    run(sft.train, made)
+    again = parse(SFTConfig, words)
+    assert again.resume == str(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"seed is 5"):
+        parse(SFTConfig, [*words, "--seed", "5"])

@@ -1,0 +1,57 @@
+"""Larger repetitions of what quick tests check. They run with ``bash tests/run.sh --slow`` only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from chaos import torment, write_recipe
+from resumed_runs import weights_of
+from tiny_runs import ROOT
+
+pytestmark = pytest.mark.long
+
+
+def test_a_run_that_is_killed_twenty_times_ends_with_the_same_model(tmp_path):
+    assert torment(tmp_path, kills=20, seed=2).total() == 20
+
+
+def test_one_of_two_processes_is_killed_in_a_save_and_torchrun_starts_both_again(tmp_path):
+    """The run ends with the bits of a run of two processes that none has killed."""
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "ONLY_RANK": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # as train/launch.sh sets it
+    }
+    said = {}
+    for name, point in (("killed", "after files are written"), ("whole", "never")):
+        config = write_recipe(tmp_path, name)
+        words = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "--max-restarts",
+            "1",
+            "-m",
+            "--",
+        ]
+        words += ["killed_run", point, "2", "train.sft", "--config", str(config), "--resume", "auto"]
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        said[name] = done.stdout
+    assert "The run continues after step 1" in said["killed"] and "continues" not in said["whole"]
+    assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")

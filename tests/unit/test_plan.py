@@ -1,0 +1,183 @@
+"""Plans: what is simulated is what a real step takes, and the command says what to change."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import accumulate
+
+import pytest
+import torch
+from tiny_runs import BACKBONE, ROOT, recipe
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from latent_reason.model.backbones.stock_config import count_weights
+from train import gpu_check, plan
+from train.config import RLTrainingConfig, SFTConfig
+from train.lit_modules import SFTModule
+from train.model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from train.optim import make_optimizer
+from train.planning import examples, model
+from train.planning.estimate import estimate
+from train.planning.simulation import ATTENTION
+from train.planning.step import autocast, longest_batch
+from train.trainer import set_precision
+
+SIZES = BACKBONE | {"width": 64, "layers": 2}  # larger than what the allocator keeps for itself
+SMALL = {"data__batch_size": 4, "data__items": 4, "optim__name": "adamw", "backbone__options": SIZES}
+LORA = {"lora__rank": 4, "trainable": ["lora", "head"]}
+
+
+def real_module(config):
+    """The module that a run of a config trains."""
+    reasoner, _ = prepare_model(config)
+    objective = build_objective(config, reasoner)
+    choose_attention(reasoner, config, objective)
+    freeze_all_but(reasoner, config.trainable)
+    if reasoner.target is not None:
+        reasoner.target.standardizer.fitted.fill_(True)
+    return SFTModule(reasoner.train(), objective, config.optim)
+
+
+def measure_real_step(config):
+    """(bytes at the peak, operations of forward and backward) of two steps with real numbers, as the allocator and torch's
+    own counter report them."""
+    module = real_module(config)
+    set_precision(module, config.precision)
+    weights = [*module.parameters(), *module.buffers()]
+    weights = sum({t.data_ptr(): t.untyped_storage().nbytes() for t in weights}.values())
+    optimizer, counter = make_optimizer(module, config.optim), FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        with torch.no_grad():
+            batch = longest_batch(config, module)
+        for counting in (nullcontext(), counter):
+            with counting:
+                with autocast(config.precision):
+                    loss = module.compute_loss(batch)[0]
+                optimizer.zero_grad()
+                loss.backward()
+            del loss
+            optimizer.step()
+    events = [event.nbytes() for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    images = [images for images in (batch.images, batch.sketches) if images.pixels is not None]
+    pixels = sum(images.pixels.nbytes for images in images)  # memory of NumPy
+    return weights + pixels + max(accumulate(events)), counter.get_total_flops()
+
+
+CASES = {
+    "all": {},
+    "adapter, recomputed": LORA | {"backbone__gradient_checkpointing": True},
+    "16 bits, accumulated": {"precision": "bf16-true", "optim__gradient_accumulation_steps": 3},
+    "a trained encoder, packed": {
+        "trainable": ["text_model", "vision_encoder", "head"],
+        "data__packing_length": 300,
+        "precision": "bf16-mixed",
+    },
+}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
+def test_a_plan_is_what_a_real_step_takes(changes, tmp_path):
+    config = recipe(tmp_path, **SMALL | changes)
+    planned, (peak, flops) = estimate(config), measure_real_step(config)
+    assert sum(planned.memory(1).values()) == pytest.approx(peak, rel=0.1)
+    times = config.optim.gradient_accumulation_steps
+    assert planned.flops["forward"] + planned.flops["backward"] == pytest.approx(times * flops, rel=0.05)
+
+
+def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(tmp_path):
+    alone = estimate(recipe(tmp_path, **SMALL))
+    sharded = estimate(recipe(tmp_path, **SMALL, fsdp=True), gpus=4).memory(4)
+    for kind in ("weights", "optimizer state"):
+        assert sharded[kind] == pytest.approx(alone.memory(1)[kind] / 4, rel=0.1), kind
+    assert sharded["gathered weights"] >= 0.75 * alone.memory(1)["weights"]
+    assert alone.memory(4)["gradients to add up"] == alone.memory(1)["gradients"]
+
+
+def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
+    rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 24, "rl__beta": 0.1}
+    method = {"k": 4, "head": "flow", "head_options": {"hidden": 32}}
+    config = recipe(
+        tmp_path, config=RLTrainingConfig, init_from="none", method__options=method, optim__name="adamw", **rl
+    )
+    config = replace(config, rl=replace(config.rl, latent_policy="flow_sde", latent_policy_options={"window": 2}))
+    planned = estimate(config, name="tiny")
+    assert planned.counts["examples"] == 4 and planned.counts["sketches"] == 4
+    assert planned.flops["decoding"] > 0 and planned.traffic > 0
+    assert planned.memory(1)["teacher, reference"] == pytest.approx(planned.memory(1)["weights"], rel=0.01)
+
+
+def test_the_command_says_what_to_change(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\n"
+        "method: {options: {k: 4, head: mlp}}\n" + f"backbone: {{options: {json.dumps(BACKBONE)}}}\n"
+    )
+    words = [str(file), "--memory", "1", "--gpus", "2", "--optim.max_steps", "7", "--out", str(tmp_path / "plan.json")]
+    plan.main(words)
+    printed = capsys.readouterr().out
+    assert "does not fit into 1 GiB" in printed and "--backbone.gradient_checkpointing true" in printed
+    assert max(map(len, printed.splitlines())) <= plan.WIDTH or "plan.json" in printed
+    found = json.loads((tmp_path / "plan.json").read_text())
+    (stage,) = found["stages"]
+    assert found["computed"] and stage["max_steps"] == 7 and not stage["fits"]
+    smaller = next(
+        c for c in stage["changes"] if c["keys"] == {"data.batch_size": 1, "optim.gradient_accumulation_steps": 4}
+    )
+    assert smaller["needed_gib"] <= stage["needed_gib"]
+    with pytest.raises(SystemExit, match="exists, and nothing was changed"):
+        plan.main(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--backbone", "Qwen/Qwen9-VL"], "'Qwen/Qwen9-VL': its sizes are not known here"),
+        (["--tokens-per-example", "9"], "--tokens-per-example 9: an example of these data has"),
+        (["--optim.max_stepz", "9"], "optim.max_stepz"),
+        (["--precision", "64-true"], "is not planned. Set 32-true"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_sentence(words, sentence, capsys):
+    quick = str(ROOT / "train" / "recipes" / "quickstart.yaml")
+    options = ["--backbone.options", json.dumps(BACKBONE), "--data.items", "2", "--data.batch_size", "1"]
+    with pytest.raises(SystemExit, match=sentence):
+        plan.main([quick, *words, *(options if words[0] != "--optim.max_stepz" else [])])
+
+
+def test_known_models_have_as_many_parameters_as_their_pages_say():
+    sizes = model.sizes_of("Qwen/Qwen3-VL-8B-Instruct")
+    config = model.CONFIG_MAPPING[sizes["config"]["model_type"]].from_dict(sizes["config"])
+    assert count_weights(config) == sizes["parameters"]
+
+
+@pytest.mark.parametrize("name", examples.NAMES)
+def test_an_example_is_a_command_and_states_its_plan(name):
+    script, plans = ROOT / "train" / "examples" / f"{name}.sh", examples.read_plans()["plans"]
+    file, words = examples.command_of(script)
+    config = plan.read_config(str(ROOT / file), ["Qwen/Qwen2.5-VL-3B-Instruct" if w[0] == "$" else w for w in words])
+    assert config.fsdp == ("fsdp" in name) and bool(config.lora.rank) == ("lora" in name)
+    assert isinstance(config, RLTrainingConfig if name.startswith("rl") else SFTConfig)
+    text = script.read_text()
+    assert text == examples.with_head(text, examples.head_of(name, plans)), "python -m train.planning.examples"
+
+
+def test_the_table_in_the_documentation_is_that_of_the_plans():
+    page = examples.PAGE.read_text()
+    assert page == examples.with_table(page, examples.table_of(examples.read_plans()["plans"]))
+
+
+def test_the_gpu_check_runs_on_a_cpu_and_one_failure_keeps_the_rest(tmp_path, monkeypatch):
+    def fail(is_tiny):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(gpu_check, "SECTIONS", gpu_check.SECTIONS | {"attention": fail})
+    monkeypatch.setattr(gpu_check, "FAMILIES", ["qwen3_vl"])
+    monkeypatch.setitem(gpu_check.bench.SIZES, "tiny", {"width": 32, "layers": 1, "heads": 2})
+    gpu_check.main(["--tiny", "--out", str(tmp_path / "check.json")])
+    found = json.loads((tmp_path / "check.json").read_text())
+    sections = found["sections"]
+    assert found["device"] in ("CPU", torch.cuda.is_available() and torch.cuda.get_device_name())
+    assert sections["attention"] == {"error": "RuntimeError: no such kernel"}
+    assert sections["families"]["qwen3_vl"] > 0 and sections["memory"]["planned_gib"] > 0
+    assert sections["speed"]["tiny"]["tokens_per_second"] > 0

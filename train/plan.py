@@ -1,0 +1,158 @@
+"""Memory, arithmetic and hours of a recipe, for GPUs that need not be there and models that need not be downloaded.
+
+    python -m train.plan train/recipes/qwen25vl_3b_modal_mixed.yaml --gpus 8 --memory 80
+    python -m train.plan RECIPE --optim.max_steps 500 --data.batch_size 4 --device A100 --out plan.json
+
+One optimizer step of the recipe runs on tensors without values: the model's own forward and backward pass, the method's
+losses on the longest of 64 examples, the optimizer. What it allocates and multiplies is counted; with fsdp, on the first
+of --gpus processes. Recipes of train.sft and train.rl are planned; rollouts are as long as they may be.
+
+Computed, not measured. 1 GiB (libraries of the GPU) and 5 % of the peak (memory that the allocator cannot use) are added.
+Hours are those of arithmetic at a share --mfu of the device's peak, recomputed activations included, and of reading all
+weights and half the cache for each decoded position. Loading, validation and saving are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any
+
+import torch
+import transformers
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import cli_errors
+from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output
+from latent_reason.values import Bounds, Count, Natural, Positive, argument
+
+from .config import RLTrainingConfig, SFTConfig, parse, stages_of
+from .config.recipe_file import read_recipe
+from .planning.changes import change, changes_for, command_line
+from .planning.devices import DEVICES
+from .planning.estimate import GIB, estimate
+
+WIDTH = 80
+Config = SFTConfig | RLTrainingConfig
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.plan",
+        usage="%(prog)s RECIPE [--gpus N] [--memory GIB] [options] [--KEY VALUE ...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--gpus", type=argument(Count), default=1, help="devices that train together")
+    parser.add_argument("--memory", type=argument(Positive), default=80.0, metavar="GIB", help="of each device")
+    parser.add_argument("--device", choices=DEVICES, default="H100", help="whose speed the hours are for")
+    share = argument(Annotated[float, Bounds(0, 1, above=True)])
+    parser.add_argument("--mfu", type=share, default=0.4, help="share of the device's peak arithmetic")
+    parser.add_argument("--backbone", metavar="NAME", help="in place of the recipe's, or of its checkpoint's")
+    parser.add_argument("--tokens-per-example", type=argument(Natural), default=0, help="0: as many as the data have")
+    add_output(parser, "a JSON file of the figures", required=False)
+    given, words = parser.parse_known_args(argv)
+    with cli_errors():
+        if given.out:
+            check_output(given.out, given.overwrite)
+        stages = [plan(config, given) for config in stages_of(read_config(given.recipe, words))]
+        for number, stage in enumerate(stages, 1):
+            show(stage, given, f"stage {number} of {len(stages)} of {given.recipe}" if stages[1:] else given.recipe)
+        if given.out:
+            atomic_write_json(given.out, {"schema": 1} | settings(given, words) | {"stages": stages})
+            print(f"Written to {given.out}")
+
+
+def read_config(recipe: str, words: Sequence[str]) -> Config:
+    """The config of a recipe and dotted keys. Raises ValueError as :func:`train.config.parse`."""
+    values = read_recipe(recipe)
+    kind = RLTrainingConfig if isinstance(values, dict) and "rl" in values else SFTConfig
+    return parse(kind, ["--config", recipe, *words])
+
+
+def settings(given: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
+    """What the figures are for."""
+    names = ("recipe", "gpus", "memory", "device", "mfu", "backbone", "tokens_per_example")
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"computed": True, "keys": list(words)} | {name: getattr(given, name) for name in names} | versions
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+def plan(config: Config, given: argparse.Namespace) -> dict[str, Any]:
+    """The figures of a config; where it does not fit, with those of changes to it."""
+    found = figures(config, given)
+    changes = []
+    if not found["fits"]:
+        for keys in changes_for(config, given.gpus):
+            with suppress(ValueError):  # keys that exclude each other
+                other = figures(change(config, keys), given)
+                changes.append({"keys": keys} | {name: other[name] for name in ("needed_gib", "fits", "hours")})
+    return found | {"changes": changes}
+
+
+def figures(config: Config, given: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one config."""
+    needs = estimate(config, given.gpus, given.backbone, given.tokens_per_example)
+    device, needed = DEVICES[given.device], needs.needed(given.gpus) / GIB
+    return {
+        "parameters": {part: {"all": a, "trained": t} for part, (a, t) in needs.parameters.items()},
+        "memory_gib": {kind: round(n / GIB, 3) for kind, n in needs.memory(given.gpus).items()},
+        "needed_gib": round(needed, 2),
+        "fits": needed <= given.memory,
+        "step": {name: n * given.gpus for name, n in needs.counts.items()},
+        "flops": {phase: n * given.gpus for phase, n in needs.flops.items()},
+        "seconds_per_step": round(needs.seconds(device, given.mfu), 3),
+        "max_steps": config.optim.max_steps,
+        "hours": round(needs.seconds(device, given.mfu) * config.optim.max_steps / 3600, 2),
+    }
+
+
+# -- output ------------------------------------------------------------------------------------------------------------
+def show(found: dict[str, Any], given: argparse.Namespace, title: str) -> None:
+    """Print the figures of a stage."""
+    console = Console(width=WIDTH, highlight=False)
+    console.rule(title)
+    parameters, step = found["parameters"], found["step"]
+    rows = [[part, f"{counts['all']:,}", f"{counts['trained']:,}"] for part, counts in parameters.items()]
+    totals = [sum(counts[name] for counts in parameters.values()) for name in ("all", "trained")]
+    console.print(table(["parameters", "all", "trained"], [*rows, ["together", *(f"{n:,}" for n in totals)]]))
+    memory = sorted(found["memory_gib"].items(), key=lambda pair: -pair[1])
+    rows = [[kind, f"{n:.2f}"] for kind, n in memory if n >= 0.005]
+    needed = ["with 5 % and 1 GiB for libraries", f"{found['needed_gib']:.1f}"]
+    console.print(table(["memory of a GPU at the peak", "GiB"], [*rows, needed]))
+    rows = [[name, f"{n:,}"] for name, n in step.items()]
+    rows += [[f"floating-point operations, {phase}", f"{n:.3g}"] for phase, n in found["flops"].items()]
+    rows += [[f"seconds on {given.gpus} x {given.device} at {given.mfu:.0%}", f"{found['seconds_per_step']:,.2f}"]]
+    console.print(table(["an optimizer step of all GPUs", ""], rows))
+    verdict = "fits into" if found["fits"] else "does not fit into"
+    console.print(
+        f"{found['needed_gib']:.1f} GiB {verdict} {given.memory:g} GiB. {found['max_steps']:,} steps take "
+        f"{found['hours']:,.1f} hours (computed, not measured)."
+    )
+    if found["changes"]:
+        rows = [
+            [command_line(other["keys"]), f"{other['needed_gib']:.1f}", f"{other['hours']:,.1f}"]
+            for other in sorted(found["changes"], key=lambda other: other["needed_gib"])
+        ]
+        console.print(table(["what to change instead", "GiB", "hours"], rows))
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    made = Table(width=WIDTH, box=box.SIMPLE)
+    for number, title in enumerate(titles):
+        made.add_column(title, justify="right" if number else "left", overflow="fold", ratio=None if number else 1)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+if __name__ == "__main__":
+    main()

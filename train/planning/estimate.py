@@ -1,0 +1,117 @@
+"""What a run of a config needs: memory of a device, arithmetic of a step, and hours on a kind of device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
+
+from .. import sharding
+from ..config import RLTrainingConfig, SFTConfig
+from ..lit_modules import SFTModule, parameter_table
+from ..trainer import set_precision
+from . import rollouts, step
+from .devices import Device
+from .model import build_model, quantized_bytes
+from .simulation import Accountant
+
+GIB = 2**30
+#: kinds of memory that are there while rollouts are decoded
+STANDING = (
+    "weights",
+    "gathered weights",
+    "gradients",
+    "optimizer state",
+    "teacher, reference",
+)
+CONTEXT = GIB  # of CUDA and its libraries
+FRAGMENTATION = 0.05  # of the peak, which the allocator cannot use
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A step on one device: arithmetic by phase, what it learns from, and bytes that the decoding of rollouts reads.
+
+    ``peaks`` are the bytes by kind at the moments that may need most: in the update, and while rollouts are decoded.
+    """
+
+    parameters: dict[str, tuple[int, int]]
+    peaks: list[dict[str, int]]
+    flops: dict[str, int]
+    counts: dict[str, int]
+    is_sharded: bool
+    traffic: int = 0
+
+    def memory(self, gpus: int) -> dict[str, int]:
+        """Bytes of each of so many devices at the peak, by kind. DDP copies gradients into buckets."""
+        copied = gpus > 1 and not self.is_sharded
+        peaks = [p | {"gradients to add up": p.get("gradients", 0)} if copied else p for p in self.peaks]
+        return max(peaks, key=lambda peak: sum(peak.values()))
+
+    def needed(self, gpus: int) -> float:
+        """Bytes that each of so many devices must have."""
+        return sum(self.memory(gpus).values()) * (1 + FRAGMENTATION) + CONTEXT
+
+    def seconds(self, device: Device, mfu: float) -> float:
+        """Seconds of a step where arithmetic runs at this share of a device's peak, and decoding reads at its full rate."""
+        return sum(self.flops.values()) / (mfu * device.flops) + self.traffic / device.bandwidth
+
+
+def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | None = None, length: int = 0) -> Estimate:
+    """The needs of a config.
+
+    Args:
+        gpus: devices that share sharded weights.
+        name: a backbone in place of the config's or of its checkpoint's.
+        length: positions of an example; 0: as many as the data have.
+
+    Raises:
+        ValueError: as a run of the config would.
+    """
+    if config.precision == "64-true":
+        raise ValueError("precision=64-true is for tests and is not planned. Set 32-true.")
+    with process_group(gpus if config.fsdp else 1):
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        reasoner, objective = build_model(config, mode, name)
+        parameters = {part: (total, trained) for part, total, trained in parameter_table(reasoner)}
+        saved = quantized_bytes(reasoner)
+        accountant = Accountant(reasoner.backbone.vocab_size, mode)
+        accountant.add_module(reasoner, "weights")
+        with accountant, accountant.phase("setup", "batch"):
+            if isinstance(config, RLTrainingConfig):
+                work = rollouts.policy_work(config, reasoner, name, mode)
+            else:
+                module = SFTModule(reasoner, objective, config.optim)
+                work = step.supervised_work(config, module, step.longest_batch(config, module, length))
+            set_precision(work.module, config.precision)
+            if config.fsdp:
+                sharding.check_supported(config, work.module)
+                with accountant.phase("setup", "weights"):
+                    sharding.shard(reasoner, init_device_mesh("cpu", (gpus,)))
+        measured = step.measure(work, accountant, config.optim, config.precision)
+    peaks, flops = [measured.memory | {"weights": measured.memory["weights"] - saved}], measured.flops
+    if work.decoding is None:
+        return Estimate(parameters, peaks, flops, work.counts, config.fsdp)
+    standing = {kind: n for kind, n in peaks[0].items() if kind in STANDING}
+    peaks.append(standing | {"key-value cache": work.decoding.cache})
+    flops = flops | {"decoding": work.decoding.flops}
+    return Estimate(parameters, peaks, flops, work.counts, config.fsdp, work.decoding.traffic)
+
+
+@contextmanager
+def process_group(size: int) -> Iterator[None]:
+    """This process as the first of ``size`` that do not exist; nothing for one."""
+    if size == 1:
+        yield
+        return
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
