@@ -73,7 +73,12 @@ def supervised_work(config: SFTConfig, module: SFTModule, batch: MixedBatch) -> 
     """The work of a config whose batches are all like this one."""
     times = config.optim.gradient_accumulation_steps
     counts = {name: n * times for name, n in count_batch(batch).items()}
-    return Work(module, [(lambda: module.compute_loss(batch)[0], times)], counts)
+
+    def compute_loss() -> torch.Tensor:
+        loss = module.compute_loss(batch)[0]
+        return loss + module.zero_loss() if module.sharded else loss  # as TrainingModule.training_step
+
+    return Work(module, [(compute_loss, times)], counts)
 
 
 def longest_batch(config: SFTConfig, module: SFTModule, length: int = 0) -> MixedBatch:
