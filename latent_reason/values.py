@@ -17,7 +17,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 MOST = 10**9  # steps, items, positions: no run has more
-LONGEST_TEXT = 100_000  # characters
+LONGEST_TEXT = 10**5  # characters
 DEEPEST, MOST_VALUES = 20, 10_000  # of nested options
 SHOWN = 80  # characters of a value in an error
 NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
@@ -73,8 +73,8 @@ class InOrder:
 
 Count = Annotated[int, Bounds(1, MOST)]
 Natural = Annotated[int, Bounds(0, MOST)]
-Size = Annotated[int, Bounds(1, 65_536)]  # of a layer
-SizeOrZero = Annotated[int, Bounds(0, 65_536)]
+Size = Annotated[int, Bounds(1, 2**16)]  # of a layer
+SizeOrZero = Annotated[int, Bounds(0, 2**16)]
 Depth = Annotated[int, Bounds(0, 1000)]  # layers
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]  # NumPy takes no other
 Share = Annotated[float, Bounds(0, 1)]

@@ -100,7 +100,7 @@ def test_weights_that_are_missing_are_not_made_up(make_backbone, tmp_path):
     backbone.model.save_pretrained(tmp_path, state_dict=state)
     backbone.tokenizer.save_pretrained(tmp_path)
     backbone.image_processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="1 weights are missing and 0 are left over"):
+    with pytest.raises(ValueError, match=r"config.json. describes .* weights, but the files beside it hold"):
         load_backbone(str(tmp_path))
 
 
