@@ -61,12 +61,18 @@ def parse_only(main, argv: list[str]) -> None:
     """Let the parser of ``main`` read a command line and stop there."""
 
     original = argparse.ArgumentParser.parse_args
+    original_known = argparse.ArgumentParser.parse_known_args
 
     def parse(parser, args=None, namespace=None):
-        raise Parsed(original(parser, args, namespace))
+        with patch.object(argparse.ArgumentParser, "parse_known_args", original_known):
+            raise Parsed(original(parser, args, namespace))
 
+    def parse_known(parser, args=None, namespace=None):  # of a command that also takes keys of a recipe
+        raise Parsed(original_known(parser, args, namespace))
+
+    patched = {"parse_args": parse, "parse_known_args": parse_known}
     try:
-        with patch.object(argparse.ArgumentParser, "parse_args", parse), patch.object(sys, "argv", ["command", *argv]):
+        with patch.multiple(argparse.ArgumentParser, **patched), patch.object(sys, "argv", ["command", *argv]):
             main()
     except Parsed:
         return
