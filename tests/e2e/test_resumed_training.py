@@ -137,7 +137,7 @@ REWARDED = {
 def test_reinforcement_learning_continues_bit_by_bit(tmp_path, monkeypatch, changes):
     short(monkeypatch, 8)
     monkeypatch.setitem(rewards.REWARDS, "long", long)
-    kept = {"save_steps": 1, "save_total_limit": 0, "eval_steps": 3, "optim__max_steps": 4, "data__val_items": 2}
+    kept = {"save_steps": 1, "save_total_limit": 0, "eval_steps": 0, "optim__max_steps": 4, "data__val_items": 2}
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, **kept | changes)
     check_resumed(rl.train, made, tmp_path)
 
