@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 from conftest import CASES, objective_for, ready
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
