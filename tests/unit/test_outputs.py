@@ -94,6 +94,8 @@ FILES = {
     "eval.answers": (module("eval.answers"), ["none", "none", "--out"]),
     "eval.leaderboard": (module("eval.leaderboard"), ["none", "--out"]),
     "train.bench": (module("train.bench"), ["--out"]),
+    "train.plan": (module("train.plan"), ["none", "--out"]),
+    "train.gpu_check": (module("train.gpu_check"), ["--tiny", "--out"]),
     "train.bench_data": (module("train.bench_data"), ["none", "--out"]),
     "generate": (cli.main, ["generate", "none", "--image"]),
     "render": (cli.main, ["render", "none", "--out"]),
@@ -145,7 +147,13 @@ def test_every_command_checks_its_output_before_the_work(name, tmp_path, monkeyp
     assert re.search(r"a\.\w+' exists, and nothing was changed", refused(run, [*words, out]))
     unwritable = tmp_path / "file" / f"a.{suffix}"
     assert re.search(r"a\.\w+' cannot be written \(Not a directory", refused(run, [*words, unwritable, "--overwrite"]))
-    if name not in ("train.bench", "texts", "data show", "eval.language"):  # these would begin their work
+    if name not in (
+        "train.bench",
+        "train.gpu_check",
+        "texts",
+        "data show",
+        "eval.language",
+    ):  # these would begin their work
         assert "none" in refused(run, [*words, out, "--overwrite"]), "the next thing that is wrong"
     if is_picture(name):
         assert "does not end in .png" in refused(run, [*words, tmp_path / "a.json"])
