@@ -92,19 +92,17 @@ def api_page() -> str:
 
 def security_page() -> str:
     """Every hostile or wrong input that the tests try, and the words of the error that answers it."""
-    sys.path[:0] = [str(LIBRARY.parent / "tests"), str(LIBRARY.parent / "tests" / "unit")]
-    import test_hostile_checkpoints as checkpoints
-    import test_hostile_data as data
-    import test_hostile_options as options
+    sys.path.insert(0, str(LIBRARY.parent / "tests"))
+    from hostile import checkpoints, data, options, parts
 
     tables = {
         "Checkpoints and exported folders": [(kind, what, words) for kind, what, _, words in checkpoints.ROWS],
         "Recipes and command lines": [(case.kind, case.what, case.words) for case in options.CASES]
-        + [("part", what, words) for what, _, words in options.PARTS],
+        + [("part", what, words) for what, _, words in parts.PARTS],
         "Data": [(case.kind, case.what, case.words) for case in data.CASES],
     }
     count = sum(map(len, tables.values()))
-    lines = ["# Security", "", NOTE.replace("docstrings. Edit those", "the tables of tests/unit/test_hostile_*.py"), ""]
+    lines = ["# Security", "", NOTE.replace("docstrings. Edit those", "the tables of tests/hostile/"), ""]
     lines += [
         "What the project promises, and how to report a vulnerability, is in SECURITY.md. This page lists the "
         f"{count} hostile or wrong inputs that the tests try. Each is answered by one sentence, before long work and in "

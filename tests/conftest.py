@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from native_records import picture as noise
 from PIL import Image as PILImage
 from tiny_runs import recipe
 
@@ -50,6 +51,37 @@ def small(tmp_path):
     """Words of a command line for a run into ``tmp_path / "run"``."""
     (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run")))
     return ["--config", str(tmp_path / "small.yaml")]
+
+
+# -- records and results ----------------------------------------------------------------------------------------------
+@pytest.fixture
+def write_records(tmp_path, monkeypatch):
+    """A folder with two pictures, as seen from beside it; call it with rows (or raw bytes) to write ``d/a.jsonl``."""
+    (tmp_path / "d" / "img").mkdir(parents=True)
+    for seed, name in enumerate("ps"):
+        noise(seed).save(tmp_path / "d" / "img" / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+
+    def make(*rows, name="a.jsonl"):
+        lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+        (tmp_path / "d" / name).write_bytes(b"\n".join(lines) + b"\n")
+        return f"d/{name}"
+
+    return make
+
+
+@pytest.fixture
+def write_results(tmp_path):
+    """``write_results(name=value, ...)`` writes JSON files, dots for slashes; a text is written as it is."""
+
+    def write(**files):
+        for name, value in files.items():
+            path = tmp_path / "in" / f"{name.replace('.', '/')}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return tmp_path / "in"
+
+    return write
 
 
 # -- data of others ----------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     made = recipe(tmp_path, data__replay_texts=str(tmp_path / "texts.jsonl"), data__replay_batch_size=3)
     data = TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True)
     data.setup()
-    batch = next(data.batches())
+    batch = next(iter(data.batches()))
     assert len(batch.ids) == 8 + 3 and set(batch.spans[:, 0].tolist()) <= set(range(8))
     said = [
         reasoner.vocabulary.decode(row[there].tolist())

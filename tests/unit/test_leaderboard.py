@@ -3,13 +3,9 @@ of a file becomes part of the page."""
 
 from __future__ import annotations
 
-import base64
 import copy
-import hashlib
 import html
 import json
-import re
-from html.parser import HTMLParser
 from statistics import stdev
 
 import pytest
@@ -136,53 +132,15 @@ def changed(value, **changes):
     return value
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """``folder(name=value, ...)`` writes JSON files, dots for slashes; a text is written as it is."""
-
-    def write(**files):
-        for name, value in files.items():
-            path = tmp_path / "in" / f"{name.replace('.', '/')}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(value if isinstance(value, str) else json.dumps(value))
-        return tmp_path / "in"
-
-    return write
-
-
 def read(value):
     """Rows of a value as if it came from a file."""
     reader = results._reader_of(value)
     return reader(results.Fields(value, "x.json")).rows
 
 
-class Page(HTMLParser):
-    """Tags by name, texts of cells row by row, and what each cell sorts by."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.rows, self.inside = [], [], False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        self.inside = tag in ("td", "th", "button")
-        if tag in ("td", "th"):
-            self.rows[-1].append(["", dict(attrs).get("data-by")])
-
-    def handle_data(self, data):
-        if self.inside and self.rows and self.rows[-1]:
-            self.rows[-1][-1][0] += data
-
-    def handle_endtag(self, tag):
-        self.inside = self.inside and tag not in ("td", "th")
-
-
 # -- what is read ------------------------------------------------------------------------------------------------------
-def test_every_kind_of_file_is_read(folder):
-    rows, left_out = gather_results(folder(a=BENCHMARK, b=RUN, c=COMPARE, **{"deep.down.d": PROBE}))
+def test_every_kind_of_file_is_read(write_results):
+    rows, left_out = gather_results(write_results(a=BENCHMARK, b=RUN, c=COMPARE, **{"deep.down.d": PROBE}))
     assert not left_out
     mmvp, frozen, *arms = rows
     assert (mmvp.method, mmvp.model, mmvp.benchmark, mmvp.task) == ("mirage", "checkpoints/a", "mmvp", "all")
@@ -212,10 +170,10 @@ def test_every_kind_of_file_is_read(folder):
     assert "frozenlake_plan, levels 3, 4, n 150, regenerate" == mmvp.probes.on and frozen.probes is None
 
 
-def test_other_options_of_a_task_are_another_protocol(folder):
+def test_other_options_of_a_task_are_another_protocol(write_results):
     usual, other = ({"frozenlake_plan": given} for given in ({}, {"skin": "plain", "dist": "vsp"}))
     rows, _ = gather_results(
-        folder(a=RUN, b=RUN | {"options": usual}, c=RUN | {"options": other}, d=RUN | {"options": usual})
+        write_results(a=RUN, b=RUN | {"options": usual}, c=RUN | {"options": other}, d=RUN | {"options": usual})
     )
     assert [row.protocol["options"] for row in rows] == ["not named", "as usual", "dist vsp, skin plain", "as usual"]
 
@@ -261,8 +219,8 @@ def test_probes_of_the_own_task_come_before_others_and_those_on_more_items_befor
         ({"protocol__partial": 0}, "partial (false and 0)"),
     ],
 )
-def test_other_protocols_stand_apart_or_are_an_error(folder, tmp_path, capsys, change, said):
-    where = folder(a=BENCHMARK, b=changed(BENCHMARK, **change))
+def test_other_protocols_stand_apart_or_are_an_error(write_results, tmp_path, capsys, change, said):
+    where = write_results(a=BENCHMARK, b=changed(BENCHMARK, **change))
     assert len(build_tables(gather_results(where)[0])) == 2
     out = tmp_path / "board.html"
     with pytest.raises(SystemExit) as ended:
@@ -271,9 +229,9 @@ def test_other_protocols_stand_apart_or_are_an_error(folder, tmp_path, capsys, c
     assert not out.exists()
 
 
-def test_one_measure_can_be_chosen_where_a_file_has_several(folder, tmp_path):
+def test_one_measure_can_be_chosen_where_a_file_has_several(write_results, tmp_path):
     single = BENCHMARK["results"][0] | {"metric": "single", "value": 0.45}
-    where, out = folder(a=changed(BENCHMARK, results=[*BENCHMARK["results"], single])), tmp_path / "board.html"
+    where, out = write_results(a=changed(BENCHMARK, results=[*BENCHMARK["results"], single])), tmp_path / "board.html"
     for words, said in (
         ([], r"'a\.json' and 'a\.json' cannot be in one table.* differ in metric"),
         (["--metric", "singel"], "no result has the metric 'singel'. Did you mean 'single'"),
@@ -284,9 +242,9 @@ def test_one_measure_can_be_chosen_where_a_file_has_several(folder, tmp_path):
     assert "0.450" in out.read_text() and "0.500" not in out.read_text()
 
 
-def test_what_no_protocol_names_does_not_part(folder):
+def test_what_no_protocol_names_does_not_part(write_results):
     protocol = dict(reversed(BENCHMARK["protocol"].items())) | {"n_published": 300.0}
-    where = folder(
+    where = write_results(
         a=BENCHMARK, b=changed(BENCHMARK, method="direct", seed=3, device="H100", benchmark="vstar", protocol=protocol)
     )
     (table,) = build_tables(gather_results(where)[0], one_table=True)
@@ -353,15 +311,15 @@ BAD = [
 
 
 @pytest.mark.parametrize("value, said", BAD, ids=[said for _, said in BAD])
-def test_a_broken_file_is_named_and_left_out(folder, tmp_path, capsys, value, said):
-    main([str(folder(bad=value, good=RUN)), "--out", str(tmp_path / "board.html")])
+def test_a_broken_file_is_named_and_left_out(write_results, tmp_path, capsys, value, said):
+    main([str(write_results(bad=value, good=RUN)), "--out", str(tmp_path / "board.html")])
     printed = capsys.readouterr().out
     assert "Left out: 'bad.json'" in printed and said in printed and "1 results of 1 files" in printed
     assert said in html.unescape((tmp_path / "board.html").read_text()), "the page says it too"
 
 
-def test_foreign_files_links_and_idle_probes_are_named(folder, tmp_path, capsys):
-    where = folder(**{"x.config": {"hidden_size": 4}, "list": [1], "a": RUN}, idle=PROBE)
+def test_foreign_files_links_and_idle_probes_are_named(write_results, tmp_path, capsys):
+    where = write_results(**{"x.config": {"hidden_size": 4}, "list": [1], "a": RUN}, idle=PROBE)
     (tmp_path / "secret.json").write_text(json.dumps(BENCHMARK))
     (where / "way.json").symlink_to(tmp_path / "secret.json")
     (where / "x" / "round.json").symlink_to(where / "x" / "round.json")
@@ -375,8 +333,8 @@ def test_foreign_files_links_and_idle_probes_are_named(folder, tmp_path, capsys)
     ]
 
 
-def test_a_folder_without_results_and_a_wrong_name_are_errors(folder, tmp_path):
-    where = str(folder(a={"x": 1}))
+def test_a_folder_without_results_and_a_wrong_name_are_errors(write_results, tmp_path):
+    where = str(write_results(a={"x": 1}))
     for words, said in (
         ([where], "has no result files"),
         ([where, "--out", "a.md"], "ends in .html"),
@@ -412,87 +370,3 @@ def test_whatever_stands_in_a_file_it_is_shown_or_refused_in_a_sentence(data):
     found = build_tables(rows)
     leaderboard_page.markdown(found, leaderboard.COLUMNS, "", [])
     leaderboard_page.page(found, leaderboard.COLUMNS, "", [])
-
-
-# -- the page and the Markdown -----------------------------------------------------------------------------------------
-@pytest.fixture
-def hostile(folder, tmp_path):
-    """(page, Markdown) of files in which every text is hostile."""
-    value = changed(
-        BENCHMARK,
-        checkpoint=EVIL,
-        method=EVIL,
-        benchmark=EVIL,
-        device=EVIL,
-        results__0__task=EVIL,
-        results__0__metric=EVIL,
-        protocol={EVIL: EVIL, "list": [EVIL]},
-    )
-    probes = changed(PROBE, checkpoint=EVIL, task=EVIL, protocol=EVIL)
-    where = folder(a=value, b=probes, c=changed(value, seed=1), d=changed(BENCHMARK, results__0__value=EVIL))
-    main([str(where), "--out", str(tmp_path / "board.html")])
-    return (tmp_path / "board.html").read_text(), (tmp_path / "board.md").read_text()
-
-
-def test_no_text_of_a_file_becomes_part_of_the_page(hostile):
-    page = Page(hostile[0])
-    assert sum(tag == "script" for tag, _ in page.tags) == 1 and not any(tag == "img" for tag, _ in page.tags)
-    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
-    head, *_ = page.rows
-    for row in page.rows[1:3]:
-        shown = {title[0]: cell for title, cell in zip(head, row, strict=True)}
-        assert shown["method"] == shown["task"] == shown["device"] == [EVIL, EVIL] and EVIL in shown["probed on"][0]
-
-
-def test_the_page_needs_no_other_file_and_runs_one_script(hostile):
-    page = Page(hostile[0])
-    loads = {"src", "href", "srcset", "action", "data", "background"}
-    assert not [attrs for _, attrs in page.tags if loads & attrs.keys()]
-    assert "url(" not in leaderboard_page.BOARD_STYLE + leaderboard_page.STYLE and "@import" not in hostile[0]
-    (rules,) = [attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
-    script = re.search(r"<script>(.*?)</script></html>", hostile[0], re.DOTALL)[1]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert rules.startswith("default-src 'none'") and f"script-src 'sha256-{digest}'" in rules
-
-
-def test_tables_can_be_sorted_by_keyboard_and_by_values(folder, tmp_path):
-    main(
-        [
-            str(folder(a=BENCHMARK, p=PROBE, b=changed(BENCHMARK, checkpoint="x", results__0__chance=None))),
-            "--out",
-            str(tmp_path / "board.html"),
-        ]
-    )
-    text = (tmp_path / "board.html").read_text()
-    page = Page(text)
-    head, first, second, *_ = page.rows
-    titles = [title for title, _ in head]
-    assert sum(tag == "button" for tag, _ in page.tags) == len(head), "each heading takes the keyboard's focus"
-    kinds = {
-        title: attrs["data-kind"]
-        for title, (_, attrs) in zip(
-            titles, [t for t in page.tags if t[0] == "th" and "data-kind" in t[1]], strict=True
-        )
-    }
-    assert kinds["share"] == kinds["loss under noise"] == "number" and kinds["method"] == "text"
-    by = [dict(zip(titles, [value for _, value in row], strict=True)) for row in (first, second)]
-    assert [r["share"] for r in by] == ["0.5", "0.5"] and {r["chance"] for r in by} == {"0.25", ""}
-    assert {r["loss under noise"] for r in by} == {"0.4", ""} and "follows (chance)" in titles
-    assert "aria-sort" in text and "name=viewport" in text and "overflow-x: auto" in text and "tabindex=0" in text
-    assert 'querySelectorAll("table.board")' in text and ("table", {"class": "board"}) in page.tags
-
-
-def test_markdown_keeps_its_cells_whatever_stands_in_them(hostile):
-    rows = [line for line in hostile[1].splitlines() if line.startswith("|")]
-    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in rows]
-    assert len(rows) >= 7 and len(set(cells[:4])) == 1 and len(set(cells[4:])) == 1
-    assert "<script" in hostile[1] and not any(
-        "<" in re.sub(r"`[^`]*`", "", line) for line in hostile[1].splitlines()
-    ), "in code spans alone"
-
-
-@given(st.text(max_size=30))
-def test_any_text_is_one_code_span_of_one_cell(text):
-    found = leaderboard_page.code(text)
-    assert "\n" not in found and not re.search(r"(?<!\\)\|", found)
-    assert found == "" or (found.count("`") == 2 and found[0] == found[-1] == "`")

@@ -101,7 +101,7 @@ def weights(case: Case) -> Iterator[Finding]:
 
 
 def answers(case: Case) -> Iterator[Finding]:
-    """Logits and one sketch are those stored in parity.safetensors."""
+    """Logits and one sketch are those stored in probe.safetensors."""
     try:
         off = case.model[0].parity(case.folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
