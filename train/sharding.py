@@ -27,6 +27,7 @@ def shard(reasoner: LatentReasoner, mesh: DeviceMesh) -> None:
         fully_shard(layer, mesh=mesh, reshard_after_forward=False)
     fully_shard(reasoner, mesh=mesh, reshard_after_forward=False)
     reasoner(LatentReasoner.latent_grid_for, None)  # FSDP takes the module that is called first for the root
+    reasoner.reshard()  # that call has gathered its own weights, which an optimizer must not see whole
 
 
 def is_sharded(reasoner: LatentReasoner) -> bool:
