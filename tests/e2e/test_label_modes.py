@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_data_native import picture
+from native_records import picture
 from tiny_runs import tiny_checkpoint
 
 from eval import label_modes as labelling

@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from test_data_native import BAD_LINES, BAD_RECORDS, data, picture, record  # noqa: F401
+from native_records import picture, record
+from test_data_native_bad import BAD_LINES, BAD_RECORDS
 from test_data_packed import example
 from tiny_runs import tiny_checkpoint
 
@@ -16,8 +17,8 @@ from latent_reason.model.processor import EncodedExample
 from latent_reason.trace import Image, Message, Text
 
 
-def test_every_kind_of_bad_row_in_one_file(data, tmp_path, capsys):  # noqa: F811
-    """The catalogue of test_data_native as one file, a good row before each bad one."""
+def test_every_kind_of_bad_row_in_one_file(write_records, tmp_path, capsys):
+    """The catalogue of test_data_native_bad as one file, a good row before each bad one."""
     kinds = {name: (line, code, message) for name, (line, code, message) in BAD_LINES.items()}
     kinds |= {name: (make(), code, message) for name, (make, code, message) in BAD_RECORDS.items()}
     assert len(kinds) >= 45 and len({message for *_, message in kinds.values()}) >= 40
@@ -33,7 +34,7 @@ def test_every_kind_of_bad_row_in_one_file(data, tmp_path, capsys):  # noqa: F81
             f"d/a.jsonl:{len(rows) - 1}: id 'good-0' already used in d/a.jsonl:1. Ids must be unique.",
         )
     )
-    path = data(*rows)
+    path = write_records(*rows)
 
     with pytest.raises(SystemExit) as ended:
         main(["data", "check", path, "--report", "found.json"])

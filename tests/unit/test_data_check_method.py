@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_data_native import picture
+from native_records import picture
 from test_data_native import traces as any_trace
 from tiny_runs import BACKBONE
 

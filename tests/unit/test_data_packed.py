@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_data_native import picture, record
+from native_records import picture, record
 from test_data_native import traces as any_trace
 
 from latent_reason.cli import main
