@@ -34,7 +34,7 @@ class SketchPanel(Callback):
 
     def on_validation_epoch_end(self, trainer, module):
         with whole(self.reasoner):
-            if not trainer.sanity_checking and not trainer.global_rank:
+            if not trainer.sanity_checking and not module.data_parallel_rank:
                 self.log_items(trainer, module)
 
     def log_items(self, trainer, module):

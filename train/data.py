@@ -317,8 +317,9 @@ class TraceData(L.LightningDataModule):
 
     def train_dataloader(self) -> StepBatches:
         trainer = self.trainer
-        source = self.batches(trainer.global_rank, trainer.world_size)
-        return StepBatches(source, trainer.accumulate_grad_batches, trainer.lightning_module.loss_weights)
+        module = trainer.lightning_module
+        source = self.batches(module.data_parallel_rank, module.data_parallel_size)
+        return StepBatches(source, trainer.accumulate_grad_batches, module.loss_weights)
 
     def digest(self) -> str:
         """Hash of the token ids of all training rows, of streamed data of those that were read for the statistics."""

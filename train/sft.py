@@ -43,15 +43,15 @@ def train_stage(config: SFTConfig, folder: Path):
     if objective.uses_target(reasoner) and not reasoner.target.standardizer.fitted:
         reasoner.target.fit_statistics(data.sketch_features(), config.method.center_targets)
 
-    module = SFTModule(reasoner, objective, config.optim)
-    if config.fsdp:
-        sharding.check_supported(config, module)
+    rounds_weights = not objective.has_moving_teacher  # which would follow rounded ones
+    module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, rounds_weights))
+    sharding.check_supported(config, module)
     panels = []
     if not config.data.folder:
         panels.append(
             SketchPanel(reasoner, decoder, make_task(config.data, "val"), max(4, config.data.val_items), folder)
         )
-    fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels, fsdp=config.fsdp)
+    fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels)
     return reasoner.eval(), decoder
 
 

@@ -71,6 +71,10 @@ class MonetObjective(Objective):
         return self.stage > 1
 
     @property
+    def takes_gradients(self) -> bool:
+        return self.stage == 2
+
+    @property
     def needs_attention_mask(self) -> bool:
         return self.stage > 1 or super().needs_attention_mask  # images are hidden from later text
 

@@ -75,8 +75,7 @@ def supervised_work(config: SFTConfig, module: SFTModule, batch: MixedBatch) -> 
     counts = {name: n * times for name, n in count_batch(batch).items()}
 
     def compute_loss() -> torch.Tensor:
-        loss = module.compute_loss(batch)[0]
-        return loss + module.zero_loss() if module.sharded else loss  # as TrainingModule.training_step
+        return module.compute_loss(batch)[0] + module.zero_loss()  # as TrainingModule.training_step
 
     return Work(module, [(compute_loss, times)], counts)
 

@@ -76,8 +76,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
     freeze_all_but(reasoner, config.trainable)
     task = load_records(config) if config.data.folder else make_task(config.data, "train")
     module = RLModule(reasoner, task, config, reference, decoder)
-    if config.fsdp:
-        check_fsdp(config, module)
+    check_fsdp(config, module)
     may_drift = (
         reasoner.can_sketch and "head" in config.trainable and len(config.trainable) > 1 and not config.rl.sft_coef
     )
@@ -91,7 +90,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
     panels = make_panels(config, reasoner, decoder, folder)
     prompts = PromptData(task, config, module.pass_rates, is_validated=bool(panels))
     callbacks = [*panels, RolloutPanel(decoder), Alarms()]
-    fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations, config.fsdp)
+    fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations)
     return reasoner.eval(), decoder
 
 
@@ -110,7 +109,7 @@ def make_panels(config: RLTrainingConfig, reasoner, decoder, folder: Path) -> li
 def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
     """Raises ValueError for options that FSDP2 does not support."""
     sharding.check_supported(config, module)
-    if config.rl.perturbations:
+    if config.fsdp and config.rl.perturbations:
         raise ValueError(
             "fsdp: rl.perturbations scores perturbed rollouts, whose lengths differ between processes. Remove one of the "
             "two keys."
