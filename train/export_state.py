@@ -25,7 +25,7 @@ from .saving import state_folder, warn
 from .state_files import StateFiles
 from .trainer import training_notes
 
-PREFIXES = ("module/reasoner.", "module/decoder.")  # of weights in a state
+KINDS = ("module/", "average/")  # of weights in a state; where there are averages, a run saves them as its model
 
 
 def find_state(run: Path, step: int | None) -> Path:
@@ -64,19 +64,26 @@ def export_state(run: Path, out: Path, step: int | None = None) -> Path:
     path, config = find_state(run, step), read_config(run)
     files = StateFiles(path.parent, keep=0)
     reasoner, decoder = prepare_model(config)
-    modules = {"module/reasoner.": reasoner} | ({"module/decoder.": decoder} if decoder is not None else {})
     with quiet():
-        for prefix, module in modules.items():
-            own = module.state_dict()
-            sizes = {
-                name.removeprefix(prefix): size for name, size in files.sizes(path).items() if name.startswith(prefix)
-            }
-            if unknown := sizes.keys() - own.keys():
-                raise ValueError(f"'{path}' does not fit '{run / RECIPE}': it holds {min(unknown)}.")
-            found = {prefix + name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in sizes.items()}
-            files.read_some(path, found)
-            module.load_state_dict({name.removeprefix(prefix): value for name, value in found.items()}, strict=False)
+        for part, module in (("reasoner.", reasoner), ("decoder.", decoder)):
+            if module is not None:
+                load_part(files, path, part, module)
     return checkpoint.save(reasoner.eval(), out, decoder=decoder, notes=training_notes(config) | {"state": path.name})
+
+
+def load_part(files: StateFiles, path: Path, part: str, module: torch.nn.Module) -> None:
+    """Put the weights of a state into a module, averages in place of those that they average.
+
+    Raises:
+        ValueError: the state has weights that the module does not have.
+    """
+    own, sizes = module.state_dict(), files.sizes(path)
+    keys = {n.removeprefix(kind + part): n for kind in KINDS for n in sizes if n.startswith(kind + part)}
+    if unknown := keys.keys() - own.keys():
+        raise ValueError(f"'{path}' does not fit the recipe of its run: it holds {min(unknown)}.")
+    found = {key: torch.empty(sizes[key][0], dtype=sizes[key][1]) for key in keys.values()}
+    files.read_some(path, found)
+    module.load_state_dict({name: found[key] for name, key in keys.items()}, strict=False)
 
 
 @cli_errors()

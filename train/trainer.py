@@ -22,6 +22,7 @@ from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_text
 
+from .averaging import WeightAverage
 from .config import RunConfig, StagedConfig, dump, folder_of, parse_command_line, stages_of
 from .config.groups import Precision
 from .data import TraceData
@@ -207,6 +208,7 @@ def fit(
                 callbacks=[
                     progress,
                     LearningRateMonitor("step"),
+                    *([WeightAverage(optim.ema_decay)] if optim.ema_decay else []),
                     *(callbacks or []),
                     saver,  # the last one: a state holds what the others have done in a step
                 ],
