@@ -15,9 +15,12 @@ import torch
 
 from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
+from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.outputs import check_output_folder
+from latent_reason.visualization.sketch_decoder import SketchDecoder
 
-from .config import CONFIGS, RunConfig, load
+from .config import CONFIGS, ModelConfig, RunConfig, load
+from .config.keys import hints_of
 from .config.resuming import RECIPE, folder_to_resume
 from .model_setup import prepare_model
 from .progress import console, quiet
@@ -46,12 +49,12 @@ def find_state(run: Path, step: int | None) -> Path:
 
 
 def read_config(run: Path) -> RunConfig:
-    """The config of a run: of the first command whose keys its recipe has.
+    """The config of a run: of the command with the fewest keys that has those of its recipe, which names all of them.
 
     Raises:
         ValueError: the recipe is of no command that trains a model.
     """
-    for config in CONFIGS:
+    for config in sorted(CONFIGS, key=lambda config: len(hints_of(config))):
         try:
             return load(run / RECIPE, config)
         except ValueError:
@@ -59,11 +62,22 @@ def read_config(run: Path) -> RunConfig:
     raise ValueError(f"'{run / RECIPE}' is the recipe of no training command.")
 
 
+def make_model(config: RunConfig, has_decoder: bool) -> tuple[LatentReasoner, SketchDecoder | None]:
+    """The model of a run before its training, with a new sketch decoder where the run began one."""
+    if isinstance(config, ModelConfig):
+        reasoner, decoder = prepare_model(config)
+    else:
+        reasoner, decoder = checkpoint.load(config.init_from, device="cpu")
+    if decoder is None and has_decoder:
+        decoder = SketchDecoder(latent=reasoner.backbone.width)
+    return reasoner, decoder
+
+
 def export_state(run: Path, out: Path, step: int | None = None) -> Path:
     """Write the model of a training state as a checkpoint into the folder ``out``; returns the folder."""
     path, config = find_state(run, step), read_config(run)
     files = StateFiles(path.parent, keep=0)
-    reasoner, decoder = prepare_model(config)
+    reasoner, decoder = make_model(config, any(name.startswith("module/decoder.") for name in files.sizes(path)))
     with quiet():
         for part, module in (("reasoner.", reasoner), ("decoder.", decoder)):
             if module is not None:

@@ -149,8 +149,13 @@ def test_pretraining_and_decoders_continue(tmp_path):
     texts.write_text("\n".join(f"row {i} column {i}" for i in range(9)))
     made = small(tmp_path / "first", config=PretrainConfig, data__replay_texts=str(texts), data__packing_length=200)
     check_resumed(pretrain.train, made, tmp_path / "first")
-    made = small(tmp_path / "second", config=DecoderConfig, init_from=str(tiny_checkpoint()))
+    made = small(tmp_path / "second", config=DecoderConfig, init_from=str(tiny_checkpoint()), optim__ema_decay=0.9)
     check_resumed(decoder.train, made, tmp_path / "second")
+    for name, kind in (("first", "module"), ("second", "average")):
+        export_state.main([str(tmp_path / name / "run"), "--step", "3", "--out", str(tmp_path / name / "out")])
+        own = checkpoint.load(tmp_path / name / "out")[1].state_dict()
+        tensors, _ = state_of(tmp_path / name / "run", 3)
+        assert own and all(torch.equal(tensors[f"{kind}/decoder.{key}"], value) for key, value in own.items())
 
 
 def test_a_state_becomes_a_checkpoint(tmp_path, capsys):
