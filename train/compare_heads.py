@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from contextlib import closing
 
 import torch
 
@@ -135,10 +136,10 @@ def main(argv: list[str] | None = None) -> None:
     task = make_task(config.data, "test")
     items = [task[i] for i in range(config.test_items)]
     rows: dict = {}
-    for (name, seed), variant in variants.items():
-        if results.is_wanted(name, seed):
-            results.add(name, seed, variant, {"n": config.test_items} | measure_head(variant, rows, items, task))
-    results.close()
+    with closing(results):
+        for (name, seed), variant in variants.items():
+            if results.is_wanted(name, seed):
+                results.add(name, seed, variant, {"n": config.test_items} | measure_head(variant, rows, items, task))
     console.print(f"Written to {config.out}")
 
 

@@ -22,6 +22,7 @@ from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_text
 
 from . import sharding
+from .averaging import WeightAverage
 from .config import RunConfig, StagedConfig, dump, folder_of, parse_command_line, stages_of
 from .config.groups import Precision
 from .data import TraceData
@@ -141,6 +142,7 @@ def training_notes(config: RunConfig) -> dict:
         "run": config.run_name,
         "seed": config.seed,
         "steps": config.optim.max_steps,
+        "ema_decay": config.optim.ema_decay,
         "batch_size": getattr(data, "batch_size", None),
         "init": config.init_from,
         "backbone": backbone if config.init_from else config.backbone.name,
@@ -208,6 +210,7 @@ def fit(
                 callbacks=[
                     progress,
                     LearningRateMonitor("step"),
+                    *([WeightAverage(optim.ema_decay)] if optim.ema_decay else []),
                     *(callbacks or []),
                     saver,  # the last one: a state holds what the others have done in a step
                 ],

@@ -83,6 +83,7 @@ SHARED = {
     "init_from": str(tiny_checkpoint()),
     "save_steps": 1,
     "save_total_limit": 0,
+    "optim__ema_decay": 0.9,
 }
 
 

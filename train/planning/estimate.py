@@ -26,6 +26,7 @@ STANDING = (
     "gathered weights",
     "gradients",
     "optimizer state",
+    "averaged weights",
     "teacher, reference",
 )
 CONTEXT = GIB  # of CUDA and its libraries

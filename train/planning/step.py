@@ -13,6 +13,7 @@ from latent_reason.model.batch import LATENT, PAD, TEXT, MixedBatch
 from latent_reason.model.processor import EncodedExample
 from latent_reason.model.reasoner import LatentReasoner
 
+from ..averaging import WeightAverage
 from ..config import OptimConfig, SFTConfig
 from ..data import TraceData, mode_of
 from ..lit_modules import SFTModule, TrainingModule
@@ -143,6 +144,11 @@ def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: s
     with accountant:
         register_models(module, accountant)
         optimizer = make_optimizer(module, optim)
+        if optim.ema_decay:
+            average = WeightAverage(optim.ema_decay)
+            average.start(module, optimizer)
+            for value in average.averages.values():
+                accountant.rename(value, "averaged weights")
         for p in module.parameters():
             if p.requires_grad:
                 p.register_post_accumulate_grad_hook(lambda p: accountant.rename(p.grad, "gradients"))
