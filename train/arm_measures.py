@@ -24,8 +24,8 @@ from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.tasks import Item
 
 from .config import StagedConfig
-from .data import make_task
 from .results_file import recipe_digest
+from .traces import make_task
 
 UNFINISHED = ".unfinished"  # in the folder of an arm, while it is measured
 BATCH = 64

@@ -13,10 +13,10 @@ from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
 from .config import DataConfig
-from .data import make_task, mode_of
 from .logs import RunLogger
 from .progress import console
 from .sharding import whole
+from .traces import make_task, mode_of
 
 MAX_PANEL_ITEMS = 32
 

@@ -19,11 +19,12 @@ from latent_reason.errors import cli_errors
 from latent_reason.model.batch import shift_right
 
 from .config import HeadComparisonConfig, SFTConfig, SFTMethodConfig, parse_command_line
-from .data import TraceData, make_task, mode_of
+from .data import TraceData
 from .lit_modules import SFTModule, set_trainable
 from .model_setup import build_objective, choose_attention, prepare_model
 from .progress import console
 from .results_file import Results
+from .traces import make_task, mode_of
 
 LARGE = {"residual": False, "hidden": 256, "depth": 3}
 VARIANTS = {

@@ -135,7 +135,7 @@ class TrainingModule(L.LightningModule):
         if self.passes is not None:
             loss = loss + self.passes.make_missing(self.reasoner)
         loss = loss + self.zero_loss()
-        self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
+        self.log_dict({f"train/{n}": p for n, p in self.mean_over_processes(parts, shares).items()}, prog_bar=True)
         return loss
 
     @property
@@ -169,6 +169,18 @@ class TrainingModule(L.LightningModule):
         total = torch.stack(list(values.values()))
         total = self.trainer.strategy.reduce(total, reduce_op="sum") / self.tensor_parallel_size
         return dict(zip(values, total.unbind(), strict=True))
+
+    def mean_over_processes(
+        self, parts: dict[str, torch.Tensor], shares: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The parts of a loss of this process, each as its mean over the examples of all processes; ``shares`` are those
+        of this process in them. Every process must call it."""
+        parts = {name: part.detach() for name, part in parts.items()}
+        if self.num_processes == 1:
+            return parts
+        sums = {name: parts[name] * share if name in parts else 0 * share for name, share in shares.items()}
+        sums = self.sum_over_processes(sums | {f"share of {name}": share for name, share in shares.items()})
+        return {name: sums[name] / sums[f"share of {name}"] if name in sums else part for name, part in parts.items()}
 
     def on_optimizer_step(self) -> None:
         """Called after every optimizer step."""

@@ -81,6 +81,18 @@ def shard(reasoner: LatentReasoner, mesh: DeviceMesh, options: ShardingOptions |
     reasoner.reshard()  # that call has gathered its own weights, which an optimizer must not see whole
 
 
+def move_all_but_layers(reasoner: LatentReasoner, device: torch.device | str) -> None:
+    """Move what is needed before the weights are split. Layers of the text model go to the device one after the other when
+    they are split, so that no device holds them all."""
+    inside = set(reasoner.backbone.text_model.layers.modules())
+    for module in reasoner.modules():
+        if module not in inside:
+            for p in module.parameters(recurse=False):
+                p.data = p.data.to(device)
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(device))
+
+
 def make_strategy(config: StagedConfig, processes: int) -> ModelParallelStrategy:
     """Lightning's strategy for sharded weights on so many processes.
 

@@ -30,6 +30,7 @@ from .lit_modules import TrainingModule
 from .logs import RunLogger
 from .progress import StepProgress, console, quiet
 from .saving import RunSaver
+from .shared_examples import NAME as SHARED_EXAMPLES
 
 LOCK = ".lock"  # in the folder of a run that is trained
 LATENT_POSITIONS = {"line": "1d", "grid": "2d"}  # recipe -> library
@@ -54,7 +55,7 @@ def run_training(
             with locked(folder):
                 train(config, folder)
         finally:
-            if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} == {"recipe.yaml"}:
+            if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} <= {"recipe.yaml", SHARED_EXAMPLES}:
                 shutil.rmtree(folder)
         if not config.fast_dev_run:
             return config, folder

@@ -147,6 +147,10 @@ def test_two_processes_with_split_weights_or_matrices_are_one(name, changes, fol
     sft.train(made, make_run_folder(made))
     one, two = (checkpoint.load(folder / f"{name}-{n}")[0].state_dict() for n in ("one", "two"))
     assert change_error(two, one, {n: value for n, value in start.items() if n in one}) < 1e-4
+    logged = [events(folder / f"{name}-{n}") for n in ("one", "two")]
+    for figure in ("train/text", "train/latent", "train/grad_norm"):
+        values = [[e.value for e in run.Scalars(figure)] for run in logged]
+        assert len(values[0]) == 3 and values[1] == pytest.approx(values[0], rel=1e-4), "figures are of all processes"
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ from latent_reason.model.reasoner import LatentReasoner
 
 from ..averaging import WeightAverage
 from ..config import OptimConfig, SFTConfig
-from ..data import TraceData, mode_of
+from ..data import TraceData
 from ..lit_modules import SFTModule, TrainingModule
 from ..optim import make_optimizer
 from ..progress import console
+from ..traces import mode_of
 from .simulation import Accountant
 
 EXAMPLES = 64  # of which the longest make the batch: rows of a batch have similar lengths

@@ -24,9 +24,9 @@ from latent_reason.tasks import Item
 
 from .. import sharding
 from ..config import RLTrainingConfig
-from ..data import mode_of
 from ..lit_modules import TrainingModule
 from ..model_setup import build_objective
+from ..traces import mode_of
 from . import reward_inputs, rewards
 from .evidence_triples import HIDDEN, abstains, variant
 from .losses import LossContext, rollout_loss

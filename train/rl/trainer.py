@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import Callback
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from ..config import RLTrainingConfig
-from ..data import make_task
 from ..model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from ..traces import make_task
 from ..trainer import console, fit, make_saver, run_training, train_stages
 from . import rewards
 from .module import RLModule
@@ -65,7 +65,8 @@ def train_stage(config: RLTrainingConfig, folder: Path):
     inputs = {name for reward in config.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
     if config.rl.beta or config.rl.latent_beta or "sketches_alone" in inputs:
-        reference, _ = prepare_model(replace(config, init_from=config.rl.ref_model), require_trained=True)
+        unsharded = replace(config, init_from=config.rl.ref_model, fsdp=False)
+        reference, _ = prepare_model(unsharded, require_trained=True)
         choose_attention(reference, config, build_objective(config, reference))
         reference.requires_grad_(False).eval()
     if config.rl.latents_per_span and reasoner.can_sketch and reasoner.switch.stop != "count":
