@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from resumed_runs import stopped_copy, weights_of
-from tiny_runs import BACKBONE, ROOT, change_error, events, recipe, tiny_checkpoint, write_uneven_records
+from tiny_runs import BACKBONE, ROOT, change_error, events, recipe, tiny_checkpoint, tiny_reasoner, write_uneven_records
 
 from latent_reason import checkpoint, methods
 from latent_reason.data import native
 from latent_reason.model import backbones
 from latent_reason.tasks import make
-from train import sft
+from train import sft, sharding
 from train.config import RLTrainingConfig, SFTConfig, dump, parse
 from train.model_setup import prepare_model
 from train.rl import trainer
@@ -215,6 +215,21 @@ def test_gold_traces_with_own_latents_are_refused_beside_rollouts(tmp_path):
     made = recipe(tmp_path / "run", config=RLTrainingConfig, fsdp=True, rl__sft_coef=0.1, optim__name="adamw", **start)
     with pytest.raises(ValueError, match=r"rl.sft_coef: .* one pass for each latent"):
         trainer.train(made, make_run_folder(made))
+
+
+def test_layers_stay_in_main_memory_until_they_are_split(monkeypatch):
+    reasoner, moved = tiny_reasoner(), set()
+
+    def to(tensor, device):
+        assert device == "cuda"
+        moved.add(tensor.data_ptr())
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    sharding.move_all_but_layers(reasoner, "cuda")
+    tensors = [*reasoner.parameters(), *reasoner.buffers()]
+    layers = {p.data_ptr() for p in reasoner.backbone.text_model.layers.parameters()}
+    assert layers and moved == {t.data_ptr() for t in tensors} - layers
 
 
 def test_as_many_parts_as_process_options(monkeypatch, tmp_path):
