@@ -279,7 +279,6 @@ def test_the_licence_is_that_of_the_model_it_began_with(told, wanted, said, tmp_
     saved, base = shutil.copytree(tiny_checkpoint(), tmp_path / "model"), tmp_path / "base"
     base.mkdir()
     (base / "LICENSE").write_text("Not for sale.")
-    shutil.copy(ROOT / "checkpoints" / "frozenlake-tiny" / "sketches.png", saved)  # or each export would draw some
     if told is not None:
         (base / "README.md").write_text(told)
     given = json.loads((saved / checkpoint.CONFIG_FILE).read_text())
