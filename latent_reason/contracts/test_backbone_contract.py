@@ -16,7 +16,7 @@ from ..model.tokenization import ControlTokens, Vocabulary
 from ..objectives.attention_masks import full_attention_mask
 from ..objectives.forward import all_hidden_states, forward_batch
 from .closeness import assert_close
-from .fixtures import eager, loss_of, training_batch
+from .fixtures import CELL, eager, loss_of, training_batch
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -135,7 +135,7 @@ def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
         assert_close(backbone.encode_images(looked)[0], tokens)
         assert tuple(backbone.token_grids(looked)[0].tolist()) == backbone.token_grid(shown)
         h, w = backbone.token_grid(shown)
-        assert len(tokens) == h * w == (shown.width * shown.height // 64**2 if backbone.has_2d_positions else 4)
+        assert len(tokens) == h * w == (shown.width * shown.height // CELL**2 if backbone.has_2d_positions else 4)
     assert not torch.allclose(together[0][:4], together[2][:4])
     assert all(map(torch.equal, backbone.encode_images(ImageBatch(grid, features=together)), together)), (
         "not looked at again"
