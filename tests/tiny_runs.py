@@ -107,7 +107,9 @@ def _checkpoint(method: str) -> Path:
             reasoner, place() / method, decoder=decoder if reasoner.can_sketch else None, notes=notes
         )
     if reasoner.can_sketch:
-        PILImage.new("RGB", (8, 8)).save(folder / "sketches.png")  # or each export would draw some, up to the last token
+        PILImage.new("RGB", (8, 8)).save(
+            folder / "sketches.png"
+        )  # or each export would draw some, up to the last token
     return folder
 
 

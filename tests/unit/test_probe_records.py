@@ -41,7 +41,9 @@ def boards(tmp_path_factory):
     [
         pytest.param(("zero", "foreign", "image_blanked"), id="some"),
         pytest.param(
-            ("noise", "mean", "zero", "foreign", "markers", "removed", "image_blanked"), id="all", marks=pytest.mark.long
+            ("noise", "mean", "zero", "foreign", "markers", "removed", "image_blanked"),
+            id="all",
+            marks=pytest.mark.long,
         ),
     ],
 )

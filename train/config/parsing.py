@@ -18,7 +18,17 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_pa
 from latent_reason.values import check_plain, show
 
 from .help import choices_of, describe_type, formatter_for
-from .keys import check_keys, explain_old_value, explain_unknown_key, flatten, hints_of, is_group, is_open, is_text, types_of
+from .keys import (
+    check_keys,
+    explain_old_value,
+    explain_unknown_key,
+    flatten,
+    hints_of,
+    is_group,
+    is_open,
+    is_text,
+    types_of,
+)
 from .machine import check_machine
 from .recipe_file import parse_yaml, read_recipe
 from .resuming import RECIPE, check_same_run, folder_of, folder_to_resume
