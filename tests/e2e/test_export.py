@@ -16,7 +16,7 @@ import yaml
 from conftest import CASES, ready, training_batch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import ROOT, shorten_snippet, tiny_checkpoint
+from tiny_runs import shorten_snippet, tiny_checkpoint
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from latent_reason import checkpoint, methods

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import sys
-import typing
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
