@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from latent_reason import methods
 from latent_reason.decoding.items import Result
+from latent_reason.trace import Trace
 
 STOP_CAUSES = ("count", "close", "cap", "budget")
 MAX_COSINE = 0.9  # mean cosine across items above which latents are collapsed; at least halfway from the true one to 1
@@ -89,8 +91,27 @@ def true_spans(reasoner, traces) -> Spans:
     return spans
 
 
+class DrawnSpan(NamedTuple):
+    """A span that was decoded: its grid, why it closed, and its latents (K, D)."""
+
+    grid: tuple[int, int]
+    cause: str
+    latents: torch.Tensor
+
+
+def drawn_spans(result: Result) -> list[DrawnSpan]:
+    """The spans of one decoded item."""
+    rollout = result.rollout
+    return [DrawnSpan(s.grid, s.cause, rollout.latents(s).cpu()) for s in rollout.spans_of(result.row)]
+
+
 def latent_diagnostics(reasoner, results: Sequence[Result]) -> dict[str, float]:
-    """Diagnostics of the latents of ``results``, with their gold traces as reference.
+    """Diagnostics of the latents of ``results``, with their gold traces as reference: see :func:`diagnose`."""
+    return diagnose(reasoner, [drawn_spans(r) for r in results], [r.trace for r in results])
+
+
+def diagnose(reasoner, drawn: Sequence[Sequence[DrawnSpan]], traces: Sequence[Trace]) -> dict[str, float]:
+    """Diagnostics of the spans of each item, with the gold trace of each as reference.
 
     Returns:
         ``latent_rms``: root mean square relative to the true latents, or to the token embeddings without these.
@@ -100,10 +121,10 @@ def latent_diagnostics(reasoner, results: Sequence[Result]) -> dict[str, float]:
         ``stop_*``: share of each cause of a stop.
     """
     own = {
-        (i, (number, *s.grid)): r.rollout.latents(s).cpu()
-        for i, r in enumerate(results)
-        for number, s in enumerate(r.rollout.spans_of(r.row))
-        if s.length
+        (i, (number, *s.grid)): s.latents
+        for i, spans in enumerate(drawn)
+        for number, s in enumerate(spans)
+        if len(s.latents)
     }
     if not (slots := group_by_slot(own)):
         return {}
@@ -112,7 +133,7 @@ def latent_diagnostics(reasoner, results: Sequence[Result]) -> dict[str, float]:
         "latent_along": neighbor_cosine(own),
         "latent_rank": effective_rank(slots),
     }
-    true = true_spans(reasoner, [r.trace for r in results]) if reasoner.is_renderable else {}
+    true = true_spans(reasoner, traces) if reasoner.is_renderable else {}
     reference = torch.cat([*true.values()]) if true else reasoner.backbone.model.get_input_embeddings().weight
     size = torch.cat([*own.values()]).float().square().mean().sqrt()
     figures["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())
@@ -120,7 +141,7 @@ def latent_diagnostics(reasoner, results: Sequence[Result]) -> dict[str, float]:
         figures |= {"true_cosine": mean_cosine(true_slots), "true_rank": effective_rank(true_slots)}
     if true and (hits := retrieval(own, true)):
         figures |= {"latent_retrieval": hits[0], "retrieval_chance": hits[1]}
-    causes = Counter(s.cause for r in results for s in r.rollout.spans_of(r.row))
+    causes = Counter(s.cause for spans in drawn for s in spans)
     return figures | {f"stop_{c}": causes[c] / sum(causes.values()) for c in STOP_CAUSES if causes[c]}
 
 

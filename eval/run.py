@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,20 +168,29 @@ def item_groups(
     return groups
 
 
-def decode_set(
-    reasoner, decoder, group: ItemGroup, one: ItemSet, batch_size: int, progress: ProgressFile | None
+def decode_kept(
+    reasoner,
+    decoder,
+    task: tasks.Task,
+    items: list[Item],
+    label: str,
+    measure: Callable[[Result], dict],
+    batch_size: int,
+    progress: ProgressFile | None,
+    **options,
 ) -> list[dict]:
-    """What :func:`measured` says of each item. Items that ``progress`` has are not decoded again."""
+    """What ``measure`` says of each decoded item, and ``seconds``, its share of the time of its batch. Items that
+    ``progress`` has under this label are not decoded again. ``options`` go to :func:`decode`."""
     mode, kept = methods.load(reasoner.method.name).MODE, {} if progress is None else progress.kept
-    label = f"{group.name} {group.split} level {one.level}"
-    keys = [f"{label} {place} {item.id}" for place, item in enumerate(one.items)]
+    keys = [f"{label} {place} {item.id}" for place, item in enumerate(items)]
     found = {key: kept[key] for key in keys if key in kept}
-    missing = [place for place, key in enumerate(keys) if key not in found]
+    missing = sorted((place for place, key in enumerate(keys) if key not in found), key=lambda i: items[i].level)
     for start in track(range(0, len(missing), batch_size), description=label, transient=Console().is_terminal):
-        places = missing[start : start + batch_size]
-        items = [one.items[place] for place in places]
-        results = decode(reasoner, decoder, one.task, items, mode, batch_size=batch_size, row_ids=places)
-        new = {keys[place]: measured(result) for place, result in zip(places, results, strict=True)}
+        places, began = missing[start : start + batch_size], time.time()
+        chosen = [items[place] for place in places]
+        results = decode(reasoner, decoder, task, chosen, mode, batch_size=batch_size, row_ids=places, **options)
+        seconds = round((time.time() - began) / len(places), 6)
+        new = {keys[i]: measure(result) | {"seconds": seconds} for i, result in zip(places, results, strict=True)}
         found |= new
         if progress is not None:
             progress.add(new)
@@ -195,7 +205,8 @@ def evaluate(
     for group in groups:
         name, split, all_results = group.name, group.split, []
         for one in group.sets:
-            results = decode_set(reasoner, decoder, group, one, batch_size, progress)
+            label = f"{name} {split} level {one.level}"
+            results = decode_kept(reasoner, decoder, one.task, one.items, label, measured, batch_size, progress)
             rows += result_rows(results, name, one.level, split)
             rows += baselines(one.task, one.items, one.train_items, name, one.level, split)
             all_results += results

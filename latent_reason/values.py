@@ -177,7 +177,8 @@ def check_plain(value: Any, key: str) -> None:
 
 def check_fields(made: Any, prefix: str = "") -> None:
     """Check every field of a dataclass. Raises ValueError."""
-    hints = hints_of(type(made))
+    kind: Any = type(made)
+    hints = hints_of(kind)
     for one in fields(made):
         check(getattr(made, one.name), hints.get(one.name), prefix + one.name)
 

@@ -18,10 +18,11 @@ from tiny_runs import recipe  # noqa: E402
 
 from latent_reason import methods  # noqa: E402
 from train.batches import StepBatches  # noqa: E402
-from train.data import TraceData, mode_of  # noqa: E402
+from train.data import TraceData  # noqa: E402
 from train.lit_modules import SFTModule  # noqa: E402
 from train.model_setup import build_objective, prepare_model  # noqa: E402
 from train.progress import console  # noqa: E402
+from train.traces import mode_of  # noqa: E402
 
 FILE = ROOT / "golden_losses.json"
 STEPS = 20

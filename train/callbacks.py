@@ -13,10 +13,10 @@ from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
 from .config import DataConfig
-from .data import make_task, mode_of
 from .logs import RunLogger
 from .progress import console
 from .sharding import whole
+from .traces import make_task, mode_of
 
 MAX_PANEL_ITEMS = 32
 
@@ -34,7 +34,7 @@ class SketchPanel(Callback):
 
     def on_validation_epoch_end(self, trainer, module):
         with whole(self.reasoner):
-            if not trainer.sanity_checking and not trainer.global_rank:
+            if not trainer.sanity_checking and not module.data_parallel_rank:
                 self.log_items(trainer, module)
 
     def log_items(self, trainer, module):

@@ -3,32 +3,26 @@
     python -m train.compare --config train/recipes/compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
     python paper_figs/compare.py FILE.json            # the table, as Markdown
 
-An arm that FILE.json holds already is not trained again, and an arm that was cut off continues after its last saved
-state, so a comparison that was stopped continues where it was. Runs are kept in checkpoints/RUN_NAME. Arms of
-reinforcement learning: train.rl.compare. Not here: tuning each method by itself.
+An arm that FILE.json holds already is not trained again. An arm that was cut off continues after its last saved state, or
+after the last items that were measured, so a comparison that was stopped continues where it was. Runs are kept in
+checkpoints/RUN_NAME. Arms of reinforcement learning: train.rl.compare. Not here: tuning each method by itself.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from eval.collapse import latent_diagnostics
-from eval.probe import MAIN, probe, sketched_items, verdict
-from eval.statistics import wilson
-from latent_reason import checkpoint, methods, tasks
-from latent_reason.decoding.items import decode, distinct_items, main_score
 from latent_reason.errors import cli_errors
-from latent_reason.model.batch import TEXT
-from latent_reason.model.heads import ConstantHead, PadHead
 
 from . import sft
+from .arm_measures import UNFINISHED, measured
 from .config import (
     CompareConfig,
     DataConfig,
@@ -41,7 +35,6 @@ from .config import (
     parse_command_line,
     stages_of,
 )
-from .data import make_task
 from .results_file import Results
 from .trainer import console, make_run_folder
 
@@ -96,49 +89,15 @@ def check_fair(config: Comparison, arms: dict[str, StagedConfig]) -> None:
             )
 
 
-def measure(reasoner, decoder, config: StagedConfig, n: int) -> dict:
-    """Accuracy on n held-out items a level, what an answer costs, and probes of the latents if there are any."""
-    mode, data = methods.load(reasoner.method.name).MODE, config.data
-    items = [
-        i
-        for level in data.levels
-        for i in distinct_items(
-            tasks.make(data.task, split="test", seed=1, level=level, **tasks.own(data.task, data.options)), n
-        )
-    ]
-    task, began = make_task(data, "test"), time.time()
-    results = decode(reasoner, None, task, items, mode)
-    seconds, key = time.time() - began, main_score(results)
-    found = {"n": len(items), "seconds_per_answer": round(seconds / len(items), 4)}
-    for name in dict.fromkeys((key, *({"exact"} & results[0].scores.keys()))):
-        interval = wilson(sum(r.scores[name] for r in results), len(results))
-        found[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
-    found["right"] = "".join(str(int(r.scores[key] == 1)) for r in results)  # item by item, the same in every arm
-    found["words_per_answer"] = round(
-        sum(int((r.rollout.token_type[r.row] == TEXT).sum()) for r in results) / len(items), 2
-    )
-    found["latents_per_answer"] = round(sum(len(z) for r in results for z in r.latents) / len(items), 2)
-    blind = decode(reasoner, None, task, items, mode, make_trace=lambda item: task.blind(item, mode))
-    found["blind"] = round(sum(r.scores[key] for r in blind) / len(items), 4)
-    if found["latents_per_answer"]:
-        if not isinstance(reasoner.head, ConstantHead | PadHead):  # constants have no statistics
-            found["health"] = {k: round(v, 4) for k, v in latent_diagnostics(reasoner, results).items()}
-        report = probe(reasoner, task, sketched_items(task, min(n, 100)), seed=1, only=MAIN)
-        kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
-        found["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
-        found["verdict"] = verdict(report)
-    return found
-
-
-def train_arm(arm: StagedConfig, folder: Path, train: Callable):
-    """(reasoner, decoder) of an arm: trained, or loaded if an earlier call trained it. One that was cut off continues."""
+def train_arm(arm: StagedConfig, folder: Path, train: Callable) -> None:
+    """Train an arm into its folder, unless an earlier call did. One that was cut off continues."""
     if (folder / "model").is_dir():
-        return checkpoint.load(folder)
+        return
     arm = replace(arm, run_name=str(folder))
     if (folder / "recipe.yaml").is_file():
         check_same_run(folder, load(folder / "recipe.yaml", type(arm)), arm)
         arm = replace(arm, resume=str(folder))
-    return train(arm, make_run_folder(arm))
+    train(arm, make_run_folder(arm))
 
 
 def compare(
@@ -151,9 +110,9 @@ def compare(
                 continue
             console.rule(f"{name}, seed {seed}")
             folder = folder_of(config.run_name) / f"{name}-{seed}"
-            reasoner, decoder = train_arm(arm, folder, train)
-            results.add(name, seed, arm, measure(reasoner, decoder, arm, config.test_items) | extra_row(folder))
-    results.close()
+            train_arm(arm, folder, train)
+            with measured(folder, arm, config.test_items, folder / UNFINISHED) as row:
+                results.add(name, seed, arm, row | extra_row(folder))
 
 
 def open_comparison(config_class: type[Comparison], description: str, argv: list[str] | None):
@@ -188,7 +147,8 @@ def open_comparison(config_class: type[Comparison], description: str, argv: list
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
     config, results = open_comparison(CompareConfig, __doc__, argv)
-    compare(config, results, sft.train)
+    with closing(results):
+        compare(config, results, sft.train)
     console.print(f"Written to {config.out}. The table: python paper_figs/compare.py {config.out}")
 
 

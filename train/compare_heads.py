@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from contextlib import closing
 
 import torch
 
@@ -18,11 +19,12 @@ from latent_reason.errors import cli_errors
 from latent_reason.model.batch import shift_right
 
 from .config import HeadComparisonConfig, SFTConfig, SFTMethodConfig, parse_command_line
-from .data import TraceData, make_task, mode_of
+from .data import TraceData
 from .lit_modules import SFTModule, set_trainable
 from .model_setup import build_objective, choose_attention, prepare_model
 from .progress import console
 from .results_file import Results
+from .traces import make_task, mode_of
 
 LARGE = {"residual": False, "hidden": 256, "depth": 3}
 VARIANTS = {
@@ -135,10 +137,10 @@ def main(argv: list[str] | None = None) -> None:
     task = make_task(config.data, "test")
     items = [task[i] for i in range(config.test_items)]
     rows: dict = {}
-    for (name, seed), variant in variants.items():
-        if results.is_wanted(name, seed):
-            results.add(name, seed, variant, {"n": config.test_items} | measure_head(variant, rows, items, task))
-    results.close()
+    with closing(results):
+        for (name, seed), variant in variants.items():
+            if results.is_wanted(name, seed):
+                results.add(name, seed, variant, {"n": config.test_items} | measure_head(variant, rows, items, task))
     console.print(f"Written to {config.out}")
 
 

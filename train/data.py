@@ -3,13 +3,11 @@ streamed."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from itertools import islice, product
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import lightning as L
@@ -18,25 +16,23 @@ import torch
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from latent_reason import methods, tasks
 from latent_reason.data import native, texts
 from latent_reason.data.checks import check_answered
-from latent_reason.data.packed import manifest, of_split
 from latent_reason.data.streaming import Stream
-from latent_reason.json_files import read_json
 from latent_reason.model.batch import TEXT, MixedBatch
 from latent_reason.model.processor import EncodedExample
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective
 from latent_reason.objectives.packing import collate_examples, pack_examples
 from latent_reason.objectives.sketch_counts import SketchCounts
-from latent_reason.tasks import Item
-from latent_reason.trace import Image, Sketch, Text, Trace
+from latent_reason.trace import Trace
 
 from .batches import LengthGrouped, StepBatch, StepBatches, StreamedRows
-from .config import DataConfig, RLDataConfig, SFTDataConfig
+from .config import SFTDataConfig
 from .feature_cache import DiskCache, feature_bytes, with_features
 from .progress import console
+from .shared_examples import Peers, release, share
+from .traces import traces, warn_of_left_out_records
 
 MAX_STATISTICS_SKETCHES = 2000
 
@@ -47,110 +43,9 @@ def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
     return EncodedExample(ids=ids, token_type=[TEXT] * len(ids), loss_weight=[0.0] + [1.0] * (len(ids) - 1))
 
 
-def warn_of_left_out_records(folder: str, n: int) -> None:
-    console.print(
-        f"Warning: '{folder}' has more than {n:,} training records. The others are left out. Set a larger data.items to "
-        "use them.",
-        style="yellow",
-    )
-
-
 def num_positions(row: EncodedExample) -> int:
     """The positions of an example, for the model or for its teacher, whichever reads more."""
     return max(len(row.ids), len(row.teacher_example.ids) if row.teacher_example else 0)
-
-
-def traces(data: SFTDataConfig, mode: str, split: str, n: int) -> Iterator[Trace]:
-    """The traces of a recipe: native records of a folder, or items of a task."""
-    if data.folder and (data.include_ids or data.swap_image_prob):
-        raise ValueError(
-            "data.include_ids and data.swap_image_prob need items of a task, but data.folder is set. Remove them."
-        )
-    if data.folder:
-        shards = of_split(Path(data.folder), split) if manifest(Path(data.folder)) else data.folder
-        yield from islice((t for t in native.read(shards) if t.split == split), n if shards else 0)
-        return
-    task, modes = make_task(data, split), data.modes if data.modes and mode != "reading" else [mode]
-    indices = kept(data, n) if data.include_ids and split == "train" and mode != "reading" else range(n)
-    paired = product(indices, modes) if data.pair_modes else ((i, modes[i % len(modes)]) for i in indices)
-    for i, item_mode in islice(paired, n):
-        if item_mode == "reading":
-            yield task.reading_trace(i)
-            continue
-        if data.swap_image_prob and not task.redraws:
-            raise ValueError(
-                f"data.swap_image_prob: a sketch of {data.task} does not show everything that later steps need, so their "
-                "text does not follow from it under another image. Remove data.swap_image_prob."
-            )
-        trace = task.trace(task[i], item_mode)
-        chance = task.stream(trace.level, i, "foreign").unit()
-        yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.swap_image_prob else trace
-
-
-def kept(data: SFTDataConfig | RLDataConfig, n: int) -> list[int]:
-    """The first n item indices of a file of eval.item_filter (``data.include_ids``).
-
-    Raises:
-        ValueError: not such a file, a file for other items, or a file without items.
-    """
-    names = ("task", "version", "levels", "seed", "options")
-    try:
-        content = read_json(data.include_ids, "a file of eval.item_filter", (*names, "keep"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"data.include_ids: {error}") from None
-    settings, indices = {name: content[name] for name in names}, content["keep"]
-    if not isinstance(indices, list) or not all(type(index) is int and index >= 0 for index in indices):
-        raise ValueError(f"data.include_ids: '{data.include_ids}' has no list of item numbers in keep. Write it again.")
-    expected = {
-        "task": data.task,
-        "version": make_task(data, "train").version,
-        "levels": data.levels,
-        "seed": data.seed,
-        "options": json.loads(json.dumps(data.options)),
-    }
-    for name, value in settings.items():
-        if value != expected[name]:
-            raise ValueError(
-                f"data.include_ids: '{data.include_ids}' was made for {name} {value}, but the recipe has "
-                f"{expected[name]}. Use a file made for the same items."
-            )
-    if not indices:
-        raise ValueError(f"data.include_ids: '{data.include_ids}' names no items. Check its counts.")
-    return indices[:n]
-
-
-def foreign(trace: Trace, other: Item) -> Trace:
-    """The trace with the image of another item of its level. Everything up to and including the first sketch, which
-    follows from neither image nor sketch, has no loss."""
-    *prompt, last = trace.messages
-    first = next((i for i, part in enumerate(last.content) if isinstance(part, Sketch)), None)
-    if first is None:
-        return trace
-    images = iter(other.images)
-    prompt = [
-        replace(m, content=tuple(Image(next(images)) if isinstance(p, Image) else p for p in m.content)) for m in prompt
-    ]
-    parts = tuple(replace(part, loss=0.0) if i <= first else part for i, part in enumerate(last.content))
-    return replace(trace, id=f"{trace.id}-foreign", messages=(*prompt, replace(last, content=parts)))
-
-
-def make_task(data: DataConfig, split: str):
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.options.items()}
-    return tasks.make(data.task, split=split, seed=data.seed, level=tuple(data.levels), **options)
-
-
-def corpus(data: SFTDataConfig, n: int = 300) -> list[str]:
-    """Texts of all modes, to train the tiny tokenizer."""
-    modes = ("reading", "mixed", "text", "direct") if not data.folder else ("mixed",)
-    words = [
-        p.text
-        for mode in modes
-        for t in traces(data, mode, "train", n)
-        for m in t.messages
-        for p in m.content
-        if isinstance(p, Text)
-    ]
-    return words + ["user\n", "assistant\n", "system\n"] * len(words)
 
 
 class TraceData(L.LightningDataModule):
@@ -166,7 +61,9 @@ class TraceData(L.LightningDataModule):
         seed: int,
         frozen_vision: bool,
         rows: dict[str, list[EncodedExample]] | None = None,
+        peers: Peers | None = None,
     ):
+        """``peers``: processes that encode the examples together, each a share."""
         super().__init__()
         self.data, self.reasoner, self.objective = data, reasoner, objective
         self.mode, self.seed, self.frozen_vision = mode, seed, frozen_vision
@@ -183,7 +80,8 @@ class TraceData(L.LightningDataModule):
         self.cache = DiskCache(data.cache, data.cache_gb * 2**30, warn, data.cache_dtype) if data.cache else None
         self.texts: list[EncodedExample] = []
         self.max_length = data.max_length or reasoner.backbone.max_length
-        self.longest, self.num_skipped = (0, ""), 0
+        self.longest, self.num_skipped, self.num_cached = (0, ""), 0, (0, 0)
+        self.peers = peers or Peers()
         self.sketch_counts = SketchCounts(reasoner) if reasoner.can_sketch else None
 
     def setup(self, stage: str | None = None) -> None:
@@ -191,22 +89,11 @@ class TraceData(L.LightningDataModule):
             return
         self.objective.check(self.reasoner, packs=bool(self.data.packing_length))
         items = min(self.data.items, MAX_STATISTICS_SKETCHES) if self.data.streaming else self.data.items
-        for split, n in (("train", items), ("val", self.data.val_items)):
-            rows: list[EncodedExample] = []
-            waiting: list[EncodedExample] = []  # encoded in groups, because all images would not fit into memory
-            found = traces(self.data, self.mode, split, n + 1 if self.data.folder else n)
-            for trace in track(
-                islice(found, n),
-                total=None if self.data.folder else n,
-                description=f"{split} items of {self.data.folder or self.data.task}",
-                console=console,
-            ):
-                waiting += self.short_enough([self.encode(trace)])
-                if len(waiting) == 64:
-                    rows, waiting = rows + self.cached(waiting), []
-            self.rows[split] = rows + self.cached(waiting)
-            if self.data.folder and split == "train" and not self.data.streaming and next(found, None):
-                warn_of_left_out_records(self.data.folder, n)
+        self.rows["train"], has_more = self.encode_split("train", items)
+        self.rows["val"], _ = self.encode_split("val", self.data.val_items)
+        self.add_up_counts()
+        if has_more and not self.data.streaming:
+            warn_of_left_out_records(self.data.folder, items)
         if self.data.replay_texts:
             self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
         if not self.rows["train"] and self.num_skipped:
@@ -218,6 +105,46 @@ class TraceData(L.LightningDataModule):
             raise ValueError(
                 f"data.folder: '{self.data.folder}' has no record with split train, so there are no training items."
             )
+        self.report()
+
+    def encode_split(self, split: str, n: int) -> tuple[list[EncodedExample], bool]:
+        """(the first n examples, whether a folder has more). Each process of a launch encodes its share."""
+        peers = self.peers
+        rows: list[EncodedExample] = []
+        waiting: list[EncodedExample] = []  # encoded in groups, because all images would not fit into memory
+        numbers: list[int] = []  # of both
+        has_more = False
+        found = traces(self.data, self.mode, split, n + bool(self.data.folder), peers.rank, peers.world)
+        shown = track(
+            found,
+            total=None if self.data.folder else len(range(peers.rank, n, peers.world)),
+            description=f"{split} items of {self.data.folder or self.data.task}",
+            console=console,
+        )
+        for number, trace in zip(count(peers.rank, peers.world), shown, strict=False):
+            if number == n:
+                has_more = True
+                break
+            kept = self.short_enough([self.encode(trace)])
+            waiting, numbers = waiting + kept, numbers + [number] * len(kept)
+            if len(waiting) == 64:
+                rows, waiting = rows + self.cached(waiting), []
+        rows += self.cached(waiting)
+        return share(list(zip(numbers, rows, strict=True)), peers), any(peers.exchange(has_more))
+
+    def add_up_counts(self) -> None:
+        """Add what all processes of a launch counted in their shares."""
+        counts = self.sketch_counts.numbers() if self.sketch_counts else {}
+        cached = (self.cache.hits, self.cache.misses) if self.cache else (0, 0)
+        found = self.peers.exchange([self.longest, self.num_skipped, counts, cached])
+        self.longest = max(tuple(longest) for longest, *_ in found)
+        self.num_skipped = sum(skipped for _, skipped, *_ in found)
+        if self.sketch_counts:
+            self.sketch_counts.set_numbers({name: sum(one[2][name] for one in found) for name in counts})
+        self.num_cached = tuple(sum(one[3][i] for one in found) for i in (0, 1))
+
+    def report(self) -> None:
+        """Print what the user should know of the examples."""
         for sentence in self.sketch_counts.sentences() if self.sketch_counts else []:
             console.print(f"Warning: {sentence}", style="yellow")
         console.print(f"longest example: {self.longest[0]:,} positions (trace '{self.longest[1]}')")
@@ -229,10 +156,8 @@ class TraceData(L.LightningDataModule):
             )
         if self.cache:
             self.cache.flush()
-            console.print(
-                f"{self.cache.hits:,} of {self.cache.hits + self.cache.misses:,} images were read from data.cache "
-                f"'{self.data.cache}'."
-            )
+            hits, misses = self.num_cached
+            console.print(f"{hits:,} of {hits + misses:,} images were read from data.cache '{self.data.cache}'.")
 
     def encode(self, trace: Trace) -> EncodedExample:
         """One trace, encoded for the objective.
@@ -317,8 +242,9 @@ class TraceData(L.LightningDataModule):
 
     def train_dataloader(self) -> StepBatches:
         trainer = self.trainer
-        source = self.batches(trainer.global_rank, trainer.world_size)
-        return StepBatches(source, trainer.accumulate_grad_batches, trainer.lightning_module.loss_weights)
+        module = trainer.lightning_module
+        source = self.batches(module.data_parallel_rank, module.data_parallel_size)
+        return StepBatches(source, trainer.accumulate_grad_batches, module.loss_weights)
 
     def digest(self) -> str:
         """Hash of the token ids of all training rows, of streamed data of those that were read for the statistics."""
@@ -337,6 +263,10 @@ class TraceData(L.LightningDataModule):
             collate_fn=self.val_batch,
             generator=torch.Generator(),  # otherwise it takes a number from those of training
         )
+
+    def release(self) -> None:
+        """Remove what processes of several machines share, when all have ended."""
+        release(self.peers)
 
     def teardown(self, stage: str) -> None:
         if self.cache:
@@ -391,8 +321,3 @@ class TrainingBatches:
             number = self._read * self.world + self.rank
             self._read += 1
             yield data.training_batch(rows, number)
-
-
-def mode_of(method: str) -> str:
-    """The form of a trace that a method trains on."""
-    return methods.load(method).MODE

@@ -16,6 +16,7 @@ from latent_reason.visualization.sketch_decoder import SketchDecoder
 from .config import DecoderConfig
 from .data import TraceData
 from .lit_modules import DecoderModule
+from .shared_examples import Peers
 from .trainer import console, fit, make_saver, run_training
 
 
@@ -26,11 +27,20 @@ def train(config: DecoderConfig, folder: Path):
     reasoner, decoder = checkpoint.load(config.init_from, device="cpu")
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     objective = Objective()  # it encodes reading examples; the decoder has a loss of its own
-    data = TraceData(config.data.with_defaults(), reasoner, objective, "reading", config.seed, frozen_vision=False)
+    data = TraceData(
+        config.data.with_defaults(),
+        reasoner,
+        objective,
+        "reading",
+        config.seed,
+        frozen_vision=False,
+        peers=Peers.of_launch(folder),
+    )
     data.setup()
 
     module = DecoderModule(reasoner, decoder.train(), config.optim)
     fit(config, module, data, folder, make_saver(config, reasoner, decoder))
+    data.release()
     return reasoner, decoder.eval()
 
 

@@ -15,9 +15,12 @@ import torch
 
 from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
+from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.outputs import check_output_folder
+from latent_reason.visualization.sketch_decoder import SketchDecoder
 
-from .config import CONFIGS, RunConfig, load
+from .config import CONFIGS, ModelConfig, RunConfig, load
+from .config.keys import hints_of
 from .config.resuming import RECIPE, folder_to_resume
 from .model_setup import prepare_model
 from .progress import console, quiet
@@ -25,7 +28,7 @@ from .saving import state_folder, warn
 from .state_files import StateFiles
 from .trainer import training_notes
 
-PREFIXES = ("module/reasoner.", "module/decoder.")  # of weights in a state
+KINDS = ("module/", "average/")  # of weights in a state; where there are averages, a run saves them as its model
 
 
 def find_state(run: Path, step: int | None) -> Path:
@@ -46,12 +49,12 @@ def find_state(run: Path, step: int | None) -> Path:
 
 
 def read_config(run: Path) -> RunConfig:
-    """The config of a run: of the first command whose keys its recipe has.
+    """The config of a run: of the command with the fewest keys that has those of its recipe, which names all of them.
 
     Raises:
         ValueError: the recipe is of no command that trains a model.
     """
-    for config in CONFIGS:
+    for config in sorted(CONFIGS, key=lambda config: len(hints_of(config))):
         try:
             return load(run / RECIPE, config)
         except ValueError:
@@ -59,24 +62,42 @@ def read_config(run: Path) -> RunConfig:
     raise ValueError(f"'{run / RECIPE}' is the recipe of no training command.")
 
 
+def make_model(config: RunConfig, has_decoder: bool) -> tuple[LatentReasoner, SketchDecoder | None]:
+    """The model of a run before its training, with a new sketch decoder where the run began one."""
+    if isinstance(config, ModelConfig):
+        reasoner, decoder = prepare_model(config)
+    else:
+        reasoner, decoder = checkpoint.load(config.init_from, device="cpu")
+    if decoder is None and has_decoder:
+        decoder = SketchDecoder(latent=reasoner.backbone.width)
+    return reasoner, decoder
+
+
 def export_state(run: Path, out: Path, step: int | None = None) -> Path:
     """Write the model of a training state as a checkpoint into the folder ``out``; returns the folder."""
     path, config = find_state(run, step), read_config(run)
     files = StateFiles(path.parent, keep=0)
-    reasoner, decoder = prepare_model(config)
-    modules = {"module/reasoner.": reasoner} | ({"module/decoder.": decoder} if decoder is not None else {})
+    reasoner, decoder = make_model(config, any(name.startswith("module/decoder.") for name in files.sizes(path)))
     with quiet():
-        for prefix, module in modules.items():
-            own = module.state_dict()
-            sizes = {
-                name.removeprefix(prefix): size for name, size in files.sizes(path).items() if name.startswith(prefix)
-            }
-            if unknown := sizes.keys() - own.keys():
-                raise ValueError(f"'{path}' does not fit '{run / RECIPE}': it holds {min(unknown)}.")
-            found = {prefix + name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in sizes.items()}
-            files.read_some(path, found)
-            module.load_state_dict({name.removeprefix(prefix): value for name, value in found.items()}, strict=False)
+        for part, module in (("reasoner.", reasoner), ("decoder.", decoder)):
+            if module is not None:
+                load_part(files, path, part, module)
     return checkpoint.save(reasoner.eval(), out, decoder=decoder, notes=training_notes(config) | {"state": path.name})
+
+
+def load_part(files: StateFiles, path: Path, part: str, module: torch.nn.Module) -> None:
+    """Put the weights of a state into a module, averages in place of those that they average.
+
+    Raises:
+        ValueError: the state has weights that the module does not have.
+    """
+    own, sizes = module.state_dict(), files.sizes(path)
+    keys = {n.removeprefix(kind + part): n for kind in KINDS for n in sizes if n.startswith(kind + part)}
+    if unknown := keys.keys() - own.keys():
+        raise ValueError(f"'{path}' does not fit the recipe of its run: it holds {min(unknown)}.")
+    found = {key: torch.empty(sizes[key][0], dtype=sizes[key][1]) for key in keys.values()}
+    files.read_some(path, found)
+    module.load_state_dict({name: found[key] for name, key in keys.items()}, strict=False)
 
 
 @cli_errors()

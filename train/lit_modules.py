@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from latent_reason.model.batch import TEXT, ImageBatch, MixedBatch, shift_right
 from latent_reason.model.reasoner import LatentReasoner
@@ -88,10 +90,11 @@ class TrainingModule(L.LightningModule):
     into batches.
     """
 
-    def __init__(self, optim: OptimConfig):
+    def __init__(self, optim: OptimConfig, sharding_options: sharding.ShardingOptions | None = None):
         super().__init__()
-        self.optim = optim
+        self.optim, self.sharding_options = optim, sharding_options
         self.monitor = StepMonitor()
+        self.passes: sharding.PassCounter | None = None  # of a sharded model
 
     @property
     def sharded(self) -> bool:
@@ -99,7 +102,14 @@ class TrainingModule(L.LightningModule):
 
     def configure_model(self):
         if self.device_mesh is not None and not self.sharded:
-            sharding.shard(self.reasoner, self.device_mesh["data_parallel"])
+            self.shard(self.device_mesh)
+            group = torch.distributed.new_group(backend="gloo")
+            self.passes = sharding.PassCounter(self.reasoner.backbone.text_model, group)
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Split the weights among the processes of a mesh (:func:`train.sharding.shard`)."""
+        self.teacher()  # which may be a copy of the model, and is made while weights are whole
+        sharding.shard(self.reasoner, mesh, self.sharding_options)
 
     def configure_optimizers(self):
         optimizer = make_optimizer(self, self.optim)
@@ -121,10 +131,11 @@ class TrainingModule(L.LightningModule):
         loss, parts = self.compute_loss(batch, shares)
         self.monitor.add_loss(loss)
         # Lightning takes the mean over accumulated batches and processes, but the shares call for the sum.
-        loss = loss * (self.trainer.accumulate_grad_batches * self.num_processes)
-        if self.sharded or not loss.requires_grad:  # a batch without a sketch gives the head no gradient
-            loss = loss + self.zero_loss()
-        self.log_dict({f"train/{n}": p.detach() for n, p in parts.items()}, prog_bar=True)
+        loss = loss * (self.trainer.accumulate_grad_batches * self.data_parallel_size)
+        if self.passes is not None:
+            loss = loss + self.passes.make_missing(self.reasoner)
+        loss = loss + self.zero_loss()
+        self.log_dict({f"train/{n}": p for n, p in self.mean_over_processes(parts, shares).items()}, prog_bar=True)
         return loss
 
     @property
@@ -132,30 +143,62 @@ class TrainingModule(L.LightningModule):
         return self.trainer.world_size if self._trainer is not None else 1
 
     @property
+    def tensor_parallel_size(self) -> int:
+        """Processes that share matrices, and read the same batches."""
+        return 1 if self.device_mesh is None else self.device_mesh[sharding.TENSOR].size()
+
+    @property
+    def data_parallel_size(self) -> int:
+        """Processes, or groups of those that share matrices, each with batches of its own."""
+        return self.num_processes // self.tensor_parallel_size
+
+    @property
+    def data_parallel_rank(self) -> int:
+        """Which of the ``data_parallel_size`` shares of batches this process reads."""
+        return self.global_rank // self.tensor_parallel_size
+
+    @property
     def batches_per_step(self) -> int:
         """Batches of an optimizer step, of all processes."""
-        return self.optim.gradient_accumulation_steps * self.num_processes
+        return self.optim.gradient_accumulation_steps * self.data_parallel_size
 
     def sum_over_processes(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Scalars added up over all processes. Every process must call it."""
+        """Scalars of the batches of each process, added up over all batches. Every process must call it."""
         if self.num_processes == 1:
             return values
         total = torch.stack(list(values.values()))
-        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        total = self.trainer.strategy.reduce(total, reduce_op="sum") / self.tensor_parallel_size
         return dict(zip(values, total.unbind(), strict=True))
+
+    def mean_over_processes(
+        self, parts: dict[str, torch.Tensor], shares: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The parts of a loss of this process, each as its mean over the examples of all processes; ``shares`` are those
+        of this process in them. Every process must call it."""
+        parts = {name: part.detach() for name, part in parts.items()}
+        if self.num_processes == 1:
+            return parts
+        sums = {name: parts[name] * share if name in parts else 0 * share for name, share in shares.items()}
+        sums = self.sum_over_processes(sums | {f"share of {name}": share for name, share in shares.items()})
+        return {name: sums[name] / sums[f"share of {name}"] if name in sums else part for name, part in parts.items()}
 
     def on_optimizer_step(self) -> None:
         """Called after every optimizer step."""
 
+    def end_step(self, objective: Objective) -> None:
+        """Let an objective follow an optimizer step; a teacher that moves follows whole weights."""
+        with sharding.whole(self.reasoner) if objective.has_moving_teacher else nullcontext():
+            objective.on_optimizer_step(self.reasoner)
+
     def zero_loss(self) -> torch.Tensor:
-        """Zero loss that touches every trainable parameter, so that ranks without a real loss still join the backward
-        pass; of sharded weights, those that have been gathered, as all have in a pass through the model."""
+        """Zero loss that touches every trainable parameter. Without it a batch without a sketch would leave the head
+        without a gradient, which the optimizer, DDP and FSDP2 each treat in another way than a gradient of zero. Of
+        sharded weights it touches those that have been gathered, as all have in a pass through the model."""
         return 0 * sum(p.sum() for p in sharding.at_hand(self.parameters()))
 
     def clip_grad_norm(self, max_norm: float) -> torch.Tensor:
         """Scale gradients down to this norm; returns the norm that they had (scalar)."""
-        norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], max_norm)
-        return norm.full_tensor() if self.sharded else norm
+        return sharding.clip_grad_norm(self.parameters(), max_norm)
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm=None):
         """Clip by norm and log it. Lightning calls this when gradients are accumulated and unscaled."""
@@ -222,8 +265,14 @@ class TrainingModule(L.LightningModule):
 class SFTModule(TrainingModule):
     """Text, latent and stop losses of a reasoner on traces."""
 
-    def __init__(self, reasoner: LatentReasoner, objective: Objective, optim: OptimConfig):
-        super().__init__(optim)
+    def __init__(
+        self,
+        reasoner: LatentReasoner,
+        objective: Objective,
+        optim: OptimConfig,
+        sharding_options: sharding.ShardingOptions | None = None,
+    ):
+        super().__init__(optim, sharding_options)
         self.reasoner, self.objective = reasoner, objective
 
     def compute_loss(self, batch, shares=None):
@@ -237,7 +286,7 @@ class SFTModule(TrainingModule):
         return self.objective.loss_weights(self.reasoner, batch)
 
     def on_optimizer_step(self):
-        self.objective.on_optimizer_step(self.reasoner)
+        self.end_step(self.objective)
 
     def teacher(self):
         return self.objective.teacher_module(self.reasoner), self.objective.has_moving_teacher

@@ -19,10 +19,11 @@ from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective, RunOptions
 from latent_reason.visualization.sketch_decoder import SketchDecoder, reencode_sketches
 
+from . import sharding
 from .config import LoraConfig, ModelConfig
-from .data import corpus
 from .lit_modules import parameter_table, set_trainable
 from .progress import console
+from .traces import corpus
 
 
 def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[LatentReasoner, SketchDecoder | None]:
@@ -55,7 +56,9 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
     reasoner = methods.build_method(config.method.name, backbone, **config.method.options)
     _load_trained_parts(reasoner, loaded, config, require_trained)
     prepare_backbone(reasoner, config)
-    if device is not None:
+    if device is not None and getattr(config, "fsdp", False):
+        sharding.move_all_but_layers(reasoner, torch.device("cuda", device))
+    elif device is not None:
         reasoner.cuda(device)
     return reasoner, decoder
 

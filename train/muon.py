@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch.optim.adamw import adamw
 
+from .sharding import local
+
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial
 ITERATIONS = 5
@@ -93,10 +95,10 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 state["step"] = torch.zeros((), device=p.device)
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
         states = [self.state[p] for p in params]
-        adamw(
-            weights,
-            [p.grad.to(weight.dtype) for p, weight in zip(params, weights, strict=True)],
-            *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")),
+        adamw(  # entry by entry, so that of sharded weights each process steps its part
+            [local(weight) for weight in weights],
+            [local(p.grad).to(weight.dtype) for p, weight in zip(params, weights, strict=True)],
+            *([local(state[name]) for state in states] for name in ("exp_avg", "exp_avg_sq")),
             max_exp_avg_sqs=[],
             state_steps=[state["step"] for state in states],
             fused=group["fused"],

@@ -16,6 +16,7 @@ from .config import PretrainConfig
 from .data import TraceData
 from .lit_modules import PretrainModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from .shared_examples import Peers
 from .trainer import console, fit, make_saver, run_training
 
 
@@ -26,11 +27,20 @@ def train(config: PretrainConfig, folder: Path):
     choose_attention(reasoner, config, objective)
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     freeze_all_but(reasoner, config.trainable)
-    data = TraceData(config.data.with_defaults(), reasoner, objective, "reading", config.seed, frozen_vision=False)
+    data = TraceData(
+        config.data.with_defaults(),
+        reasoner,
+        objective,
+        "reading",
+        config.seed,
+        frozen_vision=False,
+        peers=Peers.of_launch(folder),
+    )
     data.setup()
 
     module = PretrainModule(reasoner, objective, decoder, config.optim, config.reconstruction_weight)
     trainer = fit(config, module, data, folder, make_saver(config, reasoner, decoder))
+    data.release()
     accuracy = trainer.callback_metrics.get("val/token_accuracy")
     if accuracy is not None and not config.fast_dev_run:
         console.print(f"Answers about held-out images: {float(accuracy):.3f} of the tokens are right.")

@@ -60,7 +60,7 @@ def job(given: argparse.Namespace) -> None:
     from latent_reason.visualization.storyboard import draw_storyboard
     from train import pretrain, sft
     from train.config import PretrainConfig, SFTConfig, dump, load
-    from train.data import make_task
+    from train.traces import make_task
 
     torch.set_float32_matmul_precision("high")
     folder = new_run_folder(given.run_name)

@@ -17,9 +17,11 @@ from latent_reason.objectives.objective import Objective
 from . import sharding
 from .callbacks import SketchPanel
 from .config import SFTConfig
-from .data import TraceData, make_task, mode_of
+from .data import TraceData
 from .lit_modules import SFTModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from .shared_examples import Peers
+from .traces import make_task, mode_of
 from .trainer import console, fit, make_saver, run_training, train_stages
 
 
@@ -38,20 +40,29 @@ def train_stage(config: SFTConfig, folder: Path):
     check_swapped_images(reasoner, objective, config)
     freeze_all_but(reasoner, config.trainable)
     has_frozen_encoder = not {"vision_encoder", "connector"} & set(config.trainable)
-    data = TraceData(config.data, reasoner, objective, mode_of(config.method.name), config.seed, has_frozen_encoder)
+    data = TraceData(
+        config.data,
+        reasoner,
+        objective,
+        mode_of(config.method.name),
+        config.seed,
+        has_frozen_encoder,
+        peers=Peers.of_launch(folder),
+    )
     data.setup()
     if objective.uses_target(reasoner) and not reasoner.target.standardizer.fitted:
         reasoner.target.fit_statistics(data.sketch_features(), config.method.center_targets)
 
-    module = SFTModule(reasoner, objective, config.optim)
-    if config.fsdp:
-        sharding.check_supported(config, module)
+    rounds_weights = not objective.has_moving_teacher  # which would follow rounded ones
+    module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, rounds_weights))
+    sharding.check_supported(config, module)
     panels = []
     if not config.data.folder:
         panels.append(
             SketchPanel(reasoner, decoder, make_task(config.data, "val"), max(4, config.data.val_items), folder)
         )
-    fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels, fsdp=config.fsdp)
+    fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels)
+    data.release()
     return reasoner.eval(), decoder
 
 

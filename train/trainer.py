@@ -14,7 +14,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -22,6 +21,8 @@ from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_text
 
+from . import sharding
+from .averaging import WeightAverage
 from .config import RunConfig, StagedConfig, dump, folder_of, parse_command_line, stages_of
 from .config.groups import Precision
 from .data import TraceData
@@ -29,6 +30,7 @@ from .lit_modules import TrainingModule
 from .logs import RunLogger
 from .progress import StepProgress, console, quiet
 from .saving import RunSaver
+from .shared_examples import NAME as SHARED_EXAMPLES
 
 LOCK = ".lock"  # in the folder of a run that is trained
 LATENT_POSITIONS = {"line": "1d", "grid": "2d"}  # recipe -> library
@@ -53,7 +55,7 @@ def run_training(
             with locked(folder):
                 train(config, folder)
         finally:
-            if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} == {"recipe.yaml"}:
+            if rank_zero_only.rank == 0 and {p.name for p in folder.iterdir()} <= {"recipe.yaml", SHARED_EXAMPLES}:
                 shutil.rmtree(folder)
         if not config.fast_dev_run:
             return config, folder
@@ -141,6 +143,7 @@ def training_notes(config: RunConfig) -> dict:
         "run": config.run_name,
         "seed": config.seed,
         "steps": config.optim.max_steps,
+        "ema_decay": config.optim.ema_decay,
         "batch_size": getattr(data, "batch_size", None),
         "init": config.init_from,
         "backbone": backbone if config.init_from else config.backbone.name,
@@ -173,7 +176,6 @@ def fit(
     save: Callable[..., Path | None],
     callbacks: list[Callback] | None = None,
     steps_per_batch: int = 1,
-    fsdp: bool = False,
 ) -> L.Trainer:
     """Train ``module`` on data that is set up for ``optim.max_steps`` optimizer steps, ``steps_per_batch`` of them on
     each batch, with a progress bar, TensorBoard logs and a checkpoint in ``folder/model``.
@@ -182,7 +184,9 @@ def fit(
         ValueError: Lightning cannot train so on this machine; the sentence says why.
     """
     if rank_zero_only.rank:
-        torch.manual_seed(config.seed + rank_zero_only.rank)  # the weights are those of rank 0, the noise is not
+        # the weights are those of rank 0, the noise is not; processes that share matrices draw the same
+        share = rank_zero_only.rank // getattr(config, "tensor_parallel_size", 1)
+        torch.manual_seed(config.seed + share)
     optim, progress = config.optim, StepProgress()
     saver = RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume))
     precision = set_precision(module, config.precision)
@@ -207,6 +211,7 @@ def fit(
                 callbacks=[
                     progress,
                     LearningRateMonitor("step"),
+                    *([WeightAverage(optim.ema_decay)] if optim.ema_decay else []),
                     *(callbacks or []),
                     saver,  # the last one: a state holds what the others have done in a step
                 ],
@@ -220,7 +225,7 @@ def fit(
                 val_check_interval=optim.gradient_accumulation_steps * max(1, eval_steps // steps_per_batch),
                 fast_dev_run=config.fast_dev_run,
                 **optimization,
-                **process_options(config.devices, fsdp),
+                **process_options(config),
             )
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(" ".join(str(error).split())) from error
@@ -257,15 +262,18 @@ def process_environment() -> ClusterEnvironment:
     return TorchElasticEnvironment() if "LOCAL_WORLD_SIZE" in os.environ else LightningEnvironment()
 
 
-def process_options(devices: int | str, fsdp: bool = False) -> dict:
+def process_options(config: RunConfig) -> dict:
     """How many processes train together, as arguments of a Trainer: all that torchrun started, else one on this
-    machine, or ``devices`` of them; each with the whole model or, with ``fsdp``, with a part of it."""
-    here, nodes = 1 if devices == "auto" else devices, 1
+    machine, or ``devices`` of them; each with the whole model or, with ``fsdp``, with a part of it.
+
+    Raises:
+        ValueError: groups of ``tensor_parallel_size`` processes do not come out even.
+    """
+    here, nodes = 1 if config.devices == "auto" else config.devices, 1
     if "LOCAL_WORLD_SIZE" in os.environ:
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // here
-    # A batch without a sketch leaves the head without a gradient.
-    strategy = "ddp_find_unused_parameters_true" if here * nodes > 1 else "auto"
-    if fsdp:
-        strategy = ModelParallelStrategy(data_parallel_size=here * nodes, tensor_parallel_size=1)
+    strategy = "ddp" if here * nodes > 1 else "auto"
+    if isinstance(config, StagedConfig) and config.fsdp:
+        strategy = sharding.make_strategy(config, here * nodes)
     return {"devices": here, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}

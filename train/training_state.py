@@ -1,8 +1,9 @@
 """All that training changes, taken from a trainer and put back into one, so that a stopped run continues exactly.
 
-Tensors that all processes share (weights that train, buffers, the optimizer's state, a method's teacher) have a name.
-Everything else is plain values of each process: schedule, loops, place in the data, counters and random numbers. Frozen
-weights are not kept: a resumed run loads or makes them again, and a fingerprint says whether they are the same.
+Tensors that all processes share (weights that train and their averages, buffers, the optimizer's state, a method's
+teacher) have a name. Everything else is plain values of each process: schedule, loops, place in the data, counters and
+random numbers. Frozen weights are not kept: a resumed run loads or makes them again, and a fingerprint says whether they
+are the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import lightning as L
 import torch
 
 from . import sharding
+from .averaging import WeightAverage
 from .lit_modules import TrainingModule
 from .random_numbers import random_state
 
@@ -95,13 +97,16 @@ def restore(trainer: L.Trainer, module: TrainingModule, state: TrainingState, fr
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
 def trained_tensors(trainer: L.Trainer, module: TrainingModule) -> dict[str, torch.Tensor]:
-    """Weights that train, buffers, the optimizer's state, and a teacher that follows the model, by name."""
+    """Weights that train, their averages, buffers, the optimizer's state, and a teacher that follows the model, by name."""
     kept = {name for name, p in module.named_parameters() if p.requires_grad}  # tied weights once
     kept |= {name for name, _ in module.named_buffers()}
     tensors = {f"module/{n}": t for n, t in module.state_dict().items() if n in kept}
     teacher, moves = module.teacher()
     if teacher is not None and moves:
         tensors |= {f"teacher/{n}": t for n, t in teacher.state_dict().items()}
+    for callback in trainer.callbacks:
+        if isinstance(callback, WeightAverage):
+            tensors |= {f"average/{n}": t for n, t in callback.averages.items()}
     names = parameter_names(module)
     for p, state in trainer.optimizers[0].state.items():
         tensors |= {f"optimizer/{names[p]}/{key}": value for key, value in state.items()}

@@ -11,6 +11,7 @@ from ..model import heads, targets
 from ..model.backbones.base import Backbone
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
+from ..values import check_options
 
 
 def describe(reasoner: LatentReasoner) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:
         ValueError: an unknown class or argument.
     """
     try:
-        head = parts["head"] and _class(parts["head"]["class"], heads)(**parts["head"]["arguments"])
-        target = parts["target"] and _class(parts["target"]["class"], targets)(backbone, **parts["target"]["arguments"])
+        head = parts["head"] and _build_part(parts["head"], heads)
+        target = parts["target"] and _build_part(parts["target"], targets, backbone)
         switch = Switch(**parts["switch"])
         return LatentReasoner(
             backbone, target=target, head=head, switch=switch, follows_target=bool(parts["follows_target"])
@@ -63,6 +64,13 @@ def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:
         raise ValueError(
             f"the checkpoint's parts do not describe a model ({error}). Copy the checkpoint again."
         ) from None
+
+
+def _build_part(part: dict[str, Any], module: Any, *given: Any) -> Any:
+    """A head or target from its class and arguments, which are checked. Raises ValueError, KeyError, TypeError."""
+    made: Any = _class(part["class"], module)
+    check_options(part["arguments"], made.__init__, f"{part['class']}: ")
+    return made(*given, **part["arguments"])
 
 
 def _class(name: str, module: Any) -> type:

@@ -6,7 +6,7 @@ first, where tensors have shapes and no values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 from ..errors import is_sentence
 from ..folders import check_folder, read_json
 from ..imports import UntrustedCode, is_dotted_path
+from ..model.adapters import BASE
 from ..model.backbones.base import Backbone
 from ..model.backbones.families import FAMILIES, family
 from ..model.backbones.stock_config import (
@@ -188,17 +189,29 @@ def check_shapes(found: dict[str, Stored], tensors: dict[str, torch.Tensor], pro
 
 def check_dtypes(folder: Path, config: dict[str, Any]) -> None:
     """Raises ValueError if weights of the stock model are of another dtype than the description says, or those beside it
-    not in float32, in which they are always saved."""
-    is_whole, dtype = config.get("layout") == "model", config.get("dtype")
-    if config.get("base") or dtype is None:  # adapters have their own; older checkpoints name none
+    and those of an adapter of another than float32, in which they are trained and saved."""
+    dtype, base, layout = config.get("dtype"), config.get("base"), config.get("layout")
+    if dtype is None:  # older checkpoints name none
         return
-    place = folder if is_whole else folder / "backbone"
+    fine = "float64" if dtype == "float64" else "float32"
+    stock = folder if layout else folder / "backbone"
+    if layout == "model":
+        _check_dtypes(stock, read_headers, lambda name: dtype if ".backbone." in name else fine)
+        return
+    _check_dtypes(folder / "reasoner.safetensors", read_header, lambda name: fine)
+    if base:
+        _check_dtypes(stock / "adapter_model.safetensors", read_header, lambda name: fine)
+    if base in (None, BASE):
+        _check_dtypes(stock / (base or ""), read_headers, lambda name: dtype)
+
+
+def _check_dtypes(place: Path, read: Callable[[Path], dict[str, Stored]], wanted: Callable[[str], str]) -> None:
+    """Hold the dtypes of a file or folder against those that its tensors should have by their names."""
     with reading(place):
-        stored = read_headers(place)
+        stored = read(place)
     for name, one in stored.items():
-        wanted = dtype if not is_whole or ".backbone." in name else "float32"
-        if one.dtype not in (None, wanted):
+        if one.dtype not in (None, wanted(name)):
             raise ValueError(
-                f"'{place}' holds {name} in {one.dtype}, but {CONFIG_FILE} says {wanted}. Copy both again, from one "
+                f"'{place}' holds {name} in {one.dtype}, but {CONFIG_FILE} says {wanted(name)}. Copy both again, from one "
                 "checkpoint."
             )

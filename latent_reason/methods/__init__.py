@@ -74,7 +74,8 @@ def check_options(name: str, options: dict[str, Any]) -> None:
         values.check_options(options, build, f"method {name}: ")
     kind = options.get("head", known["head"].default if "head" in known else None)
     if kind in heads.KINDS and options.get("head_options"):
-        values.check_options(options["head_options"], heads.KINDS[kind].__init__, f"head {kind}: ")
+        head: Any = heads.KINDS[kind]
+        values.check_options(options["head_options"], head.__init__, f"head {kind}: ")
 
 
 def build_method(name: str, backbone: Backbone, **options: Any) -> LatentReasoner:

@@ -22,6 +22,7 @@ from einops import rearrange
 from PIL import Image as PILImage
 
 from ..model.backbones.base import Backbone
+from ..model.backbones.encoder_files import Encoder
 from ..model.backbones.encoders import load_encoder
 from ..model.batch import ImageBatch, MixedBatch
 from ..model.heads import PadHead
@@ -31,7 +32,7 @@ from ..model.targets import LatentTarget
 from ..objectives.losses import LossWeights, weighted_mean
 from ..objectives.objective import Objective, RunOptions, remove_loss
 from ..trace import Image, Part, Sketch, Text, Trace
-from ..values import Name, Size, Weight
+from ..values import Size, Weight
 
 PAPER = "2511.19418"
 SUMMARY = "pads before the answer whose hidden states must rebuild expert maps of the image; nothing is fed back"
@@ -114,7 +115,7 @@ class CovtObjective(Objective):
 
 
 def build_model(
-    backbone: Backbone, *, edge_pads: Size = 4, encoder_pads: Size = 4, encoder: Name = "tiny", heads: Size = 4
+    backbone: Backbone, *, edge_pads: Size = 4, encoder_pads: Size = 4, encoder: Encoder = "tiny", heads: Size = 4
 ) -> LatentReasoner:
     k = edge_pads + encoder_pads
     target = ExpertMaps(backbone, encoder, k)

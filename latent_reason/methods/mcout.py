@@ -75,6 +75,7 @@ def truncate_spans(batch: MixedBatch, k: int) -> MixedBatch:
         allowed = allowed.gather(1, order[:, :, None].expand(-1, -1, allowed.shape[2]))
         allowed = allowed.gather(2, order[:, None].expand(-1, order.shape[1], -1)) & (kinds != PAD)[:, None]
         allowed = allowed | torch.eye(order.shape[1], dtype=torch.bool, device=device)  # padding attends to itself
+    positions = batch.positions - dropped
     return replace(
         batch,
         ids=batch.ids.gather(1, order),
@@ -84,7 +85,7 @@ def truncate_spans(batch: MixedBatch, k: int) -> MixedBatch:
         teacher_batch=None,
         attention_mask=allowed,
         spans=cut,
-        positions=(batch.positions - dropped).gather(2, order.expand(len(batch.positions), -1, -1)),
+        positions=positions.gather(2, order.expand(len(positions), -1, -1)),
         layout=BatchLayout(token_type, has_loss, spans, device),
     )
 

@@ -71,6 +71,10 @@ class MonetObjective(Objective):
         return self.stage > 1
 
     @property
+    def takes_gradients(self) -> bool:
+        return self.stage == 2
+
+    @property
     def needs_attention_mask(self) -> bool:
         return self.stage > 1 or super().needs_attention_mask  # images are hidden from later text
 
@@ -84,7 +88,7 @@ class MonetObjective(Objective):
         """As the base class does. Raises ValueError also where the teacher of stage 2 would not read the text after
         the first latent."""
         row = super().encode(model, trace)
-        if self.stage == 2 and row.spans:
+        if self.stage == 2 and row.spans and row.teacher_example is not None:
             opens, first = {start - 1 for start, *_ in row.spans}, row.spans[0][0]
             own = [i for at, i in taught_ids(row) if at > first and at not in opens]
             if own != [i for _, i in taught_ids(row.teacher_example)][-len(own) :] * bool(own):

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..model.backbones.base import Backbone
+from ..model.backbones.encoder_files import Encoder
 from ..model.heads import IdentityHead
 from ..model.heads.regression import RegressionLoss
 from ..model.reasoner import LatentReasoner
@@ -23,7 +24,7 @@ from ..model.switching import Switch
 from ..model.targets import ExternalEncoder
 from ..objectives.losses import LossWeights
 from ..objectives.objective import Objective, RunOptions
-from ..values import Name, Positive, Size, SizeOrZero, Weight
+from ..values import Positive, Size, SizeOrZero, Weight
 
 PAPER = "2512.16584"
 SUMMARY = (
@@ -36,7 +37,7 @@ def build_model(
     backbone: Backbone,
     *,
     k: Size = 27,
-    encoder: Name = "tiny",
+    encoder: Encoder = "tiny",
     loss: RegressionLoss = "mse",
     supervise: str = "full",
     cap: Positive = 2.0,

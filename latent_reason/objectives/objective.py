@@ -63,6 +63,7 @@ class Objective:
     can_pack = True  # whether several examples may share a row
     has_teacher = False  # whether it learns from another model
     has_moving_teacher = False  # whether its teacher changes while it trains
+    takes_gradients = False  # whether its loss itself takes a gradient, before the backward pass
 
     def __init__(
         self,
@@ -98,6 +99,11 @@ class Objective:
         """Whether rows go through the text model piece by piece, because the model's own latents stand in them."""
         own = self.latent_input == "self" and not self.jacobi_sweeps
         return own or bool(self.scheduled_sampling.prob and self.scheduled_sampling.sequential)
+
+    @property
+    def makes_one_pass(self) -> bool:
+        """Whether every batch goes through the text model exactly once, with sketches or without."""
+        return self.latent_input != "self" and not self.scheduled_sampling.prob
 
     @property
     def needs_attention_mask(self) -> bool:

@@ -8,6 +8,8 @@ from itertools import pairwise
 from ..model.reasoner import LatentReasoner
 from ..trace import Image, Sketch, Text, Trace
 
+COUNTED = ("sketches", "other_number", "too_long", "traces", "too_many", "adjacent")
+
 
 class SketchCounts:
     """Counts over prepared traces (:meth:`~.objective.Objective.prepare_example`).
@@ -43,6 +45,15 @@ class SketchCounts:
         self.traces += bool(drawn)
         self.too_many += drawn > self.max_spans
         self.adjacent += any(isinstance(a, Sketch) and isinstance(b, Sketch) for a, b in pairwise(spoken))
+
+    def numbers(self) -> dict[str, int]:
+        """What was counted, by name."""
+        return {name: getattr(self, name) for name in COUNTED}
+
+    def set_numbers(self, numbers: dict[str, int]) -> None:
+        """Replace what was counted, by sums over processes that counted other traces."""
+        for name in COUNTED:
+            setattr(self, name, numbers[name])
 
     def sentences(self) -> list[str]:
         """What to tell the user before training; empty if decoding can draw everything."""

@@ -13,7 +13,7 @@ from latent_reason.tasks.base import ASKED
 from latent_reason.trace import Sketch, Text
 from train import sft
 from train.config import SFTDataConfig
-from train.data import make_task, traces
+from train.traces import make_task, traces
 from train.trainer import make_run_folder
 
 MODES = ["direct", "text", "mixed"]

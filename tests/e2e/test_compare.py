@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_runs import EMPTY, METHOD, ROOT, recipe, short, tiny_checkpoint, untrained
 
 from latent_reason import checkpoint, methods
-from train import compare
+from latent_reason.decoding.items import decode as real_decode
+from train import arm_measures, compare
 from train.config import CompareConfig, RLCompareConfig, arms_of, dump, load
 from train.rl import compare as rl_compare
 from train.rl import rewards
@@ -136,6 +139,56 @@ def test_rewards_are_compared_with_their_starts_and_curves(tmp_path, monkeypatch
     assert found["batch_size"] == 4 and "train.rl.compare" in found["command"]
     assert all("curves" in r for r in found["results"][1:]) and "reward" in found["results"][1]["curves"]
     assert (tmp_path / "runs" / "gaussian-3" / "model" / checkpoint.CONFIG_FILE).is_file()
+
+
+STOPS = {"items": ("eval.run.decode", 3), "blind": ("eval.run.decode", 6), "probes": ("eval.probe.decode", 4)}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_an_arm_that_was_cut_off_while_it_was_measured_decodes_only_the_rest(tmp_path, monkeypatch, stop):
+    """Four items of two levels, one a batch. Numbers are those of a whole measurement, but for the time."""
+    short(monkeypatch, budget=12)
+    monkeypatch.setattr(arm_measures, "BATCH", 1)
+    arm = recipe(tmp_path / "arm", data__levels=[4, 3])
+    decoded: list[tuple] = []
+    place, count = STOPS[stop]
+    limits = {"eval.run.decode": 99, "eval.probe.decode": 99}
+
+    def watch(name: str) -> None:
+        def watched(reasoner, decoder, task, items, mode, **options):
+            before = sum(name == one[0] for one in decoded)
+            if before == limits[name]:
+                raise KeyboardInterrupt
+            known = options.get("progress") or ("blind" if "make_trace" in options else "items")
+            decoded.append((name, known, *(item.id for item in items)))
+            return real_decode(reasoner, decoder, task, items, mode, **options)
+
+        monkeypatch.setattr(name, watched)
+
+    for name in limits:
+        watch(name)
+
+    def measure(unfinished: Path) -> dict:
+        decoded.clear()
+        with arm_measures.measured(tiny_checkpoint(), arm, 2, unfinished) as row:
+            assert unfinished.is_file(), "kept until the row is written"
+        assert not unfinished.exists()
+        return {key: value for key, value in row.items() if key != "seconds_per_answer"}
+
+    whole, all_decoded = measure(tmp_path / "whole.unfinished"), list(decoded)
+    assert whole["n"] == 4 and whole["health"] and {"foreign", "removed"} <= whole["probes"].keys()
+    limits[place] = count
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path / "cut.unfinished")
+    first = list(decoded)
+    with pytest.raises(ValueError, match=r"cut.unfinished' has the results of another.*differs in .*recipe"):
+        other = replace(arm, seed=7)
+        arm_measures.measured(tiny_checkpoint(), other, 2, tmp_path / "cut.unfinished").__enter__()
+    limits[place] = 99
+    assert measure(tmp_path / "cut.unfinished") == whole
+    again = [one for one in decoded if one in first]
+    assert {one[1] for one in again} <= {"probe as generated"}, "only what all probes are compared with"
+    assert set(first) | set(decoded) == set(all_decoded)
 
 
 def test_a_comparison_says_what_it_needs(tmp_path):

@@ -47,12 +47,18 @@ def small(tmp_path, method="modal_mixed", config=SFTConfig, **changes):
 
 SUPERVISED = {
     "accumulation": {"method__options": FLOW, "data__batch_size": 4, "optim__gradient_accumulation_steps": 2},
-    "packed rows, bf16 weights": {"data__packing_length": 300, "precision": "bf16-true", "optim__name": "adamw"},
+    "packed rows, averages of bf16 weights": {
+        "data__packing_length": 300,
+        "precision": "bf16-true",
+        "optim__name": "adamw",
+        "optim__ema_decay": 0.9,
+    },
     "lora with dropout": {
         "init_from": str(tiny_checkpoint()),
         "lora__rank": 4,
         "lora__dropout": 0.2,
         "trainable": ["lora", "head"],
+        "optim__ema_decay": 0.9,
     },
     "scheduled sampling, end of an epoch": {
         "method__options": FLOW | {"scheduled_sampling": {"prob": 0.5}},
@@ -88,7 +94,7 @@ def test_what_a_method_keeps_beside_the_model_continues(tmp_path, monkeypatch, c
 def test_validation_does_not_move_the_random_numbers_of_training(tmp_path, monkeypatch):
     """The whole run validates after step 3, the resumed one, which was stopped after the save of step 3, does not."""
     short(monkeypatch, 8)
-    made = small(tmp_path, optim__max_steps=5, method__options=FLOW)
+    made = small(tmp_path, optim__max_steps=5, method__options=FLOW, optim__ema_decay=0.9)
     run(sft.train, made)
     copy = stopped_copy(tmp_path / "run", tmp_path / "copy", 3)
     run(sft.train, parse(SFTConfig, ["--resume", str(copy)]))
@@ -99,7 +105,7 @@ def test_stages_continue_where_they_were(tmp_path, monkeypatch):
     """The first stage has ended, and the second was stopped; then the first was stopped."""
     short(monkeypatch, 8)
     stages = [{"trainable": ["head"]}, {"method": {"options": FLOW}}]
-    check_resumed(sft.train, small(tmp_path, stages=stages, data__val_items=0), tmp_path)
+    check_resumed(sft.train, small(tmp_path, stages=stages, data__val_items=0, optim__ema_decay=0.9), tmp_path)
     copy = tmp_path / "earlier"
     shutil.copytree(tmp_path / "run", copy)
     for gone in ("model", "state", "stage-1/model"):
@@ -128,6 +134,7 @@ REWARDED = {
         "optim__max_steps": 6,
         "rl__beta": 0.1,
         "rl__sft_coef": 0.5,
+        "optim__ema_decay": 0.9,
     },
     "items by pass rate, accumulation": {
         "rl__sampler": "pass_rate",
@@ -153,8 +160,13 @@ def test_pretraining_and_decoders_continue(tmp_path):
     texts.write_text("\n".join(f"row {i} column {i}" for i in range(9)))
     made = small(tmp_path / "first", config=PretrainConfig, data__replay_texts=str(texts), data__packing_length=200)
     check_resumed(pretrain.train, made, tmp_path / "first")
-    made = small(tmp_path / "second", config=DecoderConfig, init_from=str(tiny_checkpoint()))
+    made = small(tmp_path / "second", config=DecoderConfig, init_from=str(tiny_checkpoint()), optim__ema_decay=0.9)
     check_resumed(decoder.train, made, tmp_path / "second")
+    for name, kind in (("first", "module"), ("second", "average")):
+        export_state.main([str(tmp_path / name / "run"), "--step", "3", "--out", str(tmp_path / name / "out")])
+        own = checkpoint.load(tmp_path / name / "out")[1].state_dict()
+        tensors, _ = state_of(tmp_path / name / "run", 3)
+        assert own and all(torch.equal(tensors[f"{kind}/decoder.{key}"], value) for key, value in own.items())
 
 
 def test_a_state_becomes_a_checkpoint(tmp_path, capsys):

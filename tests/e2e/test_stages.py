@@ -10,7 +10,7 @@ from tiny_runs import EMPTY, command, recipe, short
 from latent_reason import checkpoint, methods
 from train import sft
 from train.config import SFTConfig, dump, load, stages_of
-from train.data import traces
+from train.traces import traces
 
 
 @pytest.fixture(autouse=True)

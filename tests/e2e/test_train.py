@@ -329,13 +329,14 @@ def test_only_the_first_process_makes_the_folder(monkeypatch, tmp_path):
     assert save(tmp_path / "model") is None and not (tmp_path / "model").exists()
 
 
-def test_processes_are_those_of_torchrun(monkeypatch):
+def test_processes_are_those_of_torchrun(monkeypatch, tmp_path):
+    made = recipe(tmp_path / "run")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert running.process_options("auto")["devices"] == 1 and running.process_options("auto")["strategy"] == "auto"
+    assert running.process_options(made)["devices"] == 1 and running.process_options(made)["strategy"] == "auto"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    found = running.process_options("auto")
-    assert (found["devices"], found["num_nodes"]) == (4, 2) and "ddp" in found["strategy"]
+    found = running.process_options(made)
+    assert (found["devices"], found["num_nodes"], found["strategy"]) == (4, 2, "ddp")
 
 
 def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monkeypatch):

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_runs import place, tiny_checkpoint, untrained
+from tiny_runs import BACKBONE, place, tiny_checkpoint, untrained
 
-from latent_reason import checkpoint
+from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.export import exporter
 from latent_reason.folders import MAX_TEXT_BYTES
 from latent_reason.model import adapters
+from latent_reason.model.backbones import load_backbone
+from latent_reason.model.backbones.encoders import load_encoder
 
 CARD = checkpoint.CONFIG_FILE
+ENCODER, HUB = "encoder", "hub-cache"  # folders of a checkpoint
 ROWS = []
 ROOM = 4 * 2**30  # bytes that loading a tiny checkpoint may add, for libraries that reserve addresses
 
@@ -27,14 +30,27 @@ ROOM = 4 * 2**30  # bytes that loading a tiny checkpoint may add, for libraries 
 # -- good checkpoints --------------------------------------------------------------------------------------------------
 @cache
 def good(kind: str) -> Path:
-    """A small checkpoint: in this library's layout, as transformers loads it, or with an adapter."""
+    """A small checkpoint: in this library's layout, as transformers loads it, with an adapter, with an adapter of a model in
+    the Hub cache (``HUB``), or beside an external encoder (``ENCODER``)."""
     if kind == "checkpoint":
         return tiny_checkpoint()
     folder = place() / f"hostile-{kind}"
+    if kind == "encoder":
+        reasoner = methods.build_method("skila", load_backbone("tiny", **BACKBONE))
+        checkpoint.save(reasoner, folder)
+        load_encoder("tiny").model.save_pretrained(folder / ENCODER)
+        return folder
     reasoner, decoder = untrained()
-    if kind == "adapter":
+    if kind in ("adapter", "hub"):
         adapters.add(reasoner, rank=2)
-        return checkpoint.save(reasoner, folder)
+        checkpoint.save(reasoner, folder)
+        if kind == "hub":
+            snapshot = folder / HUB / "models--me--stock" / "snapshots" / ("a" * 40)
+            shutil.move(folder / "backbone" / "base", snapshot)
+            write(folder / HUB / "models--me--stock" / "refs" / "main", "a" * 40)
+            edit(folder, CARD, "base", value="me/stock")
+            edit(folder, CARD, "files", value={})
+        return folder
     folder.mkdir()
     exporter.write_model(exporter.model_of(reasoner, decoder), folder, "5GB")
     exporter.write_card(folder, exporter.describe(reasoner, {}, True, "5GB"))
@@ -47,6 +63,7 @@ def copy_of(kind: str, folder: Path) -> Path:
 
 
 def write(file: Path, data: bytes | str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     file.write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -421,3 +438,65 @@ row("adapter", "The base is no folder.", in_card("base", value="gone"), "holds a
 row("adapter", "The base is a class of somebody.", in_card("base", value="evil:Net@base"), "names a backbone")
 row("adapter", "The base has a million layers.",
     lambda f: edit(f, "backbone/base/config.json", "text_config", "num_hidden_layers", value=10**6), "but there are only")  # fmt: skip
+row(
+    "adapter",
+    "A weight of the adapter is of another dtype.",
+    lambda f: change(f, ADAPTER, "lora_A.weight", torch.Tensor.half),
+    "in float16, but",
+)
+row(
+    "adapter",
+    "A weight of its base is of another dtype.",
+    lambda f: change(f, f"backbone/base/{WHOLE}", "embed_tokens.weight", torch.Tensor.bfloat16),
+    "in bfloat16, but",
+)
+rows(
+    "checkpoint adapter",
+    "A weight of the head is of another dtype.",
+    lambda f: change(f, OWN, "net.0.bias", torch.Tensor.double),
+    "in float64, but",
+)
+
+# -- models that a checkpoint names ------------------------------------------------------------------------------------
+SNAPSHOT = f"{HUB}/models--me--stock/snapshots/{'a' * 40}"
+
+
+def in_snapshot(*path: str, value):
+    """A damage of the configuration of a base in the Hub cache."""
+    return lambda folder: edit(folder, f"{SNAPSHOT}/config.json", *path, value=value)
+
+
+def beside_encoder(*path: str, value):
+    """A damage of the configuration of the encoder that the checkpoint then names."""
+
+    def damage(folder: Path) -> None:
+        edit(folder, f"{ENCODER}/config.json", *path, value=value)
+        edit(folder, CARD, "options", "encoder", value=str(folder / ENCODER))
+
+    return damage
+
+
+row("hub", "Its base is a thousand million wide.", in_snapshot("text_config", "hidden_size", value=10**9), "describes")
+row("hub", "Its base has a vocabulary of 10^9.", in_snapshot("text_config", "vocab_size", value=10**9), "describes")
+row("hub", "Its base has no weights.", lambda f: (f / SNAPSHOT / WHOLE).unlink(), "neither in the cache")
+row("hub", "Its base names code of its own.", in_snapshot("auto_map", value=CODE), "names code of its own (auto_map)")
+row("encoder", "The encoder is a million wide.", beside_encoder("hidden_size", value=10**6), "describes", "encoder=")
+row("encoder", "The encoder has 10^9 layers.", beside_encoder("num_hidden_layers", value=10**9), "there are only")
+row("encoder", "A size of the encoder is a word.", beside_encoder("hidden_size", value="wide"), "encoder=")
+row("encoder", "The encoder names code of its own.", beside_encoder("auto_map", value=CODE), "names code of its own")
+row(
+    "encoder",
+    "The encoder is quantized.",
+    beside_encoder("quantization_config", value={"bits": 4}),
+    "quantization_config",
+)
+row("encoder", "The encoder is another model.", beside_encoder("model_type", value="clip"), "is not a SigLIP model")
+row(
+    "encoder",
+    "The weights of the encoder are a pickle.",
+    both(
+        beside_encoder("hidden_size", value=64),
+        lambda f: (f / ENCODER / WHOLE).rename(f / ENCODER / "pytorch_model.bin"),
+    ),
+    "holds no weights",
+)

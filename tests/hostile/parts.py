@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from latent_reason import methods, tasks
+from latent_reason.checkpoint import parts
 from latent_reason.model.backbones import load_backbone
 from latent_reason.objectives.latent_inputs import ScheduledSampling
 
@@ -12,11 +13,26 @@ def head(kind: str, **options) -> None:
     methods.check_options("modal_mixed", {"head": kind, "head_options": options})
 
 
+def part(role: str, kind: str, **arguments) -> None:
+    """A model built by hand, as a checkpoint describes it."""
+    parts.build({"head": None, "target": None} | {role: {"class": kind, "arguments": arguments}}, None)
+
+
 PARTS = [  # what, how it is called, and what the error says
     (
         "A method of no latents.",
         lambda: methods.check_options("modal_mixed", {"k": 0}),
         ("method modal_mixed: k=0", "between 1 and 65,536"),
+    ),
+    (
+        "A head built by hand that is too wide.",
+        lambda: part("head", "MLPHead", width=8, latent_width=8, hidden=10**9),
+        ("MLPHead: hidden=1000000000",),
+    ),
+    (
+        "A target built by hand without an encoder.",
+        lambda: part("target", "ExternalEncoder", encoder=""),
+        ("encoder is",),
     ),
     ("Latents below 0.", lambda: methods.check_options("lvr", {"count": -1}), ("method lvr: count=-1",)),
     ("True latents.", lambda: methods.check_options("mirage", {"k": True}), ("method mirage: k=True", "an integer")),

@@ -17,11 +17,13 @@ from hostile.checkpoints import (
     ADAPTER,
     CARD,
     DECODER,
+    HUB,
     OWN,
     PROCESSOR,
     ROOM,
     ROWS,
     WHOLE,
+    beside_encoder,
     copy_of,
     in_config,
     poison,
@@ -31,7 +33,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_runs import untrained
 
-from latent_reason import checkpoint
+from latent_reason import LatentReasonForConditionalGeneration, checkpoint
 
 
 # -- tests -------------------------------------------------------------------------------------------------------------
@@ -55,8 +57,9 @@ def refused(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(("kind", "what", "damage", "words"), ROWS, ids=[f"{kind}: {what}" for kind, what, *_ in ROWS])
-def test_a_hostile_checkpoint_is_refused_in_a_sentence(kind, what, damage, words, tmp_path):
+def test_a_hostile_checkpoint_is_refused_in_a_sentence(kind, what, damage, words, tmp_path, monkeypatch):
     folder = copy_of(kind, tmp_path / kind)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / HUB))
     damage(folder)
     said = refused(folder)
     assert all(word in said for word in words), said
@@ -68,10 +71,27 @@ def test_the_table_is_whole():
     assert all(what.endswith(".") and what[0].isupper() and all(words) for _, what, _, words in ROWS)
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "export", "adapter"])
-def test_a_good_checkpoint_loads_in_little_memory(kind, tmp_path):
+@pytest.mark.parametrize("kind", ["checkpoint", "export", "adapter", "hub", "encoder"])
+def test_a_good_checkpoint_loads_in_little_memory(kind, tmp_path, monkeypatch):
+    folder = copy_of(kind, tmp_path / kind)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / HUB))
+    if kind == "encoder":
+        beside_encoder("hidden_size", value=64)(folder)
     with little_memory():
-        assert checkpoint.load(copy_of(kind, tmp_path / kind), device="cpu")[0].method.name == "modal_mixed"
+        assert checkpoint.load(folder, device="cpu")[0].method.name in ("modal_mixed", "skila")
+
+
+def test_an_exported_model_by_its_hub_name_is_held_against_its_weights(tmp_path, monkeypatch):
+    """And loads where they fit."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = copy_of("export", tmp_path / "models--me--lake" / "snapshots" / ("a" * 40))
+    write(tmp_path / "models--me--lake" / "refs" / "main", "a" * 40)
+    with little_memory():
+        model = LatentReasonForConditionalGeneration.from_pretrained("me/lake")
+    assert model.reasoner.method.name == "modal_mixed"
+    in_config("text_config", "hidden_size", value=10**9)(snapshot)
+    with little_memory(), pytest.raises(ValueError, match=r"describes .* weights, but the files beside it hold"):
+        LatentReasonForConditionalGeneration.from_pretrained("me/lake")
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "export"])

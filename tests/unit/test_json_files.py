@@ -15,8 +15,8 @@ from eval.aggregate import read_seeing
 from eval.audit_file import read_audits
 from latent_reason.json_files import fields_of, read_json
 from train.config import SFTDataConfig
-from train.data import kept
 from train.results_file import Results
+from train.traces import kept
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "paper_figs"

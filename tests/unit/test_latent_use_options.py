@@ -22,7 +22,7 @@ from latent_reason.tasks import make
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train import sft
 from train.config import SFTDataConfig
-from train.data import foreign, traces
+from train.traces import foreign, traces
 from train.trainer import make_run_folder
 
 float64 = pytest.mark.usefixtures("float64")

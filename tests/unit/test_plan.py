@@ -92,9 +92,10 @@ def test_a_plan_is_what_a_real_step_takes(changes, tmp_path):
 
 
 def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(tmp_path):
-    alone = estimate(recipe(tmp_path, **SMALL))
-    sharded = estimate(recipe(tmp_path, **SMALL, fsdp=True), gpus=4).memory(4)
-    for kind in ("weights", "gradients", "optimizer state"):
+    alone = estimate(recipe(tmp_path, **SMALL, optim__ema_decay=0.9))
+    sharded = estimate(recipe(tmp_path, **SMALL, optim__ema_decay=0.9, fsdp=True), gpus=4).memory(4)
+    assert alone.memory(1)["averaged weights"] == 4 * sum(trained for _, trained in alone.parameters.values())
+    for kind in ("weights", "gradients", "optimizer state", "averaged weights"):
         assert sharded[kind] == pytest.approx(alone.memory(1)[kind] / 4, rel=0.1), kind
     assert sharded["gathered weights"] >= 0.75 * alone.memory(1)["weights"]
     assert alone.memory(4)["gradients to add up"] == alone.memory(1)["gradients"]

@@ -257,3 +257,6 @@ class OptimConfig(Keys):
     """Last learning rate as a share of the peak."""
     max_grad_norm: Positive = 1.0
     """Gradients are scaled down to at most this norm."""
+    ema_decay: ShareBelow1 = 0.0
+    """Decay of the moving average of the trained weights, such as 0.999; validation and the saved model use it. 0: no
+    average."""

@@ -112,6 +112,13 @@ class StagedConfig(ModelConfig):
 
     fsdp: bool = False
     """Split weights, gradients and optimizer state among processes (FSDP2) instead of copying them."""
+    fsdp_reshard_after_forward: bool = False
+    """Free the gathered weights of a layer after its forward pass and gather them again for the backward pass: less memory,
+    half as much more communication."""
+    fsdp_cpu_offload: bool = False
+    """Keep the parts of weights, gradients and optimizer state in main memory, where the optimizer then runs."""
+    tensor_parallel_size: Count = 1
+    """Processes that share the matrices of each layer of the text model, and read the same batches; needs fsdp."""
     stages: list[dict[str, Any]] = field(default_factory=list)
     """Changes to this config, trained one after another, each from the model of the stage before."""
 

@@ -26,6 +26,7 @@ STANDING = (
     "gathered weights",
     "gradients",
     "optimizer state",
+    "averaged weights",
     "teacher, reference",
 )
 CONTEXT = GIB  # of CUDA and its libraries
@@ -85,13 +86,15 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
             if isinstance(config, RLTrainingConfig):
                 work = rollouts.policy_work(config, reasoner, name, mode)
             else:
-                module = SFTModule(reasoner, objective, config.optim)
+                module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config))
                 work = step.supervised_work(config, module, step.longest_batch(config, module, length))
             set_precision(work.module, config.precision)
+            sharding.check_supported(config, work.module)
             if config.fsdp:
-                sharding.check_supported(config, work.module)
+                sizes = gpus // config.tensor_parallel_size, config.tensor_parallel_size
+                mesh = init_device_mesh("cpu", sizes, mesh_dim_names=(sharding.DATA, sharding.TENSOR))
                 with accountant.phase("setup", "weights"):
-                    sharding.shard(reasoner, init_device_mesh("cpu", (gpus,)))
+                    work.module.shard(mesh)
         measured = step.measure(work, accountant, config.optim, config.precision)
     peaks, flops = [measured.memory | {"weights": measured.memory["weights"] - saved}], measured.flops
     if work.decoding is None:

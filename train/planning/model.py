@@ -22,9 +22,9 @@ from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective
 
 from ..config import ModelConfig
-from ..data import corpus
 from ..lit_modules import set_trainable
 from ..model_setup import build_objective, check_bits, import_plugins, prepare_backbone
+from ..traces import corpus
 from .simulation import without_values
 
 MODELS = Path(__file__).with_name("models.json")

@@ -15,10 +15,10 @@ from latent_reason.objectives.latent_policies import LatentPolicy
 from latent_reason.objectives.packing import collate_examples
 
 from ..config import RLTrainingConfig
-from ..data import make_task
 from ..rl.module import RLModule
 from ..rl.records import load_records
 from ..rl.rollouts import Experience, encode_prompts
+from ..traces import make_task
 from .model import build_model
 from .step import EXAMPLES, Decoding, Work
 

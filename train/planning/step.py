@@ -13,11 +13,13 @@ from latent_reason.model.batch import LATENT, PAD, TEXT, MixedBatch
 from latent_reason.model.processor import EncodedExample
 from latent_reason.model.reasoner import LatentReasoner
 
+from ..averaging import WeightAverage
 from ..config import OptimConfig, SFTConfig
-from ..data import TraceData, mode_of
+from ..data import TraceData
 from ..lit_modules import SFTModule, TrainingModule
 from ..optim import make_optimizer
 from ..progress import console
+from ..traces import mode_of
 from .simulation import Accountant
 
 EXAMPLES = 64  # of which the longest make the batch: rows of a batch have similar lengths
@@ -75,8 +77,7 @@ def supervised_work(config: SFTConfig, module: SFTModule, batch: MixedBatch) -> 
     counts = {name: n * times for name, n in count_batch(batch).items()}
 
     def compute_loss() -> torch.Tensor:
-        loss = module.compute_loss(batch)[0]
-        return loss + module.zero_loss() if module.sharded else loss  # as TrainingModule.training_step
+        return module.compute_loss(batch)[0] + module.zero_loss()  # as TrainingModule.training_step
 
     return Work(module, [(compute_loss, times)], counts)
 
@@ -144,6 +145,11 @@ def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: s
     with accountant:
         register_models(module, accountant)
         optimizer = make_optimizer(module, optim)
+        if optim.ema_decay:
+            average = WeightAverage(optim.ema_decay)
+            average.start(module, optimizer)
+            for value in average.averages.values():
+                accountant.rename(value, "averaged weights")
         for p in module.parameters():
             if p.requires_grad:
                 p.register_post_accumulate_grad_hook(lambda p: accountant.rename(p.grad, "gradients"))

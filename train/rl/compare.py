@@ -8,15 +8,16 @@ Like train.compare, but arms may start from different checkpoints (``init_from``
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
 
-from ..compare import Results, compare, measure, open_comparison
-from ..config import RLCompareConfig, arms_of
+from ..arm_measures import UNFINISHED, measured
+from ..compare import Results, compare, open_comparison
+from ..config import RLCompareConfig, arms_of, folder_of
 from ..trainer import console
 from . import trainer
 
@@ -64,15 +65,17 @@ def measure_starts(config: RLCompareConfig, results: Results) -> None:
     for init_from, (name, arm) in starts.items():
         if results.is_wanted(f"start of {name}", config.seed):
             console.rule(f"start of {name}")
-            row = measure(*checkpoint.load(init_from), arm, config.test_items)
-            results.add(f"start of {name}", config.seed, arm, row)
+            unfinished = folder_of(config.run_name) / f"start-of-{name}{UNFINISHED}"
+            with measured(init_from, arm, config.test_items, unfinished) as row:
+                results.add(f"start of {name}", config.seed, arm, row)
 
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
     config, results = open_comparison(RLCompareConfig, __doc__, argv)
-    measure_starts(config, results)
-    compare(config, results, trainer.train, lambda folder: {"curves": read_curves(folder)})
+    with closing(results):
+        measure_starts(config, results)
+        compare(config, results, trainer.train, lambda folder: {"curves": read_curves(folder)})
     console.print(f"Written to {config.out}. The figure: python paper_figs/rl.py {config.out}")
 
 

@@ -24,9 +24,9 @@ from latent_reason.tasks import Item
 
 from .. import sharding
 from ..config import RLTrainingConfig
-from ..data import mode_of
 from ..lit_modules import TrainingModule
 from ..model_setup import build_objective
+from ..traces import mode_of
 from . import reward_inputs, rewards
 from .evidence_triples import HIDDEN, abstains, variant
 from .losses import LossContext, rollout_loss
@@ -58,7 +58,7 @@ class RLModule(TrainingModule):
     backward pass for each micro batch, and may take several optimizer steps."""
 
     def __init__(self, reasoner, task, config: RLTrainingConfig, reference=None, decoder=None):
-        super().__init__(config.optim)
+        super().__init__(config.optim, sharding.ShardingOptions.of(config))
         self.automatic_optimization = False
         self.reasoner, self.task, self.config, self.rl = reasoner, task, config, config.rl
         self.mode, self.policy = mode_of(config.method.name), build_policy(reasoner, config, task)
@@ -322,7 +322,7 @@ class RLModule(TrainingModule):
             self.on_optimizer_step()
 
     def on_optimizer_step(self):
-        self.sft.on_optimizer_step(self.reasoner)
+        self.end_step(self.sft)
 
     def on_before_optimizer_step(self, optimizer):
         """Clip here, where gradients are unscaled also with float16 mixed precision. The norm is not logged here,
@@ -405,7 +405,7 @@ class RLModule(TrainingModule):
         for batch in batches:
             loss, batch_parts = self.loss(batch)
             parts.append(batch_parts)
-            yield loss + self.zero_loss() if self.sharded or not loss.requires_grad else loss
+            yield loss + self.zero_loss()
         if gold is not None:
             terms = self.reasoner(self.sft.loss, gold)
             parts.append({"train/anchor": terms.total})

@@ -12,7 +12,7 @@ from latent_reason.tasks import Item
 from latent_reason.trace import Trace
 
 from ..config import RLTrainingConfig
-from ..data import warn_of_left_out_records
+from ..traces import warn_of_left_out_records
 
 #: rewards and measures that need the rules of a task -> what a task says and records do not
 TASK_REWARDS = {

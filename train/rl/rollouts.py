@@ -20,8 +20,8 @@ from latent_reason.objectives.replay import rollout_states
 from latent_reason.trace import Trace
 
 from ..config import RLTrainingConfig
-from ..data import mode_of
 from ..feature_cache import with_features
+from ..traces import mode_of
 from .evidence_triples import HIDDEN, abstains, variant
 from .rewards import Graded
 

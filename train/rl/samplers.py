@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from latent_reason.tasks import Item
 
 from ..config import RLTrainingConfig
-from ..data import kept
+from ..traces import kept
 from .evidence_triples import make_triple
 
 DECAY = 0.9  # of every running average

@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import Callback
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from ..config import RLTrainingConfig
-from ..data import make_task
 from ..model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
+from ..traces import make_task
 from ..trainer import console, fit, make_saver, run_training, train_stages
 from . import rewards
 from .module import RLModule
@@ -65,7 +65,8 @@ def train_stage(config: RLTrainingConfig, folder: Path):
     inputs = {name for reward in config.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
     if config.rl.beta or config.rl.latent_beta or "sketches_alone" in inputs:
-        reference, _ = prepare_model(replace(config, init_from=config.rl.ref_model), require_trained=True)
+        unsharded = replace(config, init_from=config.rl.ref_model, fsdp=False)
+        reference, _ = prepare_model(unsharded, require_trained=True)
         choose_attention(reference, config, build_objective(config, reference))
         reference.requires_grad_(False).eval()
     if config.rl.latents_per_span and reasoner.can_sketch and reasoner.switch.stop != "count":
@@ -76,8 +77,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
     freeze_all_but(reasoner, config.trainable)
     task = load_records(config) if config.data.folder else make_task(config.data, "train")
     module = RLModule(reasoner, task, config, reference, decoder)
-    if config.fsdp:
-        check_fsdp(config, module)
+    check_fsdp(config, module)
     may_drift = (
         reasoner.can_sketch and "head" in config.trainable and len(config.trainable) > 1 and not config.rl.sft_coef
     )
@@ -91,7 +91,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
     panels = make_panels(config, reasoner, decoder, folder)
     prompts = PromptData(task, config, module.pass_rates, is_validated=bool(panels))
     callbacks = [*panels, RolloutPanel(decoder), Alarms()]
-    fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations, config.fsdp)
+    fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations)
     return reasoner.eval(), decoder
 
 
@@ -110,7 +110,7 @@ def make_panels(config: RLTrainingConfig, reasoner, decoder, folder: Path) -> li
 def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
     """Raises ValueError for options that FSDP2 does not support."""
     sharding.check_supported(config, module)
-    if config.rl.perturbations:
+    if config.fsdp and config.rl.perturbations:
         raise ValueError(
             "fsdp: rl.perturbations scores perturbed rollouts, whose lengths differ between processes. Remove one of the "
             "two keys."

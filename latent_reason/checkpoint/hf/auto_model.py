@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub import snapshot_download
 from transformers import GenerationConfig
 
 from ...imports import restrict_imports
@@ -19,7 +21,16 @@ from ..config_file import upgrade_options
 from ..plan import named_weights, plan_model
 from .chat import chat_template
 from .configuration import LatentReasonConfig
-from .modeling import LatentReasonModel
+from .modeling import LOCATION, LatentReasonModel
+
+
+def local_folder(name: str | Path, options: dict[str, Any]) -> Path:
+    """A folder, or the snapshot of a Hub name in the cache, which is downloaded first. ``options`` are those of
+    ``from_pretrained``."""
+    if Path(name).is_dir():
+        return Path(name)
+    location = {key: options[key] for key in LOCATION if key != "proxies" and options.get(key) is not None}
+    return Path(snapshot_download(str(name), **location))
 
 
 class LatentReasonForConditionalGeneration(LatentReasonModel):
@@ -32,16 +43,18 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
 
     @classmethod
     def from_pretrained(cls, folder, *args, **options):
-        """As in transformers. A local folder is held against its weights before memory is taken.
+        """As in transformers. A local folder, or what is downloaded of a Hub name, is held against its weights before memory
+        is taken.
 
         Raises:
             UntrustedCode: it names modules outside of this library that are not trusted.
             FileNotFoundError, ValueError: as :func:`latent_reason.load`.
         """
         with restrict_imports(folder):
-            if Path(folder).is_dir():
-                options.setdefault("config", plan_model(Path(folder)))
-            loaded = super().from_pretrained(folder, *args, **options)
+            place = local_folder(folder, options)
+            if options.get("config") is None:
+                options["config"] = plan_model(place)
+            loaded = super().from_pretrained(place, *args, **options)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         check_finite([*named_weights(model), *named_weights(model.decoder)], f"'{folder}' holds")
         return loaded

@@ -15,6 +15,8 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from ...images import to_rgb
 from ..batch import ImageBatch
 
+MODEL_TYPES = ("siglip", "siglip_vision_model")
+
 
 class VisionEncoder:
     """Encodes every image as ``side`` x ``side`` tokens of ``width``."""
@@ -37,7 +39,7 @@ class VisionEncoder:
 
 
 def load_encoder(name: str = "tiny") -> VisionEncoder:
-    """Load ``tiny``, or a SigLIP vision encoder from a folder or the Hub.
+    """Load ``tiny``, or a SigLIP vision encoder from a folder or the Hub, whose sizes :mod:`.encoder_files` checks.
 
     Raises:
         ValueError: there is no such encoder.
@@ -55,13 +57,13 @@ def load_encoder(name: str = "tiny") -> VisionEncoder:
             torch.manual_seed(0)
             return VisionEncoder(SiglipVisionModel(config))
     try:
-        if AutoConfig.from_pretrained(name, trust_remote_code=False).model_type not in (
-            "siglip",
-            "siglip_vision_model",
-        ):
+        if AutoConfig.from_pretrained(name, trust_remote_code=False).model_type not in MODEL_TYPES:
             raise ValueError(f"encoder {name!r} is not a SigLIP model. Give one of that family, or 'tiny'.")
         with torch.device("cpu"):  # also where sizes of a checkpoint are checked on the meta device
-            return VisionEncoder(SiglipVisionModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False))
+            model = SiglipVisionModel.from_pretrained(
+                name, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False
+            )
+        return VisionEncoder(model)
     except OSError as error:
         raise ValueError(
             f"encoder {name!r} is neither 'tiny', nor a folder with a SigLIP model"

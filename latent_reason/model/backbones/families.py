@@ -130,14 +130,12 @@ def load_pretrained(
     """
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-    from ..weight_files import read_headers
     from .quantization import quantization_options
-    from .stock_config import check_image_processor, check_sizes, check_tokenizer
+    from .stock_config import check_image_processor, check_sizes, check_tokenizer, stored_weights
 
     quantization = {} if bits is None else quantization_options(bits)
     config = _stock_config(folder) if config is None else config
-    if Path(folder).is_dir():  # before memory is taken
-        check_sizes(config, read_headers(Path(folder)), Path(folder, "config.json"))
+    check_sizes(config, stored_weights(folder), Path(folder, "config.json"))  # before memory is taken
     with no_progress_bars():
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder,

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedConfig
 from transformers.utils import cached_file
+from transformers.utils.hub import get_checkpoint_shard_files
 
 from ...folders import check_folder, read_json
-from ..weight_files import Stored, count_values, read_headers
+from ..weight_files import Stored, count_values, read_header, read_headers
 from .families import DTYPES
 
 WISHES = re.compile(r"attn_implementation|experts_implementation|^transformers_weights$|^_name_or_path$|^use_kernels$")
@@ -85,20 +86,45 @@ def check_numbers(given: Any, most: int, file: Path) -> None:
             raise ValueError(f"'{file}' says {key}: {value:,}, but there are only {most:,} tensors. Copy both again.")
 
 
-def check_sizes(config: PreTrainedConfig, stored: dict[str, Stored], file: Path) -> None:
+def stored_weights(name: str) -> dict[str, Stored]:
+    """The headers of the weights of a folder or Hub name, which are downloaded if they are not in the cache.
+
+    Raises:
+        OSError: there is no such model, or no weights of it in safetensors.
+        ValueError: the folder has no weights.
+    """
+    if Path(name).is_dir():
+        return read_headers(Path(name))
+    try:
+        files = [cached_file(name, "model.safetensors")]
+    except OSError:  # in several files
+        try:
+            index = cached_file(name, "model.safetensors.index.json")
+            files, _ = get_checkpoint_shard_files(name, index)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"the weights of '{name}' (model.safetensors) are neither in the cache nor reachable on the Hub. Download "
+                "the model where you have a network and give the folder."
+            ) from error
+    return {key: stored for file in files for key, stored in read_header(Path(str(file))).items()}
+
+
+def check_sizes(
+    config: PreTrainedConfig, stored: dict[str, Stored], file: Path, model_class: Any = AutoModelForImageTextToText
+) -> None:
     """Raises ValueError if the model that is described has more weights than the stored tensors. Names are not
     compared, because transformers reads older names, too."""
-    wanted, there = count_weights(config), count_values(one.shape for one in stored.values())
+    wanted, there = count_weights(config, model_class), count_values(one.shape for one in stored.values())
     if wanted > there:
         raise ValueError(
             f"'{file}' describes {wanted:,} weights, but the files beside it hold {there:,}. Copy both again."
         )
 
 
-def count_weights(config: PreTrainedConfig) -> int:
+def count_weights(config: PreTrainedConfig, model_class: Any = AutoModelForImageTextToText) -> int:
     """The number of weights of a stock model, tied ones once, from the model without memory."""
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(copy.deepcopy(config), trust_remote_code=False)
+        model = model_class.from_config(copy.deepcopy(config), trust_remote_code=False)
     return count_values(tuple(p.shape) for p in model.parameters())
 
 

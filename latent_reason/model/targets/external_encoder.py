@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import nn
 
+from ..backbones.base import Backbone
+from ..backbones.encoder_files import Encoder
 from ..backbones.encoders import VisionEncoder, load_encoder
 from ..batch import ImageBatch, to_device
 from .base import Grid, LatentTarget, latent_grid, pad_spans
-
-if TYPE_CHECKING:
-    from ..backbones.base import Backbone
 
 
 class ExternalEncoder(LatentTarget):
@@ -27,7 +25,7 @@ class ExternalEncoder(LatentTarget):
     the encoder is never trained and stays out of the checkpoint.
     """
 
-    def __init__(self, backbone: Backbone, encoder: str = "tiny", k: int = 27):
+    def __init__(self, backbone: Backbone, encoder: Encoder = "tiny", k: int = 27):
         loaded = load_encoder(encoder)
         super().__init__(backbone, loaded.width, k)
         self._encoder = [loaded]  # in a list, so that it is no submodule

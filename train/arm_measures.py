@@ -1,0 +1,131 @@
+"""What a comparison measures of a trained arm. Results are kept item by item until the row of the arm is written, so that
+an arm that was cut off while it was measured decodes only what is missing.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eval.collapse import DrawnSpan, diagnose, drawn_spans
+from eval.probe import MAIN, probe, sketched_items, verdict
+from eval.resume import ProgressFile, items_digest, model_digest
+from eval.run import decode_kept
+from eval.statistics import wilson
+from latent_reason import checkpoint, methods, tasks
+from latent_reason.decoding.items import Result, distinct_items
+from latent_reason.model.batch import TEXT
+from latent_reason.model.heads import ConstantHead, PadHead
+from latent_reason.tasks import Item
+
+from .config import StagedConfig
+from .results_file import recipe_digest
+from .traces import make_task
+
+UNFINISHED = ".unfinished"  # in the folder of an arm, while it is measured
+BATCH = 64
+
+
+@contextmanager
+def measured(folder: str | Path, arm: StagedConfig, n: int, unfinished: Path) -> Iterator[dict]:
+    """The measures of the checkpoint in ``folder`` on n held-out items a level, for a block that writes them. Results are
+    kept in the file ``unfinished``, which is removed after the block.
+
+    Raises:
+        ValueError: the file has the results of another model, or of other items.
+        BlockingIOError: another process holds it.
+    """
+    items = held_out_items(arm, n)
+    identity = {
+        "command": "train.compare",
+        "model": model_digest(folder),
+        "items": items_digest(items),
+        "test_items": n,
+        "recipe": recipe_digest(arm),
+    }
+    with ProgressFile(unfinished, identity) as progress:
+        reasoner, _ = checkpoint.load(folder)
+        yield measure(reasoner, make_task(arm.data, "test"), items, n, progress)
+        progress.remove()
+
+
+def held_out_items(arm: StagedConfig, n: int) -> list[Item]:
+    """The first n distinct items of every level."""
+    name, options = arm.data.task, tasks.own(arm.data.task, arm.data.options)
+    by_level = (tasks.make(name, split="test", seed=1, level=level, **options) for level in arm.data.levels)
+    return [item for task in by_level for item in distinct_items(task, n)]
+
+
+def measure(reasoner, task: tasks.Task, items: list[Item], n: int, progress: ProgressFile) -> dict:
+    """Accuracy on the items, what an answer costs, and probes of the latents on at most n items if there are any."""
+    mode = methods.load(reasoner.method.name).MODE
+    has_statistics = not isinstance(reasoner.head, ConstantHead | PadHead)  # constants have none
+
+    def describe(result: Result) -> dict:
+        spans = drawn_spans(result)
+        return {
+            "scores": result.scores,
+            "words": int((result.rollout.token_type[result.row] == TEXT).sum()),
+            "latents": sum(len(span.latents) for span in spans),
+            "spans": [to_json(span) for span in spans] if has_statistics else [],
+        }
+
+    found = decode_kept(reasoner, None, task, items, "held-out items", describe, BATCH, progress)
+    key, count = next(iter(found[0]["scores"])), len(items)
+    row = {"n": count, "seconds_per_answer": round(sum(r["seconds"] for r in found) / count, 4)}
+    for name in dict.fromkeys((key, *({"exact"} & found[0]["scores"].keys()))):
+        interval = wilson(sum(r["scores"][name] for r in found), count)
+        row[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
+    row["right"] = "".join(str(int(r["scores"][key] == 1)) for r in found)  # item by item, the same in every arm
+    row["words_per_answer"] = round(sum(r["words"] for r in found) / count, 2)
+    row["latents_per_answer"] = round(sum(r["latents"] for r in found) / count, 2)
+    row["blind"] = round(blind_accuracy(reasoner, task, items, mode, key, progress), 4)
+    if row["latents_per_answer"]:
+        if has_statistics:
+            drawn = [[from_json(span) for span in r["spans"]] for r in found]
+            figures = diagnose(reasoner, drawn, [task.trace(item, mode) for item in items])
+            row["health"] = {k: round(v, 4) for k, v in figures.items()}
+        probed = sketched_items(task, min(n, 100))
+        report = probe(reasoner, task, probed, seed=1, only=MAIN, recall=progress.recall)
+        kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
+        row["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
+        row["verdict"] = verdict(report)
+    return row
+
+
+def blind_accuracy(reasoner, task: tasks.Task, items: list[Item], mode: str, key: str, progress: ProgressFile) -> float:
+    """The main score where items are asked without what only the image shows."""
+    found = decode_kept(
+        reasoner,
+        None,
+        task,
+        items,
+        "blind",
+        lambda result: {"score": result.scores[key]},
+        BATCH,
+        progress,
+        make_trace=lambda item: task.blind(item, mode),
+    )
+    return sum(r["score"] for r in found) / len(items)
+
+
+def to_json(span: DrawnSpan) -> dict:
+    """A span with its latents as the bytes of float32 in base64."""
+    values = span.latents.float().numpy().astype("<f4")
+    return {
+        "grid": list(span.grid),
+        "cause": span.cause,
+        "shape": list(values.shape),
+        "latents": b64encode(values.tobytes()).decode(),
+    }
+
+
+def from_json(span: dict) -> DrawnSpan:
+    """The inverse of :func:`to_json`."""
+    values = np.frombuffer(b64decode(span["latents"]), "<f4").reshape(span["shape"])
+    return DrawnSpan(tuple(span["grid"]), span["cause"], torch.from_numpy(values.copy()))
