@@ -4,6 +4,7 @@ the formats of others.
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if (item.get_closest_marker("long") is not None) == is_long]
+
+
+def pytest_collection_finish():
+    """What is imported and collected stays to the end, so garbage is not looked for among it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

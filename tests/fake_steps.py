@@ -91,7 +91,7 @@ def step(reasoner, batch, device, monkeypatch) -> None:
 @pytest.mark.parametrize("case", [*METHODS, *OTHERS], ids=str)
 def test_method(case, device, make_backbone, make_traces, monkeypatch):
     reasoner = ready(case, make_backbone, make_traces)
-    batch = training_batch(reasoner, make_traces(reasoner.can_sketch))
+    batch = training_batch(reasoner, make_traces(reasoner.can_sketch)[1:3])
     for one in (batch, batch.teacher_batch):
         if one is not None:
             seen_once(reasoner, one)
@@ -102,5 +102,5 @@ def test_method(case, device, make_backbone, make_traces, monkeypatch):
 def test_family(family, images, device, make_backbone, make_traces, monkeypatch):
     case = modal_mixed("mlp", stop="close", supervise="full")
     reasoner = ready(case, lambda positions: make_backbone(positions, family), make_traces)
-    batch = training_batch(reasoner, make_traces())
+    batch = training_batch(reasoner, make_traces()[1:3])
     step(reasoner, seen_once(reasoner, batch) if images == "features" else batch, device, monkeypatch)

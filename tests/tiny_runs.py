@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 
 import torch
+from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from latent_reason import checkpoint, methods, tasks
@@ -102,9 +103,14 @@ def _checkpoint(method: str) -> Path:
     }
     with arithmetic("float32"):
         reasoner, decoder = untrained(method)
-        return checkpoint.save(
+        folder = checkpoint.save(
             reasoner, place() / method, decoder=decoder if reasoner.can_sketch else None, notes=notes
         )
+    if reasoner.can_sketch:
+        PILImage.new("RGB", (8, 8)).save(
+            folder / "sketches.png"
+        )  # or each export would draw some, up to the last token
+    return folder
 
 
 def tiny_reasoner(method: str = "modal_mixed"):

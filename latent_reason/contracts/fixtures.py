@@ -22,7 +22,7 @@ from ..objectives.objective import Objective
 from ..trace import Image, Message, Sketch, Text, Trace
 from .closeness import arithmetic
 
-CELL = 64  # pixels per token
+CELL = 16  # pixels per token, so that convolutions over patches are small: in float64 they are slow
 
 
 def pytest_runtest_setup(item):
@@ -55,7 +55,9 @@ def small_backbone(family: str):
         if "@" in family:
             backbone = load_backbone(family)
         else:
-            backbone = load_backbone(f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, cells=2)
+            backbone = load_backbone(
+                f"tiny-{family}", width=32, layers=2, heads=2, vision_width=32, patch=CELL // 2, cells=2
+            )
     with torch.no_grad():
         for name, p in backbone.named_parameters():
             if p.ndim > 1:

@@ -126,16 +126,17 @@ def test_own_forward_is_the_stock_models(family, make_backbone, make_traces):
 
 
 def test_pictures_are_seen_one_by_one_and_kept_in_order(reasoner, picture):
-    backbone = reasoner.backbone
-    several = [picture(2, 3, 1), picture(3, 2, 2), picture(2, 2, 3)]
+    backbone, sizes = reasoner.backbone, [(2, 3), (3, 2), (2, 2)]
+    side = backbone.pixels_per_token
+    several = [picture(h, w, seed).resize((w * side, h * side)) for seed, (h, w) in enumerate(sizes, 1)]
     looked = backbone.preprocess_images(several)
     together, grid = backbone.encode_images(looked), looked.grid
-    for shown, tokens in zip(several, together, strict=True):
+    for shown, size, tokens in zip(several, sizes, together, strict=True):
         looked = backbone.preprocess_images([shown])
         assert_close(backbone.encode_images(looked)[0], tokens)
         assert tuple(backbone.token_grids(looked)[0].tolist()) == backbone.token_grid(shown)
         h, w = backbone.token_grid(shown)
-        assert len(tokens) == h * w == (shown.width * shown.height // 64**2 if backbone.has_2d_positions else 4)
+        assert len(tokens) == h * w == (size[0] * size[1] if backbone.has_2d_positions else 4)
     assert not torch.allclose(together[0][:4], together[2][:4])
     assert all(map(torch.equal, backbone.encode_images(ImageBatch(grid, features=together)), together)), (
         "not looked at again"

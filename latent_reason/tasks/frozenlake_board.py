@@ -58,6 +58,11 @@ def distances(rows: Rows) -> dict[Cell, int]:
     return distance
 
 
+def path_length(rows: Rows) -> int | None:
+    """The length of a shortest plan. None if the goal cannot be reached."""
+    return distances(rows).get(find(rows, "S"))
+
+
 def downhill(rows: Rows, far: dict[Cell, int], cell: Cell) -> str:
     """The moves that reduce the distance to the goal, in canonical order."""
     return "".join(m for m in ORDER if far.get(step(rows, cell, m), far[cell]) < far[cell])

@@ -16,7 +16,7 @@ import yaml
 from conftest import CASES, ready, training_batch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import ROOT, shorten_snippet, tiny_checkpoint
+from tiny_runs import shorten_snippet, tiny_checkpoint
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from latent_reason import checkpoint, methods
@@ -279,7 +279,6 @@ def test_the_licence_is_that_of_the_model_it_began_with(told, wanted, said, tmp_
     saved, base = shutil.copytree(tiny_checkpoint(), tmp_path / "model"), tmp_path / "base"
     base.mkdir()
     (base / "LICENSE").write_text("Not for sale.")
-    shutil.copy(ROOT / "checkpoints" / "frozenlake-tiny" / "sketches.png", saved)  # or each export would draw some
     if told is not None:
         (base / "README.md").write_text(told)
     given = json.loads((saved / checkpoint.CONFIG_FILE).read_text())

@@ -46,9 +46,13 @@ def small(tmp_path, method="modal_mixed", config=SFTConfig, **changes):
 
 
 SUPERVISED = {
-    "flow head": {"method__options": FLOW},
     "accumulation": {"method__options": FLOW, "data__batch_size": 4, "optim__gradient_accumulation_steps": 2},
-    "packed rows": {"data__packing_length": 300},
+    "packed rows, averages of bf16 weights": {
+        "data__packing_length": 300,
+        "precision": "bf16-true",
+        "optim__name": "adamw",
+        "optim__ema_decay": 0.9,
+    },
     "lora with dropout": {
         "init_from": str(tiny_checkpoint()),
         "lora__rank": 4,
@@ -56,9 +60,11 @@ SUPERVISED = {
         "trainable": ["lora", "head"],
         "optim__ema_decay": 0.9,
     },
-    "averages of bf16 weights": {"precision": "bf16-true", "optim__name": "adamw", "optim__ema_decay": 0.9},
-    "end of an epoch": {"data__items": 8, "data__batch_size": 4},
-    "scheduled sampling": {"method__options": FLOW | {"scheduled_sampling": {"prob": 0.5}}},
+    "scheduled sampling, end of an epoch": {
+        "method__options": FLOW | {"scheduled_sampling": {"prob": 0.5}},
+        "data__items": 8,
+        "data__batch_size": 4,
+    },
 }
 
 
@@ -121,17 +127,22 @@ def test_a_stream_continues_in_the_middle(tmp_path, workers):
 
 
 REWARDED = {
-    "shuffled items": {"rl__latent_policy": "gaussian", "rl__latent_policy_options": {"fraction": 0.3}},
-    "items by pass rate": {"rl__sampler": "pass_rate", "rl__difficulty_weighting": True, "data__levels": [3, 4]},
-    "several steps on a batch": {
+    "shuffled items, several steps on a batch": {
+        "rl__latent_policy": "gaussian",
+        "rl__latent_policy_options": {"fraction": 0.3},
         "rl__num_iterations": 2,
         "optim__max_steps": 6,
-        "eval_steps": 0,
         "rl__beta": 0.1,
         "rl__sft_coef": 0.5,
         "optim__ema_decay": 0.9,
     },
-    "accumulation": {"optim__gradient_accumulation_steps": 2, "rl__dynamic_sampling": 1},
+    "items by pass rate, accumulation": {
+        "rl__sampler": "pass_rate",
+        "rl__difficulty_weighting": True,
+        "data__levels": [3, 4],
+        "optim__gradient_accumulation_steps": 2,
+        "rl__dynamic_sampling": 1,
+    },
 }
 
 

@@ -12,6 +12,7 @@ from conftest import loss_of, objective_for, training_batch
 import latent_reason
 from latent_reason import methods
 from latent_reason.contracts.closeness import assert_close, relative_error
+from latent_reason.contracts.fixtures import CELL
 from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
 from latent_reason.model.processor import EncodedExample
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
@@ -101,7 +102,7 @@ def test_kinds_follow_the_ids(reasoner, batch, make_traces):
     assert torch.equal(batch.token_type == IMAGE, batch.ids == v.image)
     assert (batch.ids[batch.token_type == PAD] == v.pad).all()
     assert (batch.mask.diff(dim=1).int() >= 0).all() and batch.mask[:, -1].all(), "padding stands on the left"
-    cells = [sum(p.width * p.height for p in t.images()) // 64**2 for t in make_traces()]
+    cells = [sum(p.width * p.height for p in t.images()) // CELL**2 for t in make_traces()]
     assert (batch.token_type == IMAGE).sum(1).tolist() == cells
 
 

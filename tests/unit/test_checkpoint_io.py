@@ -96,7 +96,7 @@ def test_a_run_folder_stands_for_its_model(tmp_path):
 
 def test_nothing_pickled():
     stored = files(tiny_checkpoint())
-    assert sorted(stored) == sorted([*PARTS, checkpoint.CONFIG_FILE])
+    assert sorted(stored) == sorted([*PARTS, checkpoint.CONFIG_FILE, "sketches.png"])
     assert not [name for name, data in stored.items() if data.startswith(PICKLES) and data[8:9] != b"{"]
 
 

@@ -14,6 +14,7 @@ from transformers import AttentionInterface
 
 from latent_reason import methods, tasks
 from latent_reason.contracts.closeness import is_close
+from latent_reason.model.backbones import load_backbone
 from latent_reason.model.processor import EncodedExample
 from latent_reason.objectives.latent_inputs import ScheduledSampling
 from latent_reason.objectives.objective import RunOptions
@@ -51,9 +52,10 @@ def test_every_row_is_in_one_row_whole_and_none_is_too_long(lengths, budget):
     assert sorted(found) == list(enumerate(lengths))
 
 
-def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding(make_backbone):
+def test_traces_of_all_lengths_leave_less_than_a_twentieth_to_padding():
     task = tasks.make("frozenlake_plan", level=(3, 4, 5, 6), chunk=(1, 1), omit_state_p=1.0)
-    processor = methods.build_method("modal_mixed", make_backbone("2d"), k=36, head="mlp").processor
+    backbone = load_backbone("tiny", **BACKBONE, latent_positions="2d")
+    processor = methods.build_method("modal_mixed", backbone, k=36, head="mlp").processor
     rows = [processor.encode(task.trace(task[i], "mixed")) for i in range(64)]
     lengths = [len(r.ids) for r in rows]
     assert max(lengths) > 2 * min(lengths)

@@ -102,7 +102,7 @@ def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(tmp_path):
 
 
 def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
-    rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 24, "rl__beta": 0.1}
+    rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 12, "rl__beta": 0.1}
     method = {"k": 4, "head": "flow", "head_options": {"hidden": 32}}
     config = recipe(
         tmp_path, config=RLTrainingConfig, init_from="none", method__options=method, optim__name="adamw", **rl
@@ -117,7 +117,7 @@ def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
 def test_the_command_says_what_to_change(tmp_path, capsys):
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\n"
+        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\nprecision: bf16-true\n"
         "method: {options: {k: 4, head: mlp}}\n" + f"backbone: {{options: {json.dumps(BACKBONE)}}}\n"
     )
     words = [str(file), "--memory", "1", "--gpus", "2", "--optim.max_steps", "7", "--out", str(tmp_path / "plan.json")]

@@ -36,13 +36,23 @@ def boards(tmp_path_factory):
     return task, folder
 
 
-def test_records_of_a_task_are_probed_as_the_task_is(boards):
+@pytest.mark.parametrize(
+    "only",
+    [
+        pytest.param(("zero", "foreign", "image_blanked"), id="some"),
+        pytest.param(
+            ("noise", "mean", "zero", "foreign", "markers", "removed", "image_blanked"),
+            id="all",
+            marks=pytest.mark.long,
+        ),
+    ],
+)
+def test_records_of_a_task_are_probed_as_the_task_is(only, boards):
     """With the published checkpoint: every probe that does not ask what only the task knows of a board."""
     task, folder = boards
-    records, (reasoner, _) = Records(folder, 6), checkpoint.load(ROOT / "checkpoints" / "frozenlake-tiny", device="cpu")
+    records, (reasoner, _) = Records(folder, 3), checkpoint.load(ROOT / "checkpoints" / "frozenlake-tiny", device="cpu")
     items = [task.item(int(i.id.split("-L")[1][0]), int(i.id[-7:])) for i in records.items]
-    assert [i.id for i in items] == [i.id for i in records.items] and len(items) == 6
-    only = ("noise", "mean", "zero", "foreign", "markers", "removed", "image_blanked")
+    assert [i.id for i in items] == [i.id for i in records.items] and len(items) == 3
     theirs, ours = (
         probe.probe(reasoner, *given, seed=1, only=only) for given in ((task, items), (records, records.items))
     )

@@ -234,7 +234,7 @@ CENTRE = torch.tensor([1.0, -1.0, 0.5])
 
 def teach(head, steps, n=96):
     """Teach a head that z is a Gaussian around +-CENTRE: the state tells the sign, and the spread of 0 or 0.5."""
-    optimizer = torch.optim.AdamW(head.parameters(), 1.2 / steps, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(head.parameters(), 1.2 / steps, weight_decay=0.0, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         sign, spread = torch.randint(0, 2, (2, n, 1)).float()

@@ -70,10 +70,10 @@ def test_sound_pictures_have_no_fault():
 
 
 def test_rows_are_levels_and_all_of_them_and_each_number_of_moves_is_read_by_itself():
-    report = task_audit.audit_task(partial(tasks.make, "jigsaw"), (2, 3), 80, sample=2)
+    report = task_audit.audit_task(partial(tasks.make, "jigsaw"), (2, 3), 48, sample=2)
     assert [row["level"] for row in report["rows"]] == [2, 3, "all"]
     small, large, both = (row["glance"]["first"] for row in report["rows"])
-    assert both["read"]["n"] == small["read"]["n"] + large["read"]["n"] == 2 * 80
+    assert both["read"]["n"] == small["read"]["n"] + large["read"]["n"] == 2 * 48
     assert both["read"]["n"] == both["after"]["1"]["n"] + both["after"]["2"]["n"]
     assert both["after"]["1"]["value"] > both["after"]["2"]["value"] + 0.05, "one tile is more easily found than two"
 

@@ -95,6 +95,12 @@ def is_text(hint) -> bool:
 
 
 @cache
+def types_of(config: type) -> dict[str, typing.Any]:
+    """Type of every field of a config or of a group of it."""
+    return typing.get_type_hints(config)
+
+
+@cache
 def hints_of(config: type, prefix: str = "", with_bounds: bool = False) -> dict[str, typing.Any]:
     """Type of every key of a config, by its dotted name; ``with_bounds`` with those of its numbers."""
     hints = {}

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import sys
-import typing
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,17 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_pa
 from latent_reason.values import check_plain, show
 
 from .help import choices_of, describe_type, formatter_for
-from .keys import check_keys, explain_old_value, explain_unknown_key, flatten, hints_of, is_group, is_open, is_text
+from .keys import (
+    check_keys,
+    explain_old_value,
+    explain_unknown_key,
+    flatten,
+    hints_of,
+    is_group,
+    is_open,
+    is_text,
+    types_of,
+)
 from .machine import check_machine
 from .recipe_file import parse_yaml, read_recipe
 from .resuming import RECIPE, check_same_run, folder_of, folder_to_resume
@@ -142,7 +151,8 @@ def arms_of(config) -> dict[str, Any]:
 
 
 def _changed(config, made: type, changes: dict, where: str, fixed: set[str]):
-    """The values of ``config`` with some keys changed, as a config of the class ``made``; ``fixed`` keys may not be."""
+    """The values of ``config`` with some keys changed, as a config of the class ``made``; ``fixed`` keys may not be. Only
+    what changes is checked by its type: the rest has been."""
     if not isinstance(changes, dict) or fixed & changes.keys():
         raise ValueError(f"{where}: holds keys of the config, but none of {', '.join(sorted(fixed))}; got {changes!r}.")
     check_keys(changes, made, where)
@@ -150,7 +160,7 @@ def _changed(config, made: type, changes: dict, where: str, fixed: set[str]):
     values = {name: value for name, value in dataclasses.asdict(config).items() if name in names} | {"stages": []}
     if changes.get("method", {}).get("name", config.method.name) != config.method.name:
         values["method"]["options"] = {}  # another method has options of its own
-    return _make(made, _merged(values, changes), where)
+    return _build_whole(made, _merged(values, _typed(made, changes, where)), where)
 
 
 # -- jsonargparse ------------------------------------------------------------------------------------------------------
@@ -209,6 +219,11 @@ def _check_word(text: str, key: str) -> None:
 
 def _make(config: type[Config], values: dict, where: str) -> Config:
     """A config of plain values. Raises ValueError for a value of the wrong type, and what a config itself raises."""
+    return _build_whole(config, _typed(config, values, where), where)
+
+
+def _typed(config: type, values: dict, where: str) -> dict:
+    """Plain values of keys as their types want them. Raises ValueError."""
     try:
         for key, value in flatten(values, config):
             check_plain(value, key)
@@ -216,8 +231,13 @@ def _make(config: type[Config], values: dict, where: str) -> Config:
         raise ValueError(f"{where}: {error}") from None
     checked = _check_types(config, _with_texts(values, config), where)
     checked.pop("config", None)
+    return checked
+
+
+def _build_whole(config: type[Config], values: dict, where: str) -> Config:
+    """A config of typed values, with stages and arms that it may have. Raises what a config itself raises."""
     try:
-        made = _build(config, checked)
+        made = _build(config, values)
         if hasattr(made, "stages"):
             stages_of(made)
         if hasattr(made, "arms"):
@@ -236,7 +256,7 @@ def _check_types(config: type, values: dict, where: str) -> dict:
 
 
 def _build(config: type[Config], values: dict) -> Config:
-    hints = typing.get_type_hints(config)
+    hints = types_of(config)
     return config(**{k: _build(hints[k], v) if is_group(hints[k]) else v for k, v in values.items()})
 
 
@@ -284,7 +304,7 @@ def _merged(old: dict, new: dict) -> dict:
 
 def _with_texts(values: dict, config: type) -> dict:
     """The values with numbers as text where a key holds text: YAML reads ``run_name: 7`` as a number."""
-    hints, out = typing.get_type_hints(config), {}
+    hints, out = types_of(config), {}
     for name, value in values.items():
         if is_group(hints[name]) and isinstance(value, dict):
             value = _with_texts(value, hints[name])
