@@ -15,7 +15,6 @@ from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 from .config import DataConfig
 from .logs import RunLogger
 from .progress import console
-from .sharding import whole
 from .traces import make_task, mode_of
 
 MAX_PANEL_ITEMS = 32
@@ -33,7 +32,7 @@ class SketchPanel(Callback):
         self.mode = mode_of(reasoner.method.name)
 
     def on_validation_epoch_end(self, trainer, module):
-        with whole(self.reasoner):
+        with module.whole_weights():
             if not trainer.sanity_checking and not module.data_parallel_rank:
                 self.log_items(trainer, module)
 
@@ -61,7 +60,7 @@ class RolloutPanel(Callback):
         step, rollouts = self.batches, module.last_rollouts
         if rollouts is None or step & (step - 1):
             return
-        with whole(module.reasoner):
+        with module.whole_weights():
             if not trainer.global_rank and isinstance(trainer.logger, RunLogger):
                 self.log_rollouts(trainer, module, rollouts, step)
 
@@ -135,7 +134,7 @@ class Dependence(Callback):
         self.items = [task[i] for i in range(data.val_items)]
 
     def on_validation_epoch_end(self, trainer, module):
-        with whole(self.reasoner):
+        with module.whole_weights():
             if trainer.sanity_checking or trainer.global_rank:
                 return
             plain = decode(

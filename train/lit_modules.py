@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +111,10 @@ class TrainingModule(L.LightningModule):
         self.teacher()  # which may be a copy of the model, and is made while weights are whole
         sharding.shard(self.reasoner, mesh, self.sharding_options)
 
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """All weights on every process, for decoding (:func:`train.sharding.whole`)."""
+        return sharding.whole(self.reasoner, self.sharding_options)
+
     def configure_optimizers(self):
         optimizer = make_optimizer(self, self.optim)
         return [optimizer], [{"scheduler": make_schedule(optimizer, self.optim), "interval": "step"}]
@@ -187,7 +191,7 @@ class TrainingModule(L.LightningModule):
 
     def end_step(self, objective: Objective) -> None:
         """Let an objective follow an optimizer step; a teacher that moves follows whole weights."""
-        with sharding.whole(self.reasoner) if objective.has_moving_teacher else nullcontext():
+        with self.whole_weights() if objective.has_moving_teacher else nullcontext():
             objective.on_optimizer_step(self.reasoner)
 
     def zero_loss(self) -> torch.Tensor:

@@ -124,19 +124,30 @@ def is_sharded(reasoner: LatentReasoner) -> bool:
 
 
 @contextmanager
-def whole(reasoner: LatentReasoner) -> Iterator[None]:
+def whole(reasoner: LatentReasoner, options: ShardingOptions | None = None) -> Iterator[None]:
     """All weights of a reasoner on every process, for decoding; with tensor parallelism, on every process of those that
     share matrices, which must then decode the same. Every process has to enter; inside, none waits for another that has
-    other data. Does nothing to a model that is not sharded."""
+    other data. Does nothing to a model that is not sharded. ``options``: those that it was sharded with."""
     parts = [module for module in reasoner.modules() if isinstance(module, FSDPModule)]
+    frees_layers = bool(parts) and options is not None and options.reshard_after_forward
     for part in parts:
         part.unshard()
+    if frees_layers:
+        set_reshard_after_forward(reasoner, False)
     try:
         with autocast_to_layers(reasoner) if parts else nullcontext():
             yield
     finally:
+        if frees_layers:
+            set_reshard_after_forward(reasoner, True)
         for part in parts:
             part.reshard()
+
+
+def set_reshard_after_forward(reasoner: LatentReasoner, frees_layers: bool) -> None:
+    """Whether a layer's gathered weights are freed after its forward pass."""
+    for layer in reasoner.backbone.text_model.layers:
+        layer.set_reshard_after_forward(frees_layers, recurse=False)
 
 
 def autocast_to_layers(reasoner: LatentReasoner) -> torch.autocast:

@@ -9,7 +9,9 @@ import sys
 import pytest
 from chaos import torment, write_recipe
 from resumed_runs import weights_of
-from tiny_runs import ROOT
+from tiny_runs import BACKBONE, ROOT, events, recipe
+
+from train.config import dump
 
 pytestmark = pytest.mark.long
 
@@ -55,3 +57,27 @@ def test_one_of_two_processes_is_killed_in_a_save_and_torchrun_starts_both_again
         said[name] = done.stdout
     assert "The run continues after step 1" in said["killed"] and "continues" not in said["whole"]
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fsdp_reshard_after_forward": True}, {"tensor_parallel_size": 2}, {"precision": "bf16-mixed"}]
+)
+def test_held_out_items_are_decoded_by_weights_that_two_processes_share(changes, tmp_path):
+    """One process decodes, or those that share matrices do; the others go on and wait at the next step."""
+    backbone = BACKBONE | {"layers": 2, "heads": 4}
+    more = {"optim__name": "adamw", "eval_steps": 1, "optim__max_steps": 2, "data__items": 8, "data__val_items": 2}
+    made = recipe(tmp_path / "run", fsdp=True, backbone__options=backbone, **more | changes)
+    (tmp_path / "run.yaml").write_text(dump(made))
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "NPROC": "2", "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["bash", "train/sft.sh", str(tmp_path / "run.yaml")],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("held-out items at step") == 2
+    assert len(events(tmp_path / "run").Scalars("val/success")) == 2

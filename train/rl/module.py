@@ -257,7 +257,7 @@ class RLModule(TrainingModule):
     # -- updates ---------------------------------------------------------------------------------------------------
     def training_step(self, items, index):
         started = time.monotonic()
-        with sharding.whole(self.reasoner):
+        with self.whole_weights():
             experiences, tried, unsolved = self.collect(items)
         sft_items = unsolved if self.rl.sft_items == "unsolved" else tried  # AHPO's gate (MM-HELIX 2510.08540)
         sft_items = sft_items if self.rl.sft_coef else []
@@ -276,7 +276,7 @@ class RLModule(TrainingModule):
             return
         self.num_skipped = 0
         if self.rl.num_iterations > 1:
-            with torch.no_grad(), sharding.whole(self.reasoner):
+            with torch.no_grad(), self.whole_weights():
                 for batch in batches:
                     old = self.reasoner(replay, batch.rollout, self.policy, self.rl.temperature)
                     batch.old_log_probs, batch.old_latent_log_probs = old.text + old.stops, old.latents
