@@ -30,31 +30,34 @@ class WeightAverage(Callback):
     def __init__(self, decay: float):
         self.decay, self.updates = decay, 0
         self.averages: dict[str, torch.Tensor] = {}
-        self.weights: list[torch.Tensor] = []  # what is averaged, in the same order
-        self.kept: list[torch.Tensor] = []  # the weights while the averages are in their place
+        self.weights: list[torch.nn.Parameter] = []  # what is averaged, in the same order
+        self.kept: list[torch.Tensor] = []  # the weights, in main memory, while the averages are in their place
 
     def on_fit_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         self.start(module, trainer.optimizers[0])
 
     def start(self, module: TrainingModule, optimizer: torch.optim.Optimizer) -> None:
         """Begin with the weights as they are, and follow the steps of the optimizer."""
-        trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.weights = list(trained.values())
-        self.averages = {n: p.to(torch.promote_types(p.dtype, torch.float32), copy=True) for n, p in trained.items()}
-        optimizer.register_step_post_hook(lambda *_: self.update(module))
+        wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in trained.items()}
+        self.averages = {name: p.detach().to(wide[name], copy=True) for name, p in trained.items()}
+        optimizer.register_step_post_hook(lambda optimizer, *_: self.update(module, optimizer))
 
-    def update(self, module: TrainingModule) -> None:
-        """Take the weights of one more step into the averages, unless the step was skipped."""
+    def update(self, module: TrainingModule, optimizer: torch.optim.Optimizer) -> None:
+        """Take the weights of one more step into the averages, unless the step was skipped. Of a weight in 16 bits, its
+        copy in float32 counts, which takes the steps."""
         if module.monitor.num_skipped_in_a_row:
             return
         self.updates += 1
         averages = [local(average) for average in self.averages.values()]
-        weights = [local(w).to(a.dtype) for w, a in zip(self.weights, averages, strict=True)]
+        stepped = [optimizer.state.get(p, {}).get("master", p.detach()) for p in self.weights]
+        weights = [local(w).to(a.dtype) for w, a in zip(stepped, averages, strict=True)]
         get_ema_multi_avg_fn(min(self.decay, self.updates / (9 + self.updates)))(averages, weights, None)
 
     # -- the averages in place of the weights --------------------------------------------------------------------------
     def on_validation_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        self.kept = [local(weight).clone() for weight in self.weights]
+        self.kept = [local(weight).detach().to("cpu", copy=True) for weight in self.weights]
         self._put(module, list(self.averages.values()))
 
     def on_validation_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
@@ -71,7 +74,7 @@ class WeightAverage(Callback):
             if isinstance(part, FSDPModule):
                 part.reshard()  # what was gathered from the values before
         for weight, value in zip(self.weights, values, strict=True):
-            local(weight).copy_(local(value))
+            local(weight).detach().copy_(local(value))
 
     # -- what a resumed run needs; the averages are among the tensors of the state ------------------------------------
     def state_dict(self) -> dict[str, int]:

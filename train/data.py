@@ -70,7 +70,6 @@ class TraceData(L.LightningDataModule):
         self.rows: dict[str, list[EncodedExample]] = (
             {} if rows is None else rows
         )  # another run's, where they are the same
-        self.free_bytes = data.feature_cache_gb * 2**30  # memory left for cached features
         if data.cache and not frozen_vision:
             raise ValueError(
                 "data.cache requires a frozen vision encoder, but this run trains it. Remove data.cache or freeze the "
@@ -82,6 +81,7 @@ class TraceData(L.LightningDataModule):
         self.max_length = data.max_length or reasoner.backbone.max_length
         self.longest, self.num_skipped, self.num_cached = (0, ""), 0, (0, 0)
         self.peers = peers or Peers()
+        self.free_bytes = data.feature_cache_gb * 2**30 / self.peers.world  # left for features that this process caches
         self.sketch_counts = SketchCounts(reasoner) if reasoner.can_sketch else None
 
     def setup(self, stage: str | None = None) -> None:
@@ -109,6 +109,11 @@ class TraceData(L.LightningDataModule):
 
     def encode_split(self, split: str, n: int) -> tuple[list[EncodedExample], bool]:
         """(the first n examples, whether a folder has more). Each process of a launch encodes its share."""
+        rows, has_more = self.peers.together(lambda: self.encode_share(split, n))
+        return share(rows, self.peers), any(self.peers.exchange(has_more))
+
+    def encode_share(self, split: str, n: int) -> tuple[list[tuple[int, EncodedExample]], bool]:
+        """(this process's share of the first n examples with their numbers, whether it saw more)."""
         peers = self.peers
         rows: list[EncodedExample] = []
         waiting: list[EncodedExample] = []  # encoded in groups, because all images would not fit into memory
@@ -130,7 +135,7 @@ class TraceData(L.LightningDataModule):
             if len(waiting) == 64:
                 rows, waiting = rows + self.cached(waiting), []
         rows += self.cached(waiting)
-        return share(list(zip(numbers, rows, strict=True)), peers), any(peers.exchange(has_more))
+        return list(zip(numbers, rows, strict=True)), has_more
 
     def add_up_counts(self) -> None:
         """Add what all processes of a launch counted in their shares."""

@@ -39,7 +39,9 @@ class StepMonitor:
 
     def is_finite(self, norm: torch.Tensor) -> torch.Tensor:
         """Scalar: whether the norm and all losses of this step are finite on this process."""
-        return torch.isfinite(torch.stack([norm.detach().float(), *(loss.float() for loss in self.losses)])).all()
+        device = self.losses[0].device if self.losses else norm.device  # gradients may be in main memory
+        values = [norm.detach().float().to(device), *(loss.float() for loss in self.losses)]
+        return torch.isfinite(torch.stack(values)).all()
 
     def end_step(self, is_finite: bool) -> bool:
         """Count a step; returns ``is_finite``."""

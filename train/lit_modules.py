@@ -108,7 +108,9 @@ class TrainingModule(L.LightningModule):
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Split the weights among the processes of a mesh (:func:`train.sharding.shard`)."""
-        self.teacher()  # which may be a copy of the model, and is made while weights are whole
+        teacher, _ = self.teacher()  # which may be a copy of the model, and is made while weights are whole
+        if teacher is not None:
+            teacher.to(mesh.device_type)
         sharding.shard(self.reasoner, mesh, self.sharding_options)
 
     def whole_weights(self) -> AbstractContextManager[None]:
@@ -184,7 +186,8 @@ class TrainingModule(L.LightningModule):
             return parts
         sums = {name: parts[name] * share if name in parts else 0 * share for name, share in shares.items()}
         sums = self.sum_over_processes(sums | {f"share of {name}": share for name, share in shares.items()})
-        return {name: sums[name] / sums[f"share of {name}"] if name in sums else part for name, part in parts.items()}
+        totals = {name: sums[f"share of {name}"].clamp_min(1e-8) for name in shares}
+        return {name: sums[name] / totals[name] if name in totals else part for name, part in parts.items()}
 
     def on_optimizer_step(self) -> None:
         """Called after every optimizer step."""

@@ -18,7 +18,7 @@ from latent_reason.files import sweep_unfinished
 from . import sharding
 from .lit_modules import TrainingModule
 from .progress import console
-from .random_numbers import set_random_state
+from .random_numbers import noise_seed, set_random_state
 from .state_files import StateFiles
 from .stopping import Stopped, StopSignals
 from .training_state import TrainingState, capture, fingerprint, make_optimizer_state, restore, trained_tensors
@@ -46,10 +46,19 @@ class RunSaver(Callback):
         save_steps: steps between two saves; 0: every five minutes.
         keep: states that are kept; 0: all, also after the end.
         resumes: whether the run continues from its newest state.
+        seed: of the noise in training.
     """
 
-    def __init__(self, folder: Path, save_model: Callable[..., object], save_steps: int, keep: int, resumes: bool):
-        self.folder, self.save_model, self.save_steps = folder, save_model, save_steps
+    def __init__(
+        self,
+        folder: Path,
+        save_model: Callable[..., object],
+        save_steps: int,
+        keep: int,
+        resumes: bool,
+        seed: int,
+    ):
+        self.folder, self.save_model, self.save_steps, self.seed = folder, save_model, save_steps, seed
         self.keep, self.resumes, self.signals = keep, resumes, StopSignals()
         self.files: StateFiles | None = None
         self.group: dist.ProcessGroup | None = None
@@ -89,11 +98,17 @@ class RunSaver(Callback):
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         self.signals.install()
         self.saved_at = time.monotonic()
+        self._set_random_numbers(trainer, module)
+        self.state = None
+
+    def _set_random_numbers(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        """Those of the state, or new ones. Processes with other batches draw other numbers; those that share matrices
+        draw the same."""
+        rank, size = module.data_parallel_rank, module.data_parallel_size
         if self.state is not None and self.state.values["world"] == trainer.world_size:
             set_random_state(self.state.values["random"])
-        elif self.state is not None:  # other processes: new random numbers, which no process has had
-            torch.manual_seed(hash((trainer.world_size, trainer.global_rank, trainer.global_step)) % 2**31)
-        self.state = None
+        else:  # of other processes after a resume, random numbers which no process has had
+            torch.manual_seed(noise_seed(self.seed, trainer.global_step, rank, size if self.state is not None else 0))
 
     # -- during training -----------------------------------------------------------------------------------------------
     def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:

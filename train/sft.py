@@ -39,6 +39,7 @@ def train_stage(config: SFTConfig, folder: Path):
         load_teacher(objective, config)
     check_swapped_images(reasoner, objective, config)
     freeze_all_but(reasoner, config.trainable)
+    sharding.check_supported(config, reasoner, objective)
     has_frozen_encoder = not {"vision_encoder", "connector"} & set(config.trainable)
     data = TraceData(
         config.data,
@@ -53,9 +54,7 @@ def train_stage(config: SFTConfig, folder: Path):
     if objective.uses_target(reasoner) and not reasoner.target.standardizer.fitted:
         reasoner.target.fit_statistics(data.sketch_features(), config.method.center_targets)
 
-    rounds_weights = not objective.has_moving_teacher  # which would follow rounded ones
-    module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, rounds_weights))
-    sharding.check_supported(config, module)
+    module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, objective))
     panels = []
     if not config.data.folder:
         panels.append(

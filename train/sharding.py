@@ -10,7 +10,7 @@ the same weights; :class:`PassCounter` sees to that where a method makes a pass 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,9 +31,13 @@ from torch.distributed.tensor import DTensor
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective
 
-from .config import StagedConfig
+from .config import RLTrainingConfig, StagedConfig
 from .tensor_parallel import check_plan, parallelize
 
+SAME_TYPE = (
+    "fsdp: weights in 16 bits cannot train beside a head in 32 bits. Set precision to bf16-mixed, and "
+    "backbone.options.dtype to float32."
+)
 DATA, TENSOR = "data_parallel", "tensor_parallel"  # dimensions of Lightning's device mesh
 
 
@@ -47,8 +51,10 @@ class ShardingOptions:
     dtype: torch.dtype | None = None
 
     @classmethod
-    def of(cls, config: StagedConfig, rounds_weights: bool = True) -> ShardingOptions:
-        dtype = torch.bfloat16 if config.precision == "bf16-mixed" and rounds_weights else None
+    def of(cls, config: StagedConfig, objective: Objective) -> ShardingOptions:
+        """Those of a config. A teacher that moves follows weights that nothing has rounded."""
+        rounds = config.precision == "bf16-mixed" and not objective.has_moving_teacher
+        dtype = torch.bfloat16 if rounds else None
         return cls(config.fsdp_reshard_after_forward, config.fsdp_cpu_offload, dtype)
 
 
@@ -72,13 +78,25 @@ def shard(reasoner: LatentReasoner, mesh: DeviceMesh, options: ShardingOptions |
             mp_policy=rounding if options.dtype else MixedPrecisionPolicy(),
             offload_policy=policy,
         )
-    fully_shard(reasoner, mesh=mesh[DATA], reshard_after_forward=False, offload_policy=policy)
+    whole_ones = encoder_parameters(reasoner)
+    fully_shard(
+        reasoner, mesh=mesh[DATA], reshard_after_forward=False, offload_policy=policy, ignored_params=whole_ones
+    )
     # Which layer is gathered next in the backward pass must not follow from the forward passes of this process.
     for before, layer in pairwise([reasoner.backbone.text_model.layers[0], *reasoner.backbone.text_model.layers]):
         layer.set_modules_to_backward_prefetch([before])
     reasoner.set_modules_to_backward_prefetch([reasoner])
     reasoner(LatentReasoner.latent_grid_for, None)  # FSDP takes the module that is called first for the root
     reasoner.reshard()  # that call has gathered its own weights, which an optimizer must not see whole
+
+
+def encoder_parameters(reasoner: LatentReasoner) -> set[torch.nn.Parameter]:
+    """The frozen parameters that encode images, which also happens between two passes: every process holds them whole."""
+    found = [
+        *reasoner.backbone.vision_parameters,
+        *(reasoner.target.parameters() if reasoner.target is not None else ()),
+    ]
+    return {p for p in found if not p.requires_grad}
 
 
 def move_all_but_layers(reasoner: LatentReasoner, device: torch.device | str) -> None:
@@ -100,12 +118,17 @@ def make_strategy(config: StagedConfig, processes: int) -> ModelParallelStrategy
         ValueError: groups of ``tensor_parallel_size`` processes do not come out even.
     """
     size = config.tensor_parallel_size
+    check_groups(size, processes)
+    kind = OffloadStrategy if config.fsdp_cpu_offload else ModelParallelStrategy
+    return kind(data_parallel_size=processes // size, tensor_parallel_size=size)
+
+
+def check_groups(size: int, processes: int) -> None:
+    """Raises ValueError if so many processes cannot form groups of ``tensor_parallel_size``."""
     if processes % size:
         raise ValueError(
             f"tensor_parallel_size={size}: {processes} processes cannot form groups of {size}. Set a divisor of {processes}."
         )
-    kind = OffloadStrategy if config.fsdp_cpu_offload else ModelParallelStrategy
-    return kind(data_parallel_size=processes // size, tensor_parallel_size=size)
 
 
 class OffloadStrategy(ModelParallelStrategy):
@@ -150,11 +173,12 @@ def set_reshard_after_forward(reasoner: LatentReasoner, frees_layers: bool) -> N
         layer.set_reshard_after_forward(frees_layers, recurse=False)
 
 
-def autocast_to_layers(reasoner: LatentReasoner) -> torch.autocast:
-    """Autocast to the type of gathered layers where mixed precision has rounded them."""
+def autocast_to_layers(reasoner: LatentReasoner) -> AbstractContextManager:
+    """Autocast to the type of gathered layers where mixed precision has rounded them; else what is on already."""
     gathered_type = next(reasoner.backbone.text_model.layers.parameters()).dtype
-    is_rounded = gathered_type != reasoner.backbone.model.get_input_embeddings().weight.dtype
-    return torch.autocast(reasoner.device.type, gathered_type, enabled=is_rounded)
+    if gathered_type == reasoner.backbone.model.get_input_embeddings().weight.dtype:
+        return nullcontext()
+    return torch.autocast(reasoner.device.type, gathered_type)
 
 
 def gathered(reasoner: LatentReasoner) -> dict[str, torch.Tensor]:
@@ -224,13 +248,12 @@ def clip_grad_norm(parameters: Iterable[torch.nn.Parameter], max_norm: float) ->
     return norm
 
 
-def check_supported(config: StagedConfig, module) -> None:
+def check_supported(config: StagedConfig, reasoner: LatentReasoner, objective: Objective) -> None:
     """Raises ValueError for what cannot be split: where processes would go through the model unequally often, or where
-    an optimizer or a weight cannot be split."""
+    an optimizer or a weight cannot be split. The trainable parts are chosen."""
     if not config.fsdp:
         return check_keys(config)
-    reasoner, is_rl = module.reasoner, hasattr(module, "sft")
-    objective = module.sft if is_rl else module.objective
+    is_rl = isinstance(config, RLTrainingConfig)
     unrolls = reasoner.can_sketch and (objective.unrolls_latents or objective.latent_input == "self")
     if unrolls and is_rl and config.rl.sft_coef:
         raise ValueError(
@@ -251,15 +274,14 @@ def check_supported(config: StagedConfig, module) -> None:
         raise ValueError("fsdp: Muon needs whole matrices. Set optim.name to adamw.")
     if reasoner.backbone.bits:
         raise ValueError("fsdp: weights rounded to 4 bits cannot be split. Remove backbone.options.bits.")
+    if config.precision == "bf16-true":
+        raise ValueError(SAME_TYPE)
     layers = list(reasoner.backbone.text_model.layers)
     inside = {id(p) for layer in layers for p in layer.parameters()}
     others = [p for p in reasoner.parameters() if id(p) not in inside]
     for parameters in (*(layer.parameters() for layer in layers), others):
-        if config.precision == "bf16-true" or len({p.dtype for p in parameters if p.requires_grad}) > 1:
-            raise ValueError(
-                "fsdp: weights in 16 bits cannot train beside a head in 32 bits. Set precision to bf16-mixed, and "
-                "backbone.options.dtype to float32."
-            )
+        if len({p.dtype for p in parameters if p.requires_grad}) > 1:
+            raise ValueError(SAME_TYPE)
 
 
 def check_keys(config: StagedConfig) -> None:

@@ -14,11 +14,11 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from PIL import Image as PILImage
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed import PrefixStore, Store, rendezvous
 
@@ -26,6 +26,7 @@ from latent_reason.model.processor import CachedFeatures, EncodedExample
 
 LONGEST_WAIT = timedelta(days=1)  # of a process for the others, whose shares may take longer to encode
 IMAGES, FEATURES = ("images", "sketches"), ("image_features", "sketch_features")
+T = TypeVar("T")
 NAME = ".examples"  # of the folder
 PLAIN = [f.name for f in fields(EncodedExample) if f.name not in (*IMAGES, *FEATURES, "teacher_example")]
 
@@ -43,8 +44,9 @@ class Peers:
         """The processes of this launch, which train into a folder."""
         if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "LOCAL_WORLD_SIZE" not in os.environ:
             return cls()
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # of an earlier one, values and files may be left
         store, rank, world = next(rendezvous("env://"))
-        return cls(PrefixStore(f"examples of {folder}", store), rank, world, folder / NAME)
+        return cls(PrefixStore(f"examples of {folder}, {attempt}", store), rank, world, folder / NAME / attempt)
 
     def next_number(self) -> int:
         """A number that no process has had, and all get."""
@@ -59,15 +61,22 @@ class Peers:
         self.store.wait([f"{number}/{rank}" for rank in range(self.world)], LONGEST_WAIT)
         return [json.loads(self.store.get(f"{number}/{rank}")) for rank in range(self.world)]
 
-    def try_together(self, do: Callable[[], object]) -> None:
-        """Call ``do`` on every process. Raises OSError on all of them if it does so on one."""
-        error = None
+    def together(self, do: Callable[[], T]) -> T:
+        """What ``do`` returns. Every process must call it.
+
+        Raises:
+            ValueError, OSError: on every process, if ``do`` does so on one.
+        """
+        if self.store is None:
+            return do()
+        error, result = None, None
         try:
-            do()
-        except OSError as caught:
-            error = str(caught)
-        if text := next(filter(None, self.exchange(error)), None):
-            raise OSError(text)
+            result = do()
+        except (ValueError, OSError) as caught:
+            error = [isinstance(caught, OSError), str(caught)]
+        for is_os_error, text in filter(None, self.exchange(error)):
+            raise OSError(text) if is_os_error else ValueError(text)
+        return cast(T, result)
 
 
 def share(rows: list[tuple[int, EncodedExample]], peers: Peers) -> list[EncodedExample]:
@@ -80,11 +89,11 @@ def share(rows: list[tuple[int, EncodedExample]], peers: Peers) -> list[EncodedE
     if peers.folder is None:
         return [row for _, row in rows]
     place = peers.folder / str(peers.next_number())
-    peers.try_together(lambda: make_empty(place) if peers.rank == 0 else None)
-    peers.try_together(lambda: write(rows, place / str(peers.rank)))
-    found = [numbered for rank in range(peers.world) for numbered in read(place / str(rank))]
-    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
-        release(peers)  # what is mapped stays, but a file server would forget it
+    peers.together(lambda: make_empty(place) if peers.rank == 0 else None)
+    peers.together(lambda: write(rows, place / str(peers.rank)))
+    found = peers.together(lambda: [numbered for rank in range(peers.world) for numbered in read(place / str(rank))])
+    if is_one_machine():
+        remove(peers)  # what is mapped stays, but a file server would forget it
     return [row for _, row in sorted(found, key=lambda numbered: numbered[0])]
 
 
@@ -94,11 +103,20 @@ def make_empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
+def is_one_machine() -> bool:
+    return os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
+
+
 def release(peers: Peers) -> None:
-    """Remove the files, when all processes have read them. Every process must call it."""
+    """Remove the files that several machines share, when all processes have ended. Every process must call it."""
+    if peers.folder is not None and not is_one_machine():
+        remove(peers)
+
+
+def remove(peers: Peers) -> None:
     peers.exchange(None)
-    if peers.folder is not None and peers.rank == 0:
-        shutil.rmtree(peers.folder, ignore_errors=True)
+    if peers.rank == 0:
+        shutil.rmtree(peers.folder.parent, ignore_errors=True)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -114,9 +132,8 @@ def write(rows: list[tuple[int, EncodedExample]], path: Path) -> None:
                 tensors[f"{name}.grid"], tensors[f"{name}.features"] = part.grid, part.features
                 known[id(part)] = {"tensors": name}
             else:
-                tensors[name] = torch.frombuffer(bytearray(part.tobytes()), dtype=torch.uint8)
-                palette = part.getpalette() if part.mode == "P" else None
-                known[id(part)] = {"tensors": name, "mode": part.mode, "size": part.size, "palette": palette}
+                tensors[name] = torch.frombuffer(bytearray(part.convert("RGB").tobytes()), dtype=torch.uint8)
+                known[id(part)] = {"tensors": name, "size": part.size}
         return known.get(id(part))
 
     def to_json(row: EncodedExample) -> dict[str, Any]:
@@ -128,11 +145,23 @@ def write(rows: list[tuple[int, EncodedExample]], path: Path) -> None:
     with open(path.with_suffix(".jsonl"), "w", encoding="utf-8") as file:
         for number, row in rows:
             file.write(json.dumps([number, to_json(row)]) + "\n")
-    save_file({name: t.contiguous() for name, t in tensors.items()}, path.with_suffix(".safetensors"))
+    try:
+        save_file({name: t.contiguous() for name, t in tensors.items()}, path.with_suffix(".safetensors"))
+    except SafetensorError as error:  # a full disk
+        raise OSError(f"'{path}.safetensors' cannot be written ({error}).") from error
 
 
 def read(path: Path) -> Iterator[tuple[int, EncodedExample]]:
-    """What :func:`write` wrote. Features stay in the file until they are used."""
+    """What :func:`write` wrote. Features stay in the file until they are used.
+
+    Raises:
+        FileNotFoundError: another machine wrote it to a file system of its own.
+    """
+    if not path.with_suffix(".safetensors").is_file():
+        raise FileNotFoundError(
+            f"'{path}.safetensors' of another process is not there. The folder of the run must be on a file system that all "
+            "machines share."
+        )
     tensors = safe_open(path.with_suffix(".safetensors"), "pt")
     known: dict[str, Any] = {}
 
@@ -140,11 +169,9 @@ def read(path: Path) -> Iterator[tuple[int, EncodedExample]]:
         if part is None:
             return None
         name = part["tensors"]
-        if name not in known and "mode" in part:
-            data = tensors.get_tensor(name).numpy().tobytes()
-            known[name] = PILImage.frombytes(part["mode"], tuple(part["size"]), data)
-            if part["palette"]:
-                known[name].putpalette(part["palette"])
+        if name not in known and "size" in part:
+            pixels = tensors.get_tensor(name).numpy().tobytes()
+            known[name] = PILImage.frombytes("RGB", tuple(part["size"]), pixels)
         elif name not in known:
             known[name] = CachedFeatures(tensors.get_tensor(f"{name}.grid"), tensors.get_tensor(f"{name}.features"))
         return known[name]

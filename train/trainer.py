@@ -46,7 +46,7 @@ def run_training(
     """
     config = parse_command_line(config_class, description)
     with cli_errors():
-        check_launch()
+        check_launch(config)
         folder = make_run_folder(config)
         if config.resume and (folder / "model").is_dir():
             console.print(f"The run in '{folder}' has ended; its model is there.")
@@ -63,8 +63,10 @@ def run_training(
         return None
 
 
-def check_launch() -> None:
-    """Raises ValueError where SLURM started several unconnected copies of this command."""
+def check_launch(config: RunConfig) -> None:
+    """Raises ValueError where SLURM started several unconnected copies of this command, or where processes cannot form the
+    groups of a config."""
+    sharding.check_groups(getattr(config, "tensor_parallel_size", 1), int(os.environ.get("WORLD_SIZE", 1)))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
     if tasks > 1 and "LOCAL_WORLD_SIZE" not in os.environ:
         raise ValueError(
@@ -183,12 +185,8 @@ def fit(
     Raises:
         ValueError: Lightning cannot train so on this machine; the sentence says why.
     """
-    if rank_zero_only.rank:
-        # the weights are those of rank 0, the noise is not; processes that share matrices draw the same
-        share = rank_zero_only.rank // getattr(config, "tensor_parallel_size", 1)
-        torch.manual_seed(config.seed + share)
     optim, progress = config.optim, StepProgress()
-    saver = RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume))
+    saver = RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume), config.seed)
     precision = set_precision(module, config.precision)
     eval_steps = min(optim.max_steps, config.eval_steps or optim.max_steps)
     if module.automatic_optimization:

@@ -74,8 +74,12 @@ def parallel_recipe(folder, name: str, size: int, **changes):
 
 #: each row draws its own latents, so that the processes make unequally many passes
 OWN_LATENTS = {"method__options": {"k": 4, "head": "mlp", "latent_input": "self"}}
-#: with norms of queries and keys, whose gradient comes from the heads of both processes
-WITH_NORMS = {"backbone__name": "tiny-gemma3"}
+#: with norms of queries and keys, whose gradient comes from the heads of both processes, which draw the same noise
+WITH_NORMS = {
+    "backbone__name": "tiny-gemma3",
+    "method__options": {"k": 4, "head": "flow", "head_options": {"hidden": 32}},
+    "method__latent_dropout": 0.3,
+}
 
 SHARED = {
     "optim__name": "adamw",
@@ -94,7 +98,7 @@ def folder(tmp_path_factory):
     (folder / "recipes").mkdir()
     made = [make_recipe(folder, fsdp) for make_recipe in (sft_recipe, rl_recipe) for fsdp in (True, False)]
     made.append(uneven_recipe(folder, "uneven-two", 2, 2))
-    made.append(parallel_recipe(folder, "own-two", 4, fsdp=True, **OWN_LATENTS))
+    made.append(parallel_recipe(folder, "own-two", 4, fsdp=True, data__feature_cache_gb=0.0, **OWN_LATENTS))
     made.append(parallel_recipe(folder, "norms-two", 8, fsdp=True, tensor_parallel_size=2, **WITH_NORMS))
     for one in made:
         (folder / "recipes" / f"{Path(one.run_name).name}.yaml").write_text(dump(one))
@@ -230,6 +234,11 @@ def test_layers_stay_in_main_memory_until_they_are_split(monkeypatch):
     tensors = [*reasoner.parameters(), *reasoner.buffers()]
     layers = {p.data_ptr() for p in reasoner.backbone.text_model.layers.parameters()}
     assert layers and moved == {t.data_ptr() for t in tensors} - layers
+
+
+def test_the_trainers_autocast_stays_where_no_weight_was_rounded():
+    with torch.autocast("cpu", torch.bfloat16), sharding.autocast_to_layers(tiny_reasoner()):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 
 
 def test_as_many_parts_as_process_options(monkeypatch, tmp_path):

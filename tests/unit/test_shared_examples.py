@@ -9,6 +9,7 @@ from threading import Lock
 import pytest
 import torch
 from PIL import Image as PILImage
+from safetensors import SafetensorError
 from tiny_runs import recipe, tiny_reasoner, write_uneven_records
 from torch.distributed import HashStore
 
@@ -69,7 +70,7 @@ def setups(monkeypatch, tmp_path, reasoner, **changes):
         found.setup()
         return found
 
-    return set_up(Peers()), together(set_up, tmp_path / ".examples")
+    return set_up(Peers()), together(set_up, tmp_path / ".examples" / "0")
 
 
 def same(one, other) -> bool:
@@ -116,16 +117,28 @@ def test_counts_and_warnings_are_of_all_records(monkeypatch, tmp_path, capsys):
 
 
 def test_examples_come_back_as_they_were(tmp_path):
-    """Images of every mode, features that an example and its teacher's share, sketches without an image."""
-    row = example()
-    images = [PILImage.new(mode, (3, 2), 1) for mode in ("RGB", "L", "RGBA", "1", "I;16", "P")]
-    images[-1].putpalette([1, 2, 3, 4, 5, 6])
-    row = replace(row, images=images, sketches=[None, images[0]], teacher_example=replace(row, images=images[:1]))
+    """Images that an example and its teacher's share, and sketches without an image."""
+    image = PILImage.effect_noise((5, 3), 80).convert("RGB")
+    row = replace(example(), images=[image], sketches=[None, image], teacher_example=replace(example(), images=[image]))
     shared_examples.write([(5, row)], tmp_path / "0")
     ((number, back),) = shared_examples.read(tmp_path / "0")
     assert number == 5 and same(back, row)
-    assert back.images[-1].getpalette() == images[-1].getpalette()
     assert back.images[0] is back.sketches[1] is back.teacher_example.images[0], "stored once"
+
+
+def test_a_fault_in_the_share_of_one_process_ends_all(monkeypatch, tmp_path):
+    """Each with the sentence that names the trace."""
+
+    def work(peers):
+        made = recipe(tmp_path / "run", data__items=3, data__val_items=0)
+        reasoner = tiny_reasoner()
+        found = TraceData(made.data, reasoner, methods.objective_of(reasoner), "mixed", 0, True, peers=peers)
+        found.max_length = 20 if peers.rank == 1 else 10_000
+        with pytest.raises(ValueError, match=r"0000001' has .* positions"):
+            found.setup()
+        return True
+
+    assert all(together(work, tmp_path / "shared" / "0"))
 
 
 def example():
@@ -137,21 +150,21 @@ def example():
 def test_a_full_disk_ends_all_processes(monkeypatch, tmp_path):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     monkeypatch.setenv("WORLD_SIZE", str(WORLD))
-    write = shared_examples.write
+    save_file = shared_examples.save_file
 
-    def full(rows, path):
-        if path.name == "1":
-            raise OSError("No space left on device")
-        write(rows, path)
+    def full(tensors, path):
+        if path.stem == "1":
+            raise SafetensorError("No space left on device")
+        save_file(tensors, path)
 
-    monkeypatch.setattr(shared_examples, "write", full)
+    monkeypatch.setattr(shared_examples, "save_file", full)
 
     def work(peers):
         with pytest.raises(OSError, match="No space left"):
             share([(peers.rank, example())], peers)
         return True
 
-    assert all(together(work, tmp_path / "shared"))
+    assert all(together(work, tmp_path / "shared" / "0"))
 
 
 def test_files_stay_for_other_machines_until_all_have_ended(monkeypatch, tmp_path):
@@ -164,4 +177,4 @@ def test_files_stay_for_other_machines_until_all_have_ended(monkeypatch, tmp_pat
         shared_examples.release(peers)
         return len(found), is_there
 
-    assert together(work, tmp_path / "shared") == [(WORLD, True)] * WORLD and not (tmp_path / "shared").exists()
+    assert together(work, tmp_path / "shared" / "0") == [(WORLD, True)] * WORLD and not (tmp_path / "shared").exists()

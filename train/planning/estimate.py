@@ -86,10 +86,10 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
             if isinstance(config, RLTrainingConfig):
                 work = rollouts.policy_work(config, reasoner, name, mode)
             else:
-                module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config))
+                module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, objective))
                 work = step.supervised_work(config, module, step.longest_batch(config, module, length))
             set_precision(work.module, config.precision)
-            sharding.check_supported(config, work.module)
+            sharding.check_supported(config, reasoner, objective)
             if config.fsdp:
                 sizes = gpus // config.tensor_parallel_size, config.tensor_parallel_size
                 mesh = init_device_mesh("cpu", sizes, mesh_dim_names=(sharding.DATA, sharding.TENSOR))

@@ -58,11 +58,12 @@ class RLModule(TrainingModule):
     backward pass for each micro batch, and may take several optimizer steps."""
 
     def __init__(self, reasoner, task, config: RLTrainingConfig, reference=None, decoder=None):
-        super().__init__(config.optim, sharding.ShardingOptions.of(config))
+        sft = build_objective(config, reasoner, decoder)
+        super().__init__(config.optim, sharding.ShardingOptions.of(config, sft))
         self.automatic_optimization = False
         self.reasoner, self.task, self.config, self.rl = reasoner, task, config, config.rl
         self.mode, self.policy = mode_of(config.method.name), build_policy(reasoner, config, task)
-        self.sft = build_objective(config, reasoner, decoder)  # its loss on gold traces of rl.sft_items
+        self.sft = sft  # its loss on gold traces of rl.sft_items
         self.objective = replace(policy_gradient.OBJECTIVES[config.rl.loss_type], dual=config.rl.dual_clip or None)
         rewards.check_weights(config.rl.rewards)
         self.rewards = {name: (rewards.find(name), weight) for name, weight in config.rl.rewards.items()}

@@ -109,7 +109,7 @@ def make_panels(config: RLTrainingConfig, reasoner, decoder, folder: Path) -> li
 
 def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
     """Raises ValueError for options that FSDP2 does not support."""
-    sharding.check_supported(config, module)
+    sharding.check_supported(config, module.reasoner, module.sft)
     if config.fsdp and config.rl.perturbations:
         raise ValueError(
             "fsdp: rl.perturbations scores perturbed rollouts, whose lengths differ between processes. Remove one of the "
