@@ -7,14 +7,17 @@ from itertools import accumulate
 
 import pytest
 import torch
-from tiny_runs import BACKBONE, ROOT, recipe
+from tiny_runs import BACKBONE, ROOT, command, recipe, untrained
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from latent_reason import checkpoint
+from latent_reason.model import adapters
 from latent_reason.model.backbones.stock_config import count_weights
-from train import gpu_check, plan
-from train.config import RLTrainingConfig, SFTConfig
-from train.lit_modules import SFTModule
+from train import gpu_check, plan, sft
+from train.config import RLTrainingConfig, SFTConfig, dump
+from train.lit_modules import SFTModule, parameter_table
 from train.model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from train.optim import make_optimizer
 from train.planning import examples, model
@@ -91,18 +94,82 @@ def test_a_plan_is_what_a_real_step_takes(changes, tmp_path):
     assert planned.flops["forward"] + planned.flops["backward"] == pytest.approx(times * flops, rel=0.05)
 
 
-def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(tmp_path):
-    alone = estimate(recipe(tmp_path, **SMALL, optim__ema_decay=0.9))
-    sharded = estimate(recipe(tmp_path, **SMALL, optim__ema_decay=0.9, fsdp=True), gpus=4).memory(4)
-    assert alone.memory(1)["averaged weights"] == 4 * sum(trained for _, trained in alone.parameters.values())
-    for kind in ("weights", "gradients", "optimizer state", "averaged weights"):
-        assert sharded[kind] == pytest.approx(alone.memory(1)[kind] / 4, rel=0.1), kind
-    assert sharded["gathered weights"] >= 0.75 * alone.memory(1)["weights"]
-    assert alone.memory(4)["gradients to add up"] == alone.memory(1)["gradients"]
+LAYERED = BACKBONE | {"width": 64, "vision_width": 16, "layers": 3}  # layers are larger than all the rest
+SMALLEST = {"data__batch_size": 1, "data__items": 2, "optim__name": "adamw", "backbone__options": LAYERED}
+SHARED = ("weights", "gradients", "optimizer state")
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The plan of a model on one device."""
+    return estimate(recipe("unused", method="direct", **SMALLEST))
+
+
+def split(gpus=4, **keys):
+    return estimate(recipe("unused", method="direct", fsdp=True, **SMALLEST | keys), gpus)
+
+
+def layers_of(planned):
+    """(bytes of the three layers, of all other weights) of a plan on one device, in 32 bits."""
+    layers = 4 * (planned.parameters["text_model"][0] - LAYERED["width"])  # without the last norm
+    return layers, planned.memory(1)["weights"] - layers
+
+
+def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(alone):
+    whole, sharded = alone.memory(1), split(optim__ema_decay=0.9).memory(4)
+    assert sharded["averaged weights"] == pytest.approx(4 * sum(n for _, n in alone.parameters.values()) / 4, rel=0.05)
+    for kind in SHARED:
+        assert sharded[kind] == pytest.approx(whole[kind] / 4, rel=0.05), kind
+    assert 0.9 * whole["weights"] <= sharded["gathered weights"] <= 1.3 * whole["weights"]
+    assert alone.memory(4)["gradients to add up"] == whole["gradients"]
+
+
+def test_resharded_layers_are_gathered_one_after_the_other_and_in_16_bits_with_mixed_precision(alone):
+    layers, others = layers_of(alone)
+    peak = split(fsdp_reshard_after_forward=True).memory(4)
+    assert (
+        others + layers / 3 <= peak["gathered weights"] * 1.05 <= 1.1 * (others + 2 * layers / 3)
+    )  # while one is copied
+    rounded = split(fsdp_reshard_after_forward=True, precision="bf16-mixed").memory(4)
+    assert others + layers / 6 <= rounded["gathered weights"] * 1.05 <= 1.1 * (others + layers / 3)
+    assert rounded["weights"] == peak["weights"]
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_offloaded_weights_are_in_main_memory_and_not_on_the_device(gpus, alone):
+    planned, whole = split(gpus, fsdp_cpu_offload=True), alone.memory(1)
+    assert not {*SHARED, "averaged weights"} & planned.memory(gpus).keys()
+    assert planned.memory(gpus)["gathered weights"] >= 0.9 * whole["weights"]
+    for kind in SHARED:
+        assert planned.main_memory[kind] == pytest.approx(whole[kind] / gpus, rel=0.05), kind
+
+
+def test_processes_that_share_matrices_hold_a_share_of_them_and_read_one_batch(alone):
+    layers, others = layers_of(alone)
+    planned = split(tensor_parallel_size=2)
+    assert planned.memory(4)["weights"] == pytest.approx(
+        layers / 4 + others / 2, rel=0.05
+    )  # others are shared by groups
+    assert planned.step(4)["positions"] == alone.step(2)["positions"]
+    assert planned.flops["forward"] < 0.75 * alone.flops["forward"]
+    with pytest.raises(ValueError, match="4 processes cannot form groups of 3"):
+        split(tensor_parallel_size=3)
+
+
+@pytest.mark.parametrize("adapter", [{}, {"rank": 2, "alpha": 4}], ids=["whole", "adapter"])
+def test_a_checkpoint_is_planned_without_its_weights(adapter, tmp_path, monkeypatch):
+    reasoner, _ = untrained("direct")
+    if adapter:
+        adapters.add(reasoner, **adapter)
+    folder, parameters = checkpoint.save(reasoner, tmp_path / "model"), parameter_table(reasoner)
+    monkeypatch.setattr(checkpoint, "load", None)
+    config = recipe(tmp_path, "direct", init_from=str(folder), trainable=["lora" if adapter else "text_model"])
+    planned, _ = model.build_model(config, FakeTensorMode(allow_non_fake_inputs=True))
+    assert [row[:2] for row in parameter_table(planned)] == [row[:2] for row in parameters]
 
 
 def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
-    rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 24, "rl__beta": 0.1}
+    rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 12, "rl__beta": 0.1}
     method = {"k": 4, "head": "flow", "head_options": {"hidden": 32}}
     config = recipe(
         tmp_path, config=RLTrainingConfig, init_from="none", method__options=method, optim__name="adamw", **rl
@@ -117,8 +184,8 @@ def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
 def test_the_command_says_what_to_change(tmp_path, capsys):
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\n"
-        "method: {options: {k: 4, head: mlp}}\n" + f"backbone: {{options: {json.dumps(BACKBONE)}}}\n"
+        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\nmethod: {name: direct}\n"
+        f"backbone: {{options: {json.dumps(BACKBONE)}}}\n"
     )
     words = [str(file), "--memory", "1", "--gpus", "2", "--optim.max_steps", "7", "--out", str(tmp_path / "plan.json")]
     plan.main(words)
@@ -128,12 +195,47 @@ def test_the_command_says_what_to_change(tmp_path, capsys):
     found = json.loads((tmp_path / "plan.json").read_text())
     (stage,) = found["stages"]
     assert found["computed"] and stage["max_steps"] == 7 and not stage["fits"]
-    smaller = next(
-        c for c in stage["changes"] if c["keys"] == {"data.batch_size": 1, "optim.gradient_accumulation_steps": 4}
-    )
-    assert smaller["needed_gib"] <= stage["needed_gib"]
+    changes = [c["keys"] for c in stage["changes"]]
+    assert len(changes) == len({json.dumps(keys, sort_keys=True) for keys in changes})
+    for key in ("fsdp_reshard_after_forward", "fsdp_cpu_offload", "tensor_parallel_size", "precision", "lora.rank"):
+        assert any(key in keys for keys in changes), key
+    smaller = stage["changes"][0]
+    assert smaller["keys"]["optim.gradient_accumulation_steps"] == 4 and smaller["needed_gib"] <= stage["needed_gib"]
     with pytest.raises(SystemExit, match="exists, and nothing was changed"):
         plan.main(words)
+
+
+def test_changes_that_are_not_needed_together_are_tried_alone(monkeypatch, tmp_path):
+    config = recipe(tmp_path, data__batch_size=8)
+
+    def figures(config, target):
+        needed = config.data.batch_size * (1 if config.backbone.gradient_checkpointing else 2)
+        return {"needed_gib": needed, "main_memory_gib": {}, "fits": needed <= 4, "hours": 0.0}
+
+    monkeypatch.setattr(plan, "figures", figures)
+    changes = plan.plan(config, plan.Target(memory=4))["changes"]
+    shrunk, recomputed = (
+        {"data.batch_size": 1, "optim.gradient_accumulation_steps": 8},
+        "backbone.gradient_checkpointing",
+    )
+    assert [c["keys"] for c in changes[:3]] == [shrunk | {recomputed: True}, {recomputed: True}, shrunk]
+    assert [c["fits"] for c in changes[:3]] == [True, False, True]
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run", "direct")))
+    words = ["--config", str(tmp_path / "small.yaml"), "--dry_run", "--accelerator", "auto"]
+    monkeypatch.setattr(sft, "train", None)
+    before = sorted(tmp_path.rglob("*"))
+    assert command(monkeypatch, sft, *words) is None
+    assert "GiB are needed. 3 steps take" in capsys.readouterr().out
+    for memory, said in ((80, None), (1, "do not fit into the 1 GiB of this GPU")):
+        monkeypatch.setattr(plan, "gpu_here", lambda accelerator, memory=memory: ("NVIDIA H200", memory))
+        monkeypatch.setattr(plan, "changes_for", lambda config, gpus: [])
+        sentence = command(monkeypatch, sft, *words)
+        assert sentence is None if said is None else said in sentence
+        assert "on 1 x H200" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
