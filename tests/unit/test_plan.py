@@ -2,6 +2,9 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import accumulate
 
@@ -12,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from latent_reason import checkpoint
-from latent_reason.model import adapters
+from latent_reason import checkpoint, methods
+from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.stock_config import count_weights
 from train import gpu_check, plan, sft
 from train.config import RLTrainingConfig, SFTConfig, dump
@@ -92,6 +95,46 @@ def test_a_plan_is_what_a_real_step_takes(changes, tmp_path):
     assert sum(planned.memory(1).values()) == pytest.approx(peak, rel=0.1)
     times = config.optim.gradient_accumulation_steps
     assert planned.flops["forward"] + planned.flops["backward"] == pytest.approx(times * flops, rel=0.05)
+
+
+SHORT_BATCHES = ["--data.levels", "[3]", "--data.items", "8", "--data.batch_size", "4", "--optim.name", "adamw"]
+SHORT_ROLLOUTS = """
+method: {name: modal_mixed, options: {k: 4, head: mlp}}
+data: {levels: [3], items: 8}
+optim: {name: adamw}
+rl: {num_prompts: 2, num_generations: 4, max_completion_length: 128, micro_batch_size: 4}
+"""
+RESIDENT = {
+    "all": [],
+    "adapter, recomputed": [
+        *("--lora.rank", "8", "--trainable", "[lora, head]"),
+        *("--backbone.gradient_checkpointing", "true"),
+    ],
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("words", [*RESIDENT.values(), None], ids=[*RESIDENT, "reinforcement learning"])
+def test_a_plan_is_the_resident_memory_of_a_fresh_process(words, tmp_path):
+    size = {"width": 448, "layers": 8}
+    if words is None:
+        reasoner = methods.build_method("modal_mixed", backbones.load_backbone("tiny", **size), k=4, head="mlp")
+        reasoner.target.standardizer.fitted.fill_(True)
+        start = checkpoint.save(reasoner.eval(), tmp_path / "start")
+        (tmp_path / "rl.yaml").write_text(f"init_from: {start}\n{SHORT_ROLLOUTS}")
+        words = [str(tmp_path / "rl.yaml")]
+    else:
+        sizes = [word for key, value in size.items() for word in (f"--backbone.options.{key}", str(value))]
+        words = [str(ROOT / "train" / "recipes" / "quickstart.yaml"), *sizes, *SHORT_BATCHES, *words]
+    freed = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "train.planning.measured", *words],
+        env=os.environ | freed,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0.9 <= float(ran.stdout.split()[-1]) <= 1.1, ran.stdout
 
 
 LAYERED = BACKBONE | {"width": 64, "vision_width": 16, "layers": 3}  # layers are larger than all the rest
