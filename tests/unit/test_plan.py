@@ -23,7 +23,7 @@ from train.config import RLTrainingConfig, SFTConfig, dump
 from train.lit_modules import SFTModule, parameter_table
 from train.model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from train.optim import make_optimizer
-from train.planning import examples, model
+from train.planning import changes, examples, model
 from train.planning.estimate import estimate
 from train.planning.simulation import ATTENTION
 from train.planning.step import autocast, longest_batch
@@ -88,9 +88,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
-def test_a_plan_is_what_a_real_step_takes(changes, tmp_path):
-    config = recipe(tmp_path, **SMALL | changes)
+@pytest.mark.parametrize("keys", CASES.values(), ids=CASES)
+def test_a_plan_is_what_a_real_step_takes(keys, tmp_path):
+    config = recipe(tmp_path, **SMALL | keys)
     planned, (peak, flops) = estimate(config), measure_real_step(config)
     assert sum(planned.memory(1).values()) == pytest.approx(peak, rel=0.1)
     times = config.optim.gradient_accumulation_steps
@@ -211,7 +211,8 @@ def test_a_checkpoint_is_planned_without_its_weights(adapter, tmp_path, monkeypa
     assert [row[:2] for row in parameter_table(planned)] == [row[:2] for row in parameters]
 
 
-def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
+def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "corpus", lambda data: BACKBONE["corpus"])
     rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 12, "rl__beta": 0.1}
     method = {"k": 4, "head": "flow", "head_options": {"hidden": 32}}
     config = recipe(
@@ -224,7 +225,17 @@ def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
     assert planned.memory(1)["teacher, reference"] == pytest.approx(planned.memory(1)["weights"], rel=0.01)
 
 
-def test_the_command_says_what_to_change(tmp_path, capsys):
+def test_every_change_is_proposed_once(tmp_path):
+    found = [json.dumps(keys, sort_keys=True) for group in changes.changes_for(recipe(tmp_path), 2) for keys in group]
+    assert len(found) == len(set(found))
+    for key in ("fsdp_reshard_after_forward", "fsdp_cpu_offload", "tensor_parallel_size", "precision", "lora.rank"):
+        assert any(key in keys for keys in found), key
+    alone = [keys for group in changes.changes_for(recipe(tmp_path, fsdp=True), 1) for keys in group]
+    assert {"fsdp_cpu_offload": True} in alone and not any("tensor_parallel_size" in keys for keys in alone)
+
+
+def test_the_command_says_what_to_change(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plan, "changes_for", lambda config, gpus: list(changes.changes_for(config, gpus))[:2])
     file = tmp_path / "mine.yaml"
     file.write_text(
         "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\nmethod: {name: direct}\n"
@@ -238,10 +249,6 @@ def test_the_command_says_what_to_change(tmp_path, capsys):
     found = json.loads((tmp_path / "plan.json").read_text())
     (stage,) = found["stages"]
     assert found["computed"] and stage["max_steps"] == 7 and not stage["fits"]
-    changes = [c["keys"] for c in stage["changes"]]
-    assert len(changes) == len({json.dumps(keys, sort_keys=True) for keys in changes})
-    for key in ("fsdp_reshard_after_forward", "fsdp_cpu_offload", "tensor_parallel_size", "precision", "lora.rank"):
-        assert any(key in keys for keys in changes), key
     smaller = stage["changes"][0]
     assert smaller["keys"]["optim.gradient_accumulation_steps"] == 4 and smaller["needed_gib"] <= stage["needed_gib"]
     with pytest.raises(SystemExit, match="exists, and nothing was changed"):
@@ -256,13 +263,13 @@ def test_changes_that_are_not_needed_together_are_tried_alone(monkeypatch, tmp_p
         return {"needed_gib": needed, "main_memory_gib": {}, "fits": needed <= 4, "hours": 0.0}
 
     monkeypatch.setattr(plan, "figures", figures)
-    changes = plan.plan(config, plan.Target(memory=4))["changes"]
+    found = plan.plan(config, plan.Target(memory=4))["changes"]
     shrunk, recomputed = (
         {"data.batch_size": 1, "optim.gradient_accumulation_steps": 8},
         "backbone.gradient_checkpointing",
     )
-    assert [c["keys"] for c in changes[:3]] == [shrunk | {recomputed: True}, {recomputed: True}, shrunk]
-    assert [c["fits"] for c in changes[:3]] == [True, False, True]
+    assert [c["keys"] for c in found[:3]] == [shrunk | {recomputed: True}, {recomputed: True}, shrunk]
+    assert [c["fits"] for c in found[:3]] == [True, False, True]
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):

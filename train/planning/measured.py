@@ -2,14 +2,15 @@
 
     python -m train.planning.measured RECIPE [--KEY VALUE ...]
 
-The step is measured by the resident memory of the process, from before the model is built to the peak of the second step,
-and planned afterwards. Linux only. Rollouts are not decoded: the update is that of train.plan.
+The step is measured by the resident memory of the process, from before the model (tiny, of any size) is built to the peak of
+the second step, and planned afterwards. Linux only. Rollouts are not decoded: the update is that of train.plan.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -67,9 +68,8 @@ def take_step(work: step.Work, optimizer, config: SFTConfig | RLTrainingConfig) 
     work.module.on_optimizer_step()
 
 
-def measure(config: SFTConfig | RLTrainingConfig) -> int:
-    """Bytes by which this process grows up to the peak of the second step."""
-    before = resident("VmRSS")
+def take_two_steps(config: SFTConfig | RLTrainingConfig) -> int:
+    """Bytes of this process at the peak of the second step."""
     work = real_work(config)
     set_precision(work.module, config.precision)
     optimizer = make_optimizer(work.module, config.optim)
@@ -77,7 +77,16 @@ def measure(config: SFTConfig | RLTrainingConfig) -> int:
     gc.collect()
     RESET.write_text("5")  # the peak of resident memory begins anew
     take_step(work, optimizer, config)
-    return resident("VmHWM") - before
+    return resident("VmHWM")
+
+
+def measure(config: SFTConfig | RLTrainingConfig) -> int:
+    """Bytes by which this process grows up to the peak of the second step."""
+    if not config.init_from:  # a small model first: libraries take memory at their first use
+        options = config.backbone.options | {"width": 32, "layers": 1, "heads": 2}
+        take_two_steps(replace(config, backbone=replace(config.backbone, options=options)))
+        gc.collect()
+    return -resident("VmRSS") + take_two_steps(config)
 
 
 @cli_errors()

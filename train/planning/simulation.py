@@ -118,7 +118,9 @@ class Accountant(TorchDispatchMode):
                 self.rename(tensor, kind)
 
     def add(self, tensor: torch.Tensor, kind: str) -> None:
-        """Count a tensor, unless its storage is counted already."""
+        """Count a tensor, unless its storage is counted already, or DTensor only asks with it for the shape of a result."""
+        if isinstance(tensor, FakeTensor) and tensor.fake_mode is not self.mode:
+            return
         storage = local(tensor).untyped_storage()
         key, size = id(storage), storage.nbytes()
         if key in self._alive or not size:
