@@ -127,6 +127,8 @@ def open_comparison(config_class: type[Comparison], description: str, argv: list
     for key in ("init_from", "out"):
         if not getattr(config, key):
             raise ValueError(f"a comparison needs --{key}; see python -m {config.command} --help.")
+    if config.dry_run:
+        raise ValueError("dry_run: a comparison is not planned. Plan a recipe of one arm: python -m train.plan RECIPE.")
     check_fair(config, arms_of(config))
     about = {
         "schema": 1,

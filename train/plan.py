@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
 import torch
@@ -59,15 +59,63 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens-per-example", type=argument(Natural), default=0, help="0: as many as the data have")
     add_output(parser, "a JSON file of the figures", required=False)
     given, words = parser.parse_known_args(argv)
+    target = Target(**{field.name: getattr(given, field.name) for field in fields(Target)})
     with cli_errors():
         if given.out:
             check_output(given.out, given.overwrite)
-        stages = [plan(config, given) for config in stages_of(read_config(given.recipe, words))]
-        for number, stage in enumerate(stages, 1):
-            show(stage, given, f"stage {number} of {len(stages)} of {given.recipe}" if stages[1:] else given.recipe)
+        stages = plan_stages(read_config(given.recipe, words), target, given.recipe)
         if given.out:
-            atomic_write_json(given.out, {"schema": 1} | settings(given, words) | {"stages": stages})
+            versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+            settings = {"computed": True, "keys": words, "recipe": given.recipe} | asdict(target) | versions
+            atomic_write_json(given.out, {"schema": 1} | settings | {"stages": stages})
             print(f"Written to {given.out}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a plan is for: so many devices of a kind, each with so many GiB (None: unknown), at a share of their peak
+    arithmetic; a backbone in place of the recipe's, and positions of an example (0: as many as the data have)."""
+
+    gpus: int = 1
+    memory: float | None = None
+    device: str = "H100"
+    mfu: float = 0.4
+    backbone: str | None = None
+    tokens_per_example: int = 0
+
+
+def plan_stages(config: Config, target: Target, title: str) -> list[dict[str, Any]]:
+    """The figures of every stage of a config, printed."""
+    stages = [plan(stage, target) for stage in stages_of(config)]
+    for number, stage in enumerate(stages, 1):
+        show(stage, target, f"stage {number} of {len(stages)} of {title}" if stages[1:] else title)
+    return stages
+
+
+def dry_run(config: Config, gpus: int) -> None:
+    """Print what a run on so many devices needs, for the GPU of this machine if it has one and the run may use it.
+
+    Raises:
+        ValueError: a stage does not fit into its memory, or could not run.
+    """
+    target = Target(gpus)
+    if found := gpu_here(config.accelerator):
+        name, memory = found
+        target = Target(gpus, memory, next((known for known in DEVICES if known in name), target.device))
+    stages = plan_stages(config, target, config.run_name)
+    most = max(stage["needed_gib"] for stage in stages)
+    if not all(stage["fits"] for stage in stages):
+        raise ValueError(
+            f"{most:.1f} GiB do not fit into the {target.memory:g} GiB of this GPU. See what to change above."
+        )
+
+
+def gpu_here(accelerator: str) -> tuple[str, float] | None:
+    """(name, GiB) of the GPU of this machine; None without one, and for a run that does not use it."""
+    if not torch.cuda.is_available() or accelerator not in ("auto", "gpu", "cuda"):
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return found.name, round(found.total_memory / GIB, 1)
 
 
 def read_config(recipe: str, words: Sequence[str]) -> Config:
@@ -77,45 +125,52 @@ def read_config(recipe: str, words: Sequence[str]) -> Config:
     return parse(kind, ["--config", recipe, *words])
 
 
-def settings(given: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
-    """What the figures are for."""
-    names = ("recipe", "gpus", "memory", "device", "mfu", "backbone", "tokens_per_example")
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"computed": True, "keys": list(words)} | {name: getattr(given, name) for name in names} | versions
-
-
 # -- figures -----------------------------------------------------------------------------------------------------------
-def plan(config: Config, given: argparse.Namespace) -> dict[str, Any]:
+def plan(config: Config, target: Target) -> dict[str, Any]:
     """The figures of a config; where it does not fit, with those of changes to it."""
-    found = figures(config, given)
-    changes = []
+    found = figures(config, target)
+    changes: list[dict[str, Any]] = []
     if not found["fits"]:
-        for keys in changes_for(config, given.gpus):
-            with suppress(ValueError):  # keys that exclude each other
-                other = figures(change(config, keys), given)
-                changes.append({"keys": keys} | {name: other[name] for name in ("needed_gib", "fits", "hours")})
+        for most, *fewer in changes_for(config, target.gpus):
+            changes += try_change(config, most, target)
+            if changes and changes[-1]["keys"] == most and changes[-1]["fits"]:
+                changes += [tried for keys in fewer for tried in try_change(config, keys, target)]
     return found | {"changes": changes}
 
 
-def figures(config: Config, given: argparse.Namespace) -> dict[str, Any]:
+def try_change(config: Config, keys: dict[str, Any], target: Target) -> list[dict[str, Any]]:
+    """The figures of a config with other keys; none where keys exclude each other."""
+    try:
+        other = figures(change(config, keys), target)
+    except ValueError:
+        return []
+    return [{"keys": keys} | {name: other[name] for name in ("needed_gib", "main_memory_gib", "fits", "hours")}]
+
+
+def figures(config: Config, target: Target) -> dict[str, Any]:
     """The figures of one config."""
-    needs = estimate(config, given.gpus, given.backbone, given.tokens_per_example)
-    device, needed = DEVICES[given.device], needs.needed(given.gpus) / GIB
+    needs = estimate(config, target.gpus, target.backbone, target.tokens_per_example)
+    device, needed = DEVICES[target.device], needs.needed(target.gpus) / GIB
     return {
         "parameters": {part: {"all": a, "trained": t} for part, (a, t) in needs.parameters.items()},
-        "memory_gib": {kind: round(n / GIB, 3) for kind, n in needs.memory(given.gpus).items()},
+        "memory_gib": in_gib(needs.memory(target.gpus)),
+        "main_memory_gib": in_gib(needs.main_memory),
         "needed_gib": round(needed, 2),
-        "fits": needed <= given.memory,
-        "step": {name: n * given.gpus for name, n in needs.counts.items()},
-        "flops": {phase: n * given.gpus for phase, n in needs.flops.items()},
-        "seconds_per_step": round(needs.seconds(device, given.mfu), 3),
+        "fits": target.memory is None or needed <= target.memory,
+        "step": needs.step(target.gpus),
+        "flops": {phase: n * target.gpus for phase, n in needs.flops.items()},
+        "seconds_per_step": round(needs.seconds(device, target.mfu), 3),
         "max_steps": config.optim.max_steps,
-        "hours": round(needs.seconds(device, given.mfu) * config.optim.max_steps / 3600, 2),
+        "hours": round(needs.seconds(device, target.mfu) * config.optim.max_steps / 3600, 2),
     }
 
 
+def in_gib(memory: dict[str, int]) -> dict[str, float]:
+    return {kind: round(n / GIB, 3) for kind, n in memory.items()}
+
+
 # -- output ------------------------------------------------------------------------------------------------------------
-def show(found: dict[str, Any], given: argparse.Namespace, title: str) -> None:
+def show(found: dict[str, Any], target: Target, title: str) -> None:
     """Print the figures of a stage."""
     console = Console(width=WIDTH, highlight=False)
     console.rule(title)
@@ -123,18 +178,19 @@ def show(found: dict[str, Any], given: argparse.Namespace, title: str) -> None:
     rows = [[part, f"{counts['all']:,}", f"{counts['trained']:,}"] for part, counts in parameters.items()]
     totals = [sum(counts[name] for counts in parameters.values()) for name in ("all", "trained")]
     console.print(table(["parameters", "all", "trained"], [*rows, ["together", *(f"{n:,}" for n in totals)]]))
-    memory = sorted(found["memory_gib"].items(), key=lambda pair: -pair[1])
-    rows = [[kind, f"{n:.2f}"] for kind, n in memory if n >= 0.005]
     needed = ["with 5 % and 1 GiB for libraries", f"{found['needed_gib']:.1f}"]
-    console.print(table(["memory of a GPU at the peak", "GiB"], [*rows, needed]))
+    console.print(table(["memory of a GPU at the peak", "GiB"], [*rows_of(found["memory_gib"]), needed]))
+    if found["main_memory_gib"]:
+        console.print(table(["main memory of its process at the peak", "GiB"], rows_of(found["main_memory_gib"])))
     rows = [[name, f"{n:,}"] for name, n in step.items()]
     rows += [[f"floating-point operations, {phase}", f"{n:.3g}"] for phase, n in found["flops"].items()]
-    rows += [[f"seconds on {given.gpus} x {given.device} at {given.mfu:.0%}", f"{found['seconds_per_step']:,.2f}"]]
+    rows += [[f"seconds on {target.gpus} x {target.device} at {target.mfu:.0%}", f"{found['seconds_per_step']:,.2f}"]]
     console.print(table(["an optimizer step of all GPUs", ""], rows))
     verdict = "fits into" if found["fits"] else "does not fit into"
+    verdict = "are needed" if target.memory is None else f"{verdict} {target.memory:g} GiB"
     console.print(
-        f"{found['needed_gib']:.1f} GiB {verdict} {given.memory:g} GiB. {found['max_steps']:,} steps take "
-        f"{found['hours']:,.1f} hours (computed, not measured)."
+        f"{found['needed_gib']:.1f} GiB {verdict}. {found['max_steps']:,} steps take {found['hours']:,.1f} hours "
+        "(computed, not measured)."
     )
     if found["changes"]:
         rows = [
@@ -142,6 +198,11 @@ def show(found: dict[str, Any], given: argparse.Namespace, title: str) -> None:
             for other in sorted(found["changes"], key=lambda other: other["needed_gib"])
         ]
         console.print(table(["what to change instead", "GiB", "hours"], rows))
+
+
+def rows_of(memory: dict[str, float]) -> list[list[str]]:
+    """The rows of a table of memory, the most first."""
+    return [[kind, f"{n:.2f}"] for kind, n in sorted(memory.items(), key=lambda pair: -pair[1]) if n >= 0.005]
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

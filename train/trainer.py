@@ -43,10 +43,13 @@ def run_training(
 
     An error is one sentence. A run that left nothing to keep (an error before the first step, a trial with
     ``--fast_dev_run``) removes its folder, and the trial returns None. A run that is resumed after its end only returns.
+    ``--dry_run`` prints what the run needs and returns None.
     """
     config = parse_command_line(config_class, description)
     with cli_errors():
         check_launch(config)
+        if isinstance(config, StagedConfig) and config.dry_run:
+            return print_plan(config)
         folder = make_run_folder(config)
         if config.resume and (folder / "model").is_dir():
             console.print(f"The run in '{folder}' has ended; its model is there.")
@@ -63,10 +66,20 @@ def run_training(
         return None
 
 
+@rank_zero_only
+def print_plan(config: StagedConfig) -> None:
+    """Print what a run needs (:func:`train.plan.dry_run`). Raises ValueError where it does not fit."""
+    from .plan import dry_run  # which imports this file
+
+    here, nodes = count_processes(config)
+    dry_run(config, here * nodes)
+
+
 def check_launch(config: RunConfig) -> None:
     """Raises ValueError where SLURM started several unconnected copies of this command, or where processes cannot form the
     groups of a config."""
-    sharding.check_groups(getattr(config, "tensor_parallel_size", 1), int(os.environ.get("WORLD_SIZE", 1)))
+    here, nodes = count_processes(config)
+    sharding.check_groups(getattr(config, "tensor_parallel_size", 1), here * nodes)
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
     if tasks > 1 and "LOCAL_WORLD_SIZE" not in os.environ:
         raise ValueError(
@@ -267,11 +280,16 @@ def process_options(config: RunConfig) -> dict:
     Raises:
         ValueError: groups of ``tensor_parallel_size`` processes do not come out even.
     """
-    here, nodes = 1 if config.devices == "auto" else config.devices, 1
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        here = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // here
+    here, nodes = count_processes(config)
     strategy = "ddp" if here * nodes > 1 else "auto"
     if isinstance(config, StagedConfig) and config.fsdp:
         strategy = sharding.make_strategy(config, here * nodes)
     return {"devices": here, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}
+
+
+def count_processes(config: RunConfig) -> tuple[int, int]:
+    """(processes on this machine, machines) that train together."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return here, int(os.environ["WORLD_SIZE"]) // here
+    return 1 if config.devices == "auto" else config.devices, 1

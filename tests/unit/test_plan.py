@@ -2,22 +2,28 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import accumulate
 
 import pytest
 import torch
-from tiny_runs import BACKBONE, ROOT, recipe
+from tiny_runs import BACKBONE, ROOT, command, recipe, untrained
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from latent_reason import checkpoint, methods
+from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.stock_config import count_weights
-from train import gpu_check, plan
-from train.config import RLTrainingConfig, SFTConfig
-from train.lit_modules import SFTModule
+from train import gpu_check, plan, sft
+from train.config import RLTrainingConfig, SFTConfig, dump
+from train.lit_modules import SFTModule, parameter_table
 from train.model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from train.optim import make_optimizer
-from train.planning import examples, model
+from train.planning import changes, examples, model
 from train.planning.estimate import estimate
 from train.planning.simulation import ATTENTION
 from train.planning.step import autocast, longest_batch
@@ -82,26 +88,131 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
-def test_a_plan_is_what_a_real_step_takes(changes, tmp_path):
-    config = recipe(tmp_path, **SMALL | changes)
+@pytest.mark.parametrize("keys", CASES.values(), ids=CASES)
+def test_a_plan_is_what_a_real_step_takes(keys, tmp_path):
+    config = recipe(tmp_path, **SMALL | keys)
     planned, (peak, flops) = estimate(config), measure_real_step(config)
     assert sum(planned.memory(1).values()) == pytest.approx(peak, rel=0.1)
     times = config.optim.gradient_accumulation_steps
     assert planned.flops["forward"] + planned.flops["backward"] == pytest.approx(times * flops, rel=0.05)
 
 
-def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(tmp_path):
-    alone = estimate(recipe(tmp_path, **SMALL, optim__ema_decay=0.9))
-    sharded = estimate(recipe(tmp_path, **SMALL, optim__ema_decay=0.9, fsdp=True), gpus=4).memory(4)
-    assert alone.memory(1)["averaged weights"] == 4 * sum(trained for _, trained in alone.parameters.values())
-    for kind in ("weights", "gradients", "optimizer state", "averaged weights"):
-        assert sharded[kind] == pytest.approx(alone.memory(1)[kind] / 4, rel=0.1), kind
-    assert sharded["gathered weights"] >= 0.75 * alone.memory(1)["weights"]
-    assert alone.memory(4)["gradients to add up"] == alone.memory(1)["gradients"]
+SHORT_BATCHES = ["--data.levels", "[3]", "--data.items", "8", "--data.batch_size", "4", "--optim.name", "adamw"]
+SHORT_ROLLOUTS = """
+method: {name: modal_mixed, options: {k: 4, head: mlp}}
+data: {levels: [3], items: 8}
+optim: {name: adamw}
+rl: {num_prompts: 2, num_generations: 4, max_completion_length: 128, micro_batch_size: 4}
+"""
+RESIDENT = {
+    "all": [],
+    "adapter, recomputed": [
+        *("--lora.rank", "8", "--trainable", "[lora, head]"),
+        *("--backbone.gradient_checkpointing", "true"),
+    ],
+}
 
 
-def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
+@pytest.mark.long
+@pytest.mark.parametrize("words", [*RESIDENT.values(), None], ids=[*RESIDENT, "reinforcement learning"])
+def test_a_plan_is_the_resident_memory_of_a_fresh_process(words, tmp_path):
+    size = {"width": 448, "layers": 8}
+    if words is None:
+        reasoner = methods.build_method("modal_mixed", backbones.load_backbone("tiny", **size), k=4, head="mlp")
+        reasoner.target.standardizer.fitted.fill_(True)
+        start = checkpoint.save(reasoner.eval(), tmp_path / "start")
+        (tmp_path / "rl.yaml").write_text(f"init_from: {start}\n{SHORT_ROLLOUTS}")
+        words = [str(tmp_path / "rl.yaml")]
+    else:
+        sizes = [word for key, value in size.items() for word in (f"--backbone.options.{key}", str(value))]
+        words = [str(ROOT / "train" / "recipes" / "quickstart.yaml"), *sizes, *SHORT_BATCHES, *words]
+    freed = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "train.planning.measured", *words],
+        env=os.environ | freed,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0.9 <= float(ran.stdout.split()[-1]) <= 1.1, ran.stdout
+
+
+LAYERED = BACKBONE | {"width": 64, "vision_width": 16, "layers": 3}  # layers are larger than all the rest
+SMALLEST = {"data__batch_size": 1, "data__items": 2, "optim__name": "adamw", "backbone__options": LAYERED}
+SHARED = ("weights", "gradients", "optimizer state")
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The plan of a model on one device."""
+    return estimate(recipe("unused", method="direct", **SMALLEST))
+
+
+def split(gpus=4, **keys):
+    return estimate(recipe("unused", method="direct", fsdp=True, **SMALLEST | keys), gpus)
+
+
+def layers_of(planned):
+    """(bytes of the three layers, of all other weights) of a plan on one device, in 32 bits."""
+    layers = 4 * (planned.parameters["text_model"][0] - LAYERED["width"])  # without the last norm
+    return layers, planned.memory(1)["weights"] - layers
+
+
+def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(alone):
+    whole, sharded = alone.memory(1), split(optim__ema_decay=0.9).memory(4)
+    assert sharded["averaged weights"] == pytest.approx(4 * sum(n for _, n in alone.parameters.values()) / 4, rel=0.05)
+    for kind in SHARED:
+        assert sharded[kind] == pytest.approx(whole[kind] / 4, rel=0.05), kind
+    assert 0.9 * whole["weights"] <= sharded["gathered weights"] <= 1.3 * whole["weights"]
+    assert alone.memory(4)["gradients to add up"] == whole["gradients"]
+
+
+def test_resharded_layers_are_gathered_one_after_the_other_and_in_16_bits_with_mixed_precision(alone):
+    layers, others = layers_of(alone)
+    peak = split(fsdp_reshard_after_forward=True).memory(4)
+    assert (
+        others + layers / 3 <= peak["gathered weights"] * 1.05 <= 1.1 * (others + 2 * layers / 3)
+    )  # while one is copied
+    rounded = split(fsdp_reshard_after_forward=True, precision="bf16-mixed").memory(4)
+    assert others + layers / 6 <= rounded["gathered weights"] * 1.05 <= 1.1 * (others + layers / 3)
+    assert rounded["weights"] == peak["weights"]
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_offloaded_weights_are_in_main_memory_and_not_on_the_device(gpus, alone):
+    planned, whole = split(gpus, fsdp_cpu_offload=True), alone.memory(1)
+    assert not {*SHARED, "averaged weights"} & planned.memory(gpus).keys()
+    assert planned.memory(gpus)["gathered weights"] >= 0.9 * whole["weights"]
+    for kind in SHARED:
+        assert planned.main_memory[kind] == pytest.approx(whole[kind] / gpus, rel=0.05), kind
+
+
+def test_processes_that_share_matrices_hold_a_share_of_them_and_read_one_batch(alone):
+    layers, others = layers_of(alone)
+    planned = split(tensor_parallel_size=2)
+    assert planned.memory(4)["weights"] == pytest.approx(
+        layers / 4 + others / 2, rel=0.05
+    )  # others are shared by groups
+    assert planned.step(4)["positions"] == alone.step(2)["positions"]
+    assert planned.flops["forward"] < 0.75 * alone.flops["forward"]
+    with pytest.raises(ValueError, match="4 processes cannot form groups of 3"):
+        split(tensor_parallel_size=3)
+
+
+@pytest.mark.parametrize("adapter", [{}, {"rank": 2, "alpha": 4}], ids=["whole", "adapter"])
+def test_a_checkpoint_is_planned_without_its_weights(adapter, tmp_path, monkeypatch):
+    reasoner, _ = untrained("direct")
+    if adapter:
+        adapters.add(reasoner, **adapter)
+    folder, parameters = checkpoint.save(reasoner, tmp_path / "model"), parameter_table(reasoner)
+    monkeypatch.setattr(checkpoint, "load", None)
+    config = recipe(tmp_path, "direct", init_from=str(folder), trainable=["lora" if adapter else "text_model"])
+    planned, _ = model.build_model(config, FakeTensorMode(allow_non_fake_inputs=True))
+    assert [row[:2] for row in parameter_table(planned)] == [row[:2] for row in parameters]
+
+
+def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "corpus", lambda data: BACKBONE["corpus"])
     rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 12, "rl__beta": 0.1}
     method = {"k": 4, "head": "flow", "head_options": {"hidden": 32}}
     config = recipe(
@@ -114,11 +225,21 @@ def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path):
     assert planned.memory(1)["teacher, reference"] == pytest.approx(planned.memory(1)["weights"], rel=0.01)
 
 
-def test_the_command_says_what_to_change(tmp_path, capsys):
+def test_every_change_is_proposed_once(tmp_path):
+    found = [json.dumps(keys, sort_keys=True) for group in changes.changes_for(recipe(tmp_path), 2) for keys in group]
+    assert len(found) == len(set(found))
+    for key in ("fsdp_reshard_after_forward", "fsdp_cpu_offload", "tensor_parallel_size", "precision", "lora.rank"):
+        assert any(key in keys for keys in found), key
+    alone = [keys for group in changes.changes_for(recipe(tmp_path, fsdp=True), 1) for keys in group]
+    assert {"fsdp_cpu_offload": True} in alone and not any("tensor_parallel_size" in keys for keys in alone)
+
+
+def test_the_command_says_what_to_change(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plan, "changes_for", lambda config, gpus: list(changes.changes_for(config, gpus))[:2])
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\nprecision: bf16-true\n"
-        "method: {options: {k: 4, head: mlp}}\n" + f"backbone: {{options: {json.dumps(BACKBONE)}}}\n"
+        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\nmethod: {name: direct}\n"
+        f"backbone: {{options: {json.dumps(BACKBONE)}}}\n"
     )
     words = [str(file), "--memory", "1", "--gpus", "2", "--optim.max_steps", "7", "--out", str(tmp_path / "plan.json")]
     plan.main(words)
@@ -128,12 +249,43 @@ def test_the_command_says_what_to_change(tmp_path, capsys):
     found = json.loads((tmp_path / "plan.json").read_text())
     (stage,) = found["stages"]
     assert found["computed"] and stage["max_steps"] == 7 and not stage["fits"]
-    smaller = next(
-        c for c in stage["changes"] if c["keys"] == {"data.batch_size": 1, "optim.gradient_accumulation_steps": 4}
-    )
-    assert smaller["needed_gib"] <= stage["needed_gib"]
+    smaller = stage["changes"][0]
+    assert smaller["keys"]["optim.gradient_accumulation_steps"] == 4 and smaller["needed_gib"] <= stage["needed_gib"]
     with pytest.raises(SystemExit, match="exists, and nothing was changed"):
         plan.main(words)
+
+
+def test_changes_that_are_not_needed_together_are_tried_alone(monkeypatch, tmp_path):
+    config = recipe(tmp_path, data__batch_size=8)
+
+    def figures(config, target):
+        needed = config.data.batch_size * (1 if config.backbone.gradient_checkpointing else 2)
+        return {"needed_gib": needed, "main_memory_gib": {}, "fits": needed <= 4, "hours": 0.0}
+
+    monkeypatch.setattr(plan, "figures", figures)
+    found = plan.plan(config, plan.Target(memory=4))["changes"]
+    shrunk, recomputed = (
+        {"data.batch_size": 1, "optim.gradient_accumulation_steps": 8},
+        "backbone.gradient_checkpointing",
+    )
+    assert [c["keys"] for c in found[:3]] == [shrunk | {recomputed: True}, {recomputed: True}, shrunk]
+    assert [c["fits"] for c in found[:3]] == [True, False, True]
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run", "direct")))
+    words = ["--config", str(tmp_path / "small.yaml"), "--dry_run", "--accelerator", "auto"]
+    monkeypatch.setattr(sft, "train", None)
+    before = sorted(tmp_path.rglob("*"))
+    assert command(monkeypatch, sft, *words) is None
+    assert "GiB are needed. 3 steps take" in capsys.readouterr().out
+    for memory, said in ((80, None), (1, "do not fit into the 1 GiB of this GPU")):
+        monkeypatch.setattr(plan, "gpu_here", lambda accelerator, memory=memory: ("NVIDIA H200", memory))
+        monkeypatch.setattr(plan, "changes_for", lambda config, gpus: [])
+        sentence = command(monkeypatch, sft, *words)
+        assert sentence is None if said is None else said in sentence
+        assert "on 1 x H200" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def stages_of(config: Config) -> list[Config]:
     Raises:
         ValueError: a stage has a key or value that the config may not have; names the stage.
     """
-    fixed = {"stages", "arms", "run_name", "init_from"}
+    fixed = {"stages", "arms", "run_name", "init_from", "dry_run"}
     return [
         _changed(config, type(config), changes, f"stage {number}", fixed)
         for number, changes in enumerate(config.stages, 1)
@@ -145,7 +145,7 @@ def arms_of(config) -> dict[str, Any]:
     """The config of every arm of a comparison by its name, as the trainer of the arms takes it. Raises ValueError as
     :func:`stages_of`."""
     return {
-        name: _changed(config, config.trainer, changes, f"arm {name!r}", {"arms", "run_name"})
+        name: _changed(config, config.trainer, changes, f"arm {name!r}", {"arms", "run_name", "dry_run"})
         for name, changes in config.arms.items()
     }
 

@@ -119,6 +119,9 @@ class StagedConfig(ModelConfig):
     """Keep the parts of weights, gradients and optimizer state in main memory, where the optimizer then runs."""
     tensor_parallel_size: Count = 1
     """Processes that share the matrices of each layer of the text model, and read the same batches; needs fsdp."""
+    dry_run: bool = False
+    """Print memory and hours of the run, as train.plan computes them, and do nothing else. Ends with status 1 if the run
+    does not fit into the GPU of this machine."""
     stages: list[dict[str, Any]] = field(default_factory=list)
     """Changes to this config, trained one after another, each from the model of the stage before."""
 

@@ -13,15 +13,33 @@ from ..config import RLTrainingConfig, SFTConfig
 RANK = 16  # of an adapter that is proposed
 
 
-def changes_for(config: SFTConfig | RLTrainingConfig, gpus: int) -> Iterator[dict[str, Any]]:
-    """Dotted keys with their new values: each change alone, then with those that cost time only."""
-    slower = recompute(config) | shrink_batches(config)
-    others = (split(config, gpus), round_weights(config), adapt(config), adapt(config) | quantize(config))
-    singles = [keys for keys in (recompute(config), shrink_batches(config), *others) if keys]
-    together = [slower | keys for keys in ({}, *others) if slower]
-    for number, keys in enumerate(both := singles + together):
-        if keys and keys not in both[:number]:
-            yield keys
+def changes_for(config: SFTConfig | RLTrainingConfig, gpus: int) -> Iterator[list[dict[str, Any]]]:
+    """Lists of dotted keys with their new values. Each begins with a change and all those that cost time only; the others
+    are worth a try where that fits, and need more memory."""
+    singles = [keys for keys in (recompute(config), shrink_batches(config)) if keys]
+    slower = {key: value for keys in singles for key, value in keys.items()}
+    if singles[1:]:
+        yield [slower, *singles]
+    elif slower:
+        yield [slower]
+    for keys in others_for(config, gpus):
+        if keys:
+            yield [slower | keys, keys] if slower else [keys]
+
+
+def others_for(config, gpus: int) -> Iterator[dict[str, Any]]:
+    """Changes that cost more than time: devices, main memory, precision, or what is trained."""
+    sharded = shard(config)
+    if gpus > 1:
+        yield sharded
+        for keys in (reshard(config), share_matrices(config)):
+            yield sharded | keys if keys else {}
+    keys = offload(config)
+    yield sharded | keys if keys else {}
+    yield round_weights(config)
+    yield adapt(config)
+    if bits := quantize(config):
+        yield adapt(config) | bits
 
 
 def recompute(config) -> dict[str, Any]:
@@ -36,12 +54,24 @@ def shrink_batches(config) -> dict[str, Any]:
     return {} if size == 1 else {"data.batch_size": 1, "optim.gradient_accumulation_steps": size * times}
 
 
-def split(config, gpus: int) -> dict[str, Any]:
+def shard(config) -> dict[str, Any]:
     """FSDP2, which takes AdamW and weights in 32 bits."""
-    if gpus == 1 or config.fsdp:
+    if config.fsdp:
         return {}
     keys = {"fsdp": True, "precision": "bf16-mixed", "optim.name": "adamw"}
     return keys | with_option(config, "dtype", "float32")
+
+
+def reshard(config) -> dict[str, Any]:
+    return {} if config.fsdp_reshard_after_forward else {"fsdp_reshard_after_forward": True}
+
+
+def share_matrices(config) -> dict[str, Any]:
+    return {} if config.tensor_parallel_size > 1 else {"tensor_parallel_size": 2}
+
+
+def offload(config) -> dict[str, Any]:
+    return {} if config.fsdp_cpu_offload else {"fsdp_cpu_offload": True}
 
 
 def round_weights(config) -> dict[str, Any]:
@@ -65,7 +95,7 @@ def quantize(config) -> dict[str, Any]:
 def with_option(config, name: str, value: Any) -> dict[str, Any]:
     """The options of the backbone with one more; nothing where the backbone comes from a checkpoint or is tiny."""
     options = getattr(config.backbone, "options", None)
-    if options is None or config.backbone.name.startswith("tiny"):
+    if options is None or config.init_from or config.backbone.name.startswith("tiny"):
         return {}
     return {"backbone.options": options | {name: value}}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,7 +23,6 @@ GIB = 2**30
 #: kinds of memory that are there while rollouts are decoded
 STANDING = (
     "weights",
-    "gathered weights",
     "gradients",
     "optimizer state",
     "averaged weights",
@@ -38,6 +37,7 @@ class Estimate:
     """A step on one device: arithmetic by phase, what it learns from, and bytes that the decoding of rollouts reads.
 
     ``peaks`` are the bytes by kind at the moments that may need most: in the update, and while rollouts are decoded.
+    ``main_memory`` are those that fsdp_cpu_offload keeps off the device. ``tensor_parallel_size`` devices share a batch.
     """
 
     parameters: dict[str, tuple[int, int]]
@@ -45,7 +45,13 @@ class Estimate:
     flops: dict[str, int]
     counts: dict[str, int]
     is_sharded: bool
+    main_memory: dict[str, int] = field(default_factory=dict)
+    tensor_parallel_size: int = 1
     traffic: int = 0
+
+    def step(self, gpus: int) -> dict[str, int]:
+        """What so many devices learn from in a step."""
+        return {name: n * gpus // self.tensor_parallel_size for name, n in self.counts.items()}
 
     def memory(self, gpus: int) -> dict[str, int]:
         """Bytes of each of so many devices at the peak, by kind. DDP copies gradients into buckets."""
@@ -75,40 +81,59 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
     """
     if config.precision == "64-true":
         raise ValueError("precision=64-true is for tests and is not planned. Set 32-true.")
-    with process_group(gpus if config.fsdp else 1):
+    if config.fsdp:
+        sharding.make_strategy(config, gpus)  # refuses groups that do not come out even
+    processes = max(2, gpus) if config.fsdp else gpus  # what is gathered cannot be seen in one, and is the same in two
+    with process_group(processes if config.fsdp else 0):
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         reasoner, objective = build_model(config, mode, name)
         parameters = {part: (total, trained) for part, total, trained in parameter_table(reasoner)}
         saved = quantized_bytes(reasoner)
-        accountant = Accountant(reasoner.backbone.vocab_size, mode)
+        offloaded = step.SPLIT if config.fsdp_cpu_offload else ()
+        accountant = Accountant(reasoner.backbone.vocab_size, mode, offloaded)
         accountant.add_module(reasoner, "weights")
         with accountant, accountant.phase("setup", "batch"):
             if isinstance(config, RLTrainingConfig):
                 work = rollouts.policy_work(config, reasoner, name, mode)
             else:
-                module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, objective))
+                options = sharding.ShardingOptions.of(config, objective)
+                module = SFTModule(reasoner, objective, config.optim, options)
                 work = step.supervised_work(config, module, step.longest_batch(config, module, length))
-            set_precision(work.module, config.precision)
             sharding.check_supported(config, reasoner, objective)
-            if config.fsdp:
-                sizes = gpus // config.tensor_parallel_size, config.tensor_parallel_size
-                mesh = init_device_mesh("cpu", sizes, mesh_dim_names=(sharding.DATA, sharding.TENSOR))
-                with accountant.phase("setup", "weights"):
+            with accountant.phase("setup", "weights"):
+                set_precision(work.module, config.precision)
+                if config.fsdp:
+                    sizes = processes // config.tensor_parallel_size, config.tensor_parallel_size
+                    mesh = init_device_mesh("cpu", sizes, mesh_dim_names=(sharding.DATA, sharding.TENSOR))
                     work.module.shard(mesh)
         measured = step.measure(work, accountant, config.optim, config.precision)
-    peaks, flops = [measured.memory | {"weights": measured.memory["weights"] - saved}], measured.flops
-    if work.decoding is None:
-        return Estimate(parameters, peaks, flops, work.counts, config.fsdp)
-    standing = {kind: n for kind, n in peaks[0].items() if kind in STANDING}
-    peaks.append(standing | {"key-value cache": work.decoding.cache})
-    flops = flops | {"decoding": work.decoding.flops}
-    return Estimate(parameters, peaks, flops, work.counts, config.fsdp, work.decoding.traffic)
+    memory, main_memory = (
+        {kind: n * processes // gpus if kind in step.SPLIT else n for kind, n in found.items()}
+        for found in (measured.memory, measured.main_memory)
+    )
+    if saved:
+        memory["weights"] -= saved
+    size = config.tensor_parallel_size
+    needs = Estimate(parameters, [memory], measured.flops, work.counts, config.fsdp, main_memory, size)
+    return needs if work.decoding is None else with_decoding(needs, work.decoding, measured.whole)
+
+
+def with_decoding(needs: Estimate, decoding: step.Decoding, whole: int) -> Estimate:
+    """The needs of a step with the decoding before it, for which all weights are gathered: so many bytes of them."""
+    standing = {kind: n for kind, n in needs.peaks[0].items() if kind in STANDING}
+    standing |= {"gathered weights": whole, "key-value cache": decoding.cache}
+    return replace(
+        needs,
+        peaks=[*needs.peaks, standing],
+        flops=needs.flops | {"decoding": decoding.flops},
+        traffic=decoding.traffic,
+    )
 
 
 @contextmanager
 def process_group(size: int) -> Iterator[None]:
-    """This process as the first of ``size`` that do not exist; nothing for one."""
-    if size == 1:
+    """This process as the first of ``size``, of which the others do not exist; nothing for 0."""
+    if not size:
         yield
         return
     from torch.testing._internal.distributed.fake_pg import FakeStore

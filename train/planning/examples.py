@@ -27,7 +27,7 @@ from .model import MODELS
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "train" / "examples"
 PLANS, PAGE = SCRIPTS / "plans.json", ROOT / "docs" / "training.md"
-NAMES = ("sft_lora", "sft_full", "rl_lora", "rl_full", "sft_full_fsdp")
+NAMES = ("sft_lora", "sft_full", "rl_lora", "rl_full", "sft_full_fsdp", "rl_full_fsdp")
 SHARDED = 8  # GPUs of the script with FSDP
 DEVICE, MFU = "H100", 0.4
 BEGIN, END = "<!-- train/planning/examples.py -->", "<!-- end -->"

@@ -13,7 +13,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, AutoTokenizer
 
 from latent_reason import checkpoint, methods
+from latent_reason.checkpoint.plan import reading
 from latent_reason.errors import did_you_mean
+from latent_reason.folders import read_json
+from latent_reason.model import adapters
 from latent_reason.model.backbones import Backbone
 from latent_reason.model.backbones.families import family, load_backbone, load_pretrained, torch_dtype
 from latent_reason.model.backbones.stock_config import read_stock_config
@@ -39,12 +42,15 @@ def build_model(config: ModelConfig, mode: FakeTensorMode, name: str | None = No
         ValueError: the sizes of the backbone are unknown here.
     """
     import_plugins(config)
+    adapter = None
     if config.init_from and not name:
-        backbone = checkpoint.load(config.init_from, device="cpu")[0].backbone
-        backbone.set_latent_positions(config.backbone.latent_positions)
+        backbone, adapter = build_saved_backbone(config)
     else:
-        backbone = build_backbone(config, name or config.backbone.name)
+        options = getattr(config.backbone, "options", {"dtype": "float32"} if config.fsdp else {})
+        backbone = build_backbone(config, name or config.backbone.name, options)
     reasoner = methods.build_method(config.method.name, backbone, **config.method.options)
+    if adapter:
+        adapters.add(reasoner, **adapter)
     prepare_backbone(reasoner, config)
     backbone.model.set_attn_implementation("eager" if config.backbone.attn_implementation == "eager" else "sdpa")
     objective = build_objective(config, reasoner)
@@ -55,9 +61,44 @@ def build_model(config: ModelConfig, mode: FakeTensorMode, name: str | None = No
     return reasoner.train(), objective
 
 
-def build_backbone(config: ModelConfig, name: str) -> Backbone:
-    """A backbone by name whose parameters are on the meta device, except for a tiny one."""
-    options = dict(getattr(config.backbone, "options", {}))
+def build_saved_backbone(config: ModelConfig) -> tuple[Backbone, dict[str, Any] | None]:
+    """(backbone of a config's checkpoint, options of its adapter or None). Weights are not read, except of a folder for
+    transformers and of a class outside of this library.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`latent_reason.checkpoint.load`.
+    """
+    folder = checkpoint.find_checkpoint(config.init_from)
+    described = checkpoint.read_config(folder)
+    if described.get("layout") or described.get("backbone_class"):
+        backbone = checkpoint.load(folder, device="cpu")[0].backbone
+        backbone.set_latent_positions(config.backbone.latent_positions)
+        return backbone, None
+    own, base = folder / "backbone", described.get("base")
+    wanted = getattr(config.backbone, "options", {})
+    limits = {key: wanted[key] for key in ("min_pixels", "max_pixels") if wanted.get(key)}
+    if base is None:
+        return build_backbone(config, str(own), limits), None
+    options = limits | {key: described[key] for key in ("dtype", "bits") if described.get(key)}
+    backbone = build_backbone(config, str(own / adapters.BASE) if base == adapters.BASE else base, options, own)
+    if base == adapters.BASE:
+        backbone.forget_name()
+    return backbone, adapter_options(own)
+
+
+def adapter_options(folder: Path) -> dict[str, Any]:
+    """The options of :func:`latent_reason.model.adapters.add` that a saved adapter was made with. Raises ValueError for
+    settings of another adapter."""
+    with reading(folder):
+        saved = read_json(folder / "adapter_config.json")
+        names = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules"}
+        return {name: saved[key] for name, key in names.items()}
+
+
+def build_backbone(config: ModelConfig, name: str, options: dict[str, Any], files: Path | None = None) -> Backbone:
+    """A backbone by name whose parameters are on the meta device, except for a tiny one. ``files``: the folder of its
+    tokenizer and image processor, if that is not its own."""
+    options = dict(options)
     if name == "tiny" or name.startswith("tiny-"):
         if "corpus" not in options:
             options["corpus"] = corpus(config.data.with_defaults())
@@ -68,11 +109,12 @@ def build_backbone(config: ModelConfig, name: str) -> Backbone:
     if unknown := options.keys() - known.keys():
         raise ValueError(f"backbone.options has no option {min(unknown)!r}. {did_you_mean(min(unknown), known)}")
     stock = read_stock_config(name) if Path(name).is_dir() else None
+    files = files or (Path(name) if stock else None)
     sizes = {} if stock else sizes_of(name)
     kind = family(stock.model_type if stock else sizes["config"]["model_type"])
     tokenizer = (
-        AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        if stock
+        AutoTokenizer.from_pretrained(files, trust_remote_code=False)
+        if files
         else train_tokenizer(corpus(config.data.with_defaults()), kind.layout)
     )
     if not stock:
@@ -80,7 +122,7 @@ def build_backbone(config: ModelConfig, name: str) -> Backbone:
     dtype = options.get("dtype") or sizes.get("dtype") or stock.dtype or torch.float32
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(stock, dtype=torch_dtype(dtype), trust_remote_code=False)
-    processor = kind.load_image_processor(name, stock) if Path(name).is_dir() else image_processor(sizes)
+    processor = kind.load_image_processor(str(files), stock) if files else image_processor(sizes)
     backbone = kind(model, tokenizer, processor, config.backbone.latent_positions, name=name, bits=options.get("bits"))
     if options.get("tiles") is not None:
         backbone.set_tiling(options["tiles"])

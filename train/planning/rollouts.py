@@ -18,6 +18,7 @@ from ..config import RLTrainingConfig
 from ..rl.module import RLModule
 from ..rl.records import load_records
 from ..rl.rollouts import Experience, encode_prompts
+from ..rl.trainer import check_supported
 from ..traces import make_task
 from .model import build_model
 from .step import EXAMPLES, Decoding, Work
@@ -25,7 +26,8 @@ from .step import EXAMPLES, Decoding, Work
 
 def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | None, mode: FakeTensorMode) -> Work:
     """The update of a config on its longest prompts. Windows of a latent policy count as its whole chain; ``name`` and
-    ``mode`` are those of the model, for a reference beside it."""
+    ``mode`` are those of the model, for a reference beside it. Raises ValueError as a run does."""
+    check_supported(config)
     options = {key: value for key, value in config.rl.latent_policy_options.items() if key not in ("window", "rank")}
     config = replace(config, rl=replace(config.rl, latent_policy_options=options))
     task = load_records(config) if config.data.folder else make_task(config.data, "train")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -55,20 +55,26 @@ class Accountant(TorchDispatchMode):
     """Counts the bytes of all tensors that are alive, by kind, and the arithmetic, by phase; of real and fake tensors alike.
 
     A new tensor is of the kind of the current phase, or ``logits`` if its rows are as wide as the vocabulary, or ``weights
-    in 16 bits`` if mixed precision rounds a weight.
+    in 16 bits`` if mixed precision rounds a weight. Kinds of ``offloaded`` are in main memory, all others on the device.
+
+    Attributes:
+        at_peak: bytes by kind when most was alive on the device.
+        main_memory: the same of main memory.
+        most_gathered: bytes of gathered weights when most of them were.
     """
 
-    def __init__(self, vocab_size: int, mode: FakeTensorMode):
+    def __init__(self, vocab_size: int, mode: FakeTensorMode, offloaded: Collection[str] = ()):
         super().__init__()
-        self.vocab_size, self.mode = vocab_size, mode
+        self.vocab_size, self.mode, self.offloaded = vocab_size, mode, offloaded
         self._phase, self._kind, self._times = "setup", "setup", 1.0
         self._alive: dict[int, tuple[weakref.ref, int, str]] = {}  # by id of a storage
-        self._bytes = Counter[str]()  # of what is alive
+        self._bytes, self._main = Counter[str](), Counter[str]()  # of what is alive, on the device and in main memory
         self.restart()
 
     def restart(self) -> None:
         """Begin to count: the peak is that of what is alive now, and no arithmetic was done."""
-        self.at_peak, self.flops = self._bytes.copy(), Counter[str]()
+        self.at_peak, self.main_memory, self.flops = self._bytes.copy(), self._main.copy(), Counter[str]()
+        self.most_gathered = self._bytes["gathered weights"]
 
     @contextmanager
     def phase(self, name: str, kind: str, times: float = 1) -> Iterator[None]:
@@ -96,9 +102,11 @@ class Accountant(TorchDispatchMode):
             self.flops[self._phase] += int(formula(*args, **kwargs, out_val=out) * self._times)
         if func.namespace == "fsdp":
             self._follow_fsdp(tree_leaves((out, kwargs.get("out"))))
-        rounds_weight = func is aten._to_copy.default and self._kind_of(args[0]) == "weights"
+        is_copy = func is aten._to_copy.default and self._kind != "weights"
+        copies_weight = is_copy and self._kind_of(args[0]) == "weights"
         for made in tree_leaves(out):
             if isinstance(made, torch.Tensor):
+                rounds_weight = copies_weight and made.dtype.itemsize < args[0].dtype.itemsize
                 is_logits = made.ndim > 1 and made.shape[-1] == self.vocab_size and self._phase != "optimizer"
                 self.add(made, "weights in 16 bits" if rounds_weight else "logits" if is_logits else self._kind)
         return out
@@ -110,15 +118,15 @@ class Accountant(TorchDispatchMode):
                 self.rename(tensor, kind)
 
     def add(self, tensor: torch.Tensor, kind: str) -> None:
-        """Count a tensor, unless its storage is counted already."""
+        """Count a tensor, unless its storage is counted already, or DTensor only asks with it for the shape of a result."""
+        if isinstance(tensor, FakeTensor) and tensor.fake_mode is not self.mode:
+            return
         storage = local(tensor).untyped_storage()
         key, size = id(storage), storage.nbytes()
         if key in self._alive or not size:
             return
         self._alive[key] = weakref.ref(storage, lambda _: self._remove(key)), size, kind
-        self._bytes[kind] += size
-        if self._bytes.total() > self.at_peak.total():
-            self.at_peak = self._bytes.copy()
+        self._count(kind, size)
 
     def rename(self, tensor: torch.Tensor, kind: str) -> None:
         """Count a tensor as another kind than so far."""
@@ -126,8 +134,8 @@ class Accountant(TorchDispatchMode):
         key = id(local(tensor).untyped_storage())
         if key in self._alive:
             reference, size, old = self._alive[key]
-            self._bytes[old] -= size
-            self._bytes[kind] += size
+            self._count(old, -size)
+            self._count(kind, size)
             self._alive[key] = reference, size, kind
 
     def _follow_fsdp(self, made: list) -> None:
@@ -139,8 +147,18 @@ class Accountant(TorchDispatchMode):
             storage = reference()
             if storage is not None and storage.nbytes() != size:
                 self._alive[key] = reference, storage.nbytes(), kind
-                self._bytes[kind] += storage.nbytes() - size
-        if self._bytes.total() > self.at_peak.total():
+                self._count(kind, storage.nbytes() - size)
+
+    def _count(self, kind: str, size: int) -> None:
+        """Count so many more bytes of a kind."""
+        if kind in self.offloaded:
+            self._main[kind] += size
+            if size > 0 and self._main.total() > self.main_memory.total():
+                self.main_memory = self._main.copy()
+            return
+        self._bytes[kind] += size
+        self.most_gathered = max(self.most_gathered, self._bytes["gathered weights"])
+        if size > 0 and self._bytes.total() > self.at_peak.total():
             self.at_peak = self._bytes.copy()
 
     def _kind_of(self, tensor: torch.Tensor) -> str | None:
@@ -149,7 +167,7 @@ class Accountant(TorchDispatchMode):
 
     def _remove(self, key: int) -> None:
         _, size, kind = self._alive.pop(key)
-        self._bytes[kind] -= size
+        self._count(kind, -size)
 
 
 def with_indices(func, args: tuple) -> tuple:

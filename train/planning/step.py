@@ -22,6 +22,9 @@ from ..progress import console
 from ..traces import mode_of
 from .simulation import Accountant
 
+STEP_TEMPORARY = "temporary, of the optimizer"
+#: kinds of tensors that fsdp splits, and fsdp_cpu_offload keeps in main memory
+SPLIT = ("weights", "gradients", "optimizer state", "averaged weights", STEP_TEMPORARY)
 EXAMPLES = 64  # of which the longest make the batch: rows of a batch have similar lengths
 
 
@@ -61,14 +64,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes at the peak by kind, and arithmetic of an optimizer step of one device by phase."""
+    """Bytes at the peak by kind, on the device and in main memory, and arithmetic of an optimizer step of one device by
+    phase. ``whole`` are the bytes of gathered weights when most of them were."""
 
     memory: dict[str, int]
+    main_memory: dict[str, int]
     flops: dict[str, int]
-
-    @property
-    def peak(self) -> int:
-        return sum(self.memory.values())
+    whole: int
 
 
 def supervised_work(config: SFTConfig, module: SFTModule, batch: MixedBatch) -> Work:
@@ -135,13 +137,11 @@ def lengthen(row: EncodedExample, length: int, reasoner: LatentReasoner) -> Enco
 
 
 def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: str) -> Measured:
-    """Two optimizer steps, as Lightning orders them; the second meets the gradients and the optimizer state of the first.
+    """One optimizer step, as Lightning orders it, that meets the gradients and the optimizer state of the step before.
 
-    The figures are those of the second. Real tensors are measured as fake ones are.
+    Of equal batches one is computed, with the gradients of others there. Real tensors are measured as fake ones are.
     """
-    module = work.module
-    first = [(loss, 1.0) for loss, _ in work.losses]
-    second = [(loss, count / min(count, 2)) for loss, count in work.losses for _ in range(min(count, 2))]
+    module, is_accumulated = work.module, sum(count for _, count in work.losses) > 1
     with accountant:
         register_models(module, accountant)
         optimizer = make_optimizer(module, optim)
@@ -150,26 +150,36 @@ def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: s
             average.start(module, optimizer)
             for value in average.averages.values():
                 accountant.rename(value, "averaged weights")
-        for p in module.parameters():
-            if p.requires_grad:
-                p.register_post_accumulate_grad_hook(lambda p: accountant.rename(p.grad, "gradients"))
-        for kind, losses in (("optimizer state", first), ("temporary", second)):
-            accountant.restart()
-            if work.clears_first:
+        step_on_zeros(work, optimizer, accountant)
+        accountant.restart()
+        for compute_loss, times in work.losses:
+            if work.clears_first and not is_accumulated:
                 optimizer.zero_grad()
-            for number, (compute_loss, times) in enumerate(losses):
-                with accountant.phase("forward", "activations", times), autocast(precision):
-                    loss = compute_loss()
-                if number == 0 and not work.clears_first:
-                    optimizer.zero_grad()
-                with accountant.phase("backward", "temporary", times):
-                    loss.backward()
-                del loss
-            with accountant.phase("optimizer", kind):
-                module.clip_grad_norm(optim.max_grad_norm)
-                optimizer.step()
-                module.on_optimizer_step()
-    return Measured(dict(accountant.at_peak), dict(accountant.flops))
+            with accountant.phase("forward", "activations", times), autocast(precision):
+                loss = compute_loss()
+            if not work.clears_first and not is_accumulated:
+                optimizer.zero_grad()
+            with accountant.phase("backward", "temporary", times):
+                loss.backward()
+            del loss
+        with accountant.phase("optimizer", STEP_TEMPORARY):
+            module.clip_grad_norm(optim.max_grad_norm)
+            optimizer.step()
+            module.on_optimizer_step()
+    memory, main_memory = dict(accountant.at_peak), dict(accountant.main_memory)
+    return Measured(memory, main_memory, dict(accountant.flops), accountant.most_gathered)
+
+
+def step_on_zeros(work: Work, optimizer: torch.optim.Optimizer, accountant: Accountant) -> None:
+    """A step on gradients of zero, which leaves gradients and the state of the optimizer."""
+    for p in work.module.parameters():
+        if p.requires_grad:
+            p.register_post_accumulate_grad_hook(lambda p: accountant.rename(p.grad, "gradients"))
+            with accountant.phase("setup", "gradients"):
+                p.grad = torch.zeros_like(p)
+    with accountant.phase("optimizer", "optimizer state"):
+        optimizer.step()
+        work.module.on_optimizer_step()
 
 
 def register_models(module: TrainingModule, accountant: Accountant) -> None:
