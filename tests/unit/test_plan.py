@@ -138,7 +138,14 @@ def test_a_plan_is_the_resident_memory_of_a_fresh_process(words, tmp_path):
 
 
 LAYERED = BACKBONE | {"width": 64, "vision_width": 16, "layers": 3}  # layers are larger than all the rest
-SMALLEST = {"data__batch_size": 1, "data__items": 2, "optim__name": "adamw", "backbone__options": LAYERED}
+ALL = ["text_model", "embeddings", "connector", "vision_encoder"]  # a frozen encoder would not be split
+SMALLEST = {
+    "data__batch_size": 1,
+    "data__items": 2,
+    "optim__name": "adamw",
+    "backbone__options": LAYERED,
+    "trainable": ALL,
+}
 SHARED = ("weights", "gradients", "optimizer state")
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import ROOT
+from tiny_runs import ROOT, recipe
 
 from train import trainer
 
@@ -92,13 +92,18 @@ def test_a_job_that_is_ended_saves(job):
     assert process.wait(60) == 143 and job.calls()[1:] == ["saved"]
 
 
-def test_copies_that_srun_starts_are_refused(monkeypatch):
+def test_copies_that_srun_starts_are_refused(monkeypatch, tmp_path):
+    made = recipe(tmp_path / "run")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     with pytest.raises(ValueError, match=r"srun started 8 tasks .*srun --ntasks-per-node=1 torchrun"):
-        trainer.check_launch()
+        trainer.check_launch(made)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    trainer.check_launch()
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    trainer.check_launch(made)
+    made = recipe(tmp_path / "run", fsdp=True, tensor_parallel_size=3)
+    with pytest.raises(ValueError, match="tensor_parallel_size=3: 8 processes cannot form groups of 3"):
+        trainer.check_launch(made)
 
 
 def test_scripts_are_valid_bash():
