@@ -395,7 +395,7 @@ def test_imports_of_every_form_are_rewritten(tmp_path, monkeypatch):
 # -- the model -----------------------------------------------------------------------------------------------------
 def test_the_model_answers_in_words_latents_and_pictures(shown, picture):
     model = LatentReasonForConditionalGeneration.from_pretrained(shown)
-    answer = model.generate_interleaved(picture(2, 3), "Which way?", latent_mode="first", max_new_tokens=12)
+    answer = model.generate_interleaved(picture(8, 12), "Which way?", latent_mode="first", max_new_tokens=12)
     assert answer.segments[0] is answer.sketches[0] and len(answer.sketches) == len(answer.images)
     assert answer.latents[0].shape == (4, 32) and answer.images[0].size == (3 * 32, 2 * 32)
     assert answer.text == "".join(p for p in answer.segments if isinstance(p, str))
