@@ -40,7 +40,7 @@ def test_stages_change_the_recipe_one_by_one():
     "stage, said",
     [
         ({"optim": {"max_stps": 3}}, "Did you mean 'optim.max_steps'"),
-        ({"run_name": "x"}, "none of arms, init_from, run_name, stages"),
+        ({"run_name": "x"}, "none of arms, dry_run, init_from, run_name, stages"),
         ({"optim": {"max_steps": 0}}, "optim.max_steps=0"),
     ],
 )
