@@ -70,6 +70,7 @@ class RunSaver(Callback):
 
     # -- start ---------------------------------------------------------------------------------------------------------
     def on_fit_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        self.signals.remember()
         files_group = None
         if trainer.world_size > 1:  # two groups, because one thread writes while the other trains
             self.group, files_group = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")

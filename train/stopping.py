@@ -29,19 +29,22 @@ class StopSignals:
         self.received = 0
         self._before: dict[signal.Signals, object] = {}
 
+    def remember(self) -> None:
+        """Remember the handlers of this process. Called before Lightning sets its own, which know its trainer: put back
+        after training, they would take signals for it, and keep it and its model in memory."""
+        self._before = {number: signal.getsignal(number) for number in STATUS}
+
     def install(self) -> None:
         """Replace the handlers of this process, Lightning's included. Its handler of SIGTERM broadcasts from within the
         handler, which waits for ever where processes are interrupted at different places."""
-        if self._before or threading.current_thread() is not threading.main_thread():
-            return
-        for number in STATUS:
-            self._before[number] = signal.signal(number, self._note)
+        for number in self._before if threading.current_thread() is threading.main_thread() else ():
+            signal.signal(number, self._note)
 
     def uninstall(self) -> None:
-        """Put the handlers from before back."""
-        for number, handler in self._before.items():
+        """Put the remembered handlers back."""
+        for number, handler in self._before.items() if threading.current_thread() is threading.main_thread() else ():
             signal.signal(number, handler or signal.SIG_DFL)
-        self._before.clear()
+        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
