@@ -25,7 +25,8 @@ def test_model_and_trainer_are_freed_and_signals_go_where_they_went(command, tmp
         made = recipe(tmp_path / "run", optim__max_steps=1, data__val_items=0, init_from=str(tiny_checkpoint()))
         sft.train(made, make_run_folder(made))
     else:
-        made = rewarded(tmp_path / "run", optim__max_steps=1, data__val_items=0, rl__max_completion_length=8)
+        options = {"rl__max_completion_length": 16, "rl__rewards": {"tiny_runs.long": 1.0}}
+        made = rewarded(tmp_path / "run", optim__max_steps=1, data__val_items=0, **options)
         rl.train(made, make_run_folder(made))
     gc.collect()
     assert count_alive() == before
