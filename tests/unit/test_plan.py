@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from latent_reason import checkpoint, methods
 from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.stock_config import count_weights
-from train import gpu_check, plan, sft
+from train import compare, gpu_check, plan, sft
 from train.config import RLTrainingConfig, SFTConfig, dump
 from train.lit_modules import SFTModule, parameter_table
 from train.model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
@@ -242,7 +242,7 @@ def test_every_change_is_proposed_once(tmp_path):
 
 
 def test_the_command_says_what_to_change(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "changes_for", lambda config, gpus: list(changes.changes_for(config, gpus))[:2])
+    monkeypatch.setattr(plan, "changes_for", lambda config, gpus: list(changes.changes_for(config, gpus))[:1])
     file = tmp_path / "mine.yaml"
     file.write_text(
         "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\nmethod: {name: direct}\n"
@@ -279,13 +279,14 @@ def test_changes_that_are_not_needed_together_are_tried_alone(monkeypatch, tmp_p
     assert [c["fits"] for c in found[:3]] == [True, False, True]
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys, alone):
     (tmp_path / "small.yaml").write_text(dump(recipe(tmp_path / "run", "direct")))
     words = ["--config", str(tmp_path / "small.yaml"), "--dry_run", "--accelerator", "auto"]
     monkeypatch.setattr(sft, "train", None)
     before = sorted(tmp_path.rglob("*"))
     assert command(monkeypatch, sft, *words) is None
     assert "GiB are needed. 3 steps take" in capsys.readouterr().out
+    monkeypatch.setattr(plan, "estimate", lambda *_: alone)
     for memory, said in ((80, None), (1, "do not fit into the 1 GiB of this GPU")):
         monkeypatch.setattr(plan, "gpu_here", lambda accelerator, memory=memory: ("NVIDIA H200", memory))
         monkeypatch.setattr(plan, "changes_for", lambda config, gpus: [])
@@ -293,6 +294,21 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, cap
         assert sentence is None if said is None else said in sentence
         assert "on 1 x H200" in capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_comparison_refuses_a_dry_run(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    words = [
+        "--config",
+        "train/recipes/compare_frozenlake.yaml",
+        "--init_from",
+        "none",
+        "--out",
+        "none.json",
+        "--dry_run",
+    ]
+    with pytest.raises(SystemExit, match="dry_run: a comparison is not planned"):
+        compare.main(words)
 
 
 @pytest.mark.parametrize(
