@@ -10,6 +10,8 @@ so here the iteration is in float32 where weights are on a CPU, and in bfloat16 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch.optim.adamw import adamw
 
@@ -19,6 +21,7 @@ MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial
 ITERATIONS = 5
 EPS = 1e-7
+COPIED_AT_ONCE = 2**27  # entries of 16-bit gradients that have a copy in fp32 at a time: 512 MiB
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -60,8 +63,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                self._step_muon(group, params) if group["rule"] == "muon" else self._step_adamw(group, params)
+            if group["rule"] == "muon":
+                self._step_muon(group, params)
+                continue
+            for some in parts_of(params, COPIED_AT_ONCE):
+                self._step_adamw(group, some)
         return loss
 
     def _master_weight(self, p: torch.Tensor) -> torch.Tensor:
@@ -113,6 +119,20 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for p, weight in zip(params, weights, strict=True):
             if weight is not p:
                 p.copy_(weight)
+
+
+def parts_of(params: list[torch.Tensor], entries: int) -> Iterator[list[torch.Tensor]]:
+    """The parameters in order, in parts of at most so many entries. A larger parameter is a part of its own."""
+    part, size = [], 0
+    for p in params:
+        count = local(p).numel()
+        if part and size + count > entries:
+            yield part
+            part, size = [], 0
+        part.append(p)
+        size += count
+    if part:
+        yield part
 
 
 def orthogonalize(matrix: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -12,8 +12,10 @@ from conftest import objective_for
 from lightning.pytorch.plugins import MixedPrecision
 from tiny_runs import recipe, untrained
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from latent_reason.contracts.closeness import assert_close, relative_error
+from train import muon
 from train import trainer as running
 from train.batches import StepBatches
 from train.config import OptimConfig
@@ -201,6 +203,20 @@ def test_weights_in_bf16_move_as_weights_in_fp32(rule, lr):
             optimizer.step()
     assert torch.equal(coarse, fine.bfloat16()) and coarse.dtype == torch.bfloat16
     assert (coarse != start).float().mean() > 0.3, "after a thousand steps, many have crossed a rounding edge"
+
+
+def test_gradients_in_bf16_have_copies_in_fp32_by_parts(monkeypatch):
+    """Copies of all gradients at once would be 4 bytes a weight, 12 GiB at 3B."""
+    sizes = []
+    monkeypatch.setattr(
+        muon, "adamw", lambda weights, gradients, *_, **__: sizes.append([g.numel() for g in gradients])
+    )
+    with FakeTensorMode():
+        params = [nn.Parameter(torch.zeros(n, dtype=torch.bfloat16)) for n in (2**26, 2**26, 2**25, 2**28, 2**20)]
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        MuonWithAdamW([{"params": params, "rule": "adamw", "lr": 0.1, "weight_decay": 0.0}]).step()
+    assert sizes == [[2**26, 2**26], [2**25], [2**28], [2**20]], "one after the other; a larger weight is alone"
 
 
 @pytest.mark.parametrize("rule", ["adamw", "muon"])
