@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -281,7 +282,8 @@ def process_options(config: RunConfig) -> dict:
         ValueError: groups of ``tensor_parallel_size`` processes do not come out even.
     """
     here, nodes = count_processes(config)
-    strategy = "ddp" if here * nodes > 1 else "auto"
+    # gradients are views of what the processes add up, instead of being copied to it
+    strategy = DDPStrategy(gradient_as_bucket_view=True) if here * nodes > 1 else "auto"
     if isinstance(config, StagedConfig) and config.fsdp:
         strategy = sharding.make_strategy(config, here * nodes)
     return {"devices": here, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import objective_for
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from safetensors.torch import load_file
 from tiny_runs import change_error, command, events, recipe, short, tiny_checkpoint, untrained, write_uneven_records
@@ -336,7 +337,8 @@ def test_processes_are_those_of_torchrun(monkeypatch, tmp_path):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("WORLD_SIZE", "8")
     found = running.process_options(made)
-    assert (found["devices"], found["num_nodes"], found["strategy"]) == (4, 2, "ddp")
+    assert (found["devices"], found["num_nodes"], type(found["strategy"])) == (4, 2, DDPStrategy)
+    assert found["strategy"]._ddp_kwargs["gradient_as_bucket_view"], "or memory holds each gradient twice"
 
 
 def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monkeypatch):

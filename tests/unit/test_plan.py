@@ -165,13 +165,22 @@ def layers_of(planned):
     return layers, planned.memory(1)["weights"] - layers
 
 
-def test_sharded_weights_are_a_share_and_copies_of_ddp_are_counted(alone):
+def test_buckets_of_ddp_are_counted(alone):
+    """They are there in every moment, and twice before the second step, when nothing else is."""
+    small = replace(alone, peaks=[alone.between | {"activations": 1, "gradients": 0}]).memory(4)
+    large = replace(alone, peaks=[alone.between | {"activations": 2**40, "gradients": 0}]).memory(4)
+    gradients = 4 * sum(n for _, n in alone.parameters.values())
+    assert small["gradients"] == small["gradients, of the first step"] == pytest.approx(gradients, rel=0.01)
+    assert large["gradients"] == small["gradients"] and "gradients, of the first step" not in large
+    assert replace(alone, peaks=[{"gradients": 0}]).memory(1) == {"gradients": 0}
+
+
+def test_sharded_weights_are_a_share(alone):
     whole, sharded = alone.memory(1), split(optim__ema_decay=0.9).memory(4)
     assert sharded["averaged weights"] == pytest.approx(4 * sum(n for _, n in alone.parameters.values()) / 4, rel=0.05)
     for kind in SHARED:
         assert sharded[kind] == pytest.approx(whole[kind] / 4, rel=0.05), kind
     assert 0.9 * whole["weights"] <= sharded["gathered weights"] <= 1.3 * whole["weights"]
-    assert alone.memory(4)["gradients to add up"] == whole["gradients"]
 
 
 def test_resharded_layers_are_gathered_one_after_the_other_and_in_16_bits_with_mixed_precision(alone):

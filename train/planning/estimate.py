@@ -37,7 +37,8 @@ class Estimate:
     """A step on one device: arithmetic by phase, what it learns from, and bytes that the decoding of rollouts reads.
 
     ``peaks`` are the bytes by kind at the moments that may need most: in the update, and while rollouts are decoded.
-    ``main_memory`` are those that fsdp_cpu_offload keeps off the device. ``tensor_parallel_size`` devices share a batch.
+    ``main_memory`` are those that fsdp_cpu_offload keeps off the device, ``between`` those between two steps without fsdp,
+    gradients included. ``tensor_parallel_size`` devices share a batch.
     """
 
     parameters: dict[str, tuple[int, int]]
@@ -46,6 +47,7 @@ class Estimate:
     counts: dict[str, int]
     is_sharded: bool
     main_memory: dict[str, int] = field(default_factory=dict)
+    between: dict[str, int] = field(default_factory=dict)
     tensor_parallel_size: int = 1
     traffic: int = 0
 
@@ -54,9 +56,16 @@ class Estimate:
         return {name: n * gpus // self.tensor_parallel_size for name, n in self.counts.items()}
 
     def memory(self, gpus: int) -> dict[str, int]:
-        """Bytes of each of so many devices at the peak, by kind. DDP copies gradients into buckets."""
-        copied = gpus > 1 and not self.is_sharded
-        peaks = [p | {"gradients to add up": p.get("gradients", 0)} if copied else p for p in self.peaks]
+        """Bytes of each of so many devices at the peak, by kind.
+
+        With DDP, gradients are views of buckets, which are there all the time. Before the second step it makes new ones in
+        the order of the first, beside the old.
+        """
+        peaks = self.peaks
+        if gpus > 1 and not self.is_sharded:
+            buckets = self.between["gradients"]
+            peaks = [p | {"gradients": buckets} for p in peaks]
+            peaks.append(self.between | {"gradients, of the first step": buckets})
         return max(peaks, key=lambda peak: sum(peak.values()))
 
     def needed(self, gpus: int) -> float:
@@ -111,10 +120,12 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
         {kind: n * processes // gpus if kind in step.SPLIT else n for kind, n in found.items()}
         for found in (measured.memory, measured.main_memory)
     )
+    between = dict(measured.between)
     if saved:
         memory["weights"] -= saved
+        between["weights"] -= saved
     size = config.tensor_parallel_size
-    needs = Estimate(parameters, [memory], measured.flops, work.counts, config.fsdp, main_memory, size)
+    needs = Estimate(parameters, [memory], measured.flops, work.counts, config.fsdp, main_memory, between, size)
     return needs if work.decoding is None else with_decoding(needs, work.decoding, measured.whole)
 
 

@@ -65,10 +65,12 @@ class Work:
 @dataclass(frozen=True)
 class Measured:
     """Bytes at the peak by kind, on the device and in main memory, and arithmetic of an optimizer step of one device by
-    phase. ``whole`` are the bytes of gathered weights when most of them were."""
+    phase. ``between`` are the bytes between two steps, gradients included, and ``whole`` those of gathered weights when
+    most of them were."""
 
     memory: dict[str, int]
     main_memory: dict[str, int]
+    between: dict[str, int]
     flops: dict[str, int]
     whole: int
 
@@ -152,6 +154,7 @@ def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: s
                 accountant.rename(value, "averaged weights")
         step_on_zeros(work, optimizer, accountant)
         accountant.restart()
+        between = dict(accountant.at_peak)
         for compute_loss, times in work.losses:
             if work.clears_first and not is_accumulated:
                 optimizer.zero_grad()
@@ -167,7 +170,7 @@ def measure(work: Work, accountant: Accountant, optim: OptimConfig, precision: s
             optimizer.step()
             module.on_optimizer_step()
     memory, main_memory = dict(accountant.at_peak), dict(accountant.main_memory)
-    return Measured(memory, main_memory, dict(accountant.flops), accountant.most_gathered)
+    return Measured(memory, main_memory, between, dict(accountant.flops), accountant.most_gathered)
 
 
 def step_on_zeros(work: Work, optimizer: torch.optim.Optimizer, accountant: Accountant) -> None:
