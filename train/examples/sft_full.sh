@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Supervised training of the whole text model in bf16:  NPROC=8 bash train/examples/sft_full.sh [MODEL [--KEY VALUE ...]]
 # Computed by train.plan, not measured: GiB of each GPU; hours on an H100 at 40% of its peak.
-#   Qwen/Qwen2.5-VL-3B-Instruct: 62.5 GiB on 1 GPU, 68.8 GiB on 8 GPUs; 1,000 steps in 0.06 hours
-#   Qwen/Qwen2.5-VL-7B-Instruct: 149.3 GiB on 1 GPU, 164.7 GiB on 8 GPUs; 1,000 steps in 0.14 hours
-#   Qwen/Qwen3-VL-4B-Instruct: 80.4 GiB on 1 GPU, 88.6 GiB on 8 GPUs; 1,000 steps in 0.07 hours
-#   Qwen/Qwen3-VL-8B-Instruct: 160.3 GiB on 1 GPU, 177 GiB on 8 GPUs; 1,000 steps in 0.14 hours
+#   Qwen/Qwen2.5-VL-3B-Instruct: 52.9 GiB on 1 GPU, 58 GiB on 8 GPUs; 1,000 steps in 0.06 hours
+#   Qwen/Qwen2.5-VL-7B-Instruct: 125.9 GiB on 1 GPU, 139.2 GiB on 8 GPUs; 1,000 steps in 0.14 hours
+#   Qwen/Qwen3-VL-4B-Instruct: 67.7 GiB on 1 GPU, 74.4 GiB on 8 GPUs; 1,000 steps in 0.07 hours
+#   Qwen/Qwen3-VL-8B-Instruct: 135.6 GiB on 1 GPU, 149.8 GiB on 8 GPUs; 1,000 steps in 0.14 hours
 set -euo pipefail
 model=${1:-Qwen/Qwen2.5-VL-3B-Instruct}
 exec bash "$(dirname "$0")/../sft.sh" train/recipes/qwen25vl_3b_modal_mixed.yaml --backbone.name "$model" --lora.rank 0 --trainable '[text_model, embeddings, head]' --precision bf16-true --optim.lr 1.0e-5 "${@:2}"
