@@ -349,7 +349,7 @@ class PretrainModule(TrainingModule):
         batch = replace(batch, images=ImageBatch(batch.images.grid, features=features))
         terms = self.reasoner(self.objective.loss, batch)
         n = self.images_per_step
-        sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()][:n]
+        sizes = backbone.token_grids(batch.images)[:n]
         loss = reconstruction_loss(
             self.decoder, backbone.encode_images(batch.images)[:n], batch.raw_images[:n], sizes, sizes
         )
@@ -373,7 +373,7 @@ class DecoderModule(TrainingModule):
 
     def compute_loss(self, batch, shares=None):
         backbone, target = self.reasoner.backbone, self.reasoner.target
-        sizes = [tuple(g) for g in backbone.token_grids(batch.images).tolist()]
+        sizes = backbone.token_grids(batch.images)
         grids = [target.latent_grid(*s) if target is not None else s for s in sizes]
         with torch.no_grad():
             if target is None:

@@ -62,9 +62,9 @@ def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> torch.Tensor:
     """(B, 2) the latent grid of each row's sketches: the switch's count, or the grid for the row's last image."""
     grids = torch.tensor(model.latent_grid_for(None)).repeat(len(prompt.ids), 1)
     if prompt.images is not None:
-        sizes = model.backbone.token_grids(prompt.images).tolist()
-        for row, size in zip(prompt.image_rows.tolist(), sizes, strict=True):
-            grids[row] = torch.tensor(model.latent_grid_for(tuple(size)))
+        sizes = model.backbone.token_grids(prompt.images)
+        for row, size in zip(prompt.image_rows, sizes, strict=True):
+            grids[row] = torch.tensor(model.latent_grid_for(size))
     return grids.to(prompt.ids.device)
 
 

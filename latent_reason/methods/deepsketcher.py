@@ -101,7 +101,7 @@ class DeepSketcherObjective(Objective):
     def latent_loss(self, model, batch, h, z):
         h, _ = model.head.cast_inputs(h, None)
         rows, lengths = batch.layout.spans[:, 0].tolist(), batch.layout.spans[:, 2:].prod(1).tolist()
-        seen = zip(batch.image_rows.tolist(), model.backbone.encode_images(batch.images), strict=True)
+        seen = zip(batch.image_rows, model.backbone.encode_images(batch.images), strict=True)
         last_images = dict(seen)  # of each row
         text = model.head.pool_text(h[batch.spans[:, 0]], text_since_span(batch))
         goals, previous, losses = model.target.normalize(z.detach(), batch.spans[:, 2:]), {}, []

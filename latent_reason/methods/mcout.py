@@ -56,9 +56,9 @@ class ImageMixingHead(IdentityHead):
 def truncate_spans(batch: MixedBatch, k: int) -> MixedBatch:
     """The same rows with at most the first k latents of every span, which stand in one row of its grid, and no targets."""
     layout, device = batch.layout, batch.ids.device
-    _, rows, position, *_ = layout.latents[:, layout.latents[3] >= k]
+    _, rows, position, slots, *_ = np.array(layout.latents)
     keep = layout.token_type != PAD
-    keep[rows, position] = False
+    keep[rows[slots >= k], position[slots >= k]] = False
     order = keep.argsort(1, kind="stable")  # dropped positions move to the left, where they become padding
     order = order[:, (~keep).sum(1).min() :]
     token_type, has_loss = (

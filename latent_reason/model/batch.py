@@ -7,6 +7,7 @@ longest), Z latent width, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,17 @@ __all__ = [
     "PAD",
     "TEXT",
     "BatchLayout",
+    "Box",
+    "Grid",
     "ImageBatch",
     "MixedBatch",
     "prompt_batch",
     "shift_right",
     "to_device",
 ]
+
+Grid = tuple[int, int]  # height and width in tokens or latents
+Box = tuple[int, float, float, float, float]  # the image before a span (-1: none) and a region x0 y0 x1 y1 of it
 
 
 def to_device(x: Any, device: torch.device | str) -> Any:
@@ -45,18 +51,18 @@ class ImageBatch:
     """n images for a vision encoder.
 
     ``grid`` (n, 3) holds patches as (t, h, w). It stays on the host, since shapes follow from it; ``sizes`` is the same
-    as an array. ``pixels`` is (all patches, patch size). ``features`` holds what a frozen encoder has computed already,
+    as numbers. ``pixels`` is (all patches, patch size). ``features`` holds what a frozen encoder has computed already,
     one (T, D) tensor an image, which move in one copy; then ``pixels`` is None.
     """
 
     grid: torch.Tensor
     pixels: torch.Tensor | None = None
     features: list[torch.Tensor] | None = None
-    sizes: np.ndarray = field(init=False)
+    sizes: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.grid = self.grid.cpu()
-        self.sizes = self.grid.numpy()
+        self.sizes = self.grid.tolist()
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -70,9 +76,10 @@ class ImageBatch:
 class BatchLayout:
     """Where everything stands in a batch, known on the host.
 
-    A step that reads it from a device waits for all the work that is queued there. ``token_type`` (B, N), ``has_loss`` (B, N) and ``spans`` (S, 4) are those of the batch; ``latents`` (6, n) holds span,
-    row, position, slot, grid height and grid width of all n latents, ``latent_index`` the same on ``device``; a span has
-    at most ``longest`` latents, K.
+    A step that reads it from a device waits for all the work that is queued there. ``token_type`` (B, N), ``has_loss``
+    (B, N) and ``spans`` (S, 4) are those of the batch; ``grids`` are the latent grids of the spans as numbers;
+    ``latents`` (6, n) holds span, row, position, slot, grid height and grid width of all n latents, ``latent_index`` the
+    same on ``device``; ``text_index`` (2, n) holds row and position of text with a loss, there, too; a span has at most ``longest`` latents, K; ``has_padding`` says whether any position is padding.
     """
 
     token_type: np.ndarray
@@ -85,9 +92,14 @@ class BatchLayout:
         span = np.arange(len(self.spans)).repeat(lengths)
         slot = np.arange(len(span)) - (lengths.cumsum() - lengths)[span]
         row, start, height, width = self.spans[span].T
-        self.latents = np.stack([span, row, start + slot, slot, height, width])
+        latents = np.stack([span, row, start + slot, slot, height, width])
+        self.latents: list[list[int]] = latents.tolist()
         self.longest = int(lengths.max(initial=0))
-        self.latent_index = to_device(torch.tensor(self.latents), self.device)
+        self.grids: list[Grid] = [(h, w) for h, w in self.spans[:, 2:].tolist()]
+        self.has_padding = bool((self.token_type == PAD).any())
+        self.latent_index = to_device(torch.tensor(latents), self.device)
+        texts = np.stack(((self.token_type == TEXT) & self.has_loss).nonzero())
+        self.text_index = to_device(torch.tensor(texts), self.device)
 
     def to(self, device: torch.device | str) -> BatchLayout:
         return replace(self, device=device)
@@ -104,8 +116,8 @@ class MixedBatch:
     span_weight: torch.Tensor  # (S,) weight of the latent loss
     images: ImageBatch | None = None
     sketches: ImageBatch | None = None  # one image a span; None where no image is the target (prompts)
-    image_rows: np.ndarray | None = None  # (n,) the row each image belongs to
-    boxes: np.ndarray | None = None  # (S, 5) the image before each span (-1: none) and a region x0 y0 x1 y1 of it
+    image_rows: list[int] | None = None  # the row each image belongs to
+    boxes: list[Box] | None = None  # of each span
     raw_images: list[PILImage.Image] | None = None  # kept for losses on pixels only
     teacher_batch: MixedBatch | None = None  # the same examples as a teacher reads them
     document_lengths: list[list[tuple[int, int]]] | None = None  # packed rows: length and images of each example
@@ -178,5 +190,5 @@ def prompt_batch(
         ids.new_zeros(0, 4),
         torch.zeros(0, device=ids.device),
         images,
-        image_rows=rows.cpu().numpy()[np.cumsum([0, *image_lengths])[:-1]],
+        image_rows=rows.cpu()[[*accumulate([0, *image_lengths])][:-1]].tolist(),
     )

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image as PILImage
 
@@ -176,8 +175,8 @@ class Processor:
             span_weight=torch.tensor([w for row in rows for w in row.span_weight], dtype=torch.float32),
             images=self._images(rows),
             sketches=self._sketches(rows),
-            image_rows=np.arange(len(rows)).repeat([row.num_images for row in rows]),
-            boxes=np.array(boxes, dtype=np.float64).reshape(-1, 5),
+            image_rows=[i for i, row in enumerate(rows) for _ in range(row.num_images)],
+            boxes=boxes,
         )
 
     def preprocess_sketches(self, images: list[PILImage.Image]) -> ImageBatch:

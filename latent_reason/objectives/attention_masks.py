@@ -56,7 +56,7 @@ def hide_observed_images(batch: MixedBatch, backbone: Backbone) -> MixedBatch:
     allowed = full_attention_mask(batch).clone()
     assert batch.images is not None  # some position is one of an image
     sizes = [size + 1 for size in backbone.num_positions(batch.images)]
-    images = batch.boxes[has_image, 0]
-    for (row, start, h, w), image in zip(spans[has_image].tolist(), images, strict=True):
-        allowed[row, start + h * w :, start - sizes[int(image)] : start] = False
+    for (row, start, h, w), (image, *_), is_shown in zip(spans.tolist(), batch.boxes, has_image, strict=True):
+        if is_shown:
+            allowed[row, start + h * w :, start - sizes[image] : start] = False
     return replace(batch, attention_mask=allowed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..model.backbones.base import Backbone
-from ..model.batch import PAD, MixedBatch
+from ..model.batch import MixedBatch
 from .attention_masks import block_causal_mask
 from .packing import call_text_model_varlen
 
@@ -47,7 +47,7 @@ def _call(backbone, batch, embeds, positions, start, stop, **options: Any):
     has_cache = options.get("past_key_values") is not None
     takes_full_mask = backbone.attn_implementation in ("sdpa", "eager")
     # the stock model reads a mask (B, N) from the device; it is given one where it can then leave it out
-    needs_full_mask = has_cache or (batch.layout.token_type == PAD).any()
+    needs_full_mask = has_cache or batch.layout.has_padding
     if batch.attention_mask is not None:
         mask = batch.attention_mask[:, start:stop, :stop]
     elif batch.document_ids is not None and not takes_full_mask and not has_cache:

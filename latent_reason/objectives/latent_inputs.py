@@ -55,8 +55,9 @@ class ScheduledSampling:
 def text_since_span(batch: MixedBatch) -> torch.Tensor:
     """(S, N) positions of the model's own text between a span and the one before it in its row, and of the span's
     first latent. The states before these positions are what an editor head reads."""
-    layout, since = batch.layout, []
-    at, ends = np.arange(batch.ids.shape[1]), dict[int, int]()
+    layout, at = batch.layout, np.arange(batch.ids.shape[1])
+    since: list[int] = []
+    ends: dict[int, int] = {}
     for row, start, h, w in layout.spans.tolist():
         since.append(ends.get(row, 0))
         ends[row] = start + h * w + 1  # after the close token
@@ -66,12 +67,13 @@ def text_since_span(batch: MixedBatch) -> torch.Tensor:
     return to_device(torch.tensor(own), batch.ids.device)
 
 
-def in_groups(batch: MixedBatch, keys: np.ndarray) -> tuple[torch.Tensor, dict[int, slice]]:
-    """The order (n,) that sorts latents by ``keys`` (n,) of theirs, and for each key the part of that order."""
-    order = keys.argsort(kind="stable")
-    found, first = np.unique(keys[order], return_index=True)
-    edges = [*first.tolist(), len(keys)]
-    parts = {key: slice(*ends) for key, ends in zip(found.tolist(), pairwise(edges), strict=True)}
+def in_groups(batch: MixedBatch, keys: list[int]) -> tuple[torch.Tensor, dict[int, slice]]:
+    """The order (n,) that sorts latents by ``keys`` of theirs, and for each key the part of that order."""
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    parts: dict[int, slice] = {}
+    for at, i in enumerate(order):
+        start = parts[keys[i]].start if keys[i] in parts else at
+        parts[keys[i]] = slice(start, at + 1)
     return to_device(torch.tensor(order), batch.ids.device), parts
 
 
@@ -118,7 +120,8 @@ def unroll_latents(
         )
     embeds, cache = model.embed_batch(batch), model.backbone.new_cache()
     states: list[torch.Tensor] = []
-    context, text_mask = model.head_context(batch), text_since_span(batch)
+    context = model.head_context(batch)
+    text_mask = None if context is None else text_since_span(batch)
     order, columns = in_groups(batch, batch.layout.latents[2])
     span, row, _, slot, grids = (x[order] for x in batch.latent_places())
     latents = embeds.new_zeros(len(batch.spans), batch.layout.longest, model.backbone.width)

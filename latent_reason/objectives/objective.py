@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 
-from ..model.batch import TEXT, MixedBatch, shift_right, to_device
+from ..model.batch import MixedBatch, shift_right
 from ..model.processor import EncodedExample
 from ..model.reasoner import LatentReasoner
 from ..trace import Image, Message, Sketch, Text, Trace
@@ -332,8 +331,8 @@ def remove_loss(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def text_places(batch: MixedBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows (n,) and positions (n,) of text with a loss."""
-    places = np.stack(((batch.layout.token_type == TEXT) & batch.layout.has_loss).nonzero())
-    return tuple(to_device(torch.tensor(places), batch.ids.device))
+    rows, positions = batch.layout.text_index
+    return rows, positions
 
 
 def text_loss(model: LatentReasoner, batch: MixedBatch, h: torch.Tensor) -> torch.Tensor:

@@ -138,7 +138,7 @@ def unpack_documents(batch: MixedBatch) -> tuple[MixedBatch, torch.Tensor, torch
         spans,
         batch.span_weight,
         images=batch.images,
-        image_rows=np.array(image_rows),
+        image_rows=image_rows,
     )
     return alone, row, position
 

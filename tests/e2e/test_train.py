@@ -10,7 +10,6 @@ from io import StringIO
 from itertools import islice
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from conftest import objective_for
@@ -342,13 +341,13 @@ def test_processes_are_those_of_torchrun(monkeypatch, tmp_path):
 
 
 def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monkeypatch):
-    """Not the head, the statistics of its target, coordinates of boxes or weights of losses."""
+    """Not the head, the statistics of its target or weights of losses."""
     seen = []
     compute_loss = SFTModule.compute_loss
 
     def spy(self, batch, shares=None):
         target, backbone = self.reasoner.target, self.reasoner.backbone
-        dtypes = {"boxes": batch.boxes, "loss_weight": batch.loss_weight, "std": target.std}
+        dtypes = {"loss_weight": batch.loss_weight, "std": target.std}
         dtypes |= {"head": next(self.reasoner.head.parameters()), "backbone": backbone.model.lm_head.weight}
         dtypes |= {"frequencies": backbone.text_model.rotary_emb.inv_freq}
         seen.append({name: value.dtype for name, value in dtypes.items()})
@@ -358,7 +357,6 @@ def test_bf16_rounds_the_weights_of_the_backbone_and_nothing_else(tmp_path, monk
     _, folder = run(sft.train, tmp_path / "run", init_from=str(tiny_checkpoint()), precision="bf16-true")
     assert len(seen) >= 3 and all(dtypes == seen[0] for dtypes in seen)
     assert seen[0] == {
-        "boxes": np.float64,
         "loss_weight": torch.float32,
         "std": torch.float32,
         "head": torch.float32,

@@ -139,7 +139,7 @@ def test_deepsketcher_edits_begin_with_the_picture_as_it_is_and_build_on_each_ot
         assert [s.length for s in out.spans] == [6, 6, 9, 9]
         return [out.latents(s) for s in out.spans]
 
-    seen, rows = reasoner.backbone.encode_images(prompt.images), prompt.image_rows.tolist()
+    seen, rows = reasoner.backbone.encode_images(prompt.images), prompt.image_rows
     last = [seen[max(i for i, r in enumerate(rows) if r == row)] for row in (0, 0, 1, 1)]
     for block, tokens in zip(drawn(), last, strict=True):
         assert_close(block, tokens)

@@ -82,7 +82,7 @@ def test_a_picture_is_seen_whole_after_its_tiles(backbone):
     assert whole.grid.tolist() == [[0, 0, backbone.side]] and len(whole.pixels) == 1
     tokens = backbone.image_embeddings(looked)
     assert [len(t) for t in tokens] == [(2 * 1 + 1) * backbone.side**2] * 2
-    for first, second in zip(backbone.encode_images(looked), backbone.token_grids(looked).tolist(), strict=True):
+    for first, second in zip(backbone.encode_images(looked), backbone.token_grids(looked), strict=True):
         assert len(first) == second[0] * second[1]
     assert_close(backbone.encode_images(looked)[0], tokens[0][-(backbone.side**2) :])
     assert not torch.equal(tokens[0][: backbone.side**2], tokens[0][backbone.side**2 : 2 * backbone.side**2])
@@ -100,7 +100,7 @@ def test_a_veil_hides_all_tiles_of_a_picture(backbone, make_traces):
     reasoner = methods.build_method("monet", backbone, k=3, stage=2)
     batch = training_batch(reasoner, make_traces())
     hidden = hide_observed_images(batch, backbone)
-    for (row, start, h, w), picture in zip(batch.spans.tolist(), batch.boxes[:, 0].astype(int).tolist(), strict=True):
+    for (row, start, h, w), (picture, *_) in zip(batch.spans.tolist(), batch.boxes, strict=True):
         size = backbone.num_positions(batch.images)[picture]
         sees = hidden.attention_mask[row, start + h * w]
         assert size > 2 * backbone.side**2 and not sees[start - size - 1 : start].any() and sees[start - size - 2]

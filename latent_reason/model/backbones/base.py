@@ -5,13 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import nn
 
-from ..batch import ImageBatch, MixedBatch
+from ..batch import Grid, ImageBatch, MixedBatch
 from ..tokenization import Layout, Vocabulary
 
 if TYPE_CHECKING:
@@ -90,8 +89,8 @@ class Backbone(nn.Module, ABC):
 
     def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
         """Tokens of each image after vision encoder and connector: one (T, D) tensor an image, row-major."""
-        pairs = zip(self.image_embeddings(images), self.token_grids(images).prod(-1), strict=True)
-        return [tokens[:n, : self.width] for tokens, n in pairs]
+        pairs = zip(self.image_embeddings(images), self.token_grids(images), strict=True)
+        return [tokens[: h * w, : self.width] for tokens, (h, w) in pairs]
 
     def image_embeddings(self, images: ImageBatch) -> list[torch.Tensor]:
         """Inputs at the positions of each image, (T + layout.trailing, D + extra_width): the tokens of
@@ -221,8 +220,8 @@ class Backbone(nn.Module, ABC):
         """(h, w) of the tokens :meth:`encode_images` makes of an image."""
 
     @abstractmethod
-    def token_grids(self, images: ImageBatch) -> np.ndarray:
-        """(n, 2) the same, of preprocessed images."""
+    def token_grids(self, images: ImageBatch) -> list[Grid]:
+        """The same, of preprocessed images."""
 
     @property
     @abstractmethod
@@ -239,7 +238,7 @@ class Backbone(nn.Module, ABC):
 
     def num_positions(self, images: ImageBatch) -> list[int]:
         """Positions of a row that each image takes, marks included."""
-        return [self.layout_length(self.layout_for_grid(*size)) for size in self.token_grids(images).tolist()]
+        return [self.layout_length(self.layout_for_grid(*size)) for size in self.token_grids(images)]
 
     def layout_length(self, layout: list[tuple[str, int]]) -> int:
         """Positions of one image layout, marks included."""

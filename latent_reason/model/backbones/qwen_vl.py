@@ -10,7 +10,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from ...images import to_rgb
-from ..batch import IMAGE, LATENT, PAD, ImageBatch, MixedBatch, to_device
+from ..batch import IMAGE, LATENT, PAD, Grid, ImageBatch, MixedBatch, to_device
 from .base import Backbone
 
 
@@ -60,8 +60,8 @@ class QwenVL(Backbone):
         )
         return h // self.pixels_per_token, w // self.pixels_per_token
 
-    def token_grids(self, images: ImageBatch) -> np.ndarray:
-        return images.sizes[:, 1:] // self.merge
+    def token_grids(self, images: ImageBatch) -> list[Grid]:
+        return [(h // self.merge, w // self.merge) for _, h, w in images.sizes]
 
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
         grid = to_device(images.grid, images.pixels.device)
@@ -75,7 +75,7 @@ class QwenVL(Backbone):
             grid, spatial_merge_size=self.merge, window_size=encoder.window_size, patch_size=encoder.patch_size
         )
         merged = encoder.merger.ln_q(hidden).reshape(-1, self.feature_width)[window.argsort()]
-        return list(merged.split(self.token_grids(images).prod(-1).tolist()))
+        return list(merged.split([h * w for h, w in self.token_grids(images)]))
 
     def apply_connector(self, features: torch.Tensor) -> torch.Tensor:
         return self.visual.merger.mlp(features.to(self.model.dtype))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image as PILImage
@@ -20,7 +19,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from ...images import to_rgb
-from ..batch import ImageBatch, MixedBatch
+from ..batch import Grid, ImageBatch, MixedBatch
 from ..tokenization import Layout
 from .base import Backbone
 
@@ -53,10 +52,15 @@ class Square(Backbone):
         return self.image_processor.size["height"]
 
     @property
-    def side(self) -> int:
-        """Tokens per side of every image."""
+    def patches_per_side(self) -> int:
+        """Patches per side of every image, before the connector."""
         patch = self.model.config.vision_config.patch_size
         return self.square // (patch if isinstance(patch, int) else patch[0])
+
+    @property
+    def side(self) -> int:
+        """Tokens per side of every image."""
+        return self.patches_per_side
 
     @property
     def pixels_per_token(self) -> int:
@@ -69,8 +73,8 @@ class Square(Backbone):
     def token_grid(self, image: PILImage.Image) -> tuple[int, int]:
         return self.side, self.side
 
-    def token_grids(self, images: ImageBatch) -> np.ndarray:
-        return images.sizes[:, 1:]
+    def token_grids(self, images: ImageBatch) -> list[Grid]:
+        return [(h, w) for _, h, w in images.sizes]
 
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
         return list(self.model.model.get_image_features(images.pixels.to(self.model.dtype)).pooler_output)
@@ -125,7 +129,7 @@ class InternVL(Llava):
 
     @property
     def side(self) -> int:
-        return int(super().side * self.model.config.downsample_ratio)
+        return int(self.patches_per_side * self.model.config.downsample_ratio)
 
     def vision_features(self, images: ImageBatch) -> list[torch.Tensor]:
         """Merged neighborhoods, the input of the connector."""
@@ -178,7 +182,7 @@ class Idefics3(Square):
 
     @property
     def side(self) -> int:
-        return super().side // self.model.config.scale_factor
+        return self.patches_per_side // self.model.config.scale_factor
 
     def tile_grid(self, image: PILImage.Image) -> tuple[int, int]:
         """(rows, columns) of the tiles of an image; (0, 0) if it is not split."""
@@ -188,7 +192,7 @@ class Idefics3(Square):
         return self.layout_for_tiles(*self.tile_grid(image))
 
     def num_positions(self, images: ImageBatch) -> list[int]:
-        return [self.layout_length(self.layout_for_tiles(rows, columns)) for rows, columns, _ in images.sizes.tolist()]
+        return [self.layout_length(self.layout_for_tiles(rows, columns)) for rows, columns, _ in images.sizes]
 
     def layout_for_tiles(self, rows: int, columns: int) -> list[tuple[str, int]]:
         """:meth:`image_layout` for an image of ``rows`` x ``columns`` tiles."""
@@ -212,8 +216,8 @@ class Idefics3(Square):
             grids.append([rows, columns, self.side])
         return ImageBatch(grid=torch.tensor(grids), pixels=torch.cat(pixels))
 
-    def token_grids(self, images: ImageBatch) -> np.ndarray:
-        return images.sizes[:, 2:].repeat(2, 1)
+    def token_grids(self, images: ImageBatch) -> list[Grid]:
+        return [(side, side) for _, _, side in images.sizes]
 
     def encode_images(self, images: ImageBatch) -> list[torch.Tensor]:
         return [tokens[-(self.side**2) :] for tokens in self.image_embeddings(images)]
@@ -221,7 +225,7 @@ class Idefics3(Square):
     def encode_pixels(self, images: ImageBatch) -> list[torch.Tensor]:
         # get_image_features is not usable here: it omits squares that are all zero
         squares = [self._encode_squares(some) for some in images.pixels.to(self.model.dtype).split(ENCODER_BATCH)]
-        counts = (images.sizes[:, :2].prod(-1) + 1).tolist()
+        counts = [rows * columns + 1 for rows, columns, _ in images.sizes]
         return [torch.cat(list(some)) for some in torch.cat(squares).split(counts)]
 
     def _encode_squares(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -19,12 +19,10 @@ from torch import nn
 
 from ...trace import Sketch
 from ..arguments import KeepsArguments
-from ..batch import ImageBatch, MixedBatch
+from ..batch import Grid, ImageBatch, MixedBatch
 
 if TYPE_CHECKING:
     from ..backbones.base import Backbone
-
-Grid = tuple[int, int]
 
 
 def latent_grid(height: int, width: int, k: int) -> Grid:
@@ -191,7 +189,7 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
         if batch.sketches is None or len(batch.sketches) != len(batch.spans):
             count = 0 if batch.sketches is None else len(batch.sketches)
             raise ValueError(f"{len(batch.spans)} spans but {count} sketches as their targets.")
-        latents = self.encode(batch.sketches, span_grids(batch))
+        latents = self.encode(batch.sketches, batch.layout.grids)
         return pad_spans(latents, batch.layout.longest)
 
     def to_embeddings(self, z: torch.Tensor) -> torch.Tensor:
@@ -201,7 +199,7 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
     # -- the space in which a head learns -----------------------------------------------------------------------------
     def statistics_samples(self, batch: MixedBatch) -> list[tuple[torch.Tensor, Grid]]:
         """Features of a batch's sketches with their grids, for :meth:`fit_statistics`."""
-        grids = span_grids(batch)
+        grids = batch.layout.grids
         return list(zip(self.pooled_features(batch.sketches, grids), grids, strict=True))
 
     def fit_statistics(self, samples: list[tuple[torch.Tensor, Grid]], center: bool = True) -> None:
@@ -221,11 +219,6 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
         """(n, Z) outputs of a head -> latents, for those at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
         slot = slot.clamp_max(grids.prod(-1) - 1)
         return z * self.standardizer.std + self.standardizer.slot_mean(grids, slot)
-
-
-def span_grids(batch: MixedBatch) -> list[Grid]:
-    """The grid of every span."""
-    return [tuple(grid) for grid in batch.layout.spans[:, 2:].tolist()]
 
 
 def pad_spans(latents: list[torch.Tensor], k: int) -> torch.Tensor:

@@ -12,8 +12,8 @@ from torch import nn
 from ..backbones.base import Backbone
 from ..backbones.encoder_files import Encoder
 from ..backbones.encoders import VisionEncoder, load_encoder
-from ..batch import ImageBatch, to_device
-from .base import Grid, LatentTarget, latent_grid, pad_spans
+from ..batch import Grid, ImageBatch, to_device
+from .base import LatentTarget, latent_grid, pad_spans
 
 
 class ExternalEncoder(LatentTarget):

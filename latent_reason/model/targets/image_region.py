@@ -9,8 +9,8 @@ import torch
 from PIL import Image as PILImage
 
 from ...trace import Sketch
-from ..batch import MixedBatch
-from .base import Grid, pad_spans, pool_tokens, span_grids
+from ..batch import Grid, MixedBatch
+from .base import pad_spans, pool_tokens
 from .vision_tokens import VisionTokens
 
 
@@ -36,15 +36,15 @@ class ImageRegion(VisionTokens):
         return self.latent_grid(bottom - top, right - left, sketch.k)
 
     def statistics_samples(self, batch: MixedBatch) -> list[tuple[torch.Tensor, Grid]]:
-        return [(z[: h * w], (h, w)) for z, (h, w) in zip(self(batch), span_grids(batch), strict=True)]
+        return [(z[: h * w], (h, w)) for z, (h, w) in zip(self(batch), batch.layout.grids, strict=True)]
 
     @torch.no_grad()
     def forward(self, batch: MixedBatch) -> torch.Tensor:
         assert batch.images is not None  # every span has a region of one
         sizes, tokens, latents = self.token_grids(batch.images), self.backbone.encode_images(batch.images), []
-        for (image, *box), grid in zip(batch.boxes.tolist(), span_grids(batch), strict=True):
-            size = sizes[int(image)]
+        for (image, *box), grid in zip(batch.boxes, batch.layout.grids, strict=True):
+            size = sizes[image]
             top, bottom, left, right = self.region(box, *size)
-            cut = tokens[int(image)].float().unflatten(0, size)[top:bottom, left:right]
+            cut = tokens[image].float().unflatten(0, size)[top:bottom, left:right]
             latents.append(pool_tokens(cut.flatten(0, 1), (bottom - top, right - left), grid))
         return pad_spans(latents, batch.layout.longest)

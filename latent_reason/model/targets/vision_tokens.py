@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image as PILImage
 
-from ..batch import ImageBatch
-from .base import Grid, LatentTarget
+from ..batch import Grid, ImageBatch
+from .base import LatentTarget
 
 if TYPE_CHECKING:
     from ..backbones.base import Backbone
@@ -42,7 +42,7 @@ class VisionTokens(LatentTarget):
         return self.backbone.encode_images(images)
 
     def token_grids(self, images: ImageBatch) -> list[Grid]:
-        return [tuple(grid) for grid in self.backbone.token_grids(images).tolist()]
+        return self.backbone.token_grids(images)
 
 
 class PreConnectorFeatures(VisionTokens):
