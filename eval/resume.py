@@ -83,7 +83,7 @@ class ProgressFile:
         if differ:
             raise ValueError(
                 f"'{self.path}' has the results of another interrupted run, which differs in {', '.join(differ)}. "
-                "Finish that run, remove the file, or give another --out."
+                "Finish that run, or remove the file."
             )
 
     def _write(self, values: Iterable[Any]) -> None:

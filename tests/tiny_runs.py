@@ -54,11 +54,14 @@ def recipe(folder: Path, method: str = "modal_mixed", config: type[Config] = SFT
     return load(EMPTY, config, **{key: value for key, value in small.items() if key in known} | changes)
 
 
-def write_uneven_records(folder: Path) -> Path:
-    """A folder of eight records with many and with few taught tokens, some without a sketch, and one with two."""
+def write_uneven_records(folder: Path, val: int = 0) -> Path:
+    """A folder of eight records with many and with few taught tokens, some without a sketch, and one with two; and of
+    ``val`` held-out ones."""
     task = tasks.make("frozenlake_plan", split="train", level=(3, 4), chunk=(1, 2))
     modes = ["text", "mixed", "direct", "mixed", "mixed", "direct", "text", "mixed"]
-    native.write((task.trace(task[i], mode) for i, mode in enumerate(modes)), folder)
+    held_out = tasks.make("frozenlake_plan", split="val", level=(3, 4), chunk=(1, 2))
+    traces = [task.trace(task[i], mode) for i, mode in enumerate(modes)]
+    native.write(traces + [held_out.trace(held_out[i], mode) for i, mode in enumerate(modes[:val])], folder)
     return folder
 
 

@@ -98,17 +98,27 @@ def _with_worker(rows: list) -> tuple[int, list]:
 
 
 class StepBatch:
-    """One batch of an optimizer step, and the weights of the loss parts in all batches of the step on this process
-    (none for validation).
+    """One batch of an optimizer step, and the weights of the loss parts in all batches of the step on this process.
 
     It is no dataclass, so that Lightning's precision plug-ins leave box coordinates and loss weights as they are.
     """
 
-    def __init__(self, batch: MixedBatch, loss_weights: dict[str, torch.Tensor] | None = None):
-        self.batch, self.loss_weights = batch, loss_weights or {}
+    def __init__(self, batch: MixedBatch, loss_weights: dict[str, torch.Tensor]):
+        self.batch, self.loss_weights = batch, loss_weights
 
     def to(self, device: torch.device | str) -> StepBatch:
         return StepBatch(self.batch.to(device), {name: w.to(device) for name, w in self.loss_weights.items()})
+
+
+class HeldOutBatch:
+    """The batch with this ``number`` of all held-out examples. One that only keeps a process busy does not count
+    (``counts``). No dataclass, as above."""
+
+    def __init__(self, batch: MixedBatch, number: int, counts: bool):
+        self.batch, self.number, self.counts = batch, number, counts
+
+    def to(self, device: torch.device | str) -> HeldOutBatch:
+        return HeldOutBatch(self.batch.to(device), self.number, self.counts)
 
 
 class BatchSource(Protocol):

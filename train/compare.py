@@ -106,10 +106,12 @@ def compare(
     """Train and measure every arm with every seed. ``extra_row(folder)`` adds to the row of a trained arm."""
     for seed in config.seeds:
         for name, arm in arms_of(replace(config, seed=seed)).items():
+            folder = folder_of(config.run_name) / f"{name}-{seed}"
+            if results.has_row(name, seed):
+                (folder / UNFINISHED).unlink(missing_ok=True)  # of a process that was killed after it wrote the row
             if not results.is_wanted(name, seed):
                 continue
             console.rule(f"{name}, seed {seed}")
-            folder = folder_of(config.run_name) / f"{name}-{seed}"
             train_arm(arm, folder, train)
             with measured(folder, arm, config.test_items, folder / UNFINISHED) as row:
                 results.add(name, seed, arm, row | extra_row(folder))

@@ -96,7 +96,7 @@ def measure_head(config: SFTConfig, rows: dict, items, task) -> dict:
 def sampling_error(reasoner, data: TraceData) -> float:
     """Mean squared error of a sampled latent, standardized (1 is the slot mean), given gold latents before it."""
     total, count = 0.0, 0
-    for batch in (step_batch.batch for step_batch in data.val_dataloader()):
+    for batch in (step_batch.batch for step_batch in data.held_out_batches()):
         if not len(batch.spans):
             continue
         z = reasoner.target(batch)

@@ -3,11 +3,13 @@ streamed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -27,8 +29,8 @@ from latent_reason.objectives.packing import collate_examples, pack_examples
 from latent_reason.objectives.sketch_counts import SketchCounts
 from latent_reason.trace import Trace
 
-from .batches import LengthGrouped, StepBatch, StepBatches, StreamedRows
-from .config import SFTDataConfig
+from .batches import HeldOutBatch, LengthGrouped, StepBatches, StreamedRows
+from .config import DecoderConfig, PretrainConfig, SFTDataConfig
 from .feature_cache import DiskCache, feature_bytes, with_features
 from .progress import console
 from .shared_examples import Peers, release, share
@@ -258,16 +260,26 @@ class TraceData(L.LightningDataModule):
             found.update(np.array(row.ids, dtype=np.int64).tobytes())
         return found.hexdigest()
 
-    def val_batch(self, rows: list[EncodedExample]) -> StepBatch:
-        return StepBatch(self.collate(rows))
+    def held_out_batch(self, number: int) -> HeldOutBatch:
+        """A batch of held-out examples; a negative number is that of one that does not count, the first."""
+        start = max(number, 0) * self.data.batch_size
+        rows = self.rows["val"][start : start + self.data.batch_size]
+        return HeldOutBatch(self.collate(rows), number, number >= 0)
 
-    def val_dataloader(self) -> DataLoader:
+    def held_out_batches(self, rank: int = 0, world: int = 1) -> DataLoader:
+        """The batches of process ``rank`` of ``world``. One that has none gets one that does not count, because Lightning
+        does not validate without any."""
+        numbers = range(rank, math.ceil(len(self.rows["val"]) / self.data.batch_size), world)
         return DataLoader(
-            self.rows["val"],
-            batch_size=self.data.batch_size,
-            collate_fn=self.val_batch,
+            numbers or [-1],
+            batch_size=None,
+            collate_fn=self.held_out_batch,
             generator=torch.Generator(),  # otherwise it takes a number from those of training
         )
+
+    def val_dataloader(self) -> DataLoader:
+        module = self.trainer.lightning_module
+        return self.held_out_batches(module.data_parallel_rank, module.data_parallel_size)
 
     def release(self) -> None:
         """Remove what processes of several machines share, when all have ended."""
@@ -276,6 +288,15 @@ class TraceData(L.LightningDataModule):
     def teardown(self, stage: str) -> None:
         if self.cache:
             self.cache.flush()
+
+
+def reading_data(config: DecoderConfig | PretrainConfig, reasoner, objective, folder: Path) -> TraceData:
+    """The encoded data of a run that reads questions about images and draws the images back."""
+    peers = Peers.of_launch(folder)
+    data = config.data.with_defaults()
+    made = TraceData(data, reasoner, objective, "reading", config.seed, frozen_vision=False, peers=peers)
+    made.setup()
+    return made
 
 
 class TrainingBatches:

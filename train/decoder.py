@@ -14,9 +14,8 @@ from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
 from .config import DecoderConfig
-from .data import TraceData
-from .lit_modules import DecoderModule
-from .shared_examples import Peers
+from .data import reading_data
+from .drawing_modules import DecoderModule
 from .trainer import console, fit, make_saver, run_training
 
 
@@ -27,16 +26,7 @@ def train(config: DecoderConfig, folder: Path):
     reasoner, decoder = checkpoint.load(config.init_from, device="cpu")
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     objective = Objective()  # it encodes reading examples; the decoder has a loss of its own
-    data = TraceData(
-        config.data.with_defaults(),
-        reasoner,
-        objective,
-        "reading",
-        config.seed,
-        frozen_vision=False,
-        peers=Peers.of_launch(folder),
-    )
-    data.setup()
+    data = reading_data(config, reasoner, objective, folder)
 
     module = DecoderModule(reasoner, decoder.train(), config.optim)
     fit(config, module, data, folder, make_saver(config, reasoner, decoder))

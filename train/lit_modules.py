@@ -1,31 +1,28 @@
-"""Lightning modules, one for each trainer. Every part of a loss is logged by itself."""
+"""What all Lightning modules share, and that of supervised training. Every part of a loss is logged by itself."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from latent_reason.model.batch import TEXT, ImageBatch, MixedBatch, shift_right
+from latent_reason.model.batch import MixedBatch
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.losses import loss_shares
 from latent_reason.objectives.objective import Objective
-from latent_reason.visualization.sketch_decoder import SketchDecoder, to_pixels
 
 from . import sharding
-from .batches import StepBatch
+from .batches import HeldOutBatch, StepBatch
 from .config import OptimConfig
 from .finiteness import StepMonitor
 from .optim import make_optimizer, make_schedule
-from .random_numbers import random_state, set_random_state
+from .random_numbers import noise_seed, random_state, set_random_state
 
 #: part -> pattern of its parameter names; the first match counts
 PARTS = {
@@ -95,6 +92,8 @@ class TrainingModule(L.LightningModule):
         self.optim, self.sharding_options = optim, sharding_options
         self.monitor = StepMonitor()
         self.passes: sharding.PassCounter | None = None  # of a sharded model
+        self.held_out: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # of each part: weighted sum, and weight
+        self.gathering = ExitStack()  # in which weights are whole
 
     @property
     def sharded(self) -> bool:
@@ -230,12 +229,46 @@ class TrainingModule(L.LightningModule):
         if not self.monitor.num_skipped_in_a_row:
             self.on_optimizer_step()
 
+    # -- held-out examples ---------------------------------------------------------------------------------------------
     def on_validation_start(self):
-        self.random_before = random_state()
+        self.random_before, self.held_out = random_state(), {}
+        self.gathering.enter_context(self.whole_weights())  # processes have other batches, or none
+
+    def validation_step(self, held_out: HeldOutBatch, index):
+        torch.manual_seed(noise_seed(held_out.number))  # the same noise at every validation, in any process
+        _, parts = self.compute_loss(held_out.batch)
+        weights, rows = self.loss_weights(held_out.batch), torch.tensor(float(len(held_out.batch.ids)))
+        for name, part in parts.items():
+            weight = weights.get(name, rows).to(self.device) * held_out.counts
+            total, weight_so_far = self.held_out.get(name, self.nothing())
+            self.held_out[name] = total + part.detach() * weight, weight_so_far + weight
+
+    def on_validation_epoch_end(self):
+        """Log each part as its mean over all held-out examples, however batches and processes share them."""
+        names = self.all_names(self.held_out)
+        pairs = {name: self.held_out.get(name, self.nothing()) for name in names}
+        sums = {f"{name}, {i}": pair[i].float() for name, pair in pairs.items() for i in (0, 1)}
+        sums = self.sum_over_processes(sums) if sums else {}
+        means = {f"val/{name}": sums[f"{name}, 0"] / sums[f"{name}, 1"] for name in names}
+        self.log_dict(means, sync_dist=self.num_processes > 1)
+
+    def nothing(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum and the weight of no value."""
+        zero = torch.zeros((), device=self.device)
+        return zero, zero
 
     def on_validation_end(self):
         """Training does not depend on how often it is validated."""
+        self.gathering.close()
         set_random_state(self.random_before)
+
+    def all_names(self, names: Iterable[str]) -> list[str]:
+        """The names that any process has, in order. Every process must call it."""
+        found: list[list[str]] = [list(names)]
+        if self.num_processes > 1:
+            found *= self.num_processes
+            torch.distributed.all_gather_object(found, list(names))
+        return sorted({name for some in found for name in some})
 
     def current_batches(self) -> list[MixedBatch]:
         """The batches of the current optimizer step on this process, as they were collated."""
@@ -263,10 +296,6 @@ class TrainingModule(L.LightningModule):
         module, moves = self.teacher()
         if module is not None and not moves:
             yield from ((f"teacher.{name}", p) for name, p in module.named_parameters())
-
-    def validation_step(self, step_batch: StepBatch, index):
-        _, parts = self.compute_loss(step_batch.batch)
-        self.log_dict({f"val/{n}": p for n, p in parts.items()}, batch_size=len(step_batch.batch.ids))
 
 
 class SFTModule(TrainingModule):
@@ -297,102 +326,3 @@ class SFTModule(TrainingModule):
 
     def teacher(self):
         return self.objective.teacher_module(self.reasoner), self.objective.has_moving_teacher
-
-
-def reconstruction_loss(
-    decoder: SketchDecoder,
-    latents: list[torch.Tensor],
-    images: list,
-    grids: list[tuple[int, int]],
-    sizes: list[tuple[int, int]],
-) -> torch.Tensor:
-    """Mean squared error of pixels in 0..1 between images and their decoded latents.
-
-    Args:
-        latents: (h * w, Z) each, on a grid h x w of ``grids``.
-        images: PIL images.
-        sizes: patches of each decoded image, rows and columns.
-    """
-    losses = []
-    for shape in set(zip(grids, sizes, strict=True)):
-        chosen = [i for i, s in enumerate(zip(grids, sizes, strict=True)) if s == shape]
-        stacked = torch.stack([latents[i] for i in chosen])
-        decoded = decoder(stacked.to(next(decoder.parameters()).dtype), *shape)  # a backbone may be in 16 bits
-        gold = torch.stack([to_pixels(images[i], shape[1], decoder.config.patch) for i in chosen]).to(decoded)
-        losses.append(F.mse_loss(decoded, gold, reduction="none").mean((1, 2, 3)))
-    return torch.cat(losses).mean()
-
-
-class PretrainModule(TrainingModule):
-    """Turns a random backbone into a VLM: it learns to answer questions about images, while the vision encoder and the
-    sketch decoder learn to reconstruct them.
-
-    Answers do not need all of an image, and reconstruction needs no text: the two losses share the vision encoder.
-    """
-
-    def __init__(
-        self,
-        reasoner: LatentReasoner,
-        objective: Objective,
-        decoder: SketchDecoder,
-        optim: OptimConfig,
-        reconstruction_weight: float,
-        images_per_step: int = 12,
-    ):
-        super().__init__(optim)
-        self.reasoner, self.objective, self.decoder = reasoner, objective, decoder
-        self.reconstruction_weight, self.images_per_step = reconstruction_weight, images_per_step
-
-    def compute_loss(self, batch, shares=None):
-        backbone, shares = self.reasoner.backbone, shares or {}
-        features = backbone.image_embeddings(batch.images)
-        batch = replace(batch, images=ImageBatch(batch.images.grid, features=features))
-        terms = self.reasoner(self.objective.loss, batch)
-        n = self.images_per_step
-        sizes = backbone.token_grids(batch.images)[:n]
-        loss = reconstruction_loss(
-            self.decoder, backbone.encode_images(batch.images)[:n], batch.raw_images[:n], sizes, sizes
-        )
-        parts = terms.parts() | {"reconstruction": loss}
-        if not self.training:
-            parts["token_accuracy"] = next_token_accuracy(self.reasoner, batch)
-        loss = self.reconstruction_weight * shares.get("reconstruction", 1) * loss
-        return terms.scaled(shares).total + loss, parts
-
-    def loss_weights(self, batch):
-        count = torch.tensor(min(self.images_per_step, len(batch.images)))
-        return self.objective.loss_weights(self.reasoner, batch) | {"reconstruction": count}
-
-
-class DecoderModule(TrainingModule):
-    """Trains a sketch decoder for a frozen vision encoder: latents of an image back to the image."""
-
-    def __init__(self, reasoner: LatentReasoner, decoder: SketchDecoder, optim: OptimConfig):
-        super().__init__(optim)
-        self.reasoner, self.decoder = reasoner.requires_grad_(False), decoder
-
-    def compute_loss(self, batch, shares=None):
-        backbone, target = self.reasoner.backbone, self.reasoner.target
-        sizes = backbone.token_grids(batch.images)
-        grids = [target.latent_grid(*s) if target is not None else s for s in sizes]
-        with torch.no_grad():
-            if target is None:
-                latents = backbone.encode_images(batch.images)
-            else:
-                sketches = self.reasoner.processor.preprocess_sketches(batch.raw_images)
-                latents = target.encode_embeddings(sketches.to(self.device), grids)
-        loss = reconstruction_loss(self.decoder, latents, batch.raw_images, grids, sizes)
-        return loss * (shares or {}).get("reconstruction", 1), {"reconstruction": loss}
-
-    def loss_weights(self, batch):
-        return {"reconstruction": torch.tensor(len(batch.images))}
-
-
-@torch.no_grad()
-def next_token_accuracy(reasoner: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
-    """Share of trained text tokens that are the most likely ones."""
-    is_trained = (batch.token_type == TEXT) & (batch.loss_weight > 0)
-    h = shift_right(
-        reasoner.backbone.forward_text(reasoner.embed_batch(batch), batch.mask, reasoner.backbone.position_ids(batch))
-    )
-    return (reasoner.backbone.logits(h[is_trained]).argmax(-1) == batch.ids[is_trained]).float().mean()

@@ -13,10 +13,9 @@ from pathlib import Path
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
 from .config import PretrainConfig
-from .data import TraceData
-from .lit_modules import PretrainModule
+from .data import reading_data
+from .drawing_modules import PretrainModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
-from .shared_examples import Peers
 from .trainer import console, fit, make_saver, run_training
 
 
@@ -27,16 +26,7 @@ def train(config: PretrainConfig, folder: Path):
     choose_attention(reasoner, config, objective)
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     freeze_all_but(reasoner, config.trainable)
-    data = TraceData(
-        config.data.with_defaults(),
-        reasoner,
-        objective,
-        "reading",
-        config.seed,
-        frozen_vision=False,
-        peers=Peers.of_launch(folder),
-    )
-    data.setup()
+    data = reading_data(config, reasoner, objective, folder)
 
     module = PretrainModule(reasoner, objective, decoder, config.optim, config.reconstruction_weight)
     trainer = fit(config, module, data, folder, make_saver(config, reasoner, decoder))

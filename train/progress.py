@@ -122,7 +122,9 @@ class StepProgress(Callback):
     def on_validation_end(self, trainer, module):
         self.last_validation = trainer.global_step
         if not trainer.sanity_checking:
-            console.print(f"held-out items at step {trainer.global_step}: {figures(trainer.callback_metrics, 'val')}")
+            found = trainer.callback_metrics
+            losses = {f"val/{name}": found[f"val/{name}"] for name in module.held_out}
+            console.print(f"held-out items at step {trainer.global_step}: {figures(losses | found, 'val')}")
 
     def on_train_end(self, trainer, module):
         self.stop()

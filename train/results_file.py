@@ -77,8 +77,11 @@ class Results:
 
     def is_wanted(self, name: str, seed: int) -> bool:
         """Whether a variant is to be trained: it is named by ``only``, and has no row yet."""
-        is_named = not self.only or self.only in name
-        return is_named and all((row[self.column], row["seed"]) != (name, seed) for row in self.rows)
+        return (not self.only or self.only in name) and not self.has_row(name, seed)
+
+    def has_row(self, name: str, seed: int) -> bool:
+        """Whether a variant has been trained and measured."""
+        return any((row[self.column], row["seed"]) == (name, seed) for row in self.rows)
 
     def add(self, name: str, seed: int, config, row: dict) -> None:
         """Add the row of a variant that was trained with ``config``, and write the file."""

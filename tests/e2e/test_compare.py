@@ -97,7 +97,10 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
     compare.main([*words, "--only", "direct"])
     first = json.loads(out.read_text())["results"]
     trained = (tmp_path / "runs" / "direct-0" / "model" / checkpoint.CONFIG_FILE).stat().st_mtime_ns
+    left = tmp_path / "runs" / "direct-0" / arm_measures.UNFINISHED
+    left.touch()  # by a process that was killed after it wrote the row
     compare.main(words)
+    assert not left.exists()
     found = json.loads(out.read_text())["results"]
     assert [r["arm"] for r in found] == ["direct", "sketch"] and found[:1] == first
     assert (tmp_path / "runs" / "direct-0" / "model" / checkpoint.CONFIG_FILE).stat().st_mtime_ns == trained, (

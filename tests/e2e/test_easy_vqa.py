@@ -224,7 +224,7 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     first = batch.mask[8:].int().argmax(1)
     assert not batch.loss_weight[8:].gather(1, first[:, None]).any(), "nothing is before a first word"
     assert (batch.loss_weight[8:] > 0).sum() == batch.mask[8:].sum() - 3
-    assert len(next(iter(data.val_dataloader())).batch.ids) == 4, "held-out items are by themselves"
+    assert len(next(iter(data.held_out_batches())).batch.ids) == 4, "held-out items are by themselves"
     terms = loss_of(reasoner, batch)
     assert terms.total.isfinite()
 

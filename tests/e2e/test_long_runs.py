@@ -16,6 +16,13 @@ from train.config import dump
 pytestmark = pytest.mark.long
 
 
+def output(words: list[str], env: dict[str, str]) -> str:
+    """What a command prints, which must succeed."""
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def test_a_run_that_is_killed_twenty_times_ends_with_the_same_model(tmp_path):
     assert torment(tmp_path, kills=20, seed=2).total() == 20
 
@@ -44,17 +51,7 @@ def test_one_of_two_processes_is_killed_in_a_save_and_torchrun_starts_both_again
             "--",
         ]
         words += ["killed_run", point, "2", "train.sft", "--config", str(config), "--resume", "auto"]
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=ROOT,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        said[name] = done.stdout
+        said[name] = output([sys.executable, *words], env)
     assert "The run continues after step 1" in said["killed"] and "continues" not in said["whole"]
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
@@ -69,15 +66,6 @@ def test_held_out_items_are_decoded_by_weights_that_two_processes_share(changes,
     made = recipe(tmp_path / "run", fsdp=True, backbone__options=backbone, **more | changes)
     (tmp_path / "run.yaml").write_text(dump(made))
     env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "NPROC": "2", "PYTHON": sys.executable}
-    done = subprocess.run(
-        ["bash", "train/sft.sh", str(tmp_path / "run.yaml")],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("held-out items at step") == 2
+    said = output(["bash", "train/sft.sh", str(tmp_path / "run.yaml")], env)
+    assert said.count("held-out items at step") == 2
     assert len(events(tmp_path / "run").Scalars("val/success")) == 2

@@ -53,22 +53,25 @@ def rl_recipe(folder, fsdp: bool):
     return recipe(folder / f"rl-{fsdp}", config=RLTrainingConfig, fsdp=fsdp, **SHARED, **changes)
 
 
+def uneven_data(folder) -> dict:
+    """Eight uneven records to train on, and five held-out ones."""
+    if not (folder / "uneven").exists():
+        write_uneven_records(folder / "uneven", val=5)
+    return {"data__folder": str(folder / "uneven"), "data__val_items": 5, "eval_steps": 2}
+
+
 def uneven_recipe(folder, name: str, size: int, accumulate: int):
     """Three steps on all of eight uneven records, in batches of ``size``."""
-    if not (folder / "uneven").exists():
-        write_uneven_records(folder / "uneven")
-    changes = {"data__batch_size": size, "data__folder": str(folder / "uneven"), "data__val_items": 0}
+    changes = {"data__batch_size": size, **uneven_data(folder)}
     changes |= {"optim__gradient_accumulation_steps": accumulate, "optim__max_steps": 3}
     return recipe(folder / name, **SHARED, **changes)
 
 
 def parallel_recipe(folder, name: str, size: int, **changes):
     """Three steps from random weights on all of eight uneven records, in batches of ``size``, with two layers and two key-value heads."""
-    if not (folder / "uneven").exists():
-        write_uneven_records(folder / "uneven")
     backbone = BACKBONE | {"layers": 2, "heads": 4}
     shared = {name: value for name, value in SHARED.items() if name != "init_from"}
-    changes = {"data__folder": str(folder / "uneven"), "data__val_items": 0, "data__batch_size": size} | changes
+    changes = {"data__batch_size": size, **uneven_data(folder)} | changes
     return recipe(folder / name, **shared, backbone__options=backbone, **changes)
 
 
@@ -152,9 +155,10 @@ def test_two_processes_with_split_weights_or_matrices_are_one(name, changes, fol
     one, two = (checkpoint.load(folder / f"{name}-{n}")[0].state_dict() for n in ("one", "two"))
     assert change_error(two, one, {n: value for n, value in start.items() if n in one}) < 1e-4
     logged = [events(folder / f"{name}-{n}") for n in ("one", "two")]
-    for figure in ("train/text", "train/latent", "train/grad_norm"):
+    figures = {"train/text": 3, "train/latent": 3, "train/grad_norm": 3, "val/text": 2, "val/latent": 2}
+    for figure, count in figures.items():
         values = [[e.value for e in run.Scalars(figure)] for run in logged]
-        assert len(values[0]) == 3 and values[1] == pytest.approx(values[0], rel=1e-4), "figures are of all processes"
+        assert len(values[0]) == count and values[1] == pytest.approx(values[0], rel=1e-4), "of all processes"
 
 
 @pytest.mark.slow
