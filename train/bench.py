@@ -71,7 +71,7 @@ def in_words(batch: MixedBatch, taught: bool) -> MixedBatch:
         loss_weight=torch.where(latent, float(taught), batch.loss_weight),
         span_weight=batch.span_weight[:0],
         sketches=None,
-        boxes=None,
+        boxes=[],
         layout=None,
     )
 

@@ -116,8 +116,8 @@ class MixedBatch:
     span_weight: torch.Tensor  # (S,) weight of the latent loss
     images: ImageBatch | None = None
     sketches: ImageBatch | None = None  # one image a span; None where no image is the target (prompts)
-    image_rows: list[int] | None = None  # the row each image belongs to
-    boxes: list[Box] | None = None  # of each span
+    image_rows: list[int] = field(default_factory=list)  # the row each image belongs to
+    boxes: list[Box] = field(default_factory=list)  # of each span
     raw_images: list[PILImage.Image] | None = None  # kept for losses on pixels only
     teacher_batch: MixedBatch | None = None  # the same examples as a teacher reads them
     document_lengths: list[list[tuple[int, int]]] | None = None  # packed rows: length and images of each example

@@ -128,7 +128,7 @@ class LatentReasoner(nn.Module):
         if self.head is None or not self.head.needs_context:
             return None
         rows: list[list[torch.Tensor]] = [[] for _ in batch.ids]
-        if batch.images is not None and batch.image_rows is not None:
+        if batch.images is not None and batch.image_rows:
             for row, tokens in zip(batch.image_rows, self.backbone.encode_images(batch.images), strict=True):
                 rows[row].append(tokens)
         empty = self.backbone.embed(batch.ids[:1, :0])[0]

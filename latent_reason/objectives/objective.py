@@ -62,7 +62,6 @@ class Objective:
     can_pack = True  # whether several examples may share a row
     has_teacher = False  # whether it learns from another model
     has_moving_teacher = False  # whether its teacher changes while it trains
-    takes_gradients = False  # whether its loss itself takes a gradient, before the backward pass
 
     def __init__(
         self,
@@ -103,6 +102,11 @@ class Objective:
     def makes_one_pass(self) -> bool:
         """Whether every batch goes through the text model exactly once, with sketches or without."""
         return self.latent_input != "self" and not self.scheduled_sampling.prob
+
+    @property
+    def takes_gradients(self) -> bool:
+        """Whether the loss itself takes a gradient, before the backward pass."""
+        return False
 
     @property
     def needs_attention_mask(self) -> bool:
