@@ -111,8 +111,8 @@ class StepBatch:
 
 
 class HeldOutBatch:
-    """The batch with this ``number`` of all held-out examples. One that only keeps a process busy does not count
-    (``counts``). No dataclass, as above."""
+    """A batch of held-out examples. ``number`` is its place among all of them. One that only keeps a process busy does not
+    count (``counts``). No dataclass, as above."""
 
     def __init__(self, batch: MixedBatch, number: int, counts: bool):
         self.batch, self.number, self.counts = batch, number, counts

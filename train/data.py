@@ -260,18 +260,22 @@ class TraceData(L.LightningDataModule):
             found.update(np.array(row.ids, dtype=np.int64).tobytes())
         return found.hexdigest()
 
+    @property
+    def num_held_out_batches(self) -> int:
+        return math.ceil(len(self.rows["val"]) / self.data.batch_size)
+
     def held_out_batch(self, number: int) -> HeldOutBatch:
-        """A batch of held-out examples; a negative number is that of one that does not count, the first."""
-        start = max(number, 0) * self.data.batch_size
+        """A batch of held-out examples. Those after the last are the first ones again, and do not count."""
+        start = number % self.num_held_out_batches * self.data.batch_size
         rows = self.rows["val"][start : start + self.data.batch_size]
-        return HeldOutBatch(self.collate(rows), number, number >= 0)
+        return HeldOutBatch(self.collate(rows), number, number < self.num_held_out_batches)
 
     def held_out_batches(self, rank: int = 0, world: int = 1) -> DataLoader:
-        """The batches of process ``rank`` of ``world``. One that has none gets one that does not count, because Lightning
-        does not validate without any."""
-        numbers = range(rank, math.ceil(len(self.rows["val"]) / self.data.batch_size), world)
+        """The batches of process ``rank`` of ``world``. All have as many, because a pass through sharded weights waits for
+        the other processes."""
+        count = math.ceil(self.num_held_out_batches / world)
         return DataLoader(
-            numbers or [-1],
+            range(rank, count * world, world),
             batch_size=None,
             collate_fn=self.held_out_batch,
             generator=torch.Generator(),  # otherwise it takes a number from those of training
@@ -290,7 +294,9 @@ class TraceData(L.LightningDataModule):
             self.cache.flush()
 
 
-def reading_data(config: DecoderConfig | PretrainConfig, reasoner, objective, folder: Path) -> TraceData:
+def reading_data(
+    config: DecoderConfig | PretrainConfig, reasoner: LatentReasoner, objective: Objective, folder: Path
+) -> TraceData:
     """The encoded data of a run that reads questions about images and draws the images back."""
     peers = Peers.of_launch(folder)
     data = config.data.with_defaults()

@@ -78,7 +78,8 @@ class PretrainModule(TrainingModule):
 
     def loss_weights(self, batch):
         count = torch.tensor(min(self.images_per_step, len(batch.images)))
-        return self.objective.loss_weights(self.reasoner, batch) | {"reconstruction": count}
+        weights = self.objective.loss_weights(self.reasoner, batch)
+        return weights | {"reconstruction": count, "token_accuracy": torch.tensor(batch.layout.text_index.shape[1])}
 
 
 class DecoderModule(TrainingModule):

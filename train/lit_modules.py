@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -93,7 +93,6 @@ class TrainingModule(L.LightningModule):
         self.monitor = StepMonitor()
         self.passes: sharding.PassCounter | None = None  # of a sharded model
         self.held_out: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # of each part: weighted sum, and weight
-        self.gathering = ExitStack()  # in which weights are whole
 
     @property
     def sharded(self) -> bool:
@@ -232,7 +231,6 @@ class TrainingModule(L.LightningModule):
     # -- held-out examples ---------------------------------------------------------------------------------------------
     def on_validation_start(self):
         self.random_before, self.held_out = random_state(), {}
-        self.gathering.enter_context(self.whole_weights())  # processes have other batches, or none
 
     def validation_step(self, held_out: HeldOutBatch, index):
         torch.manual_seed(noise_seed(held_out.number))  # the same noise at every validation, in any process
@@ -249,8 +247,8 @@ class TrainingModule(L.LightningModule):
         pairs = {name: self.held_out.get(name, self.nothing()) for name in names}
         sums = {f"{name}, {i}": pair[i].float() for name, pair in pairs.items() for i in (0, 1)}
         sums = self.sum_over_processes(sums) if sums else {}
-        means = {f"val/{name}": sums[f"{name}, 0"] / sums[f"{name}, 1"] for name in names}
-        self.log_dict(means, sync_dist=self.num_processes > 1)
+        means = {f"val/{name}": sums[f"{name}, 0"] / sums[f"{name}, 1"].clamp_min(1e-8) for name in names}
+        self.log_dict(means, sync_dist=self.num_processes > 1)  # they are equal, but Lightning would warn
 
     def nothing(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum and the weight of no value."""
@@ -259,7 +257,6 @@ class TrainingModule(L.LightningModule):
 
     def on_validation_end(self):
         """Training does not depend on how often it is validated."""
-        self.gathering.close()
         set_random_state(self.random_before)
 
     def all_names(self, names: Iterable[str]) -> list[str]:

@@ -21,7 +21,7 @@ MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial
 ITERATIONS = 5
 EPS = 1e-7
-COPIED_AT_ONCE = 2**27  # entries of 16-bit gradients that have a copy in fp32 at a time: 512 MiB
+COPIED_AT_ONCE = 2**27  # entries of 16-bit gradients with a copy in fp32 at a time, 512 MiB; a larger weight is alone
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

@@ -123,6 +123,7 @@ class StepProgress(Callback):
         self.last_validation = trainer.global_step
         if not trainer.sanity_checking:
             found = trainer.callback_metrics
+            # losses first
             losses = {f"val/{name}": found[f"val/{name}"] for name in module.held_out}
             console.print(f"held-out items at step {trainer.global_step}: {figures(losses | found, 'val')}")
 

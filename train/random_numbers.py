@@ -22,6 +22,8 @@ def random_state() -> dict[str, Any]:
     }
     if torch.cuda.is_available():
         state["cuda"] = _text(torch.cuda.get_rng_state())
+    if torch.backends.mps.is_available():
+        state["mps"] = _text(torch.mps.get_rng_state())
     return state
 
 
@@ -34,6 +36,8 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(_bytes(state["torch"]))
     if torch.cuda.is_available() and "cuda" in state:
         torch.cuda.set_rng_state(_bytes(state["cuda"]))
+    if torch.backends.mps.is_available() and "mps" in state:
+        torch.mps.set_rng_state(_bytes(state["mps"]))
 
 
 def _text(values: torch.Tensor) -> str:

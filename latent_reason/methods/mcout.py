@@ -56,7 +56,7 @@ class ImageMixingHead(IdentityHead):
 def truncate_spans(batch: MixedBatch, k: int) -> MixedBatch:
     """The same rows with at most the first k latents of every span, which stand in one row of its grid, and no targets."""
     layout, device = batch.layout, batch.ids.device
-    _, rows, position, slots, *_ = np.array(layout.latents)
+    _, rows, position, slots, *_ = np.array(layout.latents, dtype=int)
     keep = layout.token_type != PAD
     keep[rows[slots >= k], position[slots >= k]] = False
     order = keep.argsort(1, kind="stable")  # dropped positions move to the left, where they become padding

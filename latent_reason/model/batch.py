@@ -74,12 +74,18 @@ class ImageBatch:
 
 @dataclass
 class BatchLayout:
-    """Where everything stands in a batch, known on the host.
+    """Where everything stands in a batch, known on the host: a step that reads it from a device waits for all the work that
+    is queued there.
 
-    A step that reads it from a device waits for all the work that is queued there. ``token_type`` (B, N), ``has_loss``
-    (B, N) and ``spans`` (S, 4) are those of the batch; ``grids`` are the latent grids of the spans as numbers;
-    ``latents`` (6, n) holds span, row, position, slot, grid height and grid width of all n latents, ``latent_index`` the
-    same on ``device``; ``text_index`` (2, n) holds row and position of text with a loss, there, too; a span has at most ``longest`` latents, K; ``has_padding`` says whether any position is padding.
+    ``token_type`` (B, N), ``has_loss`` (B, N) and ``spans`` (S, 4) are those of the batch. From them follow:
+
+    Attributes:
+        grids: the latent grid of each span.
+        latents: span, row, position, slot, grid height and grid width of all n latents, six lists.
+        latent_index: the same (6, n) on ``device``.
+        text_index: row and position of text with a loss (2, n), on ``device``.
+        longest: K, the most latents of a span.
+        has_padding: whether any position is padding.
     """
 
     token_type: np.ndarray

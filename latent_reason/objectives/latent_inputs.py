@@ -74,7 +74,7 @@ def in_groups(batch: MixedBatch, keys: list[int]) -> tuple[torch.Tensor, dict[in
     for at, i in enumerate(order):
         start = parts[keys[i]].start if keys[i] in parts else at
         parts[keys[i]] = slice(start, at + 1)
-    return to_device(torch.tensor(order), batch.ids.device), parts
+    return to_device(torch.tensor(order, dtype=torch.long), batch.ids.device), parts
 
 
 def mean_latents(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:

@@ -6,7 +6,7 @@ from conftest import ready
 from test_host_reads import METHODS, MORE, with_features
 
 from latent_reason import methods
-from latent_reason.contracts.fixtures import modal_mixed, training_batch
+from latent_reason.contracts.fixtures import Case, modal_mixed, training_batch
 from latent_reason.model.backbones.families import FAMILIES
 
 pytestmark = [  # dynamo warns of what it does itself
@@ -14,16 +14,17 @@ pytestmark = [  # dynamo warns of what it does itself
     pytest.mark.filterwarnings("ignore:To copy construct from a tensor"),
 ]
 WHOLE = {"fullgraph": True, "dynamic": False, "backend": "aot_eager"}  # raises at the first graph break
-#: methods whose host chooses by what the batch holds, more than shapes say, and why
+#: methods, and cases of others, whose host chooses by what the batch holds, more than shapes say, and why
 NOT_WHOLE = {
     "ilvr": "its target regresses over the image positions of each row",
     "monet": "its loss takes a gradient, and its stage hides images that the tokenizer finds",
     "deepsketcher": "its editor reads the text between two spans",
     "mcout": "it cuts rows, thought by thought",
-    "modal_mixed-diffusion-self": "the sampler of diffusers reads its step",
-    "latent_sketchpad-1-1-{": "its head reads the text between two spans of its own latents",
+    "modal_mixed-diffusion-self-1d": "the sampler of diffusers reads its step",
+    "latent_sketchpad-1-1-{'prob': 0.5}-1d": "its head reads the text between two spans of its own latents",
 }
-CASES = [case for case in [*METHODS, *MORE] if not str(getattr(case, "values", [case])[0]).startswith((*NOT_WHOLE,))]
+EVERY = [case if isinstance(case, Case) else case.values[0] for case in (*METHODS, *MORE)]
+CASES = [case for case in EVERY if not {case.method, str(case)} & NOT_WHOLE.keys()]
 QUICK = ("modal_mixed-1d",)
 FAMILY_CASE = modal_mixed("mlp", stop="close", supervise="full")
 
