@@ -45,7 +45,7 @@ def real_work(config: SFTConfig | RLTrainingConfig) -> step.Work:
         reasoner.target.standardizer.fitted.fill_(True)
     if isinstance(config, RLTrainingConfig):
         return rollouts.policy_work(config, reasoner.train(), None, FakeTensorMode())
-    module = SFTModule(reasoner.train(), objective, config.optim, sharding.ShardingOptions.of(config))
+    module = SFTModule(reasoner.train(), objective, config.optim, sharding.ShardingOptions.of(config, objective))
     return step.supervised_work(config, module, step.longest_batch(config, module))
 
 
