@@ -7,7 +7,6 @@ longest), Z latent width, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -74,10 +73,10 @@ class ImageBatch:
 
 @dataclass
 class BatchLayout:
-    """Where everything stands in a batch, known on the host: a step that reads it from a device waits for all the work that
-    is queued there.
+    """Where everything stands in a batch, known on the host.
 
-    ``token_type`` (B, N), ``has_loss`` (B, N) and ``spans`` (S, 4) are those of the batch. From them follow:
+    A step that reads it from a device waits for all the work that is queued there. ``token_type`` (B, N), ``has_loss``
+    (B, N) and ``spans`` (S, 4) are those of the batch. From them follow:
 
     Attributes:
         grids: the latent grid of each span.
@@ -103,9 +102,8 @@ class BatchLayout:
         self.longest = int(lengths.max(initial=0))
         self.grids: list[Grid] = [(h, w) for h, w in self.spans[:, 2:].tolist()]
         self.has_padding = bool((self.token_type == PAD).any())
-        self.latent_index = to_device(torch.tensor(latents), self.device)
         texts = np.stack(((self.token_type == TEXT) & self.has_loss).nonzero())
-        self.text_index = to_device(torch.tensor(texts), self.device)
+        self.latent_index, self.text_index = (to_device(torch.tensor(x), self.device) for x in (latents, texts))
 
     def to(self, device: torch.device | str) -> BatchLayout:
         return replace(self, device=device)
@@ -196,5 +194,5 @@ def prompt_batch(
         ids.new_zeros(0, 4),
         torch.zeros(0, device=ids.device),
         images,
-        image_rows=rows.cpu()[[*accumulate([0, *image_lengths])][:-1]].tolist(),
+        image_rows=rows.cpu()[np.cumsum([0, *image_lengths])[:-1]].tolist(),
     )

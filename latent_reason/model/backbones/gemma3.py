@@ -40,9 +40,8 @@ class Gemma3(Square):
 
     def text_model_kwargs(self, embeds, extra, mask, positions):
         n, m = embeds.shape[1], mask.shape[-1]
-        distance = torch.arange(m - n, m, device=embeds.device)[:, None] - torch.arange(
-            m, device=embeds.device
-        )  # (n, m)
+        at = torch.arange(m, device=embeds.device)
+        distance = at[m - n :, None] - at  # (n, m)
         allowed = mask[:, None] & (distance >= 0) if mask.ndim == 2 else mask
         if extra.shape[-1]:
             is_image = extra[..., 0] > 0

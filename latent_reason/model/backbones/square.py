@@ -57,10 +57,7 @@ class Square(Backbone):
         patch = self.model.config.vision_config.patch_size
         return self.square // (patch if isinstance(patch, int) else patch[0])
 
-    @property
-    def side(self) -> int:
-        """Tokens per side of every image."""
-        return self.patches_per_side
+    side = patches_per_side  # tokens per side, where the connector joins none
 
     @property
     def pixels_per_token(self) -> int:
