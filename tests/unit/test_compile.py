@@ -1,5 +1,7 @@
 """What ``torch.compile`` may take as a whole: the loss of a training step, from features of a frozen encoder on."""
 
+import copy
+
 import pytest
 import torch
 from conftest import ready
@@ -40,18 +42,19 @@ def check_whole(reasoner, traces):
     """The compiled loss of a batch, and the gradients of all weights, are those of the plain one."""
     batch = with_features(reasoner, training_batch(reasoner, traces[:2]))
     objective = methods.objective_of(reasoner)
-    reasoner.train()
+    start = copy.deepcopy(reasoner.train().state_dict())  # a head may keep statistics of what it has learnt from
     results = []
     for loss in (objective.loss, torch.compile(objective.loss, **WHOLE)):
         torch.manual_seed(0)
+        reasoner.load_state_dict(start)
         reasoner.zero_grad()
         total = loss(reasoner, batch).total
         total.backward()
         gradients = [p.grad.flatten() for p in reasoner.parameters() if p.grad is not None]
         results.append((total.detach(), torch.cat(gradients)))
     (plain, gradients), (compiled, compiled_gradients) = results
-    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=0)
-    assert gradients.norm() > 0 and (compiled_gradients - gradients).norm() <= 1e-3 * gradients.norm()
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=0)
+    assert gradients.norm() > 0 and (compiled_gradients - gradients).norm() <= 1e-4 * gradients.norm()
 
 
 @pytest.mark.parametrize(
