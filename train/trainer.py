@@ -282,10 +282,11 @@ def process_options(config: RunConfig) -> dict:
         ValueError: groups of ``tensor_parallel_size`` processes do not come out even.
     """
     here, nodes = count_processes(config)
-    # gradients are views of what the processes add up, instead of being copied to it
-    strategy = DDPStrategy(gradient_as_bucket_view=True) if here * nodes > 1 else "auto"
+    strategy = "auto"
     if isinstance(config, StagedConfig) and config.fsdp:
         strategy = sharding.make_strategy(config, here * nodes)
+    elif here * nodes > 1:  # gradients are views of what the processes add up, instead of being copied to it
+        strategy = DDPStrategy(gradient_as_bucket_view=True)
     return {"devices": here, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}
 
 
