@@ -13,9 +13,9 @@ import torch
 import latent_reason
 
 from .. import checkpoint, imports
-from ..decoding.engine import generate, planned_grids
+from ..decoding.engine import Engine, generate, planned_grids
 from ..model.batch import LATENT, TEXT
-from ..objectives.replay import replay
+from ..objectives.replay import replay, rollout_states
 from ..trace import Image, Message, Text, Trace
 from .closeness import arithmetic, assert_close, relative_error
 from .fixtures import eager, loss_of, objective_for, ready_copy, slot_by_slot, training_batch
@@ -65,29 +65,20 @@ def rollout_once() -> dict:
 # -- 5, 6, 7, 8: decoding ----------------------------------------------------------------------------------------------
 @float64
 def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
-    fed, trunk = [], reasoner.backbone.forward_text
+    """The states of decoding are those of one pass over prompt and answer."""
+    states, trunk = [], reasoner.backbone.forward_text
 
-    def recorded(embeds, mask, positions, cache=None):
-        fed.append((embeds, mask, positions, trunk(embeds, mask, positions, cache)))
-        return fed[-1][-1]
+    def recorded(*given):
+        states.append(trunk(*given))
+        return states[-1]
 
     monkeypatch.setattr(reasoner.backbone, "forward_text", recorded)
+    monkeypatch.setattr(Engine, "compact", lambda engine: None)  # so that rows keep their slots
     out = generate(eager(reasoner), prompts(reasoner, make_traces), temperature=1.0, **settings(reasoner))
-    (asked, _, placed, answered), steps = fed[0], fed[1:]
-    there = out.token_type[:, : len(steps)] != 0
-    assert there.shape[1] > 5 and [f[0].shape[0] for f in steps] == there.sum(0).tolist(), "who has ended is not fed"
-
-    def whole(first, column, rows_in):
-        """(B, N + T, ...) inputs of decoding, zero after the end of a row."""
-        more = first.new_zeros(len(first), len(steps), *first.shape[2:])
-        for t, f in enumerate(steps):
-            more[there[:, t], t] = rows_in(f[column])[:, 0]
-        return torch.cat([first, more], 1)
-
-    mask = torch.cat([out.prompt.mask, there], 1)
-    embeds, cached = whole(asked, 0, lambda x: x), whole(answered, 3, lambda x: x)
-    positions = whole(placed.permute(1, 2, 0), 2, lambda x: x.permute(1, 2, 0)).permute(2, 0, 1)
-    assert_close(cached[mask], trunk(embeds, mask, positions)[mask])
+    there = out.token_type != 0
+    assert there.shape[1] > 5 and len(states) == 1 + there.shape[1], "the prompt, then one pass a position"
+    monkeypatch.setattr(reasoner.backbone, "forward_text", trunk)
+    assert_close(torch.cat(states[1:], 1)[there], rollout_states(reasoner, out)[there])
 
 
 @float64
@@ -121,8 +112,8 @@ def test_5_training_on_own_latents_draws_what_decoding_draws(sketcher, make_trac
     noise = torch.zeros(1, sketcher.head.latent_width) if sketcher.head.is_stochastic else None
     draw = sketcher.sample_latents
 
-    def silent(h, grids, slot, _noise=None, context=None):
-        return draw(h, grids, slot, None if noise is None else noise.expand(len(h), -1), context)
+    def silent(h, grids, slot, _noise=None, context=None, *known):
+        return draw(h, grids, slot, None if noise is None else noise.expand(len(h), -1), context, *known)
 
     sketcher.sample_latents = silent
     _, own = objective_for(sketcher).own_latent_states(sketcher, batch, sketcher.backbone.position_ids(batch))
@@ -194,7 +185,8 @@ def test_8_spans_open_and_close_and_keep_their_limits(sketcher, make_traces):
     sketcher.switch = dataclasses.replace(sketcher.switch, min_latents=3, cap=1.5, max_spans=2)
     learned, budgets, v = sketcher.switch.stop != "count", [1, 4, 11, 40], sketcher.vocabulary
     eager(sketcher)
-    causes, plans = set(), planned_grids(sketcher, prompts(sketcher, make_traces)).prod(-1).tolist()
+    causes = set()
+    plans = [h * w for h, w in planned_grids(sketcher, prompts(sketcher, make_traces))]
     for seed in range(20):
         if seed > 0 and len(causes) > 1 and "budget" in causes:
             break

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 #: ``hook(rows, spans, slots, latents, written) -> latents`` replaces sampled latents (n, D) before they are fed back;
-#: ``written`` are the ids of every row so far
-LatentHook = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, list[list[int]]], torch.Tensor]
+#: ``written`` are the ids so far of every row that is active, by its number. The host reads which rows draw.
+LatentHook = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Mapping[int, list[int]]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class GenerationConfig:
     Args:
         max_new_tokens: budget of new positions (text and latents), one for all rows or one a row. A span that is open
             when it runs out is closed.
-        temperature: 0 is greedy decoding. ``top_p`` applies otherwise.
+        temperature: 0 is greedy decoding. ``top_p`` and ``top_k`` (0: all) apply otherwise.
         seed: of all randomness, which is keyed by (seed, row id, position).
         latent_mode: ``learned`` (the model's switch decides), ``off`` (no span can be opened) or ``first`` (a span is
             opened at once).
@@ -39,14 +39,17 @@ class GenerationConfig:
             be replayed.
         answer_prefix: ids that a row is forced to write once its budget is used up, followed by ``answer_budget`` more
             positions to answer in (GLM-4.1V-Thinking 2507.01006). An open span is closed before.
+        cache_implementation: ``dynamic`` (keys and values grow with the longest row) or ``static`` (they have room for
+            the whole budget from the start, and shapes never change).
 
     Raises:
-        ValueError: an unknown ``latent_mode``, or a policy together with a hook.
+        ValueError: an unknown ``latent_mode`` or ``cache_implementation``, or a policy together with a hook.
     """
 
     max_new_tokens: int | Sequence[int] = 256
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
     seed: int = 0
     latent_mode: Literal["learned", "off", "first"] = "learned"
     latents_per_span: int | None = None
@@ -57,9 +60,12 @@ class GenerationConfig:
     hide_images: bool = False
     answer_prefix: Sequence[int] = ()
     answer_budget: int = 32
+    cache_implementation: Literal["dynamic", "static"] = "dynamic"
 
     def __post_init__(self):
         if self.latent_mode not in ("learned", "off", "first"):
             raise ValueError(f"latent_mode={self.latent_mode!r}: must be 'learned', 'off' or 'first'.")
+        if self.cache_implementation not in ("dynamic", "static"):
+            raise ValueError(f"cache_implementation={self.cache_implementation!r}: must be 'dynamic' or 'static'.")
         if self.latent_policy is not None and self.latent_hook is not None:
             raise ValueError("latent_policy draws the latents, so latent_hook may not replace them. Use one of them.")

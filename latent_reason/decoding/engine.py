@@ -1,23 +1,30 @@
-"""generate(): batched, cached decoding of text and latents. Each row has its own mode, budget and end.
+"""generate(): batched, cached decoding of text and latents, and the engine under it.
 
-Every active row feeds exactly one position a step, text or latent, so one cache serves rows in different modes.
+Every active row feeds exactly one position a step, text or latent, so one cache serves rows in different modes. The
+state of all rows lies in tensors. The host reads their modes and ids once a step, and not at all while every row is in
+a span whose length is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ..model.batch import IMAGE, LATENT, PAD, TEXT, MixedBatch
+from ..model.batch import IMAGE, PAD, Grid, MixedBatch, to_device
+from ..model.heads.base import HeadContext
 from ..model.reasoner import LatentReasoner
-from ..model.switching import DONE, DRAWING, WRITING, Switch, SwitchState
+from ..model.switching import DONE, DRAWING, WRITING, Switch
+from .cache import SlotCache
 from .config import GenerationConfig
-from .rollout import Rollout, Span
-from .sampling import gumbel_argmax, keyed_normal, keyed_uniform, sampling_log_probs
+from .rollout import Rollout, stack_steps
+from .rows import Rows
+from .sampling import row_keys
+from .steps import Kind, Stepper, StepRecord
 
 
 @torch.no_grad()
@@ -27,6 +34,7 @@ def generate(
     config: GenerationConfig | None = None,
     *,
     row_ids: Sequence[int] | None = None,
+    group_size: int = 1,
     **overrides: Any,
 ) -> Rollout:
     """Continue a batch of prompts in text and latents.
@@ -40,6 +48,7 @@ def generate(
         prompt: left-padded prompts on the model's device.
         config: how to decode; ``overrides`` replace single fields of it.
         row_ids: keys of each row's randomness (default: its number in the batch).
+        group_size: so many rows one after the other have the same prompt, which is computed once for them.
 
     Returns:
         A Rollout. Its row r equals the same prompt decoded alone with the same ``row_ids[r]``.
@@ -52,54 +61,171 @@ def generate(
     was_training = model.training
     model.eval()
     try:
-        decoder = Decoder if config.latent_policy is None else config.latent_policy.decoder
-        return decoder(model, prompt, config, row_ids).run()
+        engine = Engine(model, config, len(prompt.ids))
+        group = engine.admit(prompt, row_ids=row_ids, group_size=group_size)
+        while engine.num_active:
+            engine.step()
+            engine.compact()
+        return engine.collect(group)
     finally:
         model.train(was_training)
 
 
-def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> torch.Tensor:
-    """(B, 2) the latent grid of each row's sketches: the switch's count, or the grid for the row's last image."""
-    grids = torch.tensor(model.latent_grid_for(None)).repeat(len(prompt.ids), 1)
+def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> list[Grid]:
+    """The latent grid of each row's sketches: the switch's count, or the grid for the row's last image."""
+    grids = [model.latent_grid_for(None)] * len(prompt.ids)
     if prompt.images is not None:
-        sizes = model.backbone.token_grids(prompt.images)
-        for row, size in zip(prompt.image_rows, sizes, strict=True):
-            grids[row] = torch.tensor(model.latent_grid_for(size))
-    return grids.to(prompt.ids.device)
+        for row, size in zip(prompt.image_rows, model.backbone.token_grids(prompt.images), strict=True):
+            grids[row] = model.latent_grid_for(size)
+    return grids
 
 
-class Decoder:
-    """One call of generate(): row state as tensors (B,), records as lists over steps."""
+@dataclass
+class Row:
+    """What the host knows of one row: its ``number`` among all rows, the columns of its prompt, its budget, the most
+    latents of its spans, its slot in each epoch of the engine, what it has written, and its mode."""
 
-    RECORDS = (
-        "ids token_type latent_embeds positions log_prob sampled_log_prob stop_log_prob text_decisions stop_decisions "
-        "open_allowed"
-    ).split()
+    number: int
+    prompt_length: int
+    budget: int
+    grid: Grid
+    limit: int
+    slots: dict[int, int]
+    num_forced: int  # tokens that it is still forced to write
+    ids: list[int] = field(default_factory=list)
+    mode: int = WRITING
+    latents: int = 0  # of its open span
+    answering: bool = False
 
-    def __init__(self, model, prompt, config: GenerationConfig, row_ids):
-        self.model, self.prompt, self.config, self.device = model, prompt, config, prompt.ids.device
-        self.b = len(prompt.ids)
-        self.budget = torch.as_tensor(config.max_new_tokens, device=self.device).expand(self.b).clone()
-        self.row_ids = list(row_ids) if row_ids is not None else list(range(self.b))
+    @property
+    def sure_latents(self) -> int:
+        """How many latents it will draw before anything else can happen, in a span of a counted length."""
+        return min(self.limit - self.latents, self.budget - 1 - len(self.ids)) if self.mode == DRAWING else 0
+
+
+@dataclass
+class Group:
+    """Rows that were admitted together: their prompt, and the step at which they began."""
+
+    prompt: MixedBatch
+    rows: list[Row]
+    start: int
+
+    @property
+    def is_done(self) -> bool:
+        return all(row.mode == DONE for row in self.rows)
+
+
+class Engine:
+    """Decodes rows in ``num_slots`` slots. A row that has ended leaves its slot to another.
+
+    Example:
+        >>> engine = Engine(reasoner, GenerationConfig(max_new_tokens=64), num_slots=8)
+        >>> group = engine.admit(prompt)
+        >>> while engine.num_active:
+        ...     engine.step()
+        >>> rollout = engine.collect(group)
+
+    Attributes:
+        num_steps, num_reads: steps so far, and reads from the device among them.
+        num_row_steps: positions that rows have generated; over ``num_steps * num_slots``, the share of slots in use.
+    """
+
+    def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
+        if config.latent_policy is not None and not model.can_sketch:
+            raise ValueError("latent_policy: this model has no latent head. Remove the option.")
+        self.model, self.config, self.num_slots, self.device = model, config, num_slots, model.device
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
-        self.queue = self.forced_tokens()
-        self.grids = planned_grids(model, prompt)
-        self.context = model.head_context(prompt)
-        self.state = SwitchState(self.switch(), self.planned_lengths())
-        self.states_so_far: list[torch.Tensor] = []  # for heads that need context
-        self.text_mask: list[torch.Tensor] = []  # and which of these belong to the text since the last span
-        self.record: dict[str, list[torch.Tensor]] = {name: [] for name in self.RECORDS}
-        self.spans: list[Span] = []
-        self.finish_reasons = ["budget"] * self.b
-        self.forced_answer = [False] * self.b
-        self.written: list[list[int]] = [[] for _ in range(self.b)]
+        self.switch = self._switch()
+        self.occupants: list[Row | None] = [None] * num_slots
+        self.groups: list[Group] = []
+        self.rows: Rows | None = None
+        self.cache: SlotCache | None = None
+        self.context: HeadContext | None = None
+        self.stepper: Stepper | None = None
+        self.history: History | None = None
+        self.records: list[StepRecord] = []
+        self.epochs = [0]  # the steps at which slots were renumbered
+        self.num_steps = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
 
-    # -- set-up -------------------------------------------------------------------------------------------------------
-    def forced_tokens(self) -> list[list[int]]:
+    def _switch(self) -> Switch:
+        switch = self.model.switch
+        if self.config.latents_per_span is not None:  # a fixed count replaces the model's own stop
+            switch = Switch(start=switch.start, max_spans=switch.max_spans)
+        return switch if self.config.max_spans is None else replace(switch, max_spans=self.config.max_spans)
+
+    @property
+    def num_active(self) -> int:
+        return sum(row is not None for row in self.occupants)
+
+    @property
+    def free_slots(self) -> list[int]:
+        return [slot for slot, row in enumerate(self.occupants) if row is None]
+
+    # -- admission ----------------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def admit(
+        self,
+        prompt: MixedBatch,
+        *,
+        row_ids: Sequence[int] | None = None,
+        max_new_tokens: Sequence[int] | None = None,
+        forced_tokens: Sequence[Sequence[int]] | None = None,
+        group_size: int = 1,
+    ) -> Group:
+        """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens`` and
+        ``forced_tokens`` are those of each row (None: of the configuration); the others are as in :func:`generate`.
+
+        Raises:
+            ValueError: there are fewer free slots than rows, or an option that this model cannot follow.
+        """
+        n, config = len(prompt.ids), self.config
+        if n > len(self.free_slots) or n % group_size:
+            raise ValueError(f"{n} rows in groups of {group_size} for {len(self.free_slots)} free slots.")
+        budget = config.max_new_tokens if max_new_tokens is None else max_new_tokens
+        budgets = [budget] * n if isinstance(budget, int) else [int(x) for x in budget]
+        queue = self._forced_tokens(config.forced_tokens if forced_tokens is None else forced_tokens, n)
+        grids = planned_grids(self.model, prompt)
+        count = config.latents_per_span
+        plan = torch.tensor([h * w if count is None else count for h, w in grids])
+        self.stepper = self.stepper or Stepper(self.model, config, self.num_slots)
+        slots = self.free_slots[:n]
+        keys = to_device(row_keys(config.seed, range(n) if row_ids is None else row_ids), self.device)
+        self._prefill(prompt, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys)
+        limits = self.switch.limit_of(plan).tolist()
+        pads = (prompt.layout.token_type == PAD).sum(1).tolist()
+        group = Group(prompt, [], self.num_steps)
+        for at, slot in enumerate(slots):
+            length, epoch = prompt.ids.shape[1] - pads[at], len(self.epochs) - 1
+            row = Row(self.num_rows + at, length, budgets[at], grids[at], limits[at], {epoch: slot}, len(queue[at]))
+            self.occupants[slot] = row
+            group.rows.append(row)
+        self.num_rows += n
+        self.groups.append(group)
+        for row in group.rows:
+            if row.budget <= 0:
+                self._spend(row)
+        self._free_ended()
+        return group
+
+    def _spend(self, row: Row) -> None:
+        """End a row whose budget was nothing; with ``answer_prefix`` it is forced to answer."""
+        if self.config.answer_prefix:
+            self._force_answer(row)
+        else:
+            row.mode = DONE
+
+    def _force_answer(self, row: Row) -> None:
+        row.answering, row.num_forced = True, len(self.config.answer_prefix)
+        row.budget = len(row.ids) + row.num_forced + self.config.answer_budget
+
+    def _forced_tokens(self, given: Sequence[Sequence[int]] | None, n: int) -> list[list[int]]:
         """The ids each row is forced to write first, an opening token included where spans open at once."""
         config, model = self.config, self.model
-        queue = [list(q) for q in config.forced_tokens] if config.forced_tokens is not None else [[]] * self.b
-        queue, opening = [list(q) for q in queue], model.vocabulary.open
+        queue, opening = (
+            [list(q) for q in given] if given is not None else [[] for _ in range(n)],
+            model.vocabulary.open,
+        )
         at_once = config.latent_mode == "learned" and model.switch.start == "first" and model.can_sketch
         if at_once or config.latent_mode == "first":
             queue = [q if q[:1] == [opening] else [opening, *q] for q in queue]
@@ -110,226 +236,206 @@ class Decoder:
             )
         return queue
 
-    def switch(self) -> Switch:
-        switch = self.model.switch
-        if self.config.latents_per_span is not None:  # a fixed count replaces the model's own stop
-            switch = Switch(start=switch.start, max_spans=switch.max_spans)
-        return switch if self.config.max_spans is None else replace(switch, max_spans=self.config.max_spans)
-
-    def planned_lengths(self) -> torch.Tensor:
-        lengths = self.grids.prod(-1)
-        count = self.config.latents_per_span
-        return lengths if count is None else torch.full_like(lengths, count)
-
-    # -- the loop -----------------------------------------------------------------------------------------------------
-    def run(self) -> Rollout:
-        backbone, prompt = self.model.backbone, self.prompt
-        cache, mask, positions = backbone.new_cache(), prompt.mask, backbone.position_ids(prompt)
-        h = backbone.forward_text(self.model.prompt_embeddings(prompt), mask, positions, cache)[:, -1]
-        self.next = positions.masked_fill(~mask, -1).amax((0, 2)) + 1  # (B,) the position of the next text token
-        self.span_start = self.next.clone()
-        in_cache = torch.arange(self.b, device=self.device)  # a row that has ended leaves the cache
-        prefix = len(self.config.answer_prefix)
-        extra = prefix + self.config.answer_budget if prefix else 0
-        for step in range(int(self.budget.max()) + extra + 2):  # an open span is still closed
-            embeds, positions, active = self.step(step, h)
-            if not active.any():
-                break
-            if not active[in_cache].all():
-                cache.batch_select_indices(active[in_cache].nonzero()[:, 0])
-                in_cache = active.nonzero()[:, 0]
-            mask = torch.cat([mask, active[:, None]], 1)
-            new = backbone.forward_text(
-                embeds[in_cache, None], self.visible(mask)[in_cache], positions[:, in_cache, None], cache
-            )
-            h = torch.zeros_like(h).index_copy(0, in_cache, new[:, -1])
-        return self.finish()
-
-    def visible(self, mask: torch.Tensor) -> torch.Tensor:
-        """(B, past + 1) what the position of this step may attend to, of all positions ``mask`` so far."""
-        if not self.config.hide_images:
-            return mask
-        after_sketch = (self.state.mode == WRITING) & (self.state.spans > 0)
-        hidden = after_sketch[:, None] & (self.prompt.token_type == IMAGE)
-        return mask & ~F.pad(hidden, (0, mask.shape[1] - hidden.shape[1]))
-
-    def step(self, step: int, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Decide what every row does now and record it. Returns inputs (B, D), positions (axes, B), active (B,)."""
-        v, s = self.model.vocabulary, self.state
-        self.end_rows(step)
-        active = s.mode != DONE
-        ids = torch.full((self.b,), v.pad, device=self.device)
-        token_type = torch.where(active, TEXT, PAD)
-        log_prob, sampled, stop = torch.zeros(3, self.b, device=self.device)
-        if s.switch.start == "rule" and self.can_sketch:
-            self.open_after_sentences()
-        # text
-        queued = torch.tensor([bool(q) for q in self.queue], device=self.device)
-        open_allowed = s.may_open() & self.can_sketch
-        choosing, forced = (s.mode == WRITING) & ~queued, (s.mode == WRITING) & queued
-        if choosing.any():
-            logits = self.model.backbone.logits(h[choosing])
-            logits = self.model.mask_forbidden_tokens(logits, open_allowed[choosing])
-            ids[choosing], log_prob[choosing], sampled[choosing] = self.choose_tokens(logits, choosing, step)
-        for row in forced.nonzero()[:, 0].tolist():
-            ids[row] = self.queue[row].pop(0)
-        # latents
-        closing, deciding, own_close = self.close_spans(h, step, sampled, stop)
-        drawing = (s.mode == DRAWING) & ~closing
-        ids[closing], ids[drawing] = v.close, v.latent
-        token_type[drawing] = LATENT
-        if self.context is not None:
-            self.states_so_far.append(h)
-            is_text = active & ((s.mode == WRITING) | (s.slot == 0))
-            self.text_mask = [mask & ~closing for mask in (*self.text_mask, is_text)]
-        latents = h.new_zeros(self.b, h.shape[-1])
-        if drawing.any():
-            latents[drawing] = self.sample_latents(h, drawing, step)
-        # records
-        self.record_spans(step, closing, own_close)
-        opened, ended = (s.mode == WRITING) & (ids == v.open), (s.mode == WRITING) & (ids == v.end)
-        for row in ended.nonzero()[:, 0].tolist():
-            self.finish_reasons[row] = "end"
-        positions = self.position_ids(drawing, opened, closing, active)
-        self.append(
-            ids=ids,
-            token_type=token_type,
-            latent_embeds=latents,
-            positions=positions,
-            log_prob=log_prob,
-            sampled_log_prob=sampled,
-            stop_log_prob=stop,
-            text_decisions=choosing & active,
-            stop_decisions=deciding,
-            open_allowed=open_allowed,
+    def _prefill(self, prompt: MixedBatch, slots: list[int], group_size: int, *, queue, budgets, grids, plan, keys):
+        """Compute all of the prompts but their last position, which is the input of the first step, and put the rows
+        into their slots."""
+        backbone, n, device = self.model.backbone, len(prompt.ids), self.device
+        positions, length = backbone.position_ids(prompt), prompt.ids.shape[1]
+        embeds, mask = self.model.prompt_embeddings(prompt), prompt.mask
+        prefix, end = backbone.new_cache(), max(length - 1, 1)
+        backbone.forward_text(
+            embeds[::group_size, :end], mask[::group_size, :end], positions[:, ::group_size, :end], prefix
         )
-        for row in active.nonzero()[:, 0].tolist():
-            self.written[row].append(int(ids[row]))
-        s.update(opened, drawing, closing, (choosing | forced) & ~opened, ended)
-        embeds = torch.where(drawing[:, None], latents, self.model.backbone.embed(ids).to(latents.dtype))
-        return embeds, positions, active
-
-    def append(self, **values: torch.Tensor) -> None:
-        for name, value in values.items():
-            self.record[name].append(value)
-
-    # -- ends ---------------------------------------------------------------------------------------------------------
-    def end_rows(self, step: int) -> None:
-        """End rows whose budget is used up; with ``answer_prefix``, rows are forced to answer first."""
-        ended = (step >= self.budget) & (self.state.mode == WRITING)
-        if self.config.answer_prefix and ended.any():
-            ended = self.force_answers(ended, step)
-        none = torch.zeros(self.b, dtype=torch.bool, device=self.device)
-        self.state.update(none, none, none, none, ended=ended)
-
-    def force_answers(self, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """Force ``rows`` (B,) to answer that were not forced before. Returns the rows (B,) that were."""
-        ended, prefix = rows.clone(), list(self.config.answer_prefix)
-        for row in rows.nonzero()[:, 0].tolist():
-            if not self.forced_answer[row]:
-                self.forced_answer[row], self.queue[row], ended[row] = True, list(prefix), False
-                self.budget[row] = step + len(prefix) + self.config.answer_budget
-        return ended
-
-    def open_after_sentences(self) -> None:
-        """Force a span open in rows that have just ended a sentence (Latent Sketchpad 2510.24514)."""
-        v, s = self.model.vocabulary, self.state
-        for row in ((s.mode == WRITING) & s.has_room()).nonzero()[:, 0].tolist():
-            if v.decode(self.written[row][-1:]).rstrip().endswith(".") and self.queue[row][:1] != [v.open]:
-                self.queue[row].insert(0, v.open)
-
-    # -- decisions ----------------------------------------------------------------------------------------------------
-    def row_keys(self, rows: torch.Tensor) -> list[int]:
-        return [self.row_ids[row] for row in rows.nonzero()[:, 0].tolist()]
-
-    def choose_tokens(self, logits: torch.Tensor, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, ...]:
-        """Text tokens of ``rows``, their log-probability at temperature 1 and as sampled."""
-        config, plain = self.config, logits.log_softmax(-1)
-        if config.temperature == 0:
-            ids = logits.argmax(-1)
-            return ids, plain.gather(-1, ids[:, None])[:, 0], torch.zeros(len(ids), device=logits.device)
-        scores = sampling_log_probs(logits, config.temperature, config.top_p)
-        uniform = keyed_uniform(config.seed, self.row_keys(rows), step, "word", logits.shape[-1]).to(logits.device)
-        ids = gumbel_argmax(scores, uniform)
-        return ids, plain.gather(-1, ids[:, None])[:, 0], scores.gather(-1, ids[:, None])[:, 0]
-
-    def close_spans(
-        self, h: torch.Tensor, step: int, sampled: torch.Tensor, stop: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows (B,) that close their span now, rows whose own decision counted, and rows that closed by themselves (by
-        a decision or by distance). Fills the log-probabilities of decisions in ``sampled`` and ``stop`` (B,)."""
-        s, model = self.state, self.model
-        closing = s.must_close() | ((s.mode == DRAWING) & (step >= self.budget - 1))
-        deciding = s.may_close() & ~closing
-        near = deciding & (s.switch.stop == "distance")
-        if near.any():
-            close = model.backbone.embed(torch.tensor(model.vocabulary.close, device=self.device))
-            near = near & ((h - close).float().square().mean(-1) < s.switch.near)
-            return closing | near, torch.zeros_like(deciding), near  # nothing is drawn, so nothing to replay
-        if deciding.any():
-            scores = model.stop_log_probs(h[deciding])
-            stops, sampled[deciding] = self.choose_stops(scores, deciding, step)
-            stop[deciding] = torch.where(stops, scores[:, 1], scores[:, 0])
-            closing = closing.masked_scatter(deciding, stops)
-        return closing, deciding, deciding
-
-    def choose_stops(self, scores: torch.Tensor, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether each of ``rows`` closes, and the log-probability of that as sampled."""
-        if self.config.temperature == 0:
-            return scores[:, 1] > scores[:, 0], torch.zeros(len(scores), device=scores.device)
-        scores = (scores / self.config.temperature).log_softmax(-1)
-        uniform = keyed_uniform(self.config.seed, self.row_keys(rows), step, "stop", 1)[:, 0].to(scores.device)
-        stops = uniform < scores[:, 1].exp()
-        return stops, torch.where(stops, scores[:, 1], scores[:, 0])
-
-    # -- latents ------------------------------------------------------------------------------------------------------
-    def sample_latents(self, h: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """(n, D) latents of ``rows``, as they are fed back."""
-        index, slot, context = rows.nonzero()[:, 0], self.state.slot[rows], None
-        noise = self.latent_noise(rows, step, int(self.model.head.is_stochastic))
-        if self.context is not None:
-            states, text_mask = torch.stack(self.states_so_far, 1), torch.stack(self.text_mask, 1)
-            context = self.context.for_rows(index, slot, states, text_mask)
-        noise = noise[:, 0].to(h.device) if noise.shape[1] else None
-        latents = self.model.sample_latents(h[rows], self.grids[rows], slot, noise, context)
-        if self.config.latent_hook is not None:
-            spans = self.state.spans[rows] - 1
-            latents = self.config.latent_hook(index, spans, slot, latents, self.written).to(latents.dtype)
-        return latents
-
-    def latent_noise(self, rows: torch.Tensor, step: int, draws: int) -> torch.Tensor:
-        """(n, draws, Z) standard normal noise for the latents of ``rows``, on the CPU."""
-        size = draws, self.model.head.latent_width
-        return keyed_normal(self.config.seed, self.row_keys(rows), step, "latent", *size)
-
-    def position_ids(self, drawing, opened, closing, active) -> torch.Tensor:
-        """Positions (axes, B) of this step. Moves the position of the next text token."""
-        backbone, slot = self.model.backbone, self.state.slot
-        positions = torch.where(
-            drawing, backbone.latent_position_ids(self.span_start, slot, self.grids), self.next.expand(3, -1)
+        pads = to_device(torch.tensor((prompt.layout.token_type == PAD).sum(1)), device)
+        index = to_device(torch.tensor(slots), device)
+        if self.cache is None:
+            self.cache = SlotCache(prefix, self.num_slots, self.config.cache_implementation == "static")
+        room = max(budgets) + len(self.config.answer_prefix) + self.config.answer_budget + 2
+        self.cache.reserve(length + (room if self.cache.static else 0))
+        self.cache.fill(index, prefix, torch.arange(n, device=device) // group_size, pads)
+        columns = (pads[:, None] + torch.arange(length, device=device)).clamp_max(length - 1)
+        limits = self.switch.limit_of(plan)
+        images = (prompt.token_type == IMAGE).gather(1, columns) & (columns < length - 1)
+        plan, grids, budget = (to_device(torch.as_tensor(x), device) for x in (plan, grids, budgets))
+        rows = Rows(
+            self.switch,
+            plan,
+            grids=grids,
+            budget=budget,
+            keys=keys,
+            position=positions.masked_fill(~mask, -1).amax((0, 2)) + 1,
+            length=length - 1 - pads,
+            embeds=embeds[:, -1, : backbone.width],  # text, which has no features besides its embedding
+            positions=positions[:, :, -1],
+            queue=queue,
+            images=images if self.config.hide_images else images[:, :0],
+            last=torch.full_like(plan, self.model.vocabulary.pad),
+            means=self.model.latent_means(grids, int(limits.max()) + 1) if self.can_sketch else None,
         )
-        after = backbone.position_after_span(self.span_start, slot, self.grids)
-        positions = torch.where(closing, after, positions)
-        self.next = torch.where(closing, after, self.next) + (active & ~drawing).long()
-        self.span_start = torch.where(opened, self.next, self.span_start)
-        return positions
+        rows.end_spent(list(self.config.answer_prefix), self.config.answer_budget)
+        context = self.model.head_context(prompt)
+        if self.rows is None:  # every slot needs some row; those without one of their own have ended
+            every = torch.tensor([slots.index(s) if s in slots else 0 for s in range(self.num_slots)], device=device)
+            self.rows = rows.select(every)
+            empty = torch.tensor([s not in slots for s in range(self.num_slots)], device=device)
+            self.rows.mode = self.rows.mode.masked_fill(empty, DONE)
+            self.context = context and context.select(every)
+            self.history = History(self.num_slots, device) if context is not None else None
+        else:
+            self.rows.put(index, rows)
+            if self.context is not None:
+                self.context.put(index, context)
+                self.history.forget(slots)
 
-    # -- the result ---------------------------------------------------------------------------------------------------
-    def record_spans(self, step: int, closing: torch.Tensor, own_close: torch.Tensor) -> None:
-        full, limit = self.state.must_close(), "count" if self.state.switch.stop == "count" else "cap"
-        for row in closing.nonzero()[:, 0].tolist():
-            length = int(self.state.slot[row])
-            cause = "close" if own_close[row] else limit if full[row] else "budget"
-            self.spans.append(Span(row, step - length, length, tuple(self.grids[row].tolist()), cause))
+    # -- steps --------------------------------------------------------------------------------------------------------
+    @property
+    def kind(self) -> Kind:
+        """What kind of step comes next."""
+        rows = [row for row in self.occupants if row is not None]
+        if all(row.mode == WRITING for row in rows):
+            return "text"
+        is_counted = self.switch.stop == "count" and self.config.latent_hook is None
+        return "latent" if is_counted and all(row.sure_latents > 0 for row in rows) else "mixed"
 
-    def finish(self) -> Rollout:
-        stacked = {name: torch.stack(x, 2 if name == "positions" else 1) for name, x in self.record.items()}
-        used = int((stacked["token_type"] != PAD).any(0).sum())
-        stacked = {name: x[:, :, :used] if name == "positions" else x[:, :used] for name, x in stacked.items()}
-        return Rollout(
-            self.prompt,
-            **stacked,
-            spans=sorted(self.spans, key=lambda s: (s.row, s.start)),
-            finish_reasons=self.finish_reasons,
-            forced_answer=self.forced_answer,
+    @torch.no_grad()
+    def step(self) -> None:
+        """Generate one position of every active row."""
+        kind, rows, stepper = self.kind, self.rows, self.stepper
+        h = self._forward()
+        states = None if self.history is None else self.history.add(h, rows)
+        context = None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
+        has_queue = any(row is not None and row.num_forced for row in self.occupants)
+        if kind == "text":
+            record = stepper.write_text(rows, h, has_queue)
+        elif kind == "latent":
+            record = stepper.draw_latents(rows, h, context)
+        else:
+            replaced = None if self.config.latent_hook is None else self._replace_latents
+            record = stepper.step_mixed(rows, h, has_queue, context, replaced)
+        if self.history is not None and record.cause is not None:
+            self.history.end_spans(record.cause > 0)
+        self.records.append(record)
+        self.num_steps += 1
+        self.num_row_steps += self.num_active
+        self._note(kind, record)
+        self._free_ended()
+
+    def _forward(self) -> torch.Tensor:
+        """(S, D) states after the inputs of this step."""
+        rows, backbone = self.rows, self.model.backbone
+        extent = max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None)
+        columns = torch.arange(self.cache.set_step(rows.length, extent), device=self.device)
+        visible = columns <= rows.length[:, None]
+        if self.config.hide_images:
+            hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
+            visible = visible & ~F.pad(hidden, (0, len(columns) - hidden.shape[1]))
+        if backbone.attn_implementation in ("sdpa", "eager"):  # then it is not made anew from a mask of positions
+            visible = visible[:, None]
+        return backbone.forward_text(rows.embeds[:, None], visible, rows.positions[..., None], self.cache)[:, 0]
+
+    def _drawing(self) -> torch.Tensor:
+        """(n,) the slots of rows that may draw a latent now. Where spans have a counted length, they all do."""
+        counted = self.switch.stop == "count"
+        rows = [(slot, row) for slot, row in enumerate(self.occupants) if row is not None and row.mode == DRAWING]
+        slots = [slot for slot, row in rows if not counted or row.sure_latents > 0]
+        return to_device(torch.tensor(slots, dtype=torch.long), self.device)
+
+    def _replace_latents(self, drawing: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """What the hook of the configuration makes of the latents (S, D) of rows that are ``drawing`` (S,)."""
+        slots = drawing.nonzero()[:, 0]
+        if not len(slots):
+            return latents
+        numbers = torch.tensor([self.occupants[slot].number for slot in slots.tolist()], device=self.device)
+        written = {row.number: row.ids for row in self.occupants if row is not None}
+        spans = self.rows.spans[slots] - 1
+        new = self.config.latent_hook(numbers, spans, self.rows.slot[slots], latents[slots], written)
+        return latents.index_copy(0, slots, new.to(latents.dtype))
+
+    def _note(self, kind: Kind, record: StepRecord) -> None:
+        """Bring what the host knows of the rows up to date, by one read; after a step of latents by none."""
+        active = [(slot, row) for slot, row in enumerate(self.occupants) if row is not None]
+        if kind == "latent":
+            for _, row in active:
+                row.ids.append(self.model.vocabulary.latent)
+                row.latents += 1
+            return
+        self.num_reads += 1
+        fields = [self.rows.mode, record.ids, self.rows.answering.long()][: 3 if self.config.answer_prefix else 2]
+        modes, ids, *answering = torch.stack(fields).tolist()
+        for slot, row in active:
+            row.num_forced -= row.mode == WRITING and row.num_forced > 0
+            row.latents = row.latents + 1 if modes[slot] == row.mode == DRAWING else 0
+            row.mode = modes[slot]
+            row.ids.append(ids[slot])
+            if answering and answering[0][slot] and not row.answering:
+                self._force_answer(row)
+
+    def _free_ended(self) -> None:
+        self.occupants = [row if row is not None and row.mode != DONE else None for row in self.occupants]
+
+    def compact(self) -> None:
+        """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
+        kept = [slot for slot, row in enumerate(self.occupants) if row is not None]
+        if self.context is not None or not 0 < len(kept) <= self.num_slots // 2:
+            return
+        index = to_device(torch.tensor(kept), self.device)
+        self.rows = self.rows.select(index)
+        self.cache.select(index)
+        self.occupants = [self.occupants[slot] for slot in kept]
+        self.num_slots = len(kept)
+        self.stepper = Stepper(self.model, self.config, self.num_slots)
+        for slot, row in enumerate(self.occupants):
+            row.slots[len(self.epochs)] = slot
+        self.epochs.append(self.num_steps)
+
+    # -- results ------------------------------------------------------------------------------------------------------
+    def collect(self, group: Group) -> Rollout:
+        """The rollout of a group whose rows have all ended. Forgets the steps that no other group needs."""
+        lengths, parts = [len(row.ids) for row in group.rows], []
+        for epoch, (start, stop) in enumerate(pairwise([*self.epochs, self.num_steps])):
+            start, stop = max(start, group.start), min(stop, group.start + max(lengths))
+            slots = to_device(torch.tensor([row.slots.get(epoch, 0) for row in group.rows]), self.device)
+            if start < stop:
+                parts.append((self.records[start - self.num_dropped : stop - self.num_dropped], slots))
+        empty = self.model.backbone.embed(group.prompt.ids[0, 0])
+        fields, spans = stack_steps(parts, lengths, [row.grid for row in group.rows], empty)
+        end = self.model.vocabulary.end
+        rollout = Rollout(
+            group.prompt,
+            **fields,
+            spans=spans,
+            finish_reasons=["end" if row.ids[-1:] == [end] else "budget" for row in group.rows],
+            forced_answer=[row.answering for row in group.rows],
         )
+        self.groups.remove(group)
+        first = min((other.start for other in self.groups), default=self.num_steps)
+        del self.records[: first - self.num_dropped]
+        self.num_dropped = first
+        return rollout
+
+
+class History:
+    """The states of S rows so far, for heads that read them, and which belong to the text since the last span."""
+
+    def __init__(self, num_slots: int, device: torch.device):
+        self.length, self.states = 0, torch.zeros(num_slots, 0, 0, device=device)  # (S, L, D)
+        self.text_mask = torch.zeros(num_slots, 0, dtype=torch.bool, device=device)
+
+    def add(self, h: torch.Tensor, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """The states (S, L, D) with those of this step h (S, D), and the mask of text (S, L)."""
+        if self.length == self.states.shape[1]:
+            states = h.new_zeros(len(h), 2 * self.length + 64, h.shape[1])
+            self.states = torch.cat([self.states, states], 1) if self.length else states
+            self.text_mask = F.pad(self.text_mask, (0, states.shape[1]))
+        is_text = (rows.mode == WRITING) | ((rows.mode == DRAWING) & (rows.slot == 0))
+        self.states[:, self.length], self.text_mask[:, self.length] = h, is_text
+        self.length += 1
+        return self.states[:, : self.length], self.text_mask[:, : self.length]
+
+    def end_spans(self, closed: torch.Tensor) -> None:
+        """Forget the text of rows that are ``closed`` (S,)."""
+        self.text_mask &= ~closed[:, None]
+
+    def forget(self, slots: list[int]) -> None:
+        """Forget the text of slots that take another row."""
+        self.text_mask[slots] = False

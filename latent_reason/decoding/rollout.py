@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
-from ..model.batch import LATENT, PAD, TEXT, MixedBatch
+from ..model.batch import LATENT, PAD, TEXT, Grid, MixedBatch
 from ..model.tokenization import Vocabulary
+from .steps import CAUSES, StepRecord
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Rollout:
     stop_log_prob: torch.Tensor  # (B, T) of the model's own stop decisions
     text_decisions: torch.Tensor  # (B, T) text tokens the model chose itself (forced tokens are no choice)
     stop_decisions: torch.Tensor  # (B, T) positions where the model itself decided to continue or to close
-    open_allowed: torch.Tensor  # (B, T) whether a span could have been opened there
+    open_allowed: torch.Tensor  # (B, T) text tokens in whose place the model could have opened a span
     spans: list[Span] = field(default_factory=list)
     finish_reasons: list[str] = field(default_factory=list)  # end | budget, one a row
     forced_answer: list[bool] = field(default_factory=list)  # whether a row was forced to answer after its budget
@@ -94,3 +96,63 @@ class Rollout:
     def text(self, row: int, vocabulary: Vocabulary) -> str:
         """All text of a row."""
         return vocabulary.decode(self.ids[row][self.token_type[row] == TEXT].tolist())
+
+
+#: fields of a step that are no integers
+DTYPES = {name: torch.float32 for name in ("log_prob", "sampled_log_prob", "stop_log_prob", "sampled_stop_log_prob")}
+DTYPES |= {name: torch.bool for name in ("text_decisions", "stop_decisions", "open_allowed")}
+
+
+def stack_steps(
+    parts: list[tuple[list[StepRecord], torch.Tensor]], lengths: list[int], grids: list[Grid], empty: torch.Tensor
+) -> tuple[dict[str, Any], list[Span]]:
+    """The fields of a Rollout of n rows, and their spans.
+
+    Args:
+        parts: steps one after the other, in parts that share the slots (n,) of the rows.
+        lengths: how many positions each row has.
+        grids: the latent grid of each row's spans.
+        empty: (D,) gives width, precision and device of latents.
+    """
+    n, longest, device = len(lengths), max(lengths), empty.device
+    there = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+
+    def stack(name: str, where: torch.Tensor) -> torch.Tensor:
+        """(n, T), zero but ``where`` (n, T) rows did something of the kind."""
+        dtype, columns = DTYPES.get(name, torch.long), []
+        for steps, slots in parts:
+            none = torch.zeros(int(steps[0].ids.shape[0]), dtype=dtype, device=device)
+            values = (getattr(step, name) for step in steps)
+            columns.append(torch.stack([none if x is None else x for x in values])[:, slots])
+        return (torch.cat(columns).T if columns else torch.zeros(n, 0, dtype=dtype, device=device)).masked_fill(
+            ~where, 0
+        )
+
+    fields: dict[str, Any] = {name: stack(name, there) for name in ("ids", "token_type")}
+    text, stops = (stack(f"{name}_decisions", there) for name in ("text", "stop"))
+    fields |= {"text_decisions": text, "stop_decisions": stops, "log_prob": stack("log_prob", text)}
+    fields |= {"open_allowed": stack("open_allowed", text), "stop_log_prob": stack("stop_log_prob", stops)}
+    fields["sampled_log_prob"] = stack("sampled_log_prob", text) + stack("sampled_stop_log_prob", stops)
+    fields["latent_embeds"] = empty.new_zeros(n, longest, len(empty))
+    positions, drawn, records = [], [], []
+    for steps, slots in parts:
+        for step in steps:
+            if step.latent_embeds is not None:
+                fields["latent_embeds"][:, len(positions)] = step.latent_embeds[slots]
+            if step.policy_records is not None:
+                drawn.append(len(positions))
+                records.append(step.policy_records[slots])
+            positions.append(step.positions[:, slots])
+    fields["positions"] = torch.stack(positions, 2) * there if positions else there.long().expand(3, -1, -1)
+    is_latent = fields["token_type"] == LATENT
+    fields["latent_embeds"] *= is_latent[..., None]
+    if records:
+        fields["policy_records"] = torch.stack(records, 1)[is_latent[:, drawn]]
+    spans, kinds = [], fields["token_type"].tolist()
+    for row, codes in enumerate(stack("cause", there).tolist()):
+        for end in (at for at, code in enumerate(codes) if code):
+            start = end
+            while start and kinds[row][start - 1] == LATENT:
+                start -= 1
+            spans.append(Span(row, start, end - start, grids[row], CAUSES[codes[end]]))
+    return fields, spans

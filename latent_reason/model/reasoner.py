@@ -104,16 +104,34 @@ class LatentReasoner(nn.Module):
         slot: torch.Tensor,
         noise: torch.Tensor | None = None,
         context: HeadContext | None = None,
+        means: torch.Tensor | None = None,
+        constants: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """States (n, D) -> latents as inputs of the backbone (n, D). ``grids`` (n, 2) and ``slot`` (n,) say where in
-        its sketch each latent stands, ``noise`` is (n, Z), ``context`` is for a head that needs one."""
+        its sketch each latent stands, ``noise`` is (n, Z), ``context`` is for a head that needs one. Decoding passes
+        what it has computed once: ``means`` (n, Z) of the slots and ``constants`` of the head."""
         states, context = self.head.cast_inputs(h, context)
-        z = self.head.sample(states, context, noise)
-        return self.to_embeddings(z, grids, slot).to(h.dtype)
+        known = {} if constants is None else {"constants": constants}
+        z = self.head.sample(states, context, noise, **known)
+        return self.to_embeddings(z, grids, slot, means).to(h.dtype)
 
-    def to_embeddings(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        """Outputs of the head (n, Z) -> inputs of the backbone (n, D); ``grids`` and ``slot`` as above."""
-        return z if self.head.in_hidden_space else self.latents_to_embeddings(self.target.denormalize(z, grids, slot))
+    def to_embeddings(
+        self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor, means: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Outputs of the head (n, Z) -> inputs of the backbone (n, D); the others as above."""
+        if self.head.in_hidden_space:
+            return z
+        z = self.target.denormalize(z, grids, slot) if means is None else torch.addcmul(means, z, self.target.std)
+        return self.latents_to_embeddings(z)
+
+    def latent_means(self, grids: torch.Tensor, longest: int) -> torch.Tensor | None:
+        """(n, longest, Z) the mean latent at each slot of spans of ``grids`` (n, 2): what a head's zero stands for. None
+        for a head in the space of the states."""
+        if self.head is None or self.head.in_hidden_space:
+            return None
+        zeros = self.target.std.new_zeros(len(grids), longest, self.head.latent_width)
+        slot = torch.arange(longest, device=grids.device).expand(len(grids), -1)
+        return self.target.denormalize(zeros, grids[:, None], slot)
 
     def latents_to_embeddings(self, z: torch.Tensor) -> torch.Tensor:
         """Latents (..., Z) -> inputs of the backbone (..., D)."""
@@ -176,13 +194,15 @@ class LatentReasoner(nn.Module):
         latents = self.latents_to_embeddings(target(prompt)) if target is not None else self.placeholder_latents(prompt)
         return self.embed_batch(prompt, latents)
 
+    def forbidden_tokens(self) -> torch.Tensor:
+        """(2, V) what may not be generated as text: where no span may be opened, and where one may."""
+        v, size = self.vocabulary, self.backbone.vocab_size
+        masks = [v.forbidden_mask(forbid_open=forbidden, size=size, device=self.device) for forbidden in (True, False)]
+        return torch.stack(masks)
+
     def mask_forbidden_tokens(self, logits: torch.Tensor, open_allowed: torch.Tensor) -> torch.Tensor:
         """(n, V) fp32 logits with -inf at everything that may not be generated; ``open_allowed`` (n,)."""
-        v = self.vocabulary
-        never = v.forbidden_mask(forbid_open=False, size=logits.shape[-1], device=logits.device)
-        logits = logits.float().masked_fill(never, float("-inf"))
-        opens = F.one_hot(torch.full_like(open_allowed, v.open, dtype=torch.long), logits.shape[-1]).bool()
-        return logits.masked_fill(opens & ~open_allowed[:, None], float("-inf"))
+        return logits.float().masked_fill(self.forbidden_tokens()[open_allowed.long()], float("-inf"))
 
     def stop_log_probs(self, h: torch.Tensor) -> torch.Tensor:
         """States (n, D) -> (n, 2) log-probabilities of continuing the span and of closing it, and nothing else."""

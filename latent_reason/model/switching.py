@@ -52,6 +52,10 @@ class Switch:
         if self.stop != "count" and self.supervise == "none":
             raise ValueError(f"stop={self.stop!r} needs supervise='end_only' or 'full'.")
 
+    def limit_of(self, plan: torch.Tensor) -> torch.Tensor:
+        """The most latents of spans that should have ``plan`` latents."""
+        return plan if self.stop == "count" else (plan * self.cap).long().clamp_min(1)
+
 
 class SwitchState:
     """Mode, slot and limits of B rows, as tensors. It does not depend on a model.
@@ -70,9 +74,7 @@ class SwitchState:
     @property
     def limit(self) -> torch.Tensor:
         """(B,) the most latents of a span."""
-        if self.switch.stop == "count":
-            return self.plan
-        return (self.plan * self.switch.cap).long().clamp_min(1)
+        return self.switch.limit_of(self.plan)
 
     def may_open(self) -> torch.Tensor:
         """(B,) rows that may open a span: it needs text before it, and there are at most ``max_spans``."""
@@ -93,11 +95,23 @@ class SwitchState:
         return (self.mode == DRAWING) & (self.slot >= self.switch.min_latents) & (self.slot < self.limit)
 
     def update(
-        self, opened: torch.Tensor, drew: torch.Tensor, closed: torch.Tensor, wrote: torch.Tensor, ended: torch.Tensor
+        self,
+        *,
+        wrote: torch.Tensor | None = None,
+        drew: torch.Tensor | None = None,
+        closed: torch.Tensor | None = None,
+        opened: torch.Tensor | None = None,
+        ended: torch.Tensor | None = None,
     ) -> None:
-        """Apply what each row (B,) did in this step."""
-        self.rested = (self.rested | wrote) & ~closed
-        self.slot = torch.where(opened, 0, self.slot + drew.long())
-        self.spans = self.spans + opened.long()
-        self.mode = torch.where(opened, DRAWING, torch.where(closed, WRITING, self.mode))
-        self.mode = torch.where(ended, DONE, self.mode)
+        """Apply what each row (B,) did in this step. None: no row did that."""
+        if wrote is not None:
+            self.rested = self.rested | wrote
+        if drew is not None:
+            self.slot = self.slot + drew
+        if closed is not None:
+            self.rested, self.mode = self.rested & ~closed, self.mode.masked_fill(closed, WRITING)
+        if opened is not None:
+            self.slot, self.spans = self.slot.masked_fill(opened, 0), self.spans + opened
+            self.mode = self.mode.masked_fill(opened, DRAWING)
+        if ended is not None:
+            self.mode = self.mode.masked_fill(ended, DONE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -95,6 +96,11 @@ class Vocabulary:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    @cached_property
+    def ends_sentence(self) -> list[bool]:
+        """Whether the text of each id ends with a full stop."""
+        return [self.decode([i]).rstrip().endswith(".") for i in range(len(self))]
 
     def token_types(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N) token types of ids (B, N). ``mask`` (B, N) is False or 0 at padding; None: there is none."""

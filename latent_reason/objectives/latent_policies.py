@@ -10,45 +10,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 
-from ..decoding.engine import Decoder
-from ..decoding.rollout import Rollout
 from ..model.heads import DiffusionHead, FlowHead, LatentHead
 from ..model.heads.denoise import euler
 
 LOG_ROOT = 0.5 * math.log(2 * math.pi)
-
-
-class PolicyDecoder(Decoder):
-    """Decoding whose latents a policy draws, with a record of each.
-
-    Raises:
-        ValueError: the model has no head.
-    """
-
-    def __init__(self, model, prompt, config, row_ids):
-        if not model.can_sketch:
-            raise ValueError("latent_policy: this model has no latent head. Remove the option.")
-        super().__init__(model, prompt, config, row_ids)
-        self.policy_records: dict[tuple[int, int], torch.Tensor] = {}
-
-    def sample_latents(self, h: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        policy, head = self.config.latent_policy, self.model.head
-        if not policy.has_log_prob:
-            return super().sample_latents(h, rows, step)
-        index, slot = rows.nonzero()[:, 0], self.state.slot[rows]
-        states, _ = head.cast_inputs(h[rows], None)
-        noise = self.latent_noise(rows, step, policy.num_draws).to(states)
-        z, record = policy.sample(head, states, noise)
-        self.policy_records |= {(row, step): r for row, r in zip(index.tolist(), record, strict=True)}
-        return self.model.to_embeddings(z, self.grids[index], slot).to(h.dtype)
-
-    def finish(self) -> Rollout:
-        records = [self.policy_records[key] for key in sorted(self.policy_records)]
-        return replace(super().finish(), policy_records=torch.stack(records) if records else None)
 
 
 class LatentPolicy:
@@ -61,7 +29,6 @@ class LatentPolicy:
 
     clip = 0.2
     steps = 0
-    decoder = PolicyDecoder
     uses_head_loss = False  # whether minus the head's own loss takes the place of a log-probability
 
     def __init__(self, head: LatentHead):

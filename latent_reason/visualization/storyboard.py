@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image as PILImage
 
-from ..decoding.engine import Rollout, Span
+from ..decoding.rollout import Rollout, Span
 from ..trace import Trace
 from .contact_sheet import Cell, draw_sheet
 

@@ -176,10 +176,11 @@ class Backbone(nn.Module, ABC):
         return {"inputs_embeds": embeds, "position_ids": positions, "attention_mask": mask}
 
     def attention_mask(self, allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """(B, n, m) bool -> the (B, 1, n, m) mask of the attention in use. Eager attention adds it to its scores."""
-        if self.attn_implementation != "eager":
+        """(B, n, m) bool -> the (B, 1, n, m) mask of the attention in use. Eager attention adds it to its scores, and
+        sdpa would make such a mask in every layer, so a single position gets it made once."""
+        if self.attn_implementation != "eager" and allowed.shape[1] > 1:
             return allowed[:, None]
-        return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+        return torch.zeros_like(allowed, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
     @property
     def attn_implementation(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..arguments import KeepsArguments
@@ -42,6 +43,23 @@ class HeadContext:
         """The same for latents of these rows, with the states so far where they are given. The memory is shared."""
         states, text_mask = (self.states, self.text_mask) if states is None else (states, text_mask)
         return replace(self, rows=rows, slot=slot, states=states, text_mask=text_mask)
+
+    def select(self, index: torch.Tensor) -> HeadContext:
+        """The context of other rows, with memory of their own."""
+        return HeadContext(self.image_tokens[index], self.image_mask[index], self.last_image_length[index])
+
+    def put(self, index: torch.Tensor, other: HeadContext) -> None:
+        """Replace the rows at ``index`` by all of ``other``. What the head stores by row is forgotten."""
+        longest = max(self.image_mask.shape[1], other.image_mask.shape[1])
+        for name in ("image_tokens", "image_mask", "last_image_length"):
+            mine, theirs = (
+                F.pad(x, (0, 0) * (x.ndim - 2) + (0, longest - x.shape[1])) if x.ndim > 1 else x
+                for x in (getattr(self, name), getattr(other, name))
+            )
+            setattr(self, name, mine.index_copy(0, index, theirs))
+        for stored in self.memory.values():
+            for row in index.tolist() if isinstance(stored, dict) else ():
+                stored.pop(row, None)
 
     def to(self, dtype: torch.dtype) -> HeadContext:
         """The same in another precision. The memory is shared."""
@@ -90,6 +108,11 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
         self, h: torch.Tensor, context: HeadContext | None = None, noise: torch.Tensor | None = None
     ) -> torch.Tensor:
         """States (n, D), their context and standard normal noise (n, Z) -> latents (n, Z)."""
+
+    def sampling_constants(self) -> torch.Tensor | None:
+        """What :meth:`sample` computes from the weights alone. If it is no None, decoding computes it once and passes it
+        to ``sample`` as ``constants``."""
+        return None
 
     def loss(self, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """States (n, D) and targets (n, Z) -> losses (n,), in fp32."""

@@ -57,11 +57,14 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def modulation(self, t, h):
-        """t (..., 1) or (n,) and h (n, D) -> shift, scale and, in blocks, a gate of every normalization."""
+    def embed_times(self, t, dtype):
+        """Times (...) -> (..., hidden)."""
         waves, embed = self.time
-        time = embed(waves(t.flatten()).to(h.dtype)).unflatten(0, t.shape)
-        c = F.silu(self.condition(h) + time)
+        return embed(waves(t.flatten()).to(dtype)).unflatten(0, t.shape)
+
+    def modulation(self, times, h):
+        """Embedded times (..., hidden) and h (n, D) -> shift, scale and, in blocks, a gate of every normalization."""
+        c = F.silu(self.condition(h) + times)
         layers = [*(block.ada for block in self.blocks), self.ada]
         parts = (layer(c).split(self.norm.normalized_shape[0], -1) for layer in layers)
         return [(shift, 1 + scale, *gate) for shift, scale, *gate in parts]
@@ -74,11 +77,11 @@ class Denoiser(nn.Module):
         return self.leave(torch.addcmul(shift, scale, self.norm(x)))
 
     def forward(self, x, t, h):
-        return self.step(x, self.modulation(t, h))
+        return self.step(x, self.modulation(self.embed_times(t, h.dtype), h))
 
     def chain(self, times, h):
-        """The modulation of :meth:`step` at each of the times (T,) of a sampling chain."""
-        modulation = self.modulation(times[:, None].expand(-1, len(h)), h)
+        """The modulation of :meth:`step` at each of the embedded times (T, hidden) of a sampling chain."""
+        modulation = self.modulation(times[:, None], h)
         return list(zip(*(zip(*values, strict=True) for values in modulation), strict=True))
 
 
@@ -114,15 +117,25 @@ class DenoisingHead(LatentHead):
         h, z = (x.repeat(self.repeats, *[1] * (x.ndim - 1)) for x in (h, z))
         return extra + self.denoising_loss(h, z).unflatten(0, (self.repeats, -1)).mean(0)
 
-    def sample(self, h, context=None, noise=None):
+    def sampling_constants(self):
+        return self.net.embed_times(to_device(self.chain_times(), self.scale.device), self.scale.dtype)
+
+    def sample(self, h, context=None, noise=None, constants=None):
+        """``constants`` (T, hidden) are the embedded times of the chain."""
         noise = torch.randn(len(h), self.latent_width, device=h.device, dtype=h.dtype) if noise is None else noise
-        z = self.denoise(h, noise.to(h.dtype))
-        return z if self.mean is None else self.mean.net(h) + self.scale * z
+        times = self.sampling_constants() if constants is None else constants
+        z = self.denoise(self.net.chain(times.to(h.dtype), h), noise.to(h.dtype))
+        return z if self.mean is None else torch.addcmul(self.mean.net(h), self.scale, z)
 
     def denoising_loss(self, h, z):
         raise NotImplementedError
 
-    def denoise(self, h, x):
+    def chain_times(self) -> torch.Tensor:
+        """(T,) the times of the sampling chain, from 1000 to 0."""
+        raise NotImplementedError
+
+    def denoise(self, chain, x):
+        """Noise x (n, Z) -> latents (n, Z), by the modulation of every step."""
         raise NotImplementedError
 
 
@@ -156,11 +169,12 @@ class FlowHead(DenoisingHead):
         v = self.net(x.to(h.dtype), 1000 * s[:, 0], h)
         return (v.float() - (noise - z)).square().mean(-1)
 
-    def denoise(self, h, x):
-        times, sigmas = euler(self.steps)
-        chain = self.net.chain(to_device(torch.tensor(times), h.device), h)
-        for modulation, (now, after) in zip(chain, pairwise(sigmas), strict=True):
-            x = x + (after - now) * self.net.step(x, modulation)
+    def chain_times(self):
+        return torch.tensor(euler(self.steps)[0])
+
+    def denoise(self, chain, x):
+        for modulation, (now, after) in zip(chain, pairwise(euler(self.steps)[1]), strict=True):
+            x = torch.add(x, self.net.step(x, modulation), alpha=after - now)
         return x
 
 
@@ -204,10 +218,11 @@ class DiffusionHead(DenoisingHead):
         ]()
         return (self.net(x.to(h.dtype), t, h).float() - goal).square().mean(-1)
 
-    def denoise(self, h, x):
+    def chain_times(self):
         self.scheduler.set_timesteps(self.steps)
-        times = self.scheduler.timesteps
-        chain = self.net.chain(to_device(times, h.device), h)
-        for t, modulation in zip(times.numpy(), chain, strict=True):
+        return self.scheduler.timesteps
+
+    def denoise(self, chain, x):
+        for t, modulation in zip(self.chain_times().numpy(), chain, strict=True):
             x = self.scheduler.step(self.net.step(x, modulation), int(t), x, return_dict=False)[0]
         return x

@@ -1,0 +1,101 @@
+"""Keys and values of rows that are at different positions: one slot a row, and a column of its own for each row.
+
+A row's positions lie at columns 0, 1, 2, ... of its slot, without padding. So a slot whose row has ended can take
+another row at any step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+GROWTH = 64  # columns; a cache grows by a multiple of them
+
+
+class SlotLayer(CacheLayerMixin):
+    """Keys and values (S, heads, C, d) of one layer."""
+
+    is_sliding = False
+
+    def __init__(self, cache: SlotCache, keys: torch.Tensor, values: torch.Tensor):
+        super().__init__()
+        self.cache, self.keys, self.values, self.is_initialized = cache, keys, values, True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: it was built with its tensors."""
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
+        """Write one position (S, heads, 1, d) of every row. Returns keys and values of all columns in use."""
+        at, extent = self.cache.columns, self.cache.extent
+        keys, values = self.keys.scatter_(2, at, key_states), self.values.scatter_(2, at, value_states)
+        return (keys, values) if extent is None else (keys[:, :, :extent], values[:, :, :extent])
+
+    def get_seq_length(self) -> int:
+        return (self.cache.extent or self.keys.shape[2]) - 1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + 1, 0
+
+    def get_max_length(self) -> int:
+        return self.keys.shape[2]
+
+    get_max_cache_shape = get_max_length  # its name in transformers 5.17
+
+
+class SlotCache(Cache):
+    """A cache of S slots for :meth:`Backbone.forward_text`, which takes one position of every slot a step.
+
+    ``static``: attention reads all columns, so that shapes never change. Otherwise it reads the columns in use.
+
+    Attributes:
+        columns: (S, heads, 1, d) the column each row writes in this step.
+        extent: how many columns are read; None: all.
+    """
+
+    def __init__(self, prefix: Cache, num_slots: int, static: bool = False):
+        """``prefix`` is a stock cache of the same model; only its sizes are used."""
+        keys = [(layer.keys, layer.values) for layer in prefix.layers]
+        super().__init__(
+            layers=[
+                SlotLayer(self, *(x.new_zeros(num_slots, x.shape[1], 0, x.shape[3]) for x in pair)) for pair in keys
+            ]
+        )
+        self.static, self.capacity, self.extent = static, 0, None
+        self.columns: torch.Tensor
+
+    def reserve(self, columns: int) -> None:
+        """Have room for at least so many columns."""
+        if columns <= self.capacity:
+            return
+        more = -(-columns // GROWTH) * GROWTH if self.static else max(-(-columns // GROWTH) * GROWTH, 2 * self.capacity)
+        for layer in self.layers:
+            layer.keys, layer.values = (
+                torch.cat([x, x.new_zeros(*x.shape[:2], more - self.capacity, x.shape[3])], 2)
+                for x in (layer.keys, layer.values)
+            )
+        self.capacity = more
+
+    def fill(self, slots: torch.Tensor, prefix: Cache, rows: torch.Tensor, pads: torch.Tensor) -> None:
+        """Copy rows of a stock cache of a left-padded prompt to slots. ``rows`` (n,) are their rows there, and ``pads``
+        (n,) their numbers of padding positions."""
+        length = prefix.layers[0].keys.shape[2]
+        column = (pads[:, None] + torch.arange(length, device=pads.device)).clamp_max(length - 1)
+        for layer, source in zip(self.layers, prefix.layers, strict=True):
+            for mine, its in ((layer.keys, source.keys), (layer.values, source.values)):
+                mine[slots, :, :length] = its[rows[:, None], :, column].transpose(1, 2)
+
+    def set_step(self, columns: torch.Tensor, extent: int) -> int:
+        """Say which column (S,) each row writes in the next step, all of them less than ``extent``. Returns how many
+        columns attention reads."""
+        self.reserve(extent)
+        _, heads, _, width = self.layers[0].keys.shape
+        self.columns = columns[:, None, None, None].expand(-1, heads, 1, width)
+        self.extent = None if self.static or extent == self.capacity else extent
+        return self.extent or self.capacity
+
+    def select(self, slots: torch.Tensor) -> None:
+        """Keep these slots only."""
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys[slots], layer.values[slots]

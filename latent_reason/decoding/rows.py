@@ -1,0 +1,110 @@
+"""The state of the rows that are decoded: one tensor a field, one entry a slot."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from ..model.switching import DONE, WRITING, Switch, SwitchState
+
+
+class Rows(SwitchState):
+    """S rows, each with its mode, budget and place in its own answer.
+
+    Attributes:
+        grids: (S, 2) the latent grid of the row's spans.
+        budget: (S,) positions it may generate; ``written`` (S,) those that it has.
+        keys: (S,) of its random numbers.
+        next: (S,) the position of the next text token; ``span_start`` (S,) that of the open span.
+        length: (S,) its columns in the cache, the input of this step left out.
+        embeds: (S, D) the input of this step; ``positions`` (axes, S) where it stands.
+        queue: (S, Q) ids it is forced to write; ``queue_at`` and ``queue_length`` (S,) say which are left.
+        answering: (S,) whether its budget was used up and it was forced to answer.
+        last: (S,) the id it wrote last.
+        means: (S, K + 1, Z) means of the latents at each slot; None for a head in the space of the states.
+        images: (S, P) columns of its images, for ``hide_images``.
+    """
+
+    def __init__(
+        self,
+        switch: Switch,
+        plan: torch.Tensor,
+        *,
+        grids: torch.Tensor,
+        budget: torch.Tensor,
+        keys: torch.Tensor,
+        position: torch.Tensor,
+        length: torch.Tensor,
+        embeds: torch.Tensor,
+        positions: torch.Tensor,
+        queue: list[list[int]],
+        images: torch.Tensor,
+        last: torch.Tensor,
+        means: torch.Tensor | None,
+    ):
+        super().__init__(switch, plan)
+        self.grids, self.budget, self.keys, self.length = grids, budget, keys, length
+        self.next, self.span_start = position, position.clone()
+        self.embeds, self.positions, self.images = embeds, positions, images
+        self.last, self.means = last, means
+        longest = max(1, *map(len, queue))
+        self.queue = torch.tensor([q + [0] * (longest - len(q)) for q in queue], device=plan.device)
+        self.queue_length = torch.tensor([len(q) for q in queue], device=plan.device)
+        self.queue_at, self.written = torch.zeros(2, len(plan), dtype=torch.long, device=plan.device)
+        self.answering = torch.zeros(len(plan), dtype=torch.bool, device=plan.device)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All fields, with the row as their first axis."""
+        fields = {name: x for name, x in vars(self).items() if isinstance(x, torch.Tensor)}
+        return fields | {"positions": self.positions.T}
+
+    def _set(self, tensors: dict[str, torch.Tensor]) -> None:
+        for name, x in tensors.items():
+            setattr(self, name, x.T if name == "positions" else x)
+
+    def select(self, index: torch.Tensor) -> Rows:
+        """Some of the rows, which may repeat."""
+        rows = copy.copy(self)
+        rows._set({name: x[index] for name, x in self.tensors().items()})
+        return rows
+
+    def put(self, index: torch.Tensor, other: Rows) -> None:
+        """Replace the rows at ``index`` by all of ``other``."""
+        theirs = other.tensors()
+        for name, x in self.tensors().items():
+            new = theirs[name]
+            if x.ndim > 1 and x.shape[1] != new.shape[1]:  # queues, images or spans of another length
+                width = max(x.shape[1], new.shape[1])
+                x, new = (F.pad(t, (0, 0) * (t.ndim - 2) + (0, width - t.shape[1])) for t in (x, new))
+            self._set({name: x.index_copy(0, index, new)})
+
+    # -- forced tokens and budgets ------------------------------------------------------------------------------------
+    def queued(self) -> torch.Tensor:
+        """(S,) whether the row is forced to write a token of its queue."""
+        return self.queue_at < self.queue_length
+
+    def next_in_queue(self) -> torch.Tensor:
+        """(S,) the id that comes next; any id where none is left."""
+        at = self.queue_at.clamp_max(self.queue.shape[1] - 1)
+        return self.queue.gather(1, at[:, None])[:, 0]
+
+    def must_end_span(self) -> torch.Tensor:
+        """(S,) whether the budget leaves no room for another latent."""
+        return self.written >= self.budget - 1
+
+    def end_spent(self, answer_prefix: Sequence[int], answer_budget: int) -> None:
+        """End rows whose budget is used up. With an ``answer_prefix``, they are forced to answer first."""
+        spent = (self.written >= self.budget) & (self.mode == WRITING)
+        if answer_prefix:
+            asked = spent & ~self.answering
+            width = max(self.queue.shape[1], len(answer_prefix))
+            prefix = torch.tensor([*answer_prefix] + [0] * (width - len(answer_prefix)), device=spent.device)
+            self.queue = torch.where(asked[:, None], prefix, F.pad(self.queue, (0, width - self.queue.shape[1])))
+            self.queue_at = self.queue_at.masked_fill(asked, 0)
+            self.queue_length = self.queue_length.masked_fill(asked, len(answer_prefix))
+            self.budget = torch.where(asked, self.written + len(answer_prefix) + answer_budget, self.budget)
+            self.answering, spent = self.answering | asked, spent & ~asked
+        self.mode = self.mode.masked_fill(spent, DONE)

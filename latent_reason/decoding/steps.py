@@ -1,0 +1,260 @@
+"""One decoding step in tensor operations: what every row does with the state before it. Nothing is read by the host.
+
+A step is of one kind, which the host knows before it: ``text`` (no row is in a span), ``latent`` (every row is, and
+will stay in it) or ``mixed``. The kind says what is computed at all: logits, latents or both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import torch
+
+from ..model.batch import LATENT, TEXT
+from ..model.heads.base import HeadContext
+from ..model.reasoner import LatentReasoner, stop_log_probs
+from ..model.switching import DONE, DRAWING, WRITING
+from .config import GenerationConfig
+from .rows import Rows
+from .sampling import NOISE, STOP, TOKEN, normal, numbers, sample_tokens, sampling_log_probs, uniform
+
+Kind = Literal["text", "latent", "mixed"]
+#: why a span ended, by the code in a StepRecord; 0: no span ended there
+CAUSES = ("", "count", "cap", "close", "budget")
+#: (drawing (S,), latents (S, D)) -> latents (S, D), as they are fed back
+ReplaceLatents = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class StepRecord(NamedTuple):
+    """What S rows did in one step; the fields are those of a Rollout at one position. None: no row did such a thing.
+    Log-probabilities hold where their decision was the model's own."""
+
+    ids: torch.Tensor
+    token_type: torch.Tensor
+    positions: torch.Tensor  # (axes, S)
+    open_allowed: torch.Tensor
+    log_prob: torch.Tensor | None = None
+    sampled_log_prob: torch.Tensor | None = None  # of text tokens
+    text_decisions: torch.Tensor | None = None
+    stop_log_prob: torch.Tensor | None = None
+    sampled_stop_log_prob: torch.Tensor | None = None
+    stop_decisions: torch.Tensor | None = None
+    cause: torch.Tensor | None = None  # a code of CAUSES
+    latent_embeds: torch.Tensor | None = None  # (S, D) zero where none was drawn
+    policy_records: torch.Tensor | None = None  # (S, J, Z)
+
+
+class Choice(NamedTuple):
+    """What rows (S,) chose, its log-probability at temperature 1 and as sampled, and whether it was theirs to choose."""
+
+    chosen: torch.Tensor
+    log_prob: torch.Tensor | None
+    sampled: torch.Tensor | None
+    decided: torch.Tensor
+
+
+class Stepper:
+    """How a model continues S rows under one configuration. Each of its steps moves the rows on, and sets the inputs
+    of the next."""
+
+    def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
+        self.model, self.config = model, config
+        self.can_sketch = config.latent_mode != "off" and model.can_sketch
+        v, device = model.vocabulary, model.device
+        self.forbidden = model.forbidden_tokens()
+        self.no, self.slots = (
+            torch.zeros(num_slots, dtype=torch.bool, device=device),
+            torch.arange(num_slots).to(device),
+        )
+        by_rule = self.can_sketch and model.switch.start == "rule"
+        self.ends_sentence = torch.tensor(v.ends_sentence, device=device) if by_rule else None
+        self.numbers, self.constants = self.no[:0], None
+        if self.can_sketch:
+            policy = config.latent_policy if config.latent_policy and config.latent_policy.has_log_prob else None
+            draws = policy.num_draws if policy else int(model.head.is_stochastic)
+            self.numbers = numbers(draws * model.head.latent_width, device)
+            self.constants = None if policy else model.head.sampling_constants()
+
+    # -- the three kinds of step --------------------------------------------------------------------------------------
+    def write_text(self, rows: Rows, h: torch.Tensor, has_queue: bool) -> StepRecord:
+        """Every active row writes a text token, after states h (S, D). ``has_queue``: some are forced to."""
+        active, position = rows.mode != DONE, rows.next.expand(3, -1)
+        open_allowed = rows.may_open() if self.can_sketch else self.no
+        text = self.choose_tokens(rows, self.model.backbone.logits(h).float(), active, open_allowed, has_queue)
+        ids = text.chosen
+        rows.next = rows.next + active
+        self.end_text(rows, ids, active)
+        self.feed(rows, ids, position, active, self.model.backbone.embed(ids))
+        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        return StepRecord(ids, active.long(), position, open_allowed, text.log_prob, text.sampled, text.decided)
+
+    def draw_latents(self, rows: Rows, h: torch.Tensor, context: HeadContext | None = None) -> StepRecord:
+        """Every active row draws a latent, after states h (S, D). ``context`` is for a head that reads one, and names
+        these rows."""
+        active = rows.mode != DONE
+        position = self.model.backbone.latent_position_ids(rows.span_start, rows.slot, rows.grids)
+        latents, records = self.sample_latents(rows, h, active, context)
+        ids = torch.full_like(rows.slot, self.model.vocabulary.latent)
+        rows.update(drew=active)
+        self.feed(rows, ids, position, active, latents)
+        return StepRecord(ids, active * LATENT, position, self.no, latent_embeds=latents, policy_records=records)
+
+    def step_mixed(
+        self,
+        rows: Rows,
+        h: torch.Tensor,
+        has_queue: bool,
+        context: HeadContext | None = None,
+        replace_latents: ReplaceLatents | None = None,
+    ) -> StepRecord:
+        """Every row writes a token, draws a latent or closes its span. Arguments as above; ``replace_latents`` says
+        what is fed in place of the latents."""
+        model, v = self.model, self.model.vocabulary
+        active, writing = rows.mode != DONE, rows.mode == WRITING
+        open_allowed = rows.may_open() if self.can_sketch else self.no
+        logits = model.backbone.logits(h).float()
+        text = self.choose_tokens(rows, logits, writing, open_allowed, has_queue)
+        stop, closing, cause = self.close_spans(rows, h, logits)
+        drawing = (rows.mode == DRAWING) & ~closing
+        latents, records = self.sample_latents(rows, h, drawing, context)
+        if replace_latents is not None:
+            latents = replace_latents(drawing, latents)
+        latents = torch.where(drawing[:, None], latents, 0)
+        ids = torch.where(writing, text.chosen, v.close).masked_fill(drawing, v.latent)
+        position = self.move(rows, active, drawing, closing)
+        rows.update(drew=drawing, closed=closing)
+        self.end_text(rows, ids, writing)
+        embeds = torch.where(drawing[:, None], latents, model.backbone.embed(ids).to(latents.dtype))
+        self.feed(rows, ids, position, active, embeds)
+        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        kinds = torch.where(drawing, LATENT, TEXT) * active
+        return StepRecord(
+            ids,
+            kinds,
+            position,
+            open_allowed,
+            text.log_prob,
+            text.sampled,
+            text.decided,
+            stop and stop.log_prob,
+            stop and stop.sampled,
+            stop and stop.decided,
+            cause,
+            latents,
+            records,
+        )
+
+    def end_text(self, rows: Rows, ids: torch.Tensor, writing: torch.Tensor) -> None:
+        """Apply the text that rows that were ``writing`` (S,) wrote, spans that they opened included."""
+        ended, opened, wrote = writing & (ids == self.model.vocabulary.end), None, None
+        if self.can_sketch:
+            opened = writing & (ids == self.model.vocabulary.open)
+            wrote = writing & ~opened
+            rows.span_start = torch.where(opened, rows.next, rows.span_start)
+        rows.update(wrote=wrote, opened=opened, ended=ended)
+
+    def feed(self, rows: Rows, ids: torch.Tensor, position: torch.Tensor, active: torch.Tensor, embeds: torch.Tensor):
+        """Make ``embeds`` (S, D) of ``ids`` (S,) at ``position`` (axes, S) the inputs of the next step, and count this
+        one."""
+        rows.written, rows.length = rows.written + active, rows.length + active
+        rows.last, rows.embeds, rows.positions = ids, embeds, position
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+    def choose_tokens(
+        self, rows: Rows, logits: torch.Tensor, writing: torch.Tensor, open_allowed: torch.Tensor, has_queue: bool
+    ) -> Choice:
+        """The text tokens of rows that are ``writing`` (S,): those of their queue, or chosen by the logits (S, V)."""
+        config, v, plain = self.config, self.model.vocabulary, logits
+        logits = logits.masked_fill(self.forbidden[open_allowed.long()], float("-inf"))
+        if config.temperature == 0:
+            plain, ids = logits.max(-1)
+            log_prob, sampled = plain - logits.logsumexp(-1), None
+        else:
+            scores = sampling_log_probs(logits, config.temperature, config.top_p, config.top_k)
+            ids = sample_tokens(scores, uniform(rows.keys, rows.written, TOKEN))
+            log_prob, sampled = (x.gather(-1, ids[:, None])[:, 0] for x in (logits, scores))
+            log_prob = log_prob - logits.logsumexp(-1)
+        if not has_queue and self.ends_sentence is None:
+            return Choice(ids, log_prob, sampled, writing)
+        queued, token = rows.queued(), rows.next_in_queue()
+        forced, pops = queued, queued
+        if self.ends_sentence is not None:  # a span opens after a sentence, before what is in the queue
+            opens = self.ends_sentence[rows.last] & rows.has_room()
+            pops = queued & (~opens | (token == v.open))
+            token, forced = torch.where(opens, v.open, token), queued | opens
+        rows.queue_at = rows.queue_at + (writing & pops)
+        return Choice(torch.where(forced, token, ids), log_prob, sampled, writing & ~forced)
+
+    # -- spans --------------------------------------------------------------------------------------------------------
+    def close_spans(
+        self, rows: Rows, h: torch.Tensor, logits: torch.Tensor
+    ) -> tuple[Choice | None, torch.Tensor, torch.Tensor]:
+        """The decisions to close, rows (S,) that close their span now, and the cause as a code of CAUSES."""
+        model, switch = self.model, rows.switch
+        full = rows.must_close()
+        closing = full | ((rows.mode == DRAWING) & rows.must_end_span())
+        cause = torch.where(full, CAUSES.index("count" if switch.stop == "count" else "cap"), CAUSES.index("budget"))
+        cause, stop = cause * closing, None
+        if switch.stop == "count":
+            return None, closing, cause
+        deciding = rows.may_close() & ~closing
+        if switch.stop == "distance":  # nothing is drawn at random, so there is nothing to replay
+            close = model.backbone.embed(torch.full((1,), model.vocabulary.close, device=h.device))
+            own = deciding & ((h - close).float().square().mean(-1) < switch.near)
+        else:
+            stop = self.choose_stops(rows, logits, deciding)
+            own = deciding & stop.chosen
+        return stop, closing | own, cause.masked_fill(own, CAUSES.index("close"))
+
+    def choose_stops(self, rows: Rows, logits: torch.Tensor, deciding: torch.Tensor) -> Choice:
+        """Whether each row closes, by the logits (S, V) of continuing and of closing alone."""
+        v, config = self.model.vocabulary, self.config
+        scores = stop_log_probs(logits, v.latent, v.close)
+        shaped = scores if config.temperature == 0 else (scores / config.temperature).log_softmax(-1)
+        if config.temperature == 0:
+            stops = scores[:, 1] > scores[:, 0]
+        else:
+            stops = uniform(rows.keys, rows.written, STOP) < shaped[:, 1].exp()
+        log_prob, sampled = (torch.where(stops, x[:, 1], x[:, 0]) for x in (scores, shaped))
+        return Choice(stops, log_prob, None if config.temperature == 0 else sampled, deciding)
+
+    def move(self, rows: Rows, active: torch.Tensor, drawing: torch.Tensor, closing: torch.Tensor) -> torch.Tensor:
+        """Positions (axes, S) of this step. Moves the position of the next text token."""
+        backbone = self.model.backbone
+        latents = backbone.latent_position_ids(rows.span_start, rows.slot, rows.grids)
+        after = backbone.position_after_span(rows.span_start, rows.slot, rows.grids)
+        following = torch.where(closing, after, rows.next)
+        rows.next = following + (active & ~drawing)
+        return torch.where(drawing, latents, following)
+
+    # -- latents ------------------------------------------------------------------------------------------------------
+    def sample_latents(
+        self, rows: Rows, h: torch.Tensor, drawing: torch.Tensor, context: HeadContext | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(S, D) latents for rows that are ``drawing`` (S,), as they are fed back, and what a policy records of them
+        (S, J, Z). Other rows get anything."""
+        model, policy, slot = self.model, self.config.latent_policy, rows.slot
+        means = None if rows.means is None else rows.means[self.slots, slot]
+        noise = normal(rows.keys, rows.written, NOISE, self.numbers) if len(self.numbers) else None
+        if context is not None:
+            return self.sample_in_context(rows, h, noise, means, context), None
+        if policy is None or not policy.has_log_prob:
+            return model.sample_latents(h, rows.grids, slot, noise, None, means, self.constants), None
+        states, _ = model.head.cast_inputs(h, None)
+        size = len(h), policy.num_draws, model.head.latent_width
+        noise = states.new_zeros(size) if noise is None else noise.view(size).to(states)
+        z, record = policy.sample(model.head, states, noise)
+        return model.to_embeddings(z, rows.grids, slot, means).to(h.dtype), record
+
+    def sample_in_context(self, rows: Rows, h, noise, means, context: HeadContext) -> torch.Tensor:
+        """(S, D) latents of the rows that the context of a head names, zero elsewhere."""
+        part = context.rows
+        if not len(part):
+            return torch.zeros_like(h)
+        noise, means = (None if x is None else x[part] for x in (noise, means))
+        slot = torch.minimum(rows.slot, rows.limit - 1)[part]  # a row whose span is full closes it now
+        context = replace(context, slot=slot)
+        drawn = self.model.sample_latents(h[part], rows.grids[part], slot, noise, context, means)
+        return torch.zeros_like(h).index_copy(0, part, drawn)
