@@ -9,7 +9,10 @@ from __future__ import annotations
 import torch
 
 from latent_reason.decoding.items import Result
+from latent_reason.decoding.sampling import noise_counters, normal, row_keys
 from latent_reason.visualization.storyboard import split_text
+
+MAX_LATENTS = 4096  # more than a span can have
 
 
 class Zero:
@@ -35,17 +38,19 @@ class Mean:
 
 class Noise:
     """P1: Gaussian noise with the mean and the (shrunk) covariance of the slot over many items, scaled to the norm of
-    the sampled latent. All batches of a probe share the generator ``random``."""
+    the sampled latent. It is keyed by row, span and slot, so that the order of decoding does not change it."""
 
-    def __init__(self, statistics: LatentStatistics, grids, random: torch.Generator):
-        self.statistics, self.grids, self.random = statistics, grids, random
+    def __init__(self, statistics: LatentStatistics, grids, seed: int):
+        self.statistics, self.grids, self.seed = statistics, grids, seed
 
     def __call__(self, rows, spans, slots, vectors, written):
-        noise = vectors.clone()
-        for i, (r, s) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+        noise, rows = vectors.clone(), rows.tolist()
+        place = (spans * MAX_LATENTS + slots).cpu()
+        draws = normal(row_keys(self.seed, rows), place, noise_counters(vectors.shape[-1]))
+        for i, (r, s) in enumerate(zip(rows, slots.tolist(), strict=True)):
             if statistics := self.statistics.slot(self.grids[r], s):
                 mean, root = statistics
-                noise[i] = mean + root @ torch.randn(vectors.shape[-1], generator=self.random)
+                noise[i] = mean + root @ draws[i].to(root)
         return noise * vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp_min(1e-8)
 
 
@@ -68,23 +73,32 @@ def encode_sketch(reasoner, image) -> torch.Tensor:
 class RandomCrop:
     """P1r: the encoding of a random part of the item's own image, resized to the whole image."""
 
-    def __init__(self, reasoner, items, random: torch.Generator):
-        self.latents = []
-        for item in items:
-            image = item.images[-1]
+    def __init__(self, reasoner, items, seed: int):
+        self.reasoner, self.items, self.seed = reasoner, items, seed
+        self.latents: dict[int, torch.Tensor] = {}
+
+    def __call__(self, rows, spans, slots, vectors, written):
+        chosen = [
+            self.crop_latents(r)[min(s, len(self.crop_latents(r)) - 1)]
+            for r, s in zip(rows.tolist(), slots.tolist(), strict=True)
+        ]
+        return torch.stack(chosen).to(vectors)
+
+    def crop_latents(self, row: int) -> torch.Tensor:
+        if row not in self.latents:
+            image, random = self.items[row].images[-1], row_random(self.seed, row)
             w, h = (max(s // 2, 1) for s in image.size)
             x, y = (
                 int(torch.randint(s - part + 1, (), generator=random))
                 for s, part in zip(image.size, (w, h), strict=True)
             )
-            self.latents.append(encode_sketch(reasoner, image.crop((x, y, x + w, y + h)).resize(image.size)))
+            self.latents[row] = encode_sketch(self.reasoner, image.crop((x, y, x + w, y + h)).resize(image.size))
+        return self.latents[row]
 
-    def __call__(self, rows, spans, slots, vectors, written):
-        chosen = [
-            self.latents[r][min(s, len(self.latents[r]) - 1)]
-            for r, s in zip(rows.tolist(), slots.tolist(), strict=True)
-        ]
-        return torch.stack(chosen).to(vectors)
+
+def row_random(seed: int, row: int) -> torch.Generator:
+    """Random numbers of one row, whatever other rows draw."""
+    return torch.Generator().manual_seed(int(row_keys(seed, [row])) >> 1)
 
 
 class KeepFirst:
@@ -201,14 +215,14 @@ def probe_arms(reasoner, task, mode: str, plain: list[Result], donor_rows: list[
         return StoredLatents([plain[i].latents for i in rows_of(chunk)])
 
     statistics, diagonal = LatentStatistics(plain), LatentStatistics(plain, 1.0)
-    random, random_diagonal, random_region, order = (torch.Generator().manual_seed(seed) for _ in range(4))
+    order = torch.Generator().manual_seed(seed)
     permuted = [shuffle_slots(r.latents, order) for r in plain]
     foreign = [plain[d].latents if d >= 0 else [] for d in donor_rows]
     return {
         "again": {"seed": seed + 1},
-        "noise": {"latent_hook": lambda c: Noise(statistics, grids(c), random)},
-        "noise_diagonal": {"latent_hook": lambda c: Noise(diagonal, grids(c), random_diagonal)},
-        "region": {"latent_hook": lambda c: RandomCrop(reasoner, c, random_region)},
+        "noise": {"latent_hook": lambda c: Noise(statistics, grids(c), seed)},
+        "noise_diagonal": {"latent_hook": lambda c: Noise(diagonal, grids(c), seed)},
+        "region": {"latent_hook": lambda c: RandomCrop(reasoner, c, seed)},
         "mean": {"latent_hook": lambda c: Mean(statistics, grids(c))},
         "zero": {"latent_hook": lambda c: Zero()},
         "dummy": {"latent_hook": lambda c: WordEmbedding(reasoner)},

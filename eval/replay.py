@@ -9,9 +9,11 @@ from dataclasses import replace
 import torch
 
 from latent_reason.decoding.items import Result
-from latent_reason.decoding.rollout import Rollout
+from latent_reason.decoding.rollout import Rollout, join_rollouts
 from latent_reason.model.batch import LATENT, TEXT
 from latent_reason.objectives.replay import rollout_states
+
+BATCH_SIZE = 32  # rows of one parallel pass
 
 
 @torch.no_grad()
@@ -19,19 +21,20 @@ def answer_kl(reasoner, results: Sequence[Result], make_hook: Callable[[Sequence
     """KL divergence in nats of the answer's first token, from the original latents to replaced latents with the same
     text. One value per item that has a sketch and a boxed answer. ``make_hook`` gets the items of a batch in the order
     of its rows.
-
-    Raises:
-        ValueError: some rows of a batch have no result.
     """
     divergences = []
-    for rollout, group in group_by_rollout(results):
+    for first in range(0, len(results), BATCH_SIZE):
+        group = results[first : first + BATCH_SIZE]
+        rollout = join_results(reasoner, group)
         hook, numbers, slots = make_hook([r.item for r in group]), *span_and_slot(rollout)
         latent = rollout.token_type == LATENT
         rows = latent.nonzero()[:, 0]
         vectors = hook(rows, numbers[latent], slots[latent], rollout.latent_embeds[latent], None)
         replaced = replace(rollout, latent_embeds=rollout.latent_embeds.masked_scatter(latent[..., None], vectors))
         starts = {
-            r.row: start for r in group if r.latents and (start := answer_start(rollout, r.row, reasoner)) is not None
+            row: start
+            for row, r in enumerate(group)
+            if r.latents and (start := answer_start(rollout, row, reasoner)) is not None
         }
         if not starts:
             continue
@@ -44,23 +47,10 @@ def answer_kl(reasoner, results: Sequence[Result], make_hook: Callable[[Sequence
     return divergences
 
 
-def group_by_rollout(results: Sequence[Result]) -> list[tuple[Rollout, list[Result]]]:
-    """Each rollout with its results in the order of its rows, which may differ from the order of the items.
-
-    Raises:
-        ValueError: some rows of a rollout have no result, so the latents of its rows cannot be replaced.
-    """
-    groups: dict[int, list[Result]] = {}
-    for r in results:
-        groups.setdefault(id(r.rollout), []).append(r)
-    ordered = [sorted(group, key=lambda r: r.row) for group in groups.values()]
-    for group in ordered:
-        if len(group) != len(group[0].rollout.ids):
-            raise ValueError(
-                f"{len(group)} results of a batch of {len(group[0].rollout.ids)}: replay needs whole batches. Decode the "
-                "items to replay separately."
-            )
-    return [(group[0].rollout, group) for group in ordered]
+def join_results(reasoner, results: Sequence[Result]) -> Rollout:
+    """The rows of these results as one rollout, in their order."""
+    prompt = reasoner.processor([r.trace for r in results], generate=True).to(reasoner.device)
+    return join_rollouts([(r.rollout, r.row) for r in results], prompt)
 
 
 def span_and_slot(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import redirect_stderr
+from dataclasses import replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.contracts.closeness import arithmetic
 from latent_reason.data import native
-from latent_reason.decoding import engine
+from latent_reason.decoding import queue
 from latent_reason.model import backbones
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 from train.config import RLTrainingConfig, SFTConfig, load
@@ -133,12 +134,14 @@ def short(monkeypatch, budget: int = 24) -> None:
     """Untrained models never stop by themselves: cut what decoding.items writes, and let a method that sketches begin with a
     sketch."""
 
-    def generate(reasoner, prompt, **options):
-        if reasoner.can_sketch and options.get("latent_mode") is None and not options.get("forced_tokens"):
-            options["latent_mode"] = "first"
-        return engine.generate(reasoner, prompt, **options | {"max_new_tokens": budget})
+    def decode_requests(reasoner, requests, config, num_slots):
+        requests = [replace(request, max_new_tokens=budget) for request in requests]
+        forced = any(request.forced_tokens for request in requests)
+        if reasoner.can_sketch and config.latent_mode == "learned" and not forced:
+            config = replace(config, latent_mode="first")
+        return queue.decode_requests(reasoner, requests, config, num_slots)
 
-    monkeypatch.setattr("latent_reason.decoding.items.generate", generate)
+    monkeypatch.setattr("latent_reason.decoding.items.decode_requests", decode_requests)
 
 
 def shorten_snippet(folder: Path) -> None:

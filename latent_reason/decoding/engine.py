@@ -15,11 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..model.backbones.cache import SlotCache
 from ..model.batch import IMAGE, PAD, Grid, MixedBatch, to_device
 from ..model.heads.base import HeadContext
 from ..model.reasoner import LatentReasoner
 from ..model.switching import DONE, DRAWING, WRITING, Switch
-from .cache import SlotCache
 from .config import GenerationConfig
 from .rollout import Rollout, stack_steps
 from .rows import Rows
@@ -80,7 +80,7 @@ def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> list[Grid]:
     return grids
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """What the host knows of one row: its ``number`` among all rows, the columns of its prompt, its budget, the most
     latents of its spans, its slot in each epoch of the engine, what it has written, and its mode."""
@@ -103,7 +103,7 @@ class Row:
         return min(self.limit - self.latents, self.budget - 1 - len(self.ids)) if self.mode == DRAWING else 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Rows that were admitted together: their prompt, and the step at which they began."""
 
@@ -169,12 +169,14 @@ class Engine:
         prompt: MixedBatch,
         *,
         row_ids: Sequence[int] | None = None,
+        numbers: Sequence[int] | None = None,
         max_new_tokens: Sequence[int] | None = None,
         forced_tokens: Sequence[Sequence[int]] | None = None,
         group_size: int = 1,
     ) -> Group:
         """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens`` and
-        ``forced_tokens`` are those of each row (None: of the configuration); the others are as in :func:`generate`.
+        ``forced_tokens`` are those of each row (None: of the configuration), ``numbers`` name the rows for a latent hook
+        (default: in the order of admission); the others are as in :func:`generate`.
 
         Raises:
             ValueError: there are fewer free slots than rows, or an option that this model cannot follow.
@@ -197,7 +199,8 @@ class Engine:
         group = Group(prompt, [], self.num_steps)
         for at, slot in enumerate(slots):
             length, epoch = prompt.ids.shape[1] - pads[at], len(self.epochs) - 1
-            row = Row(self.num_rows + at, length, budgets[at], grids[at], limits[at], {epoch: slot}, len(queue[at]))
+            number = self.num_rows + at if numbers is None else numbers[at]
+            row = Row(number, length, budgets[at], grids[at], limits[at], {epoch: slot}, len(queue[at]))
             self.occupants[slot] = row
             group.rows.append(row)
         self.num_rows += n
@@ -226,6 +229,10 @@ class Engine:
             [list(q) for q in given] if given is not None else [[] for _ in range(n)],
             model.vocabulary.open,
         )
+        if any(model.vocabulary.latent in q for q in queue):
+            raise ValueError(
+                "forced_tokens hold the placeholder of a latent. Leave it out: an open token draws a span."
+            )
         at_once = config.latent_mode == "learned" and model.switch.start == "first" and model.can_sketch
         if at_once or config.latent_mode == "first":
             queue = [q if q[:1] == [opening] else [opening, *q] for q in queue]
@@ -370,6 +377,15 @@ class Engine:
             if answering and answering[0][slot] and not row.answering:
                 self._force_answer(row)
 
+    def stop(self, rows: list[Row]) -> None:
+        """End these rows where they are."""
+        slots = [slot for slot, row in enumerate(self.occupants) if row is not None and row in rows]
+        for slot in slots:
+            self.occupants[slot].mode = DONE
+        index = to_device(torch.tensor(slots, dtype=torch.long), self.device)
+        self.rows.mode = self.rows.mode.index_fill(0, index, DONE)
+        self._free_ended()
+
     def _free_ended(self) -> None:
         self.occupants = [row if row is not None and row.mode != DONE else None for row in self.occupants]
 
@@ -397,14 +413,13 @@ class Engine:
             slots = to_device(torch.tensor([row.slots.get(epoch, 0) for row in group.rows]), self.device)
             if start < stop:
                 parts.append((self.records[start - self.num_dropped : stop - self.num_dropped], slots))
-        empty = self.model.backbone.embed(group.prompt.ids[0, 0])
-        fields, spans = stack_steps(parts, lengths, [row.grid for row in group.rows], empty)
-        end = self.model.vocabulary.end
+        v, empty = self.model.vocabulary, self.model.backbone.embed(group.prompt.ids[0, 0])
+        fields, spans = stack_steps(parts, lengths, [row.grid for row in group.rows], v.latent, empty)
         rollout = Rollout(
             group.prompt,
             **fields,
             spans=spans,
-            finish_reasons=["end" if row.ids[-1:] == [end] else "budget" for row in group.rows],
+            finish_reasons=["end" if row.ids[-1:] == [v.end] else "budget" for row in group.rows],
             forced_answer=[row.answering for row in group.rows],
         )
         self.groups.remove(group)

@@ -12,7 +12,8 @@ from ..model.batch import PAD
 from ..tasks import Item, Task
 from ..trace import Trace
 from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
-from .engine import generate
+from .config import GenerationConfig
+from .queue import Finished, Request, decode_requests
 from .rollout import Rollout
 
 
@@ -54,29 +55,40 @@ def decode(
     progress: str = "",
     **options,
 ) -> list[Result]:
-    """Results of items in order. ``options`` go to :func:`generate`; each may be a function of the batch's items,
-    because it depends on who is in it. Items of one level are batched together: a batch takes as long as its longest
-    answer. ``row_ids`` are the keys of each item's randomness (default: its place among the items)."""
-    processor, results, order = reasoner.processor, {}, sorted(range(len(items)), key=lambda i: items[i].level)
-    starts: Iterable[int] = range(0, len(items), batch_size)
+    """Results of items in order, decoded by continuous batching in ``batch_size`` slots.
+
+    ``options`` are fields of :class:`GenerationConfig`; each may be a function of the items, as may
+    ``max_new_tokens``. ``row_ids`` are the keys of each item's randomness (default: its place among the items). Items
+    of high levels come first, because a long answer that begins last would be decoded alone.
+    """
+    given = {n: v(items) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
+    budgets, forced = (
+        [x] * len(items) if x is None or isinstance(x, int) else x
+        for x in (given.pop("max_new_tokens"), given.pop("forced_tokens", None))
+    )
+    order = sorted(range(len(items)), key=lambda i: -items[i].level)
+    requests = [
+        Request(
+            make_trace(items[i]) if make_trace else task.trace(items[i], mode),
+            i,
+            None if row_ids is None else row_ids[i],
+            budgets[i],
+            forced[i],
+        )
+        for i in order
+    ]
+    results = {}
+    finished: Iterable[Finished] = decode_requests(reasoner, requests, GenerationConfig(**given), batch_size)
     if progress:  # a bar that goes away; a line where there is no terminal
-        starts = track(starts, description=progress, transient=Console().is_terminal)
-    for start in starts:
-        places = order[start : start + batch_size]
-        chunk = [items[i] for i in places]
-        traces = [make_trace(i) if make_trace else task.trace(i, mode) for i in chunk]
-        prompt = processor(traces, generate=True).to(reasoner.device)
-        given = {n: v(chunk) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
-        keys = places if row_ids is None else [row_ids[place] for place in places]
-        rollout = generate(reasoner, prompt, row_ids=keys, **given)
-        for row, (place, item, trace) in enumerate(zip(places, chunk, traces, strict=True)):
-            text = rollout.text(row, reasoner.vocabulary)
-            result = Result(item, text, task.score(text, item.meta), rollout, row, trace=trace)
-            if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
-                pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
-                said = split_text(rollout, row, reasoner.vocabulary)
-                result.sketches = task.sketch_report(pictures, item, said)["sketches"]
-            results[place] = result
+        finished = track(finished, progress, len(items), transient=Console().is_terminal)
+    for request, rollout, row in finished:
+        item, text = items[request.number], rollout.text(row, reasoner.vocabulary)
+        result = Result(item, text, task.score(text, item.meta), rollout, row, trace=request.trace)
+        if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
+            pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
+            said = split_text(rollout, row, reasoner.vocabulary)
+            result.sketches = task.sketch_report(pictures, item, said)["sketches"]
+        results[request.number] = result
     return [results[i] for i in range(len(items))]
 
 

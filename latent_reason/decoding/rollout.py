@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ..model.batch import LATENT, PAD, TEXT, Grid, MixedBatch
 from ..model.tokenization import Vocabulary
@@ -58,27 +59,14 @@ class Rollout:
 
     def select(self, rows: Sequence[int], prompt: MixedBatch) -> Rollout:
         """Some of its rows, cut to the longest of them. ``prompt`` holds their prompts and may be padded otherwise."""
-        index = torch.as_tensor(rows, device=self.ids.device)
-        longest = int((self.token_type[index] != PAD).sum(1).max())
-        names = (
-            "ids token_type latent_embeds log_prob sampled_log_prob stop_log_prob text_decisions stop_decisions "
-            "open_allowed"
-        )
-        cut = {name: getattr(self, name)[index, :longest] for name in names.split()}
-        spans = [replace(span, row=new) for new, row in enumerate(rows) for span in self.spans_of(row)]
-        records = None
-        if self.policy_records is not None:
-            by_row = self.policy_records.split((self.token_type == LATENT).sum(1).tolist())
-            records = torch.cat([by_row[row] for row in rows])
-        return Rollout(
-            prompt,
-            **cut,
-            positions=self.positions[:, index, :longest],
-            spans=spans,
-            policy_records=records,
-            finish_reasons=[self.finish_reasons[row] for row in rows],
-            forced_answer=[self.forced_answer[row] for row in rows],
-        )
+        return join_rollouts([(self, row) for row in rows], prompt)
+
+    def records_of(self, row: int) -> torch.Tensor | None:
+        """(n, J, Z) what a latent policy recorded of the latents of a row."""
+        if self.policy_records is None:
+            return None
+        counts = (self.token_type == LATENT).sum(1).tolist()
+        return self.policy_records[sum(counts[:row]) : sum(counts[: row + 1])]
 
     def segments(self, row: int, vocabulary: Vocabulary) -> list[str | Span]:
         """A row as a person reads it: texts and spans in order."""
@@ -98,13 +86,47 @@ class Rollout:
         return vocabulary.decode(self.ids[row][self.token_type[row] == TEXT].tolist())
 
 
+def join_rollouts(rows: Sequence[tuple[Rollout, int]], prompt: MixedBatch) -> Rollout:
+    """Rows of several rollouts as one, cut to the longest of them. ``prompt`` holds their prompts."""
+    lengths = [int((rollout.token_type[row] != PAD).sum()) for rollout, row in rows]
+
+    def join(name: str, axis: int = 0) -> torch.Tensor:
+        parts = [getattr(rollout, name).select(axis, row) for rollout, row in rows]
+        parts = [part.narrow(axis, 0, n).movedim(axis, 0) for part, n in zip(parts, lengths, strict=True)]
+        return pad_sequence(parts, batch_first=True)
+
+    names = "ids token_type latent_embeds log_prob sampled_log_prob stop_log_prob text_decisions stop_decisions".split()
+    spans = [replace(span, row=new) for new, (rollout, row) in enumerate(rows) for span in rollout.spans_of(row)]
+    records = [rollout.records_of(row) for rollout, row in rows]
+    return Rollout(
+        prompt,
+        **{name: join(name) for name in (*names, "open_allowed")},
+        positions=join("positions", 1).movedim(-1, 0),
+        spans=spans,
+        policy_records=torch.cat(kept) if (kept := [x for x in records if x is not None]) else None,
+        finish_reasons=[rollout.finish_reasons[row] for rollout, row in rows],
+        forced_answer=[rollout.forced_answer[row] for rollout, row in rows],
+    )
+
+
 #: fields of a step that are no integers
-DTYPES = {name: torch.float32 for name in ("log_prob", "sampled_log_prob", "stop_log_prob", "sampled_stop_log_prob")}
-DTYPES |= {name: torch.bool for name in ("text_decisions", "stop_decisions", "open_allowed")}
+DTYPES = {
+    "text_decisions": torch.bool,
+    "stop_decisions": torch.bool,
+    "open_allowed": torch.bool,
+    "log_prob": torch.float32,
+    "sampled_log_prob": torch.float32,
+    "stop_log_prob": torch.float32,
+    "sampled_stop_log_prob": torch.float32,
+}
 
 
 def stack_steps(
-    parts: list[tuple[list[StepRecord], torch.Tensor]], lengths: list[int], grids: list[Grid], empty: torch.Tensor
+    parts: list[tuple[list[StepRecord], torch.Tensor]],
+    lengths: list[int],
+    grids: list[Grid],
+    latent: int,
+    empty: torch.Tensor,
 ) -> tuple[dict[str, Any], list[Span]]:
     """The fields of a Rollout of n rows, and their spans.
 
@@ -112,6 +134,7 @@ def stack_steps(
         parts: steps one after the other, in parts that share the slots (n,) of the rows.
         lengths: how many positions each row has.
         grids: the latent grid of each row's spans.
+        latent: the id at latent positions.
         empty: (D,) gives width, precision and device of latents.
     """
     n, longest, device = len(lengths), max(lengths), empty.device
@@ -128,7 +151,11 @@ def stack_steps(
             ~where, 0
         )
 
-    fields: dict[str, Any] = {name: stack(name, there) for name in ("ids", "token_type")}
+    ids = stack("ids", there)
+    fields: dict[str, Any] = {
+        "ids": ids,
+        "token_type": torch.where(ids == latent, LATENT, TEXT).masked_fill(~there, PAD),
+    }
     text, stops = (stack(f"{name}_decisions", there) for name in ("text", "stop"))
     fields |= {"text_decisions": text, "stop_decisions": stops, "log_prob": stack("log_prob", text)}
     fields |= {"open_allowed": stack("open_allowed", text), "stop_log_prob": stack("stop_log_prob", stops)}

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..model.switching import DONE, WRITING, Switch, SwitchState
+from .sampling import shift_keys
 
 
 class Rows(SwitchState):
@@ -16,10 +17,10 @@ class Rows(SwitchState):
 
     Attributes:
         grids: (S, 2) the latent grid of the row's spans.
-        budget: (S,) positions it may generate; ``written`` (S,) those that it has.
-        keys: (S,) of its random numbers.
+        length: (S,) its columns in the cache, the input of this step left out. Every position takes one.
+        budget: (S,) the length at which it may generate no more.
+        keys: (S,) of its random numbers, which the length numbers.
         next: (S,) the position of the next text token; ``span_start`` (S,) that of the open span.
-        length: (S,) its columns in the cache, the input of this step left out.
         embeds: (S, D) the input of this step; ``positions`` (axes, S) where it stands.
         queue: (S, Q) ids it is forced to write; ``queue_at`` and ``queue_length`` (S,) say which are left.
         answering: (S,) whether its budget was used up and it was forced to answer.
@@ -46,14 +47,15 @@ class Rows(SwitchState):
         means: torch.Tensor | None,
     ):
         super().__init__(switch, plan)
-        self.grids, self.budget, self.keys, self.length = grids, budget, keys, length
+        self.grids, self.length = grids, length
+        self.budget, self.keys = length + budget, shift_keys(keys, length)
         self.next, self.span_start = position, position.clone()
         self.embeds, self.positions, self.images = embeds, positions, images
         self.last, self.means = last, means
         longest = max(1, *map(len, queue))
         self.queue = torch.tensor([q + [0] * (longest - len(q)) for q in queue], device=plan.device)
         self.queue_length = torch.tensor([len(q) for q in queue], device=plan.device)
-        self.queue_at, self.written = torch.zeros(2, len(plan), dtype=torch.long, device=plan.device)
+        self.queue_at = torch.zeros_like(plan)
         self.answering = torch.zeros(len(plan), dtype=torch.bool, device=plan.device)
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -93,11 +95,11 @@ class Rows(SwitchState):
 
     def must_end_span(self) -> torch.Tensor:
         """(S,) whether the budget leaves no room for another latent."""
-        return self.written >= self.budget - 1
+        return self.length >= self.budget - 1
 
     def end_spent(self, answer_prefix: Sequence[int], answer_budget: int) -> None:
         """End rows whose budget is used up. With an ``answer_prefix``, they are forced to answer first."""
-        spent = (self.written >= self.budget) & (self.mode == WRITING)
+        spent = (self.length >= self.budget) & (self.mode == WRITING)
         if answer_prefix:
             asked = spent & ~self.answering
             width = max(self.queue.shape[1], len(answer_prefix))
@@ -105,6 +107,6 @@ class Rows(SwitchState):
             self.queue = torch.where(asked[:, None], prefix, F.pad(self.queue, (0, width - self.queue.shape[1])))
             self.queue_at = self.queue_at.masked_fill(asked, 0)
             self.queue_length = self.queue_length.masked_fill(asked, len(answer_prefix))
-            self.budget = torch.where(asked, self.written + len(answer_prefix) + answer_budget, self.budget)
+            self.budget = torch.where(asked, self.length + len(answer_prefix) + answer_budget, self.budget)
             self.answering, spent = self.answering | asked, spent & ~asked
         self.mode = self.mode.masked_fill(spent, DONE)

@@ -42,16 +42,21 @@ def uniform(keys: torch.Tensor, position: torch.Tensor, purpose: int) -> torch.T
     return _bits(keys + (position * _POSITION + purpose)) * 2.0**-_BITS + 0.5
 
 
-def normal(keys: torch.Tensor, position: torch.Tensor, purpose: int, number: torch.Tensor) -> torch.Tensor:
+def normal(keys: torch.Tensor, position: torch.Tensor, counters: torch.Tensor) -> torch.Tensor:
     """(n, k) float32 standard normal numbers for each row, by the inverse of the normal distribution function.
-    ``number`` (k,) is what :func:`numbers` gives."""
-    bits = _bits((keys + (position * _POSITION + purpose))[:, None] + number)
+    ``counters`` (k,) are those of :func:`noise_counters`."""
+    bits = _bits((keys + position * _POSITION)[:, None] + counters)
     return torch.erfinv(bits * 2.0 ** (1 - _BITS) + 2.0**-_BITS) * 2**0.5
 
 
-def numbers(size: int, device: torch.device | str = "cpu") -> torch.Tensor:
+def noise_counters(size: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """(size,) counters of the normal numbers of one draw."""
-    return torch.arange(1, size + 1, device=device) * _GOLDEN
+    return torch.arange(1, size + 1, device=device) * _GOLDEN + NOISE
+
+
+def shift_keys(keys: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Keys (n,) that give at position p + start (n,) what ``keys`` give at position p."""
+    return keys - start * _POSITION
 
 
 def sampling_log_probs(logits: torch.Tensor, temperature: float, top_p: float = 1.0, top_k: int = 0) -> torch.Tensor:

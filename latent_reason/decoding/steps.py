@@ -12,13 +12,12 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from ..model.batch import LATENT, TEXT
 from ..model.heads.base import HeadContext
 from ..model.reasoner import LatentReasoner, stop_log_probs
 from ..model.switching import DONE, DRAWING, WRITING
 from .config import GenerationConfig
 from .rows import Rows
-from .sampling import NOISE, STOP, TOKEN, normal, numbers, sample_tokens, sampling_log_probs, uniform
+from .sampling import STOP, TOKEN, noise_counters, normal, sample_tokens, sampling_log_probs, uniform
 
 Kind = Literal["text", "latent", "mixed"]
 #: why a span ended, by the code in a StepRecord; 0: no span ended there
@@ -31,8 +30,7 @@ class StepRecord(NamedTuple):
     """What S rows did in one step; the fields are those of a Rollout at one position. None: no row did such a thing.
     Log-probabilities hold where their decision was the model's own."""
 
-    ids: torch.Tensor
-    token_type: torch.Tensor
+    ids: torch.Tensor  # the latent id where a latent was drawn, and nowhere else
     positions: torch.Tensor  # (axes, S)
     open_allowed: torch.Tensor
     log_prob: torch.Tensor | None = None
@@ -68,13 +66,14 @@ class Stepper:
             torch.zeros(num_slots, dtype=torch.bool, device=device),
             torch.arange(num_slots).to(device),
         )
+        self.latent_ids = torch.full((num_slots,), v.latent, device=device)
         by_rule = self.can_sketch and model.switch.start == "rule"
         self.ends_sentence = torch.tensor(v.ends_sentence, device=device) if by_rule else None
-        self.numbers, self.constants = self.no[:0], None
+        self.counters, self.constants = self.no[:0], None
         if self.can_sketch:
             policy = config.latent_policy if config.latent_policy and config.latent_policy.has_log_prob else None
             draws = policy.num_draws if policy else int(model.head.is_stochastic)
-            self.numbers = numbers(draws * model.head.latent_width, device)
+            self.counters = noise_counters(draws * model.head.latent_width, device)
             self.constants = None if policy else model.head.sampling_constants()
 
     # -- the three kinds of step --------------------------------------------------------------------------------------
@@ -88,7 +87,7 @@ class Stepper:
         self.end_text(rows, ids, active)
         self.feed(rows, ids, position, active, self.model.backbone.embed(ids))
         rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
-        return StepRecord(ids, active.long(), position, open_allowed, text.log_prob, text.sampled, text.decided)
+        return StepRecord(ids, position, open_allowed, text.log_prob, text.sampled, text.decided)
 
     def draw_latents(self, rows: Rows, h: torch.Tensor, context: HeadContext | None = None) -> StepRecord:
         """Every active row draws a latent, after states h (S, D). ``context`` is for a head that reads one, and names
@@ -96,10 +95,10 @@ class Stepper:
         active = rows.mode != DONE
         position = self.model.backbone.latent_position_ids(rows.span_start, rows.slot, rows.grids)
         latents, records = self.sample_latents(rows, h, active, context)
-        ids = torch.full_like(rows.slot, self.model.vocabulary.latent)
+        ids = self.latent_ids
         rows.update(drew=active)
         self.feed(rows, ids, position, active, latents)
-        return StepRecord(ids, active * LATENT, position, self.no, latent_embeds=latents, policy_records=records)
+        return StepRecord(ids, position, self.no, latent_embeds=latents, policy_records=records)
 
     def step_mixed(
         self,
@@ -129,10 +128,8 @@ class Stepper:
         embeds = torch.where(drawing[:, None], latents, model.backbone.embed(ids).to(latents.dtype))
         self.feed(rows, ids, position, active, embeds)
         rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
-        kinds = torch.where(drawing, LATENT, TEXT) * active
         return StepRecord(
             ids,
-            kinds,
             position,
             open_allowed,
             text.log_prob,
@@ -158,7 +155,7 @@ class Stepper:
     def feed(self, rows: Rows, ids: torch.Tensor, position: torch.Tensor, active: torch.Tensor, embeds: torch.Tensor):
         """Make ``embeds`` (S, D) of ``ids`` (S,) at ``position`` (axes, S) the inputs of the next step, and count this
         one."""
-        rows.written, rows.length = rows.written + active, rows.length + active
+        rows.length = rows.length + active
         rows.last, rows.embeds, rows.positions = ids, embeds, position
 
     # -- text ---------------------------------------------------------------------------------------------------------
@@ -173,7 +170,7 @@ class Stepper:
             log_prob, sampled = plain - logits.logsumexp(-1), None
         else:
             scores = sampling_log_probs(logits, config.temperature, config.top_p, config.top_k)
-            ids = sample_tokens(scores, uniform(rows.keys, rows.written, TOKEN))
+            ids = sample_tokens(scores, uniform(rows.keys, rows.length, TOKEN))
             log_prob, sampled = (x.gather(-1, ids[:, None])[:, 0] for x in (logits, scores))
             log_prob = log_prob - logits.logsumexp(-1)
         if not has_queue and self.ends_sentence is None:
@@ -216,7 +213,7 @@ class Stepper:
         if config.temperature == 0:
             stops = scores[:, 1] > scores[:, 0]
         else:
-            stops = uniform(rows.keys, rows.written, STOP) < shaped[:, 1].exp()
+            stops = uniform(rows.keys, rows.length, STOP) < shaped[:, 1].exp()
         log_prob, sampled = (torch.where(stops, x[:, 1], x[:, 0]) for x in (scores, shaped))
         return Choice(stops, log_prob, None if config.temperature == 0 else sampled, deciding)
 
@@ -237,7 +234,7 @@ class Stepper:
         (S, J, Z). Other rows get anything."""
         model, policy, slot = self.model, self.config.latent_policy, rows.slot
         means = None if rows.means is None else rows.means[self.slots, slot]
-        noise = normal(rows.keys, rows.written, NOISE, self.numbers) if len(self.numbers) else None
+        noise = normal(rows.keys, rows.length, self.counters) if len(self.counters) else None
         if context is not None:
             return self.sample_in_context(rows, h, noise, means, context), None
         if policy is None or not policy.has_log_prob:

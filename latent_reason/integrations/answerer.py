@@ -14,7 +14,8 @@ from PIL import Image as PILImage
 
 from ..checkpoint import load
 from ..data.pictures import ImageFolder
-from ..decoding.engine import generate
+from ..decoding.config import GenerationConfig
+from ..decoding.queue import Request, decode_requests
 from ..errors import did_you_mean
 from ..model.batch import LATENT, PAD
 from ..tasks import checkers
@@ -114,10 +115,11 @@ def options(generation_args: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
         raise ValueError(f"max_new_tokens={decoding_args['max_new_tokens']}: must be at least 1.")
     if temperature > 0:
         decoding_args["top_p"] = float(generation_args.get("top_p", 1.0))
-        if generation_args.get("top_k") or not 0 < decoding_args["top_p"] <= 1:
+        decoding_args["top_k"] = int(generation_args.get("top_k", 0))
+        if decoding_args["top_k"] < 0 or not 0 < decoding_args["top_p"] <= 1:
             raise ValueError(
-                f"sampling with top_k={generation_args.get('top_k')}, top_p={decoding_args['top_p']:g} is not supported. "
-                "Remove top_k and use 0 < top_p <= 1."
+                f"sampling with top_k={decoding_args['top_k']}, top_p={decoding_args['top_p']:g}: top_k must be 0 (all) "
+                "or more, and 0 < top_p <= 1."
             )
     until = generation_args.get("until", [])
     until = [until] if isinstance(until, str) else list(until)
@@ -145,13 +147,11 @@ class Answerer:
     ) -> list[Answer]:
         """Answers in order. ``rows`` are item numbers that seed the noise; ``generation_args`` as in :func:`options`."""
         decoding, until = options(generation_args)
-        processor, answers = self.reasoner.processor, []
-        for start in range(0, len(traces), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            prompt = processor(traces[batch], generate=True).to(self.reasoner.device)
-            rollout = generate(self.reasoner, prompt, row_ids=rows[batch], **decoding)
-            for row, kind in enumerate(rollout.token_type):
-                text = cut(rollout.text(row, self.reasoner.vocabulary), until)
-                text = answer if self.boxed and (answer := checkers.boxed(text)) is not None else text
-                answers.append(Answer(text, int((kind != PAD).sum()), int((kind == LATENT).sum())))
-        return answers
+        requests = (Request(trace, at, row) for at, (trace, row) in enumerate(zip(traces, rows, strict=True)))
+        config, answers = GenerationConfig(**decoding), {}
+        for request, rollout, row in decode_requests(self.reasoner, requests, config, self.batch_size):
+            text = cut(rollout.text(row, self.reasoner.vocabulary), until)
+            text = answer if self.boxed and (answer := checkers.boxed(text)) is not None else text
+            kind = rollout.token_type[row]
+            answers[request.number] = Answer(text, int((kind != PAD).sum()), int((kind == LATENT).sum()))
+        return [answers[at] for at in range(len(traces))]

@@ -128,7 +128,7 @@ def test_arguments_that_are_supported(arguments, decoding, stops):
         ({"do_sample": False, "temperature": 0.2}, "do_sample=False and temperature=0.2 contradict"),
         ({"do_sample": True, "temperature": 0}, "contradict"),
         ({"temperature": -1}, "contradict"),
-        ({"temperature": 1, "top_k": 50}, "top_k=50"),
+        ({"temperature": 1, "top_k": -5}, "top_k=-5"),
         ({"temperature": 1, "top_p": 0}, "top_p=0"),
         ({"max_new_tokens": 0}, "at least 1"),
     ],

@@ -1,5 +1,7 @@
 """The engine that decodes words and latents in one batch."""
 
+import itertools
+
 import pytest
 import torch
 from conftest import eager, loss_of, training_batch
@@ -8,7 +10,7 @@ from latent_reason import methods
 from latent_reason.contracts.closeness import assert_close, is_close
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Span
-from latent_reason.decoding.sampling import NOISE, TOKEN, normal, numbers, row_keys, uniform
+from latent_reason.decoding.sampling import STOP, TOKEN, noise_counters, normal, row_keys, shift_keys, uniform
 from latent_reason.model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
 from latent_reason.objectives.replay import replay
 
@@ -164,27 +166,23 @@ def test_a_seed_is_a_rollout_in_any_order_of_the_batch(make_reasoner, prompts, h
 
 
 def test_noise_is_keyed_by_everything_that_names_a_draw():
-    draws = {}
-    for seed, row, position, purpose in (
-        (s, r, p, q) for s in (0, 1) for r in (0, 1, 11) for p in (0, 1, 11) for q in range(3)
-    ):
+    draws: dict[tuple, tuple] = {}
+    for seed, row, position in itertools.product((0, 1), (0, 1, 11), (0, 1, 11)):
         keys, at = row_keys(seed, [row]), torch.tensor([position])
-        draws[seed, row, position, purpose] = (
-            uniform(keys, at, purpose).item(),
-            *normal(keys, at, purpose, numbers(3))[0].tolist(),
-        )
-        again = normal(row_keys(seed, [5, row]), torch.tensor([7, position]), purpose, numbers(3))[1]
-        assert again.tolist() == [*draws[seed, row, position, purpose][1:]], "whatever else is drawn"
-    assert len({x for draw in draws.values() for x in draw}) == 4 * len(draws)
+        noise = normal(keys, at, noise_counters(3))[0].tolist()
+        draws[seed, row, position] = *(uniform(keys, at, purpose).item() for purpose in (TOKEN, STOP)), *noise
+        later = normal(shift_keys(row_keys(seed, [5, row]), torch.tensor([9, 4])), at + 4, noise_counters(3))[1]
+        assert later.tolist() == noise, "whatever else is drawn, and wherever the count begins"
+    assert len({x for draw in draws.values() for x in draw}) == 5 * len(draws)
 
 
 def test_random_numbers_are_uniform_normal_and_independent():
     rows, n = 400, 500
     keys, at = row_keys(3, range(rows)), torch.arange(rows)
     u = torch.stack([uniform(keys, torch.full_like(at, t), TOKEN) for t in range(n)], 1).double()
-    z = normal(keys, torch.zeros_like(at), NOISE, numbers(n)).double()
+    z = normal(keys, torch.zeros_like(at), noise_counters(n)).double()
     assert (u >= 0).all() and (u < 1).all()
-    long = normal(keys[:8], torch.arange(8), NOISE, numbers(50_000))
+    long = normal(keys[:8], torch.arange(8), noise_counters(50_000))
     assert torch.corrcoef(long).fill_diagonal_(0).abs().max() * 50_000**0.5 < 4.5
     for x, moments in ((u, (1 / 2, 1 / 3, 1 / 4, 1 / 5)), (z, (0, 1, 0, 3))):
         for power, moment in enumerate(moments, 1):

@@ -6,7 +6,7 @@ goes on either with what the latent says (``Reader``) or with its own plan whate
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +17,9 @@ from eval import interventions, probe
 from eval.interventions import LatentStatistics, Mean, Noise, Oracle, StoredLatents, Zero
 from latent_reason import tasks
 from latent_reason.contracts.closeness import assert_close
+from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.items import Result
+from latent_reason.decoding.queue import Finished, Request
 from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
 from latent_reason.model.batch import LATENT, TEXT
@@ -58,7 +60,7 @@ class Processor:
 
 
 class Engine:
-    """Stands for a reasoner and for generate(). ``codes`` (ITEMS, ITEMS) holds the latent of each item."""
+    """Stands for a reasoner and for decode_requests(). ``codes`` (ITEMS, ITEMS) holds the latent of each item."""
 
     method = MethodRecord("modal_mixed")
     device = torch.device("cpu")
@@ -99,43 +101,30 @@ class Engine:
     def go_on(self, item, z: torch.Tensor | None) -> list[str]:
         raise NotImplementedError
 
-    def __call__(
-        self,
-        reasoner,
-        prompt,
-        *,
-        max_new_tokens,
-        row_ids,
-        latent_mode="learned",
-        latents_per_span=None,
-        forced_tokens=None,
-        latent_hook=None,
-        seed=0,
-        hide_images=False,
-    ) -> Rollout:
-        rows, spans, self.blindfold = [], [], hide_images
-        for row, item in enumerate(prompt.items):
+    def __call__(self, reasoner, requests, config, num_slots):
+        self.blindfold = config.hide_images
+        for request in requests:
+            item = self.named[request.trace.id]
             ids = (
-                list(forced_tokens[row])
-                if forced_tokens
+                list(request.forced_tokens)
+                if request.forced_tokens
                 else [*self.vocabulary.encode_text(f"Go {self.moves(item)[0]}."), self.vocabulary.open]
             )
-            if latent_mode == "off":
+            if config.latent_mode == "off":
                 ids = [i for i in ids if i != self.vocabulary.open]
-            z = None
-            if self.vocabulary.open in ids and latents_per_span != 0:
+            z, row = None, request.number
+            if self.vocabulary.open in ids and config.latents_per_span != 0:
                 z = self.codes[self.items.index(item)]
-                if latent_hook:
+                if config.latent_hook:
                     at = torch.tensor([row]), torch.tensor([0]), torch.tensor([0])
-                    z = latent_hook(*at, z[None], {row: ids})[0]
+                    z = config.latent_hook(*at, z[None], {row: ids})[0]
             said = moves_in(self.vocabulary.decode(ids))
-            rest = self.go_on(item, z)
+            rest, spans = self.go_on(item, z), []
             words = self.vocabulary.encode_text(f" Then {' '.join(rest)}. \\boxed{{{','.join(said + rest)}}}")
             if self.vocabulary.open in ids:
-                spans.append(Span(row, len(ids), int(z is not None), GRID, "count"))
+                spans.append(Span(0, len(ids), int(z is not None), GRID, "count"))
                 words = [self.vocabulary.close, *words]
-            rows.append((ids, z, words))
-        return self.rollout(rows, spans)
+            yield Finished(request, self.rollout([(ids, z, words)], spans), 0)
 
     def rollout(self, rows, spans) -> Rollout:
         steps = max(len(ids) + (z is not None) + len(words) for ids, z, words in rows)
@@ -174,7 +163,7 @@ class Looker(Engine):
 
 def probed(engine_class, lake, monkeypatch) -> dict:
     engine = engine_class(*lake)
-    monkeypatch.setattr("latent_reason.decoding.items.generate", engine)
+    monkeypatch.setattr("latent_reason.decoding.items.decode_requests", engine)
     return probe.probe(engine, *lake, seed=0, batch_size=10)
 
 
@@ -262,8 +251,8 @@ def test_a_model_that_never_sketches(lake, monkeypatch):
     """Its own words are all there is: nothing to replace, no donor, no failure."""
 
     class Silent(Parrot):
-        def __call__(self, *words, latent_mode="learned", **options):
-            return super().__call__(*words, latent_mode="off", **options)
+        def __call__(self, reasoner, requests, config, num_slots):
+            return super().__call__(reasoner, requests, replace(config, latent_mode="off"), num_slots)
 
     report = probed(Silent, lake, monkeypatch)
     assert report["as_generated"]["sketches_per_item"] == 0
@@ -306,7 +295,9 @@ def test_donors_have_another_answer_the_same_level_and_a_sketch():
 def test_corrupted_text_flips_one_move(lake):
     task, items = lake
     engine = Parrot(task, items)
-    results = [Result(i, "", {}, engine(engine, Prompt([i]), max_new_tokens=1, row_ids=[0]), 0) for i in items]
+    requests = [Request(task.trace(item, "mixed"), number) for number, item in enumerate(items)]
+    answers = engine(engine, requests, GenerationConfig(), 1)
+    results = [Result(item, "", {}, answer.rollout, 0) for item, answer in zip(items, answers, strict=True)]
     for r in results:
         ids = interventions.corrupted_prefix(engine, task, r)
         assert ids[-1] == engine.vocabulary.open and ids == interventions.corrupted_prefix(engine, task, r), (
@@ -348,16 +339,16 @@ def test_bank_holds_mean_and_shrunk_covariance(bank):
 
 def test_noise_has_the_norm_of_what_was_drawn_and_the_directions_of_the_bank(bank):
     found, mean, cov = bank
-    noise = Noise(found, {0: (1, 2), 1: (3, 3)}, torch.Generator().manual_seed(1))
+    noise, every = Noise(found, {0: (1, 2), 1: (3, 3)}, 1), range(500)
     vectors = torch.arange(1.0, 501)[:, None] * torch.tensor([0.6, 0.0, 0.8])
-    drawn = call(noise, vectors, slots=[1] * 500)
+    drawn = call(noise, vectors, spans=every, slots=[1] * 500)
     assert torch.allclose(drawn.norm(dim=-1), vectors.norm(dim=-1))
     free = mean[1] + torch.randn(4000, 3, generator=torch.Generator().manual_seed(2)) @ torch.linalg.cholesky(cov[1]).mT
     assert torch.allclose(F.normalize(drawn, dim=-1).mean(0), F.normalize(free, dim=-1).mean(0), atol=0.12)
-    again = call(noise, vectors, slots=[1] * 500)
-    assert not torch.allclose(again, drawn), "no batch repeats the noise of another"
-    same = Noise(found, {0: (1, 2)}, torch.Generator().manual_seed(1))
-    assert torch.equal(call(same, vectors, slots=[1] * 500), drawn)
+    other = call(Noise(found, {0: (1, 2)}, 2), vectors, spans=every, slots=[1] * 500)
+    assert not torch.allclose(other, drawn)
+    again = call(noise, vectors[7:9], spans=[7, 8], slots=[1, 1])
+    assert torch.equal(again, drawn[7:9]), "whatever else is decoded"
     other = call(noise, vectors[:2], rows=[1, 1])
     assert not torch.allclose(other, vectors[:2]), "a grid nothing was drawn on takes the noise of all"
 

@@ -75,7 +75,7 @@ def test_who_reads_and_who_does_not_is_found_out_on_records(tmp_path, monkeypatc
                 return records.render_state(item, 0)
 
         found = Engine(records, records.items)
-        monkeypatch.setattr("latent_reason.decoding.items.generate", found)
+        monkeypatch.setattr("latent_reason.decoding.items.decode_requests", found)
         return probe.probe(found, records, records.items, batch_size=7, only=probe.RECORD_PROBES)
 
     read, idle = of(Reader), of(Parrot)

@@ -49,7 +49,8 @@ def gradient(module, found) -> torch.Tensor:
     module.zero_grad()
     for one in found:
         module.loss(one)[0].backward()
-    return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+    grads = (torch.zeros_like(p) if p.grad is None else p.grad for p in module.parameters() if p.requires_grad)
+    return torch.cat([grad.flatten() for grad in grads])
 
 
 @pytest.mark.parametrize("objective", ["grpo", "dapo", "gspo", "reinforce"])

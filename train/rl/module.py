@@ -110,6 +110,7 @@ class RLModule(TrainingModule):
             max_spans=rl.max_spans or None,
             answer_prefix=answer_prefix,
             answer_budget=rl.answer_budget,
+            group_size=g,
             **self.latent_options(),
         )
         self.num_batches += 1

@@ -29,6 +29,7 @@ from .tree_shaking import LIBRARY, UNUSED_BASES, Import, Kept, Module, Symbol, a
 
 HF = LIBRARY / "checkpoint" / "hf"
 CONFIGURATION, MODELING = HF / "configuration.py", HF / "modeling.py"
+CACHE = LIBRARY / "model" / "backbones" / "cache.py"
 REASONER, SWITCHING = LIBRARY / "model" / "reasoner.py", LIBRARY / "model" / "switching.py"
 AUTO_MAP = {"AutoConfig": "configuration_latent_reason.LatentReasonConfig"} | dict.fromkeys(
     ("AutoModel", "AutoModelForImageTextToText"), "modeling_latent_reason.LatentReasonForConditionalGeneration"
@@ -143,7 +144,7 @@ def model_code(reasoner: LatentReasoner) -> dict[str, str]:
 
 def kept_code(reasoner: LatentReasoner) -> Kept:
     """The definitions of the library that a checkpoint of this model needs."""
-    return Kept(Recipe.of(reasoner).entries, whole=frozenset({CONFIGURATION, MODELING}))
+    return Kept(Recipe.of(reasoner).entries, whole=frozenset({CONFIGURATION, MODELING, CACHE}))
 
 
 def by_file(kept: Kept) -> dict[str, list[Path]]:

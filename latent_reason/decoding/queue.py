@@ -1,0 +1,134 @@
+"""Requests in a queue, decoded by continuous batching: a row that has ended leaves its slot to the next request.
+
+Evaluation, rollouts of many items and serving go through it. A result does not depend on what else is decoded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+
+from ..model.reasoner import LatentReasoner
+from ..trace import Trace
+from .config import GenerationConfig
+from .engine import Engine, Group, Row
+from .rollout import Rollout
+
+
+@dataclass
+class Request:
+    """A prompt to be continued.
+
+    Args:
+        trace: what is continued; see :class:`~latent_reason.Processor`.
+        number: its name among the requests, which keys its randomness and which a latent hook gets.
+        row_id: another key of its randomness.
+        max_new_tokens, forced_tokens: those of the configuration, if None.
+    """
+
+    trace: Trace
+    number: int
+    row_id: int | None = None
+    max_new_tokens: int | None = None
+    forced_tokens: Sequence[int] | None = None
+
+
+class Finished(NamedTuple):
+    """A request and its answer: row ``row`` of ``rollout``, whose other rows are other requests."""
+
+    request: Request
+    rollout: Rollout
+    row: int
+
+
+class RequestQueue:
+    """Decodes requests in ``num_slots`` slots under one configuration.
+
+    Example:
+        >>> queue = RequestQueue(reasoner, GenerationConfig(max_new_tokens=256), num_slots=16)
+        >>> for number, trace in enumerate(traces):
+        ...     queue.submit(Request(trace, number))
+        >>> while not queue.is_idle:
+        ...     for request, rollout, row in queue.step():
+        ...         print(request.number, rollout.text(row, reasoner.vocabulary))
+    """
+
+    def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
+        self.engine = Engine(model, config, num_slots)
+        self.waiting: deque[Request] = deque()
+        self.groups: list[tuple[list[Request], Group]] = []
+
+    def submit(self, request: Request) -> None:
+        """Add a request at the end of the queue."""
+        self.waiting.append(request)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.waiting and not self.groups
+
+    def running(self) -> Iterator[tuple[Request, Row]]:
+        """The requests in slots, each with what the host knows of its row."""
+        for requests, group in self.groups:
+            yield from zip(requests, group.rows, strict=True)
+
+    def cancel(self, number: int) -> None:
+        """Stop a request. Its answer ends where it is, and is returned as finished if it had begun."""
+        self.waiting = deque(request for request in self.waiting if request.number != number)
+        self.engine.stop([row for request, row in self.running() if request.number == number])
+
+    @torch.no_grad()
+    def step(self, last: bool = False) -> list[Finished]:
+        """Fill free slots, generate one position of every row, and return what has finished. ``last``: no request will
+        be submitted any more, so that free slots may be dropped."""
+        free = len(self.engine.free_slots)
+        if self.waiting and free:
+            self._admit([self.waiting.popleft() for _ in range(min(free, len(self.waiting)))])
+        if self.engine.num_active:
+            self.engine.step()
+        if last and not self.waiting:
+            self.engine.compact()
+        done = [(requests, group) for requests, group in self.groups if group.is_done]
+        self.groups = [pair for pair in self.groups if not pair[1].is_done]
+        return [
+            Finished(request, rollout, row)
+            for requests, group in done
+            for rollout in [self.engine.collect(group)]
+            for row, request in enumerate(requests)
+        ]
+
+    def _admit(self, requests: list[Request]) -> None:
+        engine, config = self.engine, self.engine.config
+        prompt = engine.model.processor([request.trace for request in requests], generate=True).to(engine.device)
+        given, forced = config.max_new_tokens, config.forced_tokens
+        group = engine.admit(
+            prompt,
+            numbers=[request.number for request in requests],
+            row_ids=[request.number if request.row_id is None else request.row_id for request in requests],
+            max_new_tokens=[given if r.max_new_tokens is None else r.max_new_tokens for r in requests],
+            forced_tokens=[(forced or ()) if r.forced_tokens is None else r.forced_tokens for r in requests],
+        )
+        self.groups.append((requests, group))
+
+
+def decode_requests(
+    model: LatentReasoner, requests: Iterable[Request], config: GenerationConfig, num_slots: int
+) -> Iterator[Finished]:
+    """Decode requests, with the model in evaluation mode, and yield each as it finishes. They are taken from
+    ``requests`` as slots become free."""
+    queue, source, was_training = RequestQueue(model, config, num_slots), iter(requests), model.training
+    model.eval()
+    try:
+        while True:
+            arrived = list(islice(source, len(queue.engine.free_slots)))
+            for request in arrived:
+                queue.submit(request)
+            if queue.is_idle:
+                return
+            yield from queue.step(last=len(arrived) == 0 and bool(queue.engine.free_slots))
+    finally:
+        model.train(was_training)

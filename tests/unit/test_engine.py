@@ -1,0 +1,242 @@
+"""The engine under generate(): what a step costs, where keys and values lie, and rows that come and go."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import CASES, eager
+from host_reads import HostReads
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from latent_reason import GenerationConfig, generate, load_backbone, methods
+from latent_reason.contracts.closeness import assert_close, relative_error
+from latent_reason.contracts.fixtures import ready_copy
+from latent_reason.decoding.engine import Engine
+from latent_reason.decoding.queue import Request, RequestQueue, decode_requests
+from latent_reason.model.batch import PAD
+from latent_reason.objectives.replay import replay
+
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "gemma3", "smolvlm")
+
+
+class Operations(TorchDispatchMode):
+    """Counts tensor operations, views included."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names[str(function)] += 1
+        return function(*args, **kwargs or {})
+
+
+def operations(function) -> int:
+    with Operations() as counted:
+        function()
+    return counted.names.total()
+
+
+@pytest.fixture
+def make_reasoner():
+    def make(family="qwen2_5_vl", ends=False, **options):
+        torch.manual_seed(0)
+        backbone = load_backbone("tiny-" + family.replace("_", "-"))
+        reasoner = methods.build_method("modal_mixed", backbone, **{"k": 4} | options).eval()
+        if ends:
+            return eager(reasoner)
+        with torch.no_grad():  # it never ends by itself
+            backbone.model.get_output_embeddings().weight[reasoner.vocabulary.end] = 0
+        return reasoner
+
+    return make
+
+
+@torch.no_grad()
+def plain_step(reasoner, prompt):
+    """A function that takes one greedy step of the plainest loop over the stock model."""
+    backbone, cache, mask = reasoner.backbone, reasoner.backbone.new_cache(), prompt.mask
+    at = backbone.position_ids(prompt)
+    h = backbone.forward_text(reasoner.prompt_embeddings(prompt), mask, at, cache)
+    state = [h[:, -1:], mask, at.amax(-1, keepdim=True)]
+
+    @torch.no_grad()
+    def step():
+        h, mask, at = state
+        ids = backbone.logits(h[:, -1]).argmax(-1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        state[:] = backbone.forward_text(backbone.embed(ids)[:, None], mask, at + 1, cache), mask, at + 1
+
+    return step
+
+
+# -- what a step costs -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("rows", [1, 16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_takes_few_operations_and_one_read(make_reasoner, make_traces, family, rows):
+    reasoner = make_reasoner(family, head="flow")
+    reasoner.backbone.model.set_attn_implementation("sdpa")
+    prompt = reasoner.processor(make_traces()[:1] * rows, generate=True)
+    step = plain_step(reasoner, prompt)
+    step()
+    plain = operations(step)
+    for temperature in (0.0, 1.0):
+        config = GenerationConfig(max_new_tokens=30, latent_mode="off", temperature=temperature, seed=2)
+        engine = Engine(reasoner, config, rows)
+        engine.admit(prompt)
+        engine.step()
+        assert engine.kind == "text" and engine.num_active
+        assert operations(engine.step) <= 1.25 * plain
+        with HostReads() as reads:
+            engine.step()
+        assert reads.total == 1
+    config = GenerationConfig(max_new_tokens=60, latent_mode="first", latents_per_span=9)
+    engine = Engine(reasoner, config, rows)
+    engine.admit(prompt)
+    engine.step()
+    assert engine.kind == "latent"
+    for _ in range(8):
+        assert operations(engine.step) <= 1.5 * plain
+        assert engine.kind == "latent"
+        with HostReads() as reads:
+            engine._forward()
+        assert reads.total == 0
+
+
+def test_a_span_of_known_length_is_not_read(make_reasoner, make_traces):
+    reasoner = make_reasoner(head="flow")
+    prompt = reasoner.processor(make_traces()[:1] * 3, generate=True)
+    engine = Engine(reasoner, GenerationConfig(max_new_tokens=40, latent_mode="first", latents_per_span=20), 3)
+    engine.admit(prompt)
+    engine.step()
+    with HostReads() as reads:
+        for _ in range(20):
+            engine.step()
+    assert reads.total == 0 and engine.num_reads == 1
+    assert engine.kind == "mixed", "now the spans are closed"
+
+
+# -- where keys and values lie -----------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("hide_images", [False, True])
+def test_a_static_cache_decodes_as_a_dynamic_one(make_reasoner, make_traces, family, hide_images):
+    reasoner = make_reasoner(family, head="flow")
+    prompt = reasoner.processor(make_traces(), generate=True)
+    settings = {
+        "max_new_tokens": [70, 30, 20, 9],
+        "temperature": 1.0,
+        "latent_mode": "first",
+        "hide_images": hide_images,
+    }
+    dynamic, static = (generate(reasoner, prompt, cache_implementation=x, **settings) for x in ("dynamic", "static"))
+    check_same(static, dynamic)
+
+
+def check_same(one, other):
+    for name in ("ids", "token_type", "text_decisions", "positions", "open_allowed"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    for name in ("latent_embeds", "log_prob", "sampled_log_prob"):
+        assert_close(getattr(one, name), getattr(other, name))
+    assert one.spans == other.spans and one.finish_reasons == other.finish_reasons
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_prompt_of_several_rows_is_computed_once(make_reasoner, make_traces, monkeypatch):
+    reasoner, seen = make_reasoner(ends=True, head="flow"), []
+    trunk = reasoner.backbone.forward_text
+    prompt = reasoner.processor([trace for trace in make_traces()[:2] for _ in range(3)], generate=True)
+    settings = {"max_new_tokens": 20, "temperature": 1.0, "latent_mode": "first"}
+    plain = generate(reasoner, prompt, **settings)
+
+    def recorded(embeds, *given):
+        seen.append(embeds.shape[:2])
+        return trunk(embeds, *given)
+
+    monkeypatch.setattr(reasoner.backbone, "forward_text", recorded)
+    check_same(generate(reasoner, prompt, group_size=3, **settings), plain)
+    assert seen[0] == (2, prompt.ids.shape[1] - 1) and not torch.equal(plain.ids[0], plain.ids[1])
+    with pytest.raises(ValueError, match="6 rows in groups of 4"):
+        generate(reasoner, prompt, group_size=4, **settings)
+
+
+# -- rows that come and go ---------------------------------------------------------------------------------------------
+METHODS = ("modal_mixed", "coconut", "covt", "latent_sketchpad", "deepsketcher", "skila")
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_request_is_answered_as_it_is_alone(make_backbone, make_traces, ready_once, method):
+    """In any number of slots, in any order, next to any others."""
+    case = next(case for case in CASES if case.method == method)
+    reasoner = eager(ready_copy(case, make_backbone, make_traces, ready_once).eval())
+    traces, budgets = make_traces(reasoner.can_sketch) * 2, [5, 31, 9, 17, 24, 3, 12, 40]
+    opens = [reasoner.vocabulary.open]
+    config = GenerationConfig(
+        temperature=1.0, seed=4, answer_prefix=reasoner.vocabulary.encode_text("So"), answer_budget=3
+    )
+    requests = [
+        Request(trace, n, max_new_tokens=budget, forced_tokens=opens if n % 2 else ())
+        for n, (trace, budget) in enumerate(zip(traces, budgets, strict=True))
+    ]
+    alone = [
+        generate(
+            reasoner,
+            reasoner.processor([request.trace], generate=True),
+            replace(config, max_new_tokens=request.max_new_tokens, forced_tokens=[request.forced_tokens]),
+            row_ids=[request.number],
+        )
+        for request in requests
+    ]
+    for slots, order in ((3, 1), (3, -1), (2, 1), (8, 1)):
+        answered = list(decode_requests(reasoner, requests[::order], config, slots))
+        assert sorted(request.number for request, *_ in answered) == list(range(8))
+        for request, rollout, row in answered:
+            one = rollout.select([row], alone[request.number].prompt)
+            check_same(one, alone[request.number])
+            assert one.forced_answer == alone[request.number].forced_answer
+    assert any(rollout.spans for rollout in alone)
+
+
+def test_slots_are_in_use(make_reasoner, make_traces):
+    """Lengths are spread over a factor of ten; the next request comes as soon as a slot is free."""
+    reasoner, n, slots = make_reasoner(head="mlp"), 120, 8
+    random = torch.Generator().manual_seed(0)
+    lengths = (10 ** (1 + torch.rand(n, generator=random))).int().sort(descending=True).values.tolist()
+    v = reasoner.vocabulary
+    queue = RequestQueue(reasoner, GenerationConfig(latent_mode="off"), slots)
+    for number, length in enumerate(lengths):
+        words = (v.encode_text("go on") * length)[:length]
+        queue.submit(Request(make_traces()[0], number, max_new_tokens=length, forced_tokens=words))
+    done = []
+    while not queue.is_idle:
+        done += queue.step()
+    assert len(done) == n and all((r.rollout.token_type[r.row] != PAD).sum() == lengths[r.request.number] for r in done)
+    assert queue.engine.num_row_steps == sum(lengths)
+    assert queue.engine.num_row_steps / (queue.engine.num_steps * slots) >= 0.95
+    assert max(lengths) >= 9 * min(lengths) and not queue.engine.records
+
+
+def test_a_request_may_be_stopped(make_reasoner, make_traces):
+    reasoner = make_reasoner(head="mlp")
+    queue = RequestQueue(reasoner, GenerationConfig(latent_mode="off", max_new_tokens=30), 2)
+    for number in range(4):
+        queue.submit(Request(make_traces()[0], number))
+    done = [x for _ in range(5) for x in queue.step()]
+    queue.cancel(1)
+    queue.cancel(3)
+    while not queue.is_idle:
+        done += queue.step()
+    lengths = {r.request.number: int((r.rollout.token_type[r.row] != PAD).sum()) for r in done}
+    assert lengths.keys() == {0, 1, 2} and lengths[1] == 5
+
+
+@pytest.mark.parametrize("head", ["flow", "mlp"])
+def test_replay_is_the_rollout_in_single_precision(make_reasoner, make_traces, head):
+    reasoner = make_reasoner(ends=True, head=head, stop="close", supervise="full")
+    prompt = reasoner.processor(make_traces(), generate=True)
+    rollout = generate(reasoner, prompt, max_new_tokens=40, temperature=1.0, latent_mode="first", seed=1)
+    assert rollout.spans and rollout.stop_decisions.any()
+    words, stops, *_ = replay(reasoner, rollout)
+    assert relative_error(words + stops, rollout.log_prob + rollout.stop_log_prob) < 1e-6
