@@ -172,11 +172,12 @@ class Engine:
         numbers: Sequence[int] | None = None,
         max_new_tokens: Sequence[int] | None = None,
         forced_tokens: Sequence[Sequence[int]] | None = None,
+        seeds: Sequence[int] | None = None,
         group_size: int = 1,
     ) -> Group:
-        """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens`` and
-        ``forced_tokens`` are those of each row (None: of the configuration), ``numbers`` name the rows for a latent hook
-        (default: in the order of admission); the others are as in :func:`generate`.
+        """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens``,
+        ``forced_tokens`` and ``seeds`` are those of each row (None: of the configuration), ``numbers`` name the rows for
+        a latent hook (default: in the order of admission); the others are as in :func:`generate`.
 
         Raises:
             ValueError: there are fewer free slots than rows, or an option that this model cannot follow.
@@ -192,7 +193,8 @@ class Engine:
         plan = torch.tensor([h * w if count is None else count for h, w in grids])
         self.stepper = self.stepper or Stepper(self.model, config, self.num_slots)
         slots = self.free_slots[:n]
-        keys = to_device(row_keys(config.seed, range(n) if row_ids is None else row_ids), self.device)
+        seeds, row_ids = config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids
+        keys = to_device(row_keys(seeds, row_ids), self.device)
         self._prefill(prompt, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys)
         limits = self.switch.limit_of(plan).tolist()
         pads = (prompt.layout.token_type == PAD).sum(1).tolist()
@@ -405,6 +407,16 @@ class Engine:
         self.epochs.append(self.num_steps)
 
     # -- results ------------------------------------------------------------------------------------------------------
+    def latents_of(self, row: Row, start: int, length: int) -> torch.Tensor:
+        """(length, D) the latents of a row from its position ``start`` on, while its group is not collected. They must
+        have been drawn."""
+        group = next(group for group in self.groups if row in group.rows)
+        drawn = []
+        for step in range(group.start + start, group.start + start + length):
+            epoch = max(number for number, first in enumerate(self.epochs) if first <= step)
+            drawn.append(self.records[step - self.num_dropped].latent_embeds[row.slots[epoch]])
+        return torch.stack(drawn)
+
     def collect(self, group: Group) -> Rollout:
         """The rollout of a group whose rows have all ended. Forgets the steps that no other group needs."""
         lengths, parts = [len(row.ids) for row in group.rows], []

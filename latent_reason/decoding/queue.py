@@ -28,7 +28,7 @@ class Request:
         trace: what is continued; see :class:`~latent_reason.Processor`.
         number: its name among the requests, which keys its randomness and which a latent hook gets.
         row_id: another key of its randomness.
-        max_new_tokens, forced_tokens: those of the configuration, if None.
+        max_new_tokens, forced_tokens, seed: those of the configuration, if None.
     """
 
     trace: Trace
@@ -36,6 +36,7 @@ class Request:
     row_id: int | None = None
     max_new_tokens: int | None = None
     forced_tokens: Sequence[int] | None = None
+    seed: int | None = None
 
 
 class Finished(NamedTuple):
@@ -111,6 +112,7 @@ class RequestQueue:
             row_ids=[request.number if request.row_id is None else request.row_id for request in requests],
             max_new_tokens=[given if r.max_new_tokens is None else r.max_new_tokens for r in requests],
             forced_tokens=[(forced or ()) if r.forced_tokens is None else r.forced_tokens for r in requests],
+            seeds=[config.seed if r.seed is None else r.seed for r in requests],
         )
         self.groups.append((requests, group))
 

@@ -24,9 +24,10 @@ _GOLDEN, _FIRST, _SECOND, _POSITION = (
 _BITS = 23  # of a uniform number, so that 1 - 2^-23 times a float32 is less than it
 
 
-def row_keys(seed: int, row_ids: Sequence[int]) -> torch.Tensor:
-    """(n,) int64: where the counter of each row begins. Rows are named by any integers."""
-    digests = (hashlib.blake2b(f"{seed}/{row}".encode(), digest_size=8).digest() for row in row_ids)
+def row_keys(seed: int | Sequence[int], row_ids: Sequence[int]) -> torch.Tensor:
+    """(n,) int64: where the counter of each row begins. Rows are named by any integers, and may have seeds of their own."""
+    names = zip(seed if isinstance(seed, Sequence) else [seed] * len(row_ids), row_ids, strict=True)
+    digests = (hashlib.blake2b(f"{own}/{row}".encode(), digest_size=8).digest() for own, row in names)
     return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.long)
 
 
