@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -37,19 +39,29 @@ def python(*words, cwd: Path, timeout: float = 300, **env: str) -> subprocess.Co
     Raises:
         subprocess.TimeoutExpired: it takes longer than ``timeout`` seconds, and was ended.
     """
+    with started(*words, cwd=cwd, **env) as (process, outputs):
+        process.join(timeout)
+        if process.exitcode is None:
+            raise subprocess.TimeoutExpired(words, timeout)
+        texts = [path.read_text() if path.exists() else "" for path in outputs]
+    return subprocess.CompletedProcess(words, process.exitcode, *texts)
+
+
+@contextmanager
+def started(*words, cwd: Path, **env: str) -> Iterator[tuple[multiprocessing.Process, list[Path]]]:
+    """Start ``python WORDS`` as above: the process, and the files of its stdout and stderr. It is ended with the block."""
     words = [str(word) for word in words]
     with tempfile.TemporaryDirectory(prefix="latent_reason-command-") as place:
         outputs = [Path(place) / name for name in ("stdout", "stderr")]
         given = (words, str(cwd), dict(os.environ) | env, [str(path) for path in outputs])
         process = forkserver().Process(target=run, args=given)
         process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(words, timeout)
-        texts = [path.read_text() if path.exists() else "" for path in outputs]
-    return subprocess.CompletedProcess(words, process.exitcode, *texts)
+        try:
+            yield process, outputs
+        finally:
+            if process.exitcode is None:
+                process.kill()
+                process.join()
 
 
 def run(words: list[str], cwd: str, env: dict[str, str], outputs: list[str]) -> None:
