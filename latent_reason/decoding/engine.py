@@ -24,7 +24,7 @@ from .config import GenerationConfig
 from .rollout import Rollout, stack_steps
 from .rows import Rows
 from .sampling import row_keys
-from .steps import Kind, Stepper, StepRecord
+from .steps import Kind, Stepper, StepRecord, compile_steps
 
 
 @torch.no_grad()
@@ -190,7 +190,8 @@ class Engine:
         grids = planned_grids(self.model, prompt)
         count = config.latents_per_span
         plan = torch.tensor([h * w if count is None else count for h, w in grids])
-        self.stepper = self.stepper or Stepper(self.model, config, self.num_slots)
+        if self.stepper is None:
+            self._set_stepper()
         slots = self.free_slots[:n]
         keys = to_device(row_keys(config.seed, range(n) if row_ids is None else row_ids), self.device)
         self._prefill(prompt, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys)
@@ -307,18 +308,19 @@ class Engine:
     @torch.no_grad()
     def step(self) -> None:
         """Generate one position of every active row."""
-        kind, rows, stepper = self.kind, self.rows, self.stepper
-        h = self._forward()
-        states = None if self.history is None else self.history.add(h, rows)
-        context = None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
-        has_queue = any(row is not None and row.num_forced for row in self.occupants)
-        if kind == "text":
-            record = stepper.write_text(rows, h, has_queue)
-        elif kind == "latent":
-            record = stepper.draw_latents(rows, h, context)
+        kind, rows, cache = self.kind, self.rows, self.cache
+        cache.set_extent(max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None))
+        has_queue = self.config.compile or any(row is not None and row.num_forced for row in self.occupants)
+        if self.history is None and self.config.latent_hook is None:
+            record = self.take_step(kind, rows, cache, has_queue)
         else:
+            h = self.stepper.forward(rows, cache)
+            states = None if self.history is None else self.history.add(h, rows)
+            context = (
+                None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
+            )
             replaced = None if self.config.latent_hook is None else self._replace_latents
-            record = stepper.step_mixed(rows, h, has_queue, context, replaced)
+            record = self.stepper.decide(kind, rows, h, has_queue, context, replaced)
         if self.history is not None and record.cause is not None:
             self.history.end_spans(record.cause > 0)
         self.records.append(record)
@@ -326,19 +328,6 @@ class Engine:
         self.num_row_steps += self.num_active
         self._note(kind, record)
         self._free_ended()
-
-    def _forward(self) -> torch.Tensor:
-        """(S, D) states after the inputs of this step."""
-        rows, backbone = self.rows, self.model.backbone
-        extent = max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None)
-        columns = torch.arange(self.cache.set_step(rows.length, extent), device=self.device)
-        visible = columns <= rows.length[:, None]
-        if self.config.hide_images:
-            hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
-            visible = visible & ~F.pad(hidden, (0, len(columns) - hidden.shape[1]))
-        if backbone.attn_implementation in ("sdpa", "eager"):  # then it is not made anew from a mask of positions
-            visible = visible[:, None]
-        return backbone.forward_text(rows.embeds[:, None], visible, rows.positions[..., None], self.cache)[:, 0]
 
     def _drawing(self) -> torch.Tensor:
         """(n,) the slots of rows that may draw a latent now. Where spans have a counted length, they all do."""
@@ -377,6 +366,10 @@ class Engine:
             if answering and answering[0][slot] and not row.answering:
                 self._force_answer(row)
 
+    def _set_stepper(self) -> None:
+        self.stepper = Stepper(self.model, self.config, self.num_slots)
+        self.take_step = compile_steps(self.stepper) if self.config.compile else self.stepper.take_step
+
     def stop(self, rows: list[Row]) -> None:
         """End these rows where they are."""
         slots = [slot for slot, row in enumerate(self.occupants) if row is not None and row in rows]
@@ -392,14 +385,14 @@ class Engine:
     def compact(self) -> None:
         """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
         kept = [slot for slot, row in enumerate(self.occupants) if row is not None]
-        if self.context is not None or not 0 < len(kept) <= self.num_slots // 2:
+        if self.context is not None or self.config.compile or not 0 < len(kept) <= self.num_slots // 2:
             return
         index = to_device(torch.tensor(kept), self.device)
         self.rows = self.rows.select(index)
         self.cache.select(index)
         self.occupants = [self.occupants[slot] for slot in kept]
         self.num_slots = len(kept)
-        self.stepper = Stepper(self.model, self.config, self.num_slots)
+        self._set_stepper()
         for slot, row in enumerate(self.occupants):
             row.slots[len(self.epochs)] = slot
         self.epochs.append(self.num_steps)

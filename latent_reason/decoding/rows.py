@@ -65,7 +65,7 @@ class Rows(SwitchState):
 
     def _set(self, tensors: dict[str, torch.Tensor]) -> None:
         for name, x in tensors.items():
-            setattr(self, name, x.T if name == "positions" else x)
+            setattr(self, name, x.T.contiguous() if name == "positions" else x)
 
     def select(self, index: torch.Tensor) -> Rows:
         """Some of the rows, which may repeat."""
@@ -82,6 +82,10 @@ class Rows(SwitchState):
                 width = max(x.shape[1], new.shape[1])
                 x, new = (F.pad(t, (0, 0) * (t.ndim - 2) + (0, width - t.shape[1])) for t in (x, new))
             self._set({name: x.index_copy(0, index, new)})
+
+    def copy_tensors(self) -> None:
+        """Move all fields to memory of their own."""
+        self._set({name: x.clone() for name, x in self.tensors().items()})
 
     # -- forced tokens and budgets ------------------------------------------------------------------------------------
     def queued(self) -> torch.Tensor:
