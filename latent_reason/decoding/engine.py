@@ -35,6 +35,7 @@ def generate(
     *,
     row_ids: Sequence[int] | None = None,
     group_size: int = 1,
+    prompt_embeds: torch.Tensor | None = None,
     **overrides: Any,
 ) -> Rollout:
     """Continue a batch of prompts in text and latents.
@@ -49,6 +50,8 @@ def generate(
         config: how to decode; ``overrides`` replace single fields of it.
         row_ids: keys of each row's randomness (default: its number in the batch).
         group_size: so many rows one after the other have the same prompt, which is computed once for them.
+        prompt_embeds: (B, N, D + extra_width) inputs of the text model at the prompt's positions, in place of those
+            that :meth:`.LatentReasoner.prompt_embeddings` gives.
 
     Returns:
         A Rollout. Its row r equals the same prompt decoded alone with the same ``row_ids[r]``.
@@ -62,7 +65,7 @@ def generate(
     model.eval()
     try:
         engine = Engine(model, config, len(prompt.ids))
-        group = engine.admit(prompt, row_ids=row_ids, group_size=group_size)
+        group = engine.admit(prompt, row_ids=row_ids, group_size=group_size, prompt_embeds=prompt_embeds)
         while engine.num_active:
             engine.step()
             engine.compact()
@@ -173,6 +176,7 @@ class Engine:
         max_new_tokens: Sequence[int] | None = None,
         forced_tokens: Sequence[Sequence[int]] | None = None,
         group_size: int = 1,
+        prompt_embeds: torch.Tensor | None = None,
     ) -> Group:
         """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens`` and
         ``forced_tokens`` are those of each row (None: of the configuration), ``numbers`` name the rows for a latent hook
@@ -194,7 +198,9 @@ class Engine:
             self._set_stepper()
         slots = self.free_slots[:n]
         keys = to_device(row_keys(config.seed, range(n) if row_ids is None else row_ids), self.device)
-        self._prefill(prompt, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys)
+        self._prefill(
+            prompt, prompt_embeds, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys
+        )
         limits = self.switch.limit_of(plan).tolist()
         pads = (prompt.layout.token_type == PAD).sum(1).tolist()
         group = Group(prompt, [], self.num_steps)
@@ -244,12 +250,24 @@ class Engine:
             )
         return queue
 
-    def _prefill(self, prompt: MixedBatch, slots: list[int], group_size: int, *, queue, budgets, grids, plan, keys):
+    def _prefill(
+        self,
+        prompt: MixedBatch,
+        embeds: torch.Tensor | None,
+        slots: list[int],
+        group_size: int,
+        *,
+        queue,
+        budgets,
+        grids,
+        plan,
+        keys,
+    ):
         """Compute all of the prompts but their last position, which is the input of the first step, and put the rows
         into their slots."""
         backbone, n, device = self.model.backbone, len(prompt.ids), self.device
         positions, length = backbone.position_ids(prompt), prompt.ids.shape[1]
-        embeds, mask = self.model.prompt_embeddings(prompt), prompt.mask
+        embeds, mask = self.model.prompt_embeddings(prompt) if embeds is None else embeds, prompt.mask
         prefix, end = backbone.new_cache(), max(length - 1, 1)
         backbone.forward_text(
             embeds[::group_size, :end], mask[::group_size, :end], positions[:, ::group_size, :end], prefix
