@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -86,16 +85,16 @@ def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> list[Grid]:
 @dataclass(eq=False)
 class Row:
     """What the host knows of one row: its ``number`` among all rows, the columns of its prompt, its budget, the most
-    latents of its spans, its slot in each epoch of the engine, what it has written, and its mode."""
+    latents of its spans, what it has written, the step and slot of each of these positions, and its mode."""
 
     number: int
     prompt_length: int
     budget: int
     grid: Grid
     limit: int
-    slots: dict[int, int]
     num_forced: int  # tokens that it is still forced to write
     ids: list[int] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
     mode: int = WRITING
     latents: int = 0  # of its open span
     answering: bool = False
@@ -148,7 +147,6 @@ class Engine:
         self.stepper: Stepper | None = None
         self.history: History | None = None
         self.records: list[StepRecord] = []
-        self.epochs = [0]  # the steps at which slots were renumbered
         self.num_steps = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
 
     def _switch(self) -> Switch:
@@ -205,9 +203,9 @@ class Engine:
         pads = (prompt.layout.token_type == PAD).sum(1).tolist()
         group = Group(prompt, [], self.num_steps)
         for at, slot in enumerate(slots):
-            length, epoch = prompt.ids.shape[1] - pads[at], len(self.epochs) - 1
+            length = prompt.ids.shape[1] - pads[at]
             number = self.num_rows + at if numbers is None else numbers[at]
-            row = Row(number, length, budgets[at], grids[at], limits[at], {epoch: slot}, len(queue[at]))
+            row = Row(number, length, budgets[at], grids[at], limits[at], len(queue[at]))
             self.occupants[slot] = row
             group.rows.append(row)
         self.num_rows += n
@@ -342,7 +340,6 @@ class Engine:
         if self.history is not None and record.cause is not None:
             self.history.end_spans(record.cause > 0)
         self.records.append(record)
-        self.num_steps += 1
         self.num_row_steps += self.num_active
         self._note(kind, record)
         self._free_ended()
@@ -368,6 +365,9 @@ class Engine:
     def _note(self, kind: Kind, record: StepRecord) -> None:
         """Bring what the host knows of the rows up to date, by one read; after a step of latents by none."""
         active = [(slot, row) for slot, row in enumerate(self.occupants) if row is not None]
+        for slot, row in active:
+            row.places.append((self.num_steps, slot))
+        self.num_steps += 1
         if kind == "latent":
             for _, row in active:
                 row.ids.append(self.model.vocabulary.latent)
@@ -411,21 +411,21 @@ class Engine:
         self.occupants = [self.occupants[slot] for slot in kept]
         self.num_slots = len(kept)
         self._set_stepper()
-        for slot, row in enumerate(self.occupants):
-            row.slots[len(self.epochs)] = slot
-        self.epochs.append(self.num_steps)
 
     # -- results ------------------------------------------------------------------------------------------------------
     def collect(self, group: Group) -> Rollout:
         """The rollout of a group whose rows have all ended. Forgets the steps that no other group needs."""
-        lengths, parts = [len(row.ids) for row in group.rows], []
-        for epoch, (start, stop) in enumerate(pairwise([*self.epochs, self.num_steps])):
-            start, stop = max(start, group.start), min(stop, group.start + max(lengths))
-            slots = to_device(torch.tensor([row.slots.get(epoch, 0) for row in group.rows]), self.device)
-            if start < stop:
-                parts.append((self.records[start - self.num_dropped : stop - self.num_dropped], slots))
-        v, empty = self.model.vocabulary, self.model.backbone.embed(group.prompt.ids[0, 0])
-        fields, spans = stack_steps(parts, lengths, [row.grid for row in group.rows], v.latent, empty)
+        v, rows = self.model.vocabulary, group.rows
+        first = group.start - self.num_dropped
+        records = self.records[
+            first : first + max((row.places[-1][0] + 1 - group.start for row in rows if row.ids), default=0)
+        ]
+        positions = [
+            [(step - group.start, slot, token) for (step, slot), token in zip(row.places, row.ids, strict=True)]
+            for row in rows
+        ]
+        empty = self.model.backbone.embed(group.prompt.ids[0, 0])
+        fields, spans = stack_steps(records, positions, [row.grid for row in rows], v.latent, empty)
         rollout = Rollout(
             group.prompt,
             **fields,
