@@ -41,6 +41,8 @@ class GenerationConfig:
             positions to answer in (GLM-4.1V-Thinking 2507.01006). An open span is closed before.
         cache_implementation: ``dynamic`` (keys and values grow with the longest row) or ``static`` (they have room for
             the whole budget from the start, and shapes never change).
+        mixture: a rule that feeds mixtures of token embeddings at text positions (see
+            latent_reason.decoding.strategies.mixtures).
         compile: compile the steps, with a static cache. Every batch size takes three graphs, and the first steps take
             long. A head that reads a context, and a latent hook, are not compiled.
 
@@ -64,6 +66,7 @@ class GenerationConfig:
     answer_budget: int = 32
     cache_implementation: Literal["dynamic", "static"] = "dynamic"
     compile: bool = False
+    mixture: Any = None
 
     def __post_init__(self):
         if self.latent_mode not in ("learned", "off", "first"):

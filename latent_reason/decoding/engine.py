@@ -294,6 +294,7 @@ class Engine:
             queue=queue,
             images=images if self.config.hide_images else images[:, :0],
             last=torch.full_like(plan, self.model.vocabulary.pad),
+            strategy=self.stepper.mixer.first_state(n) if self.stepper.mixer is not None else {},
             means=self.model.latent_means(grids, int(limits.max()) + 1) if self.can_sketch else None,
         )
         rows.end_spent(list(self.config.answer_prefix), self.config.answer_budget)
@@ -326,7 +327,8 @@ class Engine:
         """Generate one position of every active row."""
         kind, rows, cache = self.kind, self.rows, self.cache
         cache.set_extent(max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None))
-        has_queue = self.config.compile or any(row is not None and row.num_forced for row in self.occupants)
+        always = self.config.compile or self.config.mixture is not None  # a rule may force tokens on the device
+        has_queue = always or any(row is not None and row.num_forced for row in self.occupants)
         if self.history is None and self.config.latent_hook is None:
             record = self.take_step(kind, rows, cache, has_queue)
         else:

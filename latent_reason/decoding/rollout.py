@@ -49,6 +49,7 @@ class Rollout:
     spans: list[Span] = field(default_factory=list)
     finish_reasons: list[str] = field(default_factory=list)  # end | budget, one a row
     forced_answer: list[bool] = field(default_factory=list)  # whether a row was forced to answer after its budget
+    mixed: torch.Tensor | None = None  # (B, T) text positions that were fed a mixture, which latent_embeds hold
     policy_records: torch.Tensor | None = None  # (n, J, Z) what a latent policy recorded of the n latents, row by row
 
     def spans_of(self, row: int) -> list[Span]:
@@ -104,6 +105,7 @@ def join_rollouts(rows: Sequence[tuple[Rollout, int]], prompt: MixedBatch) -> Ro
         **{name: join(name) for name in (*names, "open_allowed")},
         positions=join("positions", 1).movedim(-1, 0),
         spans=spans,
+        mixed=join("mixed") if rows and all(rollout.mixed is not None for rollout, _ in rows) else None,
         policy_records=torch.cat(kept) if (kept := [x for x in records if x is not None]) else None,
         finish_reasons=[rollout.finish_reasons[row] for rollout, row in rows],
         forced_answer=[rollout.forced_answer[row] for rollout, row in rows],
@@ -115,6 +117,7 @@ DTYPES = {
     "text_decisions": torch.bool,
     "stop_decisions": torch.bool,
     "open_allowed": torch.bool,
+    "mixed": torch.bool,
     "log_prob": torch.float32,
     "sampled_log_prob": torch.float32,
     "stop_log_prob": torch.float32,
@@ -163,6 +166,15 @@ def stack_steps(
     if drawn:
         latents = take_by_step(drawn, [record.latent_embeds for record in records])
         fields["latent_embeds"] = fields["latent_embeds"].masked_scatter(kinds[..., None] == LATENT, latents)
+    if any(record.mixed is not None for record in records):
+        fields["mixed"] = stack("mixed", there & (kinds == TEXT))
+        vectors = [
+            empty.new_zeros(len(record.ids), len(empty)) if record.mixed_embeds is None else record.mixed_embeds
+            for record in records
+        ]
+        fields["latent_embeds"] = torch.where(
+            fields["mixed"][..., None], torch.cat(vectors)[index], fields["latent_embeds"]
+        )
     if drawn and any(record.policy_records is not None for record in records):
         fields["policy_records"] = take_by_step(drawn, [record.policy_records for record in records])
     spans = []

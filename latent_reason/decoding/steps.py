@@ -44,6 +44,8 @@ class StepRecord(NamedTuple):
     cause: torch.Tensor | None = None  # a code of CAUSES
     latent_embeds: torch.Tensor | None = None  # (S, D) zero where none was drawn
     policy_records: torch.Tensor | None = None  # (S, J, Z)
+    mixed: torch.Tensor | None = None  # whether a mixture of tokens was fed
+    mixed_embeds: torch.Tensor | None = None  # (S, D)
 
 
 class Choice(NamedTuple):
@@ -62,6 +64,7 @@ class Stepper:
     def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
         self.model, self.config = model, config
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
+        self.mixer = None if config.mixture is None else config.mixture.bind(model)
         v, device = model.vocabulary, model.device
         self.forbidden = model.forbidden_tokens()
         self.no, self.slots = (
@@ -116,13 +119,18 @@ class Stepper:
         """Every active row writes a text token."""
         active, position = rows.mode != DONE, rows.next.expand(3, -1)
         open_allowed = rows.may_open() if self.can_sketch else self.no
-        text = self.choose_tokens(rows, self.model.backbone.logits(h).float(), active, open_allowed, has_queue)
+        logits = self.model.backbone.logits(h).float()
+        text = self.choose_tokens(rows, logits, active, open_allowed, has_queue)
+        text, mixed, embeds = self.embed_text(rows, logits, text, active)
         ids = text.chosen
         rows.next = rows.next + active
         self.end_text(rows, ids, active)
-        self.feed(rows, ids, position, active, self.model.backbone.embed(ids))
+        self.feed(rows, ids, position, active, embeds)
         rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
-        return StepRecord(ids, position, open_allowed, text.log_prob, text.sampled, text.decided)
+        decided = text.log_prob, text.sampled, text.decided
+        return StepRecord(
+            ids, position, open_allowed, *decided, mixed=mixed, mixed_embeds=None if mixed is None else embeds
+        )
 
     def draw_latents(self, rows: Rows, h: torch.Tensor, context: HeadContext | None = None) -> StepRecord:
         """Every active row draws a latent."""
@@ -148,6 +156,7 @@ class Stepper:
         open_allowed = rows.may_open() if self.can_sketch else self.no
         logits = model.backbone.logits(h).float()
         text = self.choose_tokens(rows, logits, writing, open_allowed, has_queue)
+        text, mixed, text_embeds = self.embed_text(rows, logits, text, writing)
         stop, closing, cause = self.close_spans(rows, h, logits)
         drawing = (rows.mode == DRAWING) & ~closing
         latents, records = self.sample_latents(rows, h, drawing, context)
@@ -158,7 +167,8 @@ class Stepper:
         position = self.move(rows, active, drawing, closing)
         rows.update(drew=drawing, closed=closing)
         self.end_text(rows, ids, writing)
-        embeds = torch.where(drawing[:, None], latents, model.backbone.embed(ids).to(latents.dtype))
+        embeds = torch.where(closing[:, None], model.backbone.embed(ids), text_embeds)
+        embeds = torch.where(drawing[:, None], latents, embeds.to(latents.dtype))
         self.feed(rows, ids, position, active, embeds)
         rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
         return StepRecord(
@@ -174,7 +184,20 @@ class Stepper:
             cause,
             latents,
             records,
+            mixed,
+            None if mixed is None else embeds,
         )
+
+    def embed_text(
+        self, rows: Rows, logits: torch.Tensor, text: Choice, writing: torch.Tensor
+    ) -> tuple[Choice, torch.Tensor | None, torch.Tensor]:
+        """What rows that are ``writing`` (S,) show, which of them are fed a mixture (None: there is no such rule), and
+        the inputs (S, D) for all of them."""
+        if self.mixer is None:
+            return text, None, self.model.backbone.embed(text.chosen)
+        mixed, ids, vectors = self.mixer.mix(rows, logits, text.chosen, writing, writing & ~text.decided)
+        embeds = torch.where(mixed[:, None], vectors, self.model.backbone.embed(ids))
+        return text._replace(chosen=ids, decided=text.decided & ~mixed), mixed, embeds
 
     def end_text(self, rows: Rows, ids: torch.Tensor, writing: torch.Tensor) -> None:
         """Apply the text that rows that were ``writing`` (S,) wrote, spans that they opened included."""
