@@ -18,7 +18,6 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from latent_reason import methods
 from latent_reason.contracts.fixtures import CASES, Case, modal_mixed, seen_once, training_batch
 from latent_reason.model.backbones.families import FAMILIES
-from latent_reason.model.heads.denoise import euler
 
 METHODS = [next(case for case in CASES if case.method == name) for name in methods.names()]
 OTHERS = [
@@ -78,8 +77,6 @@ def step(reasoner, batch, device, monkeypatch) -> None:
         made = tensor(*data, **kind)
         return torch.empty(made.shape, dtype=made.dtype, device=device)
 
-    if steps := getattr(reasoner.head, "steps", None):
-        euler(steps)  # it is computed once, on the host
     with mode, monkeypatch.context() as patched:
         patched.setattr(torch, "tensor", without_value)
         objective.loss_weights(reasoner, batch)

@@ -24,8 +24,6 @@ from unittest import mock
 import torch
 from torch.linalg import vector_norm as norm
 
-from ..model.heads.denoise import euler
-
 FLOAT32, FLOAT64, CAST = torch.float32, torch.float64, torch.Tensor.float
 
 #: Largest amplification of a rounding error by all steps. The weights of the test backbones are scaled up by 8.
@@ -109,10 +107,8 @@ def arithmetic(name: str):
     dtype, cast = {"float64": (FLOAT64, torch.Tensor.double), "float32": (FLOAT32, CAST)}[name]
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    euler.cache_clear()  # the only cache of the library that contains floats
     try:
         with mock.patch.multiple(torch, float32=dtype, float=dtype), mock.patch.object(torch.Tensor, "float", cast):
             yield
     finally:
         torch.set_default_dtype(before)
-        euler.cache_clear()

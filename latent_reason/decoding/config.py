@@ -41,6 +41,10 @@ class GenerationConfig:
             positions to answer in (GLM-4.1V-Thinking 2507.01006). An open span is closed before.
         cache_implementation: ``dynamic`` (keys and values grow with the longest row) or ``static`` (they have room for
             the whole budget from the start, and shapes never change).
+        mixture: a rule that feeds mixtures of token embeddings at text positions (see
+            latent_reason.decoding.strategies.mixtures).
+        compile: compile the steps, with a static cache. Every batch size takes three graphs, and the first steps take
+            long. A head that reads a context, and a latent hook, are not compiled.
 
     Raises:
         ValueError: an unknown ``latent_mode`` or ``cache_implementation``, or a policy together with a hook.
@@ -61,11 +65,15 @@ class GenerationConfig:
     answer_prefix: Sequence[int] = ()
     answer_budget: int = 32
     cache_implementation: Literal["dynamic", "static"] = "dynamic"
+    compile: bool = False
+    mixture: Any = None
 
     def __post_init__(self):
         if self.latent_mode not in ("learned", "off", "first"):
             raise ValueError(f"latent_mode={self.latent_mode!r}: must be 'learned', 'off' or 'first'.")
         if self.cache_implementation not in ("dynamic", "static"):
             raise ValueError(f"cache_implementation={self.cache_implementation!r}: must be 'dynamic' or 'static'.")
+        if self.compile and self.cache_implementation != "static":
+            object.__setattr__(self, "cache_implementation", "static")
         if self.latent_policy is not None and self.latent_hook is not None:
             raise ValueError("latent_policy draws the latents, so latent_hook may not replace them. Use one of them.")

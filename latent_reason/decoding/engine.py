@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from .config import GenerationConfig
 from .rollout import Rollout, stack_steps
 from .rows import Rows
 from .sampling import row_keys
-from .steps import Kind, Stepper, StepRecord
+from .steps import Kind, Stepper, StepRecord, compile_steps
 
 
 @torch.no_grad()
@@ -35,6 +34,7 @@ def generate(
     *,
     row_ids: Sequence[int] | None = None,
     group_size: int = 1,
+    prompt_embeds: torch.Tensor | None = None,
     **overrides: Any,
 ) -> Rollout:
     """Continue a batch of prompts in text and latents.
@@ -49,6 +49,8 @@ def generate(
         config: how to decode; ``overrides`` replace single fields of it.
         row_ids: keys of each row's randomness (default: its number in the batch).
         group_size: so many rows one after the other have the same prompt, which is computed once for them.
+        prompt_embeds: (B, N, D + extra_width) inputs of the text model at the prompt's positions, in place of those
+            that :meth:`.LatentReasoner.prompt_embeddings` gives.
 
     Returns:
         A Rollout. Its row r equals the same prompt decoded alone with the same ``row_ids[r]``.
@@ -62,7 +64,7 @@ def generate(
     model.eval()
     try:
         engine = Engine(model, config, len(prompt.ids))
-        group = engine.admit(prompt, row_ids=row_ids, group_size=group_size)
+        group = engine.admit(prompt, row_ids=row_ids, group_size=group_size, prompt_embeds=prompt_embeds)
         while engine.num_active:
             engine.step()
             engine.compact()
@@ -83,16 +85,16 @@ def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> list[Grid]:
 @dataclass(eq=False)
 class Row:
     """What the host knows of one row: its ``number`` among all rows, the columns of its prompt, its budget, the most
-    latents of its spans, its slot in each epoch of the engine, what it has written, and its mode."""
+    latents of its spans, what it has written, the step and slot of each of these positions, and its mode."""
 
     number: int
     prompt_length: int
     budget: int
     grid: Grid
     limit: int
-    slots: dict[int, int]
     num_forced: int  # tokens that it is still forced to write
     ids: list[int] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
     mode: int = WRITING
     latents: int = 0  # of its open span
     answering: bool = False
@@ -145,7 +147,6 @@ class Engine:
         self.stepper: Stepper | None = None
         self.history: History | None = None
         self.records: list[StepRecord] = []
-        self.epochs = [0]  # the steps at which slots were renumbered
         self.num_steps = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
 
     def _switch(self) -> Switch:
@@ -174,6 +175,7 @@ class Engine:
         forced_tokens: Sequence[Sequence[int]] | None = None,
         seeds: Sequence[int] | None = None,
         group_size: int = 1,
+        prompt_embeds: torch.Tensor | None = None,
     ) -> Group:
         """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens``,
         ``forced_tokens`` and ``seeds`` are those of each row (None: of the configuration), ``numbers`` name the rows for
@@ -191,18 +193,21 @@ class Engine:
         grids = planned_grids(self.model, prompt)
         count = config.latents_per_span
         plan = torch.tensor([h * w if count is None else count for h, w in grids])
-        self.stepper = self.stepper or Stepper(self.model, config, self.num_slots)
+        if self.stepper is None:
+            self._set_stepper()
         slots = self.free_slots[:n]
         seeds, row_ids = config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids
         keys = to_device(row_keys(seeds, row_ids), self.device)
-        self._prefill(prompt, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys)
+        self._prefill(
+            prompt, prompt_embeds, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys
+        )
         limits = self.switch.limit_of(plan).tolist()
         pads = (prompt.layout.token_type == PAD).sum(1).tolist()
         group = Group(prompt, [], self.num_steps)
         for at, slot in enumerate(slots):
-            length, epoch = prompt.ids.shape[1] - pads[at], len(self.epochs) - 1
+            length = prompt.ids.shape[1] - pads[at]
             number = self.num_rows + at if numbers is None else numbers[at]
-            row = Row(number, length, budgets[at], grids[at], limits[at], {epoch: slot}, len(queue[at]))
+            row = Row(number, length, budgets[at], grids[at], limits[at], len(queue[at]))
             self.occupants[slot] = row
             group.rows.append(row)
         self.num_rows += n
@@ -245,12 +250,24 @@ class Engine:
             )
         return queue
 
-    def _prefill(self, prompt: MixedBatch, slots: list[int], group_size: int, *, queue, budgets, grids, plan, keys):
+    def _prefill(
+        self,
+        prompt: MixedBatch,
+        embeds: torch.Tensor | None,
+        slots: list[int],
+        group_size: int,
+        *,
+        queue,
+        budgets,
+        grids,
+        plan,
+        keys,
+    ):
         """Compute all of the prompts but their last position, which is the input of the first step, and put the rows
         into their slots."""
         backbone, n, device = self.model.backbone, len(prompt.ids), self.device
         positions, length = backbone.position_ids(prompt), prompt.ids.shape[1]
-        embeds, mask = self.model.prompt_embeddings(prompt), prompt.mask
+        embeds, mask = self.model.prompt_embeddings(prompt) if embeds is None else embeds, prompt.mask
         prefix, end = backbone.new_cache(), max(length - 1, 1)
         backbone.forward_text(
             embeds[::group_size, :end], mask[::group_size, :end], positions[:, ::group_size, :end], prefix
@@ -279,6 +296,7 @@ class Engine:
             queue=queue,
             images=images if self.config.hide_images else images[:, :0],
             last=torch.full_like(plan, self.model.vocabulary.pad),
+            strategy=self.stepper.mixer.first_state(n) if self.stepper.mixer is not None else {},
             means=self.model.latent_means(grids, int(limits.max()) + 1) if self.can_sketch else None,
         )
         rows.end_spent(list(self.config.answer_prefix), self.config.answer_budget)
@@ -309,38 +327,26 @@ class Engine:
     @torch.no_grad()
     def step(self) -> None:
         """Generate one position of every active row."""
-        kind, rows, stepper = self.kind, self.rows, self.stepper
-        h = self._forward()
-        states = None if self.history is None else self.history.add(h, rows)
-        context = None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
-        has_queue = any(row is not None and row.num_forced for row in self.occupants)
-        if kind == "text":
-            record = stepper.write_text(rows, h, has_queue)
-        elif kind == "latent":
-            record = stepper.draw_latents(rows, h, context)
+        kind, rows, cache = self.kind, self.rows, self.cache
+        cache.set_extent(max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None))
+        always = self.config.compile or self.config.mixture is not None  # a rule may force tokens on the device
+        has_queue = always or any(row is not None and row.num_forced for row in self.occupants)
+        if self.history is None and self.config.latent_hook is None:
+            record = self.take_step(kind, rows, cache, has_queue)
         else:
+            h = self.stepper.forward(rows, cache)
+            states = None if self.history is None else self.history.add(h, rows)
+            context = (
+                None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
+            )
             replaced = None if self.config.latent_hook is None else self._replace_latents
-            record = stepper.step_mixed(rows, h, has_queue, context, replaced)
+            record = self.stepper.decide(kind, rows, h, has_queue, context, replaced)
         if self.history is not None and record.cause is not None:
             self.history.end_spans(record.cause > 0)
         self.records.append(record)
-        self.num_steps += 1
         self.num_row_steps += self.num_active
         self._note(kind, record)
         self._free_ended()
-
-    def _forward(self) -> torch.Tensor:
-        """(S, D) states after the inputs of this step."""
-        rows, backbone = self.rows, self.model.backbone
-        extent = max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None)
-        columns = torch.arange(self.cache.set_step(rows.length, extent), device=self.device)
-        visible = columns <= rows.length[:, None]
-        if self.config.hide_images:
-            hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
-            visible = visible & ~F.pad(hidden, (0, len(columns) - hidden.shape[1]))
-        if backbone.attn_implementation in ("sdpa", "eager"):  # then it is not made anew from a mask of positions
-            visible = visible[:, None]
-        return backbone.forward_text(rows.embeds[:, None], visible, rows.positions[..., None], self.cache)[:, 0]
 
     def _drawing(self) -> torch.Tensor:
         """(n,) the slots of rows that may draw a latent now. Where spans have a counted length, they all do."""
@@ -363,6 +369,9 @@ class Engine:
     def _note(self, kind: Kind, record: StepRecord) -> None:
         """Bring what the host knows of the rows up to date, by one read; after a step of latents by none."""
         active = [(slot, row) for slot, row in enumerate(self.occupants) if row is not None]
+        for slot, row in active:
+            row.places.append((self.num_steps, slot))
+        self.num_steps += 1
         if kind == "latent":
             for _, row in active:
                 row.ids.append(self.model.vocabulary.latent)
@@ -379,6 +388,10 @@ class Engine:
             if answering and answering[0][slot] and not row.answering:
                 self._force_answer(row)
 
+    def _set_stepper(self) -> None:
+        self.stepper = Stepper(self.model, self.config, self.num_slots)
+        self.take_step = compile_steps(self.stepper) if self.config.compile else self.stepper.take_step
+
     def stop(self, rows: list[Row]) -> None:
         """End these rows where they are."""
         slots = [slot for slot, row in enumerate(self.occupants) if row is not None and row in rows]
@@ -394,39 +407,35 @@ class Engine:
     def compact(self) -> None:
         """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
         kept = [slot for slot, row in enumerate(self.occupants) if row is not None]
-        if self.context is not None or not 0 < len(kept) <= self.num_slots // 2:
+        if self.context is not None or self.config.compile or not 0 < len(kept) <= self.num_slots // 2:
             return
         index = to_device(torch.tensor(kept), self.device)
         self.rows = self.rows.select(index)
         self.cache.select(index)
         self.occupants = [self.occupants[slot] for slot in kept]
         self.num_slots = len(kept)
-        self.stepper = Stepper(self.model, self.config, self.num_slots)
-        for slot, row in enumerate(self.occupants):
-            row.slots[len(self.epochs)] = slot
-        self.epochs.append(self.num_steps)
+        self._set_stepper()
 
     # -- results ------------------------------------------------------------------------------------------------------
     def latents_of(self, row: Row, start: int, length: int) -> torch.Tensor:
         """(length, D) the latents of a row from its position ``start`` on, while its group is not collected. They must
         have been drawn."""
-        group = next(group for group in self.groups if row in group.rows)
-        drawn = []
-        for step in range(group.start + start, group.start + start + length):
-            epoch = max(number for number, first in enumerate(self.epochs) if first <= step)
-            drawn.append(self.records[step - self.num_dropped].latent_embeds[row.slots[epoch]])
-        return torch.stack(drawn)
+        places = row.places[start : start + length]
+        return torch.stack([self.records[step - self.num_dropped].latent_embeds[slot] for step, slot in places])
 
     def collect(self, group: Group) -> Rollout:
         """The rollout of a group whose rows have all ended. Forgets the steps that no other group needs."""
-        lengths, parts = [len(row.ids) for row in group.rows], []
-        for epoch, (start, stop) in enumerate(pairwise([*self.epochs, self.num_steps])):
-            start, stop = max(start, group.start), min(stop, group.start + max(lengths))
-            slots = to_device(torch.tensor([row.slots.get(epoch, 0) for row in group.rows]), self.device)
-            if start < stop:
-                parts.append((self.records[start - self.num_dropped : stop - self.num_dropped], slots))
-        v, empty = self.model.vocabulary, self.model.backbone.embed(group.prompt.ids[0, 0])
-        fields, spans = stack_steps(parts, lengths, [row.grid for row in group.rows], v.latent, empty)
+        v, rows = self.model.vocabulary, group.rows
+        first = group.start - self.num_dropped
+        records = self.records[
+            first : first + max((row.places[-1][0] + 1 - group.start for row in rows if row.ids), default=0)
+        ]
+        positions = [
+            [(step - group.start, slot, token) for (step, slot), token in zip(row.places, row.ids, strict=True)]
+            for row in rows
+        ]
+        empty = self.model.backbone.embed(group.prompt.ids[0, 0])
+        fields, spans = stack_steps(records, positions, [row.grid for row in rows], v.latent, empty)
         rollout = Rollout(
             group.prompt,
             **fields,

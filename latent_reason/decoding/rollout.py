@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..model.batch import LATENT, PAD, TEXT, Grid, MixedBatch
+from ..model.batch import LATENT, PAD, TEXT, Grid, MixedBatch, to_device
 from ..model.tokenization import Vocabulary
 from .steps import CAUSES, StepRecord
 
@@ -48,6 +49,7 @@ class Rollout:
     spans: list[Span] = field(default_factory=list)
     finish_reasons: list[str] = field(default_factory=list)  # end | budget, one a row
     forced_answer: list[bool] = field(default_factory=list)  # whether a row was forced to answer after its budget
+    mixed: torch.Tensor | None = None  # (B, T) text positions that were fed a mixture, which latent_embeds hold
     policy_records: torch.Tensor | None = None  # (n, J, Z) what a latent policy recorded of the n latents, row by row
 
     def spans_of(self, row: int) -> list[Span]:
@@ -103,6 +105,7 @@ def join_rollouts(rows: Sequence[tuple[Rollout, int]], prompt: MixedBatch) -> Ro
         **{name: join(name) for name in (*names, "open_allowed")},
         positions=join("positions", 1).movedim(-1, 0),
         spans=spans,
+        mixed=join("mixed") if rows and all(rollout.mixed is not None for rollout, _ in rows) else None,
         policy_records=torch.cat(kept) if (kept := [x for x in records if x is not None]) else None,
         finish_reasons=[rollout.finish_reasons[row] for rollout, row in rows],
         forced_answer=[rollout.forced_answer[row] for rollout, row in rows],
@@ -114,6 +117,7 @@ DTYPES = {
     "text_decisions": torch.bool,
     "stop_decisions": torch.bool,
     "open_allowed": torch.bool,
+    "mixed": torch.bool,
     "log_prob": torch.float32,
     "sampled_log_prob": torch.float32,
     "stop_log_prob": torch.float32,
@@ -122,8 +126,8 @@ DTYPES = {
 
 
 def stack_steps(
-    parts: list[tuple[list[StepRecord], torch.Tensor]],
-    lengths: list[int],
+    records: Sequence[StepRecord],
+    rows: Sequence[Sequence[tuple[int, int, int]]],
     grids: list[Grid],
     latent: int,
     empty: torch.Tensor,
@@ -131,55 +135,64 @@ def stack_steps(
     """The fields of a Rollout of n rows, and their spans.
 
     Args:
-        parts: steps one after the other, in parts that share the slots (n,) of the rows.
-        lengths: how many positions each row has.
+        rows: of each row its positions: the step in ``records``, the slot there, and the id it wrote.
         grids: the latent grid of each row's spans.
         latent: the id at latent positions.
         empty: (D,) gives width, precision and device of latents.
     """
-    n, longest, device = len(lengths), max(lengths), empty.device
-    there = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+    device, lengths = empty.device, [len(row) for row in rows]
+    starts = [0, *accumulate(len(record.ids) for record in records)]
+    index = [torch.tensor([starts[step] + slot for step, slot, _ in row], dtype=torch.long) for row in rows]
+    index = to_device(pad_sequence(index, batch_first=True), device)  # into the entries of all steps in a row
+    there = torch.arange(max(lengths), device=device) < to_device(torch.tensor(lengths), device)[:, None]
 
     def stack(name: str, where: torch.Tensor) -> torch.Tensor:
         """(n, T), zero but ``where`` (n, T) rows did something of the kind."""
-        dtype, columns = DTYPES.get(name, torch.long), []
-        for steps, slots in parts:
-            none = torch.zeros(int(steps[0].ids.shape[0]), dtype=dtype, device=device)
-            values = (getattr(step, name) for step in steps)
-            columns.append(torch.stack([none if x is None else x for x in values])[:, slots])
-        return (torch.cat(columns).T if columns else torch.zeros(n, 0, dtype=dtype, device=device)).masked_fill(
-            ~where, 0
-        )
+        values = [getattr(record, name) for record in records]
+        none = torch.zeros(starts[-1], dtype=DTYPES.get(name, torch.long), device=device)
+        every = [none[: len(record.ids)] if x is None else x for x, record in zip(values, records, strict=True)]
+        return torch.cat([*every, none[:0]])[index].masked_fill(~where, 0)
 
     ids = stack("ids", there)
-    fields: dict[str, Any] = {
-        "ids": ids,
-        "token_type": torch.where(ids == latent, LATENT, TEXT).masked_fill(~there, PAD),
-    }
+    kinds = torch.where(ids == latent, LATENT, TEXT).masked_fill(~there, PAD)
     text, stops = (stack(f"{name}_decisions", there) for name in ("text", "stop"))
+    positions = torch.cat([record.positions for record in records], 1) if records else index.new_zeros(3, 0)
+    fields: dict[str, Any] = {"ids": ids, "token_type": kinds, "positions": positions[:, index] * there}
     fields |= {"text_decisions": text, "stop_decisions": stops, "log_prob": stack("log_prob", text)}
     fields |= {"open_allowed": stack("open_allowed", text), "stop_log_prob": stack("stop_log_prob", stops)}
     fields["sampled_log_prob"] = stack("sampled_log_prob", text) + stack("sampled_stop_log_prob", stops)
-    fields["latent_embeds"] = empty.new_zeros(n, longest, len(empty))
-    positions, drawn, records = [], [], []
-    for steps, slots in parts:
-        for step in steps:
-            if step.latent_embeds is not None:
-                fields["latent_embeds"][:, len(positions)] = step.latent_embeds[slots]
-            if step.policy_records is not None:
-                drawn.append(len(positions))
-                records.append(step.policy_records[slots])
-            positions.append(step.positions[:, slots])
-    fields["positions"] = torch.stack(positions, 2) * there if positions else there.long().expand(3, -1, -1)
-    is_latent = fields["token_type"] == LATENT
-    fields["latent_embeds"] *= is_latent[..., None]
-    if records:
-        fields["policy_records"] = torch.stack(records, 1)[is_latent[:, drawn]]
-    spans, kinds = [], fields["token_type"].tolist()
+    fields["latent_embeds"] = empty.new_zeros(*ids.shape, len(empty))
+    drawn = [(step, slot) for row in rows for step, slot, token in row if token == latent]
+    if drawn:
+        latents = take_by_step(drawn, [record.latent_embeds for record in records])
+        fields["latent_embeds"] = fields["latent_embeds"].masked_scatter(kinds[..., None] == LATENT, latents)
+    if any(record.mixed is not None for record in records):
+        fields["mixed"] = stack("mixed", there & (kinds == TEXT))
+        vectors = [
+            empty.new_zeros(len(record.ids), len(empty)) if record.mixed_embeds is None else record.mixed_embeds
+            for record in records
+        ]
+        fields["latent_embeds"] = torch.where(
+            fields["mixed"][..., None], torch.cat(vectors)[index], fields["latent_embeds"]
+        )
+    if drawn and any(record.policy_records is not None for record in records):
+        fields["policy_records"] = take_by_step(drawn, [record.policy_records for record in records])
+    spans = []
     for row, codes in enumerate(stack("cause", there).tolist()):
         for end in (at for at, code in enumerate(codes) if code):
             start = end
-            while start and kinds[row][start - 1] == LATENT:
+            while start and rows[row][start - 1][2] == latent:
                 start -= 1
             spans.append(Span(row, start, end - start, grids[row], CAUSES[codes[end]]))
     return fields, spans
+
+
+def take_by_step(places: list[tuple[int, int]], values: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """(n, ...) the entries of ``values``, one tensor (S, ...) a step, at n places: step and slot."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    parts = []
+    for step, chosen in groupby(order, key=lambda i: places[i][0]):
+        value = values[step]
+        assert value is not None  # a latent was drawn in this step
+        parts.append(value[to_device(torch.tensor([places[i][1] for i in chosen]), value.device)])
+    return torch.cat(parts)[to_device(torch.tensor(order).argsort(), parts[0].device)]

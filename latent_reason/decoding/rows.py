@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from ..model.switching import DONE, WRITING, Switch, SwitchState
 from .sampling import shift_keys
 
+STRATEGY = "strategy."
+
 
 class Rows(SwitchState):
     """S rows, each with its mode, budget and place in its own answer.
@@ -27,6 +29,7 @@ class Rows(SwitchState):
         last: (S,) the id it wrote last.
         means: (S, K + 1, Z) means of the latents at each slot; None for a head in the space of the states.
         images: (S, P) columns of its images, for ``hide_images``.
+        strategy: what a test-time method keeps of each row, by name.
     """
 
     def __init__(
@@ -45,13 +48,14 @@ class Rows(SwitchState):
         images: torch.Tensor,
         last: torch.Tensor,
         means: torch.Tensor | None,
+        strategy: dict[str, torch.Tensor],
     ):
         super().__init__(switch, plan)
         self.grids, self.length = grids, length
         self.budget, self.keys = length + budget, shift_keys(keys, length)
         self.next, self.span_start = position, position.clone()
         self.embeds, self.positions, self.images = embeds, positions, images
-        self.last, self.means = last, means
+        self.last, self.means, self.strategy = last, means, strategy
         longest = max(1, *map(len, queue))
         self.queue = torch.tensor([q + [0] * (longest - len(q)) for q in queue], device=plan.device)
         self.queue_length = torch.tensor([len(q) for q in queue], device=plan.device)
@@ -61,11 +65,16 @@ class Rows(SwitchState):
     def tensors(self) -> dict[str, torch.Tensor]:
         """All fields, with the row as their first axis."""
         fields = {name: x for name, x in vars(self).items() if isinstance(x, torch.Tensor)}
-        return fields | {"positions": self.positions.T}
+        kept = {f"{STRATEGY}{name}": x for name, x in self.strategy.items()}
+        return fields | {"positions": self.positions.T} | kept
 
     def _set(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.strategy = dict(self.strategy)
         for name, x in tensors.items():
-            setattr(self, name, x.T if name == "positions" else x)
+            if name.startswith(STRATEGY):
+                self.strategy[name.removeprefix(STRATEGY)] = x
+            else:
+                setattr(self, name, x.T.contiguous() if name == "positions" else x)
 
     def select(self, index: torch.Tensor) -> Rows:
         """Some of the rows, which may repeat."""
@@ -83,6 +92,10 @@ class Rows(SwitchState):
                 x, new = (F.pad(t, (0, 0) * (t.ndim - 2) + (0, width - t.shape[1])) for t in (x, new))
             self._set({name: x.index_copy(0, index, new)})
 
+    def copy_tensors(self) -> None:
+        """Move all fields to memory of their own."""
+        self._set({name: x.clone() for name, x in self.tensors().items()})
+
     # -- forced tokens and budgets ------------------------------------------------------------------------------------
     def queued(self) -> torch.Tensor:
         """(S,) whether the row is forced to write a token of its queue."""
@@ -93,6 +106,14 @@ class Rows(SwitchState):
         at = self.queue_at.clamp_max(self.queue.shape[1] - 1)
         return self.queue.gather(1, at[:, None])[:, 0]
 
+    def force(self, rows: torch.Tensor, ids: Sequence[int]) -> None:
+        """Force ``rows`` (S,) to write ``ids`` next, in place of what is left in their queue."""
+        width = max(self.queue.shape[1], len(ids))
+        padded = torch.tensor([*ids, *[0] * (width - len(ids))], device=rows.device)
+        self.queue = torch.where(rows[:, None], padded, F.pad(self.queue, (0, width - self.queue.shape[1])))
+        self.queue_at = self.queue_at.masked_fill(rows, 0)
+        self.queue_length = self.queue_length.masked_fill(rows, len(ids))
+
     def must_end_span(self) -> torch.Tensor:
         """(S,) whether the budget leaves no room for another latent."""
         return self.length >= self.budget - 1
@@ -102,11 +123,7 @@ class Rows(SwitchState):
         spent = (self.length >= self.budget) & (self.mode == WRITING)
         if answer_prefix:
             asked = spent & ~self.answering
-            width = max(self.queue.shape[1], len(answer_prefix))
-            prefix = torch.tensor([*answer_prefix] + [0] * (width - len(answer_prefix)), device=spent.device)
-            self.queue = torch.where(asked[:, None], prefix, F.pad(self.queue, (0, width - self.queue.shape[1])))
-            self.queue_at = self.queue_at.masked_fill(asked, 0)
-            self.queue_length = self.queue_length.masked_fill(asked, len(answer_prefix))
+            self.force(asked, answer_prefix)
             self.budget = torch.where(asked, self.length + len(answer_prefix) + answer_budget, self.budget)
             self.answering, spent = self.answering | asked, spent & ~asked
         self.mode = self.mode.masked_fill(spent, DONE)

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 
+from ..model.backbones.cache import SlotCache
 from ..model.heads.base import HeadContext
 from ..model.reasoner import LatentReasoner, stop_log_probs
 from ..model.switching import DONE, DRAWING, WRITING
@@ -42,6 +44,8 @@ class StepRecord(NamedTuple):
     cause: torch.Tensor | None = None  # a code of CAUSES
     latent_embeds: torch.Tensor | None = None  # (S, D) zero where none was drawn
     policy_records: torch.Tensor | None = None  # (S, J, Z)
+    mixed: torch.Tensor | None = None  # whether a mixture of tokens was fed
+    mixed_embeds: torch.Tensor | None = None  # (S, D)
 
 
 class Choice(NamedTuple):
@@ -60,6 +64,7 @@ class Stepper:
     def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
         self.model, self.config = model, config
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
+        self.mixer = None if config.mixture is None else config.mixture.bind(model)
         v, device = model.vocabulary, model.device
         self.forbidden = model.forbidden_tokens()
         self.no, self.slots = (
@@ -76,22 +81,59 @@ class Stepper:
             self.counters = noise_counters(draws * model.head.latent_width, device)
             self.constants = None if policy else model.head.sampling_constants()
 
+    def forward(self, rows: Rows, cache: SlotCache) -> torch.Tensor:
+        """(S, D) states after the inputs of this step."""
+        backbone = self.model.backbone
+        columns = cache.set_columns(rows.length)
+        visible = columns <= rows.length[:, None]
+        if self.config.hide_images:
+            hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
+            visible = visible & ~F.pad(hidden, (0, len(columns) - hidden.shape[1]))
+        if backbone.attn_implementation in ("sdpa", "eager"):  # then it is not made anew from a mask of positions
+            visible = visible[:, None]
+        return backbone.forward_text(rows.embeds[:, None], visible, rows.positions[..., None], cache)[:, 0]
+
+    def take_step(self, kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
+        """One step of all rows. ``has_queue``: some are forced to write tokens."""
+        return self.decide(kind, rows, self.forward(rows, cache), has_queue)
+
+    def decide(
+        self,
+        kind: Kind,
+        rows: Rows,
+        h: torch.Tensor,
+        has_queue: bool,
+        context: HeadContext | None = None,
+        replace_latents: ReplaceLatents | None = None,
+    ) -> StepRecord:
+        """What the rows do after states h (S, D). ``context`` is for a head that reads one, and names the rows that may
+        draw now; ``replace_latents`` says what is fed in place of the latents."""
+        if kind == "text":
+            return self.write_text(rows, h, has_queue)
+        if kind == "latent":
+            return self.draw_latents(rows, h, context)
+        return self.step_mixed(rows, h, has_queue, context, replace_latents)
+
     # -- the three kinds of step --------------------------------------------------------------------------------------
     def write_text(self, rows: Rows, h: torch.Tensor, has_queue: bool) -> StepRecord:
-        """Every active row writes a text token, after states h (S, D). ``has_queue``: some are forced to."""
+        """Every active row writes a text token."""
         active, position = rows.mode != DONE, rows.next.expand(3, -1)
         open_allowed = rows.may_open() if self.can_sketch else self.no
-        text = self.choose_tokens(rows, self.model.backbone.logits(h).float(), active, open_allowed, has_queue)
+        logits = self.model.backbone.logits(h).float()
+        text = self.choose_tokens(rows, logits, active, open_allowed, has_queue)
+        text, mixed, embeds = self.embed_text(rows, logits, text, active)
         ids = text.chosen
         rows.next = rows.next + active
         self.end_text(rows, ids, active)
-        self.feed(rows, ids, position, active, self.model.backbone.embed(ids))
+        self.feed(rows, ids, position, active, embeds)
         rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
-        return StepRecord(ids, position, open_allowed, text.log_prob, text.sampled, text.decided)
+        decided = text.log_prob, text.sampled, text.decided
+        return StepRecord(
+            ids, position, open_allowed, *decided, mixed=mixed, mixed_embeds=None if mixed is None else embeds
+        )
 
     def draw_latents(self, rows: Rows, h: torch.Tensor, context: HeadContext | None = None) -> StepRecord:
-        """Every active row draws a latent, after states h (S, D). ``context`` is for a head that reads one, and names
-        these rows."""
+        """Every active row draws a latent."""
         active = rows.mode != DONE
         position = self.model.backbone.latent_position_ids(rows.span_start, rows.slot, rows.grids)
         latents, records = self.sample_latents(rows, h, active, context)
@@ -108,13 +150,13 @@ class Stepper:
         context: HeadContext | None = None,
         replace_latents: ReplaceLatents | None = None,
     ) -> StepRecord:
-        """Every row writes a token, draws a latent or closes its span. Arguments as above; ``replace_latents`` says
-        what is fed in place of the latents."""
+        """Every active row writes a token, draws a latent or closes its span."""
         model, v = self.model, self.model.vocabulary
         active, writing = rows.mode != DONE, rows.mode == WRITING
         open_allowed = rows.may_open() if self.can_sketch else self.no
         logits = model.backbone.logits(h).float()
         text = self.choose_tokens(rows, logits, writing, open_allowed, has_queue)
+        text, mixed, text_embeds = self.embed_text(rows, logits, text, writing)
         stop, closing, cause = self.close_spans(rows, h, logits)
         drawing = (rows.mode == DRAWING) & ~closing
         latents, records = self.sample_latents(rows, h, drawing, context)
@@ -125,7 +167,8 @@ class Stepper:
         position = self.move(rows, active, drawing, closing)
         rows.update(drew=drawing, closed=closing)
         self.end_text(rows, ids, writing)
-        embeds = torch.where(drawing[:, None], latents, model.backbone.embed(ids).to(latents.dtype))
+        embeds = torch.where(closing[:, None], model.backbone.embed(ids), text_embeds)
+        embeds = torch.where(drawing[:, None], latents, embeds.to(latents.dtype))
         self.feed(rows, ids, position, active, embeds)
         rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
         return StepRecord(
@@ -141,7 +184,20 @@ class Stepper:
             cause,
             latents,
             records,
+            mixed,
+            None if mixed is None else embeds,
         )
+
+    def embed_text(
+        self, rows: Rows, logits: torch.Tensor, text: Choice, writing: torch.Tensor
+    ) -> tuple[Choice, torch.Tensor | None, torch.Tensor]:
+        """What rows that are ``writing`` (S,) show, which of them are fed a mixture (None: there is no such rule), and
+        the inputs (S, D) for all of them."""
+        if self.mixer is None:
+            return text, None, self.model.backbone.embed(text.chosen)
+        mixed, ids, vectors = self.mixer.mix(rows, logits, text.chosen, writing, writing & ~text.decided)
+        embeds = torch.where(mixed[:, None], vectors, self.model.backbone.embed(ids))
+        return text._replace(chosen=ids, decided=text.decided & ~mixed), mixed, embeds
 
     def end_text(self, rows: Rows, ids: torch.Tensor, writing: torch.Tensor) -> None:
         """Apply the text that rows that were ``writing`` (S,) wrote, spans that they opened included."""
@@ -255,3 +311,31 @@ class Stepper:
         context = replace(context, slot=slot)
         drawn = self.model.sample_latents(h[part], rows.grids[part], slot, noise, context, means)
         return torch.zeros_like(h).index_copy(0, part, drawn)
+
+
+def compile_steps(stepper: Stepper) -> Callable[..., StepRecord]:
+    """:meth:`Stepper.take_step` as one graph for each kind of step, the text model and the head included. On a GPU they
+    are CUDA graphs.
+
+    Raises:
+        torch._dynamo.exc.Unsupported: at the first step, where a head or a backbone does not compile whole.
+    """
+
+    def step(kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
+        record = stepper.take_step(kind, rows, cache, has_queue)
+        rows.positions = rows.positions.contiguous()  # of the same layout after every kind, or each would need a graph
+        return record
+
+    on_gpu = stepper.no.is_cuda
+    step = torch.compile(step, fullgraph=True, dynamic=False, mode="reduce-overhead" if on_gpu else None)
+
+    def take_step(kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
+        torch.compiler.cudagraph_mark_step_begin()
+        record = step(kind, rows, cache, has_queue)
+        if not on_gpu:
+            return record
+        # the next run of a CUDA graph writes where this one has written
+        rows.copy_tensors()
+        return StepRecord(*(x if x is None else x.clone() for x in record))
+
+    return take_step

@@ -27,8 +27,10 @@ def rollout_states(model: LatentReasoner, rollout: Rollout) -> torch.Tensor:
     """States (B, T, D) before every position of a rollout, from one parallel pass over prompt and generation."""
     prompt, backbone = rollout.prompt, model.backbone
     embeds = backbone.embed(rollout.ids)
-    is_latent = (rollout.token_type == LATENT)[..., None]
-    embeds = torch.where(is_latent, rollout.latent_embeds.to(embeds.dtype), embeds)
+    is_vector = rollout.token_type == LATENT
+    if rollout.mixed is not None:
+        is_vector = is_vector | rollout.mixed
+    embeds = torch.where(is_vector[..., None], rollout.latent_embeds.to(embeds.dtype), embeds)
     embeds = torch.cat([model.prompt_embeddings(prompt), backbone.pad_extra(embeds)], 1)
     mask = torch.cat([prompt.mask, rollout.token_type != PAD], 1)
     positions = torch.cat([backbone.position_ids(prompt), rollout.positions], -1)

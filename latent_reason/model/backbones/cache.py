@@ -86,14 +86,16 @@ class SlotCache(Cache):
             for mine, its in ((layer.keys, source.keys), (layer.values, source.values)):
                 mine[slots, :, :length] = its[rows[:, None], :, column].transpose(1, 2)
 
-    def set_step(self, columns: torch.Tensor, extent: int) -> int:
-        """Say which column (S,) each row writes in the next step, all of them less than ``extent``. Returns how many
-        columns attention reads."""
+    def set_extent(self, extent: int) -> None:
+        """Say how many columns are in use after the next step."""
         self.reserve(extent)
+        self.extent = None if self.static or extent == self.capacity else extent
+
+    def set_columns(self, columns: torch.Tensor) -> torch.Tensor:
+        """Say which column (S,) each row writes in the next step. Returns the columns (E,) that attention reads."""
         _, heads, _, width = self.layers[0].keys.shape
         self.columns = columns[:, None, None, None].expand(-1, heads, 1, width)
-        self.extent = None if self.static or extent == self.capacity else extent
-        return self.extent or self.capacity
+        return torch.arange(self.extent or self.capacity, device=columns.device)
 
     def select(self, slots: torch.Tensor) -> None:
         """Keep these slots only."""

@@ -4,13 +4,12 @@ Modal-Mixed CoT 2602.00574). Schedules and samplers are those of diffusers.
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.schedulers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
 from ...values import Depth, Size, SizeOrZero
@@ -139,13 +138,11 @@ class DenoisingHead(LatentHead):
         raise NotImplementedError
 
 
-@cache
 def euler(steps: int) -> tuple[list[float], list[float]]:
-    """The times (steps,) of a flow's chain and its sigmas (steps + 1), from 1 to 0 in equal steps. (The default of
-    diffusers goes to 0.001 first, and its last step does nothing.)"""
-    scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
-    return scheduler.timesteps.numpy().tolist(), scheduler.sigmas.numpy().tolist()
+    """The times (steps,) of a flow's chain, from 1000 on, and its sigmas (steps + 1), from 1 to 0 in equal steps. (The
+    scheduler of diffusers goes to 0.001 first, and its last step does nothing.)"""
+    sigmas = [1 - i / steps for i in range(steps + 1)]
+    return [1000 * sigma for sigma in sigmas[:-1]], sigmas
 
 
 class FlowHead(DenoisingHead):
