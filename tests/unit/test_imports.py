@@ -25,6 +25,7 @@ ALLOWED = {
     "visualization": {"trace", "model", "decoding"},
     "methods": {"trace", "model", "objectives"},
     "checkpoint": {"trace", "model", "decoding", "objectives", "methods", "visualization", "data", "tasks"},
+    "serving": {"trace", "model", "decoding", "visualization", "data"},
 }
 #: module -> the parts that it imports beyond those of its part
 ALSO = {"decoding/items.py": {"tasks", "visualization"}}  # decodes the items of a task, and their sketches
@@ -53,6 +54,10 @@ THIRD_PARTY = {
     "pyarrow": {"data"},
     "datasets": {"data"},
     "pytest": {"contracts"},
+    "fastapi": {"serving"},
+    "starlette": {"serving"},
+    "uvicorn": {"serving"},
+    "openai": set(),
 }
 #: parts of a level that do not import each other
 SIBLINGS = ("methods",)
