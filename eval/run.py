@@ -20,8 +20,9 @@ from rich.progress import track
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
-from latent_reason.cli.arguments import add_output
-from latent_reason.decoding.items import Result, decode, distinct_items
+from latent_reason.cli.arguments import add_decoding, add_output
+from latent_reason.decoding.items import Result, decode_each, distinct_items
+from latent_reason.decoding.strategies import make_decoding
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
@@ -48,6 +49,7 @@ def measured(result: Result) -> dict:
         "sketches": len(spans),
         "latents": sum(span.length for span in spans),
         "tokens": int((result.rollout.token_type[result.row] == TEXT).sum()),
+        "passes": result.cost.passes,
     }
 
 
@@ -179,18 +181,17 @@ def decode_kept(
     progress: ProgressFile | None,
     **options,
 ) -> list[dict]:
-    """What ``measure`` says of each decoded item, and ``seconds``, its share of the time of its batch. Items that
-    ``progress`` has under this label are not decoded again. ``options`` go to :func:`decode`."""
+    """What ``measure`` says of each decoded item, and ``seconds``, the time until it finished since the one before it
+    did. Items that ``progress`` has under this label are not decoded again. ``options`` go to :func:`decode_each`."""
     mode, kept = methods.load(reasoner.method.name).MODE, {} if progress is None else progress.kept
     keys = [f"{label} {place} {item.id}" for place, item in enumerate(items)]
     found = {key: kept[key] for key in keys if key in kept}
-    missing = sorted((place for place, key in enumerate(keys) if key not in found), key=lambda i: items[i].level)
-    for start in track(range(0, len(missing), batch_size), description=label, transient=Console().is_terminal):
-        places, began = missing[start : start + batch_size], time.time()
-        chosen = [items[place] for place in places]
-        results = decode(reasoner, decoder, task, chosen, mode, batch_size=batch_size, row_ids=places, **options)
-        seconds = round((time.time() - began) / len(places), 6)
-        new = {keys[i]: measure(result) | {"seconds": seconds} for i, result in zip(places, results, strict=True)}
+    missing = [place for place, key in enumerate(keys) if key not in found]
+    chosen, before = [items[place] for place in missing], time.time()
+    answers = decode_each(reasoner, decoder, task, chosen, mode, batch_size=batch_size, row_ids=missing, **options)
+    for number, result in track(answers, label, len(missing), transient=Console().is_terminal):
+        seconds, before = round(time.time() - before, 6), time.time()
+        new = {keys[missing[number]]: measure(result) | {"seconds": seconds}}
         found |= new
         if progress is not None:
             progress.add(new)
@@ -198,15 +199,24 @@ def decode_kept(
 
 
 def evaluate(
-    reasoner, decoder, groups: list[ItemGroup], *, batch_size: int = 32, progress: ProgressFile | None = None
+    reasoner,
+    decoder,
+    groups: list[ItemGroup],
+    *,
+    batch_size: int = 32,
+    progress: ProgressFile | None = None,
+    decoding: str = "plain",
 ) -> list[dict]:
-    """All result rows, per level and over all levels of a group."""
+    """All result rows, per level and over all levels of a group. ``decoding`` as of :func:`make_decoding`."""
+    answer = make_decoding(decoding)
     rows = []
     for group in groups:
         name, split, all_results = group.name, group.split, []
         for one in group.sets:
             label = f"{name} {split} level {one.level}"
-            results = decode_kept(reasoner, decoder, one.task, one.items, label, measured, batch_size, progress)
+            results = decode_kept(
+                reasoner, decoder, one.task, one.items, label, measured, batch_size, progress, decoding=answer
+            )
             rows += result_rows(results, name, one.level, split)
             rows += baselines(one.task, one.items, one.train_items, name, one.level, split)
             all_results += results
@@ -257,6 +267,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=argument(Seed), default=1)
     parser.add_argument("--vsp", help="folder of the VSP benchmark (maze/task-main)")
     parser.add_argument("--batch-size", type=at_least(1), default=32)
+    add_decoding(parser)
     add_output(parser)
     with cli_errors():
         evaluate_to_file(parser.parse_args(argv))
@@ -268,12 +279,14 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
     options = reasoner.method.notes.get("data", {}).get("options", {})
     groups = item_groups(args.tasks, args.levels, args.n, args.seed, vsp_folder=args.vsp, options=options)
     with ProgressFile(out.with_suffix(".unfinished"), run_identity(args, groups)) as progress:
-        rows = evaluate(reasoner, decoder, groups, batch_size=args.batch_size, progress=progress)
+        rows = evaluate(
+            reasoner, decoder, groups, batch_size=args.batch_size, progress=progress, decoding=args.decoding
+        )
         report = {
             "schema": 1,
             "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
-            "decoding": "greedy",
+            "decoding": "greedy" if args.decoding == "plain" else args.decoding,
             "options": {
                 name: {key: value for key, value in tasks.own(name, options).items() if key not in TRACE_OPTIONS}
                 for name in args.tasks
@@ -291,7 +304,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
 def run_identity(args: argparse.Namespace, groups: list[ItemGroup]) -> dict:
     """All that must be equal to resume a run. Answers depend on the place of an item, so the order is a part of it."""
     items = (item for group in groups for one in group.sets for item in one.items)
-    names = ("tasks", "levels", "n", "seed")
+    names = ("tasks", "levels", "n", "seed", "decoding")
     return {
         "command": "eval.run",
         "model": model_digest(args.checkpoint),

@@ -8,7 +8,17 @@ from collections.abc import Callable
 
 from ..errors import at_least, numbers, size
 
-__all__ = ["HelpFormatter", "add_output", "add_overwrite", "add_verb", "at_least", "numbers", "pairs", "size"]
+__all__ = [
+    "HelpFormatter",
+    "add_decoding",
+    "add_output",
+    "add_overwrite",
+    "add_verb",
+    "at_least",
+    "numbers",
+    "pairs",
+    "size",
+]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -40,6 +50,17 @@ def add_output(parser, help: str = "the JSON file of the results", **options) ->
     say otherwise."""
     parser.add_argument("--out", help=help, **{"required": True, "metavar": "FILE"} | options)
     add_overwrite(parser)
+
+
+def add_decoding(parser) -> None:
+    """Add ``--decoding``, the test-time method by which a model answers."""
+    parser.add_argument(
+        "--decoding",
+        default="plain",
+        metavar="NAME",
+        help="plain, soft_thinking, swi_reasoning, lead, best_of_n, self_consistency or step_search, with options as in "
+        "lead:window=8,top_n=20 (default: plain)",
+    )
 
 
 def add_overwrite(parser) -> None:

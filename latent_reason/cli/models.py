@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..outputs import check_picture_output, save_picture
 from ..values import Seed, argument
-from .arguments import add_output, add_overwrite, add_verb, at_least
+from .arguments import add_decoding, add_output, add_overwrite, add_verb, at_least
 
 
 def add_verbs(verbs) -> None:
@@ -22,6 +22,7 @@ def add_verbs(verbs) -> None:
         )
         parser.add_argument("--level", type=at_least(1), help="default: the levels the checkpoint was trained on")
         parser.add_argument("--seed", type=argument(Seed), default=1, help="seed of the held-out items (default: 1)")
+        add_decoding(parser)
         if function is generate:
             parser.add_argument("--index", type=at_least(0), default=0, help="which held-out item (default: 0)")
             parser.add_argument("--image", metavar="PNG", help="save the input image of the item to this file")
@@ -113,7 +114,9 @@ def _decode(arguments: Namespace, indices: range):
     from .. import methods, tasks
     from ..checkpoint import load
     from ..decoding.items import decode
+    from ..decoding.strategies import make_decoding
 
+    decoding = make_decoding(arguments.decoding)
     reasoner, decoder = load(arguments.checkpoint)
     data = reasoner.method.notes.get("data", {})
     name = arguments.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), arguments.checkpoint)
@@ -124,7 +127,8 @@ def _decode(arguments: Namespace, indices: range):
         raise ValueError(f"'{arguments.checkpoint}' was built by hand, so its mode is unknown. Use one with a method.")
     mode = methods.load(reasoner.method.name).MODE
     items = [task[i] for i in indices]
-    return reasoner, decoder, task, items, decode(reasoner, decoder, task, items, mode, batch_size=len(items))
+    results = decode(reasoner, decoder, task, items, mode, batch_size=len(items), decoding=decoding)
+    return reasoner, decoder, task, items, results
 
 
 def _describe(sketch: dict | None, task, item) -> str:

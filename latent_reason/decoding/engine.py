@@ -22,7 +22,7 @@ from ..model.switching import DONE, DRAWING, WRITING, Switch
 from .config import GenerationConfig
 from .rollout import Rollout, stack_steps
 from .rows import Rows
-from .sampling import row_keys
+from .sampling import row_keys, shift_keys
 from .steps import Kind, Stepper, StepRecord, compile_steps
 
 
@@ -63,8 +63,11 @@ def generate(
     was_training = model.training
     model.eval()
     try:
+        if len(prompt.ids) % group_size:
+            raise ValueError(f"{len(prompt.ids)} rows are no groups of {group_size}.")
+        same = [row - row % group_size for row in range(len(prompt.ids))]
         engine = Engine(model, config, len(prompt.ids))
-        group = engine.admit(prompt, row_ids=row_ids, group_size=group_size, prompt_embeds=prompt_embeds)
+        group = engine.admit(prompt, row_ids=row_ids, same_prompt=same, prompt_embeds=prompt_embeds)
         while engine.num_active:
             engine.step()
             engine.compact()
@@ -116,6 +119,28 @@ class Group:
     @property
     def is_done(self) -> bool:
         return all(row.mode == DONE for row in self.rows)
+
+
+@dataclass(eq=False)
+class Branch:
+    """A row at one moment: what the host knows of it, its state, keys and values (heads, C, d) of each layer, and the
+    column at which its answer starts."""
+
+    row: Row
+    rows: Rows
+    cache: list[tuple[torch.Tensor, torch.Tensor]]
+    start: int
+
+    def copy(self) -> tuple[Row, Rows]:
+        """The row and its state, to be moved on."""
+        row = replace(self.row, ids=[*self.row.ids], places=[*self.row.places])
+        return row, self.rows.select(torch.zeros(1, dtype=torch.long, device=self.rows.mode.device))
+
+    def as_prompt(self) -> Branch:
+        """The same branch, whose answer so far counts as part of its prompt."""
+        row = self.row
+        prompt_length, budget = row.prompt_length + len(row.ids), row.budget - len(row.ids)
+        return replace(self, row=replace(row, prompt_length=prompt_length, budget=budget, ids=[], places=[]))
 
 
 class Engine:
@@ -174,19 +199,20 @@ class Engine:
         max_new_tokens: Sequence[int] | None = None,
         forced_tokens: Sequence[Sequence[int]] | None = None,
         seeds: Sequence[int] | None = None,
-        group_size: int = 1,
+        same_prompt: Sequence[int] | None = None,
         prompt_embeds: torch.Tensor | None = None,
     ) -> Group:
         """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens``,
         ``forced_tokens`` and ``seeds`` are those of each row (None: of the configuration), ``numbers`` name the rows for
-        a latent hook (default: in the order of admission); the others are as in :func:`generate`.
+        a latent hook (default: in the order of admission), ``same_prompt`` says for each row the first row with the same
+        prompt; the others are as in :func:`generate`.
 
         Raises:
             ValueError: there are fewer free slots than rows, or an option that this model cannot follow.
         """
         n, config = len(prompt.ids), self.config
-        if n > len(self.free_slots) or n % group_size:
-            raise ValueError(f"{n} rows in groups of {group_size} for {len(self.free_slots)} free slots.")
+        if n > len(self.free_slots):
+            raise ValueError(f"{n} rows for {len(self.free_slots)} free slots.")
         budget = config.max_new_tokens if max_new_tokens is None else max_new_tokens
         budgets = [budget] * n if isinstance(budget, int) else [int(x) for x in budget]
         queue = self._forced_tokens(config.forced_tokens if forced_tokens is None else forced_tokens, n)
@@ -199,7 +225,15 @@ class Engine:
         seeds, row_ids = config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids
         keys = to_device(row_keys(seeds, row_ids), self.device)
         self._prefill(
-            prompt, prompt_embeds, slots, group_size, queue=queue, budgets=budgets, grids=grids, plan=plan, keys=keys
+            prompt,
+            prompt_embeds,
+            slots,
+            same_prompt or list(range(n)),
+            queue=queue,
+            budgets=budgets,
+            grids=grids,
+            plan=plan,
+            keys=keys,
         )
         limits = self.switch.limit_of(plan).tolist()
         pads = (prompt.layout.token_type == PAD).sum(1).tolist()
@@ -255,7 +289,7 @@ class Engine:
         prompt: MixedBatch,
         embeds: torch.Tensor | None,
         slots: list[int],
-        group_size: int,
+        same_prompt: Sequence[int],
         *,
         queue,
         budgets,
@@ -269,16 +303,19 @@ class Engine:
         positions, length = backbone.position_ids(prompt), prompt.ids.shape[1]
         embeds, mask = self.model.prompt_embeddings(prompt) if embeds is None else embeds, prompt.mask
         prefix, end = backbone.new_cache(), max(length - 1, 1)
-        backbone.forward_text(
-            embeds[::group_size, :end], mask[::group_size, :end], positions[:, ::group_size, :end], prefix
+        distinct = sorted(set(same_prompt))
+        first, rows_of_prefix = (
+            to_device(torch.tensor(x), device) for x in (distinct, [distinct.index(row) for row in same_prompt])
         )
+        backbone.forward_text(embeds[first, :end], mask[first, :end], positions[:, first, :end], prefix)
         pads = to_device(torch.tensor((prompt.layout.token_type == PAD).sum(1)), device)
         index = to_device(torch.tensor(slots), device)
         if self.cache is None:
-            self.cache = SlotCache(prefix, self.num_slots, self.config.cache_implementation == "static")
+            sizes = [(layer.keys, layer.values) for layer in prefix.layers]
+            self.cache = SlotCache(sizes, self.num_slots, self.config.cache_implementation == "static")
         room = max(budgets) + len(self.config.answer_prefix) + self.config.answer_budget + 2
         self.cache.reserve(length + (room if self.cache.static else 0))
-        self.cache.fill(index, prefix, torch.arange(n, device=device) // group_size, pads)
+        self.cache.fill(index, prefix, rows_of_prefix, pads)
         columns = (pads[:, None] + torch.arange(length, device=device)).clamp_max(length - 1)
         limits = self.switch.limit_of(plan)
         images = (prompt.token_type == IMAGE).gather(1, columns) & (columns < length - 1)
@@ -416,6 +453,79 @@ class Engine:
         self.num_slots = len(kept)
         self._set_stepper()
 
+    # -- branches -----------------------------------------------------------------------------------------------------
+    def save(self, row: Row) -> Branch:
+        """What is needed to go on from where an active row is, in any slot and any number of times.
+
+        Raises:
+            ValueError: the head reads the states so far, which are not saved.
+        """
+        if self.context is not None:
+            raise ValueError(
+                f"a {type(self.model.head).__name__} reads more than the state, so its rows cannot be continued twice. Use "
+                "another method of decoding."
+            )
+        slot = self.occupants.index(row)
+        length = row.prompt_length - 1 + len(row.ids)
+        state = self.rows.select(torch.tensor([slot], device=self.device))
+        return Branch(
+            replace(row, ids=[*row.ids], places=[*row.places]),
+            state,
+            self.cache.read(slot, length),
+            row.prompt_length - 1,
+        )
+
+    @torch.no_grad()
+    def restore(
+        self,
+        branches: Sequence[Branch],
+        row_ids: Sequence[int],
+        forced_tokens: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> list[Row]:
+        """Continue branches, which may be those of another engine of the model, in free slots.
+
+        Args:
+            row_ids: keys of the randomness of each.
+            forced_tokens: ids that all of them write first (None: what was left to be written).
+            max_new_tokens: how much more each of them may write (None: what was left).
+
+        Raises:
+            ValueError: there are fewer free slots than branches.
+        """
+        slots = self.free_slots[: len(branches)]
+        if len(slots) < len(branches):
+            raise ValueError(f"{len(branches)} branches for {len(slots)} free slots.")
+        self._start(branches[0])
+        keys = row_keys(self.config.seed, row_ids)
+        rows = []
+        for at, (branch, slot) in enumerate(zip(branches, slots, strict=True)):
+            row, state = branch.copy()
+            start = torch.tensor([branch.start], device=self.device)
+            state.keys = shift_keys(to_device(keys[at : at + 1], self.device), start)
+            if forced_tokens is not None:
+                state.force(torch.ones_like(state.answering), forced_tokens)
+                row.num_forced = len(forced_tokens)
+            if max_new_tokens is not None:
+                state.budget, row.budget = state.length + max_new_tokens, len(row.ids) + max_new_tokens
+            self.rows.put(torch.tensor([slot], device=self.device), state)
+            self.cache.reserve(
+                row.prompt_length + row.budget if self.cache.static else row.prompt_length + len(row.ids)
+            )
+            self.cache.write(slot, branch.cache)
+            self.occupants[slot] = row
+            rows.append(row)
+        return rows
+
+    def _start(self, branch: Branch) -> None:
+        """Make an engine that has no rows yet ready to take branches."""
+        if self.rows is not None:
+            return
+        self._set_stepper()
+        self.cache = SlotCache(branch.cache, self.num_slots, self.config.cache_implementation == "static")
+        self.rows = branch.rows.select(torch.zeros(self.num_slots, dtype=torch.long, device=self.device))
+        self.rows.mode = torch.full_like(self.rows.mode, DONE)
+
     # -- results ------------------------------------------------------------------------------------------------------
     def latents_of(self, row: Row, start: int, length: int) -> torch.Tensor:
         """(length, D) the latents of a row from its position ``start`` on, while its group is not collected. They must
@@ -424,7 +534,16 @@ class Engine:
         return torch.stack([self.records[step - self.num_dropped].latent_embeds[slot] for step, slot in places])
 
     def collect(self, group: Group) -> Rollout:
-        """The rollout of a group whose rows have all ended. Forgets the steps that no other group needs."""
+        """The rollout of a group whose rows have all ended. Forgets the group, and the steps that no other needs."""
+        rollout = self.rollout_of(group)
+        self.groups.remove(group)
+        first = min((other.start for other in self.groups), default=self.num_steps)
+        del self.records[: first - self.num_dropped]
+        self.num_dropped = first
+        return rollout
+
+    def rollout_of(self, group: Group) -> Rollout:
+        """The rollout of a group as far as its rows are."""
         v, rows = self.model.vocabulary, group.rows
         first = group.start - self.num_dropped
         records = self.records[
@@ -436,18 +555,13 @@ class Engine:
         ]
         empty = self.model.backbone.embed(group.prompt.ids[0, 0])
         fields, spans = stack_steps(records, positions, [row.grid for row in rows], v.latent, empty)
-        rollout = Rollout(
+        return Rollout(
             group.prompt,
             **fields,
             spans=spans,
-            finish_reasons=["end" if row.ids[-1:] == [v.end] else "budget" for row in group.rows],
-            forced_answer=[row.answering for row in group.rows],
+            finish_reasons=["end" if row.ids[-1:] == [v.end] else "budget" for row in rows],
+            forced_answer=[row.answering for row in rows],
         )
-        self.groups.remove(group)
-        first = min((other.start for other in self.groups), default=self.num_steps)
-        del self.records[: first - self.num_dropped]
-        self.num_dropped = first
-        return rollout
 
 
 class History:

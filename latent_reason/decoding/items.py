@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -13,8 +13,9 @@ from ..tasks import Item, Task
 from ..trace import Trace
 from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
 from .config import GenerationConfig
-from .queue import Finished, Request, decode_requests
+from .queue import Cost, Request, decode_requests
 from .rollout import Rollout
+from .strategies import Decoding
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Result:
     row: int
     sketches: list[dict] = field(default_factory=list)  # valid, equal, gold, legal, ... of each rendered sketch
     trace: Trace | None = None
+    cost: Cost | None = None  # what was computed for it
 
     @property
     def decoded(self) -> DecodedTrace:
@@ -42,6 +44,17 @@ class Result:
 
 
 def decode(
+    reasoner, decoder, task: Task, items: Sequence[Item], mode: str, *, progress: str = "", **options
+) -> list[Result]:
+    """Results of items in order; arguments as of :func:`decode_each`. ``progress`` names a progress bar."""
+    found: Iterable[tuple[int, Result]] = decode_each(reasoner, decoder, task, items, mode, **options)
+    if progress:  # a bar that goes away; a line where there is no terminal
+        found = track(found, progress, len(items), transient=Console().is_terminal)
+    results = dict(found)
+    return [results[i] for i in range(len(items))]
+
+
+def decode_each(
     reasoner,
     decoder,
     task: Task,
@@ -52,21 +65,21 @@ def decode(
     max_new_tokens: int | Callable[[Sequence[Item]], list[int]] = 640,
     make_trace: Callable[[Item], Trace] | None = None,
     row_ids: Sequence[int] | None = None,
-    progress: str = "",
+    decoding: Decoding | None = None,
     **options,
-) -> list[Result]:
-    """Results of items in order, decoded by continuous batching in ``batch_size`` slots.
+) -> Iterator[tuple[int, Result]]:
+    """The place of each item and its result, as they finish, decoded by continuous batching in ``batch_size`` slots.
 
     ``options`` are fields of :class:`GenerationConfig`; each may be a function of the items, as may
-    ``max_new_tokens``. ``row_ids`` are the keys of each item's randomness (default: its place among the items). Items
-    of high levels come first, because a long answer that begins last would be decoded alone.
+    ``max_new_tokens``. ``row_ids`` are the keys of each item's randomness (default: its place among the items), and
+    ``decoding`` is a method of :mod:`.strategies`. Items of high levels come first, because a long answer that begins
+    last would be decoded alone.
     """
     given = {n: v(items) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
     budgets, forced = (
         [x] * len(items) if x is None or isinstance(x, int) else x
         for x in (given.pop("max_new_tokens"), given.pop("forced_tokens", None))
     )
-    order = sorted(range(len(items)), key=lambda i: -items[i].level)
     requests = [
         Request(
             make_trace(items[i]) if make_trace else task.trace(items[i], mode),
@@ -75,21 +88,18 @@ def decode(
             budgets[i],
             forced[i],
         )
-        for i in order
+        for i in sorted(range(len(items)), key=lambda i: -items[i].level)
     ]
-    results = {}
-    finished: Iterable[Finished] = decode_requests(reasoner, requests, GenerationConfig(**given), batch_size)
-    if progress:  # a bar that goes away; a line where there is no terminal
-        finished = track(finished, progress, len(items), transient=Console().is_terminal)
-    for request, rollout, row in finished:
+    answer = decode_requests if decoding is None else decoding
+    for request, rollout, row, cost in answer(reasoner, requests, GenerationConfig(**given), batch_size):
         item, text = items[request.number], rollout.text(row, reasoner.vocabulary)
         result = Result(item, text, task.score(text, item.meta), rollout, row, trace=request.trace)
+        result.cost = cost or Cost.of(rollout, row)
         if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
             pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
             said = split_text(rollout, row, reasoner.vocabulary)
             result.sketches = task.sketch_report(pictures, item, said)["sketches"]
-        results[request.number] = result
-    return [results[i] for i in range(len(items))]
+        yield request.number, result
 
 
 def room(results: Sequence[Result]) -> Callable[[Sequence[Item]], list[int]]:

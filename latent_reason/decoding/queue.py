@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..model.batch import LATENT, TEXT
 from ..model.reasoner import LatentReasoner
 from ..trace import Trace
 from .config import GenerationConfig
@@ -25,7 +26,8 @@ class Request:
     """A prompt to be continued.
 
     Args:
-        trace: what is continued; see :class:`~latent_reason.Processor`.
+        trace: what is continued; see :class:`~latent_reason.Processor`. Requests with one trace object that begin
+            together share its computation.
         number: its name among the requests, which keys its randomness and which a latent hook gets.
         row_id: another key of its randomness.
         max_new_tokens, forced_tokens, seed: those of the configuration, if None.
@@ -40,11 +42,29 @@ class Request:
 
 
 class Finished(NamedTuple):
-    """A request and its answer: row ``row`` of ``rollout``, whose other rows are other requests."""
+    """A request and its answer: row ``row`` of ``rollout``, whose other rows are other requests. ``cost`` counts what
+    was computed for it; None: what the row has."""
 
     request: Request
     rollout: Rollout
     row: int
+    cost: Cost | None = None
+
+
+class Cost(NamedTuple):
+    """Text tokens and latents that were generated for an answer, those that were thrown away included, and ``passes``
+    of the text model that were needed one after the other."""
+
+    tokens: int
+    latents: int
+    passes: int
+
+    @classmethod
+    def of(cls, rollout: Rollout, row: int) -> Cost:
+        """The cost of one row that was decoded once: one pass a position, and one for the prompt."""
+        kinds = rollout.token_type[row]
+        tokens, latents = int((kinds == TEXT).sum()), int((kinds == LATENT).sum())
+        return cls(tokens, latents, tokens + latents + 1)
 
 
 class RequestQueue:
@@ -55,8 +75,8 @@ class RequestQueue:
         >>> for number, trace in enumerate(traces):
         ...     queue.submit(Request(trace, number))
         >>> while not queue.is_idle:
-        ...     for request, rollout, row in queue.step():
-        ...         print(request.number, rollout.text(row, reasoner.vocabulary))
+        ...     for done in queue.step():
+        ...         print(done.request.number, done.rollout.text(done.row, reasoner.vocabulary))
     """
 
     def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
@@ -106,8 +126,10 @@ class RequestQueue:
         engine, config = self.engine, self.engine.config
         prompt = engine.model.processor([request.trace for request in requests], generate=True).to(engine.device)
         given, forced = config.max_new_tokens, config.forced_tokens
+        traces = [id(request.trace) for request in requests]
         group = engine.admit(
             prompt,
+            same_prompt=[traces.index(trace) for trace in traces],
             numbers=[request.number for request in requests],
             row_ids=[request.number if request.row_id is None else request.row_id for request in requests],
             max_new_tokens=[given if r.max_new_tokens is None else r.max_new_tokens for r in requests],

@@ -149,7 +149,7 @@ class Answerer:
         decoding, until = options(generation_args)
         requests = (Request(trace, at, row) for at, (trace, row) in enumerate(zip(traces, rows, strict=True)))
         config, answers = GenerationConfig(**decoding), {}
-        for request, rollout, row in decode_requests(self.reasoner, requests, config, self.batch_size):
+        for request, rollout, row, _ in decode_requests(self.reasoner, requests, config, self.batch_size):
             text = cut(rollout.text(row, self.reasoner.vocabulary), until)
             text = answer if self.boxed and (answer := checkers.boxed(text)) is not None else text
             kind = rollout.token_type[row]

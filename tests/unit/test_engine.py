@@ -155,7 +155,7 @@ def test_a_prompt_of_several_rows_is_computed_once(make_reasoner, make_traces, m
     monkeypatch.setattr(reasoner.backbone, "forward_text", recorded)
     check_same(generate(reasoner, prompt, group_size=3, **settings), plain)
     assert seen[0] == (2, prompt.ids.shape[1] - 1) and not torch.equal(plain.ids[0], plain.ids[1])
-    with pytest.raises(ValueError, match="6 rows in groups of 4"):
+    with pytest.raises(ValueError, match="6 rows are no groups of 4"):
         generate(reasoner, prompt, group_size=4, **settings)
 
 
@@ -190,7 +190,7 @@ def test_a_request_is_answered_as_it_is_alone(make_backbone, make_traces, ready_
     for slots, order in ((3, 1), (3, -1), (2, 1), (8, 1)):
         answered = list(decode_requests(reasoner, requests[::order], config, slots))
         assert sorted(request.number for request, *_ in answered) == list(range(8))
-        for request, rollout, row in answered:
+        for request, rollout, row, _ in answered:
             one = rollout.select([row], alone[request.number].prompt)
             check_same(one, alone[request.number])
             assert one.forced_answer == alone[request.number].forced_answer

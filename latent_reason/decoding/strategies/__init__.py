@@ -1,1 +1,87 @@
-"""Test-time methods on a trained model: what is fed back, optimised or searched while it answers. Nothing is trained."""
+"""Test-time methods on a trained model: what is fed back, searched or chosen while it answers. Nothing is trained.
+
+Example:
+    >>> decoding = make_decoding("step_search:beams=2,candidates=3")
+    >>> results = decode(reasoner, decoder, task, items, "mixed", decoding=decoding)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ... import values
+from ...errors import did_you_mean
+from ...imports import import_object, is_dotted_path
+from ...model.reasoner import LatentReasoner
+from ..config import GenerationConfig
+from ..queue import Finished, Request, decode_requests
+from .mixtures import Lead, Mixture, SoftThinking, SwiReasoning
+from .step_search import StepSearch
+from .voting import BestOfN, SelfConsistency
+
+#: (model, requests, config, num_slots) -> the requests as they finish; as :func:`decode_requests`
+Decoding = Callable[[LatentReasoner, Iterable[Request], GenerationConfig, int], Iterator[Finished]]
+DECODINGS: dict[str, Any] = {
+    "plain": None,
+    "soft_thinking": SoftThinking,
+    "swi_reasoning": SwiReasoning,
+    "lead": Lead,
+    "best_of_n": BestOfN,
+    "self_consistency": SelfConsistency,
+    "step_search": StepSearch,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class WithMixture:
+    """Decoding that feeds mixtures of tokens by a rule."""
+
+    rule: Mixture
+
+    def __call__(
+        self, model: LatentReasoner, requests: Iterable[Request], config: GenerationConfig, num_slots: int
+    ) -> Iterator[Finished]:
+        return decode_requests(model, requests, dataclasses.replace(config, mixture=self.rule), num_slots)
+
+
+def make_decoding(text: str) -> Decoding:
+    """A method of decoding from its name, or a dotted path, and its options: ``lead:window=8,top_n=20``.
+
+    Raises:
+        ValueError: an unknown name or option, or a value that does not fit.
+    """
+    name, _, given = text.partition(":") if text.partition(":")[0] in DECODINGS else (text, "", "")
+    if name not in DECODINGS and is_dotted_path(name):
+        made = import_object(name, "decoding", object)()
+        return WithMixture(made) if isinstance(made, Mixture) else made
+    if name not in DECODINGS:
+        raise ValueError(f"decoding {text!r} does not exist. {did_you_mean(name, list(DECODINGS))}")
+    options = read_options(given, name)
+    if DECODINGS[name] is None:
+        if options:
+            raise ValueError("decoding 'plain' has no options.")
+        return decode_requests
+    known = [field.name for field in dataclasses.fields(DECODINGS[name])]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"decoding {name!r} has no option {option!r}. {did_you_mean(option, known)}")
+    values.check_options(options, DECODINGS[name], f"decoding {name}: ")
+    made = DECODINGS[name](**options)
+    return WithMixture(made) if isinstance(made, Mixture) else made
+
+
+def read_options(text: str, name: str) -> dict[str, Any]:
+    """``window=8,close_phrase=so`` -> values by name. Numbers and true or false are read as such."""
+    options = {}
+    for pair in filter(None, text.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"decoding {name!r}: {pair!r} is no option. Write {name}:option=value,option=value.")
+        try:
+            options[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key.strip()] = value
+    return options

@@ -6,6 +6,7 @@ another row at any step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,12 +55,11 @@ class SlotCache(Cache):
         extent: how many columns are read; None: all.
     """
 
-    def __init__(self, prefix: Cache, num_slots: int, static: bool = False):
-        """``prefix`` is a stock cache of the same model; only its sizes are used."""
-        keys = [(layer.keys, layer.values) for layer in prefix.layers]
+    def __init__(self, like: Sequence[tuple[torch.Tensor, torch.Tensor]], num_slots: int, static: bool = False):
+        """``like`` are keys and values (..., heads, C, d) of each layer of the model; only their sizes are used."""
         super().__init__(
             layers=[
-                SlotLayer(self, *(x.new_zeros(num_slots, x.shape[1], 0, x.shape[3]) for x in pair)) for pair in keys
+                SlotLayer(self, *(x.new_zeros(num_slots, x.shape[-3], 0, x.shape[-1]) for x in pair)) for pair in like
             ]
         )
         self.static, self.capacity, self.extent = static, 0, None
@@ -96,6 +96,15 @@ class SlotCache(Cache):
         _, heads, _, width = self.layers[0].keys.shape
         self.columns = columns[:, None, None, None].expand(-1, heads, 1, width)
         return torch.arange(self.extent or self.capacity, device=columns.device)
+
+    def read(self, slot: int, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """A copy of the first ``length`` columns of a slot: keys and values (heads, length, d) of each layer."""
+        return [(layer.keys[slot, :, :length].clone(), layer.values[slot, :, :length].clone()) for layer in self.layers]
+
+    def write(self, slot: int, columns: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Put what :meth:`read` gave into a slot."""
+        for layer, (keys, values) in zip(self.layers, columns, strict=True):
+            layer.keys[slot, :, : keys.shape[1]], layer.values[slot, :, : keys.shape[1]] = keys, values
 
     def select(self, slots: torch.Tensor) -> None:
         """Keep these slots only."""
