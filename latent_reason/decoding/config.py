@@ -43,8 +43,13 @@ class GenerationConfig:
             the whole budget from the start, and shapes never change).
         mixture: a rule that feeds mixtures of token embeddings at text positions (see
             latent_reason.decoding.strategies.mixtures).
+        logits_processor: ``processor(ids, logits) -> logits`` changes the logits (n, V) of text before temperature, top_k
+            and top_p. ``ids`` (n, L) are those so far with their prompts, as in transformers. What may not be generated
+            stays so.
+        stopping_criteria: ``criteria(ids, None) -> stops`` says which rows (n,) end after the text they have written.
+            Rows in a span go on to its end.
         compile: compile the steps, with a static cache. Every batch size takes three graphs, and the first steps take
-            long. A head that reads a context, and a latent hook, are not compiled.
+            long. A head that reads a context, a latent hook, a logits processor and stopping criteria are not compiled.
 
     Raises:
         ValueError: an unknown ``latent_mode`` or ``cache_implementation``, or a policy together with a hook.
@@ -65,6 +70,8 @@ class GenerationConfig:
     answer_prefix: Sequence[int] = ()
     answer_budget: int = 32
     cache_implementation: Literal["dynamic", "static"] = "dynamic"
+    logits_processor: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    stopping_criteria: Callable[[torch.Tensor, None], torch.Tensor] | None = None
     compile: bool = False
     mixture: Any = None
 

@@ -24,6 +24,7 @@ from .rollout import Rollout, stack_steps
 from .rows import Rows
 from .sampling import row_keys, shift_keys
 from .steps import Kind, Stepper, StepRecord, compile_steps
+from .written import WrittenIds
 
 
 @torch.no_grad()
@@ -171,6 +172,9 @@ class Engine:
         self.context: HeadContext | None = None
         self.stepper: Stepper | None = None
         self.history: History | None = None
+        hooks = config.logits_processor, config.stopping_criteria
+        has_hooks = any(hook is not None for hook in hooks)
+        self.written = WrittenIds(num_slots, model.vocabulary.pad, model.device) if has_hooks else None
         self.records: list[StepRecord] = []
         self.num_steps = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
 
@@ -338,6 +342,8 @@ class Engine:
         )
         rows.end_spent(list(self.config.answer_prefix), self.config.answer_budget)
         context = self.model.head_context(prompt)
+        if self.written is not None:
+            self.written.admit(index, prompt.ids)
         if self.rows is None:  # every slot needs some row; those without one of their own have ended
             every = torch.tensor([slots.index(s) if s in slots else 0 for s in range(self.num_slots)], device=device)
             self.rows = rows.select(every)
@@ -368,7 +374,8 @@ class Engine:
         cache.set_extent(max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None))
         always = self.config.compile or self.config.mixture is not None  # a rule may force tokens on the device
         has_queue = always or any(row is not None and row.num_forced for row in self.occupants)
-        if self.history is None and self.config.latent_hook is None:
+        before = rows.mode
+        if self.history is None and self.config.latent_hook is None and self.written is None:
             record = self.take_step(kind, rows, cache, has_queue)
         else:
             h = self.stepper.forward(rows, cache)
@@ -380,6 +387,8 @@ class Engine:
             record = self.stepper.decide(kind, rows, h, has_queue, context, replaced)
         if self.history is not None and record.cause is not None:
             self.history.end_spans(record.cause > 0)
+        if self.written is not None:
+            self._apply_hooks(kind, record, before)
         self.records.append(record)
         self.num_row_steps += self.num_active
         self._note(kind, record)
@@ -402,6 +411,13 @@ class Engine:
         spans = self.rows.spans[slots] - 1
         new = self.config.latent_hook(numbers, spans, self.rows.slot[slots], latents[slots], written)
         return latents.index_copy(0, slots, new.to(latents.dtype))
+
+    def _apply_hooks(self, kind: Kind, record: StepRecord, before: torch.Tensor) -> None:
+        """Keep the ids of a step, and end rows whose text meets the stopping criteria. ``before`` (S,) were their modes."""
+        self.written.add(record.ids, before != DONE)
+        if self.config.stopping_criteria is not None and kind != "latent":
+            stopped = self.config.stopping_criteria(self.written.ids, None)
+            self.rows.mode = self.rows.mode.masked_fill(stopped & (before == WRITING), DONE)
 
     def _note(self, kind: Kind, record: StepRecord) -> None:
         """Bring what the host knows of the rows up to date, by one read; after a step of latents by none."""
@@ -427,6 +443,7 @@ class Engine:
 
     def _set_stepper(self) -> None:
         self.stepper = Stepper(self.model, self.config, self.num_slots)
+        self.stepper.written = self.written
         self.take_step = compile_steps(self.stepper) if self.config.compile else self.stepper.take_step
 
     def stop(self, rows: list[Row]) -> None:
@@ -444,7 +461,12 @@ class Engine:
     def compact(self) -> None:
         """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
         kept = [slot for slot, row in enumerate(self.occupants) if row is not None]
-        if self.context is not None or self.config.compile or not 0 < len(kept) <= self.num_slots // 2:
+        if (
+            self.context is not None
+            or self.written is not None
+            or self.config.compile
+            or not 0 < len(kept) <= self.num_slots // 2
+        ):
             return
         index = to_device(torch.tensor(kept), self.device)
         self.rows = self.rows.select(index)
@@ -460,6 +482,8 @@ class Engine:
         Raises:
             ValueError: the head reads the states so far, which are not saved.
         """
+        if self.written is not None:
+            raise ValueError("rows with logits_processor or stopping_criteria cannot be continued twice.")
         if self.context is not None:
             raise ValueError(
                 f"a {type(self.model.head).__name__} reads more than the state, so its rows cannot be continued twice. Use "
@@ -559,7 +583,10 @@ class Engine:
             group.prompt,
             **fields,
             spans=spans,
-            finish_reasons=["end" if row.ids[-1:] == [v.end] else "budget" for row in rows],
+            finish_reasons=[
+                "end" if row.ids[-1:] == [v.end] else "budget" if len(row.ids) >= row.budget else "stopped"
+                for row in rows
+            ],
             forced_answer=[row.answering for row in rows],
         )
 

@@ -47,7 +47,7 @@ class Rollout:
     stop_decisions: torch.Tensor  # (B, T) positions where the model itself decided to continue or to close
     open_allowed: torch.Tensor  # (B, T) text tokens in whose place the model could have opened a span
     spans: list[Span] = field(default_factory=list)
-    finish_reasons: list[str] = field(default_factory=list)  # end | budget, one a row
+    finish_reasons: list[str] = field(default_factory=list)  # end | budget | stopped, one a row
     forced_answer: list[bool] = field(default_factory=list)  # whether a row was forced to answer after its budget
     mixed: torch.Tensor | None = None  # (B, T) text positions that were fed a mixture, which latent_embeds hold
     policy_records: torch.Tensor | None = None  # (n, J, Z) what a latent policy recorded of the n latents, row by row

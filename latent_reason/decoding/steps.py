@@ -20,6 +20,7 @@ from ..model.switching import DONE, DRAWING, WRITING
 from .config import GenerationConfig
 from .rows import Rows
 from .sampling import STOP, TOKEN, noise_counters, normal, sample_tokens, sampling_log_probs, uniform
+from .written import WrittenIds
 
 Kind = Literal["text", "latent", "mixed"]
 #: why a span ended, by the code in a StepRecord; 0: no span ended there
@@ -64,6 +65,7 @@ class Stepper:
     def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
         self.model, self.config = model, config
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
+        self.written: WrittenIds | None = None  # the engine keeps them, for logits_processor
         self.mixer = None if config.mixture is None else config.mixture.bind(model)
         v, device = model.vocabulary, model.device
         self.forbidden = model.forbidden_tokens()
@@ -220,7 +222,10 @@ class Stepper:
     ) -> Choice:
         """The text tokens of rows that are ``writing`` (S,): those of their queue, or chosen by the logits (S, V)."""
         config, v, plain = self.config, self.model.vocabulary, logits
-        logits = logits.masked_fill(self.forbidden[open_allowed.long()], float("-inf"))
+        forbidden = self.forbidden[open_allowed.long()]
+        logits = logits.masked_fill(forbidden, float("-inf"))
+        if config.logits_processor is not None:
+            logits = config.logits_processor(self.written.ids, logits).masked_fill(forbidden, float("-inf"))
         if config.temperature == 0:
             plain, ids = logits.max(-1)
             log_prob, sampled = plain - logits.logsumexp(-1), None

@@ -28,7 +28,7 @@ from ...model.reasoner import LatentReasoner
 from .tree_shaking import LIBRARY, UNUSED_BASES, Import, Kept, Module, Symbol, annotation_names, docstring_of, refusal
 
 HF = LIBRARY / "checkpoint" / "hf"
-CONFIGURATION, MODELING = HF / "configuration.py", HF / "modeling.py"
+CONFIGURATION, MODELING, GENERATION = (HF / f"{name}.py" for name in ("configuration", "modeling", "generation"))
 CACHE = LIBRARY / "model" / "backbones" / "cache.py"
 REASONER, SWITCHING = LIBRARY / "model" / "reasoner.py", LIBRARY / "model" / "switching.py"
 AUTO_MAP = {"AutoConfig": "configuration_latent_reason.LatentReasonConfig"} | dict.fromkeys(
@@ -59,6 +59,15 @@ MAIN = """class LatentReasonForConditionalGeneration(LatentReasonModel):
     def build_reasoner(config, backbone):
         return {call}
 """
+#: what ``generate(custom_generate=FOLDER)`` runs. transformers may set it as ``generate`` of a model, so it calls the class's
+CUSTOM_GENERATE = "custom_generate/generate.py"
+GENERATE = '''"""``model.generate(custom_generate=FOLDER, trust_remote_code=True)`` for a model of this folder."""
+
+
+def generate(*inputs, model, **options):
+    """As ``model.generate(*inputs, **options)``: text, latents and images. See modeling_latent_reason.py."""
+    return type(model).generate(model, *inputs, **options)
+'''
 #: the options of a method are those of its model and of its objective
 CALL = """build_model(
             backbone, **{n: v for n, v in config.options.items() if n in inspect.signature(build_model).parameters}
@@ -113,7 +122,7 @@ def generated_files(reasoner: LatentReasoner) -> dict[str, str]:
         kept = [file.read_text(encoding="utf-8") for file in kept_code(reasoner).files]
         return {"requirements.txt": requirements(kept, "peft")}
     code = model_code(reasoner)
-    return code | {"requirements.txt": requirements(code.values())}
+    return code | {CUSTOM_GENERATE: GENERATE, "requirements.txt": requirements(code.values())}
 
 
 def model_code(reasoner: LatentReasoner) -> dict[str, str]:
@@ -144,7 +153,7 @@ def model_code(reasoner: LatentReasoner) -> dict[str, str]:
 
 def kept_code(reasoner: LatentReasoner) -> Kept:
     """The definitions of the library that a checkpoint of this model needs."""
-    return Kept(Recipe.of(reasoner).entries, whole=frozenset({CONFIGURATION, MODELING, CACHE}))
+    return Kept(Recipe.of(reasoner).entries, whole=frozenset({CONFIGURATION, MODELING, GENERATION, CACHE}))
 
 
 def by_file(kept: Kept) -> dict[str, list[Path]]:

@@ -37,7 +37,7 @@ BELONGS = re.compile(
     r"config\.json|generation_config\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
     r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt"
     r"|chat_template\.jinja|processor_config\.json|preprocessor_config\.json|probe\.safetensors|latent_reason\.json"
-    r"|(configuration|modeling)_latent_reason\.py|latent_reason_\w+\.py|requirements\.txt|LICENSE(-base)?|README\.md"
+    r"|(configuration|modeling)_latent_reason\.py|latent_reason_\w+\.py|custom_generate/generate\.py|requirements\.txt|LICENSE(-base)?|README\.md"
     r"|decoder/(config\.json|diffusion_pytorch_model\.safetensors)|adapter_(config\.json|model\.safetensors)"
     r"|reasoner\.safetensors|(eval|eval-larger|probe)\.json|controls/[\w.-]+\.json|(sketches|example)\.png"
     r"|recipe(-pretrain)?\.yaml|\.gitattributes"

@@ -1,6 +1,7 @@
 """Export: a checkpoint as a folder that anybody can load, with a model card.
 
     config.json, *.py                     the model for AutoModel(trust_remote_code=True); code is this library's own
+    custom_generate/generate.py           model.generate(custom_generate=FOLDER, trust_remote_code=True)
     model.safetensors                     all weights once (in several files with an index, where they are large)
     tokenizer, processors, chat template, generation_config.json
     decoder/                              the sketch decoder, as diffusers writes it
@@ -84,6 +85,7 @@ def export(
             write_model(model, new, max_shard_size)
         parity.write(model, new, merged=merged_logits(source) if reasoner.backbone.adapter else None)
         for name, generated in bundle.generated_files(reasoner).items():
+            (new / name).parent.mkdir(exist_ok=True)
             (new / name).write_text(generated, encoding="utf-8")
         copy_extras(run, new)
         described = describe(reasoner, known, decoder is not None, max_shard_size)

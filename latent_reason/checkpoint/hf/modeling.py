@@ -29,6 +29,7 @@ from ...model.reasoner import LatentReasoner, MethodRecord
 from ...trace import Image, Message, Text, Trace
 from ...visualization.sketch_decoder import SketchDecoder
 from .configuration import LatentReasonConfig
+from .generation import InterleavedGenerationMixin
 from .parity import differences
 
 #: options of from_pretrained that say where files are
@@ -66,7 +67,7 @@ class InterleavedOutput:
         return [sketch.image for sketch in self.sketches]
 
 
-class LatentReasonModel(PreTrainedModel):
+class LatentReasonModel(PreTrainedModel, InterleavedGenerationMixin):
     """A checkpoint with everything that belongs to it: ``reasoner``, ``tokenizer``, ``image_processor``, ``decoder``.
 
     Raises:
@@ -235,6 +236,21 @@ class LatentReasonModel(PreTrainedModel):
         states = backbone.forward_text(self.reasoner.embed_batch(batch), batch.mask, backbone.position_ids(batch))
         return CausalLMOutput(logits=backbone.logits(states))
 
+    def prompt_for(self, images: PILImage.Image | Sequence[PILImage.Image], question: str) -> MixedBatch:
+        """A question about images as a batch of one prompt on the device."""
+        images = [images] if isinstance(images, PILImage.Image) else list(images)
+        parts = (*(Image(image) for image in images), Text(question))
+        trace = Trace("question", (Message("user", parts),))
+        return self.reasoner.processor([trace], generate=True).to(self.reasoner.device)
+
+    def inputs_for(self, images: PILImage.Image | Sequence[PILImage.Image], question: str) -> dict[str, torch.Tensor]:
+        """A question about images as the inputs of ``generate`` and :meth:`forward`."""
+        prompt = self.prompt_for(images, question)
+        inputs = {"input_ids": prompt.ids, "attention_mask": prompt.mask.long()}
+        if prompt.images is not None:
+            inputs |= {"pixel_values": prompt.images.pixels, "image_grid": prompt.images.grid}
+        return inputs
+
     @torch.no_grad()
     def rollout(self, batch: MixedBatch, **options: Any) -> Rollout:
         """Continue a batch of prompts. ``options`` are the fields of
@@ -262,12 +278,9 @@ class LatentReasonModel(PreTrainedModel):
 
         ``options`` are those of :meth:`rollout`: max_new_tokens, temperature, top_p, seed, latent_mode, ...
         """
-        images = [images] if isinstance(images, PILImage.Image) else list(images)
-        parts = tuple(Image(image) for image in images)
-        trace = Trace("question", (Message("user", (*parts, Text(question))),))
-        prompt = self.reasoner.processor([trace], generate=True).to(self.reasoner.device)
+        prompt = self.prompt_for(images, question)
         rollout, vocabulary = self.rollout(prompt, **options), self.reasoner.vocabulary
-        size = self.reasoner.backbone.token_grid(parts[-1].image) if parts else None
+        size = None if prompt.images is None else self.reasoner.backbone.token_grids(prompt.images)[-1]
         segments = [
             SketchOutput(rollout.latents(segment), segment.grid, self.render(rollout, segment, size))
             if isinstance(segment, Span)
