@@ -126,7 +126,9 @@ class Count(StoppingCriteria):
 
 
 def test_rows_end_by_stop_strings_ends_and_criteria(model, inputs):
-    n, options = inputs["input_ids"].shape[1], {"latent_mode": "off", "max_new_tokens": 40}
+    n, end = inputs["input_ids"].shape[1], model.reasoner.vocabulary.end
+    drawn = {"do_sample": True, "seed": 2, "suppress_tokens": [end], "latent_mode": "off"}
+    options = drawn | {"max_new_tokens": 40}
     whole = model.generate(**inputs, **options)
     assert whole.sequences.shape[1] == n + 40
     text = written(model, inputs, whole)
@@ -137,8 +139,7 @@ def test_rows_end_by_stop_strings_ends_and_criteria(model, inputs):
     at = whole.sequences[0, n:].tolist().index(token)
     assert model.generate(**inputs, **options, eos_token_id=[token]).sequences.shape[1] == n + at + 1
     assert model.generate(**inputs, **options, stopping_criteria=[Count(n + 9)]).sequences.shape[1] == n + 9
-    length = {"max_length": n + 12, "latent_mode": "off"}
-    assert model.generate(**inputs, **length).sequences.shape[1] == n + 12
+    assert model.generate(**inputs, **drawn, max_length=n + 12).sequences.shape[1] == n + 12
 
 
 def test_rows_of_a_batch_are_what_they_are_alone(model):
