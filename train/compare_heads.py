@@ -44,6 +44,10 @@ VARIANTS = {
     "flow, residual, one step": {"head": "flow", "head_options": {"steps": 1}},
     "mean flow, one step": {"head": "mean_flow"},
     "whole span": {"head": "whole_span", "head_options": {"longest": 16}},
+    "whole span, from one state alone": {
+        "head": "whole_span",
+        "head_options": {"longest": 16, "cross_attention_layers": 0},
+    },
     "diffusion v, residual": {"head": "diffusion", "head_options": LARGE | {"residual": True}},
 }
 NUM_STEPS = (1, 2, 4, 8, 16)  # denoising steps at which a sampled latent is measured
@@ -118,7 +122,8 @@ def sampling_error(reasoner, data: TraceData) -> float:
         noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))
         states = h[rows, position]
         if reasoner.head.draws_whole_span:
-            drawn = reasoner.head.draw_span(states[:, 0], mask.shape[1])[mask]
+            context = reasoner.head_context(batch).for_rows(batch.spans[:, 0])
+            drawn = reasoner.head.draw_span(states[:, 0], mask.shape[1], context)[mask]
         else:
             drawn = reasoner.head.sample(states[mask], noise=noise)
         total += float((drawn - gold).square().mean(-1).sum())
@@ -152,6 +157,8 @@ class Span:
         self.grids = torch.full((length, 2), int(length**0.5))
         self.slots = torch.arange(length)
         self.noise = torch.randn(length, reasoner.head.latent_width)
+        context = reasoner.head_context(prompt)
+        self.context = context and context.for_rows(torch.zeros(1, dtype=torch.long))
         embeds = reasoner.prompt_embeddings(prompt)
         self.first = backbone.forward_text(embeds, prompt.mask, self.positions, self.cache)[:, -1]
 
@@ -172,7 +179,7 @@ class Span:
 
     def draw_whole(self) -> None:
         reasoner = self.reasoner
-        latents = reasoner.head.draw_span(self.first, self.length)[0]
+        latents = reasoner.head.draw_span(self.first, self.length, self.context)[0]
         self.read(reasoner.to_embeddings(latents, self.grids, self.slots), self.slots)
         self.cache.crop(-self.length)
 

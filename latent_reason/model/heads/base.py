@@ -110,6 +110,11 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
     ) -> torch.Tensor:
         """States (n, D), their context and standard normal noise (n, Z) -> latents (n, Z)."""
 
+    def draw_span(self, h: torch.Tensor, length: int, context: HeadContext | None = None) -> torch.Tensor:
+        """States (n, D) before the first latents of spans, in the precision of the head -> all their latents (n, length,
+        Z). ``context`` names the rows of the spans. Only a head that ``draws_whole_span`` has it."""
+        raise NotImplementedError(f"{type(self).__name__} draws a span latent by latent.")
+
     def sampling_constants(self) -> torch.Tensor | None:
         """What :meth:`sample` computes from the weights alone. If it is no None, decoding computes it once and passes it
         to ``sample`` as ``constants``."""
