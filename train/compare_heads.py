@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import platform
 import shlex
+import statistics
 import sys
 from contextlib import closing
 
 import torch
 
+from eval.bench import measure_seconds
 from latent_reason.decoding.items import decode, summarise
 from latent_reason.errors import cli_errors
 from latent_reason.model.batch import shift_right
@@ -39,9 +41,17 @@ VARIANTS = {
     "flow, width 4Z": {"head": "flow", "head_options": LARGE | {"hidden": 512}},
     "flow, residual": {"head": "flow", "head_options": LARGE | {"residual": True}},
     "flow, residual, width Z, depth 2": {"head": "flow"},  # the default
+    "flow, residual, one step": {"head": "flow", "head_options": {"steps": 1}},
+    "mean flow, one step": {"head": "mean_flow"},
+    "whole span": {"head": "whole_span", "head_options": {"longest": 16}},
+    "whole span, from one state alone": {
+        "head": "whole_span",
+        "head_options": {"longest": 16, "cross_attention_layers": 0},
+    },
     "diffusion v, residual": {"head": "diffusion", "head_options": LARGE | {"residual": True}},
 }
 NUM_STEPS = (1, 2, 4, 8, 16)  # denoising steps at which a sampled latent is measured
+REPEATS = 30  # of the time of a span
 
 
 def variant_config(config: HeadComparisonConfig, options: dict, seed: int) -> SFTConfig:
@@ -83,12 +93,14 @@ def measure_head(config: SFTConfig, rows: dict, items, task) -> dict:
         for head.steps in NUM_STEPS:
             errors[str(head.steps)] = round(sampling_error(reasoner, data), 4)
         head.steps = default
-    scores = summarise(decode(reasoner, decoder, task, items, "mixed"))
+    results = decode(reasoner, decoder, task, items, "mixed")
     return {
         "steps": config.optim.max_steps,
         "drawn_error": round(sampling_error(reasoner, data), 4),
         "drawn_error_by_denoising_steps": errors,
-        **{k: round(v, 4) for k, v in scores.items()},
+        **{k: round(v, 4) for k, v in summarise(results).items()},
+        "rendered_sketches": sum(len(r.sketches) for r in results),
+        **span_costs(reasoner, task.trace(items[0], "mixed")),
     }
 
 
@@ -108,10 +120,68 @@ def sampling_error(reasoner, data: TraceData) -> float:
         rows, position, mask = batch.latent_slots()
         gold = reasoner.target.normalize(z, batch.spans[:, 2:])[mask]
         noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))
-        drawn = reasoner.head.sample(h[rows, position][mask], noise=noise)
+        states = h[rows, position]
+        if reasoner.head.draws_whole_span:
+            context = reasoner.head_context(batch).for_rows(batch.spans[:, 0])
+            drawn = reasoner.head.draw_span(states[:, 0], mask.shape[1], context)[mask]
+        else:
+            drawn = reasoner.head.sample(states[mask], noise=noise)
         total += float((drawn - gold).square().mean(-1).sum())
         count += len(gold)
     return total / max(count, 1)
+
+
+@torch.no_grad()
+def span_costs(reasoner, trace, length: int = 16) -> dict:
+    """What a span of one row costs after the prompt of a trace: passes of the text model, calls of the head's network
+    and the median milliseconds of both together, without what decoding does besides."""
+    head, prompt = reasoner.head, reasoner.processor([trace], generate=True)
+    span = Span(reasoner, prompt, length)
+    draw = span.draw_whole if head.draws_whole_span else span.draw_in_turn
+    passes = 1 if head.draws_whole_span else length
+    milliseconds = [1e3 * seconds for seconds in measure_seconds(draw, reasoner.device, REPEATS)]
+    return {
+        "span_length": length,
+        "backbone_passes": passes,
+        "network_calls": passes * getattr(head, "steps", 1),
+        "span_ms": round(statistics.median(milliseconds), 2),
+    }
+
+
+class Span:
+    """A square span of ``length`` latents after a prompt of one row, drawn and read by the text model."""
+
+    def __init__(self, reasoner, prompt, length: int):
+        self.reasoner, self.length, backbone = reasoner, length, reasoner.backbone
+        self.positions, self.cache = backbone.position_ids(prompt), backbone.new_cache()
+        self.grids = torch.full((length, 2), int(length**0.5))
+        self.slots = torch.arange(length)
+        self.noise = torch.randn(length, reasoner.head.latent_width)
+        context = reasoner.head_context(prompt)
+        self.context = context and context.for_rows(torch.zeros(1, dtype=torch.long))
+        embeds = reasoner.prompt_embeddings(prompt)
+        self.first = backbone.forward_text(embeds, prompt.mask, self.positions, self.cache)[:, -1]
+
+    def read(self, latents: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        """(1, D) the state after latents (n, D) at slots (n,)."""
+        backbone, start = self.reasoner.backbone, self.positions.max() + 1
+        places = backbone.latent_position_ids(start.expand(len(slots)), slots, self.grids[slots])[:, None]
+        seen = torch.ones(1, self.cache.get_seq_length() + len(slots), dtype=torch.bool)
+        return backbone.forward_text(latents[None], seen, places, self.cache)[:, -1]
+
+    def draw_in_turn(self) -> None:
+        reasoner, h = self.reasoner, self.first
+        constants = reasoner.head.sampling_constants()
+        for slot in self.slots.split(1):
+            latent = reasoner.sample_latents(h, self.grids[slot], slot, self.noise[slot], constants=constants)
+            h = self.read(latent, slot)
+        self.cache.crop(-self.length)
+
+    def draw_whole(self) -> None:
+        reasoner = self.reasoner
+        latents = reasoner.head.draw_span(self.first, self.length, self.context)[0]
+        self.read(reasoner.to_embeddings(latents, self.grids, self.slots), self.slots)
+        self.cache.crop(-self.length)
 
 
 @cli_errors()

@@ -110,7 +110,14 @@ def make_traces():
 
 # -- small versions of methods -----------------------------------------------------------------------------------------
 DENOISER = {"hidden": 64, "depth": 1, "steps": 3, "repeats": 8}
-SMALL = {"identity": {}, "mlp": {"hidden": 64}, "gaussian": {"hidden": 64}, "flow": DENOISER, "diffusion": DENOISER}
+SMALL = {
+    "mlp": {"hidden": 64},
+    "gaussian": {"hidden": 64},
+    "flow": DENOISER,
+    "diffusion": DENOISER,
+    "mean_flow": DENOISER | {"steps": 1},
+    "whole_span": {"hidden": 64, "depth": 1, "longest": 16},
+}
 
 
 class Case(NamedTuple):
@@ -148,9 +155,12 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     modal_mixed("diffusion", head_options={"prediction": "x", "residual": False}),
     modal_mixed("gaussian", "2d"),
     modal_mixed("flow", "2d", stop="close", supervise="full", head_options={"residual": False}),
+    modal_mixed("mean_flow"),
+    modal_mixed("whole_span", "2d", stop="close", supervise="full"),
     modal_mixed("mlp", latent_input="self", stop="close", supervise="full"),
     modal_mixed("identity", latent_input="self"),
     modal_mixed("flow", "2d", latent_input="self"),
+    modal_mixed("whole_span", latent_input="self"),
     Case("mcout", {"thoughts": 3, "multi": True}, "2d"),
     Case("mirage", {"k": 4, "stage": 2}),
     Case("coconut", {"c": 2, "stage": 2, "jacobi_sweeps": 4}),

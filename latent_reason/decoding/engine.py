@@ -106,7 +106,9 @@ class Row:
     @property
     def sure_latents(self) -> int:
         """How many latents it will draw before anything else can happen, in a span of a counted length."""
-        return min(self.limit - self.latents, self.budget - 1 - len(self.ids)) if self.mode == DRAWING else 0
+        if self.mode != DRAWING:
+            return 0
+        return max(0, min(self.limit - self.latents, self.budget - 1 - len(self.ids)))
 
 
 @dataclass(eq=False)
@@ -155,8 +157,9 @@ class Engine:
         >>> rollout = engine.collect(group)
 
     Attributes:
-        num_steps, num_reads: steps so far, and reads from the device among them.
-        num_row_steps: positions that rows have generated; over ``num_steps * num_slots``, the share of slots in use.
+        num_passes, num_reads: passes of the text model so far, prompts left out, and reads from the device.
+        num_row_steps: rows in these passes; over ``num_passes * num_slots``, the share of slots in use.
+        num_steps: positions of the longest row so far.
     """
 
     def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
@@ -165,6 +168,8 @@ class Engine:
         self.model, self.config, self.num_slots, self.device = model, config, num_slots, model.device
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
         self.switch = self._switch()
+        plain = config.latent_hook is None and config.latent_policy is None and self.switch.stop == "count"
+        self.draws_spans = self.can_sketch and plain and model.head.draws_whole_span
         self.occupants: list[Row | None] = [None] * num_slots
         self.groups: list[Group] = []
         self.rows: Rows | None = None
@@ -176,7 +181,7 @@ class Engine:
         has_hooks = any(hook is not None for hook in hooks)
         self.written = WrittenIds(num_slots, model.vocabulary.pad, model.device) if has_hooks else None
         self.records: list[StepRecord] = []
-        self.num_steps = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
+        self.num_steps = self.num_passes = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
 
     def _switch(self) -> Switch:
         switch = self.model.switch
@@ -350,11 +355,13 @@ class Engine:
             empty = torch.tensor([s not in slots for s in range(self.num_slots)], device=device)
             self.rows.mode = self.rows.mode.masked_fill(empty, DONE)
             self.context = context and context.select(every)
-            self.history = History(self.num_slots, device) if context is not None else None
+            reads_states = context is not None and not self.draws_spans
+            self.history = History(self.num_slots, device) if reads_states else None
         else:
             self.rows.put(index, rows)
             if self.context is not None:
                 self.context.put(index, context)
+            if self.history is not None:
                 self.history.forget(slots)
 
     # -- steps --------------------------------------------------------------------------------------------------------
@@ -364,6 +371,8 @@ class Engine:
         rows = [row for row in self.occupants if row is not None]
         if all(row.mode == WRITING for row in rows):
             return "text"
+        if self.draws_spans:
+            return "spans"
         is_counted = self.switch.stop == "count" and self.config.latent_hook is None
         return "latent" if is_counted and all(row.sure_latents > 0 for row in rows) else "mixed"
 
@@ -375,24 +384,33 @@ class Engine:
         always = self.config.compile or self.config.mixture is not None  # a rule may force tokens on the device
         has_queue = always or any(row is not None and row.num_forced for row in self.occupants)
         before = rows.mode
-        if self.history is None and self.config.latent_hook is None and self.written is None:
-            record = self.take_step(kind, rows, cache, has_queue)
-        else:
+        if kind == "spans":
             h = self.stepper.forward(rows, cache)
-            states = None if self.history is None else self.history.add(h, rows)
-            context = (
-                None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
-            )
-            replaced = None if self.config.latent_hook is None else self._replace_latents
-            record = self.stepper.decide(kind, rows, h, has_queue, context, replaced)
+            lengths = {slot: row.sure_latents for slot, row in enumerate(self.occupants) if row and row.mode == DRAWING}
+            slots = to_device(torch.tensor(list(lengths)), self.device)
+            records = self.stepper.step_spans(rows, h, has_queue, lengths, self.context.for_rows(slots))
+        elif self.history is None and self.config.latent_hook is None and self.written is None:
+            lengths, records = {}, [self.take_step(kind, rows, cache, has_queue)]
+        else:
+            lengths, records = {}, [self._step_in_context(kind, has_queue)]
+        if self.written is not None:
+            self._apply_hooks(kind, records, lengths, before)
+        self.num_passes += 1
+        self.num_row_steps += self.num_active
+        self._note(kind, records, lengths)
+        self._free_ended()
+
+    def _step_in_context(self, kind: Kind, has_queue: bool) -> StepRecord:
+        """A step with a head that reads the states so far, or with hooks."""
+        rows = self.rows
+        h = self.stepper.forward(rows, self.cache)
+        states = None if self.history is None else self.history.add(h, rows)
+        context = None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
+        replaced = None if self.config.latent_hook is None else self._replace_latents
+        record = self.stepper.decide(kind, rows, h, has_queue, context, replaced)
         if self.history is not None and record.cause is not None:
             self.history.end_spans(record.cause > 0)
-        if self.written is not None:
-            self._apply_hooks(kind, record, before)
-        self.records.append(record)
-        self.num_row_steps += self.num_active
-        self._note(kind, record)
-        self._free_ended()
+        return record
 
     def _drawing(self) -> torch.Tensor:
         """(n,) the slots of rows that may draw a latent now. Where spans have a counted length, they all do."""
@@ -412,32 +430,39 @@ class Engine:
         new = self.config.latent_hook(numbers, spans, self.rows.slot[slots], latents[slots], written)
         return latents.index_copy(0, slots, new.to(latents.dtype))
 
-    def _apply_hooks(self, kind: Kind, record: StepRecord, before: torch.Tensor) -> None:
+    def _apply_hooks(
+        self, kind: Kind, records: list[StepRecord], lengths: dict[int, int], before: torch.Tensor
+    ) -> None:
         """Keep the ids of a step, and end rows whose text meets the stopping criteria. ``before`` (S,) were their modes."""
-        self.written.add(record.ids, before != DONE)
+        ids = torch.stack([record.ids for record in records], 1)
+        counts = [1 + lengths.get(slot, 0) for slot in range(self.num_slots)]
+        self.written.add(ids.masked_fill((before == DONE)[:, None], self.written.pad), counts)
         if self.config.stopping_criteria is not None and kind != "latent":
             stopped = self.config.stopping_criteria(self.written.ids, None)
             self.rows.mode = self.rows.mode.masked_fill(stopped & (before == WRITING), DONE)
 
-    def _note(self, kind: Kind, record: StepRecord) -> None:
-        """Bring what the host knows of the rows up to date, by one read; after a step of latents by none."""
+    def _note(self, kind: Kind, records: list[StepRecord], lengths: dict[int, int]) -> None:
+        """Bring what the host knows of the rows up to date, by one read; after a step of latents by none. ``lengths``
+        are those of the spans that rows have drawn as a whole."""
         active = [(slot, row) for slot, row in enumerate(self.occupants) if row is not None]
         for slot, row in active:
-            row.places.append((self.num_steps, slot))
-        self.num_steps += 1
+            row.places += [(self.num_steps + at, slot) for at in range(1 + lengths.get(slot, 0))]
+        self.records += records
+        self.num_steps += len(records)
+        latent, close = self.model.vocabulary.latent, self.model.vocabulary.close
         if kind == "latent":
             for _, row in active:
-                row.ids.append(self.model.vocabulary.latent)
+                row.ids.append(latent)
                 row.latents += 1
             return
         self.num_reads += 1
-        fields = [self.rows.mode, record.ids, self.rows.answering.long()][: 3 if self.config.answer_prefix else 2]
+        fields = [self.rows.mode, records[0].ids, self.rows.answering.long()][: 3 if self.config.answer_prefix else 2]
         modes, ids, *answering = torch.stack(fields).tolist()
         for slot, row in active:
             row.num_forced -= row.mode == WRITING and row.num_forced > 0
             row.latents = row.latents + 1 if modes[slot] == row.mode == DRAWING else 0
             row.mode = modes[slot]
-            row.ids.append(ids[slot])
+            row.ids += [latent] * lengths[slot] + [close] if slot in lengths else [ids[slot]]
             if answering and answering[0][slot] and not row.answering:
                 self._force_answer(row)
 
@@ -461,12 +486,8 @@ class Engine:
     def compact(self) -> None:
         """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
         kept = [slot for slot, row in enumerate(self.occupants) if row is not None]
-        if (
-            self.context is not None
-            or self.written is not None
-            or self.config.compile
-            or not 0 < len(kept) <= self.num_slots // 2
-        ):
+        fixed = self.context is not None or self.config.compile or self.rows is None or self.rows.block is not None
+        if fixed or self.written is not None or not 0 < len(kept) <= self.num_slots // 2:
             return
         index = to_device(torch.tensor(kept), self.device)
         self.rows = self.rows.select(index)

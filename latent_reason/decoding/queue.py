@@ -60,11 +60,12 @@ class Cost(NamedTuple):
     passes: int
 
     @classmethod
-    def of(cls, rollout: Rollout, row: int) -> Cost:
-        """The cost of one row that was decoded once: one pass a position, and one for the prompt."""
+    def of(cls, rollout: Rollout, row: int, draws_spans: bool = False) -> Cost:
+        """The cost of one row that was decoded once: one pass for the prompt and one for each position; with
+        ``draws_spans`` one for all latents of a span and its end."""
         kinds = rollout.token_type[row]
         tokens, latents = int((kinds == TEXT).sum()), int((kinds == LATENT).sum())
-        return cls(tokens, latents, tokens + latents + 1)
+        return cls(tokens, latents, 1 + tokens + (0 if draws_spans else latents))
 
 
 class RequestQueue:

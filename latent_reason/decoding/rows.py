@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,15 @@ from ..model.switching import DONE, WRITING, Switch, SwitchState
 from .sampling import shift_keys
 
 STRATEGY = "strategy."
+
+
+class Block(NamedTuple):
+    """Inputs (m, Q, D) of rows in ``slots`` (m,) at ``positions`` (axes, m, Q), of which each takes ``lengths`` (m,)."""
+
+    slots: torch.Tensor
+    embeds: torch.Tensor
+    positions: torch.Tensor
+    lengths: torch.Tensor
 
 
 class Rows(SwitchState):
@@ -29,6 +39,7 @@ class Rows(SwitchState):
         last: (S,) the id it wrote last.
         means: (S, K + 1, Z) means of the latents at each slot; None for a head in the space of the states.
         images: (S, P) columns of its images, for ``hide_images``.
+        block: inputs of whole spans, which rows take at once in the next step; None: there are none.
         strategy: what a test-time method keeps of each row, by name.
     """
 
@@ -60,6 +71,7 @@ class Rows(SwitchState):
         self.queue = torch.tensor([q + [0] * (longest - len(q)) for q in queue], device=plan.device)
         self.queue_length = torch.tensor([len(q) for q in queue], device=plan.device)
         self.queue_at = torch.zeros_like(plan)
+        self.block: Block | None = None
         self.answering = torch.zeros(len(plan), dtype=torch.bool, device=plan.device)
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -1,7 +1,8 @@
 """One decoding step in tensor operations: what every row does with the state before it. Nothing is read by the host.
 
 A step is of one kind, which the host knows before it: ``text`` (no row is in a span), ``latent`` (every row is, and
-will stay in it) or ``mixed``. The kind says what is computed at all: logits, latents or both.
+will stay in it), ``mixed``, or ``spans`` (rows that have opened a span draw all of it). The kind says what is computed
+at all: logits, latents or both.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import torch
 import torch.nn.functional as F
 
 from ..model.backbones.cache import SlotCache
+from ..model.batch import to_device
 from ..model.heads.base import HeadContext
 from ..model.reasoner import LatentReasoner, stop_log_probs
 from ..model.switching import DONE, DRAWING, WRITING
 from .config import GenerationConfig
-from .rows import Rows
+from .rows import Block, Rows
 from .sampling import STOP, TOKEN, noise_counters, normal, sample_tokens, sampling_log_probs, uniform
 from .written import WrittenIds
 
-Kind = Literal["text", "latent", "mixed"]
+Kind = Literal["text", "latent", "mixed", "spans"]
 #: why a span ended, by the code in a StepRecord; 0: no span ended there
 CAUSES = ("", "count", "cap", "close", "budget")
 #: (drawing (S,), latents (S, D)) -> latents (S, D), as they are fed back
@@ -86,14 +88,37 @@ class Stepper:
     def forward(self, rows: Rows, cache: SlotCache) -> torch.Tensor:
         """(S, D) states after the inputs of this step."""
         backbone = self.model.backbone
-        columns = cache.set_columns(rows.length)
-        visible = columns <= rows.length[:, None]
-        if self.config.hide_images:
-            hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
-            visible = visible & ~F.pad(hidden, (0, len(columns) - hidden.shape[1]))
+        if rows.block is not None:
+            return self.forward_block(rows, cache)
+        columns = cache.set_columns(rows.length[:, None])
+        visible = self.visible(rows, columns <= rows.length[:, None])
         if backbone.attn_implementation in ("sdpa", "eager"):  # then it is not made anew from a mask of positions
             visible = visible[:, None]
         return backbone.forward_text(rows.embeds[:, None], visible, rows.positions[..., None], cache)[:, 0]
+
+    def forward_block(self, rows: Rows, cache: SlotCache) -> torch.Tensor:
+        """The same where some rows take the inputs of a whole span at once. Other rows take one, and what fills up
+        theirs is written to columns that they write later."""
+        block, rows.block = rows.block, None
+        size, width = block.embeds.shape[1], rows.embeds.shape[1]
+        embeds = rows.embeds.new_zeros(len(rows.embeds), size, width)
+        embeds[:, 0] = rows.embeds
+        positions = rows.positions[..., None].repeat(1, 1, size)
+        embeds[block.slots], positions[:, block.slots] = block.embeds, block.positions
+        last = torch.zeros_like(rows.length).index_copy(0, block.slots, block.lengths - 1)
+        at = rows.length[:, None] - last[:, None] + torch.arange(size, device=last.device)  # (S, Q)
+        columns = cache.set_columns(at)
+        visible = self.visible(rows, columns <= at[..., None])
+        states = self.model.backbone.forward_text(embeds, visible, positions, cache)
+        return states[self.slots, last]
+
+    def visible(self, rows: Rows, visible: torch.Tensor) -> torch.Tensor:
+        """What may be attended to, of what is ``visible`` (S, ..., E): no images after a sketch, where they are hidden."""
+        if not self.config.hide_images:
+            return visible
+        hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
+        hidden = F.pad(hidden, (0, visible.shape[-1] - hidden.shape[1]))
+        return visible & ~(hidden if visible.ndim == 2 else hidden[:, None])
 
     def take_step(self, kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
         """One step of all rows. ``has_queue``: some are forced to write tokens."""
@@ -189,6 +214,72 @@ class Stepper:
             mixed,
             None if mixed is None else embeds,
         )
+
+    def step_spans(
+        self, rows: Rows, h: torch.Tensor, has_queue: bool, lengths: dict[int, int], context: HeadContext
+    ) -> list[StepRecord]:
+        """Rows that have just opened a span draw all of it and close it; every other active row writes a token.
+
+        Args:
+            lengths: slot -> how many latents its row draws.
+            context: of these rows, in order.
+
+        Returns:
+            A record of every position that some row takes. Rows without a span take the first one.
+        """
+        backbone, v, writing = self.model.backbone, self.model.vocabulary, rows.mode == WRITING
+        open_allowed = rows.may_open()
+        logits = backbone.logits(h).float()
+        text = self.choose_tokens(rows, logits, writing, open_allowed, has_queue)
+        text, mixed, text_embeds = self.embed_text(rows, logits, text, writing)
+        block, latents, ids = self.draw_spans(rows, h, lengths, context)
+        in_span = torch.zeros_like(writing).index_fill(0, block.slots, True)
+        full = block.lengths - 1 >= rows.limit[block.slots]
+        causes = torch.where(full, CAUSES.index("count"), CAUSES.index("budget"))
+        records = []
+        for at in range(ids.shape[1]):
+            here = torch.where(writing & (at == 0), text.chosen, v.pad).index_copy(0, block.slots, ids[:, at])
+            position = rows.next.expand(3, -1).index_copy(1, block.slots, block.positions[:, :, at])
+            fed = torch.zeros_like(h).index_copy(0, block.slots, latents[:, at])
+            cause = torch.zeros_like(here).index_copy(0, block.slots, causes * (at == block.lengths - 1))
+            record = StepRecord(here, position, open_allowed, cause=cause, latent_embeds=fed)
+            if at == 0:
+                kept = {"mixed": mixed, "mixed_embeds": None if mixed is None else text_embeds}
+                record = record._replace(
+                    log_prob=text.log_prob, sampled_log_prob=text.sampled, text_decisions=text.decided, **kept
+                )
+            records.append(record)
+        position = rows.next.expand(3, -1)
+        after = block.positions[0].gather(1, block.lengths[:, None] - 1)[:, 0] + 1
+        rows.next = (rows.next + writing).index_copy(0, block.slots, after)
+        rows.update(closed=in_span)
+        last = torch.where(writing, text.chosen, v.close)
+        self.end_text(rows, last, writing)
+        self.feed(rows, last, position, writing, text_embeds)
+        rows.length = rows.length.index_add(0, block.slots, block.lengths)
+        rows.block = block
+        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        return records
+
+    def draw_spans(
+        self, rows: Rows, h: torch.Tensor, lengths: dict[int, int], context: HeadContext
+    ) -> tuple[Block, torch.Tensor, torch.Tensor]:
+        """The inputs of whole spans, of which the last is the close token; the latents (m, Q, D) among them, zero after
+        the end of a span; and the ids (m, Q)."""
+        backbone, v, longest = self.model.backbone, self.model.vocabulary, max(lengths.values())
+        slots, length = (to_device(torch.tensor(list(x)), h.device) for x in (lengths, lengths.values()))
+        at = torch.arange(longest + 1, device=h.device)
+        grids, start = rows.grids[slots], rows.span_start[slots]
+        z = self.model.draw_spans(h[slots], grids, max(longest, 1), context)
+        is_latent = at < length[:, None]
+        latents = F.pad(z[:, :longest], (0, 0, 0, 1)) * is_latent[..., None]
+        ids = torch.where(is_latent, v.latent, v.close)
+        embeds = torch.where(is_latent[..., None], latents, backbone.embed(ids).to(latents.dtype))
+        flat = start.repeat_interleave(longest + 1), at.repeat(len(slots)), grids.repeat_interleave(longest + 1, 0)
+        positions = backbone.latent_position_ids(*flat).unflatten(1, (len(slots), -1))
+        after = backbone.position_after_span(start, length, grids)
+        positions = torch.where(is_latent, positions, after[:, None])
+        return Block(slots, embeds, positions, length + 1), latents, ids
 
     def embed_text(
         self, rows: Rows, logits: torch.Tensor, text: Choice, writing: torch.Tensor

@@ -19,6 +19,10 @@ class WrittenIds:
         ids, prompt = (F.pad(x, (width - x.shape[1], 0), value=self.pad) for x in (self.ids, prompt))
         self.ids = ids.index_copy(0, slots, prompt)
 
-    def add(self, ids: torch.Tensor, active: torch.Tensor) -> None:
-        """Add the ids (S,) of one step, for rows that are ``active`` (S,)."""
-        self.ids = torch.cat([self.ids, torch.where(active, ids, self.pad)[:, None]], 1)
+    def add(self, new: torch.Tensor, counts: list[int]) -> None:
+        """Add ids (S, n) of one step, of which row s has taken the first ``counts[s]``."""
+        self.ids = torch.cat([self.ids, new], 1)
+        if min(counts) < new.shape[1]:  # some rows have drawn whole spans: the others move to the right
+            shift = new.shape[1] - torch.tensor(counts, device=new.device)
+            columns = torch.arange(self.ids.shape[1], device=new.device) - shift[:, None]
+            self.ids = self.ids.gather(1, columns.clamp_min(0)).masked_fill(columns < 0, self.pad)

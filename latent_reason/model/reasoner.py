@@ -115,6 +115,15 @@ class LatentReasoner(nn.Module):
         z = self.head.sample(states, context, noise, **known)
         return self.to_embeddings(z, grids, slot, means).to(h.dtype)
 
+    def draw_spans(self, h: torch.Tensor, grids: torch.Tensor, length: int, context: HeadContext) -> torch.Tensor:
+        """(n, length, D) the latents of whole spans of ``grids`` (n, 2) as inputs of the backbone, from the states
+        (n, D) before their first, for a head that draws whole spans."""
+        states, context = self.head.cast_inputs(h, context)
+        z = self.head.draw_span(states, length, context)
+        slot = torch.arange(length, device=h.device).repeat(len(h))
+        embeds = self.to_embeddings(z.flatten(0, 1), grids.repeat_interleave(length, 0), slot)
+        return embeds.to(h.dtype).unflatten(0, (len(h), length))
+
     def to_embeddings(
         self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor, means: torch.Tensor | None = None
     ) -> torch.Tensor:

@@ -23,6 +23,7 @@ NOT_WHOLE = {
     "deepsketcher": "its editor reads the text between two spans",
     "mcout": "it cuts rows, thought by thought",
     "modal_mixed-diffusion-self-1d": "the sampler of diffusers reads its step",
+    "modal_mixed-whole_span-self-1d": "as for every head with a context, the text between two spans is found",
     "latent_sketchpad-1-1-{'prob': 0.5}-1d": "its head reads the text between two spans of its own latents",
 }
 EVERY = [case if isinstance(case, Case) else case.values[0] for case in (*METHODS, *MORE)]

@@ -287,6 +287,7 @@ TABLES = {
     "frozenlake_tiny_probes": ("results.py", 20),
     "methods": ("compare.py", 17),
     "controls": ("worth.py", 8),
+    "heads": ("heads_quick.py", 5),
     "task_audit": ("needed.py", 14),
     "rl_frozenlake": ("rl.py", 7),
     "rl_plan_check": ("rl.py", 6),

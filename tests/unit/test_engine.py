@@ -197,6 +197,41 @@ def test_a_request_is_answered_as_it_is_alone(make_backbone, make_traces, ready_
     assert any(rollout.spans for rollout in alone)
 
 
+@pytest.mark.usefixtures("float64")
+def test_a_whole_span_is_one_pass(make_reasoner, make_traces, monkeypatch):
+    """It is drawn from one state and fed at once, next to rows that write; the answer is that of one latent a pass."""
+    reasoner = make_reasoner(ends=True, head="whole_span", k=9)
+    for parameter in reasoner.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    prompt, v = reasoner.processor(make_traces(), generate=True), reasoner.vocabulary
+    forced = [[v.open, *v.encode_text("go"), v.open], [], v.encode_text("go on"), [v.open]]
+    settings = {"max_new_tokens": [60, 30, 20, 3], "forced_tokens": forced, "seed": 3}
+
+    def decoded(temperature, **options):
+        config = GenerationConfig(temperature=temperature, **settings, **options)
+        engine = Engine(reasoner, config, 4)
+        group = engine.admit(prompt)
+        while engine.num_active:
+            engine.step()
+            engine.compact()
+        return engine.collect(group), engine.num_passes
+
+    for temperature in (0.0, 1.0):
+        whole, passes = decoded(temperature)
+        one, more_passes = decoded(temperature, latent_hook=lambda rows, spans, slots, latents, written: latents)
+        check_same(whole, one)
+        assert {span.cause for span in whole.spans} == {"count", "budget"} and more_passes > passes
+        words, *_ = replay(reasoner, whole)
+        assert_close(words, whole.log_prob)
+    requests = [
+        Request(trace, n, max_new_tokens=m, forced_tokens=f)
+        for n, (trace, m, f) in enumerate(zip(make_traces(), settings["max_new_tokens"], forced, strict=True))
+    ]
+    for request, rollout, row, _ in decode_requests(reasoner, requests, GenerationConfig(temperature=1.0, seed=3), 2):
+        alone = rollout.select([row], rollout.prompt)
+        check_same(alone, whole.select([request.number], whole.prompt))
+
+
 def test_slots_are_in_use(make_reasoner, make_traces):
     """Lengths are spread over a factor of ten; the next request comes as soon as a slot is free."""
     reasoner, n, slots = make_reasoner(head="mlp"), 120, 8
@@ -212,7 +247,7 @@ def test_slots_are_in_use(make_reasoner, make_traces):
         done += queue.step()
     assert len(done) == n and all((r.rollout.token_type[r.row] != PAD).sum() == lengths[r.request.number] for r in done)
     assert queue.engine.num_row_steps == sum(lengths)
-    assert queue.engine.num_row_steps / (queue.engine.num_steps * slots) >= 0.95
+    assert queue.engine.num_row_steps / (queue.engine.num_passes * slots) >= 0.95
     assert max(lengths) >= 9 * min(lengths) and not queue.engine.records
 
 

@@ -85,7 +85,7 @@ def script(name: str):
 
     def run(path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            out = [] if name in ("compare", "worth") else ["--out", str(path.parent / "a.png")]
+            out = [] if name in ("compare", "worth", "heads_quick") else ["--out", str(path.parent / "a.png")]
             patch.setattr("sys.argv", [name, str(path), *out])
             patch.syspath_prepend(str(FIGURES))
             runpy.run_path(str(FIGURES / f"{name}.py"), run_name="__main__")
@@ -115,6 +115,7 @@ READERS = {
             ("probes", "the JSON of train.compare", "dossier.json"),
             ("centring", "the JSON of train.compare", "needed.json"),
             ("heads", "the JSON of train.compare_heads", "compare.json"),
+            ("heads_quick", "the JSON of train.compare_heads", "compare.json"),
             ("needed", "the JSON of eval.task_audit", "compare.json"),
             ("boundary", "the JSON of eval.boundary", "compare.json"),
             ("rl", "the JSON of train.rl.compare", "needed.json"),

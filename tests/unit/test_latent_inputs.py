@@ -29,7 +29,13 @@ def everything(batch, value):
     return torch.full(batch.latent_slots()[2].shape, value)
 
 
-HEADS = [{"head": "mlp"}, {"head": "identity"}, {"head": "autoregressive", "head_options": {"depth": 1, "longest": 4}}]
+SHORT = {"depth": 1, "longest": 4}
+HEADS = [
+    {"head": "mlp"},
+    {"head": "identity"},
+    {"head": "autoregressive", "head_options": SHORT},
+    {"head": "whole_span", "head_options": SHORT},
+]
 
 
 @pytest.mark.parametrize("options", HEADS, ids=lambda o: o["head"])

@@ -1,6 +1,7 @@
 """What a sketch should be, the space it is learnt in, and the heads that draw it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,6 +175,8 @@ HEADS = [
     ("gaussian", {}),
     ("flow", {"repeats": 3}),
     ("flow", {"residual": False}),
+    ("mean_flow", {"repeats": 3}),
+    ("mean_flow", {"residual": False, "steps": 2}),
     *(("diffusion", {"prediction": p, "residual": False}) for p in ("eps", "x", "v")),
 ]
 DENOISING = [
@@ -232,15 +235,21 @@ def test_a_gaussian_head_knows_the_density_of_what_it_draws():
 CENTRE = torch.tensor([1.0, -1.0, 0.5])
 
 
-def teach(head, steps, n=96):
-    """Teach a head that z is a Gaussian around +-CENTRE: the state tells the sign, and the spread of 0 or 0.5."""
+def draw_gaussians(n):
+    """States (n, 2) and targets (n, 3): z is a Gaussian around +-CENTRE; the state tells the sign, and the spread of 0
+    or 0.5."""
+    sign, spread = torch.randint(0, 2, (2, n, 1)).float()
+    return torch.cat([2 * sign - 1, spread], 1), (2 * sign - 1) * CENTRE + 0.5 * spread * torch.randn(n, 3)
+
+
+def teach(head, steps, n=96, draw=draw_gaussians):
+    """Teach a head the targets of states, of which ``draw(n)`` gives n."""
     optimizer = torch.optim.AdamW(head.parameters(), 1.2 / steps, weight_decay=0.0, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        sign, spread = torch.randint(0, 2, (2, n, 1)).float()
-        z = (2 * sign - 1) * CENTRE + 0.5 * spread * torch.randn(n, 3)
+        h, z = draw(n)
         optimizer.zero_grad()
-        head.loss(torch.cat([2 * sign - 1, spread], 1), z).mean().backward()
+        head.loss(h, z).mean().backward()
         optimizer.step()
         decay.step()
     return head.eval()
@@ -258,6 +267,138 @@ def test_denoising_heads_recover_a_point_and_a_gaussian(kind, options):
         low, middle, high = z.quantile(torch.tensor([0.16, 0.5, 0.84]), 0)  # eps draws one in a hundred far off
         assert (middle - sign * CENTRE).abs().max() < 0.2
         assert ((high - low) / 2 - 0.5 * spread).abs().max() < 0.2
+
+
+def energy_distance(x, y):
+    """Of two samples (n, Z) and (m, Z): 0 if they are of one distribution."""
+    within = torch.cdist(x, x).mean() + torch.cdist(y, y).mean()
+    return 2 * torch.cdist(x, y).mean() - within
+
+
+def two_modes(share, n):
+    """(n, 3) draws around CENTRE, a ``share`` (n, 1) of them, or around -CENTRE."""
+    return torch.where(torch.rand(n, 1) < share, CENTRE, -CENTRE) + 0.1 * torch.randn(n, 3)
+
+
+@float64
+@pytest.mark.parametrize("options", [{}, {"residual": False}], ids=str)
+def test_a_mean_flow_recovers_a_point_and_two_modes_in_one_step(options):
+    """Of the state: the share of a mode. Where it is 0.5, one Euler step of a flow gives the point between the modes."""
+    distances = {}
+    for kind in ("mean_flow", "flow"):
+        torch.manual_seed(0)
+        head = heads.make(kind, 2, 3, hidden=64, steps=1, **options)
+
+        def draw(n):
+            share = torch.randint(0, 3, (n, 1)) / 2
+            return torch.cat([share, 1 - share], 1), two_modes(share, n)
+
+        head = teach(head, 400, n=192, draw=draw)
+        for share in (0.0, 0.5, 1.0):
+            h, expected = torch.tensor([[share, 1 - share]]).expand(1000, 2), two_modes(torch.tensor(share), 1000)
+            drawn = head.sample(h, noise=torch.randn(1000, 3)).detach()
+            distances[kind, share] = energy_distance(drawn, expected)
+            if kind == "mean_flow":
+                assert abs((drawn[:, 0] > 0).double().mean() - share) < 0.12
+                near = torch.minimum((drawn - CENTRE).norm(dim=1), (drawn + CENTRE).norm(dim=1)) < 0.75
+                assert near.double().mean() > 0.75, "the rest lies between the modes"
+                assert share == 0.5 or (drawn.mean(0) - (2 * share - 1) * CENTRE).abs().max() < 0.2
+    assert distances["mean_flow", 0.5] < 0.15 * distances["flow", 0.5]
+
+
+@float64
+def test_the_loss_of_a_mean_flow_is_that_of_its_identity(monkeypatch):
+    """By differences of the average velocity along the flow. Without an interval it is the loss of the flow head."""
+    head = awake(heads.make("mean_flow", 4, 3, hidden=16, depth=1, residual=False))
+    h, z = torch.randn(6, 4), torch.randn(6, 3)
+    t, r, noise, eps = torch.full((6, 1), 0.7), torch.full((6, 1), 0.2), torch.randn(6, 3), 1e-6
+
+    def average(t, r):
+        return head.net((1 - t) * z + t * noise, torch.cat([t, t - r], 1), h)
+
+    monkeypatch.setattr(torch, "randn_like", lambda x: noise)
+    monkeypatch.setattr(head, "draw_intervals", lambda n, device: (t, r))
+    change = (average(t + eps, r) - average(t - eps, r)) / (2 * eps)
+    goal = noise - z - (t - r) * change
+    assert relative_error(head.loss(h, z), (average(t, r) - goal).square().mean(-1)) < 1e-5
+    got = torch.autograd.grad(head.loss(h, z).sum(), list(head.parameters()))
+    expected = torch.autograd.grad((average(t, r) - goal.detach()).square().mean(-1).sum(), list(head.parameters()))
+    assert relative_error(torch.cat([g.flatten() for g in got]), torch.cat([g.flatten() for g in expected])) < 1e-5
+    monkeypatch.setattr(head, "draw_intervals", lambda n, device: (t, t))
+    assert_close(head.loss(h, z), (average(t, t) - (noise - z)).square().mean(-1))
+
+
+def test_the_loss_of_a_mean_flow_is_of_fp32_under_autocast():
+    head = awake(heads.make("mean_flow", 8, 8))
+    h, z = torch.randn(5, 8), torch.randn(5, 8)
+    torch.manual_seed(1)
+    plain = head.denoising_loss(h, z)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = head.denoising_loss(h.bfloat16().float(), z)
+    assert cast.dtype == torch.float32 and relative_error(cast, plain) < 1e-2
+    torch.manual_seed(1)
+    assert_close(head.denoising_loss(h.bfloat16().float(), z), cast)
+
+
+# -- a head that draws a whole span ------------------------------------------------------------------------------------
+def spans_of_one_state(rows=3, longest=6, **options):
+    """A head, and the context of rows of which the last has no image."""
+    head = awake(heads.make("whole_span", 8, 5, longest=longest, **options)).eval()
+    there = torch.tensor([[True] * 4, [True] * 2 + [False] * 2, [False] * 4])
+    context = heads.HeadContext(torch.randn(rows, 4, 8) * there[..., None], there, there.sum(1))
+    return head, context.for_rows(torch.arange(rows))
+
+
+LOOKS = pytest.mark.parametrize("looks", [0, 2], ids=["one state", "images too"])
+
+
+@float64
+@LOOKS
+def test_a_whole_span_is_drawn_as_its_latents_one_by_one(looks):
+    """Rows are at different slots, and later states are not read; a second span forgets the first."""
+    head, context = spans_of_one_state(cross_attention_layers=looks)
+    first, other = torch.randn(2, 3, 8)
+    expected, again = head.draw_span(first, 6, context), head.draw_span(other, 6, context)
+    for step in range(8):
+        slot = torch.tensor([step % 6, (step - 1) % 6, step % 3])
+        rows = torch.tensor([0, 2]) if step == 0 else torch.tensor([0, 1, 2])  # row 1 begins one step later
+        is_new = torch.tensor([step >= 6, step >= 7, step >= 3])[:, None]
+        state = torch.where((slot == 0)[:, None], torch.where(is_new, other, first), torch.randn(3, 8))
+        drawn = head.sample(state[rows], context.for_rows(rows, slot[rows]))
+        wanted = torch.where(is_new[..., None], again, expected)[torch.arange(3), slot]
+        assert_close(drawn, wanted[rows])
+
+
+@float64
+@LOOKS
+def test_first_latents_do_not_depend_on_the_length_of_their_span(looks):
+    head, context = spans_of_one_state(cross_attention_layers=looks)
+    h = torch.randn(3, 8)
+    drawn = head.draw_span(h, 6, context)
+    assert_close(head.draw_span(h, 3, context), drawn[:, :3])
+    assert relative_error(drawn[:, 1:], drawn[:, :1].expand(-1, 5, -1)) > 1e-2
+    images = torch.randn(3, 4, 8) * context.image_mask[..., None]
+    changed = (head.draw_span(h, 6, replace(context, image_tokens=images)) - drawn).abs().sum((1, 2))
+    assert (changed > 1e-3).tolist() == [bool(looks)] * 2 + [False], "a row without images sees none"
+    with pytest.raises(ValueError, match="a span of 7 latents, but the head was built for longest=6"):
+        head.draw_span(h, 7, context)
+    with pytest.raises(NotImplementedError, match="MLPHead draws a span latent by latent"):
+        heads.make("mlp", 8, 5).draw_span(h, 2)
+
+
+@float64
+@pytest.mark.parametrize("loss", ["mse", "l1", "cosine"])
+def test_the_loss_of_a_whole_span_reads_its_first_state_alone(loss):
+    head, context = spans_of_one_state(loss=loss)
+    h, z = torch.randn(3, 4, 8, requires_grad=True), torch.randn(3, 4, 5)
+    places = (torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 0, 2, 3]))
+    losses = head.span_loss(h, z, places, context)
+    assert losses.shape == (5,)
+    (grad,) = torch.autograd.grad(losses.sum(), h)
+    assert grad[:, 0].abs().sum(-1).gt(0).all() and not grad[:, 1:].any()
+    drawn = head.draw_span(h[:, 0], 4, context).detach()
+    assert head.span_loss(h, drawn, places, context).abs().max() < 1e-12
 
 
 @float64

@@ -135,7 +135,7 @@ class Wave:
                 break
             is_last = step == self.options.max_steps
             self.extend(1 if is_last else self.options.candidates, until_end=is_last)
-        passes = 1 + self.engine.num_steps + self.judge.num_steps
+        passes = 1 + self.engine.num_passes + self.judge.num_passes
         for search in self.searches:
             best = max(search.paths, key=lambda path: path.score)
             prompt = self.model.processor([search.request.trace], generate=True).to(self.model.device)

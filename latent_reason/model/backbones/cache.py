@@ -28,7 +28,7 @@ class SlotLayer(CacheLayerMixin):
         """Nothing to do: it was built with its tensors."""
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
-        """Write one position (S, heads, 1, d) of every row. Returns keys and values of all columns in use."""
+        """Write positions (S, heads, Q, d) of every row. Returns keys and values of all columns in use."""
         at, extent = self.cache.columns, self.cache.extent
         keys, values = self.keys.scatter_(2, at, key_states), self.values.scatter_(2, at, value_states)
         return (keys, values) if extent is None else (keys[:, :, :extent], values[:, :, :extent])
@@ -46,12 +46,12 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """A cache of S slots for :meth:`Backbone.forward_text`, which takes one position of every slot a step.
+    """A cache of S slots for :meth:`Backbone.forward_text`.
 
     ``static``: attention reads all columns, so that shapes never change. Otherwise it reads the columns in use.
 
     Attributes:
-        columns: (S, heads, 1, d) the column each row writes in this step.
+        columns: (S, heads, Q, d) the columns each row writes in this step.
         extent: how many columns are read; None: all.
     """
 
@@ -92,9 +92,9 @@ class SlotCache(Cache):
         self.extent = None if self.static or extent == self.capacity else extent
 
     def set_columns(self, columns: torch.Tensor) -> torch.Tensor:
-        """Say which column (S,) each row writes in the next step. Returns the columns (E,) that attention reads."""
+        """Say which columns (S, Q) each row writes in the next step. Returns the columns (E,) that attention reads."""
         _, heads, _, width = self.layers[0].keys.shape
-        self.columns = columns[:, None, None, None].expand(-1, heads, 1, width)
+        self.columns = columns[:, None, :, None].expand(-1, heads, -1, width)
         return torch.arange(self.extent or self.capacity, device=columns.device)
 
     def read(self, slot: int, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

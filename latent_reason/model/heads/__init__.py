@@ -16,8 +16,10 @@ from .base import HeadContext, LatentHead
 from .constant import ConstantHead
 from .denoise import DiffusionHead, FlowHead
 from .gaussian import GaussianHead
+from .mean_flow import MeanFlowHead
 from .pads import PadHead
 from .regression import IdentityHead, MLPHead
+from .whole_span import WholeSpanHead
 
 KINDS = {
     "identity": IdentityHead,
@@ -25,7 +27,9 @@ KINDS = {
     "gaussian": GaussianHead,
     "diffusion": DiffusionHead,
     "flow": FlowHead,
+    "mean_flow": MeanFlowHead,
     "autoregressive": AutoregressiveHead,
+    "whole_span": WholeSpanHead,
 }
 
 
@@ -54,6 +58,8 @@ __all__ = [
     "IdentityHead",
     "LatentHead",
     "MLPHead",
+    "MeanFlowHead",
     "PadHead",
+    "WholeSpanHead",
     "make",
 ]

@@ -43,6 +43,14 @@ class CausalLayer(nn.Module):
         return self.attend(x, q, *cache[:, rows], mask=past[:, None, None]), cache
 
 
+def attend_to_images(x, images, missing, norms, looks):
+    """x (n, k, hidden) after cross-attention to image tokens (n, T, hidden), one layer after the other; ``missing``
+    (n, T) marks tokens that do not exist."""
+    for norm, attention in zip(norms, looks, strict=True):
+        x = x + attention(norm(x), images, images, key_padding_mask=missing, need_weights=False)[0]
+    return x
+
+
 class AutoregressiveHead(LatentHead):
     """Draws latent j from the state before it, the latents of its span before j and the images of its row:
     ``cross_attention_layers`` to the images, then ``depth`` causal layers, then one linear layer.
@@ -80,9 +88,7 @@ class AutoregressiveHead(LatentHead):
         cross-attention to the image tokens (n, T, D)."""
         x = self.state(h) + self.before(previous) + self.place(slot)
         images = self.picture(images.detach().to(h.dtype))  # the vision encoder gets no gradient from here
-        for norm, attention in zip(self.norms, self.looks, strict=True):
-            x = x + attention(norm(x), images, images, key_padding_mask=missing, need_weights=False)[0]
-        return x
+        return attend_to_images(x, images, missing, self.norms, self.looks)
 
     def span_loss(self, h, z, places, context):
         if z.shape[1] > self.longest:

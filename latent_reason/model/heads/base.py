@@ -93,6 +93,7 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
     in_hidden_space: bool = False
     is_stochastic: bool = False  # whether a draw is random
     needs_context: bool = False  # whether it reads more than the state; it then gets a HeadContext
+    draws_whole_span: bool = False  # whether the state before a span decides all of it; it then has ``draw_span``
 
     def __init__(self, width: int, latent_width: int):
         super().__init__()
@@ -108,6 +109,11 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
         self, h: torch.Tensor, context: HeadContext | None = None, noise: torch.Tensor | None = None
     ) -> torch.Tensor:
         """States (n, D), their context and standard normal noise (n, Z) -> latents (n, Z)."""
+
+    def draw_span(self, h: torch.Tensor, length: int, context: HeadContext | None = None) -> torch.Tensor:
+        """States (n, D) before the first latents of spans, in the precision of the head -> all their latents (n, length,
+        Z). ``context`` names the rows of the spans. Only a head that ``draws_whole_span`` has it."""
+        raise NotImplementedError(f"{type(self).__name__} draws a span latent by latent.")
 
     def sampling_constants(self) -> torch.Tensor | None:
         """What :meth:`sample` computes from the weights alone. If it is no None, decoding computes it once and passes it

@@ -85,7 +85,7 @@ class Denoiser(nn.Module):
 
 
 class DenoisingHead(LatentHead):
-    """What diffusion and flow share. ``hidden`` 0 is as wide as a latent. ``repeats`` noises are drawn for each target.
+    """What diffusion, flow and mean flow share. ``hidden`` 0 is as wide as a latent. ``repeats`` noises are drawn for each target.
 
     ``residual`` denoises around an MLP's mean: the MLP learns by regression (and gives the backbone its gradient), the
     denoiser learns the residual in units of its rms. Without it a backbone trained from scratch learned to sketch
@@ -93,10 +93,11 @@ class DenoisingHead(LatentHead):
     """
 
     is_stochastic = True
+    denoiser: type[Denoiser] = Denoiser
 
     def __init__(self, width, latent_width, hidden, depth, repeats, steps, residual):
         super().__init__(width, latent_width)
-        self.net = Denoiser(width, latent_width, hidden or latent_width, depth)
+        self.net = self.denoiser(width, latent_width, hidden or latent_width, depth)
         self.repeats, self.steps = repeats, steps
         self.mean = MLPHead(width, latent_width) if residual else None
         self.register_buffer("scale", torch.ones(()))  # rms of the residual
@@ -130,7 +131,7 @@ class DenoisingHead(LatentHead):
         raise NotImplementedError
 
     def chain_times(self) -> torch.Tensor:
-        """(T,) the times of the sampling chain, from 1000 to 0."""
+        """(T, ...) the times of the sampling chain, as the denoiser reads them."""
         raise NotImplementedError
 
     def denoise(self, chain, x):
