@@ -264,7 +264,7 @@ class Worker(threading.Thread):
 
     def _finish(self, finished: Finished) -> None:
         """Send the rest of an answer."""
-        _, rollout, row = finished
+        rollout, row = finished.rollout, finished.row
         _, job = self.running[finished.request.number]
         ids = rollout.ids[row][rollout.token_type[row] != PAD].tolist()
         grid = next((span.grid for span in rollout.spans_of(row)), (1, 1))
