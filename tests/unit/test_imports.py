@@ -27,7 +27,10 @@ ALLOWED = {
     "checkpoint": {"trace", "model", "decoding", "objectives", "methods", "visualization", "data", "tasks"},
 }
 #: module -> the parts that it imports beyond those of its part
-ALSO = {"decoding/items.py": {"tasks", "visualization"}}  # decodes the items of a task, and their sketches
+ALSO = {
+    "decoding/items.py": {"tasks", "visualization"},  # decodes the items of a task, and their sketches
+    "decoding/strategies/voting.py": {"tasks"},  # counts final answers
+}
 EVERYWHERE = {
     "files",
     "folders",
