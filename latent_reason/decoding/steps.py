@@ -312,19 +312,18 @@ class Stepper:
         self, rows: Rows, logits: torch.Tensor, writing: torch.Tensor, open_allowed: torch.Tensor, has_queue: bool
     ) -> Choice:
         """The text tokens of rows that are ``writing`` (S,): those of their queue, or chosen by the logits (S, V)."""
-        config, v, plain = self.config, self.model.vocabulary, logits
-        forbidden = self.forbidden[open_allowed.long()]
+        config, v, forbidden = self.config, self.model.vocabulary, self.forbidden[open_allowed.long()]
         logits = logits.masked_fill(forbidden, float("-inf"))
         if config.logits_processor is not None:
             logits = config.logits_processor(self.written.ids, logits).masked_fill(forbidden, float("-inf"))
+        plain = logits.log_softmax(-1)  # as a replay computes it, to the bit
         if config.temperature == 0:
-            plain, ids = logits.max(-1)
-            log_prob, sampled = plain - logits.logsumexp(-1), None
+            ids, sampled = logits.argmax(-1), None
         else:
             scores = sampling_log_probs(logits, config.temperature, config.top_p, config.top_k)
             ids = sample_tokens(scores, uniform(rows.keys, rows.length, TOKEN))
-            log_prob, sampled = (x.gather(-1, ids[:, None])[:, 0] for x in (logits, scores))
-            log_prob = log_prob - logits.logsumexp(-1)
+            sampled = scores.gather(-1, ids[:, None])[:, 0]
+        log_prob = plain.gather(-1, ids[:, None])[:, 0]
         if not has_queue and self.ends_sentence is None:
             return Choice(ids, log_prob, sampled, writing)
         queued, token = rows.queued(), rows.next_in_queue()

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from latent_reason import GenerationConfig, generate, load_backbone, methods
 from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.contracts.fixtures import ready_copy
+from latent_reason.decoding.batch_invariant import batch_invariant
 from latent_reason.decoding.engine import Engine
 from latent_reason.decoding.queue import Request, RequestQueue, decode_requests
 from latent_reason.model.batch import PAD
@@ -273,6 +274,29 @@ def test_replay_is_the_rollout_in_single_precision(make_reasoner, make_traces, h
     assert rollout.spans and rollout.stop_decisions.any()
     words, stops, *_ = replay(reasoner, rollout)
     assert relative_error(words + stops, rollout.log_prob + rollout.stop_log_prob) < 1e-6
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "smolvlm"])
+def test_replay_is_the_rollout_to_the_bit_where_arithmetic_is_batch_invariant(make_reasoner, make_traces, family):
+    reasoner = make_reasoner(family, ends=True, head="flow", stop="close", supervise="full")
+    prompt = reasoner.processor(make_traces()[:3], generate=True)
+    settings = {"max_new_tokens": [12, 9, 5], "temperature": 0.7, "latent_mode": "first", "seed": 1}
+    with torch.no_grad():
+        plain = generate(reasoner, prompt, **settings)
+        with batch_invariant():
+            rollout = generate(reasoner, prompt, **settings)
+            exact = replay(reasoner, rollout, temperature=0.7)
+            alone = generate(
+                reasoner,
+                reasoner.processor(make_traces()[1:2], generate=True),
+                row_ids=[1],
+                **settings | {"max_new_tokens": 9},
+            )
+    assert rollout.spans and torch.equal(exact.text + exact.stops, rollout.sampled_log_prob)
+    assert torch.equal(exact.stops != 0, rollout.stop_decisions)
+    assert torch.equal(alone.latent_embeds[0], rollout.latent_embeds[1, : alone.ids.shape[1]])
+    assert torch.equal(alone.log_prob[0], rollout.log_prob[1, : alone.ids.shape[1]])
+    assert not torch.equal(plain.latent_embeds, rollout.latent_embeds), "or there was nothing to mend"
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from conftest import eager
 from tiny_runs import untrained
 
-from latent_reason import GenerationConfig, generate
+from latent_reason import GenerationConfig, generate, methods
 from latent_reason.decoding.queue import Request, decode_requests
 from latent_reason.model.batch import LATENT, PAD, TEXT
 
@@ -52,6 +52,28 @@ def test_a_processor_reads_the_ids_so_far(reasoner, make_traces):
     assert {ids.shape[1] - n for ids in seen} <= set(range(20)) and (rollout.token_type == LATENT).any()
     for ids in seen:
         assert torch.equal(ids, whole[:, : ids.shape[1]]), "left-padded prompts, latents, and padding after the end"
+
+
+def test_rows_that_draw_whole_spans_keep_their_ids(make_backbone, make_traces):
+    """One row takes all positions of a span in a step, in which others take one."""
+    torch.manual_seed(0)
+    reasoner = methods.build_method("modal_mixed", make_backbone(), k=4, head="whole_span")
+    reasoner.target.standardizer.fitted.fill_(True)
+    opening, words, seen = reasoner.vocabulary.open, reasoner.vocabulary.encode_text("go on and on"), []
+    forced = [[opening], [words[0], words[1], opening], words, [words[0], opening]]
+    prompt = reasoner.processor(make_traces(), generate=True)
+    rollout = generate(
+        reasoner.eval(),
+        prompt,
+        max_new_tokens=12,
+        forced_tokens=forced,
+        logits_processor=lambda ids, logits: (seen.append(ids), logits)[1],
+    )
+    assert len(rollout.spans) >= 3 and (seen[-1] == reasoner.vocabulary.latent).any(1).sum() >= 3
+    for row, written in enumerate(seen[-1]):
+        own = prompt.ids[row, prompt.mask[row]].tolist() + rollout.ids[row, rollout.token_type[row] != PAD].tolist()
+        text = [i for i in written.tolist() if i != reasoner.vocabulary.pad]
+        assert text == own[: len(text)] and len(text) >= len(own) - 12
 
 
 def test_a_processor_cannot_allow_what_is_forbidden(reasoner, make_traces):

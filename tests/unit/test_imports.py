@@ -28,7 +28,10 @@ ALLOWED = {
     "serving": {"trace", "model", "decoding", "visualization", "data"},
 }
 #: module -> the parts that it imports beyond those of its part
-ALSO = {"decoding/items.py": {"tasks", "visualization"}}  # decodes the items of a task, and their sketches
+ALSO = {
+    "decoding/items.py": {"tasks", "visualization"},  # decodes the items of a task, and their sketches
+    "decoding/strategies/voting.py": {"tasks"},  # counts final answers
+}
 EVERYWHERE = {
     "files",
     "folders",

@@ -89,6 +89,7 @@ FILES = {
     "eval.benchmark": (module("eval.benchmark"), ["none", "vstar", "none", "--out"]),
     "eval.bench": (module("eval.bench"), ["none", "--out"]),
     "eval.boundary": (module("eval.boundary"), ["none", "--base", "none", "--out"]),
+    "eval.decodings": (module("eval.decodings"), ["none", "--decodings", "lead", "--out"]),
     "eval.item_filter": (module("eval.item_filter"), ["none", "--out"]),
     "eval.language": (module("eval.language"), ["none", "--base", "none", "--out"]),
     "eval.answers": (module("eval.answers"), ["none", "none", "--out"]),
