@@ -231,8 +231,8 @@ class Engine:
         if self.stepper is None:
             self._set_stepper()
         slots = self.free_slots[:n]
-        seeds, row_ids = config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids
-        keys = to_device(row_keys(seeds, row_ids), self.device)
+        keys = row_keys(config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids)
+        keys = to_device(keys, self.device)
         self._prefill(
             prompt,
             prompt_embeds,

@@ -239,8 +239,8 @@ class LatentReasonModel(PreTrainedModel, InterleavedGenerationMixin):
     def prompt_for(self, images: PILImage.Image | Sequence[PILImage.Image], question: str) -> MixedBatch:
         """A question about images as a batch of one prompt on the device."""
         images = [images] if isinstance(images, PILImage.Image) else list(images)
-        parts = (*(Image(image) for image in images), Text(question))
-        trace = Trace("question", (Message("user", parts),))
+        pictures = (Image(image) for image in images)
+        trace = Trace("question", (Message("user", (*pictures, Text(question))),))
         return self.reasoner.processor([trace], generate=True).to(self.reasoner.device)
 
     def inputs_for(self, images: PILImage.Image | Sequence[PILImage.Image], question: str) -> dict[str, torch.Tensor]:
