@@ -405,19 +405,23 @@ class Engine:
         rows = self.rows
         h = self.stepper.forward(rows, self.cache)
         states = None if self.history is None else self.history.add(h, rows)
-        context = None if states is None or kind == "text" else self.context.for_rows(self._drawing(), None, *states)
+        context = None
+        if states is not None and kind != "text":
+            places = self._drawing()
+            slots = to_device(torch.tensor([slot for slot, _ in places], dtype=torch.long), self.device)
+            context = self.context.for_rows(slots, None, *states, places)
         replaced = None if self.config.latent_hook is None else self._replace_latents
         record = self.stepper.decide(kind, rows, h, has_queue, context, replaced)
         if self.history is not None and record.cause is not None:
             self.history.end_spans(record.cause > 0)
         return record
 
-    def _drawing(self) -> torch.Tensor:
-        """(n,) the slots of rows that may draw a latent now. Where spans have a counted length, they all do."""
+    def _drawing(self) -> list[tuple[int, int]]:
+        """Slots of rows that may draw a latent now, each with the latent's place in its span. Where spans have a counted
+        length, they all do."""
         counted = self.switch.stop == "count"
         rows = [(slot, row) for slot, row in enumerate(self.occupants) if row is not None and row.mode == DRAWING]
-        slots = [slot for slot, row in rows if not counted or row.sure_latents > 0]
-        return to_device(torch.tensor(slots, dtype=torch.long), self.device)
+        return [(slot, row.latents) for slot, row in rows if not counted or row.sure_latents > 0]
 
     def _replace_latents(self, drawing: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         """What the hook of the configuration makes of the latents (S, D) of rows that are ``drawing`` (S,)."""

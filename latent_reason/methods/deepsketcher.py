@@ -71,11 +71,11 @@ class EditorHead(LatentHead):
 
     def sample(self, h, context: HeadContext | None = None, noise=None):
         assert context is not None
-        grids, rows, slot = context.memory.setdefault("grids", {}), context.rows.tolist(), context.slot.tolist()
-        for row in (row for row, j in zip(rows, slot, strict=True) if j == 0):  # a grid is drawn with its first latent
+        grids, places = context.memory.setdefault("grids", {}), context.host_places()
+        for row in (row for row, j in places if j == 0):  # a grid is drawn with its first latent
             text = self.pool_text(context.states[row][None], context.text_mask[row][None])
             grids[row] = self.edit(grids.get(row, last_image_tokens(context, row))[None].to(h.dtype), text)[0]
-        return torch.stack([grids[row][min(j, len(grids[row]) - 1)] for row, j in zip(rows, slot, strict=True)])
+        return torch.stack([grids[row][min(j, len(grids[row]) - 1)] for row, j in places])
 
 
 def last_image_tokens(context: HeadContext, row: int) -> torch.Tensor:

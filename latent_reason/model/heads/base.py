@@ -21,7 +21,7 @@ class HeadContext:
     last ``last_image_length`` (R,) of them belong to the row's last image. While latents are drawn one after the
     other, ``rows`` (n,) and ``slot`` (n,) say which latents they are, ``states`` (R, L, D) are the states of every row
     so far, ``text_mask`` (R, L) marks those of the text since its last span, and ``memory`` keeps what the head stores
-    between calls.
+    between calls. ``places`` are row and slot of these latents as numbers, where the host knows them.
     """
 
     image_tokens: torch.Tensor
@@ -32,6 +32,7 @@ class HeadContext:
     states: torch.Tensor | None = None
     text_mask: torch.Tensor | None = None
     memory: dict[str, Any] = field(default_factory=dict)
+    places: list[tuple[int, int]] | None = None
 
     def for_rows(
         self,
@@ -39,10 +40,17 @@ class HeadContext:
         slot: torch.Tensor | None = None,
         states: torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
+        places: list[tuple[int, int]] | None = None,
     ) -> HeadContext:
         """The same for latents of these rows, with the states so far where they are given. The memory is shared."""
         states, text_mask = (self.states, self.text_mask) if states is None else (states, text_mask)
-        return replace(self, rows=rows, slot=slot, states=states, text_mask=text_mask)
+        return replace(self, rows=rows, slot=slot, states=states, text_mask=text_mask, places=places)
+
+    def host_places(self) -> list[tuple[int, int]]:
+        """Row and slot of each latent as numbers; they are read from the device where they are not known."""
+        if self.places is None:
+            return list(zip(self.rows.tolist(), self.slot.tolist(), strict=True))
+        return self.places
 
     def select(self, index: torch.Tensor) -> HeadContext:
         """The context of other rows, with memory of their own."""
