@@ -1,0 +1,1 @@
+"""Strategies of decoding that need no training."""
