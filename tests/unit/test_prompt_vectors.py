@@ -51,7 +51,7 @@ def columns(length, num_patches, stop):
 def reward_without_cache(reasoner, prompt, embeds, options, num_patches, behind):
     """The reward of a whole prompt in one pass, by the formula of the paper over the allowed tokens."""
     h = reasoner.backbone.forward_text(embeds, prompt.mask, prompt.positions)
-    at = columns(options.length, num_patches, embeds.shape[1] - behind)[:, 0]
+    at = columns(options.length, num_patches, embeds.shape[1] - behind)[:, -1]
     forbidden = reasoner.vocabulary.forbidden_mask(forbid_open=True, size=reasoner.backbone.vocab_size)
     p = reasoner.backbone.logits(h)[0, at].double().masked_fill(forbidden, -torch.inf).softmax(-1)
     p = p.sort(-1, descending=True).values[:, : options.top_k]
@@ -107,20 +107,20 @@ def relative_error_to(rows, row):
 
 @float64
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_answer_follows_exactly_what_was_scored_best(make_reasoner, prompts, family):
+def test_the_answer_follows_exactly_what_was_scored_best(make_reasoner, prompts, monkeypatch, family):
     """Every log-probability of the answer is that of one pass over the kept vectors, patches and positions."""
-    reasoner = make_reasoner(family)
+    reasoner, plain = make_reasoner(family), Optimiser.score
+    bonus = 10  # so that what is kept has patches, whatever random weights make of them
+    monkeypatch.setattr(Optimiser, "score", lambda *args: plain(*args) + bonus * bool(args[2].numel()))
     backbone, config = reasoner.backbone, GenerationConfig(max_new_tokens=5)
     for patch_positions in ("line", "image"):
         options = replace(SHORT, patch_positions=patch_positions)
         rollout, found = generate_with_vectors(reasoner, prompts, options, config)
         for row, kept in enumerate(found):
             n, behind = int(rollout.token_type[row].bool().sum()), len(suffix_of(reasoner))
-            again = reward_without_cache(
-                reasoner, kept.prompt, kept.prompt_embeds, options, kept.best.patches.shape[1], behind
-            )
-            assert_close(kept.best_reward, again, depth=16)
-            assert kept.best_reward == max(kept.start_reward, *(x for xs in kept.rewards for x in xs))
+            again = reward_without_cache(reasoner, kept.prompt, kept.prompt_embeds, options, 2, behind)
+            assert_close(kept.best_reward - bonus, again, depth=16)
+            assert kept.best_reward == max(x for rewards in kept.rewards for x in rewards)
             answer = backbone.pad_extra(backbone.embed(rollout.ids[row : row + 1, :n]))
             embeds = torch.cat([kept.prompt_embeds, answer], 1)
             positions = torch.cat([kept.prompt.positions, rollout.positions[:, row : row + 1, :n]], -1)
@@ -130,7 +130,6 @@ def test_the_answer_follows_exactly_what_was_scored_best(make_reasoner, prompts,
             assert torch.equal(log_probs.argmax(-1), rollout.ids[row, :n])
             assert_close(rollout.log_prob[row, :n], log_probs.amax(-1), depth=16)
             assert int(rollout.positions[0, row, 0]) == int(kept.prompt.positions.max()) + 1
-    assert any(kept.best.patches.numel() for kept in found)
 
 
 def suffix_of(reasoner):
@@ -164,9 +163,9 @@ def test_a_patch_that_moves_changes_the_reward(make_reasoner, prompts):
     start, patches = search.block.start[None], search.pick_patches(torch.zeros(3, 0, dtype=torch.long))
     other = next(c for c in search.block.image_columns if c not in patches)
     before = search.score(start, patches)
-    for vector, patch in ((0, 0), (1, 1)):
+    for place in range(patches.numel()):
         moved = patches.clone()
-        moved[vector, patch] = other
+        moved.view(-1)[place] = other
         assert relative_error(search.score(start, moved), before) > 1e-6
     assert not torch.equal(search.score(start, patches[:, :0]), before)
 
@@ -274,11 +273,11 @@ def test_patience_ends_the_search(make_reasoner, prompts, monkeypatch):
 # -- what it costs -----------------------------------------------------------------------------------------------------
 def test_an_iteration_costs_a_twentieth_of_two_prompts(make_reasoner, picture):
     reasoner = make_reasoner()
-    reasoner.backbone.set_pixel_limits(max_pixels=512**2)
-    trace = Trace("large", (Message("user", (Image(picture(32, 32)), Text("which way?"))),))
+    reasoner.backbone.set_pixel_limits(max_pixels=640**2)
+    trace = Trace("large", (Message("user", (Image(picture(40, 40)), Text("which way?"))),))
     costs = [optimise(reasoner, trace, PromptVectors(iterations=n, patience=None)) for n in (0, 5)]
     length = costs[0].prompt.ids.shape[1]
-    assert length > 1024 and costs[0].num_positions <= length
+    assert length > 1600 and costs[0].num_positions <= length
     assert costs[1].num_positions - costs[0].num_positions <= 5 * 2 * length / 20
     assert [x.num_passes for x in costs] == [2, 2 + 5 * 2]
 

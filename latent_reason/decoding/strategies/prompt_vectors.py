@@ -1,7 +1,7 @@
 """Vectors in the prompt that are optimised for each item on a frozen model: LTPO (2510.04182) and DMLR (2512.12623).
 
-L vectors end the user's turn. Each iteration perturbs them, reads from the model's own predictions at the vectors how
-sure it is, and moves them. DMLR also puts copies of the image tokens behind a vector to which it attends most. Then the
+L vectors end the user's turn. Each iteration perturbs them, reads from the model's own predictions behind the vectors
+how sure it is, and moves them. DMLR also puts copies of the image tokens behind a vector to which it attends most. Then the
 answer is decoded from exactly the vectors, patches and positions that were scored best. A high reward is no proof of a
 right answer: report both.
 """
@@ -53,6 +53,7 @@ class OptimisedPrompt:
         rewards: of all candidates of each iteration.
         relative_steps: the length of each update of a vector over the vector's own, the largest of the L.
         num_passes, num_positions: forward passes of the text model, and the positions in all rows of them.
+        example: the encoded prompt, from which batches are made.
     """
 
     prompt: MixedBatch

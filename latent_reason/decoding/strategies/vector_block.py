@@ -4,8 +4,8 @@ model predicts at them.
     [ ... system, images, question | vector, its patches, vector, its patches, ... | end of turn, assistant header ]
       prefix, P positions            block, L (1 + c) positions                      suffix
 
-The prefix is computed once. A pass over the block reads its keys and values and ends at the last vector, because what
-stands behind is no part of any reward. Letters: L vectors, c patches each, W = D + extra_width.
+The prefix is computed once. A pass over the block reads its keys and values. It leaves out the suffix, because nothing
+in the block depends on it. Letters: L vectors, c patches each, W = D + extra_width.
 """
 
 from __future__ import annotations
@@ -133,22 +133,23 @@ class VectorBlock:
         )
 
     def _forward_block(self, vectors: torch.Tensor, patches: torch.Tensor, positions, **options: Any) -> Any:
-        """Stock output for the block up to its last vector. Keys and values are as before."""
+        """Stock output for the block. Keys and values are afterwards what they were before."""
         rows = len(vectors)
         if rows not in self.caches:
             self.caches[rows] = copy.deepcopy(self.caches[1])
             self.caches[rows].batch_repeat_interleave(rows)
-        length = (self.length - 1) * (1 + patches.shape[1]) + 1
-        embeds = self.block_embeds(vectors, patches)[:, :length]
-        output = self._forward(embeds, positions[..., self.at : self.at + length], self.caches[rows], **options)
-        self.caches[rows].crop(-length)
+        embeds = self.block_embeds(vectors, patches)
+        positions = positions[..., self.at : self.at + embeds.shape[1]]
+        output = self._forward(embeds, positions, self.caches[rows], **options)
+        self.caches[rows].crop(-embeds.shape[1])
         return output
 
     def states(self, vectors: torch.Tensor, patches: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """(n, L, D) states at vectors (n, L, D), which predict what follows them, with patches at columns (L, c).
-        ``positions`` (axes, 1, N) are those of :meth:`prompt`."""
-        output = self._forward_block(vectors, patches, positions)
-        return output.last_hidden_state[:, :: 1 + patches.shape[1]]
+        """(n, L, D) states that predict what follows each of the vectors (n, L, D) and its patches at columns (L, c): at
+        its last patch, or at the vector where it has none. At the vector itself, what is behind the last one would be
+        part of the answer's context and of no state. ``positions`` (axes, 1, N) are those of :meth:`prompt`."""
+        c = patches.shape[1]
+        return self._forward_block(vectors, patches, positions).last_hidden_state[:, c :: 1 + c]
 
     def attended(
         self, vectors: torch.Tensor, patches: torch.Tensor, positions: torch.Tensor, num_patches: int

@@ -25,7 +25,8 @@ class PromptVectors:
 
     Args:
         length: L, how many vectors.
-        patches: m, how many image tokens stand behind each. 0: none (LTPO).
+        patches: m, how many image tokens stand behind each. 0: none (LTPO). With patches, every candidate has them; only
+            the first vectors are also scored without.
         iterations: T. 0 decodes the prompt as it is.
         top_k: k of the reward.
         sigma: standard deviation of the perturbations, which ``decay`` multiplies after each iteration.
@@ -36,7 +37,8 @@ class PromptVectors:
         estimator: ``reinforce`` is t + eta * R * xi / sigma^2, the formula of both papers, averaged over samples.
             ``antithetic`` (ours) weights noise u by the differences R(t + sigma u) - R(t - sigma u), which need no
             baseline, and takes a step of a fixed length in that direction.
-        reward: mean over the vectors of ``entropy``, 1 - H with H the sum of -p log p over the k likeliest tokens
+        reward: how sure the model is of what follows each vector and its patches, as the mean over the vectors of
+            ``entropy``, 1 - H with H the sum of -p log p over the k likeliest tokens
             (DMLR); of ``normalized_entropy`` (ours), 1 - H / log k with their probabilities made to sum to 1, so that
             it lies in [0, 1] (without this, a flat distribution over a large vocabulary has a low H too); or of
             ``confidence``, the mean of -log p over the k tokens (LTPO).
