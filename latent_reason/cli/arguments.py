@@ -58,8 +58,8 @@ def add_decoding(parser) -> None:
         "--decoding",
         default="plain",
         metavar="NAME",
-        help="plain, soft_thinking, swi_reasoning, lead, best_of_n, self_consistency or step_search, with options as in "
-        "lead:window=8,top_n=20 (default: plain)",
+        help="plain, soft_thinking, swi_reasoning, lead, ltpo, dmlr, best_of_n, self_consistency or step_search, with options "
+        "as in lead:window=8,top_n=20 (default: plain)",
     )
 
 

@@ -309,7 +309,8 @@ class Engine:
         """Compute all of the prompts but their last position, which is the input of the first step, and put the rows
         into their slots."""
         backbone, n, device = self.model.backbone, len(prompt.ids), self.device
-        positions, length = backbone.position_ids(prompt), prompt.ids.shape[1]
+        positions, length = prompt.positions, prompt.ids.shape[1]
+        positions = backbone.position_ids(prompt) if positions is None else positions
         embeds, mask = self.model.prompt_embeddings(prompt) if embeds is None else embeds, prompt.mask
         prefix, end = backbone.new_cache(), max(length - 1, 1)
         distinct = sorted(set(same_prompt))

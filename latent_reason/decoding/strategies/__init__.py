@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from ... import values
@@ -17,21 +18,25 @@ from ...errors import did_you_mean
 from ...imports import import_object, is_dotted_path
 from ...model.reasoner import LatentReasoner
 from ..config import GenerationConfig
-from ..queue import Finished, Request, decode_requests
+from ..queue import Cost, Finished, Request, decode_requests
 from .mixtures import Lead, Mixture, SoftThinking, SwiReasoning
+from .prompt_vectors import PromptVectors, generate_with_vectors
 from .step_search import StepSearch
 from .voting import BestOfN, SelfConsistency
 
 #: (model, requests, config, num_slots) -> the requests as they finish; as :func:`decode_requests`
 Decoding = Callable[[LatentReasoner, Iterable[Request], GenerationConfig, int], Iterator[Finished]]
+#: by name; the options of a method are the fields of its object
 DECODINGS: dict[str, Any] = {
     "plain": None,
-    "soft_thinking": SoftThinking,
-    "swi_reasoning": SwiReasoning,
-    "lead": Lead,
-    "best_of_n": BestOfN,
-    "self_consistency": SelfConsistency,
-    "step_search": StepSearch,
+    "soft_thinking": SoftThinking(),
+    "swi_reasoning": SwiReasoning(),
+    "lead": Lead(),
+    "ltpo": PromptVectors.LTPO,
+    "dmlr": PromptVectors.OURS,
+    "best_of_n": BestOfN(),
+    "self_consistency": SelfConsistency(),
+    "step_search": StepSearch(),
 }
 
 
@@ -47,6 +52,37 @@ class WithMixture:
         return decode_requests(model, requests, dataclasses.replace(config, mixture=self.rule), num_slots)
 
 
+@dataclasses.dataclass(frozen=True)
+class WithVectors:
+    """Decoding after vectors in the prompt that are optimised for each request."""
+
+    vectors: PromptVectors
+
+    def __call__(
+        self, model: LatentReasoner, requests: Iterable[Request], config: GenerationConfig, num_slots: int
+    ) -> Iterator[Finished]:
+        """Answers ``num_slots`` requests at a time; yields each with the passes of its search."""
+        source = iter(requests)
+        while batch := list(islice(source, num_slots)):
+            budgets = [config.max_new_tokens if r.max_new_tokens is None else r.max_new_tokens for r in batch]
+            own = dataclasses.replace(
+                config, max_new_tokens=budgets, forced_tokens=[r.forced_tokens or () for r in batch]
+            )
+            ids = [r.number if r.row_id is None else r.row_id for r in batch]
+            traces = [request.trace for request in batch]
+            rollout, found = generate_with_vectors(model, traces, self.vectors, own, ids)
+            for row, (request, one) in enumerate(zip(batch, found, strict=True)):
+                cost = Cost.of(rollout, row)
+                yield Finished(request, rollout, row, cost._replace(passes=cost.passes + one.num_passes))
+
+
+def as_decoding(made: Any) -> Decoding:
+    """An object of a test-time method as what answers requests."""
+    if isinstance(made, Mixture):
+        return WithMixture(made)
+    return WithVectors(made) if isinstance(made, PromptVectors) else made
+
+
 def make_decoding(text: str) -> Decoding:
     """A method of decoding from its name, or a dotted path, and its options: ``lead:window=8,top_n=20``.
 
@@ -55,8 +91,7 @@ def make_decoding(text: str) -> Decoding:
     """
     name, _, given = text.partition(":") if text.partition(":")[0] in DECODINGS else (text, "", "")
     if name not in DECODINGS and is_dotted_path(name):
-        made = import_object(name, "decoding", object)()
-        return WithMixture(made) if isinstance(made, Mixture) else made
+        return as_decoding(import_object(name, "decoding", object)())
     if name not in DECODINGS:
         raise ValueError(f"decoding {text!r} does not exist. {did_you_mean(name, list(DECODINGS))}")
     options = read_options(given, name)
@@ -68,9 +103,8 @@ def make_decoding(text: str) -> Decoding:
     for option in options:
         if option not in known:
             raise ValueError(f"decoding {name!r} has no option {option!r}. {did_you_mean(option, known)}")
-    values.check_options(options, DECODINGS[name], f"decoding {name}: ")
-    made = DECODINGS[name](**options)
-    return WithMixture(made) if isinstance(made, Mixture) else made
+    values.check_options(options, type(DECODINGS[name]), f"decoding {name}: ")
+    return as_decoding(dataclasses.replace(DECODINGS[name], **options))
 
 
 def read_options(text: str, name: str) -> dict[str, Any]:
