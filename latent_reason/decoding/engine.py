@@ -381,7 +381,8 @@ class Engine:
     def step(self) -> None:
         """Generate one position of every active row."""
         kind, rows, cache = self.kind, self.rows, self.cache
-        cache.set_extent(max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None))
+        extent = max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None)
+        cache.set_extent(extent, 1 if rows.block is None else rows.block.embeds.shape[1])
         always = self.config.compile or self.config.mixture is not None  # a rule may force tokens on the device
         has_queue = always or any(row is not None and row.num_forced for row in self.occupants)
         before = rows.mode

@@ -16,6 +16,7 @@ from latent_reason.contracts.fixtures import ready_copy
 from latent_reason.decoding.batch_invariant import batch_invariant
 from latent_reason.decoding.engine import Engine
 from latent_reason.decoding.queue import Request, RequestQueue, decode_requests
+from latent_reason.model.backbones.cache import GROWTH
 from latent_reason.model.batch import PAD
 from latent_reason.objectives.replay import replay
 
@@ -139,6 +140,22 @@ def check_same(one, other):
     for name in ("latent_embeds", "log_prob", "sampled_log_prob"):
         assert_close(getattr(one, name), getattr(other, name))
     assert one.spans == other.spans and one.finish_reasons == other.finish_reasons
+
+
+def test_a_row_may_end_where_the_cache_does(make_reasoner, make_traces):
+    """The longest row ends at the last column there is, and a shorter one goes on."""
+    reasoner = make_reasoner(head="mlp")
+    prompt = reasoner.processor(make_traces(), generate=True)
+    lengths = (prompt.token_type != PAD).sum(1).tolist()
+    longest, room = lengths.index(max(lengths)), GROWTH - max(lengths)
+    for budget in range(room - 1, room + 3):
+        budgets = [
+            budget if row == longest else budget + max(lengths) - length - 3 for row, length in enumerate(lengths)
+        ]
+        budgets = [n + 6 if row == (longest + 1) % 4 else n for row, n in enumerate(budgets)]
+        for options in ({}, {"cache_implementation": "static"}):
+            out = generate(reasoner, prompt, max_new_tokens=budgets, latent_mode="off", **options)
+            assert (out.token_type != PAD).sum(1).tolist() == budgets
 
 
 @pytest.mark.usefixtures("float64")

@@ -86,9 +86,10 @@ class SlotCache(Cache):
             for mine, its in ((layer.keys, source.keys), (layer.values, source.values)):
                 mine[slots, :, :length] = its[rows[:, None], :, column].transpose(1, 2)
 
-    def set_extent(self, extent: int) -> None:
-        """Say how many columns are in use after the next step."""
-        self.reserve(extent)
+    def set_extent(self, extent: int, width: int = 1) -> None:
+        """Say how many columns active rows use after the next step, in which each writes at most ``width`` positions.
+        A row that has ended writes behind its last column, which nobody reads."""
+        self.reserve(extent + width)
         self.extent = None if self.static or extent == self.capacity else extent
 
     def set_columns(self, columns: torch.Tensor) -> torch.Tensor:
