@@ -13,7 +13,8 @@ import torch
 import latent_reason
 
 from .. import checkpoint, imports
-from ..decoding.engine import Engine, generate, planned_grids
+from ..decoding.engine import Engine, generate
+from ..decoding.prompts import planned_grids
 from ..model.batch import LATENT, TEXT
 from ..objectives.replay import replay, rollout_states
 from ..trace import Image, Message, Text, Trace

@@ -8,22 +8,25 @@ a span whose length is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ..model.backbones.cache import SlotCache
-from ..model.batch import IMAGE, PAD, Grid, MixedBatch, to_device
+from ..model.batch import PAD, MixedBatch, to_device
 from ..model.heads.base import HeadContext
 from ..model.reasoner import LatentReasoner
 from ..model.switching import DONE, DRAWING, WRITING, Switch
+from .compiled import compile_steps
 from .config import GenerationConfig
+from .history import History
+from .host_rows import Group, Row
+from .prompts import ComputedPrompts, compute_prompts, forced_queues, planned_grids
 from .rollout import Rollout, stack_steps
 from .rows import Rows
-from .sampling import row_keys, shift_keys
-from .steps import Kind, Stepper, StepRecord, compile_steps
+from .sampling import row_keys
+from .steps import Kind, Stepper, StepRecord
 from .written import WrittenIds
 
 
@@ -77,75 +80,6 @@ def generate(
         model.train(was_training)
 
 
-def planned_grids(model: LatentReasoner, prompt: MixedBatch) -> list[Grid]:
-    """The latent grid of each row's sketches: the switch's count, or the grid for the row's last image."""
-    grids = [model.latent_grid_for(None)] * len(prompt.ids)
-    if prompt.images is not None:
-        for row, size in zip(prompt.image_rows, model.backbone.token_grids(prompt.images), strict=True):
-            grids[row] = model.latent_grid_for(size)
-    return grids
-
-
-@dataclass(eq=False)
-class Row:
-    """What the host knows of one row: its ``number`` among all rows, the columns of its prompt, its budget, the most
-    latents of its spans, what it has written, the step and slot of each of these positions, and its mode."""
-
-    number: int
-    prompt_length: int
-    budget: int
-    grid: Grid
-    limit: int
-    num_forced: int  # tokens that it is still forced to write
-    ids: list[int] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
-    mode: int = WRITING
-    latents: int = 0  # of its open span
-    answering: bool = False
-
-    @property
-    def sure_latents(self) -> int:
-        """How many latents it will draw before anything else can happen, in a span of a counted length."""
-        if self.mode != DRAWING:
-            return 0
-        return max(0, min(self.limit - self.latents, self.budget - 1 - len(self.ids)))
-
-
-@dataclass(eq=False)
-class Group:
-    """Rows that were admitted together: their prompt, and the step at which they began."""
-
-    prompt: MixedBatch
-    rows: list[Row]
-    start: int
-
-    @property
-    def is_done(self) -> bool:
-        return all(row.mode == DONE for row in self.rows)
-
-
-@dataclass(eq=False)
-class Branch:
-    """A row at one moment: what the host knows of it, its state, keys and values (heads, C, d) of each layer, and the
-    column at which its answer starts."""
-
-    row: Row
-    rows: Rows
-    cache: list[tuple[torch.Tensor, torch.Tensor]]
-    start: int
-
-    def copy(self) -> tuple[Row, Rows]:
-        """The row and its state, to be moved on."""
-        row = replace(self.row, ids=[*self.row.ids], places=[*self.row.places])
-        return row, self.rows.select(torch.zeros(1, dtype=torch.long, device=self.rows.mode.device))
-
-    def as_prompt(self) -> Branch:
-        """The same branch, whose answer so far counts as part of its prompt."""
-        row = self.row
-        prompt_length, budget = row.prompt_length + len(row.ids), row.budget - len(row.ids)
-        return replace(self, row=replace(row, prompt_length=prompt_length, budget=budget, ids=[], places=[]))
-
-
 class Engine:
     """Decodes rows in ``num_slots`` slots. A row that has ended leaves its slot to another.
 
@@ -172,14 +106,15 @@ class Engine:
         self.draws_spans = self.can_sketch and plain and model.head.draws_whole_span
         self.occupants: list[Row | None] = [None] * num_slots
         self.groups: list[Group] = []
-        self.rows: Rows | None = None
-        self.cache: SlotCache | None = None
+        self.rows: Rows  # these two from the first row on
+        self.cache: SlotCache
+        self.is_new = True  # it has had no rows yet
         self.context: HeadContext | None = None
-        self.stepper: Stepper | None = None
         self.history: History | None = None
         hooks = config.logits_processor, config.stopping_criteria
         has_hooks = any(hook is not None for hook in hooks)
         self.written = WrittenIds(num_slots, model.vocabulary.pad, model.device) if has_hooks else None
+        self._set_stepper()
         self.records: list[StepRecord] = []
         self.num_steps = self.num_passes = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
 
@@ -224,146 +159,90 @@ class Engine:
             raise ValueError(f"{n} rows for {len(self.free_slots)} free slots.")
         budget = config.max_new_tokens if max_new_tokens is None else max_new_tokens
         budgets = [budget] * n if isinstance(budget, int) else [int(x) for x in budget]
-        queue = self._forced_tokens(config.forced_tokens if forced_tokens is None else forced_tokens, n)
-        grids = planned_grids(self.model, prompt)
-        count = config.latents_per_span
+        queue = forced_queues(self.model, config, config.forced_tokens if forced_tokens is None else forced_tokens, n)
+        grids, count = planned_grids(self.model, prompt), config.latents_per_span
         plan = torch.tensor([h * w if count is None else count for h, w in grids])
-        if self.stepper is None:
-            self._set_stepper()
-        slots = self.free_slots[:n]
+        limits, slots = self.switch.limit_of(plan).tolist(), self.free_slots[:n]
+        computed = compute_prompts(self.model, prompt, prompt_embeds, same_prompt or range(n))
         keys = row_keys(config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids)
-        keys = to_device(keys, self.device)
-        self._prefill(
-            prompt,
-            prompt_embeds,
-            slots,
-            same_prompt or list(range(n)),
-            queue=queue,
-            budgets=budgets,
-            grids=grids,
-            plan=plan,
-            keys=keys,
-        )
-        limits = self.switch.limit_of(plan).tolist()
-        pads = (prompt.layout.token_type == PAD).sum(1).tolist()
+        rows = self._first_rows(computed, queue, budgets, grids, plan, keys, max(limits))
+        self._place_prompts(slots, rows, computed, prompt, max(budgets))
+        lengths = (prompt.layout.token_type != PAD).sum(1).tolist()
         group = Group(prompt, [], self.num_steps)
         for at, slot in enumerate(slots):
-            length = prompt.ids.shape[1] - pads[at]
             number = self.num_rows + at if numbers is None else numbers[at]
-            row = Row(number, length, budgets[at], grids[at], limits[at], len(queue[at]))
+            row = Row(number, lengths[at], budgets[at], grids[at], limits[at], len(queue[at]))
+            if row.budget <= 0 and config.answer_prefix:
+                row.force_answer(len(config.answer_prefix), config.answer_budget)
+            elif row.budget <= 0:
+                row.mode = DONE
             self.occupants[slot] = row
             group.rows.append(row)
         self.num_rows += n
         self.groups.append(group)
-        for row in group.rows:
-            if row.budget <= 0:
-                self._spend(row)
         self._free_ended()
         return group
 
-    def _spend(self, row: Row) -> None:
-        """End a row whose budget was nothing; with ``answer_prefix`` it is forced to answer."""
-        if self.config.answer_prefix:
-            self._force_answer(row)
-        else:
-            row.mode = DONE
-
-    def _force_answer(self, row: Row) -> None:
-        row.answering, row.num_forced = True, len(self.config.answer_prefix)
-        row.budget = len(row.ids) + row.num_forced + self.config.answer_budget
-
-    def _forced_tokens(self, given: Sequence[Sequence[int]] | None, n: int) -> list[list[int]]:
-        """The ids each row is forced to write first, an opening token included where spans open at once."""
-        config, model = self.config, self.model
-        queue, opening = (
-            [list(q) for q in given] if given is not None else [[] for _ in range(n)],
-            model.vocabulary.open,
-        )
-        if any(model.vocabulary.latent in q for q in queue):
-            raise ValueError(
-                "forced_tokens hold the placeholder of a latent. Leave it out: an open token draws a span."
-            )
-        at_once = config.latent_mode == "learned" and model.switch.start == "first" and model.can_sketch
-        if at_once or config.latent_mode == "first":
-            queue = [q if q[:1] == [opening] else [opening, *q] for q in queue]
-        if not self.can_sketch and any(opening in q for q in queue):
-            raise ValueError(
-                "a span is forced open, but the model has no latent head or latent_mode is 'off'. Remove the open "
-                "token, or use latent_mode='learned' with a method that sketches."
-            )
-        return queue
-
-    def _prefill(
-        self,
-        prompt: MixedBatch,
-        embeds: torch.Tensor | None,
-        slots: list[int],
-        same_prompt: Sequence[int],
-        *,
-        queue,
-        budgets,
-        grids,
-        plan,
-        keys,
-    ):
-        """Compute all of the prompts but their last position, which is the input of the first step, and put the rows
-        into their slots."""
-        backbone, n, device = self.model.backbone, len(prompt.ids), self.device
-        positions, length = prompt.positions, prompt.ids.shape[1]
-        positions = backbone.position_ids(prompt) if positions is None else positions
-        embeds, mask = self.model.prompt_embeddings(prompt) if embeds is None else embeds, prompt.mask
-        prefix, end = backbone.new_cache(), max(length - 1, 1)
-        distinct = sorted(set(same_prompt))
-        first, rows_of_prefix = (
-            to_device(torch.tensor(x), device) for x in (distinct, [distinct.index(row) for row in same_prompt])
-        )
-        backbone.forward_text(embeds[first, :end], mask[first, :end], positions[:, first, :end], prefix)
-        pads = to_device(torch.tensor((prompt.layout.token_type == PAD).sum(1)), device)
-        index = to_device(torch.tensor(slots), device)
-        if self.cache is None:
-            sizes = [(layer.keys, layer.values) for layer in prefix.layers]
-            self.cache = SlotCache(sizes, self.num_slots, self.config.cache_implementation == "static")
-        room = max(budgets) + len(self.config.answer_prefix) + self.config.answer_budget + 2
-        self.cache.reserve(length + (room if self.cache.static else 0))
-        self.cache.fill(index, prefix, rows_of_prefix, pads)
-        columns = (pads[:, None] + torch.arange(length, device=device)).clamp_max(length - 1)
-        limits = self.switch.limit_of(plan)
-        images = (prompt.token_type == IMAGE).gather(1, columns) & (columns < length - 1)
-        plan, grids, budget = (to_device(torch.as_tensor(x), device) for x in (plan, grids, budgets))
+    def _first_rows(self, computed: ComputedPrompts, queue, budgets, grids, plan, keys, longest: int) -> Rows:
+        """The state of rows that begin after computed prompts. ``longest`` is the most latents of their spans."""
+        plan, grids, budget, keys = (to_device(torch.as_tensor(x), self.device) for x in (plan, grids, budgets, keys))
+        mixer = self.stepper.mixer
         rows = Rows(
             self.switch,
             plan,
             grids=grids,
             budget=budget,
             keys=keys,
-            position=positions.masked_fill(~mask, -1).amax((0, 2)) + 1,
-            length=length - 1 - pads,
-            embeds=embeds[:, -1, : backbone.width],  # text, which has no features besides its embedding
-            positions=positions[:, :, -1],
+            position=computed.next,
+            length=computed.length - 1,
+            embeds=computed.embeds,
+            positions=computed.positions,
             queue=queue,
-            images=images if self.config.hide_images else images[:, :0],
+            images=computed.images if self.config.hide_images else computed.images[:, :0],
             last=torch.full_like(plan, self.model.vocabulary.pad),
-            strategy=self.stepper.mixer.first_state(n) if self.stepper.mixer is not None else {},
-            means=self.model.latent_means(grids, int(limits.max()) + 1) if self.can_sketch else None,
+            strategy={} if mixer is None else mixer.first_state(len(plan)),
+            means=self.model.latent_means(grids, longest + 1) if self.can_sketch else None,
         )
-        rows.end_spent(list(self.config.answer_prefix), self.config.answer_budget)
-        context = self.model.head_context(prompt)
+        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        return rows
+
+    def _place_prompts(
+        self, slots: list[int], rows: Rows, computed: ComputedPrompts, prompt: MixedBatch, budget: int
+    ) -> None:
+        """Put rows that begin into their slots, with all that is kept of their prompts."""
+        index, is_new = to_device(torch.tensor(slots), self.device), self.is_new
+        self.place(index, rows, [(layer.keys, layer.values) for layer in computed.cache.layers])
+        room = budget + len(self.config.answer_prefix) + self.config.answer_budget + 2
+        self.cache.reserve(prompt.ids.shape[1] + (room if self.cache.static else 0))
+        self.cache.fill(index, computed.cache, computed.rows, computed.pads)
         if self.written is not None:
             self.written.admit(index, prompt.ids)
-        if self.rows is None:  # every slot needs some row; those without one of their own have ended
-            every = torch.tensor([slots.index(s) if s in slots else 0 for s in range(self.num_slots)], device=device)
-            self.rows = rows.select(every)
-            empty = torch.tensor([s not in slots for s in range(self.num_slots)], device=device)
+        context = self.model.head_context(prompt)
+        if context is None:
+            return
+        if self.context is None or is_new:
+            self.context = context.select(self._every_slot(index))
+            self.history = None if self.draws_spans else History(self.num_slots, self.device)
+        else:
+            self.context.put(index, context)
+        if self.history is not None:
+            self.history.forget(slots)
+
+    def place(self, index: torch.Tensor, rows: Rows, like: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Put rows into the slots ``index`` (n,). ``like`` are keys and values of the sizes of the model's."""
+        if self.is_new:  # every slot needs some row; those without one of their own have ended
+            self.cache = SlotCache(like, self.num_slots, self.config.cache_implementation == "static")
+            self.rows = rows.select(self._every_slot(index))
+            empty = torch.ones(self.num_slots, dtype=torch.bool, device=self.device).index_fill(0, index, False)
             self.rows.mode = self.rows.mode.masked_fill(empty, DONE)
-            self.context = context and context.select(every)
-            reads_states = context is not None and not self.draws_spans
-            self.history = History(self.num_slots, device) if reads_states else None
+            self.is_new = False
         else:
             self.rows.put(index, rows)
-            if self.context is not None:
-                self.context.put(index, context)
-            if self.history is not None:
-                self.history.forget(slots)
+
+    def _every_slot(self, index: torch.Tensor) -> torch.Tensor:
+        """(S,) for the slots ``index`` (n,) the numbers 0 to n - 1, for the others 0."""
+        every = torch.zeros(self.num_slots, dtype=torch.long, device=self.device)
+        return every.index_copy(0, index, torch.arange(len(index), device=self.device))
 
     # -- steps --------------------------------------------------------------------------------------------------------
     @property
@@ -433,6 +312,7 @@ class Engine:
         numbers = torch.tensor([self.occupants[slot].number for slot in slots.tolist()], device=self.device)
         written = {row.number: row.ids for row in self.occupants if row is not None}
         spans = self.rows.spans[slots] - 1
+        assert self.config.latent_hook is not None  # as the caller has seen
         new = self.config.latent_hook(numbers, spans, self.rows.slot[slots], latents[slots], written)
         return latents.index_copy(0, slots, new.to(latents.dtype))
 
@@ -470,11 +350,10 @@ class Engine:
             row.mode = modes[slot]
             row.ids += [latent] * lengths[slot] + [close] if slot in lengths else [ids[slot]]
             if answering and answering[0][slot] and not row.answering:
-                self._force_answer(row)
+                row.force_answer(len(self.config.answer_prefix), self.config.answer_budget)
 
     def _set_stepper(self) -> None:
-        self.stepper = Stepper(self.model, self.config, self.num_slots)
-        self.stepper.written = self.written
+        self.stepper = Stepper(self.model, self.config, self.num_slots, self.written)
         self.take_step = compile_steps(self.stepper) if self.config.compile else self.stepper.take_step
 
     def stop(self, rows: list[Row]) -> None:
@@ -492,7 +371,7 @@ class Engine:
     def compact(self) -> None:
         """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
         kept = [slot for slot, row in enumerate(self.occupants) if row is not None]
-        fixed = self.context is not None or self.config.compile or self.rows is None or self.rows.block is not None
+        fixed = self.context is not None or self.config.compile or self.is_new or self.rows.block is not None
         if fixed or self.written is not None or not 0 < len(kept) <= self.num_slots // 2:
             return
         index = to_device(torch.tensor(kept), self.device)
@@ -501,81 +380,6 @@ class Engine:
         self.occupants = [self.occupants[slot] for slot in kept]
         self.num_slots = len(kept)
         self._set_stepper()
-
-    # -- branches -----------------------------------------------------------------------------------------------------
-    def save(self, row: Row) -> Branch:
-        """What is needed to go on from where an active row is, in any slot and any number of times.
-
-        Raises:
-            ValueError: the head reads the states so far, which are not saved.
-        """
-        if self.written is not None:
-            raise ValueError("rows with logits_processor or stopping_criteria cannot be continued twice.")
-        if self.context is not None:
-            raise ValueError(
-                f"a {type(self.model.head).__name__} reads more than the state, so its rows cannot be continued twice. Use "
-                "another method of decoding."
-            )
-        slot = self.occupants.index(row)
-        length = row.prompt_length - 1 + len(row.ids)
-        state = self.rows.select(torch.tensor([slot], device=self.device))
-        return Branch(
-            replace(row, ids=[*row.ids], places=[*row.places]),
-            state,
-            self.cache.read(slot, length),
-            row.prompt_length - 1,
-        )
-
-    @torch.no_grad()
-    def restore(
-        self,
-        branches: Sequence[Branch],
-        row_ids: Sequence[int],
-        forced_tokens: Sequence[int] | None = None,
-        max_new_tokens: int | None = None,
-    ) -> list[Row]:
-        """Continue branches, which may be those of another engine of the model, in free slots.
-
-        Args:
-            row_ids: keys of the randomness of each.
-            forced_tokens: ids that all of them write first (None: what was left to be written).
-            max_new_tokens: how much more each of them may write (None: what was left).
-
-        Raises:
-            ValueError: there are fewer free slots than branches.
-        """
-        slots = self.free_slots[: len(branches)]
-        if len(slots) < len(branches):
-            raise ValueError(f"{len(branches)} branches for {len(slots)} free slots.")
-        self._start(branches[0])
-        keys = row_keys(self.config.seed, row_ids)
-        rows = []
-        for at, (branch, slot) in enumerate(zip(branches, slots, strict=True)):
-            row, state = branch.copy()
-            start = torch.tensor([branch.start], device=self.device)
-            state.keys = shift_keys(to_device(keys[at : at + 1], self.device), start)
-            if forced_tokens is not None:
-                state.force(torch.ones_like(state.answering), forced_tokens)
-                row.num_forced = len(forced_tokens)
-            if max_new_tokens is not None:
-                state.budget, row.budget = state.length + max_new_tokens, len(row.ids) + max_new_tokens
-            self.rows.put(torch.tensor([slot], device=self.device), state)
-            self.cache.reserve(
-                row.prompt_length + row.budget if self.cache.static else row.prompt_length + len(row.ids)
-            )
-            self.cache.write(slot, branch.cache)
-            self.occupants[slot] = row
-            rows.append(row)
-        return rows
-
-    def _start(self, branch: Branch) -> None:
-        """Make an engine that has no rows yet ready to take branches."""
-        if self.rows is not None:
-            return
-        self._set_stepper()
-        self.cache = SlotCache(branch.cache, self.num_slots, self.config.cache_implementation == "static")
-        self.rows = branch.rows.select(torch.zeros(self.num_slots, dtype=torch.long, device=self.device))
-        self.rows.mode = torch.full_like(self.rows.mode, DONE)
 
     # -- results ------------------------------------------------------------------------------------------------------
     def latents_of(self, row: Row, start: int, length: int) -> torch.Tensor:
@@ -616,30 +420,3 @@ class Engine:
             ],
             forced_answer=[row.answering for row in rows],
         )
-
-
-class History:
-    """The states of S rows so far, for heads that read them, and which belong to the text since the last span."""
-
-    def __init__(self, num_slots: int, device: torch.device):
-        self.length, self.states = 0, torch.zeros(num_slots, 0, 0, device=device)  # (S, L, D)
-        self.text_mask = torch.zeros(num_slots, 0, dtype=torch.bool, device=device)
-
-    def add(self, h: torch.Tensor, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        """The states (S, L, D) with those of this step h (S, D), and the mask of text (S, L)."""
-        if self.length == self.states.shape[1]:
-            states = h.new_zeros(len(h), 2 * self.length + 64, h.shape[1])
-            self.states = torch.cat([self.states, states], 1) if self.length else states
-            self.text_mask = F.pad(self.text_mask, (0, states.shape[1]))
-        is_text = (rows.mode == WRITING) | ((rows.mode == DRAWING) & (rows.slot == 0))
-        self.states[:, self.length], self.text_mask[:, self.length] = h, is_text
-        self.length += 1
-        return self.states[:, : self.length], self.text_mask[:, : self.length]
-
-    def end_spans(self, closed: torch.Tensor) -> None:
-        """Forget the text of rows that are ``closed`` (S,)."""
-        self.text_mask &= ~closed[:, None]
-
-    def forget(self, slots: list[int]) -> None:
-        """Forget the text of slots that take another row."""
-        self.text_mask[slots] = False

@@ -76,10 +76,9 @@ def decode_each(
     last would be decoded alone.
     """
     given = {n: v(items) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
-    budgets, forced = (
-        [x] * len(items) if x is None or isinstance(x, int) else x
-        for x in (given.pop("max_new_tokens"), given.pop("forced_tokens", None))
-    )
+    budgets, forced = given.pop("max_new_tokens"), given.pop("forced_tokens", None)
+    budgets = [budgets] * len(items) if isinstance(budgets, int) else budgets
+    forced = [None] * len(items) if forced is None else forced
     requests = [
         Request(
             make_trace(items[i]) if make_trace else task.trace(items[i], mode),

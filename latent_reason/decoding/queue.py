@@ -17,7 +17,8 @@ from ..model.batch import LATENT, TEXT
 from ..model.reasoner import LatentReasoner
 from ..trace import Trace
 from .config import GenerationConfig
-from .engine import Engine, Group, Row
+from .engine import Engine
+from .host_rows import Group, Row
 from .rollout import Rollout
 
 

@@ -62,12 +62,14 @@ class Choice(NamedTuple):
 
 class Stepper:
     """How a model continues S rows under one configuration. Each of its steps moves the rows on, and sets the inputs
-    of the next."""
+    of the next. ``written`` are the ids that a logits processor reads; the engine keeps them."""
 
-    def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
+    def __init__(
+        self, model: LatentReasoner, config: GenerationConfig, num_slots: int, written: WrittenIds | None = None
+    ):
         self.model, self.config = model, config
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
-        self.written: WrittenIds | None = None  # the engine keeps them, for logits_processor
+        self.written = written
         self.mixer = None if config.mixture is None else config.mixture.bind(model)
         v, device = model.vocabulary, model.device
         self.forbidden = model.forbidden_tokens()
@@ -399,6 +401,7 @@ class Stepper:
     def sample_in_context(self, rows: Rows, h, noise, means, context: HeadContext) -> torch.Tensor:
         """(S, D) latents of the rows that the context of a head names, zero elsewhere."""
         part = context.rows
+        assert part is not None  # the engine names them
         if not len(part):
             return torch.zeros_like(h)
         noise, means = (None if x is None else x[part] for x in (noise, means))
@@ -406,31 +409,3 @@ class Stepper:
         context = replace(context, slot=slot)
         drawn = self.model.sample_latents(h[part], rows.grids[part], slot, noise, context, means)
         return torch.zeros_like(h).index_copy(0, part, drawn)
-
-
-def compile_steps(stepper: Stepper) -> Callable[..., StepRecord]:
-    """:meth:`Stepper.take_step` as one graph for each kind of step, the text model and the head included. On a GPU they
-    are CUDA graphs.
-
-    Raises:
-        torch._dynamo.exc.Unsupported: at the first step, where a head or a backbone does not compile whole.
-    """
-
-    def step(kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
-        record = stepper.take_step(kind, rows, cache, has_queue)
-        rows.positions = rows.positions.contiguous()  # of the same layout after every kind, or each would need a graph
-        return record
-
-    on_gpu = stepper.no.is_cuda
-    step = torch.compile(step, fullgraph=True, dynamic=False, mode="reduce-overhead" if on_gpu else None)
-
-    def take_step(kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
-        torch.compiler.cudagraph_mark_step_begin()
-        record = step(kind, rows, cache, has_queue)
-        if not on_gpu:
-            return record
-        # the next run of a CUDA graph writes where this one has written
-        rows.copy_tensors()
-        return StepRecord(*(x if x is None else x.clone() for x in record))
-
-    return take_step

@@ -118,8 +118,8 @@ class LatentReasoner(nn.Module):
     def draw_spans(self, h: torch.Tensor, grids: torch.Tensor, length: int, context: HeadContext) -> torch.Tensor:
         """(n, length, D) the latents of whole spans of ``grids`` (n, 2) as inputs of the backbone, from the states
         (n, D) before their first, for a head that draws whole spans."""
-        states, context = self.head.cast_inputs(h, context)
-        z = self.head.draw_span(states, length, context)
+        states, cast = self.head.cast_inputs(h, context)
+        z = self.head.draw_span(states, length, cast)
         slot = torch.arange(length, device=h.device).repeat(len(h))
         embeds = self.to_embeddings(z.flatten(0, 1), grids.repeat_interleave(length, 0), slot)
         return embeds.to(h.dtype).unflatten(0, (len(h), length))

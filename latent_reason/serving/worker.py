@@ -20,7 +20,7 @@ from typing import TypeAlias
 import torch
 
 from ..decoding.config import GenerationConfig
-from ..decoding.engine import Row
+from ..decoding.host_rows import Row
 from ..decoding.queue import Finished, Request, RequestQueue
 from ..errors import is_sentence, sentence
 from ..model.batch import PAD

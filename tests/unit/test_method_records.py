@@ -12,7 +12,8 @@ from latent_reason import methods
 from latent_reason.cli import main
 from latent_reason.contracts.fixtures import Case
 from latent_reason.data import native
-from latent_reason.decoding.engine import generate, planned_grids
+from latent_reason.decoding.engine import generate
+from latent_reason.decoding.prompts import planned_grids
 from latent_reason.methods import ilvr
 from latent_reason.methods.coconut import split_sentences
 from latent_reason.objectives.sketch_counts import SketchCounts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import CASES, objective_for, ready
 
-from latent_reason.decoding.engine import planned_grids
+from latent_reason.decoding.prompts import planned_grids
 from latent_reason.objectives.sketch_counts import SketchCounts
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 

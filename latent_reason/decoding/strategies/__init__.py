@@ -64,7 +64,8 @@ class WithVectors:
         """Answers ``num_slots`` requests at a time; yields each with the passes of its search."""
         source = iter(requests)
         while batch := list(islice(source, num_slots)):
-            budgets = [config.max_new_tokens if r.max_new_tokens is None else r.max_new_tokens for r in batch]
+            given: Any = config.max_new_tokens  # a number: those of each request are in them
+            budgets = [given if r.max_new_tokens is None else r.max_new_tokens for r in batch]
             own = dataclasses.replace(
                 config, max_new_tokens=budgets, forced_tokens=[r.forced_tokens or () for r in batch]
             )

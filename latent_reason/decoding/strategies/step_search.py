@@ -13,8 +13,10 @@ from itertools import islice
 
 from ...model.reasoner import LatentReasoner
 from ...model.switching import DONE
+from ..branches import Branch, restore_branches, save_branch
 from ..config import GenerationConfig
-from ..engine import Branch, Engine, Group, Row
+from ..engine import Engine
+from ..host_rows import Group, Row
 from ..queue import Cost, Finished, Request
 from .voting import STRIDE
 
@@ -123,7 +125,7 @@ class Wave:
             forced_tokens=[r.forced_tokens or () for r in requests],
         )
         self.searches = [
-            Search(request, [Path(row, key_of(request), self.engine.save(row))])
+            Search(request, [Path(row, key_of(request), save_branch(self.engine, row))])
             for request, row in zip(requests, self.group.rows, strict=True)
         ]
         self.engine.stop(self.group.rows)
@@ -151,7 +153,7 @@ class Wave:
                     found.append((search, parent))
                     continue
                 ids = [parent.row_id, *(search.new_row_id() for _ in range(candidates - 1))]
-                rows = self.engine.restore([parent.branch] * candidates, ids)
+                rows = restore_branches(self.engine, [parent.branch] * candidates, ids)
                 found += [(search, Path(row, row_id, None)) for row, row_id in zip(rows, ids, strict=True)]
         lengths = [len(path.row.ids) for _, path in found]
         fresh = [pair for pair in found if pair[1].score == float("-inf")]
@@ -170,7 +172,7 @@ class Wave:
             self.engine.step()
             for row in list(running):
                 if row.mode != DONE and not until_end and self.ends_step(row.ids[-1]):
-                    running[row].branch = self.engine.save(row)
+                    running[row].branch = save_branch(self.engine, row)
                     self.engine.stop([row])
                 if row not in self.engine.occupants:
                     del running[row]
@@ -190,7 +192,7 @@ class Wave:
         if waiting:
             branches = [path.branch.as_prompt() for _, path in waiting]
             room = len(self.prefix) + self.options.answer_tokens
-            rows = self.judge.restore(branches, [path.row_id for _, path in waiting], self.prefix, room)
+            rows = restore_branches(self.judge, branches, [path.row_id for _, path in waiting], self.prefix, room)
             while self.judge.num_active:
                 self.judge.step()
         for (search, path), row in zip(waiting, rows, strict=True):

@@ -81,21 +81,25 @@ class VectorBlock:
         """The encoded prompt with its vectors and ``num_patches`` patches behind each. They are text for whoever asks
         for the type of their positions: no image is encoded there, and they attend to what is before them only."""
         row, patch = self.example, [self.model.vocabulary.image] * num_patches
-        block = {
+        block: dict[str, list[Any]] = {
             "ids": [token for vector in self.ids for token in (vector, *patch)],
             "token_type": [TEXT] * self.length * (1 + num_patches),
             "loss_weight": [0.0] * self.length * (1 + num_patches),
         }
-        return replace(
-            row, **{n: [*(x := getattr(row, n))[: self.at], *new, *x[self.at :]] for n, new in block.items()}
-        )
+        fields: dict[str, Any] = {}
+        for name, new in block.items():
+            old = getattr(row, name)
+            fields[name] = [*old[: self.at], *new, *old[self.at :]]
+        return replace(row, **fields)
 
     def encode(self, num_patches: int) -> MixedBatch:
         """The prompt with its vectors as a batch of one row, all new positions on the text line."""
         if num_patches not in self.batches:
             row, device = self.example_with(num_patches), self.model.device
-            fields = {n: torch.tensor([getattr(row, n)], device=device) for n in ("ids", "token_type", "loss_weight")}
-            batch = replace(self.batches[0], layout=None, **fields)  # its images are not preprocessed again
+            names = ("ids", "token_type", "loss_weight")
+            fields: dict[str, Any] = {n: torch.tensor([getattr(row, n)], device=device) for n in names}
+            fields["layout"] = None  # it is made anew
+            batch = replace(self.batches[0], **fields)  # its images are not preprocessed again
             self.batches[num_patches] = replace(batch, positions=self.model.backbone.position_ids(batch))
         return self.batches[num_patches]
 

@@ -62,7 +62,8 @@ class SlotCache(Cache):
                 SlotLayer(self, *(x.new_zeros(num_slots, x.shape[-3], 0, x.shape[-1]) for x in pair)) for pair in like
             ]
         )
-        self.static, self.capacity, self.extent = static, 0, None
+        self.static, self.capacity = static, 0
+        self.extent: int | None = None
         self.columns: torch.Tensor
 
     def reserve(self, columns: int) -> None:

@@ -49,6 +49,7 @@ class HeadContext:
     def host_places(self) -> list[tuple[int, int]]:
         """Row and slot of each latent as numbers; they are read from the device where they are not known."""
         if self.places is None:
+            assert self.rows is not None and self.slot is not None  # it is for latents
             return list(zip(self.rows.tolist(), self.slot.tolist(), strict=True))
         return self.places
 
