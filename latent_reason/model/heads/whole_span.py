@@ -1,4 +1,4 @@
-"""A head that draws all latents of a span from one state (after SCOLAR 2605.12163)."""
+"""A head that draws all latents of a span from one state and the images (after SCOLAR 2605.12163)."""
 
 from __future__ import annotations
 
