@@ -1,6 +1,6 @@
-"""The table of heads of few steps, from the JSON of train.compare_heads.
+"""The tables of heads of few steps, from the JSON of train.compare_heads: what they draw, and what a span costs.
 
-python paper_figs/heads_quick.py [FILE.json]            # prints Markdown
+python paper_figs/heads_quick.py [FILE.json [TIMES.json]]            # prints Markdown
 """
 
 from __future__ import annotations
@@ -14,17 +14,6 @@ from sources import read_sources
 from eval.statistics import wilson
 
 HERE = Path(__file__).parent
-COLUMNS = (
-    "head",
-    "plans that reach the gift",
-    "each seed",
-    "sketches with the right board",
-    "each seed",
-    "error of a latent",
-    "calls of the head",
-    "passes of the text model",
-    "ms a span",
-)
 
 
 def share(rows: list[dict], name: str, count: str) -> list[str]:
@@ -35,26 +24,40 @@ def share(rows: list[dict], name: str, count: str) -> list[str]:
     return [pooled, ", ".join(f"{r[name]:.2f}" for r in rows)]
 
 
-def table(report: dict) -> str:
+def rows_of_heads(report: dict) -> dict[str, list[dict]]:
     heads: dict[str, list[dict]] = {}
     for r in report["results"]:
         heads.setdefault(r["head"], []).append(r)
+    return heads
+
+
+def qualities(report: dict) -> str:
+    columns = ("head", "plans that reach the gift", "each seed", "sketches with the right board", "each seed", "error")
     lines = [
         [
             name,
             *share(rows, "success", "n"),
             *share(rows, "sketch_equal", "rendered_sketches"),
             f"{mean(r['drawn_error'] for r in rows):.3f}",
-            str(rows[0]["network_calls"]),
-            str(rows[0]["backbone_passes"]),
-            f"{min(r['span_ms'] for r in rows):.1f}",
         ]
-        for name, rows in heads.items()
+        for name, rows in rows_of_heads(report).items()
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *lines))
+    return table(columns, lines)
+
+
+def costs(report: dict) -> str:
+    columns = ("head", "calls of the head", "passes of the text model", "ms a span")
+    names = ("network_calls", "backbone_passes", "span_ms")
+    lines = [[head, *(str(rows[0][name]) for name in names)] for head, rows in rows_of_heads(report).items()]
+    return table(columns, lines)
+
+
+def table(columns: tuple[str, ...], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *lines))
 
 
 if __name__ == "__main__":
-    files = [Path(file) for file in sys.argv[1:]] or [HERE / "data" / "heads_quick.json"]
-    with read_sources(files, "the JSON of train.compare_heads", "results") as (report,):
-        print(table(report))
+    default = [HERE / "data" / "heads_quick.json", HERE / "data" / "heads_quick_times.json"]
+    files = [Path(file) for file in sys.argv[1:]] or default
+    with read_sources(files, "the JSON of train.compare_heads", "results") as reports:
+        print(qualities(reports[0]), costs(reports[-1]), sep="\n\n")

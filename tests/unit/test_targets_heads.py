@@ -381,6 +381,10 @@ def test_first_latents_do_not_depend_on_the_length_of_their_span(looks):
     images = torch.randn(3, 4, 8) * context.image_mask[..., None]
     changed = (head.draw_span(h, 6, replace(context, image_tokens=images)) - drawn).abs().sum((1, 2))
     assert (changed > 1e-3).tolist() == [bool(looks)] * 2 + [False], "a row without images sees none"
+    swapped = context.image_tokens.clone()
+    swapped[:, :2] = swapped[:, :2].flip(1)
+    changed = (head.draw_span(h, 6, replace(context, image_tokens=swapped)) - drawn).abs().sum((1, 2))
+    assert (changed > 1e-3).tolist() == [bool(looks)] * 2 + [False], "it matters where a token stands"
     with pytest.raises(ValueError, match="a span of 7 latents, but the head was built for longest=6"):
         head.draw_span(h, 7, context)
     with pytest.raises(NotImplementedError, match="MLPHead draws a span latent by latent"):

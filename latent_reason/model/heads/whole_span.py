@@ -1,4 +1,4 @@
-"""A head that draws all latents of a span from one state (after SCOLAR 2605.12163)."""
+"""A head that draws all latents of a span from one state and the images (after SCOLAR 2605.12163)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,15 @@ class WholeSpanHead(LatentHead):
             return x
         images, missing = context.tokens_of_rows()
         images = self.picture(images.detach().to(h.dtype))  # the vision encoder gets no gradient from here
-        return attend_to_images(x, images, missing, self.norms, self.looks)
+        return attend_to_images(x, images + self.places_of_images(context), missing, self.norms, self.looks)
+
+    def places_of_images(self, context: HeadContext) -> torch.Tensor:
+        """(n, T, hidden) the embedded slot of each token of a row's last image, zero for other tokens. A slot then finds
+        its place in the image that the sketch changes; tokens of an encoder need not say where they are."""
+        there = context.image_mask[context.rows]
+        first = there.sum(1) - context.last_image_length[context.rows]
+        slot = torch.arange(there.shape[1], device=there.device) - first[:, None]
+        return self.place(slot.clamp(0, self.longest - 1)) * (there & (slot >= 0))[..., None]
 
     def draw_span(self, h, length, context=None):
         """As in the base class.
