@@ -147,7 +147,7 @@ def stack_steps(
     there = torch.arange(max(lengths), device=device) < to_device(torch.tensor(lengths), device)[:, None]
 
     def stack(name: str, where: torch.Tensor) -> torch.Tensor:
-        """(n, T), zero but ``where`` (n, T) rows did something of the kind."""
+        # (n, T), zero but where rows did something of the kind
         values = [getattr(record, name) for record in records]
         none = torch.zeros(starts[-1], dtype=DTYPES.get(name, torch.long), device=device)
         every = [none[: len(record.ids)] if x is None else x for x, record in zip(values, records, strict=True)]

@@ -68,7 +68,7 @@ def assert_inference_code_only(folder):
     """Few files, short, without losses, objectives, packing or policies of reinforcement learning."""
     texts = {file.name: file.read_text() for file in folder.glob("*.py")}
     sizes = {name: len(text.splitlines()) for name, text in texts.items()}
-    assert len(sizes) <= 15 and sum(sizes.values()) <= 2700, sizes
+    assert len(sizes) <= 15 and sum(sizes.values()) <= 3200, sizes
     for name, text in texts.items():
         assert "objectives" not in text and not re.search(r"def \w*(loss|pack|replay)", text), name
         assert not defined_names(text) & training_names(), name
