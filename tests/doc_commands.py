@@ -104,7 +104,7 @@ def check_module(module: str, argv: list[str]) -> None:
         or module in ("train.config.reference", "latent_reason.contracts")
     ):
         return
-    name = {"latent_reason": "latent_reason.cli"}.get(module, module)
+    name = {"latent_reason": "latent_reason.cli", "eval.bench": "eval.bench.__main__"}.get(module, module)
     parse_only(importlib.import_module(name).main, argv)
 
 

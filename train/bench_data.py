@@ -2,7 +2,7 @@
 
     python -m train.bench_data FOLDER --out FILE.json [--n 256] [--size tiny]
 
-FOLDER holds native records, in files or packed; a packed one is streamed too. The model is that of train.bench, with
+FOLDER holds native records, in files or packed; a packed one is streamed too. The model is that of eval.bench, with
 random weights; a step is forward and backward of one batch whose pictures were seen before. What a frozen eye makes of
 pictures is measured without and with what a disk cache holds. Everything runs in one process, one stage after the
 other, in turns: each rate is the median over turns, with the least and the greatest beside.
@@ -27,6 +27,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from eval.bench.models import SIZES, build
+from eval.bench.training import train_once
 from latent_reason import methods
 from latent_reason.cli.arguments import add_output
 from latent_reason.data import native, packed
@@ -36,7 +38,6 @@ from latent_reason.files import atomic_write_json
 from latent_reason.objectives.packing import collate_examples
 from latent_reason.outputs import check_output
 
-from .bench import SIZES, build, step
 from .feature_cache import DiskCache, with_features
 
 console = Console(soft_wrap=True)
@@ -80,7 +81,7 @@ def stages(reasoner, folder: Path, n: int, batch: int, cache: Path) -> tuple[dic
         "collated": lambda: [
             collate_examples(reasoner.processor, ready[i : i + batch]) for i in range(0, len(ready), batch)
         ],
-        "eaten by training steps": lambda: [step(reasoner, one) for one in batches],
+        "eaten by training steps": lambda: [train_once(reasoner, one) for one in batches],
     }
     return found, len(traces)
 

@@ -11,10 +11,11 @@ import platform
 import shlex
 import sys
 from contextlib import closing
+from functools import partial
 
 import torch
 
-from eval.bench import measure_seconds
+from eval.bench.clock import measure_seconds, time_in_turns
 from latent_reason.decoding.items import decode, summarise
 from latent_reason.errors import cli_errors
 from latent_reason.model.batch import shift_right
@@ -139,11 +140,12 @@ def span_costs(reasoner, trace, length: int = 16) -> dict:
     span = Span(reasoner, prompt, length)
     draw = span.draw_whole if head.draws_whole_span else span.draw_in_turn
     passes = 1 if head.draws_whole_span else length
+    run = partial(measure_seconds, draw, reasoner.device)
     return {
         "span_length": length,
         "backbone_passes": passes,
         "network_calls": passes * getattr(head, "steps", 1),
-        "span_ms": round(1e3 * min(measure_seconds(draw, reasoner.device, REPEATS)), 2),
+        "span_ms": round(1e3 * min(time_in_turns({"span": run}, REPEATS)["span"]), 2),
     }
 
 

@@ -1,10 +1,10 @@
-"""What a GPU does with this library: kernels, families, memory against the plan, and speed. At most eight minutes.
+"""What a GPU does with this library: kernels, families, and memory against the plan. At most eight minutes.
 
     python -m train.gpu_check --out gpu.json            # on one H100 or H200
     python -m train.gpu_check --tiny --out cpu.json     # the smallest sizes, also on a CPU
 
 Sections are apart: one that fails leaves its error and the others go on; one for which no time is left is named. Weights
-are random.
+are random. Speed is measured by eval/bench/gpu.sh.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 import transformers
 from rich.console import Console
 
+from eval.bench.models import SIZES, build
 from latent_reason import methods
 from latent_reason.cli.arguments import add_output
 from latent_reason.errors import cli_errors
@@ -29,11 +30,9 @@ from latent_reason.model.backbones.families import FAMILIES
 from latent_reason.outputs import check_output
 from latent_reason.tasks import make
 
-from . import bench
 from .config import BackboneConfig, OptimConfig, SFTConfig, SFTDataConfig, SFTMethodConfig
 from .lit_modules import SFTModule, set_trainable
 from .optim import make_optimizer
-from .planning.devices import device_by_name
 from .planning.estimate import GIB, estimate
 from .planning.step import longest_batch
 
@@ -47,7 +46,7 @@ def compare_attention(is_tiny: bool) -> dict[str, Any]:
     names = ["sdpa", *sorted(inspect_machine().installed)]
     found: dict[str, Any] = {}
     for name in names:
-        reasoner, _ = bench.build("tiny" if is_tiny else "0.5b", name)
+        reasoner, _ = build("tiny" if is_tiny else "0.5b", name)
         found[name] = timed_step(*module_and_batch(reasoner, rows=2 if is_tiny else 16))
     if len(names) == 1:
         return found | {"skipped": "no flash attention is installed for this device"}
@@ -73,7 +72,7 @@ def compare_with_plan(is_tiny: bool) -> dict[str, Any]:
     planned = sum(estimate(config).memory(1).values()) / GIB
     if not torch.cuda.is_available():
         return {"planned_gib": planned, "skipped": "a CPU does not measure its peak"}
-    reasoner, _ = bench.build("tiny" if is_tiny else "0.5b", "sdpa")
+    reasoner, _ = build("tiny" if is_tiny else "0.5b", "sdpa")
     module = SFTModule(reasoner, methods.objective_of(reasoner), config.optim)
     batch = longest_batch(config, module).to(device())
     timed_step(module, batch)
@@ -81,27 +80,10 @@ def compare_with_plan(is_tiny: bool) -> dict[str, Any]:
     return {"planned_gib": planned, "measured_gib": measured, "ratio": planned / measured}
 
 
-def measure_speed(is_tiny: bool) -> dict[str, Any]:
-    """Tokens a second and MFU of supervised training by size."""
-    found: dict[str, Any] = {}
-    for size in ("tiny",) if is_tiny else ("0.5b", "3b"):
-        reasoner, choice = bench.build(size, "auto")
-        module, batch = module_and_batch(reasoner, rows=2 if is_tiny else 16)
-        step = timed_step(module, batch)
-        tokens, weights = int(batch.mask.sum()), sum(p.numel() for p in reasoner.backbone.text_model.parameters())
-        gpu = device_by_name(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
-        found[size] = step | {"attention": choice.name, "tokens_per_second": tokens / step["seconds"]}
-        if gpu:
-            found[size]["mfu"] = 6 * weights * tokens / step["seconds"] / gpu.flops
-        del reasoner, module
-    return found
-
-
 SECTIONS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "families": step_families,
     "memory": compare_with_plan,
     "attention": compare_attention,
-    "speed": measure_speed,
 }
 
 
@@ -111,9 +93,9 @@ def device() -> torch.device:
 
 
 def plan_config(size: str) -> SFTConfig:
-    """The config of a model of train.bench."""
+    """The config of a model of eval.bench."""
     return SFTConfig(
-        backbone=BackboneConfig(options={"dtype": "bfloat16"} | bench.SIZES[size]),
+        backbone=BackboneConfig(options={"dtype": "bfloat16"} | SIZES[size]),
         method=SFTMethodConfig(options={"k": 36}),
         data=SFTDataConfig(levels=[4], items=16, batch_size=2 if size == "tiny" else 16),
         optim=OptimConfig(name="adamw"),

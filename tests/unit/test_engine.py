@@ -1,15 +1,14 @@
 """The engine under generate(): what a step costs, where keys and values lie, and rows that come and go."""
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import CASES, eager
-from host_reads import HostReads
 from torch._dynamo.backends.debugging import aot_eager
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from eval.bench.counting import HostReads, count_operations
+from eval.bench.models import plain_step
 from latent_reason import GenerationConfig, generate, load_backbone, methods
 from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.contracts.fixtures import ready_copy
@@ -21,24 +20,6 @@ from latent_reason.model.batch import PAD
 from latent_reason.objectives.replay import replay
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "gemma3", "smolvlm")
-
-
-class Operations(TorchDispatchMode):
-    """Counts tensor operations, views included."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = Counter()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.names[str(function)] += 1
-        return function(*args, **kwargs or {})
-
-
-def operations(function) -> int:
-    with Operations() as counted:
-        function()
-    return counted.names.total()
 
 
 @pytest.fixture
@@ -56,24 +37,6 @@ def make_reasoner():
     return make
 
 
-@torch.no_grad()
-def plain_step(reasoner, prompt):
-    """A function that takes one greedy step of the plainest loop over the stock model."""
-    backbone, cache, mask = reasoner.backbone, reasoner.backbone.new_cache(), prompt.mask
-    at = backbone.position_ids(prompt)
-    h = backbone.forward_text(reasoner.prompt_embeddings(prompt), mask, at, cache)
-    state = [h[:, -1:], mask, at.amax(-1, keepdim=True)]
-
-    @torch.no_grad()
-    def step():
-        h, mask, at = state
-        ids = backbone.logits(h[:, -1]).argmax(-1)
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-        state[:] = backbone.forward_text(backbone.embed(ids)[:, None], mask, at + 1, cache), mask, at + 1
-
-    return step
-
-
 # -- what a step costs -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("rows", [1, 16])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,14 +46,14 @@ def test_a_step_takes_few_operations_and_one_read(make_reasoner, make_traces, fa
     prompt = reasoner.processor(make_traces()[:1] * rows, generate=True)
     step = plain_step(reasoner, prompt)
     step()
-    plain = operations(step)
+    plain = count_operations(step)
     for temperature in (0.0, 1.0):
         config = GenerationConfig(max_new_tokens=30, latent_mode="off", temperature=temperature, seed=2)
         engine = Engine(reasoner, config, rows)
         engine.admit(prompt)
         engine.step()
         assert engine.kind == "text" and engine.num_active
-        assert operations(engine.step) <= 1.25 * plain
+        assert count_operations(engine.step) <= 1.25 * plain
         with HostReads() as reads:
             engine.step()
         assert reads.total == 1
@@ -100,7 +63,7 @@ def test_a_step_takes_few_operations_and_one_read(make_reasoner, make_traces, fa
     engine.step()
     assert engine.kind == "latent"
     for _ in range(8):
-        assert operations(engine.step) <= 1.5 * plain
+        assert count_operations(engine.step) <= 1.5 * plain
         assert engine.kind == "latent"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import ready
-from host_reads import HostReads
 from packed_rows import both
 from processes import python
 from tiny_runs import ROOT
 
+from eval.bench.counting import HostReads
 from latent_reason import methods
 from latent_reason.contracts.fixtures import CASES, Case, modal_mixed, seen_once, small, training_batch
 from latent_reason.model.backbones.families import FAMILIES

@@ -87,14 +87,13 @@ FILES = {
     "eval.run": (module("eval.run"), ["none", "--out"]),
     "eval.probe": (module("eval.probe"), ["none", "--out"]),
     "eval.benchmark": (module("eval.benchmark"), ["none", "vstar", "none", "--out"]),
-    "eval.bench": (module("eval.bench"), ["none", "--out"]),
+    "eval.bench": (module("eval.bench.__main__"), ["--only", "none", "--out"]),
     "eval.boundary": (module("eval.boundary"), ["none", "--base", "none", "--out"]),
     "eval.decodings": (module("eval.decodings"), ["none", "--decodings", "lead", "--out"]),
     "eval.item_filter": (module("eval.item_filter"), ["none", "--out"]),
     "eval.language": (module("eval.language"), ["none", "--base", "none", "--out"]),
     "eval.answers": (module("eval.answers"), ["none", "none", "--out"]),
     "eval.leaderboard": (module("eval.leaderboard"), ["none", "--out"]),
-    "train.bench": (module("train.bench"), ["--out"]),
     "train.plan": (module("train.plan"), ["none", "--out"]),
     "train.gpu_check": (module("train.gpu_check"), ["--tiny", "--out"]),
     "train.bench_data": (module("train.bench_data"), ["none", "--out"]),
@@ -149,7 +148,6 @@ def test_every_command_checks_its_output_before_the_work(name, tmp_path, monkeyp
     unwritable = tmp_path / "file" / f"a.{suffix}"
     assert re.search(r"a\.\w+' cannot be written \(Not a directory", refused(run, [*words, unwritable, "--overwrite"]))
     if name not in (
-        "train.bench",
         "train.gpu_check",
         "texts",
         "data show",
@@ -186,8 +184,9 @@ def test_files_beside_the_output_are_checked_too(name, tmp_path):
 def test_no_command_is_forgotten():
     """Every module with an output is in one of the tables, and adds the option in the one way."""
     named = {name for name in (*FILES, *FOLDERS, *RESUMING)}
-    for path in [*(ROOT / "eval").glob("*.py"), *(ROOT / "train").rglob("*.py")]:
-        text, name = path.read_text(encoding="utf-8"), ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in [*(ROOT / "eval").rglob("*.py"), *(ROOT / "train").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         if "add_output(" in text or '"--out"' in text:
             assert name in named, f"{name} is not in tests/unit/test_outputs.py"
         assert '"--out"' not in text or name in FOLDERS, f"{name}: use add_output"

@@ -1,14 +1,20 @@
-"""Counts reads of tensors by the host in a piece of code. On a GPU each of them waits for all the work that is queued."""
+"""What code does, as counts that no clock can disturb: tensor operations, reads by the host, bytes of weights.
+
+On a GPU each read by the host waits for all the work that is queued.
+"""
 
 from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 #: operators whose result, or the shape of it, the host reads
 READS = {
@@ -88,3 +94,48 @@ class ToLists(TorchFunctionMode):
 
 def is_mask(index: torch.Tensor | None) -> bool:
     return index is not None and index.dtype in (torch.bool, torch.uint8)
+
+
+class Operations(TorchDispatchMode):
+    """Counts tensor operations by name, views included."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names[str(function)] += 1
+        return function(*args, **kwargs or {})
+
+
+def count_operations(run: Callable[[], Any]) -> int:
+    """Tensor operations of one call, views included."""
+    with Operations() as counted:
+        run()
+    return counted.names.total()
+
+
+class WeightBytes(TorchDispatchMode):
+    """Adds up the bytes of ``weights`` that operations read. Of a table of embeddings, they read the rows they look up;
+    a weight that several operations read counts several times. Views and new tensors like a weight read nothing."""
+
+    def __init__(self, weights: Iterable[torch.Tensor]):
+        super().__init__()
+        self.storages = {storage_of(weight) for weight in weights}
+        self.total = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **kwargs or {})
+        read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        read = [x for x in read if storage_of(x) in self.storages]
+        made = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        name = function.overloadpacket.__name__
+        if name in ("embedding", "index", "gather"):
+            self.total += sum(x.nbytes for x in made) if read else 0
+        elif not name.startswith("new_") and not any(storage_of(x) in self.storages for x in made):
+            self.total += sum(x.nbytes for x in read)
+        return out
+
+
+def storage_of(x: torch.Tensor) -> int:
+    return x.untyped_storage().data_ptr()
