@@ -76,7 +76,7 @@ def table_of(rows: list[dict], title: str) -> Table:
     """The rows as a table for the console."""
     table = Table(title=title)
     for column in ("decoding", "accuracy", "against plain", *COSTS):
-        table.add_column(column, justify="left" if column == "decoding" else "right")
+        table.add_column(column, **({"overflow": "fold"} if column == "decoding" else {"justify": "right"}))
     for row in rows:
         gap = row.get("difference")
         against = f"{gap['value']:+.3f}\n{gap['low']:+.2f} to {gap['high']:+.2f}" if gap else "-"

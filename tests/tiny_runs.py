@@ -141,7 +141,8 @@ def short(monkeypatch, budget: int = 24) -> None:
             config = replace(config, latent_mode="first")
         return queue.decode_requests(reasoner, requests, config, num_slots)
 
-    monkeypatch.setattr("latent_reason.decoding.items.decode_requests", decode_requests)
+    for module in ("items", "strategies"):
+        monkeypatch.setattr(f"latent_reason.decoding.{module}.decode_requests", decode_requests)
 
 
 def shorten_snippet(folder: Path) -> None:

@@ -12,6 +12,7 @@ from tiny_runs import EMPTY, METHOD, ROOT, recipe, short, tiny_checkpoint, untra
 
 from latent_reason import checkpoint, methods
 from latent_reason.decoding.items import decode as real_decode
+from latent_reason.decoding.items import decode_each
 from train import arm_measures, compare
 from train.config import CompareConfig, RLCompareConfig, arms_of, dump, load
 from train.rl import compare as rl_compare
@@ -144,7 +145,7 @@ def test_rewards_are_compared_with_their_starts_and_curves(tmp_path, monkeypatch
     assert (tmp_path / "runs" / "gaussian-3" / "model" / checkpoint.CONFIG_FILE).is_file()
 
 
-STOPS = {"items": ("eval.run.decode", 3), "blind": ("eval.run.decode", 6), "probes": ("eval.probe.decode", 4)}
+STOPS = {"items": ("eval.run.decode_each", 3), "blind": ("eval.run.decode_each", 6), "probes": ("eval.probe.decode", 4)}
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -155,18 +156,24 @@ def test_an_arm_that_was_cut_off_while_it_was_measured_decodes_only_the_rest(tmp
     arm = recipe(tmp_path / "arm", data__levels=[4, 3])
     decoded: list[tuple] = []
     place, count = STOPS[stop]
-    limits = {"eval.run.decode": 99, "eval.probe.decode": 99}
+    limits = {"eval.run.decode_each": 99, "eval.probe.decode": 99}
 
     def watch(name: str) -> None:
-        def watched(reasoner, decoder, task, items, mode, **options):
-            before = sum(name == one[0] for one in decoded)
-            if before == limits[name]:
+        def note(known: str, *ids: str) -> None:
+            if sum(name == one[0] for one in decoded) == limits[name]:
                 raise KeyboardInterrupt
-            known = options.get("progress") or ("blind" if "make_trace" in options else "items")
-            decoded.append((name, known, *(item.id for item in items)))
+            decoded.append((name, known, *ids))
+
+        def watched(reasoner, decoder, task, items, mode, **options):
+            note(options.get("progress", ""), *(item.id for item in items))
             return real_decode(reasoner, decoder, task, items, mode, **options)
 
-        monkeypatch.setattr(name, watched)
+        def watched_each(*given, **options):
+            for place, result in decode_each(*given, **options):
+                note("blind" if "make_trace" in options else "items", result.item.id)
+                yield place, result
+
+        monkeypatch.setattr(name, watched_each if name.endswith("each") else watched)
 
     for name in limits:
         watch(name)

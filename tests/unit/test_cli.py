@@ -263,7 +263,7 @@ def test_accuracy_on_the_benchmark(tmp_path):
 
 def test_wrong_evaluations_are_one_sentence_before_any_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("eval.run.decode", None)
+    monkeypatch.setattr("eval.run.decode_each", None)
     out = ("--out", "e.json")
     assert "expected the VSP folder" in refused(accuracy.main, tiny_checkpoint(), "--vsp", "none", *out)
     assert "no task 'lake'" in refused(accuracy.main, tiny_checkpoint(), "--tasks", "lake", *out)
