@@ -18,6 +18,7 @@ from latent_reason.decoding.queue import Request, RequestQueue, decode_requests
 from latent_reason.model.backbones.cache import GROWTH
 from latent_reason.model.batch import PAD
 from latent_reason.objectives.replay import replay
+from latent_reason.trace import Message, Text, Trace
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "gemma3", "smolvlm")
 
@@ -119,6 +120,17 @@ def test_a_row_may_end_where_the_cache_does(make_reasoner, make_traces):
         for options in ({}, {"cache_implementation": "static"}):
             out = generate(reasoner, prompt, max_new_tokens=budgets, latent_mode="off", **options)
             assert (out.token_type != PAD).sum(1).tolist() == budgets
+
+
+def test_a_row_that_has_ended_has_room_next_to_a_whole_span(make_reasoner):
+    """The longest row ends near the last column there is; then a shorter one feeds a whole span at once."""
+    reasoner = make_reasoner(head="whole_span", k=9)
+    traces = [Trace(str(n), (Message("user", (Text("go " * n),)),)) for n in (24, 2)]
+    prompt, v = reasoner.processor(traces, generate=True), reasoner.vocabulary
+    budgets = [GROWTH - prompt.ids.shape[1] - 2, GROWTH - prompt.ids.shape[1] + 12]
+    words = [v.encode_text("go")[0]] * budgets[0]
+    rollout = generate(reasoner, prompt, max_new_tokens=budgets, forced_tokens=[[], [*words, v.open]])
+    assert (rollout.token_type != PAD).sum(1).tolist() == budgets and len(rollout.spans) == 1
 
 
 @pytest.mark.usefixtures("float64")

@@ -53,6 +53,7 @@ class SlotCache(Cache):
     Attributes:
         columns: (S, heads, Q, d) the columns each row writes in this step.
         extent: how many columns are read; None: all.
+        longest: the largest extent so far: where rows that have ended still write.
     """
 
     def __init__(self, like: Sequence[tuple[torch.Tensor, torch.Tensor]], num_slots: int, static: bool = False):
@@ -62,7 +63,7 @@ class SlotCache(Cache):
                 SlotLayer(self, *(x.new_zeros(num_slots, x.shape[-3], 0, x.shape[-1]) for x in pair)) for pair in like
             ]
         )
-        self.static, self.capacity = static, 0
+        self.static, self.capacity, self.longest = static, 0, 0
         self.extent: int | None = None
         self.columns: torch.Tensor
 
@@ -89,8 +90,9 @@ class SlotCache(Cache):
 
     def set_extent(self, extent: int, width: int = 1) -> None:
         """Say how many columns active rows use after the next step, in which each writes at most ``width`` positions.
-        A row that has ended writes behind its last column, which nobody reads."""
-        self.reserve(extent + width)
+        A row that has ended writes behind its last column, which nobody reads, and may be longer than they are."""
+        self.longest = max(self.longest, extent)
+        self.reserve(self.longest + width)
         self.extent = None if self.static or extent == self.capacity else extent
 
     def set_columns(self, columns: torch.Tensor) -> torch.Tensor:
