@@ -67,14 +67,15 @@ def text_since_span(batch: MixedBatch) -> torch.Tensor:
     return to_device(torch.tensor(own), batch.ids.device)
 
 
-def in_groups(batch: MixedBatch, keys: list[int]) -> tuple[torch.Tensor, dict[int, slice]]:
-    """The order (n,) that sorts latents by ``keys`` of theirs, and for each key the part of that order."""
+def in_groups(batch: MixedBatch, keys: list[int]) -> tuple[list[int], torch.Tensor, dict[int, slice]]:
+    """The order of n latents that sorts them by ``keys`` of theirs, the same (n,) on the device, and for each key the
+    part of that order."""
     order = sorted(range(len(keys)), key=keys.__getitem__)
     parts: dict[int, slice] = {}
     for at, i in enumerate(order):
         start = parts[keys[i]].start if keys[i] in parts else at
         parts[keys[i]] = slice(start, at + 1)
-    return to_device(torch.tensor(order, dtype=torch.long), batch.ids.device), parts
+    return order, to_device(torch.tensor(order, dtype=torch.long), batch.ids.device), parts
 
 
 def mean_latents(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
@@ -122,7 +123,7 @@ def unroll_latents(
     states: list[torch.Tensor] = []
     context = model.head_context(batch)
     text_mask = None if context is None else text_since_span(batch)
-    order, columns = in_groups(batch, batch.layout.latents[2])
+    host_order, order, columns = in_groups(batch, batch.layout.latents[2])
     span, row, _, slot, grids = (x[order] for x in batch.latent_places())
     latents = embeds.new_zeros(len(batch.spans), batch.layout.longest, model.backbone.width)
     for start, stop in pairwise([0, *columns, batch.ids.shape[1]]):
@@ -131,9 +132,10 @@ def unroll_latents(
             r, s, j = row[now], span[now], slot[now]
             step_context = None
             if context is not None:
+                places = [(batch.layout.latents[1][i], batch.layout.latents[3][i]) for i in host_order[now]]
                 so_far = shift_right(torch.cat([*states, states[-1][:, :1]], 1))  # of positions up to this one
                 mask = torch.zeros_like(batch.mask)[:, : start + 1].index_put((r,), text_mask[s, : start + 1])
-                step_context = context.for_rows(r, j, so_far, mask)
+                step_context = context.for_rows(r, j, so_far, mask, places)
             h, noise = states[-1][r, -1], head_noise(model, len(r))
             own = model.sample_latents(h, grids[now], j, noise, step_context).to(chunk.dtype)
             if keep is not None:
@@ -158,7 +160,7 @@ def latents_from_states(model: LatentReasoner, batch: MixedBatch, states: torch.
     if context is not None:  # the head reads earlier latents of a span: one slot of every span after the other
         rows = batch.spans[:, 0]
         context = context.for_spans(rows, shift_right(states)[rows], text_since_span(batch))
-        order, slots = in_groups(batch, batch.layout.latents[3])
+        _, order, slots = in_groups(batch, batch.layout.latents[3])
         steps = [order[part] for part in slots.values()]
     for now in steps:
         own = model.sample_latents(
