@@ -68,10 +68,12 @@ class SlotCache(Cache):
         self.columns: torch.Tensor
 
     def reserve(self, columns: int) -> None:
-        """Have room for at least so many columns."""
+        """Have room for at least so many columns; where it grows step by step, for a quarter more. Layers grow one after
+        the other, so that the old columns of one layer only are held beside the new ones."""
         if columns <= self.capacity:
             return
-        more = -(-columns // GROWTH) * GROWTH if self.static else max(-(-columns // GROWTH) * GROWTH, 2 * self.capacity)
+        columns = columns if self.static else max(columns, self.capacity + self.capacity // 4)
+        more = -(-columns // GROWTH) * GROWTH
         for layer in self.layers:
             layer.keys, layer.values = (
                 torch.cat([x, x.new_zeros(*x.shape[:2], more - self.capacity, x.shape[3])], 2)
