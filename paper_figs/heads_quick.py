@@ -16,12 +16,11 @@ from eval.statistics import wilson
 HERE = Path(__file__).parent
 
 
-def share(rows: list[dict], name: str, count: str) -> list[str]:
-    """The share ``name`` of all that ``count`` counts, seeds together, with its 95 % Wilson interval; then each seed's."""
+def share(rows: list[dict], name: str, count: str) -> str:
+    """The share ``name`` of all that ``count`` counts, seeds together, with its 95 % Wilson interval."""
     n = sum(r[count] for r in rows)
     found = wilson(sum(round(r[name] * r[count]) for r in rows), n)
-    pooled = f"{found.estimate:.3f} ({found.low:.2f}-{found.high:.2f}), n = {n}"
-    return [pooled, ", ".join(f"{r[name]:.2f}" for r in rows)]
+    return f"{found.estimate:.3f} ({found.low:.2f}-{found.high:.2f}), n = {n}"
 
 
 def rows_of_heads(report: dict) -> dict[str, list[dict]]:
@@ -32,12 +31,12 @@ def rows_of_heads(report: dict) -> dict[str, list[dict]]:
 
 
 def qualities(report: dict) -> str:
-    columns = ("head", "plans that reach the gift", "each seed", "sketches with the right board", "each seed", "error")
+    columns = ("head", "plans that reach the gift", "sketches with the right board", "error of a latent")
     lines = [
         [
             name,
-            *share(rows, "success", "n"),
-            *share(rows, "sketch_equal", "rendered_sketches"),
+            share(rows, "success", "n"),
+            share(rows, "sketch_equal", "rendered_sketches"),
             f"{mean(r['drawn_error'] for r in rows):.3f}",
         ]
         for name, rows in rows_of_heads(report).items()
@@ -46,8 +45,8 @@ def qualities(report: dict) -> str:
 
 
 def costs(report: dict) -> str:
-    columns = ("head", "calls of the head", "passes of the text model", "ms a span")
-    names = ("network_calls", "backbone_passes", "span_ms")
+    columns = ("head", "calls of the head", "passes of the text model", "CPU ms a span")
+    names = ("network_calls", "backbone_passes", "span_cpu_ms")
     lines = [[head, *(str(rows[0][name]) for name in names)] for head, rows in rows_of_heads(report).items()]
     return table(columns, lines)
 

@@ -24,7 +24,7 @@ def test_heads_are_compared_from_one_start(tmp_path, monkeypatch, capsys):
     names = [r["head"] for r in found]
     assert names == [n for only in ("residual", "whole span") for n in compare_heads.VARIANTS if only in n]
     for r in found:
-        assert r["steps"] == 2 and r["n"] == 2 and 0 < r["drawn_error"] < 100 and r["span_ms"] > 0
+        assert r["steps"] == 2 and r["n"] == 2 and 0 < r["drawn_error"] < 100 and r["span_cpu_ms"] > 0
         assert r["rendered_sketches"] >= 0 and r["span_length"] == 16
     denoising, whole = ([r for r in found if only in r["head"]] for only in ("residual", "whole span"))
     assert all(list(r["drawn_error_by_denoising_steps"]) == ["1", "2", "4", "8", "16"] for r in denoising)

@@ -52,6 +52,7 @@ class WholeSpanHead(LatentHead):
         x = self.state(h)[:, None] + places
         if self.picture is None:
             return x
+        assert context is not None
         images, missing = context.tokens_of_rows()
         images = self.picture(images.detach().to(h.dtype))  # the vision encoder gets no gradient from here
         return attend_to_images(x, images + self.places_of_images(context), missing, self.norms, self.looks)
