@@ -75,7 +75,11 @@ def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
 
     monkeypatch.setattr(reasoner.backbone, "forward_text", recorded)
     monkeypatch.setattr(Engine, "compact", lambda engine: None)  # so that rows keep their slots
-    out = generate(eager(reasoner), prompts(reasoner, make_traces), temperature=1.0, **settings(reasoner))
+    whole = reasoner.can_sketch and reasoner.head.draws_whole_span  # with a hook, it too draws one latent a pass
+    given = settings(reasoner) | (
+        {"latent_hook": lambda rows, spans, slots, latents, written: latents} if whole else {}
+    )
+    out = generate(eager(reasoner), prompts(reasoner, make_traces), temperature=1.0, **given)
     there = out.token_type != 0
     assert there.shape[1] > 5 and len(states) == 1 + there.shape[1], "the prompt, then one pass a position"
     monkeypatch.setattr(reasoner.backbone, "forward_text", trunk)

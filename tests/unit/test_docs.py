@@ -288,6 +288,7 @@ TABLES = {
     "methods": ("compare.py", 17),
     "controls": ("worth.py", 8),
     "heads": ("heads_quick.py", 5),
+    "decodings": ("decodings.py", 18),
     "task_audit": ("needed.py", 14),
     "rl_frozenlake": ("rl.py", 7),
     "rl_plan_check": ("rl.py", 6),

@@ -165,7 +165,7 @@ class Optimiser:
     def warn_of_large_steps(self, steps: list[float]) -> None:
         if self.options.estimator == "reinforce" and max(steps, default=0) > LARGE_STEP:
             warnings.warn(
-                f"a step moved a vector by {max(steps):.3g} times its RMS, so it is replaced rather than moved. Use "
+                f"a step moved a vector by more than {LARGE_STEP} times its RMS, so it is replaced rather than moved. Use "
                 "sigma_unit='rms' with a smaller step, or PromptVectors.OURS.",
                 stacklevel=4,
             )
