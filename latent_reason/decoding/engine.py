@@ -394,6 +394,8 @@ class Engine:
         self.groups.remove(group)
         first = min((other.start for other in self.groups), default=self.num_steps)
         del self.records[: first - self.num_dropped]
+        if self.history is not None:
+            self.history.drop(first - self.num_dropped)
         self.num_dropped = first
         return rollout
 

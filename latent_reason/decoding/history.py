@@ -19,13 +19,19 @@ class History:
     def add(self, h: torch.Tensor, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         """The states (S, L, D) with those of this step h (S, D), and the mask of text (S, L)."""
         if self.length == self.states.shape[1]:
-            states = h.new_zeros(len(h), 2 * self.length + 64, h.shape[1])
+            states = h.new_zeros(len(h), self.length + 64, h.shape[1])
             self.states = torch.cat([self.states, states], 1) if self.length else states
-            self.text_mask = F.pad(self.text_mask, (0, states.shape[1]))
+            self.text_mask = F.pad(self.text_mask[:, : self.length], (0, states.shape[1]))
         is_text = (rows.mode == WRITING) | ((rows.mode == DRAWING) & (rows.slot == 0))
         self.states[:, self.length], self.text_mask[:, self.length] = h, is_text
         self.length += 1
         return self.states[:, : self.length], self.text_mask[:, : self.length]
+
+    def drop(self, steps: int) -> None:
+        """Forget the first ``steps`` steps, in which no row that is active has begun."""
+        if steps:
+            self.states, self.text_mask = self.states[:, steps:].clone(), self.text_mask[:, steps:].clone()
+            self.length -= steps
 
     def end_spans(self, closed: torch.Tensor) -> None:
         """Forget the text of rows that are ``closed`` (S,)."""

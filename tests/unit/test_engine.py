@@ -188,6 +188,13 @@ def test_a_request_is_answered_as_it_is_alone(make_backbone, make_traces, ready_
             check_same(one, alone[request.number])
             assert one.forced_answer == alone[request.number].forced_answer
     assert any(rollout.spans for rollout in alone)
+    queue = RequestQueue(reasoner, config, 2)
+    for request in requests:
+        queue.submit(request)
+    while not queue.is_idle:
+        queue.step()
+    engine = queue.engine
+    assert not engine.records and (engine.history is None or engine.history.length == 0), "nothing is kept"
 
 
 @pytest.mark.usefixtures("float64")
