@@ -69,6 +69,7 @@ def padded(batch, extra):
         token_type=pad(batch.token_type, PAD),
         loss_weight=pad(batch.loss_weight, 0.0),
         spans=spans,
+        positions=None,
         layout=None,
     )
 

@@ -62,12 +62,13 @@ def restore_branches(
     branches: Sequence[Branch],
     row_ids: Sequence[int],
     forced_tokens: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
     max_new_tokens: int | None = None,
 ) -> list[Row]:
     """Continue branches, which may be those of another engine of the model, in free slots.
 
     Args:
-        row_ids: keys of the randomness of each.
+        row_ids, seeds: of the randomness of each (seeds None: that of the configuration).
         forced_tokens: ids that all of them write first (None: what was left to be written).
         max_new_tokens: how much more each of them may write (None: what was left).
 
@@ -77,13 +78,14 @@ def restore_branches(
     slots = engine.free_slots[: len(branches)]
     if len(slots) < len(branches):
         raise ValueError(f"{len(branches)} branches for {len(slots)} free slots.")
-    keys, rows = row_keys(engine.config.seed, row_ids), []
+    keys, rows = row_keys(engine.config.seed if seeds is None else seeds, row_ids), []
     for at, (branch, slot) in enumerate(zip(branches, slots, strict=True)):
         row, state = branch.copy()
         start = torch.tensor([branch.start], device=engine.device)
         state.keys = shift_keys(to_device(keys[at : at + 1], engine.device), start)
         if forced_tokens is not None:
-            state.force(torch.ones_like(state.answering), forced_tokens)
+            ids = torch.tensor(list(forced_tokens), dtype=torch.long, device=engine.device)
+            state.force(torch.ones_like(state.answering), ids)
             row.num_forced = len(forced_tokens)
         if max_new_tokens is not None:
             state.budget, row.budget = state.length + max_new_tokens, len(row.ids) + max_new_tokens

@@ -10,6 +10,8 @@ from ..model.backbones.cache import SlotCache
 from .rows import Rows
 from .steps import Kind, Stepper, StepRecord
 
+MOST_GRAPHS = 96  # in a process: three for each batch size, and for each length of a static cache
+
 
 def compile_steps(stepper: Stepper) -> Callable[..., StepRecord]:
     """:meth:`Stepper.take_step` as one graph for each kind of step, the text model and the head included. On a GPU they
@@ -29,7 +31,8 @@ def compile_steps(stepper: Stepper) -> Callable[..., StepRecord]:
 
     def take_step(kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
         torch.compiler.cudagraph_mark_step_begin()
-        record = step(kind, rows, cache, has_queue)
+        with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
+            record = step(kind, rows, cache, has_queue)
         if not on_gpu:
             return record
         # the next run of a CUDA graph writes where this one has written

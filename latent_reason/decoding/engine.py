@@ -102,8 +102,12 @@ class Engine:
         self.model, self.config, self.num_slots, self.device = model, config, num_slots, model.device
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
         self.switch = self._switch()
-        plain = config.latent_hook is None and config.latent_policy is None and self.switch.stop == "count"
-        self.draws_spans = self.can_sketch and plain and model.head.draws_whole_span
+        hooks = config.logits_processor, config.stopping_criteria
+        has_hooks = any(hook is not None for hook in hooks)
+        # what changes latents one by one, or reads text position by position, keeps spans from being drawn at once
+        single = has_hooks or config.hide_images or config.latent_hook is not None or config.latent_policy is not None
+        counted = self.switch.stop == "count" and not single
+        self.draws_spans = self.can_sketch and counted and model.head.draws_whole_span
         self.occupants: list[Row | None] = [None] * num_slots
         self.groups: list[Group] = []
         self.rows: Rows  # these two from the first row on
@@ -111,8 +115,6 @@ class Engine:
         self.is_new = True  # it has had no rows yet
         self.context: HeadContext | None = None
         self.history: History | None = None
-        hooks = config.logits_processor, config.stopping_criteria
-        has_hooks = any(hook is not None for hook in hooks)
         self.written = WrittenIds(num_slots, model.vocabulary.pad, model.device) if has_hooks else None
         self._set_stepper()
         self.records: list[StepRecord] = []
@@ -163,6 +165,9 @@ class Engine:
         grids, count = planned_grids(self.model, prompt), config.latents_per_span
         plan = torch.tensor([h * w if count is None else count for h, w in grids])
         limits, slots = self.switch.limit_of(plan).tolist(), self.free_slots[:n]
+        longest = getattr(self.model.head, "longest", None)
+        if self.can_sketch and longest is not None and max(limits) > longest:
+            raise ValueError(f"a span of {max(limits)} latents, but the head was built for longest={longest}.")
         computed = compute_prompts(self.model, prompt, prompt_embeds, same_prompt or range(n))
         keys = row_keys(config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids)
         rows = self._first_rows(computed, queue, budgets, grids, plan, keys, max(limits))
@@ -203,21 +208,24 @@ class Engine:
             strategy={} if mixer is None else mixer.first_state(len(plan)),
             means=self.model.latent_means(grids, longest + 1) if self.can_sketch else None,
         )
-        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        rows.end_spent(self.stepper.answer_prefix, self.config.answer_budget)
         return rows
 
     def _place_prompts(
         self, slots: list[int], rows: Rows, computed: ComputedPrompts, prompt: MixedBatch, budget: int
     ) -> None:
         """Put rows that begin into their slots, with all that is kept of their prompts."""
-        index, is_new = to_device(torch.tensor(slots), self.device), self.is_new
-        self.place(index, rows, [(layer.keys, layer.values) for layer in computed.cache.layers])
+        context, is_new = self.model.head_context(prompt), self.is_new
+        index, like = to_device(torch.tensor(slots), self.device), computed.cache.layers
+        if is_new:
+            self.place(index, rows, [(layer.keys, layer.values) for layer in like])
         room = budget + len(self.config.answer_prefix) + self.config.answer_budget + 2
         self.cache.reserve(prompt.ids.shape[1] + (room if self.cache.static else 0))
         self.cache.fill(index, computed.cache, computed.rows, computed.pads)
+        if not is_new:  # last: an error before it leaves no row that nobody knows
+            self.place(index, rows, [])
         if self.written is not None:
             self.written.admit(index, prompt.ids)
-        context = self.model.head_context(prompt)
         if context is None:
             return
         if self.context is None or is_new:
@@ -225,6 +233,7 @@ class Engine:
             self.history = None if self.draws_spans else History(self.num_slots, self.device)
         else:
             self.context.put(index, context)
+            self.model.head.reset_memory(self.context.memory, index)
         if self.history is not None:
             self.history.forget(slots)
 
@@ -325,7 +334,8 @@ class Engine:
         self.written.add(ids.masked_fill((before == DONE)[:, None], self.written.pad), counts)
         if self.config.stopping_criteria is not None and kind != "latent":
             stopped = self.config.stopping_criteria(self.written.ids, None)
-            self.rows.mode = self.rows.mode.masked_fill(stopped & (before == WRITING), DONE)
+            writing = (before == WRITING) & (self.rows.mode == WRITING)  # not where a span has just been opened
+            self.rows.mode = self.rows.mode.masked_fill(stopped & writing, DONE)
 
     def _note(self, kind: Kind, records: list[StepRecord], lengths: dict[int, int]) -> None:
         """Bring what the host knows of the rows up to date, by one read; after a step of latents by none. ``lengths``
@@ -354,7 +364,9 @@ class Engine:
 
     def _set_stepper(self) -> None:
         self.stepper = Stepper(self.model, self.config, self.num_slots, self.written)
-        self.take_step = compile_steps(self.stepper) if self.config.compile else self.stepper.take_step
+        self.take_step = (
+            compile_steps(self.stepper) if self.config.compile and not self.draws_spans else self.stepper.take_step
+        )
 
     def stop(self, rows: list[Row]) -> None:
         """End these rows where they are."""
@@ -367,6 +379,8 @@ class Engine:
 
     def _free_ended(self) -> None:
         self.occupants = [row if row is not None and row.mode != DONE else None for row in self.occupants]
+        if self.rows.block is not None:  # the next row of a slot must not take what its last one has left
+            self.rows.block = self.rows.block.keep({slot for slot, row in enumerate(self.occupants) if row is not None})
 
     def compact(self) -> None:
         """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
@@ -396,6 +410,9 @@ class Engine:
         del self.records[: first - self.num_dropped]
         if self.history is not None:
             self.history.drop(first - self.num_dropped)
+        if self.written is not None:
+            active = [row for row in self.occupants if row is not None]
+            self.written.keep(max((row.prompt_length + len(row.ids) for row in active), default=0))
         self.num_dropped = first
         return rollout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,12 +15,23 @@ STRATEGY = "strategy."
 
 
 class Block(NamedTuple):
-    """Inputs (m, Q, D) of rows in ``slots`` (m,) at ``positions`` (axes, m, Q), of which each takes ``lengths`` (m,)."""
+    """Inputs (m, Q, D) of rows in ``slots`` (m,) at ``positions`` (axes, m, Q), of which each takes ``lengths`` (m,).
+    ``host_slots`` are the same slots as numbers."""
 
+    host_slots: list[int]
     slots: torch.Tensor
     embeds: torch.Tensor
     positions: torch.Tensor
     lengths: torch.Tensor
+
+    def keep(self, slots: set[int]) -> Block | None:
+        """The inputs of rows in these slots; None if there are none."""
+        kept = [at for at, slot in enumerate(self.host_slots) if slot in slots]
+        if len(kept) in (0, len(self.host_slots)):
+            return self if kept else None
+        at = torch.tensor(kept, device=self.slots.device)
+        host = [self.host_slots[i] for i in kept]
+        return Block(host, self.slots[at], self.embeds[at], self.positions[:, at], self.lengths[at])
 
 
 class Rows(SwitchState):
@@ -118,10 +128,10 @@ class Rows(SwitchState):
         at = self.queue_at.clamp_max(self.queue.shape[1] - 1)
         return self.queue.gather(1, at[:, None])[:, 0]
 
-    def force(self, rows: torch.Tensor, ids: Sequence[int]) -> None:
-        """Force ``rows`` (S,) to write ``ids`` next, in place of what is left in their queue."""
+    def force(self, rows: torch.Tensor, ids: torch.Tensor) -> None:
+        """Force ``rows`` (S,) to write ``ids`` (n,) next, in place of what is left in their queue."""
         width = max(self.queue.shape[1], len(ids))
-        padded = torch.tensor([*ids, *[0] * (width - len(ids))], device=rows.device)
+        padded = F.pad(ids, (0, width - len(ids)))
         self.queue = torch.where(rows[:, None], padded, F.pad(self.queue, (0, width - self.queue.shape[1])))
         self.queue_at = self.queue_at.masked_fill(rows, 0)
         self.queue_length = self.queue_length.masked_fill(rows, len(ids))
@@ -130,10 +140,10 @@ class Rows(SwitchState):
         """(S,) whether the budget leaves no room for another latent."""
         return self.length >= self.budget - 1
 
-    def end_spent(self, answer_prefix: Sequence[int], answer_budget: int) -> None:
-        """End rows whose budget is used up. With an ``answer_prefix``, they are forced to answer first."""
+    def end_spent(self, answer_prefix: torch.Tensor, answer_budget: int) -> None:
+        """End rows whose budget is used up. With an ``answer_prefix`` (n,), they are forced to answer first."""
         spent = (self.length >= self.budget) & (self.mode == WRITING)
-        if answer_prefix:
+        if len(answer_prefix):
             asked = spent & ~self.answering
             self.force(asked, answer_prefix)
             self.budget = torch.where(asked, self.length + len(answer_prefix) + answer_budget, self.budget)

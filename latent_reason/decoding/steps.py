@@ -70,6 +70,7 @@ class Stepper:
         self.model, self.config = model, config
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
         self.written = written
+        self.answer_prefix = torch.tensor(list(config.answer_prefix), dtype=torch.long, device=model.device)
         self.mixer = None if config.mixture is None else config.mixture.bind(model)
         v, device = model.vocabulary, model.device
         self.forbidden = model.forbidden_tokens()
@@ -155,7 +156,7 @@ class Stepper:
         rows.next = rows.next + active
         self.end_text(rows, ids, active)
         self.feed(rows, ids, position, active, embeds)
-        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        rows.end_spent(self.answer_prefix, self.config.answer_budget)
         decided = text.log_prob, text.sampled, text.decided
         return StepRecord(
             ids, position, open_allowed, *decided, mixed=mixed, mixed_embeds=None if mixed is None else embeds
@@ -199,7 +200,7 @@ class Stepper:
         embeds = torch.where(closing[:, None], model.backbone.embed(ids), text_embeds)
         embeds = torch.where(drawing[:, None], latents, embeds.to(latents.dtype))
         self.feed(rows, ids, position, active, embeds)
-        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        rows.end_spent(self.answer_prefix, self.config.answer_budget)
         return StepRecord(
             ids,
             position,
@@ -260,7 +261,7 @@ class Stepper:
         self.feed(rows, last, position, writing, text_embeds)
         rows.length = rows.length.index_add(0, block.slots, block.lengths)
         rows.block = block
-        rows.end_spent(self.config.answer_prefix, self.config.answer_budget)
+        rows.end_spent(self.answer_prefix, self.config.answer_budget)
         return records
 
     def draw_spans(
@@ -281,7 +282,7 @@ class Stepper:
         positions = backbone.latent_position_ids(*flat).unflatten(1, (len(slots), -1))
         after = backbone.position_after_span(start, length, grids)
         positions = torch.where(is_latent, positions, after[:, None])
-        return Block(slots, embeds, positions, length + 1), latents, ids
+        return Block(list(lengths), slots, embeds, positions, length + 1), latents, ids
 
     def embed_text(
         self, rows: Rows, logits: torch.Tensor, text: Choice, writing: torch.Tensor

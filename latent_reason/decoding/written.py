@@ -19,6 +19,10 @@ class WrittenIds:
         ids, prompt = (F.pad(x, (width - x.shape[1], 0), value=self.pad) for x in (self.ids, prompt))
         self.ids = ids.index_copy(0, slots, prompt)
 
+    def keep(self, width: int) -> None:
+        """Forget all but the last ``width`` columns."""
+        self.ids = self.ids[:, max(0, self.ids.shape[1] - width) :].clone()
+
     def add(self, new: torch.Tensor, counts: list[int]) -> None:
         """Add ids (S, n) of one step, of which row s has taken the first ``counts[s]``."""
         self.ids = torch.cat([self.ids, new], 1)

@@ -69,6 +69,10 @@ class EditorHead(LatentHead):
             x = x + mlp(after(x))
         return tokens + self.leave(self.norms[-1](x))
 
+    def reset_memory(self, memory, rows):
+        for row in rows.tolist():
+            memory.get("grids", {}).pop(row, None)
+
     def sample(self, h, context: HeadContext | None = None, noise=None):
         assert context is not None
         grids, places = context.memory.setdefault("grids", {}), context.host_places()

@@ -153,11 +153,17 @@ class Worker(threading.Thread):
 
     # -- the thread ---------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        while not self._is_stopping:
-            self._take_calls(wait=not self.waiting and not self.engines)
-            admitted = self._admit()
-            for config, engine in list(self.engines.items()):
-                self._step(config, engine, [job for job in admitted if job.config == config])
+        try:
+            while not self._is_stopping:
+                self._take_calls(wait=not self.waiting and not self.engines)
+                admitted = self._admit()
+                for config, engine in list(self.engines.items()):
+                    self._step(config, engine, [job for job in admitted if job.config == config])
+        except Exception as error:  # of no request: nobody may wait for an answer that nobody writes
+            log.error("the worker has ended", exc_info=error)
+        self.close()
+        while not self._calls.empty():
+            self._calls.get()()
         for job in [*(job for _, job in self.running.values()), *self.waiting]:
             self._end(job, APIError(503, "The server has shut down.", code="shutting_down"))
 

@@ -232,6 +232,63 @@ def test_a_whole_span_is_one_pass(make_reasoner, make_traces, monkeypatch):
         check_same(alone, whole.select([request.number], whole.prompt))
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3"])
+def test_a_whole_span_leaves_nothing_to_other_rows(make_reasoner, make_traces, family):
+    """Neither to the next row of its slot, where the span was the end of its row, nor to a longer or shorter one."""
+    reasoner = make_reasoner(family, head="whole_span", k=9)
+    for parameter in reasoner.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    v, traces = reasoner.vocabulary, make_traces()
+    requests = [
+        Request(traces[0], 0, max_new_tokens=2, forced_tokens=[v.open]),  # its budget ends with its span
+        Request(traces[1], 1, max_new_tokens=20, forced_tokens=[v.open]),
+        Request(traces[3], 2, max_new_tokens=9, forced_tokens=[*v.encode_text("go on and on"), v.open]),
+        Request(traces[2], 3, max_new_tokens=14, forced_tokens=[v.open]),
+    ]
+    config = GenerationConfig(temperature=1.0, seed=3)
+    alone = {n: next(decode_requests(reasoner, [request], config, 1)) for n, request in enumerate(requests)}
+    for slots in (1, 2, 4):
+        for request, rollout, row, _ in decode_requests(reasoner, requests, config, slots):
+            one = alone[request.number].rollout
+            check_same(rollout.select([row], one.prompt), one)
+
+
+@pytest.mark.usefixtures("float64")
+def test_hidden_images_and_whole_spans(make_reasoner, make_traces):
+    reasoner = make_reasoner(ends=True, head="whole_span", k=9)
+    prompt = reasoner.processor(make_traces(), generate=True)
+    settings = {"max_new_tokens": 20, "latent_mode": "first", "hide_images": True}
+    hooked = generate(reasoner, prompt, latent_hook=lambda rows, spans, slots, z, written: z, **settings)
+    check_same(generate(reasoner, prompt, **settings), hooked)
+
+
+@pytest.mark.parametrize("head", ["flow", "autoregressive", "whole_span"])
+@pytest.mark.parametrize("static", ["static", "dynamic"])
+def test_a_row_of_nan_spoils_no_other(make_reasoner, make_traces, head, static):
+    reasoner = make_reasoner(head=head)
+    bad = reasoner.vocabulary.encode_text("bad")[0]
+    with torch.no_grad():
+        reasoner.backbone.model.get_input_embeddings().weight[bad] = float("nan")
+    plain = reasoner.backbone.logits
+    reasoner.backbone.logits = lambda h: plain(h).index_fill(-1, torch.tensor([bad]), -9.0)
+    opens, trace = reasoner.vocabulary.open, make_traces()[0]
+    requests = [
+        Request(trace, n, max_new_tokens=16, forced_tokens=[bad, opens] if n < 2 else [opens]) for n in range(4)
+    ]
+    config = GenerationConfig(cache_implementation=static)
+    for one in decode_requests(reasoner, requests, config, 2):
+        spoilt = not one.rollout.select([one.row], one.rollout.prompt).latent_embeds.isfinite().all()
+        assert spoilt == (one.request.number < 2)
+
+
+def test_a_span_longer_than_the_head_allows_is_refused(make_reasoner, make_traces):
+    reasoner = make_reasoner(head="autoregressive", head_options={"longest": 8})
+    prompt = reasoner.processor(make_traces(), generate=True)
+    with pytest.raises(ValueError, match="a span of 9 latents, but the head was built for longest=8"):
+        generate(reasoner, prompt, latents_per_span=9)
+
+
 def test_slots_are_in_use(make_reasoner, make_traces):
     """Lengths are spread over a factor of ten; the next request comes as soon as a slot is free."""
     reasoner, n, slots = make_reasoner(head="mlp"), 120, 8
@@ -333,3 +390,8 @@ def test_compiled_steps_are_whole_and_three(make_reasoner, make_traces, graphs, 
     assert 2 <= len(graphs) <= 3, "one for each kind of step: text, latent (of counted spans) and mixed"
     generate(reasoner, prompt, compile=True, **settings | {"seed": 4})
     assert len(graphs) <= 3, "and none for another rollout"
+    if family == "gemma3":
+        for rows in (1, 2, 3):  # more than the graphs that torch allows a function by itself
+            some = reasoner.processor(make_traces()[:rows], generate=True)
+            generate(reasoner, some, compile=True, max_new_tokens=12, latent_mode="first")
+        assert len(graphs) <= 12

@@ -133,3 +133,24 @@ def test_hooks_work_in_slots_that_are_taken_again(reasoner, make_traces):
         prompt = reasoner.processor([request.trace], generate=True)
         alone = generate(reasoner, prompt, config, max_new_tokens=request.max_new_tokens)
         assert torch.equal(rollout.select([row], prompt).ids, alone.ids)
+
+
+def test_a_span_that_has_just_been_opened_is_drawn_before_a_row_stops(reasoner, make_traces):
+    prompt, opening = reasoner.processor(make_traces()[:1], generate=True), reasoner.vocabulary.open
+    stops = lambda ids, scores: ids[:, -1] == opening
+    out = generate(reasoner, prompt, max_new_tokens=20, forced_tokens=[[opening]], stopping_criteria=stops)
+    assert [span.start for span in out.spans][:1] == [1] and out.ids[
+        0, out.spans[0].length + 1
+    ] == reasoner.vocabulary.close
+
+
+def test_the_ids_of_rows_that_are_gone_are_forgotten(reasoner, make_traces):
+    widths = []
+    config = GenerationConfig(
+        latent_mode="off", logits_processor=lambda ids, logits: (widths.append(ids.shape[1]), logits)[1]
+    )
+    trace = make_traces()[0]
+    prompt = reasoner.processor([trace], generate=True).ids.shape[1]
+    requests = [Request(trace, number, max_new_tokens=8) for number in range(12)]
+    assert len(list(decode_requests(reasoner, requests, config, 1))) == 12
+    assert max(widths) <= 2 * (prompt + 8)

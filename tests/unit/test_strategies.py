@@ -11,6 +11,7 @@ from latent_reason import GenerationConfig, generate, load_backbone, methods
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.contracts.fixtures import ready_copy
 from latent_reason.decoding.queue import Request, decode_requests
+from latent_reason.decoding.strategies import make_decoding
 from latent_reason.decoding.strategies.mixtures import Lead, SoftThinking, SwiReasoning
 from latent_reason.decoding.strategies.step_search import StepSearch
 from latent_reason.decoding.strategies.voting import BestOfN, SelfConsistency, final_answer
@@ -199,6 +200,21 @@ def test_steps_are_searched(reasoner, make_backbone, make_traces, method):
         assert_close(words, one.rollout.log_prob)
     plain = StepSearch(2, 2)
     assert len(list(plain(reasoner, wanted, GenerationConfig(seed=1), 1))) == 4, "judged by its own answers"
+
+
+def test_searches_follow_seeds_and_budgets(reasoner, make_traces):
+    trace, config = make_traces()[0], GenerationConfig(temperature=1.0)
+    made = [make_decoding(name) for name in ("step_search:max_steps=2", "ltpo:iterations=1", "best_of_n:n=2")]
+    for strategy in made:
+        ids = [
+            next(iter(strategy(reasoner, [Request(trace, 0, max_new_tokens=12, seed=seed)], config, 6))).rollout.ids
+            for seed in (1, 2, 1)
+        ]
+        assert torch.equal(ids[0], ids[2]) and not torch.equal(ids[0], ids[1]), strategy
+        (nothing,) = strategy(reasoner, [Request(trace, 0, max_new_tokens=0)], config, 6)
+        assert nothing.rollout.text(nothing.row, reasoner.vocabulary) == ""
+    with pytest.raises(ValueError, match="samples of a request have one number"):
+        list(made[2](reasoner, [Request(trace, 0)], replace(config, latent_hook=lambda *given: given[3]), 2))
 
 
 def test_heads_that_read_the_states_are_not_searched(make_backbone, make_traces, ready_once):

@@ -63,18 +63,22 @@ class WithVectors:
     ) -> Iterator[Finished]:
         """Answers ``num_slots`` requests at a time; yields each with the passes of its search."""
         source = iter(requests)
-        while batch := list(islice(source, num_slots)):
-            given: Any = config.max_new_tokens  # a number: those of each request are in them
-            budgets = [given if r.max_new_tokens is None else r.max_new_tokens for r in batch]
-            own = dataclasses.replace(
-                config, max_new_tokens=budgets, forced_tokens=[r.forced_tokens or () for r in batch]
-            )
-            ids = [r.number if r.row_id is None else r.row_id for r in batch]
-            traces = [request.trace for request in batch]
-            rollout, found = generate_with_vectors(model, traces, self.vectors, own, ids)
-            for row, (request, one) in enumerate(zip(batch, found, strict=True)):
-                cost = Cost.of(rollout, row)
-                yield Finished(request, rollout, row, cost._replace(passes=cost.passes + one.num_passes))
+        while chunk := list(islice(source, num_slots)):
+            for seed in dict.fromkeys(config.seed if r.seed is None else r.seed for r in chunk):
+                batch = [r for r in chunk if (config.seed if r.seed is None else r.seed) == seed]
+                yield from self.answer(model, batch, dataclasses.replace(config, seed=seed))
+
+    def answer(self, model: LatentReasoner, batch: list[Request], config: GenerationConfig) -> Iterator[Finished]:
+        """Answer requests of one seed together."""
+        given: Any = config.max_new_tokens  # a number: those of each request are in them
+        budgets = [given if r.max_new_tokens is None else r.max_new_tokens for r in batch]
+        forced = [r.forced_tokens or () for r in batch]
+        own = dataclasses.replace(config, max_new_tokens=budgets, forced_tokens=forced)
+        ids = [r.number if r.row_id is None else r.row_id for r in batch]
+        rollout, found = generate_with_vectors(model, [r.trace for r in batch], self.vectors, own, ids)
+        for row, (request, one) in enumerate(zip(batch, found, strict=True)):
+            cost = Cost.of(rollout, row)
+            yield Finished(request, rollout, row, cost._replace(passes=cost.passes + one.num_passes))
 
 
 def as_decoding(made: Any) -> Decoding:

@@ -73,7 +73,8 @@ class Mixer:
         self.discrete = torch.tensor([v.open, v.end], device=model.device)
         self.forbidden = model.forbidden_tokens()[0].index_fill(0, self.discrete, True)  # by id: no part of a mixture
         self.marker = torch.tensor(v.encode_text(rule.answer_marker) or [-1], device=model.device)
-        self.phrase, self.anchor = v.encode_text(rule.close_phrase), rule.anchor(model)
+        self.phrase = torch.tensor(v.encode_text(rule.close_phrase), dtype=torch.long, device=model.device)
+        self.anchor = rule.anchor(model)
 
     def first_state(self, rows: int) -> dict[str, torch.Tensor]:
         """The state of rows that begin."""
@@ -102,7 +103,7 @@ class Mixer:
         state["tail"] = torch.where(writing[:, None], tail, state["tail"])
         begun = writing & (state["tail"] == self.marker).all(-1)
         state["locked"] = state["locked"] | begun | closing
-        if self.phrase:
+        if len(self.phrase):
             rows.force(closing, self.phrase)
         return soft, shown, self.vectors(logits, weight)
 

@@ -114,7 +114,11 @@ class Wave:
         self.options, self.model, self.v = options, model, model.vocabulary
         self.config, self.num_slots = config, num_slots
         self.engine = Engine(model, config, num_slots)
-        self.judge = Engine(model, replace(config, temperature=0.0, latent_mode="off", forced_tokens=None), num_slots)
+        self.judge = Engine(
+            model,
+            replace(config, temperature=0.0, latent_mode="off", forced_tokens=None, answer_prefix=(), mixture=None),
+            num_slots,
+        )
         self.prefix = self.v.encode_text(options.answer_prefix)
         self.by_spans = self.engine.can_sketch
         prompt = model.processor([request.trace for request in requests], generate=True).to(model.device)
@@ -123,9 +127,10 @@ class Wave:
             row_ids=[key_of(request) for request in requests],
             max_new_tokens=[config.max_new_tokens if r.max_new_tokens is None else r.max_new_tokens for r in requests],
             forced_tokens=[r.forced_tokens or () for r in requests],
+            seeds=[config.seed if r.seed is None else r.seed for r in requests],
         )
         self.searches = [
-            Search(request, [Path(row, key_of(request), save_branch(self.engine, row))])
+            Search(request, [Path(row, key_of(request), None if row.mode == DONE else save_branch(self.engine, row))])
             for request, row in zip(requests, self.group.rows, strict=True)
         ]
         self.engine.stop(self.group.rows)
@@ -146,23 +151,23 @@ class Wave:
 
     def extend(self, candidates: int, until_end: bool) -> None:
         """Continue every open path by one step, in several ways, and keep the best paths of each request."""
-        found: list[tuple[Search, Path]] = []
+        ended, fresh = list[tuple[Search, Path]](), list[tuple[Search, Path]]()
         for search in self.searches:
-            for parent in search.paths if len(search.paths) else ():
+            for parent in search.paths:
                 if parent.branch is None:
-                    found.append((search, parent))
+                    ended.append((search, parent))
                     continue
                 ids = [parent.row_id, *(search.new_row_id() for _ in range(candidates - 1))]
-                rows = restore_branches(self.engine, [parent.branch] * candidates, ids)
-                found += [(search, Path(row, row_id, None)) for row, row_id in zip(rows, ids, strict=True)]
-        lengths = [len(path.row.ids) for _, path in found]
-        fresh = [pair for pair in found if pair[1].score == float("-inf")]
+                seeds = [self.seed_of(search.request)] * candidates
+                rows = restore_branches(self.engine, [parent.branch] * candidates, ids, seeds=seeds)
+                fresh += [(search, Path(row, row_id, None)) for row, row_id in zip(rows, ids, strict=True)]
+        lengths = [len(path.row.ids) for _, path in fresh]
         self.write_step([path for _, path in fresh], until_end)
-        for (search, path), length in zip(found, lengths, strict=True):
+        for (search, path), length in zip(fresh, lengths, strict=True):
             search.count(path.row.ids[length:], self.v.latent)
         self.score(fresh)
         for search in self.searches:
-            paths = [path for its, path in found if its is search]
+            paths = [path for its, path in (*ended, *fresh) if its is search]
             search.paths = sorted(paths, key=lambda path: -path.score)[: self.options.beams]
 
     def write_step(self, paths: list[Path], until_end: bool) -> None:
@@ -176,6 +181,9 @@ class Wave:
                     self.engine.stop([row])
                 if row not in self.engine.occupants:
                     del running[row]
+
+    def seed_of(self, request: Request) -> int:
+        return self.config.seed if request.seed is None else request.seed
 
     def ends_step(self, token: int) -> bool:
         return token == self.v.close if self.by_spans else "\n" in self.v.decode([token])
@@ -192,7 +200,9 @@ class Wave:
         if waiting:
             branches = [path.branch.as_prompt() for _, path in waiting]
             room = len(self.prefix) + self.options.answer_tokens
-            rows = restore_branches(self.judge, branches, [path.row_id for _, path in waiting], self.prefix, room)
+            rows = restore_branches(
+                self.judge, branches, [path.row_id for _, path in waiting], self.prefix, max_new_tokens=room
+            )
             while self.judge.num_active:
                 self.judge.step()
         for (search, path), row in zip(waiting, rows, strict=True):

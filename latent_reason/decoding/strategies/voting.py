@@ -85,6 +85,8 @@ def decode_samples(
     model: LatentReasoner, requests: Iterable[Request], config: GenerationConfig, num_slots: int, n: int
 ) -> Iterator[Finished]:
     """Decode n samples of every request, whose random numbers are those of the rows ``row_id + STRIDE * sample``."""
+    if n > 1 and config.latent_hook is not None:
+        raise ValueError("latent_hook: several samples of a request have one number. Decode them one by one.")
     queue, was_training = RequestQueue(model, config, num_slots), model.training
     model.eval()
     try:

@@ -89,6 +89,7 @@ class SlotCache(Cache):
         for layer, source in zip(self.layers, prefix.layers, strict=True):
             for mine, its in ((layer.keys, source.keys), (layer.values, source.values)):
                 mine[slots, :, :length] = its[rows[:, None], :, column].transpose(1, 2)
+                mine[slots, :, length:] = 0  # a NaN of the row before would pass through its mask
 
     def set_extent(self, extent: int, width: int = 1) -> None:
         """Say how many columns active rows use after the next step, in which each writes at most ``width`` positions.
@@ -110,7 +111,8 @@ class SlotCache(Cache):
     def write(self, slot: int, columns: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Put what :meth:`read` gave into a slot."""
         for layer, (keys, values) in zip(self.layers, columns, strict=True):
-            layer.keys[slot, :, : keys.shape[1]], layer.values[slot, :, : keys.shape[1]] = keys, values
+            for mine, columns_of_row in ((layer.keys, keys), (layer.values, values)):
+                mine[slot, :, : keys.shape[1]], mine[slot, :, keys.shape[1] :] = columns_of_row, 0
 
     def select(self, slots: torch.Tensor) -> None:
         """Keep these slots only."""

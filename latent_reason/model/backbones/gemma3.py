@@ -42,9 +42,10 @@ class Gemma3(Square):
         n, m = embeds.shape[1], mask.shape[-1]
         at = torch.arange(m, device=embeds.device)
         own = at[m - n :, None]  # the place of each new position
-        if mask.ndim == 3 and n == 1:  # rows may be at different places: each sees itself last
-            own = torch.where(mask, at, -1).amax(-1, keepdim=True)
-        distance = own - at  # (n, m), or (B, 1, m)
+        if mask.ndim == 3:  # rows may be at different places: each position sees itself last; padding sees nothing
+            last = torch.where(mask, at, -1).amax(-1, keepdim=True)
+            own = torch.where(last < 0, own, last)
+        distance = own - at  # (n, m), or (B, n, m)
         allowed = mask[:, None] & (distance >= 0) if mask.ndim == 2 else mask
         if extra.shape[-1]:
             is_image = extra[..., 0] > 0

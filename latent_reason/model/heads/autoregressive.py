@@ -103,6 +103,12 @@ class AutoregressiveHead(LatentHead):
             x = layer(x)
         return regression_loss(self.leave(x)[places], z[places], self.kind)
 
+    def reset_memory(self, memory, rows):
+        if memory:  # a NaN would pass through the mask of attention
+            memory["drawn"][rows] = 0
+            for cache in memory["cache"]:
+                cache[:, rows] = 0
+
     def sample(self, h, context: HeadContext | None = None, noise=None):
         rows, slot, memory = context.rows, context.slot, context.memory
         if "drawn" not in memory:

@@ -58,7 +58,7 @@ class HeadContext:
         return HeadContext(self.image_tokens[index], self.image_mask[index], self.last_image_length[index])
 
     def put(self, index: torch.Tensor, other: HeadContext) -> None:
-        """Replace the rows at ``index`` by all of ``other``. What the head stores by row is forgotten."""
+        """Replace the rows at ``index`` by all of ``other``. The head resets what it stores of them."""
         longest = max(self.image_mask.shape[1], other.image_mask.shape[1])
         for name in ("image_tokens", "image_mask", "last_image_length"):
             mine, theirs = (
@@ -66,9 +66,6 @@ class HeadContext:
                 for x in (getattr(self, name), getattr(other, name))
             )
             setattr(self, name, mine.index_copy(0, index, theirs))
-        for stored in self.memory.values():
-            for row in index.tolist() if isinstance(stored, dict) else ():
-                stored.pop(row, None)
 
     def to(self, dtype: torch.dtype) -> HeadContext:
         """The same in another precision. The memory is shared."""
@@ -123,6 +120,9 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
         """States (n, D) before the first latents of spans, in the precision of the head -> all their latents (n, length,
         Z). ``context`` names the rows of the spans. Only a head that ``draws_whole_span`` has it."""
         raise NotImplementedError(f"{type(self).__name__} draws a span latent by latent.")
+
+    def reset_memory(self, memory: dict[str, Any], rows: torch.Tensor) -> None:
+        """Forget what :meth:`sample` has stored of ``rows`` (n,), which are other rows now."""
 
     def sampling_constants(self) -> torch.Tensor | None:
         """What :meth:`sample` computes from the weights alone. If it is no None, decoding computes it once and passes it

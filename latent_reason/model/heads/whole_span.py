@@ -81,6 +81,12 @@ class WholeSpanHead(LatentHead):
     def span_loss(self, h, z, places, context):
         return regression_loss(self.draw_span(h[:, 0], z.shape[1], context)[places], z[places], self.kind)
 
+    def reset_memory(self, memory, rows):
+        if memory:  # a NaN would pass through the mask of attention
+            memory["first"][rows] = 0
+            for cache in memory["cache"]:
+                cache[:, rows] = 0
+
     def sample(self, h, context: HeadContext | None = None, noise=None):
         """The latents of :meth:`draw_span` one after the other. At slot 0 the state of a row is kept in the memory; later
         states are not read. Each call computes one slot, with the keys and values of the slots before it."""
