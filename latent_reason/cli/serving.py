@@ -45,7 +45,7 @@ def add_verbs(verbs) -> None:
 def port(text: str) -> int:
     """An argparse type: a port, or 0."""
     number = at_least(0)(text)
-    if number > 65_535:
+    if number >= 2**16:
         raise argparse.ArgumentTypeError(f"{text!r}: a port is at most 65535")
     return number
 

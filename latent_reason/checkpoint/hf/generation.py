@@ -96,8 +96,9 @@ class InterleavedGenerationMixin(GenerationMixin):
         group = engine.admit(batch)
         while engine.num_active:
             engine.step()
-            if streamer is not None and (new := group.rows[0].ids[-1]) != self.reasoner.vocabulary.latent:
-                streamer.put(torch.tensor([new]))
+            token = group.rows[0].ids[-1]
+            if streamer is not None and token != self.reasoner.vocabulary.latent:
+                streamer.put(torch.tensor([token]))
         if streamer is not None:
             streamer.end()
         return self._output(batch, engine.collect(group))
