@@ -31,13 +31,13 @@ def forced_queues(
         ValueError: a span is forced open that cannot be drawn, or the ids hold the placeholder of a latent.
     """
     v, queue = model.vocabulary, [[] for _ in range(n)] if given is None else [list(ids) for ids in given]
-    if any(v.latent in ids for ids in queue):
+    if any(v.latent in forced for forced in queue):
         raise ValueError("forced_tokens hold the placeholder of a latent. Leave it out: an open token draws a span.")
     at_once = config.latent_mode == "learned" and model.switch.start == "first" and model.can_sketch
     if at_once or config.latent_mode == "first":
-        queue = [ids if ids[:1] == [v.open] else [v.open, *ids] for ids in queue]
+        queue = [forced if forced[:1] == [v.open] else [v.open, *forced] for forced in queue]
     can_sketch = config.latent_mode != "off" and model.can_sketch
-    if not can_sketch and any(v.open in ids for ids in queue):
+    if not can_sketch and any(v.open in forced for forced in queue):
         raise ValueError(
             "a span is forced open, but the model has no latent head or latent_mode is 'off'. Remove the open "
             "token, or use latent_mode='learned' with a method that sketches."
