@@ -107,7 +107,7 @@ class Stepper:
         embeds = rows.embeds.new_zeros(len(rows.embeds), size, width)
         embeds[:, 0] = rows.embeds
         positions = rows.positions[..., None].repeat(1, 1, size)
-        embeds[block.slots], positions[:, block.slots] = block.embeds, block.positions
+        embeds[block.slots], positions[:, block.slots] = block.embeds.to(embeds.dtype), block.positions
         last = torch.zeros_like(rows.length).index_copy(0, block.slots, block.lengths - 1)
         at = rows.length[:, None] - last[:, None] + torch.arange(size, device=last.device)  # (S, Q)
         columns = cache.set_columns(at)

@@ -395,3 +395,13 @@ def test_compiled_steps_are_whole_and_three(make_reasoner, make_traces, graphs, 
             some = reasoner.processor(make_traces()[:rows], generate=True)
             generate(reasoner, some, compile=True, max_new_tokens=12, latent_mode="first")
         assert len(graphs) <= 12
+
+
+@pytest.mark.parametrize("head", ["flow", "whole_span"])
+def test_decoding_under_autocast(make_reasoner, make_traces, head):
+    """Keys of a prompt and of a step may then differ in precision."""
+    reasoner = make_reasoner(head=head)
+    prompt = reasoner.processor(make_traces(), generate=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = generate(reasoner, prompt, max_new_tokens=12, latent_mode="first", latents_per_span=3)
+    assert len(out.spans) >= 4 and out.latent_embeds.isfinite().all() and out.log_prob.isfinite().all()

@@ -30,8 +30,12 @@ class SlotLayer(CacheLayerMixin):
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
         """Write positions (S, heads, Q, d) of every row. Returns keys and values of all columns in use."""
         at, extent = self.cache.columns, self.cache.extent
-        keys, values = self.keys.scatter_(2, at, key_states), self.values.scatter_(2, at, value_states)
-        return (keys, values) if extent is None else (keys[:, :, :extent], values[:, :, :extent])
+        dtype = key_states.dtype  # under mixed precision a prompt and a step may differ
+        keys = self.keys.scatter_(2, at, key_states.to(self.keys.dtype))
+        values = self.values.scatter_(2, at, value_states.to(self.values.dtype))
+        if extent is not None:
+            keys, values = keys[:, :, :extent], values[:, :, :extent]
+        return keys.to(dtype), values.to(dtype)
 
     def get_seq_length(self) -> int:
         return (self.cache.extent or self.keys.shape[2]) - 1
