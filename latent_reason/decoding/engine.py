@@ -1,8 +1,8 @@
 """generate(): batched, cached decoding of text and latents, and the engine under it.
 
-Every active row feeds exactly one position a step, text or latent, so one cache serves rows in different modes. The
-state of all rows lies in tensors. The host reads their modes and ids once a step, and not at all while every row is in
-a span whose length is known.
+Every active row feeds one position a step, text or latent, or the whole of a span that its head has drawn at once. So one
+cache serves rows in different modes. The state of all rows lies in tensors. The host reads their modes and ids once a
+step, and not at all while every row is in a span whose length is known.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Engine:
     Attributes:
         num_passes, num_reads: passes of the text model so far, prompts left out, and reads from the device.
         num_row_steps: rows in these passes; over ``num_passes * num_slots``, the share of slots in use.
-        num_steps: positions of the longest row so far.
+        num_steps: positions for which there are records; a pass that feeds whole spans has several.
     """
 
     def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
@@ -267,7 +267,7 @@ class Engine:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Generate one position of every active row."""
+        """Generate one position of every active row, or a whole span where the head draws it at once."""
         kind, rows, cache = self.kind, self.rows, self.cache
         extent = max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None)
         cache.set_extent(extent, 1 if rows.block is None else rows.block.embeds.shape[1])
@@ -284,7 +284,7 @@ class Engine:
         else:
             lengths, records = {}, [self._step_in_context(kind, has_queue)]
         if self.written is not None:
-            self._apply_hooks(kind, records, lengths, before)
+            self._apply_hooks(kind, records[0], before)
         self.num_passes += 1
         self.num_row_steps += self.num_active
         self._note(kind, records, lengths)
@@ -325,13 +325,9 @@ class Engine:
         new = self.config.latent_hook(numbers, spans, self.rows.slot[slots], latents[slots], written)
         return latents.index_copy(0, slots, new.to(latents.dtype))
 
-    def _apply_hooks(
-        self, kind: Kind, records: list[StepRecord], lengths: dict[int, int], before: torch.Tensor
-    ) -> None:
+    def _apply_hooks(self, kind: Kind, record: StepRecord, before: torch.Tensor) -> None:
         """Keep the ids of a step, and end rows whose text meets the stopping criteria. ``before`` (S,) were their modes."""
-        ids = torch.stack([record.ids for record in records], 1)
-        counts = [1 + lengths.get(slot, 0) for slot in range(self.num_slots)]
-        self.written.add(ids.masked_fill((before == DONE)[:, None], self.written.pad), counts)
+        self.written.add(record.ids.masked_fill(before == DONE, self.written.pad))
         if self.config.stopping_criteria is not None and kind != "latent":
             stopped = self.config.stopping_criteria(self.written.ids, None)
             writing = (before == WRITING) & (self.rows.mode == WRITING)  # not where a span has just been opened

@@ -94,7 +94,10 @@ class Stepper:
         if rows.block is not None:
             return self.forward_block(rows, cache)
         columns = cache.set_columns(rows.length[:, None])
-        visible = self.visible(rows, columns <= rows.length[:, None])
+        visible = columns <= rows.length[:, None]
+        if self.config.hide_images:  # from text after a sketch
+            hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
+            visible = visible & ~F.pad(hidden, (0, len(columns) - hidden.shape[1]))
         if backbone.attn_implementation in ("sdpa", "eager"):  # then it is not made anew from a mask of positions
             visible = visible[:, None]
         return backbone.forward_text(rows.embeds[:, None], visible, rows.positions[..., None], cache)[:, 0]
@@ -111,17 +114,8 @@ class Stepper:
         last = torch.zeros_like(rows.length).index_copy(0, block.slots, block.lengths - 1)
         at = rows.length[:, None] - last[:, None] + torch.arange(size, device=last.device)  # (S, Q)
         columns = cache.set_columns(at)
-        visible = self.visible(rows, columns <= at[..., None])
-        states = self.model.backbone.forward_text(embeds, visible, positions, cache)
+        states = self.model.backbone.forward_text(embeds, columns <= at[..., None], positions, cache)
         return states[self.slots, last]
-
-    def visible(self, rows: Rows, visible: torch.Tensor) -> torch.Tensor:
-        """What may be attended to, of what is ``visible`` (S, ..., E): no images after a sketch, where they are hidden."""
-        if not self.config.hide_images:
-            return visible
-        hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
-        hidden = F.pad(hidden, (0, visible.shape[-1] - hidden.shape[1]))
-        return visible & ~(hidden if visible.ndim == 2 else hidden[:, None])
 
     def take_step(self, kind: Kind, rows: Rows, cache: SlotCache, has_queue: bool) -> StepRecord:
         """One step of all rows. ``has_queue``: some are forced to write tokens."""
@@ -144,7 +138,7 @@ class Stepper:
             return self.draw_latents(rows, h, context)
         return self.step_mixed(rows, h, has_queue, context, replace_latents)
 
-    # -- the three kinds of step --------------------------------------------------------------------------------------
+    # -- the kinds of step --------------------------------------------------------------------------------------
     def write_text(self, rows: Rows, h: torch.Tensor, has_queue: bool) -> StepRecord:
         """Every active row writes a text token."""
         active, position = rows.mode != DONE, rows.next.expand(3, -1)

@@ -23,10 +23,6 @@ class WrittenIds:
         """Forget all but the last ``width`` columns."""
         self.ids = self.ids[:, max(0, self.ids.shape[1] - width) :].clone()
 
-    def add(self, new: torch.Tensor, counts: list[int]) -> None:
-        """Add ids (S, n) of one step, of which row s has taken the first ``counts[s]``."""
-        self.ids = torch.cat([self.ids, new], 1)
-        if min(counts) < new.shape[1]:  # some rows have drawn whole spans: the others move to the right
-            shift = new.shape[1] - torch.tensor(counts, device=new.device)
-            columns = torch.arange(self.ids.shape[1], device=new.device) - shift[:, None]
-            self.ids = self.ids.gather(1, columns.clamp_min(0)).masked_fill(columns < 0, self.pad)
+    def add(self, new: torch.Tensor) -> None:
+        """Add the ids (S,) of one step."""
+        self.ids = torch.cat([self.ids, new[:, None]], 1)
