@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from ...values import Depth, Size, SizeOrZero
-from .autoregressive import CausalLayer, attend_to_images
-from .base import HeadContext, LatentHead
+from .base import HeadContext
 from .regression import RegressionLoss, regression_loss
+from .span_layers import SpanHead
 
 
-class WholeSpanHead(LatentHead):
+class WholeSpanHead(SpanHead):
     """Draws every latent of a span from the state before its first and the images of its row: a learned query a slot
     plus the state, ``cross_attention_layers`` to the images, ``depth`` layers of self-attention over the slots, one
     linear layer. No latent is read on the way, so errors of early latents do not reach late ones, and the backbone may
@@ -23,7 +23,7 @@ class WholeSpanHead(LatentHead):
     ``cross_attention_layers=0`` one state must hold all of the sketch (paper_figs/data/heads_quick.json).
     """
 
-    needs_context = draws_whole_span = True
+    draws_whole_span = True
 
     def __init__(
         self,
@@ -39,13 +39,7 @@ class WholeSpanHead(LatentHead):
         super().__init__(width, latent_width)
         hidden, self.kind, self.longest = hidden or width, loss, longest
         self.state, self.place = nn.Linear(width, hidden), nn.Embedding(longest, hidden)
-        self.picture = nn.Linear(width, hidden) if cross_attention_layers else None
-        self.looks = nn.ModuleList(
-            nn.MultiheadAttention(hidden, heads, batch_first=True) for _ in range(cross_attention_layers)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(cross_attention_layers))
-        self.layers = nn.ModuleList(CausalLayer(hidden, heads) for _ in range(depth))
-        self.leave = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, latent_width))
+        self.build_layers(hidden, depth, cross_attention_layers, heads, has_images=cross_attention_layers > 0)
 
     def enter(self, h: torch.Tensor, places: torch.Tensor, context: HeadContext | None) -> torch.Tensor:
         """States (n, D) and embedded slots (k or n x k, hidden) -> (n, k, hidden) after cross-attention."""
@@ -54,8 +48,8 @@ class WholeSpanHead(LatentHead):
             return x
         assert context is not None
         images, missing = context.tokens_of_rows()
-        images = self.picture(images.detach().to(h.dtype))  # the vision encoder gets no gradient from here
-        return attend_to_images(x, images + self.places_of_images(context), missing, self.norms, self.looks)
+        images = self.embed_images(images, h.dtype) + self.places_of_images(context)
+        return self.attend_to_images(x, images, missing)
 
     def places_of_images(self, context: HeadContext) -> torch.Tensor:
         """(n, T, hidden) the embedded slot of each token of a row's last image, zero for other tokens. A slot then finds
@@ -71,35 +65,17 @@ class WholeSpanHead(LatentHead):
         Raises:
             ValueError: a span is longer than ``longest``.
         """
-        if length > self.longest:
-            raise ValueError(f"a span of {length} latents, but the head was built for longest={self.longest}.")
-        x = self.enter(h, self.place.weight[:length], context)
-        for layer in self.layers:
-            x = layer(x)
-        return self.leave(x)
+        self.check_length(length)
+        return self.pass_span(self.enter(h, self.place.weight[:length], context))
 
     def span_loss(self, h, z, places, context):
         return regression_loss(self.draw_span(h[:, 0], z.shape[1], context)[places], z[places], self.kind)
-
-    def reset_memory(self, memory, rows):
-        if memory:  # a NaN would pass through the mask of attention
-            memory["first"][rows] = 0
-            for cache in memory["cache"]:
-                cache[:, rows] = 0
 
     def sample(self, h, context: HeadContext | None = None, noise=None):
         """The latents of :meth:`draw_span` one after the other. At slot 0 the state of a row is kept in the memory; later
         states are not read. Each call computes one slot, with the keys and values of the slots before it."""
         rows, slot, memory = context.rows, context.slot, context.memory
-        if "first" not in memory:
-            count, width = len(context.image_tokens), self.place.embedding_dim
-            memory["first"] = h.new_zeros(count, self.width)
-            memory["cache"] = [
-                h.new_zeros(2, count, layer.heads, self.longest, width // layer.heads) for layer in self.layers
-            ]
-        first = torch.where((slot == 0)[:, None], h, memory["first"][rows])
-        memory["first"] = memory["first"].index_put((rows,), first)
-        x = self.enter(first, self.place(slot)[:, None], context)
-        for number, layer in enumerate(self.layers):
-            x, memory["cache"][number] = layer.step(x, memory["cache"][number], rows, slot)
-        return self.leave(x)[:, 0]
+        self.start_memory(memory, h, len(context.image_tokens), self.width)
+        first = torch.where((slot == 0)[:, None], h, memory["kept"][rows])
+        memory["kept"] = memory["kept"].index_put((rows,), first)
+        return self.pass_slot(self.enter(first, self.place(slot)[:, None], context), memory, rows, slot)
