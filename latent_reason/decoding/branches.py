@@ -42,18 +42,18 @@ def save_branch(engine: Engine, row: Row) -> Branch:
     Raises:
         ValueError: the head reads more than the state, or there are hooks on text; what they read is not saved.
     """
-    if engine.written is not None:
+    if engine.slots.written is not None:
         raise ValueError("rows with logits_processor or stopping_criteria cannot be continued twice.")
-    if engine.context is not None:
+    if engine.slots.context is not None:
         raise ValueError(
             f"a {type(engine.model.head).__name__} reads more than the state, so its rows cannot be continued twice. Use "
             "another method of decoding."
         )
     slot = engine.occupants.index(row)
     length = row.prompt_length - 1 + len(row.ids)
-    state = engine.rows.select(torch.tensor([slot], device=engine.device))
+    state = engine.slots.rows.select(torch.tensor([slot], device=engine.device))
     copied = replace(row, ids=[*row.ids], places=[*row.places])
-    return Branch(copied, state, engine.cache.read(slot, length), row.prompt_length - 1)
+    return Branch(copied, state, engine.slots.cache.read(slot, length), row.prompt_length - 1)
 
 
 @torch.no_grad()
@@ -89,9 +89,9 @@ def restore_branches(
             row.num_forced = len(forced_tokens)
         if max_new_tokens is not None:
             state.budget, row.budget = state.length + max_new_tokens, len(row.ids) + max_new_tokens
-        engine.place(torch.tensor([slot], device=engine.device), state, branch.cache)
-        engine.cache.reserve(row.prompt_length + (row.budget if engine.cache.static else len(row.ids)))
-        engine.cache.write(slot, branch.cache)
+        engine.slots.place(torch.tensor([slot], device=engine.device), state, branch.cache)
+        engine.slots.cache.reserve(row.prompt_length + (row.budget if engine.slots.cache.static else len(row.ids)))
+        engine.slots.cache.write(slot, branch.cache)
         engine.occupants[slot] = row
         rows.append(row)
     return rows

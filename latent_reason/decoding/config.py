@@ -84,3 +84,8 @@ class GenerationConfig:
             object.__setattr__(self, "cache_implementation", "static")
         if self.latent_policy is not None and self.latent_hook is not None:
             raise ValueError("latent_policy draws the latents, so latent_hook may not replace them. Use one of them.")
+
+    @property
+    def has_text_hooks(self) -> bool:
+        """Whether something outside reads the text while it is written."""
+        return self.logits_processor is not None or self.stopping_criteria is not None

@@ -13,21 +13,18 @@ from typing import Any
 
 import torch
 
-from ..model.backbones.cache import SlotCache
 from ..model.batch import PAD, MixedBatch, to_device
-from ..model.heads.base import HeadContext
 from ..model.reasoner import LatentReasoner
 from ..model.switching import DONE, DRAWING, WRITING, Switch
 from .compiled import compile_steps
 from .config import GenerationConfig
-from .history import History
 from .host_rows import Group, Row
 from .prompts import ComputedPrompts, compute_prompts, forced_queues, planned_grids
 from .rollout import Rollout, stack_steps
 from .rows import Rows
 from .sampling import row_keys
+from .slots import Slots
 from .steps import Kind, Stepper, StepRecord
-from .written import WrittenIds
 
 
 @torch.no_grad()
@@ -102,20 +99,18 @@ class Engine:
         self.model, self.config, self.num_slots, self.device = model, config, num_slots, model.device
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
         self.switch = self._switch()
-        hooks = config.logits_processor, config.stopping_criteria
-        has_hooks = any(hook is not None for hook in hooks)
         # what changes latents one by one, or reads text position by position, keeps spans from being drawn at once
-        single = has_hooks or config.hide_images or config.latent_hook is not None or config.latent_policy is not None
+        single = (
+            config.has_text_hooks
+            or config.hide_images
+            or config.latent_hook is not None
+            or config.latent_policy is not None
+        )
         counted = self.switch.stop == "count" and not single
         self.draws_spans = self.can_sketch and counted and model.head.draws_whole_span
         self.occupants: list[Row | None] = [None] * num_slots
         self.groups: list[Group] = []
-        self.rows: Rows  # these two from the first row on
-        self.cache: SlotCache
-        self.is_new = True  # it has had no rows yet
-        self.context: HeadContext | None = None
-        self.history: History | None = None
-        self.written = WrittenIds(num_slots, model.vocabulary.pad, model.device) if has_hooks else None
+        self.slots = Slots(model, config, num_slots, reads_states=not self.draws_spans)
         self._set_stepper()
         self.records: list[StepRecord] = []
         self.num_steps = self.num_passes = self.num_reads = self.num_rows = self.num_row_steps = self.num_dropped = 0
@@ -171,7 +166,7 @@ class Engine:
         computed = compute_prompts(self.model, prompt, prompt_embeds, same_prompt or range(n))
         keys = row_keys(config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids)
         rows = self._first_rows(computed, queue, budgets, grids, plan, keys, max(limits))
-        self._place_prompts(slots, rows, computed, prompt, max(budgets))
+        self.slots.place_prompts(slots, rows, computed, prompt, max(budgets))
         lengths = (prompt.layout.token_type != PAD).sum(1).tolist()
         group = Group(prompt, [], self.num_steps)
         for at, slot in enumerate(slots):
@@ -211,48 +206,6 @@ class Engine:
         rows.end_spent(self.stepper.answer_prefix, self.config.answer_budget)
         return rows
 
-    def _place_prompts(
-        self, slots: list[int], rows: Rows, computed: ComputedPrompts, prompt: MixedBatch, budget: int
-    ) -> None:
-        """Put rows that begin into their slots, with all that is kept of their prompts."""
-        context, is_new = self.model.head_context(prompt), self.is_new
-        index, like = to_device(torch.tensor(slots), self.device), computed.cache.layers
-        if is_new:
-            self.place(index, rows, [(layer.keys, layer.values) for layer in like])
-        room = budget + len(self.config.answer_prefix) + self.config.answer_budget + 2
-        self.cache.reserve(prompt.ids.shape[1] + (room if self.cache.static else 0))
-        self.cache.fill(index, computed.cache, computed.rows, computed.pads)
-        if not is_new:  # last: an error before it leaves no row that nobody knows
-            self.place(index, rows, [])
-        if self.written is not None:
-            self.written.admit(index, prompt.ids)
-        if context is None:
-            return
-        if self.context is None or is_new:
-            self.context = context.select(self._every_slot(index))
-            self.history = None if self.draws_spans else History(self.num_slots, self.device)
-        else:
-            self.context.put(index, context)
-            self.model.head.reset_memory(self.context.memory, index)
-        if self.history is not None:
-            self.history.forget(slots)
-
-    def place(self, index: torch.Tensor, rows: Rows, like: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Put rows into the slots ``index`` (n,). ``like`` are keys and values of the sizes of the model's."""
-        if self.is_new:  # every slot needs some row; those without one of their own have ended
-            self.cache = SlotCache(like, self.num_slots, self.config.cache_implementation == "static")
-            self.rows = rows.select(self._every_slot(index))
-            empty = torch.ones(self.num_slots, dtype=torch.bool, device=self.device).index_fill(0, index, False)
-            self.rows.mode = self.rows.mode.masked_fill(empty, DONE)
-            self.is_new = False
-        else:
-            self.rows.put(index, rows)
-
-    def _every_slot(self, index: torch.Tensor) -> torch.Tensor:
-        """(S,) for the slots ``index`` (n,) the numbers 0 to n - 1, for the others 0."""
-        every = torch.zeros(self.num_slots, dtype=torch.long, device=self.device)
-        return every.index_copy(0, index, torch.arange(len(index), device=self.device))
-
     # -- steps --------------------------------------------------------------------------------------------------------
     @property
     def kind(self) -> Kind:
@@ -268,7 +221,7 @@ class Engine:
     @torch.no_grad()
     def step(self) -> None:
         """Generate one position of every active row, or a whole span where the head draws it at once."""
-        kind, rows, cache = self.kind, self.rows, self.cache
+        kind, rows, cache = self.kind, self.slots.rows, self.slots.cache
         extent = max(row.prompt_length + len(row.ids) for row in self.occupants if row is not None)
         cache.set_extent(extent, 1 if rows.block is None else rows.block.embeds.shape[1])
         always = self.config.compile or self.config.mixture is not None  # a rule may force tokens on the device
@@ -278,12 +231,12 @@ class Engine:
             h = self.stepper.forward(rows, cache)
             lengths = {slot: row.sure_latents for slot, row in enumerate(self.occupants) if row and row.mode == DRAWING}
             slots = to_device(torch.tensor(list(lengths)), self.device)
-            records = self.stepper.step_spans(rows, h, has_queue, lengths, self.context.for_rows(slots))
-        elif self.history is None and self.config.latent_hook is None and self.written is None:
+            records = self.stepper.step_spans(rows, h, has_queue, lengths, self.slots.context.for_rows(slots))
+        elif self.slots.history is None and self.config.latent_hook is None and self.slots.written is None:
             lengths, records = {}, [self.take_step(kind, rows, cache, has_queue)]
         else:
             lengths, records = {}, [self._step_in_context(kind, has_queue)]
-        if self.written is not None:
+        if self.slots.written is not None:
             self._apply_hooks(kind, records[0], before)
         self.num_passes += 1
         self.num_row_steps += self.num_active
@@ -292,18 +245,18 @@ class Engine:
 
     def _step_in_context(self, kind: Kind, has_queue: bool) -> StepRecord:
         """A step with a head that reads the states so far, or with hooks."""
-        rows = self.rows
-        h = self.stepper.forward(rows, self.cache)
-        states = None if self.history is None else self.history.add(h, rows)
+        rows = self.slots.rows
+        h = self.stepper.forward(rows, self.slots.cache)
+        states = None if self.slots.history is None else self.slots.history.add(h, rows)
         context = None
         if states is not None and kind != "text":
             places = self._drawing()
             slots = to_device(torch.tensor([slot for slot, _ in places], dtype=torch.long), self.device)
-            context = self.context.for_rows(slots, None, *states, places)
+            context = self.slots.context.for_rows(slots, None, *states, places)
         replaced = None if self.config.latent_hook is None else self._replace_latents
         record = self.stepper.decide(kind, rows, h, has_queue, context, replaced)
-        if self.history is not None and record.cause is not None:
-            self.history.end_spans(record.cause > 0)
+        if self.slots.history is not None and record.cause is not None:
+            self.slots.history.end_spans(record.cause > 0)
         return record
 
     def _drawing(self) -> list[tuple[int, int]]:
@@ -320,18 +273,18 @@ class Engine:
             return latents
         numbers = torch.tensor([self.occupants[slot].number for slot in slots.tolist()], device=self.device)
         written = {row.number: row.ids for row in self.occupants if row is not None}
-        spans = self.rows.spans[slots] - 1
+        spans = self.slots.rows.spans[slots] - 1
         assert self.config.latent_hook is not None  # as the caller has seen
-        new = self.config.latent_hook(numbers, spans, self.rows.slot[slots], latents[slots], written)
+        new = self.config.latent_hook(numbers, spans, self.slots.rows.slot[slots], latents[slots], written)
         return latents.index_copy(0, slots, new.to(latents.dtype))
 
     def _apply_hooks(self, kind: Kind, record: StepRecord, before: torch.Tensor) -> None:
         """Keep the ids of a step, and end rows whose text meets the stopping criteria. ``before`` (S,) were their modes."""
-        self.written.add(record.ids.masked_fill(before == DONE, self.written.pad))
+        self.slots.written.add(record.ids.masked_fill(before == DONE, self.slots.written.pad))
         if self.config.stopping_criteria is not None and kind != "latent":
-            stopped = self.config.stopping_criteria(self.written.ids, None)
-            writing = (before == WRITING) & (self.rows.mode == WRITING)  # not where a span has just been opened
-            self.rows.mode = self.rows.mode.masked_fill(stopped & writing, DONE)
+            stopped = self.config.stopping_criteria(self.slots.written.ids, None)
+            writing = (before == WRITING) & (self.slots.rows.mode == WRITING)  # not where a span has just been opened
+            self.slots.rows.mode = self.slots.rows.mode.masked_fill(stopped & writing, DONE)
 
     def _note(self, kind: Kind, records: list[StepRecord], lengths: dict[int, int]) -> None:
         """Bring what the host knows of the rows up to date, by one read; after a step of latents by none. ``lengths``
@@ -348,7 +301,9 @@ class Engine:
                 row.latents += 1
             return
         self.num_reads += 1
-        fields = [self.rows.mode, records[0].ids, self.rows.answering.long()][: 3 if self.config.answer_prefix else 2]
+        fields = [self.slots.rows.mode, records[0].ids, self.slots.rows.answering.long()][
+            : 3 if self.config.answer_prefix else 2
+        ]
         modes, ids, *answering = torch.stack(fields).tolist()
         for slot, row in active:
             row.num_forced -= row.mode == WRITING and row.num_forced > 0
@@ -359,7 +314,7 @@ class Engine:
                 row.force_answer(len(self.config.answer_prefix), self.config.answer_budget)
 
     def _set_stepper(self) -> None:
-        self.stepper = Stepper(self.model, self.config, self.num_slots, self.written)
+        self.stepper = Stepper(self.model, self.config, self.num_slots, self.slots.written)
         self.take_step = (
             compile_steps(self.stepper) if self.config.compile and not self.draws_spans else self.stepper.take_step
         )
@@ -370,23 +325,29 @@ class Engine:
         for slot in slots:
             self.occupants[slot].mode = DONE
         index = to_device(torch.tensor(slots, dtype=torch.long), self.device)
-        self.rows.mode = self.rows.mode.index_fill(0, index, DONE)
+        self.slots.rows.mode = self.slots.rows.mode.index_fill(0, index, DONE)
         self._free_ended()
 
     def _free_ended(self) -> None:
         self.occupants = [row if row is not None and row.mode != DONE else None for row in self.occupants]
-        if self.rows.block is not None:  # the next row of a slot must not take what its last one has left
-            self.rows.block = self.rows.block.keep({slot for slot, row in enumerate(self.occupants) if row is not None})
+        if self.slots.rows.block is not None:  # the next row of a slot must not take what its last one has left
+            self.slots.rows.block = self.slots.rows.block.keep(
+                {slot for slot, row in enumerate(self.occupants) if row is not None}
+            )
 
     def compact(self) -> None:
         """Drop the free slots, once half of them are, for the last rows of a run. They take no other rows any more."""
         kept = [slot for slot, row in enumerate(self.occupants) if row is not None]
-        fixed = self.context is not None or self.config.compile or self.is_new or self.rows.block is not None
-        if fixed or self.written is not None or not 0 < len(kept) <= self.num_slots // 2:
+        fixed = (
+            self.slots.context is not None
+            or self.config.compile
+            or self.slots.is_new
+            or self.slots.rows.block is not None
+        )
+        if fixed or self.slots.written is not None or not 0 < len(kept) <= self.num_slots // 2:
             return
         index = to_device(torch.tensor(kept), self.device)
-        self.rows = self.rows.select(index)
-        self.cache.select(index)
+        self.slots.select(index)
         self.occupants = [self.occupants[slot] for slot in kept]
         self.num_slots = len(kept)
         self._set_stepper()
@@ -404,11 +365,9 @@ class Engine:
         self.groups.remove(group)
         first = min((other.start for other in self.groups), default=self.num_steps)
         del self.records[: first - self.num_dropped]
-        if self.history is not None:
-            self.history.drop(first - self.num_dropped)
-        if self.written is not None:
-            active = [row for row in self.occupants if row is not None]
-            self.written.keep(max((row.prompt_length + len(row.ids) for row in active), default=0))
+        active = [row for row in self.occupants if row is not None]
+        width = max((row.prompt_length + len(row.ids) for row in active), default=0)
+        self.slots.forget(first - self.num_dropped, width)
         self.num_dropped = first
         return rollout
 

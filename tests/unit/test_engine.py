@@ -194,7 +194,7 @@ def test_a_request_is_answered_as_it_is_alone(make_backbone, make_traces, ready_
     while not queue.is_idle:
         queue.step()
     engine = queue.engine
-    assert not engine.records and (engine.history is None or engine.history.length == 0), "nothing is kept"
+    assert not engine.records and (engine.slots.history is None or engine.slots.history.length == 0), "nothing is kept"
 
 
 @pytest.mark.usefixtures("float64")
