@@ -94,6 +94,9 @@ class Stepper:
         if rows.block is not None:
             return self.forward_block(rows, cache)
         columns = cache.set_columns(rows.length[:, None])
+        if len(self.slots) == 1 and not (cache.static or self.config.hide_images or backbone.has_bidirectional_images):
+            # a single row has written every column, so it needs no mask
+            return backbone.forward_text(rows.embeds[:, None], None, rows.positions[..., None], cache)[:, 0]
         visible = columns <= rows.length[:, None]
         if self.config.hide_images:  # from text after a sketch
             hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
