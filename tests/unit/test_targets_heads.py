@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 
 from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.model import heads
-from latent_reason.model.targets import Standardizer, VisionTokens, latent_grid, pool_tokens
+from latent_reason.model.targets import VisionTokens, latent_grid, pool_tokens
 
 float64 = pytest.mark.usefixtures("float64")
 SIDES = st.integers(1, 20)
@@ -77,92 +77,6 @@ def test_targets_are_the_pooled_tokens_of_the_models_own_eye(make_backbone, pict
     raw = backbone.encode_images(seen)
     assert_close(small, raw[0])
     assert_close(large[1], raw[1].reshape(4, 4, -1)[:2, 2:].mean((0, 1)))
-
-
-# -- the standardised space --------------------------------------------------------------------------------------------
-def drawn_tokens(n, grid, width=8, seed=0):
-    """Tokens that are mostly the constant of their place, as pooled vision tokens are."""
-    g = torch.Generator().manual_seed(seed)
-    constant = 3 * torch.randn(36, width, generator=torch.Generator().manual_seed(99))[: grid[0] * grid[1]]
-    scale = torch.linspace(0.1, 2, width)
-    return [(constant + scale * torch.randn(grid[0] * grid[1], width, generator=g), grid) for _ in range(n)]
-
-
-@pytest.fixture
-def fitted():
-    standard = Standardizer(8, side=3)
-    standard.fit(drawn_tokens(400, (3, 3)))
-    return standard
-
-
-def stacked(samples):
-    return torch.stack([z for z, _ in samples]), torch.tensor([g for _, g in samples])
-
-
-def test_held_out_targets_have_mean_0_a_slot_and_std_1(fitted):
-    z = fitted(*stacked(drawn_tokens(400, (3, 3), seed=2)))
-    assert fitted.fitted
-    assert z.mean(0).abs().max() < 0.3
-    assert (z.std((0, 1)) - 1).abs().max() < 0.1
-
-
-def test_predicting_the_slot_mean_costs_about_1(fitted):
-    z, grids = stacked(drawn_tokens(400, (3, 3), seed=2))
-    cost = (fitted(fitted.slot_mean(grids[:, None], torch.arange(9)), grids) - fitted(z, grids)).square().mean()
-    assert 0.9 < cost < 1.1
-    assert (z - z.mean((0, 1))).square().mean() / z.var() > 0.5, "while most of the raw variance is the constant"
-
-
-@float64
-@pytest.mark.parametrize("grid", [(3, 3), (2, 4), (1, 3), (5, 2)])
-def test_inverse_undoes_it_on_every_grid(fitted, grid):
-    z, grids = stacked(drawn_tokens(3, grid))
-    assert_close(fitted.inverse(fitted(z, grids), grids), z)
-
-
-@float64
-def test_means_are_interpolated_for_other_grids(fitted):
-    grids = torch.tensor([[3, 3], [5, 5], [2, 2]])
-    means = fitted.slot_mean(grids[:, None], torch.arange(25))
-    assert_close(means[0, :9].reshape(3, 3, 8), fitted.mean)
-    assert_close(means[1].reshape(5, 5, 8)[::2, ::2], fitted.mean)
-    assert_close(means[1].reshape(5, 5, 8)[0, 1], fitted.mean[0, :2].mean(0))
-    assert_close(means[2, :4].reshape(2, 2, 8), fitted.mean[::2, ::2])
-    assert_close(fitted.slot_mean(torch.tensor([1, 3]), torch.arange(3)), fitted.mean.mean(0))
-    assert_close(fitted.slot_mean(torch.tensor([2, 1]), torch.arange(2)), fitted.mean.mean(1)[::2])
-    assert not means[0, 9:].any() and not means[2, 4:].any(), "zero beyond a span's length"
-
-
-def test_statistics_are_kept_bit_by_bit(fitted, tmp_path):
-    torch.save(fitted.state_dict(), tmp_path / "s.pt")
-    other = Standardizer(8, side=3)
-    other.load_state_dict(torch.load(tmp_path / "s.pt"))
-    for name, value in fitted.state_dict().items():
-        assert torch.equal(other.state_dict()[name], value)
-
-
-@float64
-def test_means_follow_their_statistics(fitted):
-    grids = torch.tensor([[2, 2], [3, 3]])
-    first = fitted.slot_mean(grids[:, None], torch.arange(9))
-    fitted.mean.mul_(2)
-    assert_close(fitted.slot_mean(grids[:, None], torch.arange(9)), 2 * first)
-    fitted.load_state_dict({n: t / 4 if n == "mean" else t for n, t in fitted.state_dict().items()})
-    assert_close(fitted.slot_mean(grids[:, None], torch.arange(9)), first / 2)
-    fitted.mean = None
-    fitted.mean = torch.ones(3, 3, 8)
-    assert (fitted.slot_mean(grids[:, None], torch.arange(4)) == 1).all(), (
-        "another tensor may get the memory of the one before"
-    )
-    assert fitted.to(torch.bfloat16).slot_mean(grids, 9).dtype == torch.bfloat16
-
-
-def test_channels_that_never_move_do_not_explode():
-    standard = Standardizer(2, side=1)
-    standard.fit([(torch.tensor([[1.0, float(i)]]), (1, 1)) for i in range(4)])
-    assert standard.std[0] == pytest.approx(1e-3)
-    with pytest.raises(ValueError, match="at least two sketches"):
-        standard.fit([(torch.zeros(1, 2), (1, 1))])
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
