@@ -235,6 +235,7 @@ class Chain(LatentPolicy, ABC):
     """
 
     clip = 5e-4
+    ends_at_random = True  # whether the last step is random; if not, the latent stands in the record behind the states
 
     def __init__(self, head: LatentHead, window: int = 0):
         self.first = int(head.mean is not None)  # for a residual head, the first state of the chain is an action too
@@ -246,7 +247,12 @@ class Chain(LatentPolicy, ABC):
         self.num_draws = self.transitions(head) + 1 + bool(self.window)
 
     def transitions(self, head: LatentHead) -> int:
+        """Steps of the chain that are random."""
         return head.steps
+
+    def finish(self, head: LatentHead, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        """The latent (n, Z) from the state x (n, Z) after all random steps, by those that are not."""
+        return x
 
     @abstractmethod
     def step(self, head: LatentHead, j: int, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -265,7 +271,10 @@ class Chain(LatentPolicy, ABC):
             x = middle + spread * noise[:, j + 1].to(h.dtype)
             states.append(x)
         record = torch.stack([mean + scale * x for x in states], 1)
-        return record[:, -1], self.cut(record, noise[:, -1, 0]) if self.window else record
+        latent = mean + scale * self.finish(head, states[-1], h)
+        if self.window:
+            return latent, self.cut(record, noise[:, -1, 0])
+        return latent, record if self.ends_at_random else torch.cat([record, latent[:, None]], 1)
 
     def cut(self, record: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
         """(n, 3 + window, Z) the window of each chain (n, J, Z), chosen by a normal number ``chance`` (n,)."""
@@ -355,23 +364,33 @@ class FlowSde(Chain):
 
 
 class DdpmSde(Chain):
-    """The diffusion head's chain with DDPM noise (DDPO 2305.13301), by diffusers' scheduler at eta = 1."""
+    """The diffusion head's chain with DDPM noise (DDPO 2305.13301), by diffusers' scheduler at eta = 1. Its last step
+    has no noise, so it is no action.
 
-    FLOOR = 1e-3  # of a std: the last step has none
+    Raises:
+        ValueError: another head, or a chain without a random step.
+    """
+
+    ends_at_random = False
 
     def __init__(self, head: LatentHead, window: int = 0):
         if not isinstance(head, DiffusionHead):
             raise ValueError(f"policy DdpmSde needs a diffusion head, not a {type(head).__name__}.")
+        if head.steps < 2:
+            raise ValueError(
+                "policy DdpmSde: the last step of a chain has no noise. Set the head's steps to 2 or more."
+            )
         super().__init__(head, window)
 
+    def transitions(self, head):
+        return head.steps - 1
+
+    def finish(self, head, x, h):
+        return self.step(head, head.steps - 1, x, h)[0]
+
     def step(self, head, j, x, h):
-        scheduler = head.scheduler
-        scheduler.set_timesteps(head.steps, device=h.device)
-        t = scheduler.timesteps[j]
-        middle = scheduler.step(
-            head.net(x, t.expand(len(h)), h), t, x, eta=1.0, variance_noise=torch.zeros_like(x), return_dict=False
-        )[0]
-        before = int(t) - scheduler.config.num_train_timesteps // head.steps
-        alpha = scheduler.alphas_cumprod
-        gone, left = alpha[int(t)], alpha[before] if before >= 0 else scheduler.final_alpha_cumprod
-        return middle, max(math.sqrt((1 - left) / (1 - gone) * (1 - gone / left)), self.FLOOR)
+        scheduler, at = head.scheduler, head.steps - 1 - j
+        predicted = head.net(x, torch.full((len(h),), head.step_times[at], device=h.device), h)
+        middle = scheduler.step(predicted, at, x, eta=1.0, variance_noise=torch.zeros_like(x), return_dict=False)[0]
+        gone, left = scheduler.alphas_cumprod[at], scheduler.alphas_cumprod[at - 1] if at else torch.ones(())
+        return middle, math.sqrt((1 - left) / (1 - gone) * (1 - gone / left))
