@@ -38,12 +38,12 @@ def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | 
     items = [task[index] for index in islice(task.indices(EXAMPLES), EXAMPLES)]
     rows = config.rl.num_prompts * config.rl.num_generations
     size = min(rows, config.rl.micro_batch_size or rows)
-    traces = [task.trace(item, module.mode) for item in items]
+    traces = [task.trace(item, module.sampler.mode) for item in items]
     traces = sorted(traces, key=lambda t: len(reasoner.processor.encode(t, generate=True).ids), reverse=True)
     traces = [traces[0]] * size
-    examples = encode_prompts(traces[:1], reasoner, module.can_cache_features) * size
+    examples = encode_prompts(traces[:1], reasoner, module.sampler.can_cache_features) * size
     rollout = longest_rollout(config, reasoner, collate_examples(reasoner.processor, examples), module.policy)
-    experience = experience_of(rollout, traces, examples, module.steps)
+    experience = experience_of(rollout, traces, examples, module.sampler.steps)
     losses = [(lambda: module.loss(experience)[0], -(-rows // size))]
     if config.rl.sft_coef:
         gold, shares = module.gold_batch(items[: config.rl.num_prompts])

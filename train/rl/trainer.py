@@ -89,7 +89,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
         )
     save = make_saver(config, reasoner, decoder)
     panels = make_panels(config, reasoner, decoder, folder)
-    prompts = PromptData(task, config, module.pass_rates, is_validated=bool(panels))
+    prompts = PromptData(task, config, module.sampler.pass_rates, is_validated=bool(panels))
     callbacks = [*panels, RolloutPanel(decoder), Alarms()]
     fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations)
     return reasoner.eval(), decoder
