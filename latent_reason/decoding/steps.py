@@ -83,7 +83,7 @@ class Stepper:
         self.ends_sentence = torch.tensor(v.ends_sentence, device=device) if by_rule else None
         self.counters, self.constants = self.no[:0], None
         if self.can_sketch:
-            policy = config.latent_policy if config.latent_policy and config.latent_policy.has_log_prob else None
+            policy = config.latent_policy if config.latent_policy and config.latent_policy.has_record else None
             draws = policy.num_draws if policy else int(model.head.is_stochastic)
             self.counters = noise_counters(draws * model.head.latent_width, device)
             self.constants = None if policy else model.head.sampling_constants()
@@ -388,7 +388,7 @@ class Stepper:
         noise = normal(rows.keys, rows.length, self.counters) if len(self.counters) else None
         if context is not None:
             return self.sample_in_context(rows, h, noise, means, context), None
-        if policy is None or not policy.has_log_prob:
+        if policy is None or not policy.has_record:
             return model.sample_latents(h, rows.grids, slot, noise, None, means, self.constants), None
         states, _ = model.head.cast_inputs(h, None)
         size = len(h), policy.num_draws, model.head.latent_width

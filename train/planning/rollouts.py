@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from latent_reason.decoding.rollout import Rollout
+from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.batch import LATENT, TEXT, MixedBatch
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.latent_policies import LatentPolicy
@@ -65,6 +65,7 @@ def longest_rollout(
     ids = torch.full((rows, length), vocabulary.end)
     token_type = torch.full_like(ids, TEXT)
     embeds, records = torch.zeros_like(reasoner.backbone.embed(ids)), None
+    stop, h, w = 1, 0, 0
     if reasoner.can_sketch:
         h, w = reasoner.latent_grid_for(None)
         stop = min(length, 1 + (config.rl.latents_per_span or h * w))
@@ -87,6 +88,7 @@ def longest_rollout(
         text_decisions=is_text,
         stop_decisions=torch.zeros_like(is_text),
         open_allowed=torch.ones_like(is_text),
+        spans=[Span(row, 1, stop - 1, (h, w), "count") for row in range(rows)] if stop > 1 else [],
         policy_records=records,
     )
 
