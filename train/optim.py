@@ -28,23 +28,27 @@ def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Par
 def make_optimizer(module: nn.Module, optim: OptimConfig) -> MuonWithAdamW:
     """One optimizer for all trainable parameters of a module."""
     matrices, others = split_parameters(module)
-    is_muon = optim.name == "muon"
-    groups = [
-        {
-            "name": "matrices",
-            "params": matrices,
-            "rule": "muon" if is_muon else "adamw",
-            "lr": optim.lr,
-            "weight_decay": optim.weight_decay,
-        },
-        {
-            "name": "others",
-            "params": others,
-            "rule": "adamw",
-            "lr": optim.adamw_lr if is_muon else optim.lr,
-            "weight_decay": 0.0,
-        },
-    ]
+    is_muon, scale = optim.name == "muon", optim.head_lr_scale
+    head = {id(p) for name, p in module.named_parameters() if scale != 1 and "head." in f".{name}"}
+    groups = []
+    for prefix, factor in (("", 1.0), ("head ", scale)):
+        own = [[p for p in part if (id(p) in head) == bool(prefix)] for part in (matrices, others)]
+        groups += [
+            {
+                "name": f"{prefix}matrices",
+                "params": own[0],
+                "rule": "muon" if is_muon else "adamw",
+                "lr": factor * optim.lr,
+                "weight_decay": optim.weight_decay,
+            },
+            {
+                "name": f"{prefix}others",
+                "params": own[1],
+                "rule": "adamw",
+                "lr": factor * (optim.adamw_lr if is_muon else optim.lr),
+                "weight_decay": 0.0,
+            },
+        ]
     return MuonWithAdamW([group for group in groups if group["params"]], optim.betas)
 
 

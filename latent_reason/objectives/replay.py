@@ -16,12 +16,14 @@ from .rollout_states import path_states, rollout_states
 
 class Replay(NamedTuple):
     """Log-probabilities of text tokens and of stop decisions (B, T), zero where nothing was chosen; of the actions
-    (n, steps) that the n latents are made of, row by row; and the states (n, D) these were drawn in."""
+    (n, steps) that the n latents are made of, row by row; the states (n, D) these were drawn in; and the states
+    (B, T, D) before every position, from which all of them follow."""
 
     text: torch.Tensor
     stops: torch.Tensor
     latents: torch.Tensor
     states: torch.Tensor
+    hidden: torch.Tensor
 
 
 def replay(
@@ -53,9 +55,9 @@ def replay(
     is_latent = rollout.token_type == LATENT
     states = h[is_latent] if model.head is None else model.head.cast_inputs(h[is_latent], None)[0]
     if policy is None or not policy.has_log_prob or not is_latent.any():
-        return Replay(text, stops, text.new_zeros(0, policy.steps if policy else 0), states)
+        return Replay(text, stops, text.new_zeros(0, policy.steps if policy else 0), states, h)
     assert model.head is not None  # it drew the latents
-    return Replay(text, stops, policy.log_prob(model.head, states, rollout.policy_records), states)
+    return Replay(text, stops, policy.log_prob(model.head, states, rollout.policy_records), states, h)
 
 
 def check_records(rollout: Rollout) -> None:

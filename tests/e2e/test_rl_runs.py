@@ -215,7 +215,7 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
         ),
         ({"rl__latent_policy": "vlpo"}, "its gradient is zero until the policy has changed"),
         ({"rl__latent_policy": "reward_weighted"}, "a MLPHead is not stochastic"),
-        ({"rl__latent_beta": 1.0}, "rl.latent_beta and rl.latent_importance_sampling_level=span have no effect"),
+        ({"rl__latent_beta": 1.0}, "so rl.latent_beta has no effect"),
         ({"rl__num_iterations": 2, "optim__gradient_accumulation_steps": 2}, "Set one of them to 1"),
         ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: rollouts and their replay"),
         ({"backbone__latent_positions": "2d"}, "backbone.latent_positions='2d': .* was trained with '1d'. Set that"),

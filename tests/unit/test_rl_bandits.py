@@ -17,25 +17,31 @@ from train.rl import trainer
 from train.rl.rewards import Graded
 
 float64 = pytest.mark.usefixtures("float64")
-OPTIONS = {"gaussian": {"fraction": 0.5}, "flow_sde": {}, "ddpm_sde": {}, "mask": {}, "reward_weighted": {}, "vlpo": {}}
+OPTIONS = {
+    "pathwise": {},
+    "gaussian": {"fraction": 0.5},
+    "flow_sde": {},
+    "ddpm_sde": {},
+    "mask": {},
+    "reward_weighted": {},
+    "vlpo": {},
+}
 UPDATES = {"vlpo": 2}
 
 
 def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
     """A module on one item whose reward is ``grade(rollout, row)``; rows begin with the tokens of ``queue``."""
-    made = recipe(
-        "unused",
-        config=RLTrainingConfig,
-        rl__latent_policy=policy,
-        rl__latent_policy_options=OPTIONS[policy],
-        rl__num_generations=16,
-        rl__num_prompts=1,
-        rl__max_completion_length=3,
-        rl__loss_type="dapo" if policy in UPDATES else "reinforce",
-        rl__num_iterations=UPDATES.get(policy, 1),
-        rl__rewards={"accuracy": 1.0},
-        **changes,
-    )
+    settings = {
+        "rl__latent_policy": policy,
+        "rl__latent_policy_options": OPTIONS[policy],
+        "rl__num_generations": 16,
+        "rl__num_prompts": 1,
+        "rl__max_completion_length": 3,
+        "rl__loss_type": "dapo" if policy in UPDATES else "reinforce",
+        "rl__num_iterations": UPDATES.get(policy, 1),
+        "rl__rewards": {"accuracy": 1.0},
+    }
+    made = recipe("unused", config=RLTrainingConfig, **settings | changes)
     backbone = seen_once(untrained()[0].backbone, monkeypatch)
     head = {"gaussian": "mlp", "ddpm_sde": "diffusion"}.get(policy, "flow")
     torch.manual_seed(0)

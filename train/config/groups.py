@@ -247,6 +247,8 @@ class OptimConfig(Keys):
     """Peak learning rate; of Muon with name muon, of AdamW with name adamw."""
     adamw_lr: LearningRate = 2e-3
     """Peak learning rate of AdamW with name muon."""
+    head_lr_scale: Positive = 1.0
+    """Learning rates of the latent head, as a multiple of those of all other parameters."""
     weight_decay: Weight = 0.05
     """Weight decay of matrices inside the network; other parameters have none."""
     betas: tuple[ShareBelow1, ShareBelow1] = (0.9, 0.98)

@@ -80,12 +80,15 @@ class RLConfig(Keys):
 others: as actions."""
     latent_policy_options: dict[str, Any] = field(default_factory=dict)
     """Options of the latent policy, such as {fraction: 0.05}."""
-    latent_weight: Weight = 1.0
-    """Weight of the policy loss of latents beside that of text."""
+    latent_weight: Weight | Literal["balanced"] = 1.0
+    """Weight of the policy loss of latents beside that of text; balanced: the weight at which both gradients of the states \
+have the same norm, a moving average."""
     latent_beta: Weight = 0.0
     """Weight of the KL divergence of latents from ref_model."""
-    latent_importance_sampling_level: Literal["latent", "span"] = "latent"
-    """One probability ratio for each latent, or one for each sketch."""
+    latent_anchor: Weight = 0.0
+    """Weight of the squared distance, in stds of a channel, between the latents of the model and of ref_model."""
+    latent_importance_sampling_level: Literal["latent", "span"] = "span"
+    """One probability ratio for each latent, or one for each sketch: the geometric mean of those of its latents."""
     latent_epsilon: Weight = 0.0
     """Clipping range of the ratios of latents; 0: that of the latent policy."""
 

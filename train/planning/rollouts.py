@@ -32,7 +32,7 @@ def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | 
     config = replace(config, rl=replace(config.rl, latent_policy_options=options))
     task = load_records(config) if config.data.folder else make_task(config.data, "train")
     reference = None
-    if config.rl.beta or config.rl.latent_beta:
+    if config.rl.beta or config.rl.latent_beta or config.rl.latent_anchor:
         reference = build_model(config, mode, name)[0].requires_grad_(False).eval()
     module = RLModule(reasoner, task, config, reference)
     items = [task[index] for index in islice(task.indices(EXAMPLES), EXAMPLES)]

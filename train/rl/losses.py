@@ -12,11 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives import latent_policies, policy_gradient
 from latent_reason.objectives.latent_policies import LatentPolicy
 from latent_reason.objectives.policy_gradient import PolicyObjective, Surrogate
-from latent_reason.objectives.replay import replay
+from latent_reason.objectives.replay import Replay, replay
 
 from ..config import RLConfig
 from . import perturbations
@@ -35,6 +36,7 @@ class LossContext:
     latent_options: dict  # options of `generate` that the latents were sampled with
     progress: float  # 0 to 1
     seed: list[int]  # of perturbations
+    latent_weight: float = 1.0  # of the policy loss of latents
 
     @property
     def steps(self) -> int:
@@ -75,43 +77,61 @@ def rollout_loss(context: LossContext, experience: Experience) -> tuple[torch.Te
             "clip_ratio/latent": latent.low + latent.high,
             "ratio/latent_mean": latent.ratio_mean,
             "ratio/latent_max": latent.ratio_max,
+            "grad_norm/text": gradient_norm(text.loss, new.hidden),
+            "grad_norm/latent": gradient_norm(latent.loss, new.hidden),
         }
-        loss = loss + rl.latent_weight * latent.loss
+        loss = loss + context.latent_weight * latent.loss
     if context.reference is not None:
-        with torch.no_grad():
-            reference = replay(context.reference, experience.rollout, None, rl.temperature)
-        kl = (policy_gradient.distance(log_probs, reference.text + reference.stops) * experience.weights).sum()
-        parts["kl"], loss = kl, loss + rl.beta * kl
-        if len(new.states) and not context.reasoner.head.needs_context:
-            parts |= head_drift(context.reasoner, context.reference, new.states, reference.states)
-        if context.steps and len(new.latents):
-            records = experience.rollout.policy_records
-            heads = context.reasoner.head, context.reference.head
-            latent_kl = context.policy.kl(heads[0], new.states, heads[1], reference.states, records).mean()
-            latent_kl = latent_kl * experience.latent_share
-            parts["kl/latent"], loss = latent_kl, loss + rl.latent_beta * latent_kl
+        reference_parts, reference_loss = compare_with_reference(context, experience, new, log_probs)
+        parts, loss = parts | reference_parts, loss + reference_loss
     return loss, parts
 
 
-@torch.no_grad()
-def head_drift(reasoner, reference, states: torch.Tensor, reference_states: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Cosine between the latents of the model and of the reference model, from the same noise and from states (n, D)
-    of each, and the norm of the model's latents."""
-    noise = torch.randn(
-        len(states),
-        1,
-        reasoner.head.latent_width,
-        device=states.device,
-        generator=torch.Generator(states.device).manual_seed(0),
-    ).to(states.dtype)
-    current, initial = (
-        latent_policies.sample_head(model.head, h, noise).float()
-        for model, h in ((reasoner, states), (reference, reference_states))
-    )
-    return {
-        "latents/cos_to_sft": F.cosine_similarity(current, initial).mean(),
-        "latents/norm_drawn": current.norm(dim=-1).mean(),
-    }
+def gradient_norm(loss: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """The norm (scalar) of the gradient of a loss by the states that it is computed from; 0 where no gradients are
+    taken."""
+    if not loss.requires_grad or not states.requires_grad:
+        return torch.zeros((), device=loss.device)
+    (gradient,) = torch.autograd.grad(loss, states, retain_graph=True, allow_unused=True)
+    return torch.zeros((), device=loss.device) if gradient is None else gradient.float().norm()
+
+
+def compare_with_reference(
+    context: LossContext, experience: Experience, new: Replay, log_probs: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Logged parts and the weighted sum (scalar) of what keeps a policy near the reference model."""
+    rl, reasoner, reference, rollout = context.rl, context.reasoner, context.reference, experience.rollout
+    with torch.no_grad():
+        old = replay(reference, rollout, None, rl.temperature)
+    kl = (policy_gradient.distance(log_probs, old.text + old.stops) * experience.weights).sum()
+    parts, loss = {"kl": kl}, rl.beta * kl
+    if not len(new.states) or reasoner.head.needs_context:
+        return parts, loss
+    drawn = drawn_latents(context, reasoner, new.states, rollout)
+    with torch.no_grad():
+        initial = drawn_latents(context, reference, old.states, rollout)
+        parts["latents/cos_to_sft"] = F.cosine_similarity(drawn, initial).mean()
+        parts["latents/norm_drawn"] = drawn.norm(dim=-1).mean()
+    if rl.latent_anchor:
+        std = reasoner.target.std if reasoner.head.in_hidden_space and reasoner.target is not None else 1.0
+        away = ((drawn - initial) / std).square().mean() * experience.latent_share
+        parts["train/latent_anchor"], loss = away, loss + rl.latent_anchor * away
+    if context.steps and len(new.latents):
+        heads = reasoner.head, reference.head
+        latent_kl = context.policy.kl(heads[0], new.states, heads[1], old.states, rollout.policy_records).mean()
+        latent_kl = latent_kl * experience.latent_share
+        parts["kl/latent"], loss = latent_kl, loss + rl.latent_beta * latent_kl
+    return parts, loss
+
+
+def drawn_latents(context: LossContext, model: torch.nn.Module, states: torch.Tensor, rollout: Rollout) -> torch.Tensor:
+    """(n, Z) the latents that a model draws in states (n, D): from the noise of the rollout where it was recorded, else
+    from the same noise at every call."""
+    if context.policy is not None and context.policy.has_path:
+        return context.policy.sample(model.head, states, rollout.policy_records.to(states))[0].float()
+    random = torch.Generator(states.device).manual_seed(0)
+    noise = torch.randn(len(states), 1, model.head.latent_width, device=states.device, generator=random)
+    return latent_policies.sample_head(model.head, states, noise.to(states.dtype)).float()
 
 
 def perturbation_loss(context: LossContext, experience: Experience, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -29,6 +29,7 @@ from .rollout_sampler import MIN_ADVANTAGE, RolloutSampler
 from .rollouts import Experience, token_weights
 
 MAX_SKIPPED_BATCHES = 50  # in a row
+BALANCE_DECAY = 0.9  # of the weight that balances latents and text
 
 
 def aggregate(name: str, values: torch.Tensor) -> torch.Tensor:
@@ -38,6 +39,8 @@ def aggregate(name: str, values: torch.Tensor) -> torch.Tensor:
         return values.sum()
     if name.endswith(("_max", "_gap")):
         return values.max()
+    if name.startswith("grad_norm/"):  # of disjoint rows
+        return values.square().sum().sqrt()
     return values.min() if name.endswith("_min") else values.mean()
 
 
@@ -56,6 +59,7 @@ class RLModule(TrainingModule):
         self.num_skipped = self.num_tokens = 0
         self.num_accumulated = 0  # batches since the last optimizer step
         self.grad_norm: torch.Tensor | None = None  # at the last optimizer step
+        self.balance: float | None = None  # weight at which latents and text have gradients of the same norm
 
     @property
     def rl(self) -> RLConfig:
@@ -152,14 +156,44 @@ class RLModule(TrainingModule):
                 for batch in batches:
                     old = self.reasoner(replay, batch.rollout, self.policy, self.rl.temperature)
                     batch.old_log_probs, batch.old_latent_log_probs = old.text + old.stops, old.latents
+        if self.rl.latent_weight == "balanced" and self.balance is None:
+            self.update_balance([self.loss(batch)[1] for batch in batches])
         for _ in range(self.rl.num_iterations):
             parts: list[dict[str, torch.Tensor]] = []
             self.update(self.losses(batches, gold, shares, max_count - count, parts))
+            if self.rl.latent_weight == "balanced":
+                self.update_balance(parts)
             for name in {name for batch_parts in parts for name in batch_parts}:
                 values = torch.stack([batch_parts[name].detach() for batch_parts in parts if name in batch_parts])
                 is_loss = name.startswith("train/")
                 self.log(name, aggregate(name, values), batch_size=len(items), prog_bar=is_loss)
         self.log("step_time", time.monotonic() - started)
+
+    def update_balance(self, parts: list[dict[str, torch.Tensor]]) -> None:
+        """Move the weight of latents toward the one at which both gradients, over all processes, have the same norm.
+        ``parts`` are those of all micro batches of an update. Every process must call it."""
+        zero = torch.zeros((), device=self.reasoner.device)
+        norms = torch.stack(
+            [
+                torch.stack(
+                    [part[f"grad_norm/{name}"].detach().float() for part in parts if f"grad_norm/{name}" in part]
+                    or [zero]
+                )
+                .square()
+                .sum()
+                for name in ("text", "latent")
+            ]
+        )
+        text, latent = self.gather_values(norms).sum(0).sqrt().tolist()
+        if text > 0 and latent > 0:
+            old = math.log(self.balance) if self.balance else math.log(text / latent)
+            self.balance = math.exp(BALANCE_DECAY * old + (1 - BALANCE_DECAY) * math.log(text / latent))
+        self.log("train/latent_weight", self.latent_weight)
+
+    @property
+    def latent_weight(self) -> float:
+        """The weight of the policy loss of latents."""
+        return (self.balance or 0.0) if self.rl.latent_weight == "balanced" else self.rl.latent_weight
 
     def skip_batch(self) -> None:
         """Count a batch without a gradient.
@@ -196,6 +230,13 @@ class RLModule(TrainingModule):
     def on_optimizer_step(self):
         self.end_step(self.sft)
 
+    def clip_grad_norm(self, max_norm: float) -> torch.Tensor:
+        """As in supervised training, but those of the head and all others apart, so that neither takes the other's
+        step."""
+        head = {id(p) for p in self.reasoner.head.parameters()} if self.reasoner.can_sketch else set()
+        parts = [[p for p in self.parameters() if (id(p) in head) == own] for own in (False, True)]
+        return torch.stack([sharding.clip_grad_norm(part, max_norm) for part in parts if part]).norm()
+
     def on_before_optimizer_step(self, optimizer):
         """Clip here, where gradients are unscaled also with float16 mixed precision. The norm is not logged here,
         because that would reset what the first training step has logged."""
@@ -209,6 +250,7 @@ class RLModule(TrainingModule):
     def counters(self):
         return super().counters() | {
             "batches": self.sampler.num_batches,
+            "balance": self.balance,
             "batches_without_gradient": self.num_skipped,
             "tokens": self.num_tokens,
             "pass_rates": self.sampler.pass_rates.state_dict(),
@@ -217,6 +259,7 @@ class RLModule(TrainingModule):
 
     def load_counters(self, values):
         super().load_counters(values)
+        self.balance = values.get("balance")
         self.num_skipped, self.num_tokens = values["batches_without_gradient"], values["tokens"]
         self.sampler.load_counters(values["batches"], values["pass_rates"], values["failed_rewards"])
 
@@ -290,7 +333,10 @@ class RLModule(TrainingModule):
         if not self.sharded:
             return self.zero_loss()
         rollout = self.sampler.last.select([0], self.reasoner).rollout
-        return 0 * self.reasoner(replay, rollout).text.sum() + self.zero_loss()
+        policy = (
+            self.policy if self.policy is not None and self.policy.has_path else None
+        )  # as many passes as others make
+        return 0 * self.reasoner(replay, rollout, policy).text.sum() + self.zero_loss()
 
     def loss_context(self) -> LossContext:
         return LossContext(
@@ -302,6 +348,7 @@ class RLModule(TrainingModule):
             self.sampler.latent_options(),
             self.global_step / max(self.config.optim.max_steps, 1),
             [self.config.seed, self.sampler.num_batches, self.global_rank],
+            self.latent_weight,
         )
 
     def loss(self, experience: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

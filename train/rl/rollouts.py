@@ -57,12 +57,9 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
         raise ValueError(
             "rl.latent_policy=vlpo: its gradient is zero until the policy has changed. Set rl.num_iterations to 2."
         )
-    if name in ("mask", "pathwise", "reward_weighted") and (
-        config.rl.latent_beta or config.rl.latent_importance_sampling_level == "span"
-    ):
+    if name in ("mask", "pathwise", "reward_weighted") and config.rl.latent_beta:
         raise ValueError(
-            f"rl.latent_policy={name}: its latents have no log-probability, so rl.latent_beta and "
-            "rl.latent_importance_sampling_level=span have no effect. Remove them."
+            f"rl.latent_policy={name}: its latents have no log-probability, so rl.latent_beta has no effect. Remove it."
         )
     if name == "gaussian" and reasoner.target is None:
         raise ValueError(

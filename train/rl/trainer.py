@@ -64,7 +64,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
             module.p = 0.0
     inputs = {name for reward in config.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
-    if config.rl.beta or config.rl.latent_beta or "sketches_alone" in inputs:
+    if config.rl.beta or config.rl.latent_beta or config.rl.latent_anchor or "sketches_alone" in inputs:
         unsharded = replace(config, init_from=config.rl.ref_model, fsdp=False)
         reference, _ = prepare_model(unsharded, require_trained=True)
         choose_attention(reference, config, build_objective(config, reference))
@@ -110,6 +110,12 @@ def make_panels(config: RLTrainingConfig, reasoner, decoder, folder: Path) -> li
 def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
     """Raises ValueError for options that FSDP2 does not support."""
     sharding.check_supported(config, module.reasoner, module.sft)
+    options = config.rl.latent_policy_options
+    if config.fsdp and (config.rl.latent_weight == "balanced" or options.get("path") == "full"):
+        raise ValueError(
+            "fsdp: rl.latent_weight=balanced and rl.latent_policy_options.path=full make passes that differ between "
+            "processes. Set a number, and path=one."
+        )
     if config.fsdp and config.rl.perturbations:
         raise ValueError(
             "fsdp: rl.perturbations scores perturbed rollouts, whose lengths differ between processes. Remove one of the "

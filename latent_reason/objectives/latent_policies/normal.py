@@ -61,8 +61,9 @@ class Vlpo(Normal):
 class Gaussian(Normal):
     """Noise of ``fraction`` times a channel's ``spread`` (std) on the head's output; the noise is the action.
 
-    A density over Z channels gives ratios that are always clipped, so ``norm`` tempers the log-probability: ``sum``
-    (the true ratio), ``sqrt`` or ``mean`` divide it by 1, by the root of the number of channels, or by that number.
+    A density over Z channels gives ratios that are always clipped, and a gradient many times that of the text. So
+    ``norm`` tempers the log-probability: ``mean`` divides it by the number of channels, as Flow-GRPO does, ``sqrt`` by
+    the root of that, and ``sum`` leaves the true ratio. The clipping range of ``mean`` is smaller accordingly.
     With a ``basis`` (Z, r) of orthonormal columns the noise stays in their span, and ``sum`` counts r coordinates.
     """
 
@@ -70,7 +71,7 @@ class Gaussian(Normal):
         self,
         head: LatentHead,
         fraction: float = 0.05,
-        norm: str = "sqrt",
+        norm: str = "mean",
         spread: float | torch.Tensor = 1.0,
         basis: torch.Tensor | None = None,
     ):
@@ -81,6 +82,7 @@ class Gaussian(Normal):
             raise ValueError(f"fraction={fraction}: must be more than 0, or the policy does not explore.")
         self.fraction, self.spread, self.basis = fraction, spread, basis
         self.channels = head.latent_width if basis is None else basis.shape[1]
+        self.clip = 1e-3 if norm == "mean" else 0.2
         self.divisor = {"sum": 1, "sqrt": self.channels**0.5, "mean": self.channels}[norm]
         self.num_draws = int(head.is_stochastic) + 1
 
