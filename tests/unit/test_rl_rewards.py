@@ -15,7 +15,7 @@ from latent_reason.decoding import engine
 from latent_reason.tasks import make
 from train.config import RLTrainingConfig
 from train.rl import evidence_triples, reward_inputs, rewards, trainer
-from train.rl.reward_inputs import RewardContext
+from train.rl.reward_context import RewardContext
 from train.rl.rewards import Graded, compute
 
 ITEM = make("frozenlake_plan", level=3)[0]

@@ -45,6 +45,8 @@ class RLConfig(Keys):
     # rewards and advantages
     rewards: dict[str, RewardWeight] = field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
     """Reward functions of train/rl/rewards.py, or dotted paths, with their weights."""
+    process_rewards: Literal["correct", "all"] = "correct"
+    """Answers that rewards of the way to an answer, such as sketch_right, are granted to."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce"] = "dapo"
     """Advantage, ratio and average of the loss (latent_reason/objectives/policy_gradient.py)."""
     mask_truncated_completions: bool = False

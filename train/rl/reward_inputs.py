@@ -6,29 +6,17 @@ A reward names the measures it needs in ``reward.wants``. Other measures are not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-import torch
 
 from eval.interventions import StoredLatents
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.errors import did_you_mean
 from latent_reason.imports import import_object, is_dotted_path
-from latent_reason.tasks import Item, Task
-from latent_reason.visualization.sketch_decoder import SketchDecoder
+from latent_reason.tasks import Item
 from latent_reason.visualization.storyboard import decode_sketches, split_text
 
-
-@dataclass(frozen=True)
-class RewardContext:
-    """What measures need besides rollouts."""
-
-    reasoner: torch.nn.Module
-    reference: torch.nn.Module | None  # the model at the start of training
-    decoder: SketchDecoder | None
-    task: Task
-    mode: str  # of the task's traces
+from .content_measures import latent_attention, sketch_right, sketch_useful
+from .reward_context import RewardContext
 
 
 def concluded(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
@@ -97,7 +85,16 @@ def sketches_alone(
 
 
 Measure = Callable[[RewardContext, Rollout, Sequence[Item]], list[float]]
-MEASURES: dict[str, Measure] = {"concluded": concluded, "sketch_match": sketch_match, "sketches_alone": sketches_alone}
+MEASURES: dict[str, Measure] = {
+    "concluded": concluded,
+    "sketch_match": sketch_match,
+    "sketch_right": sketch_right,
+    "sketch_useful": sketch_useful,
+    "latent_attention": latent_attention,
+    "sketches_alone": sketches_alone,
+}
+#: measures that compare with the model at the start of training
+NEED_REFERENCE = ("latent_attention", "sketches_alone")
 
 
 def find(name: str) -> Measure:

@@ -3,7 +3,8 @@
 A recipe lists rewards with their weights (``rl.rewards: {accuracy: 1.0, format: 0.1}``), by name or by dotted path
 (``package.module.function``). ``score.NAME`` is another score of the task, such as ``score.progress``. ``trust.NAME``
 rewards a measure of train/rl/reward_inputs.py, or of a dotted path. Rewards marked as ``process`` are granted to
-correct answers only, so that a wrong answer never gets more than a correct one for them. ``reward.wants`` names the
+correct answers only, so that a wrong answer never gets more than a correct one for them, unless a recipe says
+``rl.process_rewards: all``. ``reward.wants`` names the
 measures that a reward needs.
 """
 
@@ -115,6 +116,27 @@ def sccm(group: Sequence[Graded]) -> list[float]:
     return [rollout.measured["sketches_alone"] * (1 + 0.4 * (1 - rollout.latents / max_latents)) for rollout in group]
 
 
+@process
+@wants("sketch_right")
+def sketch_right(group: Sequence[Graded]) -> list[float]:
+    """The share of sketches that show the true state."""
+    return [rollout.measured["sketch_right"] for rollout in group]
+
+
+@process
+@wants("sketch_useful")
+def sketch_useful(group: Sequence[Graded]) -> list[float]:
+    """How much the text after the sketches depends on them: a counterfactual with the sketches of another item."""
+    return [rollout.measured["sketch_useful"] for rollout in group]
+
+
+@process
+@wants("latent_attention")
+def attend_latents(group: Sequence[Graded]) -> list[float]:
+    """Attention from later text to the latents, up to that of the model at the start of training (2605.18641)."""
+    return [rollout.measured["latent_attention"] for rollout in group]
+
+
 def defacto(group: Sequence[Graded]) -> list[float]:
     """Items with hidden evidence: 1 for abstaining, else -1. Other items: 1 for the correct answer, 0 for a wrong one,
     -1 for abstaining (DeFacto 2509.20912). Use it with ``rl.evidence_triples``."""
@@ -160,7 +182,21 @@ def score_reward(name: str) -> Reward:
 
 
 REWARDS: dict[str, Reward] = {
-    f.__name__: f for f in (accuracy, hard, format, use_if_correct, short, overlong, ver, sccm, defacto)
+    f.__name__: f
+    for f in (
+        accuracy,
+        hard,
+        format,
+        use_if_correct,
+        short,
+        overlong,
+        ver,
+        sccm,
+        sketch_right,
+        sketch_useful,
+        attend_latents,
+        defacto,
+    )
 }
 
 
@@ -201,8 +237,8 @@ class RewardError(ValueError):
     """A reward that could not be computed for a group."""
 
 
-def compute(name: str, reward: Reward, group: Sequence[Graded]) -> list[float]:
-    """The values of a reward for a group. Process rewards are 0 for wrong answers.
+def compute(name: str, reward: Reward, group: Sequence[Graded], pays_wrong: bool = False) -> list[float]:
+    """The values of a reward for a group. Process rewards are 0 for wrong answers, unless ``pays_wrong``.
 
     Raises:
         RewardError: the reward raised an error, or returned another number of values or a value that is not finite. The
@@ -217,12 +253,12 @@ def compute(name: str, reward: Reward, group: Sequence[Graded]) -> list[float]:
         raise RewardError(f"{where} returned {len(values)} values for {len(group)} rollouts.")
     if not all(map(math.isfinite, values)):
         raise RewardError(f"{where} returned {next(v for v in values if not math.isfinite(v))}.")
-    is_process = getattr(reward, "process", False)
+    is_process = getattr(reward, "process", False) and not pays_wrong
     return [value * (rollout.is_correct if is_process else 1) for value, rollout in zip(values, group, strict=True)]
 
 
 def compute_all(
-    rewards: dict[str, tuple[Reward, float]], groups: list[list[Graded]], warned: set[str]
+    rewards: dict[str, tuple[Reward, float]], groups: list[list[Graded]], warned: set[str], pays_wrong: bool = False
 ) -> tuple[dict[str, list[float]], list[bool]]:
     """Reward name -> value of each rollout, and whether a reward failed for each group. The values of failed groups
     are 0.
@@ -230,6 +266,7 @@ def compute_all(
     Args:
         rewards: name -> function and weight.
         warned: rewards that have failed before. A warning is printed once for each.
+        pays_wrong: whether process rewards are granted to wrong answers too.
 
     Raises:
         RewardError: a reward failed for every group.
@@ -238,7 +275,7 @@ def compute_all(
     for group in groups:
         error = None
         try:
-            group_values = {name: compute(name, reward, group) for name, (reward, _) in rewards.items()}
+            group_values = {name: compute(name, reward, group, pays_wrong) for name, (reward, _) in rewards.items()}
         except RewardError as caught:
             error = caught
             group_values = {name: [0.0] * len(group) for name in rewards}

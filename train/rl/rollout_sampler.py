@@ -19,7 +19,7 @@ from ..config import RLTrainingConfig
 from ..traces import mode_of
 from . import reward_inputs, rewards
 from .evidence_triples import HIDDEN, abstains, variant
-from .reward_inputs import RewardContext
+from .reward_context import RewardContext
 from .rewards import Graded
 from .rollouts import Experience, build_policy, encode_prompts, rollout_metrics
 from .samplers import PassRates
@@ -105,7 +105,7 @@ class RolloutSampler:
             for row, item in enumerate(items)
         ]
         groups = [graded[start : start + g] for start in range(0, len(graded), g)]
-        values, has_failed = rewards.compute_all(self.rewards, groups, self.failed_rewards)
+        values, has_failed = rewards.compute_all(self.rewards, groups, self.failed_rewards, rl.process_rewards == "all")
         values = {name: torch.tensor(row_values, device=device) for name, row_values in values.items()}
         total = sum(weight * values[name] for name, (_, weight) in self.rewards.items())
         group_ids = torch.arange(len(items) // g, device=device).repeat_interleave(g)

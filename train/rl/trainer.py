@@ -24,6 +24,7 @@ from ..trainer import console, fit, make_saver, run_training, train_stages
 from . import rewards
 from .module import RLModule
 from .records import load_held_out, load_records
+from .reward_inputs import NEED_REFERENCE
 from .samplers import PromptData
 
 
@@ -64,7 +65,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
             module.p = 0.0
     inputs = {name for reward in config.rl.rewards for name in getattr(rewards.find(reward), "wants", ())}
     reference = None
-    if config.rl.beta or config.rl.latent_beta or config.rl.latent_anchor or "sketches_alone" in inputs:
+    if config.rl.beta or config.rl.latent_beta or config.rl.latent_anchor or inputs & set(NEED_REFERENCE):
         unsharded = replace(config, init_from=config.rl.ref_model, fsdp=False)
         reference, _ = prepare_model(unsharded, require_trained=True)
         choose_attention(reference, config, build_objective(config, reference))
