@@ -44,7 +44,8 @@ def build_reasoner(config: dict[str, Any], backbone: Backbone) -> LatentReasoner
     """The model that a description names, with new weights: by its method, or by its parts if built by hand."""
     if config["method"] is None:
         return build(config.get("parts") or {}, backbone)
-    return methods.build_method(config["method"], backbone, **config["options"])
+    options = methods.with_older_options(config["method"], config["options"])
+    return methods.build_method(config["method"], backbone, **options)
 
 
 def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:

@@ -104,7 +104,7 @@ class Processor:
                     row.images.append(part.image)
                 elif isinstance(part, Sketch):
                     h, w = self.span_grid(part, row.images[-1] if row.images else None)
-                    put([v.open], weight if part.loss else 0.0)
+                    put([v.open], weight if part.loss and self.switch.open_loss else 0.0)
                     row.spans.append((len(row.ids), h, w))
                     row.span_weight.append(part.loss)
                     row.boxes.append((len(row.images) - 1, *(part.box or (0.0, 0.0, 1.0, 1.0))))

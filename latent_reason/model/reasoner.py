@@ -130,7 +130,7 @@ class LatentReasoner(nn.Module):
         """Outputs of the head (n, Z) -> inputs of the backbone (n, D); the others as above."""
         if self.head.in_hidden_space:
             return z
-        z = self.target.denormalize(z, grids, slot) if means is None else torch.addcmul(means, z, self.target.std)
+        z = self.target.denormalize(z, grids, slot) if means is None else torch.addcmul(means, z, self.target.scale)
         return self.latents_to_embeddings(z)
 
     def latent_means(self, grids: torch.Tensor, longest: int) -> torch.Tensor | None:

@@ -1,0 +1,173 @@
+"""What the released code of a method does, and that a checkpoint made before an option keeps what it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import fit, loss_of, objective_for, training_batch
+
+from latent_reason import checkpoint, methods
+from latent_reason.checkpoint.config_file import CONFIG_FILE
+from latent_reason.contracts.closeness import assert_close
+from latent_reason.model.batch import TEXT
+from latent_reason.model.switching import Switch
+from latent_reason.objectives.latent_inputs import mean_latents
+from latent_reason.trace import Image, Message, Sketch, Text, Trace
+
+float64 = pytest.mark.usefixtures("float64")
+OLDER = {name: methods.load(name).OLDER for name in methods.names() if hasattr(methods.load(name), "OLDER")}
+
+
+def fitted(make_backbone, traces, name, **options):
+    reasoner = methods.build_method(name, make_backbone(), **options)
+    batch = training_batch(reasoner, traces)
+    fit(reasoner, batch)
+    return reasoner, batch
+
+
+# -- older checkpoints -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", OLDER)
+def test_a_checkpoint_without_an_option_is_what_it_was(name, make_backbone, tmp_path):
+    defaults = {option: p.default for option, p in methods.schema(name).items()}
+    assert OLDER[name].items() <= {o: OLDER[name][o] for o in defaults if o in OLDER[name]}.items(), "no such option"
+    assert all(defaults[option] != value for option, value in OLDER[name].items())
+    methods.check_options(name, OLDER[name])
+    sizes = {option: 4 for option in ("k", "depth") if option in defaults}
+    for older in (True, False):
+        folder = tmp_path / str(older)
+        checkpoint.save(methods.build_method(name, make_backbone(), **sizes), folder)
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        assert config["options"].keys() >= OLDER[name].keys(), "a new checkpoint says all its options"
+        if older:
+            config["options"] = {o: v for o, v in config["options"].items() if o not in OLDER[name]}
+            (folder / CONFIG_FILE).write_text(json.dumps(config))
+        loaded = checkpoint.load(folder)[0]
+        found = {option: loaded.method.options[option] for option in OLDER[name]}
+        assert found == (OLDER[name] if older else {option: defaults[option] for option in OLDER[name]})
+
+
+# -- raw states and targets --------------------------------------------------------------------------------------------
+@float64
+@pytest.mark.parametrize("name", ["mirage", "lvr", "ilvr"])
+def test_raw_states_are_compared_with_raw_targets(name, make_backbone, make_traces):
+    reasoner, batch = fitted(make_backbone, make_traces(), name, k=4, **({"count": 4} if name == "lvr" else {}))
+    reasoner.eval()
+    rows, position, mask = batch.latent_slots()
+    z, h = reasoner.target(batch), torch.randn(*batch.ids.shape, reasoner.backbone.width)
+    states, goal = h[rows, position][mask], z[mask]
+    raw = 1 - F.cosine_similarity(states, goal, -1) if name != "lvr" else (states - goal).square().mean(-1)
+    assert_close(objective_for(reasoner).loss_terms(reasoner, batch, h, z).latent, raw.mean())
+    before, _ = fitted(make_backbone, make_traces(), name, **(reasoner.method.options | {"standardize": True}))
+    before.eval()
+    standardized = objective_for(before).loss_terms(before, batch, h, z).latent
+    assert abs(standardized / raw.mean() - 1) > 0.01, "the constant of a slot is no longer part of it"
+    assert torch.equal(mean_latents(reasoner, batch), mean_latents(before, batch)), "dropped latents are the same"
+
+
+@float64
+def test_a_raw_head_draws_raw_latents(make_backbone, make_traces):
+    reasoner, batch = fitted(make_backbone, make_traces(), "lvr", k=4, head="mlp", count=4)
+    *_, slot, grids = batch.latent_places()
+    h = torch.randn(len(slot), reasoner.backbone.width)
+    assert_close(reasoner.sample_latents(h, grids, slot), reasoner.head.net(h))
+    means = reasoner.latent_means(grids, 5)[torch.arange(len(slot)), slot]
+    assert_close(reasoner.sample_latents(h, grids, slot, means=means), reasoner.head.net(h))
+
+
+# -- ilvr --------------------------------------------------------------------------------------------------------------
+def test_ilvr_noise_is_on_the_target_alone(make_backbone, make_traces, monkeypatch):
+    fed, goals = {}, {}
+    for place in ("target", "inputs"):
+        reasoner, batch = fitted(make_backbone, make_traces(), "ilvr", k=4, noise_on=place)
+        objective, clean = objective_for(reasoner), reasoner.target(batch)
+        embed, span_loss = reasoner.embed_batch, reasoner.head.span_loss
+        monkeypatch.setattr(reasoner, "embed_batch", lambda b, z=None, e=embed, p=place: fed.update({p: z}) or e(b, z))
+        reasoner.head.span_loss = lambda h, z, *rest, s=span_loss, p=place: goals.update({p: z}) or s(h, z, *rest)
+        for training in (False, True):
+            reasoner.train(training)
+            objective.loss(reasoner, batch)
+            mask = batch.latent_slots()[2]
+            noises = [(x[place] - clean)[mask] for x in (fed, goals)]
+            noisy = goals if place == "target" else fed
+            for x, noise in zip((fed, goals), noises, strict=True):
+                assert bool(noise.any()) == (training and x is noisy), (place, training)
+            if training and place == "target":
+                assert 0.007 < noises[1].std() < 0.013, "in the units of the tokens"
+
+
+# -- START -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["coconut", "mcout", "covt"])
+def test_a_forced_start_has_no_text_loss(name, make_backbone, make_traces):
+    for start_loss in (False, True):
+        reasoner = methods.build_method(name, make_backbone(), start_loss=start_loss)
+        batch = training_batch(reasoner, make_traces(False))
+        is_open = batch.ids == reasoner.vocabulary.open
+        assert is_open.sum() == 4 and (batch.loss_weight[is_open] == float(start_loss)).all()
+        assert (batch.loss_weight[(batch.token_type == TEXT) & ~is_open] > 0).sum() > 4
+    with pytest.raises(ValueError, match="open_loss=False"):
+        Switch(open_loss=False)
+
+
+# -- coconut -----------------------------------------------------------------------------------------------------------
+def story(name: str) -> Trace:
+    said = Message("assistant", (Text("Go up. Then left. Go on. Then down. Go in. Done: \\boxed{U}"),))
+    return Trace(name, (Message("user", (Text("where?"),)), said))
+
+
+def encoded(reasoner, trace):
+    objective = objective_for(reasoner)
+    row, last = objective.encode(reasoner, trace), objective.prepare_example(reasoner, trace).messages[-1]
+    (text,) = (part.text for part in last.content if isinstance(part, Text))
+    return row.spans[0][2] if row.spans else 0, text.count(".")
+
+
+def test_coconut_the_last_stage_replaces_all_steps(make_backbone):
+    for stage, max_stage, expected in ((3, 3, (6, 2)), (4, 3, (6, 0)), (9, 3, (6, 0)), (4, 0, (8, 1)), (9, 0, (18, 0))):
+        reasoner = methods.build_method("coconut", make_backbone(), c=2, stage=stage, max_stage=max_stage)
+        assert encoded(reasoner, story("t")) == expected and reasoner.switch.count == expected[0]
+
+
+def test_coconut_mixes_stages(make_backbone):
+    traces = [story(str(i)) for i in range(60)]
+    reasoner = methods.build_method("coconut", make_backbone(), c=2, stage=1, uniform_prob=0.5)
+    found = [encoded(reasoner, trace) for trace in traces]
+    assert set(found) == {(0, 5), (2, 4), (4, 3), (6, 2), (6, 0)} and 20 < found.count((2, 4)) < 50
+    assert found == [encoded(reasoner, trace) for trace in traces], "a resumed run draws the same"
+    assert loss_of(reasoner, training_batch(reasoner, traces[:8])).text.isfinite()
+    plain = methods.build_method("coconut", make_backbone(), c=2, stage=1)
+    assert {encoded(plain, trace) for trace in traces} == {(2, 4)}
+
+
+# -- lvr ---------------------------------------------------------------------------------------------------------------
+def test_lvr_several_boxes(make_backbone, picture):
+    boxes = [(0.0, 0.0, 0.5, 0.5), (0.5, 0.0, 1.0, 1.0), (0.0, 0.5, 1.0, 1.0)]
+    image = picture(4, 4)
+    parts = [part for box in boxes for part in (Text("look."), Sketch(image, box=box))]
+    trace = Trace("t", (Message("user", (Image(image), Text("?"))), Message("assistant", (*parts, Text("up")))))
+    grids = [[2, 2], [4, 2], [2, 4]]
+    for options, count in (({}, 3), ({"max_spans": 1}, 1), ({"max_spans": 2}, 2)):
+        options = {"k": 16, "stop": "close", "supervise": "full"} | options
+        reasoner, batch = fitted(make_backbone, [trace, trace], "lvr", **options)
+        assert batch.spans[:, 2:].tolist() == 2 * grids[:count]
+        assert loss_of(reasoner, batch).latent.isfinite()
+
+
+def test_lvr_heads_are_as_wide_as_released(make_backbone):
+    width = (backbone := make_backbone()).width
+    hidden = backbone.text_model.config.intermediate_size
+    for options, shape in (
+        ({"head": "mlp"}, (width, width)),
+        ({"head": "mlp", "mlp_ratio": 4}, (4 * width, width)),
+        ({"head": "mlp", "head_options": {"hidden": 7}}, (7, width)),
+        ({"head": "glu"}, (hidden, width)),
+    ):
+        head = methods.build_method("lvr", make_backbone(), k=4, **options).head
+        first = head.gate if options["head"] == "glu" else head.net[1]
+        assert first.weight.shape == shape
+    x = torch.randn(3, width)
+    expected = head.down(F.silu(head.gate(x)) * head.up(x))
+    assert_close(head.sample(x), expected)
+    assert_close(head.loss(x, torch.zeros_like(x)), expected.square().mean(-1))
