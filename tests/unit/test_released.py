@@ -171,3 +171,24 @@ def test_lvr_heads_are_as_wide_as_released(make_backbone):
     expected = head.down(F.silu(head.gate(x)) * head.up(x))
     assert_close(head.sample(x), expected)
     assert_close(head.loss(x, torch.zeros_like(x)), expected.square().mean(-1))
+
+
+# -- latent_sketchpad --------------------------------------------------------------------------------------------------
+@float64
+def test_sketchpad_adds_the_error_after_the_connector(make_backbone, make_traces):
+    options = {"k": 4, "depth": 1, "cross_attention_layers": 1}
+    reasoner, batch = fitted(make_backbone, make_traces(), "latent_sketchpad", connector_weight=0.5, **options)
+    z, h = reasoner.target(batch), torch.randn(*batch.ids.shape, reasoner.backbone.width)
+    span, _, _, slot, grids = batch.latent_places()
+    drawn, context = torch.zeros_like(z), reasoner.head_context(batch).for_rows(batch.spans[:, 0])
+    drawn[span, slot] = reasoner.head.predict_span(
+        h[batch.latent_slots()[0], batch.latent_slots()[1]], reasoner.target.normalize(z, batch.spans[:, 2:]), context
+    )[span, slot]
+    raw = reasoner.target.denormalize(drawn[span, slot], grids, slot)
+    connected = reasoner.backbone.apply_connector(raw) - reasoner.backbone.apply_connector(z[span, slot])
+    features = (raw - z[span, slot]) / reasoner.target.std
+    expected = features.abs().mean() + 0.5 * connected.abs().mean()
+    assert_close(objective_for(reasoner).loss_terms(reasoner, batch, h, z).latent, expected)
+    plain, _ = fitted(make_backbone, make_traces(), "latent_sketchpad", connector_weight=0.0, **options)
+    plain.load_state_dict(reasoner.state_dict())
+    assert_close(objective_for(plain).loss_terms(plain, batch, h, z).latent, features.abs().mean())
