@@ -31,7 +31,8 @@ def describe(reasoner: LatentReasoner) -> dict[str, Any]:
             "target": _part(reasoner.target, targets),
             "switch": asdict(reasoner.switch),
             "follows_target": reasoner.follows_target,
-        },
+        }
+        | ({"system_prompt": reasoner.system_prompt} if reasoner.system_prompt else {}),
     }
 
 
@@ -59,7 +60,12 @@ def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:
         target = parts["target"] and _build_part(parts["target"], targets, backbone)
         switch = Switch(**parts["switch"])
         return LatentReasoner(
-            backbone, target=target, head=head, switch=switch, follows_target=bool(parts["follows_target"])
+            backbone,
+            target=target,
+            head=head,
+            switch=switch,
+            follows_target=bool(parts["follows_target"]),
+            system_prompt=str(parts.get("system_prompt", "")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(

@@ -63,7 +63,8 @@ class CoconutObjective(Objective):
 
     def processor_for(self, model: LatentReasoner, trace: Trace) -> Processor:
         count = thoughts_of(self.c, self.stage_of(trace), self.max_stage)
-        return Processor(model.vocabulary, model.backbone, model.target, replace(model.switch, count=count))
+        switch = replace(model.switch, count=count)
+        return Processor(model.vocabulary, model.backbone, model.target, switch, model.system_prompt)
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
         """As the base class does; also refuses an answer of texts with and without a loss, since it joins them."""

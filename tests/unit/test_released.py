@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from conftest import fit, loss_of, objective_for, training_batch
 
 from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.config_file import CONFIG_FILE
+from latent_reason.checkpoint.hf.chat import chat_template
 from latent_reason.contracts.closeness import assert_close
+from latent_reason.methods import swimbird
 from latent_reason.model.batch import TEXT
+from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.model.switching import Switch
 from latent_reason.objectives.latent_inputs import mean_latents
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
@@ -192,3 +196,41 @@ def test_sketchpad_adds_the_error_after_the_connector(make_backbone, make_traces
     plain, _ = fitted(make_backbone, make_traces(), "latent_sketchpad", connector_weight=0.0, **options)
     plain.load_state_dict(reasoner.state_dict())
     assert_close(objective_for(plain).loss_terms(plain, batch, h, z).latent, features.abs().mean())
+
+
+# -- swimbird ----------------------------------------------------------------------------------------------------------
+def test_swimbird_names_its_modes_in_training_and_decoding(make_backbone, make_traces, tmp_path):
+    trace = make_traces()[0]
+    asked = replace(trace, messages=(Message("system", (Text("be brief"),)), *trace.messages))
+    said = replace(trace, messages=(Message("system", (Text(swimbird.SYSTEM_PROMPT),)), *trace.messages))
+    plain = methods.build_method("swimbird", make_backbone(), k=4, system_prompt=False)
+    reasoner = methods.build_method("swimbird", make_backbone(), k=4)
+    by_hand = LatentReasoner(make_backbone(), system_prompt=swimbird.SYSTEM_PROMPT, switch=Switch())
+    folder = tmp_path / "by-hand"
+    checkpoint.save(by_hand, folder)
+    assert checkpoint.load(folder)[0].system_prompt == swimbird.SYSTEM_PROMPT
+    for generate in (False, True):
+        ids, own, without = (r.processor.encode(trace, generate=generate).ids for r in (reasoner, plain, plain))
+        wanted = plain.processor.encode(said, generate=generate).ids
+        assert ids == wanted and own == without != ids
+        for model in (reasoner, plain):
+            assert (
+                model.processor.encode(asked, generate=generate).ids
+                == plain.processor.encode(asked, generate=generate).ids
+            )
+    first = objective_for(reasoner).encode(reasoner, trace)
+    assert first.ids == plain.processor.encode(said).ids
+    assert not any(first.loss_weight[: len(first.ids) - len(plain.processor.encode(trace).ids)])
+
+
+def test_the_chat_template_says_what_the_processor_says(make_backbone):
+    reasoner = methods.build_method("swimbird", make_backbone(), k=4)
+    tokenizer, layout = reasoner.backbone.tokenizer, reasoner.vocabulary.layout
+    trace = Trace("t", (Message("user", (Text("which way?"),)),))
+    for prompt in (reasoner.system_prompt, ""):
+        tokenizer.chat_template = chat_template(layout, reasoner.vocabulary.tokens, prompt)
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "which way?"}], tokenize=False, add_generation_prompt=True
+        )
+        reasoner.system_prompt = prompt
+        assert tokenizer(text)["input_ids"] == reasoner.processor.encode(trace, generate=True).ids

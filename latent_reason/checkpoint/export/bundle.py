@@ -95,6 +95,8 @@ class Recipe:
         symbols = [(REASONER, "LatentReasoner"), (SWITCHING, "Switch")]
         call = 'LatentReasoner(\n            backbone, switch=Switch(**config.parts["switch"]), follows_target='
         call += 'config.parts["follows_target"]'
+        if reasoner.system_prompt:
+            call += ', system_prompt=config.parts["system_prompt"]'
         for part, first in (("head", ""), ("target", "backbone, ")):
             if (value := getattr(reasoner, part)) is not None:
                 symbols.append((home(type(value)), type(value).__name__))
