@@ -89,8 +89,7 @@ def test_its_own_latents_are_the_states_that_draw_them(make_backbone, make_trace
 @pytest.mark.parametrize("through", [True, False])
 def test_gradient_through_latents_equals_autograds(make_backbone, make_traces, through):
     """Reference: the alignment is read off a frozen copy of the model, into which only the latents lead."""
-    options = {"text_through_latents": through, "cosine_along": "channels"}
-    reasoner, batch = monet_case(make_backbone, make_traces, **options)
+    reasoner, batch = monet_case(make_backbone, make_traces, text_through_latents=through)
     objective_for(reasoner).teacher(reasoner)
     with torch.no_grad():  # away from the teacher, so that there is something to align
         for p in reasoner.backbone.model.model.language_model.parameters():
@@ -174,7 +173,7 @@ def test_the_text_loss_reaches_the_latents_as_released(make_backbone, make_trace
 def test_what_is_aligned_as_released(make_backbone, make_traces, stage):
     """Reference: torch's cosine with its default dimension, example by example, over all layers at the observations
     (stage 2), or over the latents and all layers at their positions (stage 3)."""
-    reasoner, batch = monet_case(make_backbone, make_traces, stage)
+    reasoner, batch = monet_case(make_backbone, make_traces, stage, cosine_along="positions")
     objective, total, rows = objective_for(reasoner), [], 0
     objective.teacher(reasoner)
     with torch.no_grad():
