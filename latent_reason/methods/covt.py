@@ -7,7 +7,8 @@ rebuild expert maps of the image from the hidden states at the pads, so the pads
 What differs from the released code: its experts (SAM, depth, DINOv2, PiDiNet) are large models. Here they are the edges
 of the image (Sobel) and a frozen external encoder behind the same interface. Every pad has an embedding of its own,
 whereas the released pads are identical and differ by position only. The span is always present, so no expert block is
-skipped, and START, which is forced, has no text loss (``start_loss=True`` gives it one). Users reported that the released model answers as well without pads: run the probes before using it.
+skipped, and START, which is forced, has no text loss (``start_loss=True`` gives it one). Users reported that the
+released model answers as well without pads: run the probes before using it.
 Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer per expert, from the paper.
 """
 
