@@ -12,6 +12,8 @@ from conftest import fit, loss_of, objective_for, training_batch
 
 from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.config_file import CONFIG_FILE
+from latent_reason.checkpoint.export.exporter import export
+from latent_reason.checkpoint.hf.auto_model import LatentReasonForConditionalGeneration
 from latent_reason.checkpoint.hf.chat import chat_template
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.methods import swimbird
@@ -36,21 +38,37 @@ def fitted(make_backbone, traces, name, **options):
 @pytest.mark.parametrize("name", OLDER)
 def test_a_checkpoint_without_an_option_is_what_it_was(name, make_backbone, tmp_path):
     defaults = {option: p.default for option, p in methods.schema(name).items()}
-    assert OLDER[name].items() <= {o: OLDER[name][o] for o in defaults if o in OLDER[name]}.items(), "no such option"
+    assert OLDER[name].keys() <= defaults.keys()
     assert all(defaults[option] != value for option, value in OLDER[name].items())
     methods.check_options(name, OLDER[name])
     sizes = {option: 4 for option in ("k", "depth") if option in defaults}
-    for older in (True, False):
-        folder = tmp_path / str(older)
+    for form in ("now", "format 2", "format 1"):
+        folder = tmp_path / form
         checkpoint.save(methods.build_method(name, make_backbone(), **sizes), folder)
         config = json.loads((folder / CONFIG_FILE).read_text())
         assert config["options"].keys() >= OLDER[name].keys(), "a new checkpoint says all its options"
-        if older:
+        if form != "now":
             config["options"] = {o: v for o, v in config["options"].items() if o not in OLDER[name]}
-            (folder / CONFIG_FILE).write_text(json.dumps(config))
-        loaded = checkpoint.load(folder)[0]
-        found = {option: loaded.method.options[option] for option in OLDER[name]}
-        assert found == (OLDER[name] if older else {option: defaults[option] for option in OLDER[name]})
+        if form == "format 1":
+            config |= {"format": 1, "positions": "line"}
+            del config["latent_positions"]
+        (folder / CONFIG_FILE).write_text(json.dumps(config))
+        found = checkpoint.load(folder)[0].method.options
+        wanted = {o: defaults[o] for o in OLDER[name]} if form == "now" else OLDER[name]
+        assert {o: found[o] for o in OLDER[name]} == wanted
+
+
+def test_an_older_model_of_transformers_is_what_it_was(make_backbone, tmp_path):
+    """Its options are all known, so that training goes on as it began."""
+    reasoner = methods.build_method("swimbird", make_backbone(), k=4, system_prompt=False)
+    checkpoint.save(reasoner, tmp_path / "saved")
+    export(tmp_path / "saved", tmp_path / "exported")
+    file = tmp_path / "exported" / "config.json"
+    config = json.loads(file.read_text())
+    del config["options"]["system_prompt"]
+    file.write_text(json.dumps(config))
+    loaded = LatentReasonForConditionalGeneration.from_pretrained(tmp_path / "exported").reasoner
+    assert loaded.system_prompt == "" and loaded.method.options == reasoner.method.options
 
 
 # -- raw states and targets --------------------------------------------------------------------------------------------
