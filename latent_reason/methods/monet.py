@@ -10,8 +10,9 @@ one after the other; the start token is always in the context; a wrong count rai
 image, which attend to it, are masked with it; the cosine is a mean over layers, not a sum that grows with depth; all
 text after the first sketch of a row is an observation. Stage 3 continues from stage 2 unless a recipe names a stage-1
 model as ``init_from`` and a stage-2 model as ``teacher``. The released cosine is taken along the positions of a row,
-channel by channel, which is torch's default dimension and not the paper's formula: on the tiny model that loss rises, and
-differs by 5 % between precisions. Here it compares whole states, and ``cosine_along="positions"`` is the released one.
+channel by channel, which is torch's default dimension and not the paper's formula: in twenty steps on the tiny model that
+loss rises and differs by 5 % between precisions. Here it compares whole states; ``cosine_along="positions"`` is the
+released one.
 As in the released code, the text loss of stages 2 and 3 reaches the latents too, each through the state that drew it
 (``text_through_latents``); stage 3 aligns the latents and all layers at their positions (``align_at="before"``: at the
 positions that produce them); the weight of stage 2 is 2 times 2.
