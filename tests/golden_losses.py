@@ -1,4 +1,5 @@
-"""The losses of twenty steps of every method, in two precisions, as they were. A change that is meant writes them again:
+"""The losses of twenty steps of every method, in two precisions, as they were, and of its older form, if it had one: with
+the options of checkpoints that were made before some of them. A change that is meant writes them again:
 
 python tests/golden_losses.py          # writes tests/golden_losses.json
 """
@@ -26,12 +27,24 @@ from train.traces import mode_of  # noqa: E402
 
 FILE = ROOT / "golden_losses.json"
 STEPS = 20
+OLDER = "older "
+#: defaults that older checkpoints hold, and that have changed since
+CHANGED = {"lvr": {"max_spans": 1}, "monet": {"latent_weight": 2.0}}
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 
-def losses(method: str, precision: str) -> list[float]:
-    """The loss of each step of a small run of a method, without Lightning."""
+def forms() -> list[str]:
+    """All methods, and the older forms of those that had another."""
+    names = methods.names()
+    return names + [OLDER + name for name in names if methods.with_older_options(name, {})]
+
+
+def losses(form: str, precision: str) -> list[float]:
+    """The loss of each step of a small run of a method, or of its older form, without Lightning."""
+    method = form.removeprefix(OLDER)
     options = {"k": 4} if "k" in methods.schema(method) else {}
+    if form != method:
+        options = methods.with_older_options(method, options | CHANGED.get(method, {}))
     changes = {"data__items": 8, "data__batch_size": 4, "data__val_items": 0, "optim__max_steps": STEPS}
     changes |= {"optim__name": "adamw", "optim__lr": 5e-4, "method__name": method, "method__options": options}
     config = recipe(ROOT / "unused", **changes)
@@ -64,8 +77,8 @@ def losses(method: str, precision: str) -> list[float]:
 
 
 def main() -> None:
-    found = {method: {precision: losses(method, precision) for precision in PRECISIONS} for method in methods.names()}
-    lines = [f'  "{method}": {json.dumps(rows)}' for method, rows in found.items()]
+    found = {form: {precision: losses(form, precision) for precision in PRECISIONS} for form in forms()}
+    lines = [f'  "{form}": {json.dumps(rows)}' for form, rows in found.items()]
     FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

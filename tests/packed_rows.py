@@ -11,6 +11,7 @@ from latent_reason.objectives.packing import collate_examples, pack_examples
 def both(reasoner, traces, budget=150):
     """The same traces a row each and packed; rows of each."""
     rows = [objective_for(reasoner).encode(reasoner, t) for t in traces]
+    budget += 2 * len(reasoner.vocabulary.encode_text(reasoner.system_prompt))  # of two examples a row
     batches = [collate_examples(reasoner.processor, r) for r in (rows, pack_examples(rows, budget))]
     assert len(batches[1].ids) < len(rows) and batches[1].document_lengths is not None
     return batches

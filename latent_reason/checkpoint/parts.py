@@ -35,7 +35,8 @@ def describe(reasoner: LatentReasoner) -> dict[str, Any]:
             "target": _part(reasoner.target, targets),
             "switch": asdict(reasoner.switch),
             "follows_target": reasoner.follows_target,
-        },
+        }
+        | ({"system_prompt": reasoner.system_prompt} if reasoner.system_prompt else {}),
     }
 
 
@@ -49,7 +50,8 @@ def build_reasoner(config: dict[str, Any], backbone: Backbone) -> LatentReasoner
     if config["method"] is None:
         reasoner = build(config.get("parts") or {}, backbone)
     else:
-        reasoner = methods.build_method(config["method"], backbone, **config["options"])
+        options = methods.with_older_options(config["method"], config["options"])
+        reasoner = methods.build_method(config["method"], backbone, **options)
     reasoner.reserve_statistics(config.get("slot_means"))
     return reasoner
 
@@ -65,7 +67,12 @@ def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:
         target = parts["target"] and _build_part(parts["target"], targets, backbone)
         switch = Switch(**parts["switch"])
         return LatentReasoner(
-            backbone, target=target, head=head, switch=switch, follows_target=bool(parts["follows_target"])
+            backbone,
+            target=target,
+            head=head,
+            switch=switch,
+            follows_target=bool(parts["follows_target"]),
+            system_prompt=str(parts.get("system_prompt", "")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(

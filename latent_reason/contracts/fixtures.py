@@ -112,6 +112,7 @@ def make_traces():
 DENOISER = {"hidden": 64, "depth": 1, "steps": 3, "repeats": 8}
 SMALL = {
     "mlp": {"hidden": 64},
+    "glu": {"hidden": 64},
     "gaussian": {"hidden": 64},
     "flow": DENOISER,
     "diffusion": DENOISER,
@@ -165,7 +166,8 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     Case("mirage", {"k": 4, "stage": 2}),
     Case("coconut", {"c": 2, "stage": 2, "jacobi_sweeps": 4}),
     modal_mixed("mlp", scheduled_sampling={"noise_std": 0.1, "prob": 0.5}),
-    Case("lvr", {"k": 4, "head": "mlp", "stop": "distance", "supervise": "end_only"}),
+    Case("lvr", {"k": 4, "head": "mlp", "stop": "distance", "supervise": "end_only", "standardize": True}),
+    Case("lvr", {"k": 4, "head": "glu", "standardize": True, "max_spans": 1}),
 ]
 
 

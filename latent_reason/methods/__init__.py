@@ -7,6 +7,8 @@ Example:
 A method file has a docstring (paper, idea, what differs, defaults and their source), ``PAPER``, ``SUMMARY``, ``MODE``
 (the form of a trace it trains on), ``build_model(backbone, **options) -> LatentReasoner`` with what inference needs,
 and ``build_objective(run, **options) -> Objective`` with what training adds. Their keywords are the method's options.
+``OLDER``, where it is there, gives options that were added later the value with which older checkpoints were made, and
+``SYSTEM_PROMPT`` is the system turn that the option ``system_prompt`` adds.
 """
 
 from __future__ import annotations
@@ -76,6 +78,17 @@ def check_options(name: str, options: dict[str, Any]) -> None:
     if kind in heads.KINDS and options.get("head_options"):
         head: Any = heads.KINDS[kind]
         values.check_options(options["head_options"], head.__init__, f"head {kind}: ")
+
+
+def with_older_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The saved options of a checkpoint. Those that it lacks because they were added later have the value that keeps it
+    what it was."""
+    return getattr(load(name), "OLDER", {}) | options
+
+
+def system_prompt(name: str | None, options: dict[str, Any]) -> str:
+    """The system turn that a method of this package adds to chats without one; empty for most."""
+    return getattr(load(name), "SYSTEM_PROMPT", "") if name in names() and options.get("system_prompt") else ""
 
 
 def build_method(name: str, backbone: Backbone, **options: Any) -> LatentReasoner:

@@ -7,7 +7,8 @@ rebuild expert maps of the image from the hidden states at the pads, so the pads
 What differs from the released code: its experts (SAM, depth, DINOv2, PiDiNet) are large models. Here they are the edges
 of the image (Sobel) and a frozen external encoder behind the same interface. Every pad has an embedding of its own,
 whereas the released pads are identical and differ by position only. The span is always present, so no expert block is
-skipped. Users reported that the released model answers as well without pads: run the probes before using it.
+skipped, and START, which is forced, has no text loss (``start_loss=True`` gives it one). Users reported that the
+released model answers as well without pads: run the probes before using it.
 Defaults: 4 pads for edges (L1), 4 for the encoder (MSE, weight 0.5), one attention layer per expert, from the paper.
 """
 
@@ -37,6 +38,7 @@ from ..values import Size, Weight
 PAPER = "2511.19418"
 SUMMARY = "pads before the answer whose hidden states must rebuild expert maps of the image; nothing is fed back"
 MODE = "direct"
+OLDER = {"start_loss": True}
 EDGE_CELL = 8  # side of a cell of the edge map in pixels
 
 
@@ -115,7 +117,13 @@ class CovtObjective(Objective):
 
 
 def build_model(
-    backbone: Backbone, *, edge_pads: Size = 4, encoder_pads: Size = 4, encoder: Encoder = "tiny", heads: Size = 4
+    backbone: Backbone,
+    *,
+    edge_pads: Size = 4,
+    encoder_pads: Size = 4,
+    encoder: Encoder = "tiny",
+    heads: Size = 4,
+    start_loss: bool = False,
 ) -> LatentReasoner:
     k = edge_pads + encoder_pads
     target = ExpertMaps(backbone, encoder, k)
@@ -124,7 +132,7 @@ def build_model(
         backbone,
         target=target,
         head=PadHead(backbone.width, [edge_pads, encoder_pads], channels, [1.0, 0.5], cells, heads),
-        switch=Switch(start="first", count=k),
+        switch=Switch(start="first", count=k, open_loss=start_loss),
         follows_target=False,
     )
 

@@ -9,14 +9,17 @@ that the trainer never calls, so the teacher stays the initial model); hidden st
 tokens by least squares over the image positions, where both are known, instead of being compared directly; the query is
 the difference between the text of the step and the question, because plain means of hidden states hardly differ;
 exactly k patches are selected, because a softmax over raw cosines is almost flat; patches keep row-major order; a wrong
-number of patches raises an error instead of skipping the loss.
-Defaults: k = 8, decay 0.999, weights 1 and 1, noise 0.01 on input latents, from the paper.
+number of patches raises an error instead of skipping the loss. As in the released code, noise of std 0.01 is on the
+target in the loss and not on the latents fed, and the cosine is that of raw states and raw tokens;
+``noise_on="inputs"`` and ``standardize=True`` move the noise and remove the mean token from both.
+Defaults: k = 8, decay 0.999, weights 1 and 1, from the paper; the place of the noise and raw tokens, from the released
+code.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,6 +43,8 @@ SUMMARY = (
     "patches of each step's image, selected by a momentum teacher from the reasoning so far; then own hidden states"
 )
 MODE = "mixed"
+OLDER = {"noise_on": "inputs", "standardize": True}
+NOISE = 0.01
 
 
 class SelectedPatches(VisionTokens):
@@ -48,8 +53,8 @@ class SelectedPatches(VisionTokens):
 
     renderable = False
 
-    def __init__(self, backbone: Backbone, k: int, decay: float):
-        super().__init__(backbone, k)
+    def __init__(self, backbone: Backbone, k: int, decay: float, *, standardize: bool):
+        super().__init__(backbone, k, standardize=standardize)
         self.standardizer, self.decay = Standardizer(backbone.width, 1, places=False), decay
         self._teacher: list[torch.nn.Module] = []  # in a list, so that it is no submodule
 
@@ -130,10 +135,19 @@ def to_vision_space(direction: torch.Tensor, states: torch.Tensor, tokens: torch
 
 
 class IlvrObjective(Objective):
-    """Trains toward patches that a momentum teacher selects; the teacher follows after every optimizer step."""
+    """Trains toward patches that a momentum teacher selects; the teacher follows after every optimizer step. Noise of
+    std ``target_noise`` is on the targets in the loss, while the model trains."""
 
     can_pack = False  # its target reads a whole row
     has_moving_teacher = True
+
+    def __init__(self, run: RunOptions | None = None, *, target_noise: float, **options: Any):
+        super().__init__(run, **options)
+        self.target_noise = target_noise
+
+    def latent_loss(self, model, batch, h, z):
+        noise = self.target_noise if model.training else 0.0
+        return super().latent_loss(model, batch, h, z + noise * torch.randn_like(z) if noise else z)
 
     def teacher_module(self, model: LatentReasoner) -> torch.nn.Module:
         return model.target.teacher
@@ -155,12 +169,13 @@ def build_model(
     supervise: str = "end_only",
     cap: Positive = 2.0,
     max_spans: SizeOrZero = 8,
+    standardize: bool = False,
 ) -> LatentReasoner:
     if stage not in (1, 2):
         raise ValueError(f"stage={stage!r}: must be 1 (toward selected patches) or 2 (own states, text loss alone).")
     return LatentReasoner(
         backbone,
-        target=SelectedPatches(backbone, k, decay),
+        target=SelectedPatches(backbone, k, decay, standardize=standardize),
         head=IdentityHead(backbone.width, backbone.width, loss="cosine"),
         switch=Switch(stop="close", supervise=supervise, cap=cap, max_spans=max_spans),
         follows_target=stage == 1,
@@ -171,13 +186,17 @@ def build_objective(
     run: RunOptions | None = None,
     *,
     stage: SizeOrZero = 1,
+    noise_on: Literal["target", "inputs"] = "target",
     scheduled_sampling: dict[str, Any] | None = None,
     jacobi_sweeps: SizeOrZero = 0,
 ) -> IlvrObjective:
+    if scheduled_sampling is None and noise_on == "inputs":
+        scheduled_sampling = {"noise_std": NOISE}
     return IlvrObjective(
         run,
+        target_noise=NOISE if noise_on == "target" else 0.0,
         weights=LossWeights(latent=1.0 if stage == 1 else 0.0),
         latent_input="teacher" if stage == 1 else "self",
-        scheduled_sampling={"noise_std": 0.01} if scheduled_sampling is None else scheduled_sampling,
+        scheduled_sampling=scheduled_sampling,
         jacobi_sweeps=jacobi_sweeps,
     )

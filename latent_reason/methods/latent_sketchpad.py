@@ -8,27 +8,73 @@ a recipe: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Tra
 
 What differs from the released code: the head uses a cache; rows of a batch open spans at different steps; the stage is
 an option, not a substring of a path; the model decides when to open a span, or, with ``open_after_sentences``, a span
-follows every sentence as in the released code; targets are standardized.
-Defaults: L1, 2 cross-attention and 8 causal layers from the paper; at most 256 latents per image.
+follows every sentence as in the released code; targets are standardized; the head sees the images of the prompt alone,
+whereas the released head also sees every picture drawn so far (the backbone sees them in both, so the states that the
+head reads depend on them). As in the released code for Qwen, an L1 after the connector is added to that before it;
+``connector_weight=0`` leaves it out, as the one for Gemma does.
+Defaults: L1, 2 cross-attention and 8 causal layers from the paper; at most 256 latents per image; connector weight 1 from
+the released code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from ..model.backbones.base import Backbone
 from ..model.heads import AutoregressiveHead
-from ..model.heads.regression import RegressionLoss
+from ..model.heads.regression import RegressionLoss, regression_loss
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..model.targets import PreConnectorFeatures
-from ..objectives.losses import LossWeights
+from ..objectives.losses import LossWeights, weighted_mean
 from ..objectives.objective import Objective, RunOptions
 from ..values import Depth, Size, SizeOrZero, Weight
 
 PAPER = "2510.24514"
 SUMMARY = "encoder features before the connector, from a causal head that attends to its span and the images"
 MODE = "mixed"
+OLDER = {"connector_weight": 0.0}
+
+
+@contextmanager
+def frozen(parameters: Iterable[torch.nn.Parameter]) -> Iterator[None]:
+    """What is computed inside has no gradient in these parameters."""
+    trained = [p for p in parameters if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
+
+
+class SketchpadObjective(Objective):
+    """Trains the head on features before the connector and, with ``connector_weight``, on what the connector makes of
+    them."""
+
+    def __init__(self, run: RunOptions | None = None, *, connector_weight: float, **options: Any):
+        super().__init__(run, **options)
+        self.connector_weight = connector_weight
+
+    def latent_loss(self, model, batch, h, z):
+        if not self.connector_weight:
+            return super().latent_loss(model, batch, h, z)
+        z, (rows, position, _), (span, _, _, slot, grids) = z.detach(), batch.latent_slots(), batch.latent_places()
+        context = model.head_context(batch).for_rows(batch.spans[:, 0])
+        states, context = model.head.cast_inputs(h[rows, position], context)
+        goal = model.target.normalize(z, batch.spans[:, 2:])
+        drawn = model.head.predict_span(states, goal, context)[span, slot]
+        losses = regression_loss(drawn, goal[span, slot], model.head.kind)
+        with frozen(model.backbone.vision_parameters):
+            drawn = model.target.denormalize(drawn, grids, slot)
+            connected = [model.latents_to_embeddings(features) for features in (drawn, z[span, slot])]
+        losses = losses + self.connector_weight * regression_loss(*connected, model.head.kind)
+        return weighted_mean(losses, batch.span_weight[span])
 
 
 def build_model(
@@ -57,10 +103,12 @@ def build_objective(
     *,
     text_weight: Weight = 1.0,
     latent_weight: Weight = 1.0,
+    connector_weight: Weight = 1.0,
     scheduled_sampling: dict[str, Any] | None = None,
-) -> Objective:
-    return Objective(
+) -> SketchpadObjective:
+    return SketchpadObjective(
         run,
+        connector_weight=connector_weight,
         weights=LossWeights(text=text_weight, latent=latent_weight),
         scheduled_sampling=scheduled_sampling,
     )

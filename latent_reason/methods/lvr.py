@@ -6,7 +6,9 @@ information.
 
 What differs from the released code: training and decoding count latents alike; START keeps its text loss, so the model
 learns to open a span; latent positions hold one placeholder instead of sampled ids; regions of more than k tokens are
-pooled in 2-D.
+pooled in 2-D. As in the released code, every box of a trace has a span of its own (the first ``max_spans`` of them),
+states are compared with raw tokens, ``head="mlp"`` is as wide as the states, and ``head="glu"`` as the model's own MLP;
+``standardize=True`` compares standardized states and tokens, and ``mlp_ratio`` widens the MLP.
 Defaults: latent weight 0.1 and the identity head with MSE from the paper. Decoding closes a span by the size of the
 region (``count`` fixes it: the paper decodes 4, 8 or 16), by the close token or by ``distance``.
 """
@@ -29,10 +31,11 @@ from ..values import Name, Positive, Size, SizeOrZero, Weight
 PAPER = "2509.24251"
 SUMMARY = "rebuilds the tokens of a region of the input before the answer: redundant by construction"
 MODE = "mixed"
+OLDER = {"standardize": True, "mlp_ratio": 4}
 
 
 class LvrObjective(Objective):
-    """Trains on the first sketch of a trace only: a region of the input need not be drawn twice."""
+    """Trains on the first sketches of a trace, as many as decoding may draw."""
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
         """As the base class does; also refuses a region given by a box where spans close at the count of the image."""
@@ -46,12 +49,13 @@ class LvrObjective(Objective):
             )
 
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
-        """The trace with its first sketch alone."""
+        """The trace with its first ``max_spans`` sketches, and at least one."""
         *earlier, last = trace.messages
         if last.role != "assistant":
             return trace
-        first = next((p for p in last.content if isinstance(p, Sketch)), None)
-        content = tuple(p for p in last.content if p is first or not isinstance(p, Sketch))
+        places = [i for i, part in enumerate(last.content) if isinstance(part, Sketch)]
+        dropped = places[max(1, model.switch.max_spans) :]
+        content = tuple(part for i, part in enumerate(last.content) if i not in dropped)
         return replace(trace, messages=(*earlier, replace(last, content=content)))
 
 
@@ -65,12 +69,16 @@ def build_model(
     supervise: str = "none",
     count: SizeOrZero = 0,
     cap: Positive = 2.0,
-    max_spans: SizeOrZero = 1,
+    max_spans: SizeOrZero = 8,
+    standardize: bool = False,
+    mlp_ratio: Size = 1,
 ) -> LatentReasoner:
+    hidden = {"mlp": mlp_ratio * backbone.width, "glu": backbone.text_model.config.intermediate_size}
+    sizes = {"hidden": hidden[head]} if head in hidden else {}
     return LatentReasoner(
         backbone,
-        target=ImageRegion(backbone, k),
-        head=heads.make(head, backbone.width, backbone.width, **(head_options or {})),
+        target=ImageRegion(backbone, k, standardize=standardize),
+        head=heads.make(head, backbone.width, backbone.width, **(sizes | (head_options or {}))),
         switch=Switch(count=count, stop=stop, supervise=supervise, cap=cap, max_spans=max_spans),
     )
 

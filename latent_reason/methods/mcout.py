@@ -6,7 +6,7 @@ Idea: a thought is the last hidden state, fed back (``multi=False``), or that st
 What differs from the released code: there the thoughts stand after the answer, so under a causal mask no answer depends
 on them and the attention of Multi gets no gradient; its published gains are no evidence for the mechanism. Here they
 stand before the answer, as the paper says. The attention has a padding mask, the loss is divided by 1 + mu N, and
-control tokens mark the span.
+control tokens mark the span. START is forced and has no text loss (``start_loss=True`` gives it one).
 Defaults: N = 5, mu = 0.3, 8 heads from the paper (the largest number up to 8 that divides the width).
 """
 
@@ -33,6 +33,7 @@ from ..values import Size, SizeOrZero, Weight
 PAPER = "2508.12587"
 SUMMARY = "N thoughts between prompt and answer: the hidden state fed back, alone or mixed with the image"
 MODE = "direct"
+OLDER = {"start_loss": True}
 
 
 class ImageMixingHead(IdentityHead):
@@ -123,11 +124,13 @@ class McoutObjective(Objective):
         return replace(terms, text=text / (1 + self.mu * n))
 
 
-def build_model(backbone: Backbone, *, thoughts: Size = 5, multi: bool = False) -> LatentReasoner:
+def build_model(
+    backbone: Backbone, *, thoughts: Size = 5, multi: bool = False, start_loss: bool = False
+) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         head=ImageMixingHead(backbone.width) if multi else IdentityHead(backbone.width, backbone.width),
-        switch=Switch(start="first", count=thoughts),
+        switch=Switch(start="first", count=thoughts, open_loss=start_loss),
     )
 
 

@@ -5,8 +5,10 @@ Idea: a frozen SigLIP encodes the sketch, and a trained projection maps its pool
 While sketching, hidden states are fed back until the model closes the span.
 
 What differs from the released code: the target is detached in the loss (in the released code the loss also pulled the
-target toward the prediction; here the projection trains on the input path alone); features are standardized before the
-projection; pooling is 2-D, not by rows of the flat sequence; ``supervise="full"`` also trains "do not stop yet".
+target toward the prediction; here the projection trains on the input path alone, so ``trainable`` must name ``target``:
+a frozen projection stays random); features are standardized before the projection, and its output has unit rms, because
+the text loss alone would enlarge it and the latent loss follow; pooling is 2-D, not by rows of the flat sequence;
+``supervise="full"`` also trains "do not stop yet".
 Defaults: K = 27 (9 x 3 for a square image), latent weight 0.1, close token with a cap of 2K, all from the paper;
 ``supervise="full"`` is ours.
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image as PILImage
 
-from ..trace import Image, Sketch, Text, Trace
+from ..trace import Image, Message, Sketch, Text, Trace
 from .batch import ImageBatch, MixedBatch
 from .switching import Switch
 from .tokenization import IMAGE, LATENT, PAD, TEXT, Vocabulary
@@ -63,13 +63,20 @@ class Processor:
         >>> batch = reasoner.processor([trace], generate=True)  # prompts, ready to be continued
         >>> rollout = generate(reasoner, batch.to(reasoner.device))
 
-    Without ``switch``, spans have the number of latents of their target.
+    Without ``switch``, spans have the number of latents of their target. ``system_prompt`` is the system turn of traces
+    that have none.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, backbone: Backbone, target: LatentTarget | None, switch: Switch | None = None
+        self,
+        vocabulary: Vocabulary,
+        backbone: Backbone,
+        target: LatentTarget | None,
+        switch: Switch | None = None,
+        system_prompt: str = "",
     ):
         self.vocabulary, self.backbone, self.target, self.switch = vocabulary, backbone, target, switch or Switch()
+        self.system_prompt = system_prompt
 
     def __call__(self, traces: Sequence[Trace], *, generate: bool = False) -> MixedBatch:
         """Traces -> MixedBatch on the CPU. ``generate`` drops the last assistant turn of each and ends with its header."""
@@ -90,7 +97,10 @@ class Processor:
             row.loss_weight += [weight] * len(ids)
 
         put(v.encode_text(layout.begin))
-        for message in (trace.prompt() if generate else trace).messages:
+        messages = (trace.prompt() if generate else trace).messages
+        if self.system_prompt and "system" not in [message.role for message in messages[:1]]:
+            messages = (Message("system", (Text(self.system_prompt),)), *messages)
+        for message in messages:
             weight = float(message.role == "assistant")
             is_untaught = {p.loss for p in message.content if isinstance(p, Text)} == {0}
             put(v.encode_text(layout.header(message.role)))
@@ -104,7 +114,7 @@ class Processor:
                     row.images.append(part.image)
                 elif isinstance(part, Sketch):
                     h, w = self.span_grid(part, row.images[-1] if row.images else None)
-                    put([v.open], weight if part.loss else 0.0)
+                    put([v.open], weight if part.loss and self.switch.open_loss else 0.0)
                     row.spans.append((len(row.ids), h, w))
                     row.span_weight.append(part.loss)
                     row.boxes.append((len(row.images) - 1, *(part.box or (0.0, 0.0, 1.0, 1.0))))

@@ -47,7 +47,8 @@ class LatentReasoner(nn.Module):
 
     ``head`` is None for methods that never sketch, ``target`` where no image says what a latent should be.
     ``follows_target`` says whether training moves latents toward the target. If not, they are not rendered, and
-    sketches of earlier turns are filled with placeholder latents.
+    sketches of earlier turns are filled with placeholder latents. ``system_prompt`` stands before every chat that has no
+    system turn of its own.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class LatentReasoner(nn.Module):
         follows_target: bool = True,
         vocabulary: Vocabulary | None = None,
         method: MethodRecord | None = None,
+        system_prompt: str = "",
     ):
         super().__init__()
         self.backbone, self.target, self.head = backbone, target, head
         self.switch = switch or Switch()
-        self.follows_target = follows_target
+        self.follows_target, self.system_prompt = follows_target, system_prompt
         self.vocabulary = vocabulary or Vocabulary(backbone.tokenizer, backbone.layout)
         self.method = method or MethodRecord()
         backbone.add_control_tokens(self.vocabulary)
@@ -96,7 +98,7 @@ class LatentReasoner(nn.Module):
     @property
     def processor(self) -> Processor:
         """What turns traces into batches for this model."""
-        return Processor(self.vocabulary, self.backbone, self.target, self.switch)
+        return Processor(self.vocabulary, self.backbone, self.target, self.switch, self.system_prompt)
 
     def forward(self, compute: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """``compute(self, *args, **kwargs)`` inside this module's forward, where hooks of FSDP2 gather the weights."""
@@ -136,7 +138,7 @@ class LatentReasoner(nn.Module):
         """Outputs of the head (n, Z) -> inputs of the backbone (n, D); the others as above."""
         if self.head.in_hidden_space:
             return z
-        z = self.target.denormalize(z, grids, slot) if means is None else torch.addcmul(means, z, self.target.std)
+        z = self.target.denormalize(z, grids, slot) if means is None else torch.addcmul(means, z, self.target.scale)
         return self.latents_to_embeddings(z)
 
     def latent_means(self, grids: torch.Tensor, longest: int) -> torch.Tensor | None:

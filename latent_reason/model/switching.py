@@ -28,6 +28,7 @@ class Switch:
         supervise: supervision of the stop: ``none``, ``end_only`` (only at the last slot, so nothing teaches "not yet";
             SkiLa, SwimBird) or ``full``.
         max_spans: the most spans of a row.
+        open_loss: whether the open token has a text loss. It need not have one where no model generates it.
 
     Raises:
         ValueError: an unknown value, or a learned stop without supervision.
@@ -41,6 +42,7 @@ class Switch:
     cap: float = 2.0
     near: float = 0.05
     max_spans: int = 8
+    open_loss: bool = True
 
     def __post_init__(self):
         if self.start not in ("token", "first", "rule"):
@@ -51,6 +53,10 @@ class Switch:
             raise ValueError(f"supervise={self.supervise!r}: must be 'none', 'end_only' or 'full'.")
         if self.stop != "count" and self.supervise == "none":
             raise ValueError(f"stop={self.stop!r} needs supervise='end_only' or 'full'.")
+        if self.start == "token" and not self.open_loss:
+            raise ValueError(
+                "open_loss=False needs start='first' or 'rule': the model would never learn to open a span."
+            )
 
     def limit_of(self, plan: torch.Tensor) -> torch.Tensor:
         """The most latents of spans that should have ``plan`` latents."""

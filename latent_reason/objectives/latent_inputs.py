@@ -85,8 +85,7 @@ def mean_latents(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
     empty = torch.zeros(shape, device=batch.ids.device)
     if model.target is None:
         return empty
-    z = torch.zeros(len(slot), model.head.latent_width, device=batch.ids.device)
-    embeds = model.latents_to_embeddings(model.target.denormalize(z, grids, slot))
+    embeds = model.latents_to_embeddings(model.target.slot_mean(grids, slot))
     return empty.index_put((span, slot), embeds.float())
 
 

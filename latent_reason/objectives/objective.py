@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from ..model.batch import MixedBatch, shift_right
-from ..model.processor import EncodedExample
+from ..model.processor import EncodedExample, Processor
 from ..model.reasoner import LatentReasoner
 from ..trace import Image, Message, Sketch, Text, Trace
 from . import latent_inputs
@@ -139,6 +139,10 @@ class Objective:
         """The trace as this method trains on it. Methods whose latents do not stand at the sketches override it."""
         return trace
 
+    def processor_for(self, model: LatentReasoner, trace: Trace) -> Processor:
+        """What encodes a trace for training. Methods whose spans have other lengths than in decoding override it."""
+        return model.processor
+
     def teacher_view(self, model: LatentReasoner, trace: Trace) -> Trace | None:
         """The trace as a teacher of this method reads it; None for most methods."""
         return None
@@ -177,7 +181,7 @@ class Objective:
             self.check_trace(model, trace)
         except ValueError as error:
             raise ValueError(f"trace '{trace.id}': {error}") from None
-        row = model.processor.encode(self.prepare_example(model, trace))
+        row = self.processor_for(model, trace).encode(self.prepare_example(model, trace))
         view = self.teacher_view(model, trace)
         return replace(row, teacher_example=None if view is None else model.processor.encode(view))
 

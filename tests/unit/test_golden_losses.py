@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from golden_losses import FILE, PRECISIONS, STEPS, losses
-
-from latent_reason import methods
+from golden_losses import FILE, PRECISIONS, STEPS, forms, losses
 
 WANTED = json.loads(FILE.read_text(encoding="utf-8"))
 #: relative error of a loss. One step differs by about 1e-6 in fp32 and 4e-3 in bf16 between CPUs, and AdamW makes more of
@@ -19,13 +17,13 @@ JUMPING = {"deepsketcher": 10}
 
 
 def test_every_method_has_golden_losses():
-    assert set(WANTED) == set(methods.names())
+    assert set(WANTED) == set(forms())
     assert all(len(curve) == STEPS for rows in WANTED.values() for curve in rows.values())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("method", WANTED)
-def test_losses_are_the_golden_ones(method, precision):
-    found, wanted = losses(method, precision), WANTED[method][precision]
+@pytest.mark.parametrize("form", WANTED)
+def test_losses_are_the_golden_ones(form, precision):
+    found, wanted = losses(form, precision), WANTED[form][precision]
     off = max(abs(f - w) / abs(w) for f, w in zip(found, wanted, strict=True))
-    assert off < LIMITS[precision] * JUMPING.get(method, 1), (off, found)
+    assert off < LIMITS[precision] * JUMPING.get(form, 1), (off, found)

@@ -82,7 +82,8 @@ def test_coconut_removes_sentences_and_never_the_answer(make_backbone):
         if not stage:
             assert not reasoner.can_sketch and objective.prepare_example(reasoner, trace) is trace
             continue
-        assert said(objective.prepare_example(reasoner, trace)) == [3 * stage, rest]
+        assert said(objective.prepare_example(reasoner, trace)) == [None, rest]
+        assert objective.encode(reasoner, trace).spans[0][1:] == (1, 3 * stage)
         assert objective.prepare_example(reasoner, trace.prompt()) == trace.prompt()
         prompt = reasoner.processor([trace], generate=True)
         out = generate(reasoner, prompt, max_new_tokens=20)

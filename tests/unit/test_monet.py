@@ -11,16 +11,18 @@ from conftest import loss_of, objective_for, training_batch
 
 from latent_reason import checkpoint, methods
 from latent_reason.contracts.closeness import assert_close
-from latent_reason.model.batch import IMAGE
+from latent_reason.methods.monet import observations, text_mask
+from latent_reason.model.batch import IMAGE, LATENT, shift_right
 from latent_reason.objectives.attention_masks import hide_observed_images
 from latent_reason.objectives.forward import all_hidden_states, forward_batch
+from latent_reason.objectives.objective import text_loss
 from latent_reason.trace import Text
 
 float64 = pytest.mark.usefixtures("float64")
 
 
-def monet_case(make_backbone, make_traces, stage=2):
-    reasoner = methods.build_method("monet", make_backbone(), k=3, stage=stage)
+def monet_case(make_backbone, make_traces, stage=2, **options):
+    reasoner = methods.build_method("monet", make_backbone(), k=3, stage=stage, **options)
     torch.nn.ParameterList(reasoner.backbone.vision_parameters).requires_grad_(False)
     return reasoner, training_batch(reasoner, make_traces())
 
@@ -28,7 +30,8 @@ def monet_case(make_backbone, make_traces, stage=2):
 def states_of_teacher(reasoner, batch):
     """States of all layers of a model's teacher, its latents, and the states that draw these."""
     objective = objective_for(reasoner)
-    return objective.hidden_states(objective.teacher(reasoner), batch.teacher_batch)
+    with torch.no_grad():
+        return objective.hidden_states(objective.teacher(reasoner), batch.teacher_batch)
 
 
 def test_what_each_stage_reads(make_backbone, make_traces):
@@ -73,18 +76,20 @@ def test_words_learn_of_a_picture_through_the_latents_alone(make_backbone, make_
 
 
 @float64
-def test_its_own_latents_are_the_states_that_draw_them(make_backbone, make_traces):
+@pytest.mark.parametrize("through", [True, False])
+def test_its_own_latents_are_the_states_that_draw_them(make_backbone, make_traces, through):
     """What the released runner feeds are not the states it taught; here the two passes agree, under the mask too."""
-    reasoner, batch = monet_case(make_backbone, make_traces)
+    reasoner, batch = monet_case(make_backbone, make_traces, text_through_latents=through)
     _, own, drawn = objective_for(reasoner).hidden_states(reasoner, batch)
-    assert len(own) == 3 * len(batch.spans) and own.grad_fn is None
+    assert len(own) == 3 * len(batch.spans) and (own.grad_fn is not None) == through
     assert_close(drawn[-1], own)
 
 
 @float64
-def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
+@pytest.mark.parametrize("through", [True, False])
+def test_gradient_through_latents_equals_autograds(make_backbone, make_traces, through):
     """Reference: the alignment is read off a frozen copy of the model, into which only the latents lead."""
-    reasoner, batch = monet_case(make_backbone, make_traces)
+    reasoner, batch = monet_case(make_backbone, make_traces, text_through_latents=through)
     objective_for(reasoner).teacher(reasoner)
     with torch.no_grad():  # away from the teacher, so that there is something to align
         for p in reasoner.backbone.model.model.language_model.parameters():
@@ -95,9 +100,10 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
     found = torch.autograd.grad(terms.latent, [trained[n] for n in names], allow_unused=True)
 
     veil, positions = hide_observed_images(batch, reasoner.backbone), reasoner.backbone.position_ids(batch)
-    _, _, drawn = objective_for(reasoner).hidden_states(reasoner, batch)
+    _, own, drawn = objective_for(reasoner).hidden_states(reasoner, batch)
     rows, position, mask = batch.latent_slots()
-    fed = frozen.embed_batch(batch).index_put((rows[mask], position[mask]), drawn[-1])  # leads back to the live model
+    latents = own if through else drawn[-1]  # lead back to the live model
+    fed = frozen.embed_batch(batch).index_put((rows[mask], position[mask]), latents)
     layers = all_hidden_states(frozen.backbone, veil, fed, positions)
     goal = states_of_teacher(reasoner, batch)[0]
     total, count = 0.0, 0
@@ -128,6 +134,73 @@ def test_gradient_through_latents_equals_autograds(make_backbone, make_traces):
     )
     assert_close(found, expected, depth=16)
     assert not any(p.grad is not None for p in objective_for(reasoner).teacher(reasoner).parameters())
+
+
+def text_gradients(reasoner, loss):
+    trained = {name: p for name, p in reasoner.named_parameters() if p.requires_grad}
+    grads = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(trained.items(), grads, strict=True)}
+
+
+@float64
+@pytest.mark.parametrize("stage", [2, 3])
+def test_the_text_loss_reaches_the_latents_as_released(make_backbone, make_traces, stage):
+    """Reference: each latent is drawn in a pass of its own over the detached latents before it, then all are fed with
+    their gradient."""
+    reasoner, batch = monet_case(make_backbone, make_traces, stage)
+    objective, backbone = objective_for(reasoner), reasoner.backbone
+    with torch.no_grad():
+        own = objective.hidden_states(reasoner, batch)[1]
+    veil, embeds = hide_observed_images(batch, backbone), reasoner.embed_batch(batch)
+    _, row, position, _, _ = batch.latent_places()
+    latents = []
+    for i in range(len(own)):
+        fed = embeds.index_put((row[:i], position[:i]), backbone.pad_extra(own[:i]))  # those of later rows are missing
+        latents.append(forward_batch(backbone, veil, fed, batch.positions)[row[i], position[i] - 1])
+    fed = embeds.index_put((row, position), backbone.pad_extra(torch.stack(latents)))
+    states = forward_batch(backbone, veil, fed, batch.positions)
+    expected = text_gradients(reasoner, text_loss(reasoner, batch, shift_right(states)))
+    assert_close(text_gradients(reasoner, loss_of(reasoner, batch).text), expected, depth=16)
+    without, _ = monet_case(make_backbone, make_traces, stage, text_through_latents=False)
+    without.load_state_dict(reasoner.state_dict())
+    dropped = text_gradients(without, loss_of(without, batch).text)
+    missing = sum((grad - dropped[name]).square().sum() for name, grad in expected.items()).sqrt()
+    assert missing > 0.1 * sum(grad.square().sum() for grad in expected.values()).sqrt()
+
+
+@float64
+@pytest.mark.parametrize("stage", [2, 3])
+def test_what_is_aligned_as_released(make_backbone, make_traces, stage):
+    """Reference: torch's cosine with its default dimension, example by example, over all layers at the observations
+    (stage 2), or over the latents and all layers at their positions (stage 3)."""
+    reasoner, batch = monet_case(make_backbone, make_traces, stage, cosine_along="positions")
+    objective, total, rows = objective_for(reasoner), [], 0
+    objective.teacher(reasoner)
+    with torch.no_grad():
+        for p in reasoner.backbone.text_model.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    layers, own, _ = objective.hidden_states(reasoner, batch)
+    goal, goal_own, _ = states_of_teacher(reasoner, batch)
+    sizes = [3 * int((batch.spans[:, 0] == b).sum()) for b in range(4)]
+    own, goal_own = (None if x is None else x.split(sizes) for x in (own, goal_own))  # that of stage 2 has none
+    for b in range(4):
+        if stage == 3:
+            at, there = ((x.token_type[b] == LATENT).nonzero()[:, 0] for x in (batch, batch.teacher_batch))
+            found = torch.cat([own[b][None], layers[:, b, at]]), torch.cat([goal_own[b][None], goal[:, b, there]])
+        else:
+            seen = observations(batch.layout)[b].nonzero()[0]
+            taught = text_mask(batch.teacher_batch.layout)[b].nonzero()[0]
+            found = layers[:, b, seen], goal[:, b, taught[len(taught) - len(seen) :]]
+        if found[0].shape[1]:
+            total.append((1 - F.cosine_similarity(*found)).mean())
+            rows += 1
+    assert rows == 3 and objective.latent_weight(batch) == rows
+    assert_close(loss_of(reasoner, batch).latent, torch.stack(total).mean())
+
+
+def test_weights_of_the_stages():
+    weights = [methods.build_objective("monet", stage=stage).weights.latent for stage in (2, 3)]
+    assert weights == [4.0, 2.0] and methods.build_objective("monet", stage=2, latent_weight=0.0).weights.latent == 0
 
 
 def test_the_last_stage_has_no_picture_and_its_teacher_has(make_backbone, make_traces):

@@ -87,6 +87,7 @@ HEADS = [
     ("identity", {"loss": "cosine"}),
     ("mlp", {}),
     ("mlp", {"loss": "cosine"}),
+    ("glu", {}),
     ("gaussian", {}),
     ("flow", {"repeats": 3}),
     ("flow", {"residual": False}),

@@ -87,7 +87,7 @@ class SFTMethodConfig(MethodConfig):
     """Latent reasoning method"""
 
     center_targets: bool = True
-    """Subtract the mean of each latent slot from the targets."""
+    """Subtract the mean of each latent slot from the targets of a method that standardizes them."""
     attention_bottleneck_prob: Share = 0.0
     """Share of rows whose text after a sketch cannot attend to the input image or to earlier steps."""
     latent_dropout: Share = 0.0

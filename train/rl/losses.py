@@ -113,7 +113,9 @@ def compare_with_reference(
         parts["latents/cos_to_sft"] = F.cosine_similarity(drawn, initial).mean()
         parts["latents/norm_drawn"] = drawn.norm(dim=-1).mean()
     if rl.latent_anchor:
-        std = reasoner.target.std if reasoner.head.in_hidden_space and reasoner.target is not None else 1.0
+        target = reasoner.target
+        is_raw = target is not None and (reasoner.head.in_hidden_space or not target.standardize)
+        std = target.std if is_raw else 1.0
         away = ((drawn - initial) / std).square().mean() * experience.latent_share
         parts["train/latent_anchor"], loss = away, loss + rl.latent_anchor * away
     if context.steps and len(new.latents):

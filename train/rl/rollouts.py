@@ -66,7 +66,8 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
             f"rl.latent_policy=gaussian: {config.method.name!r} has no target, so the standard deviation of "
             "its latents is unknown. Set vlpo or mask."
         )
-    if name in ("gaussian", "pathwise") and reasoner.head.in_hidden_space and reasoner.target is not None:
+    has_spread = reasoner.target is not None and (reasoner.head.in_hidden_space or not reasoner.target.standardize)
+    if name in ("gaussian", "pathwise") and has_spread:
         options.setdefault("spread", reasoner.target.std)
     if name == "gaussian" and "rank" in options:
         options["basis"] = latent_policies.Gaussian.directions(target_latents(reasoner, task), options.pop("rank"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from ... import __version__
+from ... import __version__, methods
 from ...folders import read_json
 from ...model.backbones.families import FAMILIES, family
 from ...model.backbones.stock_config import walk
@@ -72,13 +72,19 @@ def check_tokenizer(folder: Path, card: dict) -> Iterator[Finding]:
         yield from check_embeddings(folder, config, len(tokenizer))
     layouts = [layout] if layout else [family(name).layout for name in FAMILIES]  # an adapter has no backbone config
     roles = ControlTokens(**{role: token for role, (token, _) in tokens.items()})
-    used = next((one for one in layouts if tokenizer.chat_template == chat_template(one, roles)), None)
+    said = config or card
+    prompt = methods.system_prompt(said.get("method"), said.get("options") or {})
+    prompt = prompt or str((said.get("parts") or {}).get("system_prompt", ""))
+    used = next((one for one in layouts if tokenizer.chat_template == chat_template(one, roles, prompt)), None)
     if used is None:  # it is not rendered: a template may never end
         yield Finding("chat_template.jinja", "another template", "that of this version, for the model's layout")
         return
     text = tokenizer.apply_chat_template(SKETCHED, tokenize=False)
     again = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if (read := parse_or_error(again, used, roles)) != SKETCHED:
+    first = (
+        [{"role": used.roles.get("system", "system"), "content": [{"type": "text", "text": prompt}]}] if prompt else []
+    )
+    if (read := parse_or_error(again, used, roles)) != first + SKETCHED:
         yield Finding("tokenizer.json", f"{again[:200]!r}, which parses to {read}", "a turn with a sketch, as it was")
 
 

@@ -95,7 +95,7 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
         )
         if auto_map:
             config.auto_map = dict(auto_map)
-        backbone.tokenizer.chat_template = chat_template(v.layout, v.tokens)
+        backbone.tokenizer.chat_template = chat_template(v.layout, v.tokens, reasoner.system_prompt)
         model = cls(config, reasoner=reasoner, decoder=decoder)
         model.generation_config = GenerationConfig(eos_token_id=v.end, pad_token_id=v.pad, do_sample=False)
         return model.eval()

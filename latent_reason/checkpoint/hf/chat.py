@@ -12,7 +12,7 @@ from ...model.tokenization import ControlTokens, Layout
 
 TEMPLATE = """{{%- set roles = {roles} -%}}
 {{{{- {begin} -}}}}
-{{%- for message in messages -%}}
+{system}{{%- for message in messages -%}}
 {{%- set role = roles.get(message['role'], message['role']) -%}}
 {{{{- {turn} -}}}}
 {{%- if message['content'] is string -%}}
@@ -37,10 +37,18 @@ TEMPLATE = """{{%- set roles = {roles} -%}}
 """
 
 
-def chat_template(layout: Layout, tokens: ControlTokens) -> str:
-    """The Jinja template of a layout and its control tokens."""
+SYSTEM = """{{%- if messages[0]['role'] != 'system' -%}}
+{{{{- {turn} -}}}}
+{{%- endif -%}}
+"""
+
+
+def chat_template(layout: Layout, tokens: ControlTokens, system_prompt: str = "") -> str:
+    """The Jinja template of a layout and its control tokens. Chats without a system turn get ``system_prompt``."""
     before, _, after = layout.turn.partition("{role}")
+    turn = layout.header("system") + system_prompt + layout.end + layout.after
     return TEMPLATE.format(
+        system=SYSTEM.format(turn=repr(turn)) if system_prompt else "",
         roles=repr(layout.roles),
         begin=repr(layout.begin),
         turn=f"{before!r} + role + {after!r}",

@@ -126,7 +126,8 @@ class LatentReasonModel(PreTrainedModel, InterleavedGenerationMixin):
                 reasoner.reserve_statistics(config.slot_means)
         finally:
             torch.set_default_dtype(default)
-        reasoner.record_method(MethodRecord(config.method or None, config.options or {}))
+        if reasoner.method.name is None:  # the library knows the options that an older checkpoint lacks
+            reasoner.record_method(MethodRecord(config.method or None, config.options or {}))
         for role, (token, number) in config.control_tokens.items():
             if (found := getattr(reasoner.vocabulary, role)) != number:
                 raise ValueError(

@@ -18,7 +18,7 @@ from .denoise import DiffusionHead, FlowHead
 from .gaussian import GaussianHead
 from .mean_flow import MeanFlowHead
 from .pads import PadHead
-from .regression import IdentityHead, MLPHead
+from .regression import GLUHead, IdentityHead, MLPHead
 from .whole_span import WholeSpanHead
 
 KINDS = {
@@ -30,6 +30,7 @@ KINDS = {
     "mean_flow": MeanFlowHead,
     "autoregressive": AutoregressiveHead,
     "whole_span": WholeSpanHead,
+    "glu": GLUHead,
 }
 
 
@@ -54,6 +55,7 @@ __all__ = [
     "HeadContext",
     "DiffusionHead",
     "FlowHead",
+    "GLUHead",
     "GaussianHead",
     "IdentityHead",
     "LatentHead",

@@ -42,7 +42,8 @@ class AutoregressiveHead(SpanHead):
         x = self.state(h) + self.before(previous) + self.place(slot)
         return self.attend_to_images(x, self.embed_images(images, h.dtype), missing)
 
-    def span_loss(self, h, z, places, context):
+    def predict_span(self, h: torch.Tensor, z: torch.Tensor, context: HeadContext) -> torch.Tensor:
+        """States (S, K, D) and targets (S, K, Z) of whole spans -> each latent from the targets before it (S, K, Z)."""
         self.check_length(z.shape[1])
         x = self.enter(
             h,
@@ -50,7 +51,10 @@ class AutoregressiveHead(SpanHead):
             torch.arange(z.shape[1], device=h.device)[None],
             *context.tokens_of_rows(),
         )
-        return regression_loss(self.pass_span(x)[places], z[places], self.kind)
+        return self.pass_span(x)
+
+    def span_loss(self, h, z, places, context):
+        return regression_loss(self.predict_span(h, z, context)[places], z[places], self.kind)
 
     def sample(self, h, context: HeadContext | None = None, noise=None):
         rows, slot, memory = context.rows, context.slot, context.memory

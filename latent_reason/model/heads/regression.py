@@ -45,6 +45,22 @@ class IdentityHead(LatentHead):
         return h
 
 
+class GLUHead(LatentHead):
+    """Linear of SiLU(gate) times up, both linear in the state (LVR's other option, 2509.24251)."""
+
+    def __init__(self, width: int, latent_width: int, loss: RegressionLoss = "mse", hidden: SizeOrZero = 0):
+        super().__init__(width, latent_width)
+        hidden, self.kind = hidden or 4 * width, loss
+        self.gate, self.up = nn.Linear(width, hidden), nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, latent_width)
+
+    def loss(self, h, z):
+        return regression_loss(self.sample(h), z, self.kind)
+
+    def sample(self, h, context=None, noise=None):
+        return self.down(F.silu(self.gate(h)) * self.up(h))
+
+
 class MLPHead(LatentHead):
     """LayerNorm - Linear - GELU - Linear (LVR's option, 2509.24251)."""
 

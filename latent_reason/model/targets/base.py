@@ -169,15 +169,15 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
     It is built with its backbone (kept outside the module tree) and encodes images of sketches to at most ``k``
     latents of width Z. Subclasses say how an image becomes features: :meth:`preprocess_images`,
     :meth:`encode_images`, :meth:`token_grids`; and, where latents are not inputs of the backbone yet,
-    :meth:`to_embeddings`.
+    :meth:`to_embeddings`. Without ``standardize``, heads learn raw latents; the statistics are kept all the same.
     """
 
     renderable = True  # whether latents show the image of their sketch, piece by piece
 
-    def __init__(self, backbone: Backbone, width: int, k: int, side: int | None = None):
+    def __init__(self, backbone: Backbone, width: int, k: int, side: int | None = None, *, standardize: bool = True):
         super().__init__()
         self._backbone = [backbone]  # in a list, so that it is no submodule
-        self.k = k
+        self.k, self.standardize = k, standardize
         self.standardizer = Standardizer(width, side or max(1, math.isqrt(k)))
 
     @property
@@ -250,17 +250,25 @@ class LatentTarget(KeepsArguments, nn.Module, ABC):
 
     def normalize(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(S, K, Z) latents -> the space in which a head learns them."""
-        return self.standardizer(z, grids)
+        return self.standardizer(z, grids) if self.standardize else z
 
     @property
     def std(self) -> torch.Tensor:
         """(Z,) or () std of a channel of the latents."""
         return self.standardizer.std
 
+    @property
+    def scale(self) -> torch.Tensor:
+        """(Z,) or () what :meth:`denormalize` multiplies the output of a head by."""
+        return self.std if self.standardize else self.std.new_ones(())
+
+    def slot_mean(self, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """(n, Z) the mean latent at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
+        return self.standardizer.slot_mean(grids, slot.clamp_max(grids.prod(-1) - 1))
+
     def denormalize(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
         """(n, Z) outputs of a head -> latents, for those at ``slot`` (n,) of spans of ``grids`` (n, 2)."""
-        slot = slot.clamp_max(grids.prod(-1) - 1)
-        return z * self.standardizer.std + self.standardizer.slot_mean(grids, slot)
+        return z * self.scale + self.slot_mean(grids, slot) if self.standardize else z
 
 
 def pad_spans(latents: list[torch.Tensor], k: int) -> torch.Tensor:

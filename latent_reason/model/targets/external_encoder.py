@@ -61,5 +61,8 @@ class ExternalEncoder(LatentTarget):
     def std(self) -> torch.Tensor:
         return self.project.weight.new_ones(())
 
+    def slot_mean(self, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        return self.project.weight.new_zeros(*slot.shape, self.backbone.width)
+
     def denormalize(self, z: torch.Tensor, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
         return z

@@ -19,11 +19,12 @@ class VisionTokens(LatentTarget):
     """Tokens of the sketch from the model's own vision encoder and connector, pooled to at most ``k`` latents.
 
     Modal-Mixed CoT (2602.00574) pools 256 tokens to 32; here small images keep one latent a token. ``resize_input``
-    resizes the image before it is encoded instead of pooling its tokens (SwimBird 2602.06040).
+    resizes the image before it is encoded instead of pooling its tokens (SwimBird 2602.06040). Without ``standardize``,
+    states and tokens are compared as they are (Mirage 2506.17218, LVR 2509.24251, ILVR 2512.05665).
     """
 
-    def __init__(self, backbone: Backbone, k: int = 32, resize_input: bool = False):
-        super().__init__(backbone, self.latent_width(backbone), k)
+    def __init__(self, backbone: Backbone, k: int = 32, resize_input: bool = False, *, standardize: bool = True):
+        super().__init__(backbone, self.latent_width(backbone), k, standardize=standardize)
         self.resize_input = resize_input
 
     @staticmethod
