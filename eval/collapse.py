@@ -117,6 +117,8 @@ def diagnose(reasoner, drawn: Sequence[Sequence[DrawnSpan]], traces: Sequence[Tr
         ``latent_rms``: root mean square relative to the true latents, or to the token embeddings without these.
         ``latent_cosine``: across items; ``latent_along``: of neighbors in a span; ``latent_rank``: effective rank.
         ``true_cosine``, ``true_rank``: the same of the true latents.
+        ``latent_error``: squared distance to the true latents of the same sketch, over their variance around the mean
+        of each slot, so that 1 is as far as that mean.
         ``latent_retrieval``, ``retrieval_chance``: how often a sketch is nearest to its own true sketch.
         ``stop_*``: share of each cause of a stop.
     """
@@ -139,6 +141,11 @@ def diagnose(reasoner, drawn: Sequence[Sequence[DrawnSpan]], traces: Sequence[Tr
     figures["latent_rms"] = float(size / reference.float().square().mean().sqrt().cpu())
     if true_slots := group_by_slot(true):
         figures |= {"true_cosine": mean_cosine(true_slots), "true_rank": effective_rank(true_slots)}
+        spread = torch.cat([(z - z.mean(0)).square().mean(-1) for z in true_slots]).mean()
+        pairs = [(z, true[key]) for key, z in own.items() if key in true and len(true[key]) == len(z)]
+        if pairs and spread > 0:
+            away = torch.cat([(z.float() - gold.float()).square().mean(-1) for z, gold in pairs])
+            figures["latent_error"] = float(away.mean() / spread)
     if true and (hits := retrieval(own, true)):
         figures |= {"latent_retrieval": hits[0], "retrieval_chance": hits[1]}
     causes = Counter(s.cause for spans in drawn for s in spans)

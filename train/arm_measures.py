@@ -29,6 +29,8 @@ from .traces import make_task
 
 UNFINISHED = ".unfinished"  # in the folder of an arm, while it is measured
 BATCH = 64
+#: what is said of a rendered sketch: a picture of the task, the state that the text describes, the state of the item
+SHOWN = ("valid", "equal", "gold")
 
 
 @contextmanager
@@ -49,8 +51,8 @@ def measured(folder: str | Path, arm: StagedConfig, n: int, unfinished: Path) ->
         "recipe": recipe_digest(arm),
     }
     with ProgressFile(unfinished, identity) as progress:
-        reasoner, _ = checkpoint.load(folder)
-        yield measure(reasoner, make_task(arm.data, "test"), items, n, progress)
+        reasoner, decoder = checkpoint.load(folder)
+        yield measure(reasoner, decoder, make_task(arm.data, "test"), items, n, progress)
         progress.remove()
 
 
@@ -61,8 +63,9 @@ def held_out_items(arm: StagedConfig, n: int) -> list[Item]:
     return [item for task in by_level for item in distinct_items(task, n)]
 
 
-def measure(reasoner, task: tasks.Task, items: list[Item], n: int, progress: ProgressFile) -> dict:
-    """Accuracy on the items, what an answer costs, and probes of the latents on at most n items if there are any."""
+def measure(reasoner, decoder, task: tasks.Task, items: list[Item], n: int, progress: ProgressFile) -> dict:
+    """Accuracy on the items, what an answer costs, what its sketches show where there is a decoder, and probes of the
+    latents on at most n items if there are any."""
     mode = methods.load(reasoner.method.name).MODE
     has_statistics = not isinstance(reasoner.head, ConstantHead | PadHead)  # constants have none
 
@@ -73,9 +76,10 @@ def measure(reasoner, task: tasks.Task, items: list[Item], n: int, progress: Pro
             "words": int((result.rollout.token_type[result.row] == TEXT).sum()),
             "latents": sum(len(span.latents) for span in spans),
             "spans": [to_json(span) for span in spans] if has_statistics else [],
+            "sketches": [{name: bool(sketch[name]) for name in SHOWN} for sketch in result.sketches],
         }
 
-    found = decode_kept(reasoner, None, task, items, "held-out items", describe, BATCH, progress)
+    found = decode_kept(reasoner, decoder, task, items, "held-out items", describe, BATCH, progress)
     key, count = next(iter(found[0]["scores"])), len(items)
     row = {"n": count, "seconds_per_answer": round(sum(r["seconds"] for r in found) / count, 4)}
     for name in dict.fromkeys((key, *({"exact"} & found[0]["scores"].keys()))):
@@ -84,6 +88,11 @@ def measure(reasoner, task: tasks.Task, items: list[Item], n: int, progress: Pro
     row["right"] = "".join(str(int(r["scores"][key] == 1)) for r in found)  # item by item, the same in every arm
     row["words_per_answer"] = round(sum(r["words"] for r in found) / count, 2)
     row["latents_per_answer"] = round(sum(r["latents"] for r in found) / count, 2)
+    if sketches := [sketch for r in found for sketch in r.get("sketches", [])]:
+        for name in SHOWN:
+            interval = wilson(sum(sketch[name] for sketch in sketches), len(sketches))
+            row[f"sketch_{name}"] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
+        row["sketches"] = len(sketches)
     row["blind"] = round(blind_accuracy(reasoner, task, items, mode, key, progress), 4)
     if row["latents_per_answer"]:
         if has_statistics:
