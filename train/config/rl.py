@@ -25,6 +25,8 @@ class RLConfig(Keys):
     """Items of a batch on each device."""
     num_generations: Annotated[int, Bounds(1, 100_000)] = 8
     """Rollouts of each item; rewards are compared within these."""
+    completions_per_trajectory: Count = 1
+    """Rollouts that share all up to the end of the last sketch of the first of them, and differ in the text after it."""
     temperature: Annotated[float, Bounds(0, 100, above=True)] = 1.0
     """Sampling temperature of text."""
     max_completion_length: Count = 256
@@ -120,6 +122,16 @@ have the same norm, a moving average."""
             raise ValueError(
                 f"rl.num_generations={self.num_generations}: rollouts are compared with others of their item. "
                 "Set it to 2 or more."
+            )
+        if self.num_generations % self.completions_per_trajectory:
+            raise ValueError(
+                f"rl.completions_per_trajectory={self.completions_per_trajectory} does not divide "
+                f"rl.num_generations={self.num_generations}."
+            )
+        if 1 < self.completions_per_trajectory == self.num_generations:
+            raise ValueError(
+                "rl.completions_per_trajectory: all rollouts of an item would share their sketches, so that no sketch "
+                "is compared with another. Set a smaller number."
             )
         if self.evidence_triples and self.num_prompts < 3:
             raise ValueError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.rollout import Rollout
+from latent_reason.decoding.trajectories import generate_trajectories
 from latent_reason.model.batch import LATENT, TEXT
 from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.policy_gradient import PolicyObjective
@@ -85,7 +87,9 @@ class RolloutSampler:
         examples = encode_prompts(traces, self.reasoner, self.can_cache_features)
         traces, examples = ([x for x in rows for _ in range(g)] for rows in (traces, examples))
         answer_prefix = self.reasoner.vocabulary.encode_text(rl.answer_prefix) if rl.answer_prefix else ()
-        rollout = generate(
+        shared = rl.completions_per_trajectory
+        decode = generate if shared == 1 else partial(generate_trajectories, completions=shared)
+        rollout = decode(
             self.reasoner,
             collate_examples(self.reasoner.processor, examples).to(self.reasoner.device),
             max_new_tokens=rl.max_completion_length,
