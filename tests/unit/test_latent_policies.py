@@ -10,7 +10,8 @@ from torch.distributions import Normal
 
 from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.model import heads
-from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo
+from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo, Vmf
+from latent_reason.objectives.latent_policies.normal import bessel_ratio
 
 pytestmark = pytest.mark.usefixtures("float64")
 WIDTH, LATENT, N = 12, 6, 9
@@ -29,8 +30,10 @@ MADE = {
     "vlpo": Vlpo,
     "vlpo 10": lambda h: Vlpo(h, sigma=10.0),
     "sum": lambda h: Gaussian(h, norm="sum"),
-    "sqrt": Gaussian,
-    "mean": lambda h: Gaussian(h, norm="mean"),
+    "vmf": Vmf,
+    "vmf explores": lambda h: Vmf(h, kappa=2.0, fraction=0.3),
+    "sqrt": lambda h: Gaussian(h, norm="sqrt"),
+    "mean": Gaussian,
     "spread": lambda h: Gaussian(h, spread=torch.linspace(0.5, 2, h.latent_width)),
     "rank": lambda h: Gaussian(h, norm="sum", basis=Gaussian.directions(torch.randn(50, h.latent_width), 3)),
     "flow_sde": FlowSde,
@@ -105,7 +108,7 @@ def test_only_the_state_before_a_latent_counts_and_its_gradient_is_the_schemes(c
         return
     (pulled,) = torch.autograd.grad(found[2].sum(), h)
     assert not pulled[[i for i in range(N) if i != 2]].any()
-    if isinstance(policy, Vlpo):
+    if isinstance(policy, Vlpo) or (isinstance(policy, Vmf) and not policy.fraction):
         assert pulled[2].abs().max() < 1e-12, "drawn at its own mean, nothing is learnt before the policy has moved"
         moved = policy.log_prob(head, h + 0.1 * torch.randn_like(h), record)
         assert (moved < found).all(), "and a ratio is at most 1"
@@ -118,6 +121,27 @@ def test_divergence_is_none_only_where_nothing_differs(case):
     if policy.has_log_prob and not policy.uses_head_loss:
         kl = policy.kl(head, h, head, h + 0.3 * torch.randn_like(h), record)
         assert (kl > 0).all() and kl.isfinite().all()
+
+
+def test_a_von_mises_fisher_density_has_the_divergence_of_its_integral():
+    """By samples of the sphere in three dimensions, where the ratio is coth(kappa) - 1 / kappa."""
+    assert math.isclose(bessel_ratio(3, 2.0), 1 / math.tanh(2.0) - 0.5, rel_tol=1e-9)
+    for kappa in (0.5, 5.0):
+        i0, i1 = (f(torch.tensor(kappa)) for f in (torch.special.i0e, torch.special.i1e))
+        i2 = i0 - 2 / kappa * i1
+        for width, expected in ((2, i1 / i0), (4, i2 / i1), (6, (i1 - 4 / kappa * i2) / i2)):
+            assert math.isclose(bessel_ratio(width, kappa), float(expected), rel_tol=1e-6)
+    assert math.isclose(bessel_ratio(3584, 0.01), 0.01 / 3584, rel_tol=1e-6)
+    head, other = (heads.make("mlp", WIDTH, 3) for _ in range(2))
+    h, policy = torch.randn(1, WIDTH), Vmf(head, kappa=2.0)
+    record = policy.sample(head, h, torch.randn(1, 0, 3))[1]
+    points = torch.nn.functional.normalize(torch.randn(400_000, 3), dim=-1)
+    first, second = (
+        2.0 * torch.nn.functional.cosine_similarity(points, x.net(h).detach(), dim=-1) for x in (head, other)
+    )
+    p = first.softmax(0)
+    expected = (p * (first.log_softmax(0) - second.log_softmax(0))).sum()
+    assert abs(float(policy.kl(head, h, other, h, record).detach()) - float(expected)) < 0.02
 
 
 def test_a_gaussian_is_torchs_own():

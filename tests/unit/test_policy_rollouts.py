@@ -11,7 +11,7 @@ from latent_reason.contracts.closeness import assert_close
 from latent_reason.contracts.fixtures import ready_copy
 from latent_reason.decoding.engine import generate
 from latent_reason.model.batch import LATENT
-from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo
+from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo, Vmf
 from latent_reason.objectives.replay import replay
 from latent_reason.objectives.rollout_states import rollout_states
 
@@ -20,6 +20,7 @@ POLICIES = {
     "mask": (Mask, "flow"),
     "weighted": (RewardWeighted, "flow"),
     "vlpo": (Vlpo, "mlp"),
+    "vmf": (Vmf, "mlp"),
     "gaussian": (Gaussian, "mlp"),
     "gaussian of noise": (Gaussian, "flow"),
     "flow_sde": (FlowSde, "flow"),
@@ -82,7 +83,7 @@ def test_replay_is_the_rollout(drawn):
     if policy.has_log_prob:
         latents.sum().backward()
         moved = [n for n, p in reasoner.named_parameters() if p.grad is not None and p.grad.any()]
-        if isinstance(policy, Vlpo):  # drawn at its mean: what is left is what rounding left between two passes
+        if isinstance(policy, Vlpo | Vmf):  # drawn at its mean: what is left is what rounding left between two passes
             assert max(p.grad.abs().max() for _, p in reasoner.named_parameters() if p.grad is not None) < 1e-9
         else:
             assert any("layers.0" in n for n in moved) and any(n.startswith("head.") for n in moved)

@@ -25,6 +25,7 @@ OPTIONS = {
     "mask": {},
     "reward_weighted": {},
     "vlpo": {},
+    "vmf": {"fraction": 0.3},
 }
 UPDATES = {"vlpo": 2}
 

@@ -79,7 +79,9 @@ class RLConfig(Keys):
     """Steps in which sft_coef falls to 1/e; 0: it stays."""
 
     # latents
-    latent_policy: Literal["mask", "pathwise", "reward_weighted", "vlpo", "gaussian", "flow_sde", "ddpm_sde"] = "mask"
+    latent_policy: Literal["mask", "pathwise", "reward_weighted", "vlpo", "vmf", "gaussian", "flow_sde", "ddpm_sde"] = (
+        "mask"
+    )
     """How latents learn (latent_reason/objectives/latent_policies): mask: not at all; pathwise: from the text after them; \
 others: as actions."""
     latent_policy_options: dict[str, Any] = field(default_factory=dict)

@@ -30,6 +30,7 @@ POLICIES = {
     "pathwise": latent_policies.Pathwise,
     "reward_weighted": latent_policies.RewardWeighted,
     "vlpo": latent_policies.Vlpo,
+    "vmf": latent_policies.Vmf,
     "gaussian": latent_policies.Gaussian,
     "flow_sde": latent_policies.FlowSde,
     "ddpm_sde": latent_policies.DdpmSde,
@@ -53,9 +54,9 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
             "rl.latent_policy=mask: latents are no actions, so a head alone gets no gradient. Train text_model or lora "
             "too, or set another rl.latent_policy."
         )
-    if name == "vlpo" and config.rl.num_iterations < 2:
+    if (name == "vlpo" or (name == "vmf" and not options.get("fraction"))) and config.rl.num_iterations < 2:
         raise ValueError(
-            "rl.latent_policy=vlpo: its gradient is zero until the policy has changed. Set rl.num_iterations to 2."
+            f"rl.latent_policy={name}: its gradient is zero until the policy has changed. Set rl.num_iterations to 2."
         )
     if name in ("mask", "pathwise", "reward_weighted") and config.rl.latent_beta:
         raise ValueError(

@@ -7,7 +7,7 @@ back.
 
 from .base import WEIGHTINGS, LatentPolicy, Mask, Pathwise, RewardWeighted, sample_head
 from .chain import Chain, DdpmSde, FlowSde
-from .normal import Gaussian, Normal, Vlpo
+from .normal import Gaussian, Normal, Vlpo, Vmf
 
 __all__ = [
     "WEIGHTINGS",
@@ -21,5 +21,6 @@ __all__ = [
     "Pathwise",
     "RewardWeighted",
     "Vlpo",
+    "Vmf",
     "sample_head",
 ]

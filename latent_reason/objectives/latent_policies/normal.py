@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 
 from ...model.heads import LatentHead
 from .base import LatentPolicy, sample_head
@@ -29,6 +30,58 @@ class Normal(LatentPolicy, ABC):
         """Exact, because both densities have the same std."""
         means = self.mean(head, h, record), self.mean(other, other_h, record)
         return self.away(*means, record[:, -1].float())[:, None]
+
+
+class Vmf(Normal):
+    """A von Mises-Fisher density of the latent's direction around that of the head's output, with concentration
+    ``kappa`` (HyLaR 2604.20328): log p = kappa cos(z, mean) + a constant, which is left out. Its divergence from another
+    with the same kappa is kappa A(kappa) (1 - cos) in closed form, with the Bessel ratio A of :func:`bessel_ratio`.
+
+    As in the release, the latent is the mean itself, so that the gradient is zero until the policy has moved (see
+    :class:`Vlpo`). ``fraction`` of its length as noise explores; the direction is scored all the same, as if it had been
+    drawn from the density. The release leaves the directions unnormalized, which makes kappa depend on their lengths;
+    here they are normalized.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+
+    clip = 0.1
+
+    def __init__(self, head: LatentHead, kappa: float = 0.01, fraction: float = 0.0):
+        super().__init__(head)
+        if kappa <= 0 or fraction < 0:
+            raise ValueError(f"kappa={kappa}, fraction={fraction}: kappa must be more than 0, fraction 0 or more.")
+        self.kappa, self.fraction = kappa, fraction
+        self.num_draws = int(head.is_stochastic) + bool(fraction)
+
+    def sample(self, head, h, noise):
+        own = noise[:, : int(head.is_stochastic)]
+        z = sample_head(head, h, own)
+        if self.fraction:
+            rms = z.square().mean(-1, keepdim=True).sqrt()
+            z = z + (self.fraction * rms * noise[:, -1]).to(z.dtype)
+        return z, torch.cat([own.to(z.dtype), z[:, None]], 1)
+
+    def away(self, z, mean, at):
+        return self.kappa * (1 - F.cosine_similarity(z, mean, dim=-1))
+
+    def log_prob(self, head, h, record):
+        z = record[:, -1].float()
+        return -self.away(z, self.mean(head, h, record), z)[:, None]
+
+    def kl(self, head, h, other, other_h, record):
+        means = self.mean(head, h, record), self.mean(other, other_h, record)
+        return bessel_ratio(head.latent_width, self.kappa) * self.away(*means, means[0])[:, None]
+
+
+def bessel_ratio(width: int, kappa: float, terms: int = 60) -> float:
+    """A(kappa) = I_{width/2}(kappa) / I_{width/2 - 1}(kappa), the length of the mean of a von Mises-Fisher density on the
+    sphere in ``width`` dimensions, by its continued fraction (which does not underflow where the Bessel functions do)."""
+    value = 0.0
+    for order in range(terms, -1, -1):
+        value = 1 / ((width + 2 * order) / kappa + value)
+    return value
 
 
 class Vlpo(Normal):
