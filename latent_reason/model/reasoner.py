@@ -47,7 +47,8 @@ class LatentReasoner(nn.Module):
 
     ``head`` is None for methods that never sketch, ``target`` where no image says what a latent should be.
     ``follows_target`` says whether training moves latents toward the target. If not, they are not rendered, and
-    sketches of earlier turns are filled with placeholder latents.
+    sketches of earlier turns are filled with placeholder latents. ``hides_images`` says whether text after a span attends
+    to no image of the prompt, in decoding too (``GenerationConfig.hide_images``).
     """
 
     def __init__(
@@ -58,13 +59,14 @@ class LatentReasoner(nn.Module):
         head: LatentHead | None = None,
         switch: Switch | None = None,
         follows_target: bool = True,
+        hides_images: bool = False,
         vocabulary: Vocabulary | None = None,
         method: MethodRecord | None = None,
     ):
         super().__init__()
         self.backbone, self.target, self.head = backbone, target, head
         self.switch = switch or Switch()
-        self.follows_target = follows_target
+        self.follows_target, self.hides_images = follows_target, hides_images
         self.vocabulary = vocabulary or Vocabulary(backbone.tokenizer, backbone.layout)
         self.method = method or MethodRecord()
         backbone.add_control_tokens(self.vocabulary)
@@ -112,6 +114,8 @@ class LatentReasoner(nn.Module):
         what it has computed once: ``means`` (n, Z) of the slots and ``constants`` of the head."""
         states, context = self.head.cast_inputs(h, context)
         known = {} if constants is None else {"constants": constants}
+        if self.head.reads_slot:
+            known["slot"] = slot
         z = self.head.sample(states, context, noise, **known)
         return self.to_embeddings(z, grids, slot, means).to(h.dtype)
 

@@ -32,7 +32,7 @@ class LatentPolicy:
     uses_head_loss = False  # whether minus the head's own loss takes the place of a log-probability
 
     def __init__(self, head: LatentHead):
-        if head.needs_context and self.has_log_prob:
+        if (head.needs_context or head.reads_slot) and self.has_log_prob:
             raise ValueError(
                 f"policy {type(self).__name__}: a {type(head).__name__} reads more than the state, so a latent has no "
                 "density of its own. Use the policy Mask."

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from ..decoding.rollout import Rollout
-from ..model.batch import LATENT, PAD, shift_right
+from ..model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
 from ..model.reasoner import LatentReasoner
+from .attention_masks import block_causal_mask
 from .latent_policies import LatentPolicy
 from .losses import in_chunks
 
@@ -33,8 +35,21 @@ def rollout_states(model: LatentReasoner, rollout: Rollout) -> torch.Tensor:
     embeds = torch.where(is_vector[..., None], rollout.latent_embeds.to(embeds.dtype), embeds)
     embeds = torch.cat([model.prompt_embeddings(prompt), backbone.pad_extra(embeds)], 1)
     mask = torch.cat([prompt.mask, rollout.token_type != PAD], 1)
+    if rollout.hides_images:
+        mask = mask_without_images(rollout, mask, model.vocabulary.open)
     positions = torch.cat([backbone.position_ids(prompt), rollout.positions], -1)
     return shift_right(backbone.forward_text(embeds, mask, positions))[:, prompt.ids.shape[1] :]
+
+
+def mask_without_images(rollout: Rollout, mask: torch.Tensor, opening: int) -> torch.Tensor:
+    """(B, N, N) what each position attends to, of a rollout that ``hides_images`` and whose positions there are in
+    ``mask`` (B, N): text after the first token ``opening`` of its row to no image, other opening tokens and latents to
+    all."""
+    opens = rollout.ids == opening
+    hidden = (rollout.token_type == TEXT) & (opens.cumsum(1) > 0) & ~opens
+    is_image = F.pad(rollout.prompt.token_type == IMAGE, (0, opens.shape[1]))
+    hidden = F.pad(hidden, (mask.shape[1] - opens.shape[1], 0))
+    return block_causal_mask(mask) & ~(hidden[:, :, None] & is_image[:, None])
 
 
 def replay(

@@ -111,7 +111,7 @@ def test_a_fixed_number_of_latents_is_a_grid_near_a_square(make_backbone, pictur
     assert "1 of 1 sketches would have another number of latents" in counts.sentences()[0]
 
 
-@pytest.mark.parametrize("name", ["coconut", "mcout", "covt"])
+@pytest.mark.parametrize("name", ["coconut", "covt", "cvrr", "livr", "mcout"])
 def test_methods_that_rewrite_the_last_turn_teach_no_other_answer(name, make_backbone, make_traces, picture):
     """The answer of an earlier turn is read without thoughts in decoding, and would be taught without them."""
     case = next(case for case in METHODS if case.method == name)

@@ -88,6 +88,7 @@ def longest_rollout(
         stop_decisions=torch.zeros_like(is_text),
         open_allowed=torch.ones_like(is_text),
         policy_records=records,
+        hides_images=reasoner.hides_images,
     )
 
 

@@ -1,0 +1,100 @@
+"""What makes each of scolar, hylar and atlas what it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import CASES, fit, objective_for, ready, training_batch
+
+from latent_reason import methods
+from latent_reason.contracts.closeness import assert_close
+from latent_reason.decoding.config import GenerationConfig
+from latent_reason.decoding.engine import Engine, generate
+from latent_reason.model.batch import LATENT
+from latent_reason.trace import Sketch
+
+float64 = pytest.mark.usefixtures("float64")
+
+
+def made(name, make_backbone, make_traces):
+    return ready(next(case for case in CASES if case.method == name), make_backbone, make_traces)
+
+
+# -- scolar ------------------------------------------------------------------------------------------------------------
+@float64
+def test_scolar_draws_a_span_in_one_shot(make_backbone, make_traces, monkeypatch):
+    """One call of the head and one pass of the backbone a span, whatever its length, and no latent is read on the way."""
+    reasoner, calls = made("scolar", make_backbone, make_traces), []
+    draw = reasoner.head.draw_span
+    monkeypatch.setattr(reasoner.head, "draw_span", lambda *given: calls.append(given[1]) or draw(*given))
+    prompt = reasoner.processor(make_traces(), generate=True)
+    engine = Engine(reasoner, GenerationConfig(max_new_tokens=12, latent_mode="first", max_spans=1), 4)
+    group = engine.admit(prompt)
+    while engine.num_active:
+        engine.step()
+    out = engine.collect(group)
+    assert calls == [max(span.length for span in out.spans)] and len(out.spans) == 4
+    assert engine.num_passes < 12, "all latents of a span and its close token took one pass"
+
+
+@float64
+def test_scolar_aligns_each_latent_with_one_token_of_the_image(make_backbone, make_traces):
+    reasoner = methods.build_method("scolar", make_backbone(), k=9)
+    batch = training_batch(reasoner, make_traces(same_size=True)[1:2])
+    fit(reasoner, training_batch(reasoner, make_traces()))
+    assert batch.spans[:, 2:].tolist() == [[3, 3]], "an image of 3 x 3 tokens keeps them all"
+    tokens = reasoner.backbone.encode_images(batch.sketches)[0]
+    assert_close(reasoner.target(batch)[0], tokens)
+    assert methods.schema("scolar")["k"].default > methods.schema("modal_mixed")["k"].default
+
+
+# -- hylar -------------------------------------------------------------------------------------------------------------
+@float64
+def test_hylar_feeds_the_direction_of_the_state_with_the_length_of_its_target(make_backbone, make_traces):
+    reasoner = made("hylar", make_backbone, make_traces)
+    out = generate(reasoner, reasoner.processor(make_traces(), generate=True), max_new_tokens=8, latent_mode="first")
+    fed = out.latent_embeds[out.token_type == LATENT]
+    assert_close(fed.square().mean(-1).sqrt(), torch.ones(len(fed)))
+    batch = training_batch(reasoner, make_traces())
+    mask = batch.latent_slots()[2]
+    assert_close(reasoner.target(batch)[mask].square().mean(-1), torch.ones(int(mask.sum())))
+
+
+@float64
+def test_hylar_the_loss_is_one_of_directions(make_backbone, make_traces):
+    reasoner = made("hylar", make_backbone, make_traces)
+    batch, objective = training_batch(reasoner, make_traces()), objective_for(reasoner)
+    h, z = torch.randn(*batch.ids.shape, reasoner.backbone.width), reasoner.target(batch)
+    once, longer = (objective.latent_loss(reasoner, batch, x, z) for x in (h, 7 * h))
+    assert_close(longer, once)
+    rows, position, mask = batch.latent_slots()
+    expected = 1 - F.cosine_similarity(h[rows, position][mask], z[mask], dim=-1)
+    weight = batch.span_weight[:, None].expand_as(mask)[mask]
+    assert_close(once, (expected * weight).sum() / weight.sum())
+
+
+# -- atlas -------------------------------------------------------------------------------------------------------------
+@float64
+def test_atlas_writes_one_token_in_place_of_a_sketch(make_backbone, make_traces):
+    reasoner = methods.build_method("atlas", make_backbone())
+    objective, traces = objective_for(reasoner), make_traces()
+    batch = training_batch(reasoner, traces)
+    assert len(batch.spans) == sum(len(t.sketches()) for t in traces)
+    assert batch.span_lengths.tolist() == [1] * len(batch.spans) and batch.sketches is None
+    opens = batch.loss_weight[batch.spans[:, 0], batch.spans[:, 1] - 1]
+    assert (opens == 1).all(), "that it is written is taught as any word is"
+    shown = [type(part) for part in traces[0].messages[-1].content]
+    kept = objective.prepare_example(reasoner, traces[0]).messages[-1].content
+    assert [type(part) for part in kept] == shown
+    assert all(part.image is None and part.k == 1 for part in kept if isinstance(part, Sketch))
+
+
+@float64
+def test_atlas_draws_nothing_continuous(make_backbone, make_traces):
+    """Whatever the state and the image, what is fed is one learned embedding."""
+    reasoner = methods.build_method("atlas", make_backbone())
+    out = generate(reasoner, reasoner.processor(make_traces(), generate=True), max_new_tokens=9, latent_mode="first")
+    fed = out.latent_embeds[out.token_type == LATENT]
+    assert len(fed) == len(out.spans) >= 4 and torch.equal(fed, reasoner.head.vector.expand(len(fed), -1))
+    assert reasoner.target is None and not objective_for(reasoner).uses_target(reasoner)
