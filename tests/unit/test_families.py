@@ -22,7 +22,7 @@ GROUPS = [
     ("direct", "text_cot"),
     *(
         (name,)
-        for name in "atlas blank covt deepsketcher hylar ilvr latent_sketchpad livr lvr modal_mixed scolar skila".split()
+        for name in "atlas blank colt covt deepsketcher hylar ilvr latent_sketchpad livr lvr modal_mixed scolar skila".split()
     ),
 ]
 #: latent_sketchpad draws what a connector takes, and not every family has one that stands alone

@@ -1,4 +1,4 @@
-"""What makes each of scolar, hylar and atlas what it is."""
+"""What makes each of scolar, hylar, atlas and colt what it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from latent_reason import methods
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.engine import Engine, generate
-from latent_reason.model.batch import LATENT
-from latent_reason.trace import Sketch
+from latent_reason.methods import colt
+from latent_reason.model.batch import LATENT, TEXT
+from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
 float64 = pytest.mark.usefixtures("float64")
 
@@ -98,3 +99,70 @@ def test_atlas_draws_nothing_continuous(make_backbone, make_traces):
     fed = out.latent_embeds[out.token_type == LATENT]
     assert len(fed) == len(out.spans) >= 4 and torch.equal(fed, reasoner.head.vector.expand(len(fed), -1))
     assert reasoner.target is None and not objective_for(reasoner).uses_target(reasoner)
+
+
+# -- colt --------------------------------------------------------------------------------------------------------------
+def reasoned(picture, *sentences) -> Trace:
+    asked = Message("user", (Image(picture(2, 3)), Text("Where is it?")))
+    return Trace("t", (asked, Message("assistant", (Text(" ".join(sentences)),))))
+
+
+@pytest.mark.parametrize(
+    "sentences, steps",
+    [
+        (("A.", "B.", "C.", "D.", "E."), ["A. B.", "C. D.", "E."]),
+        (("A.", "B.", "C.", "D."), ["A. B.", "C.", "D."]),
+        (("A.", "B.", "C."), ["A.", "B.", "C."]),
+        (("A.", "B."), ["", "A.", "B."]),
+        (("A.",), ["", "", "A."]),
+    ],
+)
+def test_colt_every_thought_has_a_step_and_the_last_the_answer(sentences, steps, picture):
+    trace = reasoned(picture, *sentences)
+    assert [text.text for text in colt.steps_of(trace, 3)] == steps
+    assert [text.text for text in colt.steps_of(trace, 1)] == [sentences[-1]]
+
+
+def colt_with(make_backbone, *traces):
+    torch.manual_seed(0)
+    reasoner = methods.build_method("colt", make_backbone())
+    batch = training_batch(reasoner, list(traces))
+    thoughts = torch.randn(len(traces), 3, reasoner.backbone.width, requires_grad=True)
+    return reasoner, batch, thoughts, objective_for(reasoner).step_losses(reasoner, batch, thoughts)
+
+
+@float64
+def test_colt_writes_each_step_from_its_thought_and_each_thought_from_the_text_before_it(make_backbone, picture):
+    reasoner, batch, thoughts, losses = colt_with(make_backbone, reasoned(picture, "Go up.", "Then left.", "Stop."))
+    assert batch.spans[:, 2:].tolist() == [[1, 3]] and batch.teacher_batch.images is None
+    assert reasoner.backbone.tokenizer.decode(batch.ids[0]).count("Go up") == 0, "the model itself does not read it"
+    (pulled,) = torch.autograd.grad(losses["forward"].sum(), thoughts, retain_graph=True)
+    assert (pulled.norm(dim=-1) > 0).all(), "each thought writes its step"
+    view = batch.teacher_batch
+    is_open = view.ids == reasoner.vocabulary.open
+    allowed, step = colt.decoder_mask(view, is_open)[0], is_open[0].cumsum(0)
+    for q in range(view.ids.shape[1]):
+        seen = allowed[q].nonzero()[:, 0].tolist()
+        assert max(seen) == q
+        if is_open[0, q]:
+            assert seen[:-1] == [k for k in range(q) if view.token_type[0, k] == TEXT]
+        else:
+            assert all(step[k] == step[q] for k in seen)
+
+
+@float64
+def test_colt_a_thought_changes_the_text_of_its_own_step_alone(make_backbone, picture):
+    """A step is written from its thought, not from other thoughts."""
+    *_, thoughts, losses = colt_with(make_backbone, reasoned(picture, "It is red. "))
+    (pulled,) = torch.autograd.grad(losses["forward"].sum(), thoughts, retain_graph=True)
+    assert pulled[0, 2].any() and not pulled[0, :2].any(), "one sentence: the last thought writes it"
+    (pulled,) = torch.autograd.grad(losses["internal"].sum(), thoughts)
+    assert pulled[0, :2].any() and not pulled[0, 2].any(), "what follows is detached"
+
+
+@float64
+def test_colt_has_no_decoder_in_decoding(make_backbone, make_traces, monkeypatch):
+    reasoner = made("colt", make_backbone, make_traces)
+    monkeypatch.setattr(reasoner.head, "decode", None)
+    out = generate(reasoner, reasoner.processor(make_traces(False), generate=True), max_new_tokens=8)
+    assert [span.length for span in out.spans] == [3] * 4 and out.spans[0].start == 1
