@@ -20,7 +20,6 @@ from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, distinct_items
 from latent_reason.model.batch import TEXT
-from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.tasks import Item
 
 from .config import StagedConfig
@@ -64,7 +63,7 @@ def held_out_items(arm: StagedConfig, n: int) -> list[Item]:
 def measure(reasoner, task: tasks.Task, items: list[Item], n: int, progress: ProgressFile) -> dict:
     """Accuracy on the items, what an answer costs, and probes of the latents on at most n items if there are any."""
     mode = methods.load(reasoner.method.name).MODE
-    has_statistics = not isinstance(reasoner.head, ConstantHead | PadHead)  # constants have none
+    has_statistics = not (reasoner.can_sketch and reasoner.head.is_constant)  # constants have none
 
     def describe(result: Result) -> dict:
         spans = drawn_spans(result)

@@ -1,4 +1,4 @@
-"""CVRR (2609.06746): the image is dropped once the latents have read it, so the answer rests on the latents.
+"""CVRR (2609.06746): the image is dropped once the latents have read it, and the answer must do without.
 
 Idea: K continuous thoughts stand between the question and the answer, and may attend to the image. Then keys and values
 of the image are dropped: no text after the thoughts attends to them, neither in training nor in decoding. The loss is that

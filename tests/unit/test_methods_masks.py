@@ -21,6 +21,7 @@ from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.model.switching import Switch
 from latent_reason.objectives.attention_masks import full_attention_mask
 from latent_reason.objectives.forward import forward_batch
+from latent_reason.objectives.latent_policies import Gaussian, Mask
 from latent_reason.objectives.replay import replay, rollout_states
 
 float64 = pytest.mark.usefixtures("float64")
@@ -182,6 +183,28 @@ def test_hiding_images_costs_a_step_few_operations_and_no_read(make_backbone, ma
         counts.append((operations, reads.total))
     (hidden, reads), (shown, usual) = counts
     assert reads == usual <= 1 and hidden <= shown + 10, counts
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch imports to compile
+def test_cvrr_compiled_steps_hide_images_too(make_backbone, make_traces, monkeypatch):
+    reasoner, compiler = built("cvrr", make_backbone, make_traces)[0].eval(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *given, **more: compiler(*given, **more | {"backend": "aot_eager"}))
+    torch._dynamo.reset()
+    prompt = reasoner.processor(make_traces(False), generate=True)
+    plain, compiled, shown = (
+        generate(reasoner, prompt, max_new_tokens=12, compile=x, hide_images=y)
+        for x, y in ((False, None), (True, None), (True, False))
+    )
+    torch._dynamo.reset()
+    assert torch.equal(compiled.ids, plain.ids) and compiled.hides_images and not shown.hides_images
+    assert relative_error(compiled.log_prob, plain.log_prob) < 1e-5 < relative_error(shown.log_prob, plain.log_prob)
+
+
+def test_a_policy_gives_learned_tokens_no_density(make_backbone):
+    head = methods.build_method("livr", make_backbone(), k=2).head
+    assert head.is_constant and not Mask(head).has_log_prob
+    with pytest.raises(ValueError, match="LearnedTokensHead reads more than the state"):
+        Gaussian(head)
 
 
 def test_a_model_built_by_hand_keeps_hiding_images(make_backbone, tmp_path):

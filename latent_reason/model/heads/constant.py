@@ -13,7 +13,7 @@ class ConstantHead(LatentHead):
     """z = one learned vector, whatever the state. It lives in the space of the states and gets its gradient from the
     text after it only. So a span gives extra positions to compute at, and no image."""
 
-    in_hidden_space = True
+    in_hidden_space = is_constant = True
 
     def __init__(self, width: int, latent_width: int):
         super().__init__(width, latent_width)
@@ -27,7 +27,7 @@ class LearnedTokensHead(LatentHead):
     """z = one learned vector a slot, whatever the state (LIVR 2512.21218). They live in the space of the states and get
     their gradient from the text after them. A slot after the last one has the last vector."""
 
-    in_hidden_space = reads_slot = True
+    in_hidden_space = is_constant = reads_slot = True
 
     def __init__(self, width: int, latent_width: int, slots: Size = 16):
         super().__init__(width, latent_width)
