@@ -7,7 +7,7 @@ trains with the usual mask. The loss is that of the text alone; no image says wh
 What differs from the paper, which released no code: the tokens are one span of the library, between an open and a close
 token at the beginning of the answer, not appended to the question. Stage 1 is a mask of training. Decoding always has
 the usual mask, so a model after stage 1 is no finished model.
-Defaults: k = 16 is second-hand. The paper trains the language model by LoRA; here ``trainable`` of the recipe decides.
+Defaults: k = 16 is second-hand; what trains is up to the recipe.
 """
 
 from __future__ import annotations
