@@ -11,7 +11,7 @@ import torch
 from latent_reason.decoding.items import Result
 from latent_reason.decoding.rollout import Rollout, join_rollouts
 from latent_reason.model.batch import LATENT, TEXT
-from latent_reason.objectives.replay import rollout_states
+from latent_reason.objectives.rollout_states import rollout_states
 
 BATCH_SIZE = 32  # rows of one parallel pass
 

@@ -168,7 +168,7 @@ def command(monkeypatch, module, *words) -> str | None:
 
 def rolled(module, items):
     """Rollouts for these items, with what each of their actions weighs."""
-    return module.set_weights([module.sample_rollouts(items)])[0]
+    return module.set_weights([module.sampler.sample(items)])[0]
 
 
 def change_error(found: dict, wanted: dict, start: dict) -> float:
@@ -210,5 +210,5 @@ def rl_module(level: int | tuple[int, ...]) -> RLModule:
     )
     module = RLModule(tiny_reasoner(), tasks.make("frozenlake_plan", level=level), made)
     module.log_dict = module.log = lambda *args, **options: None
-    module.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    module.sampler.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     return module

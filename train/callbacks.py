@@ -56,7 +56,7 @@ class RolloutPanel(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         self.batches += 1
-        step, rollouts = self.batches, module.last_rollouts
+        step, rollouts = self.batches, module.sampler.last
         if rollouts is None or step & (step - 1):
             return
         with module.whole_weights():

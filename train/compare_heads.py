@@ -35,6 +35,15 @@ VARIANTS = {
     "diffusion eps": {"head": "diffusion", "head_options": LARGE | {"prediction": "eps"}},
     "diffusion x": {"head": "diffusion", "head_options": LARGE | {"prediction": "x"}},
     "diffusion v": {"head": "diffusion", "head_options": LARGE | {"prediction": "v"}},
+    "flow, late times": {"head": "flow", "head_options": LARGE | {"times": "late"}},
+    "flow, logit-normal times": {"head": "flow", "head_options": LARGE | {"times": "logit_normal"}},
+    **{
+        f"diffusion {prediction}, late times": {
+            "head": "diffusion",
+            "head_options": LARGE | {"prediction": prediction, "times": "late"},
+        }
+        for prediction in ("eps", "x", "v")
+    },
     "flow, 4 noises a latent": {"head": "flow", "head_options": LARGE | {"repeats": 4}},
     "flow, width Z/2": {"head": "flow", "head_options": LARGE | {"hidden": 64}},
     "flow, width Z": {"head": "flow", "head_options": LARGE | {"hidden": 128}},
@@ -51,6 +60,7 @@ VARIANTS = {
     "diffusion v, residual": {"head": "diffusion", "head_options": LARGE | {"residual": True}},
 }
 NUM_STEPS = (1, 2, 4, 8, 16)  # denoising steps at which a sampled latent is measured
+MEAN_OF = 8  # draws of a latent, whose mean is measured beside one draw: a perfect sampler pays its spread twice
 REPEATS = 30  # of the time of a span
 
 
@@ -97,6 +107,7 @@ def measure_head(config: SFTConfig, rows: dict, items, task) -> dict:
     return {
         "steps": config.optim.max_steps,
         "drawn_error": round(sampling_error(reasoner, data), 4),
+        "drawn_error_of_mean": round(sampling_error(reasoner, data, MEAN_OF), 4),
         "drawn_error_by_denoising_steps": errors,
         **{k: round(v, 4) for k, v in summarise(results).items()},
         "rendered_sketches": sum(len(r.sketches) for r in results),
@@ -105,8 +116,9 @@ def measure_head(config: SFTConfig, rows: dict, items, task) -> dict:
 
 
 @torch.no_grad()
-def sampling_error(reasoner, data: TraceData) -> float:
-    """Mean squared error of a sampled latent, standardized (1 is the slot mean), given gold latents before it."""
+def sampling_error(reasoner, data: TraceData, draws: int = 1) -> float:
+    """Mean squared error of a sampled latent, or of the mean of several draws, standardized (1 is the slot mean), given
+    gold latents before it."""
     total, count = 0.0, 0
     for batch in (step_batch.batch for step_batch in data.held_out_batches()):
         if not len(batch.spans):
@@ -119,13 +131,13 @@ def sampling_error(reasoner, data: TraceData) -> float:
         h = shift_right(reasoner.backbone.forward_text(embeds, batch.mask, positions))
         rows, position, mask = batch.latent_slots()
         gold = reasoner.target.normalize(z, batch.spans[:, 2:])[mask]
-        noise = torch.randn(gold.shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(draws, *gold.shape, generator=torch.Generator().manual_seed(0))
         states = h[rows, position]
         if reasoner.head.draws_whole_span:
             context = reasoner.head_context(batch).for_rows(batch.spans[:, 0])
             drawn = reasoner.head.draw_span(states[:, 0], mask.shape[1], context)[mask]
         else:
-            drawn = reasoner.head.sample(states[mask], noise=noise)
+            drawn = torch.stack([reasoner.head.sample(states[mask], noise=one) for one in noise]).mean(0)
         total += float((drawn - gold).square().mean(-1).sum())
         count += len(gold)
     return total / max(count, 1)

@@ -91,7 +91,12 @@ def load_part(files: StateFiles, path: Path, part: str, module: torch.nn.Module)
     Raises:
         ValueError: the state has weights that the module does not have.
     """
-    own, sizes = module.state_dict(), files.sizes(path)
+    sizes = files.sizes(path)
+    if means := next(
+        (size for n, (size, _) in sizes.items() if n.endswith(f"{part}target.standardizer.grid_means")), None
+    ):
+        module.reserve_statistics(means[:2])
+    own = module.state_dict()
     keys = {n.removeprefix(kind + part): n for kind in KINDS for n in sizes if n.startswith(kind + part)}
     if unknown := keys.keys() - own.keys():
         raise ValueError(f"'{path}' does not fit the recipe of its run: it holds {min(unknown)}.")

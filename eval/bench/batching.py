@@ -15,7 +15,7 @@ from latent_reason.decoding.queue import Request, RequestQueue
 from latent_reason.model.batch import MixedBatch
 from latent_reason.model.reasoner import LatentReasoner
 
-from .clock import measure_seconds, ratio_of, time_in_turns
+from .clock import Ratio, measure_seconds, ratio_of, time_in_turns
 from .counting import count_operations
 from .findings import Finding, Setting, at_least, at_most, timed
 from .models import board_prompts, board_traces, build, never_end, text_prompts
@@ -74,15 +74,23 @@ def compare_with_transformers(setting: Setting) -> Iterator[Finding]:
 # -- many rows against one ---------------------------------------------------------------------------------------------
 @torch.no_grad()
 def compare_batches(setting: Setting) -> Iterator[Finding]:
-    """Rows a second of a large batch over those of single rows. Every row opens a sketch."""
-    reasoner, many = never_end(build(setting.size)[0]), setting.many
-    options = {"max_new_tokens": setting.steps, "latent_mode": "first"}
-    if setting.is_timed:
-        runs = {rows: partial(generate, reasoner, board_prompts(reasoner, rows), **options) for rows in (1, many)}
-        turns = {str(rows): partial(measure_seconds, run, reasoner.device) for rows, run in runs.items()}
-        seconds = time_in_turns(turns, setting.repeats)
-        ratio = ratio_of([many * x for x in seconds["1"]], seconds[str(many)])
-        yield timed(f"rows a second, batch {many} over 1", ratio, at_least(12))
+    """Rows a second of a large batch over those of single rows: every row opens a sketch. Beside it ``generate`` of
+    transformers on text, which says what a batch can give on this device."""
+    if not setting.is_timed:
+        return
+    reasoner, many, steps = never_end(build(setting.size)[0]), setting.many, setting.steps
+    options = {"max_new_tokens": steps, "latent_mode": "first"}
+    ours = {rows: partial(generate, reasoner, board_prompts(reasoner, rows), **options) for rows in (1, many)}
+    yield timed(f"rows a second, batch {many} over 1", batch_ratio(reasoner, ours, setting), at_least(12))
+    stock = {rows: partial(generate_stock, reasoner, text_prompts(reasoner, rows), steps) for rows in (1, many)}
+    yield timed(f"the same of transformers on text, batch {many} over 1", batch_ratio(reasoner, stock, setting))
+
+
+def batch_ratio(reasoner: LatentReasoner, runs: dict[int, Callable[[], Any]], setting: Setting) -> Ratio:
+    """Rows a second of ``setting.many`` rows over those of one row."""
+    turns = {str(rows): partial(measure_seconds, run, reasoner.device) for rows, run in runs.items()}
+    seconds = time_in_turns(turns, setting.repeats)
+    return ratio_of([setting.many * x for x in seconds["1"]], seconds[str(setting.many)])
 
 
 # -- slots that are never empty ----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ KINDS: tuple[Kind, ...] = ("text", "latent", "mixed")
 #: operations of a step over those of the plain loop. A mixed step does what both others do
 MOST_OPERATIONS = {"text": 1.25, "latent": 1.5, "mixed": 1.75}
 MOST_READS = {"text": 1, "latent": 0, "mixed": 1}
-LATENT_SIZE = "30m"  # a head is no small part of a smaller model
+LATENT_SIZES = ("30m", "100m")  # a head is no small part of a smaller model
 WARM = 3  # steps before the first that is measured
 
 
@@ -116,26 +116,33 @@ def count_against_plain(setting: Setting) -> Iterator[Finding]:
 
 @torch.no_grad()
 def compare_latent_with_text(setting: Setting) -> Iterator[Finding]:
-    """A step that draws a latent by four Euler steps of the flow head, over a step that writes a token."""
-    reasoner = never_end(build(LATENT_SIZE)[0])
-    text, latent = (weight_bytes(reasoner, start_engine(reasoner, kind, 1, 1)) for kind in ("text", "latent"))
-    size = sum(p.numel() for p in reasoner.backbone.text_model.parameters())
-    details = {"text": text, "latent": latent, "language_parameters": size}
-    yield Finding("bytes of weights read", latent / text, at_most(1.15), details=details)
-    for rows in (1, setting.rows):
-        text, latent = (
-            count_steps(start_engine(reasoner, kind, rows, 2 * setting.counted).step, setting.counted)
+    """A step that draws a latent by four Euler steps of the flow head, over a step that writes a token, for two sizes
+    of the model."""
+    for model_size in LATENT_SIZES:
+        reasoner = never_end(build(model_size)[0])
+        text, latent = (weight_bytes(reasoner, start_engine(reasoner, kind, 1, 1)) for kind in ("text", "latent"))
+        size = sum(p.numel() for p in reasoner.backbone.text_model.parameters())
+        details = {"text": text, "latent": latent, "language_parameters": size}
+        yield Finding(f"bytes of weights read, {model_size}", latent / text, at_most(1.15), details=details)
+        for rows in (1, setting.rows):
+            yield from compare_latent_of(reasoner, model_size, rows, setting)
+
+
+def compare_latent_of(reasoner: LatentReasoner, size: str, rows: int, setting: Setting) -> Iterator[Finding]:
+    """The same for one model and one number of rows."""
+    text, latent = (
+        count_steps(start_engine(reasoner, kind, rows, 2 * setting.counted).step, setting.counted)
+        for kind in ("text", "latent")
+    )
+    details, name = {"text": text.operations, "latent": latent.operations}, f"{size}, batch {rows}"
+    yield Finding(f"operations, {name}", latent.operations / text.operations, at_most(1.5), details=details)
+    if setting.is_timed:
+        runs = {
+            kind: partial(seconds_of_steps, start_engine, reasoner, kind, rows, setting.steps)
             for kind in ("text", "latent")
-        )
-        details = {"text": text.operations, "latent": latent.operations}
-        yield Finding(f"operations, batch {rows}", latent.operations / text.operations, at_most(1.5), details=details)
-        if setting.is_timed:
-            runs = {
-                kind: partial(seconds_of_steps, start_engine, reasoner, kind, rows, setting.steps)
-                for kind in ("text", "latent")
-            }
-            seconds = time_in_turns(runs, setting.repeats)
-            yield timed(f"time, batch {rows}", ratio_of(seconds["latent"], seconds["text"]), at_most(1.15))
+        }
+        seconds = time_in_turns(runs, setting.repeats)
+        yield timed(f"time, {name}", ratio_of(seconds["latent"], seconds["text"]), at_most(1.15))
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "method": (str, NoneType),
     "options": (dict,),
     "parts": (dict, NoneType),
+    "slot_means": (list, NoneType),
     "latent_positions": (str,),
     "decoder": (bool,),
     "control_tokens": (dict,),
@@ -96,6 +97,7 @@ def _check_types(config: dict[str, Any], path: Path) -> None:
         raise ValueError(
             f"'{path}' says notes.data: {str(config['notes']['data'])[:60]!r}, which cannot be. Copy it again."
         )
+    check_slot_means(config.get("slot_means"), path)
     for role, token in config["control_tokens"].items():
         is_pair = isinstance(token, list) and [type(part) for part in token] == [str, int]
         if role not in ROLES or not is_pair:
@@ -106,6 +108,13 @@ def _check_types(config: dict[str, Any], path: Path) -> None:
     for name, size in config.get("files", {}).items():
         if not isinstance(size, int) or Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"'{path}' names the file {name[:60]!r}, which is none of this folder. Copy it again.")
+
+
+def check_slot_means(value: Any, path: Path) -> Any:
+    """The value itself: None, or the numbers of grids and slots whose means are stored. Raises ValueError for others."""
+    if value is not None and not (len(value) == 2 and all(type(n) is int and n > 0 for n in value)):
+        raise ValueError(f"'{path}' says slot_means: {str(value)[:60]}, expected two numbers. Copy it again.")
+    return value
 
 
 def upgrade(config: dict[str, Any]) -> dict[str, Any]:

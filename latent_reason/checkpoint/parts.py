@@ -15,17 +15,21 @@ from ..values import check_options
 
 
 def describe(reasoner: LatentReasoner) -> dict[str, Any]:
-    """``method`` and ``options``, and for a model built by hand ``parts``.
+    """``method`` and ``options``, for a model built by hand ``parts``, and ``slot_means`` where its target keeps means of
+    several grids.
 
     Raises:
         ValueError: a head or target is of a class that this library does not ship, or an argument is not JSON.
     """
-    method = reasoner.method
+    method, means = reasoner.method, {}
+    if reasoner.target is not None and (stored := reasoner.target.standardizer.stored_means):
+        means = {"slot_means": stored}
     if method.name is not None:
-        return {"method": method.name, "options": _sorted(method.options)}
+        return {"method": method.name, "options": _sorted(method.options), **means}
     return {
         "method": None,
         "options": {},
+        **means,
         "parts": {
             "head": _part(reasoner.head, heads),
             "target": _part(reasoner.target, targets),
@@ -44,8 +48,11 @@ def _sorted(options: dict[str, Any]) -> dict[str, Any]:
 def build_reasoner(config: dict[str, Any], backbone: Backbone) -> LatentReasoner:
     """The model that a description names, with new weights: by its method, or by its parts if built by hand."""
     if config["method"] is None:
-        return build(config.get("parts") or {}, backbone)
-    return methods.build_method(config["method"], backbone, **config["options"])
+        reasoner = build(config.get("parts") or {}, backbone)
+    else:
+        reasoner = methods.build_method(config["method"], backbone, **config["options"])
+    reasoner.reserve_statistics(config.get("slot_means"))
+    return reasoner
 
 
 def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:

@@ -32,7 +32,7 @@ from ..model.backbones.stock_config import (
 from ..model.reasoner import LatentReasoner
 from ..model.weight_files import Stored, count_values, read_header, read_headers
 from . import parts
-from .config_file import CONFIG_FILE, upgrade_options
+from .config_file import CONFIG_FILE, check_slot_means, upgrade_options
 
 if TYPE_CHECKING:
     from .hf.configuration import LatentReasonConfig
@@ -78,7 +78,7 @@ def plan_reasoner(config: dict[str, Any], backbone: Backbone, stored: dict[str, 
     Raises:
         ValueError: a tensor is missing, left over or of another shape, or a number is absurd.
     """
-    described = {name: config.get(name) for name in ("options", "parts")}  # notes may have any number
+    described = {name: config.get(name) for name in ("options", "parts", "slot_means")}  # notes may have any number
     check_numbers(described, len(stored), where.parent / CONFIG_FILE)
     with without_memory(config) as planned:
         planned.append(parts.build_reasoner(config, backbone))
@@ -125,7 +125,11 @@ def _plan_whole(config: LatentReasonConfig, stored: dict[str, Stored], folder: P
     check_tokenizer(tokenizer, folder)
     processor = kind.load_image_processor(str(folder), config.backbone_config)
     check_image_processor(processor, config.backbone_config, folder)
-    described = {"method": config.method or None, "options": upgrade_options(config.options or {})}
+    described = {
+        "method": config.method or None,
+        "options": upgrade_options(config.options or {}),
+        "slot_means": check_slot_means(config.slot_means, folder / "config.json"),
+    }
     with without_memory(described) as planned:
         stock = AutoModelForImageTextToText.from_config(config.backbone_config, trust_remote_code=False)
         backbone = kind(stock, tokenizer, processor, config.latent_positions)

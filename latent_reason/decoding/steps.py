@@ -83,7 +83,7 @@ class Stepper:
         self.ends_sentence = torch.tensor(v.ends_sentence, device=device) if by_rule else None
         self.counters, self.constants = self.no[:0], None
         if self.can_sketch:
-            policy = config.latent_policy if config.latent_policy and config.latent_policy.has_log_prob else None
+            policy = config.latent_policy if config.latent_policy and config.latent_policy.has_record else None
             draws = policy.num_draws if policy else int(model.head.is_stochastic)
             self.counters = noise_counters(draws * model.head.latent_width, device)
             self.constants = None if policy else model.head.sampling_constants()
@@ -94,6 +94,9 @@ class Stepper:
         if rows.block is not None:
             return self.forward_block(rows, cache)
         columns = cache.set_columns(rows.length[:, None])
+        if len(self.slots) == 1 and not (cache.static or self.config.hide_images or backbone.has_bidirectional_images):
+            # a single row has written every column, so it needs no mask
+            return backbone.forward_text(rows.embeds[:, None], None, rows.positions[..., None], cache)[:, 0]
         visible = columns <= rows.length[:, None]
         if self.config.hide_images:  # from text after a sketch
             hidden = rows.images & ((rows.mode == WRITING) & (rows.spans > 0))[:, None]
@@ -385,7 +388,7 @@ class Stepper:
         noise = normal(rows.keys, rows.length, self.counters) if len(self.counters) else None
         if context is not None:
             return self.sample_in_context(rows, h, noise, means, context), None
-        if policy is None or not policy.has_log_prob:
+        if policy is None or not policy.has_record:
             return model.sample_latents(h, rows.grids, slot, noise, None, means, self.constants), None
         states, _ = model.head.cast_inputs(h, None)
         size = len(h), policy.num_draws, model.head.latent_width

@@ -50,7 +50,7 @@ class SelectedPatches(VisionTokens):
 
     def __init__(self, backbone: Backbone, k: int, decay: float):
         super().__init__(backbone, k)
-        self.standardizer, self.decay = Standardizer(backbone.width, 1), decay
+        self.standardizer, self.decay = Standardizer(backbone.width, 1, places=False), decay
         self._teacher: list[torch.nn.Module] = []  # in a list, so that it is no submodule
 
     def latent_grid(self, height, width, k=None):

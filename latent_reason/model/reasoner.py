@@ -8,7 +8,7 @@ Training adds an objective (latent_reason.objectives), which computes the loss o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -74,6 +74,12 @@ class LatentReasoner(nn.Module):
     def record_method(self, method: MethodRecord) -> None:
         """Say which method this model belongs to; a checkpoint saves it."""
         self.method = method
+
+    def reserve_statistics(self, stored_means: Sequence[int] | None) -> None:
+        """Have room for the statistics of a target that keeps means of several grids; see :class:`.Standardizer`.
+        ``stored_means`` is what it says of them."""
+        if stored_means and self.target is not None:
+            self.target.standardizer.reserve(*stored_means)
 
     @property
     def can_sketch(self) -> bool:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from ..decoding.rollout import Rollout
-from ..model.batch import IMAGE, LATENT, PAD, TEXT, shift_right
+from ..model.batch import LATENT
 from ..model.reasoner import LatentReasoner
-from .attention_masks import block_causal_mask
-from .latent_policies import LatentPolicy
+from .latent_policies import LatentPolicy, Pathwise
 from .losses import in_chunks
+from .rollout_states import path_states, rollout_states
 
 
 class Replay(NamedTuple):
@@ -25,33 +24,6 @@ class Replay(NamedTuple):
     states: torch.Tensor
 
 
-def rollout_states(model: LatentReasoner, rollout: Rollout) -> torch.Tensor:
-    """States (B, T, D) before every position of a rollout, from one parallel pass over prompt and generation."""
-    prompt, backbone = rollout.prompt, model.backbone
-    embeds = backbone.embed(rollout.ids)
-    is_vector = rollout.token_type == LATENT
-    if rollout.mixed is not None:
-        is_vector = is_vector | rollout.mixed
-    embeds = torch.where(is_vector[..., None], rollout.latent_embeds.to(embeds.dtype), embeds)
-    embeds = torch.cat([model.prompt_embeddings(prompt), backbone.pad_extra(embeds)], 1)
-    mask = torch.cat([prompt.mask, rollout.token_type != PAD], 1)
-    if rollout.hides_images:
-        mask = mask_without_images(rollout, mask, model.vocabulary.open)
-    positions = torch.cat([backbone.position_ids(prompt), rollout.positions], -1)
-    return shift_right(backbone.forward_text(embeds, mask, positions))[:, prompt.ids.shape[1] :]
-
-
-def mask_without_images(rollout: Rollout, mask: torch.Tensor, opening: int) -> torch.Tensor:
-    """(B, N, N) what each position attends to, of a rollout that ``hides_images`` and whose positions there are in
-    ``mask`` (B, N): text after the first token ``opening`` of its row to no image, other opening tokens and latents to
-    all."""
-    opens = rollout.ids == opening
-    hidden = (rollout.token_type == TEXT) & (opens.cumsum(1) > 0) & ~opens
-    is_image = F.pad(rollout.prompt.token_type == IMAGE, (0, opens.shape[1]))
-    hidden = F.pad(hidden, (mask.shape[1] - opens.shape[1], 0))
-    return block_causal_mask(mask) & ~(hidden[:, :, None] & is_image[:, None])
-
-
 def replay(
     model: LatentReasoner, rollout: Rollout, policy: LatentPolicy | None = None, temperature: float = 1.0
 ) -> Replay:
@@ -60,7 +32,9 @@ def replay(
     Raises:
         ValueError: the rollout was not drawn by a policy, or its records are not those of its latents.
     """
-    h = rollout_states(model, rollout)
+    if policy is not None and policy.has_record:
+        check_records(rollout)
+    h = path_states(model, rollout, policy) if isinstance(policy, Pathwise) else rollout_states(model, rollout)
     text, stops = torch.zeros(2, *rollout.ids.shape, dtype=torch.float32, device=h.device)
     chosen, backbone = rollout.text_decisions, model.backbone
 
@@ -80,11 +54,16 @@ def replay(
     states = h[is_latent] if model.head is None else model.head.cast_inputs(h[is_latent], None)[0]
     if policy is None or not policy.has_log_prob or not is_latent.any():
         return Replay(text, stops, text.new_zeros(0, policy.steps if policy else 0), states)
-    if rollout.policy_records is None or len(rollout.policy_records) != int(is_latent.sum()):
-        count = "none" if rollout.policy_records is None else len(rollout.policy_records)
-        raise ValueError(
-            f"the rollout has {int(is_latent.sum())} latents (by row: {is_latent.sum(1).tolist()}) and records of "
-            f"{count}. Replay the whole rollout that generate(latent_policy=...) returned."
-        )
     assert model.head is not None  # it drew the latents
     return Replay(text, stops, policy.log_prob(model.head, states, rollout.policy_records), states)
+
+
+def check_records(rollout: Rollout) -> None:
+    """Raises ValueError if a rollout does not hold a record of each of its latents."""
+    is_latent, records = rollout.token_type == LATENT, rollout.policy_records
+    if (0 if records is None else len(records)) != int(is_latent.sum()):
+        raise ValueError(
+            f"the rollout has {int(is_latent.sum())} latents (by row: {is_latent.sum(1).tolist()}) and records of "
+            f"{'none' if records is None else len(records)}. Replay the whole rollout that generate(latent_policy=...) "
+            "returned."
+        )

@@ -65,7 +65,7 @@ def test_all_that_is_to_be_watched_is_logged(tmp_path, monkeypatch):
     monkeypatch.setitem(rewards.REWARDS, "long", lambda group: [float(len(one.text)) for one in group])
     reasoner, _ = checkpoint.load(tiny_checkpoint())
     monkeypatch.setattr(
-        "train.rl.module.generate", partial(engine.generate, forced_tokens=[[reasoner.vocabulary.open]] * 4)
+        "train.rl.rollout_sampler.generate", partial(engine.generate, forced_tokens=[[reasoner.vocabulary.open]] * 4)
     )
     made = rewarded(
         tmp_path / "run",

@@ -190,6 +190,9 @@ row(
 row("checkpoint", "The description is no UTF-8.", lambda f: write(f / CARD, b"\xff\xfe{}"), "not readable JSON")
 
 # -- latent_reason.json ------------------------------------------------------------------------------------------------
+row("checkpoint", "Means of slots are text.", in_card("slot_means", value="9"), "says slot_means: '9'")
+row("checkpoint", "Means of slots are negative.", in_card("slot_means", value=[-1, 4]), "slot_means: [-1, 4]")
+row("checkpoint", "Means of slots are endless.", in_card("slot_means", value=[9**9, 9**9]), "reasoner.safetensors")
 row("checkpoint", "Options are a list.", in_card("options", value=[]), "says options: '[]', which cannot be")
 row("checkpoint", "A method is a number.", in_card("method", value=7), "says method: '7'")
 row("checkpoint", "The base is a list.", in_card("base", value=["x"]), "says base")

@@ -21,8 +21,9 @@ from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.model.switching import Switch
 from latent_reason.objectives.attention_masks import full_attention_mask
 from latent_reason.objectives.forward import forward_batch
-from latent_reason.objectives.latent_policies import Gaussian, Mask
-from latent_reason.objectives.replay import replay, rollout_states
+from latent_reason.objectives.latent_policies import Gaussian, Mask, Pathwise
+from latent_reason.objectives.replay import replay
+from latent_reason.objectives.rollout_states import path_states, rollout_states
 
 float64 = pytest.mark.usefixtures("float64")
 
@@ -166,6 +167,18 @@ def test_a_rollout_without_images_is_replayed(family, make_backbone, make_traces
     assert_close(stops, out.stop_log_prob)
     seen = replay(reasoner, replace(out, hides_images=False))[0]
     assert relative_error(seen, out.log_prob) > 1e-6
+
+
+@float64
+@pytest.mark.parametrize("path", ["one", "full"])
+def test_latents_that_are_drawn_again_are_replayed_without_images_too(path, make_backbone, make_traces, ready_once):
+    case = next(case for case in CASES if case.method == "cvrr")
+    reasoner = ready_copy(case, make_backbone, make_traces, ready_once).eval()
+    policy, prompt = Pathwise(reasoner.head, path=path), reasoner.processor(make_traces(False), generate=True)
+    out = generate(reasoner, prompt, max_new_tokens=14, temperature=1.0, latent_policy=policy)
+    assert out.hides_images
+    assert_close(path_states(reasoner, out, policy), rollout_states(reasoner, out))
+    assert_close(replay(reasoner, out, policy).text, out.log_prob)
 
 
 def test_hiding_images_costs_a_step_few_operations_and_no_read(make_backbone, make_traces, ready_once):

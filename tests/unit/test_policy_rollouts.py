@@ -12,7 +12,8 @@ from latent_reason.contracts.fixtures import ready_copy
 from latent_reason.decoding.engine import generate
 from latent_reason.model.batch import LATENT
 from latent_reason.objectives.latent_policies import DdpmSde, FlowSde, Gaussian, Mask, RewardWeighted, Vlpo
-from latent_reason.objectives.replay import replay, rollout_states
+from latent_reason.objectives.replay import replay
+from latent_reason.objectives.rollout_states import rollout_states
 
 pytestmark = pytest.mark.usefixtures("float64")
 POLICIES = {

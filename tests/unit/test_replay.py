@@ -14,7 +14,7 @@ from latent_reason import methods
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.items import Result
-from latent_reason.objectives.replay import rollout_states
+from latent_reason.objectives.rollout_states import rollout_states
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -41,7 +41,7 @@ def module(float64):
     found = trainer.RLModule(tiny_reasoner(), make("frozenlake_plan", level=3), made)
     found.log_dict = lambda *args, **options: None
     found.log = lambda *args, **options: None
-    found.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found.sampler.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
     return found
 
 
@@ -56,10 +56,10 @@ def gradient(module, found) -> torch.Tensor:
 @pytest.mark.parametrize("objective", ["grpo", "dapo", "gspo", "reinforce"])
 def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monkeypatch):
     """With spans that were opened in some rows alone, and rows of several lengths."""
-    module.objective = policy_gradient.OBJECTIVES[objective]
+    module.sampler.objective = policy_gradient.OBJECTIVES[objective]
     forced = [[module.reasoner.vocabulary.open] if row % 3 else [] for row in range(8)]
-    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
-    items = [module.task[i] for i in range(2)]
+    monkeypatch.setattr("train.rl.rollout_sampler.generate", partial(engine.generate, forced_tokens=forced))
+    items = [module.sampler.task[i] for i in range(2)]
     whole = rolled(module, items)
     assert whole.latent_actions.any() and len({len(one.text) for one in whole.graded}) > 1
     wanted = gradient(module, [whole])
@@ -69,7 +69,7 @@ def test_rollouts_scored_a_few_at_a_time_teach_the_same(module, objective, monke
 
 
 def test_rows_that_teach_nothing_are_not_scored_again(module):
-    found = rolled(module, [module.task[i] for i in range(3)])
+    found = rolled(module, [module.sampler.task[i] for i in range(3)])
     found.advantages = torch.tensor([0.0] * 5 + [1.0, -1.0, 0.0] + [0.0] * 4)
     pieces = module.micro_batches(found)
     assert [len(one.traces) for one in pieces] == [2]
@@ -78,29 +78,30 @@ def test_rows_that_teach_nothing_are_not_scored_again(module):
 
 def test_groups_that_earn_the_same_are_drawn_again(module, monkeypatch):
     """Of three batches of two items, the first teaches nothing, the second half of what is asked."""
-    module.rl = replace(module.rl, dynamic_sampling=3)
-    plain, dull = module.sample_rollouts, [(True, True), (True, False), (False, False), (False, False)]
+    module.sampler.rl = replace(module.rl, dynamic_sampling=3)
+    plain, dull = module.sampler.sample, [(True, True), (True, False), (False, False), (False, False)]
 
-    def sample_rollouts(items):
+    def sample(items, *where):
         found = plain(items)
         found.advantages = torch.tensor(
-            [0.0 if each else (-1.0) ** i for each in dull[module.num_batches - 1] for i in range(4)]
+            [0.0 if each else (-1.0) ** i for each in dull[module.sampler.num_batches - 1] for i in range(4)]
         )
         return found
 
-    monkeypatch.setattr(module, "sample_rollouts", sample_rollouts)
-    items = [module.task[i] for i in range(8)]
-    found, tried, _ = module.collect(items)
-    assert tried == items[:6]
-    assert module.num_batches == 3 and [len(one.traces) for one in found] == [4, 8]
+    monkeypatch.setattr(module.sampler, "sample", sample)
+    items = [module.sampler.task[i] for i in range(8)]
+    collected = module.sampler.collect(items)
+    found = module.set_weights(collected.experiences)
+    assert collected.tried == items[:6]
+    assert module.sampler.num_batches == 3 and [len(one.traces) for one in found] == [4, 8]
     assert sum(float(one.weights.sum()) for one in found) == pytest.approx(1), "all that is left counts, once"
 
 
 @pytest.mark.parametrize("objective", ["dapo", "grpo", "dr_grpo"])
 def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, objective):
     """Gradients are averaged over processes: the mean of what each weighs is what one would weigh that has all."""
-    module.objective = policy_gradient.OBJECTIVES[objective]
-    every = [module.sample_rollouts([module.task[i]]) for i in range(3)]
+    module.sampler.objective = policy_gradient.OBJECTIVES[objective]
+    every = [module.sampler.sample([module.sampler.task[i]]) for i in range(3)]
     every[0].actions[1:] = False  # one process has far fewer
     sizes = [
         torch.stack([module.objective.average(one.actions, module.rl.max_completion_length)[1] for one in some]).sum()
@@ -118,32 +119,33 @@ def test_averages_are_over_the_rollouts_of_all_processes(module, monkeypatch, ob
 
 def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
     """AHPO's gate; all of those that were tried, where a recipe says so."""
-    seen, plain = [], module.grade
+    seen, plain = [], module.sampler.grade
     monkeypatch.setattr(
-        module,
+        module.sampler,
         "grade",
-        lambda rollout, row, item, measured: replace(
-            plain(rollout, row, item, measured), score=float(item.index == 0 and row % 4 == 1)
+        lambda rollout, row, item, measured, step: replace(
+            plain(rollout, row, item, measured, step), score=float(item.index == 0 and row % 4 == 1)
         ),
     )
     monkeypatch.setattr(module, "losses", lambda pieces, *rest: [])
     monkeypatch.setattr(module, "gold_batch", lambda items: seen.append([item.index for item in items]) or (None, {}))
     monkeypatch.setattr(module, "update", list)
     for anchor_on, anchored in (("unsolved", [1, 2]), ("all", [0, 1, 2])):
-        module.rl = replace(module.rl, sft_coef=0.5, sft_items=anchor_on, num_prompts=3)
-        module.training_step([module.task[i] for i in range(3)], 0)
+        module.sampler.rl = replace(module.rl, sft_coef=0.5, sft_items=anchor_on, num_prompts=3)
+        module.training_step([module.sampler.task[i] for i in range(3)], 0)
         assert seen.pop() == anchored
 
 
 def test_latents_are_clipped_by_a_bound_of_their_own(module, monkeypatch):
     monkeypatch.setattr(
-        "train.rl.module.generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
+        "train.rl.rollout_sampler.generate",
+        partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4),
     )
-    found = rolled(module, [module.task[0]])
+    found = rolled(module, [module.sampler.task[0]])
     new = replay(module.reasoner, found.rollout, module.policy, 1.0).latents.detach()
     found.old_latent_log_probs = new - 0.05  # ratios of 1.05
     for bound, clipped in ((0.01, True), (0.2, False)):
-        module.rl = replace(module.rl, latent_epsilon=bound)
+        module.sampler.rl = replace(module.rl, latent_epsilon=bound)
         latent = latent_loss(module.loss_context(), found, new)
         assert bool(latent.high > 0) == clipped and float(latent.ratio_mean) == pytest.approx(1.0513, abs=1e-3)
 
@@ -156,15 +158,15 @@ def test_a_reward_that_fails_for_a_group_leaves_it_out(module, capsys):
             raise KeyError("no such cell")
         return [float(len(one.text)) for one in group]
 
-    module.rewards = {"frail": (frail, 1.0)}
-    items = [module.task[i] for i in range(4)]
-    found, _ = module.sample_rollouts(items), module.sample_rollouts(items)
+    module.sampler.rewards = {"frail": (frail, 1.0)}
+    items = [module.sampler.task[i] for i in range(4)]
+    found, _ = module.sampler.sample(items), module.sampler.sample(items)
     assert found.num_failed == 2 and not found.advantages[4:8].any() and not found.actions[4:8].any()
     assert found.advantages[:4].any() and found.actions[:4].any()
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("reward 'frail' on item") == 1 and "raised KeyError: 'no such cell' Its group is left out" in said
     with pytest.raises(rewards.RewardError, match="raised KeyError"):
-        module.sample_rollouts([module.task[1], module.task[3]])
+        module.sampler.sample([module.sampler.task[1], module.sampler.task[3]])
 
 
 def test_figures_are_those_of_all_processes(module, monkeypatch):
@@ -183,16 +185,19 @@ def test_figures_are_those_of_all_processes(module, monkeypatch):
 
 
 def test_views_are_of_rows_that_teach_nothing_too(module):
-    found = rolled(module, [module.task[0]])
+    found = rolled(module, [module.sampler.task[0]])
     found.advantages = torch.tensor([1.0, -1.0, 0.0, 0.0])
     assert sum(len(piece.traces) for piece in module.micro_batches(found)) == 2
-    module.rl = replace(module.rl, perturbations={"necessity": 0.1})
+    module.sampler.rl = replace(module.rl, perturbations={"necessity": 0.1})
     assert sum(len(piece.traces) for piece in module.micro_batches(found)) == 4
 
 
 def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
     made = replace(module.config, rl=replace(module.rl, latent_policy_options={"rank": 4, "norm": "sum"}))
-    policy, z = build_policy(module.reasoner, made, module.task), target_latents(module.reasoner, module.task)
+    policy, z = (
+        build_policy(module.reasoner, made, module.sampler.task),
+        target_latents(module.reasoner, module.sampler.task),
+    )
     assert policy.basis.shape == (z.shape[1], 4) and policy.channels == 4 and len(z) > 64
     kept = ((z - z.mean(0)) @ policy.basis).square().sum() / (z - z.mean(0)).square().sum()
     other = torch.linalg.qr(torch.randn(z.shape[1], 4)).Q
@@ -200,19 +205,20 @@ def test_a_gaussian_of_low_rank_explores_what_taught_latents_span(module):
 
 
 def test_rollouts_without_an_end_can_be_left_out(module):
-    module.rl = replace(module.rl, mask_truncated_completions=True)
-    found = rolled(module, [module.task[0]])
+    module.sampler.rl = replace(module.rl, mask_truncated_completions=True)
+    found = rolled(module, [module.sampler.task[0]])
     cut = torch.tensor([not one.ended for one in found.graded])
     assert cut.any() and not found.actions[cut].any() and not found.latent_actions[cut].any()
     assert not found.advantages[cut].any() and not found.weights[cut].any()
 
 
 def test_distances_to_the_start_are_zero_at_the_start(module, monkeypatch):
-    module.reward_context = [replace(module.reward_context[0], reference=tiny_reasoner())]
+    module.sampler.context = replace(module.sampler.context, reference=tiny_reasoner())
     monkeypatch.setattr(
-        "train.rl.module.generate", partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4)
+        "train.rl.rollout_sampler.generate",
+        partial(engine.generate, forced_tokens=[[module.reasoner.vocabulary.open]] * 4),
     )
-    found = rolled(module, [module.task[0]])
+    found = rolled(module, [module.sampler.task[0]])
     with torch.no_grad():
         _, parts = module.loss(found)
     assert abs(float(parts["kl"])) < 1e-9 and abs(float(parts["kl/latent"])) < 1e-9
@@ -256,14 +262,14 @@ def test_the_scale_of_a_head_is_that_of_taught_latents(tmp_path, monkeypatch):
 
 def test_distances_do_not_depend_on_the_parts(module, monkeypatch):
     """Nor do latents of rows that are left out of the statistics move to others'."""
-    module.reward_context = [replace(module.reward_context[0], reference=tiny_reasoner())]
+    module.sampler.context = replace(module.sampler.context, reference=tiny_reasoner())
     with torch.no_grad():
         for p in module.reasoner.head.parameters():
             p.add_(0.05 * torch.randn_like(p))
-    module.rl = replace(module.rl, latent_beta=1.0, beta=0.1, mask_truncated_completions=True)
+    module.sampler.rl = replace(module.rl, latent_beta=1.0, beta=0.1, mask_truncated_completions=True)
     forced = [[module.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
-    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
-    whole = rolled(module, [module.task[0]])
+    monkeypatch.setattr("train.rl.rollout_sampler.generate", partial(engine.generate, forced_tokens=forced))
+    whole = rolled(module, [module.sampler.task[0]])
     assert whole.latent_actions.shape[1] and not whole.latent_actions.all()
     whole.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
     whole.latent_actions[3] = False
@@ -283,9 +289,9 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
     bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
     bias[v.open] = 9.0  # untrained, it would hardly ever open a span
     monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
-    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=[[v.open]] * 4))
-    module.rl = replace(module.rl, max_completion_length=20)
-    found = rolled(module, [module.task[0]])
+    monkeypatch.setattr("train.rl.rollout_sampler.generate", partial(engine.generate, forced_tokens=[[v.open]] * 4))
+    module.sampler.rl = replace(module.rl, max_completion_length=20)
+    found = rolled(module, [module.sampler.task[0]])
     opened, closed = (found.rollout.ids == token for token in (v.open, v.close))
     assert opened[:, 0].all() and opened[:, 1:].any() and closed.any()
     assert not found.actions[:, 0].any() and found.actions[:, 1:][opened[:, 1:]].all()
@@ -294,17 +300,17 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
 
 
 def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch):
-    module.rl = replace(module.rl, micro_batch_size=1)
+    module.sampler.rl = replace(module.rl, micro_batch_size=1)
     for name, p in module.named_parameters():
         p.requires_grad_("head." in name)
     forced = [[module.reasoner.vocabulary.open] if row == 1 else [module.reasoner.vocabulary.end] for row in range(4)]
-    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
-    found = rolled(module, [module.task[0]])
+    monkeypatch.setattr("train.rl.rollout_sampler.generate", partial(engine.generate, forced_tokens=forced))
+    found = rolled(module, [module.sampler.task[0]])
     found.advantages = torch.tensor([1.0, -1.0, 0.5, -0.5])
     pieces = module.micro_batches(found)
     assert len(pieces) == 4
-    module.rl = replace(module.rl, sft_coef=0.5)
-    gold, shares = module.gold_batch([module.task[0]])
+    module.sampler.rl = replace(module.rl, sft_coef=0.5)
+    gold, shares = module.gold_batch([module.sampler.task[0]])
     assert {name: float(share) for name, share in shares.items()} == {"text": 1, "latent": 1, "stop": 1}
     for loss in module.losses(pieces, gold, shares, 1, []):
         loss.backward()

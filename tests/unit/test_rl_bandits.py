@@ -45,11 +45,11 @@ def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
     module = trainer.RLModule(reasoner, task, made)
     if forced_tokens:
         forced = [[getattr(reasoner.vocabulary, token) for token in forced_tokens]] * made.rl.num_generations
-        monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
+        monkeypatch.setattr("train.rl.rollout_sampler.generate", partial(engine.generate, forced_tokens=forced))
     monkeypatch.setattr(
-        module,
+        module.sampler,
         "grade",
-        lambda rollout, row, item, measured: Graded(item, "", grade(reasoner, rollout, row), 1, 0, 0, True),
+        lambda rollout, row, item, measured, step: Graded(item, "", grade(reasoner, rollout, row), 1, 0, 0, True),
     )
     monkeypatch.setattr(module, "log_dict", lambda *args, **options: None)
     return module, [task[0]]

@@ -28,7 +28,7 @@ def module(monkeypatch, float64):
     """Rollouts of which every other begins with a sketch."""
     found = rl_module(level=3)
     forced = [[found.reasoner.vocabulary.open] if row % 2 else [] for row in range(4)]
-    monkeypatch.setattr("train.rl.module.generate", partial(engine.generate, forced_tokens=forced))
+    monkeypatch.setattr("train.rl.rollout_sampler.generate", partial(engine.generate, forced_tokens=forced))
     return found
 
 
@@ -48,7 +48,7 @@ def test_pictures_are_masked_by_patches_and_noise_fades():
 
 
 def test_the_same_picture_changes_nothing_and_another_does(module):
-    found = rolled(module, [module.task[0]])
+    found = rolled(module, [module.sampler.task[0]])
     words = replay(module.reasoner, found.rollout).text.detach()
     same = perturbations.with_images_of(module.reasoner, found.rollout, found.traces, "recorded")
     assert_close(replay(module.reasoner, same).text, words)
@@ -71,7 +71,7 @@ def test_the_same_picture_changes_nothing_and_another_does(module):
 def test_latents_recorded_drawn_again_or_out_of_sight(module):
     """With the picture as it was, drawing again is what was drawn; words after a dropped sketch are others, and words
     of rows without one are not."""
-    found = rolled(module, [module.task[0]])
+    found = rolled(module, [module.sampler.task[0]])
     words, sketched = replay(module.reasoner, found.rollout).text, torch.tensor([False, True, False, True])
     assert ((found.rollout.token_type == LATENT).any(1) >= sketched).all()
     again = perturbations.with_images_of(module.reasoner, found.rollout, found.traces, "regenerated")
@@ -105,9 +105,9 @@ def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
     torch.manual_seed(0)
     reasoner = methods.build_method("modal_mixed", module.reasoner.backbone, k=4, head="flow")
     reasoner.target.standardizer.fitted.fill_(True)
-    module = trainer.RLModule(reasoner, module.task, made)
-    module.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
-    found = rolled(module, [module.task[0]]).select([1, 3], reasoner)
+    module = trainer.RLModule(reasoner, module.sampler.task, made)
+    module.sampler.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found = rolled(module, [module.sampler.task[0]]).select([1, 3], reasoner)
     assert found.row_ids == [1, 3] and {s.length for s in found.rollout.spans} == {2}
     again = perturbations.with_images_of(
         reasoner,
@@ -116,7 +116,7 @@ def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
         "regenerated",
         seed=found.seed,
         row_ids=found.row_ids,
-        **module.latent_options(),
+        **module.sampler.latent_options(),
     )
     assert_close(again.latent_embeds, found.rollout.latent_embeds)
     plain = perturbations.with_images_of(reasoner, found.rollout, found.traces, "regenerated", latents_per_span=2)
@@ -124,14 +124,16 @@ def test_drawn_again_from_the_same_picture_noise_is_the_same(module):
 
 
 def test_what_views_cost_enters_the_loss_with_the_right_sign(module):
-    found = rolled(module, [module.task[0]])
+    found = rolled(module, [module.sampler.task[0]])
     plain, _ = module.loss(found)
     for name, sign in (("necessity", -1), ("robustness", 1)):
-        module.rl = replace(module.rl, perturbations={name: 1e4})
+        module.sampler.rl = replace(module.rl, perturbations={name: 1e4})
         loss, parts = module.loss(found)
         far = 1e4 * float(parts[f"views/{name}"].detach())
         assert far > 1e-3 and float((loss - plain).detach()) == pytest.approx(sign * far, rel=1e-2)
-    module.rl = replace(module.rl, perturbations={"necessity": 0.01, "entropy": 0.05}, perturbation_latents="dropped")
+    module.sampler.rl = replace(
+        module.rl, perturbations={"necessity": 0.01, "entropy": 0.05}, perturbation_latents="dropped"
+    )
     loss, _ = module.loss(found)
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
@@ -151,8 +153,8 @@ def test_words_weigh_by_how_much_a_group_differs():
 
 
 def test_rollouts_weigh_their_words_so_and_latents_by_one(module):
-    module.rl = replace(module.rl, max_token_weight=1.7)
-    found = rolled(module, [module.task[0]])
+    module.sampler.rl = replace(module.rl, max_token_weight=1.7)
+    found = rolled(module, [module.sampler.task[0]])
     weights = token_weights(module.reasoner, found.rollout, 4, 1.7)
     assert weights.min() >= 1 and float(weights.max()) == pytest.approx(1.7, abs=1e-4)
     assert (weights[~found.rollout.text_decisions] == 1).all()
@@ -179,10 +181,10 @@ def test_latents_learn_by_spans_too(module):
             num_iterations=2,
         ),
     )
-    module = trainer.RLModule(module.reasoner, module.task, made)
+    module = trainer.RLModule(module.reasoner, module.sampler.task, made)
     module.log_dict = module.log = lambda *args, **options: None
-    module.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
-    found = rolled(module, [module.task[0]])
+    module.sampler.rewards = {"long": (lambda group: [float(len(one.text)) for one in group], 1.0)}
+    found = rolled(module, [module.sampler.task[0]])
     assert found.latent_actions.any()
     new = replay(module.reasoner, found.rollout, module.policy).latents
     found.old_latent_log_probs = new.detach() - torch.linspace(0, 1, len(new))[:, None]

@@ -196,8 +196,8 @@ def test_a_run_measures_what_its_rewards_want():
     module = trainer.RLModule(
         reasoner, make("frozenlake_plan", level=3), made, checkpoint.load(tiny_checkpoint())[0], decoder
     )
-    assert module.reward_inputs == ["sketch_match", "sketches_alone"]
-    found = rolled(module, [module.task[0]])
+    assert module.sampler.reward_inputs == ["sketch_match", "sketches_alone"]
+    found = rolled(module, [module.sampler.task[0]])
     assert {*found.graded[0].measured} == {"sketch_match", "sketches_alone"}
     assert {*found.rewards} == {*made.rl.rewards} and found.graded[0].scores["progress"] >= 0
 
@@ -263,7 +263,7 @@ def test_rollouts_of_hidden_evidence_are_graded_by_abstaining():
     )
     assert (
         scene.task is task
-        and module.grade(out, 0, hidden, {}).is_correct
-        and not module.grade(out, 0, intact, {}).is_correct
+        and module.sampler.grade(out, 0, hidden, {}).is_correct
+        and not module.sampler.grade(out, 0, intact, {}).is_correct
     )
     assert task.trace(hidden, "mixed").assistant_text() == "\\boxed{unknown}"

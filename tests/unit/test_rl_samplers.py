@@ -68,11 +68,11 @@ def module(float64):
 
 
 def test_difficulty_weighs_advantages(module):
-    items = [module.task[i] for i in range(2)]
+    items = [module.sampler.task[i] for i in range(2)]
     plain = rolled(module, items).advantages
-    module.rl, module.num_batches = replace(module.rl, difficulty_weighting=True), 0
-    module.pass_rates = PassRates([3, 4])
-    module.pass_rates.rates = {3: 0.9, 4: 0.3}
+    module.sampler.rl, module.sampler.num_batches = replace(module.rl, difficulty_weighting=True), 0
+    module.sampler.pass_rates = PassRates([3, 4])
+    module.sampler.pass_rates.rates = {3: 0.9, 4: 0.3}
     weighed = rolled(module, items).advantages
     assert plain.abs().max() > 0
     assert_close(weighed[:4], plain[:4] * 0.5)
@@ -85,10 +85,10 @@ def test_sketches_are_capped_in_number_and_length(module):
     bias[module.reasoner.vocabulary.open] = 9.0
     plain = module.reasoner.backbone.logits
     module.reasoner.backbone.logits = lambda states: plain(states) + bias
-    module.rl = replace(module.rl, max_completion_length=40)
-    free = rolled(module, [module.task[0]])
-    module.rl = replace(module.rl, max_spans=1, latents_per_span=2)
-    capped = rolled(module, [module.task[0]])
+    module.sampler.rl = replace(module.rl, max_completion_length=40)
+    free = rolled(module, [module.sampler.task[0]])
+    module.sampler.rl = replace(module.rl, max_spans=1, latents_per_span=2)
+    capped = rolled(module, [module.sampler.task[0]])
     assert max(one.spans for one in free.graded) > 1 and max(s.length for s in free.rollout.spans) == 4
     assert {one.spans for one in capped.graded} == {1} and {s.length for s in capped.rollout.spans} == {2}
     found = replay(module.reasoner, capped.rollout).text[capped.rollout.text_decisions]
@@ -97,8 +97,8 @@ def test_sketches_are_capped_in_number_and_length(module):
 
 def test_who_does_not_end_is_made_to_answer_and_that_is_no_choice(module):
     words = module.reasoner.vocabulary.encode_text("\\boxed{")
-    module.rl = replace(module.rl, answer_prefix="\\boxed{", answer_budget=3)
-    found = rolled(module, [module.task[0]])
+    module.sampler.rl = replace(module.rl, answer_prefix="\\boxed{", answer_budget=3)
+    found = rolled(module, [module.sampler.task[0]])
     cut = [row for row in range(4) if found.rollout.forced_answer[row]]
     assert not any(found.graded[row].ended for row in cut), "not by themselves"
     assert cut and all(found.rollout.ids[row, 12 : 12 + len(words)].tolist() == words for row in cut)
@@ -115,7 +115,7 @@ def test_an_open_sketch_is_closed_before_the_answer(module):
 
     v = module.reasoner.vocabulary
     words = v.encode_text("\\boxed{")
-    prompt = module.reasoner.processor([module.task.trace(module.task[0], "mixed")], generate=True)
+    prompt = module.reasoner.processor([module.sampler.task.trace(module.sampler.task[0], "mixed")], generate=True)
     out = generate(module.reasoner, prompt, max_new_tokens=4, latent_mode="first", answer_prefix=words, answer_budget=2)
     assert out.forced_answer == [True] and (out.token_type[0, 1:3] == LATENT).all() and int(out.ids[0, 3]) == v.close
     assert out.ids[0, 4 : 4 + len(words)].tolist() == words and out.spans[0].cause == "budget"
@@ -123,7 +123,7 @@ def test_an_open_sketch_is_closed_before_the_answer(module):
 
 def test_items_come_in_three_and_by_pass_rate(module):
     made = replace(module.config, rl=replace(module.rl, sampler="pass_rate", num_prompts=4))
-    data = PromptData(module.task, made, module.pass_rates)
+    data = PromptData(module.sampler.task, made, module.sampler.pass_rates)
     first = list(islice(iter(data.train_dataloader()), 3))
     assert [len(batch) for batch in first] == [4, 4, 4] and len({i.id for b in first for i in b}) > 9
     task = make("search_zoom")
@@ -143,10 +143,10 @@ def test_items_in_turn_come_in_another_order_every_time():
 
 def test_only_the_items_that_a_file_of_hints_names_are_tried(module, tmp_path):
     data = module.config.data
-    given = {"task": data.task, "version": module.task.version, "levels": data.levels, "seed": 0, "options": {}}
+    given = {"task": data.task, "version": module.sampler.task.version, "levels": data.levels, "seed": 0, "options": {}}
     (tmp_path / "keep.json").write_text(json.dumps(given | {"keep": [3, 8, 11]}))
     made = replace(module.config, data=replace(data, include_ids=str(tmp_path / "keep.json")))
-    batches = islice(iter(PromptData(module.task, made, module.pass_rates).train_dataloader()), 4)
+    batches = islice(iter(PromptData(module.sampler.task, made, module.sampler.pass_rates).train_dataloader()), 4)
     assert {item.index for batch in batches for item in batch} == {3, 8, 11}
 
 

@@ -16,7 +16,8 @@ from latent_reason.decoding.strategies.mixtures import Lead, SoftThinking, SwiRe
 from latent_reason.decoding.strategies.step_search import StepSearch
 from latent_reason.decoding.strategies.voting import BestOfN, SelfConsistency, final_answer
 from latent_reason.model.batch import LATENT, TEXT
-from latent_reason.objectives.replay import replay, rollout_states
+from latent_reason.objectives.replay import replay
+from latent_reason.objectives.rollout_states import rollout_states
 
 pytestmark = pytest.mark.usefixtures("float64")
 RULES = [

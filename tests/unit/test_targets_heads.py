@@ -5,13 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.model import heads
-from latent_reason.model.targets import Standardizer, VisionTokens, latent_grid, pool_tokens
+from latent_reason.model.heads.denoise import draw_times
+from latent_reason.model.targets import VisionTokens, latent_grid, pool_tokens
 
 float64 = pytest.mark.usefixtures("float64")
 SIDES = st.integers(1, 20)
@@ -77,92 +79,6 @@ def test_targets_are_the_pooled_tokens_of_the_models_own_eye(make_backbone, pict
     raw = backbone.encode_images(seen)
     assert_close(small, raw[0])
     assert_close(large[1], raw[1].reshape(4, 4, -1)[:2, 2:].mean((0, 1)))
-
-
-# -- the standardised space --------------------------------------------------------------------------------------------
-def drawn_tokens(n, grid, width=8, seed=0):
-    """Tokens that are mostly the constant of their place, as pooled vision tokens are."""
-    g = torch.Generator().manual_seed(seed)
-    constant = 3 * torch.randn(36, width, generator=torch.Generator().manual_seed(99))[: grid[0] * grid[1]]
-    scale = torch.linspace(0.1, 2, width)
-    return [(constant + scale * torch.randn(grid[0] * grid[1], width, generator=g), grid) for _ in range(n)]
-
-
-@pytest.fixture
-def fitted():
-    standard = Standardizer(8, side=3)
-    standard.fit(drawn_tokens(400, (3, 3)))
-    return standard
-
-
-def stacked(samples):
-    return torch.stack([z for z, _ in samples]), torch.tensor([g for _, g in samples])
-
-
-def test_held_out_targets_have_mean_0_a_slot_and_std_1(fitted):
-    z = fitted(*stacked(drawn_tokens(400, (3, 3), seed=2)))
-    assert fitted.fitted
-    assert z.mean(0).abs().max() < 0.3
-    assert (z.std((0, 1)) - 1).abs().max() < 0.1
-
-
-def test_predicting_the_slot_mean_costs_about_1(fitted):
-    z, grids = stacked(drawn_tokens(400, (3, 3), seed=2))
-    cost = (fitted(fitted.slot_mean(grids[:, None], torch.arange(9)), grids) - fitted(z, grids)).square().mean()
-    assert 0.9 < cost < 1.1
-    assert (z - z.mean((0, 1))).square().mean() / z.var() > 0.5, "while most of the raw variance is the constant"
-
-
-@float64
-@pytest.mark.parametrize("grid", [(3, 3), (2, 4), (1, 3), (5, 2)])
-def test_inverse_undoes_it_on_every_grid(fitted, grid):
-    z, grids = stacked(drawn_tokens(3, grid))
-    assert_close(fitted.inverse(fitted(z, grids), grids), z)
-
-
-@float64
-def test_means_are_interpolated_for_other_grids(fitted):
-    grids = torch.tensor([[3, 3], [5, 5], [2, 2]])
-    means = fitted.slot_mean(grids[:, None], torch.arange(25))
-    assert_close(means[0, :9].reshape(3, 3, 8), fitted.mean)
-    assert_close(means[1].reshape(5, 5, 8)[::2, ::2], fitted.mean)
-    assert_close(means[1].reshape(5, 5, 8)[0, 1], fitted.mean[0, :2].mean(0))
-    assert_close(means[2, :4].reshape(2, 2, 8), fitted.mean[::2, ::2])
-    assert_close(fitted.slot_mean(torch.tensor([1, 3]), torch.arange(3)), fitted.mean.mean(0))
-    assert_close(fitted.slot_mean(torch.tensor([2, 1]), torch.arange(2)), fitted.mean.mean(1)[::2])
-    assert not means[0, 9:].any() and not means[2, 4:].any(), "zero beyond a span's length"
-
-
-def test_statistics_are_kept_bit_by_bit(fitted, tmp_path):
-    torch.save(fitted.state_dict(), tmp_path / "s.pt")
-    other = Standardizer(8, side=3)
-    other.load_state_dict(torch.load(tmp_path / "s.pt"))
-    for name, value in fitted.state_dict().items():
-        assert torch.equal(other.state_dict()[name], value)
-
-
-@float64
-def test_means_follow_their_statistics(fitted):
-    grids = torch.tensor([[2, 2], [3, 3]])
-    first = fitted.slot_mean(grids[:, None], torch.arange(9))
-    fitted.mean.mul_(2)
-    assert_close(fitted.slot_mean(grids[:, None], torch.arange(9)), 2 * first)
-    fitted.load_state_dict({n: t / 4 if n == "mean" else t for n, t in fitted.state_dict().items()})
-    assert_close(fitted.slot_mean(grids[:, None], torch.arange(9)), first / 2)
-    fitted.mean = None
-    fitted.mean = torch.ones(3, 3, 8)
-    assert (fitted.slot_mean(grids[:, None], torch.arange(4)) == 1).all(), (
-        "another tensor may get the memory of the one before"
-    )
-    assert fitted.to(torch.bfloat16).slot_mean(grids, 9).dtype == torch.bfloat16
-
-
-def test_channels_that_never_move_do_not_explode():
-    standard = Standardizer(2, side=1)
-    standard.fit([(torch.tensor([[1.0, float(i)]]), (1, 1)) for i in range(4)])
-    assert standard.std[0] == pytest.approx(1e-3)
-    with pytest.raises(ValueError, match="at least two sketches"):
-        standard.fit([(torch.zeros(1, 2), (1, 1))])
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -279,6 +195,74 @@ def two_modes(share, n):
     return torch.where(torch.rand(n, 1) < share, CENTRE, -CENTRE) + 0.1 * torch.randn(n, 3)
 
 
+def teach_mixtures(head, steps=400):
+    """Teach a head mixtures of two modes, of which the state (n, 2) tells the shares: 0, a half or all."""
+
+    def draw(n):
+        share = torch.randint(0, 3, (n, 1)) / 2
+        return torch.cat([share, 1 - share], 1), two_modes(share, n)
+
+    return teach(head, steps, n=192, draw=draw)
+
+
+def distances_of(head):
+    """The energy distances (3,) between draws and the mixtures that :func:`teach_mixtures` taught."""
+    found = []
+    for share in (0.0, 0.5, 1.0):
+        h = torch.tensor([[share, 1 - share]]).expand(1000, 2)
+        drawn = head.sample(h, noise=torch.randn(1000, 3)).detach()
+        found.append(energy_distance(drawn, two_modes(torch.tensor(share), 1000)))
+    return torch.stack(found)
+
+
+@float64
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("flow", {}),
+        *(("flow", {"residual": False, "times": times}) for times in ("uniform", "late", "logit_normal")),
+        ("mean_flow", {}),
+        *(("diffusion", {"prediction": p, "residual": r}) for p in ("eps", "x", "v") for r in (True, False)),
+        ("diffusion", {"residual": False, "times": "late"}),
+    ],
+    ids=str,
+)
+def test_heads_recover_the_modes_of_a_mixture_in_their_own_number_of_steps(kind, options):
+    """A point between two modes is at a distance of 1.6 from them, and a head that knows no state at 0.4."""
+    head = teach_mixtures(heads.make(kind, 2, 3, hidden=64, **options))
+    assert distances_of(head).max() < 0.11
+
+
+@float64
+def test_an_eps_head_begins_where_a_signal_is_left():
+    """At the very last time the estimate of a latent is a sign, and ten steps do not make up for it."""
+    matrix = torch.randn(4, 16) / 2
+
+    def draw(n):
+        h = torch.randn(n, 4)
+        return h, h @ matrix
+
+    head = teach(heads.make("diffusion", 4, 16, hidden=64, prediction="eps", residual=False), 400, n=192, draw=draw)
+    (h, z), noise, alpha = draw(500), torch.randn(500, 16), head.train_scheduler.alphas_cumprod
+    ours, times = (head.sample(h, noise=noise) - z).square().mean(), head.chain_times()
+    assert alpha[times[0]].sqrt() >= 0.02 > alpha[times[0] + 1].sqrt() and len(times) == 10
+    assert_close(head.scheduler.alphas_cumprod.flip(0), alpha[times])
+    head.step_times = list(range(99, 1000, 100))
+    left = alpha[head.step_times]
+    betas = (1 - left / torch.cat([torch.ones(1), left[:-1]])).tolist()
+    head.scheduler = DDIMScheduler.from_config(head.scheduler.config, trained_betas=betas)
+    head.scheduler.set_timesteps(10)
+    assert ours < 0.5 * (head.sample(h, noise=noise) - z).square().mean()
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("uniform", 0.5), ("late", 0.8), ("logit_normal", 0.5)])
+def test_noise_levels_are_drawn_as_they_are_named(kind, mean):
+    times = draw_times(20_000, kind, torch.device("cpu"))
+    assert 0 <= times.min() and times.max() <= 1 and times.mean() == pytest.approx(mean, abs=0.01)
+    middle = ((times > 0.25) & (times < 0.75)).double().mean()
+    assert middle == pytest.approx({"uniform": 0.5, "late": 0.75**4 - 0.25**4, "logit_normal": 0.728}[kind], abs=0.02)
+
+
 @float64
 @pytest.mark.parametrize("options", [{}, {"residual": False}], ids=str)
 def test_a_mean_flow_recovers_a_point_and_two_modes_in_one_step(options):
@@ -286,13 +270,7 @@ def test_a_mean_flow_recovers_a_point_and_two_modes_in_one_step(options):
     distances = {}
     for kind in ("mean_flow", "flow"):
         torch.manual_seed(0)
-        head = heads.make(kind, 2, 3, hidden=64, steps=1, **options)
-
-        def draw(n):
-            share = torch.randint(0, 3, (n, 1)) / 2
-            return torch.cat([share, 1 - share], 1), two_modes(share, n)
-
-        head = teach(head, 400, n=192, draw=draw)
+        head = teach_mixtures(heads.make(kind, 2, 3, hidden=64, steps=1, **options))
         for share in (0.0, 0.5, 1.0):
             h, expected = torch.tensor([[share, 1 - share]]).expand(1000, 2), two_modes(torch.tensor(share), 1000)
             drawn = head.sample(h, noise=torch.randn(1000, 3)).detach()
@@ -367,6 +345,8 @@ def test_in_a_residual_head_only_the_mean_teaches_the_state():
     [
         (lambda: heads.make("mpl", 4, 4), "known heads are identity, mlp, gaussian, diffusion, flow"),
         (lambda: heads.make("diffusion", 4, 4, prediction="z"), "'eps', 'x' or 'v'"),
+        (lambda: heads.make("diffusion", 4, 4, steps=1000), "steps=1000: must be from 1 to 9"),
+        (lambda: heads.make("flow", 4, 4, times="early"), "'uniform', 'late', 'logit_normal'"),
         (
             lambda: heads.make("mlp", 4, 4, loss="l3").loss(torch.zeros(1, 4), torch.zeros(1, 4)),
             "'mse', 'l1' or 'cosine'",

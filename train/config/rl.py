@@ -75,8 +75,9 @@ class RLConfig(Keys):
     """Steps in which sft_coef falls to 1/e; 0: it stays."""
 
     # latents
-    latent_policy: Literal["mask", "reward_weighted", "vlpo", "gaussian", "flow_sde", "ddpm_sde"] = "mask"
-    """How latents are actions (latent_reason/objectives/latent_policies.py); mask: they are not."""
+    latent_policy: Literal["mask", "pathwise", "reward_weighted", "vlpo", "gaussian", "flow_sde", "ddpm_sde"] = "mask"
+    """How latents learn (latent_reason/objectives/latent_policies): mask: not at all; pathwise: from the text after them; \
+others: as actions."""
     latent_policy_options: dict[str, Any] = field(default_factory=dict)
     """Options of the latent policy, such as {fraction: 0.05}."""
     latent_weight: Weight = 1.0

@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from latent_reason.decoding.rollout import Rollout
+from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.batch import LATENT, TEXT, MixedBatch
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.latent_policies import LatentPolicy
@@ -38,12 +38,12 @@ def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | 
     items = [task[index] for index in islice(task.indices(EXAMPLES), EXAMPLES)]
     rows = config.rl.num_prompts * config.rl.num_generations
     size = min(rows, config.rl.micro_batch_size or rows)
-    traces = [task.trace(item, module.mode) for item in items]
+    traces = [task.trace(item, module.sampler.mode) for item in items]
     traces = sorted(traces, key=lambda t: len(reasoner.processor.encode(t, generate=True).ids), reverse=True)
     traces = [traces[0]] * size
-    examples = encode_prompts(traces[:1], reasoner, module.can_cache_features) * size
+    examples = encode_prompts(traces[:1], reasoner, module.sampler.can_cache_features) * size
     rollout = longest_rollout(config, reasoner, collate_examples(reasoner.processor, examples), module.policy)
-    experience = experience_of(rollout, traces, examples, module.steps)
+    experience = experience_of(rollout, traces, examples, module.sampler.steps)
     losses = [(lambda: module.loss(experience)[0], -(-rows // size))]
     if config.rl.sft_coef:
         gold, shares = module.gold_batch(items[: config.rl.num_prompts])
@@ -65,6 +65,7 @@ def longest_rollout(
     ids = torch.full((rows, length), vocabulary.end)
     token_type = torch.full_like(ids, TEXT)
     embeds, records = torch.zeros_like(reasoner.backbone.embed(ids)), None
+    stop, h, w = 1, 0, 0
     if reasoner.can_sketch:
         h, w = reasoner.latent_grid_for(None)
         stop = min(length, 1 + (config.rl.latents_per_span or h * w))
@@ -87,6 +88,7 @@ def longest_rollout(
         text_decisions=is_text,
         stop_decisions=torch.zeros_like(is_text),
         open_allowed=torch.ones_like(is_text),
+        spans=[Span(row, 1, stop - 1, (h, w), "count") for row in range(rows)] if stop > 1 else [],
         policy_records=records,
         hides_images=reasoner.hides_images,
     )

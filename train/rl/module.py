@@ -1,7 +1,7 @@
-"""The Lightning module of reinforcement learning: sample rollouts, compute their advantages, update the policy.
+"""The Lightning module of reinforcement learning: it updates the policy on what a sampler of rollouts has collected.
 
 Text tokens and the decision to sketch are actions. ``rl.latent_policy`` sets whether latents are actions too. The
-losses are in train/rl/losses.py.
+rollouts are in train/rl/rollout_sampler.py, the losses in train/rl/losses.py.
 """
 
 from __future__ import annotations
@@ -13,34 +13,22 @@ from dataclasses import replace
 
 import torch
 
-from latent_reason.decoding.engine import generate
-from latent_reason.decoding.rollout import Rollout
-from latent_reason.model.batch import LATENT, PAD, TEXT, MixedBatch
+from latent_reason.model.batch import LATENT, PAD, MixedBatch
 from latent_reason.objectives import policy_gradient
 from latent_reason.objectives.losses import loss_shares
-from latent_reason.objectives.packing import collate_examples
+from latent_reason.objectives.policy_gradient import PolicyObjective
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import Item
 
 from .. import sharding
-from ..config import RLTrainingConfig
+from ..config import RLConfig, RLTrainingConfig
 from ..lit_modules import TrainingModule
 from ..model_setup import build_objective
-from ..traces import mode_of
-from . import reward_inputs, rewards
-from .evidence_triples import HIDDEN, abstains, variant
 from .losses import LossContext, rollout_loss
-from .reward_inputs import RewardContext
-from .rewards import Graded
-from .rollouts import Experience, build_policy, encode_prompts, rollout_metrics, token_weights
-from .samplers import PassRates
+from .rollout_sampler import MIN_ADVANTAGE, RolloutSampler
+from .rollouts import Experience, token_weights
 
 MAX_SKIPPED_BATCHES = 50  # in a row
-MIN_ADVANTAGE = 1e-6  # smaller advantages give no gradient
-
-
-def have_equal_weights(parameters: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
-    return len(parameters) == len(others) and all(map(torch.equal, parameters, others))
 
 
 def aggregate(name: str, values: torch.Tensor) -> torch.Tensor:
@@ -61,126 +49,34 @@ class RLModule(TrainingModule):
         sft = build_objective(config, reasoner, decoder)
         super().__init__(config.optim, sharding.ShardingOptions.of(config, sft))
         self.automatic_optimization = False
-        self.reasoner, self.task, self.config, self.rl = reasoner, task, config, config.rl
-        self.mode, self.policy = mode_of(config.method.name), build_policy(reasoner, config, task)
+        self.reasoner, self.config = reasoner, config
         self.sft = sft  # its loss on gold traces of rl.sft_items
-        self.objective = replace(policy_gradient.OBJECTIVES[config.rl.loss_type], dual=config.rl.dual_clip or None)
-        rewards.check_weights(config.rl.rewards)
-        self.rewards = {name: (rewards.find(name), weight) for name, weight in config.rl.rewards.items()}
-        # in a list, so that the reference model and the decoder are no submodules
-        self.reward_context = [RewardContext(reasoner, reference, decoder, task, self.mode)]
-        self.reward_inputs = sorted(
-            {name for reward, _ in self.rewards.values() for name in getattr(reward, "wants", ())}
-        )
-        self.pass_rates = PassRates(list(task.levels))
-        self.can_cache_features = not any(p.requires_grad for p in reasoner.backbone.vision_parameters) and (
-            reference is None
-            or have_equal_weights(reasoner.backbone.vision_parameters, reference.backbone.vision_parameters)
-        )
-        self.last_rollouts: Experience | None = None
-        self.failed_rewards: set[str] = set()  # a warning was printed for each
-        self.num_batches = self.num_skipped = self.num_tokens = 0
+        objective = replace(policy_gradient.OBJECTIVES[config.rl.loss_type], dual=config.rl.dual_clip or None)
+        self.sampler = RolloutSampler(reasoner, task, config, objective, reference, decoder)
+        self.num_skipped = self.num_tokens = 0
         self.num_accumulated = 0  # batches since the last optimizer step
         self.grad_norm: torch.Tensor | None = None  # at the last optimizer step
 
     @property
-    def reference(self):
-        """The model at the start of training, or None."""
-        return self.reward_context[0].reference
+    def rl(self) -> RLConfig:
+        return self.sampler.rl
 
     @property
-    def steps(self) -> int:
-        """Actions of one latent."""
-        return self.policy.steps if self.policy is not None else 0
+    def objective(self) -> PolicyObjective:
+        """How rewards become a loss."""
+        return self.sampler.objective
+
+    @property
+    def reference(self):
+        """The model at the start of training, or None."""
+        return self.sampler.context.reference
+
+    @property
+    def policy(self):
+        """How latents are sampled; None for a method that does not sketch."""
+        return self.sampler.policy
 
     # -- rollouts --------------------------------------------------------------------------------------------------
-    def sample_rollouts(self, items: Sequence[Item]) -> Experience:
-        """Sample ``num_generations`` rollouts for each item, grade them, and compute advantages within groups."""
-        rl, g, device, seed = self.rl, self.rl.num_generations, self.reasoner.device, self.rollout_seed()
-        traces = [self.task.trace(item, self.mode) for item in items]
-        examples = encode_prompts(traces, self.reasoner, self.can_cache_features)
-        traces, examples = ([x for x in rows for _ in range(g)] for rows in (traces, examples))
-        answer_prefix = self.reasoner.vocabulary.encode_text(rl.answer_prefix) if rl.answer_prefix else ()
-        rollout = generate(
-            self.reasoner,
-            collate_examples(self.reasoner.processor, examples).to(self.reasoner.device),
-            max_new_tokens=rl.max_completion_length,
-            temperature=rl.temperature,
-            seed=seed,
-            max_spans=rl.max_spans or None,
-            answer_prefix=answer_prefix,
-            answer_budget=rl.answer_budget,
-            group_size=g,
-            **self.latent_options(),
-        )
-        self.num_batches += 1
-        items = [item for item in items for _ in range(g)]
-        measured = {
-            name: reward_inputs.find(name)(self.reward_context[0], rollout, items) for name in self.reward_inputs
-        }
-        graded = [
-            self.grade(rollout, row, item, {name: values[row] for name, values in measured.items()})
-            for row, item in enumerate(items)
-        ]
-        groups = [graded[start : start + g] for start in range(0, len(graded), g)]
-        values, has_failed = rewards.compute_all(self.rewards, groups, self.failed_rewards)
-        values = {name: torch.tensor(row_values, device=device) for name, row_values in values.items()}
-        total = sum(weight * values[name] for name, (_, weight) in self.rewards.items())
-        group_ids = torch.arange(len(items) // g, device=device).repeat_interleave(g)
-        is_counted = torch.tensor([x.ended or not rl.mask_truncated_completions for x in graded], device=device)
-        is_counted &= ~torch.tensor(has_failed, device=device).repeat_interleave(g)
-        advantages = torch.zeros_like(total)
-        advantages[is_counted] = self.objective.advantage(total[is_counted], group_ids[is_counted])
-        if rl.difficulty_weighting:
-            weights = [self.pass_rates.weight(item.level) for item in items]
-            advantages = advantages * torch.tensor(weights, device=device)
-        for group in groups:
-            self.pass_rates.update(group[0].item.level, sum(x.is_correct for x in group) / g)
-        has_no_gradient = advantages.view(-1, g).abs().amax(1) <= MIN_ADVANTAGE
-        self.pass_rates.update_skipped(float(has_no_gradient.float().mean()))
-        sizes = (rollout.token_type == LATENT).sum(1, keepdim=True) * self.steps
-        is_latent_action = torch.arange(int(sizes.max()), device=device) < sizes
-        return Experience(
-            traces,
-            examples,
-            rollout,
-            graded,
-            values,
-            total,
-            advantages,
-            (rollout.text_decisions | rollout.stop_decisions) & is_counted[:, None],
-            is_latent_action & is_counted[:, None],
-            seed=seed,
-            num_failed=sum(has_failed),
-        )
-
-    def rollout_seed(self) -> int:
-        """The seed of the next rollouts. It differs between batches and processes."""
-        return hash((self.config.seed, self.num_batches, self.global_rank)) % 2**31
-
-    def latent_options(self) -> dict:
-        """How latents are sampled, as options of :func:`generate`."""
-        return {"latent_policy": self.policy, "latents_per_span": self.rl.latents_per_span or None}
-
-    def grade(self, rollout: Rollout, row: int, item: Item, measured: dict[str, float]) -> Graded:
-        """One rollout as rewards receive it."""
-        text = rollout.text(row, self.reasoner.vocabulary)
-        token_type, scores = rollout.token_type[row], self.task.score(text, item.meta)
-        score = float(abstains(text) if variant(item) == HIDDEN else next(iter(scores.values())))
-        return Graded(
-            item,
-            text,
-            score,
-            int((token_type == TEXT).sum()),
-            int((token_type == LATENT).sum()),
-            len(rollout.spans_of(row)),
-            rollout.finish_reasons[row] == "end" and not rollout.forced_answer[row],
-            self.rl.max_completion_length,
-            scores,
-            measured,
-            self.global_step,
-        )
-
     def set_weights(self, experiences: list[Experience]) -> list[Experience]:
         """Set the loss weights of all actions, normalized over all processes, whose gradients are averaged."""
         size = torch.zeros(2, device=self.reasoner.device)
@@ -196,7 +92,7 @@ class RLModule(TrainingModule):
                 latent_size = x.latent_weights.sum()
             else:
                 x.latent_weights, latent_size = self.objective.average(
-                    x.latent_actions, self.rl.max_completion_length * max(self.steps, 1)
+                    x.latent_actions, self.rl.max_completion_length * max(self.sampler.steps, 1)
                 )
             size = size + torch.stack([text_size, latent_size])
         text_size, latent_size = self.gather_values(size).float().mean(0).clamp_min(1e-8)
@@ -210,36 +106,6 @@ class RLModule(TrainingModule):
         largest = total.view(-1, g).amax(1).repeat_interleave(g)
         is_correct = torch.tensor([x.is_correct for x in experience.graded], device=total.device)
         return (total >= largest - MIN_ADVANTAGE) & is_correct
-
-    def collect(self, items: Sequence[Item]) -> tuple[list[Experience], list[Item], list[Item]]:
-        """Rollouts to learn from, the items that were tried, and those that no rollout solved.
-
-        With ``dynamic_sampling``, items are tried until ``num_prompts`` groups have a gradient. The sampler
-        ``pass_rate`` then takes more items at once, by the recent share of groups without a gradient.
-        """
-        n, g = self.rl.num_prompts, self.rl.num_generations
-        kept, metrics, unsolved, start = [], [], [], 0
-        factor = self.pass_rates.oversampling if self.rl.dynamic_sampling and self.rl.sampler == "pass_rate" else 1
-        while start < len(items) and sum(len(x.traces) for x in kept) < n * g:
-            batch = items[start : start + math.ceil(n * factor)]
-            experience, start = self.sample_rollouts(batch), start + len(batch)
-            metrics.append(
-                rollout_metrics(experience, self.reasoner, g) | {"rewards/failed": float(experience.num_failed)}
-            )
-            unsolved += [
-                item
-                for i, item in enumerate(batch)
-                if not any(x.is_correct for x in experience.graded[i * g : (i + 1) * g])
-            ]
-            if self.rl.dynamic_sampling:
-                has_gradient = experience.advantages.view(-1, g).abs().amax(1) > MIN_ADVANTAGE
-                rows = has_gradient.repeat_interleave(g).nonzero()[:, 0].tolist()
-                kept += [experience.select(rows, self.reasoner)] if rows else []
-            else:
-                kept.append(experience)
-        self.last_rollouts = experience
-        self.log_rollout_metrics(metrics, len(unsolved) / start)
-        return self.set_weights(kept), list(items[:start]), unsolved
 
     def log_rollout_metrics(self, metrics: list[dict[str, float]], unsolved: float) -> None:
         """Log means over the rollouts of all processes. ``unsolved`` is the share of items that no rollout solved."""
@@ -260,8 +126,12 @@ class RLModule(TrainingModule):
     def training_step(self, items, index):
         started = time.monotonic()
         with self.whole_weights():
-            experiences, tried, unsolved = self.collect(items)
-        sft_items = unsolved if self.rl.sft_items == "unsolved" else tried  # AHPO's gate (MM-HELIX 2510.08540)
+            found = self.sampler.collect(items, self.global_rank, self.global_step)
+            experiences = self.set_weights(found.experiences)
+        self.log_rollout_metrics(found.metrics, len(found.unsolved) / len(found.tried))
+        sft_items = (
+            found.unsolved if self.rl.sft_items == "unsolved" else found.tried
+        )  # AHPO's gate (MM-HELIX 2510.08540)
         sft_items = sft_items if self.rl.sft_coef else []
         has_gradient = any(float(x.advantages.abs().max()) > MIN_ADVANTAGE for x in experiences)
         batches = [batch for x in experiences for batch in self.micro_batches(x)] if has_gradient else []
@@ -338,18 +208,17 @@ class RLModule(TrainingModule):
     # -- what a resumed run needs ----------------------------------------------------------------------------------
     def counters(self):
         return super().counters() | {
-            "batches": self.num_batches,
+            "batches": self.sampler.num_batches,
             "batches_without_gradient": self.num_skipped,
             "tokens": self.num_tokens,
-            "pass_rates": self.pass_rates.state_dict(),
-            "failed_rewards": sorted(self.failed_rewards),
+            "pass_rates": self.sampler.pass_rates.state_dict(),
+            "failed_rewards": sorted(self.sampler.failed_rewards),
         }
 
     def load_counters(self, values):
         super().load_counters(values)
-        self.num_batches, self.num_tokens = values["batches"], values["tokens"]
-        self.num_skipped, self.failed_rewards = values["batches_without_gradient"], set(values["failed_rewards"])
-        self.pass_rates.load_state_dict(values["pass_rates"])
+        self.num_skipped, self.num_tokens = values["batches_without_gradient"], values["tokens"]
+        self.sampler.load_counters(values["batches"], values["pass_rates"], values["failed_rewards"])
 
     def has_ended_step(self, batch_index):
         return not self.num_accumulated
@@ -372,7 +241,7 @@ class RLModule(TrainingModule):
             {name: torch.zeros((), device=self.reasoner.device) for name in ("text", "latent", "stop")},
         )
         if items:
-            traces = [self.task.trace(item, self.mode) for item in items]
+            traces = [self.sampler.task.trace(item, self.sampler.mode) for item in items]
             gold = self.sft.collate(self.reasoner, traces).to(self.reasoner.device)
             weights = {name: w.float() for name, w in self.sft.loss_weights(self.reasoner, gold).items()}
         shares = loss_shares(weights, self.sum_over_processes(weights))
@@ -420,7 +289,7 @@ class RLModule(TrainingModule):
         """A zero loss for a process that has fewer batches than others. FSDP2 needs a pass through the model."""
         if not self.sharded:
             return self.zero_loss()
-        rollout = self.last_rollouts.select([0], self.reasoner).rollout
+        rollout = self.sampler.last.select([0], self.reasoner).rollout
         return 0 * self.reasoner(replay, rollout).text.sum() + self.zero_loss()
 
     def loss_context(self) -> LossContext:
@@ -430,9 +299,9 @@ class RLModule(TrainingModule):
             self.policy,
             self.objective,
             self.rl,
-            self.latent_options(),
+            self.sampler.latent_options(),
             self.global_step / max(self.config.optim.max_steps, 1),
-            [self.config.seed, self.num_batches, self.global_rank],
+            [self.config.seed, self.sampler.num_batches, self.global_rank],
         )
 
     def loss(self, experience: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -16,7 +16,7 @@ from latent_reason.objectives import latent_policies
 from latent_reason.objectives.latent_policies import LatentPolicy
 from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.policy_gradient import dispersion, emphasis
-from latent_reason.objectives.replay import rollout_states
+from latent_reason.objectives.rollout_states import rollout_states
 from latent_reason.trace import Trace
 
 from ..config import RLTrainingConfig
@@ -27,6 +27,7 @@ from .rewards import Graded
 
 POLICIES = {
     "mask": latent_policies.Mask,
+    "pathwise": latent_policies.Pathwise,
     "reward_weighted": latent_policies.RewardWeighted,
     "vlpo": latent_policies.Vlpo,
     "gaussian": latent_policies.Gaussian,
@@ -56,7 +57,7 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
         raise ValueError(
             "rl.latent_policy=vlpo: its gradient is zero until the policy has changed. Set rl.num_iterations to 2."
         )
-    if name in ("mask", "reward_weighted") and (
+    if name in ("mask", "pathwise", "reward_weighted") and (
         config.rl.latent_beta or config.rl.latent_importance_sampling_level == "span"
     ):
         raise ValueError(
@@ -68,7 +69,7 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
             f"rl.latent_policy=gaussian: {config.method.name!r} has no target, so the standard deviation of "
             "its latents is unknown. Set vlpo or mask."
         )
-    if name == "gaussian" and reasoner.head.in_hidden_space:
+    if name in ("gaussian", "pathwise") and reasoner.head.in_hidden_space and reasoner.target is not None:
         options.setdefault("spread", reasoner.target.std)
     if name == "gaussian" and "rank" in options:
         options["basis"] = latent_policies.Gaussian.directions(target_latents(reasoner, task), options.pop("rank"))

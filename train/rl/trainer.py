@@ -3,7 +3,7 @@
     python -m train.rl --config train/recipes/rl_frozenlake.yaml --init_from CHECKPOINT --run_name my-run
 
 Text tokens and the decision to sketch are actions. ``rl.latent_policy`` sets whether latents are actions too
-(latent_reason/objectives/latent_policies.py). ``rl.loss_type`` names a row of the table in
+(latent_reason/objectives/latent_policies). ``rl.loss_type`` names a row of the table in
 latent_reason/objectives/policy_gradient.py. Reward models are not supported.
 """
 
@@ -89,7 +89,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
         )
     save = make_saver(config, reasoner, decoder)
     panels = make_panels(config, reasoner, decoder, folder)
-    prompts = PromptData(task, config, module.pass_rates, is_validated=bool(panels))
+    prompts = PromptData(task, config, module.sampler.pass_rates, is_validated=bool(panels))
     callbacks = [*panels, RolloutPanel(decoder), Alarms()]
     fit(config, module, prompts, folder, save, callbacks, config.rl.num_iterations)
     return reasoner.eval(), decoder

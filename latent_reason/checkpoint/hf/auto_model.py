@@ -87,6 +87,7 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
             method=described["method"] or "",
             options=described["options"],
             parts=described.get("parts"),
+            slot_means=described.get("slot_means"),
             latent_positions=backbone.latent_positions,
             decoder=decoder is not None,
             control_tokens=v.control_tokens,

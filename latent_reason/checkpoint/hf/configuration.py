@@ -7,7 +7,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 class LatentReasonConfig(PreTrainedConfig):
     """``backbone_config`` is that of the stock model. ``method`` with its ``options`` (for a model built by hand:
-    ``parts``) and ``latent_positions`` are as in ``latent_reason.json``. ``control_tokens`` are role -> [token, id].
+    ``parts``), ``slot_means`` and ``latent_positions`` are as in ``latent_reason.json``. ``control_tokens`` are role -> [token, id].
     ``decoder`` says whether the folder has a sketch decoder.
 
     Raises:
@@ -21,6 +21,7 @@ class LatentReasonConfig(PreTrainedConfig):
     method: str = ""
     options: dict | None = None
     parts: dict | None = None
+    slot_means: list | None = None
     latent_positions: str = "1d"
     control_tokens: dict | None = None
     decoder: bool = False

@@ -123,6 +123,7 @@ class LatentReasonModel(PreTrainedModel, InterleavedGenerationMixin):
                 family = self.family_of(config)
                 backbone = family(stock, tokenizer, image_processor, config.latent_positions)
                 reasoner = self.build_reasoner(config, backbone)
+                reasoner.reserve_statistics(config.slot_means)
         finally:
             torch.set_default_dtype(default)
         reasoner.record_method(MethodRecord(config.method or None, config.options or {}))

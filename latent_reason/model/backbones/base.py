@@ -135,11 +135,12 @@ class Backbone(nn.Module, ABC):
         return len(self.model.get_output_embeddings().weight)
 
     def forward_text(
-        self, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Cache | None = None
+        self, embeds: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Cache | None = None
     ) -> torch.Tensor:
         """Last hidden states (B, n, D) of n new positions ``embeds`` (B, n, D or D + extra_width).
 
-        ``mask`` (B, past + n) marks what is no padding, or (B, n, past + n) says what each position may attend to.
+        ``mask`` (B, past + n) marks what is no padding, or (B, n, past + n) says what each position may attend to. Without
+        one, each attends to all up to itself.
 
         Raises:
             ValueError: a mask for each position under flash attention, which takes none.

@@ -5,6 +5,7 @@ Modal-Mixed CoT 2602.00574). Schedules and samplers are those of diffusers.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from ...values import Depth, Size, SizeOrZero
 from ..batch import to_device
 from .base import LatentHead
 from .regression import MLPHead
+
+TRAINING_TIMES = 1000  # of a diffusion head
 
 
 class AdaLNBlock(nn.Module):
@@ -84,19 +87,38 @@ class Denoiser(nn.Module):
         return list(zip(*(zip(*values, strict=True) for values in modulation), strict=True))
 
 
+NoiseTimes = Literal["uniform", "late", "logit_normal"]
+
+
+def draw_times(n: int, kind: NoiseTimes, device: torch.device) -> torch.Tensor:
+    """(n,) random noise levels in (0, 1), of which 1 is pure noise.
+
+    ``uniform``; ``late``: u^(1/4) of a uniform u, so more noise; ``logit_normal``: the logistic function of a standard
+    normal, so more of the middle (SD3 2403.03206).
+    """
+    if kind == "logit_normal":
+        return torch.randn(n, device=device).sigmoid()
+    times = torch.rand(n, device=device)
+    return times**0.25 if kind == "late" else times
+
+
 class DenoisingHead(LatentHead):
     """What diffusion, flow and mean flow share. ``hidden`` 0 is as wide as a latent. ``repeats`` noises are drawn for each target.
 
     ``residual`` denoises around an MLP's mean: the MLP learns by regression (and gives the backbone its gradient), the
-    denoiser learns the residual in units of its rms. Without it a backbone trained from scratch learned to sketch
+    denoiser learns the residual in units of its rms. ``times`` says which noise levels it learns at; see
+    :func:`draw_times`. Without it a backbone trained from scratch learned to sketch
     several times more slowly (paper_figs/data/heads.json), so it is the default.
     """
 
     is_stochastic = True
     denoiser: type[Denoiser] = Denoiser
 
-    def __init__(self, width, latent_width, hidden, depth, repeats, steps, residual):
+    def __init__(self, width, latent_width, hidden, depth, repeats, steps, residual, times="uniform"):
         super().__init__(width, latent_width)
+        if times not in get_args(NoiseTimes):
+            raise ValueError(f"times={times!r}: {', '.join(map(repr, get_args(NoiseTimes)))}.")
+        self.times = times
         self.net = self.denoiser(width, latent_width, hidden or latent_width, depth)
         self.repeats, self.steps = repeats, steps
         self.mean = MLPHead(width, latent_width) if residual else None
@@ -158,11 +180,12 @@ class FlowHead(DenoisingHead):
         repeats: Size = 1,
         steps: Size = 4,
         residual: bool = True,
+        times: NoiseTimes = "uniform",
     ):
-        super().__init__(width, latent_width, hidden, depth, repeats, steps, residual)
+        super().__init__(width, latent_width, hidden, depth, repeats, steps, residual, times)
 
     def denoising_loss(self, h, z):
-        noise, s = torch.randn_like(z), torch.rand(len(z), 1, device=z.device)
+        noise, s = torch.randn_like(z), draw_times(len(z), self.times, z.device)[:, None]
         x = (1 - s) * z + s * noise
         v = self.net(x.to(h.dtype), 1000 * s[:, 0], h)
         return (v.float() - (noise - z)).square().mean(-1)
@@ -177,10 +200,17 @@ class FlowHead(DenoisingHead):
 
 
 class DiffusionHead(DenoisingHead):
-    """Cosine-schedule diffusion with eps, x or v prediction, sampled by DDIM (deterministic given its noise)."""
+    """Cosine-schedule diffusion with eps, x or v prediction, sampled by DDIM (deterministic given its noise).
+
+    Sampling begins at the last of the 1000 training times at which at least ``LEAST_SIGNAL`` of a latent is left. At
+    the very last one the estimate of an eps net, z = (x - eps) / 5e-5, is only a sign: a net that draws latents with an
+    error of 0.003 from here drew them with 0.086 in ten steps from there. ``scheduler`` has the steps of the chain
+    alone as its times.
+    """
 
     NAMES = {"eps": "epsilon", "x": "sample", "v": "v_prediction"}
-    BOUND = 5.0  # of a latent, in the normalized space
+    BOUND = 5.0  # of an estimated latent, in the normalized space
+    LEAST_SIGNAL = 0.02  # sqrt(alpha-bar)
 
     def __init__(
         self,
@@ -192,24 +222,34 @@ class DiffusionHead(DenoisingHead):
         repeats: Size = 1,
         steps: Size = 10,
         residual: bool = True,
+        times: NoiseTimes = "uniform",
     ):
-        super().__init__(width, latent_width, hidden, depth, repeats, steps, residual)
+        super().__init__(width, latent_width, hidden, depth, repeats, steps, residual, times)
         if prediction not in self.NAMES:
             raise ValueError(f"prediction={prediction!r}: 'eps', 'x' or 'v'.")
         self.prediction = prediction
-        settings = dict(
-            num_train_timesteps=1000,
-            beta_schedule="squaredcos_cap_v2",
-            prediction_type=self.NAMES[prediction],
-            clip_sample=False,
+        settings = {"prediction_type": self.NAMES[prediction]}
+        self.train_scheduler = DDPMScheduler(
+            num_train_timesteps=TRAINING_TIMES, beta_schedule="squaredcos_cap_v2", clip_sample=False, **settings
         )
-        self.train_scheduler = DDPMScheduler(**settings)
-        # at t = 999 almost no signal is left: there eps gives z = (x - eps) / 5e-5, so the estimate is clipped
-        bounded = {"clip_sample": prediction == "eps", "clip_sample_range": self.BOUND}
-        self.scheduler = DDIMScheduler(**settings | bounded, timestep_spacing="trailing")
+        first = int((self.train_scheduler.alphas_cumprod.sqrt() >= self.LEAST_SIGNAL).sum())
+        if not 1 <= steps <= first:
+            raise ValueError(f"steps={steps}: must be from 1 to {first}.")
+        self.step_times = [round((i + 1) * first / steps) - 1 for i in range(steps)]
+        left = self.train_scheduler.alphas_cumprod.double()[self.step_times]
+        before = torch.cat([left.new_ones(1), left[:-1]])
+        self.scheduler = DDIMScheduler(
+            num_train_timesteps=steps,
+            trained_betas=(1 - left / before).tolist(),
+            clip_sample=prediction == "eps",
+            clip_sample_range=self.BOUND,
+            **settings,
+        )
+        self.scheduler.set_timesteps(steps)
 
     def denoising_loss(self, h, z):
-        noise, t = torch.randn_like(z), torch.randint(0, 1000, (len(z),), device=z.device)
+        noise, s = torch.randn_like(z), draw_times(len(z), self.times, z.device)
+        t = (s * TRAINING_TIMES).long().clamp_max(TRAINING_TIMES - 1)
         x = self.train_scheduler.add_noise(z, noise, t)
         goal = {"eps": lambda: noise, "x": lambda: z, "v": lambda: self.train_scheduler.get_velocity(z, noise, t)}[
             self.prediction
@@ -217,10 +257,9 @@ class DiffusionHead(DenoisingHead):
         return (self.net(x.to(h.dtype), t, h).float() - goal).square().mean(-1)
 
     def chain_times(self):
-        self.scheduler.set_timesteps(self.steps)
-        return self.scheduler.timesteps
+        return torch.tensor(self.step_times[::-1])
 
     def denoise(self, chain, x):
-        for t, modulation in zip(self.chain_times().numpy(), chain, strict=True):
-            x = self.scheduler.step(self.net.step(x, modulation), int(t), x, return_dict=False)[0]
+        for step, modulation in zip(range(self.steps - 1, -1, -1), chain, strict=True):
+            x = self.scheduler.step(self.net.step(x, modulation), step, x, return_dict=False)[0]
         return x

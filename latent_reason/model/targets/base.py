@@ -48,26 +48,52 @@ def pool_tokens(tokens: torch.Tensor, grid: Grid, to: Grid) -> torch.Tensor:
     return rearrange(F.adaptive_avg_pool2d(plane, to), "1 d h w -> (h w) d")
 
 
+MIN_SAMPLES = 8  # of a grid, so that its means are not those of single sketches
+
+
 class Standardizer(nn.Module):
     """z -> (z - mean of its slot) / std of its channel, with stored statistics.
 
     Most of a pooled vision token is the constant of its place, and that constant alone nearly satisfies a raw
-    regression loss. Means are stored on a ``side`` x ``side`` grid and interpolated for spans of another grid. Stds
-    are per channel, over centered values, at least 1e-3.
+    regression loss. Means are stored on a ``side`` x ``side`` grid, and for every other grid of which fitting has seen
+    at least ``MIN_SAMPLES`` sketches on that grid itself. For further grids they are interpolated. Stds are per channel,
+    over centered values, at least 1e-3.
+
+    ``places`` False: a slot is no place of the image, so that all slots share what is stored.
     """
 
-    def __init__(self, width: int, side: int = 6):
+    def __init__(self, width: int, side: int = 6, places: bool = True):
         super().__init__()
-        self.side = side
+        self.side, self.places = side, places
         self.register_buffer("mean", torch.zeros(side, side, width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("fitted", torch.tensor(False))
+        self.reserve(0, 0)
+
+    def reserve(self, num_grids: int, longest: int) -> None:
+        """Have room for the means of so many grids of at most ``longest`` slots, all zero. Without grids there are no
+        such tensors."""
+        like = self.mean
+        self.register_buffer("grids", like.new_zeros(num_grids, 2, dtype=torch.long) if num_grids else None)
+        self.register_buffer("grid_means", like.new_zeros(num_grids, longest, like.shape[-1]) if num_grids else None)
+
+    @property
+    def stored_means(self) -> list[int]:
+        """How many grids have means of their own, and the most slots of one; empty: none has."""
+        return [] if self.grids is None else list(self.grid_means.shape[:2])
 
     def slot_mean(self, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        """(..., D) means at ``slot`` (...), row-major, of spans of ``grids`` (..., 2); zero beyond a span's length.
+        """(..., D) means at ``slot`` (...), row-major, of spans of ``grids`` (..., 2); zero beyond a span's length."""
+        mean = self._interpolated_mean(grids, slot)
+        if self.grids is not None:
+            is_stored = (grids[..., None, :] == self.grids).all(-1)  # (..., G)
+            stored = self.grid_means[is_stored.int().argmax(-1), slot % self.grid_means.shape[1]]
+            mean = torch.where(is_stored.any(-1)[..., None], stored.to(mean.dtype), mean)
+        return (mean * (slot < grids.prod(-1))[..., None]).to(self.mean.dtype)
 
-        They are interpolated on the device: a loop over grids would read them from it.
-        """
+    def _interpolated_mean(self, grids: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        """(..., D) the means of the square grid at the same places of other grids, in fp32 at least. They are
+        interpolated on the device: a loop over grids would read them from it."""
         mean, last = self.mean.to(torch.promote_types(self.mean.dtype, torch.float32)), self.side - 1
         mean = torch.cat([mean, mean.mean(0, keepdim=True)])  # a single row has the mean over rows, at last + 1: with
         mean = torch.cat([mean, mean.mean(1, keepdim=True)], 1)  # aligned corners it would be the first one
@@ -78,7 +104,7 @@ class Standardizer(nn.Module):
         down, across = ((place % steps).to(mean) / steps)[..., None, :].unbind(-1)
         upper = mean[top, left].lerp(mean[top, right], across)
         lower = mean[bottom, left].lerp(mean[bottom, right], across)
-        return (upper.lerp(lower, down) * (slot < grids.prod(-1))[..., None]).to(self.mean.dtype)
+        return upper.lerp(lower, down)
 
     def forward(self, z: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """(S, K, D) raw -> standardized."""
@@ -98,10 +124,11 @@ class Standardizer(nn.Module):
         """
         if len(samples) < 2:
             raise ValueError(f"standardizing needs at least two sketches, got {len(samples)}.")
+        self.reserve(0, 0)
+        self.fitted.fill_(True)
         if not center:
             self.mean.zero_()
             self.std.fill_(torch.cat([z for z, _ in samples]).square().mean().sqrt().clamp_min(1e-3))
-            self.fitted.fill_(True)
             return
         planes = [
             F.interpolate(
@@ -113,12 +140,27 @@ class Standardizer(nn.Module):
             for z, g in samples
         ]
         self.mean.copy_(rearrange(torch.cat(planes).mean(0), "d h w -> h w d"))
+        if self.places:
+            self._fit_grids(samples)
         places = [torch.tensor([(*g, slot) for slot in range(len(z))], device=z.device) for z, g in samples]
         centered = torch.cat(
             [z - self.slot_mean(at[:, :2], at[:, 2]) for (z, _), at in zip(samples, places, strict=True)]
         )
         self.std.copy_(centered.std(0).clamp_min(1e-3))
-        self.fitted.fill_(True)
+
+    def _fit_grids(self, samples: list[tuple[torch.Tensor, Grid]]) -> None:
+        """Set the means of every grid with enough samples."""
+        by_grid: dict[Grid, list[torch.Tensor]] = {}
+        for z, grid in samples:
+            by_grid.setdefault((int(grid[0]), int(grid[1])), []).append(z)
+        means = {g: torch.stack(z).mean(0) for g, z in sorted(by_grid.items()) if len(z) >= MIN_SAMPLES}
+        square = means.pop((self.side, self.side), None)
+        if square is not None:  # other grids do not move it
+            self.mean.copy_(square.unflatten(0, (self.side, self.side)))
+        self.reserve(len(means), max(map(len, means.values()), default=0))
+        for number, (grid, mean) in enumerate(means.items()):
+            self.grids[number] = torch.tensor(grid)
+            self.grid_means[number, : len(mean)] = mean
 
 
 class LatentTarget(KeepsArguments, nn.Module, ABC):
