@@ -161,6 +161,20 @@ def test_colt_a_thought_changes_the_text_of_its_own_step_alone(make_backbone, pi
 
 
 @float64
+def test_colt_the_alignment_has_a_weight_of_its_own(make_backbone, picture):
+    """With as much weight as the text of the steps, it makes the thoughts of different items alike."""
+    reasoner, batch, *_ = colt_with(make_backbone, reasoned(picture, "Go up.", "Then left."))
+    h = torch.randn(*batch.ids.shape, reasoner.backbone.width)
+    rows, position, _ = batch.latent_slots()
+    thoughts = h[rows, position]
+    losses = objective_for(reasoner).step_losses(reasoner, batch, thoughts)
+    for weight in (0.1, 2.0):
+        objective = methods.build_objective("colt", alignment_weight=weight)
+        expected = losses["forward"] + weight * (losses["backward"] + losses["internal"])
+        assert_close(objective.loss_terms(reasoner, batch, h, None).latent, expected[0])
+
+
+@float64
 def test_colt_has_no_decoder_in_decoding(make_backbone, make_traces, monkeypatch):
     reasoner = made("colt", make_backbone, make_traces)
     monkeypatch.setattr(reasoner.head, "decode", None)
