@@ -20,7 +20,6 @@ from eval.statistics import wilson
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, distinct_items
 from latent_reason.model.batch import TEXT
-from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.tasks import Item
 
 from .config import StagedConfig
@@ -67,7 +66,7 @@ def measure(reasoner, decoder, task: tasks.Task, items: list[Item], n: int, prog
     """Accuracy on the items, what an answer costs, what its sketches show where there is a decoder, and probes of the
     latents on at most n items if there are any."""
     mode = methods.load(reasoner.method.name).MODE
-    has_statistics = not isinstance(reasoner.head, ConstantHead | PadHead)  # constants have none
+    has_statistics = not (reasoner.can_sketch and reasoner.head.is_constant)  # constants have none
 
     def describe(result: Result) -> dict:
         spans = drawn_spans(result)

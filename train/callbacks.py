@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import Callback
 from eval.collapse import collapse_warning, latent_diagnostics
 from eval.probe import probe
 from latent_reason.decoding.items import decode, summarise
-from latent_reason.model.heads import ConstantHead, PadHead
 from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
 from .config import DataConfig
@@ -38,7 +37,7 @@ class SketchPanel(Callback):
 
     def log_items(self, trainer, module):
         results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
-        is_constant = isinstance(self.reasoner.head, ConstantHead | PadHead)
+        is_constant = self.reasoner.can_sketch and self.reasoner.head.is_constant
         diagnostics = {} if is_constant else latent_diagnostics(self.reasoner, results)
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | diagnostics).items()}, rank_zero_only=True)
         if warning := collapse_warning(diagnostics):

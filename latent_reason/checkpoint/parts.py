@@ -35,6 +35,7 @@ def describe(reasoner: LatentReasoner) -> dict[str, Any]:
             "target": _part(reasoner.target, targets),
             "switch": asdict(reasoner.switch),
             "follows_target": reasoner.follows_target,
+            "hides_images": reasoner.hides_images,
         }
         | ({"system_prompt": reasoner.system_prompt} if reasoner.system_prompt else {}),
     }
@@ -66,12 +67,14 @@ def build(parts: dict[str, Any], backbone: Backbone) -> LatentReasoner:
         head = parts["head"] and _build_part(parts["head"], heads)
         target = parts["target"] and _build_part(parts["target"], targets, backbone)
         switch = Switch(**parts["switch"])
+        follows, hides = bool(parts["follows_target"]), bool(parts.get("hides_images", False))
         return LatentReasoner(
             backbone,
             target=target,
             head=head,
             switch=switch,
-            follows_target=bool(parts["follows_target"]),
+            follows_target=follows,
+            hides_images=hides,
             system_prompt=str(parts.get("system_prompt", "")),
         )
     except (KeyError, TypeError) as error:

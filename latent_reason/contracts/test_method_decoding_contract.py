@@ -90,9 +90,11 @@ def test_5_cached_is_uncached(reasoner, make_traces, monkeypatch):
 def test_5_latents_are_fed_back_in_the_space_of_their_targets(sketcher, batch):
     mask, width, grids, head = batch.latent_slots()[2], sketcher.head.latent_width, batch.spans[:, 2:], sketcher.head
     h, noise = torch.randn(*mask.shape, sketcher.backbone.width), torch.randn(*mask.shape, width)
-    expected = slot_by_slot(
-        sketcher, batch, h, noise, lambda h, grids, slot, noise, context: head.sample(h, context, noise)
-    )
+
+    def sample(h, grids, slot, noise, context):
+        return head.sample(h, context, noise, **({"slot": slot} if head.reads_slot else {}))
+
+    expected = slot_by_slot(sketcher, batch, h, noise, sample)
     if not head.in_hidden_space:
         inverse = sketcher.target.standardizer.inverse if sketcher.target.standardize else lambda z, grids: z
         expected = sketcher.latents_to_embeddings(inverse(expected, grids))

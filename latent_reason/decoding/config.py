@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -35,8 +35,8 @@ class GenerationConfig:
         latent_policy: draws latents in place of the head and records what a replay needs (see
             latent_reason.objectives.latent_policies).
         hide_images: text after a sketch cannot attend to the prompt's images. The question, which has attended to
-            them, stays visible; latents and the token that opens them may attend to everything. Such a rollout cannot
-            be replayed.
+            them, stays visible; latents and the token that opens them may attend to everything. None: as the model was
+            trained.
         answer_prefix: ids that a row is forced to write once its budget is used up, followed by ``answer_budget`` more
             positions to answer in (GLM-4.1V-Thinking 2507.01006). An open span is closed before.
         cache_implementation: ``dynamic`` (keys and values grow with the longest row) or ``static`` (they have room for
@@ -66,7 +66,7 @@ class GenerationConfig:
     forced_tokens: Sequence[Sequence[int]] | None = None
     latent_hook: LatentHook | None = None
     latent_policy: Any = None
-    hide_images: bool = False
+    hide_images: bool | None = None
     answer_prefix: Sequence[int] = ()
     answer_budget: int = 32
     cache_implementation: Literal["dynamic", "static"] = "dynamic"
@@ -84,6 +84,10 @@ class GenerationConfig:
             object.__setattr__(self, "cache_implementation", "static")
         if self.latent_policy is not None and self.latent_hook is not None:
             raise ValueError("latent_policy draws the latents, so latent_hook may not replace them. Use one of them.")
+
+    def for_model(self, hides_images: bool) -> GenerationConfig:
+        """The same with ``hide_images`` as this model was trained, where it is None."""
+        return replace(self, hide_images=hides_images) if self.hide_images is None else self
 
     @property
     def has_text_hooks(self) -> bool:

@@ -96,6 +96,7 @@ class Engine:
     def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
         if config.latent_policy is not None and not model.can_sketch:
             raise ValueError("latent_policy: this model has no latent head. Remove the option.")
+        config = config.for_model(model.hides_images)
         self.model, self.config, self.num_slots, self.device = model, config, num_slots, model.device
         self.can_sketch = config.latent_mode != "off" and model.can_sketch
         self.switch = self._switch()
@@ -393,4 +394,5 @@ class Engine:
                 for row in rows
             ],
             forced_answer=[row.answering for row in rows],
+            hides_images=bool(self.config.hide_images),
         )

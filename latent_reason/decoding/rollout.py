@@ -51,6 +51,7 @@ class Rollout:
     forced_answer: list[bool] = field(default_factory=list)  # whether a row was forced to answer after its budget
     mixed: torch.Tensor | None = None  # (B, T) text positions that were fed a mixture, which latent_embeds hold
     policy_records: torch.Tensor | None = None  # (n, J, Z) what a latent policy recorded of the n latents, row by row
+    hides_images: bool = False  # whether text after a span could not attend to the prompt's images
 
     def spans_of(self, row: int) -> list[Span]:
         return [span for span in self.spans if span.row == row]
@@ -109,6 +110,7 @@ def join_rollouts(rows: Sequence[tuple[Rollout, int]], prompt: MixedBatch) -> Ro
         policy_records=torch.cat(kept) if (kept := [x for x in records if x is not None]) else None,
         finish_reasons=[rollout.finish_reasons[row] for rollout, row in rows],
         forced_answer=[rollout.forced_answer[row] for rollout, row in rows],
+        hides_images=any(rollout.hides_images for rollout, _ in rows),
     )
 
 

@@ -16,7 +16,6 @@ choice.
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import replace
 
 from ..model.backbones.base import Backbone
@@ -25,6 +24,7 @@ from ..model.processor import Processor
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..objectives.objective import Objective, RunOptions, remove_loss
+from ..objectives.sentences import check_texts_can_be_joined, split_sentences
 from ..trace import Sketch, Text, Trace
 from ..values import Share, Size, SizeOrZero
 
@@ -69,12 +69,8 @@ class CoconutObjective(Objective):
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
         """As the base class does; also refuses an answer of texts with and without a loss, since it joins them."""
         super().check_trace(model, trace)
-        last = trace.messages[-1]
-        if model.can_sketch and len({p.loss == 0 for p in last.content if isinstance(p, Text) and p.text}) > 1:
-            raise ValueError(
-                "some texts of its answer have no loss and others have one, but method 'coconut' joins them. Give all of "
-                "them a loss."
-            )
+        if model.can_sketch:
+            check_texts_can_be_joined(trace, "coconut")
 
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
         """The trace without sketches, its first sentences replaced by one span of thoughts."""
@@ -93,20 +89,6 @@ def steps_of(trace: Trace) -> list[str]:
     """The sentences of the last turn, at least one. The last of them is the answer."""
     text = "".join(p.text for p in trace.messages[-1].content if isinstance(p, Text))
     return [step for step in split_sentences(text) if step.strip()] or [""]
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences and lines of a text. Nothing in the braces of a box ends one."""
-    sentences, start, opened = [], 0, 0
-    for match in re.finditer(r"\\boxed\s*\{|[{}]|(?<=\.)\s+|(?<=\n)", text):
-        if match[0].endswith("{"):
-            opened += bool(opened) or match[0] != "{"
-        elif match[0] == "}":
-            opened = max(0, opened - 1)
-        elif not opened:
-            sentences.append(text[start : match.start()])
-            start = match.end()
-    return [*sentences, text[start:]]
 
 
 def build_model(

@@ -26,8 +26,8 @@ from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..objectives.forward import forward_batch
 from ..objectives.losses import LossTerms
-from ..objectives.objective import Objective, RunOptions, remove_loss
-from ..trace import Part, Sketch, Text, Trace
+from ..objectives.objective import Objective, RunOptions, put_span_first
+from ..trace import Trace
 from ..values import Size, SizeOrZero, Weight
 
 PAPER = "2508.12587"
@@ -102,12 +102,7 @@ class McoutObjective(Objective):
 
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
         """The trace with its thoughts first, and no other sketch."""
-        *earlier, last = trace.messages
-        if last.role != "assistant":
-            return trace
-        text = tuple(p for p in last.content if isinstance(p, Text))
-        content: tuple[Part, ...] = (Sketch(None, model.switch.count), *text)
-        return replace(trace, messages=(*remove_loss(earlier), replace(last, content=content)))
+        return put_span_first(trace, model.switch.count)
 
     def loss(self, model: LatentReasoner, batch: MixedBatch, progress: float = 1.0) -> LossTerms:
         if not self.mu or not len(batch.spans):

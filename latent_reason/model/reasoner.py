@@ -47,8 +47,9 @@ class LatentReasoner(nn.Module):
 
     ``head`` is None for methods that never sketch, ``target`` where no image says what a latent should be.
     ``follows_target`` says whether training moves latents toward the target. If not, they are not rendered, and
-    sketches of earlier turns are filled with placeholder latents. ``system_prompt`` stands before every chat that has no
-    system turn of its own.
+    sketches of earlier turns are filled with placeholder latents. ``hides_images`` says whether text after a span attends
+    to no image of the prompt, in decoding too (``GenerationConfig.hide_images``). ``system_prompt`` stands before every
+    chat that has no system turn of its own.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LatentReasoner(nn.Module):
         head: LatentHead | None = None,
         switch: Switch | None = None,
         follows_target: bool = True,
+        hides_images: bool = False,
         vocabulary: Vocabulary | None = None,
         method: MethodRecord | None = None,
         system_prompt: str = "",
@@ -66,7 +68,7 @@ class LatentReasoner(nn.Module):
         super().__init__()
         self.backbone, self.target, self.head = backbone, target, head
         self.switch = switch or Switch()
-        self.follows_target, self.system_prompt = follows_target, system_prompt
+        self.follows_target, self.hides_images, self.system_prompt = follows_target, hides_images, system_prompt
         self.vocabulary = vocabulary or Vocabulary(backbone.tokenizer, backbone.layout)
         self.method = method or MethodRecord()
         backbone.add_control_tokens(self.vocabulary)
@@ -120,6 +122,8 @@ class LatentReasoner(nn.Module):
         what it has computed once: ``means`` (n, Z) of the slots and ``constants`` of the head."""
         states, context = self.head.cast_inputs(h, context)
         known = {} if constants is None else {"constants": constants}
+        if self.head.reads_slot:
+            known["slot"] = slot
         z = self.head.sample(states, context, noise, **known)
         return self.to_embeddings(z, grids, slot, means).to(h.dtype)
 

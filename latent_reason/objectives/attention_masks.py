@@ -44,6 +44,29 @@ def apply_bottleneck(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
     return replace(batch, attention_mask=allowed)
 
 
+def hide_images_from_text(batch: MixedBatch) -> MixedBatch:
+    """The batch where no text attends to an image, that of the question included. What text needs of an image must
+    pass through latents, which may attend to all (LIVR 2512.21218)."""
+    return hide_images(batch, batch.token_type == TEXT)
+
+
+def hide_images_after_spans(batch: MixedBatch) -> MixedBatch:
+    """The batch where text after a span of its example attends to no image, as in decoding with ``hide_images``. Latents
+    and open tokens may attend to all."""
+    seen, at = full_attention_mask(batch), torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    rows, start = batch.spans[:, 0], batch.spans[:, 1]
+    after = (at >= (start + batch.span_lengths)[:, None]) & seen[rows, :, start]  # of the same example
+    hidden = torch.zeros_like(batch.ids).index_add(0, rows, after.long()) > 0
+    hidden = hidden.index_put((rows, start - 1), torch.zeros_like(rows, dtype=torch.bool))
+    return hide_images(batch, hidden & (batch.token_type == TEXT))
+
+
+def hide_images(batch: MixedBatch, hidden: torch.Tensor) -> MixedBatch:
+    """The batch where the positions ``hidden`` (B, N), which are text, attend to no image."""
+    to_image = hidden[:, :, None] & (batch.token_type == IMAGE)[:, None]
+    return replace(batch, attention_mask=full_attention_mask(batch) & ~to_image)
+
+
 def hide_observed_images(batch: MixedBatch, backbone: Backbone) -> MixedBatch:
     """The batch where an image just before a span is visible to the latents of that span and to nothing after it
     (Monet 2511.21395). Its marks and the open token have attended to it, so they are hidden too."""

@@ -15,7 +15,7 @@ import torch
 from ..model.batch import MixedBatch, shift_right
 from ..model.processor import EncodedExample, Processor
 from ..model.reasoner import LatentReasoner
-from ..trace import Image, Message, Sketch, Text, Trace
+from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import latent_inputs
 from .attention_masks import apply_bottleneck
 from .forward import forward_batch
@@ -327,6 +327,16 @@ def check_images_before_sketches(trace: Trace, name: str) -> None:
         has_image = has_image or isinstance(part, Image)
         if isinstance(part, Sketch) and not has_image:
             raise ValueError(f"a sketch has no image before it, but method {name!r} draws from one. Add an image.")
+
+
+def put_span_first(trace: Trace, count: int) -> Trace:
+    """The trace whose answer is one span of ``count`` latents without a target, then its text. No other turn has a
+    loss."""
+    *earlier, last = trace.messages
+    if last.role != "assistant":
+        return trace
+    content: tuple[Part, ...] = (Sketch(None, count), *(p for p in last.content if isinstance(p, Text)))
+    return replace(trace, messages=(*remove_loss(earlier), replace(last, content=content)))
 
 
 def remove_loss(messages: Sequence[Message]) -> tuple[Message, ...]:

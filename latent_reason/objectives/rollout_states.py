@@ -6,16 +6,18 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from ..decoding.rollout import Rollout
-from ..model.batch import LATENT, PAD, shift_right, to_device
+from ..model.batch import IMAGE, LATENT, PAD, TEXT, shift_right, to_device
 from ..model.reasoner import LatentReasoner
+from .attention_masks import block_causal_mask
 from .latent_policies import Pathwise
 
 
 def rollout_inputs(model: LatentReasoner, rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs of the text model for prompt and generation, N positions: embeddings (B, N, D + extra_width), mask (B, N)
-    and position ids (axes, B, N)."""
+    """Inputs of the text model for prompt and generation, N positions: embeddings (B, N, D + extra_width), mask (B, N),
+    or (B, N, N) where images are hidden, and position ids (axes, B, N)."""
     prompt, backbone = rollout.prompt, model.backbone
     embeds = backbone.embed(rollout.ids)
     is_vector = rollout.token_type == LATENT
@@ -24,8 +26,21 @@ def rollout_inputs(model: LatentReasoner, rollout: Rollout) -> tuple[torch.Tenso
     embeds = torch.where(is_vector[..., None], rollout.latent_embeds.to(embeds.dtype), embeds)
     embeds = torch.cat([model.prompt_embeddings(prompt), backbone.pad_extra(embeds)], 1)
     mask = torch.cat([prompt.mask, rollout.token_type != PAD], 1)
+    if rollout.hides_images:
+        mask = mask_without_images(rollout, mask, model.vocabulary.open)
     positions = torch.cat([backbone.position_ids(prompt), rollout.positions], -1)
     return embeds, mask, positions
+
+
+def mask_without_images(rollout: Rollout, mask: torch.Tensor, opening: int) -> torch.Tensor:
+    """(B, N, N) what each position attends to, of a rollout that ``hides_images`` and whose positions there are in
+    ``mask`` (B, N): text after the first token ``opening`` of its row to no image, other opening tokens and latents to
+    all."""
+    opens = rollout.ids == opening
+    hidden = (rollout.token_type == TEXT) & (opens.cumsum(1) > 0) & ~opens
+    is_image = F.pad(rollout.prompt.token_type == IMAGE, (0, opens.shape[1]))
+    hidden = F.pad(hidden, (mask.shape[1] - opens.shape[1], 0))
+    return block_causal_mask(mask) & ~(hidden[:, :, None] & is_image[:, None])
 
 
 def rollout_states(model: LatentReasoner, rollout: Rollout) -> torch.Tensor:
@@ -108,5 +123,6 @@ def unroll_path(model, rollout, policy, embeds, mask, positions) -> torch.Tensor
             at = places.select(index)
             drawn = draw_again(model, policy, states[-1][at.row, -1], rollout.policy_records[index], at)
             chunk = torch.cat([chunk[:, 0].index_put((at.row,), drawn)[:, None], chunk[:, 1:]], 1)
-        states.append(backbone.forward_text(chunk, mask[:, :stop], positions[..., start:stop], cache))
+        seen = mask[:, :stop] if mask.ndim == 2 else mask[:, start:stop, :stop]
+        states.append(backbone.forward_text(chunk, seen, positions[..., start:stop], cache))
     return torch.cat(states, 1)

@@ -17,10 +17,13 @@ float64 = pytest.mark.usefixtures("float64")
 
 #: of methods with the same kinds of head and target, each family gets one
 GROUPS = [
-    ("coconut", "mcout", "monet"),
+    ("coconut", "cvrr", "mcout", "monet"),
     ("mirage", "swimbird"),
     ("direct", "text_cot"),
-    *((name,) for name in "blank covt deepsketcher ilvr latent_sketchpad lvr modal_mixed skila".split()),
+    *(
+        (name,)
+        for name in "atlas blank colt covt deepsketcher hylar ilvr latent_sketchpad livr lvr modal_mixed scolar skila".split()
+    ),
 ]
 #: latent_sketchpad draws what a connector takes, and not every family has one that stands alone
 TRIED = [

@@ -15,7 +15,7 @@ from latent_reason.data import native
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.prompts import planned_grids
 from latent_reason.methods import ilvr
-from latent_reason.methods.coconut import split_sentences
+from latent_reason.objectives.sentences import split_sentences
 from latent_reason.objectives.sketch_counts import SketchCounts
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 
@@ -71,7 +71,9 @@ def test_a_record_trains_and_decodes_or_is_refused(case, make_backbone, make_tra
         assert "has no image before it" in refused["no image"] and "no image and no sketch" not in refused
     if case.method == "covt":
         assert "has no image" in refused["no image and no sketch"] and "image in the answer alone" in refused
-    assert ("have no loss and others" in refused.get("texts of two weights", "")) == (case.method == "coconut")
+    assert ("have no loss and others" in refused.get("texts of two weights", "")) == (
+        case.method in ("coconut", "colt")
+    )
 
 
 def test_patches_are_selected_by_text_without_a_loss_too(make_backbone, make_traces, picture, monkeypatch):
@@ -111,7 +113,7 @@ def test_a_fixed_number_of_latents_is_a_grid_near_a_square(make_backbone, pictur
     assert "1 of 1 sketches would have another number of latents" in counts.sentences()[0]
 
 
-@pytest.mark.parametrize("name", ["coconut", "mcout", "covt"])
+@pytest.mark.parametrize("name", ["coconut", "colt", "covt", "cvrr", "livr", "mcout"])
 def test_methods_that_rewrite_the_last_turn_teach_no_other_answer(name, make_backbone, make_traces, picture):
     """The answer of an earlier turn is read without thoughts in decoding, and would be taught without them."""
     case = next(case for case in METHODS if case.method == name)

@@ -132,7 +132,7 @@ def test_a_method_packs_or_says_that_it_does_not(method, make_backbone, make_tra
     reasoner = ready(case, make_backbone, make_traces)
     objective_for(reasoner).scheduled_sampling = ScheduledSampling()
     if not objective_for(reasoner).can_pack or (reasoner.can_sketch and reasoner.head.needs_context):
-        assert method in ("latent_sketchpad", "covt", "ilvr", "deepsketcher", "mcout", "monet")
+        assert method in ("latent_sketchpad", "covt", "ilvr", "deepsketcher", "mcout", "monet", "scolar", "colt")
         return
     alone, together = both(reasoner, make_traces(reasoner.can_sketch))
     if (

@@ -90,6 +90,7 @@ def longest_rollout(
         open_allowed=torch.ones_like(is_text),
         spans=[Span(row, 1, stop - 1, (h, w), "count") for row in range(rows)] if stop > 1 else [],
         policy_records=records,
+        hides_images=reasoner.hides_images,
     )
 
 

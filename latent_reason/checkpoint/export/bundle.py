@@ -94,7 +94,8 @@ class Recipe:
             return cls(reasoner.method.name, family, ((method, "build_model"),), CALL, head)
         symbols = [(REASONER, "LatentReasoner"), (SWITCHING, "Switch")]
         call = 'LatentReasoner(\n            backbone, switch=Switch(**config.parts["switch"]), follows_target='
-        call += 'config.parts["follows_target"], system_prompt=config.parts.get("system_prompt", "")'
+        call += 'config.parts["follows_target"], hides_images=config.parts.get("hides_images", False), '
+        call += 'system_prompt=config.parts.get("system_prompt", "")'
         for part, first in (("head", ""), ("target", "backbone, ")):
             if (value := getattr(reasoner, part)) is not None:
                 symbols.append((home(type(value)), type(value).__name__))

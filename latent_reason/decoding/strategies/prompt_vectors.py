@@ -198,7 +198,7 @@ def generate_with_vectors(
         ValueError: as :func:`optimise`, or ``hide_images`` with patches, which would show what it hides.
     """
     options, config = options or PromptVectors(), config or GenerationConfig()
-    if config.hide_images and options.patches:
+    if config.for_model(model.hides_images).hide_images and options.patches:
         raise ValueError("hide_images: the patches behind the vectors would stay visible. Use patches=0.")
     keys = list(range(len(traces))) if row_ids is None else list(row_ids)
     found = [optimise(model, trace, options, config.seed, key) for trace, key in zip(traces, keys, strict=True)]

@@ -13,7 +13,7 @@ from ...errors import did_you_mean
 from ...imports import import_object, is_dotted_path
 from .autoregressive import AutoregressiveHead
 from .base import HeadContext, LatentHead
-from .constant import ConstantHead
+from .constant import ConstantHead, LearnedTokensHead
 from .denoise import DiffusionHead, FlowHead
 from .gaussian import GaussianHead
 from .mean_flow import MeanFlowHead
@@ -59,6 +59,7 @@ __all__ = [
     "GaussianHead",
     "IdentityHead",
     "LatentHead",
+    "LearnedTokensHead",
     "MLPHead",
     "MeanFlowHead",
     "PadHead",

@@ -99,6 +99,8 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
     in_hidden_space: bool = False
     is_stochastic: bool = False  # whether a draw is random
     needs_context: bool = False  # whether it reads more than the state; it then gets a HeadContext
+    is_constant: bool = False  # whether its latents depend on no state, but at most on their slot
+    reads_slot: bool = False  # whether it reads the place in the span; ``sample`` then takes ``slot`` (n,)
     draws_whole_span: bool = False  # whether the state before a span decides all of it; it then has ``draw_span``
 
     def __init__(self, width: int, latent_width: int):

@@ -13,7 +13,7 @@ class PadHead(LatentHead):
     """Pads to be fed, and what rebuilds the maps (S, T, C) from the states at them (S, K, D): for each expert cells
     that ask its pads by attention."""
 
-    in_hidden_space = needs_context = True
+    in_hidden_space = is_constant = needs_context = True
 
     def __init__(self, width: int, pads: list[int], channels: list[int], weights: list[float], cells: int, heads: int):
         super().__init__(width, width)

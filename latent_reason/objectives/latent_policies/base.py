@@ -24,7 +24,7 @@ class LatentPolicy:
     has_path = False  # whether a replay draws latents again, with the gradient of what follows them
 
     def __init__(self, head: LatentHead):
-        if head.needs_context and self.has_record:
+        if (head.needs_context or head.reads_slot) and self.has_record:
             raise ValueError(
                 f"policy {type(self).__name__}: a {type(head).__name__} reads more than the state, so a latent is no "
                 "function of the state and its noise. Use the policy Mask."
