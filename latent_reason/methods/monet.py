@@ -159,7 +159,7 @@ class MonetObjective(Objective):
         if self.cosine_along == "channels":
             return regression_loss(found, goal, "cosine").mean()
         rows = (states.transpose(1, 2).split(counts[counts > 0].tolist(), 2) for states in (found, goal))
-        return torch.stack([regression_loss(*pair, "cosine").mean() for pair in zip(*rows, strict=True)]).mean()
+        return torch.stack([regression_loss(a, b, "cosine").mean() for a, b in zip(*rows, strict=True)]).mean()
 
     def latent_weight(self, batch: MixedBatch) -> torch.Tensor:
         aligned = batch.layout.token_type == LATENT if self.stage == 3 else observations(batch.layout)

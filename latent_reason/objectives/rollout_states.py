@@ -59,7 +59,7 @@ class Places(NamedTuple):
     grid: torch.Tensor
 
     def select(self, index: torch.Tensor) -> Places:
-        return Places(*(x[index] for x in self))
+        return Places(self.row[index], self.column[index], self.slot[index], self.grid[index])
 
 
 def places_of(rollout: Rollout) -> tuple[Places, list[int]]:
@@ -68,7 +68,7 @@ def places_of(rollout: Rollout) -> tuple[Places, list[int]]:
     spans = sorted(rollout.spans, key=lambda span: (span.row, span.start))
     host = [(span.row, start + span.start + slot, slot, *span.grid) for span in spans for slot in range(span.length)]
     table = to_device(torch.tensor(host, dtype=torch.long).reshape(-1, 5), rollout.ids.device)
-    return Places(*table[:, :3].T, table[:, 3:]), [column for _, column, *_ in host]
+    return Places(table[:, 0], table[:, 1], table[:, 2], table[:, 3:]), [column for _, column, *_ in host]
 
 
 def path_states(model: LatentReasoner, rollout: Rollout, policy: Pathwise) -> torch.Tensor:
