@@ -50,8 +50,8 @@ def taught(task: Task, result: Result, mode: str, vocabulary) -> Trace:
     spans = 0
     for piece in result.rollout.segments(result.row, vocabulary):
         if isinstance(piece, Span):
+            state = task.state_told(item, said, spans)
             spans += 1
-            state = task.state_said(item, said[:spans])
             parts.append(Sketch(task.render_state(item, state), state=state))
         else:
             parts.append(Text(piece))

@@ -173,8 +173,8 @@ def test_a_sketch_is_read_back(name):
     right, n = Counter(), Counter()
     for task, items in everywhere(name):
         for item in items:
-            for number, step in enumerate(s for s in item.steps if s.sketch is not None):
-                change = (smaller, noisy)[(item.index + number) % 2]
+            for step in (s for s in item.steps if s.sketch is not None):
+                change = (smaller, noisy)[n["as drawn"] % 2]
                 for kind, picture in (("as drawn", step.sketch), (change.__name__, change(step.sketch))):
                     parsed = task.parse_sketch(picture, item.meta)
                     n[kind] += 1

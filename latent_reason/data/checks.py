@@ -19,7 +19,7 @@ CHECKERS = (
     *("same_text", "text", "yes_no", "number", "numbers", "set", "math"),
     *("vsp", "mirage", "progress", "exact", "exact_strict", "vsp_task4", "mirage_check"),
     *("blocks", "cube_net", "dice_net", "fold_punch", "frozenlake_plan", "jigsaw", "plan_check", "ray", "rush_hour"),
-    *("scene_edit", "search_zoom", "slide", "transform", "wall_maze"),
+    *("scene_edit", "search_zoom", "shortest_ways", "slide", "transform", "wall_maze"),
 )
 NUMBER = re.compile(
     r"\d|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty"

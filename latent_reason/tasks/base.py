@@ -242,8 +242,16 @@ class Task(ABC):
         golds = [step.state for step in item.steps if step.sketch is not None]
         return golds[min(len(said), len(golds)) - 1] if golds else None
 
+    def state_told(self, item: Item, said: list[str], k: int) -> Any:
+        """The state of sketch k by the whole text: ``said[k]`` precedes sketch k. Default: by the text before it."""
+        return self.state_said(item, said[: k + 1])
+
     def same(self, one: Any, other: Any) -> bool:
         return one is not None and one == other
+
+    def as_good(self, state: Any, gold: Any) -> bool:
+        """Whether a sketch of the state is as right as the gold sketch. Default: it shows the same."""
+        return self.same(state, gold)
 
     def legal(self, item: Item, before: Any, said: str, after: Any) -> bool:
         """Whether the text ``said`` leads from the state ``before`` to the state ``after``. ``before`` is that of the
@@ -267,7 +275,7 @@ class Task(ABC):
         """Parse and judge decoded sketches. ``said[k]`` is the model's text before sketch k.
 
         ``equal``: the sketch shows the state that the model's text describes. ``gold``: it shows the state of the
-        item's sketch k. ``legal``: the stated step leads from the previous sketch (first: the problem) to this one.
+        item's sketch k, or another right one. ``legal``: the stated step leads from the previous sketch (first: the problem) to this one.
         """
         golds = [step.state for step in item.steps if step.sketch is not None]
         before, sketches = self.shown(item), []
@@ -276,8 +284,8 @@ class Task(ABC):
             sketches.append(
                 {
                     "valid": parsed.valid,
-                    "equal": self.same(parsed.state, self.state_said(item, said[: k + 1])),
-                    "gold": k < len(golds) and self.same(parsed.state, golds[k]),
+                    "equal": self.same(parsed.state, self.state_told(item, said, k)),
+                    "gold": k < len(golds) and self.as_good(parsed.state, golds[k]),
                     "legal": parsed.valid and self.legal(item, before, words, parsed.state),
                     "confidence": parsed.confidence,
                     "faults": list(parsed.faults),
@@ -361,18 +369,8 @@ class Task(ABC):
         """The same problem without images: the question describes them in text."""
         question = f"{item.question} {ASKED[mode]}" if self.asked else item.question
         user = Message("user", (Text(f"{self.in_words(item)}\n{question}"),))
-        parts = merge_texts(self.reasoning(item, mode))
-        return Trace(
-            f"{item.id}-twin",
-            (user, Message("assistant", parts)),
-            item.task,
-            item.split,
-            item.level,
-            mode,
-            item.answer,
-            item.checker,
-            item.meta,
-        )
+        answer = Message("assistant", merge_texts(self.reasoning(item, mode)))
+        return replace(self.trace(item, mode), id=f"{item.id}-twin", messages=(user, answer), mode=mode)
 
     def reading_trace(self, index: int) -> Trace:
         """A chat that describes one image completely: a sketch, or the state of a step if the item has no sketch."""
@@ -385,18 +383,9 @@ class Task(ABC):
 
     def description_trace(self, item: Item, image: PILImage.Image, description: str, question: str) -> Trace:
         """A chat that asks what an image of an item shows, and answers with its description."""
-        user = Message("user", (Image(image), Text(question)))
-        return Trace(
-            f"{item.id}-read",
-            (user, Message("assistant", (Text(description),))),
-            self.name,
-            self.split,
-            item.level,
-            "direct",
-            description,
-            "same_text",
-            item.meta,
-        )
+        messages = (Message("user", (Image(image), Text(question))), Message("assistant", (Text(description),)))
+        asked = self.trace(item, "direct")
+        return replace(asked, id=f"{item.id}-read", messages=messages, answer=description, checker="same_text")
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The same trace with each problem image replaced by its mean color."""

@@ -106,13 +106,25 @@ class GridTask(Task):
         puzzle = self.puzzle(level, index)
         stream = self.stream(level, index, "reading")
         states, pairs = reading.chat(puzzle["map"], self.route(puzzle), stream)
-        shown = [Image(view.render(state, self.skin)) for state in states]
-        messages: list[Message] = []
+        pictures = [view.render(state, self.skin) for state in states]
+        return self.chat_trace(level, index, puzzle["map"], states, pictures, pairs)
+
+    def chat_trace(
+        self,
+        level: int,
+        index: int,
+        rows: board.Rows,
+        states: list[dict],
+        pictures: list[PILImage.Image],
+        pairs: list[tuple[str, str]],
+    ) -> Trace:
+        """The chat about pictures of an item's board: pairs of questions and answers."""
+        shown, messages = [Image(picture) for picture in pictures], []
         for ask, tell in pairs:
             messages.append(Message("user", (*shown, Text(ask))))
             messages.append(Message("assistant", (Text(tell),)))
             shown = []
-        meta = {"map": list(puzzle["map"]), "skin": self.skin, "states": states, "answers": [a for _, a in pairs]}
+        meta = {"map": list(rows), "skin": self.skin, "states": states, "answers": [a for _, a in pairs]}
         return Trace(
             f"{self.item_id(level, index)}-read",
             tuple(messages),
@@ -126,40 +138,34 @@ class GridTask(Task):
         )
 
 
-class FrozenLakePlan(GridTask):
-    """Find the moves from the elf to the gift. Level = board size.
+class PlanTask(GridTask):
+    """Base class of tasks that ask for the moves from the elf to the gift. Level = board size.
 
-    ``dist``: "uniform" samples the path length uniformly from 1 to a maximum for the size (or from ``length``), "vsp"
-    accepts every solvable board, as the benchmark does. ``chunk``: minimum and maximum number of moves between two
-    sketches. ``path``: "canonical" selects the shortest path by a fixed rule, "random" samples one.
+    ``dist``: "uniform" samples the path length uniformly from ``least`` to a maximum for the size (or from ``length``),
+    "vsp" accepts every solvable board, as the benchmark does.
     """
 
-    name = "frozenlake_plan"
     trained = (3, 4, 5, 6)
     ood: ClassVar = {"size": {"level": (7, 8)}, "skin": {"skin": "drawn"}, "length": {"level": 6, "length": (8, 8)}}
+    least = 1
 
-    def __init__(
-        self,
-        *,
-        dist: str = "uniform",
-        length: Interval | None = None,
-        chunk: Interval = (1, 3),
-        path: str = "canonical",
-        **options,
-    ):
+    def __init__(self, *, dist: str = "uniform", length: Interval | None = None, **options):
         super().__init__(**options)
-        if dist not in ("uniform", "vsp") or path not in ("canonical", "random"):
-            raise ValueError(f"dist is uniform or vsp, path is canonical or random; got {dist!r} and {path!r}")
+        if dist not in ("uniform", "vsp"):
+            raise ValueError(f"dist is uniform or vsp; got {dist!r}")
         if not set(self.levels) <= set(LONGEST):
             raise ValueError(f"the level is the size of the board, 3 to 10; got {self.levels}")
-        self.dist, self.length, self.chunk, self.path = dist, length, chunk, path
+        self.dist, self.length = dist, length
+
+    def longest(self, level: int) -> int:
+        """The longest path of a level for dist="uniform"."""
+        # Only one 3x3 board with a shortest path of 4 is in val, and it belongs to the benchmark.
+        return 3 if (level, self.split) == (3, "val") else LONGEST[level]
 
     def targets(self, level: int, stream: Stream) -> int | None:
         if self.dist == "vsp":
             return None
-        # Only one 3x3 board with a shortest path of 4 is in val, and it belongs to the benchmark.
-        longest = 3 if (level, self.split) == (3, "val") else LONGEST[level]
-        return stream.between(*(self.length or (1, longest)))
+        return stream.between(*(self.length or (self.least, self.longest(level))))
 
     def draw(self, level: int, targets: int | None, stream: Stream) -> dict:
         return {"map": board.draw(stream, level)}
@@ -175,40 +181,6 @@ class FrozenLakePlan(GridTask):
 
     def route(self, puzzle: dict) -> str:
         return board.shortest(puzzle["map"])
-
-    def build(self, puzzle: dict, level: int, index: int) -> Item:
-        rows, stream = puzzle["map"], self.stream(level, index, "text")
-        plan = board.shortest(rows, stream.choice if self.path == "random" else None)
-        chunks, rest = [], plan
-        while rest:
-            size = stream.between(*self.chunk)
-            chunks.append(rest[:size])
-            rest = rest[size:]
-        question = words.question(words.PLAN_QUESTIONS, "", stream)
-        steps = self.steps(rows, chunks, False, stream)  # no sketch of the goal: it adds no information
-        solution = board.solve(rows)
-        assert solution is not None  # boards without a plan are rejected
-        length, ways = solution
-        meta = {
-            "map": list(rows),
-            "n": level,
-            "skin": self.skin,
-            "checker": "vsp",
-            "chunks": chunks,
-            "optimum": length,
-            "solutions": ways,
-        }
-        return self.make_item(
-            level,
-            index,
-            {"map": list(rows)},
-            [view.render(board.state_of(rows), self.skin)],
-            question,
-            steps,
-            ",".join(plan),
-            meta,
-            "vsp",
-        )
 
     def follows(self, donor: Item, before: str, after: list[str]) -> float:
         """1 if the moves written after the donor's sketch lead the *donor's* elf from its cell in that sketch to the
@@ -248,6 +220,56 @@ class FrozenLakePlan(GridTask):
             "exact_strict": checkers.exact_strict(text, meta).partial,
             "progress": checkers.progress(text, meta).partial,
         }
+
+
+class FrozenLakePlan(PlanTask):
+    """Find the moves from the elf to the gift.
+
+    ``chunk``: minimum and maximum number of moves between two sketches. ``path``: "canonical" selects the shortest path
+    by a fixed rule, "random" samples one. Other options: see :class:`PlanTask`.
+    """
+
+    name = "frozenlake_plan"
+
+    def __init__(self, *, chunk: Interval = (1, 3), path: str = "canonical", **options):
+        super().__init__(**options)
+        if path not in ("canonical", "random"):
+            raise ValueError(f"path is canonical or random; got {path!r}")
+        self.chunk, self.path = chunk, path
+
+    def build(self, puzzle: dict, level: int, index: int) -> Item:
+        rows, stream = puzzle["map"], self.stream(level, index, "text")
+        plan = board.shortest(rows, stream.choice if self.path == "random" else None)
+        chunks, rest = [], plan
+        while rest:
+            size = stream.between(*self.chunk)
+            chunks.append(rest[:size])
+            rest = rest[size:]
+        question = words.question(words.PLAN_QUESTIONS, "", stream)
+        steps = self.steps(rows, chunks, False, stream)  # no sketch of the goal: it adds no information
+        solution = board.solve(rows)
+        assert solution is not None  # boards without a plan are rejected
+        length, ways = solution
+        meta = {
+            "map": list(rows),
+            "n": level,
+            "skin": self.skin,
+            "checker": "vsp",
+            "chunks": chunks,
+            "optimum": length,
+            "solutions": ways,
+        }
+        return self.make_item(
+            level,
+            index,
+            {"map": list(rows)},
+            [view.render(board.state_of(rows), self.skin)],
+            question,
+            steps,
+            ",".join(plan),
+            meta,
+            "vsp",
+        )
 
 
 class PlanCheck(GridTask):

@@ -68,13 +68,30 @@ def downhill(rows: Rows, far: dict[Cell, int], cell: Cell) -> str:
     return "".join(m for m in ORDER if far.get(step(rows, cell, m), far[cell]) < far[cell])
 
 
-def solve(rows: Rows) -> tuple[int, int] | None:
-    """(length of a shortest plan, number of shortest plans). None if the goal cannot be reached."""
+def counts(rows: Rows) -> tuple[dict[Cell, int], dict[Cell, int]]:
+    """Of every cell that can reach the goal: its distance, and the number of shortest plans from it."""
     distance, ways = distances(rows), {find(rows, "G"): 1}
     for cell in list(distance)[1:]:
         ways[cell] = sum(ways[step(rows, cell, m)] for m in downhill(rows, distance, cell))
-    start = find(rows, "S")
+    return distance, ways
+
+
+def solve(rows: Rows) -> tuple[int, int] | None:
+    """(length of a shortest plan, number of shortest plans). None if the goal cannot be reached."""
+    (distance, ways), start = counts(rows), find(rows, "S")
     return (distance[start], ways[start]) if start in distance else None
+
+
+def nth_shortest(rows: Rows, number: int) -> str:
+    """The shortest plan of this number, from 0, when all shortest plans are sorted by their moves in ``ORDER``."""
+    (distance, ways), cell, plan = counts(rows), find(rows, "S"), ""
+    while distance[cell]:
+        for move in downhill(rows, distance, cell):
+            if number < ways[step(rows, cell, move)]:
+                break
+            number -= ways[step(rows, cell, move)]
+        plan, cell = plan + move, step(rows, cell, move)
+    return plan
 
 
 def shortest(rows: Rows, pick: Callable[[str], str] | None = None) -> str:

@@ -118,7 +118,8 @@ def _drawn_tiles() -> list[np.ndarray]:
 
 
 @cache
-def _tiles(skin: str) -> np.ndarray:
+def tiles_of(skin: str) -> np.ndarray:
+    """(20, 64, 64, 3) the tiles: ``WAYS`` of each kind."""
     tiles = {"sprites": _sprite_tiles, "drawn": _drawn_tiles}[skin]()
     return np.stack(tiles).astype(np.uint8)
 
@@ -141,11 +142,15 @@ def skin_of(wish: str) -> str:
 def render(state: dict, skin: str) -> Image.Image:
     """Render a state with 64 pixels per cell."""
     rows, (r, c) = state["map"], state["elf"]
-    n = len(rows)
     kinds = np.array([[KINDS.index(letter) * WAYS for letter in row] for row in rows])
     kinds[r, c] += 1 + FACINGS.index(state["facing"])
-    cells = _tiles(skin)[kinds].swapaxes(1, 2)
-    return Image.fromarray(cells.reshape(n * TILE, n * TILE, 3))
+    return joined(tiles_of(skin)[kinds])
+
+
+def joined(cells: np.ndarray) -> Image.Image:
+    """The image of n x n tiles (n, n, 64, 64, 3)."""
+    n = len(cells)
+    return Image.fromarray(cells.swapaxes(1, 2).reshape(n * TILE, n * TILE, 3))
 
 
 def _coarse(image: Image.Image, n: int) -> np.ndarray:
@@ -157,11 +162,24 @@ def _coarse(image: Image.Image, n: int) -> np.ndarray:
     return cells.reshape(n * n, -1)
 
 
+def blurred(tiles: np.ndarray) -> np.ndarray:
+    """(blurs, tiles, values) all tiles at each blur radius, because decoded sketches may be blurred."""
+    images = [Image.fromarray(tile) for tile in tiles]
+    return np.stack(
+        [np.concatenate([_coarse(i.filter(ImageFilter.GaussianBlur(b)), 1) for i in images]) for b in BLURS]
+    )
+
+
 @cache
 def _templates(skin: str) -> np.ndarray:
-    """(blurs, tiles, values) all tiles at each blur radius, because decoded sketches may be blurred."""
-    tiles = [Image.fromarray(tile) for tile in _tiles(skin)]
-    return np.stack([np.concatenate([_coarse(t.filter(ImageFilter.GaussianBlur(b)), 1) for t in tiles]) for b in BLURS])
+    return blurred(tiles_of(skin))
+
+
+def tile_distances(image: Image.Image, n: int, templates: np.ndarray) -> np.ndarray:
+    """(cells, tiles) mean absolute differences at the blur radius that fits the image best."""
+    cells = _coarse(image, n)
+    distances = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in templates]
+    return min(distances, key=lambda table: table.min(1).sum())
 
 
 def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
@@ -172,10 +190,7 @@ def parse(image: Image.Image, rows: list[str], skin: str) -> Parsed:
     and one start are detected. Cells that differ from ``rows`` are faults.
     """
     n = len(rows)
-    cells = _coarse(image, n)
-    distances = [np.abs(cells[:, None] - sheet).mean(-1) for sheet in _templates(skin)]
-    # (cells, tiles) at the blur that fits the image best
-    distance = min(distances, key=lambda table: table.min(1).sum())
+    distance = tile_distances(image, n, _templates(skin))
     best = distance.argmin(1)
     kind, facing = best // WAYS, best % WAYS  # facing 0: no elf
     letters = [KINDS[k] for k in kind]

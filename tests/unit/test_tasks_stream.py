@@ -120,6 +120,7 @@ def test_names_and_errors():
             "dice_net",
             "cube_net",
             "search_zoom",
+            "shortest_ways",
         ]
     )
     with pytest.raises(ValueError, match="Did you mean 'plan_check'"):
