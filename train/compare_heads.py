@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     about = {
         "schema": 1,
         "command": f"python -m train.compare_heads {shlex.join(argv)}",
-        "start": "a run of train/recipes/tiny_pretrain.yaml",
+        "start": config.init_from,
         "test_items": config.test_items,
         "device": platform.processor() or "CPU",
         "threads": torch.get_num_threads(),

@@ -36,8 +36,10 @@ def sft_recipe(folder, fsdp: bool):
 
 def rl_recipe(folder, fsdp: bool):
     """With LoRA; each its own prompts, of which one process may have more that teach than the other, in parts of three
-    rollouts, with held-out items looked at in between."""
+    rollouts, with latents drawn again and held-out items looked at in between."""
     changes = {
+        "rl__latent_policy": "pathwise",
+        "rl__latent_anchor": 0.1,
         "rl__rewards": {"tiny_runs.long": 1.0},
         "rl__num_generations": 4,
         "rl__num_prompts": 2,

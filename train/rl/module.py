@@ -18,6 +18,7 @@ from latent_reason.objectives import policy_gradient
 from latent_reason.objectives.losses import loss_shares
 from latent_reason.objectives.policy_gradient import PolicyObjective
 from latent_reason.objectives.replay import replay
+from latent_reason.objectives.rollout_states import rollout_states
 from latent_reason.tasks import Item
 
 from .. import sharding
@@ -324,19 +325,24 @@ class RLModule(TrainingModule):
             terms = self.reasoner(self.sft.loss, gold)
             parts.append({"train/anchor": terms.total})
             decay = math.exp(-self.global_step / self.rl.sft_decay_steps) if self.rl.sft_decay_steps else 1.0
-            yield self.rl.sft_coef * decay * terms.scaled(shares).total + self.zero_loss()
+            loss = self.rl.sft_coef * decay * terms.scaled(shares).total + self.zero_loss()
+            if self.sharded and self.policy is not None and self.policy.has_path:
+                loss = loss + self.idle_passes(1)  # a replay, which another process may make now, takes two
+            yield loss
         for _ in range(num_idle):
             yield self.idle_loss()
 
     def idle_loss(self) -> torch.Tensor:
-        """A zero loss for a process that has fewer batches than others. FSDP2 needs a pass through the model."""
+        """A zero loss for a process that has fewer batches than others. FSDP2 needs the passes through the model."""
         if not self.sharded:
             return self.zero_loss()
+        passes = 2 if self.policy is not None and self.policy.has_path else 1
+        return self.idle_passes(passes) + self.zero_loss()
+
+    def idle_passes(self, number: int) -> torch.Tensor:
+        """Zero, from so many passes through the model: FSDP2 gathers its weights only together with all processes."""
         rollout = self.sampler.last.select([0], self.reasoner).rollout
-        policy = (
-            self.policy if self.policy is not None and self.policy.has_path else None
-        )  # as many passes as others make
-        return 0 * self.reasoner(replay, rollout, policy).text.sum() + self.zero_loss()
+        return 0 * sum(self.reasoner(rollout_states, rollout).sum() for _ in range(number))
 
     def loss_context(self) -> LossContext:
         return LossContext(
