@@ -93,13 +93,16 @@ def draw_again(
 
 
 def pass_twice(model, rollout, policy, embeds, mask, positions) -> torch.Tensor:
-    """States (B, N, D) of a pass over latents that are drawn from the states of a pass over those of the rollout. It
-    always makes two passes, so that sharded processes make as many as each other."""
+    """States (B, N, D) of a pass over latents that are drawn from the states of a pass over those of the rollout. Without
+    latents it makes two passes as well, both with a backward pass, so that sharded processes make as many as each
+    other."""
     places, _ = places_of(rollout)
     states = shift_right(model.backbone.forward_text(embeds, mask, positions))
     if len(places.row):
         drawn = draw_again(model, policy, states[places.row, places.column], rollout.policy_records, places)
         embeds = embeds.index_put((places.row, places.column), drawn)
+    else:
+        embeds = embeds + 0 * states.mean()
     return model.backbone.forward_text(embeds, mask, positions)
 
 
