@@ -190,11 +190,12 @@ def decode_kept(
     chosen, before = [items[place] for place in missing], time.time()
     answers = decode_each(reasoner, decoder, task, chosen, mode, batch_size=batch_size, row_ids=missing, **options)
     for number, result in track(answers, label, len(missing), transient=Console().is_terminal):
-        seconds, before = round(time.time() - before, 6), time.time()
+        seconds = round(time.time() - before, 6)
         new = {keys[missing[number]]: measure(result) | {"seconds": seconds}}
         found |= new
         if progress is not None:
             progress.add(new)
+        before = time.time()  # what is measured of an answer is no part of its time
     return [found[key] for key in keys]
 
 

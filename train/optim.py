@@ -29,7 +29,7 @@ def make_optimizer(module: nn.Module, optim: OptimConfig) -> MuonWithAdamW:
     """One optimizer for all trainable parameters of a module."""
     matrices, others = split_parameters(module)
     is_muon, scale = optim.name == "muon", optim.head_lr_scale
-    head = {id(p) for name, p in module.named_parameters() if scale != 1 and "head." in f".{name}"}
+    head = {id(p) for name, p in module.named_parameters() if scale != 1 and ".head." in f".{name}"}
     groups = []
     for prefix, factor in (("", 1.0), ("head ", scale)):
         own = [[p for p in part if (id(p) in head) == bool(prefix)] for part in (matrices, others)]

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from latent_reason.files import sweep_unfinished
+from latent_reason.model.reasoner import LatentReasoner
 
 from . import sharding
 from .lit_modules import TrainingModule
@@ -87,7 +88,11 @@ class RunSaver(Callback):
 
     def _restore(self, trainer: L.Trainer, module: TrainingModule, path: Path) -> None:
         values = self.files.read_values(path)
-        make_optimizer_state(trainer, module, self.files.sizes(path))
+        sizes = self.files.sizes(path)
+        if isinstance(reasoner := getattr(module, "reasoner", None), LatentReasoner):
+            means = sizes.get("module/reasoner.target.standardizer.grid_means")  # states of older versions have none
+            reasoner.reserve_statistics(means and means[0][:2])
+        make_optimizer_state(trainer, module, sizes)
         tensors = trained_tensors(trainer, module)
         self.files.read(path, tensors)
         self.state, self.last = TrainingState(tensors, values), path

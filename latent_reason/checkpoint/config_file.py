@@ -112,7 +112,8 @@ def _check_types(config: dict[str, Any], path: Path) -> None:
 
 def check_slot_means(value: Any, path: Path) -> Any:
     """The value itself: None, or the numbers of grids and slots whose means are stored. Raises ValueError for others."""
-    if value is not None and not (len(value) == 2 and all(type(n) is int and n > 0 for n in value)):
+    is_pair = isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 < n < 2**16 for n in value)
+    if value is not None and not is_pair:
         raise ValueError(f"'{path}' says slot_means: {str(value)[:60]}, expected two numbers. Copy it again.")
     return value
 

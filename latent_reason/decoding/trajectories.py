@@ -30,8 +30,9 @@ def generate_trajectories(
     **overrides: Any,
 ) -> Rollout:
     """As :func:`.engine.generate`, but ``completions`` rows one after the other share a trajectory: all that the first of
-    them does up to the end of the last sketch after which it writes. What follows is of their own. Without such a sketch
-    they share the prompt alone.
+    them does up to the end of its first sketch. What follows is of their own. A row that ends without a sketch, or with
+    it, is repeated. So every row is a sample of the policy, and the mean over a trajectory's rows is an unbiased estimate
+    for what they share: where it ends does not depend on what follows.
 
     Raises:
         ValueError: the rows are no groups of ``completions`` with one prompt, or an option that this model cannot follow.
@@ -47,23 +48,23 @@ def generate_trajectories(
         engine = Engine(model, config, n)
         group = engine.admit(prompt, row_ids=names, same_prompt=[row - row % group_size for row in range(n)])
         first = group.rows[::completions]
-        branches = {row: save_branch(engine, row) for row in first if row.mode != DONE}
         engine.stop([row for row in group.rows if row not in first])
-        decode_first(engine, branches)
+        branches = decode_first(engine, first)
         rows = complete(engine, first, branches, names, completions)
         return engine.rollout_of(Group(prompt, rows, group.start))
     finally:
         model.train(was_training)
 
 
-def decode_first(engine: Engine, branches: dict[Row, Branch]) -> None:
-    """Decode the first row of every trajectory to its end. ``branches`` are moved on to the end of its last sketch."""
-    close = engine.model.vocabulary.close
+def decode_first(engine: Engine, first: list[Row]) -> dict[Row, Branch]:
+    """Decode the first row of every trajectory to its end. Returns where those are that go on after a sketch."""
+    close, branches = engine.model.vocabulary.close, dict[Row, Branch]()
     while engine.num_active:
         engine.step()
-        for row in branches:
-            if row.mode != DONE and row.ids[-1:] == [close]:
+        for row in first:
+            if row not in branches and row.mode != DONE and row.ids[-1:] == [close]:
                 branches[row] = save_branch(engine, row)
+    return branches
 
 
 def complete(

@@ -79,9 +79,9 @@ class LatentReasoner(nn.Module):
 
     def reserve_statistics(self, stored_means: Sequence[int] | None) -> None:
         """Have room for the statistics of a target that keeps means of several grids; see :class:`.Standardizer`.
-        ``stored_means`` is what it says of them."""
-        if stored_means and self.target is not None:
-            self.target.standardizer.reserve(*stored_means)
+        ``stored_means`` is what it says of them; none or empty: it keeps none."""
+        if self.target is not None:
+            self.target.standardizer.reserve(*(stored_means or (0, 0)))
 
     @property
     def can_sketch(self) -> bool:

@@ -119,7 +119,8 @@ def test_exploration_is_recorded_noise(make_backbone):
     head = heads.make("mlp", 8, 6)
     policy, h, noise = Pathwise(head, explore=0.5, spread=torch.arange(6.0)), torch.randn(5, 8), torch.randn(5, 1, 6)
     z, record = policy.sample(head, h, noise)
-    assert_close(z - head.sample(h), 0.5 * torch.arange(6.0) * noise[:, 0]) and torch.equal(record, noise)
+    assert_close(z - head.sample(h), 0.5 * torch.arange(6.0) * noise[:, 0])
+    assert torch.equal(record, noise)
     assert Pathwise(head).num_draws == 0 and Pathwise(heads.make("flow", 8, 6), explore=0.1).num_draws == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from tiny_runs import rewarded, rolled, tiny_reasoner
 
-from latent_reason.contracts.closeness import assert_close, relative_error
+from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding import engine
 from latent_reason.objectives.replay import replay
 from latent_reason.tasks import make
@@ -97,16 +96,8 @@ def test_an_anchor_pulls_latents_to_those_of_the_reference(policy, options, monk
     without, _ = module.loss(found)
     assert parts["train/latent_anchor"].detach() > 1e-6
     assert_close(loss - without, 2.0 * parts["train/latent_anchor"], depth=64)
-    before = copy.deepcopy(module.reasoner.state_dict())
     (2.0 * parts["train/latent_anchor"]).backward()
     assert any(p.grad is not None and p.grad.any() for p in module.reasoner.head.parameters())
-    assert (
-        relative_error(
-            torch.cat([v.flatten().double() for v in before.values()]),
-            torch.cat([v.flatten().double() for v in module.reasoner.state_dict().values()]),
-        )
-        == 0
-    )
 
 
 def test_gradients_of_head_and_trunk_are_clipped_apart(monkeypatch):

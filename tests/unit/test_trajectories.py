@@ -42,7 +42,7 @@ def test_rows_of_a_trajectory_share_it_and_differ_after_it(model, make_traces, c
         length = int((plain.token_type[first] != PAD).sum())
         assert torch.equal(rollout.ids[first, :length], plain.ids[first, :length]), "the first row is as it is alone"
         spans = rollout.spans_of(first)
-        end = max((at for span in spans if (at := span.start + span.length + 1) < length), default=0)
+        end = next((at for span in spans if (at := span.start + span.length + 1) < length), n)
         for row in range(first + 1, first + completions):
             assert torch.equal(rollout.ids[row, :end], rollout.ids[first, :end])
             assert_close(rollout.latent_embeds[row, :end], rollout.latent_embeds[first, :end])
@@ -54,10 +54,13 @@ def test_rows_of_a_trajectory_share_it_and_differ_after_it(model, make_traces, c
     assert len(rollout.policy_records) == counts or counts == 0
 
 
-def test_without_a_sketch_nothing_is_shared_but_the_prompt(model, make_traces):
+def test_a_row_without_a_sketch_is_repeated(model, make_traces):
+    """Fresh rows in its place would sketch more often than the policy does."""
     rollout, _ = rolled(model, make_traces, 4, latent_mode="off", latent_policy=None)
     plain = rolled(model, make_traces, 1, latent_mode="off", latent_policy=None)[0]
-    assert torch.equal(rollout.ids, plain.ids)
+    for row in range(8):
+        length = int((plain.token_type[row - row % 4] != PAD).sum())
+        assert torch.equal(rollout.ids[row, :length], plain.ids[row - row % 4, :length])
 
 
 def test_groups_that_do_not_fit_are_refused(model, make_traces):

@@ -26,7 +26,7 @@ class RLConfig(Keys):
     num_generations: Annotated[int, Bounds(1, 100_000)] = 8
     """Rollouts of each item; rewards are compared within these."""
     completions_per_trajectory: Count = 1
-    """Rollouts that share all up to the end of the last sketch of the first of them, and differ in the text after it."""
+    """Rollouts that share all up to the end of the first sketch of the first of them, and differ after it."""
     temperature: Annotated[float, Bounds(0, 100, above=True)] = 1.0
     """Sampling temperature of text."""
     max_completion_length: Count = 256

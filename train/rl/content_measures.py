@@ -48,8 +48,8 @@ def sketch_right(context: RewardContext, rollout: Rollout, items: Sequence[Item]
 def sketch_useful(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
     """How much less likely the text after the last sketch would be under the latents of another item: 1 - p(text |
     foreign latents) / p(text | own latents), and 0 where that is negative or the row has no sketch. It takes two passes.
-    A span gets the latents of the span of the same number in the next row of another item that has one, else the mean
-    latents of its slots."""
+    A span gets the latents of the span of the same number in the next row of another item that has one, else what the
+    head's zero stands for."""
     foreign = replace(rollout, latent_embeds=foreign_latents(context.reasoner, rollout, items))
     own, other = (replay(context.reasoner, x).text for x in (rollout, foreign))
     return [
@@ -82,7 +82,8 @@ def foreign_latents(reasoner, rollout: Rollout, items: Sequence[Item]) -> torch.
 
 
 def mean_span(reasoner, span) -> torch.Tensor:
-    """(K, D) latents that say nothing: the mean of each slot, or zeros in the space of the states."""
+    """(K, D) latents that say nothing: what the head's zero stands for (the mean of each slot where targets are
+    standardized), or zeros in the space of the states."""
     device = reasoner.device
     means = reasoner.latent_means(torch.tensor([span.grid], device=device), span.length)
     if means is None:

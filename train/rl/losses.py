@@ -66,6 +66,8 @@ def rollout_loss(context: LossContext, experience: Experience) -> tuple[torch.Te
     if experience.old_log_probs is None:  # the policy has not changed since the rollouts
         sampled = experience.rollout.sampled_log_prob
         parts["replay/max_logp_gap"] = ((log_probs - sampled).abs() * experience.actions).max()
+    if rl.latent_weight == "balanced":  # they cost a pass through the output layer each
+        parts["grad_norm/text"] = gradient_norm(text.loss, new.hidden)
     loss = text.loss
     if rl.perturbations:
         perturbation_parts = perturbation_loss(context, experience, new.text)
@@ -77,9 +79,9 @@ def rollout_loss(context: LossContext, experience: Experience) -> tuple[torch.Te
             "clip_ratio/latent": latent.low + latent.high,
             "ratio/latent_mean": latent.ratio_mean,
             "ratio/latent_max": latent.ratio_max,
-            "grad_norm/text": gradient_norm(text.loss, new.hidden),
-            "grad_norm/latent": gradient_norm(latent.loss, new.hidden),
         }
+        if rl.latent_weight == "balanced":
+            parts["grad_norm/latent"] = gradient_norm(latent.loss, new.hidden)
         loss = loss + context.latent_weight * latent.loss
     if context.reference is not None:
         reference_parts, reference_loss = compare_with_reference(context, experience, new, log_probs)
@@ -88,8 +90,8 @@ def rollout_loss(context: LossContext, experience: Experience) -> tuple[torch.Te
 
 
 def gradient_norm(loss: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-    """The norm (scalar) of the gradient of a loss by the states that it is computed from; 0 where no gradients are
-    taken."""
+    """The norm (scalar) of the gradient of a loss by the states (B, T, D) that it is computed from; 0 where no gradients
+    are taken."""
     if not loss.requires_grad or not states.requires_grad:
         return torch.zeros((), device=loss.device)
     (gradient,) = torch.autograd.grad(loss, states, retain_graph=True, allow_unused=True)
@@ -105,7 +107,7 @@ def compare_with_reference(
         old = replay(reference, rollout, None, rl.temperature)
     kl = (policy_gradient.distance(log_probs, old.text + old.stops) * experience.weights).sum()
     parts, loss = {"kl": kl}, rl.beta * kl
-    if not len(new.states) or reasoner.head.needs_context:
+    if not len(new.states) or reasoner.head.needs_context or reasoner.head.reads_slot:
         return parts, loss
     drawn = drawn_latents(context, reasoner, new.states, rollout)
     with torch.no_grad():
@@ -115,7 +117,7 @@ def compare_with_reference(
     if rl.latent_anchor:
         target = reasoner.target
         is_raw = target is not None and (reasoner.head.in_hidden_space or not target.standardize)
-        std = target.std if is_raw else 1.0
+        std = target.std if is_raw else initial.square().mean().sqrt() if reasoner.head.in_hidden_space else 1.0
         away = ((drawn - initial) / std).square().mean() * experience.latent_share
         parts["train/latent_anchor"], loss = away, loss + rl.latent_anchor * away
     if context.steps and len(new.latents):

@@ -158,7 +158,7 @@ class RLModule(TrainingModule):
                     old = self.reasoner(replay, batch.rollout, self.policy, self.rl.temperature)
                     batch.old_log_probs, batch.old_latent_log_probs = old.text + old.stops, old.latents
         if self.rl.latent_weight == "balanced" and self.balance is None:
-            self.update_balance([self.loss(batch)[1] for batch in batches])
+            self.update_balance([self.gradient_norms(batch) for batch in batches])
         for _ in range(self.rl.num_iterations):
             parts: list[dict[str, torch.Tensor]] = []
             self.update(self.losses(batches, gold, shares, max_count - count, parts))
@@ -169,6 +169,11 @@ class RLModule(TrainingModule):
                 is_loss = name.startswith("train/")
                 self.log(name, aggregate(name, values), batch_size=len(items), prog_bar=is_loss)
         self.log("step_time", time.monotonic() - started)
+
+    def gradient_norms(self, batch: Experience) -> dict[str, torch.Tensor]:
+        """The norms of the gradients of a micro batch, without its graph."""
+        _, parts = self.loss(batch)
+        return {name: value.detach() for name, value in parts.items() if name.startswith("grad_norm/")}
 
     def update_balance(self, parts: list[dict[str, torch.Tensor]]) -> None:
         """Move the weight of latents toward the one at which both gradients, over all processes, have the same norm.
@@ -235,8 +240,10 @@ class RLModule(TrainingModule):
         """As in supervised training, but those of the head and all others apart, so that neither takes the other's
         step."""
         head = {id(p) for p in self.reasoner.head.parameters()} if self.reasoner.can_sketch else set()
-        parts = [[p for p in self.parameters() if (id(p) in head) == own] for own in (False, True)]
-        return torch.stack([sharding.clip_grad_norm(part, max_norm) for part in parts if part]).norm()
+        graded = [p for p in self.parameters() if p.grad is not None]
+        parts = [[p for p in graded if (id(p) in head) == own] for own in (False, True)]
+        norms = [sharding.clip_grad_norm(part, max_norm) for part in parts if part]
+        return torch.stack(norms).norm() if norms else torch.zeros((), device=self.device)
 
     def on_before_optimizer_step(self, optimizer):
         """Clip here, where gradients are unscaled also with float16 mixed precision. The norm is not logged here,

@@ -200,13 +200,14 @@ REWARDS: dict[str, Reward] = {
 }
 
 
-def check_weights(weights: dict[str, float]) -> None:
+def check_weights(weights: dict[str, float], pays_wrong: bool = False) -> None:
     """Raises ValueError if a wrong rollout could get more than a correct one: if all penalties together reach half of
-    the weight of the answer, or penalties and the reward for the format together its full weight. Rewards of dotted
-    paths are not checked."""
+    the weight of the answer, or penalties and the reward for the format, and with ``pays_wrong`` process rewards,
+    together its full weight. Rewards of dotted paths are not checked."""
     answer = sum(weight for name, weight in weights.items() if name in ("accuracy", "hard", "defacto") and weight > 0)
     penalty = sum(abs(weight) for name, weight in weights.items() if name in ("overlong", "short") or weight < 0)
-    format_weight = max(weights.get("format", 0.0), 0.0)
+    paid = ("format", *(name for name, f in REWARDS.items() if pays_wrong and getattr(f, "process", False)))
+    format_weight = sum(max(weights.get(name, 0.0), 0.0) for name in paid)
     if answer and penalty >= answer / 2:
         raise ValueError(
             f"rl.rewards: penalties add up to {penalty:g} and the answer has weight {answer:g}, so a wrong rollout "
@@ -214,8 +215,9 @@ def check_weights(weights: dict[str, float]) -> None:
         )
     if answer and penalty + format_weight >= answer:
         raise ValueError(
-            f"rl.rewards: format has weight {format_weight:g}, penalties add up to {penalty:g} and the answer has "
-            f"weight {answer:g}, so a wrong rollout could get more than a correct rollout. Use a smaller weight for format."
+            f"rl.rewards: {' and '.join(n for n in paid if weights.get(n))} has weight {format_weight:g}, penalties add up to "
+            f"{penalty:g} and the answer has weight {answer:g}, so a wrong rollout could get more than a correct rollout. "
+            "Use smaller weights."
         )
 
 

@@ -59,7 +59,7 @@ class RolloutSampler:
     ):
         self.reasoner, self.task, self.config, self.rl, self.objective = reasoner, task, config, config.rl, objective
         self.mode, self.policy = mode_of(config.method.name), build_policy(reasoner, config, task)
-        rewards.check_weights(config.rl.rewards)
+        rewards.check_weights(config.rl.rewards, config.rl.process_rewards == "all")
         self.rewards = {name: (rewards.find(name), weight) for name, weight in config.rl.rewards.items()}
         self.context = RewardContext(reasoner, reference, decoder, task, self.mode)
         self.reward_inputs = sorted(

@@ -45,8 +45,10 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
         ValueError: unknown policy or option, or the policy does not support the head or the recipe.
     """
     name, options = config.rl.latent_policy, dict(config.rl.latent_policy_options)
+    starts_at_zero = name == "vlpo" or (name == "vmf" and not options.get("fraction"))
     if name not in POLICIES:
         raise ValueError(f"rl.latent_policy={name!r}: unknown. Known: {', '.join(POLICIES)}.")
+    check_policy_options(reasoner, config, starts_at_zero)
     if not reasoner.can_sketch:
         return None
     if name == "mask" and config.trainable == ["head"]:
@@ -54,7 +56,7 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
             "rl.latent_policy=mask: latents are no actions, so a head alone gets no gradient. Train text_model or lora "
             "too, or set another rl.latent_policy."
         )
-    if (name == "vlpo" or (name == "vmf" and not options.get("fraction"))) and config.rl.num_iterations < 2:
+    if starts_at_zero and config.rl.num_iterations < 2:
         raise ValueError(
             f"rl.latent_policy={name}: its gradient is zero until the policy has changed. Set rl.num_iterations to 2."
         )
@@ -71,11 +73,41 @@ def build_policy(reasoner, config: RLTrainingConfig, task) -> LatentPolicy | Non
     if name in ("gaussian", "pathwise") and has_spread:
         options.setdefault("spread", reasoner.target.std)
     if name == "gaussian" and "rank" in options:
-        options["basis"] = latent_policies.Gaussian.directions(target_latents(reasoner, task), options.pop("rank"))
+        latents = target_latents(reasoner, task) / options.get("spread", 1.0)
+        options["basis"] = latent_policies.Gaussian.directions(latents, options.pop("rank"))
     try:
         return POLICIES[name](reasoner.head, **options)
     except TypeError as error:
         raise ValueError(f"rl.latent_policy_options of {name}: {error}.") from None
+
+
+def check_policy_options(reasoner, config: RLTrainingConfig, starts_at_zero: bool) -> None:
+    """Raises ValueError for keys of latents that have no effect, or no meaning, for a reasoner. ``starts_at_zero``: the
+    gradient of the policy is zero until it has changed."""
+    rl, name, head = config.rl, config.rl.latent_policy, reasoner.head
+    if not reasoner.can_sketch:
+        for key, unset in (("latent_anchor", 0), ("completions_per_trajectory", 1)):
+            if getattr(rl, key) != unset:
+                raise ValueError(f"rl.{key}: method {config.method.name!r} draws no latents. Remove the key.")
+        return
+    reads = f"a {type(head).__name__} reads more than the state"
+    if rl.latent_anchor and (head.needs_context or head.reads_slot):
+        raise ValueError(f"rl.latent_anchor: {reads}. Remove the key, or set rl.sft_coef in its place.")
+    if rl.completions_per_trajectory > 1 and head.needs_context:
+        raise ValueError(f"rl.completions_per_trajectory: {reads}, so a row cannot be continued twice. Set it to 1.")
+    if rl.completions_per_trajectory > 1 and rl.perturbations and rl.perturbation_latents == "regenerated":
+        raise ValueError(
+            "rl.completions_per_trajectory: latents that several rows share cannot be regenerated for one of them. Set "
+            "rl.perturbation_latents to recorded."
+        )
+    if rl.latent_weight == "balanced" and (name in ("mask", "pathwise") or starts_at_zero):
+        why = "has a gradient of zero until it has changed" if starts_at_zero else "gives latents no loss of their own"
+        raise ValueError(f"rl.latent_weight=balanced: rl.latent_policy={name} {why}. Set a number.")
+    if name == "pathwise" and rl.latent_policy_options.get("explore") and reasoner.target is None:
+        raise ValueError(
+            f"rl.latent_policy_options.explore: {config.method.name!r} has no target, so the standard deviation of its "
+            "latents is unknown. Remove it."
+        )
 
 
 @torch.no_grad()

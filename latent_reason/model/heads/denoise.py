@@ -106,9 +106,9 @@ class DenoisingHead(LatentHead):
     """What diffusion, flow and mean flow share. ``hidden`` 0 is as wide as a latent. ``repeats`` noises are drawn for each target.
 
     ``residual`` denoises around an MLP's mean: the MLP learns by regression (and gives the backbone its gradient), the
-    denoiser learns the residual in units of its rms. ``times`` says which noise levels it learns at; see
-    :func:`draw_times`. Without it a backbone trained from scratch learned to sketch
-    several times more slowly (paper_figs/data/heads.json), so it is the default.
+    denoiser learns the residual in units of its rms. Without it a backbone trained from scratch learned to sketch
+    several times more slowly (paper_figs/data/heads.json), so it is the default. ``times`` says at which noise levels flow
+    and diffusion learn; see :func:`draw_times`.
     """
 
     is_stochastic = True
@@ -202,10 +202,10 @@ class FlowHead(DenoisingHead):
 class DiffusionHead(DenoisingHead):
     """Cosine-schedule diffusion with eps, x or v prediction, sampled by DDIM (deterministic given its noise).
 
-    Sampling begins at the last of the 1000 training times at which at least ``LEAST_SIGNAL`` of a latent is left. At
-    the very last one the estimate of an eps net, z = (x - eps) / 5e-5, is only a sign: a net that draws latents with an
-    error of 0.003 from here drew them with 0.086 in ten steps from there. ``scheduler`` has the steps of the chain
-    alone as its times.
+    Sampling begins at the last of the 1000 training times at which at least ``LEAST_SIGNAL`` of a latent is left (later
+    only for more steps than there are such times). At the very last one the estimate of an eps net,
+    z = (x - eps) / 5e-5, is only a sign: a net that draws latents with an error of 0.003 from here drew them with 0.086
+    in ten steps from there.
     """
 
     NAMES = {"eps": "epsilon", "x": "sample", "v": "v_prediction"}
@@ -227,25 +227,17 @@ class DiffusionHead(DenoisingHead):
         super().__init__(width, latent_width, hidden, depth, repeats, steps, residual, times)
         if prediction not in self.NAMES:
             raise ValueError(f"prediction={prediction!r}: 'eps', 'x' or 'v'.")
+        if not 1 <= steps <= TRAINING_TIMES:
+            raise ValueError(f"steps={steps}: must be from 1 to {TRAINING_TIMES}.")
         self.prediction = prediction
-        settings = {"prediction_type": self.NAMES[prediction]}
-        self.train_scheduler = DDPMScheduler(
-            num_train_timesteps=TRAINING_TIMES, beta_schedule="squaredcos_cap_v2", clip_sample=False, **settings
-        )
-        first = int((self.train_scheduler.alphas_cumprod.sqrt() >= self.LEAST_SIGNAL).sum())
-        if not 1 <= steps <= first:
-            raise ValueError(f"steps={steps}: must be from 1 to {first}.")
-        self.step_times = [round((i + 1) * first / steps) - 1 for i in range(steps)]
-        left = self.train_scheduler.alphas_cumprod.double()[self.step_times]
-        before = torch.cat([left.new_ones(1), left[:-1]])
-        self.scheduler = DDIMScheduler(
-            num_train_timesteps=steps,
-            trained_betas=(1 - left / before).tolist(),
-            clip_sample=prediction == "eps",
-            clip_sample_range=self.BOUND,
-            **settings,
-        )
-        self.scheduler.set_timesteps(steps)
+        with torch.device("cpu"):  # numbers, also where a model is built without memory
+            self.train_scheduler = DDPMScheduler(
+                num_train_timesteps=TRAINING_TIMES,
+                beta_schedule="squaredcos_cap_v2",
+                clip_sample=False,
+                prediction_type=self.NAMES[prediction],
+            )
+        self.schedulers: dict[int, DDIMScheduler] = {}
 
     def denoising_loss(self, h, z):
         noise, s = torch.randn_like(z), draw_times(len(z), self.times, z.device)
@@ -256,10 +248,36 @@ class DiffusionHead(DenoisingHead):
         ]()
         return (self.net(x.to(h.dtype), t, h).float() - goal).square().mean(-1)
 
+    @property
+    def step_times(self) -> list[int]:
+        """The training times of the steps of the chain, from the least noise to the most."""
+        first = int((self.train_scheduler.alphas_cumprod.sqrt() >= self.LEAST_SIGNAL).sum())
+        first = max(first, self.steps)
+        return [round((i + 1) * first / self.steps) - 1 for i in range(self.steps)]
+
+    @property
+    def scheduler(self) -> DDIMScheduler:
+        """The scheduler of the chain, whose times are its steps alone: 0 has the least noise."""
+        if self.steps not in self.schedulers:
+            left = self.train_scheduler.alphas_cumprod.double()[self.step_times]
+            before = torch.cat([left.new_ones(1), left[:-1]])
+            with torch.device("cpu"):
+                made = DDIMScheduler(
+                    num_train_timesteps=self.steps,
+                    trained_betas=(1 - left / before).tolist(),
+                    clip_sample=self.prediction == "eps",
+                    clip_sample_range=self.BOUND,
+                    prediction_type=self.NAMES[self.prediction],
+                )
+                made.set_timesteps(self.steps)
+            self.schedulers[self.steps] = made
+        return self.schedulers[self.steps]
+
     def chain_times(self):
         return torch.tensor(self.step_times[::-1])
 
     def denoise(self, chain, x):
+        scheduler = self.scheduler
         for step, modulation in zip(range(self.steps - 1, -1, -1), chain, strict=True):
-            x = self.scheduler.step(self.net.step(x, modulation), step, x, return_dict=False)[0]
+            x = scheduler.step(self.net.step(x, modulation), step, x, return_dict=False)[0]
         return x

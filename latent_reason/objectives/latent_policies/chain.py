@@ -155,7 +155,7 @@ class FlowSde(Chain):
 
 class DdpmSde(Chain):
     """The diffusion head's chain with DDPM noise (DDPO 2305.13301), by diffusers' scheduler at eta = 1. Its last step
-    has no noise, so it is no action.
+    has no noise, so it is no action, and as a function of weights and state it gets no gradient from the reward.
 
     Raises:
         ValueError: another head, or a chain without a random step.

@@ -75,11 +75,11 @@ class Vmf(Normal):
         return bessel_ratio(head.latent_width, self.kappa) * self.away(*means, means[0])[:, None]
 
 
-def bessel_ratio(width: int, kappa: float, terms: int = 60) -> float:
+def bessel_ratio(width: int, kappa: float) -> float:
     """A(kappa) = I_{width/2}(kappa) / I_{width/2 - 1}(kappa), the length of the mean of a von Mises-Fisher density on the
     sphere in ``width`` dimensions, by its continued fraction (which does not underflow where the Bessel functions do)."""
     value = 0.0
-    for order in range(terms, -1, -1):
+    for order in range(60 + int(kappa), -1, -1):
         value = 1 / ((width + 2 * order) / kappa + value)
     return value
 
@@ -117,7 +117,8 @@ class Gaussian(Normal):
     A density over Z channels gives ratios that are always clipped, and a gradient many times that of the text. So
     ``norm`` tempers the log-probability: ``mean`` divides it by the number of channels, as Flow-GRPO does, ``sqrt`` by
     the root of that, and ``sum`` leaves the true ratio. The clipping range of ``mean`` is smaller accordingly.
-    With a ``basis`` (Z, r) of orthonormal columns the noise stays in their span, and ``sum`` counts r coordinates.
+    With a ``basis`` (Z, r) of orthonormal columns the noise, in units of ``spread``, stays in their span, and ``sum``
+    counts r coordinates.
     """
 
     def __init__(
