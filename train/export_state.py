@@ -96,6 +96,8 @@ def load_part(files: StateFiles, path: Path, part: str, module: torch.nn.Module)
         (size for n, (size, _) in sizes.items() if n.endswith(f"{part}target.standardizer.grid_means")), None
     ):
         module.reserve_statistics(means[:2])
+    if any(n.endswith(f"{part}feedback_gain") for n in sizes):
+        module.reserve_gain("norm_matched")
     own = module.state_dict()
     keys = {n.removeprefix(kind + part): n for kind in KINDS for n in sizes if n.startswith(kind + part)}
     if unknown := keys.keys() - own.keys():

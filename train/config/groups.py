@@ -92,6 +92,9 @@ class SFTMethodConfig(MethodConfig):
     """Share of rows whose text after a sketch cannot attend to the input image or to earlier steps."""
     latent_dropout: Share = 0.0
     """Share of latents that a training step replaces by the mean of their slot."""
+    feedback: Literal["raw", "norm_matched"] = "raw"
+    """How latents become inputs: as they are, or multiplied by one number, measured before training, that gives them the
+    mean norm of token embeddings."""
 
 
 @dataclass
