@@ -157,7 +157,7 @@ class RLDataConfig(DataConfig):
     folder: Name | None = None
     """Folder of native records with answers to train on instead of a task."""
     include_ids: Name | None = None
-    """A file of eval.item_filter; only the items that it names are used."""
+    """A file of eval.item_filter; only the items that it names are used, such as those that a base model fails."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -213,7 +213,7 @@ class SFTDataConfig(PretrainDataConfig):
     swap_image_prob: Share = 0.0
     """Share of items whose image is that of another item, so that only the sketch tells how to go on."""
     include_ids: Name | None = None
-    """A file of eval.item_filter; only the items that it names are used."""
+    """A file of eval.item_filter; only the items that it names are used, such as those that a base model fails."""
     feature_cache_gb: Weight = 8.0
     """Features of a frozen vision encoder that each process caches in memory, in GB."""
     cache: Name | None = None
