@@ -51,6 +51,8 @@ class LatentReasoner(nn.Module):
     system turn of its own.
     """
 
+    feedback_gain: torch.Tensor | None  # a buffer: see reserve_gain
+
     def __init__(
         self,
         backbone: Backbone,

@@ -77,5 +77,6 @@ def match_norms(model: LatentReasoner, objective: Objective, batches: Iterable[M
             f"{counts[0]:,} text tokens of {text:g}, so no number makes them equal. Set raw."
         )
     model.reserve_gain("norm_matched")
+    assert model.feedback_gain is not None  # it was reserved
     model.feedback_gain = model.feedback_gain.new_full((), text / latents, device=model.device)
     return text / latents
