@@ -66,8 +66,9 @@ class WordEmbedding:
 
 
 def encode_sketch(reasoner, image) -> torch.Tensor:
-    """(K, D) the latents of the true sketch ``image``."""
-    return reasoner.target.encode_embeddings(reasoner.processor.preprocess_sketches([image]).to(reasoner.device))[0]
+    """(K, D) the latents of the true sketch ``image``, as they are fed."""
+    images = reasoner.processor.preprocess_sketches([image]).to(reasoner.device)
+    return reasoner.scale_latents(reasoner.target.encode_embeddings(images)[0])
 
 
 class RandomCrop:

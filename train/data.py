@@ -36,7 +36,7 @@ from .progress import console
 from .shared_examples import Peers, release, share
 from .traces import traces, warn_of_left_out_records
 
-MAX_STATISTICS_SKETCHES = 2000
+MAX_STATISTICS_SKETCHES, MAX_FEEDBACK_ROWS = 2000, 512
 
 
 def plain(text: str, vocabulary, longest: int = 128) -> EncodedExample:
@@ -224,6 +224,13 @@ class TraceData(L.LightningDataModule):
                 break
             features += target.statistics_samples(self.collate(rows[start : start + 32]).to(self.reasoner.device))
         return features
+
+    def feedback_batches(self) -> Iterator[MixedBatch]:
+        """Batches of training examples with latents, spread over all of them, to measure how large latents are."""
+        rows = [row for row in self.rows["train"] if row.spans]
+        rows = rows[:: max(1, len(rows) // MAX_FEEDBACK_ROWS)][:MAX_FEEDBACK_ROWS]
+        for start in range(0, len(rows), self.data.batch_size):
+            yield self.collate(rows[start : start + self.data.batch_size]).to(self.reasoner.device)
 
     def replay_texts(self, number: int) -> list[EncodedExample]:
         """Random plain texts for a batch of the run, by its number."""

@@ -92,11 +92,13 @@ def load_part(files: StateFiles, path: Path, part: str, module: torch.nn.Module)
         ValueError: the state has weights that the module does not have.
     """
     sizes = files.sizes(path)
-    if isinstance(module, LatentReasoner):  # room for the means of as many grids as the state has
+    if isinstance(module, LatentReasoner):  # room for what the state has
         means = next(
             (size for n, (size, _) in sizes.items() if n.endswith(f"{part}target.standardizer.grid_means")), None
         )
         module.reserve_statistics(means and means[:2])
+        has_gain = any(n.endswith(f"{part}feedback_gain") for n in sizes)
+        module.reserve_gain("norm_matched" if has_gain else None)
     own = module.state_dict()
     keys = {n.removeprefix(kind + part): n for kind in KINDS for n in sizes if n.startswith(kind + part)}
     if unknown := keys.keys() - own.keys():

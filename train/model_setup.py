@@ -133,6 +133,7 @@ def load_compatible_weights(reasoner, loaded) -> set[str]:
     """
     if loaded.target is not None:  # room for as many means as it has
         reasoner.reserve_statistics(loaded.target.standardizer.stored_means)
+    reasoner.reserve_gain(loaded.feedback)
     old, new = ({n: t for n, t in r.state_dict().items() if not n.startswith("backbone.")} for r in (loaded, reasoner))
     differ = {n.partition(".")[0] for n in old.keys() ^ new.keys()}
     differ |= {n.partition(".")[0] for n in old.keys() & new.keys() if old[n].shape != new[n].shape}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from latent_reason import checkpoint
 from latent_reason.model.reasoner import LatentReasoner
+from latent_reason.objectives import feedback
 from latent_reason.objectives.objective import Objective
 
 from . import sharding
@@ -53,6 +54,7 @@ def train_stage(config: SFTConfig, folder: Path):
     data.setup()
     if objective.uses_target(reasoner) and not reasoner.target.standardizer.fitted:
         reasoner.target.fit_statistics(data.sketch_features(), config.method.center_targets)
+    match_norms(reasoner, objective, data, config)
 
     module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, objective))
     panels = []
@@ -63,6 +65,35 @@ def train_stage(config: SFTConfig, folder: Path):
     fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels)
     data.release()
     return reasoner.eval(), decoder
+
+
+def match_norms(reasoner: LatentReasoner, objective: Objective, data: TraceData, config: SFTConfig) -> None:
+    """Measure how large latents are, where the config scales them and the checkpoint has not measured it.
+
+    Raises:
+        ValueError: the checkpoint was trained with scaled latents, and the config has raw ones; or the states of weights
+            that are to be sharded would have to be measured.
+    """
+    if config.method.feedback == "raw":
+        if reasoner.feedback != "raw":
+            raise ValueError(
+                f"method.feedback=raw: '{config.init_from}' was trained with {reasoner.feedback!r}. Set that."
+            )
+        return
+    if reasoner.feedback != "raw":
+        return
+    if not (
+        reasoner.can_sketch and any(row.spans for row in data.rows["train"])
+    ):  # such as the first stage of a recipe
+        console.print("method.feedback: no example has latents, so none are scaled.", style="yellow")
+        return
+    if config.fsdp and feedback.measures_states(reasoner, objective):
+        raise ValueError(
+            "method.feedback=norm_matched: the size of states cannot be measured with fsdp. Start from a checkpoint of a "
+            "short run without fsdp."
+        )
+    gain = feedback.match_norms(reasoner, objective, data.feedback_batches())
+    console.print(f"Latents are multiplied by {gain:.4g} where they are inputs (method.feedback).")
 
 
 def load_teacher(objective: Objective, config: SFTConfig) -> None:

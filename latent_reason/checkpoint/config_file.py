@@ -23,6 +23,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "options": (dict,),
     "parts": (dict, NoneType),
     "slot_means": (list, NoneType),
+    "feedback": (str, NoneType),
     "latent_positions": (str,),
     "decoder": (bool,),
     "control_tokens": (dict,),
@@ -98,6 +99,7 @@ def _check_types(config: dict[str, Any], path: Path) -> None:
             f"'{path}' says notes.data: {str(config['notes']['data'])[:60]!r}, which cannot be. Copy it again."
         )
     check_slot_means(config.get("slot_means"), path)
+    check_feedback(config.get("feedback"), path)
     for role, token in config["control_tokens"].items():
         is_pair = isinstance(token, list) and [type(part) for part in token] == [str, int]
         if role not in ROLES or not is_pair:
@@ -115,6 +117,13 @@ def check_slot_means(value: Any, path: Path) -> Any:
     is_pair = isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 < n < 2**16 for n in value)
     if value is not None and not is_pair:
         raise ValueError(f"'{path}' says slot_means: {str(value)[:60]}, expected two numbers. Copy it again.")
+    return value
+
+
+def check_feedback(value: Any, path: Path) -> Any:
+    """The value itself: None, or how latents are fed. Raises ValueError for others."""
+    if value not in (None, "raw", "norm_matched"):
+        raise ValueError(f"'{path}' says feedback: {str(value)[:60]!r}, expected raw or norm_matched. Copy it again.")
     return value
 
 

@@ -16,20 +16,22 @@ from ..values import check_options
 
 def describe(reasoner: LatentReasoner) -> dict[str, Any]:
     """``method`` and ``options``, for a model built by hand ``parts``, and ``slot_means`` where its target keeps means of
-    several grids.
+    several grids and ``feedback`` where its latents are scaled.
 
     Raises:
         ValueError: a head or target is of a class that this library does not ship, or an argument is not JSON.
     """
-    method, means = reasoner.method, {}
-    if reasoner.target is not None and (stored := reasoner.target.standardizer.stored_means):
-        means = {"slot_means": stored}
+    method, stored = reasoner.method, dict[str, Any]()
+    if reasoner.target is not None and (means := reasoner.target.standardizer.stored_means):
+        stored["slot_means"] = means
+    if reasoner.feedback != "raw":
+        stored["feedback"] = reasoner.feedback
     if method.name is not None:
-        return {"method": method.name, "options": _sorted(method.options), **means}
+        return {"method": method.name, "options": _sorted(method.options), **stored}
     return {
         "method": None,
         "options": {},
-        **means,
+        **stored,
         "parts": {
             "head": _part(reasoner.head, heads),
             "target": _part(reasoner.target, targets),
@@ -54,6 +56,7 @@ def build_reasoner(config: dict[str, Any], backbone: Backbone) -> LatentReasoner
         options = methods.with_older_options(config["method"], config["options"])
         reasoner = methods.build_method(config["method"], backbone, **options)
     reasoner.reserve_statistics(config.get("slot_means"))
+    reasoner.reserve_gain(config.get("feedback"))
     return reasoner
 
 

@@ -32,7 +32,7 @@ from ..model.backbones.stock_config import (
 from ..model.reasoner import LatentReasoner
 from ..model.weight_files import Stored, count_values, read_header, read_headers
 from . import parts
-from .config_file import CONFIG_FILE, check_slot_means, upgrade_options
+from .config_file import CONFIG_FILE, check_feedback, check_slot_means, upgrade_options
 
 if TYPE_CHECKING:
     from .hf.configuration import LatentReasonConfig
@@ -129,6 +129,7 @@ def _plan_whole(config: LatentReasonConfig, stored: dict[str, Stored], folder: P
         "method": config.method or None,
         "options": upgrade_options(config.options or {}),
         "slot_means": check_slot_means(config.slot_means, folder / "config.json"),
+        "feedback": check_feedback(config.feedback, folder / "config.json"),
     }
     with without_memory(described) as planned:
         stock = AutoModelForImageTextToText.from_config(config.backbone_config, trust_remote_code=False)

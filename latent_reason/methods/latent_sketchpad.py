@@ -72,7 +72,7 @@ class SketchpadObjective(Objective):
         losses = regression_loss(drawn, goal[span, slot], model.head.kind)
         with frozen(model.backbone.vision_parameters):
             drawn = model.target.denormalize(drawn, grids, slot)
-            connected = [model.latents_to_embeddings(features) for features in (drawn, z[span, slot])]
+            connected = [model.target.to_embeddings(features) for features in (drawn, z[span, slot])]
         losses = losses + self.connector_weight * regression_loss(*connected, model.head.kind)
         return weighted_mean(losses, batch.span_weight[span])
 

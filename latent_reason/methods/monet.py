@@ -151,7 +151,9 @@ class MonetObjective(Objective):
             to_device(torch.tensor(np.stack(mask.nonzero())), layers.device) for mask in (here, there)
         )
         alignment = self.alignment(layers[:, row, at], goal[:, row_there, at_there], here.sum(1))
-        return replace(terms, latent=through_latents(own, own if own.grad_fn else drawn[-1], alignment))
+        return replace(
+            terms, latent=through_latents(own, own if own.grad_fn else model.scale_latents(drawn[-1]), alignment)
+        )
 
     def alignment(self, found: torch.Tensor, goal: torch.Tensor, counts: np.ndarray) -> torch.Tensor:
         """1 - cosine of states (L, n, D) with those of the teacher, of which each row has ``counts`` (B,), one row after
@@ -187,7 +189,7 @@ class MonetObjective(Objective):
             if self.text_through_latents and torch.is_grad_enabled():
                 context = embeds.index_put((row, position), model.backbone.pad_extra(own))
                 states = forward_batch(model.backbone, batch, context, batch.positions)
-                own = states[row, position - 1].to(own.dtype)
+                own = model.scale_latents(states[row, position - 1]).to(own.dtype)
             else:
                 own.requires_grad_(torch.is_grad_enabled())
             embeds = embeds.index_put((row, position), model.backbone.pad_extra(own))
@@ -230,7 +232,7 @@ def observations(layout: BatchLayout) -> np.ndarray:
 
 def through_latents(own: torch.Tensor, drawn: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
     """The loss with the gradient that it has in the latents fed back, ``own`` (n, D), and in nothing else, passed to
-    the states that drew them, ``drawn`` (n, D), which are equal."""
+    the states that drew them, ``drawn`` (n, D): as they are fed, they are equal."""
     if not loss.requires_grad:
         return loss
     (gradient,) = torch.autograd.grad(loss, own, retain_graph=True)

@@ -52,6 +52,8 @@ class LatentReasoner(nn.Module):
     chat that has no system turn of its own.
     """
 
+    feedback_gain: torch.Tensor | None  # a buffer: see reserve_gain
+
     def __init__(
         self,
         backbone: Backbone,
@@ -71,6 +73,7 @@ class LatentReasoner(nn.Module):
         self.follows_target, self.hides_images, self.system_prompt = follows_target, hides_images, system_prompt
         self.vocabulary = vocabulary or Vocabulary(backbone.tokenizer, backbone.layout)
         self.method = method or MethodRecord()
+        self.register_buffer("feedback_gain", None)
         backbone.add_control_tokens(self.vocabulary)
 
     def record_method(self, method: MethodRecord) -> None:
@@ -82,6 +85,16 @@ class LatentReasoner(nn.Module):
         ``stored_means`` is what it says of them; none or empty: it keeps none."""
         if self.target is not None:
             self.target.standardizer.reserve(*(stored_means or (0, 0)))
+
+    def reserve_gain(self, feedback: str | None) -> None:
+        """With ``feedback`` ``norm_matched``, have a stored number, 1 at first, by which every latent is multiplied that is
+        an input of the text model; see :mod:`latent_reason.objectives.feedback`. Else there is no such tensor."""
+        self.register_buffer("feedback_gain", torch.ones(()) if feedback == "norm_matched" else None)
+
+    @property
+    def feedback(self) -> str:
+        """``raw``, or ``norm_matched``: latents are multiplied by a stored number where they are inputs."""
+        return "raw" if self.feedback_gain is None else "norm_matched"
 
     @property
     def can_sketch(self) -> bool:
@@ -141,7 +154,7 @@ class LatentReasoner(nn.Module):
     ) -> torch.Tensor:
         """Outputs of the head (n, Z) -> inputs of the backbone (n, D); the others as above."""
         if self.head.in_hidden_space:
-            return z
+            return self.scale_latents(z)
         z = self.target.denormalize(z, grids, slot) if means is None else torch.addcmul(means, z, self.target.scale)
         return self.latents_to_embeddings(z)
 
@@ -156,7 +169,15 @@ class LatentReasoner(nn.Module):
 
     def latents_to_embeddings(self, z: torch.Tensor) -> torch.Tensor:
         """Latents (..., Z) -> inputs of the backbone (..., D)."""
-        return z if self.target is None else self.target.to_embeddings(z)
+        return self.scale_latents(z if self.target is None else self.target.to_embeddings(z))
+
+    def scale_latents(self, z: torch.Tensor) -> torch.Tensor:
+        """Latents (..., D) in the space of states and target embeddings -> the same as they are fed."""
+        return z if self.feedback_gain is None else z * self.feedback_gain
+
+    def unscale_latents(self, embeds: torch.Tensor) -> torch.Tensor:
+        """The inverse: latents (..., D) as they were fed -> what a sketch decoder renders."""
+        return embeds if self.feedback_gain is None else embeds / self.feedback_gain.to(embeds.device)
 
     def latent_grid_for(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """The grid of the latents of a span after an image of ``size`` tokens (None: after no image)."""

@@ -299,7 +299,7 @@ class Worker(threading.Thread):
     def _render(self, latents: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> str:
         """A sketch as a data URL of a PNG."""
         data = io.BytesIO()
-        self.decoder.draw(latents, grid, size).save(data, format="PNG")
+        self.decoder.draw(self.model.unscale_latents(latents), grid, size).save(data, format="PNG")
         return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 

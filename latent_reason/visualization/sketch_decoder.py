@@ -138,6 +138,8 @@ def reencode_sketches(
     latents, sizes = latents.clone(), reasoner.target.token_grids(batch.sketches)
     for span in is_chosen.nonzero()[:, 0].tolist():
         h, w = grid = tuple(batch.spans[span, 2:].tolist())
-        images = reasoner.processor.preprocess_sketches([decoder.draw(latents[span, : h * w], grid, sizes[span])])
-        latents[span, : h * w] = reasoner.target.encode_embeddings(images.to(latents.device), [grid])[0].to(latents)
+        drawn = decoder.draw(reasoner.unscale_latents(latents[span, : h * w]), grid, sizes[span])
+        images = reasoner.processor.preprocess_sketches([drawn]).to(latents.device)
+        encoded = reasoner.target.encode_embeddings(images, [grid])[0]
+        latents[span, : h * w] = reasoner.scale_latents(encoded).to(latents)
     return latents

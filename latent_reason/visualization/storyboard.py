@@ -29,7 +29,8 @@ def decode_sketches(reasoner, decoder, rollout: Rollout, row: int, picture: PILI
     """Decode the spans of one row to pictures, one for each span. ``picture`` is the input; the sketches have its token
     grid."""
     size = reasoner.backbone.token_grid(picture)
-    return [decoder.draw(rollout.latents(s), s.grid, size) for s in rollout.spans_of(row)]
+    spans = rollout.spans_of(row)
+    return [decoder.draw(reasoner.unscale_latents(rollout.latents(s)), s.grid, size) for s in spans]
 
 
 def split_text(rollout: Rollout, row: int, vocabulary) -> list[str]:

@@ -77,6 +77,12 @@ def test_supervised_training_continues_bit_by_bit(tmp_path, monkeypatch, changes
 METHODS = {
     "a teacher that follows": {"method__name": "ilvr", "method__options": {"k": 4, "decay": 0.3}},
     "a teacher that is a copy of the start": {"method__name": "monet", "method__options": {"k": 4, "stage": 2}},
+    "the number of what is fed": {
+        "method__name": "coconut",
+        "method__options": {"stage": 1},
+        "method__feedback": "norm_matched",
+        "trainable": ["text_model", "embeddings"],
+    },
     "pixels and boxes": {"method__name": "covt", "method__options": {}},
 }
 
@@ -171,11 +177,12 @@ def test_pretraining_and_decoders_continue(tmp_path):
 
 def test_a_state_becomes_a_checkpoint(tmp_path, capsys):
     """Of the last state but one: what the model was then."""
-    run(sft.train, small(tmp_path, data__val_items=0))
+    run(sft.train, small(tmp_path, data__val_items=0, method__feedback="norm_matched"))
     export_state.main([str(tmp_path / "run"), "--step", "3", "--out", str(tmp_path / "out")])
     reasoner, _ = checkpoint.load(tmp_path / "out")
     tensors, _ = state_of(tmp_path / "run", 3)
     own = reasoner.state_dict()
+    assert "feedback_gain" in own
     found = [name.removeprefix("module/reasoner.") for name in tensors if name.startswith("module/reasoner.")]
     assert found and all(torch.equal(own[name], tensors[f"module/reasoner.{name}"]) for name in found)
     with pytest.raises(SystemExit, match=r"no such training state. Steps with a state: 1, 2, 3"):

@@ -84,6 +84,7 @@ WITH_NORMS = {
     "backbone__name": "tiny-gemma3",
     "method__options": {"k": 4, "head": "flow", "head_options": {"hidden": 32}},
     "method__latent_dropout": 0.3,
+    "method__feedback": "norm_matched",
 }
 
 SHARED = {

@@ -193,6 +193,19 @@ row("checkpoint", "The description is no UTF-8.", lambda f: write(f / CARD, b"\x
 row("checkpoint", "Means of slots are text.", in_card("slot_means", value="9"), "says slot_means: '9'")
 row("checkpoint", "Means of slots are negative.", in_card("slot_means", value=[-1, 4]), "slot_means: [-1, 4]")
 row("checkpoint", "Means of slots are endless.", in_card("slot_means", value=[9**9, 9**9]), "reasoner.safetensors")
+row(
+    "checkpoint",
+    "The way latents are fed is unknown.",
+    in_card("feedback", value="x"),
+    "says feedback: 'x', expected raw",
+)
+row("checkpoint", "The way latents are fed is a number.", in_card("feedback", value=2), "says feedback: '2'")
+row(
+    "checkpoint",
+    "Latents are said to be scaled.",
+    in_card("feedback", value="norm_matched"),
+    "feedback_gain is missing",
+)
 row("checkpoint", "Options are a list.", in_card("options", value=[]), "says options: '[]', which cannot be")
 row("checkpoint", "A method is a number.", in_card("method", value=7), "says method: '7'")
 row("checkpoint", "The base is a list.", in_card("base", value=["x"]), "says base")

@@ -92,6 +92,9 @@ class SFTMethodConfig(MethodConfig):
     """Share of rows whose text after a sketch cannot attend to the input image or to earlier steps."""
     latent_dropout: Share = 0.0
     """Share of latents that a training step replaces by the mean of their slot."""
+    feedback: Literal["raw", "norm_matched"] = "raw"
+    """How latents become inputs: as they are, or multiplied by one number, measured before training, that gives them the
+    mean norm of token embeddings."""
 
 
 @dataclass
@@ -154,7 +157,7 @@ class RLDataConfig(DataConfig):
     folder: Name | None = None
     """Folder of native records with answers to train on instead of a task."""
     include_ids: Name | None = None
-    """A file of eval.item_filter; only the items that it names are used."""
+    """A file of eval.item_filter; only the items that it names are used, such as those that a base model fails."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -210,7 +213,7 @@ class SFTDataConfig(PretrainDataConfig):
     swap_image_prob: Share = 0.0
     """Share of items whose image is that of another item, so that only the sketch tells how to go on."""
     include_ids: Name | None = None
-    """A file of eval.item_filter; only the items that it names are used."""
+    """A file of eval.item_filter; only the items that it names are used, such as those that a base model fails."""
     feature_cache_gb: Weight = 8.0
     """Features of a frozen vision encoder that each process caches in memory, in GB."""
     cache: Name | None = None

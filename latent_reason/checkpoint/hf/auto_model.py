@@ -88,6 +88,7 @@ class LatentReasonForConditionalGeneration(LatentReasonModel):
             options=described["options"],
             parts=described.get("parts"),
             slot_means=described.get("slot_means"),
+            feedback=described.get("feedback"),
             latent_positions=backbone.latent_positions,
             decoder=decoder is not None,
             control_tokens=v.control_tokens,

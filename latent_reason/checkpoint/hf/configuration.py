@@ -7,8 +7,8 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 class LatentReasonConfig(PreTrainedConfig):
     """``backbone_config`` is that of the stock model. ``method`` with its ``options`` (for a model built by hand:
-    ``parts``), ``slot_means`` and ``latent_positions`` are as in ``latent_reason.json``. ``control_tokens`` are role -> [token, id].
-    ``decoder`` says whether the folder has a sketch decoder.
+    ``parts``), ``slot_means``, ``feedback`` and ``latent_positions`` are as in ``latent_reason.json``. ``control_tokens`` are
+    role -> [token, id]. ``decoder`` says whether the folder has a sketch decoder.
 
     Raises:
         ValueError: the stock model is of a kind that transformers does not know.
@@ -22,6 +22,7 @@ class LatentReasonConfig(PreTrainedConfig):
     options: dict | None = None
     parts: dict | None = None
     slot_means: list | None = None
+    feedback: str | None = None
     latent_positions: str = "1d"
     control_tokens: dict | None = None
     decoder: bool = False

@@ -80,7 +80,7 @@ class LatentReasonModel(PreTrainedModel, InterleavedGenerationMixin):
     main_input_name = "input_ids"
     _supports_sdpa = _supports_flash_attn = _supports_attention_backend = True
     # heads and statistics stay in fp32, where small steps do not round to zero; the boolean flag among them is no number
-    _keep_in_fp32_modules_strict = {r"reasoner\.head\.", r"reasoner\.target\.(?!.*fitted)"}
+    _keep_in_fp32_modules_strict = {r"reasoner\.head\.", r"reasoner\.target\.(?!.*fitted)", "feedback_gain"}
 
     def __init__(
         self,
@@ -124,6 +124,7 @@ class LatentReasonModel(PreTrainedModel, InterleavedGenerationMixin):
                 backbone = family(stock, tokenizer, image_processor, config.latent_positions)
                 reasoner = self.build_reasoner(config, backbone)
                 reasoner.reserve_statistics(config.slot_means)
+                reasoner.reserve_gain(config.feedback)
         finally:
             torch.set_default_dtype(default)
         if reasoner.method.name is None:  # the library knows the options that an older checkpoint lacks
@@ -263,7 +264,7 @@ class LatentReasonModel(PreTrainedModel, InterleavedGenerationMixin):
         """A sketch as an image of ``size`` tokens (None: as large as its grid); None if nothing can render it."""
         if self.decoder is None or not self.reasoner.is_renderable:
             return None
-        return self.decoder.draw(rollout.latents(span), span.grid, size or span.grid)
+        return self.decoder.draw(self.reasoner.unscale_latents(rollout.latents(span)), span.grid, size or span.grid)
 
     def parity(self, folder: str | Path) -> dict[str, float]:
         """How far this model is from the outputs stored in a folder: see :mod:`.parity`."""

@@ -93,7 +93,8 @@ class LatentHead(KeepsArguments, nn.Module, ABC):
     """Draws latents of width Z from states of width D. A head is :meth:`loss` and :meth:`sample`.
 
     Heads that work ``in_hidden_space`` draw in the space of the backbone's own states. Training normalizes what they
-    draw before the loss, and it is fed back as it is. Other heads work in the target's normalized space.
+    draw before the loss, and it is fed back as it is, or times the one number of
+    :meth:`~latent_reason.model.reasoner.LatentReasoner.scale_latents`. Other heads work in the target's normalized space.
     """
 
     in_hidden_space: bool = False
