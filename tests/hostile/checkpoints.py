@@ -192,7 +192,7 @@ row("checkpoint", "The description is no UTF-8.", lambda f: write(f / CARD, b"\x
 # -- latent_reason.json ------------------------------------------------------------------------------------------------
 row("checkpoint", "Means of slots are text.", in_card("slot_means", value="9"), "says slot_means: '9'")
 row("checkpoint", "Means of slots are negative.", in_card("slot_means", value=[-1, 4]), "slot_means: [-1, 4]")
-row("checkpoint", "Means of slots are endless.", in_card("slot_means", value=[9**9, 9**9]), "reasoner.safetensors")
+row("checkpoint", "Means of slots are endless.", in_card("slot_means", value=[9**9, 9**9]), "says slot_means")
 row(
     "checkpoint",
     "The way latents are fed is unknown.",
@@ -225,6 +225,8 @@ row(
     "in float32, but",
     "bfloat16",
 )
+row("export", "Means of slots are a number.", in_config("slot_means", value=5), "says slot_means: 5")
+row("export", "Means of slots are endless in an export.", in_config("slot_means", value=[9**9, 4]), "says slot_means")
 row("export", "The dtype is not that of the weights.", in_card("dtype", value="float16"), "in float32, but", "float16")
 row(
     "checkpoint",
