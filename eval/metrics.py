@@ -218,7 +218,7 @@ def accuracy_by_budget(reasoner, task: Task, mode: str, plain: Sequence[Result])
             run("latents a span", k, latents_per_span=k)
     if steps := getattr(reasoner.head, "steps", 0):
         for n in (1, 2, 4, 8):
-            reasoner.head.steps = n
+            reasoner.head.set_steps(n)
             run("denoising steps", n)
-        reasoner.head.steps = steps
+        reasoner.head.set_steps(steps)
     return out

@@ -157,6 +157,8 @@ def has_meaning(name: str, reasoner) -> bool:
     """Whether a probe can be run, and can differ from the unchanged output."""
     if name in ("oracle", "copy", "region"):
         return reasoner.is_renderable  # otherwise no image has the true latents
+    if name == "image_masked":
+        return not reasoner.hides_images  # else text sees no image after a sketch anyway
     if name == "again":
         return reasoner.head.is_stochastic  # greedy text and a deterministic head: a second run is equal
     return name != "text_corrupted" or reasoner.switch.start != "first"  # text has to precede the sketch

@@ -100,9 +100,10 @@ def measure_head(config: SFTConfig, rows: dict, items, task) -> dict:
     head, errors = reasoner.head, {}
     if head.is_stochastic:
         default = head.steps
-        for head.steps in NUM_STEPS:
-            errors[str(head.steps)] = round(sampling_error(reasoner, data), 4)
-        head.steps = default
+        for steps in NUM_STEPS:
+            head.set_steps(steps)
+            errors[str(steps)] = round(sampling_error(reasoner, data), 4)
+        head.set_steps(default)
     results = decode(reasoner, decoder, task, items, "mixed")
     return {
         "steps": config.optim.max_steps,

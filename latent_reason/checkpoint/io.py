@@ -135,7 +135,7 @@ def load(
         check_finite([*named_weights(reasoner), *named_weights(decoder)], f"'{folder}' holds")
     reasoner.record_method(replace(reasoner.method, notes=config.get("notes", {})))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    set_attention(reasoner.to(device).backbone, attn_implementation)
+    set_attention(reasoner.to(device).backbone, attn_implementation, needs_mask=reasoner.hides_images)
     return reasoner.eval(), None if decoder is None else decoder.to(device)
 
 

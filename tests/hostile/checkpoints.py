@@ -225,8 +225,13 @@ row(
     "in float32, but",
     "bfloat16",
 )
-row("export", "Means of slots are a number.", in_config("slot_means", value=5), "says slot_means: 5")
-row("export", "Means of slots are endless in an export.", in_config("slot_means", value=[9**9, 4]), "says slot_means")
+for value, what in ((5, "a number"), ([9**9, 4], "endless")):
+    row(
+        "export",
+        f"Means of slots of an export are {what}.",
+        lambda folder, value=value: edit(folder, "config.json", "slot_means", value=value),
+        "says slot_means",
+    )
 row("export", "The dtype is not that of the weights.", in_card("dtype", value="float16"), "in float32, but", "float16")
 row(
     "checkpoint",

@@ -124,6 +124,10 @@ class DenoisingHead(LatentHead):
         self.mean = MLPHead(width, latent_width) if residual else None
         self.register_buffer("scale", torch.ones(()))  # rms of the residual
 
+    def set_steps(self, steps: int) -> None:
+        """Sample in so many steps."""
+        self.steps = steps
+
     def loss(self, h, z):
         z, extra = z.float(), 0.0
         if self.mean is not None:
@@ -227,17 +231,40 @@ class DiffusionHead(DenoisingHead):
         super().__init__(width, latent_width, hidden, depth, repeats, steps, residual, times)
         if prediction not in self.NAMES:
             raise ValueError(f"prediction={prediction!r}: 'eps', 'x' or 'v'.")
-        if not 1 <= steps <= TRAINING_TIMES:
-            raise ValueError(f"steps={steps}: must be from 1 to {TRAINING_TIMES}.")
         self.prediction = prediction
-        with torch.device("cpu"):  # numbers, also where a model is built without memory
+        with torch.device("cpu"):
             self.train_scheduler = DDPMScheduler(
                 num_train_timesteps=TRAINING_TIMES,
                 beta_schedule="squaredcos_cap_v2",
                 clip_sample=False,
                 prediction_type=self.NAMES[prediction],
             )
-        self.schedulers: dict[int, DDIMScheduler] = {}
+        self.set_steps(steps)
+
+    def set_steps(self, steps: int) -> None:
+        """Sample in so many steps. ``scheduler`` has them alone as its times, of which 0 has the least noise, and
+        ``step_times`` are the training times of these.
+
+        Raises:
+            ValueError: fewer than 1 or more than 1000.
+        """
+        if not 1 <= steps <= TRAINING_TIMES:
+            raise ValueError(f"steps={steps}: must be from 1 to {TRAINING_TIMES}.")
+        with torch.device("cpu"):  # numbers, also where a model is built without memory
+            alpha = self.train_scheduler.alphas_cumprod.double()
+            first = max(int((alpha.sqrt() >= self.LEAST_SIGNAL).sum()), steps)
+            self.step_times = [round((i + 1) * first / steps) - 1 for i in range(steps)]
+            left = alpha[self.step_times]
+            betas = (1 - left / torch.cat([left.new_ones(1), left[:-1]])).tolist()
+            self.scheduler = DDIMScheduler(
+                num_train_timesteps=steps,
+                trained_betas=betas,
+                clip_sample=self.prediction == "eps",
+                clip_sample_range=self.BOUND,
+                prediction_type=self.NAMES[self.prediction],
+            )
+            self.scheduler.set_timesteps(steps)
+        self.steps = steps
 
     def denoising_loss(self, h, z):
         noise, s = torch.randn_like(z), draw_times(len(z), self.times, z.device)
@@ -248,36 +275,10 @@ class DiffusionHead(DenoisingHead):
         ]()
         return (self.net(x.to(h.dtype), t, h).float() - goal).square().mean(-1)
 
-    @property
-    def step_times(self) -> list[int]:
-        """The training times of the steps of the chain, from the least noise to the most."""
-        first = int((self.train_scheduler.alphas_cumprod.sqrt() >= self.LEAST_SIGNAL).sum())
-        first = max(first, self.steps)
-        return [round((i + 1) * first / self.steps) - 1 for i in range(self.steps)]
-
-    @property
-    def scheduler(self) -> DDIMScheduler:
-        """The scheduler of the chain, whose times are its steps alone: 0 has the least noise."""
-        if self.steps not in self.schedulers:
-            left = self.train_scheduler.alphas_cumprod.double()[self.step_times]
-            before = torch.cat([left.new_ones(1), left[:-1]])
-            with torch.device("cpu"):
-                made = DDIMScheduler(
-                    num_train_timesteps=self.steps,
-                    trained_betas=(1 - left / before).tolist(),
-                    clip_sample=self.prediction == "eps",
-                    clip_sample_range=self.BOUND,
-                    prediction_type=self.NAMES[self.prediction],
-                )
-                made.set_timesteps(self.steps)
-            self.schedulers[self.steps] = made
-        return self.schedulers[self.steps]
-
     def chain_times(self):
         return torch.tensor(self.step_times[::-1])
 
     def denoise(self, chain, x):
-        scheduler = self.scheduler
         for step, modulation in zip(range(self.steps - 1, -1, -1), chain, strict=True):
-            x = scheduler.step(self.net.step(x, modulation), step, x, return_dict=False)[0]
+            x = self.scheduler.step(self.net.step(x, modulation), step, x, return_dict=False)[0]
         return x
