@@ -27,7 +27,7 @@ class Results:
     Args:
         about: describes the comparison in the file; ``command`` among others.
         recipes: (name, seed) -> config of each variant.
-        only: a text in the names of the variants that are wanted.
+        only: the name of the variant that is wanted, or a text in the names of those that are.
         column: the entry of a row with the name of its variant.
 
     Raises:
@@ -77,7 +77,9 @@ class Results:
 
     def is_wanted(self, name: str, seed: int) -> bool:
         """Whether a variant is to be trained: it is named by ``only``, and has no row yet."""
-        return (not self.only or self.only in name) and not self.has_row(name, seed)
+        is_name = any(self.only == variant for variant, _ in self.recipes)
+        is_named = not self.only or (name == self.only if is_name else self.only in name)
+        return is_named and not self.has_row(name, seed)
 
     def has_row(self, name: str, seed: int) -> bool:
         """Whether a variant has been trained and measured."""
