@@ -31,8 +31,8 @@ from .samplers import PromptData
 def train(config: RLTrainingConfig, folder: Path):
     """Train a config into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
     check_supported(config)
-    config.rl.ref_model = config.rl.ref_model or config.init_from  # the same in all stages
-    return train_stages(config, folder, train_stage)
+    ref_model = config.rl.ref_model or config.init_from  # the same in all stages
+    return train_stages(replace(config, rl=replace(config.rl, ref_model=ref_model)), folder, train_stage)
 
 
 def check_supported(config: RLTrainingConfig) -> None:
