@@ -85,7 +85,11 @@ def script(name: str):
 
     def run(path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            out = [] if name in ("compare", "worth", "heads_quick") else ["--out", str(path.parent / "a.png")]
+            out = (
+                []
+                if name in ("compare", "worth", "heads_quick", "rl_content")
+                else ["--out", str(path.parent / "a.png")]
+            )
             patch.setattr("sys.argv", [name, str(path), *out])
             patch.syspath_prepend(str(FIGURES))
             runpy.run_path(str(FIGURES / f"{name}.py"), run_name="__main__")
@@ -119,6 +123,7 @@ READERS = {
             ("needed", "the JSON of eval.task_audit", "compare.json"),
             ("boundary", "the JSON of eval.boundary", "compare.json"),
             ("rl", "the JSON of train.rl.compare", "needed.json"),
+            ("rl_content", "the JSON of train.rl.compare", "needed.json"),
             ("budgets", "the dossier.json of eval.dossier", "compare.json"),
         )
     },
