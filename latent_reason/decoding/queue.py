@@ -6,14 +6,14 @@ Evaluation, rollouts of many items and serving go through it. A result does not 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 import torch
 
-from ..model.batch import LATENT, TEXT
+from ..model.batch import LATENT, TEXT, MixedBatch
 from ..model.reasoner import LatentReasoner
 from ..trace import Trace
 from .config import GenerationConfig
@@ -40,6 +40,10 @@ class Request:
     max_new_tokens: int | None = None
     forced_tokens: Sequence[int] | None = None
     seed: int | None = None
+
+
+#: prompts of requests that begin together
+MakePrompt = Callable[[list[Request]], MixedBatch]
 
 
 class Finished(NamedTuple):
@@ -70,7 +74,8 @@ class Cost(NamedTuple):
 
 
 class RequestQueue:
-    """Decodes requests in ``num_slots`` slots under one configuration.
+    """Decodes requests in ``num_slots`` slots under one configuration. ``make_prompt`` gives the prompts of requests that
+    begin together, on the model's device; by default the processor encodes their traces.
 
     Example:
         >>> queue = RequestQueue(reasoner, GenerationConfig(max_new_tokens=256), num_slots=16)
@@ -81,8 +86,10 @@ class RequestQueue:
         ...         print(done.request.number, done.rollout.text(done.row, reasoner.vocabulary))
     """
 
-    def __init__(self, model: LatentReasoner, config: GenerationConfig, num_slots: int):
-        self.engine = Engine(model, config, num_slots)
+    def __init__(
+        self, model: LatentReasoner, config: GenerationConfig, num_slots: int, make_prompt: MakePrompt | None = None
+    ):
+        self.engine, self.make_prompt = Engine(model, config, num_slots), make_prompt or self._encode
         self.waiting: deque[Request] = deque()
         self.groups: list[tuple[list[Request], Group]] = []
 
@@ -126,11 +133,10 @@ class RequestQueue:
 
     def _admit(self, requests: list[Request]) -> None:
         engine, config = self.engine, self.engine.config
-        prompt = engine.model.processor([request.trace for request in requests], generate=True).to(engine.device)
         given, forced = config.max_new_tokens, config.forced_tokens
         traces = [id(request.trace) for request in requests]
         group = engine.admit(
-            prompt,
+            self.make_prompt(requests),
             same_prompt=[traces.index(trace) for trace in traces],
             numbers=[request.number for request in requests],
             row_ids=[request.number if request.row_id is None else request.row_id for request in requests],
@@ -140,13 +146,22 @@ class RequestQueue:
         )
         self.groups.append((requests, group))
 
+    def _encode(self, requests: list[Request]) -> MixedBatch:
+        traces = [request.trace for request in requests]
+        return self.engine.model.processor(traces, generate=True).to(self.engine.device)
+
 
 def decode_requests(
-    model: LatentReasoner, requests: Iterable[Request], config: GenerationConfig, num_slots: int
+    model: LatentReasoner,
+    requests: Iterable[Request],
+    config: GenerationConfig,
+    num_slots: int,
+    make_prompt: MakePrompt | None = None,
 ) -> Iterator[Finished]:
     """Decode requests, with the model in evaluation mode, and yield each as it finishes. They are taken from
-    ``requests`` as slots become free."""
-    queue, source, was_training = RequestQueue(model, config, num_slots), iter(requests), model.training
+    ``requests`` as slots become free; ``make_prompt`` as in :class:`RequestQueue`."""
+    queue, source = RequestQueue(model, config, num_slots, make_prompt), iter(requests)
+    was_training = model.training
     model.eval()
     try:
         while True:

@@ -325,3 +325,21 @@ def test_groups_that_earn_the_same_teach_exactly_nothing():
             policy_gradient.leave_one_out,
         ):
             assert not advantage(torch.full((16,), value), torch.arange(2).repeat_interleave(8)).any()
+
+
+def test_rollouts_in_few_slots_are_those_of_all_at_once(module, monkeypatch):
+    """A rollout that ends leaves its slot to the next."""
+    v, plain = module.reasoner.vocabulary, module.reasoner.backbone.logits
+    bias = torch.zeros(len(module.reasoner.backbone.model.get_output_embeddings().weight))
+    bias[v.open], bias[v.end] = 4.0, 4.0  # untrained, it would hardly ever open a span or end
+    monkeypatch.setattr(module.reasoner.backbone, "logits", lambda states: plain(states) + bias)
+    items = [module.sampler.task[i] for i in range(2)]
+    module.sampler.rl = replace(module.rl, max_completion_length=16)
+    whole = module.sampler.sample(items).rollout
+    module.sampler.num_batches = 0
+    module.sampler.rl = replace(module.rl, num_slots=3)
+    some = module.sampler.sample(items).rollout
+    assert torch.equal(some.ids, whole.ids) and some.spans == whole.spans and whole.spans
+    assert_close(some.latent_embeds, whole.latent_embeds)
+    assert_close(some.policy_records, whole.policy_records)
+    assert_close(some.sampled_log_prob, whole.sampled_log_prob)

@@ -25,6 +25,8 @@ class RLConfig(Keys):
     """Items of a batch on each device."""
     num_generations: Annotated[int, Bounds(1, 100_000)] = 8
     """Rollouts of each item; rewards are compared within these."""
+    num_slots: Natural = 0
+    """Rollouts that are decoded at the same time; one that ends leaves its slot to the next. 0: all."""
     completions_per_trajectory: Count = 1
     """Rollouts that share all up to the end of the first sketch of the first of them, and differ after it."""
     temperature: Annotated[float, Bounds(0, 100, above=True)] = 1.0
@@ -129,6 +131,11 @@ have the same norm, a moving average."""
             raise ValueError(
                 f"rl.completions_per_trajectory={self.completions_per_trajectory} does not divide "
                 f"rl.num_generations={self.num_generations}."
+            )
+        if self.num_slots and self.completions_per_trajectory > 1:
+            raise ValueError(
+                "rl.num_slots: rollouts that share a trajectory are decoded at the same time. Set it to 0, or "
+                "rl.completions_per_trajectory to 1."
             )
         if 1 < self.completions_per_trajectory == self.num_generations:
             raise ValueError(

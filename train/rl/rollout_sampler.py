@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
+from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.engine import generate
-from latent_reason.decoding.rollout import Rollout
+from latent_reason.decoding.queue import Request, decode_requests
+from latent_reason.decoding.rollout import Rollout, join_rollouts
 from latent_reason.decoding.trajectories import generate_trajectories
-from latent_reason.model.batch import LATENT, TEXT
+from latent_reason.model.batch import LATENT, TEXT, MixedBatch
+from latent_reason.model.processor import EncodedExample
 from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.policy_gradient import PolicyObjective
 from latent_reason.tasks import Item
+from latent_reason.trace import Trace
 
 from ..config import RLTrainingConfig
 from ..traces import mode_of
@@ -86,21 +89,7 @@ class RolloutSampler:
         traces = [self.task.trace(item, self.mode) for item in items]
         examples = encode_prompts(traces, self.reasoner, self.can_cache_features)
         traces, examples = ([x for x in rows for _ in range(g)] for rows in (traces, examples))
-        answer_prefix = self.reasoner.vocabulary.encode_text(rl.answer_prefix) if rl.answer_prefix else ()
-        shared = rl.completions_per_trajectory
-        decode = generate if shared == 1 else partial(generate_trajectories, completions=shared)
-        rollout = decode(
-            self.reasoner,
-            collate_examples(self.reasoner.processor, examples).to(self.reasoner.device),
-            max_new_tokens=rl.max_completion_length,
-            temperature=rl.temperature,
-            seed=seed,
-            max_spans=rl.max_spans or None,
-            answer_prefix=answer_prefix,
-            answer_budget=rl.answer_budget,
-            group_size=g,
-            **self.latent_options(),
-        )
+        rollout = self.decode(traces, examples, seed)
         self.num_batches += 1
         items = [item for item in items for _ in range(g)]
         measured = {name: reward_inputs.find(name)(self.context, rollout, items) for name in self.reward_inputs}
@@ -139,6 +128,35 @@ class RolloutSampler:
             seed=seed,
             num_failed=sum(has_failed),
         )
+
+    def decode(self, traces: list[Trace], examples: list[EncodedExample], seed: int) -> Rollout:
+        """A rollout of every row, of which ``num_generations`` one after the other have the same prompt."""
+        rl, reasoner = self.rl, self.reasoner
+
+        def collate(rows: list[EncodedExample]) -> MixedBatch:
+            return collate_examples(reasoner.processor, rows).to(reasoner.device)
+
+        config = GenerationConfig(
+            max_new_tokens=rl.max_completion_length,
+            temperature=rl.temperature,
+            seed=seed,
+            max_spans=rl.max_spans or None,
+            answer_prefix=reasoner.vocabulary.encode_text(rl.answer_prefix) if rl.answer_prefix else (),
+            answer_budget=rl.answer_budget,
+            **self.latent_options(),
+        )
+        if rl.completions_per_trajectory > 1:
+            shared = {"completions": rl.completions_per_trajectory, "group_size": rl.num_generations}
+            return generate_trajectories(reasoner, collate(examples), config, **shared)
+        if not 0 < rl.num_slots < len(examples):
+            return generate(reasoner, collate(examples), config, group_size=rl.num_generations)
+        requests = [Request(trace, number) for number, trace in enumerate(traces)]
+        found: dict[int, tuple[Rollout, int]] = {}
+        for done in decode_requests(
+            reasoner, requests, config, rl.num_slots, lambda some: collate([examples[r.number] for r in some])
+        ):
+            found[done.request.number] = done.rollout, done.row
+        return join_rollouts([found[number] for number in range(len(requests))], collate(examples))
 
     def next_seed(self, rank: int) -> int:
         """The seed of the next rollouts. It differs between batches and processes."""
