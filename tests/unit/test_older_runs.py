@@ -162,6 +162,19 @@ def test_an_older_run_of_reinforcement_learning_goes_on_as_it_began(older_model,
         prepare_model(made, require_trained=True)
 
 
+def test_stages_of_reinforcement_learning_have_the_same_options_when_resumed(older_model, tmp_path, monkeypatch):
+    """Those of the first checkpoint, with the changes of the stage alone."""
+    changes = {"init_from": str(older_model), "method__name": "swimbird", "method__options": SWIMBIRD}
+    stages = [{"method": {"options": {"latent_weight": 0.1}}}, {"seed": 3}]
+    made = recipe(tmp_path / "run", config=RLTrainingConfig, stages=stages, **changes)
+    found = []
+    monkeypatch.setattr(rl, "train_stage", lambda stage, folder: found.append(stage.method.options))
+    folder = make_run_folder(made)
+    rl.train(made, folder)
+    resumed = [stage.method.options for stage in stages_of(parse(RLTrainingConfig, ["--resume", str(folder)]))]
+    assert found == resumed and [options["latent_weight"] for options in found] == [0.1, 0.7]
+
+
 # -- supervised training -----------------------------------------------------------------------------------------------
 def test_supervised_training_from_an_older_model_has_the_options_of_its_recipe(older_model, tmp_path):
     for options, wanted in ((SWIMBIRD, swimbird.SYSTEM_PROMPT), (SWIMBIRD | {"system_prompt": False}, "")):
