@@ -28,8 +28,6 @@ from train.traces import mode_of  # noqa: E402
 FILE = ROOT / "golden_losses.json"
 STEPS = 20
 OLDER = "older "
-#: defaults that older checkpoints hold, and that have changed since
-CHANGED = {"lvr": {"max_spans": 1}, "monet": {"latent_weight": 2.0}}
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 
@@ -44,7 +42,7 @@ def losses(form: str, precision: str) -> list[float]:
     method = form.removeprefix(OLDER)
     options = {"k": 4} if "k" in methods.schema(method) else {}
     if form != method:
-        options = methods.with_older_options(method, options | CHANGED.get(method, {}))
+        options = methods.with_older_options(method, options)
     changes = {"data__items": 8, "data__batch_size": 4, "data__val_items": 0, "optim__max_steps": STEPS}
     changes |= {"optim__name": "adamw", "optim__lr": 5e-4, "method__name": method, "method__options": options}
     config = recipe(ROOT / "unused", **changes)

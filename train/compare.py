@@ -29,7 +29,7 @@ from .config import (
     RLCompareConfig,
     StagedConfig,
     arms_of,
-    check_same_run,
+    continued,
     folder_of,
     load,
     parse_command_line,
@@ -95,7 +95,7 @@ def train_arm(arm: StagedConfig, folder: Path, train: Callable) -> None:
         return
     arm = replace(arm, run_name=str(folder))
     if (folder / "recipe.yaml").is_file():
-        check_same_run(folder, load(folder / "recipe.yaml", type(arm)), arm)
+        arm = continued(folder, load(folder / "recipe.yaml", type(arm)), arm)
         arm = replace(arm, resume=str(folder))
     train(arm, make_run_folder(arm))
 

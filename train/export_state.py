@@ -19,7 +19,7 @@ from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.outputs import check_output_folder
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
-from .config import CONFIGS, ModelConfig, RunConfig, load
+from .config import CONFIGS, ModelConfig, RunConfig, complete, load
 from .config.keys import hints_of
 from .config.resuming import RECIPE, folder_to_resume
 from .model_setup import prepare_model
@@ -50,15 +50,17 @@ def find_state(run: Path, step: int | None) -> Path:
 
 def read_config(run: Path) -> RunConfig:
     """The config of a run: of the command with the fewest keys that has those of its recipe, which names all of them.
+    Options of a method that are newer than the recipe have the values with which the run began.
 
     Raises:
         ValueError: the recipe is of no command that trains a model.
     """
     for config in sorted(CONFIGS, key=lambda config: len(hints_of(config))):
         try:
-            return load(run / RECIPE, config)
+            begun = load(run / RECIPE, config)
         except ValueError:
             continue
+        return complete(begun, begun)
     raise ValueError(f"'{run / RECIPE}' is the recipe of no training command.")
 
 

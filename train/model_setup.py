@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import lightning as L
 import torch
@@ -31,7 +32,8 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
     attention is still to be chosen (:func:`choose_attention`).
 
     Args:
-        require_trained: the checkpoint must have trained weights for every part of the config's method.
+        require_trained: the model must be the checkpoint's. It has trained weights for every part, and its options are
+            those of the checkpoint, where the config does not set them.
 
     Raises:
         ValueError: the checkpoint's method, options, positions or adapter differ from the config's; weights in 4 bits
@@ -47,13 +49,15 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
         loaded, decoder = checkpoint.load(config.init_from, device="cpu")
         backbone = loaded.backbone
         _set_positions(backbone, config, require_trained)
-        options = getattr(config.backbone, "options", {})  # a loaded model has none in reinforcement learning
-        limits = {name: options.get(name) for name in ("min_pixels", "max_pixels")}
+        sizes = getattr(config.backbone, "options", {})  # a loaded model has none in reinforcement learning
+        limits = {name: sizes.get(name) for name in ("min_pixels", "max_pixels")}
         if any(limits.values()):
             backbone.set_pixel_limits(**limits)
     else:
         backbone = load_backbone(config)
-    reasoner = methods.build_method(config.method.name, backbone, **config.method.options)
+    method = config.method
+    options = trained_options(loaded, config) if loaded is not None and require_trained else method.options
+    reasoner = methods.build_method(method.name, backbone, **options)
     _load_trained_parts(reasoner, loaded, config, require_trained)
     prepare_backbone(reasoner, config)
     if device is not None and getattr(config, "fsdp", False):
@@ -61,6 +65,27 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
     elif device is not None:
         reasoner.cuda(device)
     return reasoner, decoder
+
+
+def trained_options(loaded: LatentReasoner, config: ModelConfig) -> dict[str, Any]:
+    """The options of a checkpoint's method, with those that a config changes and that training alone has.
+
+    Raises:
+        ValueError: the config names another method, or sets an option of the model otherwise.
+    """
+    name, given, trained = config.method.name, config.method.options, loaded.method
+    if trained.name != name:
+        raise ValueError(
+            f"method.name={name!r}: '{config.init_from}' was trained with {trained.name!r}. Set that, with its options."
+        )
+    methods.check_options(name, given)
+    for option in methods.model_options(name):
+        if option in given and given[option] != trained.options[option]:
+            raise ValueError(
+                f"method.options.{option}={given[option]!r}: '{config.init_from}' was trained with "
+                f"{trained.options[option]!r}. Set that, or remove the key."
+            )
+    return trained.options | given
 
 
 def prepare_backbone(reasoner: LatentReasoner, config: ModelConfig) -> None:
@@ -182,11 +207,6 @@ def _load_trained_parts(reasoner, loaded, config: ModelConfig, require_trained: 
     """Copy what a checkpoint of the same method has; print what starts from random weights, or refuse it."""
     same_method = loaded is not None and loaded.method.name == reasoner.method.name
     differ = load_compatible_weights(reasoner, loaded) if same_method else set()
-    if require_trained and not same_method:
-        raise ValueError(
-            f"method.name={config.method.name!r}: '{config.init_from}' was trained with {loaded.method.name!r}. "
-            "Set that, with its options."
-        )
     if require_trained and differ:
         raise ValueError(
             f"method.options: '{config.init_from}' was trained with {loaded.method.options}, so its "

@@ -24,7 +24,7 @@ from latent_reason.files import atomic_write_text
 
 from . import sharding
 from .averaging import WeightAverage
-from .config import RunConfig, StagedConfig, dump, folder_of, parse_command_line, stages_of
+from .config import RunConfig, StagedConfig, complete, dump, folder_of, parse_command_line, stages_of
 from .config.groups import Precision
 from .data import TraceData
 from .lit_modules import TrainingModule
@@ -112,8 +112,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def make_run_folder(config: RunConfig) -> Path:
-    """Make the folder of a run and write the resolved config into it; of several processes, the first does so. The
-    folder of a resumed run is there.
+    """Make the folder of a run and write the resolved config into it, with all options of its methods; of several
+    processes, the first does so. The folder of a resumed run is there.
 
     Raises:
         FileExistsError: the folder exists; nothing in it is touched.
@@ -121,6 +121,7 @@ def make_run_folder(config: RunConfig) -> Path:
     folder = folder_of(config.run_name)
     if rank_zero_only.rank or (config.resume and (folder / "recipe.yaml").is_file()):
         return folder
+    whole = complete(config)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -128,7 +129,7 @@ def make_run_folder(config: RunConfig) -> Path:
             f"run folder '{folder}' exists. Continue that run with --resume {folder}, set another --run_name, or move the "
             "folder; nothing was touched."
         ) from None
-    atomic_write_text(folder / "recipe.yaml", dump(config))
+    atomic_write_text(folder / "recipe.yaml", dump(whole))
     return folder
 
 

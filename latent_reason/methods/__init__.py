@@ -7,8 +7,8 @@ Example:
 A method file has a docstring (paper, idea, what differs, defaults and their source), ``PAPER``, ``SUMMARY``, ``MODE``
 (the form of a trace it trains on), ``build_model(backbone, **options) -> LatentReasoner`` with what inference needs,
 and ``build_objective(run, **options) -> Objective`` with what training adds. Their keywords are the method's options.
-``OLDER``, where it is there, gives options that were added later the value with which older checkpoints were made, and
-``SYSTEM_PROMPT`` is the system turn that the option ``system_prompt`` adds.
+``OLDER``, where it is there, gives options that were added later, or whose default has changed, the value with which older
+checkpoints and runs were made. ``SYSTEM_PROMPT`` is the system turn that the option ``system_prompt`` adds.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def schema(name: str) -> dict[str, inspect.Parameter]:
     return _keywords(module.build_objective) | _keywords(module.build_model)
 
 
+def model_options(name: str) -> list[str]:
+    """The options of a method that its model has. Others are of training alone."""
+    return list(_keywords(load(name).build_model))
+
+
 def check_options(name: str, options: dict[str, Any]) -> None:
     """Raises ValueError for an option that the method does not have, or a value that it does not take."""
     known = schema(name)
@@ -81,7 +86,7 @@ def check_options(name: str, options: dict[str, Any]) -> None:
 
 
 def with_older_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The saved options of a checkpoint. Those that it lacks because they were added later have the value that keeps it
+    """The saved options of a checkpoint or a run. Those that it lacks because it is older have the value that keeps it
     what it was."""
     return getattr(load(name), "OLDER", {}) | options
 

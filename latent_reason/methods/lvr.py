@@ -31,7 +31,7 @@ from ..values import Name, Positive, Size, SizeOrZero, Weight
 PAPER = "2509.24251"
 SUMMARY = "rebuilds the tokens of a region of the input before the answer: redundant by construction"
 MODE = "mixed"
-OLDER = {"standardize": True, "mlp_ratio": 4}
+OLDER = {"standardize": True, "mlp_ratio": 4, "max_spans": 1}
 
 
 class LvrObjective(Objective):

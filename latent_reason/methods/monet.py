@@ -46,7 +46,7 @@ from ..values import Size, SizeOrZero, Weight
 PAPER = "2511.21395"
 SUMMARY = "hidden states distilled from a teacher that reads the step's image; trained through the latents alone"
 MODE = "mixed"
-OLDER = {"text_through_latents": False, "align_at": "before"}
+OLDER = {"text_through_latents": False, "align_at": "before", "latent_weight": 2.0}
 
 
 class MonetObjective(Objective):

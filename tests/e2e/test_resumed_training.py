@@ -189,6 +189,24 @@ def test_a_state_becomes_a_checkpoint(tmp_path, capsys):
         export_state.main([str(tmp_path / "run"), "--step", "9", "--out", str(tmp_path / "other")])
 
 
+def test_an_older_run_continues_as_it_began(tmp_path):
+    """Its recipe lacks the option, and so does that of an older run of swimbird, whose state becomes a checkpoint."""
+    older = {"mirage": {"standardize": True}, "swimbird": {"system_prompt": False}}
+    for name, options in older.items():
+        made = small(tmp_path / name, data__val_items=0, method__name=name, method__options={"k": 4, **options})
+        run(sft.train, made)
+        for folder in (tmp_path / name / "run", stopped_copy(tmp_path / name / "run", tmp_path / name / "copy", 2)):
+            made.method.options = {"k": 4}
+            (folder / "recipe.yaml").write_text(dump(made))
+        out = tmp_path / name / "out"
+        export_state.main([str(tmp_path / name / "run"), "--step", "3", "--out", str(out)])
+        trained = checkpoint.read_config(tmp_path / name / "run" / "model")["options"]
+        assert checkpoint.read_config(out)["options"] == trained and trained.items() >= options.items()
+        run(sft.train, parse(SFTConfig, ["--resume", str(tmp_path / name / "copy")]))
+        assert weights_of(tmp_path / name / "copy") == weights_of(tmp_path / name / "run")
+        assert checkpoint.read_config(tmp_path / name / "copy" / "model")["options"] == trained
+
+
 def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, capsys):
     run(sft.train, small(tmp_path, data__val_items=0))
     copy = stopped_copy(tmp_path / "run", tmp_path / "copy", 3)

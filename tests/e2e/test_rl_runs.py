@@ -225,11 +225,11 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
         ),
         (
             {"method__options": {"k": 3, "head": "mlp", "head_options": {"hidden": 32}}},
-            "so its target would start from random weights",
+            "method.options.k=3: .* was trained with 4. Set that",
         ),
         (
             {"method__options": {"k": 4, "head": "flow", "head_options": {"hidden": 32}}},
-            "so its head would start from random weights",
+            "method.options.head='flow': .* was trained with 'mlp'. Set that",
         ),
         ({"precision": "bf16-true"}, "Set bf16-mixed"),
         ({"rl__rewards": {"accuracy": 1.0, "short": 0.6}}, "penalties add up to 0.6 and the answer has weight 1,"),

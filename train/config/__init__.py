@@ -19,8 +19,9 @@ from .groups import (
     SFTDataConfig,
     SFTMethodConfig,
 )
+from .options import complete
 from .parsing import arms_of, dump, load, parse, parse_command_line, stages_of
-from .resuming import check_same_run, folder_of
+from .resuming import check_same_run, continued, folder_of
 from .rl import RLConfig
 from .trainers import (
     CONFIGS,
@@ -62,6 +63,8 @@ __all__ = [
     "StagedConfig",
     "arms_of",
     "check_same_run",
+    "complete",
+    "continued",
     "dump",
     "folder_of",
     "load",

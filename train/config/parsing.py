@@ -30,7 +30,7 @@ from .keys import (
 )
 from .machine import check_machine
 from .recipe_file import parse_yaml, read_recipe
-from .resuming import RECIPE, check_same_run, folder_of, folder_to_resume
+from .resuming import RECIPE, continued, folder_of, folder_to_resume
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -77,7 +77,7 @@ def _continued(config: type[Config], given: dict, where: str) -> Config:
     else:
         folder = folder_to_resume(name)
         new = _make(config, _merged(read(folder / RECIPE, config), given), where)
-    check_same_run(folder, load(folder / RECIPE, config), new)
+    new = continued(folder, load(folder / RECIPE, config), new)
     return dataclasses.replace(
         new, resume=str(folder), run_name=str(folder) if len(folder.parts) > 1 else f"./{folder}"
     )

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TypeVar
 
+from .options import complete
+
 ROOT = Path("checkpoints")
 RECIPE = "recipe.yaml"  # in the folder of every run
 #: keys that say how a run is carried out, not what it learns
@@ -39,6 +41,14 @@ def folder_to_resume(name: str) -> Path:
         if (folder / RECIPE).is_file():
             return folder.resolve() if ".." in folder.parts else folder
     raise FileNotFoundError(f"--resume: '{folder_of(name)}' is no folder of a run, it has no {RECIPE}.")
+
+
+def continued(folder: Path, old: Config, new: Config) -> Config:
+    """``new`` with all options of its methods, for a run whose recipe is ``old``. Options that are newer than the recipe
+    have the values with which the run began. Raises as :func:`check_same_run`."""
+    new = complete(new, old)
+    check_same_run(folder, complete(old, old), new)
+    return new
 
 
 def check_same_run(folder: Path, old: Config, new: Config) -> None:

@@ -41,6 +41,7 @@ class RunConfig(Keys):
     """Keys of every run"""
 
     command: ClassVar[str]
+    keeps_model: ClassVar[bool] = False  # options that a recipe leaves out are those of the checkpoint
 
     run_name: Name = "run"
     """Folder of the run below checkpoints/; a path with a slash is used as it is."""
@@ -146,6 +147,7 @@ class RLTrainingConfig(StagedConfig):
     """Keys of a reinforcement learning run"""
 
     command: ClassVar[str] = "train.rl"
+    keeps_model: ClassVar[bool] = True
 
     backbone: LoadedBackboneConfig = field(default_factory=LoadedBackboneConfig)
     method: MethodConfig = field(default_factory=MethodConfig)

@@ -24,7 +24,7 @@ from latent_reason.model.backbones.tiny import train_tokenizer
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective
 
-from ..config import ModelConfig
+from ..config import ModelConfig, complete
 from ..lit_modules import set_trainable
 from ..model_setup import build_objective, check_bits, import_plugins, prepare_backbone
 from ..traces import corpus
@@ -45,6 +45,7 @@ def build_model(config: ModelConfig, mode: FakeTensorMode, name: str | None = No
     adapter = None
     if config.init_from and not name:
         backbone, adapter = build_saved_backbone(config)
+        config = complete(config)
     else:
         options = getattr(config.backbone, "options", {"dtype": "float32"} if config.fsdp else {})
         backbone = build_backbone(config, name or config.backbone.name, options)

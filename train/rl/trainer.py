@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 from .. import sharding
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
-from ..config import RLTrainingConfig
+from ..config import RLTrainingConfig, complete
 from ..model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from ..traces import make_task
 from ..trainer import console, fit, make_saver, run_training, train_stages
@@ -31,6 +31,7 @@ from .samplers import PromptData
 def train(config: RLTrainingConfig, folder: Path):
     """Train a config into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
     check_supported(config)
+    config = complete(config)  # all stages have the options of the checkpoint that the first starts from
     ref_model = config.rl.ref_model or config.init_from  # the same in all stages
     return train_stages(replace(config, rl=replace(config.rl, ref_model=ref_model)), folder, train_stage)
 
