@@ -11,7 +11,7 @@ the first thoughts write nothing. Forward, the decoder reads the thought and its
 its own, the question and the text of earlier steps, without images and without thoughts. One decoder with one set of
 weights serves all steps. Backward and internal losses are cosines toward a detached thought, so the backward one trains
 the decoder, and the internal one predicts the next thought by a linear map. The decoder stays in the
-checkpoint, as that of covt.
+checkpoint, as that of covt. START is forced and has no text loss (``start_loss=True`` gives it one).
 Defaults: 3 thoughts ("as few as 3 steps") from the abstract; the rest is ours. ``alignment_weight`` is that of the two
 cosines: with 1.0, thoughts of different items became alike (mean cosine 0.95 after 100 steps on FrozenLake; 0.47 with
 0.1, 0.33 without).
@@ -103,7 +103,7 @@ class ColtObjective(Objective):
         if last.role != "assistant":
             return trace
         answer = steps_of(trace, 1)[0]
-        content: tuple[Part, ...] = (Sketch(None, model.switch.count), answer)
+        content: tuple[Part, ...] = (Sketch(None, model.switch.count, loss=float(answer.loss != 0)), answer)
         return replace(trace, messages=(*remove_loss(earlier), replace(last, content=content)))
 
     def encode(self, model: LatentReasoner, trace: Trace) -> EncodedExample:
@@ -202,11 +202,13 @@ def itself(view: MixedBatch) -> torch.Tensor:
     return torch.eye(view.ids.shape[1], dtype=torch.bool, device=view.ids.device)
 
 
-def build_model(backbone: Backbone, *, thoughts: Size = 3, depth: Depth = 2) -> LatentReasoner:
+def build_model(
+    backbone: Backbone, *, thoughts: Size = 3, depth: Depth = 2, start_loss: bool = False
+) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         head=ThoughtHead(backbone.width, backbone.width, thoughts, depth),
-        switch=Switch(start="first", count=thoughts),
+        switch=Switch(start="first", count=thoughts, open_loss=start_loss),
     )
 
 

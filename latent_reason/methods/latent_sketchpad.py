@@ -8,7 +8,8 @@ a recipe: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Tra
 
 What differs from the released code: the head uses a cache; rows of a batch open spans at different steps; the stage is
 an option, not a substring of a path; the model decides when to open a span, or, with ``open_after_sentences``, a span
-follows every sentence as in the released code; targets are standardized; the head sees the images of the prompt alone,
+follows every sentence as in the released code, and START, which is then forced, has no text loss (``start_loss=True``
+gives it one); targets are standardized; the head sees the images of the prompt alone,
 whereas the released head also sees every picture drawn so far (the backbone sees them in both, so the states that the
 head reads depend on them). As in the released code for Qwen, an L1 after the connector is added to that before it;
 ``connector_weight=0`` leaves it out, as the one for Gemma does.
@@ -37,7 +38,7 @@ from ..values import Depth, Size, SizeOrZero, Weight
 PAPER = "2510.24514"
 SUMMARY = "encoder features before the connector, from a causal head that attends to its span and the images"
 MODE = "mixed"
-OLDER = {"connector_weight": 0.0}
+OLDER = {"connector_weight": 0.0, "start_loss": True}
 
 
 @contextmanager
@@ -86,6 +87,7 @@ def build_model(
     cross_attention_layers: Depth = 2,
     loss: RegressionLoss = "l1",
     open_after_sentences: bool = False,
+    start_loss: bool = False,
     max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     return LatentReasoner(
@@ -94,7 +96,11 @@ def build_model(
         head=AutoregressiveHead(
             backbone.width, backbone.feature_width, hidden, depth, cross_attention_layers, longest=k, loss=loss
         ),
-        switch=Switch(start="rule" if open_after_sentences else "token", max_spans=max_spans),
+        switch=Switch(
+            start="rule" if open_after_sentences else "token",
+            max_spans=max_spans,
+            open_loss=start_loss or not open_after_sentences,
+        ),
     )
 
 

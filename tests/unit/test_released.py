@@ -121,7 +121,7 @@ def test_ilvr_noise_is_on_the_target_alone(make_backbone, make_traces, monkeypat
 
 
 # -- START -------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["coconut", "mcout", "covt"])
+@pytest.mark.parametrize("name", ["coconut", "mcout", "covt", "cvrr", "livr", "colt"])
 def test_a_forced_start_has_no_text_loss(name, make_backbone, make_traces):
     for start_loss in (False, True):
         reasoner = methods.build_method(name, make_backbone(), start_loss=start_loss)
@@ -131,6 +131,26 @@ def test_a_forced_start_has_no_text_loss(name, make_backbone, make_traces):
         assert (batch.loss_weight[(batch.token_type == TEXT) & ~is_open] > 0).sum() > 4
     with pytest.raises(ValueError, match="open_loss=False"):
         Switch(open_loss=False)
+
+
+def test_a_start_by_the_rule_has_no_text_loss(make_backbone, make_traces):
+    small = {"k": 4, "depth": 1, "cross_attention_layers": 1}
+    for rule, start_loss, weight in ((True, False, 0), (True, True, 1), (False, False, 1)):
+        options = small | {"open_after_sentences": rule, "start_loss": start_loss}
+        reasoner = methods.build_method("latent_sketchpad", make_backbone(), **options)
+        batch = training_batch(reasoner, make_traces())
+        assert (batch.loss_weight[batch.ids == reasoner.vocabulary.open] == weight).all()
+    assert methods.with_older_options("latent_sketchpad", {})["start_loss"]
+
+
+@pytest.mark.parametrize("name", ["mcout", "cvrr", "livr", "colt"])
+def test_an_answer_without_a_loss_has_none_for_its_start_and_span(name, make_backbone):
+    reasoner = methods.build_method(name, make_backbone(), start_loss=True)
+    for loss in (0.0, None):
+        said = Message("assistant", (Text("Go up.", loss), Text(" Left.", loss)))
+        batch = training_batch(reasoner, [Trace("t", (Message("user", (Text("where?"),)), said))])
+        taught = loss is None
+        assert batch.loss_weight.any() == taught and batch.span_weight.tolist() == [float(taught)]
 
 
 # -- coconut -----------------------------------------------------------------------------------------------------------
