@@ -156,7 +156,11 @@ def test_an_answer_without_a_loss_has_none_for_its_start_and_span(name, make_bac
 # -- coconut -----------------------------------------------------------------------------------------------------------
 def story(name: str) -> Trace:
     said = Message("assistant", (Text("Go up. Then left. Go on. Then down. Go in. Done: \\boxed{U}"),))
-    return Trace(name, (Message("user", (Text("where?"),)), said))
+    return Trace(name, (asked("where?"), said))
+
+
+def asked(question: str) -> Message:
+    return Message("user", (Text(question),))
 
 
 def encoded(reasoner, trace):
@@ -179,6 +183,10 @@ def test_coconut_mixes_stages(make_backbone):
     assert set(found) == {(0, 5), (2, 4), (4, 3), (6, 2), (6, 0)} and 20 < found.count((2, 4)) < 50
     assert found == [encoded(reasoner, trace) for trace in traces], "a resumed run draws the same"
     assert loss_of(reasoner, training_batch(reasoner, traces[:8])).text.isfinite()
+    alike = [replace(story("same"), messages=(asked(str(i)), *story("same").messages[1:])) for i in range(60)]
+    assert 20 < sum(encoded(reasoner, trace) == (2, 4) for trace in alike) < 50, "traces that share an id draw apart"
+    with pytest.raises(ValueError, match=r"uniform_prob=0.5 has no effect in stage 0"):
+        methods.build_objective("coconut", stage=0, uniform_prob=0.5)
     plain = methods.build_method("coconut", make_backbone(), c=2, stage=1)
     assert {encoded(plain, trace) for trace in traces} == {(2, 4)}
 
