@@ -11,8 +11,8 @@ an option, not a substring of a path; the model decides when to open a span, or,
 follows every sentence as in the released code, and START, which is then forced, has no text loss (``start_loss=True``
 gives it one); targets are standardized; the head sees the images of the prompt alone,
 whereas the released head also sees every picture drawn so far (the backbone sees them in both, so the states that the
-head reads depend on them). As in the released code for Qwen, an L1 after the connector is added to that before it;
-``connector_weight=0`` leaves it out, as the one for Gemma does.
+head reads depend on them). As in the released code for Qwen, an L1 after the connector is added to the loss
+before it, whatever ``loss`` is; ``connector_weight=0`` leaves it out, as the one for Gemma does.
 Defaults: L1, 2 cross-attention and 8 causal layers from the paper; at most 256 latents per image; connector weight 1 from
 the released code.
 """
@@ -55,8 +55,8 @@ def frozen(parameters: Iterable[torch.nn.Parameter]) -> Iterator[None]:
 
 
 class SketchpadObjective(Objective):
-    """Trains the head on features before the connector and, with ``connector_weight``, on what the connector makes of
-    them."""
+    """Trains the head on features before the connector and, with ``connector_weight``, by L1 on what the connector makes
+    of them."""
 
     def __init__(self, run: RunOptions | None = None, *, connector_weight: float, **options: Any):
         super().__init__(run, **options)
@@ -74,7 +74,7 @@ class SketchpadObjective(Objective):
         with frozen(model.backbone.vision_parameters):
             drawn = model.target.denormalize(drawn, grids, slot)
             connected = [model.target.to_embeddings(features) for features in (drawn, z[span, slot])]
-        losses = losses + self.connector_weight * regression_loss(*connected, model.head.kind)
+        losses = losses + self.connector_weight * regression_loss(*connected, "l1")
         return weighted_mean(losses, batch.span_weight[span])
 
 

@@ -205,7 +205,9 @@ def test_weights_of_the_stages():
 
 
 def test_detached_latents_are_not_aligned_themselves():
-    with pytest.raises(ValueError, match="text_through_latents=False with align_at='latents': .* align_at='before'"):
+    with pytest.raises(
+        ValueError, match=r"text_through_latents=False with align_at='latents': .*Set align_at='before'"
+    ):
         methods.build_objective("monet", stage=3, text_through_latents=False)
     for stage, options in ((2, {}), (3, {"align_at": "before"})):
         methods.build_objective("monet", stage=stage, text_through_latents=False, **options)
