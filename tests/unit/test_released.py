@@ -205,6 +205,30 @@ def test_lvr_several_boxes(make_backbone, picture):
         assert loss_of(reasoner, batch).latent.isfinite()
 
 
+def test_lvr_refuses_to_train_on_no_span(make_backbone):
+    reasoner = methods.build_method("lvr", make_backbone(), k=4, max_spans=0)
+    with pytest.raises(ValueError, match="max_spans=0: method 'lvr' would train"):
+        objective_for(reasoner).check(reasoner)
+
+
+@pytest.mark.parametrize("head", ["flow", "diffusion", "mean_flow", "gaussian"])
+def test_lvr_refuses_raw_targets_of_a_stochastic_head(head, make_backbone):
+    with pytest.raises(ValueError, match=f"head='{head}' .*Set standardize: true"):
+        methods.build_method("lvr", make_backbone(), k=4, head=head)
+    assert methods.build_method("lvr", make_backbone(), k=4, head=head, standardize=True).head.is_stochastic
+
+
+def test_lvr_reads_the_width_of_the_models_mlp_for_a_glu_alone(make_backbone, monkeypatch):
+    backbone = make_backbone()
+    config = backbone.text_model.config
+    monkeypatch.delattr(config, "intermediate_size")
+    monkeypatch.delattr(type(config), "intermediate_size")
+    for head in ("identity", "mlp"):
+        methods.build_method("lvr", backbone, k=4, head=head)
+    with pytest.raises(AttributeError, match="intermediate_size"):
+        methods.build_method("lvr", backbone, k=4, head="glu")
+
+
 def test_lvr_heads_are_as_wide_as_released(make_backbone):
     width = (backbone := make_backbone()).width
     hidden = backbone.text_model.config.intermediate_size
