@@ -168,6 +168,8 @@ CASES = [Case(name, small(name)) for name in methods.names()] + [
     modal_mixed("mlp", scheduled_sampling={"noise_std": 0.1, "prob": 0.5}),
     Case("lvr", {"k": 4, "head": "mlp", "stop": "distance", "supervise": "end_only", "standardize": True}),
     Case("lvr", {"k": 4, "head": "glu", "standardize": True, "max_spans": 1}),
+    Case("lvr", {"k": 4, "head": "mlp"}),
+    Case("lvr", {"k": 4, "head": "glu"}),
 ]
 
 

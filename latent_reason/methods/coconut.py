@@ -57,8 +57,10 @@ class CoconutObjective(Objective):
         self.c, self.stage, self.max_stage, self.uniform_prob = c, stage, max_stage, uniform_prob
 
     def stage_of(self, trace: Trace) -> int:
-        """The stage of a trace. It follows from the id, so that a resumed run draws the same."""
-        draw = random.Random(f"{self.stage} {trace.id}")
+        """The stage of a trace. It follows from its id and texts, so that a resumed run draws the same and records that
+        share an id do not share a draw."""
+        texts = [[p.text for p in message.content if isinstance(p, Text)] for message in trace.messages]
+        draw = random.Random(f"{self.stage} {trace.id} {texts}")
         return self.stage if draw.random() >= self.uniform_prob else draw.randint(0, len(steps_of(trace)) - 1)
 
     def processor_for(self, model: LatentReasoner, trace: Trace) -> Processor:
@@ -112,6 +114,11 @@ def build_objective(
     uniform_prob: Share = 0.0,
     jacobi_sweeps: SizeOrZero = 0,
 ) -> CoconutObjective:
+    if uniform_prob and stage == 0:
+        raise ValueError(
+            f"uniform_prob={uniform_prob} has no effect in stage 0, whose model has no thoughts. Set it in later stages "
+            "alone."
+        )
     return CoconutObjective(
         run, c=c, stage=stage, max_stage=max_stage, uniform_prob=uniform_prob, jacobi_sweeps=jacobi_sweeps
     )

@@ -6,14 +6,15 @@ them to the steps of the textual reasoning: forward, it must write the text of a
 give the thought from the text before it. An internal loss makes each thought follow from the one before.
 
 What differs from the paper, of which we had the abstract and no code: all details are ours. A step is a group of
-sentences, the groups are as even as possible, and the last thought writes the answer; with fewer sentences than thoughts,
-the first thoughts write nothing. Forward, the decoder reads the thought and its own text; backward, the question and the
-text of earlier steps, without images. One decoder with one set of weights serves all steps. Backward and internal losses
-are cosines, and the internal one predicts the next thought, detached, by a linear map. The decoder stays in the
-checkpoint, as that of covt.
+sentences, the groups are as even as possible, and the last thought writes the answer; with fewer sentences than
+thoughts, the first thoughts write nothing. Forward, the decoder reads the thought and its own text; backward, in a pass
+of its own, the question and the text of earlier steps, without images and without thoughts. One decoder with one set of
+weights serves all steps. Backward and internal losses are cosines toward a detached thought, so the backward one trains
+the decoder, and the internal one predicts the next thought by a linear map. The decoder stays in the checkpoint, as
+that of covt. START is forced and has no text loss (``start_loss=True`` gives it one).
 Defaults: 3 thoughts ("as few as 3 steps") from the abstract; the rest is ours. ``alignment_weight`` is that of the two
 cosines: with 1.0, thoughts of different items became alike (mean cosine 0.95 after 100 steps on FrozenLake; 0.47 with
-0.1, 0.33 without).
+0.1, 0.33 without). That was measured while the backward loss still had a gradient in the thoughts.
 """
 
 from __future__ import annotations
@@ -85,9 +86,16 @@ class ColtObjective(Objective):
         return bool(self.weights.latent)
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
-        """As the base class does; also refuses an answer of texts with and without a loss, since it joins them."""
+        """As the base class does; also refuses an answer of texts with and without a loss, since it joins them, and a
+        sketch in a last turn that is no answer."""
         super().check_trace(model, trace)
         check_texts_can_be_joined(trace, "colt")
+        last = trace.messages[-1]
+        if last.role != "assistant" and any(isinstance(part, Sketch) for part in last.content):
+            raise ValueError(
+                f"its last turn is of {last.role!r} and contains a sketch, but method 'colt' draws in an answer alone. "
+                "Remove the sketch, or add an answer."
+            )
 
     def prepare_example(self, model: LatentReasoner, trace: Trace) -> Trace:
         """The trace with one span of thoughts in place of all sentences but the last."""
@@ -95,7 +103,7 @@ class ColtObjective(Objective):
         if last.role != "assistant":
             return trace
         answer = steps_of(trace, 1)[0]
-        content: tuple[Part, ...] = (Sketch(None, model.switch.count), answer)
+        content: tuple[Part, ...] = (Sketch(None, model.switch.count, loss=float(answer.loss != 0)), answer)
         return replace(trace, messages=(*remove_loss(earlier), replace(last, content=content)))
 
     def encode(self, model: LatentReasoner, trace: Trace) -> EncodedExample:
@@ -125,11 +133,13 @@ class ColtObjective(Objective):
         view, head, backbone = batch.teacher_batch, model.head, model.backbone
         assert view is not None  # of encode
         row, start = view.spans[:, 0], view.spans[:, 1]  # K spans of one latent for each span of the batch, in order
-        inputs = backbone.embed(view.ids).to(thoughts.dtype).index_put((row, start), thoughts.flatten(0, 1))
+        embeds = backbone.embed(view.ids).to(thoughts.dtype)
+        inputs = embeds.index_put((row, start), thoughts.flatten(0, 1))
         is_open = torch.zeros_like(view.mask).index_put((row, start - 1), torch.ones_like(row, dtype=torch.bool))
         at = view.mask.cumsum(1)  # without padding, which differs from batch to batch
         opened = torch.where(is_open, at, 0).cummax(1).values
-        states = head.decode(inputs, at - opened, decoder_mask(view, is_open))
+        allowed = decoder_mask(view, is_open)
+        states = head.decode(inputs, at - opened, allowed)
         places = text_places(view)
         losses = in_chunks(
             lambda h, ids: token_losses(backbone.logits(h), ids),
@@ -140,10 +150,10 @@ class ColtObjective(Objective):
         weight = view.loss_weight[places] * ~is_open[places]
         sums = torch.stack([losses * weight, weight])
         total, count = sums.new_zeros(2, len(view.ids)).index_add(1, places[0], sums)[:, batch.spans[:, 0]]
-        given = head.back(states[row, start - 1]).view_as(thoughts)
+        given = head.back(head.decode(embeds, at - opened, without_thoughts(view, allowed))[row, start - 1])
         found = {
             "forward": total / count.clamp_min(1e-8),
-            "backward": regression_loss(given, thoughts, "cosine").mean(1),
+            "backward": regression_loss(given.view_as(thoughts), thoughts.detach(), "cosine").mean(1),
         }
         if head.follow is not None:
             following = head.follow(thoughts[:, :-1])
@@ -179,15 +189,26 @@ def decoder_mask(view: MixedBatch, is_open: torch.Tensor) -> torch.Tensor:
     step = is_open.cumsum(1)
     own = (step[:, :, None] == step[:, None]) & ~is_open[:, None]
     text = is_open[:, :, None] & (view.token_type == TEXT)[:, None]
-    itself = torch.eye(view.ids.shape[1], dtype=torch.bool, device=view.ids.device)
-    return block_causal_mask(view.mask) & (own | text | itself)
+    return block_causal_mask(view.mask) & (own | text | itself(view))
 
 
-def build_model(backbone: Backbone, *, thoughts: Size = 3, depth: Depth = 2) -> LatentReasoner:
+def without_thoughts(view: MixedBatch, allowed: torch.Tensor) -> torch.Tensor:
+    """The mask (B, M, M) where nothing attends to a thought but the thought itself."""
+    return allowed & ((view.token_type == TEXT)[:, None] | itself(view))
+
+
+def itself(view: MixedBatch) -> torch.Tensor:
+    """(M, M) each position of the decoder attends to itself."""
+    return torch.eye(view.ids.shape[1], dtype=torch.bool, device=view.ids.device)
+
+
+def build_model(
+    backbone: Backbone, *, thoughts: Size = 3, depth: Depth = 2, start_loss: bool = False
+) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         head=ThoughtHead(backbone.width, backbone.width, thoughts, depth),
-        switch=Switch(start="first", count=thoughts),
+        switch=Switch(start="first", count=thoughts, open_loss=start_loss),
     )
 
 

@@ -4,10 +4,11 @@ Idea: K continuous thoughts stand between the question and the answer, and may a
 of the image are dropped: no text after the thoughts attends to them, neither in training nor in decoding. The loss is that
 of the text alone.
 
-What differs from the paper, whose text we did not have: that keys and values of the image go is the paper's, the rest is
-the plain reading. Thoughts are hidden states fed back, as in coconut and mcout. Keys and values are masked, not freed, so
-no memory is saved. The question stays visible, and it has attended to the image; with the mask of livr nothing would be
-left but the thoughts. ``GenerationConfig(hide_images=False)`` shows the image again, and True hides it from any method.
+What differs from the paper, whose text we did not have: that keys and values of the image go is the paper's, the rest
+is the plain reading. Thoughts are hidden states fed back, as in coconut and mcout. Keys and values are masked, not
+freed, so no memory is saved. The question stays visible, and it has attended to the image; with the mask of livr
+nothing would be left but the thoughts. START is forced and has no text loss (``start_loss=True`` gives it one).
+``GenerationConfig(hide_images=False)`` shows the image again, and True hides it from any method.
 Defaults: K = 8 is ours.
 """
 
@@ -43,11 +44,11 @@ class CvrrObjective(Objective):
         return hide_images_after_spans(super().apply_bottleneck(model, batch))
 
 
-def build_model(backbone: Backbone, *, k: Size = 8) -> LatentReasoner:
+def build_model(backbone: Backbone, *, k: Size = 8, start_loss: bool = False) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         head=IdentityHead(backbone.width, backbone.width),
-        switch=Switch(start="first", count=k),
+        switch=Switch(start="first", count=k, open_loss=start_loss),
         hides_images=True,
     )
 

@@ -8,9 +8,10 @@ a recipe: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Tra
 
 What differs from the released code: the head uses a cache; rows of a batch open spans at different steps; the stage is
 an option, not a substring of a path; the model decides when to open a span, or, with ``open_after_sentences``, a span
-follows every sentence as in the released code; targets are standardized; the head sees the images of the prompt alone,
-whereas the released head also sees every picture drawn so far (the backbone sees them in both, so the states that the
-head reads depend on them). As in the released code for Qwen, an L1 after the connector is added to that before it;
+follows every sentence as in the released code, and START, which is then forced, has no text loss (``start_loss=True``
+gives it one); targets are standardized; the head sees the images of the prompt alone, whereas the released head also
+sees every picture drawn so far (the backbone sees them in both, so the states that the head reads depend on them). As
+in the released code for Qwen, an L1 after the connector is added to the loss before it, whatever ``loss`` is;
 ``connector_weight=0`` leaves it out, as the one for Gemma does.
 Defaults: L1, 2 cross-attention and 8 causal layers from the paper; at most 256 latents per image; connector weight 1 from
 the released code.
@@ -37,7 +38,7 @@ from ..values import Depth, Size, SizeOrZero, Weight
 PAPER = "2510.24514"
 SUMMARY = "encoder features before the connector, from a causal head that attends to its span and the images"
 MODE = "mixed"
-OLDER = {"connector_weight": 0.0}
+OLDER = {"connector_weight": 0.0, "start_loss": True}
 
 
 @contextmanager
@@ -54,8 +55,8 @@ def frozen(parameters: Iterable[torch.nn.Parameter]) -> Iterator[None]:
 
 
 class SketchpadObjective(Objective):
-    """Trains the head on features before the connector and, with ``connector_weight``, on what the connector makes of
-    them."""
+    """Trains the head on features before the connector and, with ``connector_weight``, by L1 on what the connector makes
+    of them."""
 
     def __init__(self, run: RunOptions | None = None, *, connector_weight: float, **options: Any):
         super().__init__(run, **options)
@@ -73,7 +74,7 @@ class SketchpadObjective(Objective):
         with frozen(model.backbone.vision_parameters):
             drawn = model.target.denormalize(drawn, grids, slot)
             connected = [model.target.to_embeddings(features) for features in (drawn, z[span, slot])]
-        losses = losses + self.connector_weight * regression_loss(*connected, model.head.kind)
+        losses = losses + self.connector_weight * regression_loss(*connected, "l1")
         return weighted_mean(losses, batch.span_weight[span])
 
 
@@ -86,6 +87,7 @@ def build_model(
     cross_attention_layers: Depth = 2,
     loss: RegressionLoss = "l1",
     open_after_sentences: bool = False,
+    start_loss: bool = False,
     max_spans: SizeOrZero = 8,
 ) -> LatentReasoner:
     return LatentReasoner(
@@ -94,7 +96,11 @@ def build_model(
         head=AutoregressiveHead(
             backbone.width, backbone.feature_width, hidden, depth, cross_attention_layers, longest=k, loss=loss
         ),
-        switch=Switch(start="rule" if open_after_sentences else "token", max_spans=max_spans),
+        switch=Switch(
+            start="rule" if open_after_sentences else "token",
+            max_spans=max_spans,
+            open_loss=start_loss or not open_after_sentences,
+        ),
     )
 
 

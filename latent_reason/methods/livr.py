@@ -6,7 +6,8 @@ trains with the usual mask. The loss is that of the text alone; no image says wh
 
 What differs from the paper, which released no code: the tokens are one span of the library, between an open and a close
 token at the beginning of the answer, not appended to the question. Stage 1 is a mask of training. Decoding always has
-the usual mask, so a model after stage 1 is no finished model.
+the usual mask, so a model after stage 1 is no finished model. START is forced and has no text loss (``start_loss=True``
+gives it one).
 Defaults: k = 16 is second-hand; what trains is up to the recipe.
 """
 
@@ -48,11 +49,11 @@ class LivrObjective(Objective):
         return hide_images_from_text(batch) if self.stage == 1 else batch
 
 
-def build_model(backbone: Backbone, *, k: Size = 16) -> LatentReasoner:
+def build_model(backbone: Backbone, *, k: Size = 16, start_loss: bool = False) -> LatentReasoner:
     return LatentReasoner(
         backbone,
         head=LearnedTokensHead(backbone.width, backbone.width, k),
-        switch=Switch(start="first", count=k),
+        switch=Switch(start="first", count=k, open_loss=start_loss),
     )
 
 

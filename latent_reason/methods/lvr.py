@@ -8,7 +8,8 @@ What differs from the released code: training and decoding count latents alike; 
 learns to open a span; latent positions hold one placeholder instead of sampled ids; regions of more than k tokens are
 pooled in 2-D. As in the released code, every box of a trace has a span of its own (the first ``max_spans`` of them),
 states are compared with raw tokens, ``head="mlp"`` is as wide as the states, and ``head="glu"`` as the model's own MLP;
-``standardize=True`` compares standardized states and tokens, and ``mlp_ratio`` widens the MLP.
+``standardize=True`` compares standardized states and tokens, which a stochastic head needs, and ``mlp_ratio`` widens the
+MLP.
 Defaults: latent weight 0.1 and the identity head with MSE from the paper. Decoding closes a span by the size of the
 region (``count`` fixes it: the paper decodes 4, 8 or 16), by the close token or by ``distance``.
 """
@@ -36,6 +37,14 @@ OLDER = {"standardize": True, "mlp_ratio": 4, "max_spans": 1}
 
 class LvrObjective(Objective):
     """Trains on the first sketches of a trace, as many as decoding may draw."""
+
+    def check(self, model: LatentReasoner, *, packs: bool = False) -> None:
+        """As the base class does; also refuses ``max_spans=0``, with which decoding never draws what training teaches."""
+        super().check(model, packs=packs)
+        if not model.switch.max_spans:
+            raise ValueError(
+                "max_spans=0: method 'lvr' would train on a region that decoding never draws. Set 1 or more."
+            )
 
     def check_trace(self, model: LatentReasoner, trace: Trace) -> None:
         """As the base class does; also refuses a region given by a box where spans close at the count of the image."""
@@ -73,12 +82,20 @@ def build_model(
     standardize: bool = False,
     mlp_ratio: Size = 1,
 ) -> LatentReasoner:
-    hidden = {"mlp": mlp_ratio * backbone.width, "glu": backbone.text_model.config.intermediate_size}
-    sizes = {"hidden": hidden[head]} if head in hidden else {}
+    sizes = {}
+    if head == "mlp":
+        sizes = {"hidden": mlp_ratio * backbone.width}
+    elif head == "glu":
+        sizes = {"hidden": backbone.text_model.config.intermediate_size}
+    made = heads.make(head, backbone.width, backbone.width, **(sizes | (head_options or {})))
+    if made.is_stochastic and not standardize:
+        raise ValueError(
+            f"head={head!r} draws from noise of unit scale, which raw tokens do not have. Set standardize: true."
+        )
     return LatentReasoner(
         backbone,
         target=ImageRegion(backbone, k, standardize=standardize),
-        head=heads.make(head, backbone.width, backbone.width, **(sizes | (head_options or {}))),
+        head=made,
         switch=Switch(count=count, stop=stop, supervise=supervise, cap=cap, max_spans=max_spans),
     )
 

@@ -261,6 +261,11 @@ def build_objective(
 ) -> MonetObjective:
     if stage not in (1, 2, 3):
         raise ValueError(f"stage={stage!r}: must be 1 (images shown), 2 (through latents alone) or 3 (without images).")
+    if stage == 3 and align_at == "latents" and not text_through_latents:
+        raise ValueError(
+            "text_through_latents=False with align_at='latents': in stage 3 a latent that is detached from the state that "
+            "drew it learns nothing from being aligned. Set align_at='before'."
+        )
     return MonetObjective(
         run,
         stage=stage,

@@ -32,11 +32,12 @@ def full_attention_mask(batch: MixedBatch) -> torch.Tensor:
 
 def apply_bottleneck(batch: MixedBatch, rows: torch.Tensor) -> MixedBatch:
     """The batch where, in the chosen ``rows`` (B,), text after a sketch attends neither to the input images nor to the
-    text of the steps before that sketch. What it needs of both must be in the latents, which may attend to all. The
-    question stays visible, and it has attended to the image."""
+    text of the steps before that sketch, open tokens included, which have attended to both. What it needs must be in the
+    latents, which may attend to all. The question stays visible, and it has attended to the image."""
     allowed = full_attention_mask(batch).clone()
     at = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     own = (batch.token_type == TEXT) & (batch.loss_weight > 0)
+    own[batch.spans[:, 0], batch.spans[:, 1] - 1] = True  # an open token need not have a loss
     for row, start, h, w in batch.layout.spans.tolist():
         later = (batch.token_type[row] == TEXT) & (at >= start + h * w) & allowed[row, :, start]  # of the same example
         hidden = (batch.token_type[row] == IMAGE) | own[row] & (at < start)

@@ -331,11 +331,12 @@ def check_images_before_sketches(trace: Trace, name: str) -> None:
 
 def put_span_first(trace: Trace, count: int) -> Trace:
     """The trace whose answer is one span of ``count`` latents without a target, then its text. No other turn has a
-    loss."""
+    loss, nor has the span where no text of the answer has one."""
     *earlier, last = trace.messages
     if last.role != "assistant":
         return trace
-    content: tuple[Part, ...] = (Sketch(None, count), *(p for p in last.content if isinstance(p, Text)))
+    texts = [p for p in last.content if isinstance(p, Text)]
+    content: tuple[Part, ...] = (Sketch(None, count, loss=float({p.loss for p in texts} != {0})), *texts)
     return replace(trace, messages=(*remove_loss(earlier), replace(last, content=content)))
 
 

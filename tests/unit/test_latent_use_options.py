@@ -62,6 +62,17 @@ def test_bottlenecked_words_see_the_picture_through_latents_and_the_question_alo
         assert leaks == (row == 3), "row 3 was left as it is"
 
 
+@pytest.mark.parametrize("start_loss", [False, True])
+def test_bottlenecked_words_do_not_see_start(start_loss, make_backbone, make_traces):
+    """It has read the image, with a text loss and without."""
+    reasoner = methods.build_method("coconut", make_backbone(), c=1, stage=2, start_loss=start_loss)
+    batch = apply_bottleneck(training_batch(reasoner, make_traces(False)), torch.tensor([True, True, True, False]))
+    for row, start, h, w in batch.spans.tolist():
+        seen = batch.attention_mask[row, :, start - 1]
+        assert seen[start - 1 : start + h * w].all(), "START itself and the latents"
+        assert seen[start + h * w :].any() == (row == 3), "row 3 was left as it is"
+
+
 def test_bottlenecked_words_see_no_earlier_step(batch_and_reasoner):
     batch, _ = batch_and_reasoner
     batch = apply_bottleneck(batch, torch.ones(4, dtype=torch.bool))

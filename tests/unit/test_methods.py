@@ -281,6 +281,27 @@ def test_latent_sketchpad_second_stage_trains_its_head_alone(make_backbone, make
     )
 
 
+@float64
+def test_latent_sketchpad_the_connector_term_teaches_the_head_alone(make_backbone, make_traces):
+    """It is an L1 whatever the loss before the connector is, and its gradient passes through the connector."""
+    small = {"k": 4, "depth": 1, "cross_attention_layers": 1}
+    reasoner, batch = fitted("latent_sketchpad", make_backbone(), make_traces(), **small, loss="mse")
+    reasoner.requires_grad_(True)
+    h = torch.randn(*batch.ids.shape, reasoner.backbone.width)
+    z, connect, connected = reasoner.target(batch), reasoner.target.to_embeddings, []
+    objectives = (methods.build_objective("latent_sketchpad", connector_weight=weight) for weight in (0.0, 1.0))
+    reasoner.target.to_embeddings = lambda features: connected.append(connect(features)) or connected[-1]
+    plain, both = (objective.latent_loss(reasoner, batch, h, z) for objective in objectives)
+    term, (span, *_) = both - plain, batch.latent_places()
+    assert len(connected) == 2 and term > 0
+    weights = batch.span_weight[span]
+    assert_close(term, ((connected[0] - connected[1]).abs().mean(-1) * weights).sum() / weights.sum())
+    named = dict(reasoner.named_parameters())
+    grads = torch.autograd.grad(term, [*named.values()], allow_unused=True)
+    reached = {name for name, grad in zip(named, grads, strict=True) if grad is not None and grad.abs().max() > 1e-12}
+    assert {name.partition(".")[0] for name in reached} == {"head"}
+
+
 def test_the_rule_opens_a_span_after_every_sentence(make_backbone, make_traces):
     reasoner = methods.build_method(
         "latent_sketchpad",

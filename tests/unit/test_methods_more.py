@@ -175,6 +175,27 @@ def test_colt_the_alignment_has_a_weight_of_its_own(make_backbone, picture):
 
 
 @float64
+def test_colt_a_thought_is_given_by_text_alone(make_backbone, picture):
+    """Not by the thoughts before it, through the text that they wrote; and it is not drawn to what text gives."""
+    reasoner, batch, thoughts, losses = colt_with(make_backbone, reasoned(picture, "Go up.", "Then left.", "Stop."))
+    (pulled,) = torch.autograd.grad(losses["backward"].sum(), thoughts, retain_graph=True, allow_unused=True)
+    assert pulled is None
+    assert torch.autograd.grad(losses["backward"].sum(), reasoner.head.back.bias)[0].any(), "the decoder learns"
+    given, back = [], reasoner.head.back
+    back.register_forward_hook(lambda module, inputs, output: given.append(output))
+    for x in (thoughts, torch.randn_like(thoughts)):
+        objective_for(reasoner).step_losses(reasoner, batch, x)
+    assert torch.equal(*given) and len(given[0].unique(dim=0)) == 3
+
+
+def test_colt_refuses_a_sketch_in_a_last_turn_of_the_user(make_backbone, picture):
+    asked = Message("user", (Image(picture(2, 3)), Sketch(picture(2, 2)), Text("where?")))
+    reasoner = methods.build_method("colt", make_backbone())
+    with pytest.raises(ValueError, match="trace 'u': its last turn is of 'user' and contains a sketch"):
+        training_batch(reasoner, [reasoned(picture, "Go up."), Trace("u", (asked,))])
+
+
+@float64
 def test_colt_has_no_decoder_in_decoding(make_backbone, make_traces, monkeypatch):
     reasoner = made("colt", make_backbone, make_traces)
     monkeypatch.setattr(reasoner.head, "decode", None)

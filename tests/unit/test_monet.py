@@ -161,7 +161,8 @@ def test_the_text_loss_reaches_the_latents_as_released(make_backbone, make_trace
     states = forward_batch(backbone, veil, fed, batch.positions)
     expected = text_gradients(reasoner, text_loss(reasoner, batch, shift_right(states)))
     assert_close(text_gradients(reasoner, loss_of(reasoner, batch).text), expected, depth=16)
-    without, _ = monet_case(make_backbone, make_traces, stage, text_through_latents=False)
+    options = {"text_through_latents": False, "align_at": "before"}
+    without, _ = monet_case(make_backbone, make_traces, stage, **options)
     without.load_state_dict(reasoner.state_dict())
     dropped = text_gradients(without, loss_of(without, batch).text)
     missing = sum((grad - dropped[name]).square().sum() for name, grad in expected.items()).sqrt()
@@ -201,6 +202,15 @@ def test_what_is_aligned_as_released(make_backbone, make_traces, stage):
 def test_weights_of_the_stages():
     weights = [methods.build_objective("monet", stage=stage).weights.latent for stage in (2, 3)]
     assert weights == [4.0, 2.0] and methods.build_objective("monet", stage=2, latent_weight=0.0).weights.latent == 0
+
+
+def test_detached_latents_are_not_aligned_themselves():
+    with pytest.raises(
+        ValueError, match=r"text_through_latents=False with align_at='latents': .*Set align_at='before'"
+    ):
+        methods.build_objective("monet", stage=3, text_through_latents=False)
+    for stage, options in ((2, {}), (3, {"align_at": "before"})):
+        methods.build_objective("monet", stage=stage, text_through_latents=False, **options)
 
 
 def test_the_last_stage_has_no_picture_and_its_teacher_has(make_backbone, make_traces):

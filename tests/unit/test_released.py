@@ -121,7 +121,7 @@ def test_ilvr_noise_is_on_the_target_alone(make_backbone, make_traces, monkeypat
 
 
 # -- START -------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["coconut", "mcout", "covt"])
+@pytest.mark.parametrize("name", ["coconut", "mcout", "covt", "cvrr", "livr", "colt"])
 def test_a_forced_start_has_no_text_loss(name, make_backbone, make_traces):
     for start_loss in (False, True):
         reasoner = methods.build_method(name, make_backbone(), start_loss=start_loss)
@@ -133,10 +133,34 @@ def test_a_forced_start_has_no_text_loss(name, make_backbone, make_traces):
         Switch(open_loss=False)
 
 
+def test_a_start_by_the_rule_has_no_text_loss(make_backbone, make_traces):
+    small = {"k": 4, "depth": 1, "cross_attention_layers": 1}
+    for rule, start_loss, weight in ((True, False, 0), (True, True, 1), (False, False, 1)):
+        options = small | {"open_after_sentences": rule, "start_loss": start_loss}
+        reasoner = methods.build_method("latent_sketchpad", make_backbone(), **options)
+        batch = training_batch(reasoner, make_traces())
+        assert (batch.loss_weight[batch.ids == reasoner.vocabulary.open] == weight).all()
+    assert methods.with_older_options("latent_sketchpad", {})["start_loss"]
+
+
+@pytest.mark.parametrize("name", ["mcout", "cvrr", "livr", "colt"])
+def test_an_answer_without_a_loss_has_none_for_its_start_and_span(name, make_backbone):
+    reasoner = methods.build_method(name, make_backbone(), start_loss=True)
+    for loss in (0.0, None):
+        said = Message("assistant", (Text("Go up.", loss), Text(" Left.", loss)))
+        batch = training_batch(reasoner, [Trace("t", (Message("user", (Text("where?"),)), said))])
+        taught = loss is None
+        assert batch.loss_weight.any() == taught and batch.span_weight.tolist() == [float(taught)]
+
+
 # -- coconut -----------------------------------------------------------------------------------------------------------
 def story(name: str) -> Trace:
     said = Message("assistant", (Text("Go up. Then left. Go on. Then down. Go in. Done: \\boxed{U}"),))
-    return Trace(name, (Message("user", (Text("where?"),)), said))
+    return Trace(name, (asked("where?"), said))
+
+
+def asked(question: str) -> Message:
+    return Message("user", (Text(question),))
 
 
 def encoded(reasoner, trace):
@@ -159,6 +183,10 @@ def test_coconut_mixes_stages(make_backbone):
     assert set(found) == {(0, 5), (2, 4), (4, 3), (6, 2), (6, 0)} and 20 < found.count((2, 4)) < 50
     assert found == [encoded(reasoner, trace) for trace in traces], "a resumed run draws the same"
     assert loss_of(reasoner, training_batch(reasoner, traces[:8])).text.isfinite()
+    alike = [replace(story("same"), messages=(asked(str(i)), *story("same").messages[1:])) for i in range(60)]
+    assert 20 < sum(encoded(reasoner, trace) == (2, 4) for trace in alike) < 50, "traces that share an id draw apart"
+    with pytest.raises(ValueError, match=r"uniform_prob=0.5 has no effect in stage 0"):
+        methods.build_objective("coconut", stage=0, uniform_prob=0.5)
     plain = methods.build_method("coconut", make_backbone(), c=2, stage=1)
     assert {encoded(plain, trace) for trace in traces} == {(2, 4)}
 
@@ -175,6 +203,30 @@ def test_lvr_several_boxes(make_backbone, picture):
         reasoner, batch = fitted(make_backbone, [trace, trace], "lvr", **options)
         assert batch.spans[:, 2:].tolist() == 2 * grids[:count]
         assert loss_of(reasoner, batch).latent.isfinite()
+
+
+def test_lvr_refuses_to_train_on_no_span(make_backbone):
+    reasoner = methods.build_method("lvr", make_backbone(), k=4, max_spans=0)
+    with pytest.raises(ValueError, match="max_spans=0: method 'lvr' would train"):
+        objective_for(reasoner).check(reasoner)
+
+
+@pytest.mark.parametrize("head", ["flow", "diffusion", "mean_flow", "gaussian"])
+def test_lvr_refuses_raw_targets_of_a_stochastic_head(head, make_backbone):
+    with pytest.raises(ValueError, match=f"head='{head}' .*Set standardize: true"):
+        methods.build_method("lvr", make_backbone(), k=4, head=head)
+    assert methods.build_method("lvr", make_backbone(), k=4, head=head, standardize=True).head.is_stochastic
+
+
+def test_lvr_reads_the_width_of_the_models_mlp_for_a_glu_alone(make_backbone, monkeypatch):
+    backbone = make_backbone()
+    config = backbone.text_model.config
+    monkeypatch.delattr(config, "intermediate_size")
+    monkeypatch.delattr(type(config), "intermediate_size")
+    for head in ("identity", "mlp"):
+        methods.build_method("lvr", backbone, k=4, head=head)
+    with pytest.raises(AttributeError, match="intermediate_size"):
+        methods.build_method("lvr", backbone, k=4, head="glu")
 
 
 def test_lvr_heads_are_as_wide_as_released(make_backbone):
