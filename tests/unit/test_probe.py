@@ -72,6 +72,7 @@ class Engine:
         self.backbone = SimpleNamespace(token_grid=lambda picture: (4, 4))
         self.backbone.embed = lambda ids: torch.full((*ids.shape, len(items)), 0.1)
         self.target, self.is_renderable = SimpleNamespace(encode_embeddings=self.see), True
+        self.hides_images = False
         self.latent_grid_for, self.scale_latents = (lambda size: GRID), (lambda z: z)
         self.head, self.switch = SimpleNamespace(is_stochastic=True), SimpleNamespace(start="token")
         self.boards = {self.drawn(item).tobytes(): i for i, item in enumerate(items)}
