@@ -91,7 +91,7 @@ def test_rewards_that_are_not_finite_do_not_reach_the_weights(tmp_path, monkeypa
 
     def loss(self, experience):
         found, parts = before(self, experience)
-        return (found * float("nan") if self.num_batches == 2 else found), parts
+        return (found * float("nan") if self.sampler.num_batches == 2 else found), parts
 
     monkeypatch.setattr(RLModule, "loss", loss)
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=4, data__val_items=0)

@@ -292,6 +292,7 @@ TABLES = {
     "task_audit": ("needed.py", 14),
     "rl_frozenlake": ("rl.py", 7),
     "rl_plan_check": ("rl.py", 6),
+    "rl_content": ("rl_content.py", 5),
 }
 
 
