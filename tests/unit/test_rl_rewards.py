@@ -14,7 +14,7 @@ from latent_reason import checkpoint
 from latent_reason.decoding import engine
 from latent_reason.tasks import make
 from train.config import RLTrainingConfig
-from train.rl import evidence_triples, reward_inputs, rewards, trainer
+from train.rl import content_measures, evidence_triples, reward_inputs, rewards, trainer
 from train.rl.reward_context import RewardContext
 from train.rl.rewards import Graded, compute
 
@@ -101,9 +101,9 @@ def test_sketches_are_looked_at_where_they_can_be(scene, monkeypatch):
     item = scene.task[0]
     rollout = written(scene, [item] * 2, [gold(scene, item), "\\boxed{U}"])
     right = [scene.task.render_state(item, step.state) for step in item.steps if step.sketch is not None]
-    monkeypatch.setattr(reward_inputs, "decode_sketches", lambda *args: right)
+    monkeypatch.setattr(content_measures, "decode_sketches", lambda *args: right)
     assert reward_inputs.sketch_match(scene, rollout, [item] * 2) == [1.0, 0.0]
-    monkeypatch.setattr(reward_inputs, "decode_sketches", lambda *args: [right[0], right[0]])
+    monkeypatch.setattr(content_measures, "decode_sketches", lambda *args: [right[0], right[0]])
     assert reward_inputs.sketch_match(scene, rollout, [item] * 2)[0] == 0.5
     with pytest.raises(
         ValueError, match=r"sketch_match needs decoded sketches. Start from a checkpoint with a sketch decoder"

@@ -20,28 +20,44 @@ from .reward_context import RewardContext
 ROWS = 8  # of one pass that keeps the attention of all layers
 
 
-def sketch_right(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
-    """Share of the sketches whose parsed rendering shows the true state: that of the item at this sketch, or, where
-    several ways are right, the one to which a legal step of the text leads. 0 without a sketch.
+def judge_sketches(name: str, context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[list[dict]]:
+    """What the task says of every rendered sketch of each row (:meth:`.Task.sketch_report`), for the measure ``name``.
 
     Raises:
         ValueError: sketches cannot be decoded.
     """
     if context.decoder is None or not context.reasoner.is_renderable:
         raise ValueError(
-            "sketch_right needs decoded sketches. Start from a checkpoint with a sketch decoder and a method whose "
-            "latents can be decoded to images."
+            f"{name} needs decoded sketches. Start from a checkpoint with a sketch decoder and a method whose latents can "
+            "be decoded to images."
         )
-    values = []
+    judged = list[list[dict]]()
     for row, item in enumerate(items):
         if not rollout.spans_of(row):
-            values.append(0.0)
+            judged.append([])
             continue
         images = decode_sketches(context.reasoner, context.decoder, rollout, row, item.images[-1])
         texts = split_text(rollout, row, context.reasoner.vocabulary)
-        sketches = context.task.sketch_report(images, item, texts)["sketches"]
-        values.append(sum(bool(s["gold"] or (s["legal"] and s["equal"])) for s in sketches) / len(sketches))
-    return values
+        judged.append(context.task.sketch_report(images, item, texts)["sketches"])
+    return judged
+
+
+def sketch_match(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
+    """Share of the sketches that show the state that the text describes; 0 without a sketch. Raises as
+    :func:`judge_sketches`."""
+    judged = judge_sketches("sketch_match", context, rollout, items)
+    return [sum(bool(s["equal"]) for s in sketches) / max(len(sketches), 1) for sketches in judged]
+
+
+def sketch_right(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
+    """Share of the sketches whose parsed rendering shows the true state: that of the item at this sketch, or, where
+    several ways are right, the one to which a legal step of the text leads. 0 without a sketch. Raises as
+    :func:`judge_sketches`."""
+    judged = judge_sketches("sketch_right", context, rollout, items)
+    return [
+        sum(bool(s["gold"] or (s["legal"] and s["equal"])) for s in sketches) / max(len(sketches), 1)
+        for sketches in judged
+    ]
 
 
 @torch.no_grad()

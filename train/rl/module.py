@@ -134,9 +134,8 @@ class RLModule(TrainingModule):
             found = self.sampler.collect(items, self.global_rank, self.global_step)
             experiences = self.set_weights(found.experiences)
         self.log_rollout_metrics(found.metrics, len(found.unsolved) / len(found.tried))
-        sft_items = (
-            found.unsolved if self.rl.sft_items == "unsolved" else found.tried
-        )  # AHPO's gate (MM-HELIX 2510.08540)
+        # AHPO's gate (MM-HELIX 2510.08540)
+        sft_items = found.unsolved if self.rl.sft_items == "unsolved" else found.tried
         sft_items = sft_items if self.rl.sft_coef else []
         has_gradient = any(float(x.advantages.abs().max()) > MIN_ADVANTAGE for x in experiences)
         batches = [batch for x in experiences for batch in self.micro_batches(x)] if has_gradient else []

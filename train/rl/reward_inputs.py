@@ -13,9 +13,8 @@ from latent_reason.decoding.rollout import Rollout
 from latent_reason.errors import did_you_mean
 from latent_reason.imports import import_object, is_dotted_path
 from latent_reason.tasks import Item
-from latent_reason.visualization.storyboard import decode_sketches, split_text
 
-from .content_measures import latent_attention, sketch_right, sketch_useful
+from .content_measures import latent_attention, sketch_match, sketch_right, sketch_useful
 from .reward_context import RewardContext
 
 
@@ -29,28 +28,6 @@ def concluded(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -
             next(iter(context.task.score(f"\\boxed{{{answer}}}", item.meta).values())) >= 1
         )
         values.append(float(is_correct))
-    return values
-
-
-def sketch_match(context: RewardContext, rollout: Rollout, items: Sequence[Item]) -> list[float]:
-    """Share of the sketches that show the state that the text describes; 0 without a sketch.
-
-    Raises:
-        ValueError: sketches cannot be decoded.
-    """
-    if context.decoder is None or not context.reasoner.is_renderable:
-        raise ValueError(
-            "sketch_match needs decoded sketches. Start from a checkpoint with a sketch decoder and a method whose "
-            "latents can be decoded to images."
-        )
-    values = []
-    for row, item in enumerate(items):
-        if not rollout.spans_of(row):
-            values.append(0.0)
-            continue
-        images = decode_sketches(context.reasoner, context.decoder, rollout, row, item.images[-1])
-        texts = split_text(rollout, row, context.reasoner.vocabulary)
-        values.append(float(context.task.sketch_report(images, item, texts)["equal"]))
     return values
 
 

@@ -208,8 +208,7 @@ class DiffusionHead(DenoisingHead):
 
     Sampling begins at the last of the 1000 training times at which at least ``LEAST_SIGNAL`` of a latent is left (later
     only for more steps than there are such times). At the very last one the estimate of an eps net,
-    z = (x - eps) / 5e-5, is only a sign: a net that draws latents with an error of 0.003 from here drew them with 0.086
-    in ten steps from there.
+    z = (x - eps) / 5e-5, is only a sign, and ten steps do not make up for it.
     """
 
     NAMES = {"eps": "epsilon", "x": "sample", "v": "v_prediction"}
