@@ -9,9 +9,9 @@ from PIL import Image as PILImage
 from PIL import ImageFont
 from tiny_runs import short, tiny_checkpoint, untrained
 
-from eval.interventions import StoredLatents
 from latent_reason.cli import main
 from latent_reason.decoding.items import decode
+from latent_reason.decoding.replacements import StoredLatents
 from latent_reason.tasks import make
 from latent_reason.visualization import contact_sheet, storyboard
 from latent_reason.visualization.contact_sheet import draw_sheet, wrap_text
