@@ -117,17 +117,31 @@ def sampling_steps(model: LatentReasoner, steps: int | None):
 
 
 def ask(model: LatentReasoner, trace: Trace, options: AskOptions | None = None) -> DecodedTrace:
-    """Answer the last question of a trace.
+    """Answer the last question of a trace. Errors as of :func:`ask_each`.
+
+    Example:
+        >>> reasoner, decoder = load("checkpoints/frozenlake-tiny")
+        >>> decoded = ask(reasoner, question([Image.open("board.png")], "Which way is safe?"))
+        >>> print(decoded.rollout.text(decoded.row, reasoner.vocabulary))
+    """
+    [decoded] = ask_each(model, [trace], options)
+    return decoded
+
+
+def ask_each(model: LatentReasoner, traces: Sequence[Trace], options: AskOptions | None = None) -> list[DecodedTrace]:
+    """Answer the last question of each trace, all in one batch.
 
     Raises:
-        ValueError: the model has no steps to set, or the prompt is too long.
+        ValueError: the model has no steps to set, or a prompt is too long.
     """
     options = options or AskOptions()
-    check_room(model, trace)
+    for trace in traces:
+        check_room(model, trace)
     answer = decode_requests if options.decoding is None else options.decoding
     with sampling_steps(model, options.steps):
-        [done] = answer(model, [Request(trace, 0)], options.config, 1)
-    return DecodedTrace(trace, done.rollout, done.row)
+        requests = [Request(trace, number) for number, trace in enumerate(traces)]
+        done = {one.request.number: one for one in answer(model, requests, options.config, len(requests))}
+    return [DecodedTrace(trace, done[n].rollout, done[n].row) for n, trace in enumerate(traces)]
 
 
 def check_room(model: LatentReasoner, trace: Trace) -> None:

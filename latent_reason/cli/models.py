@@ -91,15 +91,14 @@ def render(arguments: Namespace) -> None:
 
       latent-reason render checkpoints/frozenlake-tiny --n 4 --out sketches.png
     """
+    from ..asking.ask import AskOptions, ask_each
     from ..asking.examples import held_out_examples
     from ..checkpoint import load
-    from ..decoding.config import GenerationConfig
-    from ..decoding.queue import Request, decode_requests
     from ..decoding.strategies import make_decoding
-    from ..visualization.storyboard import DecodedTrace, draw_storyboard
+    from ..visualization.storyboard import draw_storyboard
 
     out = check_picture_output(arguments.out, arguments.overwrite)
-    decoding = make_decoding(arguments.decoding) or decode_requests
+    decoding = None if arguments.decoding == "plain" else make_decoding(arguments.decoding)
     reasoner, decoder = load(arguments.checkpoint)
     if decoder is None or not reasoner.is_renderable:
         raise ValueError(
@@ -107,10 +106,7 @@ def render(arguments: Namespace) -> None:
             f"{'' if decoder else ', no sketch decoder'})."
         )
     examples = held_out_examples(reasoner, arguments.checkpoint, range(arguments.n), **_source(arguments))
-    requests = [Request(example.trace, i) for i, example in enumerate(examples)]
-    done = decoding(reasoner, requests, GenerationConfig(max_new_tokens=640), len(requests))
-    found = {one.request.number: DecodedTrace(one.request.trace, one.rollout, one.row) for one in done}
-    decoded = [found[i] for i in range(len(examples))]
+    decoded = ask_each(reasoner, [example.trace for example in examples], AskOptions(decoding=decoding))
     save_picture(draw_storyboard(reasoner, decoder, decoded), out)
     reports = [example.sketch_reports(reasoner, decoder, one) for example, one in zip(examples, decoded, strict=True)]
     num_sketches = sum(len(one.rollout.spans_of(one.row)) for one in decoded)
