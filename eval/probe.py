@@ -26,6 +26,7 @@ from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import make_task, records_folder
 from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
+from latent_reason.decoding.prompt_store import PromptStore
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
@@ -110,10 +111,22 @@ def probe(
     Returns:
         name -> accuracy with interval, paired difference to the unchanged results (P0), rate of changed answers.
     """
-    mode = methods.load(reasoner.method.name).MODE
+    mode, prompts = methods.load(reasoner.method.name).MODE, PromptStore()
+    traces = {id(item): task.trace(item, mode) for item in items}  # one object an item, so that arms share its prompt
 
     def run(name, **options):
-        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}", **options)
+        options = {"make_trace": lambda item: traces[id(item)]} | options
+        return decode(
+            reasoner,
+            None,
+            task,
+            items,
+            mode,
+            batch_size=batch_size,
+            progress=f"probe {name}",
+            prompts=prompts,
+            **options,
+        )
 
     plain = run("as generated") if plain is None else plain
     key = main_score(plain)
