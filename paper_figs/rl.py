@@ -11,8 +11,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from compare import mean, pooled
 from figure import figure_of
+from rows import mean, pooled
 
 CURVES = {
     "reward": "reward of rollouts",

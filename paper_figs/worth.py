@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from compare import mean, pooled
+from rows import mean, pooled
 from sources import read_sources
 
 from eval.statistics import paired_bootstrap

@@ -183,6 +183,10 @@ class ArmKeys(ComparisonKeys):
 
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes to this config by name; each arm is trained by itself, in checkpoints/RUN_NAME/ARM-SEED."""
+    table: Name | None = None
+    """File of the table that is printed at the end: FILE.md, FILE.csv or FILE.tex."""
+    overwrite: bool = False
+    """Replace the file of ``table`` if it exists."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,7 +3,8 @@
     python -m train.rl.compare --config train/recipes/rl_compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
     python paper_figs/rl.py FILE.json            # the figure
 
-Like train.compare, but arms may start from different checkpoints (``init_from``), which are evaluated too.
+Like train.compare, but arms may start from different checkpoints (``init_from``), which are evaluated too. The table has
+differences to the first start.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from latent_reason.errors import cli_errors
 
 from ..arm_measures import UNFINISHED, measured
-from ..compare import Results, compare, open_comparison
+from ..compare import Results, compare, open_comparison, print_table
 from ..config import RLCompareConfig, arms_of, folder_of
 from ..trainer import console
 from . import trainer
@@ -76,7 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     with closing(results):
         measure_starts(config, results)
         compare(config, results, trainer.train, lambda folder: {"curves": read_curves(folder)})
-    console.print(f"Written to {config.out}. The figure: python paper_figs/rl.py {config.out}")
+        print_table(config, results)
+    console.print(f"Results written to {config.out}. The figure: python paper_figs/rl.py {config.out}")
 
 
 if __name__ == "__main__":
