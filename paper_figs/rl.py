@@ -14,6 +14,8 @@ import numpy as np
 from figure import figure_of
 from rows import mean, pooled
 
+from eval.statistics import constant_interval
+
 CURVES = {
     "reward": "reward of rollouts",
     "val/success": "held-out, greedy",
@@ -46,6 +48,8 @@ def start_of(name: str, rows: dict[str, list[dict]]) -> dict:
 def gain(rows: list[dict], start: dict) -> tuple[float, float, float]:
     """Mean paired change in accuracy (averaged over seeds) with a 95 % interval over items."""
     change = np.mean([[int(x) for x in r["right"]] for r in rows], 0) - [int(x) for x in start["right"]]
+    if not np.ptp(change):
+        return constant_interval(float(change[0]), len(change), -1, 1)
     half = 1.96 * change.std(ddof=1) / len(change) ** 0.5
     return change.mean(), change.mean() - half, change.mean() + half
 
