@@ -16,7 +16,7 @@ from latent_reason.files import atomic_write_text
 from latent_reason.outputs import check_output
 
 from .comparison import PROBES, Line
-from .statistics import LEAST_N
+from .statistics import LEAST_N, p_text
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     sign: f"\\{sign}" for sign in "&%$#_{}"
@@ -43,7 +43,7 @@ def difference(line: Line) -> str:
 
 
 def p_value(line: Line) -> str:
-    return "" if line.p is None else "<0.001" if line.p < 0.001 else f"{line.p:.3f}"
+    return "" if line.p is None else p_text(line.p)
 
 
 def each_seed(line: Line) -> str:

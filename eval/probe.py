@@ -36,7 +36,7 @@ from latent_reason.visualization.storyboard import split_text
 from .interventions import probe_arms
 from .records import Records
 from .resume import ProgressFile, compute_now, items_digest, model_digest
-from .statistics import ALPHA, LEAST_N, holm, mcnemar, paired_bootstrap, paired_p, wilson
+from .statistics import ALPHA, LEAST_N, holm, mcnemar, p_text, paired_bootstrap, paired_p, wilson
 
 console = Console(soft_wrap=True)
 MAIN = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
@@ -297,17 +297,17 @@ def _follow_test(foreign: list[float], reference: list[float]) -> dict:
 def probe_table(report: dict) -> Table:
     """Per probe: accuracy, loss against P0 on the same items with its corrected p-value, rate of changed answers."""
     output = Table(title="effect of replaced latents on the answer (95 % intervals; the loss is paired)")
-    for title in ("latents are", "accuracy", "loss", "p (Holm)", "changed", "follows"):
+    for title in ("latents are", "accuracy", "loss", "p\n(Holm)", "changed", "follows\n(chance)"):
         output.add_column(title, justify="left" if title == "latents are" else "right")
     for name, r in report.items():
         d = r.get("difference")
         loss = f"{d['value']:+.2f}\n{d['low']:+.2f} to {d['high']:+.2f}" if d else ""
-        follow = f"{r['follow_rate']:.2f}\nby chance {r['follow_by_chance']:.2f}" if r.get("follow_n") else ""
+        follow = f"{r['follow_rate']:.2f}\n({r['follow_by_chance']:.2f})" if r.get("follow_n") else ""
         output.add_row(
             name.replace("_", " "),
             f"{r['accuracy']:.2f}\n{r['low']:.2f}-{r['high']:.2f}",
             loss,
-            f"{r['holm_p']:.3f}" if "holm_p" in r else "",
+            p_text(r["holm_p"]) if "holm_p" in r else "",
             f"{r['flip_rate']:.2f}" if d else "",
             follow,
         )

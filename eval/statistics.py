@@ -188,6 +188,11 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
+def p_text(p: float) -> str:
+    """A p-value with three digits, never as 0."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """Unbiased chance that one of ``k`` samples is right, from ``n`` samples with ``correct`` right (2107.03374)."""
     if not (1 <= k <= n and 0 <= correct <= n):
