@@ -1,10 +1,11 @@
 """Compares result files by item: accuracy, paired differences to the first file and corrected p-values.
 
-    python -m eval.compare A.json B.json [C.json ...] [--table FILE.md]     # of eval.run or eval.benchmark
+    python -m eval.compare A.json B.json [C.json ...] [--items "frozenlake_plan test"] [--table FILE.md]
     python -m eval.compare FILE.json [--against ARM] [--table FILE.tex]     # the arms of train.compare, train.rl.compare
 
-Items are paired by their id, so all files need the same items and the same protocol. Single items are read from
-FILE.items.jsonl beside FILE.json. Files of one comparison (other arms or seeds) are read together. ``--table`` writes
+The first line is for files of eval.run or eval.benchmark. Items are paired by their id, so all files need the same items
+and the same protocol. Single items are read from FILE.items.jsonl beside FILE.json; --items chooses those of one task,
+split and level. Files of one comparison (other arms or seeds) are read together. ``--table`` writes
 Markdown, CSV or LaTeX, by its ending.
 """
 
@@ -33,18 +34,23 @@ EXPECTED = "the JSON of eval.run, eval.benchmark or train.compare"
 SAME = ("steps", "batch_size", "items", "task", "levels", "test_items")
 
 
-def systems_of(files: Sequence[str]) -> tuple[str, list[System]]:
-    """(metric, systems) of result files.
+def systems_of(files: Sequence[str], chosen: str | None = None) -> tuple[str, list[System]]:
+    """(metric, systems) of result files. ``chosen`` is the task, split and level of the items of eval.run and
+    eval.benchmark, or a beginning of these words.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing, of another kind or of another protocol, or has other items.
     """
     reports = {file: read_json(file, EXPECTED, ("results",)) for file in dict.fromkeys(files)}
     if all(str(report.get("command", "")).startswith("python -m train.") for report in reports.values()):
+        if chosen:
+            raise ValueError(
+                "--items chooses items of eval.run and eval.benchmark, not of train.compare. Leave it out."
+            )
         return systems_of_comparisons(reports)
     if len(reports) < 2:
         raise ValueError(f"'{files[0]}' is one result. Give two or more files of eval.run or eval.benchmark.")
-    return systems_of_results(reports)
+    return systems_of_results(reports, chosen)
 
 
 def systems_of_comparisons(reports: dict[str, dict]) -> tuple[str, list[System]]:
@@ -63,8 +69,8 @@ def systems_of_comparisons(reports: dict[str, dict]) -> tuple[str, list[System]]
         return metric_of(rows), systems_of_arms(rows)
 
 
-def systems_of_results(reports: dict[str, dict]) -> tuple[str, list[System]]:
-    """One system a file of eval.run or eval.benchmark."""
+def systems_of_results(reports: dict[str, dict], chosen: str | None) -> tuple[str, list[System]]:
+    """One system a file of eval.run or eval.benchmark, on the chosen items."""
     (first, about), *others = reports.items()
     metric, protocols = protocol_of(first, about)
     tables = {file: items_by_id(file) for file in reports}
@@ -78,7 +84,7 @@ def systems_of_results(reports: dict[str, dict]) -> tuple[str, list[System]]:
             )
         check_same_items(first, tables[first], file, tables[file])
     names = names_of(list(reports))
-    ids = list(tables[first])
+    ids = chosen_ids(tables[first], chosen)
     clusters = [tables[first][key].get("cluster", place) for place, key in enumerate(ids)]
     return metric, [system_of(names[file], file, [tables[file][key] for key in ids], clusters) for file in reports]
 
@@ -96,12 +102,17 @@ def protocol_of(file: str, report: dict) -> tuple[str, dict]:
     return "accuracy" if "kind" in report else content.rows[0].protocol["metric"], protocol | seed
 
 
+def place_of(item: dict) -> list:
+    """The task of an item of eval.benchmark; task, split and level of one of eval.run."""
+    return [item[part] for part in ("task", "split", "level") if part in item]
+
+
 def items_by_id(file: str) -> dict[str, dict]:
     """id -> line. Levels and splits are a part of the id, because the items of VSP occur in several files."""
     found, path = {}, str(items_path(file))
     for number, item in enumerate(read_items(file), 1):
         with fields_of(path, "the items of eval.run or eval.benchmark"):
-            key = " ".join([*(str(item[part]) for part in ("task", "split", "level") if part in item), item["id"]])
+            key = " ".join([*map(str, place_of(item)), item["id"]])
             item["score"] = float(item["right"] if "right" in item else next(iter(item["scores"].values())))
             if key in found:
                 raise ValueError(f"'{path}', line {number}: item '{key}' occurs twice.")
@@ -119,6 +130,22 @@ def check_same_items(first: str, items: dict[str, dict], file: str, other_items:
         raise ValueError(
             f"'{first}' and '{file}' have other items: {'; '.join(parts)}. Evaluate both on the same items."
         )
+
+
+def chosen_ids(items: dict[str, dict], chosen: str | None) -> list[str]:
+    """The ids of the items whose task, split and level begin with the words ``chosen``. Tasks and splits of eval.run are
+    no common set of items, so one has to be chosen where there are several. Raises ValueError otherwise."""
+    sets = dict.fromkeys(" ".join(map(str, words)) for item in items.values() if len(words := place_of(item)) > 2)
+    if chosen is None:
+        groups = dict.fromkeys(name.rpartition(" ")[0] for name in sets)
+        if len(groups) > 1:
+            raise ValueError(f"the files have items of several sets: {', '.join(groups)}. Choose one with --items.")
+        return list(items)
+    words = chosen.split()
+    if found := [key for key, item in items.items() if list(map(str, place_of(item)))[: len(words)] == words]:
+        return found
+    known = sets or dict.fromkeys(" ".join(map(str, place_of(item))) for item in items.values())
+    raise ValueError(f"--items: no item is of '{chosen}'. {did_you_mean(chosen, known)}")
 
 
 def names_of(files: Sequence[str]) -> dict[str, str]:
@@ -154,13 +181,14 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m eval.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", metavar="FILE.json")
+    parser.add_argument("--items", metavar="TEXT", help='task, split and level, such as "frozenlake_plan test 4"')
     parser.add_argument("--against", metavar="NAME", help="what the others are compared with (default: the first)")
     parser.add_argument("--table", metavar="FILE", help="write the table too: FILE.md, FILE.csv or FILE.tex")
     add_overwrite(parser)
     args = parser.parse_args(argv)
     with cli_errors():
         table = check_table_output(args.table, args.overwrite) if args.table else None
-        metric, systems = systems_of(args.files)
+        metric, systems = systems_of(args.files, args.items)
         print_comparison(put_first(systems, args.against), metric, table, console)
 
 

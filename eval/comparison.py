@@ -106,7 +106,9 @@ def systems_of_arms(rows: Sequence[dict], order: Sequence[str] = ()) -> list[Sys
     arms = {name: found for name, found in arms.items() if found}
     counts = {(row["n"], len(row.get("right", "0" * row["n"]))): row["arm"] for row in rows}
     if len(counts) > 1 or any(n != given for n, given in counts):
-        raise ValueError(f"arms {' and '.join(map(repr, counts.values()))} were measured on other items.")
+        raise ValueError(
+            f"arms {' and '.join(map(repr, counts.values()))} were measured on other items. Leave one of them out."
+        )
     return [arm_of(name, found, metric) for name, found in arms.items()]
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from latent_reason.checkpoint.markdown import code
 from latent_reason.files import atomic_write_text
@@ -109,11 +110,11 @@ def console_tables(lines: Sequence[Line], metric: str) -> list[Table]:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("", max_width=24, overflow="fold")
         for column in part:
-            table.add_column(column.title.replace("each seed", "seeds").replace(" (", "\n("), justify="right")
+            table.add_column(Text(column.title.replace("each seed", "seeds").replace(" (", "\n(")), justify="right")
         for line in lines:
             cells = [column.cell(line).rstrip(")").replace(" (", "\n").replace(", ", "\n") for column in part]
             if any(cells):
-                table.add_row(line.system.name, *cells)
+                table.add_row(Text(line.system.name), *cells)
         tables.append(table)
     return tables
 

@@ -192,6 +192,18 @@ def test_two_runs_of_eval_run_are_compared(tmp_path, monkeypatch, capsys):
     assert len(items) == 4 and {item["level"] for item in items} == {3, 4} and "success" in items[0]["scores"]
     metric, (first, second) = compare.systems_of(files)
     assert metric == "success" and first.n == 4 and (first.scores == second.scores).all()
+    assert compare.systems_of(files, "frozenlake_plan test 4")[1][0].n == 2
+    with pytest.raises(
+        ValueError, match=r"no item is of 'frozenlake_plan test 5'. Did you mean 'frozenlake_plan test 4'"
+    ):
+        compare.systems_of(files, "frozenlake_plan test 5")
+    for file in files:
+        path = compare.items_path(file)
+        vsp = [item | {"split": "vsp"} for item in items]
+        path.write_text("".join(json.dumps(item) + "\n" for item in (*items, *vsp)))
+    with pytest.raises(ValueError, match=r"several sets: frozenlake_plan test, frozenlake_plan vsp. Choose one"):
+        compare.systems_of(files)
+    assert compare.systems_of(files, "frozenlake_plan vsp")[1][0].n == 4
     report = json.loads((tmp_path / "b.json").read_text())
     (tmp_path / "b.json").write_text(json.dumps(report | {"seed": 2}))
     with pytest.raises(ValueError, match="differ in seed"):
@@ -234,6 +246,14 @@ def test_the_table_is_written_in_three_formats_and_replaces_nothing(tmp_path, ca
     assert "an\\_arm" in text and text.count("\\\\") == 4 and text.count("&") % 4 == 0 and "\\toprule" in text
     with pytest.raises(SystemExit, match=r"t.txt' does not end in .md, .csv, .tex"):
         compare.main([str(tmp_path / "c.json"), "--table", str(tmp_path / "t.txt")])
+
+
+def test_names_are_shown_as_they_are(tmp_path, capsys):
+    rows = arms(**{"[red]x[/red] | y": ["01" * 30], "b": ["01" * 30]})
+    (tmp_path / "c.json").write_text(json.dumps({"command": "python -m train.compare", "results": rows}))
+    compare.main([str(tmp_path / "c.json"), "--table", str(tmp_path / "t.md")])
+    assert "[red]x[/red] | y" in capsys.readouterr().out
+    assert "| `[red]x[/red] \\| y` |" in (tmp_path / "t.md").read_text()
 
 
 def test_latex_prints_any_name_as_it_is():
