@@ -48,6 +48,7 @@ def systems_of(files: Sequence[str], chosen: str | None = None) -> tuple[str, li
                 "--items chooses items of eval.run and eval.benchmark, not of train.compare. Leave it out."
             )
         return systems_of_comparisons(reports)
+    protocol_of(files[0], reports[files[0]])
     if len(reports) < 2:
         raise ValueError(f"'{files[0]}' is one result. Give two or more files of eval.run or eval.benchmark.")
     return systems_of_results(reports, chosen)
