@@ -97,7 +97,7 @@ FILES = {
     "train.plan": (module("train.plan"), ["none", "--out"]),
     "train.gpu_check": (module("train.gpu_check"), ["--tiny", "--out"]),
     "train.bench_data": (module("train.bench_data"), ["none", "--out"]),
-    "generate": (cli.main, ["generate", "none", "--image"]),
+    "generate": (cli.main, ["generate", "none", "--out"]),
     "render": (cli.main, ["render", "none", "--out"]),
     "data show": (cli.main, ["data", "show", "frozenlake_plan"]),
     "data check": (cli.main, ["data", "check", "none", "--report"]),
