@@ -1,4 +1,4 @@
-"""Callbacks that monitor a run: scores and sketches of held-out items in TensorBoard, collapse of latents, warnings."""
+"""Callbacks that monitor a run: scores and sketches of held-out items, collapse of latents, warnings."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ class SketchPanel(Callback):
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | diagnostics).items()}, rank_zero_only=True)
         if warning := collapse_warning(diagnostics):
             console.print(f"Warning: {warning}", style="yellow")
-        if self.decoder is None or not self.reasoner.is_renderable or not isinstance(trainer.logger, RunLogger):
+        shows_images = isinstance(trainer.logger, RunLogger) and trainer.logger.shows_images
+        if self.decoder is None or not self.reasoner.is_renderable or not shows_images:
             return
         image = draw_storyboard(self.reasoner, self.decoder, [r.decoded for r in results[: self.shown]])
         trainer.logger.log_image("sketches", image, trainer.global_step)
 
 
 class RolloutPanel(Callback):
-    """Shows rollouts of training items, with their sketches, in TensorBoard, after batches 1, 2, 4, 8, ..."""
+    """Logs rollouts of training items, with their sketches, after batches 1, 2, 4, 8, ..."""
 
     def __init__(self, decoder, shown: int = 4):
         self.decoder, self.shown, self.batches = decoder, shown, 0
@@ -76,7 +77,7 @@ class RolloutPanel(Callback):
             for row in rows
         )
         trainer.logger.log_text("rollouts", text, step)
-        if self.decoder is not None and module.reasoner.is_renderable:
+        if self.decoder is not None and module.reasoner.is_renderable and trainer.logger.shows_images:
             decoded = [DecodedTrace(rollouts.traces[row], rollouts.rollout, row) for row in rows]
             image = draw_storyboard(module.reasoner, self.decoder, decoded)
             trainer.logger.log_image("rollouts", image, step)

@@ -123,7 +123,7 @@ def main() -> None:
             if records
             else f"eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}"
         )
-        console.print(f"Checkpoint: {model}\nNext: python -m {following}")
+        console.print(f"Checkpoint: {model}\nNext:\n  python -m {following}")
 
 
 if __name__ == "__main__":

@@ -70,10 +70,18 @@ def measure_starts(config: RLCompareConfig, results: Results) -> None:
                 results.add(f"start of {name}", config.seed, arm, row)
 
 
+def check_loggers(config: RLCompareConfig) -> None:
+    """Raises ValueError for an arm without the log that its curves are read from."""
+    for name, arm in arms_of(config).items():
+        if "tensorboard" not in arm.logger:
+            raise ValueError(f"arm {name!r}: the curves of a comparison are read from TensorBoard. Add it to logger.")
+
+
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
     config, results = open_comparison(RLCompareConfig, __doc__, argv)
     with closing(results):
+        check_loggers(config)
         measure_starts(config, results)
         compare(config, results, trainer.train, lambda folder: {"curves": read_curves(folder)})
     console.print(f"Written to {config.out}. The figure: python paper_figs/rl.py {config.out}")

@@ -131,7 +131,9 @@ def main() -> None:
         model = folder / "model"
         console.print(f"Checkpoint: {model}")
         if not config.data.folder:
-            console.print(f"Next: python -m eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}")
+            console.print(
+                f"Next:\n  python -m eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}"
+            )
 
 
 if __name__ == "__main__":
