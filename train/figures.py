@@ -21,19 +21,13 @@ UNITS = {
     "sketch_gold": "share of sketches",
     "latent_rms": "times the true ones, or embeddings",
     "latent_cosine": "between items, at most 1",
-    "latent_along": "cosine of neighbors",
     "latent_rank": "dimensions",
-    "true_cosine": "between items, at most 1",
-    "true_rank": "dimensions",
     "latent_error": "1: as far as the mean",
     "latent_retrieval": "share of sketches",
-    "retrieval_chance": "share of sketches",
-    "stop_count": "share of sketches",
-    "stop_close": "share of sketches",
-    "stop_cap": "share of sketches",
-    "stop_budget": "share of sketches",
 }
 ITEMS = "share of items"
+#: figures that are logged and not printed: what others are compared to, and causes of stops
+NOT_PRINTED = ("true_", "retrieval_chance", "latent_along", "stop_")
 
 
 def figures_of(metrics: Mapping, stage: str) -> dict[str, float]:
@@ -69,14 +63,16 @@ def show_number(value: float) -> str:
 
 
 def held_out_table(title: str, now: Mapping[str, float], before: Mapping[str, float]) -> Table:
-    """The figures of a validation with their units, and how they changed since the one before, if there was one."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    """The main figures of a validation with their units, and how they changed since the one before, if there was one."""
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("figure")
     table.add_column("value", justify="right")
     if before:
         table.add_column("change", justify="right")
     table.add_column("unit")
     for name, value in now.items():
+        if name.startswith(NOT_PRINTED):
+            continue
         change = [f"{value - before[name]:+.3f}" if name in before else ""] if before else []
         table.add_row(name, show_number(value), *change, UNITS.get(name, ITEMS))
     return table

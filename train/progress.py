@@ -16,6 +16,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
+from rich.file_proxy import FileProxy
 
 from .figures import figures_of, held_out_table, join_fields, show_duration, show_number
 
@@ -24,26 +25,31 @@ LINE_SECONDS = 10  # between two lines of progress
 
 class StandardOutput(io.TextIOBase):
     """``sys.stdout`` as it is at the moment; where it cannot be written (a full disk, a closed pipe), nothing happens:
-    what is printed must not end a run."""
+    what is printed must not end a run. While rich draws a bar, ``sys.stdout`` stands for rich itself, and what rich
+    prints goes to the file behind it."""
+
+    @property
+    def file(self) -> Any:
+        return sys.stdout.rich_proxied_file if isinstance(sys.stdout, FileProxy) else sys.stdout
 
     def write(self, text: str) -> int:
         with suppress(OSError):
-            sys.stdout.write(text)
+            self.file.write(text)
         return len(text)
 
     def flush(self) -> None:
         with suppress(OSError):
-            sys.stdout.flush()
+            self.file.flush()
 
     def isatty(self) -> bool:
-        return sys.stdout.isatty()
+        return self.file.isatty()
 
     @property
     def encoding(self) -> str:
-        return sys.stdout.encoding or "utf-8"
+        return self.file.encoding or "utf-8"
 
     def fileno(self) -> int:
-        return sys.stdout.fileno()
+        return self.file.fileno()
 
 
 class RunConsole(Console):

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from latent_reason.model.adapter_config import check_pattern
-from latent_reason.model.adapters import LINEAR
+from latent_reason.model.adapter_config import LINEAR, check_pattern
 from latent_reason.values import (
     Bounds,
     Count,

@@ -8,6 +8,11 @@ Like train.compare, but arms may start from different checkpoints (``init_from``
 
 from __future__ import annotations
 
+from ..config import RLCompareConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(RLCompareConfig, __doc__)  # before torch is imported
+
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +22,7 @@ from latent_reason.errors import cli_errors
 
 from ..arm_measures import UNFINISHED, measured
 from ..compare import Results, compare, open_comparison
-from ..config import RLCompareConfig, arms_of, folder_of
+from ..config import arms_of, folder_of
 from ..trainer import console
 from . import trainer
 
