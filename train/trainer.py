@@ -207,9 +207,7 @@ def fit(
     optim, progress, logger = config.optim, StepProgress(), make_logger(config, folder)
     saver = RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume), config.seed)
     precision = set_precision(module, config.precision)
-    eval_steps = min(
-        optim.max_steps, config.eval_steps or max(MIN_EVAL_STEPS, math.ceil(optim.max_steps / VALIDATIONS))
-    )
+    eval_steps = steps_between_validations(config.eval_steps, optim.max_steps)
     if module.automatic_optimization:
         optimization = {
             "accumulate_grad_batches": optim.gradient_accumulation_steps,
@@ -254,6 +252,11 @@ def fit(
                 trainer.validate(module, data, verbose=False)  # the last validation came before the last step
     saver.raise_if_stopped()
     return trainer
+
+
+def steps_between_validations(eval_steps: int, max_steps: int) -> int:
+    """The key ``eval_steps`` as a number of steps; 0 are four validations in a run, at least 50 steps apart."""
+    return min(max_steps, eval_steps or max(MIN_EVAL_STEPS, math.ceil(max_steps / VALIDATIONS)))
 
 
 def set_precision(module: TrainingModule, precision: Precision) -> Precision:

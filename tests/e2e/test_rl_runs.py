@@ -149,7 +149,7 @@ def test_the_last_model_is_looked_at_where_batches_taught_nothing(tmp_path, monk
     monkeypatch.setitem(rewards.REWARDS, "long", now_and_then)
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=3)
     trainer.train(made, make_run_folder(made))
-    assert len(calls) == 10 and "held-out items at step 3: " in capsys.readouterr().out
+    assert len(calls) == 10 and "held-out items at step 3 of 3" in capsys.readouterr().out
 
 
 def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypatch):

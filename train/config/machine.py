@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
+PACKAGES = {"trackio": "trackio>=0.40", "wandb": "wandb>=0.24"}  # of loggers, which are extras in pyproject.toml
 CPU_PROCESSES = max(8, os.cpu_count() or 1)  # at most, on one machine
 
 
@@ -48,5 +49,7 @@ def check_machine(config) -> None:
 def check_loggers(names: list[str]) -> None:
     """Raises ValueError for a logger whose package is not installed."""
     for name in names:
-        if name in ("trackio", "wandb") and find_spec(name) is None:
-            raise ValueError(f"logger: {name} is not installed. Run pip install {name}, or name another logger.")
+        if name in PACKAGES and find_spec(name) is None:
+            raise ValueError(
+                f"logger: {name} is not installed. Run pip install '{PACKAGES[name]}', or name another logger."
+            )
