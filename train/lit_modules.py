@@ -132,7 +132,7 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, step_batch: StepBatch, index):
         batch = step_batch.batch
-        self.counts.add_batch(batch)
+        self.count(batch)
         shares = loss_shares(self.loss_weights(batch), self.sum_over_processes(step_batch.loss_weights))
         loss, parts = self.compute_loss(batch, shares)
         self.monitor.add_loss(loss)
@@ -143,6 +143,10 @@ class TrainingModule(L.LightningModule):
         loss = loss + self.zero_loss()
         self.log_parts(self.mean_over_processes(parts, shares))
         return loss
+
+    def count(self, batch: MixedBatch) -> None:
+        """Add a training batch to ``counts``, before its step."""
+        self.counts.add_batch(batch)
 
     def log_parts(self, parts: dict[str, torch.Tensor]) -> None:
         """Log the parts of a loss, which are shown while the run trains, and what else was computed with them, whose

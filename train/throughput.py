@@ -57,6 +57,12 @@ def text_flops_per_token(reasoner: LatentReasoner) -> float:
     return 2.0 * total * (1 + goes_back) + 2.0 * trained
 
 
+def utilization(flops: float, device_name: str) -> dict[str, float]:
+    """``train/mfu``: operations a second over what a device can do in bfloat16; nothing where that is unknown."""
+    device = device_by_name(device_name)
+    return {"train/mfu": flops / device.flops} if device is not None else {}
+
+
 def peak_memory(device: torch.device) -> float:
     """The most memory that this process has used, in GB: tensors on a GPU, else its resident set."""
     if device.type == "cuda":
@@ -127,9 +133,9 @@ class Throughput(Callback):
         if module.automatic_optimization:  # else the module counts the tokens of its rollouts
             self.num_tokens += tokens
             found["num_tokens"] = self.num_tokens
-        device = device_by_name(torch.cuda.get_device_name(module.device)) if module.device.type == "cuda" else None
-        if device is not None and (flops := module.flops_per_token()):
-            found["train/mfu"] = flops * tokens / seconds / module.num_processes / device.flops
+        if module.device.type == "cuda" and (flops := module.flops_per_token()):
+            per_device = flops * tokens / seconds / module.num_processes
+            found |= utilization(per_device, torch.cuda.get_device_name(module.device))
         return found
 
     def count_all(self, module) -> tuple[float, float, float]:

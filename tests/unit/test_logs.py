@@ -22,7 +22,7 @@ from latent_reason import tasks
 from latent_reason.methods import objective_of
 from latent_reason.objectives.latent_inputs import norm_and_cosine
 from latent_reason.objectives.packing import collate_examples, pack_examples
-from train import figures, progress
+from train import figures, progress, throughput
 from train.config import RLCompareConfig, machine
 from train.log_writers import CHARTS, CSVWriter, RunTitle, TensorBoardWriter, TrackioWriter, WandbWriter
 from train.logs import RunLogger, make_logger
@@ -209,6 +209,65 @@ def test_operations_of_a_token_are_six_for_a_trained_weight_and_two_for_one_that
     assert text_flops_per_token(reasoner) == 6 * inner + 4 * head
     backbone.requires_grad_(False)
     assert text_flops_per_token(reasoner) == 2 * (inner + head)
+
+
+def test_utilization_is_of_devices_that_are_known():
+    assert throughput.utilization(98.9e12, "NVIDIA H200") == {"train/mfu": pytest.approx(0.1)}
+    assert throughput.utilization(1e12, "NVIDIA T4") == {}
+
+
+def test_rates_are_means_since_the_last_entry_without_validations(monkeypatch):
+    """Steps of two batches: 2 s each, of which the data take half a second; a validation takes 100 s."""
+    clock, logged, groups = (
+        SimpleNamespace(now=0.0),
+        [],
+        [{"name": "matrices", "lr": 0.1}, {"name": "others", "lr": 0.2}],
+    )
+    monkeypatch.setattr(throughput.time, "monotonic", lambda: clock.now)
+    batches = SimpleNamespace(wait_seconds=0.0)
+    trainer = SimpleNamespace(
+        train_dataloader=batches,
+        accumulate_grad_batches=2,
+        log_every_n_steps=3,
+        optimizers=[SimpleNamespace(param_groups=groups)],
+    )
+    module = SimpleNamespace(
+        counts=Counts(),
+        device=torch.device("cpu"),
+        num_processes=1,
+        automatic_optimization=True,
+        sum_over_processes=lambda values: values,
+        log_dict=logged.append,
+    )
+    measured = throughput.Throughput()
+    measured.on_train_start(trainer, module)
+    for index in range(12):
+        measured.on_train_batch_start(trainer, module, None, index)
+        clock.now, batches.wait_seconds = clock.now + 1, batches.wait_seconds + 0.25
+        module.counts.tokens, module.counts.examples = module.counts.tokens + 600, module.counts.examples + 6
+        module.counts.with_sketches += 3
+        measured.on_train_batch_end(trainer, module, None, None, index)
+        if index == 7:
+            measured.on_validation_start(trainer, module)
+            clock.now += 100
+            measured.on_validation_end(trainer, module)
+    assert len(logged) == 2, "every three steps of two batches"
+    for number, entry in enumerate(logged, 1):
+        assert entry.pop("train/peak_memory_gb") > 0.01
+        assert entry == {
+            "step_time": 2.0,
+            "num_tokens": 3600.0 * number,
+            "train/tokens_per_second": 600.0,
+            "train/samples_per_second": 6.0,
+            "train/share_with_sketches": 0.5,
+            "train/data_wait_share": 0.25,
+            "train/learning_rate": 0.1,
+            "train/learning_rate/matrices": 0.1,
+            "train/learning_rate/others": 0.2,
+        }
+    again = throughput.Throughput()
+    again.load_state_dict(measured.state_dict())
+    assert again.num_tokens == 7200
 
 
 def test_norm_and_cosine_of_latents():
