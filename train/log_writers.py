@@ -22,8 +22,9 @@ GLOBAL_STEP = "train/global_step"  # the x axis of Weights & Biases, as transfor
 #: the page CUSTOM SCALARS of TensorBoard: what a person looks at first; chart -> patterns of its tags
 CHARTS = {
     "1 loss": {
-        "parts of the loss, training": ["train/(text|latent|stop|reconstruction|policy|anchor)"],
-        "parts of the loss, held-out": ["val/(text|latent|stop|reconstruction)$"],
+        "text": ["(train|val)/text$"],
+        "latent": ["(train|val)/latent$"],
+        "other parts": ["(train|val)/(stop|reconstruction|policy|anchor|latent_anchor|views)$"],
         "reward and accuracy": ["(reward|accuracy|val/(success|accuracy|exact|token_accuracy))$"],
     },
     "2 latents": {
