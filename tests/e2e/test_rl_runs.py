@@ -306,6 +306,7 @@ def test_a_run_on_records_with_answers(tmp_path, monkeypatch):
     found = EventAccumulator(str(tmp_path / "run" / "logs"))
     found.Reload()
     assert {"val/accuracy", "rewards/accuracy/mean"} <= set(found.Tags()["scalars"])
+    assert "sketches" in found.Tags()["images"], "shown, though no rule scores them"
     task = FolderTask(records, "train", 2)
     assert len(task) == 2 and task.records.has_more and task.levels == [0, 2]
     assert [task.score(f"\\boxed{{{text}}}", task[1].meta)["accuracy"] for text in ("1", "1.0", "2")] == [1, 1, 0]
