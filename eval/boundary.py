@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason import checkpoint, tasks
+from latent_reason import checkpoint
+from latent_reason.checkpoint.training_data import TrainingData, make_task
 from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
 from latent_reason.errors import at_least, cli_errors, numbers
@@ -114,15 +115,16 @@ def boundary_to_file(args: argparse.Namespace) -> None:
     check_output(args.out, args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
     base, _ = checkpoint.load(args.base)
-    data = reasoner.method.notes.get("data", {})
-    if not data.get("options", {}).get("asked"):
+    notes = reasoner.method.notes
+    data = TrainingData.of(notes)
+    if not data.options.get("asked"):
         raise ValueError(
             f"'{args.checkpoint}' was not trained to follow the mode in its prompt. Train it with a recipe like "
             "train/recipes/dual_frozenlake.yaml (data.pair_modes, and the task option asked)."
         )
-    name, levels = tasks.check_trusted(data["task"], args.checkpoint), {}
-    for level in args.levels or data["levels"]:
-        task = tasks.make(name, split="test", seed=args.seed, level=level, **tasks.own(name, data["options"]))
+    levels = {}
+    for level in make_task(notes, args.checkpoint, levels=args.levels).levels:
+        task = make_task(notes, args.checkpoint, levels=(level,), split="test", seed=args.seed)
         levels[f"level {level}"] = level_report(reasoner, base, task, distinct_items(task, args.n))
     atomic_write_json(
         args.out,
@@ -130,7 +132,7 @@ def boundary_to_file(args: argparse.Namespace) -> None:
             "schema": 1,
             "command": f"python -m eval.boundary {Path(args.checkpoint).as_posix()} --base "
             f"{Path(args.base).as_posix()} --n {args.n} --seed {args.seed}",
-            "task": data["task"],
+            "task": data.task,
             "seed": args.seed,
             "levels": levels,
         },

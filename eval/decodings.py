@@ -18,13 +18,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from latent_reason import checkpoint, methods, tasks
+from latent_reason import checkpoint, methods
+from latent_reason.checkpoint.training_data import make_task
 from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, distinct_items, main_score
 from latent_reason.decoding.strategies import make_decoding
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
+from latent_reason.tasks import Item, Task
 
 from .resume import ProgressFile, items_digest, model_digest
 from .run import decode_kept
@@ -111,18 +113,15 @@ def run(args: argparse.Namespace) -> None:
     for name in names:
         make_decoding(name)  # a mistake is told before anything is loaded
     reasoner, _ = checkpoint.load(args.checkpoint)
-    data = reasoner.method.notes.get("data", {})
-    task_name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
-    levels, options = tuple(args.levels or data.get("levels", (4,))), tasks.own(task_name, data.get("options", {}))
-    sets = []
+    sets: list[tuple[int, Task, list[Item]]] = []
     for seed in args.seeds:
-        task = tasks.make(task_name, split="test", seed=seed, level=levels, **options)
+        task = make_task(reasoner.method.notes, args.checkpoint, args.task, levels=args.levels, split="test", seed=seed)
         sets.append((seed, task, distinct_items(task, args.n)))
     identity = {
         "command": "eval.decodings",
         "model": model_digest(args.checkpoint),
         "items": items_digest(item for *_, items in sets for item in items),
-        "task": task_name,
+        "task": task.name,
         "names": names,
         "n": args.n,
         "seeds": list(args.seeds),
@@ -141,8 +140,8 @@ def run(args: argparse.Namespace) -> None:
             "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
             "mode": methods.load(reasoner.method.name).MODE,
-            "task": task_name,
-            "levels": list(levels),
+            "task": task.name,
+            "levels": list(task.levels),
             "n": args.n,
             "seeds": list(args.seeds),
             "results": rows,
@@ -151,7 +150,7 @@ def run(args: argparse.Namespace) -> None:
         }
         atomic_write_json(out, report)
         progress.remove()
-    console.print(table_of(rows, f"{task_name}: {rows[0]['n']} items, seeds {', '.join(map(str, args.seeds))}"))
+    console.print(table_of(rows, f"{task.name}: {rows[0]['n']} items, seeds {', '.join(map(str, args.seeds))}"))
     console.print(f"Results written to {args.out}")
 
 

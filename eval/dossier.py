@@ -1,11 +1,13 @@
 """All measurements of a checkpoint as one JSON file and one self-contained HTML page.
 
     python -m eval.dossier CHECKPOINT --out DIR [--task frozenlake_plan] [--levels 3,4] [--n 100] [--reader CHECKPOINT]
+    python -m eval.dossier CHECKPOINT --out DIR --folder RECORDS      # the test records of your own folder
 
 DIR (new) gets dossier.json and index.html: accuracy in and out of distribution, accuracy on changed inputs, the probes
 of the latents with their verdict, what sketches alone show (to the task's parser, and to the model of --reader),
 accuracy by steps and latents, attention, diagnostics of the latents, and a storyboard of sketches. The same command
-resumes an interrupted run from DIR.unfinished.
+resumes an interrupted run from DIR.unfinished. Records have no generator of puzzles and no parser of sketches, so for
+them the parts that need one are left out.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from latent_reason import checkpoint, methods, tasks
+from latent_reason import checkpoint, methods
+from latent_reason.checkpoint.training_data import make_task, records_folder
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
+from latent_reason.decoding.replacements import StoredLatents, Zero
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.outputs import check_output_folder
@@ -32,8 +36,9 @@ from latent_reason.visualization.storyboard import draw_storyboard
 from . import attention, input_perturbations, metrics
 from .collapse import collapse_warning, latent_diagnostics
 from .html import page
-from .interventions import LatentStatistics, Mean, StoredLatents, Zero
-from .probe import EXTRA, MAIN, choose_donors, probe, verdict
+from .interventions import LatentStatistics, Mean
+from .probe import EXTRA, MAIN, RECORD_PROBES, choose_donors, probe, record_items, verdict
+from .records import Records
 from .replay import answer_kl
 from .resume import ProgressFile, items_digest, model_digest
 
@@ -82,9 +87,34 @@ def build_dossier(
         report["sketchqa_vlm"] = recall(
             "reader", lambda: metrics.evaluate_reader(reader, reasoner, decoder, task, quick)
         )
+    return report, sketches_png(reasoner, decoder, plain)
+
+
+def build_record_dossier(reasoner, decoder, records: Records, seed: int, recall: Callable) -> tuple[dict, bytes]:
+    """The same for records, without what needs the generator or the parser of a task."""
+    mode, items = methods.load(reasoner.method.name).MODE, records.items
+    plain = decode(reasoner, None, records, items, mode, progress="as generated")
+    quick = plain[: -(-len(items) // 4)]
+    report: dict = {
+        "main_score": main_score(plain),
+        "accuracy": {"test records": scores(plain)},
+        "out_of_distribution": {},
+        "input": recall("input", lambda: input_perturbations.evaluate_images(reasoner, records, mode, quick)),
+    }
+    if reasoner.can_sketch:
+        report |= latent_report(reasoner, records, plain, seed, mode, recall)
+        report["health"] = latent_diagnostics(reasoner, plain)
+        report["alarm"] = collapse_warning(report["health"])
+    if decoder is None or not reasoner.is_renderable:
+        return report, b""
+    return report, sketches_png(reasoner, decoder, plain)
+
+
+def sketches_png(reasoner, decoder, results: list[Result]) -> bytes:
+    """A sheet of the sketches of the first results, as a PNG."""
     buffer = BytesIO()
-    draw_storyboard(reasoner, decoder, [r.decoded for r in plain[:6]]).save(buffer, "PNG")
-    return report, buffer.getvalue()
+    draw_storyboard(reasoner, decoder, [r.decoded for r in results[:6]]).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def scores(results: list[Result]) -> dict:
@@ -97,7 +127,8 @@ def latent_report(reasoner, task, results: list[Result], seed: int, mode: str, r
     probes = probe(reasoner, task, [r.item for r in results], seed, only=MAIN, plain=results, recall=recall)
     items = [r.item for r in results[: -(-len(results) // 4)]]
     plain = decode(reasoner, None, task, items, mode)  # decoded again, because replay needs whole rollouts
-    extra = probe(reasoner, task, items, seed, only=EXTRA, plain=plain, recall=recall)
+    names = [name for name in EXTRA if isinstance(task, Task) or name in RECORD_PROBES]
+    extra = probe(reasoner, task, items, seed, only=names, plain=plain, recall=recall)
     probes |= {name: value for name, value in extra.items() if name not in probes}
     statistics, donor_rows = LatentStatistics(plain), choose_donors(task, plain, seed)
     index = {id(r.item): i for i, r in enumerate(plain)}
@@ -129,7 +160,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("checkpoint")
     parser.add_argument("--out", required=True, help="new folder")
-    parser.add_argument("--task", help="default: the training task of the checkpoint")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
+    data.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(2), default=100)
     parser.add_argument("--seed", type=argument(Seed), default=1)
@@ -138,37 +171,50 @@ def main(argv: list[str] | None = None) -> None:
         dossier_to_folder(parser.parse_args(argv))
 
 
+def describe_task(task: Task) -> dict:
+    """What the page says of a task."""
+    return {"task": task.name, "levels": ", ".join(map(str, task.levels))}
+
+
 def dossier_to_folder(args: argparse.Namespace) -> None:
     start, out = time.time(), check_output_folder(args.out)
     reasoner, decoder = checkpoint.load(args.checkpoint)
     if args.reader and (decoder is None or not reasoner.is_renderable):
         raise ValueError(f"'{args.checkpoint}' cannot render sketches for a reader. Leave --reader out.")
     reader = checkpoint.load(args.reader)[0] if args.reader else None
-    data = reasoner.method.notes.get("data", {})
-    name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
-    levels = tuple(args.levels or data.get("levels", (3, 4)))
-    own = tasks.own(name, data.get("options", {}))
+    notes = reasoner.method.notes
+    folder = None if args.task else records_folder(notes, args.checkpoint, args.folder)
+    if folder and args.reader:
+        raise ValueError("--reader needs a task that grades what sketches show, not records. Leave it out.")
 
-    def make_task(level=levels, **changes) -> Task:
-        return tasks.make(name, **{"split": "test", "seed": args.seed, "level": level} | own | changes)
+    def changed_task(**changes) -> Task:
+        given = {"split": "test", "seed": args.seed} | changes
+        return make_task(notes, args.checkpoint, args.task, levels=args.levels, **given)
 
-    items = distinct_items(make_task(), args.n)
+    if folder:
+        items, records, described = record_items(args, folder)
+    else:
+        items, described = distinct_items(changed_task(), args.n), describe_task(changed_task())
     identity = {
         "command": "eval.dossier",
         "model": model_digest(args.checkpoint),
         "reader": model_digest(args.reader) if args.reader else None,
         "items": items_digest(items),
-        "task": name,
+        "task": described["task"],
         "seed": args.seed,
     }
-    with ProgressFile(f"{out}.unfinished", identity) as progress, atomic_folder(out) as folder:
-        report, storyboard_png = build_dossier(reasoner, decoder, make_task, items, args.seed, reader, progress.recall)
+    with ProgressFile(f"{out}.unfinished", identity) as progress, atomic_folder(out) as place:
+        if folder:
+            report, storyboard_png = build_record_dossier(reasoner, decoder, records, args.seed, progress.recall)
+        else:
+            report, storyboard_png = build_dossier(
+                reasoner, decoder, changed_task, items, args.seed, reader, progress.recall
+            )
         about = {
             "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
-            "task": name,
-            "levels": ", ".join(map(str, levels)),
-            "items": f"{args.n}; a quarter of them where n says so",
+            **described,
+            "items": f"{len(items)}; a quarter of them where n says so",
             "seed": args.seed,
             "decoding": "greedy",
             "protocol": "regenerate, unless said otherwise",
@@ -177,8 +223,8 @@ def dossier_to_folder(args: argparse.Namespace) -> None:
         }
         if args.reader:
             about["reader"] = Path(args.reader).as_posix()
-        atomic_write_json(folder / "dossier.json", {"schema": 1, "about": about, **report})
-        (folder / "index.html").write_text(page(report, about, storyboard_png), encoding="utf-8")
+        atomic_write_json(place / "dossier.json", {"schema": 1, "about": about, **report})
+        (place / "index.html").write_text(page(report, about, storyboard_png), encoding="utf-8")
     progress.remove()
     console.print(report.get("verdict", "No latents to probe."))
     console.print(f"Results written to {args.out}: dossier.json and index.html")

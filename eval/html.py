@@ -75,11 +75,12 @@ def page(report: dict, about: dict, storyboard_png: bytes) -> str:
         f"Share of right held-out items ({key}).",
         table([row(label, scores[key]) for label, scores in report["accuracy"].items()]),
     )
-    section(
-        "Out of distribution",
-        "The same metric on larger puzzles, with other graphics and other compositions.",
-        table([row(label, scores[key]) for label, scores in report["out_of_distribution"].items()]),
-    )
+    if report["out_of_distribution"]:
+        section(
+            "Out of distribution",
+            "The same metric on larger puzzles, with other graphics and other compositions.",
+            table([row(label, scores[key]) for label, scores in report["out_of_distribution"].items()]),
+        )
     section(
         "Changed inputs",
         "Blind: each image is replaced by its mean color. Text twin: the image is described in text. Gold crop: the "
@@ -87,13 +88,13 @@ def page(report: dict, about: dict, storyboard_png: bytes) -> str:
         "image. The loss is paired with the same unchanged items.",
         table([row(n, r, *loss_cells(r)) for n, r in report["input"].items()], "loss", ""),
     )
-    as_image = report["as_pixels"]
-    section(
-        "Text as image",
-        "The text twin is rendered as an image, in several fonts and sizes (pixels): from "
-        f"{as_image['min']:.3f} to {as_image['max']:.3f}, median {as_image['median']:.3f}.",
-        table([row(n, r, *loss_cells(r)) for n, r in as_image["grid"].items()], "loss", ""),
-    )
+    if as_image := report.get("as_pixels"):
+        section(
+            "Text as image",
+            "The text twin is rendered as an image, in several fonts and sizes (pixels): from "
+            f"{as_image['min']:.3f} to {as_image['max']:.3f}, median {as_image['median']:.3f}.",
+            table([row(n, r, *loss_cells(r)) for n, r in as_image["grid"].items()], "loss", ""),
+        )
     if "probes" in report:
         section(
             "Probes of the latents",
@@ -158,7 +159,7 @@ def page(report: dict, about: dict, storyboard_png: bytes) -> str:
             "sketch.",
             plain_table(["", ""], [[n, float(v)] for n, v in report["health"].items()]),
         )
-    if attention := report["attention_in_box"]:
+    if attention := report.get("attention_in_box"):
         names, ratio = list(attention["layers"][0]), attention["ratio"]
         section(
             "Attention on the part with the answer",
@@ -173,7 +174,7 @@ def page(report: dict, about: dict, storyboard_png: bytes) -> str:
                 ],
             ),
         )
-    if report["consistency"]:
+    if report.get("consistency"):
         shares = {n: r for n, r in report["consistency"].items() if isinstance(r, dict)}
         section(
             "Agreement of reasoning and answer",

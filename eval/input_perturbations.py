@@ -22,6 +22,7 @@ from latent_reason.trace import Trace
 from latent_reason.visualization.contact_sheet import wrap_text
 
 from .metrics import difference, share
+from .records import RecordTask, change_images
 
 DEGRADATIONS = ("noise", "blur", "jpeg", "low_contrast")
 FONTS = ("Aileron", "DejaVuSerif")  # Pillow's own, and one of matplotlib's
@@ -85,10 +86,20 @@ def evaluate_inputs(reasoner, task: Task, mode: str, plain: Sequence[Result]) ->
     The changes: no image, text instead of the image, degraded images. If the task has a rule for it: the image cropped
     to the answer (the zoom gap is minus this loss), and rotated images.
     """
-    out = evaluate_changed(reasoner, task, mode, plain, "blind", make_trace=lambda item: task.blind(item, mode))
+    out = evaluate_images(reasoner, task, mode, plain)
     out |= evaluate_changed(
         reasoner, task, mode, plain, "text_twin", make_trace=lambda item: task.text_twin(item, mode)
     )
+    out |= evaluate_changed(reasoner, task, mode, plain, "gold_crop", lambda item: crop_to_box(task, item))
+    for turn in TURNS:
+        out |= evaluate_changed(reasoner, task, mode, plain, turn, lambda item, turn=turn: task.turned(item, turn))
+    return out
+
+
+def evaluate_images(reasoner, task: Task | RecordTask, mode: str, plain: Sequence[Result]) -> dict:
+    """Accuracy without the image, and on degraded images, each with its paired loss against ``plain``: what needs no
+    generator of puzzles."""
+    out = evaluate_changed(reasoner, task, mode, plain, "blind", make_trace=lambda item: task.blind(item, mode))
     for name in DEGRADATIONS:
         out |= evaluate_changed(
             reasoner,
@@ -96,11 +107,8 @@ def evaluate_inputs(reasoner, task: Task, mode: str, plain: Sequence[Result]) ->
             mode,
             plain,
             name,
-            lambda item, name=name: replace(item, images=[degradation(name)(i) for i in item.images]),
+            make_trace=lambda item, name=name: change_images(task.trace(item, mode), degradation(name)),
         )
-    out |= evaluate_changed(reasoner, task, mode, plain, "gold_crop", lambda item: crop_to_box(task, item))
-    for turn in TURNS:
-        out |= evaluate_changed(reasoner, task, mode, plain, turn, lambda item, turn=turn: task.turned(item, turn))
     return out
 
 
@@ -127,7 +135,7 @@ def evaluate_text_as_image(reasoner, task: Task, mode: str, plain: Sequence[Resu
 
 def evaluate_changed(
     reasoner,
-    task: Task,
+    task: Task | RecordTask,
     mode: str,
     plain: Sequence[Result],
     name: str,

@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.checkpoint.training_data import TrainingData, make_task, trained_task
 from latent_reason.cli.arguments import add_output
 from latent_reason.data import native
 from latent_reason.decoding.items import decode, main_score
@@ -161,11 +162,12 @@ def filter_to_file(args: argparse.Namespace) -> None:
             f"'{args.checkpoint}' uses the method {reasoner.method.name!r}, which cannot encode a true sketch. Use a "
             "checkpoint of a method whose latents encode images, or --keep failed."
         )
-    data = reasoner.method.notes.get("data", {})
-    name = args.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), args.checkpoint)
-    options = tasks.own(name, data.get("options", {})) if args.options is None else args.options
-    levels = tuple(args.levels or data.get("levels", (3, 4)))
-    task = tasks.make(name, split="train", seed=args.seed, level=levels, **_as_tuples(options))
+    notes = reasoner.method.notes
+    name = args.task or trained_task(notes, args.checkpoint)
+    options = tasks.own(name, TrainingData.of(notes).options) if args.options is None else args.options
+    task = make_task(
+        notes, args.checkpoint, name, levels=args.levels, options=_as_tuples(options), split="train", seed=args.seed
+    )
     mode = methods.load(reasoner.method.name).MODE
     if args.keep == "failed":
         keep = find_failed(reasoner, task, [task[i] for i in range(args.n)], mode, args.max_new)
@@ -180,7 +182,7 @@ def filter_to_file(args: argparse.Namespace) -> None:
             "task": name,
             "version": task.version,
             "options": options,
-            "levels": list(levels),
+            "levels": list(task.levels),
             "seed": args.seed,
             "n": args.n,
             "kept": args.keep,

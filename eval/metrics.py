@@ -14,13 +14,13 @@ from PIL import Image as PILImage
 
 from latent_reason import methods
 from latent_reason.decoding.items import Result, decode, main_score, room
+from latent_reason.decoding.replacements import StoredLatents
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.checkers import boxed
 from latent_reason.tasks.item import Step
 from latent_reason.visualization.storyboard import decode_sketches, reconstruct_picture, split_text
 
-from .interventions import StoredLatents
 from .statistics import paired_bootstrap, wilson
 
 

@@ -23,8 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.checkpoint.training_data import make_task, records_folder
 from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
+from latent_reason.decoding.prompt_store import PromptStore
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
@@ -109,10 +111,22 @@ def probe(
     Returns:
         name -> accuracy with interval, paired difference to the unchanged results (P0), rate of changed answers.
     """
-    mode = methods.load(reasoner.method.name).MODE
+    mode, prompts = methods.load(reasoner.method.name).MODE, PromptStore()
+    traces = {id(item): task.trace(item, mode) for item in items}  # one object an item, so that arms share its prompt
 
     def run(name, **options):
-        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}", **options)
+        options = {"make_trace": lambda item: traces[id(item)]} | options
+        return decode(
+            reasoner,
+            None,
+            task,
+            items,
+            mode,
+            batch_size=batch_size,
+            progress=f"probe {name}",
+            prompts=prompts,
+            **options,
+        )
 
     plain = run("as generated") if plain is None else plain
     key = main_score(plain)
@@ -282,7 +296,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("checkpoint")
     items = parser.add_mutually_exclusive_group()
-    items.add_argument("--task", default="frozenlake_plan")
+    items.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
     items.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
     parser.add_argument("--n", type=at_least(1), default=200)
@@ -301,8 +315,9 @@ def probe_to_file(args: argparse.Namespace) -> None:
             f"'{args.checkpoint}' was trained with {reasoner.method.name!r}, which has no latents to probe. Use a "
             "checkpoint of another method."
         )
-    items, task, description = record_items(args) if args.folder else task_items(args, reasoner)
-    only = RECORD_PROBES if args.folder else (*MAIN, *EXTRA)
+    folder = None if args.task else records_folder(reasoner.method.notes, args.checkpoint, args.folder)
+    items, task, description = record_items(args, folder) if folder else task_items(args, reasoner)
+    only = RECORD_PROBES if folder else (*MAIN, *EXTRA)
     settings = {**description, "n": len(items), "seed": args.seed}
     identity = {
         "command": "eval.probe",
@@ -323,22 +338,20 @@ def probe_to_file(args: argparse.Namespace) -> None:
 
 def task_items(args: argparse.Namespace, reasoner) -> tuple[list, tasks.Task, dict]:
     """Items with a sketch, their task, and their description in the result file."""
-    data = reasoner.method.notes.get("data", {})
-    levels = tuple(args.levels or data.get("levels", (3, 4)))
-    task = tasks.make(
-        args.task, split="test", seed=args.seed, level=levels, **tasks.own(args.task, data.get("options", {}))
+    task = make_task(
+        reasoner.method.notes, args.checkpoint, args.task, levels=args.levels, split="test", seed=args.seed
     )
-    return sketched_items(task, args.n), task, {"task": args.task, "levels": list(levels)}
+    return sketched_items(task, args.n), task, {"task": args.task or task.name, "levels": list(task.levels)}
 
 
-def record_items(args: argparse.Namespace) -> tuple[list, Records, dict]:
+def record_items(args: argparse.Namespace, folder: Path) -> tuple[list, Records, dict]:
     """The same for the records of a folder."""
     if args.levels:
         raise ValueError("--levels applies to items of a task, not to records. Leave it out.")
-    records = Records(args.folder, args.n)
+    records = Records(folder, args.n)
     if records.left_out:
         console.print(f"{records.left_out} test records lack an image, a sketch or an answer and are left out.")
-    return records.items, records, {"task": Path(args.folder).name, "folder": Path(args.folder).as_posix()}
+    return records.items, records, {"task": folder.name, "folder": folder.as_posix()}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ the record's own sketch of the same number, independent of the text that the mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,15 @@ class GoldAnswer:
     meta: dict
 
 
+def change_images(trace: Trace, change: Callable[[PILImage.Image], PILImage.Image]) -> Trace:
+    """A trace with changed input images."""
+    messages = tuple(
+        replace(m, content=tuple(Image(change(p.image)) if isinstance(p, Image) else p for p in m.content))
+        for m in trace.messages
+    )
+    return replace(trace, messages=messages)
+
+
 class RecordTask:
     """The part of the interface of a task that records have: prompts and grades."""
 
@@ -49,12 +58,7 @@ class RecordTask:
 
     def blind(self, item: Item, mode: str = "mixed") -> Trace:
         """The record with every input image replaced by its mean color."""
-        trace = self.trace(item)
-        messages = tuple(
-            replace(m, content=tuple(Image(blank(p.image)) if isinstance(p, Image) else p for p in m.content))
-            for m in trace.messages
-        )
-        return replace(trace, messages=messages)
+        return change_images(self.trace(item), blank)
 
     def score(self, text: str, meta: dict) -> dict[str, float]:
         return {"accuracy": float(is_right(text, GoldAnswer(meta["answer"], meta["meta"]), meta["checker"]))}

@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
+from latent_reason.checkpoint.training_data import TrainingData
 from latent_reason.cli.arguments import add_decoding, add_output
 from latent_reason.decoding.items import Result, decode_each, distinct_items
 from latent_reason.decoding.strategies import make_decoding
@@ -277,7 +278,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate_to_file(args: argparse.Namespace) -> None:
     start, out = time.time(), check_output(args.out, args.overwrite)
     reasoner, decoder = checkpoint.load(args.checkpoint)
-    options = reasoner.method.notes.get("data", {}).get("options", {})
+    options = TrainingData.of(reasoner.method.notes).options
     groups = item_groups(args.tasks, args.levels, args.n, args.seed, vsp_folder=args.vsp, options=options)
     with ProgressFile(out.with_suffix(".unfinished"), run_identity(args, groups)) as progress:
         rows = evaluate(

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from latent_reason import checkpoint, methods, tasks
+from latent_reason import checkpoint, methods
+from latent_reason.checkpoint.training_data import make_task
 from latent_reason.data import native
 from latent_reason.decoding.items import Result, decode, main_score
 from latent_reason.decoding.rollout import Span
@@ -128,11 +129,9 @@ def to_folder(given: argparse.Namespace) -> None:
         raise ValueError(f"--temperature {given.temperature}: more than 0, or all rollouts are the same.")
     check_output_folder(given.out)
     reasoner, decoder = checkpoint.load(given.checkpoint)
-    data = reasoner.method.notes.get("data", {})
-    name = given.task or tasks.check_trusted(data.get("task", "frozenlake_plan"), given.checkpoint)
-    options = data.get("options", {})
-    levels = tuple(given.levels or data.get("levels", (3, 4)))
-    task = tasks.make(name, split="train", seed=given.seed, level=levels, **tasks.own(name, options))
+    task = make_task(
+        reasoner.method.notes, given.checkpoint, given.task, levels=given.levels, split="train", seed=given.seed
+    )
     traces, shares = kept(
         reasoner,
         decoder,

@@ -158,7 +158,7 @@ def train_stages(config: StagedConfig, folder: Path, train_stage: Callable[[Stag
 
 def training_notes(config: RunConfig) -> dict:
     """What a checkpoint remembers of its training."""
-    data = config.data
+    data, folder = config.data, getattr(config.data, "folder", None)
     backbone = checkpoint.read_config(config.init_from)["notes"].get("backbone") if config.init_from else None
     return {
         "run": config.run_name,
@@ -169,11 +169,11 @@ def training_notes(config: RunConfig) -> dict:
         "init": config.init_from,
         "backbone": backbone if config.init_from else config.backbone.name,
         "data": {
-            "task": data.task,
-            "folder": getattr(data, "folder", None),
-            "levels": data.levels,
+            "task": None if folder else data.task,  # a run on records does not use these
+            "folder": folder,
+            "levels": None if folder else data.levels,
             "items": data.items,
-            "options": data.options,
+            "options": {} if folder else data.options,
         },
     }
 

@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from .. import methods
 from ..folders import read_json
 from .markdown import code, escape, one_line
+from .training_data import TrainingData
 
 MEASURES = ("success", "accuracy", "exact", "sketch_equal", "constant", "hole_blind")
 #: the licence of a card whose base says nothing of its own
@@ -139,8 +140,8 @@ def base_of(card: dict) -> str | None:
 
 def data_of(card: dict) -> str | None:
     """The name of the task, or of the folder of records, that a checkpoint was trained on."""
-    data = card.get("notes", {}).get("data", {})
-    return Path(data["folder"]).name if data.get("folder") else data.get("task")
+    data = TrainingData.of(card.get("notes", {}))
+    return Path(data.folder).name if data.folder else data.task
 
 
 def use(card: dict, question: str) -> list[str]:
@@ -165,13 +166,13 @@ def snippet(card: dict, question: str) -> str:
 
 def training(card: dict, folder: Path) -> list[str]:
     notes = card.get("notes", {})
-    data = notes.get("data", {})
+    data = TrainingData.of(notes)
     known = {
         "seed": notes.get("seed"),
         "steps": notes.get("steps"),
         "batch": notes.get("batch_size"),
-        "levels": data.get("levels"),
-        "items": data.get("items"),
+        "levels": data.levels and list(data.levels),
+        "items": notes.get("data", {}).get("items"),
     }
     said = ", ".join(f"{name} {escape(value)}" for name, value in known.items() if value is not None)
     recipes = [code(p.name) for p in sorted(folder.glob("recipe*.yaml"))]

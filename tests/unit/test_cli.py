@@ -153,11 +153,12 @@ def test_render_draws_a_sheet(tmp_path, capsys):
 
 
 def test_generate_shows_words_and_sketches(tmp_path, capsys):
-    main(["generate", str(tiny_checkpoint()), "--index", "3", "--image", str(tmp_path / "board.png")])
+    main(["generate", str(tiny_checkpoint()), "--index", "3", "--out", str(tmp_path / "board.png")])
     shown = capsys.readouterr().out
     assert "question: " in shown and "[sketch: " in shown and "success 0.00" in shown and "(gold " in shown
-    with Image.open(tmp_path / "board.png") as board:
-        assert board.width % 64 == 0
+    with Image.open(tmp_path / "board.png") as figure:
+        assert figure.width > 300
+    assert "add --overwrite" in refused(main, "generate", tiny_checkpoint(), "--out", tmp_path / "board.png")
 
 
 def test_generate_of_a_method_without_sketches(capsys):

@@ -26,6 +26,17 @@ ALLOWED = {
     "methods": {"trace", "model", "objectives"},
     "checkpoint": {"trace", "model", "decoding", "objectives", "methods", "visualization", "data", "tasks"},
     "serving": {"trace", "model", "decoding", "visualization", "data"},
+    "asking": {
+        "trace",
+        "model",
+        "decoding",
+        "objectives",
+        "methods",
+        "visualization",
+        "data",
+        "tasks",
+        "checkpoint",
+    },
 }
 #: module -> the parts that it imports beyond those of its part
 ALSO = {

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from eval import interventions, probe
-from eval.interventions import LatentStatistics, Mean, Noise, Oracle, StoredLatents, Zero
+from eval.interventions import LatentStatistics, Mean, Noise, Oracle
 from latent_reason import tasks
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.items import Result
 from latent_reason.decoding.queue import Finished, Request
+from latent_reason.decoding.replacements import StoredLatents, Zero
 from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
 from latent_reason.model.batch import LATENT, TEXT

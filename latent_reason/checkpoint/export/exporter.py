@@ -35,6 +35,7 @@ from ...visualization.storyboard import DecodedTrace, draw_storyboard
 from .. import model_card, parts
 from ..config_file import CONFIG_FILE, FORMAT
 from ..hf import parity
+from ..training_data import TrainingData, make_task
 from . import bundle, license
 
 EXTRAS = (
@@ -184,29 +185,26 @@ def write_card(folder: Path, described: dict) -> None:
 
 def example(described: dict, model, file: Path) -> str:
     """Save a picture to try the model on; what is to be asked about it."""
-    data = described["notes"].get("data", {})
-    if data.get("folder") or data.get("task") not in tasks.names():
+    if TrainingData.of(described["notes"]).task not in tasks.names():
         PILImage.new("RGB", (4 * model.reasoner.backbone.pixels_per_token,) * 2, "white").save(file)
         return "What does the picture show?"
-    options = {"level": tuple(data["levels"])} if data.get("levels") else {}
-    item = tasks.make(data["task"], split="test", **options)[0]
+    item = make_task(described["notes"], file.parent, split="test", options={})[0]
     item.images[0].save(file)
     return item.question
 
 
 def sketched(described: dict, model, records: bool) -> PILImage.Image | None:
     """What the model draws on a few test items; None where that cannot be seen, or may not be shown."""
-    reasoner, data = model.reasoner, described["notes"].get("data", {})
+    reasoner, data = model.reasoner, TrainingData.of(described["notes"])
     if model.decoder is None or not reasoner.is_renderable:
         return None
-    if data.get("folder"):
+    if data.folder:
         if not records:
             return None
-        traces = list(islice((t for t in native.read(data["folder"]) if t.split == "test" and t.images()), SHOWN))
-    elif data.get("task") in tasks.names():
-        options = tasks.own(data["task"], data.get("options") or {})
-        options |= {"level": tuple(data["levels"])} if data.get("levels") else {}
-        task, mode = tasks.make(data["task"], split="test", **options), methods.load(described["method"]).MODE
+        traces = list(islice((t for t in native.read(data.folder) if t.split == "test" and t.images()), SHOWN))
+    elif data.task in tasks.names():
+        task = make_task(described["notes"], described["method"], split="test")
+        mode = methods.load(described["method"]).MODE
         traces = [task.trace(task[i], mode) for i in range(SHOWN)]
     else:
         traces = []
