@@ -12,6 +12,11 @@ checkpoints/RUN_NAME. Arms of reinforcement learning: train.rl.compare. Not here
 
 from __future__ import annotations
 
+from .config import CompareConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(CompareConfig, __doc__)  # before torch is imported
+
 import shlex
 import sys
 import time
@@ -30,7 +35,6 @@ from latent_reason.errors import cli_errors
 from . import sft
 from .arm_measures import UNFINISHED, measured
 from .config import (
-    CompareConfig,
     DataConfig,
     RLCompareConfig,
     StagedConfig,

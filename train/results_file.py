@@ -18,7 +18,7 @@ from .progress import console
 #: entries that must be equal in the file and in the call that continues it
 IDENTITY = ("steps", "batch_size", "items", "task", "levels", "test_items", "start")
 #: keys of a recipe that do not change what is trained
-PLACES = ("run_name", "accelerator", "logging_steps")
+PLACES = ("run_name", "accelerator", "logger", "logging_steps")
 
 
 class Results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from argparse import Namespace
 
 from ..outputs import check_picture_output, save_picture
@@ -43,8 +44,8 @@ def list_methods(arguments: Namespace) -> None:
     from .. import methods
 
     for name in methods.names():
-        module = methods.load(name)
-        print(f"{name:18} {module.PAPER:12} {module.SUMMARY}")
+        paper, summary = methods.read_summary(name)
+        print(textwrap.fill(f"{name:18} {paper:12} {summary}", 80, subsequent_indent=32 * " ", break_long_words=False))
         if arguments.options:
             for option, parameter in methods.schema(name).items():
                 print(f"{'':18} --method.options.{option} (default {parameter.default!r})")

@@ -12,6 +12,7 @@ from .groups import (
     DecoderDataConfig,
     Keys,
     LoadedBackboneConfig,
+    LoggerName,
     LoraConfig,
     MethodConfig,
     OptimConfig,
@@ -56,10 +57,12 @@ class RunConfig(Keys):
     """Device type."""
     devices: Annotated[int, Bounds(1, 1024)] | Literal["auto"] = "auto"
     """Number of devices of this machine; auto: those of torchrun, or one."""
+    logger: LoggerName | list[LoggerName] = field(default_factory=lambda: ["tensorboard"])
+    """Where the run is logged, one place or several, such as [tensorboard, csv]; trackio and wandb need their packages."""
     logging_steps: Count = 10
     """Steps between two log entries."""
     eval_steps: Natural = 0
-    """Steps between two validations; 0: only at the end."""
+    """Steps between two validations; 0: four times a run, at least 50 steps apart, and at the end."""
     save_steps: Natural = 0
     """Steps between two saves of the training state, as RUN/state/step-N; 0: every five minutes."""
     save_total_limit: Natural = 2
@@ -72,6 +75,9 @@ class RunConfig(Keys):
     def __post_init__(self):
         super().__post_init__()
         check_folder_name(self.run_name, "run_name")
+        self.logger = [self.logger] if isinstance(self.logger, str) else self.logger
+        if not self.logger or len(set(self.logger)) < len(self.logger):
+            raise ValueError(f"logger={show(self.logger)}: name at least one place, each once, such as [tensorboard].")
 
 
 @dataclass

@@ -9,6 +9,11 @@ differences to the first start.
 
 from __future__ import annotations
 
+from ..config import RLCompareConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(RLCompareConfig, __doc__)  # before torch is imported
+
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +23,7 @@ from latent_reason.errors import cli_errors
 
 from ..arm_measures import UNFINISHED, measured
 from ..compare import Results, compare, open_comparison, print_table
-from ..config import RLCompareConfig, arms_of, folder_of
+from ..config import arms_of, folder_of
 from ..trainer import console
 from . import trainer
 
@@ -71,10 +76,18 @@ def measure_starts(config: RLCompareConfig, results: Results) -> None:
                 results.add(f"start of {name}", config.seed, arm, row)
 
 
+def check_loggers(config: RLCompareConfig) -> None:
+    """Raises ValueError for an arm without the log that its curves are read from."""
+    for name, arm in arms_of(config).items():
+        if "tensorboard" not in arm.logger:
+            raise ValueError(f"arm {name!r}: the curves of a comparison are read from TensorBoard. Add it to logger.")
+
+
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
     config, results = open_comparison(RLCompareConfig, __doc__, argv)
     with closing(results):
+        check_loggers(config)
         measure_starts(config, results)
         compare(config, results, trainer.train, lambda folder: {"curves": read_curves(folder)})
         print_table(config, results)
