@@ -21,6 +21,7 @@ UNITS = {
     "sketch_gold": "share of sketches",
     "latent_rms": "times the true ones, or embeddings",
     "latent_cosine": "between items, at most 1",
+    "latent_items": "items",
     "latent_rank": "dimensions",
     "latent_error": "1: as far as the mean",
     "latent_retrieval": "share of sketches",
