@@ -208,6 +208,21 @@ def _last_pieces(answer: Answer, done: Finished) -> Iterator[str | DrawnSketch]:
         yield text
 
 
+def latents_about(
+    model: LatentReasoner, picture: PILImage.Image, text: str, options: AskOptions | None = None
+) -> list[torch.Tensor]:
+    """The latents (K, D) of each sketch of the answer about another picture, for ``AskOptions.foreign``.
+
+    Raises:
+        ValueError: the answer has no sketch.
+    """
+    other = ask(model, question([picture], text), options)
+    latents = [other.rollout.latents(span) for span in other.rollout.spans_of(other.row)]
+    if not latents:
+        raise ValueError("the answer about the other picture has no sketch. Name another picture.")
+    return latents
+
+
 def answered(decoded: DecodedTrace, model: LatentReasoner, pictures: Sequence[PILImage.Image] = ()) -> Trace:
     """The chat with the answer of the model, which a further question can continue. ``pictures`` are its sketches, one
     for each span; without them the sketches are left out."""

@@ -79,8 +79,7 @@ def ask(arguments: Namespace) -> None:
 
 def make_options(arguments: Namespace, reasoner, foreign):
     """The options of the answer. Those of a foreign picture are taken from the answer to the same question about it."""
-    from ..asking.ask import AskOptions, question
-    from ..asking.ask import ask as answer
+    from ..asking.ask import AskOptions, latents_about
     from ..decoding.strategies import make_decoding
 
     given = {
@@ -93,10 +92,7 @@ def make_options(arguments: Namespace, reasoner, foreign):
     }
     if foreign is None:
         return AskOptions(latents=arguments.latents, **given)
-    other = answer(reasoner, question([foreign], arguments.question), AskOptions(**given))
-    latents = [other.rollout.latents(span) for span in other.rollout.spans_of(other.row)]
-    if not latents:
-        raise ValueError(f"the answer about '{arguments.foreign_image}' has no sketch. Name another picture.")
+    latents = latents_about(reasoner, foreign, arguments.question, AskOptions(**given))
     return AskOptions(latents="foreign", foreign=latents, **given)
 
 
@@ -126,10 +122,8 @@ def read_image(path: str):
         FileNotFoundError: there is no such file.
         DataError: it is no picture that can be read safely.
     """
-    from ..data.pictures import Limits, decode
+    from ..data.pictures import read_picture
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no picture '{path}'. Name a PNG, JPEG or WebP file.")
-    with open(path, "rb") as file:
-        data = file.read(Limits().bytes + 1)
-    return decode(data, path, "--image", lambda kind, text: print(f"warning: {text}", file=sys.stderr), Limits())
+    return read_picture(path, path, "--image", lambda kind, text: print(f"warning: {text}", file=sys.stderr))

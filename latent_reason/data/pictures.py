@@ -128,6 +128,14 @@ def decode(data: bytes, name: str, field: str, warn: Warn, limits: Limits) -> Im
     return image
 
 
+def read_picture(path: str | Path, name: str, field: str, warn: Warn, limits: Limits | None = None) -> Image.Image:
+    """Read a picture file as RGB. Errors call it ``name``. Raises DataError (E09)."""
+    limits = limits or Limits()
+    with open(path, "rb") as file:
+        data = file.read(limits.bytes + 1)
+    return decode(data, name, field, warn, limits)
+
+
 def pixel_hash(image: Image.Image) -> str:
     """SHA-256 of the width, height and pixels of an RGB image. It does not depend on the file encoding."""
     return sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -186,6 +187,15 @@ def as_png(figure: Figure) -> bytes:
     """The bytes of a figure as a PNG."""
     data = BytesIO()
     figure.savefig(data, format="png")
+    return data.getvalue()
+
+
+def as_pdf(views: Sequence[AnswerView], width: float = 7.0) -> bytes:
+    """Figures of several answers as the bytes of a PDF, one a page."""
+    data = BytesIO()
+    with PdfPages(data, metadata={"CreationDate": None}) as pages:
+        for view in views:
+            pages.savefig(draw_answer_figure(view, width))
     return data.getvalue()
 
 

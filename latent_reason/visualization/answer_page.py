@@ -11,14 +11,23 @@ from PIL import Image as PILImage
 
 from .answer_view import AnswerView, SketchView
 
-STYLE = """
+PAGE_STYLE = """
 body{font:16px/1.45 system-ui,sans-serif;max-width:72rem;margin:1rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
-h1{font-size:1.25rem}.quiet{color:#555}figure{margin:0;width:11rem}figcaption{font-size:.85rem;color:#444;margin-top:.2rem}
-.row{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;margin:.6rem 0}img{width:11rem;height:auto;
-border:2px solid #888;image-rendering:pixelated}.sketch img{border-color:#0072B2}.small img{width:5rem}.small{width:5rem}
-.text{white-space:pre-wrap}.right{color:#00704f;font-weight:bold}.wrong{color:#b04a00;font-weight:bold}
-details{margin:.3rem 0}table{border-collapse:collapse;font-size:.85rem}td,th{padding:.1rem .6rem .1rem 0;text-align:left;
-vertical-align:top}code{background:#f3f3f3;padding:0 .2rem}
+h1{font-size:1.25rem}
+"""
+#: of one answer, also inside a page of others
+ANSWER_STYLE = """
+.answer{--quiet:#555;--right:#00704f;--wrong:#b04a00;--code:#f3f3f3}
+.answer .quiet,.answer figcaption{color:var(--quiet)}
+.answer figure{margin:0;width:min(11rem,calc(50% - .5rem))}.answer figcaption{font-size:.85rem;margin-top:.2rem}
+.answer .row{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;margin:.6rem 0}
+.answer img{width:100%;height:auto;box-sizing:border-box;margin:0;border:2px solid #888;image-rendering:pixelated}
+.answer .sketch img{border-color:#0072B2}.answer .small{width:5rem}
+.answer .text{white-space:pre-wrap;overflow-wrap:anywhere}
+.answer .right{color:var(--right);font-weight:bold}.answer .wrong{color:var(--wrong);font-weight:bold}
+.answer details{margin:.3rem 0}.answer table{border-collapse:collapse;font-size:.85rem}
+.answer td,.answer th{padding:.1rem .6rem .1rem 0;border:0;text-align:left;vertical-align:top}
+.answer code{background:var(--code);padding:0 .2rem}
 """
 
 
@@ -33,7 +42,7 @@ def write_page(views: Sequence[AnswerView], title: str) -> str:
     """Answers under each other as one HTML page without scripts. All text is escaped."""
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1>"
+        f"<title>{escape(title)}</title><style>{PAGE_STYLE}{ANSWER_STYLE}</style><h1>{escape(title)}</h1>"
         + "<hr>".join(_write_answer(view) for view in views)
         + "</html>\n"
     )
@@ -41,14 +50,20 @@ def write_page(views: Sequence[AnswerView], title: str) -> str:
 
 def _write_answer(view: AnswerView) -> str:
     images = "".join(_figure(image, f"input {n}") for n, image in enumerate(view.images, 1))
-    parts = [f"<div class=row>{images}</div>" if images else "", f"<p class=text>{escape(view.question)}</p>"]
-    parts += [_write_sketch(s) if isinstance(s, SketchView) else _write_text(s) for s in view.steps]
+    asked = f"<div class=row>{images}</div>" if images else ""
+    return f"<div class=answer>{asked}<p class=text>{escape(view.question)}</p></div>{write_steps(view)}"
+
+
+def write_steps(view: AnswerView) -> str:
+    """The steps of an answer and what is known of it, without its question, as HTML that ``ANSWER_STYLE`` is for."""
+    parts = [_write_sketch(s) if isinstance(s, SketchView) else _write_text(s) for s in view.steps]
     if view.is_right is not None:
         parts.append("<p class=right>✓ right</p>" if view.is_right else "<p class=wrong>✗ wrong</p>")
     if view.gold_answer:
         parts.append(f"<p class=quiet>gold answer: {escape(view.gold_answer)}</p>")
     rows = "".join(f"<tr><th>{escape(k)}<td>{escape(v)}" for k, v in view.about.items())
-    return "".join(parts) + (f"<table class=quiet>{rows}</table>" if rows else "")
+    table = f"<table class=quiet>{rows}</table>" if rows else ""
+    return f"<div class=answer>{''.join(parts)}{table}</div>"
 
 
 def _write_text(text: str) -> str:
