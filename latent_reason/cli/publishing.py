@@ -16,6 +16,11 @@ def add_verbs(verbs) -> None:
     parser = add_verb(verbs, "export", export)
     parser.add_argument("run", help="a run folder or a checkpoint folder")
     parser.add_argument("folder", help="a new folder")
+    parser.add_argument(
+        "--space",
+        action="store_true",
+        help="write the folder of a Hugging Face Space: the demo, with the export in checkpoint/",
+    )
     parser.add_argument("--merge-lora", action="store_true", help="merge the LoRA adapter into the weights")
     parser.add_argument(
         "--show-records",
@@ -48,14 +53,18 @@ def export(arguments: Namespace) -> None:
     The folder holds the inference code, so AutoModelForImageTextToText loads it
     with trust_remote_code=True where latent_reason is not installed.
 
+    With --space the folder is a Hugging Face Space that runs `latent-reason demo`.
+
       latent-reason export checkpoints/my-run my-model --check
+      latent-reason export checkpoints/my-run my-space --space
     """
-    from ..checkpoint.export.exporter import export
+    from ..checkpoint.export import exporter, space
 
     check_output_folder(arguments.folder)
     if arguments.json:
         check_output(arguments.json, arguments.overwrite)
-    folder = export(
+    write = space.export_space if arguments.space else exporter.export
+    folder = write(
         arguments.run,
         arguments.folder,
         merge_lora=arguments.merge_lora,
@@ -64,7 +73,8 @@ def export(arguments: Namespace) -> None:
     )
     print(f"Exported to {folder}")
     if arguments.check or arguments.json:
-        report(folder, arguments.json, run_code=True)  # the code was just written here
+        exported = folder / space.CHECKPOINT if arguments.space else folder
+        report(exported, arguments.json, run_code=True)  # the code was just written here
 
 
 def check(arguments: Namespace) -> None:

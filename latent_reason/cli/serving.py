@@ -1,4 +1,4 @@
-"""The verb ``serve``."""
+"""The verbs that open a port of this machine: serve, demo."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ def add_verbs(verbs) -> None:
         help="time that running answers have after a signal (default: 10)",
     )
 
+    parser = add_verb(verbs, "demo", demo)
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="one or two checkpoint or run folders")
+    parser.add_argument("--device", help="default: a GPU if there is one, else the CPU")
+    parser.add_argument("--port", type=port, default=7860, help="0: a free one, which is printed (default: 7860)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="another address opens the page to other machines (default: 127.0.0.1)"
+    )
+
 
 def port(text: str) -> int:
     """An argparse type: a port, or 0."""
@@ -69,11 +77,7 @@ def serve(arguments: Namespace) -> None:
     from ..checkpoint import load
 
     if not is_loopback(arguments.host):
-        print(
-            f"warning: {arguments.host} lets other machines use this server, and it asks for no password. Put it behind "
-            "a proxy that does.",
-            file=sys.stderr,
-        )
+        warn_of_open_host(arguments.host)
     reasoner, decoder = load(arguments.checkpoint, device=arguments.device)
     limits = Limits(
         slots=arguments.slots,
@@ -91,4 +95,44 @@ def serve(arguments: Namespace) -> None:
         port=arguments.port,
         limits=limits,
         grace=arguments.grace,
+    )
+
+
+def warn_of_open_host(host: str) -> None:
+    print(
+        f"warning: {host} lets other machines use this server, and it asks for no password. Put it behind a proxy that "
+        "does.",
+        file=sys.stderr,
+    )
+
+
+def demo(arguments: Namespace) -> None:
+    """Open a page in the browser to ask one or two checkpoints about pictures.
+
+    Text and sketches appear as they are drawn. Latents can be replaced, and two
+    checkpoints answer side by side. Ctrl-C stops it. Needs the extra `demo`.
+
+      latent-reason demo checkpoints/frozenlake-tiny
+      latent-reason demo checkpoints/run-a checkpoints/run-b --port 0
+    """
+    if len(arguments.checkpoints) > 2:
+        raise ValueError(f"the page shows one or two checkpoints, not {len(arguments.checkpoints)}. Name two.")
+    try:
+        from ..demo.server import start
+        from ..serving.app import LOOPBACK
+        from ..serving.server import is_loopback
+    except ModuleNotFoundError as error:
+        if error.name not in ("gradio", "fastapi", "starlette", "uvicorn"):
+            raise
+        raise ValueError(f"{error.name} is missing. Install it with: {pip_install('demo')}") from None
+
+    is_open = not is_loopback(arguments.host)
+    if is_open:
+        warn_of_open_host(arguments.host)
+    start(
+        arguments.checkpoints,
+        host=arguments.host,
+        port=arguments.port,
+        device=arguments.device,
+        hosts=None if is_open else LOOPBACK,
     )

@@ -37,6 +37,17 @@ ALLOWED = {
         "tasks",
         "checkpoint",
     },
+    "demo": {
+        "trace",
+        "model",
+        "decoding",
+        "methods",
+        "visualization",
+        "data",
+        "tasks",
+        "checkpoint",
+        "asking",
+    },
 }
 #: module -> the parts that it imports beyond those of its part
 ALSO = {
@@ -68,9 +79,10 @@ THIRD_PARTY = {
     "pyarrow": {"data"},
     "datasets": {"data"},
     "pytest": {"contracts"},
-    "fastapi": {"serving"},
-    "starlette": {"serving"},
-    "uvicorn": {"serving"},
+    "fastapi": {"serving", "demo"},
+    "starlette": {"serving", "demo"},
+    "uvicorn": {"serving", "demo"},
+    "gradio": {"demo"},
     "openai": set(),
 }
 #: parts of a level that do not import each other

@@ -424,14 +424,14 @@ def licence() -> Path:
     return next(Path(file.locate()) for file in metadata.files("latent_reason") if file.name == "LICENSE")
 
 
-def requirements(code: Iterable[str], *others: str) -> str:
-    """``requirements.txt``: the packages that these texts of modules import, as this library requires them, and others.
+def required_packages() -> dict[str, str]:
+    """Package -> the line by which this library requires it, extras left out.
 
     Raises:
-        ValueError: this library is not installed, so its requirements are unknown; or it requires no such package.
+        ValueError: this library is not installed, so its requirements are unknown.
     """
     try:
-        known = {
+        return {
             re.match(r"[\w-]+", line)[0].lower().replace("-", "_"): line
             for line in metadata.requires("latent_reason")
             if "extra ==" not in line
@@ -441,7 +441,15 @@ def requirements(code: Iterable[str], *others: str) -> str:
             "latent_reason is not installed, so the packages an export requires are not known. Install it with: pip "
             "install -e ."
         ) from None
-    found = set()
+
+
+def requirements(code: Iterable[str], *others: str) -> str:
+    """``requirements.txt``: the packages that these texts of modules import, as this library requires them, and others.
+
+    Raises:
+        ValueError: as :func:`required_packages`; or this library requires no such package.
+    """
+    known, found = required_packages(), set()
     for name in sorted({name for text in code for name in imports(text)}):
         if packages().get(name, name) not in known:
             raise ValueError(f"exported code imports {name}, which pyproject.toml does not require. Add it there.")
