@@ -155,7 +155,7 @@ def test_every_command_checks_its_output_before_the_work(name, tmp_path, monkeyp
     ):  # these would begin their work
         assert "none" in refused(run, [*words, out, "--overwrite"]), "the next thing that is wrong"
     if is_picture(name):
-        assert re.search(r"does not end in \.(png|pdf)", refused(run, [*words, tmp_path / "a.json"]))
+        assert re.search(r"does not end in \.(html|png|pdf)", refused(run, [*words, tmp_path / "a.json"]))
     assert out.read_text() == "good" and sorted(p.name for p in tmp_path.iterdir()) == [out.name, "file"]
 
 
