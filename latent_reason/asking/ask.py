@@ -167,8 +167,10 @@ def stream_answer(
     if options.decoding is not None:
         decoded = ask(model, trace, options)
         for piece in decoded.rollout.segments(decoded.row, model.vocabulary):
-            is_text = isinstance(piece, str)
-            yield piece if is_text else DrawnSketch(decoded.rollout.latents(piece), piece.grid)
+            if isinstance(piece, str):
+                yield piece
+            else:
+                yield DrawnSketch(decoded.rollout.latents(piece), piece.grid)
         yield decoded
         return
     check_room(model, trace)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from PIL import Image as PILImage
 
@@ -47,7 +48,7 @@ class Example:
         text = decoded.rollout.text(decoded.row, reasoner.vocabulary)
         score = next(iter(self.scores(text).values()))
         reports = self.sketch_reports(reasoner, decoder, decoded)
-        known = {
+        known: dict[str, Any] = {
             "is_right": score == 1,
             "gold": self.true_states(reasoner, decoded),
             "sketches_right": [bool(report["equal"]) for report in reports],

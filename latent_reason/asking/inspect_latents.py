@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 
 from ..decoding.queue import Request, decode_requests
 from ..model.batch import LATENT
+from ..model.heads.denoise import DenoisingHead
 from ..model.reasoner import LatentReasoner
 from ..objectives.latent_policies import Pathwise
 from ..objectives.rollout_states import rollout_states
@@ -103,7 +104,7 @@ def denoising_frames(
     options = options or AskOptions()
     if options.decoding is not None or options.latents != "on":
         raise ValueError("the steps of denoising are shown of plain decoding with the latents of the model.")
-    if not hasattr(model.head, "sample_path"):
+    if not isinstance(model.head, DenoisingHead):
         kind = "no head" if model.head is None else f"a {type(model.head).__name__}"
         raise ValueError(f"the model has {kind}, which draws a latent in one pass: there are no steps to show.")
     check_room(model, trace)

@@ -111,11 +111,12 @@ def answer(models: Sequence[DemoModel], boards: Boards, form: Form) -> Iterator[
     trace = question(pictures, form.text) if example is None else example.trace
     views: list[AnswerView | None] = [None] * len(models)
     for number, model in enumerate(models):
-        shown_at = 0.0
+        shown_at, view = 0.0, None
         for view in model.stream(trace, form.options_for(model), example):
             views[number] = view
             if time.monotonic() - shown_at >= SECONDS_BETWEEN:
                 yield list(views)
                 shown_at = time.monotonic()
-        views[number] = replace(views[number], about=form.about(model))
+        if view is not None:
+            views[number] = replace(view, about=form.about(model))
         yield list(views)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
@@ -29,7 +29,7 @@ class DemoModel:
         self.path, self.reasoner, self.decoder = Path(path), reasoner, decoder
         self.name = name or self.path.resolve().name
         self._lock = Lock()
-        self._running: Iterator[AnswerView] | None = None
+        self._running: Generator[AnswerView] | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None, name: str = "") -> DemoModel:
@@ -61,7 +61,7 @@ class DemoModel:
             with self._lock:
                 running.close()
 
-    def _views(self, trace: Trace, options: AskOptions, example: Example | None) -> Iterator[AnswerView]:
+    def _views(self, trace: Trace, options: AskOptions, example: Example | None) -> Generator[AnswerView]:
         steps: list[str | SketchView] = []
         drawn: list[DrawnSketch] = []
         with closing(stream_answer(self.reasoner, trace, options)) as pieces:

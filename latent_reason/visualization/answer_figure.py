@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
@@ -134,8 +135,8 @@ def _draw_band(figure: Figure, band, texts, corner, size, has_gold: bool, has_pi
     (left, top), (width, total) = corner, size
 
     def write(x: float, y: float, text: str, **options) -> None:
-        options = {"fontsize": FONT_SIZE, "va": "top", "ha": "left", "parse_math": False} | options
-        figure.text(x / width, 1 - y / total, text, **options)
+        given: dict[str, Any] = {"fontsize": FONT_SIZE, "va": "top", "ha": "left", "parse_math": False} | options
+        figure.text(x / width, 1 - y / total, text, **given)
 
     below = top + CAPTION + (CELL + GAP if has_gold and has_pictures else 0)
     if has_gold and any(column.gold is not None for column in band):
