@@ -5,7 +5,7 @@
 A record with an ``answer`` is graded by its ``checker``. Without one, a reply is right if it equals the record's own last
 turn up to case and a final full stop. The report also has a baseline that does not use the images: the most frequent
 training answer to the same question text, or the most frequent of all answers if the question does not occur in training.
-FILE.items.jsonl beside FILE.json has one line an item, so that two models can be compared item by item.
+FILE.items.jsonl beside FILE.json has one line an item, which eval.compare reads.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import track
@@ -22,13 +23,14 @@ from rich.progress import track
 from latent_reason import checkpoint
 from latent_reason.cli.arguments import add_output
 from latent_reason.data import native
-from latent_reason.data.jsonl import to_line
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
-from latent_reason.files import atomic_write_json, atomic_write_text
+from latent_reason.files import atomic_write_json
+from latent_reason.model.batch import TEXT
 from latent_reason.outputs import check_output
 from latent_reason.trace import Text, Trace
 
+from .item_lines import items_path, write_items
 from .records import GoldAnswer, is_right
 from .statistics import wilson
 
@@ -67,13 +69,24 @@ class QuestionOnlyBaseline:
         return (self.by_question.get(question) or self.all).most_common(1)[0][0]
 
 
-def generate_answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new_tokens: int = 640) -> list[str]:
+class Reply(NamedTuple):
+    """A generated answer, and how many latents and text tokens it took."""
+
+    text: str
+    latents: int = 0
+    tokens: int = 0
+
+
+def generate_answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, max_new_tokens: int = 640) -> list[Reply]:
     """The answers that a reasoner generates to the last question of each trace."""
     out, processor = [], reasoner.processor
     for start in track(range(0, len(traces), batch_size), description="questions", console=console, transient=True):
         batch = processor(traces[start : start + batch_size], generate=True).to(reasoner.device)
         rollout = generate(reasoner, batch, max_new_tokens=max_new_tokens, row_ids=range(start, start + len(batch.ids)))
-        out += [rollout.text(row, reasoner.vocabulary) for row in range(len(batch.ids))]
+        for row in range(len(batch.ids)):
+            latents = sum(span.length for span in rollout.spans_of(row))
+            tokens = int((rollout.token_type[row] == TEXT).sum())
+            out.append(Reply(rollout.text(row, reasoner.vocabulary), latents, tokens))
     return out
 
 
@@ -94,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate_to_file(args: argparse.Namespace) -> None:
     out = check_output(args.out, args.overwrite)
-    items_file = check_output(out.with_suffix(".items.jsonl"), args.overwrite)
+    items_file = check_output(items_path(out), args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
     traces = list(islice((t for t in native.read(args.folder) if t.split == "test"), args.n))
     if not traces:
@@ -108,7 +121,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
     guesses = [baseline(question_answer_pairs(trace)[-1][0]) for trace in traces]
     replies = [guess if t.answer is None else f"\\boxed{{{guess}}}" for t, guess in zip(traces, guesses, strict=True)]
     right = {
-        "seeing": [is_answer_right(trace, reply) for trace, reply in zip(traces, predicted, strict=True)],
+        "seeing": [is_answer_right(trace, reply.text) for trace, reply in zip(traces, predicted, strict=True)],
         "unseeing": [is_answer_right(trace, reply) for trace, reply in zip(traces, replies, strict=True)],
     }
     accuracy = {name: [round(x, 4) for x in wilson(sum(values), len(values))] for name, values in right.items()}
@@ -121,10 +134,11 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
         for metric, name in (("accuracy", "seeing"), ("constant", "unseeing"))
     ]
     lines = (
-        {"id": trace.id, "task": task, "split": "test", "scores": {"accuracy": float(is_right)}, "reply": reply}
+        {"id": trace.id, "task": task, "split": "test", "scores": {"accuracy": float(is_right)}}
+        | {"latents": reply.latents, "tokens": reply.tokens, "reply": reply.text}
         for trace, is_right, reply in zip(traces, right["seeing"], predicted, strict=True)
     )
-    atomic_write_text(items_file, "".join(to_line(line) + "\n" for line in lines))
+    write_items(items_file, lines)
     atomic_write_json(out, about | {"results": rows})
     (share, low, high), share_without_images = accuracy["seeing"], accuracy["unseeing"][0]
     console.print(

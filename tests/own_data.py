@@ -1,7 +1,7 @@
 """A small data set of one's own: squares of four colors, each under a circle.
 
 python tests/own_data.py mine --train 400 --val 20 --test 60    # records, after the one in docs/data.md
-python tests/own_data.py pictures --llava 480                   # pictures and a JSON, after docs/quickstart-own-data.md
+python tests/own_data.py pictures --llava 500                   # pictures and a JSON, after docs/quickstart-own-data.md
 """
 
 from __future__ import annotations

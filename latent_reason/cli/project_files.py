@@ -75,10 +75,11 @@ test -d data-text || python -m latent_reason data convert native {data} data-tex
 python -m train.sft --config text_cot.yaml --resume auto
 """,
     "compare.sh": """\
-# Answers of both models to the same test records; the single answers are in results/*.items.jsonl.
+# Answers of both models to the same test records, compared record by record.
 {settings}
 python -m eval.answers checkpoints/sketch {data} --out results/sketch.json
 python -m eval.answers checkpoints/text-cot {data} --out results/text-cot.json
+python -m eval.compare results/text-cot.json results/sketch.json --table results/compared.md
 """,
     "ask.sh": """\
 # bash ask.sh PICTURE "QUESTION": the answer with its sketches, as a page.
@@ -104,7 +105,7 @@ A model of your own that reasons in text and sketches. Run the scripts in this o
 | `bash train.sh` | trains `sketch.yaml` to `checkpoints/sketch` | minutes |
 | `bash probe.sh` | replaces the latents and measures what the answers lose: `results/probe.json` | half a minute |
 | `bash text_cot.sh` | the control: trains `text_cot.yaml` on the same records without sketches | minutes |
-| `bash compare.sh` | accuracy of both on the test records: `results/sketch.json`, `results/text-cot.json` | a minute |
+| `bash compare.sh` | accuracy of both on the test records, and their difference: `results/compared.md` | a minute |
 | `bash ask.sh PICTURE "QUESTION"` | one answer with its sketches: `results/answer.html` | seconds |
 | `bash export.sh` | a folder that transformers loads: `export` | half a minute |
 

@@ -42,7 +42,7 @@ def walked(words: list[str], monkeypatch, capsys) -> str:
     words = ["python", "-m", "latent_reason", *words[1:]] if words[0] == "latent-reason" else words
     words = words[1:] + [more for word in words for more in SHORT.get(word, ())]
     if words[0].startswith("tests/"):
-        small = ["24" if word == "480" else word for word in words]
+        small = ["24" if word == "500" else word for word in words]
         return subprocess.run([sys.executable, *small], capture_output=True, text=True, check=True).stdout
     if words[0] != "-m":
         runpy.run_path(words[0])
@@ -93,8 +93,9 @@ def test_the_commands_of_the_page_run_as_written(place, monkeypatch, capsys):
     assert probes["n"] == counts["test"] and {"noise", "foreign", "oracle"} <= probes["probes"].keys()
     assert not any(record.sketches() for record in native.read("mine-text"))
     for name in ("mine", "mine-text"):
-        lines = (place / "checkpoints" / name / "answers.items.jsonl").read_text().splitlines()
+        lines = (place / "checkpoints" / f"{name}.items.jsonl").read_text().splitlines()
         assert {json.loads(line)["id"] for line in lines} == {r.id for r in records if r.split == "test"}
+    assert "| `mine` |" in (place / "compared.md").read_text()
     assert "Saved: answer.html" in of("latent-reason ask") and "<img" in (place / "answer.html").read_text()
     assert (place / "answer.png").stat().st_size > 5000
     exported, asked = of("latent-reason export"), of("python ask.py")
