@@ -50,6 +50,16 @@ optim: {{name: muon, max_steps: 300, lr: 5.0e-3, adamw_lr: 2.0e-3}}
 eval_steps: 100
 """
 
+DECODER = """\
+# python -m train.decoder --config decoder.yaml
+# The sketch decoder, trained to render pictures like yours. The model stays as it is.
+run_name: drawn
+seed: 0
+init_from: checkpoints/sketch
+data: {{folder: {data_in_yaml}}}
+optim: {{name: muon, max_steps: 300, lr: 5.0e-3, adamw_lr: 2.0e-3}}
+"""
+
 SCRIPTS = {
     "check.sh": """\
 # Every error in the records, and how many there are of each kind.
@@ -81,16 +91,21 @@ python -m eval.answers checkpoints/sketch {data} --out results/sketch.json
 python -m eval.answers checkpoints/text-cot {data} --out results/text-cot.json
 python -m eval.compare results/text-cot.json results/sketch.json --table results/compared.md
 """,
+    "decoder.sh": """\
+# The decoder that renders sketches as pictures: before, it has seen boards of a frozen lake only.
+{settings}
+python -m train.decoder --config decoder.yaml --resume auto
+""",
     "ask.sh": """\
 # bash ask.sh PICTURE "QUESTION": the answer with its sketches, as a page.
 picture="$(realpath "${{1:?usage: bash ask.sh PICTURE QUESTION}}")"
 {settings}
-python -m latent_reason ask checkpoints/sketch --image "$picture" --question "$2" --out results/answer.html --overwrite
+python -m latent_reason ask checkpoints/drawn --image "$picture" --question "$2" --out results/answer.html --overwrite
 """,
     "export.sh": """\
 # A folder that transformers loads, and the checks of it.
 {settings}
-python -m latent_reason export checkpoints/sketch export --check
+python -m latent_reason export checkpoints/drawn export --check
 """,
 }
 
@@ -106,6 +121,7 @@ A model of your own that reasons in text and sketches. Run the scripts in this o
 | `bash probe.sh` | replaces the latents and measures what the answers lose: `results/probe.json` | half a minute |
 | `bash text_cot.sh` | the control: trains `text_cot.yaml` on the same records without sketches | minutes |
 | `bash compare.sh` | accuracy of both on the test records, and their difference: `results/compared.md` | a minute |
+| `bash decoder.sh` | trains the decoder that renders sketches, `decoder.yaml`, to `checkpoints/drawn` | minutes |
 | `bash ask.sh PICTURE "QUESTION"` | one answer with its sketches: `results/answer.html` | seconds |
 | `bash export.sh` | a folder that transformers loads: `export` | half a minute |
 
@@ -113,7 +129,7 @@ The times are those of 480 pictures of 128 x 128 and the tiny model on two CPU c
 end of `sketch.yaml`.
 
 The records are in `{folder}`. `latent-reason data convert` makes such a folder from the formats of others, and
-`latent-reason data check` says what is wrong in it. To use other records, change `data.folder` in `sketch.yaml` and the folder in
+`latent-reason data check` says what is wrong in it. To use other records, change `data.folder` in the recipes and the folder in
 the scripts.
 
 A result file is not replaced: remove it, or add `--overwrite`. `train.sh` continues a run that was stopped; to train again, set
@@ -132,5 +148,6 @@ def project_files(name: str, data: str, clone: Path) -> dict[str, str]:
         "clone": clone,
         "settings": 'source "$(dirname "$0")/settings.sh"',
     }
-    files = {"README.md": README, "sketch.yaml": SKETCH, "text_cot.yaml": TEXT_COT, "settings.sh": SETTINGS, **SCRIPTS}
+    recipes = {"sketch.yaml": SKETCH, "text_cot.yaml": TEXT_COT, "decoder.yaml": DECODER}
+    files = {"README.md": README, "settings.sh": SETTINGS, **recipes, **SCRIPTS}
     return {file: text.format(**given) for file, text in files.items()}

@@ -22,6 +22,7 @@ PAGE = (DOCS / "quickstart-own-data.md").read_text(encoding="utf-8")
 #: makes a command small: the word that stands in it -> more words
 SHORT = {
     "train.sft": ["--optim.max_steps", "3", "--accelerator", "cpu"],
+    "train.decoder": ["--optim.max_steps", "2", "--accelerator", "cpu"],
     "eval.answers": ["--max-new-tokens", "24"],
     "ask": ["--max-new-tokens", "24"],
 }
