@@ -11,7 +11,7 @@ from ..outputs import check_output_folder
 from .arguments import add_verb
 from .project_files import project_files
 
-ITEMS = {"train": 80, "val": 10, "test": 10}  # of the generated records
+ITEMS = {"train": 240, "val": 20, "test": 70}  # of the generated records; a probe needs 50 test records with a sketch
 
 
 def add_verbs(verbs) -> None:
@@ -20,7 +20,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "--data",
         metavar="FOLDER",
-        help="your records, which stay where they are (default: a hundred generated ones are written to FOLDER/data)",
+        help="your records, which stay where they are (default: generated ones are written to FOLDER/data)",
     )
 
 
