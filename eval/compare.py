@@ -3,7 +3,7 @@
     python -m eval.compare A.json B.json [C.json ...] [--items "frozenlake_plan test"] [--table FILE.md]
     python -m eval.compare FILE.json [--against ARM] [--table FILE.tex]     # the arms of train.compare, train.rl.compare
 
-The first line is for files of eval.run or eval.benchmark. Items are paired by their id, so all files need the same items
+The first line is for files of eval.run, eval.answers or eval.benchmark. Items are paired by their id, so all files need the same items
 and the same protocol. Single items are read from FILE.items.jsonl beside FILE.json; --items chooses those of one task,
 split and level. Files of one comparison (other arms or seeds) are read together. ``--table`` writes
 Markdown, CSV or LaTeX, by its ending.

@@ -15,7 +15,7 @@ out=checkpoints/assembled-report
     --data.levels '[3]' --data.items 600 --data.batch_size 16
 model=checkpoints/assembled-drawing
 mkdir -p "$out"
-run eval.answers checkpoints/assembled-connector/stage-1 data/easy-vqa --out "$out/answers.json" --overwrite
+run eval.answers checkpoints/assembled-connector/stage-1 data/easy-vqa --max-new-tokens 16 --out "$out/answers.json" --overwrite
 run eval.language "$model" --base checkpoints/assembled --out "$out/language.json" --overwrite
 run eval.run "$model" --tasks frozenlake_plan --levels 3 --n 100 --out "$out/eval.json" --overwrite
 run latent_reason render "$model" --out "$out/sketches.png" --overwrite

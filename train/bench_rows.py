@@ -27,7 +27,7 @@ from latent_reason.data.parquet import arrow
 from latent_reason.errors import at_least, cli_errors
 
 SIDE = 32  # of an image
-COLUMNS = ("--columns", "question=problem", "--checker", "number", "--val-share", "0.02")
+COLUMNS = ("--columns", "question=problem", "--checker", "number", "--split", "train=0.98,val=0.02")
 #: what runs in the folder, in this order: the arguments of ``latent_reason data``
 COMMANDS = {
     "convert table": ("convert", "table", "rows.parquet", "records", *COLUMNS),

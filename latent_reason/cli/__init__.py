@@ -10,7 +10,7 @@ import argparse
 
 from .. import __version__
 from ..errors import cli_errors
-from . import asking, data, models, packages, publishing, serving
+from . import asking, data, models, packages, project, publishing, serving
 from .arguments import HelpFormatter
 
 DESCRIPTION = """\
@@ -25,6 +25,7 @@ checkout of the repository.
   latent-reason serve checkpoints/frozenlake-tiny         # OpenAI-style API
   latent-reason demo checkpoints/frozenlake-tiny          # a page to ask it
   latent-reason data check my_records                     # validate records
+  latent-reason init my-project --data my_records         # recipes and scripts
   latent-reason export RUN FOLDER --check                 # for transformers
 
 `python -m latent_reason VERB` does the same. `latent-reason VERB --help` shows
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="latent-reason", description=DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"latent_reason {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for group in (models, asking, serving, data, publishing, packages):
+    for group in (models, asking, serving, data, project, publishing, packages):
         group.add_verbs(verbs)
     arguments = parser.parse_args(argv)
     with cli_errors():

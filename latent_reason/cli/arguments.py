@@ -17,7 +17,9 @@ __all__ = [
     "at_least",
     "numbers",
     "pairs",
+    "replaced",
     "size",
+    "splits",
 ]
 
 
@@ -43,6 +45,25 @@ def pairs(text: str) -> dict[str, str]:
     if not all(pair.partition("=")[2] for pair in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r}: write names as images=pictures,messages=chat")
     return dict(pair.split("=", 1) for pair in text.split(","))
+
+
+def splits(text: str) -> str | dict[str, float]:
+    """An argparse type: a split, or the share of each split as ``train=0.8,val=0.1,test=0.1``."""
+    from ..data.labels import parse_splits
+
+    try:
+        return parse_splits(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def replaced(by: str) -> Callable[[str], str]:
+    """An argparse type of an option that is no more: every value is an error that names the new option."""
+
+    def refuse(text: str) -> str:
+        raise argparse.ArgumentTypeError(f"is no option any more. Use {by}.")
+
+    return refuse
 
 
 def add_output(parser, help: str = "the JSON file of the results", **options) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..outputs import check_output_folder, check_picture_output, save_picture
 from ..values import Seed, argument
 from . import records
-from .arguments import HelpFormatter, add_overwrite, add_verb, at_least, numbers
+from .arguments import HelpFormatter, add_overwrite, add_verb, at_least, numbers, splits
 
 DESCRIPTION = """\
 Preview tasks; write, convert and validate records.
@@ -51,25 +51,32 @@ def _add_task_actions(actions) -> None:
     parser.add_argument("task", help="a task name or a dotted path to a task class")
     parser.add_argument("folder", help="a new folder")
     parser.add_argument("--n", type=at_least(1), default=100, help="number of items (default: 100)")
-    parser.add_argument("--mode", default="mixed", help="direct, text, vision or mixed (default: mixed)")
+    parser.add_argument(
+        "--mode",
+        choices=["direct", "text", "vision", "mixed"],
+        default="mixed",
+        help="what the answer holds: text has every sketch stated in words (default: mixed)",
+    )
     parser.add_argument("--to", default="native", help="target format: native (default) or another writable format")
     parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
-    _add_task_options(parser)
+    _add_task_options(
+        parser, split_type=splits, split_help="train, val or test, or shares as train=0.8,val=0.1,test=0.1"
+    )
 
 
-def _add_task_options(parser) -> None:
+def _add_task_options(parser, split_type=str, split_help: str = "train, val or test") -> None:
     parser.add_argument("--levels", type=numbers, metavar="3,4", help="default: the levels the task is trained on")
     parser.add_argument("--skin", help="the drawing style of a task, for example other")
-    parser.add_argument("--split", default="train", help="train, val or test (default: train)")
+    parser.add_argument("--split", type=split_type, default="train", help=f"{split_help} (default: train)")
     parser.add_argument("--seed", type=argument(Seed), default=0, help="default: 0")
 
 
-def _make_task(arguments: Namespace):
+def _make_task(arguments: Namespace, split: str):
     from .. import tasks
 
     options = {"skin": arguments.skin} if arguments.skin else {}
     options |= {"level": tuple(arguments.levels)} if arguments.levels else {}
-    return tasks.make(arguments.task, split=arguments.split, seed=arguments.seed, **options)
+    return tasks.make(arguments.task, split=split, seed=arguments.seed, **options)
 
 
 def _read_records(arguments: Namespace):
@@ -104,7 +111,7 @@ def show(arguments: Namespace) -> None:
         image = draw_traces(traces)
         message = f"{len(traces)} records of {arguments.task}, split {arguments.split}."
     else:
-        task, start = _make_task(arguments), time.perf_counter()
+        task, start = _make_task(arguments, arguments.split), time.perf_counter()
         items = [task[i] for i in range(arguments.n or 2 * len(task.levels))]
         rate = len(items) / (time.perf_counter() - start)
         image = draw_items(items)
@@ -131,7 +138,7 @@ def inspect(arguments: Namespace) -> None:
         if trace is None:
             raise ValueError(f"'{arguments.task}' has no record {arguments.index} of the split '{arguments.split}'.")
     else:
-        task = _make_task(arguments)
+        task = _make_task(arguments, arguments.split)
         trace = task.trace(task[arguments.index], methods.load(arguments.method).MODE)
     reasoner = methods.build_method(arguments.method, backbones.load_backbone("tiny", corpus=list_texts(trace) * 50))
     row, console = methods.objective_of(reasoner).encode(reasoner, trace), Console()
@@ -151,17 +158,24 @@ def inspect(arguments: Namespace) -> None:
 def make(arguments: Namespace) -> None:
     """Write items of a task as native records, to train on, or in another format.
 
-    A folder of records contains a JSONL file and the images.
+    A folder of records contains a JSONL file and the images. Puzzles of two splits
+    differ under every seed.
 
       latent-reason data make frozenlake_plan data/boards --n 200 --levels 3,4
+      latent-reason data make frozenlake_plan data/words --mode text \\
+          --split train=0.8,val=0.1,test=0.1
       latent-reason data make frozenlake_plan data/chats --to trl --lossy
     """
     from ..data.convert import write
+    from ..data.labels import count_by_split
 
     check_output_folder(arguments.folder)
-    task = _make_task(arguments)
-    traces = (task.trace(task[i], arguments.mode) for i in range(arguments.n))
+    shares = {arguments.split: 1.0} if isinstance(arguments.split, str) else arguments.split
+    counts = count_by_split(shares, arguments.n)
+    by_split = {split: _make_task(arguments, split) for split in counts}
+    traces = (task.trace(task[i], arguments.mode) for split, task in by_split.items() for i in range(counts[split]))
     file = write(traces, arguments.folder, arguments.to, arguments.lossy)
-    print(f"{arguments.n} traces of {task.name} ({arguments.mode}): {file}")
+    said = ", ".join(f"{count} {split}" for split, count in counts.items())
+    print(f"{arguments.n} traces of {next(iter(by_split.values())).name} ({arguments.mode}; {said}): {file}")
     if arguments.to == "native":
         print(f"To train on these records: --data.folder {file}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -9,8 +10,8 @@ from argparse import Namespace
 from functools import partial
 
 from ..outputs import check_output, check_output_folder
-from ..values import Share, ShareBelow1, Weight, argument
-from .arguments import add_overwrite, add_verb, at_least, pairs
+from ..values import Seed, Share, Weight, argument
+from .arguments import add_overwrite, add_verb, at_least, pairs, replaced, splits
 
 
 def add_convert(actions) -> None:
@@ -36,18 +37,30 @@ def add_convert(actions) -> None:
     )
     parser.add_argument("--lossy", action="store_true", help="allow a target format that loses information")
     parser.add_argument("--task", help="the task that all records get (default: that of the row, or the format)")
-    parser.add_argument("--split", help="the split that all records get: train, val, test or ood-AXIS")
     parser.add_argument(
-        "--val-share",
-        type=argument(ShareBelow1),
-        default=0.0,
-        metavar="SHARE",
-        help="share of the training records that get the split val; records with the same images stay together",
+        "--split",
+        type=splits,
+        metavar="SPLIT",
+        help="the split that all records get: train, val, test or ood-AXIS; or shares of the training records, as "
+        "train=0.8,val=0.1,test=0.1, where records with the same images stay together",
+    )
+    parser.add_argument(
+        "--split-seed", type=argument(Seed), default=0, metavar="SEED", help="which records --split draws (default: 0)"
+    )
+    parser.add_argument("--val-share", type=replaced("--split train=0.98,val=0.02"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--mode",
+        choices=["text", "direct"],
+        help="text: without the sketches, for a text-only control on the same data; direct: the boxed answer alone "
+        "(default: as in the source)",
     )
     _add_format_options(parser)
 
 
 def _add_format_options(parser) -> None:
+    parser.add_argument(
+        "--checker", metavar="NAME", help="the rule that grades answers, such as number (default: that of the record)"
+    )
     own = parser.add_argument_group("options of specific formats")
     own.add_argument(
         "--answer",
@@ -76,7 +89,6 @@ def _add_format_options(parser) -> None:
         help="table: what each column holds, e.g. question=problem,answer=solution,images=images; "
         "sharegpt: column names, e.g. messages=talk",
     )
-    own.add_argument("--checker", help="table: the rule that grades answers (default: same_text)")
     own.add_argument("--tags", type=pairs, metavar="A=B,...", help="sharegpt: tags, e.g. user_tag=U")
     own.add_argument(
         "--skip-folder",
@@ -160,8 +172,12 @@ def convert(arguments: Namespace) -> None:
 
       latent-reason data convert swimbird SOURCE records
       latent-reason data convert native records OUT --to trl
+      latent-reason data convert llava SOURCE records --checker yes_no \\
+          --split train=0.8,val=0.1,test=0.1
+      latent-reason data convert native records records-text --mode text
     """
-    from ..data.convert import Labels, convert
+    from ..data.convert import convert
+    from ..data.labels import Labels
 
     started = time.perf_counter()
     path, report = convert(
@@ -173,7 +189,7 @@ def convert(arguments: Namespace) -> None:
         arguments.on_error == "skip",
         arguments.max_skip,
         arguments.lossy,
-        Labels(arguments.task, arguments.split, arguments.val_share),
+        Labels(arguments.task, arguments.split, arguments.split_seed, arguments.mode),
         **_format_options(arguments),
     )
     _print_report(report, started)

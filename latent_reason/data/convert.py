@@ -9,8 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
@@ -23,40 +22,9 @@ from ..trace import Text, Trace
 from . import formats, native
 from .checks import Overlap
 from .errors import DataError, Report
-from .pictures import pixel_hash
+from .labels import Labels, refuse, with_checker
 from .places import ImageRoots
-from .record import SPLIT
 from .sources import SUFFIXES
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Task and split that records get: None keeps those of the source. Of the training records, the share ``val_share``
-    gets the split val. Records with the same input images are held out together, so that no image is in both.
-
-    Raises:
-        ValueError: ``split`` is no split, or ``val_share`` is not a share.
-    """
-
-    task: str | None = None
-    split: str | None = None
-    val_share: float = 0.0
-
-    def __post_init__(self):
-        if self.split is not None and not SPLIT.fullmatch(self.split):
-            raise ValueError(f"--split {self.split}: is not train, val, test or ood-AXIS. Correct it.")
-        if not 0 <= self.val_share < 1:
-            raise ValueError(f"--val-share {self.val_share}: must be at least 0 and below 1.")
-
-    def apply(self, trace: Trace) -> Trace:
-        """The trace with these labels."""
-        split = self.split or trace.split
-        if split == "train" and self.val_share:
-            images = trace.prompt().images()
-            content = "".join(map(pixel_hash, images)) if images else trace.id
-            number = int.from_bytes(sha256(content.encode()).digest()[:8], "big")
-            split = "val" if number < self.val_share * 2**64 else "train"
-        return replace(trace, task=trace.task if self.task is None else self.task, split=split)
 
 
 class _TooManyErrors(Exception):
@@ -64,10 +32,21 @@ class _TooManyErrors(Exception):
 
 
 def read(
-    format: str, source: str | Path, image_root: ImageRoots = None, report: Report | None = None, **options
+    format: str,
+    source: str | Path,
+    image_root: ImageRoots = None,
+    report: Report | None = None,
+    checker: str | None = None,
+    **options,
 ) -> Iterator[Trace | DataError]:
-    """Read the rows of a source in ``format`` (also ``native``). Raises ValueError for an unknown option."""
+    """Read the rows of a source in ``format`` (also ``native``). ``checker`` names the rule that grades their answers;
+    None leaves it to the format. Raises ValueError for an unknown option or checker."""
+    report = Report() if report is None else report
     known = [] if format == "native" else formats.options(format)
+    if checker is not None and "checker" in known:  # then its errors name the row
+        options["checker"] = checker
+    elif checker is not None:
+        return with_checker(read(format, source, image_root, report, **options), checker, report)
     for option in options:
         if option not in known:
             has = ", ".join(f"--{name.replace('_', '-')}" for name in known) or "none"
@@ -86,6 +65,8 @@ def check(
 ) -> Report:
     """Read all rows of a source in ``format`` and report every error, as ``native.check`` does for records."""
     if format == "native":
+        if "checker" in options:
+            raise ValueError("'native' has no option --checker here: each record names its own. Leave it out.")
         read(format, source, **options)  # it has no options
         return native.check(source, image_root, fits=fits)
     report, overlap = Report(), Overlap()
@@ -117,7 +98,7 @@ def convert(
 ) -> tuple[Path | None, Report]:
     """Write the rows of ``source`` to a new ``folder`` in the format ``to``; returns the path and the report.
 
-    ``labels`` changes task and split of the records. If there are invalid rows, nothing is written and the path is None.
+    ``labels`` changes task, split and mode of the records. ``options`` are those of :func:`read`. If there are invalid rows, nothing is written and the path is None.
     With ``skip``, the valid rows are written and the others are listed in ``folder``.skipped.jsonl, unless their
     fraction exceeds ``max_skip``.
 
@@ -136,12 +117,18 @@ def convert(
     def valid_traces() -> Iterator[Trace]:
         for row in results:
             if isinstance(row, Trace):
-                yield labels.apply(row)
+                try:
+                    labelled = labels.apply(row)
+                except DataError as error:
+                    refuse(row, error, report)
+                else:
+                    yield labelled
         num_bad = max(len(report.errors), report.rows - report.traces)  # one error may stand for a file
         if report.errors and not (skip and num_bad <= max_skip * report.rows):
             raise _TooManyErrors
         if not report.traces:
             raise report.nothing_usable(".jsonl" if format == "native" else ", ".join(SUFFIXES))
+        labels.check_filled()
 
     try:
         path = write(valid_traces(), folder, to, lossy, report)

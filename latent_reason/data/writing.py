@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from ..files import atomic_folder
 from ..trace import Image, Message, Sketch, Text, Trace
+from . import labels
 from .errors import DataError, Report
 from .jsonl import to_line
 from .native import encode, options_of
@@ -130,5 +130,4 @@ def without_sketches(trace: Trace, target: Target) -> Trace:
     if not trace.sketches():
         return trace
     target.count_loss("sketches", len(trace.sketches()))
-    messages = tuple(Message(m.role, tuple(p for p in m.content if not isinstance(p, Sketch))) for m in trace.messages)
-    return replace(trace, messages=messages, mode={"mixed": "text", "vision": "direct"}[trace.mode])
+    return labels.without_sketches(trace)

@@ -14,7 +14,7 @@ from conftest import loss_of, objective_for
 from PIL import Image as PILImage
 from tiny_runs import recipe, tiny_checkpoint, untrained
 
-from eval import answers, language
+from eval import answers, language, results
 from latent_reason import checkpoint
 from latent_reason.assets import sha256
 from latent_reason.cli import main
@@ -75,6 +75,10 @@ def test_another_package_is_refused(package, tmp_path):
     assert not (tmp_path / "records").exists()
 
 
+def replies(*texts: str) -> list[answers.Reply]:
+    return [answers.Reply(text, 4, 2) for text in texts]
+
+
 def chat(*asked: tuple[str, str]) -> Trace:
     messages = [
         Message(role, (Text(words),)) for pair in asked for role, words in zip(("user", "assistant"), pair, strict=True)
@@ -91,7 +95,7 @@ def test_who_does_not_look_knows_what_is_usual():
 
 def test_answers_are_counted_beside_those_of_who_does_not_look(package, tmp_path, monkeypatch):
     easy_vqa.write(tmp_path / "records")
-    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces, **how: ["Blue.", "it is not"])
+    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces, **how: replies("Blue.", "it is not"))
     answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["n"] == 2
@@ -107,11 +111,34 @@ def test_records_that_end_with_their_question_are_graded_by_their_checker(tmp_pa
 
     records = [question("a", "train", "3"), question("b", "test", "3"), question("c", "test", "4.0")]
     native.write(records, tmp_path / "records")
-    replies = ["There are \\boxed{3.0} of them.", "I cannot tell."]
-    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces, **how: replies)
+    said = replies("There are \\boxed{3.0} of them.", "I cannot tell.")
+    monkeypatch.setattr(answers, "generate_answers", lambda reasoner, traces, **how: said)
     answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
     assert [found["accuracy"][who][0] for who in ("seeing", "unseeing")] == [0.5, 0.5]
+
+
+def test_a_record_with_reasoning_is_graded_by_its_checker(tmp_path, monkeypatch):
+    def reasoned(name, split, answer):
+        said = Message("assistant", (Text(f"I look at it. So \\boxed{{{answer}}}"),))
+        asked = Message("user", (Text("which color?"),))
+        return Trace(name, (asked, said), "shapes", split, mode="text", answer=answer)
+
+    records = [reasoned("a", "train", "red"), reasoned("b", "test", "red"), reasoned("c", "test", "Blue")]
+    native.write(records, tmp_path / "records")
+    monkeypatch.setattr(
+        answers, "generate_answers", lambda *given, **how: replies("Hm. \\boxed{green}", "It is \\boxed{blue}")
+    )
+    answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [found["accuracy"][who][0] for who in ("seeing", "unseeing")] == [0.5, 0.5]
+    lines = [json.loads(line) for line in (tmp_path / "out.items.jsonl").read_text().splitlines()]
+    assert [(line["id"], line["scores"]["accuracy"]) for line in lines] == [("b", 0.0), ("c", 1.0)]
+    assert [(line["latents"], line["tokens"]) for line in lines] == [(4, 2)] * 2
+    [row] = results.read(tmp_path / "out.json", "out.json").rows
+    assert (row.method, row.n, row.share.value, row.chance) == ("modal_mixed", 2, 0.5, 0.5)
+    with pytest.raises(SystemExit, match=r"out.json' exists"):
+        answers.main([str(tiny_checkpoint()), str(tmp_path / "records"), "--out", str(tmp_path / "out.json")])
 
 
 def test_records_without_training_questions_are_refused_before_any_answer(package, tmp_path, monkeypatch):

@@ -26,7 +26,11 @@ from train.rl import rewards
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-PAGES = [README, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "AGENTS", "SECURITY")), *sorted(DOCS.rglob("*.md"))]
+PAGES = [
+    README,
+    *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "AGENTS", "SECURITY", "examples/README")),
+    *sorted(DOCS.rglob("*.md")),
+]
 RESULTS = sorted(path for path in (DOCS / "results").glob("*.md") if path.stem != "index")
 IGNORED = {
     ".git",
