@@ -102,6 +102,11 @@ picture="$(realpath "${{1:?usage: bash ask.sh PICTURE QUESTION}}")"
 {settings}
 python -m latent_reason ask checkpoints/drawn --image "$picture" --question "$2" --out results/answer.html --overwrite
 """,
+    "demo.sh": """\
+# A page in the browser to ask the model, with its latents on, off or replaced. Needs the extra `demo`.
+{settings}
+python -m latent_reason demo checkpoints/drawn
+""",
     "export.sh": """\
 # A folder that transformers loads, and the checks of it.
 {settings}
@@ -123,6 +128,7 @@ A model of your own that reasons in text and sketches. Run the scripts in this o
 | `bash compare.sh` | accuracy of both on the test records, and their difference: `results/compared.md` | a minute |
 | `bash decoder.sh` | trains the decoder that renders sketches, `decoder.yaml`, to `checkpoints/drawn` | minutes |
 | `bash ask.sh PICTURE "QUESTION"` | one answer with its sketches: `results/answer.html` | seconds |
+| `bash demo.sh` | a page in the browser to ask the model | until Ctrl-C |
 | `bash export.sh` | a folder that transformers loads: `export` | half a minute |
 
 The times are those of 480 pictures of 128 x 128 and the tiny model on two CPU cores. A stock model with LoRA needs a GPU: see the

@@ -18,7 +18,17 @@ from latent_reason.data import native
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
 from train.config import SFTConfig, load
 
-ORDER = ["check.sh", "train.sh", "probe.sh", "text_cot.sh", "compare.sh", "decoder.sh", "ask.sh", "export.sh"]
+ORDER = [
+    "check.sh",
+    "train.sh",
+    "probe.sh",
+    "text_cot.sh",
+    "compare.sh",
+    "decoder.sh",
+    "ask.sh",
+    "demo.sh",
+    "export.sh",
+]
 
 
 def commands_of(script: Path) -> list[list[str]]:
