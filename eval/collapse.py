@@ -157,14 +157,9 @@ def diagnose(reasoner, drawn: Sequence[Sequence[DrawnSpan]], traces: Sequence[Tr
 
 def collapse_warning(figures: dict[str, float]) -> str | None:
     """A warning if latents collapsed or have another scale than their reference, else None. ``figures`` are those of
-    :func:`diagnose`."""
+    :func:`diagnose`. Fewer than ``LEAST_ITEMS`` items say nothing of a collapse."""
     limit = max(MAX_COSINE, (1 + figures.get("true_cosine", 0.0)) / 2)
-    if figures.get("latent_cosine", 0.0) > limit:
-        if figures["latent_items"] < LEAST_ITEMS:
-            return (
-                f"latents of different items have a mean cosine of {figures['latent_cosine']:.2f}, but only "
-                f"{figures['latent_items']} items were compared and {LEAST_ITEMS} are needed to say whether they collapse."
-            )
+    if figures.get("latent_cosine", 0.0) > limit and figures["latent_items"] >= LEAST_ITEMS:
         return (
             f"latents collapse: those of different items have a mean cosine of {figures['latent_cosine']:.2f} (above "
             f"{limit:.2f}), so they hardly differ between items. Probe the model before you rely on its latents."

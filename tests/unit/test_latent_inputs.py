@@ -82,11 +82,11 @@ def test_scheduled_sampling_changes_training_and_nothing_else(make_backbone, mak
         plain = reasoner.backbone.forward_text(
             reasoner.embed_batch(batch, reasoner.latents_to_embeddings(z)), batch.mask, positions
         )
-        assert_close(objective_for(reasoner).teacher_forced_states(reasoner.eval(), batch, positions, z), plain)
-        changed = objective_for(reasoner).teacher_forced_states(reasoner.train(), batch, positions, z)
+        assert_close(objective_for(reasoner).teacher_forced_states(reasoner.eval(), batch, positions, z)[0], plain)
+        changed, _ = objective_for(reasoner).teacher_forced_states(reasoner.train(), batch, positions, z)
         assert relative_error(changed, plain) > 1e-3, exposure
         if "prob" in exposure:
-            first = objective_for(reasoner).teacher_forced_states(reasoner, batch, positions, z, 0.0)
+            first, _ = objective_for(reasoner).teacher_forced_states(reasoner, batch, positions, z, 0.0)
             assert is_close(first, plain), "it rises from none"
 
 
@@ -98,7 +98,10 @@ def test_parallel_replacement_is_drawn_from_one_taught_pass(make_backbone, make_
     )
     drawn = latent_inputs.latents_from_states(reasoner, batch, first)
     expected = reasoner.backbone.forward_text(reasoner.embed_batch(batch, drawn), batch.mask, positions)
-    assert_close(objective_for(reasoner).teacher_forced_states(reasoner.train(), batch, positions, z), expected)
+    states, inputs = objective_for(reasoner).teacher_forced_states(reasoner.train(), batch, positions, z)
+    assert_close(states, expected)
+    there = batch.latent_slots()[2]
+    assert_close(inputs[there], drawn[there])
 
 
 def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone, make_traces):

@@ -145,9 +145,9 @@ def test_left_out_latents_say_nothing(case, make_backbone, make_traces):
     positions = reasoner.backbone.position_ids(batch)
     if objective.latent_input == "teacher":
         z = reasoner.target(batch)
-        out = objective.teacher_forced_states(reasoner.train(), batch, positions, z)
+        out, _ = objective.teacher_forced_states(reasoner.train(), batch, positions, z)
         assert_close(out[batch.mask], plain[batch.mask])
-        full = objective.teacher_forced_states(reasoner.eval(), batch, positions, z)
+        full, _ = objective.teacher_forced_states(reasoner.eval(), batch, positions, z)
         assert relative_error(out[batch.mask], full[batch.mask]) > 1e-3
     elif objective.latent_input == "self" and not objective.jacobi_sweeps:
         out, latents = objective.own_latent_states(reasoner.train(), batch, positions)
