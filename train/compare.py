@@ -23,6 +23,8 @@ from latent_reason.errors import cli_errors
 
 from . import sft
 from .arm_measures import UNFINISHED, measured
+from .batch_sizes import launched
+from .checks import check_run
 from .config import (
     CompareConfig,
     DataConfig,
@@ -47,10 +49,10 @@ def num_batches(config: StagedConfig) -> float:
 
 
 def batch_rows(config: StagedConfig) -> int:
-    """Rows of a batch: traces, or rollouts."""
+    """Rows of a batch over all devices: traces, or rollouts."""
     if hasattr(config, "rl"):
-        return config.rl.num_prompts * config.rl.num_generations
-    return config.data.batch_size
+        return config.data.global_batch_size * config.rl.num_generations
+    return config.data.global_batch_size
 
 
 def data_identity(data: DataConfig) -> dict:
@@ -117,6 +119,16 @@ def compare(
                 results.add(name, seed, arm, row | extra_row(folder))
 
 
+def check_arm(name: str, arm: StagedConfig) -> None:
+    """Raises ValueError or FileNotFoundError, which name the arm, for one that could not begin."""
+    try:
+        check_run(arm, launched(arm))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"arm {name!r}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"arm {name!r}: {error}") from None
+
+
 def open_comparison(config_class: type[Comparison], description: str, argv: list[str] | None):
     """(config, results) of a command line.
 
@@ -132,6 +144,8 @@ def open_comparison(config_class: type[Comparison], description: str, argv: list
     if config.dry_run:
         raise ValueError("dry_run: a comparison is not planned. Plan a recipe of one arm: python -m train.plan RECIPE.")
     check_fair(config, arms_of(config))
+    for name, arm in arms_of(config).items():
+        check_arm(name, arm)
     about = {
         "schema": 1,
         "command": f"python -m {config.command} {shlex.join(argv)}",

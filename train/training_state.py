@@ -63,12 +63,9 @@ def restore(trainer: L.Trainer, module: TrainingModule, state: TrainingState, fr
     """
     values = state.values
     if values["batches_per_step"] != module.batches_per_step:
-        wanted, world = values["batches_per_step"], trainer.world_size
-        way = (
-            f"Set optim.gradient_accumulation_steps={wanted // world}"
-            if wanted % world == 0
-            else "Use as many processes"
-        )
+        wanted, rows = values["batches_per_step"], trainer.datamodule.data.global_batch_size
+        can_accumulate = module.automatic_optimization and wanted % module.data_parallel_size == 0
+        way = f"Set data.micro_batch_size={rows // wanted}" if can_accumulate else "Use as many processes"
         raise ValueError(
             f"resume: the stopped run took {wanted} batches a step, over accumulation and processes, and this run takes "
             f"{module.batches_per_step}. {way}, so that its steps see the same examples."

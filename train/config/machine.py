@@ -41,3 +41,11 @@ def check_machine(config) -> None:
             else f"this machine has {most}"
         )
         raise ValueError(f"devices={devices}: {what}. Set devices to {most} or less, or to auto.")
+
+
+def count_processes(config) -> tuple[int, int]:
+    """(processes on this machine, machines) that train together."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return here, int(os.environ["WORLD_SIZE"]) // here
+    return 1 if config.devices == "auto" else config.devices, 1
