@@ -193,7 +193,7 @@ class TraceData(L.LightningDataModule):
             raise ValueError(
                 f"trace '{trace.id}' has {length:,} positions, but an example may have {self.max_length:,} "
                 f"({'data.max_length' if self.data.max_length else 'the limit of the model'}). Use smaller images (for "
-                "Qwen: backbone.options.max_pixels), shorten it, or set data.skip_longer to leave such examples out."
+                "Qwen: image.max_pixels), shorten it, or set data.skip_longer to leave such examples out."
             )
 
     def short_enough(self, rows: list[EncodedExample]) -> list[EncodedExample]:

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_text
+from latent_reason.model.limits import NOTE, InputLimits
 
 from . import sharding
 from .averaging import WeightAverage
@@ -181,9 +182,12 @@ def make_saver(config: RunConfig, reasoner, decoder) -> Callable[..., Path | Non
     """``save(folder)`` writes the whole checkpoint, with other ``weights`` where they are given; of several processes,
     the first does so."""
 
+    limits = InputLimits.of(reasoner.backbone).to_json()
+    notes = training_notes(config) | {NOTE: limits}
+
     @rank_zero_only
     def save(where: Path, weights: dict[str, torch.Tensor] | None = None) -> Path:
-        return checkpoint.save(reasoner, where, decoder=decoder, notes=training_notes(config), weights=weights)
+        return checkpoint.save(reasoner, where, decoder=decoder, notes=notes, weights=weights)
 
     return save
 

@@ -67,8 +67,25 @@ class BackboneConfig(LoadedBackboneConfig):
     name: Name = "tiny"
     """tiny, tiny-FAMILY (such as tiny-gemma3), a local folder or a Hub name. Not used with init_from."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the loader, such as {dtype: bfloat16}, {bits: 4}, {tiles: true} or {max_pixels: 1003520}; sizes of a tiny
-    model."""
+    """Options of the loader, such as {dtype: bfloat16}, {bits: 4} or {tiles: true}; sizes of a tiny model."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if moved := {"min_pixels", "max_pixels"} & self.options.keys():
+            name = min(moved)
+            raise ValueError(f"'backbone.options.{name}' is now 'image.{name}'.")
+
+
+@dataclass
+class ImageConfig(Keys):
+    """Sizes to which images are resized, for families that keep their shape (Qwen-VL)"""
+
+    group: ClassVar[str] = "image."
+
+    min_pixels: Natural = 0
+    """Fewest pixels of an image; 0: as the model or the checkpoint does."""
+    max_pixels: Natural = 0
+    """Most pixels of an image; 0: as the model or the checkpoint does."""
 
 
 @dataclass
