@@ -9,7 +9,7 @@ from math import prod
 from latent_reason.json_files import fields_of, read_json
 
 from .items import EvalItem
-from .statistics import Interval, cluster_bootstrap, stratified_bootstrap, wilson
+from .statistics import Interval, clustered_share, stratified_bootstrap, wilson
 
 
 def result_rows(
@@ -66,14 +66,8 @@ def chance(items: Sequence[EvalItem]) -> float | None:
 
 
 def interval(items: Sequence[EvalItem], values: Sequence[float]) -> Interval:
-    """Wilson interval if items are independent, else a bootstrap over clusters. If all values are equal, the bootstrap
-    has no spread; then the Wilson interval with the number of clusters as n."""
-    clusters = [item.cluster for item in items]
-    if len(set(clusters)) == len(items):
-        return wilson(sum(values), len(values))
-    if len(set(values)) == 1:
-        return wilson(values[0] * len(set(clusters)), len(set(clusters)))
-    return cluster_bootstrap(values, clusters)
+    """The interval of a share of items, whose clusters are those of the items."""
+    return clustered_share(values, [item.cluster for item in items])
 
 
 def cluster_row(task: str, metric: str, items: Sequence[EvalItem], values: Sequence[float]) -> list[dict]:

@@ -31,7 +31,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
-from latent_reason.files import atomic_write_json, atomic_write_text
+from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.outputs import check_output
 from latent_reason.values import Seed, Temperature, argument
@@ -39,6 +39,7 @@ from latent_reason.values import Seed, Temperature, argument
 from . import benchmarks
 from .aggregate import check_comparable, read_seeing, result_rows, retention
 from .constants import with_constants
+from .item_lines import items_path, write_items
 from .items import PROMPTS, EvalItem, build_trace, prompt_text
 from .judges import judge_unread, load_judge
 from .readers import Source, open_source
@@ -167,26 +168,23 @@ def make_answer(
     return Answer(item, text, judgment, others, latents, tokens, seconds)
 
 
-def json_line(answer: Answer, prompt: str) -> str:
-    """An item as a JSON line."""
-    return json.dumps(
-        {
-            "id": answer.item.id,
-            "task": answer.item.task,
-            "cluster": answer.item.cluster,
-            "prompt": prompt,
-            "text": answer.text,
-            "spans": len(answer.latents),
-            "latents": answer.latents,
-            "answer": answer.judgment.parsed,
-            "gold": answer.item.answer,
-            "right": answer.judgment.is_right,
-            **answer.other_checks,
-            "seconds": round(answer.seconds, 4),
-            "tokens": answer.tokens,
-        },
-        ensure_ascii=False,
-    )
+def item_line(answer: Answer, prompt: str) -> dict:
+    """An item, for the file of single items."""
+    return {
+        "id": answer.item.id,
+        "task": answer.item.task,
+        "cluster": answer.item.cluster,
+        "prompt": prompt,
+        "text": answer.text,
+        "spans": len(answer.latents),
+        "latents": answer.latents,
+        "answer": answer.judgment.parsed,
+        "gold": answer.item.answer,
+        "right": answer.judgment.is_right,
+        **answer.other_checks,
+        "seconds": round(answer.seconds, 4),
+        "tokens": answer.tokens,
+    }
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -283,15 +281,12 @@ def run_to_file(args: argparse.Namespace) -> None:
         if seeing:
             check_comparable(seeing, args.seeing, args.name, protocol)
         print_protocol(args, list(items.values()), protocol)
-        with ProgressFile(lines_path(args).with_suffix(".unfinished"), run_identity(args, protocol, items)) as progress:
+        with ProgressFile(
+            items_path(args.out).with_suffix(".unfinished"), run_identity(args, protocol, items)
+        ) as progress:
             answers = answer_items(reasoner, items, getattr(module, "ALSO", ()), args, progress)
             write_results(args, reasoner, protocol, answers, seeing["results"] if seeing else None)
             progress.remove()
-
-
-def lines_path(args: argparse.Namespace) -> Path:
-    """FILE.items.jsonl, which has one line per item."""
-    return Path(args.out).with_suffix(".items.jsonl")
 
 
 def write_results(
@@ -299,7 +294,7 @@ def write_results(
 ) -> None:
     """Write FILE.json and FILE.items.jsonl, and print the results. ``reference`` has those of the run with images."""
     module, part = benchmarks.find(args.name)
-    lines = lines_path(args)
+    lines = items_path(args.out)
     results = with_constants(
         [answer.item for answer in answers],
         result_rows(
@@ -313,7 +308,7 @@ def write_results(
     report = build_report(args, reasoner, protocol, results, answers)
     if reference:
         report["retention"] = retention(reference, results)
-    atomic_write_text(lines, "".join(json_line(answer, protocol["prompt"]) + "\n" for answer in answers))
+    write_items(lines, (item_line(answer, protocol["prompt"]) for answer in answers))
     atomic_write_json(args.out, report)
     console.print(table(results))
     print_retention(report.get("retention", []))
@@ -371,7 +366,7 @@ def print_retention(rows: list[dict]) -> None:
 def check_options(args: argparse.Namespace) -> None:
     if not args.out.endswith(".json"):
         raise ValueError(f"--out '{args.out}' does not end with .json. Give a name that does.")
-    for path in (args.out, lines_path(args)):
+    for path in (args.out, items_path(args.out)):
         check_output(path, args.overwrite)
     checkpoint.read_config(args.checkpoint)
     if args.judge:

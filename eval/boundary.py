@@ -5,7 +5,8 @@ reasons with sketches, as its prompt asks. (Dual Tuning, from a secondary source
     python -m eval.boundary checkpoints/dual/model --base START --out FILE.json [--levels 3,4] [--n 200]
 
 The report has, per level: the accuracy of each arm, its gain over the best arm of the model before tuning (``--base``),
-the gaps between arms on the same items, and a label: the most expensive arm that is significantly better.
+the gaps between arms on the same items, and a label: the most expensive arm that is significantly better, after Holm's
+correction over the six tests of a level. A label needs 50 items a level.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from latent_reason.tasks import Item, Task
 from latent_reason.values import Seed, argument
 
 from .metrics import difference, share
+from .statistics import ALPHA, LEAST_N, holm
 
 console = Console(soft_wrap=True)
 ARMS = {"direct": "direct", "text": "text", "sketch": "mixed"}  # arm -> mode of its prompt
@@ -64,18 +66,27 @@ def level_report(reasoner, base, task: Task, items: Sequence[Item]) -> dict:
             for first, second in (("sketch", "direct"), ("sketch", "text"), ("text", "direct"))
         },
     }
+    tests = [*report["gain"].values(), *report["gap"].values()]
+    for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+        test["holm_p"] = round(float(p), 5)
     return report | {"label": best_arm(report)}
 
 
 def best_arm(report: dict) -> str:
     """``sketch`` or ``text`` if that arm gains and is better than every cheaper arm, ``direct`` if it gains, else
-    ``none``. Each comparison needs an interval that excludes 0."""
+    ``none``, all by corrected tests; "N items more" if there are too few."""
+    if report["n"] < LEAST_N:
+        return f"{LEAST_N - report['n']} items more"
+
+    def is_better(test: dict) -> bool:
+        return test["value"] > 0 and test["holm_p"] < ALPHA
+
     beats = {"sketch": ("sketch-direct", "sketch-text"), "text": ("text-direct",), "direct": ()}
     return next(
         (
             arm
             for arm, gaps in beats.items()
-            if report["gain"][arm]["low"] > 0 and all(report["gap"][g]["low"] > 0 for g in gaps)
+            if is_better(report["gain"][arm]) and all(is_better(report["gap"][gap]) for gap in gaps)
         ),
         "none",
     )
@@ -138,6 +149,10 @@ def boundary_to_file(args: argparse.Namespace) -> None:
         },
     )
     console.print(boundary_table(levels))
+    if few := [name for name, report in levels.items() if report["n"] < LEAST_N]:
+        console.print(
+            f"No best arm for {', '.join(few)}: {LEAST_N} items a level are needed. Give --n {LEAST_N} or more."
+        )
     console.print(f"Results written to {args.out}")
 
 

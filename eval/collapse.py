@@ -19,7 +19,7 @@ from latent_reason.trace import Trace
 
 STOP_CAUSES = ("count", "close", "cap", "budget")
 MAX_COSINE = 0.9  # mean cosine across items above which latents are collapsed; at least halfway from the true one to 1
-
+LEAST_ITEMS = 10  # fewest items whose latents are compared for a warning: 45 pairs a slot
 
 Place = tuple[int, int, int]  # index of the sketch in its item, and grid: sketches of one item are similar
 Spans = dict[tuple[int, Place], torch.Tensor]  # (item, place) -> latents (K, D)
@@ -115,6 +115,7 @@ def diagnose(reasoner, drawn: Sequence[Sequence[DrawnSpan]], traces: Sequence[Tr
 
     Returns:
         ``latent_rms``: root mean square relative to the true latents, or to the token embeddings without these.
+        ``latent_items``: the number of items whose latents are compared with those of others.
         ``latent_cosine``: across items; ``latent_along``: of neighbors in a span; ``latent_rank``: effective rank.
         ``true_cosine``, ``true_rank``: the same of the true latents.
         ``latent_error``: squared distance to the true latents of the same sketch, over their variance around the mean
@@ -130,7 +131,9 @@ def diagnose(reasoner, drawn: Sequence[Sequence[DrawnSpan]], traces: Sequence[Tr
     }
     if not (slots := group_by_slot(own)):
         return {}
+    num_at = Counter(place for _, place in own)
     figures = {
+        "latent_items": len({item for item, place in own if num_at[place] > 1}),
         "latent_cosine": mean_cosine(slots),
         "latent_along": neighbor_cosine(own),
         "latent_rank": effective_rank(slots),
@@ -153,9 +156,15 @@ def diagnose(reasoner, drawn: Sequence[Sequence[DrawnSpan]], traces: Sequence[Tr
 
 
 def collapse_warning(figures: dict[str, float]) -> str | None:
-    """A warning if latents collapsed or have another scale than their reference, else None."""
+    """A warning if latents collapsed or have another scale than their reference, else None. ``figures`` are those of
+    :func:`diagnose`."""
     limit = max(MAX_COSINE, (1 + figures.get("true_cosine", 0.0)) / 2)
     if figures.get("latent_cosine", 0.0) > limit:
+        if figures["latent_items"] < LEAST_ITEMS:
+            return (
+                f"latents of different items have a mean cosine of {figures['latent_cosine']:.2f}, but only "
+                f"{figures['latent_items']} items were compared and {LEAST_ITEMS} are needed to say whether they collapse."
+            )
         return (
             f"latents collapse: those of different items have a mean cosine of {figures['latent_cosine']:.2f} (above "
             f"{limit:.2f}), so they hardly differ between items. Probe the model before you rely on its latents."

@@ -25,6 +25,7 @@ from rich.console import Console
 from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.training_data import make_task, records_folder
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
+from latent_reason.decoding.replacements import StoredLatents, Zero
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.outputs import check_output_folder
@@ -35,7 +36,7 @@ from latent_reason.visualization.storyboard import draw_storyboard
 from . import attention, input_perturbations, metrics
 from .collapse import collapse_warning, latent_diagnostics
 from .html import page
-from .interventions import LatentStatistics, Mean, StoredLatents, Zero
+from .interventions import LatentStatistics, Mean
 from .probe import EXTRA, MAIN, RECORD_PROBES, choose_donors, probe, record_items, verdict
 from .records import Records
 from .replay import answer_kl

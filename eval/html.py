@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 
+from .statistics import p_text
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
@@ -109,7 +111,7 @@ def page(report: dict, about: dict, storyboard_png: bytes) -> str:
                         r | {"value": r["accuracy"]},
                         *loss_cells(r),
                         f"{r['flip_rate']:.2f}" if "flip_rate" in r else "",
-                        f"{r['holm_p']:.3f}" if "holm_p" in r else "",
+                        html.escape(p_text(r["holm_p"])) if "holm_p" in r else "",
                         f"{r['follow_rate']:.2f} ({r['follow_by_chance']:.2f})" if r.get("follow_n") else "",
                     )
                     for n, r in report["probes"].items()

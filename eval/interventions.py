@@ -9,17 +9,9 @@ from __future__ import annotations
 import torch
 
 from latent_reason.decoding.items import Result
+from latent_reason.decoding.replacements import MAX_LATENTS, StoredLatents, Zero
 from latent_reason.decoding.sampling import noise_counters, normal, row_keys
 from latent_reason.visualization.storyboard import split_text
-
-MAX_LATENTS = 4096  # more than a span can have
-
-
-class Zero:
-    """P2a."""
-
-    def __call__(self, rows, spans, slots, vectors, written):
-        return torch.zeros_like(vectors)
 
 
 class Mean:
@@ -123,27 +115,6 @@ def shuffle_slots(spans: list[torch.Tensor], random: torch.Generator) -> list[to
             order = torch.randperm(len(z), generator=random)
         out.append(z[order])
     return out
-
-
-class StoredLatents:
-    """Latents from an earlier run: those of another item (P3) or the item's own (P7).
-
-    Args:
-        latents: per row, one (K, D) per span. If the model opens more spans, the last one repeats.
-        only_stored: leaves latents of further spans as sampled instead.
-    """
-
-    def __init__(self, latents: list[list[torch.Tensor]], only_stored: bool = False):
-        self.latents, self.only_stored = latents, only_stored
-
-    def __call__(self, rows, spans, slots, vectors, written):
-        out = vectors.clone()
-        for i, (r, span, slot) in enumerate(zip(rows.tolist(), spans.tolist(), slots.tolist(), strict=True)):
-            row_spans = self.latents[r]
-            stored = row_spans[min(span, len(row_spans) - 1)] if row_spans else ()
-            if len(stored) and not (self.only_stored and span >= len(row_spans)):
-                out[i] = stored[min(slot, len(stored) - 1)]
-        return out
 
 
 class Oracle:

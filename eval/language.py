@@ -28,7 +28,7 @@ from latent_reason.model.backbones import Backbone
 from latent_reason.objectives.losses import token_losses
 from latent_reason.outputs import check_output
 
-from .statistics import paired_bootstrap
+from .statistics import cluster_bootstrap
 
 console = Console(soft_wrap=True)
 
@@ -51,7 +51,7 @@ def losses(backbone: Backbone, texts: Iterable[str], max_tokens: int = 256) -> n
 
 def compare(before: np.ndarray, after: np.ndarray) -> dict:
     """Mean losses, and their relative difference with its 95 % interval over texts."""
-    interval, base = paired_bootstrap(after, before), float(before.mean())
+    interval, base = cluster_bootstrap(after - before, range(len(before))), float(before.mean())
     return {
         "n": len(before),
         "before": round(base, 4),

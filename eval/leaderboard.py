@@ -3,9 +3,10 @@
     python -m eval.leaderboard DIR --out leaderboard.html      # writes leaderboard.md too
 
 It reads the JSON of eval.benchmark, eval.run and train.compare below DIR, and that of eval.probe, which is joined with
-the rows of its checkpoint. A table has only accuracies of equal protocol: prompt, checker, metric and all other
-settings in the file. ``--one-table`` requires a single table and otherwise reports the differences. Damaged files and
-other files are listed and left out.
+the rows of its checkpoint. Rows link to the pages of eval.dossier below DIR. A table has accuracies on the same items by
+the same protocol: prompt, checker, metric and all other settings in the file. Seeds of a method are one row: their mean.
+``--columns`` chooses columns and their order; the page can hide some. ``--one-table`` requires a single table and
+otherwise reports the differences. Damaged files and other files are listed and left out.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -26,98 +28,19 @@ from latent_reason.errors import cli_errors, did_you_mean
 from latent_reason.files import atomic_write_text
 from latent_reason.outputs import check_output
 
+from .leaderboard_columns import chosen_columns
 from .leaderboard_page import markdown, page
 from .results import Probes, Row, Share, read
 
 console = Console(soft_wrap=True)
-MIN_SEEDS = 3  # smallest number of seeds with a mean
 
 
 class Table(NamedTuple):
-    """Rows of one protocol. Both output formats print ``columns`` of ``rows``, then ``seeds``."""
+    """Rows of one protocol and one set of items."""
 
     title: str
     protocol: dict[str, str]
     rows: list[Row]
-    seeds: list[Seeds]
-
-
-class Seeds(NamedTuple):
-    """One method on one task: its value for each seed, and mean and standard deviation if there are enough seeds."""
-
-    method: str
-    model: str
-    task: str
-    values_by_seed: list[tuple[int, float]]
-    mean: float | None
-    sd: float | None
-    note: str
-
-
-class Column(NamedTuple):
-    """``of(row)`` gives the printed text and the sort key; the key is None if the cell is empty."""
-
-    title: str
-    note: str
-    of: Callable[[Row], tuple[str, str | float | None]]
-    number: bool = True
-
-
-def _text_column(title: str, note: str, of: Callable[[Row], str]) -> Column:
-    return Column(title, note, lambda row: (of(row), of(row) or None), number=False)
-
-
-def _number_column(title: str, note: str, of: Callable[[Row], float | None], form: str = "{:.3f}") -> Column:
-    return Column(title, note, lambda row: ("" if of(row) is None else form.format(of(row)), of(row)))
-
-
-def _loss_column(title: str, note: str, of: Callable[[Probes], Share | None]) -> Column:
-    def cell(row: Row):
-        loss = row.probes and of(row.probes)
-        return (f"{loss.value:+.3f} ({loss.low:+.2f} to {loss.high:+.2f})", loss.value) if loss else ("", None)
-
-    return Column(title, note, cell)
-
-
-def _follows_cell(row: Row) -> tuple[str, float | None]:
-    probes = row.probes
-    if probes is None or probes.follows is None:
-        return "", None
-    return f"{probes.follows:.2f}" + ("" if probes.by_chance is None else f" ({probes.by_chance:.2f})"), probes.follows
-
-
-def task_of(row: Row) -> str:
-    return row.benchmark if row.task == row.benchmark else f"{row.benchmark}, {row.task}"
-
-
-COLUMNS = [
-    _text_column("method", "or the arm of a train.compare run", lambda r: r.method),
-    _text_column("model", "the checkpoint; for an arm, its method", lambda r: r.model),
-    _text_column("task", "", task_of),
-    Column(
-        "share",
-        "share of right items with its 95 % interval",
-        lambda r: (f"{r.share.value:.3f} ({r.share.low:.2f} to {r.share.high:.2f})", r.share.value),
-    ),
-    _number_column("chance", "a random guess, or the best fixed answer", lambda r: r.chance),
-    _loss_column("loss under noise", "loss of accuracy if latents are noise, paired", lambda p: p.noise),
-    _loss_column("under foreign latents", "loss of accuracy with another item's latents, paired", lambda p: p.foreign),
-    Column("follows (chance)", "how often the answer follows a foreign sketch", _follows_cell),
-    _number_column(
-        "unparsed",
-        "answers of the whole file that could not be parsed; they count as wrong",
-        lambda r: r.unparsed,
-        "{:,}",
-    ),
-    _number_column("latents", "per item", lambda r: r.latents, "{:.2f}"),
-    _number_column("tokens", "per item", lambda r: r.tokens, "{:.2f}"),
-    _number_column("seconds", "per item", lambda r: r.seconds, "{:.4g}"),
-    _number_column("n", "number of items", lambda r: r.n, "{:,}"),
-    _number_column("seed", "", lambda r: r.seed, "{}"),
-    _text_column("probed on", "items of the probes", lambda r: r.probes.on if r.probes else ""),
-    _text_column("device", "", lambda r: r.device),
-    _text_column("file", "", lambda r: r.file),
-]
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -126,7 +49,7 @@ def gather_results(folder: Path) -> tuple[list[Row], list[str]]:
     folder are ignored."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}'. Give a folder with result files.")
-    rows, probes, warnings, other_files = [], {}, [], []
+    rows, probes, dossiers, warnings, other_files = [], {}, {}, [], []
     inside = folder.resolve()
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
@@ -143,6 +66,8 @@ def gather_results(folder: Path) -> tuple[list[Row], list[str]]:
             rows += result_file.rows
             for model, checkpoint_probes in result_file.probes.items():
                 probes.setdefault(model, []).append(checkpoint_probes)
+            if result_file.dossier_of and path.with_name("index.html").is_file():
+                dossiers.setdefault(result_file.dossier_of, []).append(str(path.with_name("index.html")))
     measured = {row.model for row in rows}
     warnings += [
         f"Left out: probes of '{model}', because no file has its accuracy. Evaluate it, or use the same checkpoint path "
@@ -151,7 +76,10 @@ def gather_results(folder: Path) -> tuple[list[Row], list[str]]:
     ]
     if other_files:
         warnings.append(f"Left out, because they are not result files: {', '.join(other_files)}.")
-    return [with_probes(row, probes.get(row.model, [])) for row in rows], warnings
+    return [
+        replace(with_probes(row, probes.get(row.model, [])), dossiers=tuple(dossiers.get(row.model, ())))
+        for row in rows
+    ], warnings
 
 
 def with_probes(row: Row, probes: list[Probes]) -> Row:
@@ -159,36 +87,41 @@ def with_probes(row: Row, probes: list[Probes]) -> Row:
     if row.probes or not probes:
         return row
     best = max(probes, key=lambda p: (p.task in (row.benchmark, row.task), p.n))
-    return Row(**vars(row) | {"probes": best})
+    return replace(row, probes=best)
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 def build_tables(rows: list[Row], one_table: bool = False) -> list[Table]:
-    """One table per protocol. Different metrics are different protocols, even in one file.
+    """One table a protocol and set of items. Different metrics are different protocols, even in one file.
 
     Raises:
-        ValueError: with ``one_table``, if protocols differ. Names two files and each field that differs.
+        ValueError: with ``one_table``, if protocols or items differ. Names two files and each field that differs.
     """
-    groups = _group_by(rows, lambda r: _canonical_json(r.protocol))
+    groups = _group_by(rows, lambda r: (r.benchmark, r.task, r.n, _canonical_json(r.protocol)))
     if one_table and len(groups) > 1:
         (first, *_), (second, *_), *_ = groups.values()
         pairs = [
             (name, _protocol_value(first, name), _protocol_value(second, name))
             for name in sorted(first.protocol.keys() | second.protocol.keys())
         ]
+        pairs += [("items", items_of(first), items_of(second))]
         differences = [f"{name} ({a} and {b})" for name, a, b in pairs if a != b]
         raise ValueError(
-            f"'{first.file}' and '{second.file}' cannot be in one table: their protocols differ in "
-            f"{', '.join(differences)}. Leave --one-table out, keep only one of the files in the folder, or "
-            "choose one metric with --metric."
+            f"'{first.file}' and '{second.file}' cannot be in one table: they differ in {', '.join(differences)}. Leave "
+            "--one-table out, keep only one of the files in the folder, or choose with --metric and --items."
         )
     tables = []
     for group in groups.values():
-        group.sort(key=lambda r: (_natural_key(task_of(r)), -r.share.value, r.method, r.seed or 0))
-        names = ", ".join(dict.fromkeys(r.benchmark for r in group))
+        means = sorted(mean_over_seeds(group), key=lambda r: (-r.share.value, r.method, r.seed or 0))
         protocol = {name: _protocol_text(value) for name, value in group[0].protocol.items()}
-        tables.append(Table(f"{names}: {protocol['metric']}", protocol, group, seeds(group)))
+        tables.append(Table(f"{items_of(group[0])}: {protocol['metric']}", protocol, means))
     return sorted(tables, key=lambda t: (_natural_key(t.title), list(t.protocol.items())))
+
+
+def items_of(row: Row) -> str:
+    """The set of items of a row, such as "frozenlake_plan, level 3-6, n 700"."""
+    name = row.benchmark if row.task == row.benchmark else f"{row.benchmark}, {row.task}"
+    return f"{name}, n {row.n:,}"
 
 
 def _canonical_json(value: Any) -> str:
@@ -217,34 +150,52 @@ def _natural_key(text: str) -> list:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d{1,9})", text) if part]
 
 
-def seeds(rows: Iterable[Row]) -> list[Seeds]:
-    """The methods with several seeds on a task, over all models of a method, or per model if two models share a seed.
-    There is no mean if a seed still occurs twice."""
+def mean_over_seeds(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one table, where those of a method that differ in their seed are one: over all models of a method, or
+    per model if two models share a seed. A seed that still occurs twice has rows of its own."""
     out = []
-    for (method, task), group in _group_by(rows, lambda r: (r.method, task_of(r))).items():
-        by_model = _group_by(group, lambda r: r.model)
-        for same_method in by_model.values() if _has_repeated_seed(group) and len(by_model) > 1 else [group]:
-            values_by_seed = sorted((r.seed, r.share.value) for r in same_method if r.seed is not None)
-            if len(dict(values_by_seed)) < 2:
-                continue
-            values, models = [value for _, value in values_by_seed], sorted({r.model for r in same_method})
-            note = (
-                "a seed occurs twice: no mean"
-                if _has_repeated_seed(same_method)
-                else (f"{len(values_by_seed)} seeds: no mean" if len(values_by_seed) < MIN_SEEDS else "")
-            )
-            out.append(
-                Seeds(
-                    method,
-                    models[0] if len(models) == 1 else f"{len(models)} models",
-                    task,
-                    values_by_seed,
-                    None if note else mean(values),
-                    None if note else stdev(values),
-                    note,
-                )
-            )
+    for group in _group_by(rows, lambda r: r.method).values():
+        for same in _group_by(group, lambda r: r.model).values() if _has_repeated_seed(group) else [group]:
+            out += same if len(same) == 1 or _has_repeated_seed(same) else [mean_row(same)]
     return out
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """The mean of rows of several seeds. The ends of its interval are the means of theirs: it covers items, not seeds."""
+    rows = sorted(rows, key=lambda r: r.seed)
+    models, files = dict.fromkeys(r.model for r in rows), dict.fromkeys(r.file for r in rows)
+    probes = [r.probes for r in rows if r.probes]
+    return replace(
+        rows[0],
+        model=rows[0].model if len(models) == 1 else f"{len(models)} models",
+        file=rows[0].file if len(files) == 1 else f"{len(files)} files",
+        share=mean_share([r.share for r in rows]),
+        seed=None,
+        by_seed=tuple((r.seed, r.share.value) for r in rows),
+        unparsed=None if None in (counts := [r.unparsed for r in rows]) else sum(counts),
+        dossiers=tuple(dict.fromkeys(page for r in rows for page in r.dossiers)),
+        probes=mean_probes(probes) if probes else None,
+        **{name: mean_known([getattr(r, name) for r in rows]) for name in ("chance", "latents", "tokens", "seconds")},
+    )
+
+
+def mean_share(shares: Sequence[Share]) -> Share:
+    return Share(*(mean(getattr(share, name) for share in shares) for name in ("value", "low", "high")))
+
+
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """The mean of the numbers; None without one."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def mean_probes(probes: Sequence[Probes]) -> Probes:
+    losses = {name: [loss for p in probes if (loss := getattr(p, name))] for name in ("noise", "foreign")}
+    return replace(
+        probes[0],
+        **{name: mean_share(found) if found else None for name, found in losses.items()},
+        **{name: mean_known(getattr(p, name) for p in probes) for name in ("follows", "by_chance")},
+    )
 
 
 def _group_by(rows: Iterable[Row], key: Callable) -> dict[Any, list[Row]]:
@@ -254,13 +205,14 @@ def _group_by(rows: Iterable[Row], key: Callable) -> dict[Any, list[Row]]:
     return groups
 
 
-def _has_repeated_seed(rows: list[Row]) -> bool:
-    seeds = [row.seed for row in rows if row.seed is not None]
-    return len(set(seeds)) < len(seeds)
+def _has_repeated_seed(rows: Sequence[Row]) -> bool:
+    """Whether seeds cannot tell rows apart: one occurs twice, or is not named."""
+    return len({row.seed for row in rows} - {None}) < len(rows)
 
 
 INTRODUCTION = (
-    "Each table has the results of one protocol. Numbers of different tables are not comparable. Intervals are 95 %."
+    "Each table has the results of one protocol on one set of items. Numbers of different tables are not comparable. A row "
+    "of several seeds is their mean. Intervals are 95 %, over items."
 )
 
 
@@ -271,7 +223,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", metavar="DIR")
     add_output(parser, "HTML file; the Markdown file has the suffix .md", required=False, default="leaderboard.html")
     parser.add_argument("--metric", help="only results of this metric, such as accuracy")
-    parser.add_argument("--one-table", action="store_true", help="raise an error if protocols differ")
+    parser.add_argument("--items", help="only results on these items, such as 'level 3-6' or all")
+    parser.add_argument(
+        "--columns", type=lambda t: t.split(","), help="columns in this order, such as share,method,seconds"
+    )
+    parser.add_argument("--one-table", action="store_true", help="raise an error if protocols or items differ")
     with cli_errors():
         write_leaderboard(parser.parse_args(argv))
 
@@ -289,20 +245,27 @@ def write_leaderboard(args: argparse.Namespace) -> None:
         raise ValueError(
             f"'{args.folder}' has no result files. Create some with eval.benchmark, eval.run or train.compare."
         )
-    if args.metric:
-        metrics = {row.protocol["metric"] for row in rows}
-        rows = [row for row in rows if row.protocol["metric"] == args.metric]
-        if not rows:
-            raise ValueError(f"no result has the metric '{args.metric}'. {did_you_mean(args.metric, metrics)}")
-    board_tables = build_tables(rows, args.one_table)
-    atomic_write_text(out, page(board_tables, COLUMNS, INTRODUCTION, left_out))
-    atomic_write_text(out.with_suffix(".md"), markdown(board_tables, COLUMNS, INTRODUCTION, left_out))
+    rows = chosen_rows(rows, args.metric, args.items)
+    tables, columns = build_tables(rows, args.one_table), chosen_columns(args.columns, out.parent)
+    atomic_write_text(out, page(tables, columns, INTRODUCTION, left_out))
+    atomic_write_text(out.with_suffix(".md"), markdown(tables, columns, INTRODUCTION, left_out))
     console.print(
-        f"{len(rows)} results of {len({r.file for r in rows})} files in {len(board_tables)} tables, one per protocol. "
-        f"Written to {out} and {out.with_suffix('.md')}",
+        f"{len(rows)} results of {len({r.file for r in rows})} files in {len(tables)} tables, one a protocol and set of "
+        f"items. Written to {out} and {out.with_suffix('.md')}",
         markup=False,
         highlight=False,
     )
+
+
+def chosen_rows(rows: list[Row], metric: str | None, items: str | None) -> list[Row]:
+    """The rows of a metric and a set of items; None chooses all. Raises ValueError if there are none."""
+    for title, name, of in (("metric", metric, lambda r: r.protocol["metric"]), ("items", items, lambda r: r.task)):
+        if name is None:
+            continue
+        known, rows = {of(row) for row in rows}, [row for row in rows if of(row) == name]
+        if not rows:
+            raise ValueError(f"no result has the {title} '{name}'. {did_you_mean(name, known)}")
+    return rows
 
 
 if __name__ == "__main__":

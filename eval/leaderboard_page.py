@@ -16,16 +16,20 @@ from .html import STYLE, bar
 BOARD_STYLE = """
 body { max-width: none } dl.protocol { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: .4rem 0 }
 dl.protocol div { display: flex; gap: .4rem } dt { color: #555 } dd { margin: 0; overflow-wrap: anywhere }
+nav ol { margin: .4rem 0; padding-left: 1.6rem } a { color: #1d4e89 } summary { cursor: pointer; color: #555 }
+.choices { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .4rem 0 } .choices label { white-space: nowrap }
 .wide { overflow-x: auto; border: 1px solid #ddd } .wide:focus-visible { outline: 2px solid #3a6ea5 }
-.wide table { margin: 0 } .wide td, .wide th { padding: .2rem .6rem; border-bottom: 1px solid #eee }
-.wide tr > :first-child { position: sticky; left: 0; background: #fff }
+.wide table { margin: 0 } .wide td, .wide th { padding: .2rem .6rem; border-bottom: 1px solid #eee; vertical-align: top }
+.wide tr > :first-child { position: sticky; left: 0; background: #fff; border-right: 1px solid #ddd }
+.wide [hidden] { display: none } .wide small { color: #555; font-size: .9em }
 th[data-kind=number] { text-align: right }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: .2rem 0; cursor: pointer }
 th button::after { content: " \\2195"; color: #aaa } th[aria-sort=ascending] button::after { content: " \\2191" }
 th[aria-sort=descending] button::after { content: " \\2193" } td svg { vertical-align: middle }
 @media (max-width: 40rem) {
-  body { margin: .6rem auto; padding: 0 .5rem }
-  .wide tr > :first-child { max-width: 9rem; overflow: hidden; text-overflow: ellipsis }
+  body { margin: .6rem auto; padding: 0 .5rem; font-size: 14px }
+  .wide td, .wide th { padding: .2rem .4rem } .wide svg { display: none } .wide small { display: block }
+  .wide th button { white-space: normal; text-align: inherit }
 }
 """
 #: Empty cells are last in both directions.
@@ -48,24 +52,41 @@ for (const table of document.querySelectorAll("table.board")) {
     body.append(...rows);
   }));
 }
+for (const box of document.querySelectorAll(".choices input")) {
+  const show = () => document.querySelectorAll("table.board").forEach(table => {
+    const column = [...table.tHead.rows[0].cells].findIndex(head => head.innerText.trim() === box.value);
+    if (column >= 0) for (const row of table.rows) row.cells[column].hidden = !box.checked;
+  });
+  box.addEventListener("change", show);
+}
 """
 SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 CONTENT_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{SCRIPT_HASH}'"
-SEED_COLUMNS = ("method", "model", "task", "each seed", "mean ± standard deviation over seeds")
 text = html.escape
 
 
 def cell(column, row) -> str:
     visible, sort_key = column.of(row)
+    value, space, interval = visible.partition(" ") if column.number else (visible, "", "")
+    shown = text(value) + (f" <small>{text(interval)}</small>" if space else "")
+    if links := column.links(row):
+        shown = " ".join(
+            f'<a href="{text(link)}">page{f" {k}" * (len(links) > 1)}</a>' for k, link in enumerate(links, 1)
+        )
     share = row.share
     interval_bar = f" {bar(share.low, share.value, share.high)}" if column.title == "share" else ""
     kind = ' class="n"' if column.number else ""
-    return f'<td{kind} data-by="{text("" if sort_key is None else str(sort_key))}">{text(visible)}{interval_bar}</td>'
+    return f'<td{kind} data-by="{text("" if sort_key is None else str(sort_key))}">{shown}{interval_bar}</td>'
+
+
+def shown_columns(table, columns) -> list:
+    """The columns that some row of a table fills."""
+    return [column for column in columns if any(column.of(row)[0] for row in table.rows)]
 
 
 def board(table, columns, number: int) -> str:
     """The protocol and the rows of one table."""
-    visible = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
+    visible = shown_columns(table, columns)
     protocol = "".join(f"<div><dt>{text(n)}</dt><dd>{text(v)}</dd></div>" for n, v in table.protocol.items())
     head = "".join(
         f'<th scope="col" data-kind="{"number" if c.number else "text"}"><button type="button" '
@@ -74,36 +95,34 @@ def board(table, columns, number: int) -> str:
     )
     body = "".join(f"<tr>{''.join(cell(c, row) for c in visible)}</tr>" for row in table.rows)
     return (
-        f"<section><h2>{number}. {text(table.title)}</h2><dl class=protocol>{protocol}</dl>"
+        f"<section id=table-{number}><h2>{number}. {text(table.title)}</h2><dl class=protocol>{protocol}</dl>"
         f'<div class=wide role=region tabindex=0 aria-label="{text(table.title)}"><table class=board><thead><tr>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{seed_table(table.seeds)}</section>"
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 
 
-def seed_table(seeds) -> str:
-    if not seeds:
-        return ""
-    head = "".join(f"<th scope=col>{title}</th>" for title in SEED_COLUMNS)
-    body = "".join(f"<tr>{''.join(f'<td>{text(v)}</td>' for v in seed_cells(s))}</tr>" for s in seeds)
-    return (
-        f"<details open><summary>Each seed</summary><div class=wide><table><thead><tr>{head}</tr></thead><tbody>"
-        f"{body}</tbody></table></div></details>"
+def contents(tables) -> str:
+    """Links to the tables; those of one title with the settings in which they differ."""
+    links = []
+    for number, table in enumerate(tables, 1):
+        protocols = [other.protocol for other in tables if other.title == table.title]
+        differ = [n for n, value in table.protocol.items() if any(p.get(n) != value for p in protocols)]
+        settings = f" <small>{text('; '.join(f'{n} {table.protocol[n]}' for n in differ))}</small>" if differ else ""
+        links.append(f'<li><a href="#table-{number}">{text(table.title)}</a>{settings}</li>')
+    return f"<nav><ol>{''.join(links)}</ol></nav>" if len(tables) > 1 else ""
+
+
+def choices(tables, columns) -> str:
+    """A box for each column, which hides it in all tables."""
+    titles = dict.fromkeys(column.title for table in tables for column in shown_columns(table, columns))
+    boxes = "".join(
+        f'<label><input type=checkbox checked value="{text(title)}"> {text(title)}</label>' for title in titles
     )
-
-
-def seed_cells(seeds) -> list[str]:
-    """Cells of the columns ``SEED_COLUMNS``."""
-    return [
-        seeds.method,
-        seeds.model,
-        seeds.task,
-        ", ".join(f"{seed}: {value:.3f}" for seed, value in seeds.values_by_seed),
-        seeds.note or f"{seeds.mean:.3f} ± {seeds.sd:.3f}",
-    ]
+    return f"<details><summary>Columns</summary><div class=choices>{boxes}</div></details>"
 
 
 def page(tables, columns, introduction: str, warnings: list[str]) -> str:
-    """The whole page: one table per protocol, then the warnings."""
+    """The whole page: one table per protocol and set of items, then the warnings."""
     boards = "".join(board(table, columns, number) for number, table in enumerate(tables, 1))
     warnings_html = "".join(f"<li>{text(sentence)}</li>" for sentence in warnings)
     warnings_html = f"<h2>Left out</h2><ul class=quiet>{warnings_html}</ul>" if warnings_html else ""
@@ -111,7 +130,8 @@ def page(tables, columns, introduction: str, warnings: list[str]) -> str:
         f'<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv="Content-Security-Policy" content="'
         f'{CONTENT_POLICY}"><meta name=viewport content="width=device-width, initial-scale=1"><title>Leaderboard</title>'
         f"<style>{STYLE}{BOARD_STYLE}</style><h1>Leaderboard</h1><p>{text(introduction)} Click a heading to sort; its "
-        f"tooltip explains the column.</p>{boards}{warnings_html}<script>{SCRIPT}</script></html>\n"
+        f"tooltip explains the column.</p>{choices(tables, columns)}{contents(tables)}{boards}{warnings_html}"
+        f"<script>{SCRIPT}</script></html>\n"
     )
 
 
@@ -119,23 +139,21 @@ def page(tables, columns, introduction: str, warnings: list[str]) -> str:
 def markdown(tables, columns, introduction: str, warnings: list[str]) -> str:
     parts = ["# Leaderboard", "", introduction, ""]
     for number, table in enumerate(tables, 1):
-        visible = [c for c in columns if any(c.of(row)[0] for row in table.rows)]
+        visible = shown_columns(table, columns)
         parts += [
             f"## {number}. {code(table.title)}",
             "",
             "Protocol: " + "; ".join(f"{code(n)} {code(v)}" for n, v in table.protocol.items()),
             "",
         ]
-        parts += _grid(
-            [c.title for c in visible],
-            [[c.of(row)[0] if c.number else code(c.of(row)[0]) for c in visible] for row in table.rows],
-        )
-        if table.seeds:
-            parts += ["", *_grid(SEED_COLUMNS, [[code(v) for v in seed_cells(s)] for s in table.seeds])]
+        head, lines = [c.title for c in visible], [[markdown_cell(c, row) for c in visible] for row in table.rows]
+        parts += [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
         parts.append("")
     parts += [f"- {code(sentence)}" for sentence in warnings]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _grid(head, lines: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
+def markdown_cell(column, row) -> str:
+    if links := column.links(row):
+        return " ".join(f"[page{f' {k}' * (len(links) > 1)}]({link})" for k, link in enumerate(links, 1))
+    return column.of(row)[0] if column.number else code(column.of(row)[0])

@@ -14,14 +14,14 @@ from PIL import Image as PILImage
 
 from latent_reason import methods
 from latent_reason.decoding.items import Result, decode, main_score, room
+from latent_reason.decoding.replacements import StoredLatents
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.checkers import boxed
 from latent_reason.tasks.item import Step
 from latent_reason.visualization.storyboard import decode_sketches, reconstruct_picture, split_text
 
-from .interventions import StoredLatents
-from .statistics import paired_bootstrap, wilson
+from .statistics import paired_bootstrap, paired_p, wilson
 
 
 def share(values: Sequence[float]) -> dict[str, float]:
@@ -36,9 +36,11 @@ def share(values: Sequence[float]) -> dict[str, float]:
 
 
 def difference(first: Sequence[Result], second: Sequence[Result], key: str) -> dict[str, float]:
-    """Mean difference of the scores (first minus second) on the same items, with its interval."""
-    interval = paired_bootstrap([r.scores[key] for r in first], [r.scores[key] for r in second])
-    return {"value": round(interval.estimate, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
+    """Mean difference of the scores (first minus second) on the same items, with its interval and p-value."""
+    pair = [r.scores[key] for r in first], [r.scores[key] for r in second]
+    interval = paired_bootstrap(*pair)
+    found = {"value": interval.estimate, "low": interval.low, "high": interval.high, "p": paired_p(*pair)}
+    return {name: round(value, 5 if name == "p" else 4) for name, value in found.items()}
 
 
 # -- reasoning, answers, sketches --------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@
 
 Protocol "regenerate": each latent is replaced just before it becomes an input, and all later text is generated freely.
 An output may have twice the length of the item's original output, or the length of the longest of its level.
-Only items whose gold trace has a sketch are probed. The latents carry content only if these intervals exclude 0: the
-loss of accuracy under noise, mean and foreign latents, and the rate of following a foreign sketch. The same command
-resumes an interrupted run from FILE.unfinished.
+Only items whose gold trace has a sketch are probed. The latents carry content only if all of these are significant after
+Holm's correction over all tests of the report: the loss of accuracy under noise, mean and foreign latents, and the rate
+of following a foreign sketch. A verdict needs 50 items. The same command resumes an interrupted run from FILE.unfinished.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import make_task, records_folder
 from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
+from latent_reason.decoding.prompt_store import PromptStore
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.limits import InputLimits
@@ -36,7 +37,7 @@ from latent_reason.visualization.storyboard import split_text
 from .interventions import probe_arms
 from .records import Records
 from .resume import ProgressFile, compute_now, items_digest, model_digest
-from .statistics import holm, mcnemar, paired_bootstrap, wilson
+from .statistics import ALPHA, LEAST_N, holm, mcnemar, p_text, paired_bootstrap, paired_p, wilson
 
 console = Console(soft_wrap=True)
 MAIN = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
@@ -53,6 +54,7 @@ EXTRA = (
     "blind",
     "text_corrupted",
 )
+FOLLOW_TESTS = ("follow_difference", "follow_beyond_idle")  # what a foreign sketch adds to chance, and to an idle one
 FOLLOWED = ("foreign", "mean", "noise", "zero")  # whose text is compared with the donor of foreign latents
 RECORD_PROBES = tuple(name for name in (*MAIN, *EXTRA) if name != "text_corrupted")  # needs the generator of a puzzle
 
@@ -111,10 +113,22 @@ def probe(
     Returns:
         name -> accuracy with interval, paired difference to the unchanged results (P0), rate of changed answers.
     """
-    mode = methods.load(reasoner.method.name).MODE
+    mode, prompts = methods.load(reasoner.method.name).MODE, PromptStore()
+    traces = {id(item): task.trace(item, mode) for item in items}  # one object an item, so that arms share its prompt
 
     def run(name, **options):
-        return decode(reasoner, None, task, items, mode, batch_size=batch_size, progress=f"probe {name}", **options)
+        options = {"make_trace": lambda item: traces[id(item)]} | options
+        return decode(
+            reasoner,
+            None,
+            task,
+            items,
+            mode,
+            batch_size=batch_size,
+            progress=f"probe {name}",
+            prompts=prompts,
+            **options,
+        )
 
     plain = run("as generated") if plain is None else plain
     key = main_score(plain)
@@ -149,10 +163,16 @@ def probe(
         own = follow_scores(plain)
         idle = next((found[n]["follows"] for n in ("mean", "noise", "zero") if n in found), own)
         report["foreign"] |= _follow_rates(found["foreign"]["follows"], own, idle)
-    compared = [name for name in report if "mcnemar_p" in report[name]]
-    for name, p in zip(compared, holm([report[n]["mcnemar_p"] for n in compared]) if compared else [], strict=True):
-        report[name]["holm_p"] = round(float(p), 5)
+    correct_p_values(report)
     return report
+
+
+def correct_p_values(report: dict) -> None:
+    """Add ``holm_p`` to each test of a report: losses (``mcnemar_p``), and rates of following a foreign sketch (``p``)."""
+    tests = [(part, part["mcnemar_p"]) for part in report.values() if "mcnemar_p" in part]
+    tests += [(part, part["p"]) for name in FOLLOW_TESTS if (part := report.get("foreign", {}).get(name))]
+    for (part, _), p in zip(tests, holm([p for _, p in tests]) if tests else [], strict=True):
+        part["holm_p"] = round(float(p), 5)
 
 
 def has_meaning(name: str, reasoner) -> bool:
@@ -173,7 +193,7 @@ def gain_recovered(own: float, oracle: float, copy: float) -> float | None:
 
 
 def verdict(report: dict) -> str:
-    """The conclusion from a report, by a fixed rule.
+    """The conclusion from a report, by a fixed rule. "More" and "less" mean significant after Holm's correction.
 
     The latents carry content if noise, mean and foreign latents all reduce accuracy, and if a foreign sketch is followed
     more often than by chance and more often than after uninformative latents. Only the markers matter if sketching
@@ -182,27 +202,35 @@ def verdict(report: dict) -> str:
     required = ("noise", "mean", "foreign")
     if not all("difference" in report.get(name, {}) for name in (*required, "markers", "removed")):
         return "The verdict needs probes that were not run."
-    foreign = report["foreign"]
-    has_content = all(report[name]["difference"]["low"] > 0 for name in required)
-    is_followed = (
-        foreign.get("follow_n", 0)
-        and min(foreign["follow_difference"]["low"], foreign["follow_beyond_idle"]["low"]) > 0
-    )
-    gain = report["removed"]["difference"]
-    if has_content and is_followed:
+    if (n := report["as_generated"]["n"]) < LEAST_N:
+        return f"No verdict: {n} items were probed and {LEAST_N} are needed, {LEAST_N - n} more."
+    if all(is_lost(report[name]) for name in required):
+        return content_verdict(report["foreign"])
+    gain = report["removed"]["difference"]["value"]
+    share_kept = gain and 1 - report["markers"]["difference"]["value"] / gain
+    if is_lost(report["removed"]) and share_kept >= 0.8:
+        return f"Only the markers matter: they alone keep {share_kept:.0%} of the gain from sketching."
+    return "No evidence that the latents matter."
+
+
+def is_lost(part: dict) -> bool:
+    """Whether a probe reduces accuracy."""
+    return part["difference"]["value"] > 0 and part["holm_p"] < ALPHA
+
+
+def content_verdict(foreign: dict) -> str:
+    """The conclusion where each kind of replaced latents reduces accuracy."""
+    if (n := foreign["follow_n"]) < LEAST_N:
+        return (
+            f"Replaced latents reduce accuracy. What they contain is not judged: {n} items had the latents of another "
+            f"item and {LEAST_N} are needed, {LEAST_N - n} more."
+        )
+    if all(foreign[name]["value"] > 0 and foreign[name]["holm_p"] < ALPHA for name in FOLLOW_TESTS):
         return (
             "The latents carry content: noise, mean and foreign latents each reduce accuracy, and the answer follows "
             "a foreign sketch more often than by chance."
         )
-    if has_content:
-        return (
-            "Replaced latents reduce accuracy, but a foreign sketch is not followed. It is not shown what the latents "
-            "contain."
-        )
-    share_kept = gain["value"] and 1 - report["markers"]["difference"]["value"] / gain["value"]
-    if gain["low"] > 0 and share_kept >= 0.8:
-        return f"Only the markers matter: they alone keep {share_kept:.0%} of the gain from sketching."
-    return "No evidence that the latents matter."
+    return "Replaced latents reduce accuracy, but a foreign sketch is not followed. It is not shown what the latents contain."
 
 
 def _interval(interval) -> dict:
@@ -248,30 +276,39 @@ def _follow_rates(foreign: list[float], own: list[float], idle: list[float]) -> 
     """
     if not foreign:
         return {"follow_rate": None, "follow_n": 0}
-    over_chance, over_idle = paired_bootstrap(foreign, own), paired_bootstrap(foreign, idle)
     return {
         "follow_when_idle": round(float(np.mean(idle)), 4),
-        "follow_beyond_idle": {"value": round(over_idle.estimate, 4), **_interval(over_idle)},
+        "follow_beyond_idle": _follow_test(foreign, idle),
         "follow_rate": round(float(np.mean(foreign)), 4),
         "follow_by_chance": round(float(np.mean(own)), 4),
-        "follow_difference": {"value": round(over_chance.estimate, 4), **_interval(over_chance)},
+        "follow_difference": _follow_test(foreign, own),
         "follow_n": len(foreign),
     }
 
 
+def _follow_test(foreign: list[float], reference: list[float]) -> dict:
+    interval = paired_bootstrap(foreign, reference)
+    return {
+        "value": round(interval.estimate, 4),
+        **_interval(interval),
+        "p": round(paired_p(foreign, reference), 5),
+    }
+
+
 def probe_table(report: dict) -> Table:
-    """Per probe: accuracy, loss against P0 on the same items, rate of changed answers."""
+    """Per probe: accuracy, loss against P0 on the same items with its corrected p-value, rate of changed answers."""
     output = Table(title="effect of replaced latents on the answer (95 % intervals; the loss is paired)")
-    for title in ("latents are", "accuracy", "loss", "changed", "follows"):
+    for title in ("latents are", "accuracy", "loss", "p\n(Holm)", "changed", "follows\n(chance)"):
         output.add_column(title, justify="left" if title == "latents are" else "right")
     for name, r in report.items():
         d = r.get("difference")
         loss = f"{d['value']:+.2f}\n{d['low']:+.2f} to {d['high']:+.2f}" if d else ""
-        follow = f"{r['follow_rate']:.2f}\nby chance {r['follow_by_chance']:.2f}" if r.get("follow_n") else ""
+        follow = f"{r['follow_rate']:.2f}\n({r['follow_by_chance']:.2f})" if r.get("follow_n") else ""
         output.add_row(
             name.replace("_", " "),
             f"{r['accuracy']:.2f}\n{r['low']:.2f}-{r['high']:.2f}",
             loss,
+            p_text(r["holm_p"]) if "holm_p" in r else "",
             f"{r['flip_rate']:.2f}" if d else "",
             follow,
         )

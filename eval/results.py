@@ -1,4 +1,4 @@
-"""Reads the result files of eval.benchmark, eval.run, eval.probe and train.compare into rows of one format. Other files
+"""Reads the result files of eval.benchmark, eval.run, eval.probe, eval.dossier and train.compare into rows of one format. Other files
 give ``None``; a damaged result file is a ValueError that names file and field.
 """
 
@@ -62,14 +62,17 @@ class Row:
     seconds: float | None = None
     device: str = ""
     probes: Probes | None = None
+    by_seed: tuple[tuple[int, float], ...] = ()  # of a mean over seeds
+    dossiers: tuple[str, ...] = ()  # pages of the checkpoint
 
 
 @dataclass
 class ResultFile:
-    """The content of a result file: rows, or the probes of a checkpoint."""
+    """The content of a result file: rows, the probes of a checkpoint, or the checkpoint that a dossier is about."""
 
     rows: list[Row] = field(default_factory=list)
     probes: dict[str, Probes] = field(default_factory=dict)  # checkpoint -> probes
+    dossier_of: str = ""
 
 
 class Fields:
@@ -150,6 +153,8 @@ def _reader_of(value: Any) -> Callable[[Fields], ResultFile] | None:
         return None
     if value.get("kind") == "benchmark":
         return read_benchmark
+    if {"about", "main_score"} <= value.keys():
+        return read_dossier
     if {"checkpoint", "protocol", "probes"} <= value.keys():
         return read_probes
     if {"checkpoint", "method", "decoding", "results"} <= value.keys():
@@ -253,6 +258,11 @@ def read_probes(fields: Fields) -> ResultFile:
         on=f"{task}, {_levels(fields)}, n {n}, {fields.text('protocol')}",
     )
     return ResultFile(probes={model_name(fields.text("checkpoint")): probes})
+
+
+def read_dossier(fields: Fields) -> ResultFile:
+    """The dossier.json of eval.dossier."""
+    return ResultFile(dossier_of=model_name(fields.part("about").text("checkpoint")))
 
 
 def _parse_probes(fields: Fields) -> Probes:

@@ -4,7 +4,8 @@
 
 ``--n`` is the number of distinct items per level; a level with fewer items uses all of them. For FrozenLake the report
 also has two baselines: a plan that ignores the holes (``hole_blind``) and the best fixed answer (``constant``). Compare
-success rates with them. The same command resumes an interrupted run from FILE.unfinished.
+success rates with them. FILE.items.jsonl beside FILE.json has one line an item, which eval.compare reads. The same
+command resumes an interrupted run from FILE.unfinished.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, vsp
 from latent_reason.values import Seed, argument
 
+from .item_lines import items_path, write_items
 from .resume import ProgressFile, items_digest, model_digest
 from .statistics import wilson
 
@@ -172,6 +174,11 @@ def item_groups(
     return groups
 
 
+def item_key(label: str, place: int, item: Item) -> str:
+    """The key of an item's result in the file of an unfinished run."""
+    return f"{label} {place} {item.id}"
+
+
 def decode_kept(
     reasoner,
     decoder,
@@ -186,7 +193,7 @@ def decode_kept(
     """What ``measure`` says of each decoded item, and ``seconds``, the time until it finished since the one before it
     did. Items that ``progress`` has under this label are not decoded again. ``options`` go to :func:`decode_each`."""
     mode, kept = methods.load(reasoner.method.name).MODE, {} if progress is None else progress.kept
-    keys = [f"{label} {place} {item.id}" for place, item in enumerate(items)]
+    keys = [item_key(label, place, item) for place, item in enumerate(items)]
     found = {key: kept[key] for key in keys if key in kept}
     missing = [place for place, key in enumerate(keys) if key not in found]
     chosen, before = [items[place] for place in missing], time.time()
@@ -216,7 +223,7 @@ def evaluate(
     for group in groups:
         name, split, all_results = group.name, group.split, []
         for one in group.sets:
-            label = f"{name} {split} level {one.level}"
+            label = set_label(group, one)
             results = decode_kept(
                 reasoner, decoder, one.task, one.items, label, measured, batch_size, progress, decoding=answer
             )
@@ -228,6 +235,23 @@ def evaluate(
             rows += result_rows(all_results, name, group.label, split)
             rows += baselines(group.sets[-1].task, items, group.train_items, name, group.label, split)
     return rows
+
+
+def set_label(group: ItemGroup, one: ItemSet) -> str:
+    return f"{group.name} {group.split} level {one.level}"
+
+
+def item_lines(groups: list[ItemGroup], kept: dict[str, dict]) -> list[dict]:
+    """One line an item, from the results by :func:`item_key`."""
+    lines = []
+    for group in groups:
+        for one in group.sets:
+            for place, item in enumerate(one.items):
+                found = kept[item_key(set_label(group, one), place, item)]
+                about = {"id": item.id, "task": group.name, "split": group.split, "level": one.level}
+                costs = {name: found[name] for name in ("sketches", "latents", "tokens", "seconds")}
+                lines.append(about | {"scores": found["scores"]} | costs)
+    return lines
 
 
 COLUMNS = {
@@ -272,13 +296,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     add_decoding(parser)
     add_limits(parser)
-    add_output(parser)
+    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
     with cli_errors():
         evaluate_to_file(parser.parse_args(argv))
 
 
 def evaluate_to_file(args: argparse.Namespace) -> None:
     start, out = time.time(), check_output(args.out, args.overwrite)
+    items_file = check_output(items_path(out), args.overwrite)
     reasoner, decoder = checkpoint.load(args.checkpoint)
     limits_of(args).apply_to(reasoner.backbone)
     options = TrainingData.of(reasoner.method.notes).options
@@ -301,10 +326,11 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
             "seconds": round(time.time() - start, 1),
             "results": rows,
         }
+        write_items(items_file, item_lines(groups, progress.kept))
         atomic_write_json(out, report)
         progress.remove()
     console.print(results_table(rows))
-    console.print(f"Results written to {args.out}")
+    console.print(f"Results written to {args.out}, single items to {items_file}")
 
 
 def run_identity(args: argparse.Namespace, groups: list[ItemGroup]) -> dict:

@@ -7,8 +7,8 @@
 Results of other tasks in FILE.json are kept. There are three rules, for each level and for all levels together. ``--n``
 is the number of train items per level and of val items per task.
 
-**Question**: no predictor that uses only the question beats the best constant answer by more than 3 points (95 %
-interval above 0). The predictors are the most frequent answer to the question, and logistic regression on its words and
+**Question**: no predictor that uses only the question beats the best constant answer by more than 3 points (significant
+after Holm's correction for the two predictors). The predictors are the most frequent answer to the question, and logistic regression on its words and
 on counts along its moves. For a task with several kinds of questions, the constant is the best per kind. Predictors are
 fitted on train and graded on val by the task's rule.
 
@@ -63,7 +63,7 @@ from .sketch_predictors import (
     text_features,
     tokenize,
 )
-from .statistics import paired_bootstrap
+from .statistics import ALPHA, LEAST_N, holm, paired_bootstrap, paired_p
 
 console = Console(soft_wrap=True)
 
@@ -186,8 +186,10 @@ def question_rule(task: Task, train: Sequence[Item], val: Sequence[Item]) -> dic
     )
     for name, answers in guesses.items():
         scores = check_answers(task, answers, val)
-        gain = paired_bootstrap(scores, chance)._asdict()
-        report[name] = share(scores) | {"gain": {key: round(float(v), 4) for key, v in gain.items()}}
+        gain = paired_bootstrap(scores, chance)._asdict() | {"p": paired_p(scores, chance)}
+        report[name] = share(scores) | {
+            "gain": {key: round(float(v), 5 if key == "p" else 4) for key, v in gain.items()}
+        }
     return {"chance": share(chance), **report}
 
 
@@ -246,8 +248,11 @@ def pool_hits(parts: Iterable[Hits]) -> Hits:
 
 def report_row(level: int | str, question: dict, hits: Hits) -> dict:
     glance, reasons = hit_rates(hits), []
-    best = max(question["by_question"], question["by_words"], key=lambda predictor: predictor["value"])
-    if best["gain"]["estimate"] > MAX_GAIN and best["gain"]["low"] > 0:
+    predictors = [question["by_question"], question["by_words"]]
+    for predictor, p in zip(predictors, holm([predictor["gain"]["p"] for predictor in predictors]), strict=True):
+        predictor["gain"]["holm_p"] = round(float(p), 5)
+    best = max(predictors, key=lambda predictor: predictor["value"])
+    if best["gain"]["estimate"] > MAX_GAIN and best["gain"]["holm_p"] < ALPHA:
         reasons.append(
             f"the question predicts the answer: {best['value']:.2f}, chance {question['chance']['value']:.2f}"
         )
@@ -312,7 +317,7 @@ def audit_task(make: Callable[..., Task], levels: Sequence[int], n: int, sample:
 def parse_task_count(text: str) -> tuple[str, int]:
     """``rush_hour=300``, for argparse."""
     name, _, number = text.partition("=")
-    return name, at_least(1)(number)
+    return name, at_least(LEAST_N)(number)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -321,7 +326,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="default: all")
     add_output(parser, "the JSON file of the results; those of other tasks in it are kept")
-    parser.add_argument("--n", type=at_least(1), default=2000, help="train items per level, and val items per task")
+    parser.add_argument(
+        "--n", type=at_least(LEAST_N), default=2000, help="train items per level, and val items per task"
+    )
     parser.add_argument(
         "--n-of", type=parse_task_count, nargs="*", default=[], metavar="TASK=N", help="another n for a task"
     )

@@ -40,6 +40,8 @@ EXTRAS = {
         "tasks of lmms-eval",
         "pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps lmms-eval==0.7.3",
     ),
+    "trackio": ("trackio", "logger: trackio", "pip install -e '.[trackio]'"),  # not with the pillow of constraints.txt
+    "wandb": ("wandb", "logger: wandb", "pip install -e '.[wandb]' -c constraints.txt"),
     "flash": (
         "flash-attn",
         "flash attention 2: A100 and newer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +38,10 @@ def check_output(path: str | Path, overwrite: bool | None) -> Path:
     return path
 
 
-def check_picture_output(path: str | Path, overwrite: bool | None) -> Path:
-    """The same for an image. Raises ValueError, too, if its name has another ending than those of ``PICTURES``."""
-    if Path(path).suffix.lower() not in PICTURES:
-        raise ValueError(f"'{path}' does not end in {', '.join(PICTURES)}. Give it one of these endings.")
+def check_picture_output(path: str | Path, overwrite: bool | None, endings: Iterable[str] = tuple(PICTURES)) -> Path:
+    """The same for an image. Raises ValueError, too, if its name has another ending than ``endings``."""
+    if Path(path).suffix.lower() not in endings:
+        raise ValueError(f"'{path}' does not end in {', '.join(endings)}. Give it one of these endings.")
     return check_output(path, overwrite)
 
 

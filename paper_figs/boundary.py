@@ -1,45 +1,36 @@
 """The boundary report of dual tuning: accuracy of three arms of one model, per level.
 
-python paper_figs/boundary.py [FILE.json ...] [--out FILE.png]
+python paper_figs/boundary.py [FILE.json ...] [--out FILE.pdf]
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from figure import figure_of
+from style import BLUE, COLUMN, GREEN, GREY, ORANGE, PAGE, add_legend, draw_shares, make_figure, save
 
-COLORS = {"base": "#bbbbbb", "direct": "#5a9a68", "text": "#c8541c", "sketch": "#1d4e89"}
+ARMS = {"base": (GREY, "D"), "direct": (GREEN, "o"), "text": (ORANGE, "s"), "sketch": (BLUE, "^")}
 
 
 def draw(reports: list[dict], file: Path) -> None:
     """One panel per task: accuracy of each arm with its 95 % interval, and the best arm under each level."""
-    figure, axes = plt.subplots(1, len(reports), figsize=(1 + 4 * len(reports), 3.6), sharey=True, squeeze=False)
+    width = COLUMN if len(reports) == 1 else PAGE
+    figure, axes = make_figure(width, 2.3, 1, len(reports), sharey=True)
     for axis, report in zip(axes[0], reports, strict=True):
         levels = list(report["levels"].items())
-        for shift, (arm, color) in zip((-0.3, -0.1, 0.1, 0.3), COLORS.items(), strict=True):
-            bars = [
-                level_report["base"] if arm == "base" else level_report["accuracy"][arm] for _, level_report in levels
-            ]
-            errors = [[b["value"] - b["low"] for b in bars], [b["high"] - b["value"] for b in bars]]
-            axis.bar(
-                [i + shift for i in range(len(bars))],
-                [b["value"] for b in bars],
-                0.19,
-                yerr=errors,
-                color=color,
-                label="best before tuning" if arm == "base" else arm,
-                error_kw={"linewidth": 0.8},
-            )
-        ticks = [f"{name}, n = {level_report['n']}\nworth it: {level_report['label']}" for name, level_report in levels]
-        axis.set_xticks(range(len(levels)), ticks, fontsize=8)
-        axis.set_title(report["task"], fontsize=9)
-        axis.set_ylim(0, 1.02)
+        for shift, (arm, (color, marker)) in zip((-0.24, -0.08, 0.08, 0.24), ARMS.items(), strict=True):
+            shares = [found["base"] if arm == "base" else found["accuracy"][arm] for _, found in levels]
+            label = "best before tuning" if arm == "base" else arm
+            draw_shares(axis, [i + shift for i in range(len(shares))], shares, color=color, fmt=marker, label=label)
+        ticks = [f"{name}\nn = {found['n']}\nbest: {found['label']}" for name, found in levels]
+        axis.set_xticks(range(len(levels)), ticks)
+        axis.set_xlim(-0.5, len(levels) - 0.5)
+        axis.set_title(report["task"])
+        axis.set_ylim(-0.03, 1.03)
     axes[0][0].set_ylabel("right answers")
-    axes[0][0].legend(fontsize=8, frameon=False)
-    figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    add_legend(figure, axes, 4)
+    save(figure, file)
 
 
 if __name__ == "__main__":

@@ -1,60 +1,51 @@
 """Raw and slot-centered targets: success, loss under foreign latents, and collapse of latents.
 
-python paper_figs/centring.py [FILE.json] [--out FILE.png]
+python paper_figs/centring.py [FILE.json] [--out FILE.pdf]
+
+The arms are in pairs, which are named "NAME centred" and "NAME raw".
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from figure import figure_of
+from style import BLUE, ORANGE, PAGE, add_legend, make_figure, save
 
 PANELS = {
     "success": lambda r: r["success"]["value"],
     "loss under foreign latents": lambda r: r["probes"]["foreign"]["difference"]["value"],
-    "follows a foreign sketch, above chance": lambda r: (
+    "follows a foreign\nsketch, above chance": lambda r: (
         (r["probes"]["foreign"].get("follow_rate") or 0) - (r["probes"]["foreign"].get("follow_by_chance") or 0)
     ),
-    "cosine of different items' latents": lambda r: r["health"]["latent_cosine"],
+    "cosine of different\nitems' latents": lambda r: r["health"]["latent_cosine"],
 }
-COLORS = {"raw": "#c8541c", "centred": "#1d4e89"}
+KINDS = {"centred": (-0.17, BLUE, "o"), "raw": (0.17, ORANGE, "s")}
 
 
 def draw(report: dict, file: Path) -> None:
     """One panel per metric: a dot per seed, a bar at the mean."""
-    names = list(dict.fromkeys(r["arm"].split()[0] for r in report["results"]))
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(14, 4), sharey=True)
-    for axis, (title, value) in zip(axes, PANELS.items(), strict=True):
+    pairs = [r["arm"].rpartition(" ") for r in report["results"] if r["arm"].rpartition(" ")[2] in KINDS]
+    names = list(dict.fromkeys(name for name, *_ in pairs))
+    if not names:
+        raise ValueError("no arm is named 'NAME centred' or 'NAME raw'")
+    figure, axes = make_figure(PAGE, 0.6 + 0.36 * len(names), 1, len(PANELS), sharey=True)
+    for axis, (title, value) in zip(axes[0], PANELS.items(), strict=True):
         for at, name in enumerate(names):
-            for shift, kind in ((-0.17, "centred"), (0.17, "raw")):
+            for kind, (shift, color, marker) in KINDS.items():
                 values = [value(r) for r in report["results"] if r["arm"] == f"{name} {kind}"]
                 if values:
-                    axis.barh(
-                        at + shift,
-                        sum(values) / len(values),
-                        0.3,
-                        color=COLORS[kind],
-                        alpha=0.35,
-                        label=kind if at == 0 else None,
-                    )
-                    axis.plot(values, [at + shift] * len(values), "o", color=COLORS[kind], markersize=5)
-        axis.set_title(title, fontsize=10)
-        axis.axvline(0, color="#999", linewidth=0.8)
-        axis.set_xlim(min(0, axis.get_xlim()[0]), 1)
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
-    axes[0].get_figure().legend(
-        *axes[0].get_legend_handles_labels(),
-        ncols=2,
-        fontsize=9,
-        frameon=False,
-        title="targets",
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.14),
-    )
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
-    figure.savefig(file, dpi=120)
+                    mean = sum(values) / len(values)
+                    axis.barh(at + shift, mean, 0.3, color=color, alpha=0.35, label=f"{kind} targets")
+                    axis.plot(values, [at + shift] * len(values), marker, color=color, mec="white", mew=0.4)
+        axis.set_title(title)
+        axis.axvline(0, color="#999999", linewidth=0.6)
+        axis.set_xlim(min(-0.02, axis.get_xlim()[0]), 1.03)
+        axis.set_xticks([0, 0.5, 1])
+    axes[0][0].set_yticks(range(len(names)), names)
+    axes[0][0].invert_yaxis()
+    add_legend(figure, axes, 2, "lower")
+    save(figure, file)
 
 
 if __name__ == "__main__":

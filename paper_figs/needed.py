@@ -1,14 +1,15 @@
 """Which tasks need their sketches? The results of eval.task_audit, as Markdown and as a figure.
 
-python paper_figs/needed.py [FILE.json] [--out FILE.png]
+python paper_figs/needed.py [FILE.json] [--out FILE.pdf]
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from figure import figure_of
+from matplotlib.axes import Axes
+from style import BLUE, GREY, ORANGE, PAGE, SKY, add_legend, draw_shares, make_figure, save
 
 
 def share(rate: dict | None) -> str:
@@ -65,47 +66,46 @@ def draw(results: list[dict], file: Path) -> None:
     results = [r for r in results if any(row["glance"] for row in r["rows"])]
     num_columns = min(5, len(results))
     num_rows = -(-len(results) // num_columns)
-    figure, axes = plt.subplots(
-        num_rows, num_columns, figsize=(1 + 2.4 * num_columns, 1 + 2.2 * num_rows), sharey=True, squeeze=False
-    )
+    figure, axes = make_figure(PAGE, 0.6 + 1.25 * num_rows, num_rows, num_columns, sharey=True)
     for axis, result in zip(axes.flat, results, strict=False):
-        rows = [row for row in result["rows"] if row["level"] != "all" and row["glance"]]
-        for position, color in (("first", "#4c72b0"), ("last", "#dd8452")):
-            rates = [row["glance"][position]["read"] for row in rows]
-            axis.errorbar(
-                [row["level"] for row in rows],
-                [r["value"] for r in rates],
-                [[r["value"] - r["low"] for r in rates], [r["high"] - r["value"] for r in rates]],
-                color=color,
-                marker="o",
-                markersize=4,
-                capsize=2,
-                label=f"{position} sketch",
-            )
-        ends = []
-        for moves in rows[0]["glance"]["first"].get("after", ()):
-            after = [
-                (row["level"], row["glance"]["first"]["after"][moves]["value"])
-                for row in rows
-                if moves in row["glance"]["first"]["after"]
-            ]
-            axis.plot(*zip(*after, strict=True), color="#4c72b0", linewidth=0.6, linestyle=":")
-            ends.append((after[-1], moves))
-        last_y = -1.0  # labels of lines that end close together are moved apart
-        for (x, y), moves in sorted(ends, key=lambda end: end[0][1]):
-            last_y = max(y, last_y + 0.07)
-            axis.annotate(moves, (x, last_y), (3, -3), textcoords="offset points", fontsize=7, color="#4c72b0")
-        axis.axhline(0.6, color="grey", linewidth=0.8, linestyle="--", label="limit")
-        axis.set_xticks([row["level"] for row in rows])
-        axis.set_title(result["task"], fontsize=9)
-        axis.set_ylim(0, 1)
+        draw_task(axis, result)
     for axis in axes.flat[len(results) :]:
         axis.axis("off")
-    axes[0, 0].legend(fontsize=7)
-    figure.supxlabel("level; dotted: the first sketch after so many moves", fontsize=9)
-    figure.supylabel("sketches read at a glance", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
+    figure.supxlabel("level", fontsize=7)
+    figure.supylabel("sketches read at a glance", fontsize=7)
+    add_legend(figure, axes, 4)
+    save(figure, file)
+
+
+def draw_task(axis: Axes, result: dict) -> None:
+    rows = [row for row in result["rows"] if row["level"] != "all" and row["glance"]]
+    levels = list(range(len(rows)))
+    ends = []
+    for moves in rows[0]["glance"]["first"].get("after", ()):
+        after = [
+            (at, row["glance"]["first"]["after"][moves]["value"])
+            for at, row in enumerate(rows)
+            if moves in row["glance"]["first"]["after"]
+        ]
+        label = "first sketch after 1, 2, ... moves"
+        axis.plot(*zip(*after, strict=True), color=SKY, linewidth=0.8, linestyle=":", label=label)
+        ends.append((after[-1][1], moves))
+    last_y = -1.0  # labels of lines that end close together are moved apart
+    for y, moves in sorted(ends):
+        last_y = max(y, last_y + 0.13)
+        axis.text(1.02, last_y, moves, transform=axis.get_yaxis_transform(), va="center", fontsize=6, color="#555555")
+    for shift, (position, color, marker) in zip(
+        (-0.05, 0.05), (("first", BLUE, "o"), ("last", ORANGE, "s")), strict=True
+    ):
+        rates = [row["glance"][position]["read"] for row in rows]
+        at = [level + shift for level in levels]
+        draw_shares(axis, at, rates, fmt=f"{marker}-", color=color, label=f"{position} sketch")
+    axis.axhline(0.6, color=GREY, linewidth=0.6, linestyle="--", label="limit")
+    axis.set_xticks(levels, [row["level"] for row in rows])
+    axis.set_xlim(-0.4, levels[-1] + 0.4)
+    axis.set_title(result["task"])
+    axis.set_ylim(-0.03, 1)
+    axis.set_yticks([0, 0.5, 1])
 
 
 if __name__ == "__main__":

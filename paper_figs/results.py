@@ -1,22 +1,27 @@
-"""The tables of docs/results/frozenlake_tiny.md and frozenlake_tiny_probes.md, from the JSON files of the checkpoint.
+"""The tables of docs/results/frozenlake_tiny.md and frozenlake_tiny_probes.md, from the JSON files of a checkpoint.
 
-python paper_figs/results.py            # prints Markdown
+python paper_figs/results.py [FOLDER]            # prints Markdown
+
+FOLDER has eval.json and probe.json of eval.run and eval.probe, and those of its controls in controls/.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from latent_reason.errors import cli_errors
 from latent_reason.json_files import read_json
 
 FOLDER = Path(__file__).parent.parent / "checkpoints" / "frozenlake-tiny"
-ARMS = (
-    ("modal_mixed, flow head (published)", "eval.json"),
-    ("modal_mixed, regression head", "controls/mlp.json"),
-    ("blank", "controls/blank.json"),
-    ("text_cot", "controls/text_cot.json"),
-    ("direct", "controls/direct.json"),
-)
+#: file -> name, of the published checkpoint
+ARMS = {
+    "eval.json": "modal_mixed, flow head (published)",
+    "controls/mlp.json": "modal_mixed, regression head",
+    "controls/blank.json": "blank",
+    "controls/text_cot.json": "text_cot",
+    "controls/direct.json": "direct",
+}
 COLUMNS = (("test", "3-6"), ("test", "7"), ("test", "8"), ("vsp", "3-6"))
 METRICS = (("success", "success"), ("exact", "shortest plan"), ("sketch_equal", "sketch right"))
 
@@ -28,23 +33,32 @@ def cell(report: dict, split: str, level: str, metric: str) -> str:
     return "-" if row is None else f"{row['value']:.3f} ({row['low']:.2f}-{row['high']:.2f})"
 
 
-def read(file: str) -> dict:
+def arms_of(folder: Path) -> dict[str, str]:
+    """file -> name of each evaluation in a folder: the checkpoint by its method, controls by their file."""
+    if folder.resolve() == FOLDER.resolve():
+        return ARMS
+    controls = [path for path in sorted(folder.glob("controls/*.json")) if not path.stem.endswith("-larger")]
+    names = {f"controls/{path.name}": path.stem for path in controls if not path.stem.startswith("probe")}
+    return {"eval.json": read_json(folder / "eval.json", "the JSON of eval.run", ("method",))["method"]} | names
+
+
+def read(folder: Path, file: str) -> dict:
     """An evaluation, merged with the separate file of larger boards (``-larger``) if it exists."""
-    report = read_json(FOLDER / file, "the JSON of eval.run", ("results",))
-    larger = FOLDER / file.replace(".json", "-larger.json")
+    report = read_json(folder / file, "the JSON of eval.run", ("results",))
+    larger = folder / file.replace(".json", "-larger.json")
     if larger.is_file():
         report["results"] += read_json(larger, "the JSON of eval.run", ("results",))["results"]
     return report
 
 
-def results() -> str:
+def results(folder: Path) -> str:
     lines = [
         "| method | measure | "
         + " | ".join(f"{'generated' if s == 'test' else 'VSP sample'} L{n}" for s, n in COLUMNS)
         + " |",
         "|---" * (2 + len(COLUMNS)) + "|",
     ]
-    arms = [(name, read(file)) for name, file in ARMS if (FOLDER / file).is_file()]
+    arms = [(name, read(folder, file)) for file, name in arms_of(folder).items()]
     for name, report in arms:
         for metric, title in METRICS:
             cells = [cell(report, split, level, metric) for split, level in COLUMNS]
@@ -56,8 +70,8 @@ def results() -> str:
     return "\n".join(lines)
 
 
-def probes() -> str:
-    report = read_json(FOLDER / "probe.json", "the JSON of eval.probe", ("n", "levels", "seed", "probes"))
+def probes(folder: Path) -> str:
+    report = read_json(folder / "probe.json", "the JSON of eval.probe", ("n", "levels", "seed", "probes"))
     lines = [
         f"n = {report['n']} items with a sketch, levels {report['levels']}, seed {report['seed']}",
         "",
@@ -75,4 +89,6 @@ def probes() -> str:
 
 
 if __name__ == "__main__":
-    print(results(), "\n", probes(), sep="\n")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    with cli_errors():
+        print(results(folder), "\n", probes(folder), sep="\n")

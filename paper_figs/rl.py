@@ -1,6 +1,6 @@
 """The effect of RL: each treatment of latents compared with its start, as Markdown and as a figure.
 
-    python paper_figs/rl.py [FILE.json ...] [--out FILE.png]
+    python paper_figs/rl.py [FILE.json ...] [--out FILE.pdf]
 
 FILEs are of ``python -m train.rl.compare``; those of one comparison (other seeds) are read together.
 """
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-from compare import mean, pooled
 from figure import figure_of
+from matplotlib.ticker import MaxNLocator
+from rows import mean, pooled
+from style import PAGE, add_legend, draw_runs, line_of, make_figure, save
+
+from eval.statistics import constant_interval
 
 CURVES = {
     "reward": "reward of rollouts",
@@ -46,6 +49,8 @@ def start_of(name: str, rows: dict[str, list[dict]]) -> dict:
 def gain(rows: list[dict], start: dict) -> tuple[float, float, float]:
     """Mean paired change in accuracy (averaged over seeds) with a 95 % interval over items."""
     change = np.mean([[int(x) for x in r["right"]] for r in rows], 0) - [int(x) for x in start["right"]]
+    if not np.ptp(change):
+        return constant_interval(float(change[0]), len(change), -1, 1)
     half = 1.96 * change.std(ddof=1) / len(change) ** 0.5
     return change.mean(), change.mean() - half, change.mean() + half
 
@@ -94,28 +99,39 @@ def table(reports: list[dict]) -> str:
 
 
 def draw(reports: list[dict], file: Path) -> None:
-    """One panel per metric, one line per arm: the mean over seeds."""
+    """One panel per metric that was logged, one line per arm: the mean over seeds, in a band from the lowest to the
+    highest."""
     rows = {name: arm_rows for name, arm_rows in arms(reports).items() if not name.startswith("start of ")}
-    figure, axes = plt.subplots(2, 3, figsize=(12, 6))
-    for axis, (tag, title) in zip(axes.flat, CURVES.items(), strict=True):
-        for k, (name, arm_rows) in enumerate(rows.items()):
-            curves = [r.get("curves", {}) for r in arm_rows]
-            runs = [np.array(c.get(tag) or c[HELD_OUT[tag]]) for c in curves if c.get(tag) or c.get(HELD_OUT.get(tag))]
-            if not runs:
-                continue
-            steps = min(len(d) for d in runs)
-            x, y = runs[0][:steps, 0], np.mean([d[:steps, 1] for d in runs], 0)
-            if not tag.startswith(("val/", "probe/")) and steps > SMOOTHING:
-                y = np.convolve(y, np.ones(SMOOTHING) / SMOOTHING, "valid")
-                x = x[SMOOTHING - 1 :]
-            axis.plot(x, y, color=f"C{k}", linewidth=1.2, label=name, marker="o" if len(x) < 12 else "", markersize=3)
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("step", fontsize=8)
-        axis.tick_params(labelsize=8)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
-    figure.savefig(file, dpi=130)
+    curves = {tag: {name: runs_of(arm_rows, tag) for name, arm_rows in rows.items()} for tag in CURVES}
+    curves = {tag: found for tag, found in curves.items() if any(runs is not None for runs in found.values())}
+    num_rows = -(-len(curves) // 3)
+    figure, axes = make_figure(PAGE, 0.5 + 1.65 * num_rows, num_rows, min(3, len(curves)))
+    for axis, (tag, found) in zip(axes.flat, curves.items(), strict=False):
+        for number, (name, runs) in enumerate(found.items()):
+            if runs is not None:
+                draw_runs(axis, *runs, **line_of(number), label=name)
+        axis.set_title(CURVES[tag])
+        axis.set_xlabel("step")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for axis in axes.flat[len(curves) :]:
+        axis.axis("off")
+    add_legend(figure, axes, 4, "lower")
+    save(figure, file)
+
+
+def runs_of(rows: list[dict], tag: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """(steps, values (seeds, steps)) of what the seeds of an arm logged; None if none did. Training metrics are smoothed."""
+    logged = [r.get("curves", {}) for r in rows]
+    runs = [np.array(found) for c in logged if (found := c.get(tag) or c.get(HELD_OUT.get(tag)))]
+    if not runs:
+        return None
+    steps = min(map(len, runs))
+    x, values = runs[0][:steps, 0], np.array([run[:steps, 1] for run in runs])
+    if not tag.startswith(("val/", "probe/")) and steps > SMOOTHING:
+        kernel = np.ones(SMOOTHING) / SMOOTHING
+        values = np.array([np.convolve(run, kernel, "valid") for run in values])
+        x = x[SMOOTHING - 1 :]
+    return x, values
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ from __future__ import annotations
 from figure import figure_arguments
 
 from latent_reason.cli import main
+from latent_reason.outputs import PICTURES
 
 if __name__ == "__main__":
-    (checkpoint,), out = figure_arguments(__doc__, "sketches", "../checkpoints/frozenlake-tiny")
+    (checkpoint,), out = figure_arguments(
+        __doc__, "sketches", "../checkpoints/frozenlake-tiny", endings=tuple(PICTURES)
+    )
     main(["render", str(checkpoint), "--n", "4", "--out", str(out), "--overwrite"])

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 TREE = re.compile(r"(?:latent_reason|train|eval|tests|paper_figs|docs)/[\w./-]+|checkpoints/frozenlake-tiny[\w./-]*")
 WRITES = {"--out", "--report", "--json", ">"}  # options and signs that are followed by a file the command writes
 #: programs of others: how they are called is not checked
-OTHERS = set("git cd curl mkdocs tensorboard hf mypy codespell source".split())
+OTHERS = set("git cd curl mkdocs tensorboard hf mypy codespell source cp".split())
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,11 @@ EMPTY = place() / "empty.yaml"
 EMPTY.write_text("{}\n")
 
 
-def untrained(method: str = "modal_mixed"):
-    """(reasoner, decoder) of the smallest size, with random weights that the seed fixes."""
+def untrained(method: str = "modal_mixed", **options):
+    """(reasoner, decoder) of the smallest size, with random weights that the seed fixes. ``options`` are more of the
+    method."""
     torch.manual_seed(0)
-    reasoner = methods.build_method(method, backbones.load_backbone("tiny", **BACKBONE), **METHOD[method])
+    reasoner = methods.build_method(method, backbones.load_backbone("tiny", **BACKBONE), **METHOD[method] | options)
     if reasoner.target is not None:
         reasoner.target.standardizer.fitted.fill_(True)
     return reasoner.eval(), SketchDecoder(latent=32, width=32)
@@ -131,7 +132,7 @@ def long(group) -> list[float]:
 
 
 def short(monkeypatch, budget: int = 24) -> None:
-    """Untrained models never stop by themselves: cut what decoding.items writes, and let a method that sketches begin with a
+    """Untrained models never stop by themselves: cut what is decoded, and let a method that sketches begin with a
     sketch."""
 
     def decode_requests(reasoner, requests, config, num_slots):
@@ -141,8 +142,8 @@ def short(monkeypatch, budget: int = 24) -> None:
             config = replace(config, latent_mode="first")
         return queue.decode_requests(reasoner, requests, config, num_slots)
 
-    for module in ("items", "strategies"):
-        monkeypatch.setattr(f"latent_reason.decoding.{module}.decode_requests", decode_requests)
+    for module in ("decoding.items", "decoding.strategies", "asking.ask"):
+        monkeypatch.setattr(f"latent_reason.{module}.decode_requests", decode_requests)
 
 
 def shorten_snippet(folder: Path) -> None:

@@ -100,7 +100,15 @@ def measure(reasoner, decoder, task: tasks.Task, items: list[Item], n: int, prog
             row["health"] = {k: round(v, 4) for k, v in figures.items()}
         probed = sketched_items(task, min(n, 100))
         report = probe(reasoner, task, probed, seed=1, only=MAIN, recall=progress.recall)
-        kept = ("accuracy", "difference", "follow_rate", "follow_by_chance", "follow_beyond_idle", "gain_recovered")
+        kept = (
+            "accuracy",
+            "difference",
+            "holm_p",
+            "follow_rate",
+            "follow_by_chance",
+            "follow_beyond_idle",
+            "gain_recovered",
+        )
         row["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
         row["verdict"] = verdict(report)
     return row

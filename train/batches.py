@@ -7,6 +7,7 @@ process ``r`` of ``n`` takes the batches ``r``, ``r + n``, ``r + 2n``, ... So th
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
@@ -140,6 +141,7 @@ class StepBatches:
     def __init__(self, source: BatchSource, count: int, loss_weights: Callable[[MixedBatch], dict[str, torch.Tensor]]):
         self.source, self.count, self.loss_weights = source, count, loss_weights
         self.step: list[MixedBatch] = []  # batches of the current step
+        self.wait_seconds = 0.0  # spent on reading and collating so far, while training waited
         self._place: dict[str, Any] | None = None
 
     def __len__(self) -> int:
@@ -148,11 +150,16 @@ class StepBatches:
 
     def __iter__(self) -> Iterator[StepBatch]:
         batches = self.source.start(self._place)
-        while step := list(islice(batches, self.count)):
-            self.step = step
+        while step := self._read(batches):
             weights = [self.loss_weights(batch) for batch in step]
             total = {name: torch.stack([w[name].float() for w in weights]).sum() for name in weights[0]}
             yield from (StepBatch(batch, total) for batch in step)
+
+    def _read(self, batches: Iterator[MixedBatch]) -> list[MixedBatch]:
+        began = time.monotonic()
+        self.step = list(islice(batches, self.count))
+        self.wait_seconds += time.monotonic() - began
+        return self.step
 
     def state_dict(self) -> dict[str, Any]:
         return self.source.place()

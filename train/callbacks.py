@@ -1,4 +1,4 @@
-"""Callbacks that monitor a run: scores and sketches of held-out items in TensorBoard, collapse of latents, warnings."""
+"""Callbacks that monitor a run: scores and sketches of held-out items, collapse of latents, warnings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from eval.collapse import collapse_warning, latent_diagnostics
 from eval.probe import probe
+from eval.records import RecordTask
 from latent_reason.decoding.items import decode, summarise
 from latent_reason.visualization.storyboard import DecodedTrace, draw_storyboard
 
@@ -24,9 +25,11 @@ class SketchPanel(Callback):
     the method sketches, a storyboard."""
 
     def __init__(self, reasoner, decoder, task, num_items: int, folder: Path, shown: int = 4, max_new: int = 640):
-        """``task``: a task, or records; its first ``num_items`` items are decoded, at most 32."""
+        """``task``: a task, or records; its first ``num_items`` items are decoded, at most 32. Sketches of records are
+        shown and not scored, because records have no rules for them."""
         self.reasoner, self.decoder, self.folder, self.shown = reasoner, decoder, folder, shown
         self.task, self.max_new = task, max_new
+        self.scoring_decoder = None if isinstance(task, RecordTask) else decoder
         self.items = [task[i] for i in range(min(MAX_PANEL_ITEMS, num_items))]
         self.mode = mode_of(reasoner.method.name)
 
@@ -36,20 +39,24 @@ class SketchPanel(Callback):
                 self.log_items(trainer, module)
 
     def log_items(self, trainer, module):
-        results = decode(self.reasoner, self.decoder, self.task, self.items, self.mode, max_new_tokens=self.max_new)
+        decoder, how = self.scoring_decoder, {"max_new_tokens": self.max_new}
+        results = decode(self.reasoner, decoder, self.task, self.items, self.mode, **how)
         is_constant = self.reasoner.can_sketch and self.reasoner.head.is_constant
         diagnostics = {} if is_constant else latent_diagnostics(self.reasoner, results)
         module.log_dict({f"val/{n}": v for n, v in (summarise(results) | diagnostics).items()}, rank_zero_only=True)
         if warning := collapse_warning(diagnostics):
             console.print(f"Warning: {warning}", style="yellow")
-        if self.decoder is None or not self.reasoner.is_renderable or not isinstance(trainer.logger, RunLogger):
+        shows_images = isinstance(trainer.logger, RunLogger) and trainer.logger.shows_images
+        if self.decoder is None or not self.reasoner.is_renderable or not shows_images:
             return
-        image = draw_storyboard(self.reasoner, self.decoder, [r.decoded for r in results[: self.shown]])
-        trainer.logger.log_image("sketches", image, trainer.global_step)
+        shown = [r.decoded for r in results if r.item.images][: self.shown]  # some records have no image
+        if shown:
+            image = draw_storyboard(self.reasoner, self.decoder, shown)
+            trainer.logger.log_image("sketches", image, trainer.global_step)
 
 
 class RolloutPanel(Callback):
-    """Shows rollouts of training items, with their sketches, in TensorBoard, after batches 1, 2, 4, 8, ..."""
+    """Logs rollouts of training items, with their sketches, after batches 1, 2, 4, 8, ..."""
 
     def __init__(self, decoder, shown: int = 4):
         self.decoder, self.shown, self.batches = decoder, shown, 0
@@ -76,7 +83,7 @@ class RolloutPanel(Callback):
             for row in rows
         )
         trainer.logger.log_text("rollouts", text, step)
-        if self.decoder is not None and module.reasoner.is_renderable:
+        if self.decoder is not None and module.reasoner.is_renderable and trainer.logger.shows_images:
             decoded = [DecodedTrace(rollouts.traces[row], rollouts.rollout, row) for row in rows]
             image = draw_storyboard(module.reasoner, self.decoder, decoded)
             trainer.logger.log_image("rollouts", image, step)

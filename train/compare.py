@@ -1,8 +1,10 @@
-"""Compare methods: every arm of a recipe from one start, on the same items, steps and seeds. One JSON, then one table.
+"""Compare methods: every arm of a recipe from one start, on the same items, steps and seeds. One JSON and one table.
 
     python -m train.compare --config train/recipes/compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
-    python paper_figs/compare.py FILE.json            # the table, as Markdown
+    python -m eval.compare FILE.json --table FILE.md      # the table again, without training
 
+The table has accuracies, paired differences to the first arm with p-values after Holm's correction, costs and probes.
+--table FILE.md, FILE.csv or FILE.tex writes it too.
 An arm that FILE.json holds already is not trained again. An arm that was cut off continues after its last saved state, or
 after the last items that were measured, so a comparison that was stopped continues where it was. Runs are kept in
 checkpoints/RUN_NAME. Arms of reinforcement learning: train.rl.compare. Not here: tuning each method by itself.
@@ -10,8 +12,14 @@ checkpoints/RUN_NAME. Arms of reinforcement learning: train.rl.compare. Not here
 
 from __future__ import annotations
 
+from .config import CompareConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(CompareConfig, __doc__)  # before torch is imported
+
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -19,6 +27,9 @@ from pathlib import Path
 
 import torch
 
+from eval.compare import print_comparison
+from eval.comparison import metric_of, systems_of_arms
+from eval.comparison_table import check_table_output
 from latent_reason.errors import cli_errors
 
 from . import sft
@@ -26,7 +37,6 @@ from .arm_measures import UNFINISHED, measured
 from .batch_sizes import launched
 from .checks import check_run
 from .config import (
-    CompareConfig,
     DataConfig,
     RLCompareConfig,
     StagedConfig,
@@ -106,6 +116,7 @@ def compare(
     config: Comparison, results: Results, train: Callable, extra_row: Callable[[Path], dict] = lambda folder: {}
 ) -> None:
     """Train and measure every arm with every seed. ``extra_row(folder)`` adds to the row of a trained arm."""
+    began, num_measured = time.time(), 0
     for seed in config.seeds:
         for name, arm in arms_of(replace(config, seed=seed)).items():
             folder = folder_of(config.run_name) / f"{name}-{seed}"
@@ -113,10 +124,31 @@ def compare(
                 (folder / UNFINISHED).unlink(missing_ok=True)  # of a process that was killed after it wrote the row
             if not results.is_wanted(name, seed):
                 continue
-            console.rule(f"{name}, seed {seed}")
+            seconds = (time.time() - began) / num_measured if num_measured else None
+            console.rule(f"{name}: {place_of(config, results, name, seed, seconds)}")
             train_arm(arm, folder, train)
             with measured(folder, arm, config.test_items, folder / UNFINISHED) as row:
                 results.add(name, seed, arm, row | extra_row(folder))
+            num_measured += 1
+
+
+def place_of(config: Comparison, results: Results, name: str, seed: int, seconds: float | None) -> str:
+    """Where a comparison stands, such as "arm 2 of 5, seed 1 of 3, about 12 min left". ``seconds`` are those of an arm;
+    None before one was measured."""
+    arms = list(config.arms)
+    place = f"arm {arms.index(name) + 1} of {len(arms)}, seed {config.seeds.index(seed) + 1} of {len(config.seeds)}"
+    if seconds is None:
+        return place
+    left = seconds * sum(results.is_wanted(arm, s) for arm in arms for s in config.seeds)
+    return f"{place}, about {left / 60:.0f} min left" if left > 90 else f"{place}, about {left:.0f} s left"
+
+
+def print_table(config: Comparison, results: Results) -> None:
+    """Print the table of all rows and write it where ``config.table`` says. The first arm of the recipe is first, or the
+    start that it has in the results."""
+    starts = [row["arm"] for row in results.rows if row["arm"] not in config.arms]
+    systems = systems_of_arms(results.rows, [*dict.fromkeys(starts), *config.arms])
+    print_comparison(systems, metric_of(results.rows), config.table and Path(config.table), console)
 
 
 def check_arm(name: str, arm: StagedConfig) -> None:
@@ -143,6 +175,8 @@ def open_comparison(config_class: type[Comparison], description: str, argv: list
             raise ValueError(f"a comparison needs --{key}; see python -m {config.command} --help.")
     if config.dry_run:
         raise ValueError("dry_run: a comparison is not planned. Plan a recipe of one arm: python -m train.plan RECIPE.")
+    if config.table:
+        check_table_output(config.table, config.overwrite)
     check_fair(config, arms_of(config))
     for name, arm in arms_of(config).items():
         check_arm(name, arm)
@@ -167,7 +201,8 @@ def main(argv: list[str] | None = None) -> None:
     config, results = open_comparison(CompareConfig, __doc__, argv)
     with closing(results):
         compare(config, results, sft.train)
-    console.print(f"Written to {config.out}. The table: python paper_figs/compare.py {config.out}")
+        print_table(config, results)
+    console.print(f"Results written to {config.out}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,11 @@ A head that FILE.json holds already is not trained again. Not here: tuning each 
 
 from __future__ import annotations
 
+from .config import HeadComparisonConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(HeadComparisonConfig, __doc__)  # before torch is imported
+
 import platform
 import shlex
 import sys
@@ -20,7 +25,7 @@ from latent_reason.decoding.items import decode, summarise
 from latent_reason.errors import cli_errors
 from latent_reason.model.batch import shift_right
 
-from .config import HeadComparisonConfig, SFTConfig, SFTMethodConfig, parse_command_line
+from .config import SFTConfig, SFTMethodConfig, parse_command_line
 from .data import TraceData
 from .lit_modules import SFTModule, set_trainable
 from .model_setup import build_objective, choose_attention, prepare_model

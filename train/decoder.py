@@ -7,6 +7,11 @@ Writes a new checkpoint: the same model with the new decoder. The tiny model get
 
 from __future__ import annotations
 
+from .config import DecoderConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(DecoderConfig, __doc__)  # before torch is imported
+
 from pathlib import Path
 
 from latent_reason import checkpoint
@@ -14,7 +19,6 @@ from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
 from .batch_sizes import launched, with_micro_batch
-from .config import DecoderConfig
 from .data import reading_data
 from .drawing_modules import DecoderModule
 from .trainer import console, fit, make_saver, run_training

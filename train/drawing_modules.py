@@ -14,6 +14,7 @@ from latent_reason.visualization.sketch_decoder import SketchDecoder, to_pixels
 
 from .config import OptimConfig
 from .lit_modules import TrainingModule
+from .throughput import text_flops_per_token
 
 
 def reconstruction_loss(
@@ -70,7 +71,7 @@ class PretrainModule(TrainingModule):
         loss = reconstruction_loss(
             self.decoder, backbone.encode_images(batch.images)[:n], batch.raw_images[:n], sizes, sizes
         )
-        parts = terms.parts() | {"reconstruction": loss}
+        parts = terms.parts() | terms.metrics | {"reconstruction": loss}
         if not self.training:
             parts["token_accuracy"] = next_token_accuracy(self.reasoner, batch)
         loss = self.reconstruction_weight * shares.get("reconstruction", 1) * loss
@@ -80,6 +81,9 @@ class PretrainModule(TrainingModule):
         count = torch.tensor(min(self.images_per_step, len(batch.images)))
         weights = self.objective.loss_weights(self.reasoner, batch)
         return weights | {"reconstruction": count, "token_accuracy": torch.tensor(batch.layout.text_index.shape[1])}
+
+    def flops_per_token(self):
+        return text_flops_per_token(self.reasoner)
 
 
 class DecoderModule(TrainingModule):

@@ -23,6 +23,7 @@ from .config import OptimConfig
 from .finiteness import StepMonitor
 from .optim import make_optimizer, make_schedule
 from .random_numbers import noise_seed, random_state, set_random_state
+from .throughput import Counts, text_flops_per_token
 
 #: part -> pattern of its parameter names; the first match counts
 PARTS = {
@@ -95,7 +96,7 @@ class TrainingModule(L.LightningModule):
     def __init__(self, optim: OptimConfig, sharding_options: sharding.ShardingOptions | None = None):
         super().__init__()
         self.optim, self.sharding_options = optim, sharding_options
-        self.monitor = StepMonitor()
+        self.monitor, self.counts = StepMonitor(), Counts()
         self.passes: sharding.PassCounter | None = None  # of a sharded model
         self.held_out: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # of each part: weighted sum, and weight
 
@@ -136,6 +137,7 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, step_batch: StepBatch, index):
         batch = step_batch.batch
+        self.count(batch)
         shares = loss_shares(self.loss_weights(batch), self.sum_over_processes(step_batch.loss_weights))
         loss, parts = self.compute_loss(batch, shares)
         self.monitor.add_loss(loss)
@@ -144,8 +146,22 @@ class TrainingModule(L.LightningModule):
         if self.passes is not None:
             loss = loss + self.passes.make_missing(self.reasoner)
         loss = loss + self.zero_loss()
-        self.log_dict({f"train/{n}": p for n, p in self.mean_over_processes(parts, shares).items()}, prog_bar=True)
+        self.log_parts(self.mean_over_processes(parts, shares))
         return loss
+
+    def count(self, batch: MixedBatch) -> None:
+        """Add a training batch to ``counts``, before its step."""
+        self.counts.add_batch(batch)
+
+    def log_parts(self, parts: dict[str, torch.Tensor]) -> None:
+        """Log the parts of a loss, which are shown while the run trains, and what else was computed with them, whose
+        names have a slash."""
+        self.log_dict({f"train/{name}": part for name, part in parts.items() if "/" not in name}, prog_bar=True)
+        self.log_dict({name: value for name, value in parts.items() if "/" in name})
+
+    def flops_per_token(self) -> float | None:
+        """Operations of a training step for one position; None where they are not counted."""
+        return None
 
     @property
     def num_processes(self) -> int:
@@ -211,9 +227,10 @@ class TrainingModule(L.LightningModule):
         return sharding.clip_grad_norm(self.parameters(), max_norm)
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm=None):
-        """Clip by norm and log it. Lightning calls this when gradients are accumulated and unscaled."""
+        """Clip by norm; log it, and the loss of the step. Lightning calls this when gradients are accumulated and unscaled."""
         norm = self.clip_grad_norm(gradient_clip_val)
-        self.log("train/grad_norm", norm)
+        own = {"train/loss": torch.stack(self.monitor.losses).sum()}  # of all batches of the step, with their shares
+        self.log_dict(self.sum_over_processes(own) | {"train/grad_norm": norm})
         self.skip_step_if_not_finite(norm)
 
     def skip_step_if_not_finite(self, norm: torch.Tensor) -> None:
@@ -241,7 +258,7 @@ class TrainingModule(L.LightningModule):
         torch.manual_seed(noise_seed(held_out.number))  # the same noise at every validation, in any process
         _, parts = self.compute_loss(held_out.batch)
         weights, rows = self.loss_weights(held_out.batch), torch.tensor(float(len(held_out.batch.ids)))
-        for name, part in parts.items():
+        for name, part in ((name, part) for name, part in parts.items() if "/" not in name):
             weight = weights.get(name, rows).to(self.device) * held_out.counts
             total, weight_so_far = self.held_out.get(name, self.nothing())
             self.held_out[name] = total + part.detach() * weight, weight_so_far + weight
@@ -318,13 +335,16 @@ class SFTModule(TrainingModule):
         if self._trainer is not None:
             progress = min(1.0, self.trainer.global_step / max(self.trainer.max_steps, 1))
         terms = self.reasoner(self.objective.loss, batch, progress)
-        return terms.scaled(shares or {}).total, terms.parts()
+        return terms.scaled(shares or {}).total, terms.parts() | terms.metrics
 
     def loss_weights(self, batch):
         return self.objective.loss_weights(self.reasoner, batch)
 
     def on_optimizer_step(self):
         self.end_step(self.objective)
+
+    def flops_per_token(self):
+        return text_flops_per_token(self.reasoner)
 
     def teacher(self):
         return self.objective.teacher_module(self.reasoner), self.objective.has_moving_teacher

@@ -8,12 +8,16 @@ Only for backbones with random weights. A pretrained VLM skips this and trains i
 
 from __future__ import annotations
 
+from .config import PretrainConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(PretrainConfig, __doc__)  # before torch is imported
+
 from pathlib import Path
 
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
 from .batch_sizes import launched, with_micro_batch
-from .config import PretrainConfig
 from .data import reading_data
 from .drawing_modules import PretrainModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model

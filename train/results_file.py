@@ -18,7 +18,7 @@ from .progress import console
 #: entries that must be equal in the file and in the call that continues it
 IDENTITY = ("steps", "batch_size", "items", "task", "levels", "test_items", "start")
 #: keys of a recipe that do not change what is trained
-PLACES = ("run_name", "accelerator", "logging_steps")
+PLACES = ("run_name", "accelerator", "logger", "logging_steps")
 
 
 class Results:
@@ -89,8 +89,17 @@ class Results:
         """Add the row of a variant that was trained with ``config``, and write the file."""
         about = {"method": config.method.name} if self.column == "arm" else {}
         self.rows.append({self.column: name, **about, "seed": seed, "recipe": recipe_digest(config)} | row)
-        console.print({key: value for key, value in self.rows[-1].items() if key != "curves"})
+        console.print(summary_of(row))
         atomic_write_json(self.file, self.about | {"results": self.rows})
+
+
+def summary_of(row: dict) -> str:
+    """The numbers of a row and its verdict in a line, such as ``n 200  success 0.735  latents_per_answer 18.9``."""
+    shown = {
+        key: entry["value"] if isinstance(entry, dict) and "value" in entry else entry for key, entry in row.items()
+    }
+    numbers = [f"{key} {entry:.4g}" for key, entry in shown.items() if isinstance(entry, int | float)]
+    return "  ".join([*numbers, *filter(None, [row.get("verdict")])])
 
 
 def recipe_digest(config) -> str:

@@ -8,6 +8,11 @@ Not here: reinforcement learning (train.rl), and what a method file defines.
 
 from __future__ import annotations
 
+from .config import SFTConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(SFTConfig, __doc__)  # before torch is imported
+
 from pathlib import Path
 
 from latent_reason import checkpoint
@@ -18,7 +23,6 @@ from latent_reason.objectives.objective import Objective
 from . import sharding
 from .batch_sizes import launched, with_micro_batch
 from .callbacks import SketchPanel
-from .config import SFTConfig
 from .data import TraceData
 from .lit_modules import SFTModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
@@ -125,7 +129,7 @@ def main() -> None:
             if records
             else f"eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}"
         )
-        console.print(f"Checkpoint: {model}\nNext: python -m {following}")
+        console.print(f"Checkpoint: {model}\nNext:\n  python -m {following}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -32,12 +33,15 @@ from .config.groups import Precision
 from .config.machine import count_processes
 from .data import TraceData
 from .lit_modules import TrainingModule
-from .logs import RunLogger
+from .logs import make_logger
 from .progress import StepProgress, console, quiet
 from .saving import RunSaver
 from .shared_examples import NAME as SHARED_EXAMPLES
+from .throughput import Throughput
 
 LOCK = ".lock"  # in the folder of a run that is trained
+VALIDATIONS = 4  # of a run whose config does not say how often
+MIN_EVAL_STEPS = 50  # between two of these
 LATENT_POSITIONS = {"line": "1d", "grid": "2d"}  # recipe -> library
 
 
@@ -202,15 +206,15 @@ def fit(
     steps_per_batch: int = 1,
 ) -> L.Trainer:
     """Train ``module`` on data that is set up for ``optim.max_steps`` optimizer steps, ``steps_per_batch`` of them on
-    each batch, with a progress bar, TensorBoard logs and a checkpoint in ``folder/model``.
+    each batch, with a progress bar, logs and a checkpoint in ``folder/model``.
 
     Raises:
         ValueError: Lightning cannot train so on this machine; the sentence says why.
     """
-    optim, progress = config.optim, StepProgress()
+    optim, progress, logger = config.optim, StepProgress(), make_logger(config, folder)
     saver = RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume), config.seed)
     precision = set_precision(module, config.precision)
-    eval_steps = min(optim.max_steps, config.eval_steps or optim.max_steps)
+    eval_steps = steps_between_validations(config.eval_steps, optim.max_steps)
     accumulation = accumulation_steps(config, launched(config)) if module.automatic_optimization else 1
     if module.automatic_optimization:
         optimization = {
@@ -226,12 +230,12 @@ def fit(
                 max_epochs=-1,
                 accelerator=config.accelerator,
                 precision=precision,
-                logger=RunLogger(folder, name="logs", version=""),
+                logger=logger,
                 default_root_dir=folder,
                 plugins=process_environment(),
                 callbacks=[
                     progress,
-                    LearningRateMonitor("step"),
+                    Throughput(),
                     *([WeightAverage(optim.ema_decay)] if optim.ema_decay else []),
                     *(callbacks or []),
                     saver,  # the last one: a state holds what the others have done in a step
@@ -250,11 +254,17 @@ def fit(
             )
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(" ".join(str(error).split())) from error
-        trainer.fit(module.train(), data)  # a loaded model comes in eval mode
-        if data.rows["val"] and not config.fast_dev_run and progress.last_validation < trainer.global_step:
-            trainer.validate(module, data, verbose=False)  # skipped batches made the last validation come early
+        with logger:
+            trainer.fit(module.train(), data)  # a loaded model comes in eval mode
+            if data.rows["val"] and not config.fast_dev_run and progress.last_validation < trainer.global_step:
+                trainer.validate(module, data, verbose=False)  # the last validation came before the last step
     saver.raise_if_stopped()
     return trainer
+
+
+def steps_between_validations(eval_steps: int, max_steps: int) -> int:
+    """The key ``eval_steps`` as a number of steps; 0 are four validations in a run, at least 50 steps apart."""
+    return min(max_steps, eval_steps or max(MIN_EVAL_STEPS, math.ceil(max_steps / VALIDATIONS)))
 
 
 def set_precision(module: TrainingModule, precision: Precision) -> Precision:

@@ -21,6 +21,7 @@ class TrainingData:
     folder: str | None = None
     levels: tuple[int, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    num_items: int | None = None
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> TrainingData:
@@ -30,7 +31,9 @@ class TrainingData:
         if folder := data.get("folder"):
             return cls(folder=folder)
         levels = data.get("levels")
-        return cls(data.get("task"), None, tuple(levels) if levels else None, data.get("options") or {})
+        return cls(
+            data.get("task"), None, tuple(levels) if levels else None, data.get("options") or {}, data.get("items")
+        )
 
 
 def records_folder(notes: dict[str, Any], checkpoint: str | Path, folder: str | Path | None = None) -> Path | None:

@@ -10,7 +10,7 @@ import argparse
 
 from .. import __version__
 from ..errors import cli_errors
-from . import data, models, packages, publishing, serving
+from . import asking, data, models, packages, publishing, serving
 from .arguments import HelpFormatter
 
 DESCRIPTION = """\
@@ -20,6 +20,7 @@ checkout of the repository.
 
   latent-reason methods                                   # list the methods
   latent-reason generate checkpoints/frozenlake-tiny      # answer one item
+  latent-reason ask CHECKPOINT --image a.png --question "What is next?"
   latent-reason render checkpoints/frozenlake-tiny        # image of sketches
   latent-reason serve checkpoints/frozenlake-tiny         # OpenAI-style API
   latent-reason data check my_records                     # validate records
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="latent-reason", description=DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"latent_reason {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for group in (models, serving, data, publishing, packages):
+    for group in (models, asking, serving, data, publishing, packages):
         group.add_verbs(verbs)
     arguments = parser.parse_args(argv)
     with cli_errors():

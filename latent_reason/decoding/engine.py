@@ -143,11 +143,12 @@ class Engine:
         seeds: Sequence[int] | None = None,
         same_prompt: Sequence[int] | None = None,
         prompt_embeds: torch.Tensor | None = None,
+        computed: ComputedPrompts | None = None,
     ) -> Group:
         """Take rows into free slots: compute their prompts and what they do first. ``max_new_tokens``,
         ``forced_tokens`` and ``seeds`` are those of each row (None: of the configuration), ``numbers`` name the rows for
         a latent hook (default: in the order of admission), ``same_prompt`` says for each row the first row with the same
-        prompt; the others are as in :func:`generate`.
+        prompt, and ``computed`` are the prompts where somebody has computed them; the others are as in :func:`generate`.
 
         Raises:
             ValueError: there are fewer free slots than rows, or an option that this model cannot follow.
@@ -165,7 +166,8 @@ class Engine:
         longest = getattr(self.model.head, "longest", None)
         if self.can_sketch and longest is not None and max(limits) > longest:
             raise ValueError(f"a span of {max(limits)} latents, but the head was built for longest={longest}.")
-        computed = compute_prompts(self.model, prompt, prompt_embeds, same_prompt or range(n))
+        if computed is None:
+            computed = compute_prompts(self.model, prompt, prompt_embeds, same_prompt or range(n))
         keys = row_keys(config.seed if seeds is None else seeds, range(n) if row_ids is None else row_ids)
         rows = self._first_rows(computed, queue, budgets, grids, plan, keys, max(limits))
         self.slots.place_prompts(slots, rows, computed, prompt, max(budgets))

@@ -13,6 +13,7 @@ from ..tasks import Item, Task
 from ..trace import Trace
 from ..visualization.storyboard import DecodedTrace, decode_sketches, split_text
 from .config import GenerationConfig
+from .prompt_store import PromptStore
 from .queue import Cost, Request, decode_requests
 from .rollout import Rollout
 from .strategies import Decoding
@@ -66,13 +67,15 @@ def decode_each(
     make_trace: Callable[[Item], Trace] | None = None,
     row_ids: Sequence[int] | None = None,
     decoding: Decoding | None = None,
+    prompts: PromptStore | None = None,
     **options,
 ) -> Iterator[tuple[int, Result]]:
     """The place of each item and its result, as they finish, decoded by continuous batching in ``batch_size`` slots.
 
     ``options`` are fields of :class:`GenerationConfig`; each may be a function of the items, as may
     ``max_new_tokens``. ``row_ids`` are the keys of each item's randomness (default: its place among the items), and
-    ``decoding`` is a method of :mod:`.strategies`. Items of high levels come first, because a long answer that begins
+    ``decoding`` is a method of :mod:`.strategies`. ``prompts`` keeps computed prompts for further calls with the same
+    trace objects. Items of high levels come first, because a long answer that begins
     last would be decoded alone.
     """
     given = {n: v(items) if callable(v) else v for n, v in ({"max_new_tokens": max_new_tokens} | options).items()}
@@ -86,6 +89,7 @@ def decode_each(
             None if row_ids is None else row_ids[i],
             budgets[i],
             forced[i],
+            prompts=prompts,
         )
         for i in sorted(range(len(items)), key=lambda i: -items[i].level)
     ]

@@ -19,6 +19,8 @@ from ..trace import Trace
 from .config import GenerationConfig
 from .engine import Engine
 from .host_rows import Group, Row
+from .prompt_store import PromptStore, join_prompts
+from .prompts import ComputedPrompts, compute_prompts
 from .rollout import Rollout
 
 
@@ -32,6 +34,7 @@ class Request:
         number: its name among the requests, which keys its randomness and which a latent hook gets.
         row_id: another key of its randomness.
         max_new_tokens, forced_tokens, seed: those of the configuration, if None.
+        prompts: where its computed prompt is kept, and taken from if it is there.
     """
 
     trace: Trace
@@ -40,6 +43,7 @@ class Request:
     max_new_tokens: int | None = None
     forced_tokens: Sequence[int] | None = None
     seed: int | None = None
+    prompts: PromptStore | None = None
 
 
 #: prompts of requests that begin together
@@ -134,10 +138,11 @@ class RequestQueue:
     def _admit(self, requests: list[Request]) -> None:
         engine, config = self.engine, self.engine.config
         given, forced = config.max_new_tokens, config.forced_tokens
-        traces = [id(request.trace) for request in requests]
+        prompt, same_prompt = self.make_prompt(requests), first_of_each([request.trace for request in requests])
         group = engine.admit(
-            self.make_prompt(requests),
-            same_prompt=[traces.index(trace) for trace in traces],
+            prompt,
+            same_prompt=same_prompt,
+            computed=self._computed(requests, prompt, same_prompt),
             numbers=[request.number for request in requests],
             row_ids=[request.number if request.row_id is None else request.row_id for request in requests],
             max_new_tokens=[given if r.max_new_tokens is None else r.max_new_tokens for r in requests],
@@ -146,9 +151,26 @@ class RequestQueue:
         )
         self.groups.append((requests, group))
 
+    def _computed(self, requests: list[Request], prompt: MixedBatch, same_prompt: list[int]) -> ComputedPrompts | None:
+        """The computed prompts of requests that share a store, which keeps them; None for others."""
+        store, traces = requests[0].prompts, [request.trace for request in requests]
+        if store is None or any(request.prompts is not store for request in requests):
+            return None
+        if (stored := store.find(traces)) is not None:
+            return join_prompts(self.engine.model, stored)
+        computed = compute_prompts(self.engine.model, prompt, None, same_prompt)
+        store.add(traces, computed)
+        return computed
+
     def _encode(self, requests: list[Request]) -> MixedBatch:
         traces = [request.trace for request in requests]
         return self.engine.model.processor(traces, generate=True).to(self.engine.device)
+
+
+def first_of_each(traces: Sequence[Trace]) -> list[int]:
+    """For each trace the place of the first that is the same object."""
+    ids = [id(trace) for trace in traces]
+    return [ids.index(i) for i in ids]
 
 
 def decode_requests(

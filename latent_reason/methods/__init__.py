@@ -13,20 +13,21 @@ checkpoints and runs were made. ``SYSTEM_PROMPT`` is the system turn that the op
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import values
 from ..errors import did_you_mean
 from ..imports import import_module, is_dotted_path
-from ..model import heads
-from ..model.backbones.base import Backbone
-from ..model.reasoner import LatentReasoner, MethodRecord
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they import torch, and the list of methods does not
+    from ..model.backbones.base import Backbone
+    from ..model.reasoner import LatentReasoner
     from ..objectives.objective import Objective, RunOptions
 
 PARTS = ("build_model", "build_objective", "PAPER", "SUMMARY", "MODE")
@@ -35,6 +36,17 @@ PARTS = ("build_model", "build_objective", "PAPER", "SUMMARY", "MODE")
 def names() -> list[str]:
     """The names of all methods."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+
+def read_summary(name: str) -> tuple[str, str]:
+    """``PAPER`` and ``SUMMARY`` of a method of this package, read from its source, so that nothing is imported."""
+    source = Path(__path__[0], f"{name}.py").read_text(encoding="utf-8")
+    found = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in PARTS
+    }
+    return found["PAPER"], found["SUMMARY"]
 
 
 def load(name: str) -> ModuleType:
@@ -79,6 +91,8 @@ def check_options(name: str, options: dict[str, Any]) -> None:
             )
     for build in (load(name).build_model, load(name).build_objective):
         values.check_options(options, build, f"method {name}: ")
+    from ..model import heads
+
     kind = options.get("head", known["head"].default if "head" in known else None)
     if kind in heads.KINDS and options.get("head_options"):
         head: Any = heads.KINDS[kind]
@@ -105,6 +119,8 @@ def build_method(name: str, backbone: Backbone, **options: Any) -> LatentReasone
     Raises:
         ValueError: no such method, or an option that it does not have.
     """
+    from ..model.reasoner import MethodRecord
+
     check_options(name, options)
     build = load(name).build_model
     reasoner = build(backbone, **_of(build, options))

@@ -25,6 +25,7 @@ from ..model.heads import IdentityHead
 from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..objectives.forward import forward_batch
+from ..objectives.latent_inputs import norm_and_cosine
 from ..objectives.losses import LossTerms
 from ..objectives.objective import Objective, RunOptions, put_span_first
 from ..trace import Trace
@@ -110,6 +111,8 @@ class McoutObjective(Objective):
         batch = self.apply_bottleneck(model, batch)
         states, thoughts = self.own_latent_states(model, batch, batch.positions)
         terms = self.loss_terms(model, batch, shift_right(states), None)
+        span, _, _, slot, _ = batch.latent_places()
+        terms = replace(terms, metrics=terms.metrics | norm_and_cosine(thoughts[span, slot]))
         text, n = (1 + self.mu) * terms.text, model.switch.count
         for k in range(1, n):
             fewer = truncate_spans(batch, k)

@@ -38,6 +38,7 @@ from ..model.reasoner import LatentReasoner
 from ..model.switching import Switch
 from ..objectives.attention_masks import hide_observed_images
 from ..objectives.forward import all_hidden_states, forward_batch
+from ..objectives.latent_inputs import norm_and_cosine
 from ..objectives.losses import LossTerms, LossWeights
 from ..objectives.objective import Objective, RunOptions
 from ..trace import Image, Part, Sketch, Text, Trace
@@ -137,6 +138,7 @@ class MonetObjective(Objective):
         assert batch.teacher_batch is not None  # of teacher_view
         layers, own, drawn = self.hidden_states(model, self.apply_bottleneck(model, batch))
         terms = self.loss_terms(model, batch, shift_right(layers[-1]), None)
+        terms = replace(terms, metrics=terms.metrics | norm_and_cosine(own))
         with torch.no_grad():
             goal, goal_own, _ = self.hidden_states(self.teacher(model), batch.teacher_batch)
         if self.stage == 3:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from re import _parser as regex_parser  # type: ignore[attr-defined]  # private, but the only parser of patterns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..folders import read_json
-from .weight_files import Stored
+
+if TYPE_CHECKING:  # --help of the training commands reads this file without torch
+    from .weight_files import Stored
+
+LINEAR = r".*\.(language|text)_model\..*\.(q|k|v|o|gate|up|down)_proj"  # every linear layer of the text model
 
 SETTINGS = {"r", "lora_alpha", "lora_dropout", "target_modules", "trainable_token_indices"}
 #: what peft notes and nothing here follows

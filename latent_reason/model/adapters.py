@@ -16,12 +16,11 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import pip_install
-from .adapter_config import check_adapter_config, check_pattern
+from .adapter_config import LINEAR, check_adapter_config, check_pattern
 from .backbones.base import Backbone
 from .reasoner import LatentReasoner
 from .weight_files import read_header
 
-LINEAR = r".*\.(language|text)_model\..*\.(q|k|v|o|gate|up|down)_proj"  # every linear layer of the text model
 BASE = "base"  # where a base without a name is written, in the folder of its adapter
 
 

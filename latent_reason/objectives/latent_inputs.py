@@ -78,6 +78,20 @@ def in_groups(batch: MixedBatch, keys: list[int]) -> tuple[list[int], torch.Tens
     return order, to_device(torch.tensor(order, dtype=torch.long), batch.ids.device), parts
 
 
+@torch.no_grad()
+def norm_and_cosine(latents: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mean norm of latents (n, D) as the model reads them, and mean cosine of two of them, which is near 1 where they
+    have collapsed; nothing of no latents. Nothing is read from the device."""
+    n = len(latents)
+    if not n:
+        return {}
+    z = latents.float()
+    norms = z.norm(dim=-1, keepdim=True)
+    unit = z / norms.clamp_min(1e-8)
+    pairs = max(n * (n - 1), 1)
+    return {"latents/norm": norms.mean(), "latents/pairwise_cos": (unit.sum(0).square().sum() - n) / pairs}
+
+
 def mean_latents(model: LatentReasoner, batch: MixedBatch) -> torch.Tensor:
     """(S, K, D) latents without information: the mean of each slot, or zeros for a model without a target."""
     span, _, _, slot, grids = batch.latent_places()

@@ -29,7 +29,7 @@ class LossTerms:
     text: torch.Tensor | None = None
     latent: torch.Tensor | None = None
     stop: torch.Tensor | None = None
-    metrics: dict[str, torch.Tensor] = field(default_factory=dict)  # logged, not added
+    metrics: dict[str, torch.Tensor] = field(default_factory=dict)  # logged, no part of the loss
 
     @property
     def total(self) -> torch.Tensor:
@@ -39,9 +39,9 @@ class LossTerms:
         return torch.stack([weight * part for weight, part in weighted if part is not None]).sum()
 
     def parts(self) -> dict[str, torch.Tensor]:
-        """Name -> value of every part and metric that was computed."""
+        """Name -> value of every part that was computed."""
         named = {"text": self.text, "latent": self.latent, "stop": self.stop}
-        return {name: part for name, part in named.items() if part is not None} | self.metrics
+        return {name: part for name, part in named.items() if part is not None}
 
     def scaled(self, shares: Mapping[str, torch.Tensor]) -> LossTerms:
         """The terms with every part multiplied by its share; see :func:`loss_shares`."""

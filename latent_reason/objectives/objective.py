@@ -19,7 +19,7 @@ from ..trace import Image, Message, Part, Sketch, Text, Trace
 from . import latent_inputs
 from .attention_masks import apply_bottleneck
 from .forward import forward_batch
-from .latent_inputs import Reencode, ScheduledSampling
+from .latent_inputs import Reencode, ScheduledSampling, norm_and_cosine
 from .losses import LossTerms, LossWeights, in_chunks, token_losses, weighted_mean
 from .packing import collate_examples
 
@@ -208,13 +208,15 @@ class Objective:
             assert model.target is not None  # or it is not used
             z = model.target(batch)
         if self.latent_input == "self":
-            states, _ = self.own_latent_states(model, batch, positions)
+            states, latents = self.own_latent_states(model, batch, positions)
         elif self.latent_input == "blank":
-            embeds = model.embed_batch(batch, model.placeholder_latents(batch))
-            states = forward_batch(model.backbone, batch, embeds, positions)
+            latents = model.placeholder_latents(batch)
+            states = forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions)
         else:
-            states = self.teacher_forced_states(model, batch, positions, z, progress)
-        return self.loss_terms(model, batch, shift_right(states), z)
+            states, latents = self.teacher_forced_states(model, batch, positions, z, progress)
+        terms = self.loss_terms(model, batch, shift_right(states), z)
+        span, _, _, slot, _ = batch.latent_places()
+        return replace(terms, metrics=terms.metrics | norm_and_cosine(latents[span, slot]))
 
     def apply_bottleneck(self, model: LatentReasoner, batch: MixedBatch) -> MixedBatch:
         """The batch with the attention bottleneck of this training step."""
@@ -260,8 +262,9 @@ class Objective:
         positions: torch.Tensor,
         z: torch.Tensor,
         progress: float = 1.0,
-    ) -> torch.Tensor:
-        """States (B, N, D) with targets z (S, K, Z) in the context and, in training, what scheduled sampling adds."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (B, N, D) with targets z (S, K, Z) in the context and, in training, what scheduled sampling adds; and the
+        latents (S, K, D) that stood there."""
         sampling = self.scheduled_sampling if model.training else ScheduledSampling()
         if sampling.noise_std:
             z = z + sampling.noise_std * model.target.std * torch.randn_like(z)
@@ -274,12 +277,12 @@ class Objective:
         if share := sampling.prob * progress:
             is_own = torch.rand(latents.shape[:2], device=latents.device) < share
             if sampling.sequential:
-                return self.own_latent_states(model, batch, positions, latents, is_own)[0]
+                return self.own_latent_states(model, batch, positions, latents, is_own)
             with torch.no_grad():
                 first = forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions)
                 own = latent_inputs.latents_from_states(model, batch, first).to(latents.dtype)
                 latents = torch.where(is_own[..., None], own, latents)
-        return forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions)
+        return forward_batch(model.backbone, batch, model.embed_batch(batch, latents), positions), latents
 
     def loss_terms(
         self, model: LatentReasoner, batch: MixedBatch, h: torch.Tensor, z: torch.Tensor | None

@@ -22,11 +22,11 @@ import torch
 from ..decoding.config import GenerationConfig
 from ..decoding.host_rows import Row
 from ..decoding.queue import Finished, Request, RequestQueue
+from ..decoding.streaming import Answer, DrawnSpan
 from ..errors import is_sentence, sentence
 from ..model.batch import PAD
 from ..model.reasoner import LatentReasoner
 from ..visualization.sketch_decoder import SketchDecoder
-from .answer import Answer, DrawnSpan
 from .errors import APIError, bad
 from .limits import Limits
 from .parameters import ChatRequest

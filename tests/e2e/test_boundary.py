@@ -19,14 +19,14 @@ from train.trainer import make_run_folder
 MODES = ["direct", "text", "mixed"]
 
 
-def found(gain, gap):
-    """A cell with the lower ends of its intervals."""
-    return {
-        "gain": {arm: {"low": low} for arm, low in zip(boundary.ARMS, gain, strict=True)},
-        "gap": {
-            name: {"low": low} for name, low in zip(("sketch-direct", "sketch-text", "text-direct"), gap, strict=True)
-        },
-    }
+def found(gain, gap, n=50, p=0.04):
+    """A cell with the values of its differences."""
+
+    def tests(names, values):
+        return {name: {"value": value, "holm_p": p} for name, value in zip(names, values, strict=True)}
+
+    gaps = ("sketch-direct", "sketch-text", "text-direct")
+    return {"n": n, "gain": tests(boundary.ARMS, gain), "gap": tests(gaps, gap)}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,12 @@ def found(gain, gap):
 )
 def test_an_arm_is_worth_it_only_if_it_gains_and_beats_every_cheaper_one(gain, gap, label):
     assert boundary.best_arm(found(gain, gap)) == label
+
+
+def test_no_arm_is_best_by_tests_that_fail_or_on_few_items():
+    better = (0.1, 0.1, 0.1)
+    assert boundary.best_arm(found(better, better, p=0.06)) == "none"
+    assert boundary.best_arm(found(better, better, n=38)) == "12 items more"
 
 
 def test_paired_items_come_in_every_mode_and_their_prompts_say_which():
@@ -72,7 +78,8 @@ def test_the_report_of_a_tuned_checkpoint(tmp_path, monkeypatch):
     boundary.main([run, "--base", str(tiny_checkpoint("direct")), "--n", "4", "--out", str(out)])
     report = json.loads(out.read_text())
     cell = report["levels"]["level 3"]
-    assert report["task"] == "frozenlake_plan" and cell["n"] == 4 and cell["label"] in {*boundary.ARMS, "none"}
+    assert report["task"] == "frozenlake_plan" and cell["n"] == 4 and cell["label"] == "46 items more"
+    assert all("holm_p" in test for test in (*cell["gain"].values(), *cell["gap"].values()))
     assert cell["accuracy"].keys() == cell["gain"].keys() == boundary.ARMS.keys()
     reasoner, _ = checkpoint.load(tmp_path / "dual")
     task = tasks.make("frozenlake_plan", split="test", level=3, asked=True)

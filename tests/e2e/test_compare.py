@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,12 +108,14 @@ def test_a_stopped_comparison_goes_on_and_becomes_a_table(tmp_path, monkeypatch,
     )
     assert found[0]["latents_per_answer"] == 0 and "probes" not in found[0]
     assert found[1]["latents_per_answer"] > 0 and {"zero", "foreign", "oracle"} <= found[1]["probes"].keys()
-    capsys.readouterr()
-    monkeypatch.setattr("sys.argv", ["compare.py", str(out)])
-    monkeypatch.syspath_prepend(str(ROOT / "paper_figs"))
-    runpy.run_path(str(ROOT / "paper_figs" / "compare.py"), run_name="__main__")
-    table = capsys.readouterr().out.splitlines()
-    assert len(table) == 4 and table[0].startswith("| arm | success |") and {len(t.split("|")) for t in table} == {13}
+    printed = capsys.readouterr().out
+    assert "direct: arm 1 of 2, seed 1 of 1" in printed and "sketch: arm 2 of 2, seed 1 of 1" in printed
+    compare.main([*words, "--table", str(tmp_path / "table.md")])
+    table = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) == 4 and table[0].startswith("|  | success |") and len({t.count("|") for t in table}) == 1
+    assert "difference" in table[0] and "probed" in table[0] and "success" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"table.md' exists, and nothing was changed"):
+        compare.main([*words, "--table", str(tmp_path / "table.md")])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from tiny_runs import short, tiny_checkpoint, untrained
 
 from eval import attention, dossier, input_perturbations, metrics
 from eval.html import page
+from latent_reason.data import native
 from latent_reason.decoding.items import Result, decode
 from latent_reason.tasks import make
 from latent_reason.tasks.item import TURNS
@@ -272,3 +273,20 @@ def test_pictures_stay_as_large_as_they_were():
     assert all(
         input_perturbations.degradation(how)(picture).size == (64, 32) for how in input_perturbations.DEGRADATIONS
     )
+
+
+def test_records_have_a_dossier_without_what_needs_a_generator(tmp_path, monkeypatch):
+    short(monkeypatch)
+    task = make("frozenlake_plan", split="test", level=3, chunk=(1, 1), length=(2, 3))
+    native.write((task.trace(task[i], "mixed") for i in range(5)), tmp_path / "records")
+    given = [str(tiny_checkpoint()), "--folder", str(tmp_path / "records"), "--n", "2", "--out"]
+    dossier.main([*given, str(tmp_path / "dossier")])
+    report = json.loads((tmp_path / "dossier" / "dossier.json").read_text())
+    assert report["accuracy"]["test records"]["accuracy"]["n"] == 2 and report["about"]["task"] == "records"
+    assert report["input"].keys() == {"blind", *input_perturbations.DEGRADATIONS}
+    assert {"noise", "foreign", "image_blanked"} <= report["probes"].keys() and "text_corrupted" not in report["probes"]
+    shown = (tmp_path / "dossier" / "index.html").read_text()
+    assert "Probes of the latents" in shown and "Out of distribution" not in shown and "Text as image" not in shown
+    assert "data:image/png" in shown
+    with pytest.raises(SystemExit, match="--reader needs a task"):
+        dossier.main([*given, str(tmp_path / "other"), "--reader", str(tiny_checkpoint())])

@@ -149,7 +149,7 @@ def test_the_last_model_is_looked_at_where_batches_taught_nothing(tmp_path, monk
     monkeypatch.setitem(rewards.REWARDS, "long", now_and_then)
     made = rewarded(tmp_path / "run", rl__rewards={"long": 1.0}, optim__max_steps=3)
     trainer.train(made, make_run_folder(made))
-    assert len(calls) == 10 and "held-out items at step 3: " in capsys.readouterr().out
+    assert len(calls) == 10 and "held-out items at step 3 of 3" in capsys.readouterr().out
 
 
 def test_an_adapter_goes_on_through_stages_and_drops_nothing(tmp_path, monkeypatch):
@@ -305,6 +305,7 @@ def test_a_run_on_records_with_answers(tmp_path, monkeypatch):
     found = EventAccumulator(str(tmp_path / "run" / "logs"))
     found.Reload()
     assert {"val/accuracy", "rewards/accuracy/mean"} <= set(found.Tags()["scalars"])
+    assert "sketches" in found.Tags()["images"], "shown, though no rule scores them"
     task = FolderTask(records, "train", 2)
     assert len(task) == 2 and task.records.has_more and task.levels == [0, 2]
     assert [task.score(f"\\boxed{{{text}}}", task[1].meta)["accuracy"] for text in ("1", "1.0", "2")] == [1, 1, 0]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 from contextlib import contextmanager
-from io import StringIO
 from itertools import islice
-from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import objective_for
 from lightning.pytorch.strategies import DDPStrategy
-from rich.console import Console
 from safetensors.torch import load_file
 from tiny_runs import change_error, command, events, recipe, short, tiny_checkpoint, untrained, write_uneven_records
 
@@ -94,7 +92,15 @@ def test_losses_are_logged_apart_with_a_panel_of_sketches(trained):
         "val/sketch_equal",
         "train/grad_norm",
     } <= set(scalars)
-    assert sum("lr-" in name for name in scalars) == 2, "the learning rate of each parameter group"
+    rates = {name for name in scalars if name.startswith("train/learning_rate")}
+    assert rates == {f"train/learning_rate{group}" for group in ("", "/matrices", "/others")}
+    assert [e.value for e in found.Scalars("train/learning_rate")] == [
+        e.value for e in found.Scalars("train/learning_rate/matrices")
+    ]
+    measured = "loss tokens_per_second samples_per_second data_wait_share peak_memory_gb share_with_sketches".split()
+    assert {*(f"train/{name}" for name in measured), "step_time", "num_tokens", "latents/norm"} <= set(scalars)
+    assert 0 <= found.Scalars("train/data_wait_share")[-1].value <= 1
+    assert max(e.value for e in found.Scalars("train/share_with_sketches")) == 1
     assert [e.step for e in found.Scalars("train/latent")] == [0, 1, 2]
     assert found.Tags()["images"] == ["sketches"] and found.Images("sketches")[0].width > 400
     assert {"train/text", "train/reconstruction", "val/token_accuracy"} <= set(events(trained[0]).Tags()["scalars"])
@@ -169,33 +175,14 @@ def test_console_shows_losses_and_time_and_nothing_else(trained, tmp_path, capfd
     shown, noise = capfd.readouterr()
     shown = "\n".join(line for line in shown.splitlines() if "latents collapse" not in line)  # rightly said
     lines = [line for line in shown.splitlines() if line.startswith("step ")]
-    assert len(lines) == 10 and lines[-1].startswith("step 20/20  text ")
+    assert lines[0].startswith("step 1/20  text ") and lines[-1].startswith("step 20/20  text ")
     assert all("latent" in line and line.endswith(" left") for line in lines)
-    assert "held-out items at step 20: text" in shown and "success" in shown
+    assert "held-out items at step 20 of 20" in shown and re.search(r"text +\d\.\d{3} +nats a token", shown)
+    assert re.search(r"success +\d\.\d{3} +share of items", shown)
     for word in ("Tip", "TPU", "GPU available", "Warning", "Epoch", "configured", "LeafSpec", "eval mode"):
         assert word not in shown + noise, word
     warned = [w.message for w in recwarn if not issubclass(w.category, FutureWarning | PendingDeprecationWarning)]
     assert noise == "" and not warned, "what libraries say of their future versions may be said"
-
-
-def test_terminal_shows_one_bar_over_all_steps(monkeypatch):
-    screen = StringIO()
-    monkeypatch.setattr(progressing, "console", Console(file=screen, force_terminal=True, width=100))
-    trainer = SimpleNamespace(
-        is_global_zero=True,
-        global_step=0,
-        max_steps=20,
-        sanity_checking=False,
-        progress_bar_metrics={"train/text": 1.5, "train/latent": 0.25},
-        callback_metrics={},
-    )
-    steps = progressing.StepProgress()
-    steps.on_train_start(trainer, None)
-    for trainer.global_step in range(1, 21):
-        steps.on_train_batch_end(trainer, None, None, None, 0)
-    steps.on_train_end(trainer, None)
-    assert "step 20/20" in screen.getvalue() and "text 1.500  latent 0.250" in screen.getvalue()
-    assert steps.bar is None
 
 
 def test_warnings_of_substance_are_heard():

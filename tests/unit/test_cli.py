@@ -63,6 +63,24 @@ finally:
     assert all(verb in done.stdout for verb in VERBS) and done.stdout.endswith("False False\n")
 
 
+TRAINERS = ["train.sft", "train.pretrain", "train.decoder", "train.rl", "train.compare", "train.rl.compare"]
+
+
+def test_methods_and_every_help_load_no_torch():
+    commands = [["latent_reason", "methods"], *(["latent_reason", verb, "--help"] for verb in VERBS)]
+    commands += [[module, "--help"] for module in (*TRAINERS, "train.compare_heads")]
+    script = f"""
+import contextlib, io, runpy, sys
+for sys.argv in {commands}:
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        runpy.run_module(sys.argv[0], run_name="__main__")
+    assert len(shown.getvalue()) > 150 and not {{"torch", "lightning", "numpy"}} & set(sys.modules), sys.argv
+"""
+    began = time.time()
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    assert time.time() - began < 20, "all of them take two seconds on a quiet machine"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb, capsys):
     assert ends(main, verb, "--help") == 0
@@ -74,7 +92,7 @@ def test_methods_lists_every_method(capsys):
     main(["methods", "--options"])
     shown = capsys.readouterr().out
     for name in methods.names():
-        assert name in shown and methods.load(name).SUMMARY in shown
+        assert name in shown and methods.load(name).SUMMARY in " ".join(shown.split())
         assert all(f"--method.options.{option} " in shown for option in methods.schema(name))
 
 
@@ -135,11 +153,12 @@ def test_render_draws_a_sheet(tmp_path, capsys):
 
 
 def test_generate_shows_words_and_sketches(tmp_path, capsys):
-    main(["generate", str(tiny_checkpoint()), "--index", "3", "--image", str(tmp_path / "board.png")])
+    main(["generate", str(tiny_checkpoint()), "--index", "3", "--out", str(tmp_path / "board.png")])
     shown = capsys.readouterr().out
     assert "question: " in shown and "[sketch: " in shown and "success 0.00" in shown and "(gold " in shown
-    with Image.open(tmp_path / "board.png") as board:
-        assert board.width % 64 == 0
+    with Image.open(tmp_path / "board.png") as figure:
+        assert figure.width > 300
+    assert "add --overwrite" in refused(main, "generate", tiny_checkpoint(), "--out", tmp_path / "board.png")
 
 
 def test_generate_of_a_method_without_sketches(capsys):

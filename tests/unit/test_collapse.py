@@ -63,29 +63,31 @@ def test_drawn_sketches_find_their_own_true_ones():
 
 
 def test_alarm_knows_how_alike_true_latents_are():
-    assert (
-        monitors.collapse_warning({"latent_cosine": 0.5, "latent_rms": 1.0}) is None
-        and monitors.collapse_warning({}) is None
-    )
-    assert "collapse" in monitors.collapse_warning({"latent_cosine": 0.93, "latent_rms": 1.0})
-    assert monitors.collapse_warning({"latent_cosine": 0.93, "true_cosine": 0.92, "latent_rms": 1.0}) is None
-    assert "collapse" in monitors.collapse_warning({"latent_cosine": 0.98, "true_cosine": 0.92, "latent_rms": 1.0})
-    assert "7.00 times" in monitors.collapse_warning({"latent_cosine": 0.1, "latent_rms": 7.0})
+    def said(**figures):
+        return monitors.collapse_warning({"latent_items": 10, "latent_rms": 1.0} | figures)
+
+    assert said(latent_cosine=0.5) is None and monitors.collapse_warning({}) is None
+    assert "collapse: " in said(latent_cosine=0.93)
+    assert said(latent_cosine=0.93, true_cosine=0.92) is None
+    assert "collapse: " in said(latent_cosine=0.98, true_cosine=0.92)
+    assert "7.00 times" in said(latent_cosine=0.1, latent_rms=7.0)
+    assert "only 9 items were compared and 10 are needed" in said(latent_cosine=0.98, latent_items=9)
 
 
 def test_figures_of_a_model(monkeypatch):
     short(monkeypatch)
     reasoner, _ = untrained()
     task = make("frozenlake_plan", split="val", level=3, chunk=(1, 1))
-    items = [task[i] for i in range(6)]
+    items = [task[i] for i in range(10)]
     results = decode(reasoner, None, task, items, "mixed")
     found = monitors.latent_diagnostics(reasoner, results)
     assert found["stop_count"] + found.get("stop_budget", 0) == 1
     assert 0 < found["latent_rms"] and -1 <= found["latent_cosine"] <= 1 and found["latent_rank"] >= 1
+    assert found["latent_items"] == 10
     assert {"true_cosine", "true_rank"} <= found.keys()
     torch.nn.init.normal_(reasoner.target.standardizer.mean)
     reasoner.head.sample = lambda h, context=None, noise=None: torch.zeros(len(h), 32)
     same = monitors.latent_diagnostics(reasoner, decode(reasoner, None, task, items, "mixed"))
-    assert same["latent_cosine"] > 0.99 and "collapse" in monitors.collapse_warning(same), (
+    assert same["latent_cosine"] > 0.99 and "collapse: " in monitors.collapse_warning(same), (
         "the slot's mean for every item"
     )

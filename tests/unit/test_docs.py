@@ -17,7 +17,7 @@ import pytest
 import yaml
 from doc_commands import ROOT, blocks, check, commands
 
-from eval import benchmarks
+from eval import benchmarks, compare
 from latent_reason import methods, tasks
 from latent_reason.checkpoint import model_card
 from latent_reason.data import formats
@@ -285,7 +285,6 @@ def test_every_figure_and_its_data_have_a_page():
 TABLES = {
     "frozenlake_tiny": ("results.py", 14),
     "frozenlake_tiny_probes": ("results.py", 20),
-    "methods": ("compare.py", 17),
     "controls": ("worth.py", 8),
     "heads": ("heads_quick.py", 5),
     "decodings": ("decodings.py", 18),
@@ -315,6 +314,12 @@ def test_table_has_the_numbers_that_its_script_prints(page, tmp_path, monkeypatc
     runpy.run_path(str(ROOT / "paper_figs" / script), run_name="__main__")
     printed, shown = numbers(capsys.readouterr().out), numbers(read(DOCS / "results" / f"{page}.md"))
     assert len(shown) >= n and set(shown) <= set(printed), set(shown) - set(printed)
+
+
+def test_the_table_of_methods_is_that_of_eval_compare(tmp_path):
+    compare.main([str(ROOT / "paper_figs" / "data" / "compare.json"), "--table", str(tmp_path / "methods.md")])
+    printed, shown = numbers(read(tmp_path / "methods.md")), numbers(read(DOCS / "results" / "methods.md"))
+    assert len(shown) == 17 and set(shown) == set(printed)
 
 
 def test_the_card_of_the_published_checkpoint_shows_its_figures():

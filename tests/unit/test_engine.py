@@ -14,7 +14,9 @@ from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.contracts.fixtures import ready_copy
 from latent_reason.decoding.batch_invariant import batch_invariant
 from latent_reason.decoding.engine import Engine
+from latent_reason.decoding.prompt_store import PromptStore
 from latent_reason.decoding.queue import Request, RequestQueue, decode_requests
+from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.backbones.cache import GROWTH
 from latent_reason.model.batch import PAD
 from latent_reason.objectives.replay import replay
@@ -150,6 +152,37 @@ def test_a_prompt_of_several_rows_is_computed_once(make_reasoner, make_traces, m
     assert seen[0] == (2, prompt.ids.shape[1] - 1) and not torch.equal(plain.ids[0], plain.ids[1])
     with pytest.raises(ValueError, match="6 rows are no groups of 4"):
         generate(reasoner, prompt, group_size=4, **settings)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stored_prompt_is_not_computed_again(make_reasoner, make_traces, monkeypatch, family):
+    """The second run takes other rows together, in other slots, and only writes."""
+    reasoner, seen = make_reasoner(family, ends=True, head="flow"), []
+    traces, store = [trace.prompt() for trace in make_traces()], PromptStore()
+    config = GenerationConfig(max_new_tokens=14, latent_mode="first", hide_images=True)
+
+    def run(slots: int, prompts: PromptStore | None, order: int = 1) -> dict[int, Rollout]:
+        requests = [Request(trace, n, prompts=prompts) for n, trace in enumerate(traces)][::order]
+        done = decode_requests(reasoner, requests, config, slots)
+        return {one.request.number: one.rollout.select([one.row], one.rollout.prompt) for one in done}
+
+    trunk = reasoner.backbone.forward_text
+    monkeypatch.setattr(reasoner.backbone, "forward_text", lambda e, *rest: seen.append(e.shape[1]) or trunk(e, *rest))
+    plain, first = run(len(traces), None), run(len(traces), store)
+    assert max(seen) > 10 and store.num_bytes > 0
+    seen.clear()
+    second = run(2, store, -1)
+    assert set(seen) == {1}, "no prompt was computed"
+    for n in range(len(traces)):
+        for other in (first[n], second[n]):
+            assert other.ids.tolist() == plain[n].ids.tolist()
+            assert_close(other.latent_embeds, plain[n].latent_embeds)
+    full = PromptStore(max_bytes=store.num_bytes // 2)
+    run(len(traces), full)
+    assert 0 < full.num_bytes <= full.max_bytes and full.find(traces) is None
+    check = run(len(traces), full)
+    assert all(check[n].ids.tolist() == plain[n].ids.tolist() for n in check)
 
 
 # -- rows that come and go ---------------------------------------------------------------------------------------------

@@ -6,7 +6,16 @@ from math import comb
 import numpy as np
 import pytest
 
-from eval.statistics import cluster_bootstrap, holm, mcnemar, paired_bootstrap, pass_at_k, wilson
+from eval.statistics import (
+    cluster_bootstrap,
+    clustered_share,
+    constant_interval,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    pass_at_k,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +99,33 @@ def test_paired_bootstrap_agrees_with_the_normal_interval_and_is_seeded():
     assert interval.low == pytest.approx(difference.mean() - half, abs=0.004)
     assert interval.high == pytest.approx(difference.mean() + half, abs=0.004)
     assert interval == paired_bootstrap(first, second) and interval != paired_bootstrap(first, second, seed=1)
-    assert paired_bootstrap(first, first) == (0, 0, 0)
 
 
-def test_paired_bootstrap_covers_at_its_rate():
+@pytest.mark.parametrize(("n", "low"), [(8, 0.6306), (20, 0.8316), (100, 0.9638)])
+def test_all_of_n_is_not_certain(n, low):
+    """Clopper and Pearson's intervals of n of n, from tables; a difference has twice the range."""
+    found = constant_interval(1, n, 0, 1)
+    assert found.high == 1 and found.low == pytest.approx(low, abs=1e-4)
+    gain = paired_bootstrap([1] * n, [0] * n)
+    assert gain.estimate == gain.high == 1 and gain.low == pytest.approx(2 * low - 1, abs=2e-4)
+    none = paired_bootstrap([1] * n, [1] * n)
+    assert none.estimate == 0 and none.high == -none.low == pytest.approx(1 - low, abs=1e-4)
+    twice = paired_bootstrap([1] * 2 * n, [0] * 2 * n, [*range(n)] * 2)
+    assert twice == gain, "clusters count, not items"
+
+
+def test_shares_of_clusters_have_no_certain_ends():
+    assert clustered_share([1, 0, 1], list("abc")) == wilson(2, 3)
+    assert clustered_share([1] * 8, list("aabbccdd")) == wilson(4, 4)
+    assert clustered_share([1, 1, 0, 0], list("aabb")) == cluster_bootstrap([1, 1, 0, 0], list("aabb"))
+    assert clustered_share([1, 0, 1, 0], [1, 1, 2, 2]) == wilson(1, 2), "clusters that agree have no spread"
+
+
+def test_cluster_bootstrap_covers_at_its_rate():
     generator, covered = np.random.default_rng(3), 0
     for seed in range(200):
         values = generator.normal(0.3, 1, 100)
-        interval = paired_bootstrap(values, np.zeros(100), resamples=400, seed=seed)
+        interval = cluster_bootstrap(values, range(100), resamples=400, seed=seed)
         covered += interval.low <= 0.3 <= interval.high
     assert 178 <= covered <= 198
 
@@ -137,7 +165,8 @@ def test_holm():
         lambda: cluster_bootstrap([], []),
         lambda: cluster_bootstrap([1.0, float("nan")], [0, 1]),
         lambda: cluster_bootstrap([1.0, 2.0], [0]),
-        lambda: paired_bootstrap([1, 2], [1]),
+        lambda: paired_bootstrap([1, 0], [1]),
+        lambda: paired_bootstrap([1, 2], [1, 0]),
         lambda: holm([1.5]),
         lambda: pass_at_k(3, 1, 4),
     ],

@@ -13,6 +13,7 @@ import pytest
 from eval import results
 from eval.aggregate import read_seeing
 from eval.audit_file import read_audits
+from eval.compare import systems_of
 from latent_reason.json_files import fields_of, read_json
 from train.config import SFTDataConfig
 from train.results_file import Results
@@ -85,11 +86,7 @@ def script(name: str):
 
     def run(path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            out = (
-                []
-                if name in ("compare", "worth", "heads_quick", "rl_content")
-                else ["--out", str(path.parent / "a.png")]
-            )
+            out = [] if name in ("worth", "heads_quick", "rl_content") else ["--out", str(path.parent / "a.png")]
             patch.setattr("sys.argv", [name, str(path), *out])
             patch.syspath_prepend(str(FIGURES))
             runpy.run_path(str(FIGURES / f"{name}.py"), run_name="__main__")
@@ -104,6 +101,11 @@ def continue_comparison(path: Path) -> None:
 #: reader -> (function of a file, what it expects, a committed file of something else)
 READERS = {
     "eval.benchmark --seeing": (read_seeing, "the FILE.json of eval.benchmark", "bench.json"),
+    "eval.compare": (
+        lambda path: systems_of([str(path)]),
+        "the JSON of eval.run, eval.benchmark or train.compare",
+        "heads.json",
+    ),
     "eval.task_audit --out": (read_audits, "the JSON of eval.task_audit", "compare.json"),
     "train.compare --out": (continue_comparison, "the JSON of python -m train.compare", "heads.json"),
     "data.include_ids": (
@@ -114,7 +116,6 @@ READERS = {
     **{
         f"paper_figs/{name}.py": (script(name), expected, other)
         for name, expected, other in (
-            ("compare", "the JSON of train.compare", "needed.json"),
             ("worth", "the JSON of train.compare", "heads.json"),
             ("probes", "the JSON of train.compare", "dossier.json"),
             ("centring", "the JSON of train.compare", "needed.json"),

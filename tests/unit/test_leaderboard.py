@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import html
 import json
-from statistics import stdev
 
 import pytest
 from hypothesis import given
@@ -15,6 +14,7 @@ from tiny_runs import ROOT, short, tiny_checkpoint
 
 from eval import leaderboard, leaderboard_page, probe, results, run
 from eval.leaderboard import build_tables, gather_results, main, with_probes
+from eval.leaderboard_columns import COLUMNS
 
 EVIL = "\"><script>alert(1)</script>|`x`\n<img src=//a.b>'"
 BENCHMARK = {
@@ -114,7 +114,8 @@ COMPARE = {
         for seed, v in ((0, 0.5), (1, 0.6), (2, 0.8))
     ],
 }
-KINDS = {"benchmark": BENCHMARK, "probe": PROBE, "run": RUN, "compare": COMPARE}
+DOSSIER = {"schema": 1, "about": {"checkpoint": "checkpoints/a"}, "main_score": "success"}
+KINDS = {"dossier": DOSSIER, "benchmark": BENCHMARK, "probe": PROBE, "run": RUN, "compare": COMPARE}
 
 
 def changed(value, **changes):
@@ -225,7 +226,7 @@ def test_other_protocols_stand_apart_or_are_an_error(write_results, tmp_path, ca
     out = tmp_path / "board.html"
     with pytest.raises(SystemExit) as ended:
         main([str(where), "--one-table", "--out", str(out)])
-    assert f"'a.json' and 'b.json' cannot be in one table: their protocols differ in {said}." in ended.value.code
+    assert f"'a.json' and 'b.json' cannot be in one table: they differ in {said}." in ended.value.code
     assert not out.exists()
 
 
@@ -244,46 +245,90 @@ def test_one_measure_can_be_chosen_where_a_file_has_several(write_results, tmp_p
 
 def test_what_no_protocol_names_does_not_part(write_results):
     protocol = dict(reversed(BENCHMARK["protocol"].items())) | {"n_published": 300.0}
-    where = write_results(
-        a=BENCHMARK, b=changed(BENCHMARK, method="direct", seed=3, device="H100", benchmark="vstar", protocol=protocol)
-    )
+    where = write_results(a=BENCHMARK, b=changed(BENCHMARK, method="direct", seed=3, device="H100", protocol=protocol))
     (table,) = build_tables(gather_results(where)[0], one_table=True)
-    assert len(table.rows) == 2 and table.title == "mmvp, vstar: pair"
+    assert len(table.rows) == 2 and table.title == "mmvp, all, n 150: pair"
 
 
-def test_rows_stand_by_task_and_then_by_share():
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"results__0__level": "3-6"},
+            r"items \(frozenlake_plan, level 3, n 20 and frozenlake_plan, level 3-6, n 20\)",
+        ),
+        ({"results__0__n": 40}, r"items \(frozenlake_plan, level 3, n 20 and frozenlake_plan, level 3, n 40\)"),
+    ],
+)
+def test_other_items_stand_apart(write_results, change, said):
+    """Levels 3 and 3 to 6 are other items, and so are the first 20 and the first 40."""
+    one = changed(RUN, results=RUN["results"][:1])
+    rows, _ = gather_results(write_results(a=one, b=changed(one, **change)))
+    assert len(build_tables(rows)) == 2
+    with pytest.raises(ValueError, match=said):
+        build_tables(rows, one_table=True)
+
+
+def test_items_can_be_chosen(write_results, tmp_path):
+    levels = [RUN["results"][0] | {"level": level} for level in (3, 4)]
+    where, out = write_results(a=changed(RUN, results=levels)), tmp_path / "board.html"
+    main([str(where), "--one-table", "--items", "level 4", "--out", str(out)])
+    assert "level 4" in out.read_text() and "level 3" not in out.read_text()
+    with pytest.raises(SystemExit, match="no result has the items 'level 5'"):
+        main([str(where), "--items", "level 5", "--out", str(tmp_path / "none.html")])
+
+
+def test_tables_stand_by_level_and_rows_by_share():
     rows = [
         row
         for method, level, value in (("a", 10, 0.55), ("b", 9, 0.5), ("c", 9, 0.65))
         for row in read(changed(RUN, method=method, results=[RUN["results"][0] | {"level": level, "value": value}]))
     ]
-    (table,) = build_tables(rows)
-    assert [r.method for r in table.rows] == ["c", "b", "a"], "level 10 after level 9"
+    assert [[r.method for r in table.rows] for table in build_tables(rows)] == [["c", "b"], ["a"]], "10 after 9"
 
 
-def test_seeds_are_listed_and_three_of_them_have_a_spread():
-    (found,) = build_tables(read(COMPARE))[0].seeds
-    assert found.values_by_seed == [(0, 0.5), (1, 0.6), (2, 0.8)] and found.mean == pytest.approx(19 / 30)
-    assert found.sd == pytest.approx(stdev([0.5, 0.6, 0.8])) and not found.note
-    (two,) = build_tables(read(changed(COMPARE, results__2=...)))[0].seeds
-    assert (two.mean, two.sd, two.note) == (None, None, "2 seeds: no mean")
-    assert not build_tables(read(BENCHMARK))[0].seeds
+def seeded(model, *values, **changes):
+    return [
+        read(changed(BENCHMARK, checkpoint=model, seed=seed, results__0__value=value, **changes))[0]
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_seeds_are_one_row_their_mean():
+    (row,) = build_tables(read(COMPARE))[0].rows
+    assert row.by_seed == ((0, 0.5), (1, 0.6), (2, 0.8)) and row.share.value == pytest.approx(19 / 30)
+    assert (row.share.low, row.share.high) == pytest.approx((0.1, 0.9)), "the means of the ends"
+    assert (row.latents, row.seconds, row.seed) == (1.5, 0.01, None) and row.probes.noise.value == pytest.approx(0.4)
+    cells = {column.title: column.of(row)[0] for column in COLUMNS}
+    assert cells["share"] == "0.633 (0.10 to 0.90)" and cells["seeds"] == "0: 0.500, 1: 0.600, 2: 0.800, sd 0.153"
+    (two,) = build_tables(read(changed(COMPARE, results__2=...)))[0].rows
+    assert two.share.value == pytest.approx(0.55)
+    (one,) = build_tables(read(BENCHMARK))[0].rows
+    assert one.by_seed == () and one.seed == 0
 
 
 def test_models_that_share_a_seed_are_not_averaged_together():
-    def seeded(model, *values):
-        return [
-            read(changed(BENCHMARK, checkpoint=model, seed=seed, results__0__value=value))[0]
-            for seed, value in enumerate(values)
-        ]
+    apart = leaderboard.mean_over_seeds(seeded("a", 0.45, 0.5, 0.55) + seeded("b", 0.5, 0.5))
+    assert [(r.model, len(r.by_seed), r.share.value) for r in apart] == [("a", 3, pytest.approx(0.5)), ("b", 2, 0.5)]
+    twice = leaderboard.mean_over_seeds(seeded("a", 0.45, 0.5) + seeded("a", 0.55))
+    assert [r.share.value for r in twice] == [0.45, 0.5, 0.55], "a seed that occurs twice is no mean"
+    (over,) = leaderboard.mean_over_seeds([*seeded("a", 0.45, 0.5), *read(changed(BENCHMARK, checkpoint="b", seed=2))])
+    assert over.model == "2 models" and len(over.by_seed) == 3
+    unnamed = leaderboard.mean_over_seeds(seeded("a", 0.45) + read(changed(BENCHMARK, checkpoint="a", seed=None)))
+    assert len(unnamed) == 2, "a seed that is not named may be any"
 
-    apart = leaderboard.seeds(seeded("a", 0.45, 0.5, 0.55) + seeded("b", 0.5, 0.5))
-    assert [(s.model, len(s.values_by_seed), s.mean) for s in apart] == [("a", 3, pytest.approx(0.5)), ("b", 2, None)]
-    (twice,) = leaderboard.seeds(seeded("a", 0.45, 0.5, 0.55) + seeded("a", 0.45))
-    assert twice.mean is None and twice.note == "a seed occurs twice: no mean"
-    (over,) = leaderboard.seeds([*seeded("a", 0.45, 0.5), *read(changed(BENCHMARK, checkpoint="b", seed=2))])
-    assert over.model == "2 models" and over.mean is not None
-    assert not leaderboard.seeds(seeded("a", 0.45) + seeded("b", 0.5)), "one seed is no spread"
+
+def test_rows_link_to_the_dossier_of_their_checkpoint(write_results, tmp_path):
+    where = write_results(a=BENCHMARK, b=RUN, **{"deep.one.dossier": DOSSIER, "deep.two.dossier": DOSSIER})
+    (where / "deep" / "one" / "index.html").write_text("<h1>dossier</h1>")
+    rows, left_out = gather_results(where)
+    assert not left_out and [len(row.dossiers) for row in rows] == [1, 0], "the second has no page"
+    main([str(where), "--out", str(tmp_path / "board.html"), "--columns", "dossier,share"])
+    assert '<a href="in/deep/one/index.html">page</a>' in (tmp_path / "board.html").read_text()
+    lines = (tmp_path / "board.md").read_text().splitlines()
+    assert "| dossier | share |" in lines and "| [page](in/deep/one/index.html) | 0.500 (0.42 to 0.58) |" in lines
+    with pytest.raises(SystemExit, match=r"there is no column 'shares'. Did you mean 'share'"):
+        main([str(where), "--out", str(tmp_path / "other.html"), "--columns", "shares"])
 
 
 # -- what is left out --------------------------------------------------------------------------------------------------
@@ -368,5 +413,5 @@ def test_whatever_stands_in_a_file_it_is_shown_or_refused_in_a_sentence(data):
         assert str(error).startswith("'x.json': ") and "expected" in str(error) and len(str(error)) < 400
         return
     found = build_tables(rows)
-    leaderboard_page.markdown(found, leaderboard.COLUMNS, "", [])
-    leaderboard_page.page(found, leaderboard.COLUMNS, "", [])
+    leaderboard_page.markdown(found, COLUMNS, "", [])
+    leaderboard_page.page(found, COLUMNS, "", [])

@@ -83,6 +83,7 @@ def test_evaluation_uses_the_limits_of_training_unless_told_otherwise(trained, t
         return []
 
     monkeypatch.setattr(run, "evaluate", results)
+    monkeypatch.setattr(run, "item_lines", lambda *args: [])
     words = [str(trained), "--levels", "3", "--n", "2", "--out"]
     run.main([*words, str(tmp_path / "a.json")])
     run.main([*words, str(tmp_path / "b.json"), "--image.max_pixels", str(2 * PIXELS), "--max_length", "200"])

@@ -263,6 +263,9 @@ class Regression(TrainingModule):
     def loss_weights(self, batch):
         return {"loss": torch.tensor(len(batch))}
 
+    def count(self, batch):
+        """Its batches are tensors."""
+
     def log(self, name, value, **options):
         if name == "train/grad_norm":
             self.norms.append(float(value))

@@ -97,7 +97,7 @@ FILES = {
     "train.plan": (module("train.plan"), ["none", "--out"]),
     "train.gpu_check": (module("train.gpu_check"), ["--tiny", "--out"]),
     "train.bench_data": (module("train.bench_data"), ["none", "--out"]),
-    "generate": (cli.main, ["generate", "none", "--image"]),
+    "generate": (cli.main, ["generate", "none", "--out"]),
     "render": (cli.main, ["render", "none", "--out"]),
     "data show": (cli.main, ["data", "show", "frozenlake_plan"]),
     "data check": (cli.main, ["data", "check", "none", "--report"]),
@@ -155,7 +155,7 @@ def test_every_command_checks_its_output_before_the_work(name, tmp_path, monkeyp
     ):  # these would begin their work
         assert "none" in refused(run, [*words, out, "--overwrite"]), "the next thing that is wrong"
     if is_picture(name):
-        assert "does not end in .png" in refused(run, [*words, tmp_path / "a.json"])
+        assert re.search(r"does not end in \.(png|pdf)", refused(run, [*words, tmp_path / "a.json"]))
     assert out.read_text() == "good" and sorted(p.name for p in tmp_path.iterdir()) == [out.name, "file"]
 
 

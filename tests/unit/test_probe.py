@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from eval import interventions, probe
-from eval.interventions import LatentStatistics, Mean, Noise, Oracle, StoredLatents, Zero
+from eval.interventions import LatentStatistics, Mean, Noise, Oracle
 from latent_reason import tasks
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.items import Result
 from latent_reason.decoding.queue import Finished, Request
+from latent_reason.decoding.replacements import StoredLatents, Zero
 from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
 from latent_reason.model.batch import LATENT, TEXT
@@ -211,11 +212,13 @@ def test_latents_that_nobody_reads_are_found_out(lake, monkeypatch):
         "blind",
     ):
         assert report[name]["holm_p"] == 1
-        assert report[name]["difference"] == {"value": 0, "low": 0, "high": 0}, name
+        unseen = round(1 - 0.025 ** (1 / report[name]["n"]), 4)  # the exact bound of none of n
+        assert report[name]["difference"] == {"value": 0, "low": -unseen, "high": unseen}, name
         assert report[name]["flip_rate"] == 0 and report[name]["mcnemar_p"] == 1, name
     foreign = report["foreign"]
     assert foreign["follow_rate"] == foreign["follow_by_chance"]
-    assert foreign["follow_difference"] == {"value": 0, "low": 0, "high": 0}
+    assert foreign["follow_difference"]["value"] == 0 and foreign["follow_difference"]["holm_p"] == 1
+    assert -0.2 < foreign["follow_difference"]["low"] < 0 < foreign["follow_difference"]["high"] < 0.2
     assert report["text_corrupted"]["difference"]["value"] > 0
 
 
@@ -226,23 +229,55 @@ def test_words_that_look_back_at_the_picture_are_found_out(lake, monkeypatch):
 
 
 def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
+    monkeypatch.setattr(probe, "LEAST_N", 20)
     assert "carry content" in probe.verdict(probed(Reader, lake, monkeypatch))
     assert "No evidence" in probe.verdict(probed(Parrot, lake, monkeypatch))
 
-    def said(follows=(0.2, 0.1), markers=0.0, **low):
-        report = {name: {"difference": {"value": v + 0.1, "low": v, "high": v + 0.2}} for name, v in low.items()}
-        report["markers"] = {"difference": {"value": markers, "low": markers - 0.1, "high": markers + 0.1}}
-        above = {"value": follows[0], "low": follows[1], "high": 0.3}
-        report["foreign"] |= {"follow_n": 9, "follow_difference": above, "follow_beyond_idle": above}
-        return probe.verdict(report)
 
-    real = {"noise": 0.1, "mean": 0.1, "foreign": 0.1, "removed": 0.4}
-    assert "carry content" in said(**real)
-    assert "not followed" in said((0.1, -0.1), **real)
-    dead = {"noise": 0.1, "mean": -0.1, "foreign": -0.1, "removed": 0.4}
-    assert "Only the markers matter: they alone keep 90%" in said(markers=0.05, **dead)
-    assert "No evidence" in said(markers=0.3, **dead)
-    assert "needs probes that were not run" in probe.verdict({"as_generated": {}})
+def report_of(n=100, follow_n=60, follows=0.2, follow_p=0.01, markers=0.0, p=0.01, **losses) -> dict:
+    """A report of the verdict's probes. The intervals exclude 0 wherever there is a loss."""
+    parts = {
+        name: {"difference": {"value": value, "low": value - 0.05, "high": value + 0.05}, "holm_p": p}
+        for name, value in ({"noise": 0.2, "mean": 0.2, "foreign": 0.2, "removed": 0.5} | losses).items()
+    }
+    parts["markers"] = {"difference": {"value": markers, "low": markers, "high": markers}, "holm_p": 1.0}
+    test = {"value": follows, "low": follows - 0.05, "high": 0.3, "holm_p": follow_p}
+    parts["foreign"] |= {"follow_n": follow_n, "follow_difference": test, "follow_beyond_idle": test}
+    return {"as_generated": {"n": n}} | parts
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "The latents carry content"),
+        ({"n": 49, "follow_n": 49}, "No verdict: 49 items were probed and 50 are needed, 1 more."),
+        ({"n": 50, "follow_n": 50}, "The latents carry content"),
+        ({"follow_n": 12}, "12 items had the latents of another item and 50 are needed, 38 more."),
+        ({"follow_p": 0.06}, "a foreign sketch is not followed"),
+        ({"follows": -0.2}, "a foreign sketch is not followed"),
+        ({"p": 0.06}, "No evidence"),
+        ({"noise": -0.2, "markers": 0.3}, "No evidence"),
+        ({"mean": -0.2, "markers": 0.05}, "Only the markers matter: they alone keep 90%"),
+    ],
+)
+def test_the_verdict_follows_the_corrected_tests_and_needs_enough_items(change, said):
+    assert said in probe.verdict(report_of(**change))
+
+
+def test_the_verdict_names_missing_probes():
+    assert "needs probes that were not run" in probe.verdict({"as_generated": {"n": 100}})
+
+
+def test_all_tests_of_a_report_are_corrected_together():
+    report = {
+        "as_generated": {},
+        "noise": {"mcnemar_p": 0.01},
+        "foreign": {"mcnemar_p": 0.02, "follow_difference": {"p": 0.001}, "follow_beyond_idle": {"p": 0.5}},
+    }
+    probe.correct_p_values(report)
+    foreign = report["foreign"]
+    assert [report["noise"]["holm_p"], foreign["holm_p"]] == [0.03, 0.04]
+    assert [foreign[name]["holm_p"] for name in probe.FOLLOW_TESTS] == [0.004, 0.5]
 
 
 def test_a_model_that_never_sketches(lake, monkeypatch):

@@ -247,6 +247,7 @@ LISTS = {
     "optim.betas": ("0.9,0.99", (0.9, 0.99)),
     "data.modes": ("text,mixed", ["text", "mixed"]),
     "seeds": ("1,2", [1, 2]),
+    "logger": ("tensorboard,csv", ["tensorboard", "csv"]),
     "stages": ("{seed: 1},{seed: 2}", [{"seed": 1}, {"seed": 2}]),
 }
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from conftest import fit, training_batch
 
-from eval.interventions import KeepFirst, StoredLatents, Zero, shuffle_slots
+from eval.interventions import KeepFirst, shuffle_slots
 from eval.replay import answer_kl, answer_start
 from latent_reason import methods
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding.engine import generate
 from latent_reason.decoding.items import Result
+from latent_reason.decoding.replacements import StoredLatents, Zero
 from latent_reason.objectives.rollout_states import rollout_states
 
 pytestmark = pytest.mark.usefixtures("float64")

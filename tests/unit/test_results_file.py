@@ -7,7 +7,7 @@ import json
 import pytest
 from tiny_runs import recipe
 
-from train.results_file import Results
+from train.results_file import Results, summary_of
 
 ABOUT = {"schema": 1, "command": "python -m train.compare --seeds [0]", "steps": 3, "levels": (3,)}
 
@@ -54,3 +54,15 @@ def test_another_comparison_is_refused(opened, tmp_path):
         (tmp_path / "a.json").write_text(json.dumps(other))
         with pytest.raises(ValueError, match=r"a\.json' is not the JSON of python -m train\.compare"):
             opened()
+
+
+def test_a_row_is_one_line_on_the_console():
+    row = {
+        "n": 200,
+        "success": {"value": 0.735, "low": 0.67, "high": 0.79},
+        "right": "01" * 100,
+        "probes": {"noise": {"accuracy": 0.1}},
+        "curves": {"reward": [[0, 1.0]]},
+        "verdict": "No evidence.",
+    }
+    assert summary_of(row) == "n 200  success 0.735  No evidence."

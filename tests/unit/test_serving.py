@@ -11,7 +11,7 @@ from chat_requests import LIMITS, NAME, ask, client_of, data_url, picture_part, 
 from native_records import picture as noise
 from PIL import Image as PILImage
 
-from latent_reason.serving.answer import Answer, overlap
+from latent_reason.decoding.streaming import Answer, overlap
 from latent_reason.serving.errors import APIError
 from latent_reason.serving.messages import read_messages
 from latent_reason.serving.parameters import read_request

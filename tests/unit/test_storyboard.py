@@ -9,9 +9,9 @@ from PIL import Image as PILImage
 from PIL import ImageFont
 from tiny_runs import short, tiny_checkpoint, untrained
 
-from eval.interventions import StoredLatents
 from latent_reason.cli import main
 from latent_reason.decoding.items import decode
+from latent_reason.decoding.replacements import StoredLatents
 from latent_reason.tasks import make
 from latent_reason.visualization import contact_sheet, storyboard
 from latent_reason.visualization.contact_sheet import draw_sheet, wrap_text
@@ -99,13 +99,15 @@ def test_render_pairs_items_and_answers(tmp_path, monkeypatch):
     main(["render", str(tiny_checkpoint()), "--n", "4", "--out", str(tmp_path / "sheet.png")])
     task = make("frozenlake_plan", split="test", seed=1, level=(3, 4), chunk=(1, 1))
     assert [one.trace.level for *_, one in calls] == [3, 4, 3, 4]
-    assert len({id(one.rollout) for *_, one in calls}) > 1 or [one.row for *_, one in calls] != [0, 1, 2, 3]
+    first = [one.rollout.latents(one.rollout.spans_of(one.row)[0])[0] for *_, one in calls]
+    assert torch.pdist(torch.stack(first)).min() > 0.01, "else another item's answer might pass for the item's own"
     for number, (reasoner, _, one) in enumerate(calls):
         assert one.trace.images() == task[number].images
         alone = decode(reasoner, None, task, [task[number]], "mixed")[0]
         assert split_text(one.rollout, one.row, reasoner.vocabulary) == split_text(
             alone.rollout, alone.row, reasoner.vocabulary
         )
+        torch.testing.assert_close(first[number], alone.latents[0][0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_sheet_cuts_off_no_text():

@@ -120,6 +120,10 @@ def test_the_best_fixed_state_and_change():
 
 
 def test_the_command_writes_what_it_was_and_says_what_is_wrong_with_it(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        task_audit.main(["jigsaw", "--n", "49", "--out", str(tmp_path / "few.json")])
+    assert "at least 50" in capsys.readouterr().err
+    monkeypatch.setattr(task_audit, "LEAST_N", 6)
     monkeypatch.setattr(task_audit, "audit_task", partial(task_audit.audit_task, sample=3))
     out = tmp_path / "needed.json"
     first = ["jigsaw", "cube_net", "--levels", "2", "--n", "10", "--n-of", "cube_net=6", "--out", str(out)]

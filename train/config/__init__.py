@@ -20,7 +20,7 @@ from .groups import (
     SFTMethodConfig,
 )
 from .options import complete
-from .parsing import arms_of, dump, load, parse, parse_command_line, stages_of
+from .parsing import answer_help, arms_of, dump, load, parse, parse_command_line, stages_of
 from .resuming import check_same_run, continued, folder_of
 from .rl import RLConfig
 from .trainers import (
@@ -61,6 +61,7 @@ __all__ = [
     "SFTDataConfig",
     "SFTMethodConfig",
     "StagedConfig",
+    "answer_help",
     "arms_of",
     "check_same_run",
     "complete",

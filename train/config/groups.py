@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from latent_reason.model.adapter_config import check_pattern
-from latent_reason.model.adapters import LINEAR
+from latent_reason.model.adapter_config import LINEAR, check_pattern
 from latent_reason.values import (
     Bounds,
     Count,
@@ -27,6 +26,7 @@ from latent_reason.values import (
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+LoggerName = Literal["tensorboard", "csv", "trackio", "wandb"]
 Part = Literal["text_model", "embeddings", "connector", "vision_encoder", "head", "target", "lora"]
 BatchSize = Annotated[int, Bounds(1, 100_000)]
 MicroBatchSize = Annotated[int, Bounds(0, 100_000)]

@@ -34,7 +34,7 @@ def describe_type(hint) -> str:
 
 def choices_of(hint) -> tuple:
     """The values that a type allows, itself or in a list; empty where it allows any."""
-    if typing.get_origin(hint) is list:
+    if typing.get_origin(hint) in (list, typing.Union, types.UnionType):
         return choices_of(typing.get_args(hint)[0])
     return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
 

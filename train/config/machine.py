@@ -1,29 +1,32 @@
-"""Whether this machine has the devices that a config names, before any model or data is prepared."""
+"""Whether this machine has the devices and packages that a config names, before any model or data is prepared."""
 
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
-from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
-
-#: accelerator of a config -> those of Lightning that it may be
-KINDS = {
-    "gpu": (CUDAAccelerator, MPSAccelerator),
-    "cuda": (CUDAAccelerator,),
-    "mps": (MPSAccelerator,),
-    "tpu": (XLAAccelerator,),
-}
+PACKAGES = {"trackio": "trackio>=0.40", "wandb": "wandb>=0.24"}  # of loggers, which are extras in pyproject.toml
 CPU_PROCESSES = max(8, os.cpu_count() or 1)  # at most, on one machine
 
 
 def check_machine(config) -> None:
-    """Raises ValueError for an accelerator, a number of devices or a precision that this machine does not have.
+    """Raises ValueError for an accelerator, a number of devices, a precision or a logger that this machine does not have.
 
     Processes that torchrun started count their devices themselves.
     """
-    wanted = KINDS.get(config.accelerator, (CUDAAccelerator, MPSAccelerator, XLAAccelerator))
+    # they import torch, and --help does not
+    from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
+
+    check_loggers(getattr(config, "logger", []))
+    kinds = {  # accelerator of a config -> those of Lightning that it may be
+        "gpu": (CUDAAccelerator, MPSAccelerator),
+        "cuda": (CUDAAccelerator,),
+        "mps": (MPSAccelerator,),
+        "tpu": (XLAAccelerator,),
+    }
+    wanted = kinds.get(config.accelerator, (CUDAAccelerator, MPSAccelerator, XLAAccelerator))
     found = next((kind for kind in wanted if kind.is_available()), None) if config.accelerator != "cpu" else None
-    if found is None and config.accelerator in KINDS:
+    if found is None and config.accelerator in kinds:
         raise ValueError(
             f"accelerator={config.accelerator}: this machine has none that torch can use. Set auto or cpu, or see "
             "latent-reason doctor."
@@ -49,3 +52,12 @@ def count_processes(config) -> tuple[int, int]:
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         return here, int(os.environ["WORLD_SIZE"]) // here
     return 1 if config.devices == "auto" else config.devices, 1
+
+
+def check_loggers(names: list[str]) -> None:
+    """Raises ValueError for a logger whose package is not installed."""
+    for name in names:
+        if name in PACKAGES and find_spec(name) is None:
+            raise ValueError(
+                f"logger: {name} is not installed. Run pip install '{PACKAGES[name]}', or name another logger."
+            )

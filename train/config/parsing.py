@@ -54,6 +54,14 @@ def parse_command_line(config: type[Config], description: str, argv: Sequence[st
         raise SystemExit(2) from None
 
 
+def answer_help(config: type, description: str) -> None:
+    """Print the help of a command and exit, if this process's command line asks for it. A command calls it before it
+    imports torch, which takes seconds."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        _parser(config, description).print_help()
+        raise SystemExit(0)
+
+
 def parse(config: type[Config], argv: Sequence[str] = (), description: str = "") -> Config:
     """The config of a command line: ``--config FILE`` and dotted keys (``--optim.max_steps 500``); later ones win. A change
     of method or task drops what a file says of the one before (:func:`drop_others`).

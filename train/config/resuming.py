@@ -16,6 +16,7 @@ CHANGEABLE = {
     "run_name",
     "accelerator",
     "devices",
+    "logger",
     "logging_steps",
     "eval_steps",
     "save_steps",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from latent_reason.objectives.policy_gradient import OBJECTIVES
 from latent_reason.values import Bounds, Count, Name, Natural, Share, Weight
 
 from .groups import Keys
@@ -111,7 +110,7 @@ have the same norm, a moving average."""
             raise ValueError(f"rl.perturbations: unknown {min(unknown)!r}. Known: {', '.join(PERTURBATIONS)}.")
         if 0 < self.max_token_weight < 1:
             raise ValueError(f"rl.max_token_weight={self.max_token_weight}: must be 1 or more, or 0 for no weighting.")
-        if self.num_iterations > 1 and OBJECTIVES[self.loss_type].low is None:
+        if self.num_iterations > 1 and not has_ratio(self.loss_type):
             raise ValueError(
                 f"rl.loss_type={self.loss_type!r} has no probability ratio, so only the first step on a batch of "
                 "rollouts is unbiased. Set rl.num_iterations to 1."
@@ -141,3 +140,10 @@ have the same norm, a moving average."""
         if not any(self.rewards.values()):
             what = "has no weight but 0" if self.rewards else "is empty"
             raise ValueError(f"rl.rewards {what}. Name a reward, such as {{accuracy: 1.0}}.")
+
+
+def has_ratio(loss_type: str) -> bool:
+    """Whether a loss compares the policy with the one that sampled, as several updates of a batch need."""
+    from latent_reason.objectives.policy_gradient import OBJECTIVES  # which imports torch; --help does not
+
+    return OBJECTIVES[loss_type].low is not None

@@ -13,6 +13,7 @@ from .groups import (
     ImageConfig,
     Keys,
     LoadedBackboneConfig,
+    LoggerName,
     LoraConfig,
     MethodConfig,
     OptimConfig,
@@ -57,10 +58,12 @@ class RunConfig(Keys):
     """Device type."""
     devices: Annotated[int, Bounds(1, 1024)] | Literal["auto"] = "auto"
     """Number of devices of this machine; auto: those of torchrun, or one."""
+    logger: LoggerName | list[LoggerName] = field(default_factory=lambda: ["tensorboard"])
+    """Where the run is logged, one place or several, such as [tensorboard, csv]; trackio and wandb need their packages."""
     logging_steps: Count = 10
     """Steps between two log entries."""
     eval_steps: Natural = 0
-    """Steps between two validations; 0: only at the end."""
+    """Steps between two validations; 0: four times a run, at least 50 steps apart, and at the end."""
     save_steps: Natural = 0
     """Steps between two saves of the training state, as RUN/state/step-N; 0: every five minutes."""
     save_total_limit: Natural = 2
@@ -73,6 +76,9 @@ class RunConfig(Keys):
     def __post_init__(self):
         super().__post_init__()
         check_folder_name(self.run_name, "run_name")
+        self.logger = [self.logger] if isinstance(self.logger, str) else self.logger
+        if not self.logger or len(set(self.logger)) < len(self.logger):
+            raise ValueError(f"logger={show(self.logger)}: name at least one place, each once, such as [tensorboard].")
 
 
 @dataclass
@@ -185,6 +191,10 @@ class ArmKeys(ComparisonKeys):
 
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes to this config by name; each arm is trained by itself, in checkpoints/RUN_NAME/ARM-SEED."""
+    table: Name | None = None
+    """File of the table that is printed at the end: FILE.md, FILE.csv or FILE.tex."""
+    overwrite: bool = False
+    """Replace the file of ``table`` if it exists."""
 
     def __post_init__(self):
         super().__post_init__()

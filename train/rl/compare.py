@@ -3,10 +3,16 @@
     python -m train.rl.compare --config train/recipes/rl_compare_frozenlake.yaml --init_from CHECKPOINT --out FILE.json
     python paper_figs/rl.py FILE.json            # the figure
 
-Like train.compare, but arms may start from different checkpoints (``init_from``), which are evaluated too.
+Like train.compare, but arms may start from different checkpoints (``init_from``), which are evaluated too. The table has
+differences to the first start.
 """
 
 from __future__ import annotations
+
+from ..config import RLCompareConfig, answer_help
+
+if __name__ == "__main__":
+    answer_help(RLCompareConfig, __doc__)  # before torch is imported
 
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +22,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from latent_reason.errors import cli_errors
 
 from ..arm_measures import UNFINISHED, measured
-from ..compare import Results, compare, open_comparison
-from ..config import RLCompareConfig, arms_of, folder_of
+from ..compare import Results, compare, open_comparison, print_table
+from ..config import arms_of, folder_of
 from ..trainer import console
 from . import trainer
 
@@ -70,13 +76,22 @@ def measure_starts(config: RLCompareConfig, results: Results) -> None:
                 results.add(f"start of {name}", config.seed, arm, row)
 
 
+def check_loggers(config: RLCompareConfig) -> None:
+    """Raises ValueError for an arm without the log that its curves are read from."""
+    for name, arm in arms_of(config).items():
+        if "tensorboard" not in arm.logger:
+            raise ValueError(f"arm {name!r}: the curves of a comparison are read from TensorBoard. Add it to logger.")
+
+
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
     config, results = open_comparison(RLCompareConfig, __doc__, argv)
     with closing(results):
+        check_loggers(config)
         measure_starts(config, results)
         compare(config, results, trainer.train, lambda folder: {"curves": read_curves(folder)})
-    console.print(f"Written to {config.out}. The figure: python paper_figs/rl.py {config.out}")
+        print_table(config, results)
+    console.print(f"Results written to {config.out}. The figure: python paper_figs/rl.py {config.out}")
 
 
 if __name__ == "__main__":

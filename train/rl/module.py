@@ -7,7 +7,6 @@ rollouts are in train/rl/rollout_sampler.py, the losses in train/rl/losses.py.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -60,6 +59,7 @@ class RLModule(TrainingModule):
         objective = replace(policy_gradient.OBJECTIVES[config.rl.loss_type], dual=config.rl.dual_clip or None)
         num_prompts = rows_per_process(config, processes)
         self.sampler = RolloutSampler(reasoner, task, config, objective, num_prompts, reference, decoder)
+        self.counts = self.sampler.counts
         self.num_skipped = self.num_tokens = 0
         self.grad_norm: torch.Tensor | None = None  # at the last optimizer step
         self.balance: float | None = None  # weight at which latents and text have gradients of the same norm
@@ -131,7 +131,6 @@ class RLModule(TrainingModule):
 
     # -- updates ---------------------------------------------------------------------------------------------------
     def training_step(self, items, index):
-        started = time.monotonic()
         with self.whole_weights():
             found = self.sampler.collect(items, self.global_rank, self.global_step)
             experiences = self.set_weights(found.experiences)
@@ -169,7 +168,6 @@ class RLModule(TrainingModule):
                 values = torch.stack([batch_parts[name].detach() for batch_parts in parts if name in batch_parts])
                 is_loss = name.startswith("train/")
                 self.log(name, aggregate(name, values), batch_size=len(items), prog_bar=is_loss)
-        self.log("step_time", time.monotonic() - started)
 
     def gradient_norms(self, batch: Experience) -> dict[str, torch.Tensor]:
         """The norms of the gradients of a micro batch, without its graph."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from eval.interventions import StoredLatents
 from latent_reason.decoding.engine import generate
+from latent_reason.decoding.replacements import StoredLatents
 from latent_reason.decoding.rollout import Rollout
 from latent_reason.errors import did_you_mean
 from latent_reason.imports import import_object, is_dotted_path

@@ -21,6 +21,7 @@ from latent_reason.tasks import Item
 from latent_reason.trace import Trace
 
 from ..config import RLTrainingConfig
+from ..throughput import Counts
 from ..traces import mode_of
 from . import reward_inputs, rewards
 from .evidence_triples import HIDDEN, abstains, variant
@@ -56,6 +57,7 @@ class RolloutSampler:
         pass_rates: how often the items of each level are solved.
         last: the rollouts of the last batch.
         num_batches: batches of rollouts so far.
+        counts: tokens and rollouts so far, in this process.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class RolloutSampler:
         )
         self.last: Experience | None = None
         self.failed_rewards: set[str] = set()  # a warning was printed for each
-        self.num_batches = 0
+        self.num_batches, self.counts = 0, Counts()
 
     @property
     def steps(self) -> int:
@@ -106,6 +108,9 @@ class RolloutSampler:
             self.grade(rollout, row, item, {name: values[row] for name, values in measured.items()}, step)
             for row, item in enumerate(items)
         ]
+        self.counts.tokens += sum(x.words + x.latents for x in graded)
+        self.counts.examples += len(graded)
+        self.counts.with_sketches += sum(x.spans > 0 for x in graded)
         groups = [graded[start : start + g] for start in range(0, len(graded), g)]
         values, has_failed = rewards.compute_all(self.rewards, groups, self.failed_rewards, rl.process_rewards == "all")
         values = {name: torch.tensor(row_values, device=device) for name, row_values in values.items()}

@@ -13,6 +13,7 @@ from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import LATENT, PAD
 from latent_reason.model.processor import EncodedExample
 from latent_reason.objectives import latent_policies
+from latent_reason.objectives.latent_inputs import norm_and_cosine
 from latent_reason.objectives.latent_policies import LatentPolicy
 from latent_reason.objectives.packing import collate_examples
 from latent_reason.objectives.policy_gradient import dispersion, emphasis
@@ -253,11 +254,8 @@ def rollout_metrics(experience: Experience, reasoner, group_size: int) -> dict[s
         unit = z / z.norm(dim=-1, keepdim=True).clamp_min(1e-8)
         share = torch.linalg.svdvals(unit - unit.mean(0)).square()
         share = share / share.sum().clamp_min(1e-12)
-        m = max(len(z), 2)
-        metrics |= {
-            "latents/norm": z.norm(dim=-1).mean(),
+        metrics |= norm_and_cosine(z) | {
             "latents/norm_ratio": z.norm(dim=-1).mean() / text_norm,
-            "latents/pairwise_cos": (unit.sum(0).square().sum() - len(z)) / (m * (m - 1)),
             "latents/effective_rank": torch.special.entr(share).sum().exp(),
         }
     for name, values in experience.rewards.items():

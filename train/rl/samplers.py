@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from itertools import islice
@@ -138,6 +139,7 @@ class PromptBatches:
 
     def __init__(self, sampler: PassRateSampler | ShuffledSampler, size: int, items: Callable[[list[int]], list[Item]]):
         self.sampler, self.size, self.items = sampler, size, items
+        self.wait_seconds = 0.0  # spent on making items so far, while training waited
 
     def __len__(self) -> int:
         """Endless. Without a length Lightning would read a batch ahead, and the place would be ahead of training."""
@@ -146,7 +148,10 @@ class PromptBatches:
     def __iter__(self) -> Iterator[list[Item]]:
         indices = iter(self.sampler)
         while True:
-            yield self.items(list(islice(indices, self.size)))
+            began = time.monotonic()
+            items = self.items(list(islice(indices, self.size)))
+            self.wait_seconds += time.monotonic() - began
+            yield items
 
     def state_dict(self) -> dict:
         return self.sampler.state_dict()

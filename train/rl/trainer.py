@@ -100,7 +100,7 @@ def make_panels(config: RLTrainingConfig, reasoner, decoder, folder: Path) -> li
     data, options = config.data, {"max_new": config.rl.max_completion_length}
     if data.folder:
         held_out = load_held_out(config)
-        return [SketchPanel(reasoner, None, held_out, len(held_out), folder, **options)] if held_out else []
+        return [SketchPanel(reasoner, decoder, held_out, len(held_out), folder, **options)] if held_out else []
     panels = [SketchPanel(reasoner, decoder, make_task(data, "val"), max(4, data.val_items), folder, **options)]
     if reasoner.can_sketch and data.val_items:
         panels.append(Dependence(reasoner, data, **options))
@@ -129,7 +129,9 @@ def main() -> None:
         model = folder / "model"
         console.print(f"Checkpoint: {model}")
         if not config.data.folder:
-            console.print(f"Next: python -m eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}")
+            console.print(
+                f"Next:\n  python -m eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}"
+            )
 
 
 if __name__ == "__main__":

@@ -150,8 +150,17 @@ class DenoisingHead(LatentHead):
         """``constants`` (T, hidden) are the embedded times of the chain."""
         noise = torch.randn(len(h), self.latent_width, device=h.device, dtype=h.dtype) if noise is None else noise
         times = self.sampling_constants() if constants is None else constants
-        z = self.denoise(self.net.chain(times.to(h.dtype), h), noise.to(h.dtype))
+        z = self.denoise(self.net.chain(times.to(h.dtype), h), noise.to(h.dtype))[-1]
         return z if self.mean is None else torch.addcmul(self.mean.net(h), self.scale, z)
+
+    def sample_path(self, h: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """States (n, D) and noise (n, Z) -> (T + 1, n, Z): the noise, and the latents after each of the T steps of the
+        chain. The last ones are those of :meth:`sample`."""
+        path = [
+            noise.to(h.dtype),
+            *self.denoise(self.net.chain(self.sampling_constants().to(h.dtype), h), noise.to(h.dtype)),
+        ]
+        return torch.stack([x if self.mean is None else torch.addcmul(self.mean.net(h), self.scale, x) for x in path])
 
     def denoising_loss(self, h, z):
         raise NotImplementedError
@@ -160,8 +169,8 @@ class DenoisingHead(LatentHead):
         """(T, ...) the times of the sampling chain, as the denoiser reads them."""
         raise NotImplementedError
 
-    def denoise(self, chain, x):
-        """Noise x (n, Z) -> latents (n, Z), by the modulation of every step."""
+    def denoise(self, chain, x) -> list[torch.Tensor]:
+        """Noise x (n, Z) -> latents (n, Z) after each step, by the modulation of every step."""
         raise NotImplementedError
 
 
@@ -198,9 +207,11 @@ class FlowHead(DenoisingHead):
         return torch.tensor(euler(self.steps)[0])
 
     def denoise(self, chain, x):
+        path = []
         for modulation, (now, after) in zip(chain, pairwise(euler(self.steps)[1]), strict=True):
             x = torch.add(x, self.net.step(x, modulation), alpha=after - now)
-        return x
+            path.append(x)
+        return path
 
 
 class DiffusionHead(DenoisingHead):
@@ -278,6 +289,8 @@ class DiffusionHead(DenoisingHead):
         return torch.tensor(self.step_times[::-1])
 
     def denoise(self, chain, x):
+        path = []
         for step, modulation in zip(range(self.steps - 1, -1, -1), chain, strict=True):
             x = self.scheduler.step(self.net.step(x, modulation), step, x, return_dict=False)[0]
-        return x
+            path.append(x)
+        return path

@@ -79,6 +79,8 @@ class MeanFlowHead(DenoisingHead):
         return torch.stack([ends, torch.full_like(ends, 1 / self.steps)], 1)
 
     def denoise(self, chain, x):
+        path = []
         for modulation in chain:
             x = torch.sub(x, self.net.step(x, modulation), alpha=1 / self.steps)
-        return x
+            path.append(x)
+        return path
